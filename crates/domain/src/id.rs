@@ -1,0 +1,75 @@
+//! Typed identifiers: a run is never passed where an executor is meant.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// The identifier in 16 bytes, or `None` for any other length.
+            #[must_use]
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
+            }
+
+            /// The 16 bytes, as the internal protocol carries them.
+            #[must_use]
+            pub fn to_vec(self) -> Vec<u8> {
+                self.0.as_bytes().to_vec()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                s.parse().map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// A workspace.
+    WorkspaceId
+);
+id!(
+    /// A pipeline; stable over its versions.
+    PipelineId
+);
+id!(
+    /// A trigger.
+    TriggerId
+);
+id!(
+    /// A run; time-ordered (UUID version 7), so that new runs lie together on disk.
+    RunId
+);
+id!(
+    /// One life of an executor process.
+    ExecutorId
+);
+id!(
+    /// One life of a scheduler process.
+    SchedulerId
+);
+
+impl RunId {
+    /// A new, time-ordered identifier.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}

@@ -1,0 +1,210 @@
+//! Leasing: which unit goes to an executor next, and what it reads.
+
+use super::{Kind, Run, RunStatus, Transition, attempt::End, unit_row};
+use crate::{
+    graph::Feed,
+    id::ExecutorId,
+    unit::{Ending, Failure, Phase, Step, UnitKey},
+};
+use jiff::Timestamp;
+
+/// A claim on one unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    /// Which unit.
+    pub key: UnitKey,
+    /// Which try; the fence.
+    pub lease: i64,
+    /// Which try of the user's code, from 1.
+    pub attempt_number: u32,
+    /// What it reads, in the order of the positional arguments.
+    pub inputs: Vec<InputRef>,
+    /// For callbacks.
+    pub callback: Option<CallbackOf>,
+}
+
+/// What a callback is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallbackOf {
+    /// success, failure or cancelled.
+    pub status: &'static str,
+    /// The watched unit.
+    pub watched: UnitKey,
+    /// Why it failed.
+    pub error: Option<Failure>,
+}
+
+/// One positional argument.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputRef {
+    /// The upstream block.
+    pub block: usize,
+    /// How its outputs become a value.
+    pub mode: InputMode,
+    /// Committed attempts: child and lease.
+    pub outputs: Vec<(Option<u32>, i64)>,
+}
+
+/// How outputs become a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputMode {
+    /// As returned.
+    Whole,
+    /// One item of the returned list.
+    Item(u32),
+    /// All children's outputs as one list.
+    Reduced,
+}
+
+impl Run {
+    /// True when some unit could be leased to some executor.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.may_lease() && (!self.ready.is_empty() || !self.open_fans.is_empty())
+    }
+
+    /// The executor that must run the rest of a one-process run, once it has begun.
+    #[must_use]
+    pub fn home(&self) -> Option<ExecutorId> {
+        self.home
+    }
+
+    fn may_lease(&self) -> bool {
+        let pipeline = self.graph.pipeline();
+        // A limit of zero would stop the run for ever: like no limit, as for Mage's other limits.
+        let configured = pipeline.concurrency.block_run_limit.filter(|limit| *limit > 0);
+        let limit = if pipeline.one_process { Some(1) } else { configured };
+        self.row.status == RunStatus::Running && limit.is_none_or(|limit| self.running < limit)
+    }
+
+    /// Claims the next ready unit for an executor. `None` when nothing is ready (for it).
+    pub fn lease(&mut self, executor: ExecutorId, now: Timestamp, out: &mut Vec<Transition>) -> Option<Lease> {
+        while self.may_lease() && self.home.is_none_or(|home| home == executor) {
+            let Some(key) = self.next_ready() else { break };
+            match self.arguments(key) {
+                Ok((inputs, callback)) => {
+                    if self.graph.pipeline().one_process {
+                        self.home = Some(executor);
+                    }
+                    return self.claim(key, executor, now, out).map(|(lease, attempt_number)| Lease {
+                        key,
+                        lease,
+                        attempt_number,
+                        inputs,
+                        callback,
+                    });
+                }
+                // The child that this child reads did not complete.
+                Err(ending) => {
+                    if let Some(unit) = self.unit(key).cloned() {
+                        self.end_unit(key, unit, End::plain(ending), now, out);
+                        self.settle_due(now, out);
+                    }
+                }
+            }
+        }
+        self.conclude(now, out);
+        None
+    }
+
+    fn next_ready(&mut self) -> Option<UnitKey> {
+        if let Some(key) = self.ready.pop_front() {
+            return Some(key);
+        }
+        let at = *self.open_fans.front()?;
+        let Kind::Fan(fan) = &mut self.blocks[at].kind else { return None };
+        let child = fan.take_next();
+        if !fan.has_unleased() {
+            self.open_fans.pop_front();
+        }
+        child.map(|child| UnitKey::block(at, Some(child)))
+    }
+
+    fn claim(
+        &mut self,
+        key: UnitKey,
+        executor: ExecutorId,
+        now: Timestamp,
+        out: &mut Vec<Transition>,
+    ) -> Option<(i64, u32)> {
+        let unit = self.unit_mut(key)?;
+        unit.lease += 1;
+        unit.attempts += 1;
+        unit.started_at.get_or_insert(now);
+        unit.phase = Phase::Running { executor, started_at: now };
+        let claimed = (unit.lease, unit.attempts);
+        out.push(Transition::Unit(Box::new(unit_row(key, unit))));
+        self.running += 1;
+        Some(claimed)
+    }
+
+    fn arguments(&self, key: UnitKey) -> Result<(Vec<InputRef>, Option<CallbackOf>), Ending> {
+        match key.step {
+            Step::Block(at) => self.inputs(at, key.child).map(|inputs| (inputs, None)),
+            Step::Callback { block, .. } => {
+                let watched = UnitKey::block(block, key.child);
+                let (status, outputs) = match self.committed(block, key.child) {
+                    Some(lease) => ("success", vec![(key.child, lease)]),
+                    None if self.errors.contains_key(&watched) => ("failure", Vec::new()),
+                    None => ("cancelled", Vec::new()),
+                };
+                let inputs = vec![InputRef { block, mode: InputMode::Whole, outputs }];
+                Ok((inputs, Some(CallbackOf { status, watched, error: self.errors.get(&watched).cloned() })))
+            }
+        }
+    }
+
+    /// What a block, or its child with this index, reads. The index counts through the multiplying upstreams like an
+    /// odometer: the last one turns fastest.
+    fn inputs(&self, at: usize, child: Option<u32>) -> Result<Vec<InputRef>, Ending> {
+        let upstream = &self.graph.node(at).upstream;
+        let mut inputs = Vec::with_capacity(upstream.len());
+        let mut rest = u64::from(child.unwrap_or(0));
+        for (up, feed) in upstream.iter().rev() {
+            let position = if feed.multiplies() {
+                let base = self.offered(*up, *feed).max(1);
+                let position = rest % base;
+                rest /= base;
+                u32::try_from(position).unwrap_or(u32::MAX)
+            } else {
+                0
+            };
+            inputs.push(self.input(*up, *feed, position)?);
+        }
+        inputs.reverse();
+        Ok(inputs)
+    }
+
+    fn input(&self, up: usize, feed: Feed, position: u32) -> Result<InputRef, Ending> {
+        let whole = |lease: Option<i64>, child| lease.map(|lease| vec![(child, lease)]).unwrap_or_default();
+        let (mode, outputs) = match (feed, &self.blocks[up].kind) {
+            (Feed::Items, _) => (InputMode::Item(position), whole(self.committed(up, None), None)),
+            (Feed::Children, Kind::Fan(fan)) => {
+                let lease = fan.output_lease(position).ok_or_else(|| fan.missing(position))?;
+                (InputMode::Whole, vec![(Some(position), lease)])
+            }
+            (Feed::ChildItems, Kind::Fan(fan)) => {
+                let (child, item) = fan.locate_item(position);
+                let lease = fan.output_lease(child).ok_or_else(|| fan.missing(child))?;
+                (InputMode::Item(item), vec![(Some(child), lease)])
+            }
+            (Feed::Reduced, Kind::Fan(fan)) => {
+                (InputMode::Reduced, fan.completed_children().map(|(child, lease)| (Some(child), lease)).collect())
+            }
+            _ => (InputMode::Whole, whole(self.committed(up, None), None)),
+        };
+        Ok(InputRef { block: up, mode, outputs })
+    }
+
+    /// The lease of the attempt whose output counts.
+    fn committed(&self, at: usize, child: Option<u32>) -> Option<i64> {
+        match (&self.blocks[at].kind, child) {
+            // Blocks that complete without running have lease 0 and no output.
+            (Kind::Single(unit), None) if unit.phase == Phase::Ended(Ending::Completed) => {
+                Some(unit.lease).filter(|lease| *lease > 0)
+            }
+            (Kind::Fan(fan), Some(child)) => fan.output_lease(child),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What holds of every pipeline, every outcome and every order. What must hold at each step is checked by `World`.
+
+use crate::random::{Act, Play, acts, plan, wild_acts};
+use domain::unit::{Step, UnitKey};
+use proptest::prelude::*;
+
+/// A failing case is printed whole; nothing is written beside the sources.
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Whatever executors, owners and people do, every run ends, and everything in it.
+    #[test]
+    fn every_run_ends(plan in plan(), acts in wild_acts(), order in prop::collection::vec(any::<u8>(), 0..40)) {
+        let mut play = Play::new(&plan);
+        for act in acts {
+            play.act(act);
+        }
+        play.run_out(&order);
+    }
+
+    /// Nobody can tell from the result in which order things happened, who owned the run, or what was lost once.
+    #[test]
+    fn the_result_does_not_depend_on_the_order(
+        plan in plan(),
+        one in acts(),
+        other in acts(),
+        order in prop::collection::vec(any::<u8>(), 0..40),
+        losses in prop::collection::vec((0..80_usize, any::<u8>()), 0..3),
+    ) {
+        let plan = plan.unstoppable();
+        let mut calm = Play::new(&plan);
+        calm.run_out(&[]);
+        let expected = calm.world.outcome();
+        let mut one_with_losses = one;
+        for (position, executor) in losses {
+            let position = position.min(one_with_losses.len());
+            one_with_losses.insert(position, Act::Lose(executor));
+        }
+        for acts in [one_with_losses, other] {
+            let mut play = Play::new(&plan);
+            for act in acts {
+                play.act(act);
+            }
+            play.run_out(&order);
+            prop_assert_eq!(play.world.outcome(), expected.clone());
+        }
+    }
+
+    /// A run in which nothing fails completes.
+    #[test]
+    fn a_flawless_run_completes(plan in plan(), acts in acts()) {
+        let plan = plan.flawless();
+        let mut play = Play::new(&plan);
+        for act in acts {
+            play.act(act);
+        }
+        play.run_out(&[]);
+        prop_assert_eq!(play.world.run_status(), "completed");
+    }
+
+    /// Retrying until it completes repeats no block that has completed.
+    #[test]
+    fn a_retry_keeps_what_completed(plan in plan(), acts in wild_acts()) {
+        let mut play = Play::new(&plan);
+        for act in acts {
+            play.act(act);
+        }
+        play.run_out(&[]);
+        let done: Vec<_> = play
+            .world
+            .rows
+            .values()
+            .filter(|row| matches!(row.key, UnitKey { step: Step::Block(_), child: None }) && row.status.as_str() == "completed")
+            .map(|row| (row.key, row.lease))
+            .collect();
+        play.act(Act::RetryIncomplete);
+        play.run_out(&[]);
+        for (key, lease) in done {
+            prop_assert_eq!(play.world.rows[&key].lease, lease);
+        }
+    }
+}
