@@ -1,0 +1,63 @@
+-- One step of the scheduler for many runs: creations, changes of runs and units, ended attempts; all or nothing.
+-- Guards: every row is joined with a shard in the epoch that its writer believes to own ($1, $2); a shard whose epoch
+-- moved contributes no row at all. A run is created only with its firing; a known logical key creates nothing.
+-- Answers the shards that were still owned and the runs that were created.
+WITH own AS (
+    SELECT s.id FROM shard s
+    JOIN unnest($1::smallint[], $2::bigint[]) AS o (id, epoch) ON s.id = o.id AND s.epoch = o.epoch
+    FOR SHARE OF s
+), fired AS (
+    INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
+    SELECT n.trigger_id, n.logical_key, 'fired', n.run_id, n.epoch
+    FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::smallint[], $7::bigint[])
+        AS n (run_id, trigger_id, logical_key, shard, epoch)
+    JOIN own ON own.id = n.shard
+    ON CONFLICT (trigger_id, logical_key) DO NOTHING
+    RETURNING run_id
+), created AS (
+    INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date,
+                     started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason)
+    SELECT n.id, n.workspace_id, n.pipeline_id, n.pipeline_version, n.trigger_id, n.shard, n.status, n.variables::jsonb,
+           n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason
+    FROM unnest($3::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $4::uuid[], $6::smallint[], $11::text[], $12::text[],
+                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[])
+        AS n (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables,
+              execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason)
+    JOIN fired ON fired.run_id = n.id
+), changed AS (
+    UPDATE run SET status = c.status, started_at = c.started_at, completed_at = c.completed_at,
+                   reason = c.reason, cancel_reason = c.cancel_reason
+    FROM unnest($20::uuid[], $21::smallint[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::text[], $26::text[])
+        AS c (id, shard, status, started_at, completed_at, reason, cancel_reason)
+    JOIN own ON own.id = c.shard
+    WHERE run.id = c.id
+), lost AS (
+    INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at, error)
+    SELECT a.run_id, a.block, a.child, a.lease, a.executor_id, a.outcome, a.started_at, a.error::jsonb
+    FROM unnest($27::uuid[], $28::smallint[], $29::text[], $30::integer[], $31::bigint[], $32::uuid[], $33::text[],
+                $34::timestamptz[], $35::text[])
+        AS a (run_id, shard, block, child, lease, executor_id, outcome, started_at, error)
+    JOIN own ON own.id = a.shard
+    ON CONFLICT DO NOTHING
+), units AS (
+    INSERT INTO block_run AS b (run_id, block, child, status, lease, attempts, deaths, executor_id, not_before,
+                                started_at, attempt_started_at, completed_at, output, error, children)
+    SELECT u.run_id, u.block, u.child, u.status, u.lease, u.attempts, u.deaths, u.executor_id, u.not_before,
+           u.started_at, u.attempt_started_at, u.completed_at, u.output::jsonb, u.error::jsonb, u.children
+    FROM unnest($36::uuid[], $37::smallint[], $38::boolean[], $39::text[], $40::integer[], $41::text[], $42::bigint[],
+                $43::integer[], $44::smallint[], $45::uuid[], $46::timestamptz[], $47::timestamptz[], $48::timestamptz[],
+                $49::timestamptz[], $50::text[], $51::text[], $52::integer[])
+        AS u (run_id, shard, is_new, block, child, status, lease, attempts, deaths, executor_id, not_before,
+              started_at, attempt_started_at, completed_at, output, error, children)
+    JOIN own ON own.id = u.shard
+    WHERE NOT u.is_new OR u.run_id IN (SELECT run_id FROM fired)
+    ON CONFLICT (run_id, block, child) DO UPDATE SET
+        status = EXCLUDED.status, lease = EXCLUDED.lease, attempts = EXCLUDED.attempts, deaths = EXCLUDED.deaths,
+        executor_id = EXCLUDED.executor_id, not_before = EXCLUDED.not_before,
+        started_at = CASE WHEN EXCLUDED.status = 'initial' AND EXCLUDED.attempts = 0 THEN NULL
+                          ELSE coalesce(EXCLUDED.started_at, b.started_at) END,
+        attempt_started_at = EXCLUDED.attempt_started_at, completed_at = EXCLUDED.completed_at,
+        output = EXCLUDED.output, error = EXCLUDED.error, children = EXCLUDED.children
+)
+SELECT coalesce((SELECT array_agg(id) FROM own), '{}') AS shards,
+       coalesce((SELECT array_agg(run_id) FROM fired), '{}') AS created

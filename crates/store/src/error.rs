@@ -1,0 +1,58 @@
+//! What can go wrong between a service and Postgres.
+
+use domain::ErrorKind;
+use tokio_postgres::error::SqlState;
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection could be had from the pool.
+    #[error("get a database connection")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// The pool could not be built from the URL.
+    #[error("configure the database pool")]
+    Configure(#[from] deadpool_postgres::CreatePoolError),
+    /// A statement failed.
+    #[error("run a statement")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// A migration failed.
+    #[error("migrate the schema")]
+    Migrate(#[from] refinery::Error),
+    /// A document in the database is not what this version writes.
+    #[error("read the {what} of {id}")]
+    Corrupt {
+        /// Which document.
+        what: &'static str,
+        /// Whose.
+        id: String,
+        /// What the decoder said.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Pool(_) => ErrorKind::Unavailable,
+            Self::Postgres(e) => of_postgres(e),
+            Self::Configure(_) | Self::Migrate(_) | Self::Corrupt { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+fn of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
+    if error.is_closed() {
+        return ErrorKind::Unavailable;
+    }
+    match error.code() {
+        Some(&SqlState::UNIQUE_VIOLATION) => ErrorKind::AlreadyExists,
+        Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED) => ErrorKind::Conflict,
+        Some(&SqlState::QUERY_CANCELED) => ErrorKind::DeadlineExceeded,
+        Some(&SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN | &SqlState::CANNOT_CONNECT_NOW) | None => {
+            ErrorKind::Unavailable
+        }
+        Some(_) => ErrorKind::Internal,
+    }
+}

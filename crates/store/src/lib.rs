@@ -1,0 +1,24 @@
+//! Postgres: one pool, one module per aggregate, one `.sql` file per statement.
+//!
+//! Refuses to know the wire, and to decide anything: it reads, and performs acts that name the state they expect.
+
+mod error;
+mod pool;
+
+pub mod deployments;
+pub mod executor_views;
+pub mod executors;
+pub mod idempotency;
+pub mod log_views;
+pub mod logs;
+pub mod pipelines;
+pub mod run_views;
+pub mod runs;
+pub mod shards;
+pub mod triggers;
+pub mod workspaces;
+
+/// A transaction of the pool's clients, for callers that compose several statements into one act.
+pub use deadpool_postgres::Transaction;
+pub use error::Error;
+pub use pool::Store;

@@ -1,0 +1,61 @@
+//! Log lines as readers see them. Refuses to write any.
+
+use crate::Error;
+use deadpool_postgres::GenericClient;
+use domain::id::RunId;
+use jiff::Timestamp;
+
+/// One line.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Orders the lines of a run.
+    pub id: i64,
+    /// When it was written, by the writer's clock.
+    pub at: Timestamp,
+    /// Empty for lines of the run itself.
+    pub block: String,
+    /// -1 for the block itself.
+    pub child: i32,
+    /// Of the attempt that wrote it.
+    pub lease: i64,
+    /// 10 debug, 20 info, 30 warning, 40 error, 50 critical.
+    pub level: i16,
+    /// `stdout`, `stderr`, `logging` or `system`.
+    pub stream: String,
+    /// The text.
+    pub message: String,
+}
+
+/// Which lines to read.
+#[derive(Debug, Clone)]
+pub struct Filter<'a> {
+    /// Whose.
+    pub run: RunId,
+    /// Only this block's; empty means all.
+    pub block: &'a str,
+    /// This level and above.
+    pub min_level: i16,
+    /// Case-insensitive substring; empty means all.
+    pub text: &'a str,
+}
+
+/// Up to `limit` lines after the line `after`, oldest first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, after: i64, limit: i64) -> Result<Vec<Line>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/log_line/list.sql")).await?;
+    let Filter { run, block, min_level, text } = filter;
+    let rows = db.query(&statement, &[&run.0, &after, block, min_level, text, &limit]).await?;
+    let decode = |r: &tokio_postgres::Row| Line {
+        id: r.get(0),
+        at: r.get(1),
+        block: r.get(2),
+        child: r.get(3),
+        lease: r.get(4),
+        level: r.get(5),
+        stream: r.get(6),
+        message: r.get(7),
+    };
+    Ok(rows.iter().map(decode).collect())
+}

@@ -1,0 +1,79 @@
+//! The connection pool and the migrations.
+
+use crate::Error;
+use deadpool_postgres::{Client, Config, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts};
+use std::time::Duration;
+use tokio_postgres::NoTls;
+
+mod embedded {
+    refinery::embed_migrations!("../../migrations");
+}
+
+/// Held while migrations run: refinery takes no lock of its own.
+const MIGRATE_LOCK: i64 = 0x6f72_7265_7279;
+/// A request would rather fail than wait longer than this for a connection.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A handle to the database; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+impl Store {
+    /// Opens a pool of at most `max_connections` and proves it with one connection.
+    ///
+    /// # Errors
+    /// When the URL is malformed or the database does not answer.
+    pub async fn connect(url: &str, max_connections: usize) -> Result<Self, Error> {
+        Self::open(url, max_connections, None).await
+    }
+
+    /// As [`Store::connect`], for the scheduler: its few statements take arrays and are planned once per connection.
+    /// Left to itself Postgres plans the first five uses of each anew, which costs more than running them.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_for_batches(url: &str, max_connections: usize) -> Result<Self, Error> {
+        Self::open(url, max_connections, Some("-c plan_cache_mode=force_generic_plan")).await
+    }
+
+    async fn open(url: &str, max_connections: usize, options: Option<&str>) -> Result<Self, Error> {
+        let mut config = Config::new();
+        config.url = Some(url.to_owned());
+        config.options = options.map(str::to_owned);
+        config.manager = Some(ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        config.pool = Some(PoolConfig {
+            max_size: max_connections,
+            timeouts: Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) },
+            ..PoolConfig::default()
+        });
+        let store = Self { pool: config.create_pool(Some(Runtime::Tokio1), NoTls)? };
+        drop(store.client().await?);
+        Ok(store)
+    }
+
+    /// A connection from the pool.
+    ///
+    /// # Errors
+    /// When none is free within five seconds, or the database does not answer.
+    pub async fn client(&self) -> Result<Client, Error> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Brings the schema up to date, once, even when several processes start together.
+    ///
+    /// # Errors
+    /// When the database does not answer or a migration fails.
+    pub async fn migrate(url: &str) -> Result<(), Error> {
+        let (mut client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        let driver = tokio::spawn(connection);
+        client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK]).await?;
+        let outcome = embedded::migrations::runner().run_async(&mut client).await;
+        drop(client);
+        // The lock ends with the session.
+        let _ = driver.await;
+        outcome?;
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! Runs and block runs as readers see them. Refuses to change any: runtime state has one writer, and it is not here.
+
+use crate::Error;
+use deadpool_postgres::GenericClient;
+use domain::id::{PipelineId, RunId, WorkspaceId};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::HashMap;
+use tokio_postgres::Row;
+
+/// A run, with the names that people know it by.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Time-ordered.
+    pub id: RunId,
+    /// The workspace's name.
+    pub workspace: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline.
+    pub pipeline_id: PipelineId,
+    /// The version that it stays on.
+    pub pipeline_version: i64,
+    /// As the column says: `initial`, `running`, `completed`, `failed`, `cancelled`.
+    pub status: String,
+    /// JSON object.
+    pub variables: Value,
+    /// The logical time.
+    pub execution_date: Timestamp,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When its first block could start.
+    pub started_at: Option<Timestamp>,
+    /// Set once it ended.
+    pub completed_at: Option<Timestamp>,
+    /// Why it failed, was or is being cancelled; empty otherwise.
+    pub reason: String,
+    /// The trigger's name.
+    pub trigger: String,
+    /// The run that it retries or that started it.
+    pub parent: Option<RunId>,
+    /// Blocks that run something.
+    pub blocks_total: i32,
+    /// Those of them that ended.
+    pub blocks_done: i32,
+}
+
+impl Run {
+    /// Nothing about it changes any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.completed_at.is_some()
+    }
+}
+
+/// A block, a dynamic child or a callback of a run.
+#[derive(Debug, Clone)]
+pub struct BlockRun {
+    /// The block's uuid; `<callback>:<watched block>` for a callback.
+    pub block: String,
+    /// -1 for the block itself.
+    pub child: i32,
+    /// As the column says; `None` for a child that has not started.
+    pub status: Option<String>,
+    /// Tries that count, with the one in progress.
+    pub attempts: i32,
+    /// Of the first try.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// When the next try may start.
+    pub not_before: Option<Timestamp>,
+    /// By the database's clock, that time has not come.
+    pub waits: bool,
+    /// The executor's name; empty before the first try.
+    pub executor: String,
+    /// Pointer to the outputs of the accepted attempt.
+    pub output: Option<Value>,
+    /// Why it failed.
+    pub error: Option<Value>,
+    /// How many children it has, when its upstream is dynamic.
+    pub children: Option<i32>,
+}
+
+/// How far the children of one block are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChildCounts {
+    /// Ended well.
+    pub completed: i32,
+    /// Ended badly.
+    pub failed: i32,
+}
+
+/// Which runs of a workspace to list.
+#[derive(Debug, Clone)]
+pub struct Filter<'a> {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Only this pipeline's.
+    pub pipeline: Option<PipelineId>,
+    /// Only these statuses; empty means all.
+    pub statuses: &'a [&'a str],
+    /// Only runs older than this one.
+    pub before: Option<RunId>,
+}
+
+fn decode_run(row: &Row) -> Run {
+    Run {
+        id: RunId(row.get(0)),
+        workspace: row.get(1),
+        pipeline: row.get(2),
+        pipeline_id: PipelineId(row.get(3)),
+        pipeline_version: row.get(4),
+        status: row.get(5),
+        variables: row.get(6),
+        execution_date: row.get(7),
+        created_at: row.get(8),
+        started_at: row.get(9),
+        completed_at: row.get(10),
+        reason: row.get(11),
+        trigger: row.get(12),
+        parent: row.get::<_, Option<uuid::Uuid>>(13).map(RunId),
+        blocks_total: row.get(14),
+        blocks_done: row.get(15),
+    }
+}
+
+fn decode_block(row: &Row) -> BlockRun {
+    BlockRun {
+        block: row.get(0),
+        child: row.get(1),
+        status: row.get(2),
+        attempts: row.get(3),
+        started_at: row.get(4),
+        completed_at: row.get(5),
+        not_before: row.get(6),
+        waits: row.get(7),
+        executor: row.get(8),
+        output: row.get(9),
+        error: row.get(10),
+        children: row.get(11),
+    }
+}
+
+/// One run.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn get(db: &impl GenericClient, id: RunId) -> Result<Option<Run>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/run/get.sql")).await?;
+    Ok(db.query_opt(&statement, &[&id.0]).await?.as_ref().map(decode_run))
+}
+
+/// A page of runs, newest first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, limit: i64) -> Result<Vec<Run>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/run/list.sql")).await?;
+    let before = filter.before.map_or(uuid::Uuid::max(), |id| id.0);
+    let pipeline = filter.pipeline.map(|id| id.0);
+    let rows = db.query(&statement, &[&filter.workspace.0, &pipeline, &filter.statuses, &before, &limit]).await?;
+    Ok(rows.iter().map(decode_run).collect())
+}
+
+/// The blocks and callbacks of a run that have a row, by name, without children.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn blocks(db: &impl GenericClient, id: RunId) -> Result<HashMap<String, BlockRun>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/block_run/list.sql")).await?;
+    let rows = db.query(&statement, &[&id.0]).await?;
+    Ok(rows.iter().map(decode_block).map(|b| (b.block.clone(), b)).collect())
+}
+
+/// How far the children of each block are. O(children of the run): ask only when a block has some.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn count_children(db: &impl GenericClient, id: RunId) -> Result<HashMap<String, ChildCounts>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/block_run/count_children.sql")).await?;
+    let rows = db.query(&statement, &[&id.0]).await?;
+    Ok(rows.iter().map(|r| (r.get(0), ChildCounts { completed: r.get(1), failed: r.get(2) })).collect())
+}
+
+/// The children `first..=last` of a block, those that have not started too.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn children(
+    db: &impl GenericClient,
+    id: RunId,
+    block: &str,
+    first: i32,
+    last: i32,
+) -> Result<Vec<BlockRun>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/block_run/children.sql")).await?;
+    Ok(db.query(&statement, &[&id.0, &block, &first, &last]).await?.iter().map(decode_block).collect())
+}

@@ -1,0 +1,10 @@
+//! Runs as their owner writes and loads them.
+
+mod batch;
+mod load;
+
+pub use batch::{Batch, Committed, NewRun, commit};
+pub use load::{
+    Definition, PipelineRef, StartablePipeline, StoredRun, accepted, committed_output, current_pipeline, definition,
+    known_runs, latest_status, one, unfinished,
+};

@@ -1,0 +1,362 @@
+//! One step of the scheduler for many runs, as columns of one statement.
+
+use crate::{Error, Store, shards::Shard};
+use domain::{
+    graph::Graph,
+    id::{PipelineId, RunId, TriggerId, WorkspaceId},
+    run::{RunRow, Transition, unit_name},
+    unit::{LostAttempt, UnitKey, UnitRow},
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::HashMap;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+/// A run that does not exist yet, with the firing that creates it.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of run and firing")]
+pub struct NewRun {
+    pub id: RunId,
+    pub workspace_id: WorkspaceId,
+    pub pipeline_id: PipelineId,
+    pub pipeline_version: i64,
+    pub trigger_id: TriggerId,
+    pub logical_key: String,
+    pub variables: String,
+    pub execution_date: Timestamp,
+    pub timeout_s: Option<i32>,
+    pub allow_blocks_to_fail: bool,
+    pub parent_run_id: Option<RunId>,
+}
+
+/// What the database made of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Committed {
+    /// Of the batch's shards, those that were still owned. Nothing of the others was written.
+    pub shards: Vec<i16>,
+    /// Of the new runs, those whose logical key was new.
+    pub created: Vec<RunId>,
+}
+
+/// Changes that are committed together. A later change of the same row replaces the earlier one.
+#[derive(Debug, Default)]
+pub struct Batch {
+    shards: HashMap<i16, i64>,
+    new: Vec<(NewRun, i16)>,
+    new_rows: HashMap<RunId, RunRow>,
+    runs: HashMap<RunId, (i16, RunRow)>,
+    units: HashMap<(RunId, UnitKey), UnitColumns>,
+    lost: Vec<(RunId, i16, String, i32, LostAttempt)>,
+    dropped: Vec<(RunId, String, i16)>,
+}
+
+#[derive(Debug)]
+struct UnitColumns {
+    shard: i16,
+    is_new: bool,
+    block: String,
+    child: i32,
+    row: UnitRow,
+}
+
+impl Batch {
+    /// True when there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.new.is_empty()
+            && self.runs.is_empty()
+            && self.units.is_empty()
+            && self.lost.is_empty()
+            && self.dropped.is_empty()
+    }
+
+    fn is_units_only(&self) -> bool {
+        self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.dropped.is_empty()
+    }
+
+    /// Shards that must still be owned when it is committed.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Rows that it will write, about.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.new.len() + self.runs.len() + self.units.len() + self.lost.len()
+    }
+
+    /// Adds a run that does not exist yet.
+    pub fn create(&mut self, run: NewRun, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.new_rows.insert(
+            run.id,
+            RunRow {
+                status: domain::run::RunStatus::Initial,
+                started_at: None,
+                completed_at: None,
+                reason: None,
+                cancel_reason: None,
+            },
+        );
+        self.new.push((run, shard.id));
+    }
+
+    /// Adds one transition of a run. `Stop` and `EndProcess` are acts, not rows, and change nothing here.
+    pub fn add(&mut self, run: RunId, graph: &Graph, shard: Shard, transition: &Transition) {
+        self.shards.insert(shard.id, shard.epoch);
+        match transition {
+            Transition::Run(row) => match self.new_rows.get_mut(&run) {
+                Some(new) => *new = row.clone(),
+                None => {
+                    self.runs.insert(run, (shard.id, row.clone()));
+                }
+            },
+            Transition::Unit(row) => {
+                let (block, child) = unit_name(graph, row.key);
+                let mut row = UnitRow::clone(row);
+                let is_new = self.new_rows.contains_key(&run);
+                if let Some(earlier) = self.units.get(&(run, row.key)) {
+                    row.started_at = row.started_at.or(earlier.row.started_at);
+                }
+                self.units.insert((run, row.key), UnitColumns { shard: shard.id, is_new, block, child, row });
+            }
+            Transition::Lost(attempt) => {
+                let (block, child) = unit_name(graph, attempt.key);
+                self.lost.push((run, shard.id, block, child, LostAttempt::clone(attempt)));
+            }
+            Transition::DropChildren(at) => {
+                // Children of this batch that were written before the drop are void as well.
+                self.units.retain(|(of, key), _| {
+                    !(*of == run && key.child.is_some() && key.step == domain::unit::Step::Block(*at))
+                });
+                self.dropped.push((run, graph.block(*at).uuid.clone(), shard.id));
+            }
+            Transition::Stop { .. } | Transition::EndProcess(_) => {}
+        }
+    }
+}
+
+/// Writes a batch in one transaction; one statement and one commit unless children are dropped.
+///
+/// # Errors
+/// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
+/// epochs (`shards::retake`) and load again.
+pub async fn commit(store: &Store, batch: &Batch) -> Result<Committed, Error> {
+    let columns = Columns::of(batch);
+    let (sql, parameters) = if batch.is_units_only() {
+        (include_str!("../../sql/run/commit_units.sql"), columns.unit_parameters())
+    } else {
+        (include_str!("../../sql/run/commit.sql"), columns.parameters())
+    };
+    let mut client = store.client().await?;
+    let statement = client.prepare_cached(sql).await?;
+    let row = if batch.dropped.is_empty() {
+        client.query_one(&statement, &parameters).await?
+    } else {
+        let transaction = client.transaction().await?;
+        let runs: Vec<Uuid> = batch.dropped.iter().map(|(run, ..)| run.0).collect();
+        let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
+        let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
+        let epochs: Vec<i64> = shards.iter().map(|shard| batch.shards.get(shard).copied().unwrap_or(-1)).collect();
+        transaction
+            .execute(include_str!("../../sql/run/drop_children.sql"), &[&runs, &blocks, &shards, &epochs])
+            .await?;
+        let row = transaction.query_one(&statement, &parameters).await?;
+        transaction.commit().await?;
+        row
+    };
+    let created: Vec<Uuid> = row.get("created");
+    Ok(Committed { shards: row.get("shards"), created: created.into_iter().map(RunId).collect() })
+}
+
+fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
+    // These types serialise to JSON without failing: no maps with odd keys, no custom serialisers.
+    value.and_then(|value| serde_json::to_string(value).ok()).map(|text| text.replace("\\u0000", ""))
+}
+
+macro_rules! columns {
+    ($($name:ident: $type:ty,)*) => {
+        /// The parameters of run/commit.sql, in its order.
+        #[derive(Default)]
+        struct Columns { $($name: Vec<$type>,)* }
+
+        impl Columns {
+            fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+                vec![$(&self.$name,)*]
+            }
+        }
+    };
+}
+
+columns! {
+    shard: i16,
+    epoch: i64,
+    n_id: Uuid,
+    n_trigger: Uuid,
+    n_key: String,
+    n_shard: i16,
+    n_epoch: i64,
+    n_workspace: Uuid,
+    n_pipeline: Uuid,
+    n_version: i64,
+    n_status: &'static str,
+    n_variables: String,
+    n_execution_date: Timestamp,
+    n_started: Option<Timestamp>,
+    n_completed: Option<Timestamp>,
+    n_timeout: Option<i32>,
+    n_allow: bool,
+    n_reason: Option<String>,
+    n_parent: Option<Uuid>,
+    r_id: Uuid,
+    r_shard: i16,
+    r_status: &'static str,
+    r_started: Option<Timestamp>,
+    r_completed: Option<Timestamp>,
+    r_reason: Option<String>,
+    r_cancel: Option<String>,
+    a_run: Uuid,
+    a_shard: i16,
+    a_block: String,
+    a_child: i32,
+    a_lease: i64,
+    a_executor: Uuid,
+    a_outcome: &'static str,
+    a_started: Timestamp,
+    a_error: Option<String>,
+    u_run: Uuid,
+    u_shard: i16,
+    u_new: bool,
+    u_block: String,
+    u_child: i32,
+    u_status: &'static str,
+    u_lease: i64,
+    u_attempts: i32,
+    u_deaths: i16,
+    u_executor: Option<Uuid>,
+    u_not_before: Option<Timestamp>,
+    u_started: Option<Timestamp>,
+    u_attempt_started: Option<Timestamp>,
+    u_completed: Option<Timestamp>,
+    u_output: Option<String>,
+    u_error: Option<String>,
+    u_children: Option<i32>,
+    n_cancel: Option<String>,
+}
+
+impl Columns {
+    /// The parameters of run/commit_units.sql, in its order.
+    fn unit_parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.shard,
+            &self.epoch,
+            &self.u_run,
+            &self.u_shard,
+            &self.u_block,
+            &self.u_child,
+            &self.u_status,
+            &self.u_lease,
+            &self.u_attempts,
+            &self.u_deaths,
+            &self.u_executor,
+            &self.u_not_before,
+            &self.u_started,
+            &self.u_attempt_started,
+            &self.u_completed,
+            &self.u_output,
+            &self.u_error,
+            &self.u_children,
+        ]
+    }
+
+    fn of(batch: &Batch) -> Self {
+        let mut columns = Self::default();
+        for (shard, epoch) in &batch.shards {
+            columns.shard.push(*shard);
+            columns.epoch.push(*epoch);
+        }
+        for (run, shard) in &batch.new {
+            columns.new_run(run, *shard, batch);
+        }
+        for (run, (shard, row)) in &batch.runs {
+            columns.run(*run, *shard, row);
+        }
+        for (run, shard, block, child, attempt) in &batch.lost {
+            columns.attempt(*run, *shard, (block, *child), attempt);
+        }
+        // One global order of row locks: by key.
+        let mut units: Vec<_> = batch.units.iter().collect();
+        units.sort_unstable_by_key(|(key, _)| **key);
+        for ((run, _), unit) in units {
+            columns.unit(*run, unit);
+        }
+        columns
+    }
+
+    fn new_run(&mut self, run: &NewRun, shard: i16, batch: &Batch) {
+        let row = batch.new_rows.get(&run.id);
+        self.n_id.push(run.id.0);
+        self.n_trigger.push(run.trigger_id.0);
+        self.n_key.push(run.logical_key.clone());
+        self.n_shard.push(shard);
+        self.n_epoch.push(batch.shards.get(&shard).copied().unwrap_or(-1));
+        self.n_workspace.push(run.workspace_id.0);
+        self.n_pipeline.push(run.pipeline_id.0);
+        self.n_version.push(run.pipeline_version);
+        self.n_status.push(row.map_or("initial", |row| row.status.as_str()));
+        self.n_variables.push(run.variables.clone());
+        self.n_execution_date.push(run.execution_date);
+        self.n_started.push(row.and_then(|row| row.started_at));
+        self.n_completed.push(row.and_then(|row| row.completed_at));
+        self.n_timeout.push(run.timeout_s);
+        self.n_allow.push(run.allow_blocks_to_fail);
+        self.n_reason.push(row.and_then(|row| row.reason.clone()));
+        self.n_cancel.push(row.and_then(|row| row.cancel_reason.clone()));
+        self.n_parent.push(run.parent_run_id.map(|parent| parent.0));
+    }
+
+    fn run(&mut self, run: RunId, shard: i16, row: &RunRow) {
+        self.r_id.push(run.0);
+        self.r_shard.push(shard);
+        self.r_status.push(row.status.as_str());
+        self.r_started.push(row.started_at);
+        self.r_completed.push(row.completed_at);
+        self.r_reason.push(row.reason.as_ref().map(|reason| reason.replace('\0', "")));
+        self.r_cancel.push(row.cancel_reason.as_ref().map(|reason| reason.replace('\0', "")));
+    }
+
+    fn attempt(&mut self, run: RunId, shard: i16, (block, child): (&String, i32), attempt: &LostAttempt) {
+        self.a_run.push(run.0);
+        self.a_shard.push(shard);
+        self.a_block.push(block.clone());
+        self.a_child.push(child);
+        self.a_lease.push(attempt.lease);
+        self.a_executor.push(attempt.executor.0);
+        self.a_outcome.push(attempt.outcome);
+        self.a_started.push(attempt.started_at);
+        self.a_error.push(json(attempt.error.as_ref()));
+    }
+
+    fn unit(&mut self, run: RunId, unit: &UnitColumns) {
+        let row = &unit.row;
+        self.u_run.push(run.0);
+        self.u_shard.push(unit.shard);
+        self.u_new.push(unit.is_new);
+        self.u_block.push(unit.block.clone());
+        self.u_child.push(unit.child);
+        self.u_status.push(row.status.as_str());
+        self.u_lease.push(row.lease);
+        self.u_attempts.push(i32::try_from(row.attempts).unwrap_or(i32::MAX));
+        self.u_deaths.push(i16::try_from(row.deaths).unwrap_or(i16::MAX));
+        self.u_executor.push(row.executor.map(|executor| executor.0));
+        self.u_not_before.push(row.not_before);
+        self.u_started.push(row.started_at);
+        self.u_attempt_started.push(row.attempt_started_at);
+        self.u_completed.push(row.completed_at);
+        self.u_output.push(json(row.output.as_ref()));
+        self.u_error.push(json(row.error.as_ref()));
+        self.u_children.push(row.children.map(|children| i32::try_from(children).unwrap_or(i32::MAX)));
+    }
+}

@@ -1,0 +1,280 @@
+//! Runs and their definitions, as a new owner reads them.
+
+use crate::{Error, Store};
+use domain::{
+    graph::Graph,
+    id::{ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
+    pipeline::Pipeline,
+    run::{Options, RunRow, unit_key},
+    unit::UnitRow,
+};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::HashMap;
+use tokio_postgres::{Row, types::Json};
+use uuid::Uuid;
+
+/// Everything that is stored of a run, its units apart.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of run")]
+pub struct StoredRun {
+    pub id: RunId,
+    pub workspace_id: WorkspaceId,
+    pub workspace: String,
+    pub pipeline_id: PipelineId,
+    pub pipeline_version: i64,
+    pub trigger_id: TriggerId,
+    pub trigger: String,
+    pub shard: i16,
+    pub row: RunRow,
+    pub variables: Value,
+    pub execution_date: Timestamp,
+    pub options: Options,
+    pub units: Vec<StoredUnit>,
+}
+
+/// A unit with its stored names; [`StoredUnit::resolve`] gives it the keys of its graph.
+#[derive(Debug, Clone)]
+pub struct StoredUnit {
+    block: String,
+    child: i32,
+    row: UnitRow,
+}
+
+impl StoredUnit {
+    /// The unit's row in terms of the run's graph; `None` when the graph has no such block.
+    #[must_use]
+    pub fn resolve(self, graph: &Graph) -> Option<UnitRow> {
+        let key = unit_key(graph, &self.block, self.child)?;
+        Some(UnitRow { key, ..self.row })
+    }
+}
+
+/// The definition that a run is pinned to.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// As deployed.
+    pub pipeline: Pipeline,
+    /// The code.
+    pub bundle_digest: String,
+}
+
+/// How a startable pipeline is named.
+#[derive(Debug, Clone)]
+pub enum PipelineRef {
+    /// By its identifier.
+    Id(PipelineId),
+    /// By its name in a workspace.
+    Name(WorkspaceId, String),
+}
+
+/// What a new run of a pipeline starts from.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of pipeline and trigger")]
+pub struct StartablePipeline {
+    pub id: PipelineId,
+    pub workspace_id: WorkspaceId,
+    pub workspace: String,
+    pub name: String,
+    pub version: i64,
+    pub trigger_id: TriggerId,
+    pub trigger: String,
+}
+
+/// Every unfinished run of some shards, oldest first.
+///
+/// # Errors
+/// When the database does not answer or holds what this version cannot read.
+pub async fn unfinished(store: &Store, shards: &[i16]) -> Result<Vec<StoredRun>, Error> {
+    let client = store.client().await?;
+    let rows = client.query(include_str!("../../sql/run/select_unfinished.sql"), &[&shards]).await?;
+    drop(client);
+    with_units(store, &rows).await
+}
+
+/// One run, ended or not.
+///
+/// # Errors
+/// When the database does not answer or holds what this version cannot read.
+pub async fn one(store: &Store, run: RunId) -> Result<Option<StoredRun>, Error> {
+    let client = store.client().await?;
+    let rows = client.query(include_str!("../../sql/run/select_state.sql"), &[&run.0]).await?;
+    drop(client);
+    Ok(with_units(store, &rows).await?.pop())
+}
+
+/// The definition of a pipeline version; versions never change, so callers may keep it.
+///
+/// # Errors
+/// When the database does not answer or holds what this version cannot read.
+pub async fn definition(store: &Store, pipeline: PipelineId, version: i64) -> Result<Option<Definition>, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../../sql/pipeline_version/select_spec.sql")).await?;
+    let Some(row) = client.query_opt(&statement, &[&pipeline.0, &version]).await? else { return Ok(None) };
+    let Json(spec): Json<Value> = row.get("spec");
+    let pipeline = serde_json::from_value(spec).map_err(|source| Error::Corrupt {
+        what: "definition",
+        id: format!("pipeline {pipeline} version {version}"),
+        source,
+    })?;
+    Ok(Some(Definition { pipeline, bundle_digest: row.get("bundle_digest") }))
+}
+
+/// What a new run of a pipeline starts from; `None` when it does not exist or is archived.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn current_pipeline(store: &Store, pipeline: &PipelineRef) -> Result<Option<StartablePipeline>, Error> {
+    let (id, workspace, name) = match pipeline {
+        PipelineRef::Id(id) => (Some(id.0), None, None),
+        PipelineRef::Name(workspace, name) => (None, Some(workspace.0), Some(name.as_str())),
+    };
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../../sql/pipeline/select_current.sql")).await?;
+    let row = client.query_opt(&statement, &[&id, &workspace, &name]).await?;
+    Ok(row.map(|row| StartablePipeline {
+        id: PipelineId(row.get("id")),
+        workspace_id: WorkspaceId(row.get("workspace_id")),
+        workspace: row.get("workspace"),
+        name: row.get("name"),
+        version: row.get("version"),
+        trigger_id: TriggerId(row.get("trigger_id")),
+        trigger: row.get("trigger"),
+    }))
+}
+
+/// The runs that logical keys created, `None` for keys that never fired, in request order.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn known_runs(store: &Store, keys: &[(TriggerId, String)]) -> Result<Vec<Option<RunId>>, Error> {
+    let triggers: Vec<Uuid> = keys.iter().map(|(trigger, _)| trigger.0).collect();
+    let names: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
+    let client = store.client().await?;
+    let rows = client.query(include_str!("../../sql/firing/select_run.sql"), &[&triggers, &names]).await?;
+    Ok(rows.iter().map(|row| row.get::<_, Option<Uuid>>("run_id").map(RunId)).collect())
+}
+
+/// The status of a pipeline's latest run, or of one block in it, with an execution date in the seconds up to an instant.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn latest_status(
+    store: &Store,
+    workspace: WorkspaceId,
+    pipeline: &str,
+    block: Option<&str>,
+    (until, seconds): (Timestamp, f64),
+) -> Result<Option<String>, Error> {
+    let client = store.client().await?;
+    let sql = include_str!("../../sql/run/select_latest_status.sql");
+    let row = client.query_opt(sql, &[&workspace.0, &pipeline, &block, &until, &seconds]).await?;
+    Ok(row.map(|row| row.get("status")))
+}
+
+/// Where a block's committed output lies (run and lease): of one run, or of the latest completed one.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn committed_output(
+    store: &Store,
+    workspace: WorkspaceId,
+    (pipeline, block): (&str, &str),
+    run: Option<RunId>,
+) -> Result<Option<(RunId, i64)>, Error> {
+    let client = store.client().await?;
+    let sql = include_str!("../../sql/run/select_committed_output.sql");
+    let row = client.query_opt(sql, &[&workspace.0, &pipeline, &block, &run.map(|run| run.0)]).await?;
+    Ok(row.map(|row| (RunId(row.get("run_id")), row.get("lease"))))
+}
+
+/// Which of these attempts (run, block, child, lease) are the accepted one of their unit, in order.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn accepted(store: &Store, attempts: &[(RunId, &str, i32, i64)]) -> Result<Vec<bool>, Error> {
+    let runs: Vec<Uuid> = attempts.iter().map(|(run, ..)| run.0).collect();
+    let blocks: Vec<&str> = attempts.iter().map(|(_, block, ..)| *block).collect();
+    let children: Vec<i32> = attempts.iter().map(|(_, _, child, _)| *child).collect();
+    let leases: Vec<i64> = attempts.iter().map(|(.., lease)| *lease).collect();
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../../sql/run/select_accepted.sql")).await?;
+    let rows = client.query(&statement, &[&runs, &blocks, &children, &leases]).await?;
+    Ok(rows.iter().map(|row| row.get("accepted")).collect())
+}
+
+async fn with_units(store: &Store, rows: &[Row]) -> Result<Vec<StoredRun>, Error> {
+    let mut runs = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+    if runs.is_empty() {
+        return Ok(runs);
+    }
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.id.0).collect();
+    let places: HashMap<Uuid, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+    let client = store.client().await?;
+    for row in client.query(include_str!("../../sql/run/select_units.sql"), &[&ids]).await? {
+        if let Some(at) = places.get(&row.get::<_, Uuid>("run_id")) {
+            runs[*at].units.push(unit(&row)?);
+        }
+    }
+    Ok(runs)
+}
+
+fn run(row: &Row) -> Result<StoredRun, Error> {
+    let id: Uuid = row.get("id");
+    let Json(variables): Json<Value> = row.get("variables");
+    Ok(StoredRun {
+        id: RunId(id),
+        workspace_id: WorkspaceId(row.get("workspace_id")),
+        workspace: row.get("workspace"),
+        pipeline_id: PipelineId(row.get("pipeline_id")),
+        pipeline_version: row.get("pipeline_version"),
+        trigger_id: TriggerId(row.get("trigger_id")),
+        trigger: row.get("trigger"),
+        shard: row.get("shard"),
+        row: RunRow {
+            status: row.get::<_, &str>("status").parse().map_err(|e| unreadable("status", id, e))?,
+            started_at: row.get("started_at"),
+            completed_at: row.get("completed_at"),
+            reason: row.get("reason"),
+            cancel_reason: row.get("cancel_reason"),
+        },
+        variables,
+        execution_date: row.get("execution_date"),
+        options: Options {
+            allow_blocks_to_fail: row.get("allow_blocks_to_fail"),
+            timeout_s: row.get::<_, Option<i32>>("timeout_s").and_then(|s| u32::try_from(s).ok()),
+        },
+        units: Vec::new(),
+    })
+}
+
+fn unit(row: &Row) -> Result<StoredUnit, Error> {
+    let run: Uuid = row.get("run_id");
+    let output: Option<Json<Value>> = row.get("output");
+    let error: Option<Json<Value>> = row.get("error");
+    let corrupt = |source| Error::Corrupt { what: "block run", id: run.to_string(), source };
+    Ok(StoredUnit {
+        block: row.get("block"),
+        child: row.get("child"),
+        row: UnitRow {
+            // Replaced by `resolve`, which knows the graph.
+            key: domain::unit::UnitKey::block(0, None),
+            status: row.get::<_, &str>("status").parse().map_err(|e| unreadable("block run", run, e))?,
+            lease: row.get("lease"),
+            attempts: u32::try_from(row.get::<_, i32>("attempts")).unwrap_or(0),
+            deaths: u32::try_from(row.get::<_, i16>("deaths")).unwrap_or(0),
+            executor: row.get::<_, Option<Uuid>>("executor_id").map(ExecutorId),
+            not_before: row.get("not_before"),
+            started_at: row.get("started_at"),
+            attempt_started_at: row.get("attempt_started_at"),
+            completed_at: row.get("completed_at"),
+            output: output.map(|Json(v)| serde_json::from_value(v)).transpose().map_err(corrupt)?,
+            error: error.map(|Json(v)| serde_json::from_value(v)).transpose().map_err(corrupt)?,
+            children: row.get::<_, Option<i32>>("children").and_then(|n| u32::try_from(n).ok()),
+        },
+    })
+}
+
+fn unreadable(what: &'static str, id: Uuid, error: domain::unit::UnknownStatus) -> Error {
+    Error::Corrupt { what, id: id.to_string(), source: serde::de::Error::custom(error) }
+}

@@ -1,0 +1,278 @@
+-- Written by `cargo xtask tidy --schema`: what all migrations together give.
+-- PostgreSQL 15
+
+CREATE TABLE public.attempt (
+    run_id uuid NOT NULL,
+    block text NOT NULL,
+    child integer NOT NULL,
+    lease bigint NOT NULL,
+    executor_id uuid,
+    outcome text NOT NULL,
+    started_at timestamp with time zone,
+    ended_at timestamp with time zone DEFAULT now() NOT NULL,
+    error jsonb,
+    CONSTRAINT attempt_outcome_check CHECK ((outcome = ANY (ARRAY['failed'::text, 'lost'::text, 'released'::text])))
+);
+
+CREATE TABLE public.block_run (
+    run_id uuid NOT NULL,
+    block text NOT NULL,
+    child integer DEFAULT '-1'::integer NOT NULL,
+    status text NOT NULL,
+    lease bigint DEFAULT 0 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    deaths smallint DEFAULT 0 NOT NULL,
+    executor_id uuid,
+    not_before timestamp with time zone,
+    started_at timestamp with time zone,
+    attempt_started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    output jsonb,
+    error jsonb,
+    children integer,
+    CONSTRAINT block_run_child_check CHECK ((child >= '-1'::integer)),
+    CONSTRAINT block_run_children_check CHECK ((children >= 0)),
+    CONSTRAINT block_run_running_has_executor CHECK (((status <> 'running'::text) OR (executor_id IS NOT NULL) OR (children IS NOT NULL))),
+    CONSTRAINT block_run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'upstream_failed'::text, 'condition_failed'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.bundle (
+    digest text NOT NULL,
+    project_name text NOT NULL,
+    file_count integer NOT NULL,
+    size_bytes bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT bundle_digest_is_sha256 CHECK ((digest ~ '^sha256:[0-9a-f]{64}$'::text)),
+    CONSTRAINT bundle_file_count_check CHECK ((file_count >= 0)),
+    CONSTRAINT bundle_size_bytes_check CHECK ((size_bytes >= 0))
+);
+
+CREATE TABLE public.executor (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    backend text NOT NULL,
+    slots integer NOT NULL,
+    version text NOT NULL,
+    state text NOT NULL,
+    running integer DEFAULT 0 NOT NULL,
+    connected_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT executor_slots_check CHECK ((slots >= 0)),
+    CONSTRAINT executor_state_check CHECK ((state = ANY (ARRAY['online'::text, 'draining'::text, 'lost'::text, 'gone'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.firing (
+    trigger_id uuid NOT NULL,
+    logical_key text NOT NULL,
+    decided text NOT NULL,
+    reason text,
+    run_id uuid,
+    shard_epoch bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT firing_decided_check CHECK ((decided = ANY (ARRAY['fired'::text, 'skipped'::text]))),
+    CONSTRAINT firing_has_run_or_reason CHECK ((((decided = 'fired'::text) = (run_id IS NOT NULL)) AND ((decided = 'skipped'::text) = (reason IS NOT NULL)))),
+    CONSTRAINT firing_logical_key_check CHECK (((length(logical_key) >= 1) AND (length(logical_key) <= 255)))
+);
+
+CREATE TABLE public.idempotency (
+    method text NOT NULL,
+    key text NOT NULL,
+    request_hash bytea NOT NULL,
+    response bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT idempotency_key_check CHECK (((length(key) >= 1) AND (length(key) <= 255)))
+);
+
+CREATE TABLE public.log_line (
+    id bigint NOT NULL,
+    run_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    block text DEFAULT ''::text NOT NULL,
+    child integer DEFAULT '-1'::integer NOT NULL,
+    lease bigint DEFAULT 0 NOT NULL,
+    level smallint NOT NULL,
+    stream text NOT NULL,
+    message text NOT NULL
+)
+PARTITION BY RANGE (at);
+
+CREATE TABLE public.log_line_default (
+    id bigint NOT NULL,
+    run_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    block text DEFAULT ''::text NOT NULL,
+    child integer DEFAULT '-1'::integer NOT NULL,
+    lease bigint DEFAULT 0 NOT NULL,
+    level smallint NOT NULL,
+    stream text NOT NULL,
+    message text NOT NULL
+);
+
+ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.log_line_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.pipeline (
+    id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    name text NOT NULL,
+    version bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    archived_at timestamp with time zone,
+    CONSTRAINT pipeline_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.pipeline_version (
+    pipeline_id uuid NOT NULL,
+    version bigint NOT NULL,
+    bundle_digest text NOT NULL,
+    spec jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.run (
+    id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    pipeline_version bigint NOT NULL,
+    trigger_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    status text NOT NULL,
+    variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    execution_date timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    timeout_s integer,
+    allow_blocks_to_fail boolean DEFAULT false NOT NULL,
+    cancel_reason text,
+    reason text,
+    parent_run_id uuid,
+    CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
+    CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE public.scheduler (
+    id uuid NOT NULL,
+    lease_until timestamp with time zone NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.shard (
+    id smallint NOT NULL,
+    epoch bigint DEFAULT 0 NOT NULL,
+    owner uuid,
+    CONSTRAINT shard_id_check CHECK (((id >= 0) AND (id <= 255)))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.trigger (
+    id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    name text NOT NULL,
+    kind text NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    active boolean NOT NULL,
+    spec jsonb DEFAULT '{}'::jsonb NOT NULL,
+    source text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    archived_at timestamp with time zone,
+    CONSTRAINT trigger_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'api'::text, 'event'::text, 'time'::text]))),
+    CONSTRAINT trigger_source_check CHECK ((source = ANY (ARRAY['built-in'::text, 'project'::text, 'api'::text]))),
+    CONSTRAINT trigger_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.workspace (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    bundle_digest text,
+    deployed_at timestamp with time zone,
+    CONSTRAINT workspace_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
+ALTER TABLE ONLY public.log_line ATTACH PARTITION public.log_line_default DEFAULT;
+
+ALTER TABLE ONLY public.attempt
+    ADD CONSTRAINT attempt_pkey PRIMARY KEY (run_id, block, child, lease);
+
+ALTER TABLE ONLY public.block_run
+    ADD CONSTRAINT block_run_pkey PRIMARY KEY (run_id, block, child);
+
+ALTER TABLE ONLY public.bundle
+    ADD CONSTRAINT bundle_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.executor
+    ADD CONSTRAINT executor_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.firing
+    ADD CONSTRAINT firing_pkey PRIMARY KEY (trigger_id, logical_key);
+
+ALTER TABLE ONLY public.idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
+
+ALTER TABLE ONLY public.pipeline
+    ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
+
+ALTER TABLE ONLY public.pipeline
+    ADD CONSTRAINT pipeline_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.pipeline_version
+    ADD CONSTRAINT pipeline_version_pkey PRIMARY KEY (pipeline_id, version);
+
+ALTER TABLE ONLY public.run
+    ADD CONSTRAINT run_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.scheduler
+    ADD CONSTRAINT scheduler_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.shard
+    ADD CONSTRAINT shard_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.trigger
+    ADD CONSTRAINT trigger_name_unique UNIQUE (pipeline_id, name);
+
+ALTER TABLE ONLY public.trigger
+    ADD CONSTRAINT trigger_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.workspace
+    ADD CONSTRAINT workspace_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.workspace
+    ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
+
+CREATE INDEX log_line_by_run ON ONLY public.log_line USING btree (run_id, id);
+
+CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btree (run_id, id);
+
+CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
+
+CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
+
+CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
+
+ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
+
+ALTER TABLE ONLY public.pipeline_version
+    ADD CONSTRAINT pipeline_version_bundle_digest_fkey FOREIGN KEY (bundle_digest) REFERENCES public.bundle(digest);
+
+ALTER TABLE ONLY public.pipeline_version
+    ADD CONSTRAINT pipeline_version_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
+
+ALTER TABLE ONLY public.pipeline
+    ADD CONSTRAINT pipeline_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.trigger
+    ADD CONSTRAINT trigger_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
