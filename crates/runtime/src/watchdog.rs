@@ -1,0 +1,156 @@
+//! Notices a duty that hangs: a loop must beat, or the process ends so that its supervisor starts a new one. Refuses to
+//! repair anything; a hung loop may hold locks that only the end of the process frees.
+
+use crate::exit::Code;
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a duty may go without a beat.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often the watchdog looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Watches the duties of this process from a thread of its own, which a blocked runtime cannot hold up.
+#[derive(Clone)]
+pub struct Watchdog(Arc<Inner>);
+
+struct Inner {
+    started: Instant,
+    limit: Duration,
+    duties: Mutex<Vec<Weak<Duty>>>,
+}
+
+struct Duty {
+    name: &'static str,
+    beat_ms: AtomicU64,
+}
+
+impl Watchdog {
+    /// A watchdog that ends the process with code 70 when a duty has not beaten for `LIMIT`.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(LIMIT, LOOK_INTERVAL, |name| {
+            eprintln!("the duty {name} has not moved for {} s: ending the process", LIMIT.as_secs());
+            std::process::exit(i32::from(Code::Software.number()));
+        })
+    }
+
+    /// As `start`, with another limit and another consequence; for tests.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_with(
+        limit: Duration,
+        look_interval: Duration,
+        on_stall: impl Fn(&'static str) + Send + 'static,
+    ) -> io::Result<Self> {
+        let inner = Arc::new(Inner { started: Instant::now(), limit, duties: Mutex::default() });
+        let watched = Arc::downgrade(&inner);
+        thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            // Ends with the last copy of the watchdog.
+            while let Some(inner) = watched.upgrade() {
+                inner.stalled().into_iter().for_each(&on_stall);
+                drop(inner);
+                thread::sleep(look_interval);
+            }
+        })?;
+        Ok(Self(inner))
+    }
+
+    /// A duty that must beat from now on, until the handle is dropped.
+    ///
+    /// A loop that waits for work wakes at least every `LIMIT / 3` to beat: waiting is not hanging.
+    #[must_use]
+    pub fn duty(&self, name: &'static str) -> Beat {
+        let duty = Arc::new(Duty { name, beat_ms: AtomicU64::new(self.0.now_ms()) });
+        self.0.duties.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&duty));
+        Beat { duty, watchdog: self.0.clone() }
+    }
+}
+
+impl Inner {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn stalled(&self) -> Vec<&'static str> {
+        let (now, limit) = (self.now_ms(), u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX));
+        let mut duties = self.duties.lock().unwrap_or_else(PoisonError::into_inner);
+        duties.retain(|duty| duty.strong_count() > 0);
+        let alive = duties.iter().filter_map(Weak::upgrade);
+        alive
+            .filter(|duty| now.saturating_sub(duty.beat_ms.load(Ordering::Relaxed)) > limit)
+            .map(|duty| duty.name)
+            .collect()
+    }
+}
+
+impl fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog").field("limit", &self.0.limit).finish_non_exhaustive()
+    }
+}
+
+/// The pulse of one duty. Dropping it ends the watch.
+pub struct Beat {
+    duty: Arc<Duty>,
+    watchdog: Arc<Inner>,
+}
+
+impl Beat {
+    /// The duty is alive. Cheap: one atomic store.
+    pub fn beat(&self) {
+        self.duty.beat_ms.store(self.watchdog.now_ms(), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Beat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Beat").field(&self.duty.name).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const LOOK: Duration = Duration::from_millis(2);
+
+    #[test]
+    fn a_silent_duty_is_named() {
+        let (tell, told) = mpsc::sync_channel(1);
+        let watchdog = Watchdog::start_with(Duration::from_millis(20), LOOK, move |name| {
+            let _ = tell.try_send(name);
+        })
+        .unwrap();
+        let _beat = watchdog.duty("dispatcher");
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok("dispatcher"));
+    }
+
+    #[test]
+    fn beating_and_dropped_duties_are_left_alone() {
+        let inner = Inner { started: Instant::now(), limit: Duration::ZERO, duties: Mutex::default() };
+        let watchdog = Watchdog(Arc::new(inner));
+        let (alive, silent, gone) = (watchdog.duty("alive"), watchdog.duty("silent"), watchdog.duty("gone"));
+        alive.duty.beat_ms.store(u64::MAX, Ordering::Relaxed);
+        drop(gone);
+        while watchdog.0.now_ms() == silent.duty.beat_ms.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(watchdog.0.stalled(), ["silent"]);
+        assert_eq!(watchdog.0.duties.lock().unwrap().len(), 2);
+        alive.beat();
+        assert!(alive.duty.beat_ms.load(Ordering::Relaxed) <= watchdog.0.now_ms());
+    }
+}

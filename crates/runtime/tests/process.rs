@@ -1,0 +1,117 @@
+//! The parts of a process together: signals, drain, readiness and the pages beside it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use runtime::{
+    admin,
+    health::Health,
+    shutdown::Shutdown,
+    telemetry::{Telemetry, TelemetrySettings},
+};
+use std::{io::Write as _, net::SocketAddr, process::Command, time::Duration};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Mutex,
+    time::timeout,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(3600);
+
+/// Signals reach every listener of the process: one test at a time sends them.
+static SIGNALS: Mutex<()> = Mutex::const_new(());
+
+fn send(signal: &str) {
+    let pid = std::process::id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_signal_drains_and_a_second_one_stops() {
+    let _alone = SIGNALS.lock().await;
+    let shutdown = Shutdown::listen(LATE).unwrap();
+    let health = Health::until(&shutdown);
+    assert!(health.is_ready() && !shutdown.is_draining());
+    send("-TERM");
+    timeout(SOON, shutdown.draining()).await.unwrap();
+    assert!(!health.is_ready() && !shutdown.is_stopped());
+    send("-INT");
+    timeout(SOON, shutdown.stopped()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_signal_also_ends_the_delay() {
+    let _alone = SIGNALS.lock().await;
+    let shutdown = Shutdown::listen_after(LATE, LATE).unwrap();
+    let mut ready = Health::until(&shutdown).subscribe();
+    send("-TERM");
+    timeout(SOON, ready.wait_for(|ready| !ready)).await.unwrap().unwrap();
+    assert!(!shutdown.is_draining());
+    send("-TERM");
+    timeout(SOON, shutdown.stopped()).await.unwrap();
+    assert!(shutdown.is_draining());
+}
+
+#[tokio::test]
+async fn the_drain_has_an_end() {
+    let _alone = SIGNALS.lock().await;
+    let shutdown = Shutdown::listen(Duration::from_millis(20)).unwrap();
+    shutdown.drain();
+    timeout(SOON, shutdown.stopped()).await.unwrap();
+}
+
+async fn get(addr: SocketAddr, path: &str, header: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn pages_tell_health_and_metrics() {
+    let (shutdown, telemetry) =
+        (Shutdown::new(), Telemetry::detached("sample", &TelemetrySettings::default()).unwrap());
+    let health = Health::until(&shutdown);
+    let postgres = health.condition("postgres");
+    telemetry.meter("sample").u64_counter("firings").build().add(3, &[]);
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let server = admin::serve(loopback, health, telemetry, shutdown.clone()).await.unwrap();
+    let addr = server.addr();
+    assert_eq!(get(addr, "/livez", "").await.0, 200);
+    assert_eq!(get(addr, "/readyz", "").await, (503, "postgres: not established yet\n".to_owned()));
+    postgres.hold();
+    assert_eq!(get(addr, "/readyz", "").await.0, 200);
+    let (status, metrics) = get(addr, "/metrics", "").await;
+    assert!(status == 200 && metrics.lines().any(|l| l.starts_with("firings_total") && l.ends_with(" 3")), "{metrics}");
+    shutdown.drain();
+    let (status, reasons) = get(addr, "/readyz", "").await;
+    assert!(status == 503 && reasons.starts_with("draining:"), "{reasons}");
+    assert_eq!(get(addr, "/livez", "").await.0, 200);
+    shutdown.stop();
+    timeout(SOON, server.join()).await.unwrap();
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn metrics_beyond_loopback_need_a_token() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"a-long-token\n").unwrap();
+    let guarded = TelemetrySettings { metrics_token_file: Some(file.path().into()), ..TelemetrySettings::default() };
+    let everywhere = "0.0.0.0:0".parse().unwrap();
+    for (settings, expected) in [(TelemetrySettings::default(), [403, 403, 403]), (guarded, [401, 401, 200])] {
+        let shutdown = Shutdown::new();
+        let telemetry = Telemetry::detached("sample", &settings).unwrap();
+        let server = admin::serve(everywhere, Health::new(), telemetry, shutdown.clone()).await.unwrap();
+        let addr = SocketAddr::from(([127, 0, 0, 1], server.addr().port()));
+        let mut seen = Vec::new();
+        for header in ["", "Authorization: Bearer a-long-tokem\r\n", "Authorization: Bearer a-long-token\r\n"] {
+            seen.push(get(addr, "/metrics", header).await.0);
+        }
+        assert_eq!(seen, expected);
+        assert_eq!(get(addr, "/readyz", "").await.0, 200);
+        shutdown.stop();
+    }
+}
