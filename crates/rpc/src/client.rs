@@ -1,0 +1,121 @@
+//! Channels to other services: lazy, balanced over several endpoints, and carrying token and trace. Refuses to retry;
+//! only the caller knows what may be done twice.
+
+use crate::{
+    auth::{AuthError, Token},
+    trace,
+};
+use std::time::Duration;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{self, Endpoint, Uri},
+};
+
+/// The most endpoints of one channel.
+pub const ENDPOINTS_MAX: usize = 64;
+/// A peer that does not accept within this time is away.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A silent connection is asked this often whether it lives.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// A connection that does not answer the question is closed.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A channel that presents the token and continues the trace of the current span. Cheap to clone; give it to any
+/// generated client.
+pub type Channel = InterceptedService<transport::Channel, Caller>;
+
+/// A channel over `uris`. Nothing is connected yet: that happens with the first call, and again after a loss.
+///
+/// A call may meet an endpoint that is away and fails with `UNAVAILABLE`; the caller tries again with a backoff, and the
+/// balancer prefers endpoints that answer. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// No or too many endpoints, a URI without host, or a token that is no token.
+pub fn connect(uris: &[Uri], token: Option<&Token>) -> Result<Channel, ConnectError> {
+    if uris.is_empty() || uris.len() > ENDPOINTS_MAX {
+        return Err(ConnectError::Endpoints(uris.len()));
+    }
+    let endpoints = uris.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
+    let channel = match endpoints.as_slice() {
+        [one] => one.connect_lazy(),
+        _ => transport::Channel::balance_list(endpoints.into_iter()),
+    };
+    Ok(InterceptedService::new(channel, Caller::new(token)?))
+}
+
+/// A request that fails with `DEADLINE_EXCEEDED` when it is not answered in time, on both sides of the wire.
+pub fn within<T>(timeout: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+fn endpoint(uri: &Uri) -> Result<Endpoint, ConnectError> {
+    if uri.host().is_none() || uri.scheme_str() != Some("http") {
+        return Err(ConnectError::Uri(uri.to_string()));
+    }
+    Ok(Endpoint::from(uri.clone())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// Adds to every call what proves and connects it: the token and the trace.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl Caller {
+    /// Presents `token`.
+    ///
+    /// # Errors
+    /// As [`Token::header`].
+    pub fn new(token: Option<&Token>) -> Result<Self, AuthError> {
+        let header = token.map(Token::header).transpose()?;
+        let value = header.map(|header| {
+            let value = MetadataValue::try_from(header.as_bytes()).map_err(|_| AuthError::Weak);
+            value.map(|mut value| {
+                value.set_sensitive(true);
+                value
+            })
+        });
+        Ok(Self { authorization: value.transpose()? })
+    }
+}
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.authorization {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        trace::inject(request.metadata_mut());
+        Ok(request)
+    }
+}
+
+/// A channel cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// None, or too many.
+    #[error("{0} endpoints are given; give 1 to {ENDPOINTS_MAX}")]
+    Endpoints(usize),
+    /// Not a URI of a peer.
+    #[error("`{0}` is not the URI of a service; write http://host:port")]
+    Uri(String),
+    /// The token is no token.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+impl ConnectError {
+    /// What a caller can do about it: correct the configuration.
+    #[must_use]
+    pub const fn kind(&self) -> domain::ErrorKind {
+        domain::ErrorKind::InvalidArgument
+    }
+}
