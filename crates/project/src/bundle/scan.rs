@@ -1,0 +1,276 @@
+//! What of a folder belongs to its bundle.
+//!
+//! Symlinks inside the folder are followed to their content, since a bundle has none; one that leads out is refused.
+
+use super::{
+    DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, IGNORE_FILE, Manifest, ManifestFile, TOTAL_BYTES_MAX, hex, manifest::fault,
+};
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use sha2::{Digest, Sha256};
+use std::{
+    fs, io,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Names that are never part of a bundle, wherever they are.
+const LEFT_OUT: [&str; 9] =
+    [".git", "__pycache__", ".venv", "venv", "node_modules", ".variables", ".logs", "mage_data", ".DS_Store"];
+const LEFT_OUT_ENDING: &str = ".pyc";
+/// Bytes hashed at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Why a folder has no manifest. Paths are relative to it.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The folder itself.
+    #[error("the project folder {path} cannot be read: {source}")]
+    Folder {
+        /// As given.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something in it.
+    #[error("{path} cannot be read: {source}; check its permissions, or list it in .orreryignore")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The link's content would be somebody else's.
+    #[error(
+        "{0} is a symlink that leads out of the project folder; copy the content into the folder, or list it in .orreryignore"
+    )]
+    LinkOutside(String),
+    /// The folder contains itself.
+    #[error("{0} is a symlink to a folder that contains it; remove it, or list it in .orreryignore")]
+    LinkLoop(String),
+    /// A socket, a device or a pipe.
+    #[error("{0} is neither a file nor a folder; list it in .orreryignore")]
+    Special(String),
+    /// A name that a bundle cannot carry.
+    #[error("the path {path:?} {reason}; rename it, or list it in .orreryignore")]
+    Path {
+        /// Which, with replacement characters where it is not UTF-8.
+        path: String,
+        /// Completes "the path …".
+        reason: &'static str,
+    },
+    /// Over one of the limits.
+    #[error("{what}; list what the pipelines do not need in .orreryignore")]
+    TooLarge {
+        /// What there is too much of, and the limit.
+        what: String,
+    },
+    /// A pattern that is none.
+    #[error(".orreryignore: {0}")]
+    Patterns(ignore::Error),
+}
+
+/// Lists and hashes the files of the project at `root`, sorted by path.
+///
+/// It reads every file, so it blocks for as long as that takes.
+///
+/// # Errors
+/// When something cannot be read, leaves the folder, or is too large.
+pub fn scan(root: &Path) -> Result<Manifest, ScanError> {
+    let unreadable = |source| ScanError::Folder { path: root.display().to_string(), source };
+    let real = root.canonicalize().map_err(unreadable)?;
+    let project_name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    if project_name.is_empty() {
+        return Err(ScanError::Path {
+            path: root.display().to_string(),
+            reason: "has no name that a bundle can carry",
+        });
+    }
+    let ignored = patterns(&real)?;
+    let mut scan = Scan { root: real.clone(), ignored, ancestors: Vec::new(), files: Vec::new(), total: 0 };
+    scan.folder(&real, "")?;
+    scan.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Manifest { project_name, files: scan.files })
+}
+
+fn patterns(root: &Path) -> Result<Gitignore, ScanError> {
+    let mut builder = GitignoreBuilder::new(root);
+    let file = root.join(IGNORE_FILE);
+    if file.is_file() {
+        builder.add(file).map_or(Ok(()), Err).map_err(ScanError::Patterns)?;
+    }
+    builder.build().map_err(ScanError::Patterns)
+}
+
+struct Scan {
+    root: PathBuf,
+    ignored: Gitignore,
+    /// Real paths of the folders that are being read, to notice a link to one of them.
+    ancestors: Vec<PathBuf>,
+    files: Vec<ManifestFile>,
+    total: u64,
+}
+
+impl Scan {
+    fn folder(&mut self, real: &Path, relative: &str) -> Result<(), ScanError> {
+        if self.ancestors.iter().any(|ancestor| ancestor == real) {
+            return Err(ScanError::LinkLoop(relative.to_owned()));
+        }
+        if self.ancestors.len() >= DEPTH_MAX {
+            return Err(ScanError::Path { path: relative.to_owned(), reason: "is nested too deeply" });
+        }
+        self.ancestors.push(real.to_owned());
+        let unreadable = |source| ScanError::Unreadable { path: relative.to_owned(), source };
+        for entry in fs::read_dir(real).map_err(unreadable)? {
+            self.entry(&entry.map_err(unreadable)?, relative)?;
+        }
+        self.ancestors.pop();
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &fs::DirEntry, parent: &str) -> Result<(), ScanError> {
+        let name = entry.file_name();
+        let shown = name.to_string_lossy();
+        let path = if parent.is_empty() { shown.clone().into_owned() } else { format!("{parent}/{shown}") };
+        if LEFT_OUT.contains(&&*shown) || shown.ends_with(LEFT_OUT_ENDING) {
+            return Ok(());
+        }
+        let unreadable = |source| ScanError::Unreadable { path: path.clone(), source };
+        let kind = entry.file_type().map_err(unreadable)?;
+        let is_folder = if kind.is_symlink() { entry.path().is_dir() } else { kind.is_dir() };
+        if self.ignored.matched(&path, is_folder).is_ignore() {
+            return Ok(());
+        }
+        if name.to_str().is_none() {
+            return Err(ScanError::Path { path, reason: "is not UTF-8" });
+        }
+        let real = entry.path().canonicalize().map_err(unreadable)?;
+        if !real.starts_with(&self.root) {
+            return Err(ScanError::LinkOutside(path));
+        }
+        if real.is_dir() { self.folder(&real, &path) } else { self.file(&real, path) }
+    }
+
+    fn file(&mut self, real: &Path, path: String) -> Result<(), ScanError> {
+        if let Some(reason) = fault(&path) {
+            return Err(ScanError::Path { path, reason });
+        }
+        if self.files.len() >= FILES_MAX {
+            return Err(ScanError::TooLarge { what: format!("the folder has more than {FILES_MAX} files") });
+        }
+        let unreadable = |source| ScanError::Unreadable { path: path.clone(), source };
+        let metadata = fs::metadata(real).map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(ScanError::Special(path));
+        }
+        let (sha256, size) = hash(real).map_err(unreadable)?;
+        if size > FILE_BYTES_MAX {
+            return Err(ScanError::TooLarge { what: format!("{path} is larger than {FILE_BYTES_MAX} bytes") });
+        }
+        self.total += size;
+        if self.total > TOTAL_BYTES_MAX {
+            return Err(ScanError::TooLarge {
+                what: format!("the files together are larger than {TOTAL_BYTES_MAX} bytes"),
+            });
+        }
+        let executable = metadata.permissions().mode() & 0o100 != 0;
+        self.files.push(ManifestFile { path, sha256, size, executable });
+        Ok(())
+    }
+}
+
+/// The digest and the size, both of the bytes that were read; stops one byte after the limit.
+fn hash(path: &Path) -> io::Result<(String, u64)> {
+    let mut file = fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut size = 0;
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok((hex(&hasher.finalize()), size)),
+            Ok(n) => {
+                hasher.update(&chunk[..n]);
+                size += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, os::unix::fs::symlink};
+
+    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("demo");
+        fs::create_dir(&root).unwrap();
+        for (path, content) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        (outer, root)
+    }
+
+    fn paths(root: &Path) -> Vec<String> {
+        let manifest = scan(root).unwrap();
+        assert_eq!(manifest.validate(), Ok(Vec::new()));
+        manifest.files.into_iter().map(|file| file.path).collect()
+    }
+
+    #[test]
+    fn leaves_out_what_is_no_code() {
+        let (_outer, root) = project(&[
+            ("metadata.yaml", ""),
+            ("data_loaders/load.py", "x"),
+            ("data_loaders/__pycache__/load.cpython-39.pyc", "x"),
+            ("old.pyc", "x"),
+            (".git/HEAD", "x"),
+            ("pipelines/p/.variables/x", "x"),
+            ("big/data.csv", "x"),
+            ("big/keep.csv", "x"),
+            (".orreryignore", "big/*\n!big/keep.csv\n"),
+            (".env", "A=1"),
+        ]);
+        assert_eq!(paths(&root), [".env", ".orreryignore", "big/keep.csv", "data_loaders/load.py", "metadata.yaml"]);
+    }
+
+    #[test]
+    fn content_and_mode_make_the_digest() {
+        let (_outer, root) = project(&[("a.py", "print()"), ("b.sh", "true")]);
+        let first = scan(&root).unwrap();
+        assert_eq!((first.files[0].size, first.files[0].executable), (7, false));
+        assert_eq!(first.files[0].sha256, crate::bundle::sha256_hex(b"print()"));
+        assert_eq!(scan(&root).unwrap().digest(), first.digest());
+        fs::set_permissions(root.join("b.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_ne!(scan(&root).unwrap().digest(), first.digest());
+    }
+
+    #[test]
+    fn links_inside_are_followed_and_others_refused() {
+        let (outer, root) = project(&[("lib/a.py", "x")]);
+        symlink("lib", root.join("alias")).unwrap();
+        assert_eq!(paths(&root), ["alias/a.py", "lib/a.py"]);
+        symlink("..", root.join("lib/up")).unwrap();
+        assert!(matches!(scan(&root), Err(ScanError::LinkLoop(_))));
+        fs::remove_file(root.join("lib/up")).unwrap();
+        fs::write(outer.path().join("secret"), "s").unwrap();
+        symlink("../secret", root.join("leak")).unwrap();
+        assert!(matches!(scan(&root), Err(ScanError::LinkOutside(path)) if path == "leak"));
+        fs::write(root.join(".orreryignore"), "leak\n").unwrap();
+        assert_eq!(paths(&root), [".orreryignore", "alias/a.py", "lib/a.py"]);
+    }
+
+    #[test]
+    fn names_that_no_bundle_carries() {
+        let (_outer, root) = project(&[]);
+        fs::write(root.join(OsStr::from_bytes(b"caf\xe9.py")), "x").unwrap();
+        assert!(matches!(scan(&root), Err(ScanError::Path { reason: "is not UTF-8", .. })));
+        let (_outer, root) = project(&[("a\\b", "x")]);
+        assert!(matches!(scan(&root), Err(ScanError::Path { .. })));
+        assert!(matches!(scan(&root.join("none")), Err(ScanError::Folder { .. })));
+    }
+}

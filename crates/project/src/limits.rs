@@ -1,0 +1,76 @@
+//! Retries and limits, which a project, a pipeline and a block may each set key by key.
+//!
+//! Refuses to know what is retried or limited.
+
+use crate::{
+    Env,
+    diagnostic::{Place, Report},
+    keys::Keys,
+    nearest,
+};
+use domain::{
+    pipeline::{Concurrency, OnLimit},
+    retry::RetryPolicy,
+};
+
+const RETRY_KEYS: [&str; 4] = ["retries", "delay", "max_delay", "exponential_backoff"];
+const CONCURRENCY_KEYS: [&str; 4] =
+    ["block_run_limit", "pipeline_run_limit", "pipeline_run_limit_all_triggers", "on_pipeline_run_limit_reached"];
+
+/// `base` with what the `retry_config` of `keys` sets.
+pub(crate) fn retry(base: RetryPolicy, keys: &Keys<'_>, report: &mut Report) -> RetryPolicy {
+    let Some(keys) = keys.map("retry_config", report) else { return base };
+    keys.warn_unknown(&RETRY_KEYS, report);
+    RetryPolicy {
+        retries: keys.number("retries", report).unwrap_or(base.retries),
+        delay_s: keys.number("delay", report).unwrap_or(base.delay_s),
+        max_delay_s: keys.number("max_delay", report).unwrap_or(base.max_delay_s),
+        exponential_backoff: keys.flag("exponential_backoff", report).unwrap_or(base.exponential_backoff),
+    }
+}
+
+/// `base` with what the `concurrency_config` of `keys` sets.
+pub(crate) fn concurrency(base: &Concurrency, keys: &Keys<'_>, report: &mut Report) -> Concurrency {
+    let Some(keys) = keys.map("concurrency_config", report) else { return base.clone() };
+    keys.warn_unknown(&CONCURRENCY_KEYS, report);
+    let mut limit = |key: &str, base: Option<u32>| keys.positive(key, report).or(base);
+    Concurrency {
+        block_run_limit: limit("block_run_limit", base.block_run_limit),
+        pipeline_run_limit: limit("pipeline_run_limit", base.pipeline_run_limit),
+        pipeline_run_limit_all_triggers: limit("pipeline_run_limit_all_triggers", base.pipeline_run_limit_all_triggers),
+        on_limit: on_limit(base.on_limit, &keys, report),
+    }
+}
+
+fn on_limit(base: OnLimit, keys: &Keys<'_>, report: &mut Report) -> OnLimit {
+    let key = "on_pipeline_run_limit_reached";
+    match keys.text(key, report).as_deref() {
+        None => base,
+        Some("wait") => OnLimit::Wait,
+        Some("skip") => OnLimit::Skip,
+        Some(other) => {
+            let remedy = nearest::choose(other, &["wait", "skip"]);
+            report.error(keys.place(key), format!("{other:?} is neither wait nor skip"), remedy);
+            base
+        }
+    }
+}
+
+/// The limits that environment variables set for every pipeline.
+pub(crate) fn from_environment(env: Env<'_>, report: &mut Report) -> Concurrency {
+    let mut limit = |name: &str| {
+        let written = env(name).filter(|text| !text.trim().is_empty())?;
+        let parsed = written.trim().parse::<u32>().ok();
+        if parsed.is_none() {
+            let message = format!("the environment variable {name} is {written:?}, not a number; it is ignored");
+            report.warn(Place::file(), message, "set it to a whole number, or unset it");
+        }
+        parsed.filter(|n| *n > 0)
+    };
+    Concurrency {
+        block_run_limit: limit("CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT"),
+        pipeline_run_limit: limit("CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT"),
+        pipeline_run_limit_all_triggers: None,
+        on_limit: OnLimit::Wait,
+    }
+}

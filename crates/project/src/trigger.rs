@@ -1,0 +1,311 @@
+//! `triggers.yaml`: what an author wants to start the pipeline, as desired state.
+//!
+//! The file is never written back and holds no runtime state here; `last_enabled_at` is read because old files carry
+//! it. Refuses to know when a schedule is due.
+
+use crate::{
+    Env, TRIGGERS_MAX, YAML_BYTES_MAX,
+    diagnostic::{Place, Report},
+    files::{Folder, Refusal},
+    keys::Keys,
+    nearest, yaml,
+};
+use jiff::{Timestamp, civil, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::{collections::BTreeSet, fmt};
+
+const KNOWN: [&str; 15] = [
+    "name",
+    "description",
+    "schedule_type",
+    "schedule_interval",
+    "start_time",
+    "status",
+    "last_enabled_at",
+    "variables",
+    "sla",
+    "settings",
+    "envs",
+    "token",
+    "repo_path",
+    "pipeline_uuid",
+    "id",
+];
+const INTERVALS: [&str; 6] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@always_on"];
+const ENVIRONMENTS: [&str; 5] = ["dev", "staging", "prod", "test", "test_mage"];
+
+/// What starts a pipeline, as its author wrote it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Unique in the pipeline: a renamed trigger is another trigger.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// What it waits for.
+    pub kind: TriggerKind,
+    /// `@once` … `@always_on`, or a cron expression; only with [`TriggerKind::Time`].
+    pub schedule_interval: Option<String>,
+    /// Not before this time.
+    pub start_time: Option<Timestamp>,
+    /// Whether it may fire; inactive unless the file says otherwise.
+    pub active: bool,
+    /// When Mage enabled it last.
+    pub last_enabled_at: Option<Timestamp>,
+    /// Override the pipeline's.
+    pub variables: Map<String, Value>,
+    /// Seconds after which a run is late.
+    pub sla_s: Option<u32>,
+    /// As written, such as `skip_if_previous_running`.
+    pub settings: Map<String, Value>,
+    /// Holds only in these environments; empty means in all.
+    pub envs: Vec<String>,
+    /// Of an API trigger.
+    pub token: Option<Token>,
+}
+
+/// Mage's trigger types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerKind {
+    /// A call.
+    Api,
+    /// An event that matches.
+    Event,
+    /// The clock.
+    Time,
+}
+
+/// The secret in the address of an API trigger; not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Trigger {
+    /// Whether it holds in the environment named by `ENV` (`dev` when unset; `production` means `prod`).
+    #[must_use]
+    pub fn holds_in(&self, env: Env<'_>) -> bool {
+        let current = env("ENV").unwrap_or_else(|| "dev".to_owned());
+        let current = if current == "production" { "prod" } else { current.as_str() };
+        self.envs.is_empty() || self.envs.iter().any(|name| name == current)
+    }
+}
+
+/// The triggers of the file; a bad one is reported and left out, and never hides the others.
+pub(crate) fn read(folder: &Folder, file: &str, report: &mut Report) -> Vec<Trigger> {
+    let text = match folder.read(file, YAML_BYTES_MAX) {
+        Ok(text) => text,
+        Err(Refusal::Absent) => return Vec::new(),
+        Err(refusal) => {
+            report.error(Place::file(), refusal.to_string(), refusal.remedy());
+            return Vec::new();
+        }
+    };
+    let document = match yaml::parse(&text) {
+        Ok(document) => document,
+        Err(broken) => {
+            report.error(Place::new("", broken.line), broken.message, "correct the YAML at this line");
+            return Vec::new();
+        }
+    };
+    let Some(keys) = Keys::of(&document.root, "", report) else { return Vec::new() };
+    let mut names = BTreeSet::new();
+    let nodes = keys.nodes("triggers", report);
+    if nodes.len() > TRIGGERS_MAX {
+        let message = format!("{} triggers; only the first {TRIGGERS_MAX} are read", nodes.len());
+        report.error(keys.place("triggers"), message, "split the pipeline");
+    }
+    let read = |(path, node): (String, &yaml::Node)| {
+        let keys = Keys::of(node, &path, report)?;
+        let trigger = trigger(&keys, report)?;
+        if !names.insert(trigger.name.clone()) {
+            let message = format!("a second trigger is named {:?}; it is left out", trigger.name);
+            report.error(keys.place("name"), message, "give each trigger its own name");
+            return None;
+        }
+        Some(trigger)
+    };
+    nodes.into_iter().take(TRIGGERS_MAX).filter_map(read).collect()
+}
+
+fn trigger(keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {
+    let errors = report.errors();
+    let Some(name) = keys.text("name", report).filter(|name| !name.trim().is_empty()) else {
+        report.error(keys.here(), "the trigger has no name", "add a `name`; it identifies the trigger");
+        return None;
+    };
+    let kind = kind(keys, report);
+    let trigger = Trigger {
+        name,
+        description: keys.text("description", report).unwrap_or_default(),
+        kind: kind.unwrap_or(TriggerKind::Time),
+        schedule_interval: interval(keys, kind, report),
+        start_time: instant(keys, "start_time", report),
+        active: active(keys, report),
+        last_enabled_at: instant(keys, "last_enabled_at", report),
+        variables: keys.object("variables", report),
+        sla_s: keys.positive("sla", report),
+        settings: settings(keys, report),
+        envs: envs(keys, report),
+        token: keys.text("token", report).map(Token),
+    };
+    keys.warn_unknown(&KNOWN, report);
+    (report.errors() == errors).then_some(trigger)
+}
+
+fn kind(keys: &Keys<'_>, report: &mut Report) -> Option<TriggerKind> {
+    let written = keys.text("schedule_type", report);
+    match written.as_deref() {
+        Some("api") => Some(TriggerKind::Api),
+        Some("event") => Some(TriggerKind::Event),
+        Some("time") | None => Some(TriggerKind::Time),
+        Some(other) => {
+            let remedy = nearest::choose(other, &["api", "event", "time"]);
+            report.error(keys.place("schedule_type"), format!("the trigger type {other:?} is not known"), remedy);
+            None
+        }
+    }
+}
+
+fn active(keys: &Keys<'_>, report: &mut Report) -> bool {
+    match keys.text("status", report).as_deref() {
+        Some("active") => true,
+        Some("inactive") | None => false,
+        Some(other) => {
+            let remedy = nearest::choose(other, &["active", "inactive"]);
+            report.error(keys.place("status"), format!("the status {other:?} is not known"), remedy);
+            false
+        }
+    }
+}
+
+fn interval(keys: &Keys<'_>, kind: Option<TriggerKind>, report: &mut Report) -> Option<String> {
+    let written = keys.text("schedule_interval", report).map(|text| text.trim().to_owned());
+    let written = written.filter(|text| !text.is_empty());
+    if kind != Some(TriggerKind::Time) {
+        return written;
+    }
+    let Some(interval) = written else {
+        report.error(
+            keys.here(),
+            "the schedule has no interval",
+            "add `schedule_interval`, such as @daily or 0 6 * * 1",
+        );
+        return None;
+    };
+    if INTERVALS.contains(&interval.as_str()) || looks_like_cron(&interval) {
+        return Some(interval);
+    }
+    let message = format!("the interval {interval:?} is neither a name nor a cron expression");
+    let remedy = nearest::nearest(&interval, INTERVALS)
+        .map_or_else(|| "write five cron fields, such as 0 6 * * 1".to_owned(), |name| format!("did you mean {name}?"));
+    report.error(keys.place("schedule_interval"), message, remedy);
+    None
+}
+
+/// Five or six fields of the characters that cron knows; the ranges are checked where schedules are computed.
+fn looks_like_cron(interval: &str) -> bool {
+    let fields: Vec<&str> = interval.split_whitespace().collect();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-#?".contains(c);
+    (5..=6).contains(&fields.len()) && fields.iter().all(|field| field.chars().all(allowed))
+}
+
+fn instant(keys: &Keys<'_>, key: &str, report: &mut Report) -> Option<Timestamp> {
+    let written = keys.text(key, report)?;
+    let parsed = parse_instant(written.trim());
+    if parsed.is_none() {
+        let message = format!("the time {written:?} is not understood");
+        report.error(keys.place(key), message, "write it as 2024-05-31 18:00:00+00:00");
+    }
+    parsed
+}
+
+/// With an offset, or in UTC, as Mage takes a time without one.
+fn parse_instant(text: &str) -> Option<Timestamp> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at);
+    }
+    let civil = text.parse::<civil::DateTime>().ok()?;
+    civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+fn envs(keys: &Keys<'_>, report: &mut Report) -> Vec<String> {
+    let listed = keys.list("envs", report);
+    for name in listed.iter().filter(|env| !ENVIRONMENTS.contains(&env.name.as_str())) {
+        let message = format!("the environment {:?} is none of Mage's", name.name);
+        report.warn(name.place.clone(), message, nearest::choose(&name.name, &ENVIRONMENTS));
+    }
+    listed.into_iter().map(|env| env.name).collect()
+}
+
+fn settings(keys: &Keys<'_>, report: &mut Report) -> Map<String, Value> {
+    if let Some(settings) = keys.map("settings", report) {
+        for key in ["pipeline_run_limit", "timeout"] {
+            settings.number(key, report);
+        }
+        for key in
+            ["skip_if_previous_running", "allow_blocks_to_fail", "create_initial_pipeline_run", "landing_time_enabled"]
+        {
+            settings.flag(key, report);
+        }
+    }
+    keys.object("settings", report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(yaml: &str) -> (Vec<Trigger>, Vec<String>) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("triggers.yaml"), yaml).unwrap();
+        let mut report = Report::new("triggers.yaml", "p");
+        let triggers = read(&Folder::open(root.path()).unwrap(), "triggers.yaml", &mut report);
+        (triggers, report.finish().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_trigger_as_mage_writes_it() {
+        let (triggers, found) = check(
+            "triggers:\n- description: null\n  envs: []\n  last_enabled_at: 2023-08-02 22:38:41.124518\n  name: nightly\n  \
+             pipeline_uuid: p\n  schedule_interval: '@daily'\n  schedule_type: time\n  settings: null\n  sla: 3600\n  \
+             start_time: 2023-08-01 00:00:00+02:00\n  status: active\n  token: abc\n  variables: {n: 1}\n",
+        );
+        assert!(found.is_empty(), "{found:?}");
+        let trigger = &triggers[0];
+        assert!(trigger.active);
+        assert_eq!(trigger.start_time.map(|t| t.to_string()).as_deref(), Some("2023-07-31T22:00:00Z"));
+        assert_eq!(trigger.last_enabled_at.map(|t| t.to_string()).as_deref(), Some("2023-08-02T22:38:41.124518Z"));
+        assert_eq!((trigger.sla_s, trigger.variables["n"].as_i64()), (Some(3600), Some(1)));
+        assert!(!format!("{trigger:?}").contains("abc"));
+        let copy: Trigger = serde_json::from_value(serde_json::to_value(trigger).unwrap()).unwrap();
+        assert_eq!(&copy, trigger);
+    }
+
+    #[test]
+    fn a_bad_trigger_does_not_hide_the_others() {
+        let (triggers, found) = check(
+            "triggers:\n- {name: a, schedule_interval: '@dayly'}\n- {name: b, schedule_interval: 0 6 * * 1}\n\
+             - {name: b, schedule_interval: '@once'}\n- {name: c, schedule_type: tiem, schedule_interval: '@once'}\n\
+             - {name: d, schedule_type: api, start_time: soon}\n- {name: e, schedule_type: api, status: on hold}\n- {}\n",
+        );
+        assert_eq!(triggers.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(found.len(), 6, "{found:#?}");
+        assert!(found[0].contains("triggers.yaml:2 (triggers[0].schedule_interval)") && found[0].contains("@daily"));
+    }
+
+    #[test]
+    fn environments() {
+        let (triggers, _) = check("triggers: [{name: a, schedule_type: api, envs: [prod]}]");
+        let in_env = |name: &'static str| triggers[0].holds_in(&move |key| (key == "ENV").then(|| name.to_owned()));
+        assert!(in_env("production") && in_env("prod") && !in_env("staging"));
+        assert!(!triggers[0].holds_in(&|_| None));
+    }
+}

@@ -1,0 +1,205 @@
+//! Rubbish of every kind, in pipelines: each gives an error at the right place, and hides nothing else.
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it is built from")]
+
+use project::{Project, Severity, load};
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+/// A project with a good pipeline, the given `bad` one, and files for blocks a, b and c.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(bad: &str) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("metadata.yaml", "project_type: standalone\nretry_config: {retries: 2, delay: 1}\n");
+        folder.write("pipelines/good/metadata.yaml", "blocks: [{uuid: a, type: data_loader, language: python}]\n");
+        folder.write("pipelines/bad/metadata.yaml", bad);
+        folder.write("data_loaders/a.py", "");
+        folder.write("transformers/b.py", "");
+        folder.write("transformers/deep/c.py", "");
+        folder
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("demo")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn load(&self) -> Project {
+        load(&self.path(), &|_| None)
+    }
+}
+
+/// The first finding about the bad pipeline; the good one is always there.
+#[track_caller]
+fn first(folder: &Folder, severity: Severity) -> String {
+    let project = folder.load();
+    let good = project.pipelines.iter().find(|p| p.name == "good").unwrap();
+    assert!(good.definition.is_ok());
+    let bad = project.pipelines.iter().find(|p| p.name == "bad").unwrap();
+    assert_eq!(bad.definition.is_err(), severity == Severity::Error, "{:?}", project.diagnostics);
+    let found = project.diagnostics.iter().find(|d| d.severity == severity && d.pipeline == "bad");
+    let found = found.unwrap_or_else(|| panic!("{:?}", project.diagnostics));
+    assert!(!found.remedy.is_empty(), "{found}");
+    found.to_string()
+}
+
+#[track_caller]
+fn refuses(bad: &str, expected: &str) {
+    let found = first(&Folder::new(bad), Severity::Error);
+    assert!(found.contains(expected), "\nfound    {found}\nexpected {expected}");
+}
+
+#[track_caller]
+fn warns(bad: &str, expected: &str) -> domain::pipeline::Pipeline {
+    let folder = Folder::new(bad);
+    let found = first(&folder, Severity::Warning);
+    assert!(found.contains(expected), "\nfound    {found}\nexpected {expected}");
+    folder.load().pipelines.into_iter().find(|p| p.name == "bad").unwrap().definition.unwrap()
+}
+
+#[test]
+fn broken_files() {
+    refuses("blocks:\n- uuid: a\n  type: [x\n- uuid: b\n", "metadata.yaml:");
+    refuses("", "is empty");
+    refuses("- a\n- b\n", "expected a map of keys and values, found a list");
+    refuses("blocks: 7\n", "metadata.yaml:1 (blocks): expected a list, found 7");
+    refuses("blocks: [1]\n", "(blocks[0]): expected a map");
+    refuses("blocks:\n- {type: data_loader}\n", "metadata.yaml:2 (blocks[0]): the block has no uuid");
+    let bomb: String = (1..10).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |bomb, n| {
+        format!("{bomb}a{n}: &a{n} [{}]\n", format!("*a{},", n - 1).repeat(10))
+    });
+    refuses(&bomb, "error: pipelines/bad/metadata.yaml");
+}
+
+#[test]
+fn graphs() {
+    refuses(
+        "blocks:\n- {uuid: a, type: data_loader}\n- {uuid: b, type: transformer, upstream_blocks: [aa]}\n",
+        "metadata.yaml:3 (blocks[1].upstream_blocks[0]): block \"b\" waits for \"aa\", which is not a block of this pipeline; did you mean \"a\"?",
+    );
+    refuses(
+        "blocks:\n- {uuid: a, type: data_loader, upstream_blocks: [b]}\n- {uuid: b, type: transformer, upstream_blocks: [a]}\n",
+        "blocks wait for each other",
+    );
+    refuses("blocks:\n- {uuid: a, type: data_loader, upstream_blocks: [a]}\n", "blocks wait for each other: a → a");
+    refuses(
+        "blocks:\n- {uuid: a, type: data_loader}\n- {uuid: a, type: data_loader}\n",
+        "metadata.yaml:3 (blocks[1].uuid): the uuid \"a\" is taken by another block, in line 2",
+    );
+}
+
+#[test]
+fn values() {
+    refuses(
+        "type: pyhton\nblocks: []\n",
+        "metadata.yaml:1 (type): the pipeline type \"pyhton\" is not known; did you mean \"python\"?",
+    );
+    refuses("blocks: [{uuid: a, type: data_loadr}]\n", "did you mean \"data_loader\"?");
+    refuses("blocks: [{uuid: a}]\n", "the block has no type");
+    refuses("blocks: [{uuid: a, type: data_loader, language: phyton}]\n", "did you mean \"python\"?");
+    refuses("blocks: [{uuid: a, type: data_loader, timeout: soon}]\n", "(blocks[0].timeout): expected a whole number");
+    refuses("blocks: [{uuid: a, type: data_loader, timeout: -1}]\n", "expected a whole number");
+    refuses(
+        "blocks: [{uuid: a, type: data_loader, retry_config: {retries: many}}]\n",
+        "(blocks[0].retry_config.retries)",
+    );
+    refuses("concurrency_config: {block_run_limit: x}\nblocks: []\n", "(concurrency_config.block_run_limit)");
+    refuses("concurrency_config: {on_pipeline_run_limit_reached: skp}\nblocks: []\n", "did you mean \"skip\"?");
+    refuses("variables: [1]\nblocks: []\n", "(variables): expected a map");
+}
+
+#[test]
+fn files() {
+    refuses("blocks: [{uuid: x, type: sensor}]\n", "block \"x\" has no file: expected sensors/x.py");
+    refuses("blocks: [{uuid: a, type: data_loader, language: sql}]\n", "set `language: python`");
+    refuses("blocks: [{uuid: ../a, type: data_loader}]\n", "leaves its folder");
+    refuses("blocks: [{uuid: /a, type: data_loader}]\n", "leaves its folder");
+    for path in ["../../secret.py", "/etc/secret.py", "a/../../../x.py"] {
+        refuses(
+            &format!("blocks: [{{uuid: a, type: data_loader, configuration: {{file_path: {path}}}}}]\n"),
+            "(blocks[0].configuration.file_path)",
+        );
+    }
+    refuses("blocks: [{uuid: r, type: transformer, replicated_block: bb}]\n", "replicates \"bb\", which is neither");
+}
+
+#[test]
+fn symlinks_out_of_the_project() {
+    let folder = Folder::new("blocks: [{uuid: leak, type: data_loader}]\n");
+    fs::write(folder.0.path().join("secret.py"), "").unwrap();
+    symlink("../../secret.py", folder.path().join("data_loaders/leak.py")).unwrap();
+    assert!(first(&folder, Severity::Error).contains("is a symlink that leads out of the project folder"));
+    let folder = Folder::new("");
+    fs::remove_file(folder.path().join("pipelines/bad/metadata.yaml")).unwrap();
+    fs::write(folder.0.path().join("other.yaml"), "blocks: []").unwrap();
+    symlink("../../../other.yaml", folder.path().join("pipelines/bad/metadata.yaml")).unwrap();
+    assert!(first(&folder, Severity::Error).contains("leads out of the project folder"));
+}
+
+#[test]
+fn quirks_are_tolerated_with_a_warning() {
+    let pipeline = warns(
+        "uuid: other\nblocks:\n- {uuid: a, type: data_loader, language: null}\n- {uuid: b, type: transformer, upstream_blocks: [a]}\n",
+        "calls itself \"other\"",
+    );
+    assert_eq!((pipeline.name.as_str(), pipeline.blocks.len()), ("bad", 2));
+    let pipeline = warns(
+        "blocks:\n- {uuid: a, type: data_loader}\n- {uuid: deep/c, type: transformer, upstream_blocks: [a, a]}\n",
+        "(blocks[1].upstream_blocks[1]): the upstream block \"a\" is listed twice",
+    );
+    assert_eq!(pipeline.blocks[1].upstream, ["a"]);
+    assert_eq!(pipeline.blocks[1].file.as_deref(), Some("transformers/deep/c.py"));
+    warns("variables_dir: /home/somebody/data\nblocks: []\n", "is ignored: outputs live in the cluster's own store");
+    warns("blocks: [{uuid: a, type: data_loader, upstream_block: [x]}]\n", "did you mean \"upstream_blocks\"?");
+    warns("blocks: []\nblocks: []\n", "written twice");
+    let pipeline =
+        warns("blocks: [{uuid: a, type: data_loader, has_callback: true}]\n", "there is no callbacks/a_callback.py");
+    assert!(pipeline.callbacks.is_empty());
+    let source =
+        "blocks: [{uuid: a, type: data_loader, configuration: {file_source: {path: /home/x/p/data_loaders/a.py}}}]\n";
+    assert_eq!(warns(source, "is ignored").blocks[0].file.as_deref(), Some("data_loaders/a.py"));
+    let guard = "blocks: [{uuid: a, type: data_loader}]\ncallbacks: [{uuid: b, type: callback, upstream_blocks: [a, gone], configuration: {file_path: transformers/b.py}}]\n";
+    assert_eq!(warns(guard, "\"gone\"").callbacks[0].upstream, ["a"]);
+}
+
+#[test]
+fn what_is_read() {
+    let folder = Folder::new(
+        "type: python\nexecutor_type: k8s\nvariables: {n: 1}\nrun_pipeline_in_one_process: true\ntimeout: 60\n\
+         retry_config: {max_delay: 9}\nconcurrency_config: {block_run_limit: 3}\nblocks:\n\
+         - {uuid: a, type: data_loader, configuration: {dynamic: true, file_path: input.csv}, retry_config: {retries: 5}}\n\
+         - {uuid: b, type: transformer, upstream_blocks: [a], configuration: {dynamic: {parent: false, reduce_output: true}}}\n\
+         - {uuid: b2, type: transformer, upstream_blocks: [b], replicated_block: b, timeout: 7}\n\
+         - {uuid: nothing, type: custom, executor_type: noop}\n- {uuid: note, type: markdown}\n",
+    );
+    folder.write("requirements.txt", "# none\n");
+    folder.write("callbacks/a_callback.py", "");
+    let env = |name: &str| (name == "CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT").then(|| "4".to_owned());
+    let project = load(&folder.path(), &env);
+    assert_eq!(project.diagnostics, []);
+    assert_eq!((project.name.as_str(), project.requirements_digest), ("demo", None));
+    insta::assert_json_snapshot!(project.pipelines[0].definition.as_ref().unwrap());
+}
+
+#[test]
+fn broken_project_files_leave_the_pipelines_alone() {
+    let folder = Folder::new("blocks: []\n");
+    folder.write("metadata.yaml", "a: {{ env_var( }}\n");
+    folder.write("io_config.yaml", "default:\n  PASSWORD: 'hunter2\n  x: [\n");
+    folder.write(
+        "pipelines/bad/triggers.yaml",
+        "triggers: [{name: t, schedule_type: api}, {name: u, schedule_interval: nope}]\n",
+    );
+    let project = folder.load();
+    let found: Vec<String> = project.diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(project.errors(), 3, "{found:#?}");
+    assert!(!found.concat().contains("hunter2"));
+    assert_eq!(project.definitions().count(), 2);
+    assert_eq!(project.pipelines[0].triggers.len(), 1);
+    assert!(load(Path::new("/nowhere/at/all"), &|_| None).errors() == 1);
+}
