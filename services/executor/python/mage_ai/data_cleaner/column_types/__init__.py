@@ -1,0 +1,1 @@
+"""Kinds of columns, as people see them."""

@@ -1,0 +1,1 @@
+"""Part of the interface that Mage projects import."""

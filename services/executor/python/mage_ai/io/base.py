@@ -1,0 +1,133 @@
+"""What readers and writers of data share."""
+from __future__ import annotations
+
+import enum
+import os
+from typing import Any, Optional, Union
+
+QUERY_ROW_LIMIT = 10_000_000
+
+
+class _Text(str, enum.Enum):
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class DataSource(_Text):
+    """Where data may come from."""
+
+    API = "api"
+    BIGQUERY = "bigquery"
+    DUCKDB = "duckdb"
+    FILE = "file"
+    GOOGLE_CLOUD_STORAGE = "google_cloud_storage"
+    MYSQL = "mysql"
+    POSTGRES = "postgres"
+    REDSHIFT = "redshift"
+    S3 = "s3"
+    SNOWFLAKE = "snowflake"
+
+
+class FileFormat(_Text):
+    """Formats of files."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+    HDF5 = "hdf5"
+    XLSX = "xlsx"
+    XML = "xml"
+    ORC = "orc"
+    FEATHER = "feather"
+
+
+class ExportWritePolicy(_Text):
+    """What happens to a table that exists already."""
+
+    APPEND = "append"
+    FAIL = "fail"
+    REPLACE = "replace"
+
+
+_EXTENSIONS = {"csv": "csv", "tsv": "csv", "txt": "csv", "json": "json", "jsonl": "json", "parquet": "parquet",
+               "pq": "parquet", "hdf5": "hdf5", "hdf": "hdf5", "h5": "hdf5", "xlsx": "xlsx", "xls": "xlsx", "xml": "xml",
+               "orc": "orc", "feather": "feather"}
+_COMPRESSION = (".gz", ".bz2", ".zip", ".xz", ".zst")
+
+
+class BaseIO:
+    """Something data is loaded from and exported to."""
+
+    def __init__(self, verbose: bool = False, **_options: Any) -> None:
+        self.verbose = verbose
+
+    def load(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads a frame."""
+        raise NotImplementedError
+
+    def export(self, df: Any, *args: Any, **kwargs: Any) -> None:
+        """Writes a frame."""
+        raise NotImplementedError
+
+
+class BaseFile(BaseIO):
+    """Files of one of the known formats."""
+
+    @staticmethod
+    def _format(filepath: Union[str, "os.PathLike[str]"], given: Optional[Union[FileFormat, str]]) -> str:
+        if given is not None:
+            known = _EXTENSIONS.get(str(given).lower().lstrip("."), None)
+            if known is None:
+                raise ValueError(f"{given} is no known file format; choose one of {', '.join(map(str, FileFormat))}")
+            return known
+        name = str(filepath).split("?")[0].split("#")[0].lower()
+        for ending in _COMPRESSION:
+            name = name[: -len(ending)] if name.endswith(ending) else name
+        extension = name.rpartition(".")[2]
+        if extension not in _EXTENSIONS:
+            raise ValueError(f"the format of {filepath} cannot be told from its name; pass format=")
+        return _EXTENSIONS[extension]
+
+    @staticmethod
+    def _read(source: Any, chosen: str, limit: Optional[int] = QUERY_ROW_LIMIT, **options: Any) -> Any:
+        import pandas
+
+        readers = {"csv": pandas.read_csv, "json": pandas.read_json, "parquet": pandas.read_parquet,
+                   "hdf5": pandas.read_hdf, "xlsx": pandas.read_excel, "xml": pandas.read_xml, "orc": pandas.read_orc,
+                   "feather": pandas.read_feather}
+        frame = readers[chosen](source, **options)
+        return frame if limit is None or not hasattr(frame, "iloc") else frame.iloc[:limit]
+
+    @staticmethod
+    def _write(frame: Any, target: Any, chosen: str, **options: Any) -> None:
+        if chosen == "hdf5":
+            options.setdefault("key", os.path.splitext(os.path.basename(str(target)))[0])
+        if type(frame).__module__.split(".")[0] == "polars":
+            frame = frame.to_pandas()
+            if chosen in ("csv", "xlsx"):
+                options.setdefault("index", False)
+        writers = {"csv": "to_csv", "json": "to_json", "parquet": "to_parquet", "hdf5": "to_hdf", "xlsx": "to_excel",
+                   "xml": "to_xml", "orc": "to_orc", "feather": "to_feather"}
+        getattr(frame, writers[chosen])(target, **options)
+
+
+class BaseSQLConnection(BaseIO):
+    """A database connection as a context manager."""
+
+    def open(self) -> None:
+        """Connects."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Disconnects."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        self.open()
+        return self
+
+    def __exit__(self, *_args: Any) -> None:
+        self.close()
+
+
+BaseSQLDatabase = BaseSQLConnection

@@ -1,0 +1,31 @@
+"""Frames in local files, and from URLs."""
+from __future__ import annotations
+
+import os
+from typing import Any, Optional, Union
+
+from mage_ai.io.base import QUERY_ROW_LIMIT, BaseFile, FileFormat
+
+
+class FileIO(BaseFile):
+    """Reads and writes frames; the format follows the file's name unless it is given."""
+
+    def load(self, filepath: Union[str, "os.PathLike[str]"], format: Optional[Union[FileFormat, str]] = None,
+             limit: int = QUERY_ROW_LIMIT, **kwargs: Any) -> Any:
+        """The frame of a file or a URL; further options are pandas' own."""
+        return self._read(filepath, self._format(filepath, format), limit, **kwargs)
+
+    def export(self, df: Any, filepath: Union[str, "os.PathLike[str]"],
+               format: Optional[Union[FileFormat, str]] = None, **kwargs: Any) -> None:
+        """Writes a frame; further options are pandas' own."""
+        import pandas
+
+        frame = pandas.DataFrame(df) if isinstance(df, (dict, list)) else df
+        folder = os.path.dirname(os.fspath(filepath))
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+        self._write(frame, filepath, self._format(filepath, format), **kwargs)
+
+    def exists(self, filepath: Union[str, "os.PathLike[str]"], *_args: Any, **_options: Any) -> bool:
+        """Whether there is such a file."""
+        return os.path.exists(filepath)

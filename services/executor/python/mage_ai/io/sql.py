@@ -1,0 +1,235 @@
+"""What the SQL databases share: connections, queries, and frames into and out of tables."""
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+from mage_ai.io.base import QUERY_ROW_LIMIT, BaseSQLConnection, ExportWritePolicy
+from mage_ai.io.config import BaseConfigLoader
+
+_log = logging.getLogger("orrery.io")
+
+
+def clean_name(name: Any, case_sensitive: bool = False) -> str:
+    """A column's name as a database takes it without quotes."""
+    text = re.sub(r"\W", "_", str(name).strip())
+    if not text or text[0].isdigit():
+        text = "letter_" + text
+    return text if case_sensitive else text.lower()
+
+
+def quote(name: str) -> str:
+    """An identifier, quoted."""
+    return '"' + str(name).replace('"', '""') + '"'
+
+
+class BaseSQL(BaseSQLConnection):
+    """A database with a DB-API connection. Statements run in one transaction until `commit`."""
+
+    name = "SQL"
+
+    def __init__(self, verbose: bool = True, **settings: Any) -> None:
+        super().__init__(verbose)
+        self.settings: Dict[str, Any] = settings
+        self._conn: Any = None
+
+    @classmethod
+    def with_config(cls, config: BaseConfigLoader, **_options: Any) -> Any:
+        """With the keys of a profile."""
+        raise NotImplementedError
+
+    @property
+    def conn(self) -> Any:
+        """The open connection."""
+        if self._conn is None:
+            raise ConnectionError(f"the connection to {self.name} is not open; use `with {type(self).__name__}...`")
+        return self._conn
+
+    def default_database(self) -> Optional[str]:
+        """The database, where tables are named with it."""
+        return None
+
+    def default_schema(self) -> Optional[str]:
+        """The schema of tables that are named without one."""
+        return None
+
+    def close(self) -> None:
+        """Disconnects; what was not committed is gone."""
+        if self._conn is not None:
+            connection, self._conn = self._conn, None
+            connection.close()
+
+    def commit(self) -> None:
+        """Makes the statements so far permanent."""
+        self.conn.commit()
+
+    def rollback(self) -> None:
+        """Forgets the statements since the last commit."""
+        self.conn.rollback()
+
+    def execute(self, query_string: str, parameters: Any = None, **query_vars: Any) -> Any:
+        """Runs one text; `query_vars` are its named parameters."""
+        cursor = self.conn.cursor()
+        given = parameters if parameters is not None else (query_vars or None)
+        if given is None:
+            cursor.execute(query_string)
+        else:
+            cursor.execute(query_string, given)
+        return cursor
+
+    execute_query_raw = execute
+
+    def execute_queries(self, queries: List[str], query_variables: Optional[List[Any]] = None, commit: bool = False,
+                        fetch_query_at_indexes: Optional[List[Any]] = None, **_options: Any) -> List[Any]:
+        """Runs texts in order; the rows of those whose position is listed."""
+        results = []
+        for position, query in enumerate(queries):
+            variables = query_variables[position] if query_variables and position < len(query_variables) else None
+            cursor = self.execute(query, variables or None)
+            wanted = fetch_query_at_indexes and position < len(fetch_query_at_indexes) \
+                and fetch_query_at_indexes[position]
+            results.append(self.frame(cursor) if wanted else None)
+        if commit:
+            self.commit()
+        return results
+
+    def load(self, query_string: str, limit: int = QUERY_ROW_LIMIT, display_query: Optional[str] = None,
+             verbose: bool = True, **query_vars: Any) -> Any:
+        """The rows of a query as a frame, at most `limit`."""
+        for option in ("coerce_float", "parse_dates"):
+            query_vars.pop(option, None)  # pandas' own; here the database types the columns
+        parameters = query_vars.pop("params", None)
+        cursor = self.execute(query_string.strip().rstrip(";"), parameters, **query_vars)
+        frame = self.frame(cursor, limit)
+        if verbose and self.verbose:
+            _log.info("loaded %d rows from %s", len(frame), self.name)
+        return frame
+
+    def sample(self, schema: Optional[str], table: str, size: int = QUERY_ROW_LIMIT, **kwargs: Any) -> Any:
+        """The first rows of a table."""
+        return self.load(f"SELECT * FROM {self.full_name(schema, table)} LIMIT {int(size)}", **kwargs)
+
+    def frame(self, cursor: Any, limit: int = QUERY_ROW_LIMIT) -> Any:
+        """A cursor's rows as a frame; an empty one if its statement returns none."""
+        raise NotImplementedError
+
+    def full_name(self, schema: Optional[str], table: str, database: Optional[str] = None) -> str:
+        """A table's quoted name."""
+        return ".".join(quote(part) for part in (database, schema or self.default_schema(), table) if part)
+
+    def table_exists(self, schema_name: Optional[str], table_name: str) -> bool:
+        """Whether there is such a table or view."""
+        raise NotImplementedError
+
+    def get_type(self, column: Any, dtype: Any = None) -> str:
+        """The database's type for a column."""
+        raise NotImplementedError
+
+    def upload(self, frame: Any, table: str) -> None:
+        """Puts a frame's rows into a table with the same columns in the same order; `table` is quoted."""
+        raise NotImplementedError
+
+    def export(self, df: Any, schema_name: Optional[str] = None, table_name: Optional[str] = None,
+               if_exists: Union[ExportWritePolicy, str] = ExportWritePolicy.REPLACE, index: bool = False,
+               verbose: bool = True, query_string: Optional[str] = None, drop_table_on_replace: bool = False,
+               cascade_on_drop: bool = False, allow_reserved_words: bool = False,
+               unique_conflict_method: Optional[str] = None, unique_constraints: Optional[List[str]] = None,
+               auto_clean_name: bool = True, case_sensitive: bool = False, overwrite_types: Optional[Dict] = None,
+               database: Optional[str] = None, **_options: Any) -> None:
+        """Writes a frame, or the rows of a query, into a table and commits."""
+        if table_name is None:
+            raise ValueError("export needs table_name")
+        schema = schema_name or self.default_schema()
+        policy = str(if_exists)
+        if policy not in ("append", "fail", "replace"):
+            raise ValueError(f"if_exists={policy!r} is not one of append, fail, replace")
+        target = self.full_name(schema, table_name, database)
+        if schema_name and schema_name != self.default_schema():
+            self.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema_name)}")
+        if query_string is not None:
+            self.materialise(query_string, schema, table_name, policy, database)
+            self.commit()
+            return
+        frame = self._prepare(df, index, auto_clean_name, case_sensitive)
+        exists = self.table_exists(schema, table_name)
+        if exists and policy == "fail":
+            raise ValueError(f"the table {target} exists already, and the write policy is fail")
+        if exists and policy == "replace":
+            self.execute(f"DROP TABLE {target}" + (" CASCADE" if cascade_on_drop else ""))
+            exists = False
+        types = self._types(frame, overwrite_types)
+        if not exists:
+            self.execute(self._create(target, types, unique_constraints, auto_clean_name, case_sensitive))
+        if unique_constraints and unique_conflict_method:
+            names = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique_constraints]
+            self._merge(frame, target, types, names, str(unique_conflict_method))
+        else:
+            self.upload(frame, target)
+        self.commit()
+        if verbose and self.verbose:
+            _log.info("exported %d rows to %s in %s", len(frame), target, self.name)
+
+    @staticmethod
+    def _prepare(df: Any, index: bool, auto_clean_name: bool, case_sensitive: bool) -> Any:
+        import pandas
+
+        if type(df).__module__.split(".")[0] == "polars":
+            df = df.to_pandas()
+        if isinstance(df, pandas.Series):
+            df = df.to_frame()
+        if isinstance(df, (dict, list)):
+            df = pandas.DataFrame([df] if isinstance(df, dict) else df)
+        frame = df.reset_index() if index else df.copy(deep=False)
+        frame.columns = [clean_name(name, case_sensitive) if auto_clean_name else str(name) for name in frame.columns]
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice):
+            raise ValueError(f"two columns have the name {twice[0]!r} in the database; rename one")
+        return frame
+
+    def _types(self, frame: Any, overwrite: Optional[Dict[str, str]]) -> List[Tuple[str, str]]:
+        chosen = overwrite or {}
+        return [(name, chosen.get(name) or self.get_type(frame[name], frame[name].dtype)) for name in frame.columns]
+
+    @staticmethod
+    def _create(target: str, types: List[Tuple[str, str]], unique: Optional[List[str]], auto_clean_name: bool,
+                case_sensitive: bool) -> str:
+        columns = [f"{quote(name)} {kind}" for name, kind in types]
+        if unique:
+            names = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique]
+            columns.append(f"UNIQUE ({', '.join(map(quote, names))})")
+        return f"CREATE TABLE {target} ({', '.join(columns)})"
+
+    def _merge(self, frame: Any, target: str, types: List[Tuple[str, str]], unique: List[str], method: str) -> None:
+        """Through a temporary table, so that the database resolves the conflicts."""
+        staging = quote("orrery_merge")
+        columns = ", ".join(quote(name) for name, _ in types)
+        self.execute(f"CREATE TEMPORARY TABLE {staging} ({', '.join(f'{quote(n)} {k}' for n, k in types)})")
+        self.upload(frame, staging)
+        action = "DO NOTHING"
+        rest = [name for name, _ in types if name not in unique]
+        if method.upper() == "UPDATE" and rest:
+            action = "DO UPDATE SET " + ", ".join(f"{quote(name)} = EXCLUDED.{quote(name)}" for name in rest)
+        self.execute(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging} "
+                     f"ON CONFLICT ({', '.join(map(quote, unique))}) {action}")
+        self.execute(f"DROP TABLE {staging}")
+
+    def materialise(self, query: str, schema: Optional[str], table: str, policy: str,
+                    database: Optional[str] = None) -> None:
+        """Puts a query's rows into a table by the write policy."""
+        target = self.full_name(schema, table, database)
+        query = query.strip().rstrip(";")
+        exists = self.table_exists(schema, table)
+        if exists and policy == "fail":
+            raise ValueError(f"the table {target} exists already, and the write policy is fail")
+        if exists and policy == "replace":
+            # The query may read the very table that it replaces.
+            staging = self.full_name(schema, f"{table}_orrery_new", database)
+            self.execute(f"DROP TABLE IF EXISTS {staging}")
+            self.execute(f"CREATE TABLE {staging} AS\n{query}\n")
+            self.execute(f"DROP TABLE {target}")
+            self.execute(f"ALTER TABLE {staging} RENAME TO {quote(table)}")
+        elif exists:
+            self.execute(f"INSERT INTO {target}\n{query}\n")
+        else:
+            self.execute(f"CREATE TABLE {target} AS\n{query}\n")

@@ -1,0 +1,4 @@
+"""Streaming sources."""
+from mage_ai.streaming.base import BaseSource
+
+__all__ = ["BaseSource"]

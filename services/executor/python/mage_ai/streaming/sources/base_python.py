@@ -1,0 +1,4 @@
+"""Streaming sources written in blocks."""
+from mage_ai.streaming.base import BasePythonSource
+
+__all__ = ["BasePythonSource"]

@@ -1,0 +1,151 @@
+"""The control channel: length-prefixed JSON frames over a stream socket.
+
+Any thread of user code may log or call; one of the threads that wait for a reply reads on behalf of all. It knows
+frames, not what they mean.
+"""
+from __future__ import annotations
+
+import collections
+import json
+import os
+import socket
+import struct
+import threading
+from typing import Any, Deque, Dict, Optional
+
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class ChannelClosed(Exception):
+    """The executor is gone, or this process is a fork of the one that owns the channel."""
+
+
+class CallFailed(RuntimeError):
+    """The executor answered a call with an error."""
+
+
+class Channel:
+    """One end of the control channel, safe to use from several threads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock: Optional[socket.socket] = sock
+        self._send_lock = threading.Lock()
+        self._inbox = threading.Condition()
+        self._reading = False
+        self._replies: Dict[int, Dict[str, Any]] = {}
+        self._abandoned: set = set()
+        self._frames: Deque[Optional[Dict[str, Any]]] = collections.deque()
+        self._next_call = 0
+        os.register_at_fork(after_in_child=self._disown)
+
+    def _disown(self) -> None:
+        """A process that user code forks must not write into its parent's frames."""
+        self._send_lock = threading.Lock()
+        self._inbox = threading.Condition()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process owns the channel."""
+        return self._sock is not None
+
+    def send(self, frame: Dict[str, Any]) -> None:
+        """Writes one frame whole."""
+        body = json.dumps(frame, default=str, allow_nan=False).encode("utf-8", "backslashreplace")
+        if len(body) > FRAME_BYTES_MAX:
+            raise ValueError(f"a control frame of {len(body)} bytes is over the limit of {FRAME_BYTES_MAX}")
+        with self._send_lock:
+            if self._sock is None:
+                raise ChannelClosed("the control channel belongs to another process")
+            try:
+                self._sock.sendall(_LENGTH.pack(len(body)) + body)
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
+
+    def receive(self) -> Optional[Dict[str, Any]]:
+        """The next frame that is no reply; None once the executor has closed the channel."""
+        with self._inbox:
+            while True:
+                if self._frames:
+                    frame = self._frames.popleft()
+                    if frame is None:
+                        self._frames.append(None)
+                    return frame
+                self._pump()
+
+    def call(self, method: str, arguments: Dict[str, Any]) -> Any:
+        """Asks the executor and waits for its reply."""
+        with self._inbox:
+            self._next_call += 1
+            number = self._next_call
+        self.send({"type": "call", "id": number, "method": method, "arguments": arguments})
+        with self._inbox:
+            try:
+                while number not in self._replies:
+                    if self._frames and self._frames[-1] is None:
+                        raise ChannelClosed("the executor closed the control channel")
+                    self._pump()
+            except BaseException:
+                self._abandoned.add(number)
+                raise
+            reply = self._replies.pop(number)
+        if reply.get("error") is not None:
+            raise CallFailed(f"{method}: {reply['error']}")
+        return reply.get("result")
+
+    def _pump(self) -> None:
+        """Reads one frame, or waits until the thread that reads has done so. Holds the inbox lock around."""
+        if self._reading:
+            self._inbox.wait(timeout=1.0)
+            return
+        self._reading = True
+        self._inbox.release()
+        frame: Optional[Dict[str, Any]] = None
+        try:
+            frame = self._read_frame()
+        finally:
+            self._inbox.acquire()
+            self._reading = False
+            self._inbox.notify_all()
+        if frame is None or frame.get("type") != "reply":
+            self._frames.append(frame)
+        elif frame.get("id") in self._abandoned:
+            self._abandoned.discard(frame.get("id"))
+        else:
+            self._replies[frame.get("id")] = frame
+
+    def _read_frame(self) -> Optional[Dict[str, Any]]:
+        header = self._read_exactly(_LENGTH.size)
+        if header is None:
+            return None
+        (length,) = _LENGTH.unpack(header)
+        if length > FRAME_BYTES_MAX:
+            raise ChannelClosed(f"a control frame announces {length} bytes, over the limit of {FRAME_BYTES_MAX}")
+        body = self._read_exactly(length)
+        if body is None:
+            return None
+        try:
+            frame = json.loads(body)
+        except ValueError as error:
+            raise ChannelClosed(f"a control frame is not JSON: {error}") from error
+        if not isinstance(frame, dict):
+            raise ChannelClosed("a control frame is not a JSON object")
+        return frame
+
+    def _read_exactly(self, count: int) -> Optional[bytes]:
+        sock = self._sock
+        if sock is None:
+            return None
+        parts = bytearray()
+        while len(parts) < count:
+            try:
+                part = sock.recv(min(count - len(parts), 1 << 20))
+            except ConnectionError:
+                return None
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)

@@ -1,0 +1,71 @@
+"""Global data products: another pipeline's outputs, refreshed first if they are older than the project allows."""
+from __future__ import annotations
+
+import datetime
+import os
+from typing import Any, Dict, List, Optional
+
+from orrery_runner import current, outputs
+from orrery_runner.failures import BlockError
+
+FILE = "global_data_products.yaml"
+_HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1, "days": 24, "weeks": 168, "months": 730, "years": 8760}
+
+
+def definition(uuid: str) -> Dict[str, Any]:
+    """The product as the project's file defines it."""
+    import yaml
+
+    path = os.path.join(current.repo_path(), FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            products = yaml.safe_load(file) or {}
+    except FileNotFoundError:
+        products = {}
+    if uuid not in products:
+        raise BlockError(f"the global data product {uuid} is not defined in {path}")
+    found = dict(products[uuid] or {})
+    if found.get("object_type", "pipeline") != "pipeline":
+        raise BlockError(f"the global data product {uuid} is of type {found['object_type']}; only pipelines can be used")
+    return found
+
+
+def refresh(uuid: str, product: Dict[str, Any], variables: Optional[Dict[str, Any]] = None) -> None:
+    """Runs the product's pipeline unless a completed run is young enough; waits for it without holding a slot."""
+    pipeline = product.get("object_uuid") or uuid
+    hours = sum(_HOURS[unit] * float(amount) for unit, amount in (product.get("outdated_after") or {}).items()
+                if unit in _HOURS and amount)
+    if hours > 0:
+        latest = current.call("check_status", {
+            "pipeline_uuid": pipeline, "execution_date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+            "block_uuid": None, "hours": hours})
+        if (latest or {}).get("status") == "completed":
+            return
+    run = current.call("trigger_pipeline", {
+        "pipeline_uuid": pipeline, "variables": variables or {}, "key": current.next_trigger_key()})
+    ended = current.call("wait_run", {"run_id": run["run_id"]})
+    if ended["status"] != "completed":
+        raise BlockError(f"the global data product {uuid} cannot be refreshed: its pipeline {pipeline} ended as "
+                         f"{ended['status']}{': ' + ended['reason'] if ended.get('reason') else ''}")
+
+
+def read(product: Dict[str, Any], uuid: str) -> Dict[str, List[Any]]:
+    """The outputs of each block that the product exposes, from its latest completed run."""
+    pipeline = product.get("object_uuid") or uuid
+    found: Dict[str, List[Any]] = {}
+    for block in (product.get("settings") or {}):
+        place = current.call("get_variable", {
+            "pipeline_uuid": pipeline, "block_uuid": block, "variable_uuid": "output_0", "partition": None})
+        found[block] = outputs.read(place["dir"]) if place else []
+    return found
+
+
+def run(job: Dict[str, Any]) -> Any:
+    """A block of kind global_data_product: the outputs themselves."""
+    settings = (job["block"].get("configuration") or {}).get("global_data_product") or {}
+    uuid = settings.get("uuid") or job["block"]["uuid"]
+    product = {**definition(uuid), **{key: value for key, value in settings.items()
+                                      if key in ("outdated_after", "settings") and value}}
+    refresh(uuid, product)
+    values = [outputs.join(value) for value in read(product, uuid).values()]
+    return values

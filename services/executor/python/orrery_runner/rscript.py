@@ -1,0 +1,104 @@
+"""R blocks: the file's function for its kind, run by Rscript with frames exchanged as CSV."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from typing import Any, Dict, List, Optional
+
+from orrery_runner import blockfile, frames
+from orrery_runner.failures import BlockError
+from orrery_runner.inputs import Inputs
+
+_FUNCTIONS = {"data_loader": "load_data", "transformer": "transform", "data_exporter": "export_data"}
+
+
+def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
+    """The frame that the R function returned; None of an exporter."""
+    block = job["block"]
+    rscript = shutil.which("Rscript")
+    if rscript is None:
+        raise BlockError(f"block {block['uuid']} is written in R, and Rscript is not installed on this executor; "
+                         "install R there, or run the block on an executor that has it")
+    function = _FUNCTIONS.get(block["kind"])
+    if function is None:
+        raise BlockError(f"block {block['uuid']}: R blocks are data loaders, transformers and data exporters, not "
+                         f"{block['kind']}")
+    path = blockfile.path_of(block, job["repo_path"])
+    with tempfile.TemporaryDirectory(prefix="rblock-") as folder:
+        result = os.path.join(folder, "result.csv")
+        names = _write_inputs(inputs, folder, block["uuid"])
+        script = os.path.join(folder, "main.R")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(_script(path, function, names, kwargs, result, block["kind"] != "data_exporter"))
+        ended = subprocess.run([rscript, "--vanilla", script], cwd=os.getcwd(), stdin=subprocess.DEVNULL, check=False)
+        if ended.returncode:
+            raise BlockError(f"block {block['uuid']}: Rscript ended with code {ended.returncode}; its log says why")
+        return _read(result)
+
+
+def _write_inputs(inputs: Inputs, folder: str, uuid: str) -> List[str]:
+    names = []
+    for number, value in enumerate(inputs.values, start=1):
+        if frames.kind_of(value) not in ("dataframe", "polars_dataframe"):
+            raise BlockError(f"block {uuid}: R blocks take data frames; input {number} is a {type(value).__name__}")
+        name = os.path.join(folder, f"df_{number}.csv")
+        if frames.kind_of(value) == "dataframe":
+            value.to_csv(name, index=False)
+        else:
+            value.write_csv(name)
+        names.append(name)
+    return names
+
+
+def _read(path: str) -> Optional[Any]:
+    import pandas
+
+    if not os.path.exists(path):
+        return None
+    try:
+        return pandas.read_csv(path)
+    except pandas.errors.EmptyDataError:
+        return pandas.DataFrame()
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _literal(value: Any) -> str:
+    """A variable as R writes it."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, dict):
+        return "list(" + ", ".join(f"{_name(key)} = {_literal(item)}" for key, item in value.items()) + ")"
+    if isinstance(value, (list, tuple)):
+        return "list(" + ", ".join(_literal(item) for item in value) + ")"
+    return _text(str(value))
+
+
+def _name(key: Any) -> str:
+    return "`" + str(key).replace("`", "") + "`"
+
+
+def _script(path: str, function: str, names: List[str], kwargs: Dict[str, Any], result: str, stores: bool) -> str:
+    variables = {key: value for key, value in kwargs.items() if key not in ("logger", "context")}
+    lines = [f"global_vars <- {_literal(variables)}"]
+    arguments = []
+    for number, name in enumerate(names, start=1):
+        lines.append(f"df_{number} <- read.csv({_text(name)}, check.names = FALSE)")
+        arguments.append(f"df_{number}")
+    lines += [
+        f"source({_text(path)}, keep.source = FALSE)",
+        f"if (!exists({_text(function)})) stop({_text('the file defines no function ' + function)})",
+        f".result <- {function}({', '.join(arguments)})",
+    ]
+    if stores:
+        lines.append(f"if (!is.null(.result)) write.csv(as.data.frame(.result), {_text(result)}, row.names = FALSE)")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,99 @@
+"""The template language of project files and SQL blocks. Knows where values come from, not what the text is for."""
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any, Callable, Dict, Optional
+
+from orrery_runner.failures import BlockError
+
+SECRET_PREFIX = "ORRERY_SECRET_"
+_log = logging.getLogger("orrery")
+
+
+def secret(name: str) -> Optional[str]:
+    """A secret that the scheduler gave this block, or None."""
+    return os.environ.get(SECRET_PREFIX + name)
+
+
+def _secret_var(name: str) -> Optional[str]:
+    value = secret(name)
+    if value is None:
+        _log.warning("the secret %s is not among those that this block was given", name)
+    return value
+
+
+def _json_value(text: Any, key: str) -> Any:
+    value = text
+    if isinstance(text, str):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return None
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _unsupported(name: str) -> Callable[[str], Any]:
+    def refuse(secret_name: str, *_args: Any) -> Any:
+        _log.warning("%s is not supported; give the block the secret %s as an environment variable", name, secret_name)
+        return None
+
+    return refuse
+
+
+def _functions() -> Dict[str, Any]:
+    return {
+        "env_var": lambda name, default=None: os.environ.get(name, default),
+        "mage_secret_var": _secret_var,
+        "json_value": _json_value,
+        "aws_secret_var": _unsupported("aws_secret_var"),
+        "azure_secret_var": _unsupported("azure_secret_var"),
+    }
+
+
+def render_config(text: str) -> str:
+    """A configuration file: what is not defined becomes empty, since most profiles of a file are not in use."""
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, keep_trailing_newline=True,
+                                     finalize=lambda value: "" if value is None else value)
+    try:
+        return environment.from_string(text).render(**_functions())
+    except jinja2.TemplateError as error:
+        raise ValueError(f"the template of a configuration file is wrong: {error}") from error
+
+
+def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
+    """A block's text: what is not defined is an error that names it."""
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    known: Dict[str, Any] = {**variables, **_functions()}
+
+    def variable(name: str) -> Any:
+        if name not in variables:
+            raise BlockError(f"block {uuid}: variables('{name}') is not defined; define it in the pipeline, the "
+                             "trigger or the run")
+        return variables[name]
+
+    def environment_variable(name: str, *default: Any) -> Any:
+        value = os.environ.get(name, *default)
+        if value is None and not default:
+            raise BlockError(f"block {uuid}: env_var('{name}') is not set and has no default")
+        return value
+
+    def secret_variable(name: str) -> Any:
+        value = secret(name)
+        if value is None:
+            raise BlockError(f"block {uuid}: the secret {name} is not among those that this block was given")
+        return value
+
+    known.update(variables=variable, env_var=environment_variable, mage_secret_var=secret_variable)
+    try:
+        return environment.from_string(text).render(known)
+    except jinja2.UndefinedError as error:
+        raise BlockError(f"block {uuid}: {error}; define it as a variable of the pipeline, the trigger or the run"
+                         ) from None
+    except jinja2.TemplateSyntaxError as error:
+        raise BlockError(f"block {uuid}: its template is wrong at line {error.lineno}: {error.message}") from None

@@ -1,0 +1,365 @@
+"""The zygote: imports what is slow once and forks one child per attempt; a few children wait already forked.
+
+It never runs user code and never starts a thread, since a fork copies only the calling thread. It knows packets and
+process ids, not jobs.
+"""
+from __future__ import annotations
+
+import os
+
+# Before any import that could start a thread pool: a forked child would inherit locks of threads that it lacks.
+for _name in (
+    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+):
+    os.environ[_name] = "1"
+# Arrow's other allocators reserve address space in gigabytes, which a memory limit by address space would count.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+# The allocator that Arrow carries would start a thread even unused.
+os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
+
+import argparse
+import array
+import gc
+import json
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any, Dict, List, Optional, Tuple
+
+from orrery_runner import child, kernel, rehearsal
+
+PACKET_BYTES_MAX = 1024 * 1024
+FDS_PER_PACKET = 3
+CONNECTIONS_MAX = 4096
+IDLE_MAX = 64
+# A fork right after a dispatch would take the processor from the child that was just woken.
+REPLENISH_AFTER_S = 0.005
+# Not duckdb: most of its versions start a thread when they are imported.
+_WARM = ("encodings.utf_8_sig", "numpy", "pandas", "pyarrow", "pyarrow.parquet", "yaml", "jinja2", "joblib", "cloudpickle", "requests",
+         "orrery_runner.attempt", "orrery_runner.sql", "mage_ai.data_preparation.decorators", "mage_ai.io.config",
+         "mage_ai.io.file", "mage_ai.settings.repo")
+_OPTIONAL = frozenset(("cloudpickle",))
+
+
+def receive_packet(sock: socket.socket) -> Tuple[bytes, List[int]]:
+    """One packet and the descriptors that came with it; all of them are the caller's to close."""
+    fds = array.array("i")
+    room = socket.CMSG_SPACE(FDS_PER_PACKET * 2 * fds.itemsize)
+    data, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES_MAX, room)
+    for level, kind, body in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
+    if flags & socket.MSG_TRUNC:
+        close_all(fds)
+        raise ValueError(f"the packet is over the limit of {PACKET_BYTES_MAX} bytes")
+    return data, list(fds)
+
+
+def close_all(fds: Any) -> None:
+    """Closes descriptors, whatever state they are in."""
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def check_packet(data: bytes, fds: List[int]) -> None:
+    """Refuses a packet that no child could act on, with the reason."""
+    request = json.loads(data)
+    if not isinstance(request, dict):
+        raise ValueError("the packet is not a JSON object")
+    if len(fds) != FDS_PER_PACKET:
+        raise ValueError(f"the packet carries {len(fds)} descriptors instead of {FDS_PER_PACKET}")
+    env = request.get("env", {})
+    if not isinstance(env, dict) or any(not isinstance(value, str) or "\0" in name + value or "=" in name or not name
+                                        for name, value in env.items()):
+        raise ValueError("env is not a map of strings")
+    memory = (request.get("limits") or {}).get("memory_bytes")
+    if memory is not None and (not isinstance(memory, int) or isinstance(memory, bool) or memory <= 0):
+        raise ValueError("limits.memory_bytes is not a positive number")
+    if not isinstance(request.get("cwd", "/"), str):
+        raise ValueError("cwd is not a string")
+
+
+class Zygote:
+    """The event loop around one listening socket."""
+
+    def __init__(self, listener: socket.socket, idle_target: int) -> None:
+        self.listener = listener
+        self.idle_target = idle_target
+        self.idle: Dict[int, socket.socket] = {}
+        self.running: Dict[int, socket.socket] = {}
+        self.connections: Dict[int, socket.socket] = {}
+        self.selector = selectors.PollSelector()
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.stopping = False
+        # Another attempt's descriptors, while its packet is handled: a fork at that moment must not keep them.
+        self.in_hand: List[int] = []
+        self.fork_not_before = 0.0
+
+    def serve(self) -> None:
+        """Runs until stdin ends or SIGTERM arrives, then kills every child left."""
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, self._on_terminate)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self.selector.register(0, selectors.EVENT_READ, self._on_stdin)
+        self.selector.register(self.wake_read, selectors.EVENT_READ, self._on_wake)
+        self.selector.register(self.listener, selectors.EVENT_READ, self._on_connect)
+        while len(self.idle) < self.idle_target and not self.stopping:
+            self._fork()
+        print("ready", flush=True)
+        try:
+            while not self.stopping:
+                self._turn()
+        finally:
+            self._kill_children()
+
+    def _turn(self) -> None:
+        """Handles what is ready; forks for later only when nothing is, so that a fork delays no dispatch."""
+        short = len(self.idle) < self.idle_target
+        pause = max(0.0, self.fork_not_before - time.monotonic()) if short else None
+        ready = self.selector.select(pause)
+        for key, _ in ready:
+            if key.fileobj in self.selector.get_map():
+                key.data()
+        if short and not ready and not self.stopping and time.monotonic() >= self.fork_not_before:
+            self._fork()
+
+    def _on_terminate(self, *_: Any) -> None:
+        self.stopping = True
+
+    def _on_stdin(self) -> None:
+        try:
+            if not os.read(0, 4096):
+                self.stopping = True
+        except OSError:
+            self.stopping = True
+
+    def _on_wake(self) -> None:
+        try:
+            while os.read(self.wake_read, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._reaped(pid, status)
+
+    def _reaped(self, pid: int, status: int) -> None:
+        waiting = self.idle.pop(pid, None)
+        if waiting is not None:
+            waiting.close()
+            return
+        connection = self.running.pop(pid, None)
+        if connection is None:
+            return
+        if os.WIFSIGNALED(status):
+            self._answer(connection, {"signal": os.WTERMSIG(status)})
+        else:
+            self._answer(connection, {"exit": os.WEXITSTATUS(status)})
+        self._forget(connection)
+
+    def _on_connect(self) -> None:
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            return
+        if len(self.connections) >= CONNECTIONS_MAX:
+            self._answer(connection, {"error": f"over {CONNECTIONS_MAX} connections"})
+            connection.close()
+            return
+        connection.setblocking(False)
+        self.connections[connection.fileno()] = connection
+        self.selector.register(connection, selectors.EVENT_READ, lambda: self._on_packet(connection))
+
+    def _on_packet(self, connection: socket.socket) -> None:
+        fds: List[int] = []
+        try:
+            data, fds = receive_packet(connection)
+            self.in_hand = fds
+            if not data:
+                self._on_hang_up(connection)
+                return
+            if connection in self.running.values():
+                raise ValueError("this connection has its child already")
+            check_packet(data, fds)
+            self._dispatch(connection, data, fds)
+        except BlockingIOError:
+            return
+        except (ValueError, RecursionError, OSError) as error:
+            self._answer(connection, {"error": str(error)})
+            if connection not in self.running.values():
+                self._forget(connection)
+        finally:
+            close_all(fds)
+            self.in_hand = []
+
+    def _on_hang_up(self, connection: socket.socket) -> None:
+        """The executor left; its child, if any, goes on and is only reaped."""
+        for pid, owner in list(self.running.items()):
+            if owner is connection:
+                self.selector.unregister(connection)
+                self.connections.pop(connection.fileno(), None)
+                return
+        self._forget(connection)
+
+    def _dispatch(self, connection: socket.socket, data: bytes, fds: List[int]) -> None:
+        while True:
+            if not self.idle:
+                self._fork()
+            pid, line = next(iter(self.idle.items()))
+            del self.idle[pid]
+            try:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                line.sendmsg([data], rights)
+            except (BrokenPipeError, ConnectionError):
+                continue  # that child was killed while it waited; the next one is as good
+            finally:
+                line.close()
+            self.running[pid] = connection
+            self._answer(connection, {"pid": pid})
+            self.fork_not_before = time.monotonic() + REPLENISH_AFTER_S
+            return
+
+    def _fork(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The packet must fit whole; the default buffer is smaller than a packet may be.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET_BYTES_MAX + 65536)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            # Out of processes or memory: try again soon instead of spinning.
+            self.fork_not_before = time.monotonic() + 0.5
+            raise OSError(f"cannot fork a child: {error}") from error
+        if pid == 0:
+            try:
+                ours.close()
+                self._become_child()
+                child.wait_and_run(theirs, receive_packet)
+            finally:
+                os._exit(70)
+        theirs.close()
+        self.idle[pid] = ours
+
+    def _become_child(self) -> None:
+        """Leaves nothing of the zygote's open in the child."""
+        os.setsid()
+        kernel.die_with_parent()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for sock in [self.listener, *self.connections.values(), *self.running.values(), *self.idle.values()]:
+            sock.close()
+        close_all(self.in_hand)
+        os.close(self.wake_read)
+        os.close(self.wake_write)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        self.selector.close()
+
+    def _answer(self, connection: socket.socket, reply: Dict[str, Any]) -> None:
+        try:
+            connection.send(json.dumps(reply).encode())
+        except OSError:
+            pass  # the executor left, or does not read: a few bytes are all it loses
+
+    def _forget(self, connection: socket.socket) -> None:
+        if connection.fileno() >= 0:
+            self.connections.pop(connection.fileno(), None)
+            try:
+                self.selector.unregister(connection)
+            except KeyError:
+                pass
+        connection.close()
+
+    def _kill_children(self) -> None:
+        for pid in [*self.idle, *self.running]:
+            for kill in (os.killpg, os.kill):
+                try:
+                    kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+
+
+def warm_up() -> None:
+    """Imports what blocks commonly need, and moves it out of the garbage collector's sight so that it stays shared."""
+    for name in _WARM:
+        try:
+            __import__(name)
+        except ImportError as error:
+            if name not in _OPTIONAL:
+                print(f"the base environment lacks {name}: {error}", file=sys.stderr)
+    try:
+        import pandas
+    except ImportError:
+        pass  # said above; blocks that need no frames still run
+    else:
+        pandas.DataFrame({"a": [1, 2]}).groupby("a").sum()
+    rehearsal.run()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",
+              file=sys.stderr)
+    gc.collect()
+    gc.freeze()
+
+
+def listen(path: str) -> socket.socket:
+    """Binds the socket, readable by nobody else from its first moment."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.path.exists(path):
+        os.unlink(path)
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
+    listener.listen(256)
+    listener.setblocking(False)
+    return listener
+
+
+def main(arguments: Optional[List[str]] = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="orrery_runner.zygote", description="Forks warm Python children.")
+    parser.add_argument("--socket", required=True, help="path of the SOCK_SEQPACKET socket to listen on")
+    parser.add_argument("--idle", type=int, default=2, help=f"children that wait already forked, at most {IDLE_MAX}")
+    options = parser.parse_args(arguments)
+    # `python -m` put the working folder first; nothing may be imported from wherever the executor stands.
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
+    kernel.few_malloc_arenas()
+    warm_up()
+    listener = listen(options.socket)
+    try:
+        Zygote(listener, max(0, min(options.idle, IDLE_MAX))).serve()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    try:
+        os.unlink(options.socket)
+    except OSError:
+        pass
+    sys.stderr.flush()
+    os._exit(code)  # libraries have nothing to tidy up here, and some complain at length
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Every import that existing projects make, and what they do with it."""
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from support import ProjectCase
+
+import pandas as pd
+
+NAMES = {
+    "mage_ai.data_preparation.decorators": "data_loader transformer data_exporter test custom sensor condition callback "
+                                           "on_success on_failure preprocesser extension streaming_source streaming_sink",
+    "mage_ai.settings.repo": "get_repo_path get_variables_dir", "mage_ai.data_preparation.repo_manager": "get_repo_path",
+    "mage_ai.io.config": "ConfigFileLoader ConfigKey EnvironmentVariableLoader", "mage_ai.io.file": "FileIO",
+    "mage_ai.io.base": "FileFormat ExportWritePolicy DataSource", "mage_ai.io.postgres": "Postgres",
+    "mage_ai.io.duckdb": "DuckDB", "mage_ai.io.s3": "S3", "mage_ai.io.mysql": "MySQL", "mage_ai.io.bigquery": "BigQuery",
+    "mage_ai.io.redshift": "Redshift", "mage_ai.io.snowflake": "Snowflake", "mage_ai.io.mongodb": "MongoDB",
+    "mage_ai.io.google_cloud_storage": "GoogleCloudStorage", "mage_ai.orchestration.triggers.api": "trigger_pipeline",
+    "mage_ai.orchestration.run_status_checker": "check_status",
+    "mage_ai.data_preparation.variable_manager": "get_variable get_global_variable get_global_variables "
+                                                 "set_global_variable",
+    "mage_ai.data_preparation.shared.secrets": "get_secret_value",
+    "mage_ai.data_preparation.models.global_data_product": "GlobalDataProduct",
+    "mage_ai.data_preparation.models.block.remote.models": "RemoteBlock",
+    "mage_ai.data_cleaner.transformer_actions.base": "BaseAction",
+    "mage_ai.data_cleaner.transformer_actions.constants": "ActionType Axis ImputationStrategy",
+    "mage_ai.data_cleaner.transformer_actions.utils": "build_transformer_action",
+    "mage_ai.data_cleaner.column_types.column_type_detector": "infer_column_types",
+    "mage_ai.streaming.sources.base": "BaseSource", "mage_ai.streaming.sinks.base": "BaseSink",
+    "mage_ai.streaming.sources.base_python": "BasePythonSource", "mage_ai.shared.logger": "logger get_logger",
+}
+
+
+class Imports(unittest.TestCase):
+    def test_all_names_are_there(self) -> None:
+        for module, names in NAMES.items():
+            for name in names.split():
+                self.assertTrue(hasattr(importlib.import_module(module), name), f"{module}.{name}")
+
+    def test_decorators_change_nothing_outside_of_block_files(self) -> None:
+        from mage_ai.data_preparation.decorators import callback, data_loader
+
+        def function() -> None: ...
+
+        self.assertIs(data_loader(function), function)
+        self.assertIs(callback("failure")(function), function)
+
+    def test_unsupported_sources_say_what_to_do(self) -> None:
+        from mage_ai.io.snowflake import Snowflake
+
+        with self.assertRaisesRegex(NotImplementedError, "snowflake-connector-python"):
+            Snowflake.with_config(None)
+
+
+class Config(unittest.TestCase):
+    def load(self, text: str, profile: str = "default", **env: str):
+        from mage_ai.io.config import ConfigFileLoader
+
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, mock.patch.dict(os.environ, env):
+            file.write(text)
+            file.flush()
+            return ConfigFileLoader(file.name, profile)
+
+    def test_templates(self) -> None:
+        config = self.load("version: 0.1.1\ndefault:\n  POSTGRES_HOST: \"{{ env_var('HOST_OF_PG') }}\"\n"
+                           "  POSTGRES_PASSWORD: \"{{ mage_secret_var('pw') }}\"\n  POSTGRES_PORT: 5432\n"
+                           "  AWS_REGION: \"{{ json_value('{\\\"r\\\": \\\"eu\\\"}', 'r') }}\"\n"
+                           "  AWS_SESSION_TOKEN: \"{{ env_var('NOT_SET_ANYWHERE') }}\"\n",
+                           HOST_OF_PG="db", ORRERY_SECRET_pw="s3cret")
+        from mage_ai.io.config import ConfigKey
+
+        self.assertEqual((config["POSTGRES_HOST"], config[ConfigKey.POSTGRES_PASSWORD], config["POSTGRES_PORT"],
+                          config["AWS_REGION"]), ("db", "s3cret", 5432, "eu"))
+        self.assertIsNone(config.get("MYSQL_HOST"))
+        self.assertIn(ConfigKey.POSTGRES_PORT, config)
+
+    def test_old_nested_profiles(self) -> None:
+        config = self.load("version: 0.1.0\nold:\n  PostgreSQL:\n    database: d\n    host: h\n  AWS:\n    region: r\n"
+                           "    Redshift:\n      cluster_identifier: c\n      database: e\n", "old")
+        self.assertEqual([config[key] for key in ("POSTGRES_DBNAME", "POSTGRES_HOST", "AWS_REGION",
+                                                  "REDSHIFT_CLUSTER_ID", "REDSHIFT_DBNAME")], ["d", "h", "r", "c", "e"])
+
+    def test_missing_profile(self) -> None:
+        with self.assertRaisesRegex(ValueError, "no profile 'x'.*default"):
+            self.load("default: {}\n", "x")
+
+
+class Files(unittest.TestCase):
+    def test_formats(self) -> None:
+        from mage_ai.io.file import FileIO
+
+        frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+        with tempfile.TemporaryDirectory() as folder:
+            for name, options in (("f.csv", {"index": False}), ("deep/f.parquet", {}), ("f.json", {})):
+                path = os.path.join(folder, name)
+                FileIO().export(frame, path, **options)
+                pd.testing.assert_frame_equal(FileIO().load(path), frame)
+            self.assertEqual(len(FileIO().load(os.path.join(folder, "f.csv"), limit=1)), 1)
+            with self.assertRaisesRegex(ValueError, "cannot be told"):
+                FileIO().load(os.path.join(folder, "f"))
+
+
+class Actions(unittest.TestCase):
+    def act(self, frame: pd.DataFrame, kind: str, **fields) -> pd.DataFrame:
+        from mage_ai.data_cleaner.transformer_actions.base import BaseAction
+        from mage_ai.data_cleaner.transformer_actions.constants import ActionType
+        from mage_ai.data_cleaner.transformer_actions.utils import build_transformer_action
+
+        return BaseAction(build_transformer_action(frame, action_type=ActionType(kind), **fields)).execute(frame)
+
+    def test_the_ordinary_ones(self) -> None:
+        frame = pd.DataFrame({"My Col": [3.0, 1.0, None, 1.0], "g": ["a", "b", "a", "b"]})
+        self.assertEqual(list(self.act(frame, "clean_column_name", arguments=frame.columns)), ["my_col", "g"])
+        self.assertEqual(list(self.act(frame, "remove", arguments=["g"])), ["My Col"])
+        self.assertEqual(len(self.act(frame, "drop_duplicate", axis="row", arguments=["My Col", "g"])), 3)
+        self.assertEqual(self.act(frame, "sort", axis="row", arguments=["My Col"])["My Col"].tolist()[:2], [1, 1])
+        self.assertEqual(len(self.act(frame, "filter", axis="row", action_code="`My Col` > 1")), 1)
+        self.assertEqual(len(self.act(frame, "filter", axis="row", action_code="My Col != null")), 3)
+        self.assertEqual(len(self.act(frame, "filter", axis="row", action_code="g contains 'a'")), 2)
+        filled = self.act(frame, "impute", arguments=["My Col"], options={"strategy": "average"})
+        self.assertAlmostEqual(filled["My Col"][2], 5 / 3)
+        totals = self.act(frame, "sum", arguments=["My Col"], options={"groupby_columns": ["g"]},
+                          outputs=[{"uuid": "total"}])
+        self.assertEqual(totals["total"].tolist(), [3, 2, 3, 2])
+        with self.assertRaisesRegex(NotImplementedError, "union.*pandas"):
+            self.act(frame, "union")
+
+    def test_column_types(self) -> None:
+        from mage_ai.data_cleaner.column_types.column_type_detector import infer_column_types
+
+        frame = pd.DataFrame({"n": [1, 2, 3], "f": [1.5, 2, 3], "e": ["a@b.co"] * 3, "c": ["x", "y", "x"],
+                              "d": pd.to_datetime(["2024-01-01"] * 3), "b": [True, False, True]})
+        self.assertEqual([str(kind) for kind in infer_column_types(frame).values()],
+                         ["number", "number_with_decimals", "email", "category", "datetime", "true_or_false"])
+
+
+class Calls(ProjectCase):
+    def test_trigger_pipeline(self) -> None:
+        self.block("t", """
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+import datetime
+@custom
+def f(*args, **kwargs):
+    run = trigger_pipeline('other', variables={'day': datetime.date(2024, 1, 2)}, check_status=True, error_on_failure=True)
+    again = trigger_pipeline('other')
+    return [run.id, run.status, again.status]
+""", "custom")
+        answers = {"trigger_pipeline": {"run_id": "r1", "status": "running"},
+                   "wait_run": {"status": "completed", "reason": None}}
+        for attempt in (1, 2):
+            self.ok("t", answers=answers, attempt_number=attempt, output_dir=self.dir_of(f"t{attempt}"))
+            self.assertEqual(self.stored(f"t{attempt}"), ["r1", "completed", "running"])
+            calls = [call for call in self.last.calls if call["method"] == "trigger_pipeline"]
+            self.assertEqual([call["arguments"] for call in calls], [
+                {"pipeline_uuid": "other", "variables": {"day": "2024-01-02"}, "key": "run/t:1"},
+                {"pipeline_uuid": "other", "variables": {}, "key": "run/t:2"}])
+        answers["wait_run"] = {"status": "failed", "reason": "block x failed"}
+        self.fails("t", "USER_CODE", "failed", "block x failed", answers=answers)
+
+    def test_check_status(self) -> None:
+        self.block("s", """
+from mage_ai.orchestration.run_status_checker import check_status
+@sensor
+def f(*args, **kwargs):
+    return check_status('up', kwargs['execution_date'], block_uuid='b', hours=3)
+""", "sensor")
+        self.assertEqual(self.run_block("s", answers={"check_status": {"status": None}}), {"outcome": "not_yet"})
+        self.assertEqual(self.last.calls[0]["arguments"], {
+            "pipeline_uuid": "up", "execution_date": "2024-02-29T13:14:15.123456+00:00", "block_uuid": "b", "hours": 3})
+        self.ok("s", answers={"check_status": {"status": "completed"}})
+        self.fails("s", "USER_CODE", "block b of pipeline up ended as failed", answers={"check_status": {"status": "failed"}})
+
+    def test_variables_and_secrets(self) -> None:
+        self.block("made", "@data_loader\ndef f(): return [{'a': 1}, 'second']\n")
+        self.ok("made")
+        self.block("v", """
+from mage_ai.data_preparation.variable_manager import get_variable, get_global_variable, set_global_variable
+from mage_ai.data_preparation.shared.secrets import get_secret_value
+@data_loader
+def f():
+    try:
+        set_global_variable('p', 'k', 1)
+    except NotImplementedError as error:
+        refused = 'version' in str(error)
+    return [get_variable('p', 'made', 'output_1'), get_global_variable('p', 'k'), get_secret_value('pw'),
+            get_secret_value('none'), refused]
+""")
+        self.ok("v", answers={"get_variable": lambda given: {"dir": self.dir_of("made"), "name": given["variable_uuid"]},
+                              "global_variables": {"k": 5}}, request={"env": {"ORRERY_SECRET_pw": "x"}})
+        self.assertEqual(self.stored("v"), ["second", 5, "x", None, True])
+
+    def test_a_refused_call(self) -> None:
+        self.block("r", "from mage_ai.data_preparation.variable_manager import get_global_variables\n"
+                        "@data_loader\ndef f(): return get_global_variables('p')\n")
+
+        def refuse(_given):
+            raise RuntimeError("no such pipeline")
+
+        self.fails("r", "USER_CODE", "global_variables: no such pipeline", answers={"global_variables": refuse})
+
+    def test_global_data_product(self) -> None:
+        self.file("global_data_products.yaml", json.dumps({"gdp": {
+            "object_type": "pipeline", "object_uuid": "core", "outdated_after": {"seconds": 3600, "weeks": None},
+            "settings": {"made": {"partitions": 1}}}}))
+        self.block("made", "import pandas as pd\n@data_loader\ndef f(): return pd.DataFrame({'a': [1]})\n")
+        self.ok("made")
+        self.block("use", """
+from mage_ai.data_preparation.models.global_data_product import GlobalDataProduct
+@transformer
+def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs().values())[0][0].a[0])
+""", "transformer")
+        answers = {"check_status": {"status": None}, "trigger_pipeline": {"run_id": "r", "status": "running"},
+                   "wait_run": {"status": "completed"}, "get_variable": {"dir": self.dir_of("made"), "name": "output_0"}}
+        self.ok("use", answers=answers)
+        self.assertEqual([call["method"] for call in self.last.calls],
+                         ["check_status", "trigger_pipeline", "wait_run", "get_variable"])
+        self.assertEqual(self.stored("use"), [1])
+        answers["check_status"] = {"status": "completed"}
+        self.block("gdp", None, "global_data_product", file=None)
+        self.ok("gdp", answers=answers)
+        self.assertEqual([call["method"] for call in self.last.calls], ["check_status", "get_variable"])
+
+
+if __name__ == "__main__":
+    unittest.main()

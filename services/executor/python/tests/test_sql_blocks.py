@@ -1,0 +1,268 @@
+"""SQL blocks on real DuckDB and PostgreSQL; blocks in R and dbt; statement splitting."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from postgres import PrivatePostgres, find_binaries
+from support import ProjectCase
+
+from orrery_runner.sql import statements
+
+FRAME = """
+import pandas as pd, datetime, decimal
+@data_loader
+def f(*args, **kwargs):
+    return pd.DataFrame({'id': [1, 2, 3], 'Name of': ['a', None, 'c'], 'x': [1.5, None, 3.5], 'ok': [True, False, True],
+                         'at': pd.to_datetime(['2024-01-01', None, '2024-01-03'], utc=True), 'many': [[1], None, {'k': 2}],
+                         'day': [datetime.date(2024, 1, 1), None, datetime.date(2024, 1, 3)],
+                         'n': pd.array([1, None, 3], dtype='Int64')})
+"""
+
+
+class Statements(unittest.TestCase):
+    def test_split(self) -> None:
+        for text, expected in [
+                ("select 1", ["select 1"]), ("a;b;", ["a", "b"]), ("select ';'; b", ["select ';'", "b"]),
+                ("select 'it''s;'; b", ["select 'it''s;'", "b"]), ('select ";"', ['select ";"']),
+                ("a -- ;\n;b", ["a -- ;", "b"]), ("a /* ; /* ; */ ; */; b", ["a /* ; /* ; */ ; */", "b"]),
+                ("do $$ begin; end $$; b", ["do $$ begin; end $$", "b"]), ("$x$ ; $y$ ; $x$;b", ["$x$ ; $y$ ; $x$", "b"]),
+                (" ; -- only\n;", []), ("'open ; ", ["'open", ] if False else ["'open"])]:
+            self.assertEqual(statements.split(text), expected, text)
+
+
+class Behaviour:
+    """What both databases do alike."""
+
+    provider = ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.profile("default")
+        self.block("frame", FRAME)
+        self.ok("frame")
+
+    def profile(self, name: str) -> None:
+        raise NotImplementedError
+
+    def sql(self, uuid: str, text: str, upstream: tuple = (), kind: str = "transformer", **configuration) -> None:
+        self.block(uuid, text, kind, "sql", upstream,
+                   configuration={"data_provider": self.provider, "data_provider_profile": "default", **configuration})
+
+    def rows(self, uuid: str) -> list:
+        return self.stored(uuid)[0].astype(object).values.tolist()
+
+    def test_frames_become_tables_and_back(self) -> None:
+        self.sql("all", "SELECT * FROM {{ df_1 }} ORDER BY id -- all of it\n;", ("frame",), use_raw_sql=True)
+        self.ok("all")
+        frame = self.stored("all")[0]
+        self.assertEqual(list(frame.columns), ["id", "Name of", "x", "ok", "at", "many", "day", "n"])
+        self.assertEqual(frame["Name of"].tolist()[0], "a")
+        self.assertTrue(frame["x"].isna().tolist() == [False, True, False])
+        self.assertEqual(str(frame["at"].dtype)[:10], "datetime64")
+        self.assertEqual(frame["at"][2].day, 3)
+        self.assertEqual(frame["ok"].tolist(), [True, False, True])
+
+    def test_query_fills_its_table_by_policy(self) -> None:
+        self.sql("q", "SELECT id FROM {{ df_1 }} WHERE id > {{ least }}", ("frame",), export_write_policy="replace")
+        for _ in range(2):
+            self.ok("q", variables={"least": 1})
+            self.assertEqual(sorted(self.rows("q")), [[2], [3]])
+            shutil.rmtree(self.dir_of("q"))
+        self.sql("next", "SELECT count(*) AS n FROM {{ df_1 }}", ("q",))
+        os.makedirs(self.dir_of("q"))
+        self.ok("next")
+        self.assertEqual(self.rows("next"), [[2]])
+        self.ok("next", output_dir=self.dir_of("again"))
+        self.assertEqual(len(self.stored("again")[0]), 2)
+        self.sql("own", "SELECT 1 AS a", data_provider_table="mine", data_provider_schema="other",
+                 export_write_policy="fail")
+        self.ok("own")
+        self.fails("own", "USER_CODE", "mine", "exists already", output_dir=self.dir_of("own2"))
+        self.sql("read", "select a from other.mine", use_raw_sql=True)
+        self.ok("read")
+        self.assertEqual(self.rows("read"), [[1]])
+
+    def test_raw_statements_and_limits(self) -> None:
+        self.sql("raw", "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x;y'), (2, 'z'), (3, 'w');\n"
+                        "SELECT * FROM t ORDER BY a; -- done", use_raw_sql=True, limit_in_pipeline_run=2)
+        self.ok("raw")
+        self.assertEqual(self.rows("raw"), [[1, "x;y"], [2, "z"]])
+        self.sql("none", "DELETE FROM t WHERE a = 1;", use_raw_sql=True, kind="data_exporter")
+        self.assertEqual(self.ok("none")["outputs"], [])
+        self.sql("untouched", "INSERT INTO t VALUES (9, '{{ df_1 }}')", disable_query_preprocessing=True)
+        self.assertEqual(self.ok("untouched")["outputs"], [])
+        self.sql("look", "SELECT b FROM t WHERE a = 9", use_raw_sql=True)
+        self.ok("look")
+        self.assertEqual(self.rows("look"), [["{{ df_1 }}"]])
+        self.sql("bad", "INSERT INTO t VALUES (10, 'x'); SELECT * FROM nowhere", use_raw_sql=True)
+        self.fails("bad", "USER_CODE", "nowhere")
+
+    def test_templates(self) -> None:
+        self.block("value", "@data_loader\ndef f(): return {'k': [7, {'a': 8}]}\n")
+        self.ok("value")
+        self.sql("t", "SELECT {{ block_output('value', parse=lambda data, v: {'x': data['k'][1]['a']}['x'] + v['plus']) }} AS a, "
+                      "'{{ variables('word') }}' AS b, '{{ env_var('PLACE') }}' AS c, '{{ ds }}' AS d, "
+                      "{{ block_output(parse=lambda all, _: len(all)) }} AS e, "
+                      "{% if word == 'w' %}1{% else %}2{% endif %} AS f, '{{ execution_date.year }}' AS g",
+                 ("value",), use_raw_sql=True)
+        self.ok("t", variables={"word": "w", "plus": 10}, request={"env": {"PLACE": "here"}})
+        self.assertEqual(self.rows("t"), [[18, "w", "here", "2024-02-29", 1, 1, "2024"]])
+        self.sql("u", "SELECT {{ nowhere }}", use_raw_sql=True)
+        self.fails("u", "USER_CODE", "block u", "nowhere")
+        self.sql("v", "SELECT {{ variables('gone') }}", use_raw_sql=True)
+        self.fails("v", "USER_CODE", "gone")
+
+    def test_list_inputs_and_named_uploads(self) -> None:
+        self.block("dicts", "@data_loader\ndef f(): return [{'a': i} for i in range(5)]\n")
+        self.ok("dicts")
+        self.sql("s", "SELECT sum(a) AS s FROM {{ df_1 }}", ("dicts",), use_raw_sql=True,
+                 upstream_block_configuration={"dicts": {"table_name": "landing"}})
+        self.ok("s")
+        self.assertEqual(float(self.rows("s")[0][0]), 10)
+        self.sql("l", "SELECT count(*) AS n FROM landing", use_raw_sql=True)
+        self.ok("l")
+        self.assertEqual(self.rows("l"), [[5]])
+
+    def test_dynamic_rows(self) -> None:
+        self.sql("d", "SELECT id FROM {{ df_1 }} ORDER BY id", ("frame",), use_raw_sql=True)
+        self.blocks["d"]["dynamic"] = True
+        self.assertEqual(self.ok("d")["items"], 3)
+        self.sql("c", "SELECT id * 2 AS two FROM {{ df_1 }}", ("d",), use_raw_sql=True)
+        self.ok("c", inputs=[{"block": "d", "mode": "item", "item": 2, "dirs": [self.dir_of("d")]}])
+        self.assertEqual(self.rows("c"), [[6]])
+
+
+class OnDuckDB(Behaviour, ProjectCase):
+    provider = "duckdb"
+
+    def profile(self, name: str) -> None:
+        self.file("io_config.yaml", json.dumps({"version": "0.1.1", name: {
+            "DUCKDB_DATABASE": os.path.join(self.root, "data.db"), "DUCKDB_SCHEMA": "main"}}))
+
+    def test_without_a_file(self) -> None:
+        os.unlink(os.path.join(self.repo, "io_config.yaml"))
+        self.sql("m", "SELECT count(*) AS n FROM {{ df_1 }}", ("frame",))
+        self.ok("m")
+        self.assertEqual(self.rows("m"), [[3]])
+
+    def test_other_providers_and_profiles(self) -> None:
+        self.sql("o", "SELECT 1")
+        self.blocks["o"]["configuration"]["data_provider"] = "bigquery"
+        self.fails("o", "USER_CODE", "bigquery", "duckdb and postgres")
+        self.blocks["o"]["configuration"].update(data_provider="duckdb", data_provider_profile="gone")
+        self.fails("o", "USER_CODE", "gone", "default")
+
+    def test_interface(self) -> None:
+        self.block("io", """
+import os
+from mage_ai.settings.repo import get_repo_path
+from mage_ai.io.config import ConfigFileLoader, ConfigKey
+from mage_ai.io.duckdb import DuckDB
+import pandas as pd
+@data_loader
+def f(**kwargs):
+    config = ConfigFileLoader(os.path.join(get_repo_path(), 'io_config.yaml'), 'default')
+    assert config[ConfigKey.DUCKDB_SCHEMA] == 'main' == config['DUCKDB_SCHEMA']
+    df = pd.DataFrame({'Some Col': ['a', 'b'], '1st': [1, 2]})
+    with DuckDB.with_config(config) as loader:
+        loader.export(df, None, table_name='t', index=False, if_exists='replace')
+        loader.export(df, 'main', 't', if_exists='append')
+        loader.execute("DELETE FROM t WHERE letter_1st = 1")
+        loader.commit()
+        return loader.load('SELECT * FROM t;')
+""")
+        self.ok("io")
+        self.assertEqual(self.stored("io")[0].to_dict("list"), {"some_col": ["b", "b"], "letter_1st": [2, 2]})
+
+
+@unittest.skipIf(find_binaries() is None, "NO POSTGRESQL SERVER BINARIES: SQL on PostgreSQL is not tested here")
+class OnPostgres(Behaviour, ProjectCase):
+    provider = "postgres"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.postgres = PrivatePostgres(find_binaries() or "")
+        cls.addClassCleanup(cls.postgres.close)
+
+    def setUp(self) -> None:
+        import psycopg
+
+        with psycopg.connect(host="127.0.0.1", port=self.postgres.port, user="orrery", dbname="postgres") as connection:
+            connection.execute("DROP SCHEMA IF EXISTS other CASCADE")
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        super().setUp()
+
+    def profile(self, name: str) -> None:
+        self.file("io_config.yaml", json.dumps({"version": "0.1.1", name: {
+            **self.postgres.profile, "POSTGRES_PORT": "{{ env_var('NOWHERE', " + str(self.postgres.port) + ") }}"}}))
+
+    def test_a_failed_block_leaves_nothing(self) -> None:
+        self.sql("half", "CREATE TABLE half (a int); SELECT 1/0", use_raw_sql=True)
+        self.fails("half", "USER_CODE", "division by zero")
+        self.sql("see", "SELECT count(*) AS n FROM information_schema.tables WHERE table_name = 'half'", use_raw_sql=True)
+        self.ok("see")
+        self.assertEqual(self.rows("see"), [[0]])
+
+    def test_interface(self) -> None:
+        self.block("io", """
+from mage_ai.io.config import ConfigFileLoader
+from mage_ai.io.postgres import Postgres
+import pandas as pd, datetime
+@data_loader
+def f(*args, **kwargs):
+    df = pd.DataFrame({'key': [1, 2], 'v': ['a', None], 'j': [{'x': [1]}, None], 't': pd.to_timedelta([1, 2], 's'),
+                       'b': [b'\\x00', None], 'm': ['tab\\t', 'new\\nline']})
+    with Postgres.with_config(ConfigFileLoader()) as loader:
+        loader.export(df, 'sales', 't', index=False, if_exists='replace', unique_constraints=['key'])
+        again = pd.DataFrame({'key': [2, 3], 'v': ['new', 'c']})
+        loader.export(again, 'sales', 't', if_exists='append', unique_constraints=['key'], unique_conflict_method='UPDATE')
+        loader.export(again.assign(v='no'), 'sales', 't', if_exists='append', unique_constraints=['key'],
+                      unique_conflict_method='IGNORE')
+        rows = loader.load('SELECT key, v, j, m FROM sales.t WHERE key > %(least)s ORDER BY key', least=0)
+        loader.execute('DELETE FROM sales.t')
+        loader.rollback()
+        assert len(loader.load('SELECT * FROM sales.t', limit=2)) == 2
+        return rows
+""")
+        self.ok("io")
+        frame = self.stored("io")[0]
+        self.assertEqual(frame["v"].tolist(), ["a", "new", "c"])
+        self.assertEqual(frame["j"].tolist()[0], {"x": [1]})
+        self.assertEqual(frame["m"].tolist()[:2], ["tab\t", "new\nline"])
+
+
+class OtherLanguages(ProjectCase):
+    def test_r(self) -> None:
+        self.block("frame", FRAME)
+        self.ok("frame")
+        self.block("r", "transform <- function(df_1, ...) { df_1$twice <- df_1$id * global_vars$by; df_1 }\n",
+                   "transformer", "r", ["frame"])
+        if shutil.which("Rscript") is None:
+            self.fails("r", "USER_CODE", "Rscript is not installed", variables={"by": 2})
+            return
+        self.ok("r", variables={"by": 2}, request={"env": dict(os.environ)})
+        self.assertEqual(self.stored("r")[0]["twice"].tolist(), [2, 4, 6])
+
+    def test_dbt(self) -> None:
+        self.block("models/m", "select 1", "dbt", "sql")
+        self.fails("models/m", "USER_CODE", "dbt is not installed", request={"env": {"PATH": "/nonexistent"}})
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\nexit $CODE\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/dbt_project.yml", "name: x\n")
+        path = os.path.join(self.repo, "bin") + ":/bin:/usr/bin"
+        self.ok("models/m", request={"env": {"PATH": path, "CODE": "0"}})
+        self.assertIn("run --select m --vars", self.last.text())
+        self.assertIn(f"--project-dir {self.repo}/dbt", self.last.text())
+        self.fails("models/m", "USER_CODE", "code 2", request={"env": {"PATH": path, "CODE": "2"}})
+
+
+if __name__ == "__main__":
+    unittest.main()
