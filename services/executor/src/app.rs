@@ -1,0 +1,150 @@
+//! The executor as one value: built from settings, served until it is drained.
+
+use crate::{
+    bundles::Bundles,
+    core::{Core, CoreEvent, Identity},
+    data_dir::DataDir,
+    journal::Journal,
+    link::{self, Dialer},
+    logs::{Lines, LogQueue, Shipper},
+    metrics::Metrics,
+    outputs::Outputs,
+    process::{AttemptLimits, Parts, ProcessBackend},
+    runner::{self, Runner},
+    settings::Settings,
+};
+use anyhow::Context;
+use backend_process::{Environments, Sweeper, ZygoteOptions, Zygotes, process};
+use domain::id::ExecutorId;
+use runtime::{health::Health, shutdown::Shutdown, telemetry::Telemetry};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Uri;
+
+/// Events of attempts that the core has not taken; attempts wait beyond it.
+const EVENTS_MAX: usize = 4_096;
+/// Messages of the scheduler that the core has not taken.
+const LINK_MAX: usize = 1_024;
+/// After the last attempt, for the last log lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An executor that is ready to serve.
+pub struct App {
+    core: Core,
+    backend: Arc<ProcessBackend>,
+    events: mpsc::Receiver<CoreEvent>,
+    dialer: Dialer,
+    lines: Lines,
+    // Held until the end: nobody else may use the folder meanwhile.
+    data: DataDir,
+}
+
+impl App {
+    /// Prepares folders, kills what an earlier life left running, and puts the parts together. Must be called inside a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// When the data folder cannot be written or is in use, or a setting makes no sense.
+    pub fn build(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        health: &Health,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let data = DataDir::open(&settings.data_dir)?;
+        let leftovers = process::kill(process::marked(data.mark()).into_iter().map(|process| process.pid));
+        if leftovers > 0 {
+            tracing::warn!(processes = leftovers, "killed what an earlier life of this executor left running");
+        }
+        let identity = identity(settings);
+        let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
+        let (core_events, events) = mpsc::channel(EVENTS_MAX);
+        let backend = Arc::new(backend(settings, &data, &identity, logs, core_events)?);
+        let connected = health.condition("session");
+        let core = Core::new(identity, Arc::clone(&backend), metrics, connected, shutdown.clone());
+        Ok(Self { core, backend, events, dialer: dialer(settings)?, lines, data })
+    }
+
+    /// Serves until it is drained or stopped; then the last log lines are sent.
+    pub async fn serve(self) {
+        let stop = CancellationToken::new();
+        let (link_events, link) = mpsc::channel(LINK_MAX);
+        let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
+        let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
+        let warmed = Arc::clone(&self.backend);
+        tokio::spawn(async move { warmed.warm_up().await });
+        let sweeper = tokio::spawn(self.backend.sweep());
+        self.core.run(link, self.events).await;
+        stop.cancel();
+        if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
+            tracing::warn!("the last log lines could not be sent in time");
+        }
+        sweeper.abort();
+        opener.abort();
+        drop(self.data);
+    }
+}
+
+fn backend(
+    settings: &Settings,
+    data: &DataDir,
+    identity: &Identity,
+    logs: LogQueue,
+    core: mpsc::Sender<CoreEvent>,
+) -> anyhow::Result<ProcessBackend> {
+    let runner = runner(settings, data)?;
+    let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
+    let journal = Journal::open(&data.join("journal.jsonl"), &identity.id.to_string()).context("open the journal")?;
+    Ok(ProcessBackend::new(Parts {
+        environments: Environments::new(
+            data.join("envs"),
+            settings.python.clone(),
+            runner.base_requirements,
+            settings.base_env.clone(),
+        ),
+        zygotes: Zygotes::new(ZygoteOptions {
+            runner: runner.folder,
+            sockets: data.sockets()?,
+            idle: settings.idle_children,
+            executor: data.mark().to_owned(),
+        }),
+        sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
+        bundles: Bundles::new(blobs::Blobs::open(&url)?, &data.join("bundles")),
+        outputs: Outputs::new(settings.outputs_dir.clone().unwrap_or_else(|| data.join("outputs"))),
+        journal,
+        logs,
+        limits: AttemptLimits { memory_bytes: settings.memory_limit, log_bytes: settings.log_limit },
+        pass_env: settings.pass_env.clone(),
+        core,
+    }))
+}
+
+fn runner(settings: &Settings, data: &DataDir) -> anyhow::Result<Runner> {
+    match &settings.runner_dir {
+        Some(folder) => runner::at(folder.clone()).with_context(|| format!("read the runner in {}", folder.display())),
+        None => runner::unpack(&data.join("runner")).context("unpack the Python runner"),
+    }
+}
+
+fn identity(settings: &Settings) -> Identity {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let slots = match settings.slots {
+        0 => u32::try_from(cores * 4).unwrap_or(u32::MAX),
+        slots => slots,
+    };
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let name = settings.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(host);
+    Identity { id: ExecutorId(uuid::Uuid::new_v4()), name, slots }
+}
+
+fn dialer(settings: &Settings) -> anyhow::Result<Dialer> {
+    let uris = settings
+        .scheduler_urls
+        .iter()
+        .map(|url| url.parse::<Uri>().with_context(|| format!("scheduler_urls: `{url}` is no URL")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
+    Ok(Dialer::new(rpc::client::connect(&uris, token.as_ref())?))
+}

@@ -1,0 +1,98 @@
+//! One try of one block, as both sides name it, and what is needed to run it.
+
+use domain::{
+    id::RunId,
+    pipeline::{Block, Pipeline},
+};
+use proto::internal::v1 as pb;
+use std::{collections::HashMap, fmt, sync::Arc};
+
+/// Names an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttemptId {
+    /// The run.
+    pub run: RunId,
+    /// The block, or `<callback>:<watched block>`.
+    pub block: String,
+    /// -1 for none.
+    pub child: i32,
+    /// The fence.
+    pub lease: i64,
+}
+
+impl AttemptId {
+    /// Reads the wire form; `None` when it is malformed.
+    #[must_use]
+    pub fn from_proto(attempt: &pb::AttemptRef) -> Option<Self> {
+        Some(Self {
+            run: RunId::from_slice(&attempt.run_id)?,
+            block: attempt.block.clone(),
+            child: attempt.child,
+            lease: attempt.lease,
+        })
+    }
+
+    /// The wire form.
+    #[must_use]
+    pub fn to_proto(&self) -> pb::AttemptRef {
+        pb::AttemptRef { run_id: self.run.to_vec(), block: self.block.clone(), child: self.child, lease: self.lease }
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.run, self.block, self.child, self.lease)
+    }
+}
+
+/// A pipeline version as this session was taught it.
+#[derive(Debug)]
+pub struct Definition {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// Its code.
+    pub bundle_digest: String,
+    blocks: HashMap<String, usize>,
+}
+
+impl Definition {
+    /// Reads the wire form.
+    ///
+    /// # Errors
+    /// When the pipeline is malformed.
+    pub fn from_proto(definition: &pb::Definition) -> Result<Self, serde_json::Error> {
+        let pipeline: Pipeline = serde_json::from_str(&definition.pipeline)?;
+        let blocks = pipeline.blocks.iter().enumerate().map(|(at, block)| (block.uuid.clone(), at)).collect();
+        Ok(Self { pipeline, bundle_digest: definition.bundle_digest.clone(), blocks })
+    }
+}
+
+/// An assignment with its definition.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Its name.
+    pub id: AttemptId,
+    /// The pipeline version.
+    pub definition: Arc<Definition>,
+    /// As assigned.
+    pub assignment: Arc<pb::Assignment>,
+}
+
+impl Attempt {
+    /// The block, or the callback, that it runs; none when the assignment does not fit its definition.
+    #[must_use]
+    pub fn block(&self) -> Option<&Block> {
+        let pipeline = &self.definition.pipeline;
+        if self.assignment.callback.is_none() {
+            return self.definition.blocks.get(&self.id.block).map(|at| &pipeline.blocks[*at]);
+        }
+        let name = self.id.block.split_once(':').map_or(self.id.block.as_str(), |(callback, _)| callback);
+        pipeline.callbacks.iter().find(|block| block.uuid == name)
+    }
+}
+
+/// A failure that the executor itself found.
+#[must_use]
+pub fn failed(code: &str, message: impl Into<String>) -> pb::result::Outcome {
+    pb::result::Outcome::Failed(pb::Failed { code: code.to_owned(), message: message.into(), traceback: String::new() })
+}

@@ -1,0 +1,321 @@
+//! The core: one task that knows what this executor runs, what it has not yet been believed about, and whether a
+//! scheduler listens. Everything else tells it and is told by it; it waits for nobody.
+
+mod calls;
+mod messages;
+mod results;
+
+use crate::{
+    attempt::{Attempt, AttemptId, Definition},
+    link::{Abandon, LinkEvent},
+    metrics::Metrics,
+    process::{Order, ProcessBackend},
+};
+use domain::id::ExecutorId;
+use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
+use runtime::{health::Condition, shutdown::Shutdown};
+use serde_json::Value;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, Interval, MissedTickBehavior},
+};
+
+/// Events taken at once.
+const EVENTS_MAX: usize = 1_024;
+/// Time to end for what must stop at once.
+const LAST_GRACE: Duration = Duration::from_secs(3);
+/// After that, for processes to be gone and for a scheduler to confirm what it is told last.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// For the last message to leave.
+const FAREWELL: Duration = Duration::from_millis(100);
+/// Until a scheduler names its own.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Until a scheduler names its own.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// What attempts tell the core.
+#[derive(Debug)]
+pub enum CoreEvent {
+    /// An attempt is over, its processes are gone.
+    Ended {
+        /// Which.
+        id: AttemptId,
+        /// How.
+        outcome: Outcome,
+        /// How long.
+        duration_us: i64,
+    },
+    /// User code asks the cluster.
+    Call {
+        /// Who.
+        id: AttemptId,
+        /// Its own number of the call.
+        call_id: i64,
+        /// What.
+        method: String,
+        /// With what.
+        arguments: Value,
+    },
+}
+
+/// Who this executor is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// One life of this process.
+    pub id: ExecutorId,
+    /// Shown to people.
+    pub name: String,
+    /// Attempts at once.
+    pub slots: u32,
+}
+
+struct Running {
+    order: watch::Sender<Order>,
+    replies: mpsc::Sender<Value>,
+    /// Given to somebody else by now: its result interests nobody.
+    forgotten: bool,
+    /// Calls without an answer; asked again on the next session. Their keys make that safe.
+    calls: HashMap<i64, (String, String)>,
+}
+
+/// The stream to a scheduler.
+struct Scheduler {
+    sender: mpsc::Sender<pb::SessionRequest>,
+    abandon: Abandon,
+    opened: Instant,
+}
+
+/// See the module's page.
+pub struct Core {
+    identity: Identity,
+    backend: Arc<ProcessBackend>,
+    metrics: Arc<Metrics>,
+    connected: Condition,
+    shutdown: Shutdown,
+    running: HashMap<AttemptId, Running>,
+    unacknowledged: HashMap<AttemptId, pb::Result>,
+    definitions: HashMap<String, Arc<Definition>>,
+    scheduler: Option<Scheduler>,
+    beat: Interval,
+    lost_after: Duration,
+    heard: Instant,
+    sequence: i64,
+    draining: bool,
+}
+
+impl Core {
+    /// A core that runs nothing. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new(
+        identity: Identity,
+        backend: Arc<ProcessBackend>,
+        metrics: Arc<Metrics>,
+        connected: Condition,
+        shutdown: Shutdown,
+    ) -> Self {
+        metrics.slots.set(i64::from(identity.slots));
+        Self {
+            identity,
+            backend,
+            metrics,
+            connected,
+            shutdown,
+            running: HashMap::new(),
+            unacknowledged: HashMap::new(),
+            definitions: HashMap::new(),
+            scheduler: None,
+            beat: every(HEARTBEAT_INTERVAL),
+            lost_after: LOST_AFTER,
+            heard: Instant::now(),
+            sequence: 0,
+            draining: false,
+        }
+    }
+
+    /// Runs until the process may end: drained, or stopped.
+    pub async fn run(mut self, mut link: mpsc::Receiver<LinkEvent>, mut events: mpsc::Receiver<CoreEvent>) {
+        let (draining, stopped) = (self.shutdown.draining(), self.shutdown.stopped());
+        tokio::pin!(draining, stopped);
+        while !(self.draining && self.is_done()) {
+            tokio::select! {
+                () = &mut draining, if !self.draining => self.drain(),
+                () = &mut stopped => {
+                    self.stop_everything(&mut link, &mut events).await;
+                    break;
+                }
+                () = self.turn(&mut link, &mut events) => {}
+            }
+        }
+        self.backend.end_processes().await;
+        self.say(Up::Goodbye(pb::Goodbye {}));
+        // One moment for the stream to take it; without it the scheduler learns the same from silence.
+        tokio::time::sleep(FAREWELL).await;
+    }
+
+    /// Whatever comes next. Cancel-safe: it waits only for one of the three, and handles it at once.
+    async fn turn(&mut self, link: &mut mpsc::Receiver<LinkEvent>, events: &mut mpsc::Receiver<CoreEvent>) {
+        let mut batch = Vec::new();
+        tokio::select! {
+            Some(event) = link.recv() => self.on_link(event),
+            _ = events.recv_many(&mut batch, EVENTS_MAX) => {
+                let ended = batch.into_iter().filter_map(|event| self.on_event(event)).collect();
+                self.send_results(ended);
+            }
+            _ = self.beat.tick() => self.on_beat(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.running.is_empty() && self.unacknowledged.is_empty()
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Opening(sender, abandon) => {
+                self.scheduler = Some(Scheduler { sender, abandon, opened: Instant::now() });
+                // A session knows no definition until it is taught.
+                self.definitions.clear();
+                self.hello();
+            }
+            LinkEvent::Down => {
+                self.scheduler = None;
+                self.connected.fail("no session with a scheduler");
+            }
+            LinkEvent::Message(message) => {
+                self.heard = Instant::now();
+                self.on_message(message);
+            }
+        }
+    }
+
+    fn hello(&mut self) {
+        let held = self.running.iter().filter(|(_, running)| !running.forgotten).map(|(id, _)| id);
+        let running = held.chain(self.unacknowledged.keys()).map(AttemptId::to_proto).collect();
+        self.say(Up::Hello(pb::Hello {
+            executor_id: self.identity.id.to_vec(),
+            name: self.identity.name.clone(),
+            backend: "process".to_owned(),
+            slots: i32::try_from(self.identity.slots).unwrap_or(i32::MAX),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            running,
+            draining: self.draining,
+        }));
+        self.send_results(self.unacknowledged.values().cloned().collect());
+    }
+
+    fn on_event(&mut self, event: CoreEvent) -> Option<pb::Result> {
+        match event {
+            CoreEvent::Ended { id, outcome, duration_us } => self.ended(id, outcome, duration_us),
+            CoreEvent::Call { id, call_id, method, arguments } => {
+                self.call(&id, call_id, method, &arguments);
+                None
+            }
+        }
+    }
+
+    fn start(&mut self, attempt: Attempt) {
+        let (order, orders) = watch::channel(Order::Run);
+        let (replies, answers) = mpsc::channel(calls::REPLIES_MAX);
+        let running = Running { order, replies, forgotten: false, calls: HashMap::new() };
+        self.running.insert(attempt.id.clone(), running);
+        self.count_running();
+        let backend = Arc::clone(&self.backend);
+        tokio::spawn(backend.run(attempt, orders, answers));
+    }
+
+    fn count_running(&self) {
+        self.metrics.running.set(i64::try_from(self.running.len()).unwrap_or(i64::MAX));
+    }
+
+    fn cancel(&mut self, attempts: &[pb::AttemptRef], grace: Duration) {
+        for attempt in attempts.iter().filter_map(AttemptId::from_proto) {
+            if let Some(running) = self.running.get(&attempt) {
+                // The first cancellation counts: repeating it does not prolong the grace.
+                running.order.send_if_modified(|order| {
+                    let first = *order == Order::Run;
+                    if first {
+                        *order = Order::Stop { grace };
+                    }
+                    first
+                });
+            }
+        }
+    }
+
+    /// An attempt that was given to somebody else: it ends, and its outputs with it.
+    fn forget(&mut self, attempt: &AttemptId) {
+        if let Some(running) = self.running.get_mut(attempt) {
+            running.forgotten = true;
+        }
+        self.cancel(&[attempt.to_proto()], LAST_GRACE);
+    }
+
+    /// Says something, if anybody listens. A stream that does not keep up is given up: the next session tells all again.
+    fn say(&mut self, message: Up) {
+        let Some(scheduler) = &self.scheduler else { return };
+        if scheduler.sender.try_send(pb::SessionRequest { message: Some(message) }).is_err() {
+            scheduler.abandon.cancel();
+            self.scheduler = None;
+        }
+    }
+
+    fn on_beat(&mut self) {
+        self.sequence += 1;
+        self.say(Up::Heartbeat(pb::Heartbeat { sequence: self.sequence }));
+        let (starts, builds) = self.backend.counts();
+        self.metrics.zygote_starts.inc_by(starts.saturating_sub(self.metrics.zygote_starts.get()));
+        self.metrics.environment_builds.inc_by(builds.saturating_sub(self.metrics.environment_builds.get()));
+        // A scheduler that is silent for half of that has a chance to be replaced before the other half is over.
+        if let Some(scheduler) = &self.scheduler
+            && scheduler.opened.elapsed().min(self.heard.elapsed()) > self.lost_after / 2
+        {
+            tracing::warn!("the scheduler is silent: opening another session");
+            scheduler.abandon.cancel();
+            self.scheduler = None;
+        }
+        if self.heard.elapsed() > self.lost_after {
+            self.lose_everything();
+        }
+    }
+
+    /// No scheduler answered for so long that what runs here was given to others.
+    fn lose_everything(&mut self) {
+        let lost: Vec<AttemptId> =
+            self.running.iter().filter(|(_, running)| !running.forgotten).map(|(id, _)| id.clone()).collect();
+        if lost.is_empty() {
+            return;
+        }
+        tracing::warn!(attempts = lost.len(), "no scheduler answered: stopping what was given to others by now");
+        for attempt in lost {
+            self.forget(&attempt);
+        }
+        let backend = Arc::clone(&self.backend);
+        tokio::spawn(async move { backend.end_processes().await });
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        tracing::info!(attempts = self.running.len(), "draining: no new work is taken");
+        self.say(Up::Draining(pb::Draining {}));
+    }
+
+    /// The deadline has passed: what still runs is stopped and goes back.
+    async fn stop_everything(&mut self, link: &mut mpsc::Receiver<LinkEvent>, events: &mut mpsc::Receiver<CoreEvent>) {
+        self.draining = true;
+        for running in self.running.values() {
+            running.order.send_replace(Order::Stop { grace: LAST_GRACE });
+        }
+        let until = Instant::now() + LAST_GRACE + LAST_WORDS;
+        while !self.is_done() && tokio::time::timeout_at(until, self.turn(link, events)).await.is_ok() {}
+        for attempt in self.running.keys() {
+            tracing::warn!(%attempt, "an attempt did not end in time; it ends with this process");
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,71 @@
+//! What user code asks of the cluster, and the slot that it gives back while it waits for a run.
+
+use super::Core;
+use crate::{attempt::AttemptId, process::GET_VARIABLE};
+use proto::internal::v1::{self as pb, session_request::Message as Up};
+use serde_json::{Value, json};
+
+/// Replies that one attempt has not read.
+pub(super) const REPLIES_MAX: usize = 64;
+/// Calls of one attempt under way.
+const CALLS_MAX: usize = 64;
+/// Bytes of a call's arguments: they travel in one message.
+const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
+/// The call during which an attempt holds no slot.
+const WAIT: &str = "wait_run";
+
+impl Core {
+    pub(super) fn call(&mut self, id: &AttemptId, call_id: i64, method: String, arguments: &Value) {
+        let Some(running) = self.running.get_mut(id) else { return };
+        let arguments = arguments.to_string();
+        if arguments.len() > ARGUMENTS_BYTES_MAX || running.calls.len() >= CALLS_MAX {
+            let error = format!("{method}: more than {ARGUMENTS_BYTES_MAX} bytes, or {CALLS_MAX} calls at once");
+            // An attempt that does not read its replies waits for ever by its own doing, until its time-out.
+            let _ = running.replies.try_send(json!({ "type": "reply", "id": call_id, "error": error }));
+            return;
+        }
+        running.calls.insert(call_id, (method.clone(), arguments.clone()));
+        self.ask(id, call_id, method, arguments);
+    }
+
+    fn ask(&mut self, id: &AttemptId, call_id: i64, method: String, arguments: String) {
+        if method == WAIT {
+            self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: false }));
+        }
+        self.say(Up::RunnerCall(pb::RunnerCall { call_id, attempt: Some(id.to_proto()), method, arguments }));
+    }
+
+    /// A session took its calls with it: the next one hears them again.
+    pub(super) fn ask_again(&mut self) {
+        let calls: Vec<_> = self
+            .running
+            .iter()
+            .filter(|(_, running)| !running.forgotten)
+            .flat_map(|(id, running)| running.calls.iter().map(|(n, call)| (id.clone(), *n, call.clone())))
+            .collect();
+        for (id, call_id, (method, arguments)) in calls {
+            self.ask(&id, call_id, method, arguments);
+        }
+    }
+
+    pub(super) fn reply(&mut self, reply: pb::RunnerReply) {
+        let Some(id) = reply.attempt.as_ref().and_then(AttemptId::from_proto) else { return };
+        let Some(running) = self.running.get_mut(&id) else { return };
+        // An answer to a question that was asked twice comes twice.
+        let Some((method, _)) = running.calls.remove(&reply.call_id) else { return };
+        let answer = if reply.error.is_empty() {
+            let mut result: Value = serde_json::from_str(&reply.result).unwrap_or_default();
+            if method == GET_VARIABLE {
+                // The cluster names an attempt; where its outputs lie is known here.
+                result = self.backend.located(result);
+            }
+            json!({ "type": "reply", "id": reply.call_id, "result": result })
+        } else {
+            json!({ "type": "reply", "id": reply.call_id, "error": reply.error })
+        };
+        let _ = running.replies.try_send(answer);
+        if method == WAIT && running.calls.values().all(|(method, _)| method != WAIT) {
+            self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: true }));
+        }
+    }
+}

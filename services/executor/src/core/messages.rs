@@ -1,0 +1,86 @@
+//! What a scheduler says, and what the core does about it.
+
+use super::{Core, LAST_GRACE, every, results::UNACKNOWLEDGED_MAX};
+use crate::{
+    attempt::{Attempt, AttemptId, Definition, failed},
+    noop,
+};
+use domain::id::RunId;
+use proto::internal::v1::{self as pb, result::Outcome, session_response::Message as Down};
+use std::{sync::Arc, time::Duration};
+
+/// The shortest interval that a scheduler may ask for.
+const INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+impl Core {
+    pub(super) fn on_message(&mut self, message: Down) {
+        match message {
+            Down::Welcome(welcome) => self.welcome(&welcome),
+            Down::HeartbeatReply(reply) => self.cancel(&reply.cancelled, LAST_GRACE),
+            Down::Definition(definition) => self.learn(definition),
+            Down::Assignments(assignments) => self.assign(assignments.assignments),
+            Down::Cancel(cancel) => {
+                let grace = Duration::from_millis(u64::try_from(cancel.grace_ms).unwrap_or(0));
+                self.cancel(&cancel.attempts, grace);
+            }
+            Down::ResultAcks(acks) => self.acknowledged(acks.acks),
+            Down::RunnerReply(reply) => self.reply(reply),
+            // The link has closed this session and opens the next.
+            Down::Reconnect(_) => {}
+            Down::EndProcess(end) => {
+                if let Some(run) = RunId::from_slice(&end.run_id) {
+                    let backend = Arc::clone(&self.backend);
+                    tokio::spawn(async move { backend.end_process(run).await });
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, welcome: &pb::Welcome) {
+        self.metrics.sessions.inc();
+        self.connected.hold();
+        let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0)).max(INTERVAL_MIN);
+        self.lost_after = millis(welcome.lost_after_ms);
+        self.beat = every(millis(welcome.heartbeat_interval_ms));
+        // A result that waits for its acknowledgement was sent again after Hello: its own answer says whether it counts.
+        for attempt in welcome.unknown.iter().filter_map(AttemptId::from_proto) {
+            self.forget(&attempt);
+        }
+        self.ask_again();
+    }
+
+    fn learn(&mut self, definition: pb::Definition) {
+        match Definition::from_proto(&definition) {
+            Ok(known) => {
+                self.definitions.insert(definition.id, Arc::new(known));
+            }
+            Err(error) => tracing::error!(definition = definition.id, %error, "failed to read a definition"),
+        }
+    }
+
+    fn assign(&mut self, assignments: Vec<pb::Assignment>) {
+        let mut ended = Vec::new();
+        for assignment in assignments {
+            let Some(id) = assignment.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
+            // Said twice, after a reconnection say: it runs already, or its result is on the way.
+            if self.running.contains_key(&id) || self.unacknowledged.contains_key(&id) {
+                continue;
+            }
+            if self.draining || self.unacknowledged.len() >= UNACKNOWLEDGED_MAX {
+                ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
+                continue;
+            }
+            let Some(definition) = self.definitions.get(&assignment.definition_id).map(Arc::clone) else {
+                let missing = format!("the scheduler did not teach a readable definition {}", assignment.definition_id);
+                ended.push(self.result(id, failed("INTERNAL", missing), 0));
+                continue;
+            };
+            let attempt = Attempt { id, definition, assignment: Arc::new(assignment) };
+            match noop::outcome(&attempt) {
+                Some(outcome) => ended.push(self.result(attempt.id, outcome, 0)),
+                None => self.start(attempt),
+            }
+        }
+        self.send_results(ended);
+    }
+}

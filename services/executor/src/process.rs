@@ -1,0 +1,355 @@
+//! Attempts on the process backend: code, environment, a forked child, and its supervision to the end.
+
+mod homes;
+mod job_child;
+pub(crate) mod outcome;
+mod printing;
+
+use crate::{
+    attempt::{Attempt, AttemptId, failed},
+    bundles::Bundles,
+    core::CoreEvent,
+    job,
+    journal::Journal,
+    logs::{AttemptLog, LogQueue},
+    outputs::Outputs,
+};
+use backend_process::{
+    Environments, Spawn, Sweeper, Zygotes,
+    child::Limits,
+    process::{ATTEMPT_MARK, EXECUTOR_MARK},
+};
+use domain::id::RunId;
+use homes::Homes;
+use job_child::JobChild;
+use proto::internal::v1::{self as pb, result::Outcome};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+/// Between SIGTERM and SIGKILL when an attempt takes too long.
+const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
+/// Longest time limit of an attempt.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// Lines of an installer that the log has not taken.
+const PROGRESS_MAX: usize = 256;
+/// Variables of the executor's own environment that every attempt sees.
+const PASSED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+/// The call that asks for the outputs of another block.
+pub(crate) const GET_VARIABLE: &str = "get_variable";
+/// What a block's first return value is called.
+const FIRST_OUTPUT: &str = "output_0";
+
+/// What an attempt is told while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// End: SIGTERM, and SIGKILL after the grace.
+    Stop {
+        /// Time to end by itself.
+        grace: Duration,
+    },
+}
+
+/// Limits of every attempt.
+#[derive(Debug, Clone)]
+pub struct AttemptLimits {
+    /// Memory of a child beyond the warm interpreter, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Text that one attempt may log, bytes.
+    pub log_bytes: u64,
+}
+
+/// What the process backend is made of.
+pub struct Parts {
+    /// Environments of projects.
+    pub environments: Environments,
+    /// Warm interpreters.
+    pub zygotes: Zygotes,
+    /// Kills what attempts leave behind.
+    pub sweeper: Arc<Sweeper>,
+    /// Code.
+    pub bundles: Bundles,
+    /// Where attempts write.
+    pub outputs: Outputs,
+    /// This executor's own testimony.
+    pub journal: Journal,
+    /// Lines on their way.
+    pub logs: LogQueue,
+    /// Limits.
+    pub limits: AttemptLimits,
+    /// Further variables of this process's environment that attempts see.
+    pub pass_env: Vec<String>,
+    /// Where results and calls go.
+    pub core: mpsc::Sender<CoreEvent>,
+}
+
+/// Runs attempts as Python processes.
+pub struct ProcessBackend {
+    parts: Parts,
+    homes: Homes,
+}
+
+/// The orders and the answers for one attempt.
+struct Mail {
+    order: watch::Receiver<Order>,
+    replies: mpsc::Receiver<Value>,
+}
+
+impl ProcessBackend {
+    /// A backend that runs nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, homes: Homes::default() }
+    }
+
+    /// Starts the base environment's interpreter before anybody waits for it. A failure is told by the first attempt.
+    pub async fn warm_up(&self) {
+        if let Some(base) = self.parts.environments.ready_base() {
+            drop(self.parts.zygotes.get(&base).await);
+        }
+    }
+
+    /// Runs one attempt to its end and tells the core. Never fails: whatever goes wrong is an outcome.
+    pub async fn run(self: Arc<Self>, attempt: Attempt, order: watch::Receiver<Order>, replies: mpsc::Receiver<Value>) {
+        let log = self.parts.logs.of(&attempt.id, self.parts.limits.log_bytes);
+        let started = Instant::now();
+        let mut mail = Mail { order, replies };
+        let outcome = self.outcome(&attempt, &log, &mut mail).await;
+        if let Outcome::Failed(failed) = &outcome {
+            log.system("ERROR", &outcome::told(failed));
+        }
+        log.finish();
+        let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        // The core has ended only when the process ends.
+        let _ = self.parts.core.send(CoreEvent::Ended { id: attempt.id, outcome, duration_us }).await;
+    }
+
+    async fn outcome(&self, attempt: &Attempt, log: &AttemptLog, mail: &mut Mail) -> Outcome {
+        let prepared = tokio::select! {
+            biased;
+            _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
+            prepared = self.prepare(attempt, log) => prepared,
+        };
+        let (child, job) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => return failure,
+        };
+        self.parts.journal.started(&attempt.id, child.pid());
+        let outcome = self.supervise(attempt, child, job, mail).await;
+        self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
+        outcome
+    }
+
+    async fn prepare(&self, attempt: &Attempt, log: &AttemptLog) -> Result<(JobChild, Value), Outcome> {
+        let parts = &self.parts;
+        let code = |full: bool, other: &'static str| if full { "DISK_FULL" } else { other };
+        let repo = parts
+            .bundles
+            .ensure(&attempt.definition.bundle_digest)
+            .await
+            .map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let job = job::build(attempt, &repo, &parts.outputs).map_err(|e| failed("INTERNAL", e))?;
+        if let Some(child) = self.homes.take(attempt.id.run) {
+            child.serve(log);
+            return Ok((child, job));
+        }
+        let requirements = tokio::fs::read_to_string(repo.join("requirements.txt")).await.ok();
+        let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
+        let told = log.clone();
+        let relay = tokio::spawn(async move {
+            while let Some(line) = lines.recv().await {
+                told.system("INFO", &line);
+            }
+        });
+        let environment = parts.environments.get(requirements.as_deref(), &progress).await;
+        drop(progress);
+        // It ends with its sender.
+        let _ = relay.await;
+        let environment = environment.map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let zygote = parts.zygotes.get(&environment).await.map_err(|e| failed("ENVIRONMENT", chain(&e)))?;
+        let mark = attempt.id.to_string();
+        // Also when this future is dropped half way, the attempt is over for the sweeper.
+        let living = parts.sweeper.begin(mark.clone());
+        let child = zygote.spawn(&self.spawn(attempt, &repo, &mark)).await.map_err(|e| failed("CRASHED", chain(&e)))?;
+        Ok((JobChild::new(child, living, log), job))
+    }
+
+    /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.
+    fn spawn(&self, attempt: &Attempt, repo: &Path, mark: &str) -> Spawn {
+        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        for name in PASSED.into_iter().chain(self.parts.pass_env.iter().map(String::as_str)) {
+            if let Ok(value) = std::env::var(name) {
+                env.insert(name.to_owned(), value);
+            }
+        }
+        for (name, value) in [
+            (EXECUTOR_MARK, self.parts.sweeper.executor().to_owned()),
+            (ATTEMPT_MARK, mark.to_owned()),
+            ("ORRERY_RUN_ID", attempt.id.run.to_string()),
+            ("MAGE_RUNTIME__REPO_PATH", repo.display().to_string()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ] {
+            env.insert(name.to_owned(), value);
+        }
+        Spawn {
+            env,
+            cwd: repo.display().to_string(),
+            limits: Limits { memory_bytes: self.parts.limits.memory_bytes },
+            name: attempt.id.block.clone(),
+        }
+    }
+
+    /// From the job to its result, whatever happens in between.
+    async fn supervise(&self, attempt: &Attempt, mut child: JobChild, job: Value, mail: &mut Mail) -> Outcome {
+        if !child.tell(json!({ "type": "job", "job": job })) {
+            return child.crashed().await;
+        }
+        let limit = u64::try_from(attempt.assignment.timeout_s).ok().filter(|s| *s > 0).map(Duration::from_secs);
+        let timeout = tokio::time::sleep(limit.unwrap_or(TIMEOUT_MAX).min(TIMEOUT_MAX));
+        tokio::pin!(timeout);
+        loop {
+            tokio::select! {
+                // What ends an attempt comes before what it says: one that never falls silent can still be stopped.
+                biased;
+                grace = stop_asked(&mut mail.order) => {
+                    child.stop(grace).await;
+                    return Outcome::Cancelled(pb::Cancelled {});
+                }
+                () = &mut timeout => {
+                    child.stop(TIMEOUT_GRACE).await;
+                    let seconds = limit.unwrap_or_default().as_secs();
+                    return failed("TIMEOUT", format!("the block took longer than its limit of {seconds} s"));
+                }
+                Some(reply) = mail.replies.recv() => {
+                    if !child.tell(reply) {
+                        return child.crashed().await;
+                    }
+                }
+                frame = child.next() => match frame {
+                    None => return child.crashed().await,
+                    Some(frame) if frame["type"] == "result" => {
+                        let outcome = outcome::of_result(&frame["result"]);
+                        self.release(attempt, child).await;
+                        return outcome;
+                    }
+                    Some(frame) if frame["type"] == "call" => self.call(attempt, &child, &frame).await,
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+
+    /// The attempt is over, the process is not: it waits for the run's next attempt, or ends.
+    async fn release(&self, attempt: &Attempt, child: JobChild) {
+        if !attempt.assignment.one_process || !child.is_alive() {
+            return child.end().await;
+        }
+        child.flush().await;
+        for other in self.homes.keep(attempt.id.run, child) {
+            other.end().await;
+        }
+    }
+
+    /// User code asks for something: outputs of its own run are on this disk, the rest is the cluster's to answer.
+    async fn call(&self, attempt: &Attempt, child: &JobChild, frame: &Value) {
+        let arguments = &frame["arguments"];
+        let method = frame["method"].as_str().unwrap_or_default();
+        if method == GET_VARIABLE
+            && let Some(found) = self.own_variable(attempt, arguments)
+        {
+            child.tell(json!({ "type": "reply", "id": frame["id"], "result": found }));
+            return;
+        }
+        let call = CoreEvent::Call {
+            id: attempt.id.clone(),
+            call_id: frame["id"].as_i64().unwrap_or(0),
+            method: method.to_owned(),
+            arguments: arguments.clone(),
+        };
+        // The core has ended only when the process ends.
+        let _ = self.parts.core.send(call).await;
+    }
+
+    fn own_variable(&self, attempt: &Attempt, arguments: &Value) -> Option<Value> {
+        let run = attempt.assignment.run.as_ref()?;
+        // Without a partition the latest completed run is meant, which only the cluster knows.
+        let same_run = arguments["pipeline_uuid"] == run.pipeline.as_str()
+            && arguments["partition"] == run.execution_partition.as_str();
+        let block = arguments["block_uuid"].as_str().filter(|_| same_run)?;
+        let given = attempt.assignment.inputs.iter().filter(|input| input.block == block);
+        let committed = given.flat_map(|input| &input.outputs).find(|output| output.child < 0);
+        let outputs = &self.parts.outputs;
+        let folder = match committed {
+            Some(output) => outputs.folder(attempt.id.run, block, output.child, output.lease),
+            None => outputs.newest(attempt.id.run, block, -1)?,
+        };
+        Some(json!({ "dir": folder, "name": arguments["variable_uuid"].as_str().unwrap_or(FIRST_OUTPUT) }))
+    }
+
+    /// The folder of an attempt that the cluster named in answer to `get_variable`: `run_id`, `block`, `child`, `lease`.
+    /// Anything else is passed on as it is.
+    #[must_use]
+    pub fn located(&self, mut answer: Value) -> Value {
+        let run = answer["run_id"].as_str().and_then(|run| run.parse().ok());
+        if let (Some(run), Some(block), Some(lease)) = (run, answer["block"].as_str(), answer["lease"].as_i64()) {
+            let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
+            let folder = self.parts.outputs.folder(run, block, child, lease);
+            answer = json!({ "dir": folder, "name": answer["name"].as_str().unwrap_or(FIRST_OUTPUT) });
+        }
+        answer
+    }
+
+    /// The run has ended: its process may go.
+    pub async fn end_process(&self, run: RunId) {
+        if let Some(child) = self.homes.take(run) {
+            child.end().await;
+        }
+    }
+
+    /// No run has a process here any more.
+    pub async fn end_processes(&self) {
+        for child in self.homes.take_all() {
+            child.end().await;
+        }
+    }
+
+    /// Removes what attempts wrote that does not count. Blocking work.
+    pub fn discard(&self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            if let Err(error) = self.parts.outputs.discard(attempt) {
+                tracing::warn!(%attempt, %error, "failed to discard the outputs of a refused attempt");
+            }
+        }
+    }
+
+    /// Interpreters started and environments built, ever.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.parts.zygotes.starts(), self.parts.environments.builds())
+    }
+
+    /// Keeps sweeping after ended attempts; never returns.
+    pub async fn sweep(self: Arc<Self>) {
+        self.parts.sweeper.run().await;
+    }
+}
+
+/// Waits for a stop; answers its grace. Cancel-safe.
+async fn stop_asked(order: &mut watch::Receiver<Order>) -> Duration {
+    match order.wait_for(|order| matches!(order, Order::Stop { .. })).await.map(|order| (*order).clone()) {
+        Ok(Order::Stop { grace }) => grace,
+        Ok(Order::Run) => Duration::ZERO,
+        // Whoever gives orders is gone, with the process.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    runtime::exit::chain(error)
+}

@@ -1,0 +1,190 @@
+//! A forked Python process that can be given jobs, one after the other: what it says, what it prints, how it ends.
+
+use super::{
+    outcome,
+    printing::{Printing, Target},
+};
+use crate::logs::AttemptLog;
+use backend_process::{
+    Child, Exit, Living, frame,
+    process::{is_alive, signal_group},
+};
+use proto::internal::v1::result::Outcome;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// For the end of a process that has nothing left to do, before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// After the end of a process, for what it printed last.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// For lines that were printed before a result, to arrive before the result goes out.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+/// A pipe that is open so long after the end is held by a process that left the group.
+const HELD_AFTER: Duration = Duration::from_millis(100);
+/// Between two looks whether a process is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Frames for one process that it has not read.
+const CONTROL_MAX: usize = 64;
+/// Frames of one process that nobody has taken; it waits beyond.
+const FRAMES_MAX: usize = 64;
+
+/// See the module's page.
+pub(crate) struct JobChild {
+    pid: i32,
+    living: Living,
+    control: mpsc::Sender<Value>,
+    frames: mpsc::Receiver<Value>,
+    ending: watch::Receiver<Option<Exit>>,
+    target: Target,
+    printing: [Printing; 2],
+}
+
+impl JobChild {
+    /// Takes over a child that was forked for an attempt.
+    pub(crate) fn new(child: Child, living: Living, log: &AttemptLog) -> Self {
+        let Child { pid, stdout, stderr, frames: mut stream, control: mut channel, ending: end } = child;
+        living.lead(pid);
+        let target = Target::default();
+        target.set(Some(log.clone()));
+        let (sender, frames) = mpsc::channel(FRAMES_MAX);
+        tokio::spawn(async move {
+            while let Ok(Some(value)) = frame::read(&mut stream).await {
+                if sender.send(value).await.is_err() {
+                    break;
+                }
+            }
+        });
+        // Apart from the one who supervises: a process that does not read must still be told to stop.
+        let (control, mut orders) = mpsc::channel::<Value>(CONTROL_MAX);
+        tokio::spawn(async move {
+            while let Some(order) = orders.recv().await {
+                if channel.send(&order).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let (told, ending) = watch::channel(None);
+        tokio::spawn(async move {
+            // Nobody may be interested any more.
+            let _ = told.send(Some(end.wait().await));
+        });
+        let printing = [
+            Printing::start(stdout, "INFO", "stdout", target.clone()),
+            Printing::start(stderr, "ERROR", "stderr", target.clone()),
+        ];
+        Self { pid, living, control, frames, ending, target, printing }
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it can take another job.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.ending.borrow().is_none() && !self.control.is_closed()
+    }
+
+    /// From here on it works for another attempt.
+    pub(crate) fn serve(&self, log: &AttemptLog) {
+        self.target.set(Some(log.clone()));
+    }
+
+    /// Sends a frame; false when it reads none any more.
+    pub(crate) fn tell(&self, frame: Value) -> bool {
+        self.control.try_send(frame).is_ok()
+    }
+
+    /// Its next frame, a log record written already; none when it closed the channel. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            let frame = self.frames.recv().await?;
+            if frame["type"] != "log" {
+                return Some(frame);
+            }
+            let text = frame["message"].as_str().unwrap_or_default();
+            self.target.line(frame["level"].as_str().unwrap_or("INFO"), "logging", text);
+        }
+    }
+
+    async fn exit(&mut self) -> Exit {
+        match self.ending.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or(Exit::ZygoteGone),
+            Err(_) => Exit::ZygoteGone,
+        }
+    }
+
+    /// Returns when the process is gone. A zygote that died cannot tell when its children follow it.
+    async fn gone(&mut self) {
+        if self.exit().await == Exit::ZygoteGone {
+            while is_alive(self.pid) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+
+    /// Returns when the lines that it printed before its result are in the log.
+    pub(crate) async fn flush(&self) {
+        tokio::join!(self.printing[0].flush(FLUSH_TIMEOUT), self.printing[1].flush(FLUSH_TIMEOUT));
+    }
+
+    /// SIGTERM to all of its group, the grace, SIGKILL. What it still says meanwhile is listened to, lest it waits.
+    pub(crate) async fn stop(mut self, grace: Duration) {
+        signal_group(self.pid, Signal::TERM);
+        let until = tokio::time::sleep(grace);
+        tokio::pin!(until);
+        let mut ending = self.ending.clone();
+        loop {
+            tokio::select! {
+                _ = ending.wait_for(Option::is_some) => break,
+                () = &mut until => break,
+                Some(_) = self.next() => {}
+            }
+        }
+        self.sweep().await;
+    }
+
+    /// It ended, or closed its channel, before it had a result.
+    pub(crate) async fn crashed(mut self) -> Outcome {
+        let exit = tokio::time::timeout(END_TIMEOUT, self.exit()).await.ok();
+        self.sweep().await;
+        outcome::of_exit(exit)
+    }
+
+    /// Ends a process that is no longer needed, and whatever it has left.
+    pub(crate) async fn end(mut self) {
+        self.tell(json!({ "type": "end" }));
+        // Whoever does not end by then is killed by the sweep.
+        let _ = tokio::time::timeout(END_TIMEOUT, self.exit()).await;
+        self.sweep().await;
+    }
+
+    /// Kills the whole group, its leader included; then takes the last of what was printed. A process that left the
+    /// group and still holds a pipe is killed at once, one that holds none by the next regular sweep.
+    async fn sweep(&mut self) {
+        signal_group(self.pid, Signal::KILL);
+        let _ = tokio::time::timeout(END_TIMEOUT, self.gone()).await;
+        self.living.end();
+        for at in 0..self.printing.len() {
+            if self.printing[at].ended(HELD_AFTER).await {
+                continue;
+            }
+            self.living.sweep().await;
+            if !self.printing[at].ended(DRAIN_TIMEOUT).await {
+                self.printing[at].stop();
+            }
+        }
+        self.target.set(None);
+    }
+}
+
+impl Drop for JobChild {
+    /// Whatever way it is given up, its group does not outlive it. Killing a group that is gone does nothing.
+    fn drop(&mut self) {
+        if self.ending.borrow().is_none() {
+            signal_group(self.pid, Signal::KILL);
+        }
+    }
+}

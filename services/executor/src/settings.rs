@@ -1,0 +1,84 @@
+//! The executor's settings: one table, checked against docs/configuration.md by a test.
+
+use runtime::settings::{Common, Key, Kind};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Every row of the table but the common ones.
+pub const KEYS: &[Key] = &[
+    Key::new("scheduler_urls", Kind::List, "http://127.0.0.1:7071", "Schedulers; any of them serves."),
+    Key::new("cluster_token_file", Kind::SecretFile, "", "Token of the cluster's services."),
+    Key::new("name", Kind::Text, "", "Shown to people; the host's name when empty."),
+    Key::new("slots", Kind::Integer, "0", "Attempts at once; 0 means four per core."),
+    Key::new("data_dir", Kind::Path, "orrery-executor", "Code, environments, outputs and the journal."),
+    Key::new(
+        "outputs_dir",
+        Kind::Path,
+        "",
+        "Outputs of attempts; `<data_dir>/outputs` when empty. Executors share it.",
+    ),
+    Key::new("blobs_url", Kind::Text, "", "Where web-servers store bundles: file:///folder."),
+    Key::new("python", Kind::Path, "python3", "Interpreter, 3.9 or newer, from which environments are made."),
+    Key::new("base_env", Kind::Path, "", "A ready environment that holds the base packages; made when empty."),
+    Key::new("runner_dir", Kind::Path, "", "The runner's Python packages; those of the binary when empty."),
+    Key::new("idle_children", Kind::Integer, "2", "Python processes that wait already forked, per environment."),
+    Key::new("memory_limit", Kind::Bytes, "", "Memory of one attempt; none when empty."),
+    Key::new("log_limit", Kind::Bytes, "16 MiB", "Text that one attempt may log."),
+    Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
+];
+
+/// Values of the table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "documented by KEYS")]
+pub struct Settings {
+    pub scheduler_urls: Vec<String>,
+    pub cluster_token_file: Option<PathBuf>,
+    pub name: Option<String>,
+    pub slots: u32,
+    pub data_dir: PathBuf,
+    pub outputs_dir: Option<PathBuf>,
+    pub blobs_url: Option<String>,
+    pub python: PathBuf,
+    pub base_env: Option<PathBuf>,
+    pub runner_dir: Option<PathBuf>,
+    pub idle_children: u32,
+    pub memory_limit: Option<u64>,
+    pub log_limit: u64,
+    pub pass_env: Vec<String>,
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            scheduler_urls: vec!["http://127.0.0.1:7071".to_owned()],
+            cluster_token_file: None,
+            name: None,
+            slots: 0,
+            data_dir: PathBuf::from("orrery-executor"),
+            outputs_dir: None,
+            blobs_url: None,
+            python: PathBuf::from("python3"),
+            base_env: None,
+            runner_dir: None,
+            idle_children: 2,
+            memory_limit: None,
+            log_limit: 16 * 1024 * 1024,
+            pass_env: Vec::new(),
+            common: Common::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_complete_and_documented() {
+        runtime::settings::check_table::<Settings>(KEYS).unwrap();
+        let doc = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        runtime::settings::check_doc(doc, "executor", KEYS).unwrap();
+    }
+}

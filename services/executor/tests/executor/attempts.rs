@@ -1,0 +1,180 @@
+//! What attempts do: results, outputs, lines, calls.
+
+use crate::world::{World, assignment, attempt, block, of, pipeline};
+use backend_process::process::is_alive;
+use proto::internal::v1::{
+    self as pb, result::Outcome, session_request::Message as Up, session_response::Message as Down,
+};
+use serde_json::json;
+
+const HELLO: &str = r#"
+import logging, os, sys
+
+@data_loader
+def load(*args, **kwargs):
+    print("\x1b[31mto stdout\x1b[0m")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("mine").warning("to logging")
+    print("SECRETS", sorted(name for name in os.environ if name.startswith(("CARGO", "RUST"))))
+    return {"a": 1}
+"#;
+
+#[tokio::test]
+async fn a_block_runs_and_its_lines_arrive_before_its_result_counts() {
+    let mut world = World::start(&[("hello", HELLO)]).await;
+    let mut session = world.session(&pipeline(&["hello"])).await;
+    let hello = attempt("hello");
+    session.assign(vec![assignment(&hello)]).await;
+    let Outcome::Completed(completed) = session.outcome().await else { panic!("it completes") };
+    assert_eq!(completed.outputs.len(), 1, "{completed:?}");
+    assert!(world.outputs(&hello).join("manifest.json").is_file());
+    for (stream, level, text) in
+        [("stdout", "INFO", "to stdout"), ("stderr", "ERROR", "to stderr"), ("logging", "WARNING", "to logging")]
+    {
+        let line = world.scheduler.line(text, |line| line.message == text).await;
+        assert_eq!((line.stream.as_str(), line.level.as_str(), line.block.as_str()), (stream, level, "hello"));
+    }
+    // Nothing of this process's own environment reaches user code.
+    world.scheduler.line("the list of variables", |line| line.message == "SECRETS []").await;
+}
+
+#[tokio::test]
+async fn refused_outputs_are_removed() {
+    let mut world = World::start(&[("hello", HELLO)]).await;
+    let mut session = world.session(&pipeline(&["hello"])).await;
+    let hello = attempt("hello");
+    session.assign(vec![assignment(&hello)]).await;
+    assert!(matches!(session.result().await.outcome, Some(Outcome::Completed(_))));
+    let folder = world.outputs(&hello);
+    assert!(folder.exists());
+    session.acknowledge(&hello, false).await;
+    testkit::wait_for("the outputs to go", crate::scheduler::SOON, async || (!folder.exists()).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_flood_is_cut_and_counted_and_delays_no_heartbeat() {
+    let flood = r#"
+@data_loader
+def load(*args, **kwargs):
+    for _ in range(4000):
+        print("x" * 9_999)
+    print("y" * 300_000, end="")
+    return 1
+"#;
+    let mut world = World::with(&[("flood", flood)], |settings| settings.log_limit = 100_000).await;
+    let mut session = world.session(&pipeline(&["flood"])).await;
+    session.assign(vec![assignment(&attempt("flood"))]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    let line = world.scheduler.line("the count", |line| line.message.contains("log lines were dropped")).await;
+    assert_eq!(line.stream, "system");
+    // 10 lines of 10,000 bytes fit; the long one at the end does not.
+    assert!(line.message.starts_with("3991 "), "{}", line.message);
+    assert_eq!(world.scheduler.lines().iter().filter(|line| line.stream == "stdout").count(), 10);
+}
+
+#[tokio::test]
+async fn one_process_runs_keep_their_process_and_its_lines_apart() {
+    let first = r#"
+import os
+@data_loader
+def load(*args, **kwargs):
+    print("first in", os.getpid())
+    kwargs["context"]["pid"] = os.getpid()
+    return 1
+"#;
+    let second = r#"
+import os
+@data_loader
+def load(*args, **kwargs):
+    print("same process" if kwargs["context"]["pid"] == os.getpid() else "another process")
+    print("pid", os.getpid())
+    return 1
+"#;
+    let mut world = World::start(&[("first", first), ("second", second)]).await;
+    let mut session = world.session(&pipeline(&["first", "second"])).await;
+    let first = attempt("first");
+    let second = pb::AttemptRef { block: "second".to_owned(), ..first.clone() };
+    for attempt in [&first, &second] {
+        session.assign(vec![pb::Assignment { one_process: true, ..assignment(attempt) }]).await;
+        assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    }
+    let line = world.scheduler.line("the second block", |line| line.message.ends_with("process")).await;
+    assert_eq!((line.message.as_str(), line.block.as_str()), ("same process", "second"));
+    assert_eq!(world.scheduler.line("the first block", |line| line.message.starts_with("first")).await.block, "first");
+    let pid =
+        world.scheduler.line("the pid", |line| line.message.starts_with("pid ")).await.message[4..].parse().unwrap();
+    assert!(is_alive(pid));
+    session.say(Down::EndProcess(pb::EndProcess { run_id: first.run_id })).await;
+    testkit::wait_for("the process to end", crate::scheduler::SOON, async || (!is_alive(pid)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn calls_are_carried_and_a_waiting_attempt_holds_no_slot() {
+    let asker = r#"
+from orrery_runner import current
+@data_loader
+def load(*args, **kwargs):
+    run = current.call("trigger_pipeline", {"pipeline_uuid": "other", "variables": {}, "key": "k"})
+    print("status", current.call("wait_run", {"run_id": run["run_id"]})["status"])
+    try:
+        current.call("check_status", {})
+    except Exception as error:
+        print("refused", error)
+    return 1
+"#;
+    let mut world = World::start(&[("asker", asker)]).await;
+    let mut session = world.session(&pipeline(&["asker"])).await;
+    let asker = attempt("asker");
+    session.assign(vec![assignment(&asker)]).await;
+    let reply = |call: &pb::RunnerCall, result: serde_json::Value, error: &str| {
+        Down::RunnerReply(pb::RunnerReply {
+            call_id: call.call_id,
+            attempt: call.attempt.clone(),
+            result: result.to_string(),
+            error: error.to_owned(),
+        })
+    };
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call") };
+    assert_eq!((call.method.as_str(), call.attempt.as_ref()), ("trigger_pipeline", Some(&asker)));
+    session.say(reply(&call, json!({ "run_id": "r", "status": "running" }), "")).await;
+    let Some(Up::SlotChange(change)) = session.next().await else { panic!("the slot is given back") };
+    assert!(!change.holds_slot);
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call") };
+    assert_eq!(call.method, "wait_run");
+    session.say(reply(&call, json!({ "run_id": "r", "status": "completed" }), "")).await;
+    let Some(Up::SlotChange(change)) = session.next().await else { panic!("the slot is taken back") };
+    assert!(change.holds_slot);
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call") };
+    session.say(reply(&call, json!(null), "no such pipeline")).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    world.scheduler.line("the answer", |line| line.message == "status completed").await;
+    world.scheduler.line("the refusal", |line| line.message == "refused check_status: no such pipeline").await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_assignment_is_said() {
+    let mut world = World::start(&[("hello", HELLO)]).await;
+    let pipeline = of(vec![block("hello", json!({}))]);
+    let mut session = world.session(&pipeline).await;
+    session.assign(vec![pb::Assignment { definition_id: "other@7".to_owned(), ..assignment(&attempt("hello")) }]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("it fails") };
+    assert!(failed.message.contains("other@7"), "{failed:?}");
+    session.assign(vec![assignment(&attempt("missing"))]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("it fails") };
+    assert!(failed.message.contains("`missing`"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn packages_that_cannot_be_installed_name_their_line() {
+    let files = [
+        ("hello", HELLO),
+        ("requirements.txt", "# ours\n./no/such/folder\nno_such_package @ file:///no/such/folder\n"),
+    ];
+    let mut world = World::start(&files).await;
+    let mut session = world.session(&pipeline(&["hello"])).await;
+    session.assign(vec![assignment(&attempt("hello"))]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("it fails") };
+    assert_eq!(failed.code, "ENVIRONMENT", "{failed:?}");
+    assert!(failed.message.contains("could not be installed"), "{failed:?}");
+    world.scheduler.line("the progress", |line| line.stream == "system" && line.message.contains("installing")).await;
+}

@@ -1,0 +1,179 @@
+//! How attempts are ended: by a cancellation, a time-out, a crash, a lack of memory; and what they leave behind.
+
+use crate::{
+    scheduler::{SOON, Session},
+    world::{World, assignment, attempt, pipeline},
+};
+use backend_process::process::is_alive;
+use proto::internal::v1::{self as pb, result::Outcome};
+
+const SLEEPER: &str = r#"
+import os, time
+@data_loader
+def load(*args, **kwargs):
+    print("pid", os.getpid())
+    try:
+        time.sleep(600)
+    finally:
+        print("tidied up")
+"#;
+
+/// Ignores SIGTERM, and never falls silent.
+const STUBBORN: &str = r#"
+import logging, os, signal, time
+@data_loader
+def load(*args, **kwargs):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("pid", os.getpid())
+    while True:
+        logging.getLogger("loud").warning("still here")
+"#;
+
+/// The number that a block printed after "pid ".
+async fn pid(world: &World) -> i32 {
+    world.scheduler.line("the pid", |line| line.message.starts_with("pid ")).await.message[4..].parse().unwrap()
+}
+
+async fn gone(pid: i32) {
+    testkit::wait_for(format!("process {pid} to be gone"), SOON, async || (!is_alive(pid)).then_some(())).await;
+}
+
+async fn failure(session: &mut Session) -> pb::Failed {
+    match session.outcome().await {
+        Outcome::Failed(failed) => failed,
+        other => panic!("{other:?} instead of a failure"),
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_block_may_tidy_up_within_its_grace() {
+    let mut world = World::start(&[("sleeper", SLEEPER)]).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    let sleeper = attempt("sleeper");
+    session.assign(vec![assignment(&sleeper)]).await;
+    let pid = pid(&world).await;
+    session.cancel(&sleeper, 20_000).await;
+    assert!(matches!(session.outcome().await, Outcome::Cancelled(_)));
+    assert!(!is_alive(pid), "a result comes after the process is gone");
+    world.scheduler.line("the clean-up", |line| line.message == "tidied up").await;
+}
+
+#[tokio::test]
+async fn one_that_ignores_sigterm_and_never_falls_silent_is_killed_after_the_grace() {
+    let mut world = World::start(&[("stubborn", STUBBORN)]).await;
+    let mut session = world.session(&pipeline(&["stubborn"])).await;
+    let stubborn = attempt("stubborn");
+    session.assign(vec![assignment(&stubborn)]).await;
+    let pid = pid(&world).await;
+    session.cancel(&stubborn, 200).await;
+    assert!(matches!(session.outcome().await, Outcome::Cancelled(_)));
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn a_block_over_its_time_fails_with_timeout() {
+    let mut world = World::start(&[("sleeper", SLEEPER)]).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    session.assign(vec![pb::Assignment { timeout_s: 1, ..assignment(&attempt("sleeper")) }]).await;
+    let failed = failure(&mut session).await;
+    assert_eq!(failed.code, "TIMEOUT");
+    assert!(failed.message.contains("1 s"), "{}", failed.message);
+}
+
+#[tokio::test]
+async fn a_crash_names_its_signal_and_touches_no_other_attempt() {
+    let crash = r#"
+import os, signal
+@data_loader
+def load(*args, **kwargs):
+    print("last words", flush=True)
+    os.kill(os.getpid(), signal.SIGSEGV)
+"#;
+    let quits = r#"
+import os
+@data_loader
+def load(*args, **kwargs):
+    os._exit(3)
+"#;
+    let mut world = World::start(&[("sleeper", SLEEPER), ("crash", crash), ("quits", quits)]).await;
+    let mut session = world.session(&pipeline(&["sleeper", "crash", "quits"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    let bystander = pid(&world).await;
+    session.assign(vec![assignment(&attempt("crash"))]).await;
+    let failed = failure(&mut session).await;
+    assert_eq!(failed.code, "CRASHED");
+    assert!(failed.message.contains("SIGSEGV"), "{}", failed.message);
+    world.scheduler.line("what it said before", |line| line.message == "last words").await;
+    session.assign(vec![assignment(&attempt("quits"))]).await;
+    assert!(failure(&mut session).await.message.contains("code 3"));
+    assert!(is_alive(bystander));
+}
+
+#[tokio::test]
+async fn memory_beyond_the_limit_is_said_to_be_that() {
+    let greedy = r#"
+@data_loader
+def load(*args, **kwargs):
+    held = []
+    while True:
+        held.append(bytearray(8 * 1024 * 1024))
+"#;
+    let limit = |settings: &mut executor::settings::Settings| settings.memory_limit = Some(128 * 1024 * 1024);
+    let mut world = World::with(&[("greedy", greedy)], limit).await;
+    let mut session = world.session(&pipeline(&["greedy"])).await;
+    session.assign(vec![assignment(&attempt("greedy"))]).await;
+    assert_eq!(failure(&mut session).await.code, "OUT_OF_MEMORY");
+}
+
+#[tokio::test]
+async fn a_killed_zygote_fails_its_attempts_and_comes_back() {
+    let mut world =
+        World::start(&[("sleeper", SLEEPER), ("quick", "@data_loader\ndef load(*a, **k):\n    return 1\n")]).await;
+    let mut session = world.session(&pipeline(&["sleeper", "quick"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    let pid = pid(&world).await;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let zygote: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    backend_process::process::kill([zygote]);
+    let failed = failure(&mut session).await;
+    assert_eq!(failed.code, "CRASHED");
+    assert!(!is_alive(pid));
+    session.assign(vec![assignment(&attempt("quick"))]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+}
+
+#[tokio::test]
+async fn what_leaves_the_group_is_found_and_killed() {
+    let leaver = r#"
+import os, subprocess, time
+def daemon():
+    # A plain fork that closes everything: its environment in /proc is the warm interpreter's.
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            os.closerange(0, 64)
+            time.sleep(600)
+        os._exit(0)
+    return int(os.read(reading, 32))
+
+@data_loader
+def load(*args, **kwargs):
+    quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    program = subprocess.Popen(["sleep", "600"], start_new_session=True, **quiet)
+    holder = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    print("left", program.pid, holder.pid, daemon())
+    return 1
+"#;
+    let mut world = World::start(&[("leaver", leaver)]).await;
+    let mut session = world.session(&pipeline(&["leaver"])).await;
+    session.assign(vec![assignment(&attempt("leaver"))]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    let left = world.scheduler.line("the numbers", |line| line.message.starts_with("left ")).await.message;
+    let left: Vec<i32> = left.split(' ').skip(1).map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(left.len(), 3);
+    for pid in left {
+        gone(pid).await;
+    }
+}

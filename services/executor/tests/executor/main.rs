@@ -1,0 +1,11 @@
+//! A real executor with real Python processes, against a scheduler that does what a test says.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod attempts;
+mod binary;
+mod ends;
+mod noop;
+mod scheduler;
+mod sessions;
+mod world;

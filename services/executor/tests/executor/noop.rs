@@ -1,0 +1,27 @@
+//! The built-in no-op.
+
+use crate::world::{World, assignment, attempt, block, of};
+use proto::internal::v1::result::Outcome;
+use serde_json::json;
+
+#[tokio::test]
+async fn noops_complete_in_batches_without_a_process() {
+    let mut world = World::start(&[]).await;
+    let noop =
+        |name: &str, configuration| block(name, json!({ "executor_type": "noop", "configuration": configuration }));
+    let pipeline =
+        of(vec![noop("plain", json!({})), noop("parent", json!({ "items": 3 })), noop("bad", json!({ "fail": true }))]);
+    let mut session = world.session(&pipeline).await;
+    let mut assignments: Vec<_> = (0..5_000).map(|_| assignment(&attempt("plain"))).collect();
+    assignments.push(assignment(&attempt("parent")));
+    assignments.push(assignment(&attempt("bad")));
+    session.assign(assignments).await;
+    for _ in 0..5_000 {
+        assert!(matches!(session.result().await.outcome, Some(Outcome::Completed(_))));
+    }
+    let Some(Outcome::Completed(parent)) = session.result().await.outcome else { panic!("the parent completes") };
+    assert_eq!(parent.items, Some(3));
+    let Some(Outcome::Failed(bad)) = session.result().await.outcome else { panic!("the bad one fails") };
+    assert_eq!(bad.code, "USER_CODE");
+    assert!(!world.settings.data_dir.join("outputs").exists());
+}

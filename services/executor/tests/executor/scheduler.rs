@@ -1,0 +1,208 @@
+//! A scheduler that does what a test says: real gRPC, no decisions.
+
+use proto::internal::v1::{
+    self as pb,
+    executor_session_service_server::{ExecutorSessionService, ExecutorSessionServiceServer},
+    result::Outcome,
+    session_request::Message as Up,
+    session_response::Message as Down,
+};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::{
+    Stream, StreamExt,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tonic::{Request, Response, Status, Streaming};
+
+/// For anything that must happen.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+const HEARTBEAT_MS: i32 = 100;
+
+/// What all sessions of the server share.
+#[derive(Clone)]
+struct Shared {
+    sessions: mpsc::Sender<Session>,
+    lines: Arc<Mutex<Vec<pb::LogLine>>>,
+    silent: Arc<AtomicBool>,
+}
+
+/// The server; dropping it cuts every connection.
+pub(crate) struct FakeScheduler {
+    pub(crate) url: String,
+    sessions: mpsc::Receiver<Session>,
+    lines: Arc<Mutex<Vec<pb::LogLine>>>,
+    silent: Arc<AtomicBool>,
+    server: JoinHandle<()>,
+}
+
+/// One session of an executor.
+pub(crate) struct Session {
+    pub(crate) hello: pb::Hello,
+    outbox: mpsc::Sender<Result<pb::SessionResponse, Status>>,
+    inbound: mpsc::Receiver<Up>,
+    results: Vec<pb::Result>,
+}
+
+impl FakeScheduler {
+    pub(crate) async fn start() -> Self {
+        Self::listen("127.0.0.1:0").await
+    }
+
+    async fn listen(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, sessions) = mpsc::channel(16);
+        let shared = Shared { sessions: sender, lines: Arc::default(), silent: Arc::default() };
+        let (lines, silent) = (Arc::clone(&shared.lines), Arc::clone(&shared.silent));
+        let service = ExecutorSessionServiceServer::new(shared);
+        let server = tokio::spawn(async move {
+            let server = tonic::transport::Server::builder().add_service(service);
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Self { url, sessions, lines, silent, server }
+    }
+
+    /// The next session, not yet welcomed.
+    pub(crate) async fn session(&mut self) -> Session {
+        timeout(SOON, self.sessions.recv()).await.expect("a session in time").unwrap()
+    }
+
+    /// The next session, welcomed.
+    pub(crate) async fn welcomed(&mut self, lost_after_ms: i32) -> Session {
+        let session = self.session().await;
+        session.welcome(lost_after_ms, Vec::new()).await;
+        session
+    }
+
+    /// From here on heartbeats are not answered.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn speak_again(&self) {
+        self.silent.store(false, Ordering::SeqCst);
+    }
+
+    /// The log lines that arrived.
+    pub(crate) fn lines(&self) -> Vec<pb::LogLine> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that satisfies the question.
+    pub(crate) async fn line(&self, what: &str, wanted: impl Fn(&pb::LogLine) -> bool) -> pb::LogLine {
+        testkit::wait_for(what, SOON, async || self.lines().into_iter().find(|line| wanted(line))).await
+    }
+}
+
+impl Drop for FakeScheduler {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Session {
+    pub(crate) async fn say(&self, message: Down) {
+        self.outbox.send(Ok(pb::SessionResponse { message: Some(message) })).await.unwrap();
+    }
+
+    pub(crate) async fn welcome(&self, lost_after_ms: i32, unknown: Vec<pb::AttemptRef>) {
+        self.say(Down::Welcome(pb::Welcome { heartbeat_interval_ms: HEARTBEAT_MS, lost_after_ms, unknown })).await;
+    }
+
+    pub(crate) async fn assign(&self, assignments: Vec<pb::Assignment>) {
+        self.say(Down::Assignments(pb::Assignments { assignments })).await;
+    }
+
+    pub(crate) async fn cancel(&self, attempt: &pb::AttemptRef, grace_ms: i32) {
+        self.say(Down::Cancel(pb::Cancel { attempts: vec![attempt.clone()], grace_ms })).await;
+    }
+
+    pub(crate) async fn acknowledge(&self, attempt: &pb::AttemptRef, accepted: bool) {
+        let acks = vec![pb::ResultAck { attempt: Some(attempt.clone()), accepted }];
+        self.say(Down::ResultAcks(pb::ResultAcks { acks })).await;
+    }
+
+    /// The next message that is no heartbeat; `None` at the end of the session.
+    pub(crate) async fn next(&mut self) -> Option<Up> {
+        timeout(SOON, self.inbound.recv()).await.expect("a message in time")
+    }
+
+    /// The next result; of several in one message the others wait.
+    pub(crate) async fn result(&mut self) -> pb::Result {
+        while self.results.is_empty() {
+            match self.next().await.expect("a result before the end of the session") {
+                Up::Results(results) => self.results.extend(results.results),
+                other => panic!("{other:?} instead of a result"),
+            }
+        }
+        self.results.remove(0)
+    }
+
+    /// The next result's outcome, acknowledged.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        let result = self.result().await;
+        self.acknowledge(&result.attempt.unwrap(), true).await;
+        result.outcome.unwrap()
+    }
+}
+
+#[tonic::async_trait]
+impl ExecutorSessionService for Shared {
+    type SessionStream = ReceiverStream<Result<pb::SessionResponse, Status>>;
+    type PushLogsStream = Pin<Box<dyn Stream<Item = Result<pb::PushLogsResponse, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.next().await.transpose()?.and_then(|first| first.message);
+        let Some(Up::Hello(hello)) = first else { return Err(Status::invalid_argument("Hello comes first")) };
+        let (outbox, outgoing) = mpsc::channel(64);
+        let (sender, inbound) = mpsc::channel(4_096);
+        let session = Session { hello, outbox: outbox.clone(), inbound, results: Vec::new() };
+        self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
+        let silent = Arc::clone(&self.silent);
+        // Weak, so that the session ends when the test drops its end.
+        let outbox = { outbox }.downgrade();
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                let Some(message) = request.message else { continue };
+                let Up::Heartbeat(beat) = message else {
+                    if sender.send(message).await.is_err() {
+                        break;
+                    }
+                    continue;
+                };
+                if !silent.load(Ordering::SeqCst) {
+                    let reply = pb::HeartbeatReply { sequence: beat.sequence, cancelled: Vec::new() };
+                    let message = Some(Down::HeartbeatReply(reply));
+                    let Some(outbox) = outbox.upgrade() else { break };
+                    let _ = outbox.send(Ok(pb::SessionResponse { message })).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn push_logs(
+        &self,
+        request: Request<Streaming<pb::PushLogsRequest>>,
+    ) -> Result<Response<Self::PushLogsStream>, Status> {
+        let lines = Arc::clone(&self.lines);
+        let answers = request.into_inner().map(move |batch| {
+            let batch = batch?;
+            lines.lock().unwrap().extend(batch.lines);
+            Ok(pb::PushLogsResponse { sequence: batch.sequence })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

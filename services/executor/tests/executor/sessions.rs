@@ -1,0 +1,128 @@
+//! Sessions that break, freeze and end, and what becomes of attempts and results meanwhile.
+
+use crate::world::{World, assignment, attempt, block, of, pipeline};
+use backend_process::process::is_alive;
+use proto::internal::v1::{
+    self as pb, result::Outcome, session_request::Message as Up, session_response::Message as Down,
+};
+use serde_json::json;
+
+const SLEEPER: &str = r#"
+import os, time
+@data_loader
+def load(*args, **kwargs):
+    print("pid", os.getpid())
+    time.sleep(600)
+"#;
+
+async fn pid(world: &World) -> i32 {
+    world.scheduler.line("the pid", |line| line.message.starts_with("pid ")).await.message[4..].parse().unwrap()
+}
+
+fn noop() -> domain::pipeline::Pipeline {
+    of(vec![block("noop", json!({ "executor_type": "noop" }))])
+}
+
+#[tokio::test]
+async fn hello_says_who_it_is() {
+    let mut world = World::start(&[]).await;
+    let session = world.scheduler.session().await;
+    assert_eq!((session.hello.name.as_str(), session.hello.slots, session.hello.executor_id.len()), ("tested", 4, 16));
+    assert!(session.hello.running.is_empty());
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_confirmed_comes_again_on_the_next_session() {
+    let mut world = World::start(&[]).await;
+    let mut session = world.session(&noop()).await;
+    let noop = attempt("noop");
+    session.assign(vec![assignment(&noop)]).await;
+    session.result().await;
+    drop(session);
+    let mut session = world.scheduler.welcomed(20_000).await;
+    assert_eq!(session.hello.running, std::slice::from_ref(&noop));
+    assert_eq!(session.result().await.attempt, Some(noop.clone()));
+    session.acknowledge(&noop, true).await;
+    session.say(Down::Reconnect(pb::Reconnect {})).await;
+    let session = world.scheduler.session().await;
+    assert!(session.hello.running.is_empty());
+}
+
+#[tokio::test]
+async fn what_runs_survives_a_reconnection_and_the_unknown_is_stopped() {
+    let mut world = World::start(&[("sleeper", SLEEPER)]).await;
+    let session = world.session(&pipeline(&["sleeper"])).await;
+    let sleeper = attempt("sleeper");
+    session.assign(vec![assignment(&sleeper)]).await;
+    let pid = pid(&world).await;
+    drop(session);
+    let session = world.scheduler.welcomed(20_000).await;
+    assert_eq!(session.hello.running, std::slice::from_ref(&sleeper));
+    assert!(is_alive(pid));
+    drop(session);
+    let mut session = world.scheduler.session().await;
+    session.welcome(20_000, vec![sleeper]).await;
+    testkit::wait_for("the process to go", crate::scheduler::SOON, async || (!is_alive(pid)).then_some(())).await;
+    // Nobody wants its result either: the next message is about something else.
+    world.teach(&session, &noop()).await;
+    let noop = attempt("noop");
+    session.assign(vec![assignment(&noop)]).await;
+    assert_eq!(session.result().await.attempt, Some(noop));
+}
+
+#[tokio::test]
+async fn a_frozen_scheduler_is_left_and_silence_ends_what_runs() {
+    let mut world = World::start(&[("sleeper", SLEEPER)]).await;
+    let session = world.scheduler.welcomed(2_000).await;
+    world.teach(&session, &pipeline(&["sleeper"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    let pid = pid(&world).await;
+    world.scheduler.fall_silent();
+    // The connection is as good as ever; only the answers are missing.
+    let second = world.scheduler.session().await;
+    assert_eq!(second.hello.running.len(), 1);
+    testkit::wait_for("the process to go", crate::scheduler::SOON, async || (!is_alive(pid)).then_some(())).await;
+    world.scheduler.speak_again();
+    // The second one may have been left meanwhile, or not: its end makes room for another either way.
+    drop(second);
+    loop {
+        let next = world.scheduler.session().await;
+        next.welcome(20_000, Vec::new()).await;
+        if next.hello.running.is_empty() {
+            break;
+        }
+    }
+    drop(session);
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_runs_and_says_goodbye() {
+    let short =
+        "import time\n@data_loader\ndef load(*a, **k):\n    print('pid', 0)\n    time.sleep(0.5)\n    return 1\n";
+    let mut world = World::start(&[("short", short)]).await;
+    let mut session = world.session(&pipeline(&["short"])).await;
+    session.assign(vec![assignment(&attempt("short"))]).await;
+    pid(&world).await;
+    world.shutdown.drain();
+    assert!(matches!(session.next().await, Some(Up::Draining(_))));
+    // New work is given back, not counted as a try.
+    session.assign(vec![assignment(&attempt("short"))]).await;
+    let mut outcomes = [session.outcome().await, session.outcome().await];
+    outcomes.sort_by_key(|outcome| matches!(outcome, Outcome::Completed(_)));
+    assert!(matches!(outcomes, [Outcome::Released(_), Outcome::Completed(_)]), "{outcomes:?}");
+    assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
+    world.ended().await;
+}
+
+#[tokio::test]
+async fn at_the_deadline_what_runs_is_given_back() {
+    let mut world = World::start(&[("sleeper", SLEEPER)]).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    let pid = pid(&world).await;
+    world.shutdown.stop();
+    assert!(matches!(session.next().await, Some(Up::Draining(_)) | Some(Up::Results(_))));
+    world.ended().await;
+    assert!(!is_alive(pid));
+    drop(session);
+}
