@@ -1,0 +1,159 @@
+//! The scheduler as one value: built from settings, served until it is drained.
+
+use crate::{
+    calls::Calls,
+    changes::Changes,
+    clock::DbClock,
+    commands::Commands,
+    engine::{Engine, Message, QUEUE_MAX},
+    logs::LogSink,
+    loops::{
+        housekeeper,
+        keeper::{Keeper, LEASE_TTL},
+    },
+    metrics::Metrics,
+    session::Sessions,
+    settings::Settings,
+};
+use anyhow::Context;
+use domain::id::SchedulerId;
+use proto::internal::v1::{
+    command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
+};
+use runtime::{
+    backoff::{self, Backoff},
+    health::Health,
+    shutdown::Shutdown,
+    telemetry::Telemetry,
+};
+use std::{sync::Arc, time::Duration};
+use store::{Store, shards::Shard};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Changes of ownership that the engine has not taken.
+const OWNED_MAX: usize = 4;
+/// How long a start waits for the database.
+const DATABASE_TRIES: u32 = 8;
+
+/// A scheduler that is ready to serve.
+pub struct App {
+    store: Store,
+    scheduler: SchedulerId,
+    clock: DbClock,
+    metrics: Arc<Metrics>,
+    listener: TcpListener,
+    token: Option<rpc::auth::Token>,
+    settings: Settings,
+    health: Health,
+    shutdown: Shutdown,
+}
+
+impl App {
+    /// Connects, migrates, listens.
+    ///
+    /// # Errors
+    /// When the database does not answer, a setting makes no sense, or the address is taken.
+    pub async fn build(
+        settings: Settings,
+        telemetry: &Telemetry,
+        health: Health,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
+        rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let url = database_url(&settings)?;
+        let store = connect(&url, settings.database_connections).await?;
+        let scheduler = SchedulerId(uuid::Uuid::new_v4());
+        let clock = DbClock::new(store::shards::renew(&store, scheduler, LEASE_TTL).await?);
+        let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        let listener =
+            rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
+        Ok(Self { store, scheduler, clock, metrics, listener, token, settings, health, shutdown })
+    }
+
+    /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        let changes = Changes::default();
+        let (engine_sender, inbox) = mpsc::channel::<Message>(QUEUE_MAX);
+        let (owned, shards) = mpsc::channel::<Vec<Shard>>(OWNED_MAX);
+        let stop_engine = CancellationToken::new();
+        let stop_keeper = CancellationToken::new();
+        let engine = Engine::new(
+            self.store.clone(),
+            self.scheduler,
+            self.clock.clone(),
+            changes.clone(),
+            Arc::clone(&self.metrics),
+            self.settings.timing(),
+            stop_engine.clone(),
+        );
+        let engine = tokio::spawn(engine.run(inbox, shards));
+        let keeper = Keeper::new(self.store.clone(), self.scheduler, self.clock, Arc::clone(&self.metrics), owned);
+        let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
+        let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
+        let calls = Calls::new(self.store.clone(), engine_sender.clone(), changes.clone());
+        let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
+        let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender.clone(), calls, logs))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let commands = CommandServiceServer::new(Commands::new(engine_sender, self.store, changes))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let drained = self.shutdown.draining_token();
+        let stopping = {
+            let stop_engine = stop_engine.clone();
+            async move {
+                drained.cancelled().await;
+                // The engine asks every executor to go elsewhere; then no stream keeps the server.
+                stop_engine.cancel();
+            }
+        };
+        let limits = rpc::server::Limits::default();
+        let served = rpc::server::Builder::new(limits)
+            .token(self.token)
+            .ready(self.health.subscribe())
+            .add_service(sessions)
+            .add_service(commands)
+            .serve(self.listener, stopping);
+        let stopped = self.shutdown.stopped();
+        let outcome = tokio::select! {
+            outcome = served => outcome.map_err(anyhow::Error::from),
+            () = stopped => Ok(()),
+        };
+        stop_engine.cancel();
+        drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
+        stop_keeper.cancel();
+        drop(tokio::time::timeout(Duration::from_secs(5), keeper).await);
+        housekeeper.abort();
+        outcome
+    }
+}
+
+fn database_url(settings: &Settings) -> anyhow::Result<String> {
+    match (&settings.database_url, &settings.database_url_file) {
+        (_, Some(file)) => Ok(runtime::secret::Secret::from_file(file)?.expose().trim().to_owned()),
+        (Some(url), None) => Ok(url.clone()),
+        (None, None) => anyhow::bail!("database_url is not set; give it, or database_url_file"),
+    }
+}
+
+/// A database that starts together with its clients needs a moment.
+async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
+    let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+    loop {
+        let attempt = async {
+            Store::migrate(url).await?;
+            Store::connect_for_batches(url, connections).await
+        };
+        match attempt.await {
+            Ok(store) => return Ok(store),
+            Err(error) if pause.failures() >= DATABASE_TRIES => return Err(error).context("connect to the database"),
+            Err(error) => {
+                tracing::warn!(error = runtime::exit::chain(&error), "the database does not answer yet");
+                tokio::time::sleep(pause.next(backoff::random())).await;
+            }
+        }
+    }
+}

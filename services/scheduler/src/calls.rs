@@ -1,0 +1,226 @@
+//! What user code asks of the cluster while it runs: start a pipeline, ask for a run, wait for one.
+//!
+//! The answers come from the database and the engine; the executor only carries them. A run that code starts has a key
+//! made of the asking block run, so that a retried block finds the runs that it started before.
+
+use crate::{
+    changes::Changes,
+    engine::{CreateRun, Message},
+};
+use domain::id::RunId;
+use proto::internal::v1 as pb;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::{sync::Arc, time::Duration};
+use store::{
+    Store,
+    runs::{PipelineRef, StoredRun},
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Calls under way at once; further ones wait their turn.
+const CALLS_MAX: usize = 256;
+/// How often a waiting call looks, should every notice be lost.
+const BACKSTOP: Duration = Duration::from_secs(1);
+
+/// Answers calls.
+#[derive(Clone)]
+pub struct Calls {
+    store: Store,
+    engine: mpsc::Sender<Message>,
+    changes: Changes,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Deserialize)]
+struct TriggerPipeline {
+    pipeline_uuid: String,
+    #[serde(default)]
+    variables: Map<String, Value>,
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct RunOf {
+    run_id: RunId,
+}
+
+#[derive(Deserialize)]
+struct PipelineOf {
+    pipeline_uuid: String,
+}
+
+#[derive(Deserialize)]
+struct GetVariable {
+    pipeline_uuid: String,
+    block_uuid: String,
+    variable_uuid: String,
+    partition: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CheckStatus {
+    pipeline_uuid: String,
+    execution_date: Option<jiff::Timestamp>,
+    block_uuid: Option<String>,
+    #[serde(default = "a_day")]
+    hours: f64,
+}
+
+fn a_day() -> f64 {
+    24.0
+}
+
+impl Calls {
+    /// Reads from the database, starts runs through the engine.
+    #[must_use]
+    pub fn new(store: Store, engine: mpsc::Sender<Message>, changes: Changes) -> Self {
+        Self { store, engine, changes, places: Arc::new(Semaphore::new(CALLS_MAX)) }
+    }
+
+    /// Answers one call on its session, some time later.
+    pub fn answer(&self, call: pb::RunnerCall, outbox: mpsc::Sender<pb::SessionResponse>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let outcome = this.call(&call).await;
+            let (result, error) = match outcome {
+                Ok(value) => (value.to_string(), String::new()),
+                Err(error) => (String::new(), error),
+            };
+            let reply = pb::RunnerReply { call_id: call.call_id, attempt: call.attempt, result, error };
+            let message = Some(pb::session_response::Message::RunnerReply(reply));
+            // A broken session takes its attempt's call with it; the runner asks again on the next one.
+            let _ = outbox.send(pb::SessionResponse { message }).await;
+        });
+    }
+
+    async fn call(&self, call: &pb::RunnerCall) -> Result<Value, String> {
+        let attempt = call.attempt.as_ref().ok_or("the call names no attempt")?;
+        let caller = RunId::from_slice(&attempt.run_id).ok_or("the call names no run")?;
+        match call.method.as_str() {
+            "wait_run" => self.wait(caller, read(&call.arguments)?).await,
+            method => {
+                let _place = self.places.acquire().await.map_err(|_| "the scheduler is stopping")?;
+                match method {
+                    "trigger_pipeline" => self.trigger(caller, attempt, read(&call.arguments)?).await,
+                    "run_status" => {
+                        let asked: RunOf = read(&call.arguments)?;
+                        let caller = self.stored(caller).await?;
+                        let run = self.stored(asked.run_id).await?;
+                        same_workspace(&caller, &run).map(|()| status(&run))
+                    }
+                    "check_status" => self.check(caller, read(&call.arguments)?).await,
+                    "get_variable" => self.variable(caller, read(&call.arguments)?).await,
+                    "global_variables" => self.variables(caller, read(&call.arguments)?).await,
+                    other => Err(format!("the cluster has no method `{other}`")),
+                }
+            }
+        }
+    }
+
+    async fn stored(&self, run: RunId) -> Result<StoredRun, String> {
+        let found = store::runs::one(&self.store, run).await.map_err(|_| "the database does not answer".to_owned())?;
+        found.ok_or_else(|| format!("no run {run}"))
+    }
+
+    async fn trigger(&self, caller: RunId, attempt: &pb::AttemptRef, asked: TriggerPipeline) -> Result<Value, String> {
+        let parent = self.stored(caller).await?;
+        let name = PipelineRef::Name(parent.workspace_id, asked.pipeline_uuid.clone());
+        let pipeline = store::runs::current_pipeline(&self.store, &name)
+            .await
+            .map_err(|_| "the database does not answer".to_owned())?
+            .ok_or_else(|| format!("workspace {} has no pipeline `{}`", parent.workspace, asked.pipeline_uuid))?;
+        let command = CreateRun {
+            pipeline: pipeline.id,
+            logical_key: format!("{caller}/{}/{}/{}", attempt.block, attempt.child, asked.key),
+            variables: Value::Object(asked.variables).to_string(),
+            execution_date: None,
+            timeout_s: None,
+            allow_blocks_to_fail: false,
+            parent: Some(caller),
+        };
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(Message::Create(vec![command], reply)).await.map_err(|_| "the scheduler is stopping")?;
+        let runs = answer.await.map_err(|_| "the scheduler is stopping")?.map_err(|e| e.to_string())?;
+        let run = *runs.first().ok_or("the scheduler answered no run")?;
+        self.stored(run).await.map(|run| status(&run))
+    }
+
+    async fn wait(&self, caller: RunId, asked: RunOf) -> Result<Value, String> {
+        let caller = self.stored(caller).await?;
+        same_workspace(&caller, &self.stored(asked.run_id).await?)?;
+        let mut notices = self.changes.subscribe();
+        loop {
+            let run = self.stored(asked.run_id).await?;
+            if run.row.status.has_ended() {
+                return Ok(status(&run));
+            }
+            let changed = async {
+                loop {
+                    match notices.recv().await {
+                        Ok(notice) if !notice.runs.contains(&asked.run_id) => {}
+                        _ => break,
+                    }
+                }
+            };
+            // Either way the run is read again: a notice is only a hint.
+            let _ = tokio::time::timeout(BACKSTOP, changed).await;
+        }
+    }
+
+    async fn check(&self, caller: RunId, asked: CheckStatus) -> Result<Value, String> {
+        let caller = self.stored(caller).await?;
+        let until = asked.execution_date.unwrap_or(caller.execution_date);
+        let found = store::runs::latest_status(
+            &self.store,
+            caller.workspace_id,
+            &asked.pipeline_uuid,
+            asked.block_uuid.as_deref(),
+            (until, asked.hours * 3600.0),
+        )
+        .await
+        .map_err(|_| "the database does not answer".to_owned())?;
+        Ok(json!({ "status": found }))
+    }
+
+    /// Where an output lies; the executor that asked turns it into a folder. `null` when there is none.
+    async fn variable(&self, caller: RunId, asked: GetVariable) -> Result<Value, String> {
+        let caller = self.stored(caller).await?;
+        // A partition ends with its run: `<trigger>/<time>_<run>`.
+        let run = match asked.partition.as_deref().map(|text| text.rsplit('_').next().unwrap_or_default().parse()) {
+            Some(Ok(run)) => Some(run),
+            Some(Err(_)) => return Ok(Value::Null),
+            None => None,
+        };
+        let names = (asked.pipeline_uuid.as_str(), asked.block_uuid.as_str());
+        let found = store::runs::committed_output(&self.store, caller.workspace_id, names, run)
+            .await
+            .map_err(|_| "the database does not answer".to_owned())?;
+        Ok(found.map_or(Value::Null, |(run, lease)| {
+            json!({ "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "name": asked.variable_uuid })
+        }))
+    }
+
+    async fn variables(&self, caller: RunId, asked: PipelineOf) -> Result<Value, String> {
+        let caller = self.stored(caller).await?;
+        let name = PipelineRef::Name(caller.workspace_id, asked.pipeline_uuid.clone());
+        let away = |_| "the database does not answer".to_owned();
+        let found = store::runs::current_pipeline(&self.store, &name).await.map_err(away)?;
+        let pipeline = found.ok_or_else(|| format!("no pipeline `{}`", asked.pipeline_uuid))?;
+        let definition = store::runs::definition(&self.store, pipeline.id, pipeline.version).await.map_err(away)?;
+        Ok(Value::Object(definition.map(|d| d.pipeline.variables).unwrap_or_default()))
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(arguments: &str) -> Result<T, String> {
+    serde_json::from_str(arguments).map_err(|e| format!("the call's arguments are malformed: {e}"))
+}
+
+/// A run of another workspace is not there, whatever its id.
+fn same_workspace(caller: &StoredRun, run: &StoredRun) -> Result<(), String> {
+    if caller.workspace_id == run.workspace_id { Ok(()) } else { Err(format!("no run {}", run.id)) }
+}
+
+fn status(run: &StoredRun) -> Value {
+    json!({ "run_id": run.id, "status": run.row.status.as_str(), "reason": run.row.reason })
+}

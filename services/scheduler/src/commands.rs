@@ -1,0 +1,159 @@
+//! Commands from web-servers, as gRPC.
+
+use crate::{
+    changes::Changes,
+    engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
+};
+use domain::id::{PipelineId, RunId};
+use jiff::Timestamp;
+use proto::internal::v1::{self as pb, command_service_server::CommandService};
+use std::pin::Pin;
+use store::Store;
+use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+/// Runs created by one request.
+const CREATE_MAX: usize = 1_000;
+/// Notices that one web-server has not read.
+const NOTICES_MAX: usize = 64;
+
+/// Serves web-servers.
+#[derive(Clone)]
+pub struct Commands {
+    engine: mpsc::Sender<Message>,
+    store: Store,
+    changes: Changes,
+}
+
+impl Commands {
+    /// Speaks to the engine.
+    #[must_use]
+    pub fn new(engine: mpsc::Sender<Message>, store: Store, changes: Changes) -> Self {
+        Self { engine, store, changes }
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || status(&EngineError::NotOwner);
+        self.engine.send(message(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?.map_err(|error| status(&error))
+    }
+}
+
+fn status(error: &EngineError) -> Status {
+    rpc::status::to_status(error.kind(), error.reason(), error.to_string(), &[])
+}
+
+fn run_id(bytes: &[u8]) -> Result<RunId, Status> {
+    RunId::from_slice(bytes).ok_or_else(|| Status::invalid_argument("run_id must be 16 bytes"))
+}
+
+#[tonic::async_trait]
+impl CommandService for Commands {
+    async fn create_runs(
+        &self,
+        request: Request<pb::CreateRunsRequest>,
+    ) -> Result<Response<pb::CreateRunsResponse>, Status> {
+        let runs = request.into_inner().runs;
+        if runs.len() > CREATE_MAX {
+            return Err(Status::invalid_argument(format!("at most {CREATE_MAX} runs in one request")));
+        }
+        let commands = runs.into_iter().map(create).collect::<Result<Vec<_>, _>>()?;
+        let ids = self.ask(|reply| Message::Create(commands, reply)).await?;
+        Ok(Response::new(pb::CreateRunsResponse { run_ids: ids.into_iter().map(RunId::to_vec).collect() }))
+    }
+
+    async fn cancel_run(
+        &self,
+        request: Request<pb::CancelRunRequest>,
+    ) -> Result<Response<pb::CancelRunResponse>, Status> {
+        let request = request.into_inner();
+        let command = CancelRun { run: run_id(&request.run_id)?, reason: request.reason };
+        self.ask(|reply| Message::Cancel(command, reply)).await?;
+        Ok(Response::new(pb::CancelRunResponse {}))
+    }
+
+    async fn retry_run(&self, request: Request<pb::RetryRunRequest>) -> Result<Response<pb::RetryRunResponse>, Status> {
+        let request = request.into_inner();
+        let run = run_id(&request.run_id)?;
+        let run = match proto::v1::RetryMode::try_from(request.mode) {
+            Ok(proto::v1::RetryMode::Whole) => self.repeat(run, request.logical_key).await?,
+            Ok(proto::v1::RetryMode::Incomplete) => self.again(run, None).await?,
+            Ok(proto::v1::RetryMode::FromBlock) => self.again(run, Some(request.from_block)).await?,
+            _ => return Err(Status::invalid_argument("mode must be WHOLE, INCOMPLETE or FROM_BLOCK")),
+        };
+        Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
+    }
+
+    type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchChangesResponse, Status>> + Send>>;
+
+    async fn watch_changes(
+        &self,
+        _: Request<pb::WatchChangesRequest>,
+    ) -> Result<Response<Self::WatchChangesStream>, Status> {
+        let mut notices = self.changes.subscribe();
+        let (sender, receiver) = mpsc::channel(NOTICES_MAX);
+        tokio::spawn(async move {
+            loop {
+                let answer = match notices.recv().await {
+                    Ok(notice) => pb::WatchChangesResponse {
+                        run_ids: notice.runs.iter().map(|run| run.to_vec()).collect(),
+                        overflow: false,
+                        logged_run_ids: notice.logged.iter().map(|run| run.to_vec()).collect(),
+                    },
+                    Err(RecvError::Lagged(_)) => pb::WatchChangesResponse { overflow: true, ..Default::default() },
+                    Err(RecvError::Closed) => break,
+                };
+                if sender.send(answer).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
+    }
+}
+
+impl Commands {
+    async fn again(&self, run: RunId, from_block: Option<String>) -> Result<RunId, Status> {
+        self.ask(|reply| Message::Retry(RetryRun { run, from_block }, reply)).await?;
+        Ok(run)
+    }
+
+    /// A new run of the same pipeline with the same variables and execution date.
+    async fn repeat(&self, run: RunId, logical_key: String) -> Result<RunId, Status> {
+        let stored = store::runs::one(&self.store, run)
+            .await
+            .map_err(|_| status(&EngineError::Unavailable))?
+            .ok_or_else(|| status(&EngineError::NoRun(run)))?;
+        let command = CreateRun {
+            pipeline: stored.pipeline_id,
+            logical_key,
+            variables: stored.variables.to_string(),
+            execution_date: Some(stored.execution_date),
+            timeout_s: stored.options.timeout_s,
+            allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
+            parent: Some(run),
+        };
+        let created = self.ask(|reply| Message::Create(vec![command], reply)).await?;
+        created.first().copied().ok_or_else(|| Status::internal("the engine answered no run"))
+    }
+}
+
+fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
+    let pipeline = PipelineId::from_slice(&run.pipeline_id)
+        .ok_or_else(|| Status::invalid_argument("pipeline_id must be 16 bytes"))?;
+    let execution_date = match run.execution_date_us {
+        0 => None,
+        us => Some(Timestamp::from_microsecond(us).map_err(|e| Status::invalid_argument(e.to_string()))?),
+    };
+    Ok(CreateRun {
+        pipeline,
+        logical_key: run.logical_key,
+        variables: run.variables,
+        execution_date,
+        timeout_s: u32::try_from(run.timeout_s).ok().filter(|s| *s > 0),
+        allow_blocks_to_fail: run.allow_blocks_to_fail,
+        parent: None,
+    })
+}

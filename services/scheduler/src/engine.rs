@@ -1,0 +1,174 @@
+//! The engine: one task that owns every run of this scheduler's shards.
+//!
+//! It takes what came since its last turn (commands, results, lost executors, timers), applies it to the runs in
+//! memory, leases what became ready to executors with free slots, and writes all of it as one batch: one commit per
+//! turn, however much happened. Only then does it answer, acknowledge and assign. While a commit is under way the next
+//! turn's messages gather, so that batches grow with the load and a lone event waits for nobody.
+//!
+//! What it refuses to know: gRPC streams (it sends to bounded channels), log lines, how shards are taken.
+//!
+//! When a commit fails or a shard's epoch has moved, memory is no longer the truth: everything is dropped, executors
+//! are asked to connect again, and the runs are loaded anew.
+
+mod commands;
+mod definitions;
+mod dispatch;
+mod live;
+mod message;
+mod recover;
+mod seat;
+mod turn;
+
+pub use message::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun, SessionEvent};
+
+use crate::{changes::Changes, clock::DbClock, metrics::Metrics};
+use definitions::Definitions;
+use domain::id::{ExecutorId, RunId, SchedulerId};
+use jiff::Timestamp;
+use live::Live;
+use seat::Seat;
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use store::{Store, shards::Shard};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use turn::Turn;
+
+/// Messages that wait for a turn; senders wait beyond it.
+pub const QUEUE_MAX: usize = 8_192;
+/// Messages taken in one turn.
+const TURN_MESSAGES_MAX: usize = 4_096;
+/// Units leased in one turn.
+const TURN_LEASES_MAX: usize = 4_096;
+/// How often timers are looked at when nothing else happens.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long executors may be silent, and how often they should speak.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which an executor is lost.
+    pub lost_after: Duration,
+    /// Between SIGTERM and SIGKILL of a cancelled attempt.
+    pub grace: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(2), lost_after: Duration::from_secs(10), grace: Duration::from_secs(10) }
+    }
+}
+
+/// The owner of the runs. See the module's page.
+pub struct Engine {
+    store: Store,
+    scheduler: SchedulerId,
+    clock: DbClock,
+    changes: Changes,
+    metrics: Arc<Metrics>,
+    timing: Timing,
+    definitions: Definitions,
+    shards: Vec<Shard>,
+    next_shard: usize,
+    runs: HashMap<RunId, Live>,
+    /// Runs with something to lease, in turn.
+    ready: VecDeque<RunId>,
+    wakes: BTreeSet<(Timestamp, RunId)>,
+    seats: HashMap<ExecutorId, Seat>,
+    stop: CancellationToken,
+}
+
+impl Engine {
+    /// An engine that owns nothing yet.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the process; named once, in App::build")]
+    pub fn new(
+        store: Store,
+        scheduler: SchedulerId,
+        clock: DbClock,
+        changes: Changes,
+        metrics: Arc<Metrics>,
+        timing: Timing,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            definitions: Definitions::new(store.clone()),
+            store,
+            scheduler,
+            clock,
+            changes,
+            metrics,
+            timing,
+            shards: Vec::new(),
+            next_shard: 0,
+            runs: HashMap::new(),
+            ready: VecDeque::new(),
+            wakes: BTreeSet::new(),
+            seats: HashMap::new(),
+            stop,
+        }
+    }
+
+    /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Vec<Shard>>) {
+        let stop = self.stop.clone();
+        let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(owned) = shards.recv() => self.own(owned).await,
+                count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
+                _ = tick.tick() => {}
+            }
+            let mut turn = Turn::default();
+            for message in messages.drain(..) {
+                self.take(message, &mut turn).await;
+            }
+            self.timers(&mut turn);
+            self.dispatch(&mut turn);
+            self.finish(turn).await;
+        }
+        self.reconnect_everybody();
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The shard of a new run. Runs of one turn share it: fewer rows to lock.
+    fn shard_for_new(&self) -> Option<Shard> {
+        self.shards.get(self.next_shard % self.shards.len().max(1)).copied()
+    }
+
+    fn timers(&mut self, turn: &mut Turn) {
+        let now = self.now();
+        while let Some(&(at, run)) = self.wakes.first().filter(|(at, _)| *at <= now) {
+            self.wakes.remove(&(at, run));
+            self.advance(run, domain::run::Event::Wake, turn);
+        }
+        let silent: Vec<ExecutorId> =
+            self.seats.iter().filter(|(_, seat)| seat.is_silent(self.timing.lost_after)).map(|(id, _)| *id).collect();
+        for executor in silent {
+            self.lose(executor, turn);
+        }
+    }
+
+    /// An executor is gone: whatever it ran is tried again by others.
+    fn lose(&mut self, executor: ExecutorId, turn: &mut Turn) {
+        let Some(seat) = self.seats.remove(&executor) else { return };
+        tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.held(), "executor lost");
+        self.metrics.executors_lost.inc();
+        turn.seats.insert(executor, seat.row(executor, "lost"));
+        let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| live.uses(executor)).map(|(id, _)| *id).collect();
+        for run in runs {
+            self.advance(run, domain::run::Event::ExecutorLost(executor), turn);
+        }
+    }
+}

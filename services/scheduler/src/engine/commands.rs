@@ -1,0 +1,217 @@
+//! Commands from people and programs: create, cancel, retry.
+
+use super::{
+    CancelRun, CreateRun, Engine, EngineError, Message, Reply, RetryRun,
+    live::{ContextOf, Live},
+    turn::{Chain, Creation, Turn, unavailable},
+};
+use domain::{
+    id::{PipelineId, RunId},
+    run::{Event, Options, Refused, Run},
+};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+use store::runs::{NewRun, PipelineRef, StartablePipeline, StoredRun};
+
+impl Engine {
+    pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
+        match message {
+            Message::Session(executor, session, event) => self.session(executor, session, event, turn),
+            Message::Create(runs, reply) => match self.create(runs, turn).await {
+                Ok((runs, keys)) => turn.created.push(Creation { runs, keys, reply }),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
+            Message::Retry(command, reply) => match self.retry(command, turn).await {
+                Ok(()) => turn.done.push(reply),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+        }
+    }
+
+    async fn create(
+        &mut self,
+        commands: Vec<CreateRun>,
+        turn: &mut Turn,
+    ) -> Result<(Vec<RunId>, Vec<(domain::id::TriggerId, String)>), EngineError> {
+        let shard = self.shard_for_new().ok_or(EngineError::NotOwner)?;
+        let mut pipelines: HashMap<PipelineId, StartablePipeline> = HashMap::new();
+        let mut prepared = Vec::with_capacity(commands.len());
+        // Everything that can fail comes before the first change: all or none.
+        for command in commands {
+            let pipeline = match pipelines.entry(command.pipeline) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(place) => {
+                    let found = store::runs::current_pipeline(&self.store, &PipelineRef::Id(command.pipeline))
+                        .await
+                        .map_err(|error| unavailable(&error))?
+                        .ok_or(EngineError::NoPipeline(command.pipeline))?;
+                    place.insert(found).clone()
+                }
+            };
+            let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
+            let variables: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&command.variables)
+                .map_err(|e| EngineError::Refused(format!("variables are no JSON object: {e}")))?;
+            prepared.push((command, pipeline, definition, variables));
+        }
+        let now = self.now();
+        let mut ids = Vec::with_capacity(prepared.len());
+        let mut keys = Vec::with_capacity(prepared.len());
+        for (command, pipeline, definition, variables) in prepared {
+            let id = RunId::generate();
+            let execution_date = command.execution_date.unwrap_or(now);
+            let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
+            turn.batch.create(
+                NewRun {
+                    id,
+                    workspace_id: pipeline.workspace_id,
+                    pipeline_id: pipeline.id,
+                    pipeline_version: pipeline.version,
+                    trigger_id: pipeline.trigger_id,
+                    logical_key: command.logical_key.clone(),
+                    variables: command.variables,
+                    execution_date,
+                    timeout_s: command.timeout_s.and_then(|s| i32::try_from(s).ok()),
+                    allow_blocks_to_fail: command.allow_blocks_to_fail,
+                    parent_run_id: command.parent,
+                },
+                shard,
+            );
+            let context = ContextOf {
+                run: id,
+                pipeline: &pipeline.name,
+                workspace: &pipeline.workspace,
+                trigger: &pipeline.trigger,
+                variables: &variables,
+                defaults: &definition.graph.pipeline().variables,
+                execution_date,
+            }
+            .build();
+            let live = Live::new(Run::new(id, definition.graph, options), shard, context, definition.wire);
+            self.runs.insert(id, live);
+            self.advance(id, Event::Start, turn);
+            ids.push(id);
+            keys.push((pipeline.trigger_id, command.logical_key));
+        }
+        self.next_shard = self.next_shard.wrapping_add(1);
+        self.metrics.runs_created.inc_by(ids.len() as u64);
+        Ok((ids, keys))
+    }
+
+    /// Answers creations. Where the key was known, the memory of the run that was not created is void, and the answer is
+    /// the run that the key created first.
+    /// Answers which runs are void.
+    pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, created: &[RunId]) -> HashSet<RunId> {
+        let created: HashSet<RunId> = created.iter().copied().collect();
+        let mut voided = HashSet::new();
+        for mut creation in creations {
+            let void: Vec<usize> =
+                (0..creation.runs.len()).filter(|&at| !created.contains(&creation.runs[at])).collect();
+            if !void.is_empty() {
+                let keys: Vec<_> = void.iter().map(|&at| creation.keys[at].clone()).collect();
+                match store::runs::known_runs(&self.store, &keys).await {
+                    Ok(known) => {
+                        for (&at, known) in void.iter().zip(known) {
+                            self.void(creation.runs[at]);
+                            voided.insert(creation.runs[at]);
+                            if let Some(known) = known {
+                                creation.runs[at] = known;
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        drop(creation.reply.send(Err(unavailable(&error))));
+                        continue;
+                    }
+                }
+            }
+            drop(creation.reply.send(Ok(creation.runs)));
+        }
+        voided
+    }
+
+    /// A run that was never created: its leases are taken back from seats.
+    fn void(&mut self, run: RunId) {
+        let Some(live) = self.runs.remove(&run) else { return };
+        if let Some(at) = live.wake {
+            self.wakes.remove(&(at, run));
+        }
+        for (key, lease, executor) in live.run.running_units() {
+            let (block, child) = live.run.unit_name(key);
+            if let Some(seat) = self.seats.get_mut(&executor) {
+                seat.release(&crate::wire::AttemptId { run, block, child, lease });
+            }
+        }
+    }
+
+    async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
+        if self.runs.contains_key(&command.run) {
+            self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
+            turn.done.push(reply);
+            return;
+        }
+        let answer = match store::runs::one(&self.store, command.run).await {
+            // Cancelling what has ended is no error.
+            Ok(Some(stored)) if stored.row.status.has_ended() => Ok(()),
+            Ok(Some(_)) => Err(EngineError::NotOwner),
+            Ok(None) => Err(EngineError::NoRun(command.run)),
+            Err(error) => Err(unavailable(&error)),
+        };
+        drop(reply.send(answer));
+    }
+
+    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<(), EngineError> {
+        if self.runs.contains_key(&command.run) {
+            return Err(EngineError::Refused("the run has not ended; cancel it first, or wait".to_owned()));
+        }
+        let stored = store::runs::one(&self.store, command.run)
+            .await
+            .map_err(|error| unavailable(&error))?
+            .ok_or(EngineError::NoRun(command.run))?;
+        let mut live = self.revive(stored).await?;
+        let event = match &command.from_block {
+            None => Event::RetryIncomplete,
+            Some(block) => {
+                let at = live.run.graph().find(block).ok_or_else(|| EngineError::NoBlock(block.clone()))?;
+                Event::RetryFrom(at)
+            }
+        };
+        let transitions = live.run.advance(event, self.now()).map_err(|refused| {
+            EngineError::Refused(match refused {
+                Refused::NothingToRetry => {
+                    "every block of the run has completed; name a block to run again from".to_owned()
+                }
+                other => other.to_string(),
+            })
+        })?;
+        self.runs.insert(command.run, live);
+        self.record(command.run, &transitions, turn);
+        Ok(())
+    }
+
+    /// A run from its rows.
+    pub(super) async fn revive(&mut self, stored: StoredRun) -> Result<Live, EngineError> {
+        let shard = self.shards.iter().copied().find(|shard| shard.id == stored.shard).ok_or(EngineError::NotOwner)?;
+        let definition = self.definitions.get(stored.pipeline_id, stored.pipeline_version).await?;
+        let units = stored.units.into_iter().filter_map(|unit| unit.resolve(&definition.graph)).collect::<Vec<_>>();
+        let empty = serde_json::Map::new();
+        let context = ContextOf {
+            run: stored.id,
+            pipeline: &definition.graph.pipeline().name,
+            workspace: &stored.workspace,
+            trigger: &stored.trigger,
+            variables: stored.variables.as_object().unwrap_or(&empty),
+            defaults: &definition.graph.pipeline().variables,
+            execution_date: stored.execution_date,
+        }
+        .build();
+        let (run, due) = Run::rebuild(stored.id, definition.graph, stored.options, stored.row, units, self.now());
+        if !due.is_empty() {
+            tracing::debug!(run.id = %stored.id, transitions = due.len(), "a loaded run had changes due");
+        }
+        Ok(Live::new(run, shard, context, definition.wire).with_due(due))
+    }
+
+    pub(super) fn log_unloadable(run: RunId, error: &EngineError) {
+        tracing::error!(run.id = %run, error = %Chain(error), "failed to load a run; the others go on");
+    }
+}

@@ -1,0 +1,63 @@
+//! Pipeline versions in memory. A version never changes, so what is here is never stale.
+
+use super::EngineError;
+use domain::{graph::Graph, id::PipelineId};
+use proto::internal::v1 as pb;
+use std::{collections::HashMap, sync::Arc};
+use store::Store;
+
+/// Versions kept; beyond it the memory starts anew, which costs a read each.
+const VERSIONS_MAX: usize = 1_024;
+
+/// A version, ready to run.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) graph: Arc<Graph>,
+    pub(super) wire: Arc<pb::Definition>,
+}
+
+/// Reads versions once.
+pub(super) struct Definitions {
+    store: Store,
+    known: HashMap<(PipelineId, i64), Prepared>,
+}
+
+impl Definitions {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, known: HashMap::new() }
+    }
+
+    pub(super) async fn get(&mut self, pipeline: PipelineId, version: i64) -> Result<Prepared, EngineError> {
+        if let Some(known) = self.known.get(&(pipeline, version)) {
+            return Ok(known.clone());
+        }
+        let stored = store::runs::definition(&self.store, pipeline, version)
+            .await
+            .map_err(|error| super::turn::unavailable(&error))?
+            .ok_or(EngineError::NoPipeline(pipeline))?;
+        let json = serde_json::to_string(&stored.pipeline)
+            .map_err(|e| EngineError::Definition(format!("pipeline {pipeline} version {version}: {e}")))?;
+        let graph = Graph::new(Arc::new(stored.pipeline))
+            .map_err(|e| EngineError::Definition(format!("pipeline {pipeline} version {version}: {e}")))?;
+        let prepared = Prepared {
+            graph: Arc::new(graph),
+            wire: Arc::new(pb::Definition {
+                id: format!("{pipeline}@{version}"),
+                pipeline: json,
+                bundle_digest: stored.bundle_digest,
+            }),
+        };
+        if self.known.len() >= VERSIONS_MAX {
+            self.known.clear();
+        }
+        self.known.insert((pipeline, version), prepared.clone());
+        Ok(prepared)
+    }
+
+    /// A version that was read before, by the name that executors know.
+    pub(super) fn by_wire_id(&self, id: &str) -> Option<Arc<pb::Definition>> {
+        let (pipeline, version) = id.split_once('@')?;
+        let key = (pipeline.parse().ok()?, version.parse().ok()?);
+        self.known.get(&key).map(|prepared| Arc::clone(&prepared.wire))
+    }
+}

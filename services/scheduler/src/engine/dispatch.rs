@@ -1,0 +1,161 @@
+//! Dispatch: ready units go to executors with free slots, run by run in turn, so that a fan of ten thousand does not
+//! keep a single block waiting. And what executors' sessions say.
+
+use super::{Engine, SessionEvent, TURN_LEASES_MAX, seat::Greeting, seat::Seat, turn::Turn};
+use crate::wire::{self, AttemptId};
+use domain::{
+    id::{ExecutorId, RunId},
+    unit::Outcome,
+};
+use proto::internal::v1 as pb;
+
+impl Engine {
+    /// Leases until nothing is ready, nobody is free, or the turn is full.
+    pub(super) fn dispatch(&mut self, turn: &mut Turn) {
+        let mut free: Vec<(ExecutorId, u32)> =
+            self.seats.iter().map(|(id, seat)| (*id, seat.credits())).filter(|(_, credits)| *credits > 0).collect();
+        // Runs that found no seat in this pass; a one-process run waits for its own executor.
+        let mut unlucky = 0;
+        let mut leases = 0;
+        let mut next = 0;
+        while !free.is_empty() && unlucky < self.ready.len() && leases < TURN_LEASES_MAX {
+            let Some(run) = self.ready.pop_front() else { break };
+            let home = self.runs.get(&run).and_then(|live| live.run.home());
+            let place = match home {
+                Some(home) => free.iter().position(|(executor, _)| *executor == home),
+                None => Some(next % free.len()),
+            };
+            let Some(place) = place else {
+                unlucky += 1;
+                self.ready.push_back(run);
+                continue;
+            };
+            if self.lease_one(run, free[place].0, turn) {
+                leases += 1;
+                unlucky = 0;
+                next += 1;
+                free[place].1 -= 1;
+                if free[place].1 == 0 {
+                    free.swap_remove(place);
+                }
+            }
+        }
+    }
+
+    fn lease_one(&mut self, run: RunId, executor: ExecutorId, turn: &mut Turn) -> bool {
+        let now = self.now();
+        let Some(live) = self.runs.get_mut(&run) else { return false };
+        live.queued = false;
+        let mut transitions = Vec::new();
+        let lease = live.run.lease(executor, now, &mut transitions);
+        if let Some(lease) = &lease {
+            let assignment = wire::assignment(run, live.run.graph(), &live.definition.id, &live.context, lease);
+            let (block, child) = live.run.unit_name(lease.key);
+            if let Some(seat) = self.seats.get_mut(&executor) {
+                seat.hold(AttemptId { run, block, child, lease: lease.lease });
+            }
+            turn.assignments.entry(executor).or_default().push(assignment);
+        }
+        self.record(run, &transitions, turn);
+        lease.is_some()
+    }
+
+    pub(super) fn session(&mut self, executor: ExecutorId, session: u64, event: SessionEvent, turn: &mut Turn) {
+        if let SessionEvent::Hello { name, backend, slots, version, held, draining, outbox } = event {
+            let greeting = Greeting { name, backend, version, slots, draining, outbox };
+            return self.welcome(executor, session, greeting, held, turn);
+        }
+        let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_session(session)) else { return };
+        seat.seen();
+        match event {
+            SessionEvent::Heartbeat(sequence) => self.heartbeat(executor, sequence, turn),
+            SessionEvent::Results(results) => {
+                for (attempt, outcome) in results {
+                    self.result(executor, &attempt, outcome, turn);
+                }
+            }
+            SessionEvent::SlotChange(attempt, holds) => seat.set_waiting(attempt, !holds),
+            SessionEvent::Draining => {
+                seat.drain();
+                turn.seats.insert(executor, seat.row(executor, "draining"));
+            }
+            SessionEvent::Goodbye => {
+                turn.seats.insert(executor, seat.row(executor, "gone"));
+                self.release_missing(executor, turn);
+                self.seats.remove(&executor);
+            }
+            SessionEvent::Closed => seat.close(),
+            SessionEvent::Hello { .. } => {}
+        }
+    }
+
+    /// An executor comes, or comes again: what it holds is compared with what the runs say.
+    fn welcome(
+        &mut self,
+        executor: ExecutorId,
+        session: u64,
+        greeting: Greeting,
+        held: Vec<AttemptId>,
+        turn: &mut Turn,
+    ) {
+        if self.shards.is_empty() {
+            // Whoever owns the runs is to judge what it holds; to us all of it would be unknown, and be thrown away.
+            let later = pb::session_response::Message::Reconnect(pb::Reconnect {});
+            drop(greeting.outbox.try_send(pb::SessionResponse { message: Some(later) }));
+            return;
+        }
+        tracing::info!(executor.id = %executor, executor.name = greeting.name, held = held.len(), "executor connected");
+        let mut seat = Seat::new(session, greeting);
+        let mut unknown = Vec::new();
+        for attempt in held {
+            let current = self.runs.get(&attempt.run).is_some_and(|live| {
+                live.run
+                    .unit_key(&attempt.block, attempt.child)
+                    .is_some_and(|key| live.run.is_running(key, attempt.lease, executor))
+            });
+            if current {
+                seat.hold(attempt);
+            } else {
+                unknown.push(attempt.to_proto());
+            }
+        }
+        let millis = |d: std::time::Duration| i32::try_from(d.as_millis()).unwrap_or(i32::MAX);
+        seat.send(pb::session_response::Message::Welcome(pb::Welcome {
+            heartbeat_interval_ms: millis(self.timing.heartbeat),
+            lost_after_ms: millis(self.timing.lost_after),
+            unknown,
+        }));
+        turn.seats.insert(executor, seat.row(executor, seat.state()));
+        self.seats.insert(executor, seat);
+    }
+
+    fn heartbeat(&mut self, executor: ExecutorId, sequence: i64, turn: &mut Turn) {
+        let Some(seat) = self.seats.get_mut(&executor) else { return };
+        turn.seats.insert(executor, seat.row(executor, seat.state()));
+        let settles = !std::mem::replace(&mut seat.settled, true);
+        seat.send(pb::session_response::Message::HeartbeatReply(pb::HeartbeatReply {
+            sequence,
+            cancelled: Vec::new(),
+        }));
+        if settles {
+            self.release_missing(executor, turn);
+        }
+    }
+
+    /// What the runs believe to be with an executor and it does not have never reached it.
+    fn release_missing(&mut self, executor: ExecutorId, turn: &mut Turn) {
+        let Some(seat) = self.seats.get(&executor) else { return };
+        let mut missing = Vec::new();
+        for (run, live) in &self.runs {
+            for (key, lease) in live.run.running_on(executor) {
+                let (block, child) = live.run.unit_name(key);
+                if !seat.holds(&AttemptId { run: *run, block, child, lease }) {
+                    missing.push((*run, key, lease));
+                }
+            }
+        }
+        for (run, key, lease) in missing {
+            self.advance(run, domain::run::Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The scheduler: decides what runs where and when, and writes it down.
+//!
+//! It writes runtime state (firings, runs, block runs, attempts, executors, log lines) and nothing else; definitions
+//! belong to the web-server, user code to executors.
+
+pub mod app;
+pub mod calls;
+pub mod changes;
+pub mod clock;
+pub mod commands;
+pub mod engine;
+pub mod logs;
+pub mod loops;
+pub mod metrics;
+pub mod session;
+pub mod settings;
+pub mod wire;
+
+pub use app::App;

@@ -1,0 +1,4 @@
+//! Long-lived duties besides the engine, one file each.
+
+pub mod housekeeper;
+pub mod keeper;

@@ -1,0 +1,74 @@
+//! The scheduler's settings: one table, checked against docs/configuration.md by a test.
+
+use crate::engine::Timing;
+use runtime::settings::{Common, Key, Kind, duration};
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Every row of the table but the common ones.
+pub const KEYS: &[Key] = &[
+    Key::new("listen", Kind::Address, "127.0.0.1:7071", "Where executors and web-servers reach it by gRPC."),
+    Key::new("database_url", Kind::Uri, "", "PostgreSQL, as in postgres://user@host/database."),
+    Key::new("database_url_file", Kind::SecretFile, "", "File that holds database_url, when it contains a password."),
+    Key::new("database_connections", Kind::Integer, "8", "Connections of its pool."),
+    Key::new("cluster_token_file", Kind::SecretFile, "", "Token that callers must present; required beyond loopback."),
+    Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
+    Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
+    Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
+];
+
+/// Values of the table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "documented by KEYS")]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub database_url: Option<String>,
+    pub database_url_file: Option<PathBuf>,
+    pub database_connections: usize,
+    pub cluster_token_file: Option<PathBuf>,
+    #[serde(with = "duration")]
+    pub heartbeat_interval: Duration,
+    #[serde(with = "duration")]
+    pub executor_lost_after: Duration,
+    #[serde(with = "duration")]
+    pub cancel_grace: Duration,
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let timing = Timing::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7071)),
+            database_url: None,
+            database_url_file: None,
+            database_connections: 8,
+            cluster_token_file: None,
+            heartbeat_interval: timing.heartbeat,
+            executor_lost_after: timing.lost_after,
+            cancel_grace: timing.grace,
+            common: Common::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// How the engine measures executors.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        Timing { heartbeat: self.heartbeat_interval, lost_after: self.executor_lost_after, grace: self.cancel_grace }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_complete_and_documented() {
+        runtime::settings::check_table::<Settings>(KEYS).unwrap();
+        let doc = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        runtime::settings::check_doc(doc, "scheduler", KEYS).unwrap();
+    }
+}

@@ -1,0 +1,128 @@
+//! Between the internal protocol and domain values. No decision is taken here.
+
+use domain::{
+    graph::Graph,
+    id::RunId,
+    run::{InputMode, Lease, unit_name},
+    unit::{Failure, Outcome, Output, OutputInfo},
+};
+use proto::internal::v1 as pb;
+
+/// One try of one block, as an executor names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttemptId {
+    /// The run.
+    pub run: RunId,
+    /// The stored name of the unit.
+    pub block: String,
+    /// -1 for none.
+    pub child: i32,
+    /// The fence.
+    pub lease: i64,
+}
+
+impl AttemptId {
+    /// Reads the wire form; `None` when the run id is not 16 bytes.
+    #[must_use]
+    pub fn from_proto(attempt: pb::AttemptRef) -> Option<Self> {
+        Some(Self {
+            run: RunId::from_slice(&attempt.run_id)?,
+            block: attempt.block,
+            child: attempt.child,
+            lease: attempt.lease,
+        })
+    }
+
+    /// The wire form.
+    #[must_use]
+    pub fn to_proto(&self) -> pb::AttemptRef {
+        pb::AttemptRef { run_id: self.run.to_vec(), block: self.block.clone(), child: self.child, lease: self.lease }
+    }
+}
+
+/// Reads how an attempt ended. An empty outcome comes from a newer executor and counts as a failure that says so.
+#[must_use]
+pub fn outcome(result: pb::result::Outcome) -> Outcome {
+    use pb::result::Outcome as Wire;
+    match result {
+        Wire::Completed(done) => Outcome::Completed(Output {
+            outputs: done
+                .outputs
+                .into_iter()
+                .map(|o| OutputInfo { name: o.name, kind: o.kind, rows: o.rows, size_bytes: o.size_bytes })
+                .collect(),
+            items: done.items.and_then(|items| u32::try_from(items).ok()),
+            item_names: done.item_names,
+        }),
+        Wire::Failed(failed) => {
+            Outcome::Failed(Failure { code: failed.code, message: failed.message, traceback: failed.traceback })
+        }
+        Wire::ConditionFailed(_) => Outcome::ConditionFailed,
+        Wire::NotYet(_) => Outcome::NotYet,
+        Wire::Cancelled(_) => Outcome::Cancelled,
+        Wire::Released(_) => Outcome::Released,
+    }
+}
+
+/// Writes a lease as an assignment.
+#[must_use]
+pub fn assignment(
+    run: RunId,
+    graph: &Graph,
+    definition: &str,
+    context: &pb::RunContext,
+    lease: &Lease,
+) -> pb::Assignment {
+    let (block, child) = unit_name(graph, lease.key);
+    let pipeline = graph.pipeline();
+    let timeout_s = match lease.key.step {
+        domain::unit::Step::Block(at) => graph.block(at).timeout_s,
+        domain::unit::Step::Callback { callback, .. } => pipeline.callbacks[callback].timeout_s,
+    };
+    pb::Assignment {
+        attempt: Some(pb::AttemptRef { run_id: run.to_vec(), block, child, lease: lease.lease }),
+        definition_id: definition.to_owned(),
+        attempt_number: i32::try_from(lease.attempt_number).unwrap_or(i32::MAX),
+        run: Some(context.clone()),
+        inputs: lease
+            .inputs
+            .iter()
+            .map(|input| {
+                let (mode, item) = match input.mode {
+                    InputMode::Whole => (pb::InputMode::Whole, 0),
+                    InputMode::Item(item) => (pb::InputMode::Item, i32::try_from(item).unwrap_or(i32::MAX)),
+                    InputMode::Reduced => (pb::InputMode::Reduced, 0),
+                };
+                pb::Input {
+                    block: graph.block(input.block).uuid.clone(),
+                    mode: mode.into(),
+                    item,
+                    outputs: input
+                        .outputs
+                        .iter()
+                        .map(|(child, lease)| pb::OutputRef {
+                            child: child.map_or(-1, |child| i32::try_from(child).unwrap_or(i32::MAX)),
+                            lease: *lease,
+                        })
+                        .collect(),
+                }
+            })
+            .collect(),
+        dynamic_block_index: child,
+        callback: lease.callback.as_ref().map(|callback| {
+            let (watched_block, watched_child) = unit_name(graph, callback.watched);
+            pb::Callback {
+                status: callback.status.to_owned(),
+                watched_block,
+                watched_child,
+                error: callback.error.as_ref().map(|error| pb::Failed {
+                    code: error.code.clone(),
+                    message: error.message.clone(),
+                    traceback: error.traceback.clone(),
+                }),
+            }
+        }),
+        timeout_s: timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
+        one_process: pipeline.one_process,
+    }
+}

@@ -1,0 +1,358 @@
+//! The engine on a real Postgres, with executors that are channels.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::{
+    id::{ExecutorId, PipelineId, RunId, SchedulerId},
+    unit::{Outcome, Output},
+};
+use proto::internal::v1 as pb;
+use scheduler::{
+    changes::Changes,
+    clock::DbClock,
+    engine::{CancelRun, CreateRun, Engine, EngineError, Message, RetryRun, SessionEvent, Timing},
+    loops::keeper::Keeper,
+    metrics::Metrics,
+    wire::AttemptId,
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use store::Store;
+use testkit::{Database, wait_for};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct Cluster {
+    database: Database,
+    store: Store,
+    engine: mpsc::Sender<Message>,
+    stop: CancellationToken,
+}
+
+struct FakeExecutor {
+    id: ExecutorId,
+    session: u64,
+    engine: mpsc::Sender<Message>,
+    inbox: mpsc::Receiver<pb::SessionResponse>,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        Self::with(Timing::default()).await
+    }
+
+    async fn with(timing: Timing) -> Self {
+        let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let store = Store::connect(database.url(), 8).await.unwrap();
+        let (engine, stop) = start(&store, timing).await;
+        let cluster = Self { database, store, engine, stop };
+        // Taking shards asks every executor to come again, so the first one comes afterwards.
+        let nothing = PipelineId(Uuid::nil());
+        wait_for("the shards", WAIT, || async {
+            matches!(cluster.create(nothing, "k").await, Err(EngineError::NoPipeline(_))).then_some(())
+        })
+        .await;
+        cluster
+    }
+
+    async fn deploy(&self, blocks: Value) -> PipelineId {
+        let client = self.database.client().await;
+        let pipeline = Uuid::now_v7();
+        let workspace = Uuid::now_v7();
+        let name = format!("w{}", workspace.simple());
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let spec = json!({ "name": "p", "kind": "python", "blocks": blocks });
+        client
+            .execute(
+                "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'x', 0, 0) ON CONFLICT DO NOTHING",
+                &[&digest],
+            )
+            .await
+            .unwrap();
+        client.execute("INSERT INTO workspace (id, name) VALUES ($1, $2)", &[&workspace, &name]).await.unwrap();
+        client
+            .execute(
+                "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, 'p', 1)",
+                &[&pipeline, &workspace],
+            )
+            .await
+            .unwrap();
+        client
+            .execute(
+                "INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec) VALUES ($1, 1, $2, $3)",
+                &[&pipeline, &digest, &spec],
+            )
+            .await
+            .unwrap();
+        client
+            .execute(
+                "INSERT INTO trigger (id, pipeline_id, name, kind, active, source) VALUES ($1, $2, 'manual', 'manual', true, 'built-in')",
+                &[&Uuid::now_v7(), &pipeline],
+            )
+            .await
+            .unwrap();
+        PipelineId(pipeline)
+    }
+
+    async fn create(&self, pipeline: PipelineId, key: &str) -> Result<RunId, EngineError> {
+        let command = CreateRun {
+            pipeline,
+            logical_key: key.to_owned(),
+            variables: "{}".to_owned(),
+            execution_date: None,
+            timeout_s: None,
+            allow_blocks_to_fail: false,
+            parent: None,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
+        answer.await.unwrap().map(|runs| runs[0])
+    }
+
+    async fn executor(&self, slots: u32) -> FakeExecutor {
+        FakeExecutor::connect(ExecutorId(Uuid::now_v7()), 1, &self.engine, slots, Vec::new()).await
+    }
+
+    async fn status(&self, run: RunId) -> String {
+        store::runs::one(&self.store, run).await.unwrap().unwrap().row.status.as_str().to_owned()
+    }
+
+    async fn until(&self, run: RunId, status: &str) {
+        wait_for(&format!("run to be {status}"), WAIT, || async { (self.status(run).await == status).then_some(()) })
+            .await;
+    }
+}
+
+async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {
+    let scheduler = SchedulerId(Uuid::now_v7());
+    let now = store::shards::renew(store, scheduler, Duration::from_secs(4)).await.unwrap();
+    let clock = DbClock::new(now);
+    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+    let stop = CancellationToken::new();
+    let (sender, inbox) = mpsc::channel(1024);
+    let (owned, shards) = mpsc::channel(4);
+    let engine = Engine::new(
+        store.clone(),
+        scheduler,
+        clock.clone(),
+        Changes::default(),
+        Arc::clone(&metrics),
+        timing,
+        stop.clone(),
+    );
+    tokio::spawn(engine.run(inbox, shards));
+    tokio::spawn(Keeper::new(store.clone(), scheduler, clock, metrics, owned).run(stop.clone()));
+    (sender, stop)
+}
+
+impl FakeExecutor {
+    async fn connect(
+        id: ExecutorId,
+        session: u64,
+        engine: &mpsc::Sender<Message>,
+        slots: u32,
+        held: Vec<AttemptId>,
+    ) -> Self {
+        let (outbox, inbox) = mpsc::channel(64);
+        let hello = SessionEvent::Hello {
+            name: "fake".into(),
+            backend: "fake".into(),
+            slots,
+            version: "0".into(),
+            held,
+            draining: false,
+            outbox,
+        };
+        engine.send(Message::Session(id, session, hello)).await.unwrap();
+        Self { id, session, engine: engine.clone(), inbox }
+    }
+
+    async fn tell(&self, event: SessionEvent) {
+        self.engine.send(Message::Session(self.id, self.session, event)).await.unwrap();
+    }
+
+    async fn next(&mut self) -> pb::session_response::Message {
+        tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time").unwrap().message.unwrap()
+    }
+
+    /// The next assignments, whatever else is said before.
+    async fn assigned(&mut self) -> Vec<pb::Assignment> {
+        loop {
+            if let pb::session_response::Message::Assignments(assignments) = self.next().await {
+                return assignments.assignments;
+            }
+        }
+    }
+
+    async fn acked(&mut self) -> bool {
+        loop {
+            if let pb::session_response::Message::ResultAcks(acks) = self.next().await {
+                return acks.acks[0].accepted;
+            }
+        }
+    }
+
+    async fn end(&self, assignment: &pb::Assignment, outcome: Outcome) {
+        let attempt = AttemptId::from_proto(assignment.attempt.clone().unwrap()).unwrap();
+        self.tell(SessionEvent::Results(vec![(attempt, outcome)])).await;
+    }
+
+    async fn complete(&self, assignment: &pb::Assignment) {
+        self.end(assignment, Outcome::Completed(Output::default())).await;
+    }
+}
+
+fn block(uuid: &str, upstream: &[&str]) -> Value {
+    json!({ "uuid": uuid, "name": uuid, "kind": "custom", "language": "python", "upstream": upstream })
+}
+
+fn name(assignment: &pb::Assignment) -> &str {
+    &assignment.attempt.as_ref().unwrap().block
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_runs_block_by_block() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[]), block("b", &["a"])])).await;
+    let mut executor = cluster.executor(2).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    assert_eq!(first.iter().map(name).collect::<Vec<_>>(), ["a"]);
+    executor.complete(&first[0]).await;
+    let second = executor.assigned().await;
+    assert_eq!(name(&second[0]), "b");
+    assert_eq!(second[0].inputs[0].outputs[0].lease, 1);
+    executor.complete(&second[0]).await;
+    cluster.until(run, "completed").await;
+    assert_eq!(cluster.create(pipeline, "k").await.unwrap(), run, "a known key answers the run that it made");
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
+    let cluster = Cluster::with(Timing { lost_after: Duration::from_millis(1500), ..Timing::default() }).await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    let mut silent = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let lost = silent.assigned().await;
+    let mut other = cluster.executor(1).await;
+    let beat = {
+        let (engine, id) = (other.engine.clone(), other.id);
+        tokio::spawn(async move {
+            for sequence in 0.. {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let event = SessionEvent::Heartbeat(sequence);
+                if engine.send(Message::Session(id, 1, event)).await.is_err() {
+                    break;
+                }
+            }
+        })
+    };
+    let again = other.assigned().await;
+    assert_eq!(again[0].attempt.as_ref().unwrap().lease, 2);
+    let mut back = FakeExecutor::connect(silent.id, 2, &cluster.engine, 1, Vec::new()).await;
+    back.complete(&lost[0]).await;
+    assert!(!back.acked().await, "the first attempt's lease is old");
+    other.complete(&again[0]).await;
+    cluster.until(run, "completed").await;
+    beat.abort();
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_takes_over_where_the_scheduler_was_killed() {
+    let mut cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[]), block("b", &["a"])])).await;
+    let mut executor = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    // Not a clean stop: the former owner's lease is not handed back.
+    cluster.engine = start(&cluster.store, Timing::default()).await.0;
+    let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
+    cluster.stop.cancel();
+    let mut executor = wait_for("the successor to own the run", WAIT, || async {
+        let mut executor = FakeExecutor::connect(executor.id, 1, &cluster.engine, 1, vec![held.clone()]).await;
+        match executor.next().await {
+            pb::session_response::Message::Welcome(welcome) => {
+                // An attempt that a scheduler calls unknown is thrown away, finished or not.
+                assert!(welcome.unknown.is_empty());
+                Some(executor)
+            }
+            _ => None,
+        }
+    })
+    .await;
+    executor.complete(&first[0]).await;
+    assert!(executor.acked().await);
+    let second = executor.assigned().await;
+    assert_eq!(name(&second[0]), "b");
+    executor.complete(&second[0]).await;
+    cluster.until(run, "completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_awaits_what_runs_and_retry_runs_it_again() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[]), block("b", &["a"])])).await;
+    let mut executor = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    let (reply, answer) = oneshot::channel();
+    let command = CancelRun { run, reason: "enough".into() };
+    cluster.engine.send(Message::Cancel(command, reply)).await.unwrap();
+    answer.await.unwrap().unwrap();
+    let stop = loop {
+        if let pb::session_response::Message::Cancel(cancel) = executor.next().await {
+            break cancel;
+        }
+    };
+    assert_eq!(stop.attempts[0].block, "a");
+    assert_eq!(cluster.status(run).await, "running", "what runs is awaited");
+    executor.end(&first[0], Outcome::Cancelled).await;
+    cluster.until(run, "cancelled").await;
+    let (reply, answer) = oneshot::channel();
+    cluster.engine.send(Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
+    answer.await.unwrap().unwrap();
+    let again = executor.assigned().await;
+    assert_eq!((name(&again[0]), again[0].attempt.as_ref().unwrap().lease), ("a", 2));
+    executor.complete(&again[0]).await;
+    let last = executor.assigned().await;
+    executor.complete(&last[0]).await;
+    cluster.until(run, "completed").await;
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fan_of_ten_thousand_reduces_to_one() {
+    let cluster = Cluster::new().await;
+    let mut source = block("source", &[]);
+    source["dynamic"] = json!(true);
+    let mut child = block("child", &["source"]);
+    child["reduce_output"] = json!(true);
+    let pipeline = cluster.deploy(json!([source, child, block("sum", &["child"])])).await;
+    let mut executor = cluster.executor(500).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    executor.end(&first[0], Outcome::Completed(Output { items: Some(10_000), ..Output::default() })).await;
+    let mut done = 0;
+    while done < 10_000 {
+        let assigned = executor.assigned().await;
+        done += assigned.len();
+        let results = assigned
+            .iter()
+            .map(|a| {
+                let attempt = AttemptId::from_proto(a.attempt.clone().unwrap()).unwrap();
+                (attempt, Outcome::Completed(Output::default()))
+            })
+            .collect();
+        executor.tell(SessionEvent::Results(results)).await;
+    }
+    let sum = executor.assigned().await;
+    assert_eq!((name(&sum[0]), sum[0].inputs[0].outputs.len()), ("sum", 10_000));
+    executor.complete(&sum[0]).await;
+    cluster.until(run, "completed").await;
+    cluster.stop.cancel();
+}
