@@ -1,0 +1,147 @@
+//! Puts the server together and runs it. Refuses to read the environment and to install signal handlers: `main` does.
+
+use crate::changes::Changes;
+use crate::commands::Commands;
+use crate::core::Core;
+use crate::gate::{self, Gate};
+use crate::loops::{prober, subscriber};
+use crate::metrics::Metrics;
+use crate::router::{self, Api};
+use crate::settings::Settings;
+use crate::transcode::Transcoder;
+use crate::{grpc, listener};
+use rpc::auth::{AuthError, Token};
+use rpc::client::ConnectError;
+use runtime::health::Health;
+use runtime::secret::{Secret, SecretError};
+use runtime::shutdown::Shutdown;
+use runtime::telemetry::Telemetry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use store::Store;
+use tokio::net::TcpListener;
+use tonic::transport::Uri;
+
+/// A server that listens and does not serve yet.
+pub struct App {
+    listener: TcpListener,
+    router: axum::Router,
+    core: Arc<Core>,
+    health: Health,
+    connections: usize,
+}
+
+/// Why a server cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A setting that has no default is missing.
+    #[error("the setting `{0}` is missing; give it in the file, the environment or as a flag")]
+    Missing(&'static str),
+    /// A scheduler's URL is none.
+    #[error("`{0}` in scheduler_urls is no URL; write http://host:port")]
+    Scheduler(String),
+    /// A token cannot be used, or is missing where one is needed.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A file with a secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The schedulers cannot be reached by what was given.
+    #[error("connect to the schedulers")]
+    Connect(#[from] ConnectError),
+    /// The store of bundles cannot be used.
+    #[error("open the store of bundles")]
+    Blobs(#[from] blobs::Error),
+    /// The database does not answer.
+    #[error("connect to the database")]
+    Store(#[from] store::Error),
+    /// The address is taken, or not ours.
+    #[error("listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The contract inside this binary is broken.
+    #[error("read the compiled contract")]
+    Contract(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BuildError {
+    /// Starting again changes nothing: the configuration is wrong.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Connect(_))
+    }
+}
+
+impl App {
+    /// Connects to what it needs and binds its address. The schema is there already: `migrate` runs before.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or something that it needs is away.
+    pub async fn build(settings: &Settings, shutdown: &Shutdown, telemetry: &Telemetry) -> Result<Self, BuildError> {
+        let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
+        rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let core = Arc::new(core(settings, shutdown).await?);
+        let health = Health::until(shutdown);
+        prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
+        let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
+        let transcoder = Transcoder::new(services.clone(), settings.limits.message_bytes);
+        let transcoder = Arc::new(transcoder.map_err(|e| BuildError::Contract(e.into()))?);
+        let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
+        let methods = transcoder.paths().cloned().collect();
+        let gate = Gate {
+            hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
+            token,
+            limits: settings.limits.clone(),
+            metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
+        };
+        let router = router::router(Api { services, transcoder, health: health.clone() }, Arc::new(gate));
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections })
+    }
+
+    /// Where it listens: the port that was chosen when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the socket is broken.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Whether it should get work, for the admin server.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Serves until drained.
+    pub async fn serve(self, shutdown: Shutdown) {
+        subscriber::start(&self.core);
+        listener::serve(self.listener, self.router, self.connections, &shutdown).await;
+    }
+}
+
+/// The URL of the database, from the settings.
+///
+/// # Errors
+/// When there is none, or its file cannot be read.
+pub fn database_url(settings: &Settings) -> Result<Secret, BuildError> {
+    match (&settings.database_url_file, &settings.database_url) {
+        (Some(path), _) => Ok(Secret::from_file(path)?),
+        (None, Some(url)) => Ok(Secret::new(url)),
+        (None, None) => Err(BuildError::Missing("database_url")),
+    }
+}
+
+async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildError> {
+    let uri = |url: &String| url.parse::<Uri>().map_err(|_| BuildError::Scheduler(url.clone()));
+    let schedulers = settings.scheduler_urls.iter().map(uri).collect::<Result<Vec<_>, _>>()?;
+    let cluster = settings.cluster_token_file.as_deref().map(Token::from_file).transpose()?;
+    let commands = Commands::new(&schedulers, cluster.as_ref())?;
+    let blobs_url = settings.blobs_url.as_deref().ok_or(BuildError::Missing("blobs_url"))?;
+    Ok(Core {
+        blobs: blobs::Blobs::open(blobs_url)?,
+        store: Store::connect(database_url(settings)?.expose(), settings.database_connections).await?,
+        commands,
+        changes: Changes::new(settings.limits.watchers),
+        draining: shutdown.draining_token(),
+        limits: settings.limits.clone(),
+    })
+}

@@ -1,0 +1,120 @@
+//! Commands to the schedulers: any of them serves any command, so one that is away is passed over. Refuses to validate;
+//! that was done before.
+
+use crate::fault::Fault;
+use domain::{ErrorKind, id::RunId};
+use proto::internal::v1::{
+    CancelRunRequest, CreateRunsRequest, NewRun, RetryRunRequest, command_service_client::CommandServiceClient,
+};
+use rpc::auth::Token;
+use rpc::client::{Channel, ConnectError, within};
+use rpc::status::Problem;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tonic::transport::Uri;
+use tonic::{Code, Status};
+
+/// A scheduler that takes longer is passed over.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Client of the command service over one lazily opened connection.
+pub(crate) type Client = CommandServiceClient<Channel>;
+
+/// The schedulers that this server knows, and which of them answered last.
+#[derive(Clone)]
+pub(crate) struct Commands {
+    peers: Arc<[Client]>,
+    last: Arc<AtomicUsize>,
+}
+
+impl Commands {
+    /// From the URI of every scheduler and the cluster's token.
+    ///
+    /// # Errors
+    /// When there is no URI, or one of them names no peer.
+    pub(crate) fn new(uris: &[Uri], token: Option<&Token>) -> Result<Self, ConnectError> {
+        if uris.is_empty() {
+            return Err(ConnectError::Endpoints(0));
+        }
+        let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token).map(CommandServiceClient::new);
+        Ok(Self { peers: uris.iter().map(channel).collect::<Result<_, _>>()?, last: Arc::default() })
+    }
+
+    /// Every scheduler, for those who listen to all.
+    pub(crate) fn peers(&self) -> &[Client] {
+        &self.peers
+    }
+
+    /// Starts runs in one commit; the same keys again answer the same runs.
+    pub(crate) async fn create_runs(&self, runs: Vec<NewRun>) -> Result<Vec<RunId>, Fault> {
+        let message = CreateRunsRequest { runs };
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.create_runs(request).await }
+            })
+            .await?;
+        answer.run_ids.iter().map(|id| run_id(id)).collect()
+    }
+
+    /// Asks a run to stop.
+    pub(crate) async fn cancel_run(&self, run: RunId, reason: String) -> Result<(), Fault> {
+        let message = CancelRunRequest { run_id: run.to_vec(), reason };
+        self.any(|mut peer| {
+            let request = within(COMMAND_TIMEOUT, message.clone());
+            async move { peer.cancel_run(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Runs it again, whole or in part; answers the run to look at.
+    pub(crate) async fn retry_run(&self, message: RetryRunRequest) -> Result<RunId, Fault> {
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.retry_run(request).await }
+            })
+            .await?;
+        run_id(&answer.run_id)
+    }
+
+    /// Asks the scheduler that answered last, then the others, each once. Every command may be repeated safely.
+    async fn any<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let first = self.last.load(Ordering::Relaxed);
+        let mut refused = None;
+        for step in 0..self.peers.len() {
+            let at = (first + step) % self.peers.len();
+            match call(self.peers[at].clone()).await {
+                Ok(response) => {
+                    self.last.store(at, Ordering::Relaxed);
+                    return Ok(response.into_inner());
+                }
+                Err(status) if status.code() == Code::Unavailable => refused = Some(status),
+                Err(status) => return Err(fault(&status)),
+            }
+        }
+        tracing::warn!(error = refused.map(|s| s.message().to_owned()), "no scheduler took a command");
+        Err(Fault::new(ErrorKind::Unavailable, "NO_SCHEDULER", "no scheduler answers; try again in a few seconds"))
+    }
+}
+
+fn run_id(bytes: &[u8]) -> Result<RunId, Fault> {
+    RunId::from_slice(bytes).ok_or_else(|| {
+        Fault::new(ErrorKind::Internal, "INTERNAL", "a scheduler answered with something that is no run")
+    })
+}
+
+/// What a scheduler says about a run is for the caller; what it says about itself is not.
+fn fault(status: &Status) -> Fault {
+    let problem = Problem::from_status(status);
+    match problem.kind {
+        ErrorKind::Internal | ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => Fault::internal(status),
+        _ => Fault(problem),
+    }
+}

@@ -1,0 +1,42 @@
+//! What every service of this server works with. Refuses to know any protocol.
+
+use crate::changes::Changes;
+use crate::commands::Commands;
+use crate::fault::Fault;
+use crate::settings::Limits;
+use domain::id::RunId;
+use store::{Store, run_views, workspaces};
+use tokio_util::sync::CancellationToken;
+
+/// Shared by all services; one per process.
+pub(crate) struct Core {
+    /// The database.
+    pub(crate) store: Store,
+    /// Bundles.
+    pub(crate) blobs: blobs::Blobs,
+    /// The schedulers.
+    pub(crate) commands: Commands,
+    /// Who waits for news.
+    pub(crate) changes: Changes,
+    /// Set once this server takes nothing new.
+    pub(crate) draining: CancellationToken,
+    /// What is too much.
+    pub(crate) limits: Limits,
+}
+
+impl Core {
+    /// The workspace of this name.
+    pub(crate) async fn workspace(&self, name: &str) -> Result<workspaces::Workspace, Fault> {
+        if name.is_empty() {
+            return Err(Fault::field("workspace", "must name a workspace"));
+        }
+        let db = self.store.client().await?;
+        workspaces::get(&db, name).await?.ok_or_else(|| Fault::no_workspace(name))
+    }
+
+    /// The run of this id.
+    pub(crate) async fn run(&self, id: RunId) -> Result<run_views::Run, Fault> {
+        let db = self.store.client().await?;
+        run_views::get(&db, id).await?.ok_or_else(|| Fault::no_run(id))
+    }
+}

@@ -1,0 +1,110 @@
+//! What a deployment does to each pipeline of a workspace. Pure: what is there and what came in, in; steps out.
+
+use crate::fault::Fault;
+use domain::id::PipelineId;
+use project::{Diagnostic, LoadedPipeline, Project, Severity, Trigger, TriggerKind};
+use proto::v1::PipelineChange;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use store::pipelines::Head;
+use store::triggers::{Desired, MANUAL};
+
+/// What happens to one pipeline.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Its name.
+    pub(crate) pipeline: String,
+    /// The version in force afterwards; 0 when it has none.
+    pub(crate) version: i64,
+    /// As it is told.
+    pub(crate) change: PipelineChange,
+    /// As it is done.
+    pub(crate) act: Act,
+}
+
+/// What is done to one pipeline.
+#[derive(Debug)]
+pub(crate) enum Act {
+    /// A first version.
+    Create(Value),
+    /// The version after this one.
+    Raise(Head, Value),
+    /// Only its triggers may change.
+    Keep(PipelineId),
+    /// Out of force.
+    Archive(PipelineId),
+    /// Nothing at all.
+    Leave,
+}
+
+/// The steps in order of names.
+pub(crate) fn steps(project: &Project, digest: &str, heads: Vec<Head>) -> Result<Vec<Step>, Fault> {
+    let mut heads: BTreeMap<String, Head> = heads.into_iter().map(|head| (head.name.clone(), head)).collect();
+    let mut steps = Vec::with_capacity(project.pipelines.len());
+    for loaded in &project.pipelines {
+        steps.push(step(loaded, digest, heads.remove(&loaded.name))?);
+    }
+    steps.extend(heads.into_values().filter(|head| !head.archived).map(|head| Step {
+        pipeline: head.name,
+        version: head.version,
+        change: PipelineChange::Archived,
+        act: Act::Archive(head.id),
+    }));
+    steps.sort_by(|a, b| a.pipeline.cmp(&b.pipeline));
+    Ok(steps)
+}
+
+fn step(loaded: &LoadedPipeline, digest: &str, head: Option<Head>) -> Result<Step, Fault> {
+    let pipeline = loaded.name.clone();
+    let Ok(definition) = &loaded.definition else {
+        let version = head.filter(|head| !head.archived).map_or(0, |head| head.version);
+        return Ok(Step { pipeline, version, change: PipelineChange::Rejected, act: Act::Leave });
+    };
+    let spec = serde_json::to_value(definition).map_err(|e| Fault::internal(&e))?;
+    let Some(head) = head else {
+        return Ok(Step { pipeline, version: 1, change: PipelineChange::Created, act: Act::Create(spec) });
+    };
+    // Compared as values: the database does not keep a document letter by letter.
+    let same = head.bundle_digest == digest && head.pipeline().is_ok_and(|current| current == *definition);
+    if same && !head.archived {
+        return Ok(Step {
+            pipeline,
+            version: head.version,
+            change: PipelineChange::Unchanged,
+            act: Act::Keep(head.id),
+        });
+    }
+    let change = if head.archived { PipelineChange::Created } else { PipelineChange::Updated };
+    Ok(Step { pipeline, version: head.version + 1, change, act: Act::Raise(head, spec) })
+}
+
+/// The triggers that a pipeline's file wants.
+pub(crate) fn desired_triggers(project: &Project, pipeline: &str) -> Result<Vec<Desired>, Fault> {
+    let triggers = project.pipelines.iter().filter(|p| p.name == pipeline).flat_map(|p| &p.triggers);
+    triggers.filter(|trigger| trigger.name != MANUAL).map(desired).collect()
+}
+
+fn desired(trigger: &Trigger) -> Result<Desired, Fault> {
+    let kind = match trigger.kind {
+        TriggerKind::Api => "api",
+        TriggerKind::Event => "event",
+        TriggerKind::Time => "time",
+    };
+    let spec = serde_json::to_value(trigger).map_err(|e| Fault::internal(&e))?;
+    Ok(Desired { name: trigger.name.clone(), kind, active: trigger.active, spec })
+}
+
+/// Triggers that took the name of the built-in one and are left out.
+pub(crate) fn reserved_triggers(project: &Project) -> Vec<Diagnostic> {
+    let taken = |p: &&LoadedPipeline| p.triggers.iter().any(|trigger| trigger.name == MANUAL);
+    let diagnostic = |p: &LoadedPipeline| Diagnostic {
+        severity: Severity::Warning,
+        file: format!("pipelines/{}/triggers.yaml", p.name),
+        key: String::new(),
+        line: 0,
+        message: format!("the trigger name `{MANUAL}` belongs to the built-in trigger; this one is left out"),
+        remedy: "give it another name".to_owned(),
+        pipeline: p.name.clone(),
+    };
+    project.pipelines.iter().filter(taken).map(diagnostic).collect()
+}

@@ -1,0 +1,76 @@
+//! Errors of this service as callers see them: a kind, a reason that programs match on, and a sentence that names the
+//! thing and the remedy. Refuses to show the inside of the cluster: those errors are logged here, once, with their chain.
+
+use domain::ErrorKind;
+use rpc::status::Problem;
+use runtime::exit::chain;
+use tonic::Status;
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault(pub(crate) Problem);
+
+impl Fault {
+    /// A refusal with its reason in `UPPER_SNAKE` and one sentence for a person.
+    pub(crate) fn new(kind: ErrorKind, reason: &'static str, message: impl Into<String>) -> Self {
+        Self(Problem::new(kind, reason, message))
+    }
+
+    /// A field of the request is not what it must be.
+    pub(crate) fn field(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self(Problem::invalid(field, why))
+    }
+
+    /// The workspace does not exist.
+    pub(crate) fn no_workspace(name: &str) -> Self {
+        let message = format!("there is no workspace `{name}`; create it, or deploy a project into it");
+        Self::new(ErrorKind::NotFound, "WORKSPACE_NOT_FOUND", message)
+    }
+
+    /// The pipeline does not exist.
+    pub(crate) fn no_pipeline(workspace: &str, name: &str) -> Self {
+        let message = format!("workspace `{workspace}` has no pipeline `{name}`; its last deployment brought none");
+        Self::new(ErrorKind::NotFound, "PIPELINE_NOT_FOUND", message)
+    }
+
+    /// The run does not exist.
+    pub(crate) fn no_run(id: impl std::fmt::Display) -> Self {
+        let message = format!("there is no run `{id}`; list the runs of its workspace to find it");
+        Self::new(ErrorKind::NotFound, "RUN_NOT_FOUND", message)
+    }
+
+    /// This replica is going down.
+    pub(crate) fn draining() -> Self {
+        Self::new(ErrorKind::Unavailable, "DRAINING", "this server is going down; open the stream again")
+    }
+
+    /// A fault of ours; the chain goes to the log and only there.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = chain(error), "a request failed");
+        Self::new(ErrorKind::Internal, "INTERNAL", "the server failed on this request; its log has the cause")
+    }
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        fault.0.into()
+    }
+}
+
+impl From<store::Error> for Fault {
+    fn from(error: store::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Internal => Self::internal(&error),
+            kind => {
+                tracing::warn!(error = chain(&error), "the database refused a request");
+                Self::new(kind, "DATABASE", "the database did not answer in time; try again")
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Mutations of definitions that may be sent twice: the second request with a key gets the first one's answer. Refuses
+//! to know what is mutated.
+
+use crate::fault::Fault;
+use domain::ErrorKind;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use store::Transaction;
+use store::idempotency::{self, Claim};
+
+/// The longest key that a client may choose.
+pub(crate) const KEY_CHARS_MAX: usize = 200;
+
+/// A client's key for one request; empty when the client chose none.
+pub(crate) struct Key {
+    method: &'static str,
+    key: String,
+    hash: Vec<u8>,
+}
+
+/// Refuses a key that is too long to store.
+pub(crate) fn check(key: &str) -> Result<(), Fault> {
+    if key.len() > KEY_CHARS_MAX {
+        return Err(Fault::field("idempotency_key", format!("must have at most {KEY_CHARS_MAX} bytes")));
+    }
+    Ok(())
+}
+
+impl Key {
+    /// The key of a request of a method.
+    pub(crate) fn of(method: &'static str, key: &str, request: &impl Message) -> Result<Self, Fault> {
+        check(key)?;
+        Ok(Self { method, key: key.to_owned(), hash: Sha256::digest(request.encode_to_vec()).to_vec() })
+    }
+
+    /// The answer that was given before. Holds the key until the transaction ends.
+    pub(crate) async fn answered<M: Message + Default>(&self, db: &Transaction<'_>) -> Result<Option<M>, Fault> {
+        if self.key.is_empty() {
+            return Ok(None);
+        }
+        match idempotency::claim(db, self.method, &self.key, &self.hash).await? {
+            Claim::New => Ok(None),
+            Claim::Answered(answer) => M::decode(answer.as_slice()).map(Some).map_err(|e| Fault::internal(&e)),
+            Claim::Reused => Err(Fault::new(
+                ErrorKind::AlreadyExists,
+                "IDEMPOTENCY_KEY_REUSED",
+                format!("the idempotency key `{}` was used with another request; choose a new one", self.key),
+            )),
+        }
+    }
+
+    /// Remembers the answer, in the transaction of the act.
+    pub(crate) async fn record(&self, db: &Transaction<'_>, answer: &impl Message) -> Result<(), Fault> {
+        if self.key.is_empty() {
+            return Ok(());
+        }
+        Ok(idempotency::record(db, self.method, &self.key, &self.hash, &answer.encode_to_vec()).await?)
+    }
+}

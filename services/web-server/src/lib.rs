@@ -1,0 +1,33 @@
+//! The web-server: the public API as gRPC, gRPC-Web and JSON, and the UI, on one port.
+//!
+//! It authenticates, validates, writes definitions, sends commands to schedulers and reads everything else. Refuses to
+//! write runtime state, and to execute anything.
+
+mod app;
+mod block_pages;
+mod block_runs;
+mod bundles;
+mod changes;
+mod commands;
+mod core;
+mod deploy;
+mod encode;
+mod fault;
+mod gate;
+mod grpc;
+mod idempotent;
+mod listener;
+mod loops;
+mod metrics;
+mod new_runs;
+mod paging;
+mod protocol;
+mod rest;
+mod router;
+mod services;
+pub mod settings;
+mod transcode;
+mod ui;
+mod watch;
+
+pub use app::{App, BuildError, database_url};

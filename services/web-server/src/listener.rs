@@ -1,0 +1,100 @@
+//! Connections: accepted up to a limit, HTTP/1.1 and HTTP/2 on one port, ended in order at drain. Refuses to know what is
+//! served.
+
+use axum::Router;
+use axum::extract::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use runtime::shutdown::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// A client that takes longer to send the head of a request is no client.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often an idle HTTP/2 connection is asked whether it lives, and how long it may take to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most streams of one connection.
+const STREAMS_MAX: u32 = 256;
+/// After a failed accept (no file descriptors left) there is a pause instead of a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until drained: takes no connection after `draining`, and waits for the open ones until `stopped`.
+pub(crate) async fn serve(listener: TcpListener, router: Router, connections: usize, shutdown: &Shutdown) {
+    let places = Arc::new(Semaphore::new(connections));
+    let tracker = TaskTracker::new();
+    let draining = shutdown.draining_token();
+    loop {
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place,
+            () = draining.cancelled() => break,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = draining.cancelled() => break,
+        };
+        match (stream, place) {
+            (Ok((stream, _)), Ok(place)) => {
+                let (router, shutdown) = (router.clone(), shutdown.clone());
+                tracker.spawn(async move {
+                    connection(stream, router, &shutdown).await;
+                    drop(place);
+                });
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // The semaphore is never closed.
+            (Ok(_), Err(_)) => break,
+        }
+    }
+    drop(listener);
+    tracker.close();
+    tokio::select! {
+        () = tracker.wait() => {}
+        () = shutdown.stopped() => {}
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, shutdown: &Shutdown) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "failed to set nodelay");
+    }
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX);
+    let service =
+        TowerToHyperService::new(router.map_request(|request: Request<_>| request.map(axum::body::Body::new)));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let draining = shutdown.draining();
+    let stopped = shutdown.stopped();
+    tokio::pin!(draining, stopped);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            end = connection.as_mut() => {
+                if let Err(error) = end {
+                    tracing::debug!(error, "a connection ended badly");
+                }
+                return;
+            }
+            () = &mut draining, if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut stopped => return,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The long-lived duties of this server.
+
+pub(crate) mod prober;
+pub(crate) mod subscriber;

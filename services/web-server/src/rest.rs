@@ -1,0 +1,59 @@
+//! Short paths for what a person types into a browser or curl. Each is a method of the contract under another name.
+
+use crate::router::Api;
+use crate::transcode::connect;
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// Parameters of the query and of the path, by the name of the request's field.
+type Parameters = HashMap<String, String>;
+
+/// Path and method; parts of the path and of the query are fields of the request.
+const ALIASES: [(&str, &str); 9] = [
+    ("/api/v1/workspaces", "/orrery.v1.WorkspaceService/ListWorkspaces"),
+    ("/api/v1/workspaces/{workspace}/pipelines", "/orrery.v1.PipelineService/ListPipelines"),
+    ("/api/v1/workspaces/{workspace}/pipelines/{pipeline}", "/orrery.v1.PipelineService/GetPipeline"),
+    ("/api/v1/workspaces/{workspace}/runs", "/orrery.v1.RunService/ListRuns"),
+    ("/api/v1/runs/{run_id}", "/orrery.v1.RunService/GetRun"),
+    ("/api/v1/runs/{run_id}/blocks", "/orrery.v1.RunService/ListBlockRuns"),
+    ("/api/v1/runs/{run_id}/watch", "/orrery.v1.RunService/WatchRun"),
+    ("/api/v1/runs/{run_id}/logs", "/orrery.v1.LogService/ListLogs"),
+    ("/api/v1/executors", "/orrery.v1.ExecutorService/ListExecutors"),
+];
+
+/// The routes of the table.
+pub(crate) fn routes() -> Router<Api> {
+    ALIASES.iter().fold(Router::new(), |router, (path, method)| {
+        let method = *method;
+        let handler =
+            move |State(api): State<Api>,
+                  Path(path): Path<Parameters>,
+                  Query(query): Query<Parameters>,
+                  headers: HeaderMap| async move { call(&api, method, &headers, path, query).await };
+        router.route(path, get(handler))
+    })
+}
+
+/// The path wins over the query; the JSON form of the contract takes numbers as text.
+async fn call(api: &Api, method: &str, headers: &HeaderMap, path: Parameters, query: Parameters) -> Response {
+    let mut fields: Map<String, Value> = query.into_iter().map(|(name, text)| field(name, text)).collect();
+    fields.extend(path.into_iter().map(|(name, text)| (name, Value::String(text))));
+    let message = Value::Object(fields).to_string();
+    let answer = api.transcoder.answer(method, headers, message.as_bytes()).await;
+    answer.unwrap_or_else(|status| connect::error(&status))
+}
+
+fn field(name: String, text: String) -> (String, Value) {
+    let value = match (name.as_str(), text.as_str()) {
+        ("statuses", list) => list.split(',').map(Value::from).collect(),
+        (_, "true") => Value::Bool(true),
+        (_, "false") => Value::Bool(false),
+        _ => Value::String(text),
+    };
+    (name, value)
+}

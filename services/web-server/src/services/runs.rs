@@ -1,0 +1,165 @@
+//! Runs: commands go to a scheduler, reads come from the database. Refuses to write any runtime state.
+
+use crate::core::Core;
+use crate::encode;
+use crate::fault::Fault;
+use crate::new_runs;
+use crate::paging::Page;
+use crate::{block_pages, idempotent, watch};
+use domain::ErrorKind;
+use domain::id::RunId;
+use futures_util::{StreamExt, stream::BoxStream};
+use proto::internal::v1 as internal;
+use proto::v1::{
+    self, BatchCreateRunsRequest, BatchCreateRunsResponse, CancelRunRequest, CancelRunResponse, CreateRunRequest,
+    CreateRunResponse, GetRunRequest, GetRunResponse, ListBlockRunsRequest, ListBlockRunsResponse, ListRunsRequest,
+    ListRunsResponse, RetryMode, RetryRunRequest, RetryRunResponse, RunStatus, WatchRunRequest, WatchRunResponse,
+    run_service_server::RunService,
+};
+use std::sync::Arc;
+use store::{pipelines, run_views};
+use tonic::{Request, Response, Status, async_trait};
+
+/// Serves `orrery.v1.RunService`.
+pub(crate) struct Runs(pub(crate) Arc<Core>);
+
+/// The longest reason of a cancellation.
+const REASON_CHARS_MAX: usize = 500;
+
+impl Runs {
+    async fn message(&self, id: RunId) -> Result<v1::Run, Fault> {
+        Ok(encode::run(self.0.run(id).await?))
+    }
+
+    async fn create(&self, request: CreateRunRequest) -> Result<v1::Run, Fault> {
+        let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+        let run = new_runs::check(pipeline, request, &self.0.limits)?;
+        let ids = self.0.commands.create_runs(vec![run]).await?;
+        let id = ids.first().ok_or_else(|| {
+            Fault::new(ErrorKind::Internal, "INTERNAL", "a scheduler started no run and gave no reason")
+        })?;
+        self.message(*id).await
+    }
+
+    async fn create_many(&self, request: BatchCreateRunsRequest) -> Result<BatchCreateRunsResponse, Fault> {
+        let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+        let runs = new_runs::check_all(pipeline, request, &self.0.limits)?;
+        let ids = self.0.commands.create_runs(runs).await?;
+        Ok(BatchCreateRunsResponse { run_ids: ids.iter().map(ToString::to_string).collect() })
+    }
+
+    async fn list(&self, request: ListRunsRequest) -> Result<ListRunsResponse, Fault> {
+        let page = Page::of(request.page_size)?;
+        let scope = format!("runs/{}/{}/{:?}", request.workspace, request.pipeline, request.statuses);
+        let before: Option<RunId> = rpc::paging::decode(&scope, &request.page_token)?;
+        let statuses = statuses(&request.statuses)?;
+        let workspace = self.0.workspace(&request.workspace).await?;
+        let db = self.0.store.client().await?;
+        let pipeline = match request.pipeline.as_str() {
+            "" => None,
+            name => {
+                let head = pipelines::get(&db, workspace.id, name).await?;
+                Some(head.ok_or_else(|| Fault::no_pipeline(&workspace.name, name))?.id)
+            }
+        };
+        let filter = run_views::Filter { workspace: workspace.id, pipeline, statuses: &statuses, before };
+        let mut rows = run_views::list(&db, &filter, page.limit()).await?;
+        let next_page_token = page.cut(&scope, &mut rows, |run| run.id)?;
+        Ok(ListRunsResponse { runs: rows.into_iter().map(encode::run).collect(), next_page_token })
+    }
+
+    async fn cancel(&self, request: CancelRunRequest) -> Result<v1::Run, Fault> {
+        let id = rpc::ids::parse::<RunId>(&request.run_id, "run_id")?;
+        if request.reason.chars().count() > REASON_CHARS_MAX {
+            return Err(Fault::field("reason", format!("must have at most {REASON_CHARS_MAX} characters")));
+        }
+        self.0.run(id).await?;
+        self.0.commands.cancel_run(id, request.reason).await?;
+        self.message(id).await
+    }
+
+    async fn retry(&self, request: RetryRunRequest) -> Result<v1::Run, Fault> {
+        let id = rpc::ids::parse::<RunId>(&request.run_id, "run_id")?;
+        idempotent::check(&request.idempotency_key)?;
+        let run = self.0.run(id).await?;
+        check_retry(&request, &run)?;
+        let command = internal::RetryRunRequest {
+            run_id: id.to_vec(),
+            mode: request.mode,
+            from_block: request.from_block,
+            logical_key: new_runs::logical_key(&request.idempotency_key),
+        };
+        self.message(self.0.commands.retry_run(command).await?).await
+    }
+}
+
+fn statuses(values: &[i32]) -> Result<Vec<&'static str>, Fault> {
+    let word = |value: &i32| RunStatus::try_from(*value).ok().and_then(encode::run_status_word);
+    let words: Option<Vec<_>> = values.iter().map(word).collect();
+    words.ok_or_else(|| Fault::field("statuses", "must hold statuses of runs, such as RUN_STATUS_FAILED"))
+}
+
+fn check_retry(request: &RetryRunRequest, run: &run_views::Run) -> Result<(), Fault> {
+    let mode = RetryMode::try_from(request.mode).unwrap_or(RetryMode::Unspecified);
+    if mode == RetryMode::Unspecified {
+        let choices = "RETRY_MODE_WHOLE, RETRY_MODE_INCOMPLETE or RETRY_MODE_FROM_BLOCK";
+        return Err(Fault::field("mode", format!("must be {choices}")));
+    }
+    if (mode == RetryMode::FromBlock) == request.from_block.is_empty() {
+        return Err(Fault::field("from_block", "must name a block with RETRY_MODE_FROM_BLOCK, and only with it"));
+    }
+    if !run.has_ended() {
+        let message =
+            format!("run `{}` is still {}; cancel it or wait for its end before retrying", run.id, run.status);
+        return Err(Fault::new(ErrorKind::FailedPrecondition, "RUN_NOT_ENDED", message));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl RunService for Runs {
+    async fn create_run(&self, request: Request<CreateRunRequest>) -> Result<Response<CreateRunResponse>, Status> {
+        let run = self.create(request.into_inner()).await?;
+        Ok(Response::new(CreateRunResponse { run: Some(run) }))
+    }
+
+    async fn batch_create_runs(
+        &self,
+        request: Request<BatchCreateRunsRequest>,
+    ) -> Result<Response<BatchCreateRunsResponse>, Status> {
+        Ok(Response::new(self.create_many(request.into_inner()).await?))
+    }
+
+    async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<GetRunResponse>, Status> {
+        let run = self.message(rpc::ids::parse::<RunId>(&request.get_ref().run_id, "run_id")?).await?;
+        Ok(Response::new(GetRunResponse { run: Some(run) }))
+    }
+
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+        Ok(Response::new(self.list(request.into_inner()).await?))
+    }
+
+    async fn list_block_runs(
+        &self,
+        request: Request<ListBlockRunsRequest>,
+    ) -> Result<Response<ListBlockRunsResponse>, Status> {
+        Ok(Response::new(block_pages::page(&self.0, &request.into_inner()).await?))
+    }
+
+    type WatchRunStream = BoxStream<'static, Result<WatchRunResponse, Status>>;
+
+    async fn watch_run(&self, request: Request<WatchRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+        let run = self.0.run(rpc::ids::parse::<RunId>(&request.get_ref().run_id, "run_id")?).await?;
+        Ok(Response::new(watch::stream(self.0.clone(), run.id)?.boxed()))
+    }
+
+    async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {
+        let run = self.cancel(request.into_inner()).await?;
+        Ok(Response::new(CancelRunResponse { run: Some(run) }))
+    }
+
+    async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
+        let run = self.retry(request.into_inner()).await?;
+        Ok(Response::new(RetryRunResponse { run: Some(run) }))
+    }
+}

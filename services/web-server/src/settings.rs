@@ -1,0 +1,171 @@
+//! The settings of the web-server: one table, which the documentation shows and a test compares.
+
+use runtime::settings::{Common, Key, Kind};
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The program's name.
+pub const SERVICE: &str = "orrery-web-server";
+/// Its part of the environment: `ORRERY_WEB_SERVER_LISTEN`.
+pub const PREFIX: &str = "WEB_SERVER";
+
+/// Everything that can be set, besides the common settings.
+pub const KEYS: &[Key] = &[
+    Key::new(
+        "listen",
+        Kind::Address,
+        "127.0.0.1:7070",
+        "Where gRPC, gRPC-Web, JSON and the UI are served; beyond loopback only with `token_file`.",
+    ),
+    Key::new(
+        "token_file",
+        Kind::SecretFile,
+        "",
+        "Bearer token that callers present; without it everyone on this machine may call.",
+    ),
+    Key::new(
+        "allowed_hosts",
+        Kind::List,
+        "",
+        "Host names under which browsers may reach this server, besides those of the loopback.",
+    ),
+    Key::new(
+        "database_url",
+        Kind::Text,
+        "",
+        "PostgreSQL connection URL; use `database_url_file` when it holds a password.",
+    ),
+    Key::new(
+        "database_url_file",
+        Kind::SecretFile,
+        "",
+        "File with the PostgreSQL connection URL; wins over `database_url`.",
+    ),
+    Key::new("database_connections", Kind::Integer, "20", "The most connections to PostgreSQL."),
+    Key::new(
+        "scheduler_urls",
+        Kind::List,
+        "http://127.0.0.1:7071",
+        "Every scheduler; commands go to whichever answers.",
+    ),
+    Key::new("cluster_token_file", Kind::SecretFile, "", "Bearer token that schedulers ask for."),
+    Key::new(
+        "blobs_url",
+        Kind::Text,
+        "",
+        "Where bundles are stored: a `file://` URL of a folder that the whole cluster sees.",
+    ),
+    Key::new("limits.message_bytes", Kind::Bytes, "8 MiB", "The largest request message."),
+    Key::new("limits.variables_bytes", Kind::Bytes, "256 KiB", "The largest variables of one run, as JSON."),
+    Key::new("limits.bundle_files", Kind::Integer, "20000", "The most files of one deployment."),
+    Key::new("limits.bundle_bytes", Kind::Bytes, "1 GiB", "The largest deployment, all files together."),
+    Key::new("limits.file_bytes", Kind::Bytes, "256 MiB", "The largest file of a deployment."),
+    Key::new("limits.watchers", Kind::Integer, "2000", "The most open streams that follow runs and logs."),
+    Key::new("limits.connections", Kind::Integer, "4096", "The most open connections."),
+    Key::new(
+        "limits.request_timeout",
+        Kind::Duration,
+        "30s",
+        "The longest that a request may take; streams are not requests.",
+    ),
+    Key::new("limits.upload_timeout", Kind::Duration, "15m", "The longest that an upload or a deployment may take."),
+];
+
+/// What the process is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// Where everything is served.
+    pub listen: SocketAddr,
+    /// The token of callers.
+    pub token_file: Option<PathBuf>,
+    /// Names of this server for browsers.
+    pub allowed_hosts: Vec<String>,
+    /// The database, when its URL holds no secret.
+    pub database_url: Option<String>,
+    /// The database, when it does.
+    pub database_url_file: Option<PathBuf>,
+    /// The most connections to it.
+    pub database_connections: usize,
+    /// Every scheduler.
+    pub scheduler_urls: Vec<String>,
+    /// The token of the cluster.
+    pub cluster_token_file: Option<PathBuf>,
+    /// The store of bundles.
+    pub blobs_url: Option<String>,
+    /// What is too much.
+    pub limits: Limits,
+    /// What every service has.
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+/// What is too much.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Limits {
+    /// One message.
+    pub message_bytes: usize,
+    /// The variables of one run.
+    pub variables_bytes: usize,
+    /// Files of one deployment.
+    pub bundle_files: usize,
+    /// Bytes of one deployment.
+    pub bundle_bytes: u64,
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Open streams.
+    pub watchers: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Of a request.
+    #[serde(with = "runtime::settings::duration")]
+    pub request_timeout: Duration,
+    /// Of an upload or a deployment.
+    #[serde(with = "runtime::settings::duration")]
+    pub upload_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            token_file: None,
+            allowed_hosts: Vec::new(),
+            database_url: None,
+            database_url_file: None,
+            database_connections: 20,
+            scheduler_urls: vec!["http://127.0.0.1:7071".to_owned()],
+            cluster_token_file: None,
+            blobs_url: None,
+            limits: Limits::default(),
+            common: Common::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 8 << 20,
+            variables_bytes: 256 << 10,
+            bundle_files: 20_000,
+            bundle_bytes: 1 << 30,
+            file_bytes: 256 << 20,
+            watchers: 2_000,
+            connections: 4_096,
+            request_timeout: Duration::from_secs(30),
+            upload_timeout: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_struct_and_the_documentation() {
+        runtime::settings::check_table::<Settings>(KEYS).unwrap();
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        runtime::settings::check_doc(page, "web-server", KEYS).unwrap();
+    }
+}

@@ -1,0 +1,160 @@
+//! JSON over HTTP for every method of the contract: a message is read by its descriptor, handed to the same services as a
+//! gRPC call inside the process, and its answer is written as JSON. There is no second implementation of anything.
+
+pub(crate) mod connect;
+mod frames;
+
+use crate::fault::Fault;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use domain::ErrorKind;
+use frames::Frames;
+use futures_util::stream;
+use http::header::{CONTENT_TYPE, HeaderValue, TE};
+use http::{HeaderMap, Method, Request, Version};
+use http_body_util::{BodyExt, Limited};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use std::collections::HashMap;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::ServiceExt;
+
+/// Headers that a call inside the process takes along.
+const FORWARDED: [&str; 4] = ["traceparent", "tracestate", "x-request-id", "grpc-timeout"];
+
+/// The methods of the contract by path, and the services that implement them.
+#[derive(Clone)]
+pub(crate) struct Transcoder {
+    methods: HashMap<String, MethodDescriptor>,
+    services: Routes,
+    message_bytes: usize,
+}
+
+impl Transcoder {
+    /// For the public services among `services`.
+    ///
+    /// # Errors
+    /// When the compiled contract cannot be read, which is a fault of the build.
+    pub(crate) fn new(services: Routes, message_bytes: usize) -> Result<Self, prost_reflect::DescriptorError> {
+        let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
+        let public = pool.services().filter(|service| service.package_name() == "orrery.v1").collect::<Vec<_>>();
+        let methods = public.iter().flat_map(|service| {
+            service.methods().map(|method| (format!("/{}/{}", service.full_name(), method.name()), method))
+        });
+        Ok(Self { methods: methods.collect(), services, message_bytes })
+    }
+
+    /// The path of every method.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.methods.keys()
+    }
+
+    /// Answers a JSON request for a method.
+    pub(crate) async fn call(&self, request: Request<Body>) -> Response {
+        let (head, body) = request.into_parts();
+        let body = match Limited::new(body, self.message_bytes).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => return connect::error(&self.too_large().into()),
+        };
+        self.answer(head.uri.path(), &head.headers, &body).await.unwrap_or_else(|status| connect::error(&status))
+    }
+
+    /// Answers a request whose message is this JSON text; empty text is the empty message.
+    pub(crate) async fn answer(&self, path: &str, headers: &HeaderMap, json: &[u8]) -> Result<Response, Status> {
+        let method = self.methods.get(path).ok_or_else(|| no_method(path))?;
+        if method.is_client_streaming() {
+            let message = format!("`{path}` takes a stream, which JSON has no form for; call it by gRPC");
+            return Err(Status::unimplemented(message));
+        }
+        let message = read(method.input(), if json.is_empty() { b"{}" } else { json })?;
+        let response = self.dispatch(path, headers, &message).await;
+        if let Some(status) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok) {
+            return Err(status);
+        }
+        let frames = Frames::new(response.into_body());
+        if method.is_server_streaming() {
+            Ok(lines(method.output(), frames))
+        } else {
+            whole(&method.output(), frames).await
+        }
+    }
+
+    async fn dispatch(&self, path: &str, headers: &HeaderMap, message: &DynamicMessage) -> Response<tonic::body::Body> {
+        let body = Body::from(frames::frame(&message.encode_to_vec()));
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        // Only paths of the table come here: they are well-formed.
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        for name in FORWARDED {
+            if let Some(value) = headers.get(name) {
+                request.headers_mut().insert(name, value.clone());
+            }
+        }
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        let Ok(response) = self.services.clone().oneshot(request).await;
+        response
+    }
+
+    fn too_large(&self) -> Fault {
+        let message = format!("the request is larger than {} bytes; send less at once", self.message_bytes);
+        Fault::new(ErrorKind::ResourceExhausted, "MESSAGE_TOO_LARGE", message)
+    }
+}
+
+fn no_method(path: &str) -> Status {
+    Status::unimplemented(format!("`{path}` is no method; the contract is served by reflection"))
+}
+
+fn read(kind: MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Status> {
+    let name = kind.name().to_owned();
+    let invalid = |why: String| {
+        let message = format!("the body is no {name}: {why}");
+        Status::from(Fault::new(ErrorKind::InvalidArgument, "INVALID_JSON", message))
+    };
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let message = DynamicMessage::deserialize(kind, &mut reader).map_err(|e| invalid(e.to_string()))?;
+    reader.end().map_err(|e| invalid(e.to_string()))?;
+    Ok(message)
+}
+
+fn write(kind: &MessageDescriptor, bytes: Bytes) -> Result<Vec<u8>, Status> {
+    let broken = |error: &dyn std::error::Error| Status::from(Fault::internal(error));
+    let message = DynamicMessage::decode(kind.clone(), bytes).map_err(|e| broken(&e))?;
+    let mut json = serde_json::Serializer::new(Vec::new());
+    let options = SerializeOptions::new().skip_default_fields(false);
+    message.serialize_with_options(&mut json, &options).map_err(|e| broken(&e))?;
+    Ok(json.into_inner())
+}
+
+async fn whole(kind: &MessageDescriptor, mut frames: Frames) -> Result<Response, Status> {
+    let message = frames.next().await?.ok_or_else(|| Status::internal("the server gave no answer"))?;
+    // The status comes after the message.
+    while frames.next().await?.is_some() {}
+    let mut response = Response::new(Body::from(write(kind, message)?));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// One line per message; a failure is the last line, `{"error": …}`.
+fn lines(kind: MessageDescriptor, frames: Frames) -> Response {
+    let lines = stream::unfold(Some((kind, frames)), |state| async {
+        let (kind, mut frames) = state?;
+        let line = match frames.next().await {
+            Ok(None) => return None,
+            Ok(Some(message)) => write(&kind, message),
+            Err(status) => Err(status),
+        };
+        let (mut line, rest) = match line {
+            Ok(line) => (line, Some((kind, frames))),
+            Err(status) => (connect::error_line(&status), None),
+        };
+        line.push(b'\n');
+        Some((Ok::<_, std::convert::Infallible>(line), rest))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}

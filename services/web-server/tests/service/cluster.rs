@@ -1,0 +1,184 @@
+//! A web-server with everything that it needs, and ways to put things into it.
+
+use crate::http::{self, Answer};
+use crate::scheduler::Scheduler;
+use ::http::Method;
+use rpc::auth::Token;
+use runtime::shutdown::Shutdown;
+use runtime::telemetry::{Telemetry, TelemetrySettings};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use store::Store;
+use tempfile::TempDir;
+use testkit::Database;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+use web_server::App;
+use web_server::settings::Settings;
+
+pub(crate) const TOKEN: &str = "a-token-of-sufficient-length";
+
+pub(crate) struct Cluster {
+    pub(crate) database: Arc<Database>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) addr: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) serving: JoinHandle<()>,
+    token: bool,
+    _folder: TempDir,
+}
+
+/// The files of a project by path.
+pub(crate) type Files = BTreeMap<&'static str, String>;
+
+impl Cluster {
+    pub(crate) async fn new() -> Self {
+        Self::start(true).await
+    }
+
+    pub(crate) async fn without_token() -> Self {
+        Self::start(false).await
+    }
+
+    async fn start(token: bool) -> Self {
+        let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let database = Arc::new(database);
+        let (scheduler, peer) = Scheduler::start(database.clone()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, TOKEN).unwrap();
+        let settings = Settings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            token_file: token.then_some(token_file),
+            database_url: Some(database.url().to_owned()),
+            database_connections: 4,
+            scheduler_urls: vec![format!("http://{peer}")],
+            blobs_url: Some(format!("file://{}", folder.path().join("blobs").display())),
+            ..Settings::default()
+        };
+        let shutdown = Shutdown::new();
+        let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
+        let app = App::build(&settings, &shutdown, &telemetry).await.unwrap();
+        let addr = app.addr().unwrap();
+        let serving = tokio::spawn(app.serve(shutdown.clone()));
+        Self { database, scheduler, addr, shutdown, serving, token, _folder: folder }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// A channel for generated clients, with the token.
+    pub(crate) fn channel(&self) -> rpc::client::Channel {
+        let token = self.token.then(|| Token::new(TOKEN).unwrap());
+        rpc::client::connect(&[self.url("").parse().unwrap()], token.as_ref()).unwrap()
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let authorization = self.token.then(|| ("authorization", format!("Bearer {TOKEN}")));
+        [("content-type", "application/json".to_owned())].into_iter().chain(authorization).collect()
+    }
+
+    async fn send(&self, method: Method, path: &str, body: String) -> Answer {
+        let headers = self.headers();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        http::send(http::request(method, &self.url(path), &headers, body)).await
+    }
+
+    /// Calls a method as JSON.
+    pub(crate) async fn post(&self, method: &str, message: Value) -> Answer {
+        self.send(Method::POST, &format!("/orrery.v1.{method}"), message.to_string()).await
+    }
+
+    /// As `post`, and it must succeed.
+    pub(crate) async fn call(&self, method: &str, message: Value) -> Value {
+        let answer = self.post(method, message).await;
+        assert_eq!(answer.status, 200, "{method}: {:?}", answer.body);
+        answer.json()
+    }
+
+    /// As `post`, and it must fail: answers the code and the reason.
+    pub(crate) async fn refused(&self, method: &str, message: Value) -> (String, String) {
+        let answer = self.post(method, message).await;
+        assert_ne!(answer.status, 200, "{method}: {:?}", answer.body);
+        let error = answer.json();
+        let reason = error["details"][0]["debug"]["reason"].as_str().unwrap_or_default();
+        assert!(!error["message"].as_str().unwrap().is_empty());
+        (error["code"].as_str().unwrap().to_owned(), reason.to_owned())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, String::new()).await
+    }
+
+    pub(crate) async fn workspace(&self, name: &str) {
+        self.call("WorkspaceService/CreateWorkspace", json!({ "name": name })).await;
+    }
+
+    /// A pipeline of these blocks (uuid and upstream), put in without a bundle.
+    pub(crate) async fn pipeline(&self, workspace: &str, name: &str, blocks: &[(&str, &[&str])]) {
+        let blocks = blocks.iter().map(|(uuid, upstream)| {
+            json!({ "uuid": uuid, "name": uuid, "kind": "transformer", "language": "python", "upstream": upstream })
+        });
+        let spec = json!({ "name": name, "kind": "python", "blocks": blocks.collect::<Vec<_>>() });
+        self.put_pipeline(workspace, name, spec).await;
+    }
+
+    pub(crate) async fn put_pipeline(&self, workspace: &str, name: &str, spec: Value) {
+        let mut client = self.database.client().await;
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let bundle = "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'p', 0, 0)
+                      ON CONFLICT DO NOTHING";
+        let row = client.query_one("SELECT id FROM workspace WHERE name = $1", &[&workspace]).await.unwrap();
+        let (id, workspace): (Uuid, Uuid) = (Uuid::now_v7(), row.get(0));
+        let t = client.transaction().await.unwrap();
+        t.execute(bundle, &[&digest]).await.unwrap();
+        let pipeline = "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, $3, 1)";
+        t.execute(pipeline, &[&id, &workspace, &name]).await.unwrap();
+        let version = "INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec) VALUES ($1, 1, $2, $3)";
+        t.execute(version, &[&id, &digest, &spec]).await.unwrap();
+        let trigger = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+                       VALUES ($1, $2, 'manual', 'manual', true, 'built-in')";
+        t.execute(trigger, &[&Uuid::now_v7(), &id]).await.unwrap();
+        t.commit().await.unwrap();
+    }
+
+    /// Runs a pipeline and answers the run's id.
+    pub(crate) async fn run(&self, workspace: &str, pipeline: &str) -> Uuid {
+        let message = json!({ "workspace": workspace, "pipeline": pipeline });
+        let answer = self.call("RunService/CreateRun", message).await;
+        answer["run"]["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Runs a statement whose `$1` is the run, and tells the watchers.
+    pub(crate) async fn change(&self, run: Uuid, statement: &str) {
+        self.database.client().await.execute(statement, &[&run]).await.unwrap();
+        self.scheduler.tell(run);
+    }
+}
+
+pub(crate) fn sha256(content: &str) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A project with one good pipeline of one block.
+pub(crate) fn project() -> Files {
+    BTreeMap::from([
+        ("metadata.yaml", "project_type: standalone\n".to_owned()),
+        ("data_loaders/load.py", "@data_loader\ndef load(*args, **kwargs):\n    return 1\n".to_owned()),
+        ("pipelines/daily/__init__.py", String::new()),
+        ("pipelines/daily/metadata.yaml", pipeline_yaml("load", "data_loader")),
+    ])
+}
+
+pub(crate) fn pipeline_yaml(block: &str, kind: &str) -> String {
+    format!(
+        "blocks:\n- name: {block}\n  uuid: {block}\n  type: {kind}\n  language: python\n  upstream_blocks: []\n  \
+         downstream_blocks: []\nname: daily\ntype: python\nuuid: daily\n"
+    )
+}

@@ -1,0 +1,155 @@
+//! A project's way into a workspace.
+
+use crate::cluster::{Cluster, Files, pipeline_yaml, project, sha256};
+use proto::v1::deployment_service_client::DeploymentServiceClient;
+use proto::v1::{
+    CreateDeploymentRequest, CreateDeploymentResponse, FileHeader, Manifest, ManifestFile, PipelineChange as Change,
+    PlanDeploymentRequest, UploadFilesRequest, upload_files_request::Part,
+};
+use serde_json::json;
+use tonic::{Code, Status};
+
+fn manifest(files: &Files) -> Manifest {
+    let file = |(path, content): (&&str, &String)| ManifestFile {
+        path: (*path).to_owned(),
+        sha256: sha256(content),
+        size_bytes: content.len() as i64,
+        executable: false,
+    };
+    Manifest { project_name: "shop".to_owned(), files: files.iter().map(file).collect() }
+}
+
+fn part(part: Part) -> UploadFilesRequest {
+    UploadFilesRequest { part: Some(part) }
+}
+
+/// Plans, uploads what is missing and deploys; answers how many files travelled.
+async fn deploy(cluster: &Cluster, files: &Files) -> (usize, CreateDeploymentResponse) {
+    let mut client = DeploymentServiceClient::new(cluster.channel());
+    let manifest = manifest(files);
+    let plan = PlanDeploymentRequest { workspace: "sales".to_owned(), manifest: Some(manifest.clone()) };
+    let missing = client.plan_deployment(plan).await.unwrap().into_inner().missing_sha256;
+    let uploads: Vec<_> = files.values().filter(|content| missing.contains(&sha256(content))).collect();
+    let parts = uploads.iter().flat_map(|content| {
+        let header = FileHeader { sha256: sha256(content), size_bytes: content.len() as i64 };
+        // In two chunks, as large files are.
+        let (a, b) = content.as_bytes().split_at(content.len() / 2);
+        [part(Part::Header(header)), part(Part::Chunk(a.to_vec())), part(Part::Chunk(b.to_vec()))]
+    });
+    let parts: Vec<_> = parts.collect();
+    client.upload_files(tokio_stream::iter(parts)).await.unwrap();
+    (missing.len(), create(cluster, manifest, false).await.unwrap())
+}
+
+async fn create(
+    cluster: &Cluster,
+    manifest: Manifest,
+    validate_only: bool,
+) -> Result<CreateDeploymentResponse, Status> {
+    let request = CreateDeploymentRequest {
+        workspace: "sales".to_owned(),
+        manifest: Some(manifest),
+        validate_only,
+        idempotency_key: String::new(),
+    };
+    let answer = DeploymentServiceClient::new(cluster.channel()).create_deployment(request).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+fn changes(response: &CreateDeploymentResponse) -> Vec<(&str, i64, Change)> {
+    response.pipelines.iter().map(|p| (p.pipeline.as_str(), p.version, p.change())).collect()
+}
+
+#[tokio::test]
+async fn a_project_is_deployed_changed_and_taken_back() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let mut files = project();
+    let (travelled, first) = deploy(&cluster, &files).await;
+    assert_eq!(travelled, files.len());
+    assert_eq!(changes(&first), [("daily", 1, Change::Created)], "{:?}", first.diagnostics);
+
+    let (travelled, again) = deploy(&cluster, &files).await;
+    assert_eq!((travelled, changes(&again)), (0, vec![("daily", 1, Change::Unchanged)]));
+    assert_eq!((&again.bundle_digest, again.deployed_at), (&first.bundle_digest, first.deployed_at));
+
+    // One bad pipeline beside the good one, which gets the changed code.
+    files.insert("data_loaders/load.py", "@data_loader\ndef load(*args, **kwargs):\n    return 2\n".to_owned());
+    files.insert("pipelines/broken/metadata.yaml", "blocks: [\n".to_owned());
+    let (travelled, second) = deploy(&cluster, &files).await;
+    assert_eq!(travelled, 2);
+    assert_eq!(changes(&second), [("broken", 0, Change::Rejected), ("daily", 2, Change::Updated)]);
+    assert!(second.diagnostics.iter().any(|d| d.pipeline == "broken" && d.file.contains("broken")));
+
+    // The good one breaks: its last good version stays and still runs.
+    files.insert("pipelines/daily/metadata.yaml", "blocks: [\n".to_owned());
+    let (_, third) = deploy(&cluster, &files).await;
+    assert_eq!(changes(&third), [("broken", 0, Change::Rejected), ("daily", 2, Change::Rejected)]);
+    cluster.run("sales", "daily").await;
+
+    files.remove("pipelines/daily/metadata.yaml");
+    files.insert("pipelines/weekly/metadata.yaml", pipeline_yaml("load", "data_loader"));
+    let (_, fourth) = deploy(&cluster, &files).await;
+    let expected = [("broken", 0, Change::Rejected), ("daily", 2, Change::Archived), ("weekly", 1, Change::Created)];
+    assert_eq!(changes(&fourth), expected);
+    let run = json!({ "workspace": "sales", "pipeline": "daily" });
+    assert_eq!(cluster.refused("RunService/CreateRun", run).await.1, "PIPELINE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn triggers_are_desired_state() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let mut files = project();
+    let triggers = "triggers:\n- name: nightly\n  schedule_type: time\n  schedule_interval: '@daily'\n  status: active\n\
+                    - name: manual\n  schedule_type: api\n";
+    files.insert("pipelines/daily/triggers.yaml", triggers.to_owned());
+    let (_, response) = deploy(&cluster, &files).await;
+    assert!(response.diagnostics.iter().any(|d| d.message.contains("`manual`")), "{:?}", response.diagnostics);
+    let read = async || -> Vec<(String, String, bool)> {
+        let query = "SELECT name, source, archived_at IS NOT NULL FROM trigger ORDER BY name";
+        let rows = cluster.database.client().await.query(query, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    };
+    let own = |name: &str, source: &str, archived| (name.to_owned(), source.to_owned(), archived);
+    assert_eq!(read().await, [own("manual", "built-in", false), own("nightly", "project", false)]);
+    files.remove("pipelines/daily/triggers.yaml");
+    deploy(&cluster, &files).await;
+    assert_eq!(read().await, [own("manual", "built-in", false), own("nightly", "project", true)]);
+}
+
+#[tokio::test]
+async fn what_only_validates_changes_nothing() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let files = project();
+    let missing = create(&cluster, manifest(&files), true).await.unwrap_err();
+    assert_eq!(missing.code(), Code::FailedPrecondition);
+    let (_, _) = deploy(&cluster, &files).await;
+    let mut smaller = manifest(&files);
+    smaller.files.retain(|file| !file.path.starts_with("pipelines/"));
+    let answer = create(&cluster, smaller, true).await.unwrap();
+    assert_eq!(changes(&answer), [("daily", 1, Change::Archived)]);
+    assert_eq!(answer.deployed_at, None);
+    cluster.run("sales", "daily").await;
+}
+
+#[tokio::test]
+async fn bundles_that_lie_are_refused() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let mut client = DeploymentServiceClient::new(cluster.channel());
+    for path in ["../evil", "/etc/passwd", "a/../../b", "a//b", "", "a\\..\\b", "./a"] {
+        let mut manifest = manifest(&project());
+        manifest.files[0].path = path.to_owned();
+        let plan = PlanDeploymentRequest { workspace: "sales".to_owned(), manifest: Some(manifest) };
+        assert_eq!(client.plan_deployment(plan).await.unwrap_err().code(), Code::InvalidArgument, "{path}");
+    }
+    let header = FileHeader { sha256: sha256("something else"), size_bytes: 3 };
+    let lie = vec![part(Part::Header(header)), part(Part::Chunk(b"abc".to_vec()))];
+    let refused = client.upload_files(tokio_stream::iter(lie)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let endless = FileHeader { sha256: sha256("x"), size_bytes: i64::MAX };
+    let refused = client.upload_files(tokio_stream::iter(vec![part(Part::Header(endless))])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}

@@ -1,0 +1,11 @@
+//! The whole server in process, over real sockets: a real Postgres behind it, and a scheduler that is a fake of the
+//! command service, which writes the rows that a scheduler would.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the report of a test")]
+
+mod cluster;
+mod deploy;
+mod http;
+mod protocols;
+mod runs;
+mod scheduler;
+mod security;

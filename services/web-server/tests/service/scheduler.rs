@@ -1,0 +1,102 @@
+//! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
+
+use proto::internal::v1::{
+    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
+    WatchChangesRequest, WatchChangesResponse,
+    command_service_server::{CommandService, CommandServiceServer},
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use testkit::Database;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+#[derive(Clone)]
+pub(crate) struct Scheduler {
+    database: Arc<Database>,
+    changes: broadcast::Sender<WatchChangesResponse>,
+}
+
+const CREATE: &str = "
+    WITH target AS (
+        SELECT p.id, p.workspace_id, p.version, t.id AS trigger_id
+          FROM pipeline p JOIN trigger t ON t.pipeline_id = p.id AND t.name = 'manual'
+         WHERE p.id = $1
+    ), fired AS (
+        INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
+        SELECT trigger_id, $2, 'fired', $3, 1 FROM target
+        ON CONFLICT DO NOTHING RETURNING run_id
+    )
+    INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date)
+    SELECT fired.run_id, workspace_id, id, version, trigger_id, 0, 'initial', $4::text::jsonb, now() FROM target, fired";
+const FIND: &str = "SELECT f.run_id FROM firing f JOIN trigger t ON t.id = f.trigger_id
+                     WHERE t.pipeline_id = $1 AND f.logical_key = $2";
+
+impl Scheduler {
+    pub(crate) async fn start(database: Arc<Database>) -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let scheduler = Self { database, changes: broadcast::Sender::new(16) };
+        let service = CommandServiceServer::new(scheduler.clone());
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        (scheduler, addr)
+    }
+
+    /// Tells that a run and its log changed.
+    pub(crate) fn tell(&self, run: Uuid) {
+        let id = run.as_bytes().to_vec();
+        let _ = self.changes.send(WatchChangesResponse {
+            run_ids: vec![id.clone()],
+            overflow: false,
+            logged_run_ids: vec![id],
+        });
+    }
+}
+
+fn uuid(bytes: &[u8]) -> Uuid {
+    Uuid::from_slice(bytes).unwrap()
+}
+
+#[tonic::async_trait]
+impl CommandService for Scheduler {
+    async fn create_runs(&self, request: Request<CreateRunsRequest>) -> Result<Response<CreateRunsResponse>, Status> {
+        let db = self.database.client().await;
+        let mut run_ids = Vec::new();
+        for run in request.into_inner().runs {
+            let pipeline = uuid(&run.pipeline_id);
+            db.execute(CREATE, &[&pipeline, &run.logical_key, &Uuid::now_v7(), &run.variables]).await.unwrap();
+            let id: Uuid = db.query_one(FIND, &[&pipeline, &run.logical_key]).await.unwrap().get(0);
+            run_ids.push(id.as_bytes().to_vec());
+        }
+        Ok(Response::new(CreateRunsResponse { run_ids }))
+    }
+
+    async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {
+        let request = request.into_inner();
+        let db = self.database.client().await;
+        let cancel = "UPDATE run SET status = 'cancelled', completed_at = now(), reason = $2
+                       WHERE id = $1 AND completed_at IS NULL";
+        db.execute(cancel, &[&uuid(&request.run_id), &request.reason]).await.unwrap();
+        self.tell(uuid(&request.run_id));
+        Ok(Response::new(CancelRunResponse {}))
+    }
+
+    async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
+        Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+    }
+
+    type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
+
+    async fn watch_changes(
+        &self,
+        _: Request<WatchChangesRequest>,
+    ) -> Result<Response<Self::WatchChangesStream>, Status> {
+        let news = BroadcastStream::new(self.changes.subscribe());
+        Ok(Response::new(Box::pin(news.map(|change| change.map_err(|e| Status::internal(e.to_string()))))))
+    }
+}

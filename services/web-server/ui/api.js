@@ -1,0 +1,92 @@
+// Calls of the public API: JSON over HTTP, and lines of JSON for streams.
+
+const TOKEN = "orrery.token";
+/** Codes of failures that pass. */
+const PASSING = ["unavailable", "unknown", "resource_exhausted", "deadline_exceeded"];
+
+/** The token comes in the fragment, which no server sees, and leaves the address at once. */
+export function takeToken() {
+  const match = /[#&?]token=([^&]+)/.exec(location.hash);
+  if (!match) return;
+  sessionStorage.setItem(TOKEN, decodeURIComponent(match[1]));
+  history.replaceState(null, "", "#/runs");
+}
+
+export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
+
+export class ApiError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+async function post(method, message, signal) {
+  const headers = { "content-type": "application/json" };
+  const token = sessionStorage.getItem(TOKEN);
+  if (token) headers.authorization = `Bearer ${token}`;
+  let response;
+  try {
+    response = await fetch(`/orrery.v1.${method}`, { method: "POST", headers, body: JSON.stringify(message), signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("unavailable", "the server does not answer");
+  }
+  if (!response.ok) {
+    const error = await response.json().catch(() => ({}));
+    throw new ApiError(error.code ?? "unknown", error.message ?? `HTTP ${response.status}`);
+  }
+  return response;
+}
+
+export const call = async (method, message = {}, signal) => (await post(method, message, signal)).json();
+
+/** Every row of a list, page by page, up to `limit`. */
+export async function all(method, field, message = {}, limit = 2000) {
+  const rows = [];
+  let pageToken = "";
+  do {
+    const page = await call(method, { ...message, pageSize: 500, pageToken });
+    rows.push(...page[field]);
+    pageToken = page.nextPageToken;
+  } while (pageToken && rows.length < limit);
+  return rows;
+}
+
+/** Hands each message to `each` until the stream ends. */
+export async function stream(method, message, signal, each) {
+  const response = await post(method, message, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new ApiError("unavailable", "the stream broke off");
+    });
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      const parsed = JSON.parse(line);
+      if (parsed.error) throw new ApiError(parsed.error.code, parsed.error.message);
+      each(parsed);
+    }
+  }
+}
+
+/** As `stream`, opened again after a loss until `isOver()`. */
+export async function follow(method, message, signal, each, isOver, restart = () => {}) {
+  while (!signal.aborted) {
+    try {
+      await stream(method, message, signal, each);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!PASSING.includes(error.code)) throw error;
+    }
+    if (isOver()) return;
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    restart();
+  }
+}
+
+/** A key for one act. (`crypto.randomUUID` is missing on pages without TLS.) */
+export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

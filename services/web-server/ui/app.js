@@ -1,0 +1,59 @@
+// Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
+
+import { all, setToken, takeToken } from "./api.js";
+import { h } from "./dom.js";
+import { executorsPage } from "./executors.js";
+import { pipelinesPage } from "./pipelines.js";
+import { runPage } from "./run.js";
+import { runsPage } from "./runs.js";
+
+const WORKSPACE = "orrery.workspace";
+const page = document.getElementById("page");
+const chooser = document.getElementById("workspace");
+let leaving = new AbortController();
+
+function show() {
+  leaving.abort();
+  leaving = new AbortController();
+  const [path, search = ""] = location.hash.slice(1).split("?");
+  const [, name = "runs", id] = path.split("/");
+  const context = { workspace: chooser.value, query: new URLSearchParams(search), signal: leaving.signal, id };
+  document.title = "Orrery";
+  for (const link of document.querySelectorAll("#nav a")) {
+    if (link.dataset.page === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  }
+  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, executors: executorsPage };
+  if (!chooser.value && name !== "executors") return page.replaceChildren(h("div", { class: "panel" },
+    h("div", { class: "empty" }, "There is no workspace yet. Bring a project with ", h("code", null, "orrery deploy <folder>"), ".")));
+  const build = pages[name];
+  page.replaceChildren(...(build ? build(context) : [h("div", { class: "empty" }, "There is no such page.")]));
+  page.focus({ preventScroll: true });
+}
+
+function askToken() {
+  const token = h("input", { type: "password", autocomplete: "off", "aria-label": "Token" });
+  const form = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.value.trim()); start(); } },
+    h("p", null, "This server asks for a token."), token, " ", h("button", { class: "primary" }, "Enter"));
+  page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty" }, form)));
+  token.focus();
+}
+
+async function start() {
+  takeToken();
+  try {
+    const workspaces = await all("WorkspaceService/ListWorkspaces", "workspaces");
+    const kept = localStorage.getItem(WORKSPACE);
+    chooser.replaceChildren(...workspaces.map(({ name }) => h("option", { value: name, selected: name === kept }, name)));
+  } catch (error) {
+    if (error.code === "unauthenticated") return askToken();
+    return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
+  }
+  show();
+}
+
+chooser.addEventListener("change", () => {
+  localStorage.setItem(WORKSPACE, chooser.value);
+  if (location.hash.startsWith("#/runs/")) location.hash = "#/runs"; else show();
+});
+window.addEventListener("hashchange", () => { if (/token=/.test(location.hash)) start(); else show(); });
+start();

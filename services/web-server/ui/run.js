@@ -1,0 +1,140 @@
+// One run: its facts, its graph, its blocks and its log, all of them live.
+
+import { call, follow, newKey } from "./api.js";
+import { draw } from "./dag.js";
+import { h, notice, table } from "./dom.js";
+import { ago, bytes, duration, hasEnded, progress, status, word } from "./format.js";
+import { logPanel } from "./log.js";
+
+export function runPage({ id, signal }) {
+  const state = { run: null, blocks: [], chosen: null, graph: null };
+  const head = h("div", { class: "head" });
+  const facts = h("section", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
+  const graph = h("section", { class: "panel", hidden: true });
+  const blocks = h("section", { class: "panel", hidden: true });
+  const detail = h("section", { class: "detail", hidden: true });
+  const log = logPanel({ id, signal, isOver: () => hasEnded(state.run) });
+
+  const act = (label, method, message, kind) => h("button", { class: kind, onclick: async (event) => {
+    event.target.disabled = true;
+    try {
+      const { run } = await call(method, { runId: id, ...message });
+      if (run.id !== id) location.hash = `#/runs/${run.id}`;
+      else if (!hasEnded(run)) restart();
+    } catch (error) {
+      notice(error.message);
+      event.target.disabled = false;
+    }
+  } }, label);
+  const retry = (label, mode) => act(label, "RunService/RetryRun", { mode, idempotencyKey: newKey() });
+
+  function showFacts() {
+    const { run } = state;
+    const name = h("a", { href: `#/runs?pipeline=${encodeURIComponent(run.pipeline)}` }, run.pipeline);
+    head.replaceChildren(...[h("h1", null, name), status(run.status), h("span", { class: "space" }),
+      !hasEnded(run) && act("Cancel", "RunService/CancelRun", { reason: "cancelled in the UI" }),
+      hasEnded(run) && word(run.status) !== "completed" && retry("Retry what is left", "RETRY_MODE_INCOMPLETE"),
+      hasEnded(run) && retry("Run again", "RETRY_MODE_WHOLE")].filter(Boolean));
+    const fact = (title, value) => h("div", null, h("dt", null, title), h("dd", null, value));
+    const variables = Object.keys(run.variables ?? {}).length > 0
+      && h("details", { class: "facts" }, h("summary", { class: "quiet" }, "Variables"), h("pre", null, JSON.stringify(run.variables, null, 2)));
+    const parent = run.parentRunId && fact("Parent", h("a", { class: "mono", href: `#/runs/${run.parentRunId}` }, run.parentRunId.slice(-12)));
+    const open = facts.querySelector("details")?.open;
+    facts.replaceChildren(...[h("dl", { class: "facts" },
+      fact("Blocks", progress(run)), fact("Duration", duration(run.startedAt, run.completedAt)), fact("Created", ago(run.createdAt)),
+      fact("Execution date", new Date(run.executionDate).toLocaleString()), fact("Trigger", run.trigger || "–"),
+      fact("Version", run.pipelineVersion), parent || "", fact("Run", h("span", { class: "mono" }, run.id))),
+      variables, run.reason && h("p", { class: "reason" }, run.reason)].filter(Boolean));
+    if (open) facts.querySelector("details").open = true;
+  }
+
+  const find = (uuid) => state.blocks.find((block) => block.block === uuid && block.child < 0);
+
+  function choose(uuid) {
+    state.chosen = state.chosen === uuid ? null : uuid;
+    showBlocks();
+    log.focus(state.chosen ?? "");
+  }
+
+  function attempts(block) {
+    const children = block.childrenTotal ? `${block.childrenCompleted}/${block.childrenTotal} children` : "";
+    return children || (block.attempts > 1 ? `try ${block.attempts}` : "");
+  }
+
+  function showBlocks() {
+    state.graph?.paint((uuid) => {
+      const block = find(uuid);
+      return block && { status: word(block.status), text: attempts(block) || (block.startedAt ? duration(block.startedAt, block.completedAt) : "") };
+    }, state.chosen);
+    const rows = state.blocks.map((block) => ({
+      class: `link${state.chosen === block.block ? " chosen" : ""}`,
+      onclick: () => choose(block.block),
+      cells: [h("span", { class: "mono" }, block.block), h("span", { class: "quiet" }, (block.type ?? "").replaceAll("_", " ")),
+        status(block.status), h("span", { class: "quiet" }, attempts(block)), outputs(block),
+        h("span", { class: "quiet" }, block.executor || "–"), duration(block.startedAt, block.completedAt)],
+    }));
+    blocks.hidden = !rows.length;
+    blocks.replaceChildren(h("div", { class: "title" }, h("h2", null, "Blocks")),
+      table([["Block"], ["Type"], ["Status"], [""], ["Output"], ["Executor"], ["Duration", "number"]], rows), detail);
+    showDetail();
+  }
+
+  const outputs = (block) => h("span", { class: "chips" }, (block.outputs ?? []).slice(0, 3).map((output) =>
+    h("span", { class: "chip", title: output.name }, Number(output.rows) >= 0 ? `${Number(output.rows).toLocaleString()} rows` : bytes(output.sizeBytes))));
+
+  function showDetail() {
+    const block = state.chosen && find(state.chosen);
+    detail.hidden = !block;
+    if (!block) return;
+    const error = block.error && [h("p", { class: "error-text" }, h("strong", null, block.error.code), " · ", block.error.message),
+      block.error.traceback && h("pre", null, block.error.traceback)];
+    const kept = (block.outputs ?? []).map((output) => h("li", null, h("span", { class: "mono" }, output.name), ` · ${output.kind} · `,
+      Number(output.rows) >= 0 ? `${Number(output.rows).toLocaleString()} rows · ` : "", bytes(output.sizeBytes)));
+    const from = hasEnded(state.run) && h("p", null, act("Run again from here", "RunService/RetryRun",
+      { mode: "RETRY_MODE_FROM_BLOCK", fromBlock: block.block, idempotencyKey: newKey() }));
+    detail.replaceChildren(...[h("h2", { class: "mono" }, block.block), error, kept.length ? h("ul", null, kept) : !error
+      && h("p", { class: "quiet" }, "No outputs yet."), from].flat().filter(Boolean));
+  }
+
+  async function showGraph() {
+    const { workspace, pipeline } = state.run;
+    let known = [];
+    try {
+      known = (await call("PipelineService/GetPipeline", { workspace, pipeline }, signal)).pipeline.blocks;
+    } catch {
+      // A pipeline that was archived since has no graph to show; its blocks are in the table.
+    }
+    const names = new Set(state.blocks.map((block) => block.block));
+    const shown = known.filter((block) => names.has(block.uuid));
+    if (!shown.length) return;
+    state.graph = draw(shown, choose);
+    graph.replaceChildren(h("div", { class: "graph" }, state.graph.svg));
+    graph.hidden = false;
+    showBlocks();
+  }
+
+  function changed({ run, blockRuns }) {
+    const first = !state.run;
+    Object.assign(state, { run, blocks: blockRuns });
+    document.title = `${run.pipeline} · ${word(run.status)} · Orrery`;
+    showFacts();
+    showBlocks();
+    if (first) showGraph();
+  }
+
+  let watching;
+  function restart() {
+    watching?.abort();
+    watching = new AbortController();
+    signal.addEventListener("abort", () => watching.abort());
+    follow("RunService/WatchRun", { runId: id }, watching.signal, changed, () => hasEnded(state.run))
+      .catch((error) => { if (!signal.aborted) facts.replaceChildren(h("div", { class: "empty error-text" }, error.message)); });
+    log.restart();
+  }
+
+  const ticking = setInterval(() => { if (state.run && !hasEnded(state.run)) { showFacts(); showBlocks(); } }, 1000);
+  signal.addEventListener("abort", () => clearInterval(ticking));
+  restart();
+  return [head, facts, graph, blocks, log.element];
+}
+
