@@ -1,0 +1,222 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jiff::SignedDuration;
+use std::path::PathBuf;
+
+/// Runs data and ML pipelines on a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "orrery", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Where the server is; without it, the running `orrery up` of this folder or machine
+    #[arg(long, global = true, env = "ORRERY_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// File with the server's token
+    #[arg(long, global = true, env = "ORRERY_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The workspace
+    #[arg(long, short, global = true, env = "ORRERY_WORKSPACE", default_value = "default", value_name = "NAME")]
+    pub(crate) workspace: String,
+    /// Print JSON: one document, or one line per event where something is followed
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole cluster on this machine and keep it up
+    Up(Up),
+    /// Make a project folder the current code of the workspace
+    Deploy {
+        /// The Mage project folder
+        directory: PathBuf,
+        /// Parse and report, change nothing
+        #[arg(long)]
+        validate_only: bool,
+    },
+    /// Start a run of a pipeline
+    Run(Run),
+    /// List runs, newest first
+    Runs {
+        /// Only this pipeline
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Only runs in this state; may be repeated
+        #[arg(long)]
+        status: Vec<Status>,
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Show what a run wrote
+    Logs {
+        /// Its id, or 6 or more characters of its beginning or end
+        run: String,
+        /// Go on until the run has ended
+        #[arg(long, short)]
+        follow: bool,
+        /// Only this block
+        #[arg(long)]
+        block: Option<String>,
+        /// This level and above
+        #[arg(long)]
+        level: Option<Level>,
+    },
+    /// Show the blocks of a run
+    Blocks {
+        /// Its id, or 6 or more characters of its beginning or end
+        run: String,
+        /// With every child of dynamic blocks
+        #[arg(long)]
+        children: bool,
+    },
+    /// Ask a run to stop
+    Cancel {
+        /// Its id, or 6 or more characters of its beginning or end
+        run: String,
+        /// Why; shown with the run
+        #[arg(long, default_value = "cancelled from the command line")]
+        reason: String,
+    },
+    /// Run again: all of it as a new run, or a part of the same run
+    Retry {
+        /// Its id, or 6 or more characters of its beginning or end
+        run: String,
+        /// Only the blocks that did not complete
+        #[arg(long, conflicts_with = "from")]
+        incomplete: bool,
+        /// This block and everything downstream of it
+        #[arg(long, value_name = "BLOCK")]
+        from: Option<String>,
+        /// Show each block as it goes, and end with the run
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List the workspace's pipelines
+    Pipelines,
+    /// List executors
+    Executors,
+    /// List workspaces, or create one
+    Workspaces {
+        /// Create this one
+        #[arg(long, value_name = "NAME")]
+        create: Option<String>,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Deploy this Mage project folder, and again whenever it changes
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, env = "ORRERY_DATA_DIR", default_value = ".orrery", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The web-server's port on the loopback [default: 7070, or a free one]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// How many executors
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) executors: u16,
+    /// Run this pipeline once everything is up
+    #[arg(long, value_name = "PIPELINE", requires = "project")]
+    pub(crate) run: Option<String>,
+    /// End after that run, with its exit code
+    #[arg(long, requires = "run")]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The pipeline
+    pub(crate) pipeline: String,
+    /// A variable; the value is JSON when it reads as JSON, else text
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = variable)]
+    pub(crate) variables: Vec<(String, serde_json::Value)>,
+    /// A JSON file with variables; --var wins
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vars_file: Option<PathBuf>,
+    /// Show each block as it goes, and end with the run
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// The longest time of the whole run, such as 90s or 2h
+    #[arg(long)]
+    pub(crate) timeout: Option<SignedDuration>,
+    /// A second request with the same key gets the first one's run
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// The states of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Status {
+    Initial,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+/// The levels of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+impl Level {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+/// `key=value`, with the value as JSON when it is JSON.
+fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+    if key.is_empty() {
+        return Err("the key is empty".into());
+    }
+    Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn variables_are_json_when_they_read_as_json() {
+        let check = |text, value| assert_eq!(variable(text).unwrap().1, value, "{text}");
+        check("n=3", json!(3));
+        check("on=true", json!(true));
+        check("l=[1, \"a\"]", json!([1, "a"]));
+        check("day=2024-01-02", json!("2024-01-02"));
+        check("q=\"3\"", json!("3"));
+        check("eq=a=b", json!("a=b"));
+        check("empty=", json!(""));
+        assert!(variable("novalue").is_err() && variable("=1").is_err());
+    }
+}

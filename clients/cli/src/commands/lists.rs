@@ -1,0 +1,128 @@
+//! `orrery pipelines`, `executors` and `workspaces`.
+
+use crate::{
+    connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
+    failure::{Code, Result},
+    render::{
+        Output, block,
+        table::{self, Tone},
+        time,
+    },
+};
+use jiff::Timestamp;
+use proto::v1::{
+    CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest, ListExecutorsResponse, ListPipelinesRequest,
+    ListPipelinesResponse, ListWorkspacesRequest, ListWorkspacesResponse, Pipeline, Workspace,
+};
+use rpc::client;
+
+/// Gathers every page of a list.
+macro_rules! pages {
+    ($client:expr, $call:ident, $request:expr, $items:ident) => {{
+        let mut all = Vec::new();
+        let mut request = $request;
+        loop {
+            let page = $client.$call(client::within(CALL_TIMEOUT, request.clone())).await?.into_inner();
+            all.extend(page.$items);
+            if page.next_page_token.is_empty() {
+                break all;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }};
+}
+
+/// The workspace's pipelines.
+pub(crate) async fn pipelines(connection: &Connection, output: &Output) -> Result<Code> {
+    let request = ListPipelinesRequest {
+        workspace: connection.workspace.clone(),
+        page_size: PAGE_SIZE,
+        ..ListPipelinesRequest::default()
+    };
+    let pipelines = pages!(connection.pipelines(), list_pipelines, request, pipelines);
+    let all = ListPipelinesResponse { pipelines, next_page_token: String::new() };
+    output.answer("orrery.v1.ListPipelinesResponse", &all, || pipeline_table(&all.pipelines, output))?;
+    Ok(Code::Ok)
+}
+
+fn pipeline_table(pipelines: &[Pipeline], output: &Output) -> String {
+    let now = Timestamp::now();
+    let mut table = table::new(output.style, &["pipeline", "type", "blocks", "version", "updated", "description"]);
+    for pipeline in pipelines {
+        table.add_row([
+            table::cell(&pipeline.name, Tone::Plain),
+            table::cell(&pipeline.r#type, Tone::Dim),
+            table::number(pipeline.block_count),
+            table::number(pipeline.version),
+            table::cell(time::relative(time::instant(pipeline.updated_at.as_ref()), now), Tone::Plain),
+            table::cell(block::one_line(&pipeline.description), Tone::Dim),
+        ]);
+    }
+    table::text(&table, "no pipelines; `orrery deploy DIR` brings some")
+}
+
+/// Executors, with how they are.
+pub(crate) async fn executors(connection: &Connection, output: &Output) -> Result<Code> {
+    let request = ListExecutorsRequest { page_size: PAGE_SIZE, ..ListExecutorsRequest::default() };
+    let executors = pages!(connection.executors(), list_executors, request, executors);
+    let all = ListExecutorsResponse { executors, next_page_token: String::new() };
+    output.answer("orrery.v1.ListExecutorsResponse", &all, || executor_table(&all.executors, output))?;
+    Ok(Code::Ok)
+}
+
+fn executor_table(executors: &[Executor], output: &Output) -> String {
+    let now = Timestamp::now();
+    let headings = ["executor", "backend", "state", "running", "slots", "connected", "last seen", "version"];
+    let mut table = table::new(output.style, &headings);
+    for executor in executors {
+        let (word, tone) = match executor.state() {
+            ExecutorState::Unspecified => ("unknown", Tone::Dim),
+            ExecutorState::Online => ("online", Tone::Good),
+            ExecutorState::Draining => ("draining", Tone::Warn),
+            ExecutorState::Lost => ("lost", Tone::Bad),
+            ExecutorState::Gone => ("gone", Tone::Dim),
+        };
+        table.add_row([
+            table::cell(&executor.name, Tone::Plain),
+            table::cell(&executor.backend, Tone::Dim),
+            table::cell(word, tone),
+            table::number(executor.running),
+            table::number(executor.slots),
+            table::cell(time::relative(time::instant(executor.connected_at.as_ref()), now), Tone::Plain),
+            table::cell(time::relative(time::instant(executor.last_seen_at.as_ref()), now), Tone::Plain),
+            table::cell(&executor.version, Tone::Dim),
+        ]);
+    }
+    table::text(&table, "no executors")
+}
+
+/// Every workspace.
+pub(crate) async fn workspaces(connection: &Connection, output: &Output) -> Result<Code> {
+    let request = ListWorkspacesRequest { page_size: PAGE_SIZE, ..ListWorkspacesRequest::default() };
+    let workspaces = pages!(connection.workspaces(), list_workspaces, request, workspaces);
+    let all = ListWorkspacesResponse { workspaces, next_page_token: String::new() };
+    output.answer("orrery.v1.ListWorkspacesResponse", &all, || workspace_table(&all.workspaces, output))?;
+    Ok(Code::Ok)
+}
+
+fn workspace_table(workspaces: &[Workspace], output: &Output) -> String {
+    let now = Timestamp::now();
+    let mut table = table::new(output.style, &["workspace", "created", "bundle"]);
+    for workspace in workspaces {
+        table.add_row([
+            table::cell(&workspace.name, Tone::Plain),
+            table::cell(time::relative(time::instant(workspace.created_at.as_ref()), now), Tone::Plain),
+            table::cell(&workspace.bundle_digest, Tone::Dim),
+        ]);
+    }
+    table::text(&table, "no workspaces")
+}
+
+/// Makes a new one.
+pub(crate) async fn create_workspace(connection: &Connection, output: &Output, name: String) -> Result<Code> {
+    let request = CreateWorkspaceRequest { name, idempotency_key: String::new() };
+    let response = connection.workspaces().create_workspace(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+    let workspace = response.workspace.unwrap_or_default();
+    output.answer("orrery.v1.Workspace", &workspace, || format!("workspace {} is there", workspace.name))?;
+    Ok(Code::Ok)
+}

@@ -1,0 +1,145 @@
+//! The server that the commands talk to: where it is, its token, and ready-made clients.
+
+use crate::{
+    failure::{Code, Failure, Result},
+    record::Record,
+};
+use proto::v1::{
+    ListRunsRequest, deployment_service_client::DeploymentServiceClient,
+    executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
+    pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
+};
+use rpc::{
+    auth::Token,
+    client::{self, Channel},
+};
+use std::{path::Path, time::Duration};
+
+/// How long one answer may take.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an upload or a deployment may take.
+pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(900);
+/// The largest answer: a page of block runs with long tracebacks.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The largest page.
+pub(crate) const PAGE_SIZE: i32 = 500;
+/// How many of the newest runs a part of an id is looked up in.
+const RESOLVE_RUNS_MAX: usize = 5_000;
+/// The shortest part of an id.
+const ID_PART_MIN: usize = 6;
+/// The length of a whole id.
+const ID_LENGTH: usize = 36;
+
+/// A lazy connection to one server and one workspace. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    channel: Channel,
+    pub(crate) workspace: String,
+}
+
+macro_rules! clients {
+    ($($name:ident: $client:ident),*) => {
+        $(pub(crate) fn $name(&self) -> $client<Channel> {
+            $client::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+        })*
+    };
+}
+
+impl Connection {
+    /// To the named server, or the one that `orrery up` wrote down.
+    pub(crate) fn open(server: Option<&str>, token_file: Option<&Path>, workspace: &str) -> Result<Self> {
+        let record = if server.is_none() { Record::find()? } else { None };
+        let Some(url) = server.map(str::to_owned).or_else(|| record.as_ref().map(|r| r.server.clone())) else {
+            return Err(Failure::new(
+                Code::Unavailable,
+                "no server is known",
+                "start one with `orrery up`, or name one by --server or ORRERY_SERVER",
+            ));
+        };
+        let token_file = token_file.map(Path::to_path_buf).or(record.map(|r| r.token_file));
+        let token = token_file.map(|f| Token::from_file(&f)).transpose();
+        let token = token.map_err(|e| Failure::new(Code::Permission, e, "check --token-file"))?;
+        Self::to(&url, token.as_ref(), workspace)
+    }
+
+    /// To this server with this token.
+    pub(crate) fn to(url: &str, token: Option<&Token>, workspace: &str) -> Result<Self> {
+        let usage = |what: String| Failure::new(Code::Usage, what, "write it as http://host:port");
+        let uri = url.parse().map_err(|_| usage(format!("`{url}` is not the URL of a server")))?;
+        let channel = client::connect(&[uri], token).map_err(|e| usage(e.to_string()))?;
+        Ok(Self { channel, workspace: workspace.to_owned() })
+    }
+
+    clients! {
+        runs: RunServiceClient, logs: LogServiceClient, pipelines: PipelineServiceClient,
+        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient
+    }
+
+    /// The whole id of the run that `part` means: all of it, or a unique beginning or end of 6 characters or more.
+    pub(crate) async fn resolve_run(&self, part: &str) -> Result<String> {
+        let part = part.trim().to_ascii_lowercase();
+        if part.len() == ID_LENGTH {
+            return Ok(part);
+        }
+        if part.len() < ID_PART_MIN || !part.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("`{part}` is not a run's id"),
+                "give 6 or more characters of its beginning or end; `orrery runs` lists them",
+            ));
+        }
+        let mut found = Vec::new();
+        let (mut seen, mut page_token) = (0, String::new());
+        while seen < RESOLVE_RUNS_MAX {
+            let request = ListRunsRequest {
+                workspace: self.workspace.clone(),
+                page_size: PAGE_SIZE,
+                page_token,
+                ..ListRunsRequest::default()
+            };
+            let page = self.runs().list_runs(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+            seen += page.runs.len();
+            found.extend(page.runs.into_iter().map(|r| r.id).filter(|id| id_matches(id, &part)));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        only_one(found, &part, &self.workspace)
+    }
+}
+
+fn id_matches(id: &str, part: &str) -> bool {
+    id.starts_with(part) || id.ends_with(part)
+}
+
+fn only_one(mut found: Vec<String>, part: &str, workspace: &str) -> Result<String> {
+    match (found.pop(), found.len()) {
+        (Some(id), 0) => Ok(id),
+        (Some(_), more) => Err(Failure::new(
+            Code::Usage,
+            format!("`{part}` means {} runs", more + 1),
+            "give more characters; the end of an id differs more than its beginning",
+        )),
+        (None, _) => Err(Failure::new(
+            Code::NotFound,
+            format!("no run of workspace {workspace} has `{part}` at the beginning or end of its id"),
+            "`orrery runs --limit 1000` lists them",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_ids_mean_one_run_or_none() {
+        let id = "0193a1b2-0000-7000-8000-0123456789ab";
+        assert!(id_matches(id, "0193a1") && id_matches(id, "6789ab") && !id_matches(id, "7000-8000"));
+        assert_eq!(only_one(vec![id.into()], "6789ab", "w").unwrap(), id);
+        assert_eq!(only_one(vec![id.into(), id.into()], "0193a1", "w").unwrap_err().code, Code::Usage);
+        assert_eq!(only_one(vec![], "0193a1", "w").unwrap_err().code, Code::NotFound);
+    }
+}

@@ -1,0 +1,120 @@
+//! What went wrong, what to do about it, and the exit code that tells a script.
+
+use crate::render::Output;
+use domain::ErrorKind;
+use rpc::status::Problem;
+use std::{fmt::Display, process::ExitCode};
+use tonic::Status;
+
+/// Exit codes; `docs/cli.md` has the table. From 64 on they are those of `sysexits.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Done; with `--wait`: the run completed.
+    Ok = 0,
+    /// The run failed.
+    RunFailed = 1,
+    /// The run was cancelled.
+    RunCancelled = 2,
+    /// Wrong arguments.
+    Usage = 64,
+    /// The request does not fit what is there: a project with errors, a run that has ended.
+    Data = 65,
+    /// The named thing does not exist.
+    NotFound = 66,
+    /// No server, or a service that does not start.
+    Unavailable = 69,
+    /// A fault of the server or of this program.
+    Internal = 70,
+    /// Passing: a limit, a time-out, a folder in use.
+    Temporary = 75,
+    /// No token, or one that does not allow this.
+    Permission = 77,
+    /// Interrupted by Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// The crate's result.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// One line of what, one line of remedy.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) what: String,
+    pub(crate) remedy: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, what: impl Display, remedy: impl Display) -> Self {
+        Self { code, what: what.to_string(), remedy: remedy.to_string() }
+    }
+
+    /// To stderr, so that stdout stays what a script asked for.
+    pub(crate) fn print(&self, output: &Output) {
+        eprintln!("{} {}", output.style.bad("error:"), self.what);
+        if !self.remedy.is_empty() {
+            eprintln!("{} {}", output.style.dim("remedy:"), self.remedy);
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let problem = Problem::from_status(&status);
+        let (code, usual) = verdict(problem.kind);
+        let details: String = problem.violations.iter().map(|v| format!("; {}: {}", v.field, v.description)).collect();
+        let what = match problem.kind {
+            // The transport's own words tell nobody what is wrong.
+            ErrorKind::Unavailable if status.details().is_empty() => "the server does not answer".to_owned(),
+            _ => format!("{}{details}", problem.message),
+        };
+        Self::new(code, what, problem.remedy.as_deref().unwrap_or(usual))
+    }
+}
+
+fn verdict(kind: ErrorKind) -> (Code, &'static str) {
+    match kind {
+        ErrorKind::InvalidArgument => (Code::Usage, "see `orrery help`"),
+        ErrorKind::NotFound => (Code::NotFound, "check the name, and the workspace (`--workspace`)"),
+        ErrorKind::AlreadyExists => (Code::Data, "choose another name"),
+        ErrorKind::FailedPrecondition => (Code::Data, ""),
+        ErrorKind::Conflict => (Code::Temporary, "somebody else changed it meanwhile; try again"),
+        ErrorKind::Unauthenticated => {
+            (Code::Permission, "name the file with the server's token by --token-file or ORRERY_TOKEN_FILE")
+        }
+        ErrorKind::PermissionDenied => (Code::Permission, "ask an owner for the right to do this"),
+        ErrorKind::ResourceExhausted => (Code::Temporary, "try again later"),
+        ErrorKind::Unavailable => (Code::Unavailable, "start one with `orrery up`, or name one by --server"),
+        ErrorKind::DeadlineExceeded => (Code::Temporary, "the server is slow; try again"),
+        ErrorKind::Internal => (Code::Internal, "this is a fault of the server; its log says more"),
+    }
+}
+
+impl From<provision::Error> for Failure {
+    fn from(error: provision::Error) -> Self {
+        Self::new(Code::Unavailable, error, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_a_code_and_the_servers_remedy_wins() {
+        let check = |status: Status, code| assert_eq!(Failure::from(status).code, code);
+        check(Status::not_found("no run"), Code::NotFound);
+        check(Status::unauthenticated("no token"), Code::Permission);
+        check(Status::unavailable("tcp connect error"), Code::Unavailable);
+        check(Status::invalid_argument("no"), Code::Usage);
+        let told: Status =
+            Problem::new(ErrorKind::NotFound, "RUN", "no such run").remedy("look at `orrery runs`").into();
+        assert_eq!(Failure::from(told).remedy, "look at `orrery runs`");
+    }
+}

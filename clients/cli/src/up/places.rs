@@ -1,0 +1,131 @@
+//! Which program each service is, where it listens, and what it is told by its environment.
+
+use super::{folder::Folder, service::Spec};
+use crate::failure::{Code, Failure, Result};
+use std::{
+    env,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+/// Where people expect the web-server.
+const DEFAULT_PORT: u16 = 7070;
+/// The longest drain of a service that stops; after it the service is killed.
+const DRAIN: &str = "10s";
+
+/// The folder with the services' programs.
+pub(super) struct Programs(PathBuf);
+
+/// Finds the services: `ORRERY_BIN_DIR`, else beside this program.
+pub(super) fn programs() -> Result<Programs> {
+    let beside = || env::current_exe().ok()?.canonicalize().ok()?.parent().map(Path::to_path_buf);
+    let dir = env::var_os("ORRERY_BIN_DIR").map(PathBuf::from).or_else(beside).unwrap_or_default();
+    for name in ["orrery-web-server", "orrery-scheduler", "orrery-executor"] {
+        if !dir.join(name).is_file() {
+            let what = format!("{name} is not in {}", dir.display());
+            return Err(Failure::new(
+                Code::Unavailable,
+                what,
+                "build it (`cargo xtask up` does), or set ORRERY_BIN_DIR",
+            ));
+        }
+    }
+    Ok(Programs(dir))
+}
+
+/// Where the services listen, on the loopback only.
+pub(super) struct Ports {
+    web_server: u16,
+    scheduler: u16,
+}
+
+impl Ports {
+    /// The asked one, which must be free; else the usual one, else any.
+    pub(super) fn choose(asked: Option<u16>) -> Result<Self> {
+        let none = || Failure::new(Code::Unavailable, "no port is free on 127.0.0.1", "");
+        let web_server = match asked {
+            Some(port) => free(port).ok_or_else(|| {
+                let what = format!("port {port} of 127.0.0.1 is taken");
+                Failure::new(Code::Unavailable, what, "name another one by --port, or leave it out")
+            })?,
+            None => free(DEFAULT_PORT).or_else(|| free(0)).ok_or_else(none)?,
+        };
+        Ok(Self { web_server, scheduler: free(0).ok_or_else(none)? })
+    }
+
+    /// The web-server's URL.
+    pub(super) fn server(&self) -> String {
+        format!("http://127.0.0.1:{}", self.web_server)
+    }
+}
+
+fn free(port: u16) -> Option<u16> {
+    Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()?.port())
+}
+
+/// Makes the services' commands.
+pub(super) struct Cluster<'a> {
+    pub(super) folder: &'a Folder,
+    pub(super) programs: &'a Programs,
+    pub(super) ports: &'a Ports,
+}
+
+impl Cluster<'_> {
+    pub(super) fn web_server(&self, database_url_file: &Path) -> Spec {
+        self.spec("web-server", "web-server")
+            .with("ORRERY_WEB_SERVER_LISTEN", format!("127.0.0.1:{}", self.ports.web_server))
+            .with("ORRERY_WEB_SERVER_DATABASE_URL_FILE", database_url_file)
+            .with("ORRERY_WEB_SERVER_SCHEDULER_URLS", self.scheduler_url())
+            .with("ORRERY_WEB_SERVER_BLOBS_URL", self.blobs_url())
+            .with("ORRERY_WEB_SERVER_TOKEN_FILE", self.folder.api_token_file())
+            .with("ORRERY_WEB_SERVER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+    }
+
+    pub(super) fn scheduler(&self, database_url_file: &Path) -> Spec {
+        self.spec("scheduler", "scheduler")
+            .with("ORRERY_SCHEDULER_LISTEN", format!("127.0.0.1:{}", self.ports.scheduler))
+            .with("ORRERY_SCHEDULER_DATABASE_URL_FILE", database_url_file)
+            .with("ORRERY_SCHEDULER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+    }
+
+    pub(super) fn executor(&self, number: u16, python: &Path, base_env: &Path) -> Spec {
+        let name = format!("executor-{number}");
+        self.spec(&name, "executor")
+            .with("ORRERY_EXECUTOR_SCHEDULER_URLS", self.scheduler_url())
+            .with("ORRERY_EXECUTOR_NAME", &name)
+            .with("ORRERY_EXECUTOR_DATA_DIR", self.folder.path().join(&name))
+            // A block may run on another executor than its upstream blocks.
+            .with("ORRERY_EXECUTOR_OUTPUTS_DIR", self.folder.path().join("outputs"))
+            .with("ORRERY_EXECUTOR_BLOBS_URL", self.blobs_url())
+            .with("ORRERY_EXECUTOR_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+            .with("ORRERY_EXECUTOR_PYTHON", python)
+            .with("ORRERY_EXECUTOR_BASE_ENV", base_env)
+    }
+
+    fn spec(&self, name: &str, service: &str) -> Spec {
+        let spec = Spec::new(name, self.programs.0.join(format!("orrery-{service}")), self.folder.log(name));
+        spec.with("ORRERY_DRAIN_TIMEOUT", DRAIN)
+    }
+
+    fn scheduler_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.scheduler)
+    }
+
+    fn blobs_url(&self) -> String {
+        format!("file://{}", self.folder.path().join("blobs").display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asked_port_that_is_taken_is_refused() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_eq!(Ports::choose(Some(port)).err().map(|f| f.code), Some(Code::Unavailable));
+        drop(taken);
+        assert_eq!(Ports::choose(Some(port)).unwrap().server(), format!("http://127.0.0.1:{port}"));
+    }
+}

@@ -1,0 +1,18 @@
+//! The real thing: `orrery up` with its Postgres, services and Python, driven through the command line as a person
+//! would. Broken definitions, broken code and killed processes each give a clear error, and the cluster goes on.
+//!
+//! Every test has a workspace of its own; those that kill services share a cluster of their own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, and so may what it is built from")]
+
+mod answer;
+mod cluster;
+mod control;
+mod definitions;
+mod faults;
+mod flow;
+mod limits;
+mod processes;
+mod project;
+mod rubbish;
+mod wait;
+mod workspace;
