@@ -1,0 +1,72 @@
+//! Load scenarios against a real cluster of release binaries, each beside a floor that is measured in the same run on
+//! the same Postgres. A figure is a ratio: machines differ and are noisy.
+#![allow(clippy::print_stdout, reason = "a command-line program reports on stdout")]
+
+mod cluster;
+mod floor;
+mod project_files;
+mod report;
+mod scenarios;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use report::Verdict;
+use std::process::ExitCode;
+
+/// One scenario, with what it needs started for it.
+#[derive(Parser)]
+#[command(name = "cargo xtask load")]
+struct Arguments {
+    /// What to measure
+    scenario: Scenario,
+    /// End with one line of JSON per figure
+    #[arg(long)]
+    json: bool,
+    /// Append the figures to this file, with the machine's description
+    #[arg(long)]
+    record: Option<std::path::PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// 40 no-op blocks in a row, against durable commits
+    Chain,
+    /// 10,000 dynamic children, against 100, and against batched SQL
+    Fanout,
+    /// 10,000 runs of one block, against batched SQL
+    Independent,
+    /// Python no-op blocks, against a loop that forks the same warm interpreter
+    Python,
+    /// From the API call to a no-op and to the first line of Python
+    FirstLine,
+    /// All of them
+    All,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let wanted = |scenario| arguments.scenario == scenario || arguments.scenario == Scenario::All;
+    let mut figures = Vec::new();
+    if wanted(Scenario::Chain) {
+        figures.extend(scenarios::chain::run().await?);
+    }
+    if wanted(Scenario::Fanout) {
+        figures.extend(scenarios::fanout::run().await?);
+    }
+    if wanted(Scenario::Independent) {
+        figures.extend(scenarios::independent::run().await?);
+    }
+    if wanted(Scenario::Python) {
+        figures.extend(scenarios::python::run().await?);
+    }
+    if wanted(Scenario::FirstLine) {
+        figures.extend(scenarios::first_line::run().await?);
+    }
+    report::print(&figures, arguments.json);
+    if let Some(path) = &arguments.record {
+        report::record(path, &figures)?;
+    }
+    let missed = figures.iter().any(|figure| figure.verdict() == Verdict::Missed);
+    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

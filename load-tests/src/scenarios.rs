@@ -1,0 +1,7 @@
+//! One file per scenario.
+
+pub(crate) mod chain;
+pub(crate) mod fanout;
+pub(crate) mod first_line;
+pub(crate) mod independent;
+pub(crate) mod python;
