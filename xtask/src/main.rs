@@ -1,0 +1,58 @@
+//! Every command a person types while working on Orrery: `cargo xtask up`, `test`, `ci`, `tidy`, `load`.
+//!
+//! Refuses to know what the services do; it builds, checks and starts them.
+#![allow(clippy::print_stdout, reason = "a command-line program reports on stdout")]
+
+mod load;
+mod step;
+mod test;
+mod tidy;
+mod up;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What a person types to work on Orrery.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds what is needed, then runs a sample project on a cluster of its own and stays up
+    Up {
+        /// Passed to `orrery up`; see `orrery up --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Every check and every test; ends with one line that counts them
+    Test,
+    /// What CI runs: the same as `test`
+    Ci,
+    /// Checks the house: who depends on whom, names, sizes, SQL, protos, the schema
+    Tidy {
+        /// Write migrations/schema.sql anew instead of comparing it
+        #[arg(long)]
+        schema: bool,
+    },
+    /// Builds in release and runs one load scenario beside its floor
+    Load {
+        /// The scenario and its options; see `cargo xtask load --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().task {
+        Task::Up { arguments } => up::run(&arguments),
+        Task::Test | Task::Ci => test::run(),
+        Task::Tidy { schema } => tidy::run(schema),
+        Task::Load { arguments } => load::run(&arguments),
+    }
+}
