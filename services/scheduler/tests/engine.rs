@@ -356,3 +356,44 @@ async fn a_fan_of_ten_thousand_reduces_to_one() {
     cluster.until(run, "completed").await;
     cluster.stop.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_an_old_epoch_counts_nothing() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    let mut executor = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    // Somebody else took the shards; this engine does not know it yet.
+    let client = cluster.database.client().await;
+    client.execute("UPDATE shard SET epoch = epoch + 1", &[]).await.unwrap();
+    executor.complete(&first[0]).await;
+    let told = executor.next_reconnect_or_ack().await;
+    assert!(told.is_none(), "the result was acknowledged though its write was refused");
+    let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
+    let mut executor = wait_for("a session", WAIT, || async {
+        let mut executor = FakeExecutor::connect(executor.id, 2, &cluster.engine, 1, vec![held.clone()]).await;
+        match executor.next().await {
+            pb::session_response::Message::Welcome(welcome) => welcome.unknown.is_empty().then_some(executor),
+            _ => None,
+        }
+    })
+    .await;
+    executor.complete(&first[0]).await;
+    assert!(executor.acked().await, "loaded again, the same attempt is current");
+    cluster.until(run, "completed").await;
+    cluster.stop.cancel();
+}
+
+impl FakeExecutor {
+    /// `None` when asked to come again before any result was acknowledged.
+    async fn next_reconnect_or_ack(&mut self) -> Option<bool> {
+        loop {
+            match self.next().await {
+                pb::session_response::Message::Reconnect(_) => return None,
+                pb::session_response::Message::ResultAcks(acks) => return Some(acks.acks[0].accepted),
+                _ => {}
+            }
+        }
+    }
+}
