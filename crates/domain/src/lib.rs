@@ -2,9 +2,12 @@
 //!
 //! Refuses to know async, I/O, clocks (functions take `now`), SQL and the wire.
 
+pub mod admission;
 pub mod error;
 pub mod graph;
 pub mod id;
+pub mod limits;
+pub mod permits;
 pub mod pipeline;
 pub mod retry;
 pub mod run;
