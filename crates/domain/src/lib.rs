@@ -3,6 +3,7 @@
 //! Refuses to know async, I/O, clocks (functions take `now`), SQL and the wire.
 
 pub mod admission;
+pub mod backfill;
 pub mod error;
 pub mod graph;
 pub mod id;
