@@ -14,6 +14,7 @@ pub mod logs;
 pub mod pipelines;
 pub mod run_views;
 pub mod runs;
+pub mod schedulers;
 pub mod shards;
 pub mod triggers;
 pub mod workspaces;

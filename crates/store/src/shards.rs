@@ -1,9 +1,7 @@
-//! Ownership: which scheduler lives, and which slice of the runs it owns in which epoch.
+//! Ownership: which slice of the runs which scheduler owns in which epoch.
 
 use crate::{Error, Store};
 use domain::id::SchedulerId;
-use jiff::Timestamp;
-use std::time::Duration;
 
 /// A slice of the runs in the generation of its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,26 +10,6 @@ pub struct Shard {
     pub id: i16,
     /// Named by every write of the owner.
     pub epoch: i64,
-}
-
-/// Says that a scheduler lives for another `ttl`; answers the database's time.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn renew(store: &Store, scheduler: SchedulerId, ttl: Duration) -> Result<Timestamp, Error> {
-    let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/scheduler/renew.sql")).await?;
-    Ok(client.query_one(&statement, &[&scheduler.0, &ttl.as_secs_f64()]).await?.get("now"))
-}
-
-/// Gives up membership, and with it every shard.
-///
-/// # Errors
-/// When the database does not answer; the lease then passes by itself.
-pub async fn leave(store: &Store, scheduler: SchedulerId) -> Result<(), Error> {
-    let client = store.client().await?;
-    client.execute(include_str!("../sql/scheduler/leave.sql"), &[&scheduler.0]).await?;
-    Ok(())
 }
 
 /// Takes every shard that no living scheduler owns.
@@ -56,6 +34,33 @@ pub async fn retake(store: &Store, scheduler: SchedulerId) -> Result<Vec<Shard>,
 /// When the database does not answer.
 pub async fn owned(store: &Store, scheduler: SchedulerId) -> Result<Vec<Shard>, Error> {
     query(store, include_str!("../sql/shard/owned.sql"), scheduler).await
+}
+
+/// The living owner of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// 0 to 255.
+    pub shard: i16,
+    /// Who owns it.
+    pub scheduler: SchedulerId,
+    /// Where other schedulers reach it, as `host:port`; empty when it does not say.
+    pub address: String,
+}
+
+/// Who owns which shard; a shard whose owner does not live is left out.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn owners(store: &Store) -> Result<Vec<Owner>, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/shard/owners.sql")).await?;
+    let rows = client.query(&statement, &[]).await?;
+    let owner = |row: &tokio_postgres::Row| Owner {
+        shard: row.get("id"),
+        scheduler: SchedulerId(row.get("owner")),
+        address: row.get("address"),
+    };
+    Ok(rows.iter().map(owner).collect())
 }
 
 async fn query(store: &Store, sql: &'static str, scheduler: SchedulerId) -> Result<Vec<Shard>, Error> {

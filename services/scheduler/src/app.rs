@@ -12,6 +12,8 @@ use crate::{
         keeper::{Keeper, LEASE_TTL},
     },
     metrics::Metrics,
+    orders::Orders,
+    owners::Owners,
     session::Sessions,
     settings::Settings,
 };
@@ -40,6 +42,7 @@ const DATABASE_TRIES: u32 = 8;
 pub struct App {
     store: Store,
     scheduler: SchedulerId,
+    address: String,
     clock: DbClock,
     metrics: Arc<Metrics>,
     listener: TcpListener,
@@ -65,11 +68,12 @@ impl App {
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
-        let clock = DbClock::new(store::shards::renew(&store, scheduler, LEASE_TTL).await?);
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
-        Ok(Self { store, scheduler, clock, metrics, listener, token, settings, health, shutdown })
+        let address = settings.address(listener.local_addr()?);
+        let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
+        Ok(Self { store, scheduler, address, clock, metrics, listener, token, settings, health, shutdown })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -92,14 +96,23 @@ impl App {
             stop_engine.clone(),
         );
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let keeper = Keeper::new(self.store.clone(), self.scheduler, self.clock, Arc::clone(&self.metrics), owned);
+        let owners = Owners::new(self.store.clone(), self.scheduler, self.token.clone());
+        let orders = Orders::new(engine_sender.clone(), owners.clone());
+        let keeper = Keeper::new(
+            self.store.clone(),
+            (self.scheduler, self.address),
+            self.clock,
+            Arc::clone(&self.metrics),
+            owners,
+            owned,
+        );
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
-        let calls = Calls::new(self.store.clone(), engine_sender.clone(), changes.clone());
+        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
         let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
-        let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender.clone(), calls, logs))
+        let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender, calls, logs))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
-        let commands = CommandServiceServer::new(Commands::new(engine_sender, self.store, changes))
+        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();
         let stopping = {

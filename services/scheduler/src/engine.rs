@@ -15,6 +15,7 @@ mod definitions;
 mod dispatch;
 mod live;
 mod message;
+mod owned;
 mod recover;
 mod seat;
 mod turn;
@@ -26,6 +27,7 @@ use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
+use owned::Owned;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -72,8 +74,7 @@ pub struct Engine {
     metrics: Arc<Metrics>,
     timing: Timing,
     definitions: Definitions,
-    shards: Vec<Shard>,
-    next_shard: usize,
+    shards: Owned,
     runs: HashMap<RunId, Live>,
     /// Runs with something to lease, in turn.
     ready: VecDeque<RunId>,
@@ -103,8 +104,7 @@ impl Engine {
             changes,
             metrics,
             timing,
-            shards: Vec::new(),
-            next_shard: 0,
+            shards: Owned::default(),
             runs: HashMap::new(),
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
@@ -140,11 +140,6 @@ impl Engine {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// The shard of a new run. Runs of one turn share it: fewer rows to lock.
-    fn shard_for_new(&self) -> Option<Shard> {
-        self.shards.get(self.next_shard % self.shards.len().max(1)).copied()
     }
 
     fn timers(&mut self, turn: &mut Turn) {

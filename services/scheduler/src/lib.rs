@@ -12,6 +12,8 @@ pub mod engine;
 pub mod logs;
 pub mod loops;
 pub mod metrics;
+pub mod orders;
+pub mod owners;
 pub mod session;
 pub mod settings;
 pub mod wire;

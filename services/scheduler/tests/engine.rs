@@ -12,6 +12,7 @@ use scheduler::{
     engine::{CancelRun, CreateRun, Engine, EngineError, Message, RetryRun, SessionEvent, Timing},
     loops::keeper::Keeper,
     metrics::Metrics,
+    owners::Owners,
     wire::AttemptId,
 };
 use serde_json::{Value, json};
@@ -128,7 +129,7 @@ impl Cluster {
 
 async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {
     let scheduler = SchedulerId(Uuid::now_v7());
-    let now = store::shards::renew(store, scheduler, Duration::from_secs(4)).await.unwrap();
+    let now = store::schedulers::renew(store, scheduler, Duration::from_secs(4), "").await.unwrap();
     let clock = DbClock::new(now);
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     let stop = CancellationToken::new();
@@ -144,7 +145,10 @@ async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, Cancell
         stop.clone(),
     );
     tokio::spawn(engine.run(inbox, shards));
-    tokio::spawn(Keeper::new(store.clone(), scheduler, clock, metrics, owned).run(stop.clone()));
+    let owners = Owners::new(store.clone(), scheduler, None);
+    tokio::spawn(
+        Keeper::new(store.clone(), (scheduler, String::new()), clock, metrics, owners, owned).run(stop.clone()),
+    );
     (sender, stop)
 }
 

@@ -33,11 +33,11 @@ impl Engine {
         commands: Vec<CreateRun>,
         turn: &mut Turn,
     ) -> Result<(Vec<RunId>, Vec<(domain::id::TriggerId, String)>), EngineError> {
-        let shard = self.shard_for_new().ok_or(EngineError::NotOwner)?;
         let mut pipelines: HashMap<PipelineId, StartablePipeline> = HashMap::new();
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
         for command in commands {
+            let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
             let pipeline = match pipelines.entry(command.pipeline) {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(place) => {
@@ -51,13 +51,13 @@ impl Engine {
             let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
             let variables: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&command.variables)
                 .map_err(|e| EngineError::Refused(format!("variables are no JSON object: {e}")))?;
-            prepared.push((command, pipeline, definition, variables));
+            prepared.push((command, shard, pipeline, definition, variables));
         }
         let now = self.now();
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
-        for (command, pipeline, definition, variables) in prepared {
-            let id = RunId::generate();
+        for (command, shard, pipeline, definition, variables) in prepared {
+            let id = RunId::new_in(pipeline.id.shard());
             let execution_date = command.execution_date.unwrap_or(now);
             let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
             turn.batch.create(
@@ -92,7 +92,6 @@ impl Engine {
             ids.push(id);
             keys.push((pipeline.trigger_id, command.logical_key));
         }
-        self.next_shard = self.next_shard.wrapping_add(1);
         self.metrics.runs_created.inc_by(ids.len() as u64);
         Ok((ids, keys))
     }
@@ -149,6 +148,9 @@ impl Engine {
             turn.done.push(reply);
             return;
         }
+        if self.shards.get(command.run.shard()).is_none() {
+            return drop(reply.send(Err(EngineError::NotOwner)));
+        }
         let answer = match store::runs::one(&self.store, command.run).await {
             // Cancelling what has ended is no error.
             Ok(Some(stored)) if stored.row.status.has_ended() => Ok(()),
@@ -162,6 +164,9 @@ impl Engine {
     async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<(), EngineError> {
         if self.runs.contains_key(&command.run) {
             return Err(EngineError::Refused("the run has not ended; cancel it first, or wait".to_owned()));
+        }
+        if self.shards.get(command.run.shard()).is_none() {
+            return Err(EngineError::NotOwner);
         }
         let stored = store::runs::one(&self.store, command.run)
             .await
@@ -190,7 +195,7 @@ impl Engine {
 
     /// A run from its rows.
     pub(super) async fn revive(&mut self, stored: StoredRun) -> Result<Live, EngineError> {
-        let shard = self.shards.iter().copied().find(|shard| shard.id == stored.shard).ok_or(EngineError::NotOwner)?;
+        let shard = self.shards.get(stored.id.shard()).ok_or(EngineError::NotOwner)?;
         let definition = self.definitions.get(stored.pipeline_id, stored.pipeline_version).await?;
         let units = stored.units.into_iter().filter_map(|unit| unit.resolve(&definition.graph)).collect::<Vec<_>>();
         let empty = serde_json::Map::new();

@@ -40,7 +40,7 @@ impl Engine {
 
     /// The shards that this scheduler owns have changed.
     pub(super) async fn own(&mut self, owned: Vec<Shard>) {
-        if owned.iter().all(|shard| self.shards.contains(shard)) && owned.len() == self.shards.len() {
+        if owned.iter().all(|shard| self.shards.has(*shard)) && owned.len() == self.shards.len() {
             return;
         }
         self.drop_everything();
@@ -70,8 +70,7 @@ impl Engine {
         let ids: Vec<i16> = owned.iter().map(|shard| shard.id).collect();
         self.runs.clear();
         let stored = store::runs::unfinished(&self.store, &ids).await?;
-        self.shards = owned;
-        self.shards.sort_unstable_by_key(|shard| shard.id);
+        self.shards = owned.into_iter().collect();
         let count = stored.len();
         let mut turn = Turn::default();
         for run in stored {

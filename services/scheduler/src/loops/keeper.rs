@@ -6,11 +6,12 @@
 use crate::{
     clock::{DbClock, SKEW_MAX},
     metrics::Metrics,
+    owners::Owners,
 };
 use domain::id::SchedulerId;
 use std::{sync::Arc, time::Duration};
 use store::{
-    Store,
+    Store, schedulers,
     shards::{self, Shard},
 };
 use tokio::sync::mpsc;
@@ -25,22 +26,25 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Keeper {
     store: Store,
     scheduler: SchedulerId,
+    address: String,
     clock: DbClock,
     metrics: Arc<Metrics>,
+    owners: Owners,
     owned: mpsc::Sender<Vec<Shard>>,
 }
 
 impl Keeper {
-    /// A keeper that tells `owned` whenever shards were taken.
+    /// A keeper of the scheduler that is reached at this address; it tells `owned` whenever shards were taken.
     #[must_use]
     pub fn new(
         store: Store,
-        scheduler: SchedulerId,
+        (scheduler, address): (SchedulerId, String),
         clock: DbClock,
         metrics: Arc<Metrics>,
+        owners: Owners,
         owned: mpsc::Sender<Vec<Shard>>,
     ) -> Self {
-        Self { store, scheduler, clock, metrics, owned }
+        Self { store, scheduler, address, clock, owners, metrics, owned }
     }
 
     /// Runs until it is stopped; then hands everything back.
@@ -56,13 +60,13 @@ impl Keeper {
                 tracing::warn!(error = %error, "failed to renew the membership");
             }
         }
-        if let Err(error) = shards::leave(&self.store, self.scheduler).await {
+        if let Err(error) = schedulers::leave(&self.store, self.scheduler).await {
             tracing::warn!(error = %error, "failed to hand the shards back; they are free in a few seconds");
         }
     }
 
     async fn run_once(&self) -> Result<(), store::Error> {
-        let skew = self.clock.set(shards::renew(&self.store, self.scheduler, LEASE_TTL).await?);
+        let skew = self.clock.set(schedulers::renew(&self.store, self.scheduler, LEASE_TTL, &self.address).await?);
         self.metrics.clock_skew_ms.set(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
         if skew > SKEW_MAX {
             tracing::warn!(skew_ms = skew.as_millis(), "this machine's clock is off; due times follow the database's");
@@ -72,6 +76,6 @@ impl Keeper {
             // The engine has ended when nobody listens, and the process with it.
             let _ = self.owned.send(owned).await;
         }
-        Ok(())
+        self.owners.refresh().await
     }
 }

@@ -1,0 +1,26 @@
+//! Membership: which schedulers live, by the database's clock.
+
+use crate::{Error, Store};
+use domain::id::SchedulerId;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Says that a scheduler lives for another `ttl` and is reached at `address` (`host:port`); answers the database's time.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn renew(store: &Store, scheduler: SchedulerId, ttl: Duration, address: &str) -> Result<Timestamp, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/scheduler/renew.sql")).await?;
+    Ok(client.query_one(&statement, &[&scheduler.0, &ttl.as_secs_f64(), &address]).await?.get("now"))
+}
+
+/// Gives up membership, and with it every shard.
+///
+/// # Errors
+/// When the database does not answer; the lease then passes by itself.
+pub async fn leave(store: &Store, scheduler: SchedulerId) -> Result<(), Error> {
+    let client = store.client().await?;
+    client.execute(include_str!("../sql/scheduler/leave.sql"), &[&scheduler.0]).await?;
+    Ok(())
+}
