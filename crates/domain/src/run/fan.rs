@@ -61,6 +61,11 @@ impl Fan {
         self.next < self.total
     }
 
+    /// Children that were never leased.
+    pub(super) fn unleased(&self) -> u32 {
+        self.total.saturating_sub(self.next)
+    }
+
     /// Takes the next child that was never leased.
     pub(super) fn take_next(&mut self) -> Option<u32> {
         (self.next < self.total).then(|| {
