@@ -8,6 +8,7 @@ pub mod id;
 pub mod pipeline;
 pub mod retry;
 pub mod run;
+pub mod trigger;
 pub mod unit;
 
 pub use error::ErrorKind;
