@@ -12,6 +12,7 @@ pub mod permits;
 pub mod pipeline;
 pub mod retry;
 pub mod run;
+pub mod trigger;
 pub mod unit;
 
 pub use error::ErrorKind;

@@ -73,7 +73,7 @@ impl CommandService for Scheduler {
             let id: Uuid = db.query_one(FIND, &[&pipeline, &run.logical_key]).await.unwrap().get(0);
             run_ids.push(id.as_bytes().to_vec());
         }
-        Ok(Response::new(CreateRunsResponse { run_ids }))
+        Ok(Response::new(CreateRunsResponse { run_ids, skipped: Vec::new() }))
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {
