@@ -1,15 +1,21 @@
 //! One step of the scheduler for many runs, as columns of one statement.
 
+mod extras;
+
 use crate::{Error, Store, shards::Shard};
+use deadpool_postgres::GenericClient;
 use domain::{
+    admission::Source,
+    backfill::Cursor,
     graph::Graph,
-    id::{PipelineId, RunId, TriggerId, WorkspaceId},
+    id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
     run::{RunRow, Transition, unit_name},
+    trigger::{Skip, State},
     unit::{LostAttempt, UnitKey, UnitRow},
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -22,12 +28,20 @@ pub struct NewRun {
     pub pipeline_id: PipelineId,
     pub pipeline_version: i64,
     pub trigger_id: TriggerId,
+    /// What its firing is keyed by: the trigger, or the backfill.
+    pub source: Source,
+    /// The version of the trigger that decided it: the run is created only while that is in force.
+    pub trigger_version: Option<i64>,
     pub logical_key: String,
     pub variables: String,
     pub execution_date: Timestamp,
     pub timeout_s: Option<i32>,
     pub allow_blocks_to_fail: bool,
     pub parent_run_id: Option<RunId>,
+    pub backfill_id: Option<BackfillId>,
+    /// A JSON object.
+    pub event_variables: Option<String>,
+    pub sla_at: Option<Timestamp>,
 }
 
 /// What the database made of a batch.
@@ -37,6 +51,25 @@ pub struct Committed {
     pub shards: Vec<i16>,
     /// Of the new runs, those whose logical key was new.
     pub created: Vec<RunId>,
+    /// Triggers whose decisions were not written, because another version is in force by now, or will be in a moment.
+    pub overtaken: Vec<TriggerId>,
+}
+
+/// What was decided about a trigger, besides the runs that it starts.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Whose.
+    pub trigger: TriggerId,
+    /// The version that it was decided by.
+    pub version: i64,
+    /// Times that never start.
+    pub skips: Vec<Skip>,
+    /// Up to where everything is decided.
+    pub state: State,
+    /// What starts that wait are to be told, by their key.
+    pub waiting: serde_json::Value,
+    /// When it will be looked at again.
+    pub next_due: Option<Timestamp>,
 }
 
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
@@ -49,6 +82,10 @@ pub struct Batch {
     units: HashMap<(RunId, UnitKey), UnitColumns>,
     lost: Vec<(RunId, i16, String, i32, LostAttempt)>,
     dropped: Vec<(RunId, String, i16)>,
+    decisions: HashMap<TriggerId, (i16, Decision)>,
+    backfills: HashMap<BackfillId, (i16, Cursor, Option<Timestamp>)>,
+    missed: Vec<(RunId, i16)>,
+    missed_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -68,11 +105,16 @@ impl Batch {
             && self.runs.is_empty()
             && self.units.is_empty()
             && self.lost.is_empty()
-            && self.dropped.is_empty()
+            && self.is_plain()
+    }
+
+    /// One statement writes all of it.
+    fn is_plain(&self) -> bool {
+        self.dropped.is_empty() && self.decisions.is_empty() && self.backfills.is_empty() && self.missed.is_empty()
     }
 
     fn is_units_only(&self) -> bool {
-        self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.dropped.is_empty()
+        self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.is_plain()
     }
 
     /// Shards that must still be owned when it is committed.
@@ -84,7 +126,7 @@ impl Batch {
     /// Rows that it will write, about.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.new.len() + self.runs.len() + self.units.len() + self.lost.len()
+        self.new.len() + self.runs.len() + self.units.len() + self.lost.len() + self.decisions.len()
     }
 
     /// Adds a run that does not exist yet.
@@ -101,6 +143,52 @@ impl Batch {
             },
         );
         self.new.push((run, shard.id));
+    }
+
+    /// Adds what was decided about a trigger. A later decision of the same turn goes on from the earlier one.
+    pub fn decide(&mut self, decision: Decision, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        match self.decisions.get_mut(&decision.trigger) {
+            Some((_, earlier)) => {
+                let mut skips = std::mem::take(&mut earlier.skips);
+                skips.extend(decision.skips);
+                *earlier = Decision { skips, ..decision };
+            }
+            None => {
+                self.decisions.insert(decision.trigger, (shard.id, decision));
+            }
+        }
+    }
+
+    /// Adds how far a backfill is; `ended_at` when it has ended.
+    pub fn backfill(&mut self, id: BackfillId, cursor: Cursor, ended_at: Option<Timestamp>, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.backfills.insert(id, (shard.id, cursor, ended_at));
+    }
+
+    /// Adds a run that has not ended when it should have.
+    pub fn miss_sla(&mut self, run: RunId, at: Timestamp, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.missed.push((run, shard.id));
+        self.missed_at = Some(at);
+    }
+
+    fn epoch(&self, shard: i16) -> i64 {
+        self.shards.get(&shard).copied().unwrap_or(-1)
+    }
+
+    /// Leaves out what triggers decided whose version is not in force.
+    fn drop_overtaken(&mut self, overtaken: &[TriggerId]) {
+        self.decisions.retain(|trigger, _| !overtaken.contains(trigger));
+        let (new_rows, units) = (&mut self.new_rows, &mut self.units);
+        self.new.retain(|(run, _)| {
+            let stays = run.trigger_version.is_none() || !overtaken.contains(&run.trigger_id);
+            if !stays {
+                new_rows.remove(&run.id);
+                units.retain(|(of, _), _| *of != run.id);
+            }
+            stays
+        });
     }
 
     /// Adds one transition of a run. `Stop` and `EndProcess` are acts, not rows, and change nothing here.
@@ -138,37 +226,55 @@ impl Batch {
     }
 }
 
-/// Writes a batch in one transaction; one statement and one commit unless children are dropped.
+/// Writes a batch in one transaction; one statement and one commit where only runs and units change.
+///
+/// What triggers decided whose version is no longer in force is left out of it: see [`Committed::overtaken`].
 ///
 /// # Errors
 /// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
 /// epochs (`shards::retake`) and load again.
-pub async fn commit(store: &Store, batch: &Batch) -> Result<Committed, Error> {
+pub async fn commit(store: &Store, batch: &mut Batch) -> Result<Committed, Error> {
+    let mut client = store.client().await?;
+    if batch.is_plain() {
+        return write(&client, batch).await;
+    }
+    let transaction = client.transaction().await?;
+    let overtaken = guard(&transaction, batch).await?;
+    batch.drop_overtaken(&overtaken);
+    extras::drop_children(&transaction, batch).await?;
+    let committed = write(&transaction, batch).await?;
+    extras::decide(&transaction, batch).await?;
+    extras::backfills(&transaction, batch).await?;
+    extras::miss_sla(&transaction, batch).await?;
+    transaction.commit().await?;
+    Ok(Committed { overtaken, ..committed })
+}
+
+/// The triggers among the decided ones that must not be written about.
+async fn guard(transaction: &deadpool_postgres::Transaction<'_>, batch: &Batch) -> Result<Vec<TriggerId>, Error> {
+    if batch.decisions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = batch.decisions.keys().map(|id| id.0).collect();
+    let versions: Vec<i64> = batch.decisions.values().map(|(_, decision)| decision.version).collect();
+    let statement = transaction.prepare_cached(include_str!("../../sql/trigger/guard.sql")).await?;
+    let rows = transaction.query(&statement, &[&ids, &versions]).await?;
+    let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
+    Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
+}
+
+async fn write(client: &impl GenericClient, batch: &Batch) -> Result<Committed, Error> {
     let columns = Columns::of(batch);
     let (sql, parameters) = if batch.is_units_only() {
         (include_str!("../../sql/run/commit_units.sql"), columns.unit_parameters())
     } else {
         (include_str!("../../sql/run/commit.sql"), columns.parameters())
     };
-    let mut client = store.client().await?;
     let statement = client.prepare_cached(sql).await?;
-    let row = if batch.dropped.is_empty() {
-        client.query_one(&statement, &parameters).await?
-    } else {
-        let transaction = client.transaction().await?;
-        let runs: Vec<Uuid> = batch.dropped.iter().map(|(run, ..)| run.0).collect();
-        let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
-        let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
-        let epochs: Vec<i64> = shards.iter().map(|shard| batch.shards.get(shard).copied().unwrap_or(-1)).collect();
-        transaction
-            .execute(include_str!("../../sql/run/drop_children.sql"), &[&runs, &blocks, &shards, &epochs])
-            .await?;
-        let row = transaction.query_one(&statement, &parameters).await?;
-        transaction.commit().await?;
-        row
-    };
+    let row = client.query_one(&statement, &parameters).await?;
     let created: Vec<Uuid> = row.get("created");
-    Ok(Committed { shards: row.get("shards"), created: created.into_iter().map(RunId).collect() })
+    let created = created.into_iter().map(RunId).collect();
+    Ok(Committed { shards: row.get("shards"), created, overtaken: Vec::new() })
 }
 
 fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
@@ -244,6 +350,11 @@ columns! {
     u_error: Option<String>,
     u_children: Option<i32>,
     n_cancel: Option<String>,
+    n_source: Uuid,
+    n_trigger_version: Option<i64>,
+    n_backfill: Option<Uuid>,
+    n_event: Option<String>,
+    n_sla: Option<Timestamp>,
 }
 
 impl Columns {
@@ -301,7 +412,7 @@ impl Columns {
         self.n_trigger.push(run.trigger_id.0);
         self.n_key.push(run.logical_key.clone());
         self.n_shard.push(shard);
-        self.n_epoch.push(batch.shards.get(&shard).copied().unwrap_or(-1));
+        self.n_epoch.push(batch.epoch(shard));
         self.n_workspace.push(run.workspace_id.0);
         self.n_pipeline.push(run.pipeline_id.0);
         self.n_version.push(run.pipeline_version);
@@ -315,6 +426,11 @@ impl Columns {
         self.n_reason.push(row.and_then(|row| row.reason.clone()));
         self.n_cancel.push(row.and_then(|row| row.cancel_reason.clone()));
         self.n_parent.push(run.parent_run_id.map(|parent| parent.0));
+        self.n_source.push(run.source.0);
+        self.n_trigger_version.push(run.trigger_version);
+        self.n_backfill.push(run.backfill_id.map(|backfill| backfill.0));
+        self.n_event.push(run.event_variables.clone());
+        self.n_sla.push(run.sla_at);
     }
 
     fn run(&mut self, run: RunId, shard: i16, row: &RunRow) {
