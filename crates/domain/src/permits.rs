@@ -104,8 +104,7 @@ impl Ledger {
     /// The first pool without one.
     pub fn take<'a>(&mut self, shard: u8, pools: &'a [Pool]) -> Result<(), &'a Pool> {
         for pool in pools {
-            let hold = self.pools.get(pool).and_then(|state| state.holds.get(&shard));
-            if !hold.is_some_and(Hold::has_room) {
+            if self.room(shard, pool) == 0 {
                 return Err(pool);
             }
         }
@@ -179,19 +178,18 @@ impl Ledger {
         }
     }
 
-    /// True when a unit of this shard that waits for this pool should look again: there is room here, or some in another
-    /// shard of ours, or the pool may have some.
+    /// True when asking this pool may help: it may have permits, or another shard of ours has one to spare.
     #[must_use]
     pub fn is_worth_trying(&self, pool: &Pool) -> bool {
         let Some(state) = self.pools.get(pool) else { return true };
         !state.dry || state.holds.values().any(Hold::has_room)
     }
 
-    /// How many units could take a permit of this pool at once, over all shards, if they are in the right ones.
+    /// How many units of this shard could take a permit of this pool now.
     #[must_use]
-    pub fn room(&self, pool: &Pool) -> u32 {
-        let Some(state) = self.pools.get(pool) else { return 0 };
-        state.holds.values().map(|hold| hold.granted.saturating_sub(hold.used)).sum()
+    pub fn room(&self, shard: u8, pool: &Pool) -> u32 {
+        let hold = self.pools.get(pool).and_then(|state| state.holds.get(&shard));
+        hold.map_or(0, |hold| hold.granted.saturating_sub(hold.used))
     }
 
     /// What is to be settled now. From here on the permits that are given up are no longer used; those that are asked for

@@ -151,8 +151,7 @@ fn decode(row: &Row) -> Result<Backfill, Error> {
     let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
     let number = |column: &str| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
     let unit = serde_json::from_value(Value::String(row.get("unit"))).map_err(corrupt)?;
-    let status: Status =
-        row.get::<_, &str>("status").parse().map_err(|e| corrupt(serde_json::Error::custom(e)))?;
+    let status: Status = row.get::<_, &str>("status").parse().map_err(|e| corrupt(serde_json::Error::custom(e)))?;
     let Json(variables): Json<Value> = row.get("variables");
     Ok(Backfill {
         id: BackfillId(id),

@@ -10,24 +10,31 @@
 //! When a commit fails or a shard's epoch has moved, memory is no longer the truth: everything is dropped, executors
 //! are asked to connect again, and the runs are loaded anew.
 
+mod admission;
+mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
 mod live;
 mod message;
 mod owned;
+mod permits;
 mod recover;
 mod seat;
 mod turn;
 
+pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
 pub use message::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun, SessionEvent};
 
 use crate::{changes::Changes, clock::DbClock, metrics::Metrics};
+use admission::Queues;
+use backfills::Backfills;
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
 use owned::Owned;
+use permits::{Limits, Permits};
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -79,6 +86,12 @@ pub struct Engine {
     /// Runs with something to lease, in turn.
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
+    queues: Queues,
+    limits: Limits,
+    permits: Permits,
+    backfills: Backfills,
+    /// More is to be done than one turn takes: the next one comes at once.
+    again: bool,
     seats: HashMap<ExecutorId, Seat>,
     stop: CancellationToken,
 }
@@ -98,6 +111,7 @@ impl Engine {
     ) -> Self {
         Self {
             definitions: Definitions::new(store.clone()),
+            limits: Limits::new(store.clone()),
             store,
             scheduler,
             clock,
@@ -108,6 +122,10 @@ impl Engine {
             runs: HashMap::new(),
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
+            queues: Queues::default(),
+            permits: Permits::default(),
+            backfills: Backfills::default(),
+            again: false,
             seats: HashMap::new(),
             stop,
         }
@@ -125,17 +143,39 @@ impl Engine {
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
+                () = std::future::ready(()), if self.again => {}
+                () = tokio::time::sleep(self.until_due()) => {}
                 _ = tick.tick() => {}
             }
+            self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
                 self.take(message, &mut turn).await;
             }
-            self.timers(&mut turn);
-            self.dispatch(&mut turn);
+            self.decide(&mut turn).await;
             self.finish(turn).await;
         }
         self.reconnect_everybody();
+    }
+
+    /// Everything that follows from what came: in this order, so that room that was made is used in the same turn.
+    async fn decide(&mut self, turn: &mut Turn) {
+        self.timers(turn);
+        self.refresh_limits().await;
+        self.make_room(turn);
+        self.step_backfills(turn).await;
+        self.dispatch(turn).await;
+        if !turn.ended.is_empty() {
+            self.make_room(turn);
+            self.again = true;
+        }
+    }
+
+    /// Time until something is due by the clock.
+    fn until_due(&self) -> Duration {
+        let next = self.wakes.first().map(|(at, _)| *at);
+        let wait = next.map(|at| self.now().duration_until(at));
+        wait.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO).min(TICK))
     }
 
     fn now(&self) -> Timestamp {

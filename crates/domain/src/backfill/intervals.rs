@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn absurd_ranges_are_refused() {
-        let of = |start, end, every| Intervals::new(at(start), at(end), Unit::Second, every, TimeZone::UTC).unwrap_err();
+        let of =
+            |start, end, every| Intervals::new(at(start), at(end), Unit::Second, every, TimeZone::UTC).unwrap_err();
         assert_eq!(of("2024-01-02T00:00:00Z", "2024-01-01T00:00:00Z", 1), IntervalsError::Backwards);
         assert_eq!(of("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z", 0), IntervalsError::Zero);
         assert_eq!(of("1900-01-01T00:00:00Z", "9999-01-01T00:00:00Z", 1), IntervalsError::TooMany);

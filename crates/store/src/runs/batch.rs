@@ -101,11 +101,7 @@ impl Batch {
     /// True when there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.new.is_empty()
-            && self.runs.is_empty()
-            && self.units.is_empty()
-            && self.lost.is_empty()
-            && self.is_plain()
+        self.new.is_empty() && self.runs.is_empty() && self.units.is_empty() && self.lost.is_empty() && self.is_plain()
     }
 
     /// One statement writes all of it.

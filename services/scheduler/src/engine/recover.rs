@@ -20,6 +20,9 @@ impl Engine {
         for reply in turn.done {
             drop(reply.send(Err(EngineError::Unavailable)));
         }
+        for (reply, _) in turn.backfills {
+            drop(reply.send(Err(EngineError::Unavailable)));
+        }
         self.drop_everything();
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
@@ -56,6 +59,7 @@ impl Engine {
         self.ready.clear();
         self.wakes.clear();
         self.shards.clear();
+        self.forget_limits();
         self.reconnect_everybody();
     }
 
@@ -73,12 +77,15 @@ impl Engine {
         self.shards = owned.into_iter().collect();
         let count = stored.len();
         let mut turn = Turn::default();
+        self.load_backfills(&ids).await?;
+        self.load_holds(&ids).await?;
         for run in stored {
             let id = run.id;
             match self.revive(run).await {
                 Ok(mut live) => {
                     let due = live.take_due();
                     self.runs.insert(id, live);
+                    self.restore_limits(id);
                     self.record(id, &due, &mut turn);
                 }
                 Err(error) => Self::log_unloadable(id, &error),
@@ -92,6 +99,8 @@ impl Engine {
         for executor in expected {
             self.seats.entry(executor).or_insert_with(Seat::expected);
         }
+        self.make_room(&mut turn);
+        self.start_waiting(&mut turn);
         self.metrics.shards_owned.set(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));
         if count > 0 || !self.shards.is_empty() {
             tracing::info!(shards = self.shards.len(), runs = count, "loaded what is owned");
@@ -99,14 +108,14 @@ impl Engine {
         self.commit_due(turn).await
     }
 
-    async fn commit_due(&mut self, turn: Turn) -> Result<(), store::Error> {
+    async fn commit_due(&mut self, mut turn: Turn) -> Result<(), store::Error> {
         if turn.batch.is_empty() {
             return Ok(());
         }
         let mut tries = 0;
         loop {
             tries += 1;
-            match store::runs::commit(&self.store, &turn.batch).await {
+            match store::runs::commit(&self.store, &mut turn.batch).await {
                 Ok(_) => return Ok(()),
                 Err(error) if tries >= LOAD_TRIES_MAX => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE.0).await,

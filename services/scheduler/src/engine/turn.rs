@@ -3,11 +3,12 @@
 use super::{Engine, EngineError, Reply, seat::Seat};
 use crate::wire::AttemptId;
 use domain::{
-    id::{ExecutorId, RunId},
+    id::{BackfillId, ExecutorId, RunId},
     run::{Event, Refused, Transition},
+    unit::BlockStatus,
 };
 use proto::internal::v1 as pb;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use store::{executors::ExecutorRow, runs::Batch};
 
 /// What waits for the commit.
@@ -25,6 +26,9 @@ pub(super) struct Turn {
     pub(super) seats: HashMap<ExecutorId, ExecutorRow>,
     pub(super) created: Vec<Creation>,
     pub(super) done: Vec<Reply<()>>,
+    pub(super) backfills: Vec<(Reply<BackfillId>, BackfillId)>,
+    /// Runs that have ended and whose places are not yet given to others.
+    pub(super) ended: VecDeque<RunId>,
 }
 
 /// The answer to one `Create`.
@@ -76,10 +80,16 @@ impl Engine {
 
     /// Takes the transitions of a run into the turn, and sees to what follows from its new state.
     pub(super) fn record(&mut self, run: RunId, transitions: &[Transition], turn: &mut Turn) {
+        let now = self.now();
         let Some(live) = self.runs.get_mut(&run) else { return };
         let graph = std::sync::Arc::clone(live.run.graph());
         for transition in transitions {
             turn.batch.add(run, &graph, live.shard, transition);
+            if let Transition::Unit(row) = transition
+                && row.status != BlockStatus::Running
+            {
+                live.release(row.key, &mut self.permits.ledger, now);
+            }
             match transition {
                 Transition::Stop { key, lease, executor } => {
                     let (block, child) = live.run.unit_name(*key);
@@ -92,6 +102,9 @@ impl Engine {
         }
         if !transitions.is_empty() {
             turn.changed.insert(run);
+        }
+        if live.run.row().status.has_ended() && !std::mem::replace(&mut live.has_left, true) {
+            turn.ended.push_back(run);
         }
         let wake = live.run.next_wake();
         if live.wake != wake {
@@ -113,7 +126,7 @@ impl Engine {
     pub(super) async fn finish(&mut self, mut turn: Turn) {
         let started = std::time::Instant::now();
         if !turn.batch.is_empty() {
-            let committed = match store::runs::commit(&self.store, &turn.batch).await {
+            let committed = match store::runs::commit(&self.store, &mut turn.batch).await {
                 Ok(committed) => committed,
                 Err(error) => {
                     tracing::error!(error = %Chain(&error), rows = turn.batch.len(), "failed to commit; loading again");
@@ -142,6 +155,9 @@ impl Engine {
         for reply in turn.done {
             // A caller that has gone does not need the answer.
             let _ = reply.send(Ok(()));
+        }
+        for (reply, id) in turn.backfills {
+            let _ = reply.send(Ok(id));
         }
         self.settle_doubts(turn.doubtful, &mut turn.acks).await;
         self.speak(turn.acks, turn.assignments, turn.stops, turn.ends);
@@ -183,7 +199,8 @@ impl Engine {
     }
 
     fn forget(&mut self, run: RunId) {
-        if let Some(live) = self.runs.remove(&run) {
+        if let Some(mut live) = self.runs.remove(&run) {
+            live.release_all(&mut self.permits.ledger, self.clock.now());
             self.metrics.runs_ended.inc();
             if let Some(at) = live.wake {
                 self.wakes.remove(&(at, run));
