@@ -16,6 +16,7 @@ mod dispatch;
 mod live;
 mod message;
 mod owned;
+mod promises;
 mod recover;
 mod seat;
 mod turn;
@@ -27,6 +28,7 @@ use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
+use promises::{Flush, Promises};
 use owned::Owned;
 use seat::Seat;
 use std::{
@@ -34,7 +36,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{Store, shards::Shard};
+use store::{Store, journal::Journal, shards::Shard};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use turn::Turn;
@@ -80,6 +82,10 @@ pub struct Engine {
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
     seats: HashMap<ExecutorId, Seat>,
+    /// `None` until the first commit, and after each that failed.
+    journal: Option<Journal>,
+    promises: Promises,
+    flush: Option<Flush>,
     stop: CancellationToken,
 }
 
@@ -109,6 +115,9 @@ impl Engine {
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
             seats: HashMap::new(),
+            journal: None,
+            promises: Promises::default(),
+            flush: None,
             stop,
         }
     }
@@ -124,6 +133,7 @@ impl Engine {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
+                outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 _ = tick.tick() => {}
             }
@@ -135,6 +145,7 @@ impl Engine {
             self.dispatch(&mut turn);
             self.finish(turn).await;
         }
+        self.flush_now().await;
         self.reconnect_everybody();
     }
 
