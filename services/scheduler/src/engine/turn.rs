@@ -7,7 +7,7 @@ use domain::{
     run::{Event, Refused, Transition},
 };
 use proto::internal::v1 as pb;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use store::{executors::ExecutorRow, runs::Batch};
 
 /// What waits for the commit.
@@ -24,7 +24,34 @@ pub(super) struct Turn {
     /// The latest of each executor.
     pub(super) seats: HashMap<ExecutorId, ExecutorRow>,
     pub(super) created: Vec<Creation>,
-    pub(super) done: Vec<Reply<()>>,
+    /// Answers to commands about runs.
+    pub(super) done: Vec<(RunId, Reply<()>)>,
+}
+
+impl Turn {
+    /// What belongs to shards that others own now was not written: it is not said either, and its commands are refused.
+    fn forget_shards(&mut self, lost: &BTreeSet<u8>) {
+        let is_lost = |run: &[u8]| RunId::from_slice(run).is_some_and(|run| lost.contains(&run.shard()));
+        let of = |attempt: &Option<pb::AttemptRef>| attempt.as_ref().is_some_and(|attempt| is_lost(&attempt.run_id));
+        self.changed.retain(|run| !lost.contains(&run.shard()));
+        self.ends.retain(|(_, run)| !lost.contains(&run.shard()));
+        self.doubtful.retain(|(_, attempt)| !lost.contains(&attempt.run.shard()));
+        self.assignments.values_mut().for_each(|list| list.retain(|assignment| !of(&assignment.attempt)));
+        self.acks.values_mut().for_each(|list| list.retain(|ack| !of(&ack.attempt)));
+        self.stops.values_mut().for_each(|list| list.retain(|attempt| !is_lost(&attempt.run_id)));
+        self.assignments.retain(|_, list| !list.is_empty());
+        self.acks.retain(|_, list| !list.is_empty());
+        self.stops.retain(|_, list| !list.is_empty());
+        for (_, reply) in self.done.extract_if(.., |(run, _)| lost.contains(&run.shard())) {
+            drop(reply.send(Err(EngineError::NotOwner)));
+        }
+        // A caller that is refused asks the new owner with the same keys: what was created is answered, not repeated.
+        for creation in
+            self.created.extract_if(.., |creation| creation.runs.iter().any(|run| lost.contains(&run.shard())))
+        {
+            drop(creation.reply.send(Err(EngineError::NotOwner)));
+        }
+    }
 }
 
 /// The answer to one `Create`.
@@ -120,10 +147,13 @@ impl Engine {
                     return self.fail(turn).await;
                 }
             };
-            if committed.shards.len() < turn.batch.shard_count() {
-                tracing::warn!("a shard has another owner now; loading again");
+            let lost = turn.batch.lost_shards(&committed.shards);
+            if !lost.is_empty() {
+                // Of these nothing was written, of the others everything: the statement says so itself.
+                tracing::warn!(shards = ?lost, "shards have another owner now");
                 self.metrics.fenced_writes.inc();
-                return self.fail(turn).await;
+                turn.forget_shards(&lost);
+                self.lose_shards(&lost);
             }
             self.metrics.commits.inc();
             self.metrics.commit_rows.inc_by(turn.batch.len() as u64);
@@ -139,7 +169,7 @@ impl Engine {
                 }
             }
         }
-        for reply in turn.done {
+        for (_, reply) in turn.done {
             // A caller that has gone does not need the answer.
             let _ = reply.send(Ok(()));
         }
@@ -166,6 +196,9 @@ impl Engine {
         doubtful: Vec<(ExecutorId, AttemptId)>,
         acks: &mut HashMap<ExecutorId, Vec<pb::ResultAck>>,
     ) {
+        // Whether results of others' runs count is for their owners to say; they will be asked again.
+        let is_owned = |attempt: &AttemptId| self.shards.get(attempt.run.shard()).is_some();
+        let doubtful: Vec<_> = doubtful.into_iter().filter(|(_, attempt)| is_owned(attempt)).collect();
         if doubtful.is_empty() {
             return;
         }
