@@ -13,6 +13,7 @@
 mod commands;
 mod definitions;
 mod dispatch;
+mod lending;
 mod live;
 mod message;
 mod owned;
@@ -21,9 +22,11 @@ mod recover;
 mod seat;
 mod turn;
 
-pub use message::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun, SessionEvent};
+pub use message::{
+    CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+};
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics};
+use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
@@ -36,7 +39,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{Store, journal::Journal, shards::Shard};
+use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use turn::Turn;
@@ -86,6 +89,8 @@ pub struct Engine {
     journal: Option<Journal>,
     promises: Promises,
     flush: Option<Flush>,
+    lending: lending::Lending,
+    peers: Peers,
     stop: CancellationToken,
 }
 
@@ -100,6 +105,7 @@ impl Engine {
         changes: Changes,
         metrics: Arc<Metrics>,
         timing: Timing,
+        peers: Peers,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -118,12 +124,14 @@ impl Engine {
             journal: None,
             promises: Promises::default(),
             flush: None,
+            lending: lending::Lending::default(),
+            peers,
             stop,
         }
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Vec<Shard>>) {
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
         let stop = self.stop.clone();
         let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
@@ -142,7 +150,10 @@ impl Engine {
                 self.take(message, &mut turn).await;
             }
             self.timers(&mut turn);
+            self.lend_shares();
             self.dispatch(&mut turn);
+            self.lend_rest();
+            self.settle_borrowing();
             self.finish(turn).await;
         }
         self.flush_now().await;
@@ -171,7 +182,9 @@ impl Engine {
         let Some(seat) = self.seats.remove(&executor) else { return };
         tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.held(), "executor lost");
         self.metrics.executors_lost.inc();
-        turn.seats.insert(executor, seat.row(executor, "lost"));
+        if seat.is_local() {
+            turn.seats.insert(executor, seat.row(executor, "lost"));
+        }
         let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| live.uses(executor)).map(|(id, _)| *id).collect();
         for run in runs {
             self.advance(run, domain::run::Event::ExecutorLost(executor), turn);

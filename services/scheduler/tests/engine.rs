@@ -9,10 +9,11 @@ use proto::internal::v1 as pb;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CancelRun, CreateRun, Engine, EngineError, Message, RetryRun, SessionEvent, Timing},
+    engine::{CancelRun, CreateRun, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
     loops::keeper::Keeper,
     metrics::Metrics,
     owners::Owners,
+    peers::Peers,
     wire::AttemptId,
 };
 use serde_json::{Value, json};
@@ -40,6 +41,7 @@ struct FakeExecutor {
     /// Acknowledgements and assignments that came while the test waited for the other: they are told in any order.
     acks: VecDeque<bool>,
     assignments: VecDeque<Vec<pb::Assignment>>,
+    held: Vec<AttemptId>,
 }
 
 impl Cluster {
@@ -138,6 +140,7 @@ async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, Cancell
     let stop = CancellationToken::new();
     let (sender, inbox) = mpsc::channel(1024);
     let (owned, shards) = mpsc::channel(4);
+    let peers = Peers::new(Owners::new(store.clone(), scheduler, None));
     let engine = Engine::new(
         store.clone(),
         scheduler,
@@ -145,12 +148,12 @@ async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, Cancell
         Changes::default(),
         Arc::clone(&metrics),
         timing,
+        peers.clone(),
         stop.clone(),
     );
     tokio::spawn(engine.run(inbox, shards));
-    let owners = Owners::new(store.clone(), scheduler, None);
     tokio::spawn(
-        Keeper::new(store.clone(), (scheduler, String::new()), clock, metrics, owners, owned).run(stop.clone()),
+        Keeper::new(store.clone(), (scheduler, String::new()), clock, metrics, peers, owned).run(stop.clone()),
     );
     (sender, stop)
 }
@@ -165,13 +168,15 @@ impl FakeExecutor {
     ) -> Self {
         let (outbox, inbox) = mpsc::channel(64);
         let hello = SessionEvent::Hello {
+            number: i64::try_from(session).unwrap(),
             name: "fake".into(),
             backend: "fake".into(),
             slots,
             version: "0".into(),
-            held,
+            held: held.clone(),
             draining: false,
-            outbox,
+            outbox: Outbox::Local(outbox),
+            gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
         Self {
@@ -181,6 +186,7 @@ impl FakeExecutor {
             inbox,
             acks: VecDeque::new(),
             assignments: VecDeque::new(),
+            held,
         }
     }
 
@@ -188,8 +194,17 @@ impl FakeExecutor {
         self.engine.send(Message::Session(self.id, self.session, event)).await.unwrap();
     }
 
+    /// The next message, after every question for what it runs was answered.
     async fn next(&mut self) -> pb::session_response::Message {
-        tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time").unwrap().message.unwrap()
+        loop {
+            let message = tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time");
+            match message.unwrap().message.unwrap() {
+                pb::session_response::Message::InventoryRequest(_) => {
+                    self.tell(SessionEvent::Inventory(self.held.clone())).await;
+                }
+                message => return message,
+            }
+        }
     }
 
     /// The next assignments, whatever else is said before.
@@ -265,7 +280,7 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
         tokio::spawn(async move {
             for sequence in 0.. {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                let event = SessionEvent::Heartbeat(sequence);
+                let event = SessionEvent::Heartbeat { sequence, running: 0 };
                 if engine.send(Message::Session(id, 1, event)).await.is_err() {
                     break;
                 }
@@ -294,16 +309,12 @@ async fn a_successor_takes_over_where_the_scheduler_was_killed() {
     cluster.engine = start(&cluster.store, Timing::default()).await.0;
     let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
     cluster.stop.cancel();
-    let mut executor = wait_for("the successor to own the run", WAIT, || async {
-        let mut executor = FakeExecutor::connect(executor.id, 1, &cluster.engine, 1, vec![held.clone()]).await;
-        match executor.next().await {
-            pb::session_response::Message::Welcome(welcome) => {
-                // An attempt that a scheduler calls unknown is thrown away, finished or not.
-                assert!(welcome.unknown.is_empty());
-                Some(executor)
-            }
-            _ => None,
-        }
+    // It comes before its runs have an owner: nothing of it is judged until then.
+    let mut executor = FakeExecutor::connect(executor.id, 2, &cluster.engine, 1, vec![held]).await;
+    let pb::session_response::Message::Welcome(welcome) = executor.next().await else { panic!("no welcome") };
+    assert!(welcome.unknown.is_empty());
+    wait_for("the successor to own the run", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
     })
     .await;
     executor.complete(&first[0]).await;
@@ -390,17 +401,13 @@ async fn a_write_in_an_old_epoch_counts_nothing() {
     let client = cluster.database.client().await;
     client.execute("UPDATE shard SET epoch = epoch + 1", &[]).await.unwrap();
     executor.complete(&first[0]).await;
-    let told = executor.next_reconnect_or_ack().await;
-    assert!(told.is_none(), "the result was acknowledged though its write was refused");
-    let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
-    let mut executor = wait_for("a session", WAIT, || async {
-        let mut executor = FakeExecutor::connect(executor.id, 2, &cluster.engine, 1, vec![held.clone()]).await;
-        match executor.next().await {
-            pb::session_response::Message::Welcome(welcome) => welcome.unknown.is_empty().then_some(executor),
-            _ => None,
-        }
+    wait_for("the shard's new epoch", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
     })
     .await;
+    assert_eq!(cluster.status(run).await, "running", "the result counted though its write was refused");
+    let first_words = executor.inbox.try_recv().unwrap().message;
+    assert!(matches!(first_words, Some(pb::session_response::Message::InventoryRequest(_))), "{first_words:?}");
     executor.complete(&first[0]).await;
     assert!(executor.acked().await, "loaded again, the same attempt is current");
     cluster.until(run, "completed").await;
@@ -414,41 +421,23 @@ async fn sessions_that_end_break_what_was_promised_and_nothing_else() {
     let mut executor = cluster.executor(1).await;
     let run = cluster.create(pipeline, "k").await.unwrap();
     let first = executor.assigned().await;
+    executor.held = vec![AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap()];
     let client = cluster.database.client().await;
     let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
     client.execute(terminate, &[]).await.unwrap();
     executor.complete(&first[0]).await;
-    let told = executor.next_reconnect_or_ack().await;
-    assert!(told.is_none(), "the result was acknowledged without a session that could say so");
-    let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
-    let mut executor = wait_for("a session", WAIT, || async {
-        let mut executor = FakeExecutor::connect(executor.id, 2, &cluster.engine, 1, vec![held.clone()]).await;
-        match executor.next().await {
-            pb::session_response::Message::Welcome(welcome) => welcome.unknown.is_empty().then_some(executor),
-            _ => None,
-        }
+    wait_for("the engine to load again", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
     })
     .await;
+    assert_eq!(cluster.status(run).await, "running", "the result counted without a session that could say so");
     executor.complete(&first[0]).await;
-    assert!(executor.acked().await);
+    assert!(executor.acked().await, "loaded again, the same attempt is current");
     let second = executor.assigned().await;
     let lease = |a: &pb::Assignment| a.attempt.as_ref().unwrap().lease;
     assert!(lease(&second[0]) > lease(&first[0]) + 1, "a lease that a crash may have forgotten was given again");
     executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     cluster.stop.cancel();
-}
-
-impl FakeExecutor {
-    /// `None` when asked to come again before any result was acknowledged.
-    async fn next_reconnect_or_ack(&mut self) -> Option<bool> {
-        loop {
-            match self.next().await {
-                pb::session_response::Message::Reconnect(_) => return None,
-                pb::session_response::Message::ResultAcks(acks) => return Some(acks.acks[0].accepted),
-                _ => {}
-            }
-        }
-    }
 }

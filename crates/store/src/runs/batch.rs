@@ -9,7 +9,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -42,7 +42,8 @@ pub struct Committed {
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
 #[derive(Debug, Default)]
 pub struct Batch {
-    shards: HashMap<i16, i64>,
+    /// In the order in which their rows are locked.
+    shards: BTreeMap<i16, i64>,
     new: Vec<(NewRun, i16)>,
     new_rows: HashMap<RunId, RunRow>,
     runs: HashMap<RunId, (i16, RunRow)>,
@@ -81,10 +82,14 @@ impl Batch {
         self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.dropped.is_empty()
     }
 
-    /// Shards that must still be owned when it is committed.
+    /// Of the shards that it names, those that are not among `owned`, as the commit answered them.
     #[must_use]
-    pub fn shard_count(&self) -> usize {
-        self.shards.len()
+    pub fn lost_shards(&self, owned: &[i16]) -> BTreeSet<u8> {
+        self.shards
+            .keys()
+            .filter(|shard| !owned.contains(shard))
+            .filter_map(|shard| u8::try_from(*shard).ok())
+            .collect()
     }
 
     /// Rows that it will write, about.

@@ -16,13 +16,14 @@ impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
         match message {
             Message::Session(executor, session, event) => self.session(executor, session, event, turn),
+            Message::Peer(peer, event) => self.peer(peer, event),
             Message::Create(runs, reply) => match self.create(runs, turn).await {
                 Ok((runs, keys)) => turn.created.push(Creation { runs, keys, reply }),
                 Err(error) => drop(reply.send(Err(error))),
             },
             Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
             Message::Retry(command, reply) => match self.retry(command, turn).await {
-                Ok(()) => turn.done.push(reply),
+                Ok(run) => turn.done.push((run, reply)),
                 Err(error) => drop(reply.send(Err(error))),
             },
         }
@@ -145,7 +146,7 @@ impl Engine {
     async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
         if self.runs.contains_key(&command.run) {
             self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
-            turn.done.push(reply);
+            turn.done.push((command.run, reply));
             return;
         }
         if self.shards.get(command.run.shard()).is_none() {
@@ -161,7 +162,7 @@ impl Engine {
         drop(reply.send(answer));
     }
 
-    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<(), EngineError> {
+    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<RunId, EngineError> {
         if self.runs.contains_key(&command.run) {
             return Err(EngineError::Refused("the run has not ended; cancel it first, or wait".to_owned()));
         }
@@ -190,7 +191,7 @@ impl Engine {
         })?;
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
-        Ok(())
+        Ok(command.run)
     }
 
     /// A run from its rows.

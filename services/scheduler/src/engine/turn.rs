@@ -7,7 +7,7 @@ use domain::{
     run::{Event, Refused, Transition},
 };
 use proto::internal::v1 as pb;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use store::{
     executors::ExecutorRow,
     journal::Journal,
@@ -28,7 +28,34 @@ pub(super) struct Turn {
     /// The latest of each executor.
     pub(super) seats: HashMap<ExecutorId, ExecutorRow>,
     pub(super) created: Vec<Creation>,
-    pub(super) done: Vec<Reply<()>>,
+    /// Answers to commands about runs.
+    pub(super) done: Vec<(RunId, Reply<()>)>,
+}
+
+impl Turn {
+    /// What belongs to shards that others own now was not written: it is not said either, and its commands are refused.
+    fn forget_shards(&mut self, lost: &BTreeSet<u8>) {
+        let is_lost = |run: &[u8]| RunId::from_slice(run).is_some_and(|run| lost.contains(&run.shard()));
+        let of = |attempt: &Option<pb::AttemptRef>| attempt.as_ref().is_some_and(|attempt| is_lost(&attempt.run_id));
+        self.changed.retain(|run| !lost.contains(&run.shard()));
+        self.ends.retain(|(_, run)| !lost.contains(&run.shard()));
+        self.doubtful.retain(|(_, attempt)| !lost.contains(&attempt.run.shard()));
+        self.assignments.values_mut().for_each(|list| list.retain(|assignment| !of(&assignment.attempt)));
+        self.acks.values_mut().for_each(|list| list.retain(|ack| !of(&ack.attempt)));
+        self.stops.values_mut().for_each(|list| list.retain(|attempt| !is_lost(&attempt.run_id)));
+        self.assignments.retain(|_, list| !list.is_empty());
+        self.acks.retain(|_, list| !list.is_empty());
+        self.stops.retain(|_, list| !list.is_empty());
+        for (_, reply) in self.done.extract_if(.., |(run, _)| lost.contains(&run.shard())) {
+            drop(reply.send(Err(EngineError::NotOwner)));
+        }
+        // A caller that is refused asks the new owner with the same keys: what was created is answered, not repeated.
+        for creation in
+            self.created.extract_if(.., |creation| creation.runs.iter().any(|run| lost.contains(&run.shard())))
+        {
+            drop(creation.reply.send(Err(EngineError::NotOwner)));
+        }
+    }
 }
 
 /// The answer to one `Create`.
@@ -117,7 +144,7 @@ impl Engine {
     pub(super) async fn finish(&mut self, mut turn: Turn) {
         let mut created = Vec::new();
         if !turn.batch.is_empty() {
-            match self.commit(&turn.batch).await {
+            match self.commit(&mut turn).await {
                 Some(committed) => created = committed.created,
                 None => return self.fail_turn(turn).await,
             }
@@ -131,8 +158,9 @@ impl Engine {
             for assignments in turn.assignments.values_mut() {
                 assignments.retain(|assignment| !is_void(assignment));
             }
+            turn.assignments.retain(|_, assignments| !assignments.is_empty());
         }
-        self.promises.done.append(&mut turn.done);
+        self.promises.done.extend(turn.done.into_iter().map(|(_, reply)| reply));
         for (executor, acks) in turn.acks {
             self.promises.acks.entry(executor).or_default().extend(acks);
         }
@@ -157,23 +185,26 @@ impl Engine {
         self.changes.changed(turn.changed.into_iter().collect());
     }
 
-    /// `None` when nobody knows whether the batch counts, or when it does not.
-    async fn commit(&mut self, batch: &Batch) -> Option<Committed> {
+    /// `None` when nobody knows whether the batch counts.
+    async fn commit(&mut self, turn: &mut Turn) -> Option<Committed> {
         let started = std::time::Instant::now();
-        let committed = match self.write(batch).await {
+        let committed = match self.write(&turn.batch).await {
             Ok(committed) => committed,
             Err(error) => {
-                tracing::error!(error = %Chain(&error), rows = batch.len(), "failed to commit; loading again");
+                tracing::error!(error = %Chain(&error), rows = turn.batch.len(), "failed to commit; loading again");
                 return None;
             }
         };
-        if committed.shards.len() < batch.shard_count() {
-            tracing::warn!("a shard has another owner now; loading again");
+        let lost = turn.batch.lost_shards(&committed.shards);
+        if !lost.is_empty() {
+            // Of these nothing was written, of the others everything: the statement says so itself.
+            tracing::warn!(shards = ?lost, "shards have another owner now");
             self.metrics.fenced_writes.inc();
-            return None;
+            turn.forget_shards(&lost);
+            self.lose_shards(&lost);
         }
         self.metrics.commits.inc();
-        self.metrics.commit_rows.inc_by(batch.len() as u64);
+        self.metrics.commit_rows.inc_by(turn.batch.len() as u64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         Some(committed)
     }
@@ -191,7 +222,7 @@ impl Engine {
         for creation in turn.created {
             drop(creation.reply.send(Err(EngineError::Unavailable)));
         }
-        for reply in turn.done {
+        for (_, reply) in turn.done {
             drop(reply.send(Err(EngineError::Unavailable)));
         }
         self.fail().await;
@@ -200,6 +231,9 @@ impl Engine {
     /// A result may come twice, when its first acknowledgement was lost: then its outputs count and must stay. Without
     /// an answer from the database nothing is said, and the executor asks again on its next session.
     async fn settle_doubts(&mut self, doubtful: Vec<(ExecutorId, AttemptId)>) {
+        // Whether results of others' runs count is for their owners to say; they will be asked again.
+        let is_owned = |attempt: &AttemptId| self.shards.get(attempt.run.shard()).is_some();
+        let doubtful: Vec<_> = doubtful.into_iter().filter(|(_, attempt)| is_owned(attempt)).collect();
         if doubtful.is_empty() {
             return;
         }
