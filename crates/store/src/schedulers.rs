@@ -15,7 +15,27 @@ pub async fn renew(store: &Store, scheduler: SchedulerId, ttl: Duration, address
     Ok(client.query_one(&statement, &[&scheduler.0, &ttl.as_secs_f64(), &address]).await?.get("now"))
 }
 
-/// Gives up membership, and with it every shard.
+/// A scheduler that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// One life of a process.
+    pub id: SchedulerId,
+    /// Where other services reach it, as `host:port`; empty when it does not say.
+    pub address: String,
+}
+
+/// Which schedulers live, in the order of their ids.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn living(store: &Store) -> Result<Vec<Member>, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/scheduler/living.sql")).await?;
+    let rows = client.query(&statement, &[]).await?;
+    Ok(rows.iter().map(|row| Member { id: SchedulerId(row.get("id")), address: row.get("address") }).collect())
+}
+
+/// Gives up membership, and with it every shard. What is left of schedulers that died long ago goes as well.
 ///
 /// # Errors
 /// When the database does not answer; the lease then passes by itself.

@@ -12,12 +12,32 @@ pub struct Shard {
     pub epoch: i64,
 }
 
-/// Takes every shard that no living scheduler owns.
+/// Takes those of `shards` that are free, and raises their epochs. With `even_owned` a living owner does not stand in the
+/// way: only a lock that lies asks for that, and the epochs then decide. A shard with a commit under way is left out;
+/// the next call gets it.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn take(store: &Store, scheduler: SchedulerId) -> Result<Vec<Shard>, Error> {
-    query(store, include_str!("../sql/shard/take.sql"), scheduler).await
+pub async fn take(
+    store: &Store,
+    scheduler: SchedulerId,
+    shards: &[i16],
+    even_owned: bool,
+) -> Result<Vec<Shard>, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/shard/take.sql")).await?;
+    let rows = client.query(&statement, &[&scheduler.0, &shards, &even_owned]).await?;
+    Ok(rows.iter().map(|row| Shard { id: row.get("id"), epoch: row.get("epoch") }).collect())
+}
+
+/// Gives shards back; whoever they are meant for takes them.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn release(store: &Store, scheduler: SchedulerId, shards: &[i16]) -> Result<(), Error> {
+    let client = store.client().await?;
+    client.execute(include_str!("../sql/shard/release.sql"), &[&scheduler.0, &shards]).await?;
+    Ok(())
 }
 
 /// Raises the epoch of everything that a scheduler owns.
@@ -28,39 +48,31 @@ pub async fn retake(store: &Store, scheduler: SchedulerId) -> Result<Vec<Shard>,
     query(store, include_str!("../sql/shard/retake.sql"), scheduler).await
 }
 
-/// What a scheduler owns.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn owned(store: &Store, scheduler: SchedulerId) -> Result<Vec<Shard>, Error> {
-    query(store, include_str!("../sql/shard/owned.sql"), scheduler).await
-}
-
-/// The living owner of a shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+/// A shard as it stands in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
     /// 0 to 255.
-    pub shard: i16,
-    /// Who owns it.
-    pub scheduler: SchedulerId,
-    /// Where other schedulers reach it, as `host:port`; empty when it does not say.
-    pub address: String,
+    pub id: i16,
+    /// The generation of its owner.
+    pub epoch: i64,
+    /// Who owns it; a scheduler that does not live any more may still be named.
+    pub owner: Option<SchedulerId>,
 }
 
-/// Who owns which shard; a shard whose owner does not live is left out.
+/// Every shard.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn owners(store: &Store) -> Result<Vec<Owner>, Error> {
+pub async fn all(store: &Store) -> Result<Vec<Ownership>, Error> {
     let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/shard/owners.sql")).await?;
+    let statement = client.prepare_cached(include_str!("../sql/shard/all.sql")).await?;
     let rows = client.query(&statement, &[]).await?;
-    let owner = |row: &tokio_postgres::Row| Owner {
-        shard: row.get("id"),
-        scheduler: SchedulerId(row.get("owner")),
-        address: row.get("address"),
+    let read = |row: &tokio_postgres::Row| Ownership {
+        id: row.get("id"),
+        epoch: row.get("epoch"),
+        owner: row.get::<_, Option<uuid::Uuid>>("owner").map(SchedulerId),
     };
-    Ok(rows.iter().map(owner).collect())
+    Ok(rows.iter().map(read).collect())
 }
 
 async fn query(store: &Store, sql: &'static str, scheduler: SchedulerId) -> Result<Vec<Shard>, Error> {

@@ -5,7 +5,7 @@ use crate::{
     changes::Changes,
     clock::DbClock,
     commands::Commands,
-    engine::{Engine, Message, QUEUE_MAX},
+    engine::{Engine, Message, Ownership, QUEUE_MAX},
     logs::LogSink,
     loops::{
         housekeeper,
@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     orders::Orders,
     owners::Owners,
+    peers::{self, Peers, service::PeerLinks},
     session::Sessions,
     settings::Settings,
 };
@@ -21,6 +22,7 @@ use anyhow::Context;
 use domain::id::SchedulerId;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
+    peer_service_server::PeerServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
@@ -29,12 +31,17 @@ use runtime::{
     telemetry::Telemetry,
 };
 use std::{sync::Arc, time::Duration};
-use store::{Store, shards::Shard};
-use tokio::{net::TcpListener, sync::mpsc};
+use store::Store;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Changes of ownership that the engine has not taken.
 const OWNED_MAX: usize = 4;
+/// The longest time that a drain waits for its shards to be given back.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for the database.
 const DATABASE_TRIES: u32 = 8;
 
@@ -83,9 +90,11 @@ impl App {
     pub async fn serve(self) -> anyhow::Result<()> {
         let changes = Changes::default();
         let (engine_sender, inbox) = mpsc::channel::<Message>(QUEUE_MAX);
-        let (owned, shards) = mpsc::channel::<Vec<Shard>>(OWNED_MAX);
+        let (owned, shards) = mpsc::channel::<Ownership>(OWNED_MAX);
         let stop_engine = CancellationToken::new();
         let stop_keeper = CancellationToken::new();
+        let owners = Owners::new(self.store.clone(), self.scheduler, self.token.clone());
+        let peers = Peers::new(owners.clone());
         let engine = Engine::new(
             self.store.clone(),
             self.scheduler,
@@ -93,32 +102,46 @@ impl App {
             changes.clone(),
             Arc::clone(&self.metrics),
             self.settings.timing(),
+            peers.clone(),
             stop_engine.clone(),
         );
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let owners = Owners::new(self.store.clone(), self.scheduler, self.token.clone());
-        let orders = Orders::new(engine_sender.clone(), owners.clone());
         let keeper = Keeper::new(
             self.store.clone(),
             (self.scheduler, self.address),
             self.clock,
             Arc::clone(&self.metrics),
-            owners,
+            peers.clone(),
             owned,
         );
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
+        let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
+        let orders = Orders::new(engine_sender.clone(), owners);
         let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
         let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
-        let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender, calls, logs))
-            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let age_max = self.settings.session_age_max;
+        let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
+        let sessions =
+            ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();
+        let (left, has_left) = oneshot::channel();
+        let keeper = tokio::spawn(async move {
+            let ended = keeper.await;
+            let _ = left.send(());
+            ended
+        });
         let stopping = {
-            let stop_engine = stop_engine.clone();
+            let (stop_keeper, stop_engine) = (stop_keeper.clone(), stop_engine.clone());
             async move {
                 drained.cancelled().await;
+                // Shards first, so that others have them before anything else is given up here.
+                stop_keeper.cancel();
+                drop(tokio::time::timeout(HAND_OVER_TIMEOUT, has_left).await);
                 // The engine asks every executor to go elsewhere; then no stream keeps the server.
                 stop_engine.cancel();
             }
@@ -129,16 +152,18 @@ impl App {
             .ready(self.health.subscribe())
             .add_service(sessions)
             .add_service(commands)
+            .add_service(links_of_others)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();
         let outcome = tokio::select! {
             outcome = served => outcome.map_err(anyhow::Error::from),
             () = stopped => Ok(()),
         };
-        stop_engine.cancel();
-        drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
         stop_keeper.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), keeper).await);
+        stop_engine.cancel();
+        drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
+        links.abort();
         housekeeper.abort();
         outcome
     }
@@ -158,7 +183,7 @@ async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
     loop {
         let attempt = async {
             Store::migrate(url).await?;
-            Store::connect_for_batches(url, connections).await
+            Store::connect(url, connections).await
         };
         match attempt.await {
             Ok(store) => return Ok(store),

@@ -15,24 +15,29 @@ mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod lending;
 mod live;
 mod message;
 mod owned;
 mod permits;
+mod promises;
 mod recover;
 mod seat;
 mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
-pub use message::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun, SessionEvent};
+pub use message::{
+    CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+};
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics};
+use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
 use admission::Queues;
 use backfills::Backfills;
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
+use promises::{Flush, Promises};
 use owned::Owned;
 use permits::{Limits, Permits};
 use seat::Seat;
@@ -41,7 +46,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{Store, shards::Shard};
+use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use turn::Turn;
@@ -93,6 +98,12 @@ pub struct Engine {
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    /// `None` until the first commit, and after each that failed.
+    journal: Option<Journal>,
+    promises: Promises,
+    flush: Option<Flush>,
+    lending: lending::Lending,
+    peers: Peers,
     stop: CancellationToken,
 }
 
@@ -107,6 +118,7 @@ impl Engine {
         changes: Changes,
         metrics: Arc<Metrics>,
         timing: Timing,
+        peers: Peers,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -127,12 +139,17 @@ impl Engine {
             backfills: Backfills::default(),
             again: false,
             seats: HashMap::new(),
+            journal: None,
+            promises: Promises::default(),
+            flush: None,
+            lending: lending::Lending::default(),
+            peers,
             stop,
         }
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Vec<Shard>>) {
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
         let stop = self.stop.clone();
         let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
@@ -142,6 +159,7 @@ impl Engine {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
+                outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 () = std::future::ready(()), if self.again => {}
                 () = tokio::time::sleep(self.until_due()) => {}
@@ -155,6 +173,7 @@ impl Engine {
             self.decide(&mut turn).await;
             self.finish(turn).await;
         }
+        self.flush_now().await;
         self.reconnect_everybody();
     }
 
@@ -164,7 +183,10 @@ impl Engine {
         self.refresh_limits().await;
         self.make_room(turn);
         self.step_backfills(turn).await;
+        self.lend_shares();
         self.dispatch(turn).await;
+        self.lend_rest();
+        self.settle_borrowing();
         if !turn.ended.is_empty() {
             self.make_room(turn);
             self.again = true;
@@ -200,7 +222,9 @@ impl Engine {
         let Some(seat) = self.seats.remove(&executor) else { return };
         tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.held(), "executor lost");
         self.metrics.executors_lost.inc();
-        turn.seats.insert(executor, seat.row(executor, "lost"));
+        if seat.is_local() {
+            turn.seats.insert(executor, seat.row(executor, "lost"));
+        }
         let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| live.uses(executor)).map(|(id, _)| *id).collect();
         for run in runs {
             self.advance(run, domain::run::Event::ExecutorLost(executor), turn);

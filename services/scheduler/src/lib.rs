@@ -14,8 +14,10 @@ pub mod loops;
 pub mod metrics;
 pub mod orders;
 pub mod owners;
+pub mod peers;
 pub mod session;
 pub mod settings;
+pub mod shares;
 pub mod wire;
 
 pub use app::App;

@@ -3,10 +3,11 @@
 
 use crate::{
     engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
-    owners::{Owners, Peer, Place},
+    owners::{Owners, Place},
 };
 use domain::id::RunId;
-use proto::internal::v1 as pb;
+use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
+use rpc::client::Channel;
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -21,6 +22,9 @@ const HANDOVER_WAIT: Duration = Duration::from_secs(2);
 const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
 /// The owner's time to answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Client of another scheduler's commands.
+type Peer = CommandServiceClient<Channel>;
 
 /// Whether a command may be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +153,7 @@ impl Orders {
         let begun = Instant::now();
         loop {
             let refused = match self.owners.place(shard) {
-                Place::There(_, peer) if hop == Hop::First => match there(peer).await {
+                Place::There(_, channel) if hop == Hop::First => match there(peer(channel)).await {
                     Err(refused) if refused.code() == Code::Unavailable => refused,
                     answer => return answer,
                 },
@@ -174,6 +178,10 @@ impl Orders {
         self.engine.send(message(reply)).await.map_err(|_| EngineError::NotOwner)?;
         answer.await.map_err(|_| EngineError::NotOwner)?
     }
+}
+
+fn peer(channel: Channel) -> Peer {
+    CommandServiceClient::new(channel).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX)
 }
 
 /// A run to be created, on the wire.

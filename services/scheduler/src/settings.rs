@@ -21,6 +21,12 @@ pub const KEYS: &[Key] = &[
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
+    Key::new(
+        "session_age_max",
+        Kind::Duration,
+        "5m",
+        "About how long an executor stays with this scheduler, give or take a fifth, when there are others.",
+    ),
 ];
 
 /// Values of the table.
@@ -39,6 +45,8 @@ pub struct Settings {
     pub executor_lost_after: Duration,
     #[serde(with = "duration")]
     pub cancel_grace: Duration,
+    #[serde(with = "duration")]
+    pub session_age_max: Duration,
     #[serde(flatten)]
     pub common: Common,
 }
@@ -56,6 +64,7 @@ impl Default for Settings {
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,
+            session_age_max: Duration::from_secs(300),
             common: Common::default(),
         }
     }

@@ -62,8 +62,8 @@ impl Fan {
     }
 
     /// Children that were never leased.
-    pub(super) fn unleased(&self) -> u32 {
-        self.total.saturating_sub(self.next)
+    pub(super) fn unleased(&self) -> usize {
+        self.total.saturating_sub(self.next) as usize
     }
 
     /// Takes the next child that was never leased.

@@ -63,6 +63,25 @@ impl Run {
         self.may_lease() && (!self.ready.is_empty() || !self.open_fans.is_empty())
     }
 
+    /// How many units could be leased now, counted up to `max`.
+    #[must_use]
+    pub fn ready_units(&self, max: usize) -> usize {
+        if !self.may_lease() {
+            return 0;
+        }
+        let mut count = self.ready.len();
+        for at in &self.open_fans {
+            if count >= max {
+                break;
+            }
+            if let Kind::Fan(fan) = &self.blocks[*at].kind {
+                count += fan.unleased();
+            }
+        }
+        let room = self.limit().map_or(max, |limit| limit.saturating_sub(self.running) as usize);
+        count.min(room).min(max)
+    }
+
     /// The executor that must run the rest of a one-process run, once it has begun.
     #[must_use]
     pub fn home(&self) -> Option<ExecutorId> {
@@ -79,21 +98,6 @@ impl Run {
         // A limit of zero would stop the run for ever: like no limit, as for Mage's other limits.
         let configured = pipeline.concurrency.block_run_limit.filter(|limit| *limit > 0);
         if pipeline.one_process { Some(1) } else { configured }
-    }
-
-    /// How many units could be leased now if there were room for all: a bound of what the run would take.
-    #[must_use]
-    pub fn leasable(&self) -> u32 {
-        if !self.may_lease() {
-            return 0;
-        }
-        let children = |at: &usize| match &self.blocks[*at].kind {
-            Kind::Fan(fan) => fan.unleased(),
-            _ => 0,
-        };
-        let ready = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
-        let all = self.open_fans.iter().map(children).fold(ready, u32::saturating_add);
-        self.limit().map_or(all, |limit| all.min(limit.saturating_sub(self.running)))
     }
 
     /// Claims the next ready unit for an executor. `None` when nothing is ready (for it).
@@ -158,8 +162,9 @@ impl Run {
         now: Timestamp,
         out: &mut Vec<Transition>,
     ) -> Option<(i64, u32)> {
+        let above = self.lease_floor + 1;
         let unit = self.unit_mut(key)?;
-        unit.lease += 1;
+        unit.lease = (unit.lease + 1).max(above);
         unit.attempts += 1;
         unit.started_at.get_or_insert(now);
         unit.phase = Phase::Running { executor, started_at: now };

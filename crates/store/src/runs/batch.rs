@@ -2,8 +2,7 @@
 
 mod extras;
 
-use crate::{Error, Store, shards::Shard};
-use deadpool_postgres::GenericClient;
+use crate::{Error, journal::Journal, shards::Shard};
 use domain::{
     admission::Source,
     backfill::Cursor,
@@ -15,8 +14,8 @@ use domain::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
-use tokio_postgres::types::ToSql;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 /// A run that does not exist yet, with the firing that creates it.
@@ -75,7 +74,8 @@ pub struct Decision {
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
 #[derive(Debug, Default)]
 pub struct Batch {
-    shards: HashMap<i16, i64>,
+    /// In the order in which their rows are locked.
+    shards: BTreeMap<i16, i64>,
     new: Vec<(NewRun, i16)>,
     new_rows: HashMap<RunId, RunRow>,
     runs: HashMap<RunId, (i16, RunRow)>,
@@ -109,14 +109,24 @@ impl Batch {
         self.dropped.is_empty() && self.decisions.is_empty() && self.backfills.is_empty() && self.missed.is_empty()
     }
 
+    /// True when it creates runs.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     fn is_units_only(&self) -> bool {
         self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.is_plain()
     }
 
-    /// Shards that must still be owned when it is committed.
+    /// Of the shards that it names, those that are not among `owned`, as the commit answered them.
     #[must_use]
-    pub fn shard_count(&self) -> usize {
-        self.shards.len()
+    pub fn lost_shards(&self, owned: &[i16]) -> BTreeSet<u8> {
+        self.shards
+            .keys()
+            .filter(|shard| !owned.contains(shard))
+            .filter_map(|shard| u8::try_from(*shard).ok())
+            .collect()
     }
 
     /// Rows that it will write, about.
@@ -222,55 +232,41 @@ impl Batch {
     }
 }
 
-/// Writes a batch in one transaction; one statement and one commit where only runs and units change.
+/// Writes a batch in one transaction; one statement and one commit where only runs and units change. It counts when this
+/// returns, and is durable after the journal's next flush.
 ///
 /// What triggers decided whose version is no longer in force is left out of it: see [`Committed::overtaken`].
 ///
 /// # Errors
 /// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
-/// epochs (`shards::retake`) and load again.
-pub async fn commit(store: &Store, batch: &mut Batch) -> Result<Committed, Error> {
-    let mut client = store.client().await?;
+/// epochs (`shards::retake`) and load again, with another journal.
+pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committed, Error> {
+    let Journal { writer, statements, .. } = journal;
     if batch.is_plain() {
-        return write(&client, batch).await;
+        let columns = Columns::of(batch);
+        let row = if batch.is_units_only() {
+            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
+        } else {
+            writer.query_one(&statements.commit, &columns.parameters()).await?
+        };
+        return Ok(committed(&row));
     }
-    let transaction = client.transaction().await?;
-    let overtaken = guard(&transaction, batch).await?;
+    let transaction = writer.transaction().await?;
+    let overtaken = extras::guard(&transaction, statements, batch).await?;
     batch.drop_overtaken(&overtaken);
-    extras::drop_children(&transaction, batch).await?;
-    let committed = write(&transaction, batch).await?;
-    extras::decide(&transaction, batch).await?;
-    extras::backfills(&transaction, batch).await?;
-    extras::miss_sla(&transaction, batch).await?;
+    extras::drop_children(&transaction, statements, batch).await?;
+    let row = transaction.query_one(&statements.commit, &Columns::of(batch).parameters()).await?;
+    extras::decide(&transaction, statements, batch).await?;
+    extras::backfills(&transaction, statements, batch).await?;
+    extras::miss_sla(&transaction, statements, batch).await?;
     transaction.commit().await?;
-    Ok(Committed { overtaken, ..committed })
+    Ok(Committed { overtaken, ..committed(&row) })
 }
 
-/// The triggers among the decided ones that must not be written about.
-async fn guard(transaction: &deadpool_postgres::Transaction<'_>, batch: &Batch) -> Result<Vec<TriggerId>, Error> {
-    if batch.decisions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Uuid> = batch.decisions.keys().map(|id| id.0).collect();
-    let versions: Vec<i64> = batch.decisions.values().map(|(_, decision)| decision.version).collect();
-    let statement = transaction.prepare_cached(include_str!("../../sql/trigger/guard.sql")).await?;
-    let rows = transaction.query(&statement, &[&ids, &versions]).await?;
-    let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
-    Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
-}
-
-async fn write(client: &impl GenericClient, batch: &Batch) -> Result<Committed, Error> {
-    let columns = Columns::of(batch);
-    let (sql, parameters) = if batch.is_units_only() {
-        (include_str!("../../sql/run/commit_units.sql"), columns.unit_parameters())
-    } else {
-        (include_str!("../../sql/run/commit.sql"), columns.parameters())
-    };
-    let statement = client.prepare_cached(sql).await?;
-    let row = client.query_one(&statement, &parameters).await?;
+fn committed(row: &Row) -> Committed {
     let created: Vec<Uuid> = row.get("created");
     let created = created.into_iter().map(RunId).collect();
-    Ok(Committed { shards: row.get("shards"), created, overtaken: Vec::new() })
+    Committed { shards: row.get("shards"), created, overtaken: Vec::new() }
 }
 
 fn json<T: Serialize>(value: Option<&T>) -> Option<String> {

@@ -101,6 +101,10 @@ impl Queues {
     pub(super) fn clear(&mut self) {
         self.pipelines.clear();
     }
+
+    pub(super) fn retain(&mut self, stays: impl Fn(&PipelineId) -> bool) {
+        self.pipelines.retain(|pipeline, _| stays(pipeline));
+    }
 }
 
 impl Engine {

@@ -61,6 +61,11 @@ impl Backfills {
         *self = Self::default();
     }
 
+    pub(super) fn retain(&mut self, stays: impl Fn(&BackfillId) -> bool) {
+        self.active.retain(|id, _| stays(id));
+        self.due.retain(|id| stays(id));
+    }
+
     fn insert(&mut self, backfill: Backfill) -> Result<(), EngineError> {
         let intervals = intervals(&backfill.spec)?;
         self.due.insert(backfill.id);

@@ -18,21 +18,20 @@ impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
         match message {
             Message::Session(executor, session, event) => self.session(executor, session, event, turn),
+            Message::Peer(peer, event) => self.peer(peer, event),
             Message::Create(runs, reply) => match self.create(runs, turn).await {
                 Ok((runs, keys)) => turn.created.push(Creation { runs, keys, reply }),
                 Err(error) => drop(reply.send(Err(error))),
             },
             Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
             Message::Retry(command, reply) => match self.retry(command, turn).await {
-                Ok(()) => turn.done.push(reply),
+                Ok(run) => turn.done.push((run.shard(), reply)),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Message::CreateBackfill(command, reply) => match self.create_backfill(command).await {
-                Ok(id) => turn.backfills.push((reply, id)),
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            // Its row is durable by now; its first runs follow in this turn.
+            Message::CreateBackfill(command, reply) => drop(reply.send(self.create_backfill(command).await)),
             Message::ChangeBackfill(id, change, reply) => match self.change_backfill(id, change, turn).await {
-                Ok(()) => turn.done.push(reply),
+                Ok(()) => turn.done.push((id.shard(), reply)),
                 Err(error) => drop(reply.send(Err(error))),
             },
         }
@@ -94,7 +93,7 @@ impl Engine {
         Ok((ids, keys))
     }
 
-    /// Answers creations. Where the key was known, the memory of the run that was not created is void, and the answer is
+    /// Prepares the answers to creations. Where the key was known, the memory of the run that was not created is void, and the answer is
     /// the run that the key created first.
     /// Answers which runs are void.
     pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, created: &[RunId]) -> HashSet<RunId> {
@@ -116,12 +115,12 @@ impl Engine {
                         }
                     }
                     Err(error) => {
-                        drop(creation.reply.send(Err(unavailable(&error))));
+                        self.promises.created.push((creation.reply, Err(unavailable(&error))));
                         continue;
                     }
                 }
             }
-            drop(creation.reply.send(Ok(creation.runs)));
+            self.promises.created.push((creation.reply, Ok(creation.runs)));
         }
         voided
     }
@@ -146,7 +145,7 @@ impl Engine {
     async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
         if self.runs.contains_key(&command.run) {
             self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
-            turn.done.push(reply);
+            turn.done.push((command.run.shard(), reply));
             return;
         }
         if self.shards.get(command.run.shard()).is_none() {
@@ -162,7 +161,7 @@ impl Engine {
         drop(reply.send(answer));
     }
 
-    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<(), EngineError> {
+    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<RunId, EngineError> {
         if self.runs.contains_key(&command.run) {
             return Err(EngineError::Refused("the run has not ended; cancel it first, or wait".to_owned()));
         }
@@ -200,7 +199,7 @@ impl Engine {
         }
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
-        Ok(())
+        Ok(command.run)
     }
 
     /// A run from its rows.

@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc};
 use store::shards::Shard;
 
+/// Leases of one epoch: more than a unit can be leased while its shard has the same owner.
+const LEASES_PER_EPOCH: i64 = 1 << 20;
+
 /// Where a run belongs, and what holds for it as a whole.
 #[derive(Debug, Clone)]
 pub(super) struct Life {
@@ -56,6 +59,8 @@ impl Live {
         life: Life,
         pools: Pools,
     ) -> Self {
+        // A crash of the database may have forgotten leases of an earlier epoch that executors still hold.
+        let run = run.with_leases_above(shard.epoch.saturating_mul(LEASES_PER_EPOCH));
         Self {
             run,
             shard,

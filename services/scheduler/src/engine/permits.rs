@@ -16,7 +16,7 @@ use domain::{
 };
 use serde_json::{Map, Value};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -180,7 +180,8 @@ impl Engine {
     /// could run, to say how much is wanted.
     fn unpark(&mut self) {
         let Permits { ledger, parked, .. } = &mut self.permits;
-        let credits: u32 = self.seats.values().map(|seat| seat.credits()).sum();
+        // Without a free slot one looks, so that slots are borrowed for it.
+        let credits = self.seats.values().map(|seat| seat.credits()).sum::<u32>().max(1);
         for (pool, shards) in parked.iter_mut() {
             let asks = if ledger.is_worth_trying(pool) { credits } else { 0 };
             for (shard, queue) in shards.iter_mut() {
@@ -204,7 +205,7 @@ impl Engine {
         let credits: u32 = self.seats.values().map(|seat| seat.credits()).sum();
         let Some(live) = self.runs.get_mut(&run) else { return };
         live.queued = false;
-        let units = live.run.leasable().min(credits);
+        let units = u32::try_from(live.run.ready_units(credits as usize)).unwrap_or(u32::MAX).max(1);
         for pool in lacking {
             self.permits.ledger.lack(live.shard_byte(), pool, units);
             if !live.parked.contains(pool) {
@@ -254,6 +255,16 @@ impl Engine {
         let source = source(live.life.trigger, live.life.backfill);
         let (pipeline, limits) = (live.life.pipeline, live.life.limits);
         self.queues.of(pipeline).restore(run, source, limits, is_running);
+    }
+
+    /// These shards are owned no longer.
+    pub(super) fn forget_limits_of(&mut self, lost: &BTreeSet<u8>) {
+        self.queues.retain(|pipeline| !lost.contains(&pipeline.shard()));
+        self.permits.ledger.forget(|shard| lost.contains(&shard));
+        self.backfills.retain(|backfill| !lost.contains(&backfill.shard()));
+        for shards in self.permits.parked.values_mut() {
+            shards.retain(|shard, _| !lost.contains(shard));
+        }
     }
 
     /// Nothing is owned any more.

@@ -9,10 +9,12 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, RetryRun, SessionEvent,
-        Timing,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership, RetryRun,
+        SessionEvent, Timing,
     },
     metrics::Metrics,
+    owners::Owners,
+    peers::Peers,
     wire::AttemptId,
 };
 use serde_json::{Value, json};
@@ -71,7 +73,7 @@ impl World {
         let clock = DbClock::new(now);
         let core = Engine::new(self.store.clone(), scheduler, clock, Changes::default(), metrics, timing, stop.clone());
         tokio::spawn(core.run(inbox, taken));
-        ownership.send(owned).await.unwrap();
+        ownership.send(Ownership { shards: owned, done: None }).await.unwrap();
         // The channel's end would be taken for the engine's.
         std::mem::forget(ownership);
         let executor = ExecutorId(Uuid::now_v7());

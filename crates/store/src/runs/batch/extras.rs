@@ -1,14 +1,35 @@
 //! What a batch writes beside runs and units, in the same transaction: seldom, so each has a statement of its own.
 
 use super::{Batch, Decision, json};
-use crate::Error;
-use deadpool_postgres::Transaction;
+use crate::{Error, journal::Statements};
 use domain::id::TriggerId;
 use jiff::Timestamp;
+use std::collections::HashSet;
+use tokio_postgres::Transaction;
 use uuid::Uuid;
 
+/// The triggers among the decided ones that must not be written about.
+pub(super) async fn guard(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<Vec<TriggerId>, Error> {
+    if batch.decisions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = batch.decisions.keys().map(|id| id.0).collect();
+    let versions: Vec<i64> = batch.decisions.values().map(|(_, decision)| decision.version).collect();
+    let rows = transaction.query(&statements.guard, &[&ids, &versions]).await?;
+    let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
+    Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
+}
+
 /// The children of blocks that run again from the start.
-pub(super) async fn drop_children(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error> {
+pub(super) async fn drop_children(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
     if batch.dropped.is_empty() {
         return Ok(());
     }
@@ -16,8 +37,7 @@ pub(super) async fn drop_children(transaction: &Transaction<'_>, batch: &Batch) 
     let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
     let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
-    let sql = include_str!("../../../sql/run/drop_children.sql");
-    transaction.execute(sql, &[&runs, &blocks, &shards, &epochs]).await?;
+    transaction.execute(&statements.drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
     Ok(())
 }
 
@@ -61,7 +81,11 @@ impl SkipColumns {
 }
 
 /// What was decided about triggers.
-pub(super) async fn decide(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error> {
+pub(super) async fn decide(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
     if batch.decisions.is_empty() {
         return Ok(());
     }
@@ -76,10 +100,9 @@ pub(super) async fn decide(transaction: &Transaction<'_>, batch: &Batch) -> Resu
         all.next_due.push(decision.next_due);
         skips.add(*trigger, *shard, epoch, decision);
     }
-    let statement = transaction.prepare_cached(include_str!("../../../sql/trigger_state/decide.sql")).await?;
     transaction
         .execute(
-            &statement,
+            &statements.decide,
             &[
                 &all.trigger,
                 &all.shard,
@@ -103,7 +126,11 @@ pub(super) async fn decide(transaction: &Transaction<'_>, batch: &Batch) -> Resu
 }
 
 /// How far backfills are.
-pub(super) async fn backfills(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error> {
+pub(super) async fn backfills(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
     if batch.backfills.is_empty() {
         return Ok(());
     }
@@ -116,10 +143,9 @@ pub(super) async fn backfills(transaction: &Transaction<'_>, batch: &Batch) -> R
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
     let statuses: Vec<&str> = rows.iter().map(|(_, (_, cursor, _))| cursor.status.as_str()).collect();
     let ends: Vec<Option<Timestamp>> = rows.iter().map(|(_, (.., ended))| *ended).collect();
-    let statement = transaction.prepare_cached(include_str!("../../../sql/backfill/commit.sql")).await?;
     transaction
         .execute(
-            &statement,
+            &statements.backfills,
             &[
                 &ids,
                 &shards,
@@ -137,14 +163,17 @@ pub(super) async fn backfills(transaction: &Transaction<'_>, batch: &Batch) -> R
 }
 
 /// Runs that are late.
-pub(super) async fn miss_sla(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Error> {
+pub(super) async fn miss_sla(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
     if batch.missed.is_empty() {
         return Ok(());
     }
     let runs: Vec<Uuid> = batch.missed.iter().map(|(run, _)| run.0).collect();
     let shards: Vec<i16> = batch.missed.iter().map(|(_, shard)| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
-    let sql = include_str!("../../../sql/run/miss_sla.sql");
-    transaction.execute(sql, &[&runs, &shards, &epochs, &batch.missed_at]).await?;
+    transaction.execute(&statements.miss_sla, &[&runs, &shards, &epochs, &batch.missed_at]).await?;
     Ok(())
 }
