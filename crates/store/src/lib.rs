@@ -8,6 +8,7 @@ mod pool;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
+pub mod firing_views;
 pub mod idempotency;
 pub mod log_views;
 pub mod logs;
