@@ -173,7 +173,7 @@ fn trigger(keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {
         sla_s: keys.positive("sla", report),
         settings: settings(keys, report),
         envs: envs(keys, report),
-        token: keys.text("token", report).map(Token),
+        token: token(keys, kind, report),
     };
     keys.warn_unknown(&KNOWN, report);
     if report.errors() == errors {
@@ -251,11 +251,6 @@ fn check(keys: &Keys<'_>, trigger: &Trigger, report: &mut Report) {
         let message = "the trigger has no patterns, so no event starts it";
         report.warn(keys.here(), message, "add `event_patterns`, or edit it by `orrery triggers edit`");
     }
-    let short = trigger.token.as_ref().is_some_and(|token| token.0.len() < TOKEN_BYTES_MIN);
-    if short {
-        let message = format!("the token is shorter than {TOKEN_BYTES_MIN} characters");
-        report.error(keys.place("token"), message, "leave it out and make one with `orrery triggers token`");
-    }
 }
 
 fn instant(keys: &Keys<'_>, key: &str, report: &mut Report) -> Option<Timestamp> {
@@ -275,6 +270,17 @@ fn parse_instant(text: &str) -> Option<Timestamp> {
     }
     let civil = text.parse::<civil::DateTime>().ok()?;
     civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+/// One that could be guessed is no token, and the trigger is better off without.
+fn token(keys: &Keys<'_>, kind: Option<TriggerKind>, report: &mut Report) -> Option<Token> {
+    let token = Token(keys.text("token", report)?);
+    if kind == Some(TriggerKind::Api) && token.0.len() < TOKEN_BYTES_MIN {
+        let message = format!("the token is shorter than {TOKEN_BYTES_MIN} characters and does not count");
+        report.warn(keys.place("token"), message, "leave it out and make one by `orrery triggers token`");
+        return None;
+    }
+    Some(token)
 }
 
 fn envs(keys: &Keys<'_>, report: &mut Report) -> Vec<String> {

@@ -70,7 +70,7 @@ impl Commands {
 
     /// As `create_runs`, for triggers whose policies may skip a start.
     pub(crate) async fn start_runs(&self, runs: Vec<NewRun>) -> Result<Vec<Started>, Fault> {
-        let message = CreateRunsRequest { runs };
+        let message = CreateRunsRequest { runs, forwarded: false };
         let answer = self
             .any(|mut peer| {
                 let request = within(COMMAND_TIMEOUT, message.clone());
@@ -87,7 +87,7 @@ impl Commands {
 
     /// Asks a run to stop.
     pub(crate) async fn cancel_run(&self, run: RunId, reason: String) -> Result<(), Fault> {
-        let message = CancelRunRequest { run_id: run.to_vec(), reason };
+        let message = CancelRunRequest { run_id: run.to_vec(), reason, forwarded: false };
         self.any(|mut peer| {
             let request = within(COMMAND_TIMEOUT, message.clone());
             async move { peer.cancel_run(request).await }

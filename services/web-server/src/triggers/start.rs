@@ -127,5 +127,6 @@ fn new_run(core: &Core, listed: &Listed, logical_key: String, told: Told) -> Res
         trigger_id: trigger.id.to_vec(),
         trigger_version: trigger.version,
         event_variables,
+        parent_run_id: Vec::new(),
     })
 }
