@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod backfill;
 pub mod error;
+pub mod event;
 pub mod graph;
 pub mod id;
 pub mod limits;

@@ -3,6 +3,7 @@
 //! A trigger is a definition: the web-server writes it, and every acknowledged edit raises its version. What became of
 //! its times is runtime state, which the scheduler writes. Refuses to know rows, the wire, and what a run does.
 
+mod check;
 mod cron;
 mod due;
 mod invalid;
@@ -11,6 +12,7 @@ mod schedule;
 mod step;
 mod window;
 
+pub use check::check_name;
 pub use cron::{CRON_BYTES_MAX, Cron};
 pub use due::{LANDING_RUNS, lead};
 pub use invalid::Invalid;

@@ -9,6 +9,7 @@ pub mod backfills;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
+pub mod firing_views;
 pub mod idempotency;
 pub mod journal;
 pub mod limits;

@@ -37,9 +37,9 @@ use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
-use promises::{Flush, Promises};
 use owned::Owned;
 use permits::{Limits, Permits};
+use promises::{Flush, Promises};
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -155,14 +155,15 @@ impl Engine {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let (due, again) = (self.until_due(), self.again);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
-                () = std::future::ready(()), if self.again => {}
-                () = tokio::time::sleep(self.until_due()) => {}
+                () = std::future::ready(()), if again => {}
+                () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
             self.again = false;

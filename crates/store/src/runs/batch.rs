@@ -14,7 +14,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 

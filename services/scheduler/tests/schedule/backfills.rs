@@ -50,7 +50,7 @@ async fn so_many_runs_at_once_from_the_latest_on() {
     for left in (0..5).rev() {
         node.until_running(2.min(left + 1)).await;
         node.settle().await;
-        node.look();
+        node.look().await;
         assert_eq!(node.running.len(), 2.min(left + 1));
         let context = node.running[0].run.clone().unwrap();
         let variables: serde_json::Value = serde_json::from_str(&context.variables).unwrap();
@@ -73,7 +73,7 @@ async fn paused_it_starts_nothing_and_cancelled_it_stops_what_runs() {
     node.change(id, ChangeBackfill::Pause).await.unwrap();
     node.complete(0).await;
     node.settle().await;
-    node.look();
+    node.look().await;
     assert_eq!((node.running.len(), state(&world, id).await), (1, ("paused", 2, 1)));
     // A successor knows that it is paused, and goes on when it is told to.
     node.kill();

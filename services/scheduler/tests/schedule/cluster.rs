@@ -126,13 +126,15 @@ async fn welcome(
     wait_for("a session", WAIT, || async {
         let (outbox, mut inbox) = mpsc::channel(1024);
         let hello = SessionEvent::Hello {
+            number: 1,
             name: "fake".into(),
             backend: "fake".into(),
             slots,
             version: "0".into(),
             held: held.clone(),
             draining: false,
-            outbox,
+            outbox: Outbox::Local(outbox),
+            gateway: None,
         };
         engine.send(Message::Session(executor, 1, hello)).await.unwrap();
         let first = inbox.recv().await?.message?;
@@ -186,24 +188,37 @@ impl Node {
     }
 
     /// Takes what has been assigned so far.
-    pub(crate) fn look(&mut self) {
+    pub(crate) async fn look(&mut self) {
         while let Ok(message) = self.inbox.try_recv() {
-            if let Some(pb::session_response::Message::Assignments(assignments)) = message.message {
+            self.hear(message).await;
+        }
+    }
+
+    async fn hear(&mut self, response: pb::SessionResponse) {
+        match response.message {
+            Some(pb::session_response::Message::Assignments(assignments)) => {
                 self.running.extend(assignments.assignments);
             }
+            Some(pb::session_response::Message::InventoryRequest(_)) => {
+                let inventory = SessionEvent::Inventory(self.held());
+                self.engine.send(Message::Session(self.executor, 1, inventory)).await.unwrap();
+            }
+            _ => {}
         }
+    }
+
+    fn held(&self) -> Vec<AttemptId> {
+        self.running.iter().map(|a| AttemptId::from_proto(a.attempt.clone().unwrap()).unwrap()).collect()
     }
 
     /// Waits until so many attempts run here, no more.
     pub(crate) async fn until_running(&mut self, count: usize) {
         let deadline = tokio::time::Instant::now() + WAIT;
-        self.look();
+        self.look().await;
         while self.running.len() < count {
             let next = tokio::time::timeout_at(deadline, self.inbox.recv()).await;
-            let message = next.unwrap_or_else(|_| panic!("{} of {count} run", self.running.len())).unwrap().message;
-            if let Some(pb::session_response::Message::Assignments(assignments)) = message {
-                self.running.extend(assignments.assignments);
-            }
+            let message = next.unwrap_or_else(|_| panic!("{} of {count} run", self.running.len())).unwrap();
+            self.hear(message).await;
         }
         assert_eq!(self.running.len(), count);
     }
@@ -248,9 +263,8 @@ impl Node {
 
     /// Takes over the executor of a killed node, with what it runs, in place of its own, which runs nothing.
     pub(crate) async fn adopt(&mut self, mut other: Self, slots: u32) {
-        other.look();
-        let held: Vec<AttemptId> =
-            other.running.iter().map(|a| AttemptId::from_proto(a.attempt.clone().unwrap()).unwrap()).collect();
+        other.look().await;
+        let held = other.held();
         self.engine.send(Message::Session(self.executor, 1, SessionEvent::Goodbye)).await.unwrap();
         self.inbox = welcome(&self.engine, other.executor, slots, held).await;
         self.executor = other.executor;

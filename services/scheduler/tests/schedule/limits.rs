@@ -21,8 +21,8 @@ async fn a_workspace_limit_holds_over_two_engines_and_room_is_used_at_once() {
         let expected = LIMIT.min(RUNS - done);
         let deadline = tokio::time::Instant::now() + WAIT;
         loop {
-            a.look();
-            b.look();
+            a.look().await;
+            b.look().await;
             let running = a.running.len() + b.running.len();
             assert!(running <= LIMIT, "{running} run at once");
             if running == expected {
@@ -56,7 +56,7 @@ async fn a_key_counts_for_itself_and_an_expression_for_each_value() {
     node.create(pipeline, "2").await;
     node.until_running(3).await;
     node.settle().await;
-    node.look();
+    node.look().await;
     let blocks = |node: &crate::cluster::Node| {
         let mut names: Vec<_> = node.running.iter().map(|a| a.attempt.clone().unwrap().block).collect();
         names.sort_unstable();
@@ -76,7 +76,7 @@ async fn a_key_counts_for_itself_and_an_expression_for_each_value() {
     }
     node.until_running(5).await;
     node.settle().await;
-    node.look();
+    node.look().await;
     assert_eq!(node.running.len(), 5, "acme's second run waits");
 }
 
@@ -94,7 +94,7 @@ async fn a_successor_counts_what_runs_and_nothing_twice() {
     let mut second = world.node(0..256, 10).await;
     second.adopt(first, 10).await;
     second.settle().await;
-    second.look();
+    second.look().await;
     assert_eq!(second.running.len(), 2, "the third run waits for one of the two that go on");
     second.complete(0).await;
     second.until_running(2).await;
