@@ -71,7 +71,17 @@ impl World {
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let timing = Timing { lost_after: Duration::from_secs(600), ..Timing::default() };
         let clock = DbClock::new(now);
-        let core = Engine::new(self.store.clone(), scheduler, clock, Changes::default(), metrics, timing, stop.clone());
+        let peers = Peers::new(Owners::new(self.store.clone(), scheduler, None));
+        let core = Engine::new(
+            self.store.clone(),
+            scheduler,
+            clock,
+            Changes::default(),
+            metrics,
+            timing,
+            peers,
+            stop.clone(),
+        );
         tokio::spawn(core.run(inbox, taken));
         ownership.send(Ownership { shards: owned, done: None }).await.unwrap();
         // The channel's end would be taken for the engine's.
