@@ -49,6 +49,8 @@ struct DecisionColumns {
     state: Vec<Option<String>>,
     waiting: Vec<Option<String>>,
     next_due: Vec<Option<Timestamp>>,
+    version: Vec<i64>,
+    history: Vec<Option<String>>,
 }
 
 #[derive(Default)]
@@ -98,6 +100,8 @@ pub(super) async fn decide(
         all.state.push(json(Some(&decision.state)));
         all.waiting.push(json(Some(&decision.waiting)));
         all.next_due.push(decision.next_due);
+        all.version.push(decision.version);
+        all.history.push(json(Some(&decision.history)));
         skips.add(*trigger, *shard, epoch, decision);
     }
     transaction
@@ -119,6 +123,8 @@ pub(super) async fn decide(
                 &skips.last,
                 &skips.times,
                 &skips.version,
+                &all.version,
+                &all.history,
             ],
         )
         .await?;
