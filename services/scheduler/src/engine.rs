@@ -31,8 +31,8 @@ use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
-use promises::{Flush, Promises};
 use owned::Owned;
+use promises::{Flush, Promises};
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -89,6 +89,7 @@ pub struct Engine {
     journal: Option<Journal>,
     promises: Promises,
     flush: Option<Flush>,
+    flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
     stop: CancellationToken,
@@ -124,6 +125,7 @@ impl Engine {
             journal: None,
             promises: Promises::default(),
             flush: None,
+            flush_at: None,
             lending: lending::Lending::default(),
             peers,
             stop,
@@ -142,6 +144,7 @@ impl Engine {
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
+                () = Self::flush_due(self.flush_at) => self.flush(),
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 _ = tick.tick() => {}
             }
