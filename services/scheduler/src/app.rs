@@ -183,7 +183,7 @@ async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
     loop {
         let attempt = async {
             Store::migrate(url).await?;
-            Store::connect_for_batches(url, connections).await
+            Store::connect(url, connections).await
         };
         match attempt.await {
             Ok(store) => return Ok(store),

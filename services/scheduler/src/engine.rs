@@ -17,6 +17,7 @@ mod lending;
 mod live;
 mod message;
 mod owned;
+mod promises;
 mod recover;
 mod seat;
 mod turn;
@@ -30,6 +31,7 @@ use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
+use promises::{Flush, Promises};
 use owned::Owned;
 use seat::Seat;
 use std::{
@@ -37,7 +39,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::Store;
+use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use turn::Turn;
@@ -83,6 +85,10 @@ pub struct Engine {
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
     seats: HashMap<ExecutorId, Seat>,
+    /// `None` until the first commit, and after each that failed.
+    journal: Option<Journal>,
+    promises: Promises,
+    flush: Option<Flush>,
     lending: lending::Lending,
     peers: Peers,
     stop: CancellationToken,
@@ -115,6 +121,9 @@ impl Engine {
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
             seats: HashMap::new(),
+            journal: None,
+            promises: Promises::default(),
+            flush: None,
             lending: lending::Lending::default(),
             peers,
             stop,
@@ -132,6 +141,7 @@ impl Engine {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
+                outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 _ = tick.tick() => {}
             }
@@ -146,6 +156,7 @@ impl Engine {
             self.settle_borrowing();
             self.finish(turn).await;
         }
+        self.flush_now().await;
         self.reconnect_everybody();
     }
 

@@ -17,7 +17,7 @@ use scheduler::{
     wire::AttemptId,
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use store::Store;
 use testkit::{Database, wait_for};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +38,9 @@ struct FakeExecutor {
     session: u64,
     engine: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<pb::SessionResponse>,
+    /// Acknowledgements and assignments that came while the test waited for the other: they are told in any order.
+    acks: VecDeque<bool>,
+    assignments: VecDeque<Vec<pb::Assignment>>,
     held: Vec<AttemptId>,
 }
 
@@ -176,7 +179,15 @@ impl FakeExecutor {
             gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self { id, session, engine: engine.clone(), inbox, held }
+        Self {
+            id,
+            session,
+            engine: engine.clone(),
+            inbox,
+            acks: VecDeque::new(),
+            assignments: VecDeque::new(),
+            held,
+        }
     }
 
     async fn tell(&self, event: SessionEvent) {
@@ -198,18 +209,24 @@ impl FakeExecutor {
 
     /// The next assignments, whatever else is said before.
     async fn assigned(&mut self) -> Vec<pb::Assignment> {
-        loop {
-            if let pb::session_response::Message::Assignments(assignments) = self.next().await {
-                return assignments.assignments;
-            }
+        while self.assignments.is_empty() {
+            self.sort().await;
         }
+        self.assignments.pop_front().unwrap()
     }
 
     async fn acked(&mut self) -> bool {
-        loop {
-            if let pb::session_response::Message::ResultAcks(acks) = self.next().await {
-                return acks.acks[0].accepted;
-            }
+        while self.acks.is_empty() {
+            self.sort().await;
+        }
+        self.acks.pop_front().unwrap()
+    }
+
+    async fn sort(&mut self) {
+        match self.next().await {
+            pb::session_response::Message::ResultAcks(acks) => self.acks.push_back(acks.acks[0].accepted),
+            pb::session_response::Message::Assignments(assigned) => self.assignments.push_back(assigned.assignments),
+            _ => {}
         }
     }
 
@@ -242,7 +259,8 @@ async fn a_chain_runs_block_by_block() {
     executor.complete(&first[0]).await;
     let second = executor.assigned().await;
     assert_eq!(name(&second[0]), "b");
-    assert_eq!(second[0].inputs[0].outputs[0].lease, 1);
+    let lease = first[0].attempt.as_ref().unwrap().lease;
+    assert_eq!(second[0].inputs[0].outputs[0].lease, lease);
     executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     assert_eq!(cluster.create(pipeline, "k").await.unwrap(), run, "a known key answers the run that it made");
@@ -270,7 +288,7 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
         })
     };
     let again = other.assigned().await;
-    assert_eq!(again[0].attempt.as_ref().unwrap().lease, 2);
+    assert!(again[0].attempt.as_ref().unwrap().lease > lost[0].attempt.as_ref().unwrap().lease);
     let mut back = FakeExecutor::connect(silent.id, 2, &cluster.engine, 1, Vec::new()).await;
     back.complete(&lost[0]).await;
     assert!(!back.acked().await, "the first attempt's lease is old");
@@ -331,7 +349,8 @@ async fn cancel_awaits_what_runs_and_retry_runs_it_again() {
     cluster.engine.send(Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
     answer.await.unwrap().unwrap();
     let again = executor.assigned().await;
-    assert_eq!((name(&again[0]), again[0].attempt.as_ref().unwrap().lease), ("a", 2));
+    assert_eq!(name(&again[0]), "a");
+    assert!(again[0].attempt.as_ref().unwrap().lease > first[0].attempt.as_ref().unwrap().lease);
     executor.complete(&again[0]).await;
     let last = executor.assigned().await;
     executor.complete(&last[0]).await;
@@ -391,6 +410,34 @@ async fn a_write_in_an_old_epoch_counts_nothing() {
     assert!(matches!(first_words, Some(pb::session_response::Message::InventoryRequest(_))), "{first_words:?}");
     executor.complete(&first[0]).await;
     assert!(executor.acked().await, "loaded again, the same attempt is current");
+    cluster.until(run, "completed").await;
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_end_break_what_was_promised_and_nothing_else() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[]), block("b", &["a"])])).await;
+    let mut executor = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    executor.held = vec![AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap()];
+    let client = cluster.database.client().await;
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    client.execute(terminate, &[]).await.unwrap();
+    executor.complete(&first[0]).await;
+    wait_for("the engine to load again", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.status(run).await, "running", "the result counted without a session that could say so");
+    executor.complete(&first[0]).await;
+    assert!(executor.acked().await, "loaded again, the same attempt is current");
+    let second = executor.assigned().await;
+    let lease = |a: &pb::Assignment| a.attempt.as_ref().unwrap().lease;
+    assert!(lease(&second[0]) > lease(&first[0]) + 1, "a lease that a crash may have forgotten was given again");
+    executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     cluster.stop.cancel();
 }

@@ -148,8 +148,9 @@ impl Run {
         now: Timestamp,
         out: &mut Vec<Transition>,
     ) -> Option<(i64, u32)> {
+        let above = self.lease_floor + 1;
         let unit = self.unit_mut(key)?;
-        unit.lease += 1;
+        unit.lease = (unit.lease + 1).max(above);
         unit.attempts += 1;
         unit.started_at.get_or_insert(now);
         unit.phase = Phase::Running { executor, started_at: now };

@@ -97,7 +97,7 @@ impl Engine {
         Ok((ids, keys))
     }
 
-    /// Answers creations. Where the key was known, the memory of the run that was not created is void, and the answer is
+    /// Prepares the answers to creations. Where the key was known, the memory of the run that was not created is void, and the answer is
     /// the run that the key created first.
     /// Answers which runs are void.
     pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, created: &[RunId]) -> HashSet<RunId> {
@@ -119,12 +119,12 @@ impl Engine {
                         }
                     }
                     Err(error) => {
-                        drop(creation.reply.send(Err(unavailable(&error))));
+                        self.promises.created.push((creation.reply, Err(unavailable(&error))));
                         continue;
                     }
                 }
             }
-            drop(creation.reply.send(Ok(creation.runs)));
+            self.promises.created.push((creation.reply, Ok(creation.runs)));
         }
         voided
     }

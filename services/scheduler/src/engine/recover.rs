@@ -1,6 +1,6 @@
 //! Losing and regaining the truth: what happens when a commit fails, an epoch has moved, or shards come and go.
 
-use super::{Engine, EngineError, Ownership, Turn, owned::Owned, seat::Seat, turn::Chain};
+use super::{Engine, Ownership, Turn, owned::Owned, seat::Seat, turn::Chain};
 use domain::id::{ExecutorId, RunId};
 use proto::internal::v1 as pb;
 use std::{
@@ -15,15 +15,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const LOAD_TRIES_MAX: u32 = 3;
 
 impl Engine {
-    /// A turn of which nobody knows whether it counts: nobody is told that it did. What was in memory is dropped and
-    /// loaded again.
-    pub(super) async fn fail(&mut self, turn: Turn) {
-        for creation in turn.created {
-            drop(creation.reply.send(Err(EngineError::Unavailable)));
-        }
-        for (_, reply) in turn.done {
-            drop(reply.send(Err(EngineError::Unavailable)));
-        }
+    /// Nobody knows whether memory is right: it is dropped and loaded again. What was promised is not kept.
+    pub(super) async fn fail(&mut self) {
+        self.break_promises();
+        self.journal = None;
         self.drop_everything();
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
@@ -145,7 +140,7 @@ impl Engine {
         let mut tries = 0;
         loop {
             tries += 1;
-            match store::runs::commit(&self.store, &turn.batch).await {
+            match self.write(&turn.batch).await {
                 Ok(_) => return Ok(()),
                 Err(error) if tries >= LOAD_TRIES_MAX => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE.0).await,
