@@ -1,7 +1,9 @@
 //! The connection pool and the migrations.
 
 use crate::Error;
-use deadpool_postgres::{Client, Config, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Client, Config, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use std::{sync::Arc, time::Duration};
 use tokio_postgres::NoTls;
 

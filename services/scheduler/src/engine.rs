@@ -31,8 +31,8 @@ use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
-use promises::{Flush, Promises};
 use owned::Owned;
+use promises::{Flush, Promises};
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -179,15 +179,7 @@ impl FakeExecutor {
             gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self {
-            id,
-            session,
-            engine: engine.clone(),
-            inbox,
-            acks: VecDeque::new(),
-            assignments: VecDeque::new(),
-            held,
-        }
+        Self { id, session, engine: engine.clone(), inbox, acks: VecDeque::new(), assignments: VecDeque::new(), held }
     }
 
     async fn tell(&self, event: SessionEvent) {
