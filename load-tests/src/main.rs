@@ -2,14 +2,13 @@
 //! the same Postgres. A figure is a ratio: machines differ and are noisy.
 #![allow(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
-mod cluster;
 mod floor;
-mod project_files;
 mod report;
 mod scenarios;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use load_tests::{cluster, project_files};
 use report::Verdict;
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ pub mod executor_views;
 pub mod executors;
 pub mod idempotency;
 pub mod journal;
+pub mod leases;
 pub mod log_views;
 pub mod logs;
 pub mod pipelines;

@@ -11,6 +11,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
     ("store", &["domain"]),
+    ("lease", &["store"]),
     ("project", &["domain"]),
     ("backend-process", &["domain", "provision"]),
     ("rpc", &["domain", "proto", "runtime"]),
@@ -25,7 +26,7 @@ const OWN: &[(&str, &[&str])] = &[
 
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] =
-    &["backend-process", "blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "store"];
+    &["backend-process", "blobs", "domain", "lease", "project", "proto", "provision", "rpc", "runtime", "store"];
 
 const SERVICES: &[&str] = &["web-server", "scheduler", "executor"];
 
@@ -34,6 +35,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["store", "testkit", "load-tests"]),
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
+    ("redis", &["lease"]),
     ("object_store", &["blobs"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
