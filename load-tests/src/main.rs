@@ -25,6 +25,8 @@ struct Arguments {
     /// Append the figures to this file, with the machine's description
     #[arg(long)]
     record: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    openb: scenarios::openb::Options,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,7 +41,9 @@ enum Scenario {
     Python,
     /// From the API call to a no-op and to the first line of Python
     FirstLine,
-    /// All of them
+    /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
+    Openb,
+    /// All that start a cluster
     All,
 }
 
@@ -62,6 +66,9 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::FirstLine) {
         figures.extend(scenarios::first_line::run().await?);
+    }
+    if arguments.scenario == Scenario::Openb {
+        figures.extend(scenarios::openb::run(&arguments.openb)?);
     }
     report::print(&figures, arguments.json);
     if let Some(path) = &arguments.record {
