@@ -117,20 +117,17 @@ fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) 
 
 fn quota_reason(excess: &Excess) -> Reason {
     let Excess { what, limit, used, wanted } = excess;
+    let (unit, scale): (&str, fn(u64) -> String) = match what.as_str() {
+        "memory" => ("MiB of memory", |bytes| (bytes >> 20).to_string()),
+        "holders" => ("running at once", |count| count.to_string()),
+        unit => (unit, thousandths),
+    };
+    let [limit_is, used, wanted_is] = [*limit, *used, *wanted].map(scale);
     if wanted > limit {
-        let sentence = format!(
-            "{} is asked for, and the project may never hold more than {}",
-            amount(what, *wanted),
-            amount(what, *limit)
-        );
+        let sentence = format!("{wanted_is} {unit} is asked for, and the project may never hold more than {limit_is}");
         return Reason::new(Code::QuotaTooSmall, sentence);
     }
-    let sentence = format!(
-        "the project holds {} of {}, and {} is asked for",
-        amount(what, *used),
-        amount(what, *limit),
-        amount(what, *wanted)
-    );
+    let sentence = format!("the project holds {used} of {limit_is} {unit}, and {wanted_is} is asked for");
     Reason::new(Code::QuotaExceeded, sentence)
 }
 
@@ -146,16 +143,6 @@ fn limit_reason(request: &Request, accounts: &Accounts) -> Reason {
         gpus(request.ask.effective_milli())
     );
     Reason::new(Code::QueueLimit, sentence)
-}
-
-fn amount(what: &str, value: u64) -> String {
-    match what {
-        "CPU" => format!("{} CPU", thousandths(value)),
-        "memory" => format!("{} MiB of memory", value >> 20),
-        "holders" => format!("{value} running at once"),
-        "GPU" => gpus(value),
-        model => format!("{} {model}", thousandths(value)),
-    }
 }
 
 /// `1.5 GPU`

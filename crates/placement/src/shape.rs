@@ -12,6 +12,8 @@ pub(crate) struct Shape {
     pub(crate) ask: Ask,
     /// By kind of device; `None` will not do.
     needs: Vec<Option<Need>>,
+    /// The same as least free milli-GPU and memory, for the quick look; what will not do needs more than there can be.
+    least: Vec<(u32, u64)>,
 }
 
 /// What is taken of a device of one kind.
@@ -27,8 +29,10 @@ impl Shape {
     /// Works out what `ask` needs of each of `kinds`; of models beyond `permitted` (none is any) it gets nothing.
     pub(crate) fn new(ask: &Ask, permitted: &[DeviceModel], kinds: &[DeviceKind], models: &[DeviceModel]) -> Self {
         let wanted = |model: &DeviceModel| ask.accepts(model) && (permitted.is_empty() || permitted.contains(model));
-        let needs = kinds.iter().map(|kind| Need::of(ask, kind).filter(|_| wanted(&models[kind.model]))).collect();
-        Self { ask: ask.clone(), needs }
+        let need = |kind: &DeviceKind| Need::of(ask, kind).filter(|_| wanted(&models[kind.model]));
+        let needs: Vec<Option<Need>> = kinds.iter().map(need).collect();
+        let least = |need: &Option<Need>| need.as_ref().map_or((u32::MAX, 0), |need| (need.milli, need.memory_bytes));
+        Self { ask: ask.clone(), least: needs.iter().map(least).collect(), needs }
     }
 
     pub(crate) fn gpus(&self) -> usize {
@@ -46,12 +50,19 @@ impl Shape {
 
     /// Which slots it would take of this device (0 where there are no partitions), or `None` if it does not fit.
     pub(crate) fn slots_on(&self, device: &DeviceState) -> Option<u64> {
-        self.needs[device.kind].as_ref()?.slots_on(device)
+        if !self.fits_device(device) {
+            return None;
+        }
+        Some(self.needs[device.kind].as_ref()?.slots_on(device))
     }
 
     /// Whether this device has room.
     pub(crate) fn fits_device(&self, device: &DeviceState) -> bool {
-        self.needs[device.kind].as_ref().is_some_and(|need| need.has_room(device))
+        let (milli, memory_bytes) = self.least[device.kind];
+        device.open
+            && device.free_milli >= milli
+            && device.free_memory >= memory_bytes
+            && self.needs[device.kind].as_ref().is_some_and(|need| need.has_position(device))
     }
 
     /// Whether the node's processor and memory suffice.
@@ -87,18 +98,12 @@ impl Need {
         Self { milli, memory_bytes, masks: Vec::new() }
     }
 
-    fn has_room(&self, device: &DeviceState) -> bool {
-        device.open
-            && device.free_milli >= self.milli
-            && device.free_memory >= self.memory_bytes
-            && (self.masks.is_empty() || self.masks.iter().any(|mask| mask & device.slots == 0))
+    fn has_position(&self, device: &DeviceState) -> bool {
+        self.masks.is_empty() || self.masks.iter().any(|mask| mask & device.slots == 0)
     }
 
     /// The first allowed position: drivers list them so that early ones block least.
-    fn slots_on(&self, device: &DeviceState) -> Option<u64> {
-        if !self.has_room(device) {
-            return None;
-        }
-        Some(self.masks.iter().copied().find(|mask| mask & device.slots == 0).unwrap_or_default())
+    fn slots_on(&self, device: &DeviceState) -> u64 {
+        self.masks.iter().copied().find(|mask| mask & device.slots == 0).unwrap_or_default()
     }
 }

@@ -28,10 +28,15 @@ pub(crate) struct Class {
     pub(crate) shape: Shape,
     /// Effective milli-GPU of it.
     pub(crate) milli: u64,
-    /// Processor that has to be counted for it: half its own, half what the same GPUs need on average, since a node is
-    /// rarely filled by one class alone.
-    pub(crate) cpu_milli: u64,
+    /// Milli-GPU of it that a thousandth of a core serves, times [`RATE`]. Half its own processor is counted, half what the
+    /// same GPUs need on average, since a node is rarely filled by one class alone.
+    pub(crate) per_cpu_milli: u64,
+    /// Milli-GPU of it that a mebibyte of memory serves, times [`RATE`].
+    pub(crate) per_mebibyte: u64,
 }
+
+/// Rates are integers times this: a power of two, so that using one costs no division.
+pub(crate) const RATE: u64 = 1 << 20;
 
 /// The typical set, by model.
 #[derive(Debug, Clone)]
@@ -66,7 +71,9 @@ impl Typical {
                 continue;
             }
             let cpu_milli = (ask.cpu_milli + mean_cpu * milli / u64::from(WHOLE_MILLI)) / 2;
-            classes.push(Class { shape, milli, cpu_milli: cpu_milli.max(1) });
+            let rate = |per: u64| milli.saturating_mul(RATE) / per.max(1);
+            let (per_cpu_milli, per_mebibyte) = (rate(cpu_milli), rate(ask.memory_bytes >> 20));
+            classes.push(Class { shape, milli, per_cpu_milli, per_mebibyte });
             weights.push(count);
         }
         let groups = groups(&classes, &weights, fleet);

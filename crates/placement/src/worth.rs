@@ -6,7 +6,7 @@
 use crate::{
     fleet::{DeviceState, NodeState},
     shape::Shape,
-    typical::{Class, Typical},
+    typical::{Class, RATE, Typical},
 };
 
 /// Worth is in milli-GPU times a million, since weights are parts of a million.
@@ -79,12 +79,8 @@ impl HostLimits {
             if cpu_milli < ask.cpu_milli || memory_bytes < ask.memory_bytes {
                 return 0;
             }
-            let by_cpu = cpu_milli.saturating_mul(class.milli) / class.cpu_milli;
-            if ask.memory_bytes == 0 {
-                return by_cpu;
-            }
-            // Mebibytes, so that the product stays in range.
-            by_cpu.min((memory_bytes >> 20).saturating_mul(class.milli) / (ask.memory_bytes >> 20).max(1))
+            let by_cpu = cpu_milli.saturating_mul(class.per_cpu_milli) / RATE;
+            by_cpu.min((memory_bytes >> 20).saturating_mul(class.per_mebibyte) / RATE)
         };
         Self(mix.iter().map(limit).collect())
     }

@@ -21,7 +21,10 @@ const OWN: &[(&str, &[&str])] = &[
     ("executor", SERVICE),
     ("orrery", &["domain", "project", "proto", "provision", "rpc", "runtime"]),
     ("xtask", &["provision"]),
-    ("load-tests", &["blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"]),
+    (
+        "load-tests",
+        &["blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"],
+    ),
 ];
 
 /// Services never depend on each other: they meet in `proto`.

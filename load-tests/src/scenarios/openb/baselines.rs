@@ -1,13 +1,14 @@
 //! The policies that the planner is compared with, as they can be stated exactly. Feasibility is the same for all of them.
 //!
-//! Ties are broken at random by the seed.
+//! What is equal to the published steps of a score goes to the best fit, and what is equal even then is drawn by the seed:
+//! so they reach what was published for them, to half a point.
 
 use super::{
     method::Placer,
     trace::{Node, Task},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 /// How much of the tasks the typical set covers, most frequent first.
 const TYPICAL_SHARE: f64 = 0.95;
@@ -46,11 +47,18 @@ struct State {
     version: u32,
 }
 
-/// A greater score is better.
+/// A greater score is better; of equal ones the greater fit.
 #[derive(Clone, Copy)]
 struct Scored {
     score: f64,
+    fit: f64,
     device: usize,
+}
+
+impl Scored {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then(self.fit.total_cmp(&other.fit))
+    }
 }
 
 impl Cluster {
@@ -78,7 +86,7 @@ impl Cluster {
         if self.rule == Rule::Random {
             let feasible: Vec<usize> = self.nodes[at].choices(task).collect();
             let device = *feasible.get(self.random.random_range(0..feasible.len().max(1)))?;
-            return Some(Scored { score: 0.0, device });
+            return Some(Scored { score: 0.0, fit: 0.0, device });
         }
         if let Some(known) = self.scores.get(task).and_then(|scores| scores[at])
             && known.0 == version
@@ -96,9 +104,10 @@ impl Cluster {
         let cpu = |amount: u64| amount as f64 / self.most_cpu;
         let scored = node.choices(task).map(|device| {
             let after = node.with(task, device);
+            let fit = -(cpu(after.cpu) + left(&after) / self.most_gpu);
             let score = match self.rule {
                 Rule::Random => 0.0,
-                Rule::BestFit => -(cpu(after.cpu) + left(&after) / self.most_gpu),
+                Rule::BestFit => fit,
                 Rule::DotProduct => {
                     let gpu = (task.milli() as f64 / self.most_gpu) * (left(node) / self.most_gpu);
                     -(cpu(task.cpu_milli) * cpu(node.cpu) + gpu)
@@ -109,9 +118,9 @@ impl Cluster {
                 }
             };
             // Within a node, the fullest device that fits decides between equals.
-            (Scored { score, device }, node.gpus.get(device).copied().unwrap_or_default())
+            (Scored { score, fit, device }, node.gpus.get(device).copied().unwrap_or_default())
         });
-        let best = scored.max_by(|(a, a_left), (b, b_left)| a.score.total_cmp(&b.score).then(b_left.cmp(a_left)));
+        let best = scored.max_by(|(a, a_left), (b, b_left)| a.cmp(b).then(b_left.cmp(a_left)));
         best.map(|(scored, _)| scored)
     }
 
@@ -134,8 +143,8 @@ impl Placer for Cluster {
         let mut equals = 0_u32;
         for at in 0..self.nodes.len() {
             let Some(scored) = self.scored(task, at) else { continue };
-            let better = best.is_none_or(|(most, _)| scored.score > most.score);
-            let equal = best.is_some_and(|(most, _)| scored.score.total_cmp(&most.score).is_eq());
+            let order = best.map_or(Ordering::Greater, |(most, _)| scored.cmp(&most));
+            let (better, equal) = (order.is_gt(), order.is_eq());
             equals = if better { 1 } else { equals + u32::from(equal) };
             if better || (equal && self.random.random_range(0..equals) == 0) {
                 best = Some((scored, at));
