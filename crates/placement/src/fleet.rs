@@ -264,11 +264,6 @@ impl Fleet {
         self.taking(holding.node, &holding.grants, holding.cpu_milli, holding.memory_bytes)
     }
 
-    /// A place, by positions.
-    pub(crate) fn taking_of_place(&self, place: &Place) -> Option<Taking> {
-        self.taking(place.node, &place.grants, place.cpu_milli, place.memory_bytes)
-    }
-
     fn taking(&self, node: NodeId, grants: &[Grant], cpu_milli: u64, memory_bytes: u64) -> Option<Taking> {
         let node = self.position(node)?;
         let part = |grant: &Grant| {

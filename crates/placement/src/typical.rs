@@ -13,6 +13,9 @@ use crate::{
 use domain::device::{Ask, DeviceModel, Link, WHOLE_MILLI};
 use std::collections::BTreeMap;
 
+/// Classes by their positions, with their weights.
+pub(crate) type Mix = Vec<(usize, u64)>;
+
 /// Weights are parts of this.
 pub(crate) const MILLION: u64 = 1_000_000;
 
@@ -43,7 +46,7 @@ pub(crate) const RATE: u64 = 1 << 20;
 pub(crate) struct Typical {
     pub(crate) classes: Vec<Class>,
     /// For each model, and last for nodes without devices: classes with their weights, which sum up to a million.
-    pub(crate) mixes: Vec<Vec<(usize, u64)>>,
+    pub(crate) mixes: Vec<Mix>,
     groups: Vec<Group>,
     models: usize,
 }
@@ -55,7 +58,7 @@ struct Group {
     models: Option<Vec<usize>>,
     /// Its part of all milli-GPU that are asked for.
     demand: u64,
-    classes: Vec<(usize, u64)>,
+    classes: Mix,
 }
 
 impl Typical {
@@ -118,15 +121,15 @@ impl Typical {
         (load, flows)
     }
 
-    fn mixes(&self, idle_milli: &[u64]) -> Vec<Vec<(usize, u64)>> {
+    fn mixes(&self, idle_milli: &[u64]) -> Vec<Mix> {
         let flows = self.flows(idle_milli).1;
         let mut mixes: Vec<_> = (0..self.models).map(|model| self.mix(model, &flows)).collect();
         mixes.push(Vec::new());
         mixes
     }
 
-    fn mix(&self, model: usize, flows: &[Vec<u64>]) -> Vec<(usize, u64)> {
-        let mut mix: Vec<(usize, u64)> = Vec::new();
+    fn mix(&self, model: usize, flows: &[Vec<u64>]) -> Mix {
+        let mut mix = Mix::new();
         for (group, flow) in self.groups.iter().zip(flows) {
             let here = ratio(flow[model], flow.iter().sum());
             mix.extend(group.classes.iter().map(|(class, weight)| (*class, weight * here)));
@@ -212,7 +215,7 @@ fn mean_cpu_of_a_gpu(counted: &[((Ask, Vec<DeviceModel>), u64)]) -> u64 {
 /// Classes by the models that will do, those with least choice first.
 fn groups(classes: &[Class], weights: &[u64], fleet: &Fleet) -> Vec<Group> {
     let supplied: Vec<usize> = (0..fleet.models.len()).filter(|model| fleet.idle_milli[*model] > 0).collect();
-    let mut by_models: BTreeMap<(usize, Vec<usize>), Vec<(usize, u64)>> = BTreeMap::new();
+    let mut by_models: BTreeMap<(usize, Vec<usize>), Mix> = BTreeMap::new();
     for (at, class) in classes.iter().enumerate() {
         let fits = |model: &usize| {
             let mut kinds = fleet.kinds.iter().enumerate().filter(|(_, kind)| kind.model == *model);
@@ -225,7 +228,7 @@ fn groups(classes: &[Class], weights: &[u64], fleet: &Fleet) -> Vec<Group> {
         members.iter().map(|(at, weight)| u128::from(classes[*at].milli) * u128::from(*weight)).sum()
     };
     let total: u128 = by_models.values().map(|members| demand(members)).sum();
-    let group = |((count, models), members): ((usize, Vec<usize>), Vec<(usize, u64)>)| Group {
+    let group = |((count, models), members): ((usize, Vec<usize>), Mix)| Group {
         models: (count < supplied.len()).then_some(models),
         demand: u64::try_from(demand(&members) * u128::from(MILLION) / total.max(1)).unwrap_or(MILLION),
         classes: members,

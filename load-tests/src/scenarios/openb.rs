@@ -48,6 +48,9 @@ const PUBLISHED: [(&str, f64, f64); 3] = [
 /// Decisions a second that the planner has to make.
 const DECISIONS_PER_S: f64 = 2_000.0;
 
+/// An empty cluster under a policy, for a seed.
+type Fresh = fn(&[trace::Node], &[trace::Task], u64) -> Box<dyn Placer>;
+
 /// Replays the trace, prints what each policy reaches, and answers the planner's figures.
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let (Some(nodes), Some(tasks)) = (&options.nodes, &options.tasks) else {
@@ -60,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let nodes = trace::nodes(nodes)?;
     let mut tasks = trace::tasks(tasks)?;
     trace::demand(&mut tasks, &nodes, options.demanding, options.draw);
-    let fresh: [(&str, fn(&[trace::Node], &[trace::Task], u64) -> Box<dyn Placer>); 5] = [
+    let fresh: [(&str, Fresh); 5] = [
         ("orrery", |nodes, tasks, _| Box::new(production::Production::new(nodes, tasks))),
         ("fgd", |nodes, tasks, seed| Box::new(baselines::Cluster::new(nodes, tasks, baselines::Rule::Fgd, seed))),
         ("best fit", |nodes, tasks, seed| {

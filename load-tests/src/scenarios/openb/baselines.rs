@@ -31,11 +31,14 @@ pub(super) struct Cluster {
     rule: Rule,
     nodes: Vec<State>,
     typical: Vec<(Task, f64)>,
-    scores: HashMap<Task, Vec<Option<(u32, Option<Scored>)>>>,
+    scores: HashMap<Task, Vec<Known>>,
     most_cpu: f64,
     most_gpu: f64,
     random: StdRng,
 }
+
+/// What was found out about a node, at which version of it.
+type Known = Option<(u32, Option<Scored>)>;
 
 #[derive(Clone)]
 struct State {
