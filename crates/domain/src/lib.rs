@@ -2,10 +2,13 @@
 //!
 //! Refuses to know async, I/O, clocks (functions take `now`), SQL and the wire.
 
+pub mod device;
 pub mod error;
 pub mod graph;
 pub mod id;
 pub mod pipeline;
+pub mod queue;
+pub mod quota;
 pub mod retry;
 pub mod run;
 pub mod unit;

@@ -10,6 +10,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("provision", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
+    ("placement", &["domain"]),
     ("store", &["domain"]),
     ("lease", &["store"]),
     ("project", &["domain"]),
@@ -21,7 +22,10 @@ const OWN: &[(&str, &[&str])] = &[
     ("executor", SERVICE),
     ("orrery", &["domain", "project", "proto", "provision", "rpc", "runtime"]),
     ("xtask", &["provision"]),
-    ("load-tests", &["blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"]),
+    (
+        "load-tests",
+        &["blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"],
+    ),
 ];
 
 /// Services never depend on each other: they meet in `proto`.
@@ -45,6 +49,10 @@ const FENCED: &[(&str, &[&str])] = &[
 /// What pure crates must not be built from: no async, no I/O, no wire.
 const PURE: &[(&str, &[&str])] = &[
     ("domain", &["tokio", "tokio-util", "tonic", "prost", "futures-util", "tokio-postgres", "axum", "tracing", "rand"]),
+    (
+        "placement",
+        &["tokio", "tokio-util", "tonic", "prost", "futures-util", "tokio-postgres", "axum", "tracing", "rand"],
+    ),
     ("project", &["tokio", "tokio-util", "tonic", "prost", "futures-util", "axum"]),
     ("provision", &["tokio", "tokio-util", "tonic", "futures-util"]),
 ];
