@@ -15,6 +15,7 @@ from typing import Any, Deque, Dict, Optional
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
+_encode = json.JSONEncoder(default=str, allow_nan=False).encode
 
 
 class ChannelClosed(Exception):
@@ -28,8 +29,8 @@ class CallFailed(RuntimeError):
 class Channel:
     """One end of the control channel, safe to use from several threads."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock: Optional[socket.socket] = sock
+    def __init__(self, sock: Optional[socket.socket] = None) -> None:
+        self._sock = sock
         self._send_lock = threading.Lock()
         self._inbox = threading.Condition()
         self._reading = False
@@ -37,6 +38,10 @@ class Channel:
         self._abandoned: set = set()
         self._frames: Deque[Optional[Dict[str, Any]]] = collections.deque()
         self._next_call = 0
+
+    def attach(self, sock: socket.socket) -> None:
+        """Gives a channel that was made in advance its socket; what this process forks does not get it."""
+        self._sock = sock
         os.register_at_fork(after_in_child=self._disown)
 
     def _disown(self) -> None:
@@ -54,7 +59,7 @@ class Channel:
 
     def send(self, frame: Dict[str, Any]) -> None:
         """Writes one frame whole."""
-        body = json.dumps(frame, default=str, allow_nan=False).encode("utf-8", "backslashreplace")
+        body = _encode(frame).encode("utf-8", "backslashreplace")
         if len(body) > FRAME_BYTES_MAX:
             raise ValueError(f"a control frame of {len(body)} bytes is over the limit of {FRAME_BYTES_MAX}")
         with self._send_lock:

@@ -6,35 +6,31 @@ import mmap
 import os
 import resource
 import signal
-from typing import Optional
+from typing import Callable, Optional
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _M_ARENA_MAX = -8
+_SIGKILL = int(signal.SIGKILL)
 _RESERVE_BYTES = 8 * 1024 * 1024
 
 try:
     _libc: Optional[ctypes.CDLL] = ctypes.CDLL(None, use_errno=True)
 except OSError:
     _libc = None
-
-
-def _prctl(option: int, argument: object) -> None:
-    prctl = getattr(_libc, "prctl", None)
-    if prctl is not None:
-        prctl(option, argument, 0, 0, 0)
+_prctl: Callable[..., int] = getattr(_libc, "prctl", lambda *_: -1)
 
 
 def die_with_parent() -> None:
     """Has the kernel kill this process when the zygote dies, even by SIGKILL."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     if os.getppid() == 1:
         os._exit(70)
 
 
 def set_name(name: str) -> None:
     """The name that `ps` shows; the kernel keeps 15 bytes."""
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode("utf-8", "replace")[:15]))
+    _prctl(_PR_SET_NAME, name.encode("utf-8", "replace")[:15], 0, 0, 0)
 
 
 def few_malloc_arenas() -> None:
