@@ -14,6 +14,8 @@ import threading
 from typing import Any, Deque, Dict, Optional
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
+# Read at once where so much is there: a length, its frame, and often the next one.
+_AHEAD_BYTES = 16 * 1024
 _LENGTH = struct.Struct(">I")
 _encode = json.JSONEncoder(default=str, allow_nan=False).encode
 
@@ -38,6 +40,7 @@ class Channel:
         self._abandoned: set = set()
         self._frames: Deque[Optional[Dict[str, Any]]] = collections.deque()
         self._next_call = 0
+        self._ahead = bytearray()
 
     def attach(self, sock: socket.socket) -> None:
         """Gives a channel that was made in advance its socket; what this process forks does not get it."""
@@ -133,7 +136,7 @@ class Channel:
         if body is None:
             return None
         try:
-            frame = json.loads(body)
+            frame = json.loads(str(body, "utf-8"))
         except ValueError as error:
             raise ChannelClosed(f"a control frame is not JSON: {error}") from error
         if not isinstance(frame, dict):
@@ -144,13 +147,14 @@ class Channel:
         sock = self._sock
         if sock is None:
             return None
-        parts = bytearray()
-        while len(parts) < count:
+        while len(self._ahead) < count:
             try:
-                part = sock.recv(min(count - len(parts), 1 << 20))
+                part = sock.recv(min(max(count - len(self._ahead), _AHEAD_BYTES), 1 << 20))
             except ConnectionError:
                 return None
             if not part:
                 return None
-            parts += part
-        return bytes(parts)
+            self._ahead += part
+        found = bytes(self._ahead[:count])
+        del self._ahead[:count]
+        return found

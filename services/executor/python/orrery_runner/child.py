@@ -82,7 +82,7 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
         line.close()
         bind_output(fds[0], fds[1])
         _channel.attach(socket.socket(fileno=fds[2]))
-        code = run_jobs(_channel, prepare(json.loads(data)))
+        code = run_jobs(_channel, prepare(json.loads(str(data, "utf-8"))))
     except Terminated:
         die_by_sigterm()
     except BaseException as error:  # nothing may escape into the zygote's stack

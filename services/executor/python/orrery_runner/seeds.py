@@ -28,7 +28,9 @@ def find() -> None:
         words = told["state"]["key"].tobytes()
         state = (ctypes.c_char * len(words)).from_address(generator.ctypes.state_address)
         # At the end of its words, so that the first number drawn makes new ones from all of them.
-        if told["bit_generator"] == "MT19937" and told["state"]["pos"] * 4 == len(words) and state.raw == words:
+        told["state"]["pos"] = len(told["state"]["key"])
+        numpy.random.set_state(told)
+        if told["bit_generator"] == "MT19937" and state.raw == words:
             _state = state
     except (AttributeError, KeyError, TypeError):
         pass  # an older numpy

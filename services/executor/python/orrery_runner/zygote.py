@@ -19,6 +19,7 @@ _VARIABLES = {
 # Read by libraries when they are loaded, so before any import.
 os.environ.update(_VARIABLES)
 
+import _signal
 import argparse
 import array
 import gc
@@ -42,6 +43,7 @@ IDLE_MAX = 64
 # A fork right after a dispatch would take the processor from the child that was just woken.
 REPLENISH_AFTER_S = 0.005
 # Not duckdb: most of its versions start a thread when they are imported.
+_SIGCHLD, _SIG_DFL = int(signal.SIGCHLD), int(signal.SIG_DFL)
 _WARM = ("encodings.utf_8_sig", "numpy", "pandas", "pyarrow", "pyarrow.parquet", "yaml", "jinja2", "joblib", "cloudpickle", "requests",
          "orrery_runner.attempt", "orrery_runner.sql", "mage_ai.data_preparation.decorators", "mage_ai.io.config",
          "mage_ai.io.file", "mage_ai.settings.repo")
@@ -77,7 +79,7 @@ def close_all(fds: Any) -> None:
 
 def check_packet(data: bytes, fds: List[int]) -> None:
     """Refuses a packet that no child could act on, with the reason."""
-    request = json.loads(data)
+    request = json.loads(str(data, "utf-8"))
     if not isinstance(request, dict):
         raise ValueError("the packet is not a JSON object")
     if len(fds) != FDS_PER_PACKET:
@@ -283,7 +285,8 @@ class Zygote:
         os.setsid()
         kernel.die_with_parent()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # What `signal.signal` calls, without the enumerations that it makes of numbers.
+        _signal.signal(_SIGCHLD, _SIG_DFL)
         # By number: closing the objects would write to each of them.
         for fd in (self.listener.fileno(), self.wake_read, self.wake_write, self.stdin, line.fileno(),
                    *self.connections, *self.in_hand):
