@@ -166,6 +166,10 @@ impl ProcessBackend {
             child.serve(log);
             return Ok((child, job));
         }
+        if attempt.reads_memory() {
+            let gone = "the process that held the outputs of this run in memory has ended";
+            return Err(attempt.without_process(failed("CRASHED", gone)));
+        }
         let requirements = tokio::fs::read_to_string(repo.join("requirements.txt")).await.ok();
         let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
         let told = log.clone();
@@ -211,7 +215,7 @@ impl ProcessBackend {
     async fn supervise(&self, attempt: &Attempt, mut child: JobChild, job: Value, mail: &mut Mail) -> Outcome {
         let last = !attempt.assignment.one_process;
         if !child.tell(json!({ "type": "job", "job": job, "last": last })) {
-            return child.crashed().await;
+            return attempt.without_process(child.crashed().await);
         }
         let limit = u64::try_from(attempt.assignment.timeout_s).ok().filter(|s| *s > 0).map(Duration::from_secs);
         let timeout = tokio::time::sleep(limit.unwrap_or(TIMEOUT_MAX).min(TIMEOUT_MAX));
@@ -231,11 +235,11 @@ impl ProcessBackend {
                 }
                 Some(reply) = mail.replies.recv() => {
                     if !child.tell(reply) {
-                        return child.crashed().await;
+                        return attempt.without_process(child.crashed().await);
                     }
                 }
                 frame = child.next() => match frame {
-                    None => return child.crashed().await,
+                    None => return attempt.without_process(child.crashed().await),
                     Some(frame) if frame["type"] == "result" => {
                         let outcome = outcome::of_result(&frame["result"]);
                         self.release(attempt, child).await;
