@@ -130,8 +130,7 @@ class Zygote:
         child.on_terminate(self._on_terminate)
         for fd in (self.stdin, self.wake_read, self.listener.fileno()):
             self.poll.register(fd, select.POLLIN)
-        while len(self.idle) < self.idle_target and not self.stopping:
-            self._fork()
+        self._replenish()
         print("ready", flush=True)
         try:
             while not self.stopping:
@@ -155,7 +154,7 @@ class Zygote:
             elif fd == self.listener.fileno():
                 self._on_connect()
         if not ready and not self.stopping:
-            self._fork()
+            self._replenish()
 
     def _on_terminate(self) -> None:
         self.stopping = True
@@ -242,7 +241,8 @@ class Zygote:
 
     def _dispatch(self, at: int, data: bytes, fds: List[int]) -> None:
         while True:
-            if not self.idle:
+            short = not self.idle
+            if short:
                 self._fork()
             pid, line = next(iter(self.idle.items()))
             del self.idle[pid]
@@ -259,7 +259,14 @@ class Zygote:
             self.children[at] = pid
             answer(self.connections[at], b'{"pid": %d}' % pid)
             self.fork_not_before = time.monotonic() + REPLENISH_AFTER_S
+            if short:
+                self._replenish()  # there is no quiet moment to wait for
             return
+
+    def _replenish(self) -> None:
+        """Forks in a row: what the zygote touches between two forks, it has to copy after each."""
+        while len(self.idle) < self.idle_target and not self.stopping:
+            self._fork()
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -381,6 +388,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         del sys.path[0]
     kernel.few_malloc_arenas()
     warm_up()
+    kernel.use_huge_pages()
     listener = listen(options.socket)
     try:
         Zygote(listener, max(0, min(options.idle, IDLE_MAX))).serve()
