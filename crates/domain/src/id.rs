@@ -78,6 +78,10 @@ id!(
     RunId
 );
 id!(
+    /// A backfill.
+    BackfillId
+);
+id!(
     /// One life of an executor process.
     ExecutorId
 );
@@ -99,6 +103,20 @@ const fn shard(id: Uuid) -> u8 {
 
 impl PipelineId {
     /// The shard of the pipeline, its triggers and its runs.
+    #[must_use]
+    pub const fn shard(self) -> u8 {
+        shard(self.0)
+    }
+}
+
+impl BackfillId {
+    /// A new, time-ordered identifier of a backfill in `shard`: that of its pipeline.
+    #[must_use]
+    pub fn new_in(shard: u8) -> Self {
+        Self(RunId::new_in(shard).0)
+    }
+
+    /// The shard that the identifier was made for.
     #[must_use]
     pub const fn shard(self) -> u8 {
         shard(self.0)

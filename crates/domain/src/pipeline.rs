@@ -112,6 +112,9 @@ pub struct Block {
     /// Longest time of one try, seconds.
     #[serde(default)]
     pub timeout_s: Option<u32>,
+    /// Keys of limits that hold for it across pipelines, its pipeline's own included; see [`crate::limits`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// The block whose file this one shares.
     #[serde(default)]
     pub replica_of: Option<String>,

@@ -53,7 +53,8 @@ impl CommandService for Commands {
         }
         let commands = runs.into_iter().map(create).collect::<Result<Vec<_>, _>>()?;
         let ids = self.orders.create(commands, Hop::of(forwarded)).await?;
-        Ok(Response::new(pb::CreateRunsResponse { run_ids: ids.into_iter().map(RunId::to_vec).collect() }))
+        let run_ids = ids.into_iter().map(RunId::to_vec).collect();
+        Ok(Response::new(pb::CreateRunsResponse { run_ids, skipped: Vec::new() }))
     }
 
     async fn cancel_run(

@@ -18,15 +18,18 @@ mod grpc;
 mod idempotent;
 mod listener;
 mod loops;
+mod mage;
 mod metrics;
 mod new_runs;
 mod paging;
 mod protocol;
+mod rates;
 mod rest;
 mod router;
 mod services;
 pub mod settings;
 mod transcode;
+mod triggers;
 mod ui;
 mod watch;
 
