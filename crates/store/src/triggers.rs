@@ -2,7 +2,7 @@
 
 use crate::Error;
 use deadpool_postgres::GenericClient;
-use domain::id::PipelineId;
+use domain::id::{PipelineId, TriggerId};
 use serde_json::Value;
 
 /// The name of the trigger that every pipeline has, below which runs made by request are fired.
@@ -43,4 +43,13 @@ async fn upsert(db: &impl GenericClient, pipeline: PipelineId, trigger: &Desired
     let id = uuid::Uuid::now_v7();
     db.execute(&statement, &[&id, &pipeline.0, name, kind, active, spec, &source]).await?;
     Ok(())
+}
+
+/// The trigger of this name, archived or not.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn find(db: &impl GenericClient, pipeline: PipelineId, name: &str) -> Result<Option<TriggerId>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/find.sql")).await?;
+    Ok(db.query_opt(&statement, &[&pipeline.0, &name]).await?.map(|row| TriggerId(row.get("id"))))
 }

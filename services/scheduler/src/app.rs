@@ -6,10 +6,13 @@ use crate::{
     clock::DbClock,
     commands::Commands,
     engine::{Engine, Message, QUEUE_MAX},
-    logs::LogSink,
+    logs::{self, LogSink},
     loops::{
-        housekeeper,
+        housekeeper::Housekeeper,
         keeper::{Keeper, LEASE_TTL},
+        notifier::Notifier,
+        recorder::Recorder,
+        sealer::Sealer,
     },
     metrics::Metrics,
     session::Sessions,
@@ -33,12 +36,16 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes of ownership that the engine has not taken.
 const OWNED_MAX: usize = 4;
+/// Connections for log lines: one for each writer, one for the sealer.
+const LOG_CONNECTIONS: usize = logs::WRITERS + 1;
 /// How long a start waits for the database.
 const DATABASE_TRIES: u32 = 8;
 
 /// A scheduler that is ready to serve.
 pub struct App {
     store: Store,
+    log_store: Store,
+    policy: notify::Policy,
     scheduler: SchedulerId,
     clock: DbClock,
     metrics: Arc<Metrics>,
@@ -62,14 +69,20 @@ impl App {
     ) -> anyhow::Result<Self> {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
+        let log_store = Store::connect_for_logs(&url, LOG_CONNECTIONS).await.context("connect to the database")?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let clock = DbClock::new(store::shards::renew(&store, scheduler, LEASE_TTL).await?);
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        for store in [&store, &log_store] {
+            let waits = metrics.pool_wait.clone();
+            store.observe_waits(move |waited| waits.observe(waited.as_secs_f64()));
+        }
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
-        Ok(Self { store, scheduler, clock, metrics, listener, token, settings, health, shutdown })
+        Ok(Self { store, log_store, policy, scheduler, clock, metrics, listener, token, settings, health, shutdown })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -94,9 +107,18 @@ impl App {
         let engine = tokio::spawn(engine.run(inbox, shards));
         let keeper = Keeper::new(self.store.clone(), self.scheduler, self.clock, Arc::clone(&self.metrics), owned);
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
-        let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
+        let retention = self.settings.log_retention;
+        let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
+        let duties = [
+            tokio::spawn(house.run(stop_keeper.clone())),
+            tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
+            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
+            tokio::spawn(
+                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics)).run(stop_keeper.clone()),
+            ),
+        ];
         let calls = Calls::new(self.store.clone(), engine_sender.clone(), changes.clone());
-        let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
+        let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender.clone(), calls, logs))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let commands = CommandServiceServer::new(Commands::new(engine_sender, self.store, changes))
@@ -104,8 +126,10 @@ impl App {
         let drained = self.shutdown.draining_token();
         let stopping = {
             let stop_engine = stop_engine.clone();
+            let metrics = Arc::clone(&self.metrics);
             async move {
                 drained.cancelled().await;
+                tokio::spawn(tell_drain(metrics));
                 // The engine asks every executor to go elsewhere; then no stream keeps the server.
                 stop_engine.cancel();
             }
@@ -126,8 +150,18 @@ impl App {
         drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
         stop_keeper.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), keeper).await);
-        housekeeper.abort();
+        duties.iter().for_each(tokio::task::JoinHandle::abort);
         outcome
+    }
+}
+
+/// Tells how long the drain takes, until the process ends.
+async fn tell_drain(metrics: Arc<Metrics>) {
+    let begun = std::time::Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        metrics.drain.set(begun.elapsed().as_secs_f64());
     }
 }
 

@@ -138,6 +138,7 @@ impl Calls {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: Some(caller),
+            traceparent: rpc::trace::current(),
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.map_err(|_| "the scheduler is stopping")?;

@@ -3,8 +3,9 @@
 use crate::{
     changes::Changes,
     engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
+    notification_test,
 };
-use domain::id::{PipelineId, RunId};
+use domain::id::{PipelineId, RunId, WorkspaceId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
 use std::pin::Pin;
@@ -86,6 +87,19 @@ impl CommandService for Commands {
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
     }
 
+    async fn test_notification(
+        &self,
+        request: Request<pb::TestNotificationRequest>,
+    ) -> Result<Response<pb::TestNotificationResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = WorkspaceId::from_slice(&request.workspace_id)
+            .ok_or_else(|| Status::invalid_argument("workspace_id must be 16 bytes"))?;
+        let pipeline = PipelineId::from_slice(&request.pipeline_id);
+        let noted = notification_test::note(&self.store, workspace, pipeline).await;
+        let notifications = noted.map_err(|_| status(&EngineError::Unavailable))?;
+        Ok(Response::new(pb::TestNotificationResponse { notifications }))
+    }
+
     type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchChangesResponse, Status>> + Send>>;
 
     async fn watch_changes(
@@ -134,6 +148,7 @@ impl Commands {
             timeout_s: stored.options.timeout_s,
             allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
             parent: Some(run),
+            traceparent: rpc::trace::current(),
         };
         let created = self.ask(|reply| Message::Create(vec![command], reply)).await?;
         created.first().copied().ok_or_else(|| Status::internal("the engine answered no run"))
@@ -155,5 +170,6 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
         timeout_s: u32::try_from(run.timeout_s).ok().filter(|s| *s > 0),
         allow_blocks_to_fail: run.allow_blocks_to_fail,
         parent: None,
+        traceparent: rpc::trace::current(),
     })
 }

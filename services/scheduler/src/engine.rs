@@ -13,6 +13,7 @@
 mod commands;
 mod definitions;
 mod dispatch;
+mod gauges;
 mod live;
 mod message;
 mod recover;
@@ -35,6 +36,7 @@ use std::{
 use store::{Store, shards::Shard};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub(crate) use turn::Chain;
 use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
@@ -79,6 +81,7 @@ pub struct Engine {
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
     seats: HashMap<ExecutorId, Seat>,
+    told: gauges::Told,
     stop: CancellationToken,
 }
 
@@ -109,6 +112,7 @@ impl Engine {
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
             seats: HashMap::new(),
+            told: gauges::Told::default(),
             stop,
         }
     }
@@ -134,6 +138,7 @@ impl Engine {
             self.timers(&mut turn);
             self.dispatch(&mut turn);
             self.finish(turn).await;
+            self.gauge();
         }
         self.reconnect_everybody();
     }

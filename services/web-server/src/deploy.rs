@@ -25,6 +25,7 @@ pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Res
     let mut project = bundles::read(core, &manifest).await?;
     project.diagnostics.extend(warnings);
     project.diagnostics.extend(plan::reserved_triggers(&project));
+    project.diagnostics.extend(plan::unusable_notifications(&project));
     refuse_unreadable(&project)?;
     if request.validate_only {
         let db = core.store.client().await?;

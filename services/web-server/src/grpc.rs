@@ -2,12 +2,13 @@
 
 use crate::core::Core;
 use crate::services::{
-    deployments::Deployments, executors::Executors, logs::Logs, pipelines::Pipelines, runs::Runs,
-    workspaces::Workspaces,
+    deployments::Deployments, executors::Executors, logs::Logs, monitor::Monitor, notifications::Notifications,
+    pipelines::Pipelines, runs::Runs, workspaces::Workspaces,
 };
 use proto::v1::{
     deployment_service_server::DeploymentServiceServer, executor_service_server::ExecutorServiceServer,
-    log_service_server::LogServiceServer, pipeline_service_server::PipelineServiceServer,
+    log_service_server::LogServiceServer, monitor_service_server::MonitorServiceServer,
+    notification_service_server::NotificationServiceServer, pipeline_service_server::PipelineServiceServer,
     run_service_server::RunServiceServer, workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(crate) async fn routes(
         .add_service(serve!(core, RunServiceServer, Runs))
         .add_service(serve!(core, LogServiceServer, Logs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
+        .add_service(serve!(core, MonitorServiceServer, Monitor))
+        .add_service(serve!(core, NotificationServiceServer, Notifications))
         .add_service(health)
         .add_service(reflection)
         .prepare())

@@ -26,6 +26,8 @@ mod rest;
 mod router;
 mod services;
 pub mod settings;
+mod sums;
+mod targets;
 mod transcode;
 mod ui;
 mod watch;

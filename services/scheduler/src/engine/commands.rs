@@ -84,6 +84,7 @@ impl Engine {
                 variables: &variables,
                 defaults: &definition.graph.pipeline().variables,
                 execution_date,
+                traceparent: &command.traceparent,
             }
             .build();
             let live = Live::new(Run::new(id, definition.graph, options), shard, context, definition.wire);
@@ -202,6 +203,7 @@ impl Engine {
             variables: stored.variables.as_object().unwrap_or(&empty),
             defaults: &definition.graph.pipeline().variables,
             execution_date: stored.execution_date,
+            traceparent: "",
         }
         .build();
         let (run, due) = Run::rebuild(stored.id, definition.graph, stored.options, stored.row, units, self.now());
