@@ -14,8 +14,12 @@ pub mod loops;
 pub mod metrics;
 pub mod notes;
 mod notification_test;
+pub mod orders;
+pub mod owners;
+pub mod peers;
 pub mod session;
 pub mod settings;
+pub mod shares;
 pub mod wire;
 
 pub use app::App;
