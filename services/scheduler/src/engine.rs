@@ -15,6 +15,7 @@ mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod gauges;
 mod lending;
 mod live;
 mod message;
@@ -49,6 +50,7 @@ use std::{
 use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub(crate) use turn::Chain;
 use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
@@ -98,6 +100,7 @@ pub struct Engine {
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    told: gauges::Told,
     /// `None` until the first commit, and after each that failed.
     journal: Option<Journal>,
     promises: Promises,
@@ -140,6 +143,7 @@ impl Engine {
             backfills: Backfills::default(),
             again: false,
             seats: HashMap::new(),
+            told: gauges::Told::default(),
             journal: None,
             promises: Promises::default(),
             flush: None,
@@ -176,6 +180,7 @@ impl Engine {
             }
             self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.gauge();
         }
         self.flush_now().await;
         self.reconnect_everybody();

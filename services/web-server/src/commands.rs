@@ -4,7 +4,8 @@
 use crate::fault::Fault;
 use domain::{ErrorKind, id::RunId};
 use proto::internal::v1::{
-    CancelRunRequest, CreateRunsRequest, NewRun, RetryRunRequest, command_service_client::CommandServiceClient,
+    CancelRunRequest, CreateRunsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
+    command_service_client::CommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -105,6 +106,17 @@ impl Commands {
             })
             .await?;
         run_id(&answer.run_id)
+    }
+
+    /// Sends a test message to whoever is told; answers how many messages there are.
+    pub(crate) async fn test_notification(&self, message: TestNotificationRequest) -> Result<i32, Fault> {
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.test_notification(request).await }
+            })
+            .await?;
+        Ok(answer.notifications)
     }
 
     /// Asks the scheduler that answered last, then the others, each once. Every command may be repeated safely.

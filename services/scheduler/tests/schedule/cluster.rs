@@ -9,8 +9,8 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership, RetryRun,
-        SessionEvent, Timing,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership,
+        RetryRun, SessionEvent, Timing,
     },
     metrics::Metrics,
     owners::Owners,
@@ -72,16 +72,8 @@ impl World {
         let timing = Timing { lost_after: Duration::from_secs(600), ..Timing::default() };
         let clock = DbClock::new(now);
         let peers = Peers::new(Owners::new(self.store.clone(), scheduler, None));
-        let core = Engine::new(
-            self.store.clone(),
-            scheduler,
-            clock,
-            Changes::default(),
-            metrics,
-            timing,
-            peers,
-            stop.clone(),
-        );
+        let core =
+            Engine::new(self.store.clone(), scheduler, clock, Changes::default(), metrics, timing, peers, stop.clone());
         tokio::spawn(core.run(inbox, taken));
         ownership.send(Ownership { shards: owned, done: None }).await.unwrap();
         // The channel's end would be taken for the engine's.
@@ -176,6 +168,7 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            traceparent: String::new(),
         };
         self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0]
     }
@@ -258,6 +251,7 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            traceparent: String::new(),
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.
         for _ in 0..2 {
