@@ -1,10 +1,14 @@
 //! One command, one file; what they share is the connection and the output.
 
+mod backfills;
 mod blocks;
 mod control;
 pub(crate) mod deploy;
+mod limits;
 mod lists;
 mod logs;
+mod monitor;
+mod notifications;
 pub(crate) mod run;
 mod runs;
 
@@ -41,14 +45,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Runs { pipeline, status, limit } => {
             runs::run(connection, output, pipeline.unwrap_or_default(), &status, limit).await
         }
-        Command::Logs { run, follow, block, level } => {
-            let wanted = logs::Wanted {
-                run_id: connection.resolve_run(&run).await?,
-                block: block.unwrap_or_default(),
-                min_level: level.map(|l| l.name().to_owned()).unwrap_or_default(),
-            };
-            logs::run(connection, output, wanted, follow).await
-        }
+        Command::Logs(options) => logs::run(connection, output, options).await,
+        Command::Monitor(options) => monitor::run(connection, output, options).await,
+        Command::Notifications { act } => notifications::run(connection, output, act).await,
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
         }
@@ -64,6 +63,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             let run_id = connection.resolve_run(&run).await?;
             control::retry(connection, output, run_id, mode, from.unwrap_or_default(), wait).await
         }
+        Command::Backfills { act } => backfills::run(connection, output, act).await,
+        Command::Limits { act } => limits::run(connection, output, act).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
         Command::Workspaces { create: Some(name) } => lists::create_workspace(connection, output, name).await,

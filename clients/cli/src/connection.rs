@@ -5,8 +5,10 @@ use crate::{
     record::Record,
 };
 use proto::v1::{
-    ListRunsRequest, deployment_service_client::DeploymentServiceClient,
-    executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
+    ListRunsRequest, backfill_service_client::BackfillServiceClient,
+    deployment_service_client::DeploymentServiceClient, executor_service_client::ExecutorServiceClient,
+    limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
+    monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
     pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
     workspace_service_client::WorkspaceServiceClient,
 };
@@ -72,8 +74,9 @@ impl Connection {
     }
 
     clients! {
-        runs: RunServiceClient, logs: LogServiceClient, pipelines: PipelineServiceClient,
-        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient
+        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient, notifications: NotificationServiceClient, pipelines: PipelineServiceClient,
+        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient,
+        backfills: BackfillServiceClient, limits: LimitServiceClient
     }
 
     /// The whole id of the run that `part` means: all of it, or a unique beginning or end of 6 characters or more.

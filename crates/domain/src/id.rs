@@ -54,6 +54,26 @@ id!(
     TriggerId
 );
 id!(
+    /// A machine that carries devices, or that work without devices runs on.
+    NodeId
+);
+id!(
+    /// One device; the same as long as its driver reports the same hardware.
+    DeviceId
+);
+id!(
+    /// A queue, in which requests for devices wait.
+    QueueId
+);
+id!(
+    /// One life of a runtime, or one attempt of a block: what asks for devices and later holds them.
+    HolderId
+);
+id!(
+    /// Holders that start all together or not at all.
+    GangId
+);
+id!(
     /// A run; time-ordered (UUID version 7), so that new runs lie together on disk.
     RunId
 );
@@ -68,6 +88,11 @@ id!(
 id!(
     /// One life of a scheduler process.
     SchedulerId
+);
+
+id!(
+    /// What quota and members hang on.
+    ProjectId
 );
 
 /// The slice of the work that `id` belongs to: its last byte. Everything of one pipeline lies in one shard, so that one

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod backfill;
+pub mod device;
 pub mod error;
 pub mod event;
 pub mod graph;
@@ -11,6 +12,8 @@ pub mod id;
 pub mod limits;
 pub mod permits;
 pub mod pipeline;
+pub mod queue;
+pub mod quota;
 pub mod retry;
 pub mod run;
 pub mod trigger;

@@ -383,7 +383,7 @@ impl Run {
         }
         if self.home == Some(executor) {
             self.home = None;
-            if self.graph.pipeline().cache_output_in_memory && self.halt.is_none() {
+            if self.graph.pipeline().keeps_outputs_in_memory() && self.halt.is_none() {
                 self.restart(deaths + 1, now, out);
             }
         }

@@ -19,6 +19,7 @@ use domain::{
     graph::{Graph, GraphError},
     pipeline::{BlockKind, Pipeline, PipelineKind},
 };
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
@@ -115,11 +116,18 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         executor_type: text("executor_type", report).filter(|kind| !kind.is_empty()),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
-        notification_config: keys.object("notification_config", report),
+        notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline
+}
+
+/// The project's settings, overlaid with the pipeline's own.
+fn notification_config(context: &Context<'_>, keys: &Keys<'_>, report: &mut Report) -> Map<String, Value> {
+    let mut merged = context.metadata.notification_config.clone();
+    merged.extend(keys.object("notification_config", report));
+    merged
 }
 
 fn kind(keys: &Keys<'_>, report: &mut Report) -> PipelineKind {

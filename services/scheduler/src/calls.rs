@@ -5,7 +5,7 @@
 
 use crate::{
     changes::Changes,
-    engine::CreateRun,
+    engine::{CreateRun, Created},
     orders::{Hop, Orders},
 };
 use domain::id::RunId;
@@ -140,6 +140,7 @@ impl Calls {
             allow_blocks_to_fail: false,
             parent: Some(caller),
             trigger: None,
+            traceparent: rpc::trace::current(),
         };
         let created = self.orders.create(vec![command], Hop::First).await;
         let runs = created.map_err(|refused| refused.message().to_owned())?;

@@ -17,6 +17,7 @@ mod commands;
 mod definitions;
 mod dispatch;
 mod firer;
+mod gauges;
 mod lending;
 mod live;
 mod message;
@@ -29,7 +30,8 @@ mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
 pub use message::{
-    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
+    SessionEvent,
 };
 
 use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
@@ -38,8 +40,8 @@ use armed::Triggers;
 use backfills::Backfills;
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId, TriggerId};
-use jiff::Timestamp;
 use firer::Reading;
+use jiff::Timestamp;
 use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
@@ -53,6 +55,7 @@ use std::{
 use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub(crate) use turn::Chain;
 use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
@@ -110,10 +113,12 @@ pub struct Engine {
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    told: gauges::Told,
     /// `None` until the first commit, and after each that failed.
     journal: Option<Journal>,
     promises: Promises,
     flush: Option<Flush>,
+    flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
     stop: CancellationToken,
@@ -156,9 +161,11 @@ impl Engine {
             slas: BTreeSet::new(),
             again: false,
             seats: HashMap::new(),
+            told: gauges::Told::default(),
             journal: None,
             promises: Promises::default(),
             flush: None,
+            flush_at: None,
             lending: lending::Lending::default(),
             peers,
             stop,
@@ -178,6 +185,7 @@ impl Engine {
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
+                () = Self::flush_due(self.flush_at) => self.flush(),
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 () = std::future::ready(()), if again => {}
                 () = tokio::time::sleep(due) => {}
@@ -190,6 +198,7 @@ impl Engine {
             }
             self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.gauge();
         }
         self.flush_now().await;
         self.reconnect_everybody();

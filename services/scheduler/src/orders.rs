@@ -119,7 +119,8 @@ impl Orders {
         let there = |mut peer: Peer| {
             let message = pb::CreateBackfillRequest { forwarded: true, ..request.clone() };
             async move {
-                let id = peer.create_backfill(rpc::client::within(PEER_TIMEOUT, message)).await?.into_inner().backfill_id;
+                let id =
+                    peer.create_backfill(rpc::client::within(PEER_TIMEOUT, message)).await?.into_inner().backfill_id;
                 BackfillId::from_slice(&id).ok_or_else(|| Status::internal("a backfill id has 16 bytes"))
             }
         };

@@ -112,10 +112,12 @@ impl Cluster {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            trigger: None,
+            traceparent: String::new(),
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
-        answer.await.unwrap().map(|runs| runs[0])
+        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
     }
 
     async fn executor(&self, slots: u32) -> FakeExecutor {

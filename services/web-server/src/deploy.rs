@@ -13,7 +13,7 @@ use project::bundle::Manifest;
 use project::{Diagnostic, Project, Severity};
 use proto::v1::{self, CreateDeploymentRequest, CreateDeploymentResponse, DiagnosticSeverity};
 use store::Transaction;
-use store::{deployments, pipelines, triggers, workspaces};
+use store::{deployments, limits, pipelines, triggers, workspaces};
 
 /// Deploys, or only reports what a deployment would do.
 pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Result<CreateDeploymentResponse, Fault> {
@@ -26,6 +26,7 @@ pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Res
     project.diagnostics.extend(warnings);
     project.diagnostics.extend(plan::reserved_triggers(&project));
     let environment = core.environment.as_str();
+    project.diagnostics.extend(plan::unusable_notifications(&project));
     refuse_unreadable(&project)?;
     if request.validate_only {
         let db = core.store.client().await?;
@@ -79,6 +80,7 @@ async fn apply(
         let wanted = plan::desired_triggers(project, &step.pipeline, environment)?;
         perform(db, workspace.id, &digest, step, &wanted).await?;
     }
+    limits::set_desired(db, workspace.id, &project.metadata.limits).await?;
     let deployed_at = deployments::deploy(db, workspace.id, &digest).await?;
     let deployed_at = Some(rpc::timestamp::to_proto(deployed_at));
     Ok(CreateDeploymentResponse { deployed_at, ..response(project, &digest, steps) })

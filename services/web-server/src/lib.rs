@@ -28,6 +28,8 @@ mod rest;
 mod router;
 mod services;
 pub mod settings;
+mod sums;
+mod targets;
 mod transcode;
 mod triggers;
 mod ui;

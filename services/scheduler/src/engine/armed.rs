@@ -31,6 +31,9 @@ pub(super) struct Told {
     pub(super) variables: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) event_variables: Option<String>,
+    /// Of the call that asked for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) traceparent: String,
 }
 
 /// One trigger.
@@ -58,8 +61,7 @@ impl Armed {
     pub(super) fn new(listed: Listed, stored: Option<Stored>, now: Timestamp) -> Self {
         let Trigger { pipeline, name, version, active, enabled_at, paused_at, spec, .. } = listed.trigger;
         let always_on = spec.schedule().is_some_and(|schedule| schedule.every.trim() == "@always_on");
-        let watches_ends =
-            always_on || spec.landing_time || spec.pause_on_failure || spec.overlap != Overlap::AllowAll;
+        let watches_ends = always_on || spec.landing_time || spec.pause_on_failure || spec.overlap != Overlap::AllowAll;
         let next_due = match &stored {
             // A run of it may have ended while nobody looked.
             Some(stored) if stored.version == version && !watches_ends => stored.next_due,

@@ -73,7 +73,8 @@ impl Engine {
             let at = command.execution_date.unwrap_or(now);
             if let Some(trigger) = command.trigger {
                 let start = Start { key: command.logical_key.clone(), at };
-                let told = Told { variables, event_variables: trigger.event_variables };
+                let told =
+                    Told { variables, event_variables: trigger.event_variables, traceparent: command.traceparent };
                 keys.push((trigger.id, command.logical_key));
                 ids.push(match self.offer((trigger.id, trigger.version), start, told, turn).await? {
                     Offered::Run(run) => Created::Run(run),
@@ -102,6 +103,7 @@ impl Engine {
                 pipeline,
                 definition,
                 shard,
+                traceparent: command.traceparent,
             };
             ids.push(Created::Run(self.launch(wanted, turn)));
         }
@@ -118,8 +120,13 @@ impl Engine {
     }
 
     /// Prepares the answers to creations. Where the key of a void run was known, the answer is the run that the key created
-    /// first.
-    pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, void: &HashSet<RunId>) {
+    /// first. What was decided by a version that is not in force does not count, and its caller looks at the trigger again.
+    pub(super) async fn answer_creations(
+        &mut self,
+        creations: Vec<Creation>,
+        void: &HashSet<RunId>,
+        overtaken: &[TriggerId],
+    ) {
         for mut creation in creations {
             let is_void = |at: &usize| creation.runs[*at].run().is_some_and(|run| void.contains(&run));
             let void: Vec<usize> = (0..creation.runs.len()).filter(is_void).collect();
@@ -130,11 +137,16 @@ impl Engine {
             };
             let answer = known.and_then(|known| {
                 for (&at, known) in void.iter().zip(known) {
-                    // A key without a run: its trigger was edited meanwhile, and the caller looks at it again.
                     let run = known.ok_or(EngineError::Overtaken(creation.keys[at].0))?;
                     creation.runs[at] = Created::Run(run);
                 }
-                Ok(creation.runs)
+                let undecided = |(created, (trigger, _)): (&Created, &(TriggerId, String))| {
+                    (created.run().is_none() && overtaken.contains(trigger)).then_some(*trigger)
+                };
+                match creation.runs.iter().zip(&creation.keys).find_map(undecided) {
+                    Some(trigger) => Err(EngineError::Overtaken(trigger)),
+                    None => Ok(creation.runs),
+                }
             });
             self.promises.created.push((creation.reply, answer));
         }
@@ -236,6 +248,7 @@ impl Engine {
             defaults: &definition.graph.pipeline().variables,
             event_variables: stored.event_variables.as_ref().and_then(serde_json::Value::as_object),
             execution_date: stored.execution_date,
+            traceparent: "",
         };
         let pipeline = definition.graph.pipeline();
         let pools = Pools::new(stored.workspace_id, pipeline, &of.merged(), &self.limits);

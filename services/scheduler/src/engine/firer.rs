@@ -22,7 +22,7 @@ use domain::{
     trigger::{self, Facts, Start, Step, Stop, Timetable, Trigger},
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
@@ -366,6 +366,7 @@ impl Engine {
             execution_date: start.at,
             options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: spec.timeout_s },
             parent: None,
+            traceparent: told.traceparent,
             sla_at: sla.and_then(|sla| start.at.checked_add(sla).ok()),
             limits: aim.limits,
         };

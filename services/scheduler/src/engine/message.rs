@@ -102,6 +102,8 @@ pub struct CreateRun {
     pub parent: Option<RunId>,
     /// The trigger that fires; the pipeline's manual one when absent.
     pub trigger: Option<FiredTrigger>,
+    /// Of the call that asked for it; empty when nobody traces it.
+    pub traceparent: String,
 }
 
 /// The trigger that a run is asked of.

@@ -55,9 +55,9 @@ impl Turn {
             drop(reply.send(Err(EngineError::NotOwner)));
         }
         // A caller that is refused asks the new owner with the same keys: what was created is answered, not repeated.
-        for creation in
-            self.created.extract_if(.., |creation| creation.runs.iter().filter_map(Created::run).any(|run| lost.contains(&run.shard())))
-        {
+        for creation in self.created.extract_if(.., |creation| {
+            creation.runs.iter().filter_map(Created::run).any(|run| lost.contains(&run.shard()))
+        }) {
             drop(creation.reply.send(Err(EngineError::NotOwner)));
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn unavailable(error: &store::Error) -> EngineError {
 }
 
 /// An error with its causes, for one log line.
-pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -157,17 +157,18 @@ impl Engine {
     /// Commits the turn, then says what it decided.
     pub(super) async fn finish(&mut self, mut turn: Turn) {
         let mut created = Vec::new();
+        let mut overtaken = Vec::new();
         if !turn.batch.is_empty() {
             match self.commit(&mut turn).await {
                 Some(committed) => {
                     self.overtaken(&committed.overtaken);
-                    created = committed.created;
+                    (created, overtaken) = (committed.created, committed.overtaken);
                 }
                 None => return self.fail_turn(turn).await,
             }
         }
         let voided = self.void_others(&turn.launched, &created);
-        self.answer_creations(turn.created, &voided).await;
+        self.answer_creations(turn.created, &voided, &overtaken).await;
         if !voided.is_empty() {
             let is_void = |a: &pb::Assignment| {
                 let run = a.attempt.as_ref().and_then(|attempt| RunId::from_slice(&attempt.run_id));

@@ -1,7 +1,8 @@
 //! Engines that share one database, each with its shards, and an executor that does what it is told.
 
 use domain::{
-    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, WorkspaceId},
+    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, TriggerId, WorkspaceId},
+    trigger::Spec,
     unit::{Failure, Outcome, Output},
 };
 use proto::internal::v1 as pb;
@@ -9,8 +10,8 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership, RetryRun,
-        SessionEvent, Timing,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, Engine, EngineError, FiredTrigger, Message,
+        Outbox, Ownership, RetryRun, SessionEvent, Timing,
     },
     metrics::Metrics,
     owners::Owners,
@@ -19,7 +20,7 @@ use scheduler::{
 };
 use serde_json::{Value, json};
 use std::{ops::Range, sync::Arc, time::Duration};
-use store::{Store, shards::Shard};
+use store::{Store, shards::Shard, triggers::Definition};
 use testkit::{Database, wait_for};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub(crate) struct Node {
     inbox: mpsc::Receiver<pb::SessionResponse>,
     executor: ExecutorId,
     stop: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
     /// Assigned and not ended.
     pub(crate) running: Vec<pb::Assignment>,
 }
@@ -77,7 +79,7 @@ impl World {
             scheduler,
             clock,
             Changes::default(),
-            metrics,
+            Arc::clone(&metrics),
             timing,
             peers,
             stop.clone(),
@@ -88,7 +90,7 @@ impl World {
         std::mem::forget(ownership);
         let executor = ExecutorId(Uuid::now_v7());
         let inbox = welcome(&engine, executor, slots, Vec::new()).await;
-        Node { engine, inbox, executor, stop, running: Vec::new() }
+        Node { engine, inbox, executor, stop, metrics, running: Vec::new() }
     }
 
     /// A pipeline in this shard.
@@ -106,6 +108,14 @@ impl World {
                       VALUES ($1, $2, 'manual', 'manual', true, 'built-in')";
         client.execute(manual, &[&Uuid::now_v7(), &pipeline]).await.unwrap();
         PipelineId(pipeline)
+    }
+
+    /// An active trigger.
+    pub(crate) async fn trigger(&self, pipeline: PipelineId, name: &str, spec: &Spec) -> TriggerId {
+        let client = self.store.client().await.unwrap();
+        let document = serde_json::to_value(spec).unwrap();
+        let definition = Definition { spec, document: &document };
+        store::triggers::insert(&client, pipeline, name, true, definition).await.unwrap().unwrap()
     }
 
     pub(crate) async fn limit(&self, name: &str, blocks: u32) {
@@ -176,8 +186,10 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            trigger: None,
+            traceparent: String::new(),
         };
-        self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0]
+        self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0].run().unwrap()
     }
 
     pub(crate) async fn cancel(&self, run: RunId) {
@@ -187,6 +199,28 @@ impl Node {
 
     pub(crate) async fn retry(&self, run: RunId) {
         self.ask(|reply| Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
+    }
+
+    /// Asks for a start of a trigger, in the version that the caller saw.
+    pub(crate) async fn offer(
+        &self,
+        pipeline: PipelineId,
+        (id, version): (TriggerId, i64),
+        key: &str,
+        variables: Value,
+    ) -> Result<Created, EngineError> {
+        let command = CreateRun {
+            pipeline,
+            logical_key: key.to_owned(),
+            variables: variables.to_string(),
+            execution_date: None,
+            timeout_s: None,
+            allow_blocks_to_fail: false,
+            parent: None,
+            trigger: Some(FiredTrigger { id, version, event_variables: None }),
+            traceparent: String::new(),
+        };
+        Ok(self.ask(|reply| Message::Create(vec![command], reply)).await?.remove(0))
     }
 
     pub(crate) async fn backfill(&self, command: CreateBackfill) -> Result<BackfillId, EngineError> {
@@ -258,6 +292,8 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            trigger: None,
+            traceparent: String::new(),
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.
         for _ in 0..2 {

@@ -83,11 +83,7 @@ impl SkipColumns {
 }
 
 /// What was decided about triggers.
-pub(super) async fn decide(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    batch: &Batch,
-) -> Result<(), Error> {
+pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if batch.decisions.is_empty() {
         return Ok(());
     }
