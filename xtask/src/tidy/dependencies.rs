@@ -35,6 +35,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
     ("object_store", &["blobs"]),
+    ("rustls", &["blobs"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
     ("ignore", &["project", "orrery"]),
