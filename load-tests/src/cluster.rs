@@ -104,7 +104,7 @@ impl Cluster {
 
     /// Deploys a project folder.
     pub(crate) async fn deploy(&self, folder: &Path) -> Result<()> {
-        let manifest = project::bundle::scan(folder)?;
+        let manifest = project::bundle::scan(folder)?.manifest;
         let wire = pb::Manifest {
             project_name: manifest.project_name.clone(),
             files: manifest

@@ -36,8 +36,6 @@ pub struct Access {
     pub aws_endpoint: Option<String>,
     /// The text of a Google service account's key file.
     pub google_key: Option<String>,
-    /// The path of such a file.
-    pub google_key_file: Option<String>,
     /// The host or URL of a server that speaks Google's protocol and asks for no credential, as `STORAGE_EMULATOR_HOST`.
     pub google_emulator: Option<String>,
 }
@@ -48,7 +46,7 @@ impl Access {
     pub fn opens(&self, url: &str) -> bool {
         match url.split_once("://") {
             Some(("s3", _)) => self.aws_key.is_some(),
-            Some(("gs", _)) => self.google_key.is_some() || self.google_key_file.is_some(),
+            Some(("gs", _)) => self.google_key.is_some(),
             _ => false,
         }
     }
@@ -61,7 +59,7 @@ impl fmt::Debug for Access {
             .field("aws_key", &self.aws_key.is_some())
             .field("aws_region", &self.aws_region)
             .field("aws_endpoint", &self.aws_endpoint)
-            .field("google_key", &(self.google_key.is_some() || self.google_key_file.is_some()))
+            .field("google_key", &self.google_key.is_some())
             .field("google_emulator", &self.google_emulator)
             .finish()
     }
@@ -131,10 +129,9 @@ fn s3(bucket: &str, access: &Access) -> object_store::Result<impl ObjectStore + 
 }
 
 fn google(bucket: &str, access: &Access) -> object_store::Result<impl ObjectStore + use<>> {
-    let builder = match (&access.google_key, &access.google_key_file) {
-        (Some(key), _) => GoogleCloudStorageBuilder::new().with_service_account_key(key),
-        (None, Some(file)) => GoogleCloudStorageBuilder::new().with_application_credentials(file),
-        (None, None) => GoogleCloudStorageBuilder::from_env(),
+    let builder = match &access.google_key {
+        Some(key) => GoogleCloudStorageBuilder::new().with_service_account_key(key),
+        None => GoogleCloudStorageBuilder::from_env(),
     };
     // As in Google's own libraries: an emulator asks for no credential.
     if let Some(host) = access.google_emulator.clone().or_else(|| variable(&["STORAGE_EMULATOR_HOST"])) {

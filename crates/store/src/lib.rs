@@ -11,6 +11,7 @@ pub mod executors;
 pub mod idempotency;
 pub mod log_views;
 pub mod logs;
+pub mod outputs;
 pub mod pipelines;
 pub mod run_views;
 pub mod runs;

@@ -8,10 +8,11 @@ use crate::{
     engine::{Engine, Message, QUEUE_MAX},
     logs::LogSink,
     loops::{
-        housekeeper,
+        expirer, housekeeper,
         keeper::{Keeper, LEASE_TTL},
     },
     metrics::Metrics,
+    retention::Removals,
     session::Sessions,
     settings::Settings,
 };
@@ -19,6 +20,7 @@ use anyhow::Context;
 use domain::id::SchedulerId;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
+    output_removal_service_server::OutputRemovalServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
@@ -92,6 +94,7 @@ impl App {
             stop_engine.clone(),
         );
         let engine = tokio::spawn(engine.run(inbox, shards));
+        let expirer = tokio::spawn(expirer::run(self.store.clone(), self.clock.clone(), stop_keeper.clone()));
         let keeper = Keeper::new(self.store.clone(), self.scheduler, self.clock, Arc::clone(&self.metrics), owned);
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
@@ -99,6 +102,7 @@ impl App {
         let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
         let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender.clone(), calls, logs))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
         let commands = CommandServiceServer::new(Commands::new(engine_sender, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();
@@ -116,6 +120,7 @@ impl App {
             .ready(self.health.subscribe())
             .add_service(sessions)
             .add_service(commands)
+            .add_service(removals)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();
         let outcome = tokio::select! {
@@ -127,6 +132,7 @@ impl App {
         stop_keeper.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), keeper).await);
         housekeeper.abort();
+        expirer.abort();
         outcome
     }
 }

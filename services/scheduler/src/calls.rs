@@ -196,8 +196,11 @@ impl Calls {
         let found = store::runs::committed_output(&self.store, caller.workspace_id, names, run)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
-        Ok(found.map_or(Value::Null, |(run, lease)| {
-            json!({ "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "name": asked.variable_uuid })
+        Ok(found.map_or(Value::Null, |(run, lease, bundle)| {
+            json!({
+                "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "bundle": bundle,
+                "name": asked.variable_uuid,
+            })
         }))
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     changes::Changes,
     engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
+    retention,
 };
 use domain::id::{PipelineId, RunId};
 use jiff::Timestamp;
@@ -84,6 +85,17 @@ impl CommandService for Commands {
             _ => return Err(Status::invalid_argument("mode must be WHOLE, INCOMPLETE or FROM_BLOCK")),
         };
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
+    }
+
+    async fn expire_outputs(
+        &self,
+        request: Request<pb::ExpireOutputsRequest>,
+    ) -> Result<Response<pb::ExpireOutputsResponse>, Status> {
+        let pipelines = request.into_inner().pipelines;
+        let expired = retention::expire(&self.store, pipelines.iter().filter_map(retention::Due::from_proto)).await;
+        let (runs, more) =
+            expired.map_err(|error| rpc::status::to_status(error.kind(), "DATABASE", error.to_string(), &[]))?;
+        Ok(Response::new(pb::ExpireOutputsResponse { runs, more }))
     }
 
     type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchChangesResponse, Status>> + Send>>;

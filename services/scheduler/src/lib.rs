@@ -12,6 +12,7 @@ pub mod engine;
 pub mod logs;
 pub mod loops;
 pub mod metrics;
+pub mod retention;
 pub mod session;
 pub mod settings;
 pub mod wire;

@@ -1,4 +1,5 @@
 //! Long-lived duties besides the engine, one file each.
 
+pub mod expirer;
 pub mod housekeeper;
 pub mod keeper;

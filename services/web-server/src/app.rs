@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::gate::{self, Gate};
 use crate::loops::{prober, subscriber};
 use crate::metrics::Metrics;
+use crate::outputs::OutputStores;
 use crate::router::{self, Api};
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
@@ -142,6 +143,8 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         commands,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
+        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs)?,
+        projects: settings.projects.clone(),
         limits: settings.limits.clone(),
     })
 }

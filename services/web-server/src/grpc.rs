@@ -2,13 +2,14 @@
 
 use crate::core::Core;
 use crate::services::{
-    deployments::Deployments, executors::Executors, logs::Logs, pipelines::Pipelines, runs::Runs,
+    deployments::Deployments, executors::Executors, logs::Logs, outputs::Outputs, pipelines::Pipelines, runs::Runs,
     workspaces::Workspaces,
 };
 use proto::v1::{
     deployment_service_server::DeploymentServiceServer, executor_service_server::ExecutorServiceServer,
-    log_service_server::LogServiceServer, pipeline_service_server::PipelineServiceServer,
-    run_service_server::RunServiceServer, workspace_service_server::WorkspaceServiceServer,
+    log_service_server::LogServiceServer, output_service_server::OutputServiceServer,
+    pipeline_service_server::PipelineServiceServer, run_service_server::RunServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ pub(crate) async fn routes(
         .add_service(serve!(core, PipelineServiceServer, Pipelines))
         .add_service(serve!(core, RunServiceServer, Runs))
         .add_service(serve!(core, LogServiceServer, Logs))
+        .add_service(serve!(core, OutputServiceServer, Outputs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
         .add_service(health)
         .add_service(reflection)

@@ -20,6 +20,7 @@ mod listener;
 mod loops;
 mod metrics;
 mod new_runs;
+mod outputs;
 mod paging;
 mod protocol;
 mod rest;

@@ -1,8 +1,8 @@
 //! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
 
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest,
+    ExpireOutputsResponse, RetryRunRequest, RetryRunResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -88,6 +88,19 @@ impl CommandService for Scheduler {
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
         Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+    }
+
+    async fn expire_outputs(
+        &self,
+        request: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        let db = self.database.client().await;
+        for due in request.into_inner().pipelines {
+            let expire =
+                "UPDATE run SET outputs_expired_at = now() WHERE pipeline_id = $1 AND completed_at IS NOT NULL";
+            db.execute(expire, &[&uuid(&due.pipeline_id)]).await.unwrap();
+        }
+        Ok(Response::new(ExpireOutputsResponse { runs: 0, more: false }))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
