@@ -119,6 +119,17 @@ ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.output_removal (
+    run_id uuid NOT NULL,
+    bundle_digest text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    not_before timestamp with time zone NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    error text,
+    CONSTRAINT output_removal_tries_check CHECK ((tries >= 0))
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.pipeline (
     id uuid NOT NULL,
     workspace_id uuid NOT NULL,
@@ -156,6 +167,7 @@ CREATE TABLE public.run (
     cancel_reason text,
     reason text,
     parent_run_id uuid,
+    outputs_expired_at timestamp with time zone,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -223,6 +235,9 @@ ALTER TABLE ONLY public.firing
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
 
+ALTER TABLE ONLY public.output_removal
+    ADD CONSTRAINT output_removal_pkey PRIMARY KEY (run_id);
+
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
 
@@ -257,11 +272,15 @@ CREATE INDEX log_line_by_run ON ONLY public.log_line USING btree (run_id, id);
 
 CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btree (run_id, id);
 
+CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before);
+
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
 CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
+
+CREATE INDEX run_with_outputs ON public.run USING btree (pipeline_id, completed_at) WHERE ((completed_at IS NOT NULL) AND (outputs_expired_at IS NULL));
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
