@@ -4,8 +4,8 @@
 use domain::ErrorKind;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest,
+    ExpireOutputsResponse, RetryRunRequest, RetryRunResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_client::CommandServiceClient,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -65,6 +65,13 @@ impl CommandService for Commands {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn expire_outputs(
+        &self,
+        _: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     type WatchChangesStream = tonic::codegen::BoxStream<WatchChangesResponse>;
 
     async fn watch_changes(
@@ -106,7 +113,7 @@ fn channel(addrs: &[SocketAddr], token: Option<&Token>) -> Channel {
 }
 
 async fn cancel(addr: SocketAddr, token: Option<&Token>, reason: &str) -> Result<(), Problem> {
-    let message = CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned() };
+    let message = CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned(), forwarded: false };
     let answer = CommandServiceClient::new(channel(&[addr], token)).cancel_run(within(SOON, message)).await;
     answer.map(drop).map_err(|status| Problem::from_status(&status))
 }
@@ -140,7 +147,9 @@ async fn problems_arrive_whole_and_a_panic_harms_one_call() {
     let problem = cancel(server.addr, None, "refuse").await.unwrap_err();
     assert_eq!(problem, Problem::invalid("run_id", "must be 16 bytes").remedy("ask for its id"));
     let mut client = CommandServiceClient::new(channel(&[server.addr], None));
-    let ask = |reason: &str| within(SOON, CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned() });
+    let ask = |reason: &str| {
+        within(SOON, CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned(), forwarded: false })
+    };
     let waits = tokio::spawn({
         let (mut client, request) = (client.clone(), ask("wait"));
         async move { client.cancel_run(request).await }

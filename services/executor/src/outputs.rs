@@ -319,7 +319,7 @@ mod tests {
     fn the_newest_finished_attempt_is_found() {
         let root = tempfile::tempdir().unwrap();
         let outputs = outputs(root.path(), &[]);
-        let (run, place) = (RunId::generate(), outputs.place(&OutputsPlace::default()).unwrap());
+        let (run, place) = (RunId::new_in(0), outputs.place(&OutputsPlace::default()).unwrap());
         assert_eq!(outputs.newest(&place, run, "a/b", -1), None);
         for (lease, finished) in [(2, true), (10, true), (11, false)] {
             let folder = place.folder(run, "a/b", -1, lease);

@@ -20,7 +20,7 @@ _DEPTH_MAX = 6
 # Characters of one output's note as JSON; of a table or a list, rows go until it fits.
 _NOTE_MAX = 32 * 1024
 # Integers beyond it are not exact in the JSON of most readers.
-_INTEGER_MAX = 2 ** 53
+_INTEGER_MAX = 2 ** 53 - 1
 
 
 class _Cut:

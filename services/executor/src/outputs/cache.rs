@@ -103,7 +103,7 @@ mod tests {
     fn what_was_used_long_ago_goes_and_what_is_read_stays() {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::empty(root.path().join("cache"), 100).unwrap();
-        let reader = |lease| AttemptId { run: RunId::generate(), block: "a".to_owned(), child: -1, lease };
+        let reader = |lease| AttemptId { run: RunId::new_in(0), block: "a".to_owned(), child: -1, lease };
         let copy = |name: &str| {
             let path = cache.root().join(name);
             std::fs::create_dir_all(&path).unwrap();
