@@ -5,6 +5,7 @@
 mod cluster;
 mod deploy;
 mod http;
+mod outputs;
 mod protocols;
 mod runs;
 mod scheduler;
