@@ -370,7 +370,9 @@ class OutputPreview(_Row):
         for name, _ in self.columns:
             seen[name] = seen.get(name, -1) + 1
             names.append(f"{name}.{seen[name]}" if seen[name] else name)
-        return [dict(zip(names, row)) for row in self.document.get("sample") or []]
+        whole = ["int" in kind.lower() for _, kind in self.columns]
+        return [{name: _whole(cell) if is_whole else cell for name, cell, is_whole in zip(names, row, whole)}
+                for row in self.document.get("sample") or []]
 
     def value(self) -> Union[List[Any], Dict[str, Any], Any]:
         """All of it: rows of a table, or the value as JSON has it."""
@@ -382,6 +384,11 @@ class OutputPreview(_Row):
         if self.document.get("text"):
             return json.loads(self.document["text"])
         return list(self.document.get("sample") or [])
+
+
+def _whole(cell: Any) -> Any:
+    """The API's JSON has one kind of number."""
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 
 def _aware(instant: datetime.datetime) -> datetime.datetime:

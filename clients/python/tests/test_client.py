@@ -142,15 +142,17 @@ class ClientTests(unittest.TestCase):
         def get(message: Dict[str, Any]) -> Answer:
             outputs = [
                 {"name": "output_0", "kind": "dataframe", "rows": "2", "sizeBytes": "9", "complete": True,
-                 "columns": [{"name": "n", "type": "int64"}, {"name": "n", "type": "int64"}], "sample": [[1, 2], [3, None]]},
+                 "columns": [{"name": "n", "type": "int64"}, {"name": "n", "type": "int64"}], "sample": [[1.0, 2.0], [3.0, None]]},
                 {"name": "output_1", "kind": "json", "rows": "-1", "text": "{\"a\": [1]}", "complete": True},
-                {"name": "output_2", "kind": "json", "rows": "3", "sample": [1, "b", None], "complete": True},
+                {"name": "output_2", "kind": "json", "rows": "3", "sample": [1.0, "b", None], "text": "[1, \"b\", null]",
+                 "complete": True},
                 {"name": "output_3", "kind": "dataframe", "rows": "9000", "sample": [[1]], "columns": [{"name": "n"}]}]
             return 200, {"outputs": [o for o in outputs if message["name"] in ("", o["name"])]}
 
         self.server.answers = {"OutputService/GetOutputs": get}
         run = orrery.Run(self.client._transport, {"id": "r1"})
         self.assertEqual(run.get_variable("load"), [{"n": 1, "n.1": 2}, {"n": 3, "n.1": None}])
+        self.assertIs(type(run.get_variable("load")[0]["n"]), int)
         self.assertEqual(run.get_variable("load", "output_1"), {"a": [1]})
         self.assertEqual(run.get_variable("load", "output_2"), [1, "b", None])
         large = run.output("load", "output_3", child=4)

@@ -45,7 +45,8 @@ impl World {
         let client = self.database.client().await;
         let run = "INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status,
                        execution_date, created_at, completed_at)
-                   SELECT $1, workspace_id, id, 1, id, 0, $3, $4, $4, CASE WHEN $5 THEN $4 END FROM pipeline WHERE id = $2";
+                   SELECT $1, workspace_id, id, 1, id, 0, $3, $4::timestamptz, $4::timestamptz,
+                       CASE WHEN $5 THEN $4::timestamptz END FROM pipeline WHERE id = $2";
         client.execute(run, &[&id.0, &self.pipeline.0, &status, &at, &ended]).await.unwrap();
         let outputs =
             if left { r#"[{"name": "output_0", "kind": "json", "rows": -1, "size_bytes": 10}]"# } else { "[]" };

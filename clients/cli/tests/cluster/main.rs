@@ -11,6 +11,7 @@ mod definitions;
 mod faults;
 mod flow;
 mod limits;
+mod outputs;
 mod processes;
 mod project;
 mod rubbish;

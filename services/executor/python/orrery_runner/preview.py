@@ -75,7 +75,9 @@ def note(name: str, value: Any) -> Dict[str, Any]:
         return _table(name, value, kind, cut)
     if type(value) in (list, tuple):
         sample = cut.value(list(value))
-        return _fitted({"name": name, "sample": sample, "complete": not cut.lost})
+        found = {"name": name, "sample": sample, "complete": not cut.lost}
+        # What is whole is also there as text, in which 1 and 1.0 are two things.
+        return _fitted({**found, "text": json.dumps(sample, ensure_ascii=False)} if found["complete"] else found)
     return _fitted({"name": name, "text": _text_of(value, cut), "complete": not cut.lost})
 
 
@@ -115,6 +117,8 @@ def _fitted(found: Dict[str, Any]) -> Dict[str, Any]:
     while len(json.dumps(found, ensure_ascii=False)) > _NOTE_MAX:
         found["complete"] = False
         sample = found.get("sample")
+        if sample and found.pop("text", None):
+            continue
         if sample:
             found["sample"] = sample[:len(sample) // 2]
         elif found.get("text"):

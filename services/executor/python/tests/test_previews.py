@@ -61,6 +61,7 @@ class Previews(unittest.TestCase):
         self.assertEqual((json.loads(note["text"]), note["complete"]), ({"a": [1, {"b": None}], "t": "2024-01-02"}, True))
         (note,) = self.noted("values", 1, "two", [3])
         self.assertEqual((note["name"], note["sample"], note["complete"]), ("output_0", [1, "two", [3]], True))
+        self.assertEqual(json.loads(note["text"]), [1, "two", [3]])
         first, second = self.noted("values", pd.DataFrame({"a": [1]}), np.zeros((2, 3)))
         self.assertEqual((first["sample"], second["name"]), ([[1]], "output_1"))
         self.assertIn("(2, 3)", second["text"])

@@ -37,10 +37,10 @@ async fn what_was_noted_is_shown_and_its_absence_is_told() {
     std::fs::write(folder.join("preview.json"), note.to_string()).unwrap();
     let seen = cluster.call("OutputService/GetOutputs", ask.clone()).await;
     let output = &seen["outputs"][0];
-    assert_eq!((&output["columns"][0]["name"], &output["sample"]), (&json!("n"), &json!([[1], [null]])), "{seen}");
+    assert_eq!((&output["columns"][0]["name"], &output["sample"]), (&json!("n"), &json!([[1.0], [null]])), "{seen}");
     assert_eq!((&output["complete"], &seen["unavailable"]), (&json!(true), &json!("")));
     let by_path = cluster.get(&format!("/api/v1/runs/{run}/blocks/a%2Fb/outputs?name=output_0")).await;
-    assert_eq!(by_path.json()["outputs"][0]["sample"], json!([[1], [null]]));
+    assert_eq!(by_path.json()["outputs"][0]["sample"], json!([[1.0], [null]]));
 
     std::fs::write(folder.join("preview.json"), "{").unwrap();
     assert!(
