@@ -119,17 +119,6 @@ ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
-CREATE TABLE public.output_removal (
-    run_id uuid NOT NULL,
-    bundle_digest text NOT NULL,
-    requested_at timestamp with time zone DEFAULT now() NOT NULL,
-    not_before timestamp with time zone NOT NULL,
-    tries integer DEFAULT 0 NOT NULL,
-    error text,
-    CONSTRAINT output_removal_tries_check CHECK ((tries >= 0))
-)
-WITH (fillfactor='70');
-
 CREATE TABLE public.pipeline (
     id uuid NOT NULL,
     workspace_id uuid NOT NULL,
@@ -167,7 +156,6 @@ CREATE TABLE public.run (
     cancel_reason text,
     reason text,
     parent_run_id uuid,
-    outputs_expired_at timestamp with time zone,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -202,9 +190,24 @@ CREATE TABLE public.trigger (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     archived_at timestamp with time zone,
+    enabled_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    desired jsonb,
     CONSTRAINT trigger_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'api'::text, 'event'::text, 'time'::text]))),
     CONSTRAINT trigger_source_check CHECK ((source = ANY (ARRAY['built-in'::text, 'project'::text, 'api'::text]))),
     CONSTRAINT trigger_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.trigger_token (
+    id text NOT NULL,
+    trigger_id uuid NOT NULL,
+    hash bytea NOT NULL,
+    source text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT trigger_token_hash_is_sha256 CHECK ((length(hash) = 32)),
+    CONSTRAINT trigger_token_id_check CHECK (((length(id) >= 1) AND (length(id) <= 64))),
+    CONSTRAINT trigger_token_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
 );
 
 CREATE TABLE public.workspace (
@@ -236,9 +239,6 @@ ALTER TABLE ONLY public.firing
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
 
-ALTER TABLE ONLY public.output_removal
-    ADD CONSTRAINT output_removal_pkey PRIMARY KEY (run_id);
-
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
 
@@ -263,6 +263,9 @@ ALTER TABLE ONLY public.trigger
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_name_key UNIQUE (name);
 
@@ -273,15 +276,17 @@ CREATE INDEX log_line_by_run ON ONLY public.log_line USING btree (run_id, id);
 
 CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btree (run_id, id);
 
-CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before);
-
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
 CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
-CREATE INDEX run_with_outputs ON public.run USING btree (pipeline_id, completed_at) WHERE ((completed_at IS NOT NULL) AND (outputs_expired_at IS NULL));
+CREATE INDEX trigger_by_change ON public.trigger USING btree (updated_at);
+
+CREATE INDEX trigger_by_shard ON public.trigger USING btree (get_byte(uuid_send(pipeline_id), 15), id) WHERE (active AND (archived_at IS NULL) AND (kind <> 'manual'::text));
+
+CREATE INDEX trigger_token_by_trigger ON public.trigger_token USING btree (trigger_id);
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
@@ -296,3 +301,6 @@ ALTER TABLE ONLY public.pipeline
 
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
+
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_trigger_id_fkey FOREIGN KEY (trigger_id) REFERENCES public.trigger(id);

@@ -11,4 +11,6 @@ pub mod wait;
 
 pub use database::Database;
 pub use object_store::{Google, S3};
+/// A Redis of its own for one test; it ends with the value.
+pub use provision::PrivateRedis;
 pub use wait::wait_for;

@@ -9,7 +9,7 @@ use crate::{
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
     outputs::{self, Outputs},
-    process::{AttemptLimits, Parts, ProcessBackend},
+    process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     removals::Remover,
     runner::{self, Runner},
     settings::Settings,
@@ -102,6 +102,7 @@ fn backend(
     (logs, core): (LogQueue, mpsc::Sender<CoreEvent>),
 ) -> anyhow::Result<ProcessBackend> {
     let runner = runner(settings, data)?;
+    let env = passed_environment(&settings.pass_env);
     let journal = Journal::open(&data.join("journal.jsonl"), &identity.id.to_string()).context("open the journal")?;
     Ok(ProcessBackend::new(Parts {
         environments: Environments::new(
@@ -115,6 +116,7 @@ fn backend(
             sockets: data.sockets()?,
             idle: settings.idle_children,
             executor: data.mark().to_owned(),
+            env: env.clone(),
         }),
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
         bundles,
@@ -122,7 +124,7 @@ fn backend(
         journal,
         logs,
         limits: AttemptLimits { memory_bytes: settings.memory_limit, log_bytes: settings.log_limit },
-        pass_env: settings.pass_env.clone(),
+        env,
         core,
     }))
 }

@@ -3,3 +3,6 @@
 pub mod expirer;
 pub mod housekeeper;
 pub mod keeper;
+pub mod notifier;
+pub mod recorder;
+pub mod sealer;

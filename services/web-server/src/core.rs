@@ -4,6 +4,7 @@ use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
 use crate::outputs::OutputStores;
+use crate::rates::Rates;
 use crate::settings::{Limits, Projects};
 use domain::id::RunId;
 use store::{Store, run_views, workspaces};
@@ -27,6 +28,10 @@ pub(crate) struct Core {
     pub(crate) projects: Projects,
     /// What is too much.
     pub(crate) limits: Limits,
+    /// Calls by token.
+    pub(crate) rates: Rates,
+    /// What `envs` of a project's triggers is held against.
+    pub(crate) environment: String,
 }
 
 impl Core {
