@@ -127,7 +127,7 @@ async fn schedulers_share_executors_and_none_is_missed() -> Result<()> {
     let ids = replicas.create_all("shared").await?;
     let took = replicas.until_completed(&ids).await?;
     println!("shared: {took:?}");
-    let again: i64 = replicas.sql.query_one("SELECT count(*) FROM block_run WHERE lease > 1", &[]).await?.get(0);
+    let again: i64 = replicas.sql.query_one("SELECT count(*) FROM attempt", &[]).await?.get(0);
     assert_eq!(again, 0, "no attempt was lost where nothing failed");
 
     replicas.cluster.service("scheduler-2")?.kill()?;
