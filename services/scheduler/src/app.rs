@@ -6,20 +6,22 @@ use crate::{
     clock::DbClock,
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
+    load::LoadGauge,
     logs::LogSink,
     loops::{
         housekeeper,
-        keeper::{Keeper, LEASE_TTL},
+        keeper::{Keeper, LEASE_TTL, Parts},
     },
     metrics::Metrics,
     orders::Orders,
     owners::Owners,
     peers::{self, Peers, service::PeerLinks},
     session::Sessions,
-    settings::Settings,
+    settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
 use domain::id::SchedulerId;
+use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
     peer_service_server::PeerServiceServer,
@@ -29,9 +31,10 @@ use runtime::{
     health::Health,
     shutdown::Shutdown,
     telemetry::Telemetry,
+    watchdog::Watchdog,
 };
 use std::{sync::Arc, time::Duration};
-use store::Store;
+use store::{Store, schedulers::Load};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -53,6 +56,7 @@ pub struct App {
     clock: DbClock,
     metrics: Arc<Metrics>,
     listener: TcpListener,
+    leases: Leases,
     token: Option<rpc::auth::Token>,
     settings: Settings,
     health: Health,
@@ -74,13 +78,15 @@ impl App {
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
+        let leases = leases(&settings, &store)?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let address = settings.address(listener.local_addr()?);
-        let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
-        Ok(Self { store, scheduler, address, clock, metrics, listener, token, settings, health, shutdown })
+        let clock =
+            DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address, Load::default()).await?);
+        Ok(Self { store, scheduler, address, clock, metrics, listener, leases, token, settings, health, shutdown })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -105,15 +111,22 @@ impl App {
             peers.clone(),
             stop_engine.clone(),
         );
+        let watchdog = Watchdog::start().context("start the watchdog")?;
+        let load = Arc::new(LoadGauge::default());
+        let engine = engine.observed(Arc::clone(&load), watchdog.duty("engine"));
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let keeper = Keeper::new(
-            self.store.clone(),
-            (self.scheduler, self.address),
-            self.clock,
-            Arc::clone(&self.metrics),
-            peers.clone(),
+        let keeper = Keeper::new(Parts {
+            store: self.store.clone(),
+            scheduler: self.scheduler,
+            address: self.address,
+            clock: self.clock,
+            health: self.health.clone(),
+            metrics: Arc::clone(&self.metrics),
+            load,
+            peers: peers.clone(),
+            leases: self.leases,
             owned,
-        );
+        });
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
@@ -167,6 +180,21 @@ impl App {
         housekeeper.abort();
         outcome
     }
+}
+
+/// Who bothers with what is kept in Redis where there is one.
+fn leases(settings: &Settings, store: &Store) -> anyhow::Result<Leases> {
+    if settings.leases == LeaseKeeper::Liar {
+        tracing::warn!("leases=liar: every scheduler tries to own everything; this is for tests");
+        return Ok(Leases::lying());
+    }
+    let postgres = lease::Postgres::new(store.clone());
+    let url = match (&settings.redis_url, &settings.redis_url_file) {
+        (_, Some(file)) => runtime::secret::Secret::from_file(file)?.expose().trim().to_owned(),
+        (Some(url), None) => url.clone(),
+        (None, None) => return Ok(Leases::in_postgres(postgres)),
+    };
+    Ok(Leases::in_redis(lease::Redis::new(&url)?, postgres))
 }
 
 fn database_url(settings: &Settings) -> anyhow::Result<String> {

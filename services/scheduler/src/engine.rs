@@ -16,6 +16,7 @@ mod dispatch;
 mod lending;
 mod live;
 mod message;
+mod observe;
 mod owned;
 mod promises;
 mod recover;
@@ -26,13 +27,14 @@ pub use message::{
     CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
 };
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
 use owned::Owned;
 use promises::{Flush, Promises};
+use runtime::watchdog::Beat;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -91,6 +93,7 @@ pub struct Engine {
     flush: Option<Flush>,
     lending: lending::Lending,
     peers: Peers,
+    observer: observe::Observer,
     stop: CancellationToken,
 }
 
@@ -126,8 +129,17 @@ impl Engine {
             flush: None,
             lending: lending::Lending::default(),
             peers,
+            observer: observe::Observer::new(Arc::default()),
             stop,
         }
+    }
+
+    /// Tells how much it has to do, and beats for a watchdog.
+    #[must_use]
+    pub fn observed(mut self, load: Arc<LoadGauge>, beat: Beat) -> Self {
+        self.observer = observe::Observer::new(load);
+        self.observer.watched_by(beat);
+        self
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
@@ -145,6 +157,8 @@ impl Engine {
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 _ = tick.tick() => {}
             }
+            let begun = std::time::Instant::now();
+            self.observer.beat();
             let mut turn = Turn::default();
             for message in messages.drain(..) {
                 self.take(message, &mut turn).await;
@@ -155,6 +169,8 @@ impl Engine {
             self.lend_rest();
             self.settle_borrowing();
             self.finish(turn).await;
+            self.observer.worked(begun.elapsed());
+            self.observe();
         }
         self.flush_now().await;
         self.reconnect_everybody();

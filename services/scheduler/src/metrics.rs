@@ -17,6 +17,12 @@ pub struct Metrics {
     pub executors_lost: IntCounter,
     pub reloads: IntCounter,
     pub shards_owned: IntGauge,
+    pub ready_units: IntGauge,
+    pub running_units: IntGauge,
+    pub slots_free: IntGauge,
+    pub busy_permille: IntGauge,
+    pub redis_degraded: IntGauge,
+    pub lock_lost: IntCounter,
     pub log_lines: IntCounter,
     pub clock_skew_ms: IntGauge,
 }
@@ -55,6 +61,15 @@ impl Metrics {
             executors_lost: counter("scheduler_executors_lost_total", "Executors not heard of in time")?,
             reloads: counter("scheduler_reloads_total", "Times that memory was dropped and loaded again")?,
             shards_owned: gauge("shard_owned", "Shards that this scheduler owns")?,
+            ready_units: gauge("queue_depth", "Units that could start if there were slots")?,
+            running_units: gauge("scheduler_running_units", "Units that executors run for this scheduler")?,
+            slots_free: gauge("slots_free", "Free slots of the executors that are connected here")?,
+            busy_permille: gauge(
+                "scheduler_busy_permille",
+                "Part of its time in which the engine works, in thousandths",
+            )?,
+            redis_degraded: gauge("redis_degraded", "1 while Redis is configured and does not answer")?,
+            lock_lost: counter("lock_lost_total", "Shards that were to be taken and that another has a lease of")?,
             log_lines: counter("scheduler_log_lines_total", "Log lines stored")?,
             clock_skew_ms: gauge("clock_skew_milliseconds", "This machine's clock against the database's")?,
         })

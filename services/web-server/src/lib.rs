@@ -24,6 +24,7 @@ mod paging;
 mod protocol;
 mod rest;
 mod router;
+mod scaler;
 mod services;
 pub mod settings;
 mod transcode;
