@@ -209,9 +209,24 @@ CREATE TABLE public.trigger (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     archived_at timestamp with time zone,
+    enabled_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    desired jsonb,
     CONSTRAINT trigger_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'api'::text, 'event'::text, 'time'::text]))),
     CONSTRAINT trigger_source_check CHECK ((source = ANY (ARRAY['built-in'::text, 'project'::text, 'api'::text]))),
     CONSTRAINT trigger_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.trigger_token (
+    id text NOT NULL,
+    trigger_id uuid NOT NULL,
+    hash bytea NOT NULL,
+    source text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT trigger_token_hash_is_sha256 CHECK ((length(hash) = 32)),
+    CONSTRAINT trigger_token_id_check CHECK (((length(id) >= 1) AND (length(id) <= 64))),
+    CONSTRAINT trigger_token_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
 );
 
 CREATE TABLE public.workspace (
@@ -273,6 +288,9 @@ ALTER TABLE ONLY public.trigger
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_name_key UNIQUE (name);
 
@@ -289,6 +307,12 @@ CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
+CREATE INDEX trigger_by_change ON public.trigger USING btree (updated_at);
+
+CREATE INDEX trigger_by_shard ON public.trigger USING btree (get_byte(uuid_send(pipeline_id), 15), id) WHERE (active AND (archived_at IS NULL) AND (kind <> 'manual'::text));
+
+CREATE INDEX trigger_token_by_trigger ON public.trigger_token USING btree (trigger_id);
+
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
 ALTER TABLE ONLY public.pipeline_version
@@ -302,3 +326,6 @@ ALTER TABLE ONLY public.pipeline
 
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
+
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_trigger_id_fkey FOREIGN KEY (trigger_id) REFERENCES public.trigger(id);

@@ -7,6 +7,7 @@ use crate::{
 use proto::v1::{
     ListRunsRequest, deployment_service_client::DeploymentServiceClient,
     executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
+    monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
     pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
     workspace_service_client::WorkspaceServiceClient,
 };
@@ -72,7 +73,7 @@ impl Connection {
     }
 
     clients! {
-        runs: RunServiceClient, logs: LogServiceClient, pipelines: PipelineServiceClient,
+        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient, notifications: NotificationServiceClient, pipelines: PipelineServiceClient,
         executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient
     }
 

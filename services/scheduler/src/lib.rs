@@ -13,6 +13,8 @@ pub mod load;
 pub mod logs;
 pub mod loops;
 pub mod metrics;
+pub mod notes;
+mod notification_test;
 pub mod orders;
 pub mod owners;
 pub mod peers;

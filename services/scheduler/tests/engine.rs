@@ -113,6 +113,7 @@ impl Cluster {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            traceparent: String::new(),
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();

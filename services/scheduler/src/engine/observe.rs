@@ -66,9 +66,6 @@ impl Engine {
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let running = count(self.seats.values().map(super::seat::Seat::held).sum());
         self.metrics.ready_units.set(i64::from(count(ready)));
-        self.metrics.running_units.set(i64::from(running));
-        let free = |seat: &super::seat::Seat| i64::from(if seat.is_local() { seat.credits() } else { 0 });
-        self.metrics.slots_free.set(self.seats.values().map(free).sum());
         self.metrics.busy_permille.set(i64::from(busy_permille));
         self.observer.load.set(Load { ready_units: count(ready), running_units: running, busy_permille });
     }

@@ -140,7 +140,7 @@ impl Keeper {
         let Parts { store, scheduler, address, clock, health, metrics, load, .. } = &self.parts;
         let now = schedulers::renew(store, *scheduler, LEASE_TTL, address, load.get()).await?;
         let skew = clock.set(now);
-        metrics.clock_skew_ms.set(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
+        metrics.clock_skew.set(skew.as_secs_f64());
         let is_off = skew > SKEW_MAX;
         if is_off {
             tracing::warn!(skew_ms = skew.as_millis(), "this machine's clock is off; due times follow the database's");
