@@ -85,6 +85,19 @@ CREATE TABLE public.idempotency (
     CONSTRAINT idempotency_key_check CHECK (((length(key) >= 1) AND (length(key) <= 255)))
 );
 
+CREATE UNLOGGED TABLE public.lease (
+    name text NOT NULL,
+    owner uuid NOT NULL,
+    CONSTRAINT lease_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)))
+)
+WITH (fillfactor='50');
+
+CREATE UNLOGGED TABLE public.lease_owner (
+    id uuid NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE public.log_line (
     id bigint NOT NULL,
     run_id uuid NOT NULL,
@@ -166,7 +179,13 @@ CREATE TABLE public.scheduler (
     id uuid NOT NULL,
     lease_until timestamp with time zone NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
-    address text DEFAULT ''::text NOT NULL
+    address text DEFAULT ''::text NOT NULL,
+    ready_units integer DEFAULT 0 NOT NULL,
+    running_units integer DEFAULT 0 NOT NULL,
+    busy_permille integer DEFAULT 0 NOT NULL,
+    CONSTRAINT scheduler_busy_permille_check CHECK (((busy_permille >= 0) AND (busy_permille <= 1000))),
+    CONSTRAINT scheduler_ready_units_check CHECK ((ready_units >= 0)),
+    CONSTRAINT scheduler_running_units_check CHECK ((running_units >= 0))
 )
 WITH (fillfactor='50');
 
@@ -238,6 +257,12 @@ ALTER TABLE ONLY public.firing
 
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
+
+ALTER TABLE ONLY public.lease_owner
+    ADD CONSTRAINT lease_owner_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
