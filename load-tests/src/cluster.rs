@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
-    self as pb, deployment_service_client::DeploymentServiceClient, run_service_client::RunServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    self as pb, deployment_service_client::DeploymentServiceClient, log_service_client::LogServiceClient,
+    run_service_client::RunServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use provision::{ClusterOptions, Postgres, PrivatePostgres, Python};
 use rpc::{auth::Token, client::Channel};
@@ -25,6 +25,7 @@ pub(crate) struct Cluster {
     services: Vec<Child>,
     postgres: Option<PrivatePostgres>,
     channel: Channel,
+    scheduler: Channel,
     /// The environment that Python blocks run in.
     pub(crate) base_env: PathBuf,
     folder: TempDir,
@@ -47,6 +48,10 @@ impl Cluster {
         let mut cluster = Self {
             services: Vec::new(),
             channel: rpc::client::connect(&[format!("http://127.0.0.1:{web}").parse()?], Some(&Token::new(&secret)?))?,
+            scheduler: rpc::client::connect(
+                &[format!("http://127.0.0.1:{scheduler}").parse()?],
+                Some(&Token::new(&secret)?),
+            )?,
             postgres: Some(postgres),
             base_env,
             folder,
@@ -100,6 +105,16 @@ impl Cluster {
     /// A client of the public API.
     pub(crate) fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel.clone())
+    }
+
+    /// A client of the public API's logs.
+    pub(crate) fn logs(&self) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.channel.clone())
+    }
+
+    /// To the scheduler, as executors and web-servers reach it.
+    pub(crate) fn scheduler(&self) -> Channel {
+        self.scheduler.clone()
     }
 
     /// Deploys a project folder.

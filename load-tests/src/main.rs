@@ -25,6 +25,8 @@ struct Arguments {
     /// Append the figures to this file, with the machine's description
     #[arg(long)]
     record: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    logs: scenarios::logs::Size,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,6 +41,8 @@ enum Scenario {
     Python,
     /// From the API call to a no-op and to the first line of Python
     FirstLine,
+    /// Searches over 10 million log lines, and no-ops beside a flood of 20,000 lines a second
+    Logs,
     /// All of them
     All,
 }
@@ -62,6 +66,9 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::FirstLine) {
         figures.extend(scenarios::first_line::run().await?);
+    }
+    if wanted(Scenario::Logs) {
+        figures.extend(scenarios::logs::run(arguments.logs).await?);
     }
     report::print(&figures, arguments.json);
     if let Some(path) = &arguments.record {

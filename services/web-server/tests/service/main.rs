@@ -5,6 +5,7 @@
 mod cluster;
 mod deploy;
 mod http;
+mod operations;
 mod protocols;
 mod runs;
 mod scheduler;
