@@ -37,6 +37,19 @@ CREATE TABLE public.block_run (
 )
 WITH (fillfactor='70');
 
+CREATE TABLE public.block_stat (
+    workspace_id uuid NOT NULL,
+    day date NOT NULL,
+    pipeline_id uuid NOT NULL,
+    block text NOT NULL,
+    status text NOT NULL,
+    bucket smallint NOT NULL,
+    runs bigint NOT NULL,
+    total_ms double precision NOT NULL,
+    longest_ms double precision NOT NULL
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.bundle (
     digest text NOT NULL,
     project_name text NOT NULL,
@@ -85,6 +98,34 @@ CREATE TABLE public.idempotency (
     CONSTRAINT idempotency_key_check CHECK (((length(key) >= 1) AND (length(key) <= 255)))
 );
 
+CREATE TABLE public.lateness_stat (
+    workspace_id uuid NOT NULL,
+    day date NOT NULL,
+    pipeline_id uuid NOT NULL,
+    trigger_id uuid NOT NULL,
+    bucket smallint NOT NULL,
+    runs bigint NOT NULL,
+    total_ms double precision NOT NULL,
+    longest_ms double precision NOT NULL
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.log_chunk (
+    after_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    lines integer NOT NULL,
+    min_at timestamp with time zone NOT NULL,
+    max_at timestamp with time zone NOT NULL,
+    max_level smallint NOT NULL,
+    workspaces uuid[] NOT NULL,
+    pipelines uuid[] NOT NULL,
+    triggers uuid[] NOT NULL,
+    grams bytea NOT NULL,
+    CONSTRAINT log_chunk_goes_up CHECK ((last_id > after_id)),
+    CONSTRAINT log_chunk_lines_check CHECK ((lines > 0))
+);
+ALTER TABLE ONLY public.log_chunk ALTER COLUMN grams SET STORAGE EXTERNAL;
+
 CREATE TABLE public.log_line (
     id bigint NOT NULL,
     run_id uuid NOT NULL,
@@ -94,7 +135,8 @@ CREATE TABLE public.log_line (
     lease bigint DEFAULT 0 NOT NULL,
     level smallint NOT NULL,
     stream text NOT NULL,
-    message text NOT NULL
+    message text NOT NULL,
+    block_type text DEFAULT ''::text NOT NULL
 )
 PARTITION BY RANGE (at);
 
@@ -107,11 +149,52 @@ CREATE TABLE public.log_line_default (
     lease bigint DEFAULT 0 NOT NULL,
     level smallint NOT NULL,
     stream text NOT NULL,
-    message text NOT NULL
+    message text NOT NULL,
+    block_type text DEFAULT ''::text NOT NULL
 );
 
 ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.log_line_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.notification (
+    id bigint NOT NULL,
+    key text NOT NULL,
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    pipeline_version bigint NOT NULL,
+    run_id uuid,
+    event text NOT NULL,
+    source text NOT NULL,
+    channel text NOT NULL,
+    facts jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    not_before timestamp with time zone DEFAULT now() NOT NULL,
+    error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT notification_ended_has_time CHECK (((status <> 'pending'::text) = (ended_at IS NOT NULL))),
+    CONSTRAINT notification_event_check CHECK ((event = ANY (ARRAY['failure'::text, 'success'::text, 'passed_sla'::text, 'test'::text]))),
+    CONSTRAINT notification_source_check CHECK ((source = ANY (ARRAY['project'::text, 'pipeline'::text, 'workspace'::text]))),
+    CONSTRAINT notification_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'sent'::text, 'failed'::text])))
+);
+
+CREATE TABLE public.notification_config (
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    config jsonb NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public.notification ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.notification_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -161,6 +244,38 @@ CREATE TABLE public.run (
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
 )
 WITH (fillfactor='80');
+
+CREATE TABLE public.run_end (
+    id bigint NOT NULL,
+    run_id uuid NOT NULL,
+    status text NOT NULL,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone NOT NULL,
+    CONSTRAINT run_end_status_check CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
+
+ALTER TABLE public.run_end ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.run_end_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.run_stat (
+    workspace_id uuid NOT NULL,
+    day date NOT NULL,
+    pipeline_id uuid NOT NULL,
+    trigger_id uuid NOT NULL,
+    status text NOT NULL,
+    bucket smallint NOT NULL,
+    runs bigint NOT NULL,
+    total_ms double precision NOT NULL,
+    longest_ms double precision NOT NULL
+)
+WITH (fillfactor='70');
 
 CREATE TABLE public.scheduler (
     id uuid NOT NULL,
@@ -212,6 +327,9 @@ ALTER TABLE ONLY public.attempt
 ALTER TABLE ONLY public.block_run
     ADD CONSTRAINT block_run_pkey PRIMARY KEY (run_id, block, child);
 
+ALTER TABLE ONLY public.block_stat
+    ADD CONSTRAINT block_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, block, status, bucket);
+
 ALTER TABLE ONLY public.bundle
     ADD CONSTRAINT bundle_pkey PRIMARY KEY (digest);
 
@@ -224,6 +342,21 @@ ALTER TABLE ONLY public.firing
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
 
+ALTER TABLE ONLY public.lateness_stat
+    ADD CONSTRAINT lateness_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, trigger_id, bucket);
+
+ALTER TABLE ONLY public.log_chunk
+    ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (after_id);
+
+ALTER TABLE ONLY public.notification_config
+    ADD CONSTRAINT notification_config_pkey PRIMARY KEY (workspace_id, pipeline_id);
+
+ALTER TABLE ONLY public.notification
+    ADD CONSTRAINT notification_key_key UNIQUE (key);
+
+ALTER TABLE ONLY public.notification
+    ADD CONSTRAINT notification_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
 
@@ -233,8 +366,14 @@ ALTER TABLE ONLY public.pipeline
 ALTER TABLE ONLY public.pipeline_version
     ADD CONSTRAINT pipeline_version_pkey PRIMARY KEY (pipeline_id, version);
 
+ALTER TABLE ONLY public.run_end
+    ADD CONSTRAINT run_end_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.run
     ADD CONSTRAINT run_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.run_stat
+    ADD CONSTRAINT run_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, trigger_id, status, bucket);
 
 ALTER TABLE ONLY public.scheduler
     ADD CONSTRAINT scheduler_pkey PRIMARY KEY (id);
@@ -254,9 +393,17 @@ ALTER TABLE ONLY public.workspace
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
 
+CREATE INDEX log_line_by_id ON ONLY public.log_line USING btree (id);
+
 CREATE INDEX log_line_by_run ON ONLY public.log_line USING btree (run_id, id);
 
+CREATE INDEX log_line_default_id_idx ON public.log_line_default USING btree (id);
+
 CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btree (run_id, id);
+
+CREATE INDEX notification_by_workspace ON public.notification USING btree (workspace_id, id);
+
+CREATE INDEX notification_due ON public.notification USING btree (not_before) WHERE (status = 'pending'::text);
 
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
@@ -264,7 +411,12 @@ CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
+ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_idx;
+
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
+
+ALTER TABLE ONLY public.notification_config
+    ADD CONSTRAINT notification_config_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
 ALTER TABLE ONLY public.pipeline_version
     ADD CONSTRAINT pipeline_version_bundle_digest_fkey FOREIGN KEY (bundle_digest) REFERENCES public.bundle(digest);
