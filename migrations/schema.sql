@@ -14,6 +14,51 @@ CREATE TABLE public.attempt (
     CONSTRAINT attempt_outcome_check CHECK ((outcome = ANY (ARRAY['failed'::text, 'lost'::text, 'released'::text])))
 );
 
+CREATE TABLE public.backfill (
+    id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    name text NOT NULL,
+    start_at timestamp with time zone NOT NULL,
+    end_at timestamp with time zone NOT NULL,
+    unit text NOT NULL,
+    every integer NOT NULL,
+    time_zone text NOT NULL,
+    descending boolean NOT NULL,
+    parallelism integer NOT NULL,
+    variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    allow_blocks_to_fail boolean DEFAULT false NOT NULL,
+    status text NOT NULL,
+    total bigint NOT NULL,
+    started bigint DEFAULT 0 NOT NULL,
+    completed bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    cancelled bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    completed_at timestamp with time zone,
+    CONSTRAINT backfill_counts_add_up CHECK (((((completed + failed) + cancelled) <= started) AND (started <= total))),
+    CONSTRAINT backfill_every_check CHECK ((every > 0)),
+    CONSTRAINT backfill_name_check CHECK (((length(name) >= 1) AND (length(name) <= 255))),
+    CONSTRAINT backfill_parallelism_check CHECK (((parallelism >= 1) AND (parallelism <= 1000))),
+    CONSTRAINT backfill_range_goes_forward CHECK ((start_at <= end_at)),
+    CONSTRAINT backfill_status_check CHECK ((status = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT backfill_total_check CHECK ((total > 0)),
+    CONSTRAINT backfill_unit_check CHECK ((unit = ANY (ARRAY['second'::text, 'minute'::text, 'hour'::text, 'day'::text, 'week'::text, 'month'::text, 'year'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.block_limit (
+    workspace_id uuid NOT NULL,
+    name text NOT NULL,
+    max_blocks integer,
+    source text NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT block_limit_max_blocks_check CHECK (((max_blocks >= 1) AND (max_blocks <= 1000000))),
+    CONSTRAINT block_limit_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT block_limit_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
+);
+
 CREATE TABLE public.block_run (
     run_id uuid NOT NULL,
     block text NOT NULL,
@@ -84,9 +129,14 @@ CREATE TABLE public.firing (
     run_id uuid,
     shard_epoch bigint NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    trigger_version bigint,
+    execution_date timestamp with time zone,
+    last_date timestamp with time zone,
+    times integer DEFAULT 1 NOT NULL,
     CONSTRAINT firing_decided_check CHECK ((decided = ANY (ARRAY['fired'::text, 'skipped'::text]))),
     CONSTRAINT firing_has_run_or_reason CHECK ((((decided = 'fired'::text) = (run_id IS NOT NULL)) AND ((decided = 'skipped'::text) = (reason IS NOT NULL)))),
-    CONSTRAINT firing_logical_key_check CHECK (((length(logical_key) >= 1) AND (length(logical_key) <= 255)))
+    CONSTRAINT firing_logical_key_check CHECK (((length(logical_key) >= 1) AND (length(logical_key) <= 255))),
+    CONSTRAINT firing_times_check CHECK ((times > 0))
 );
 
 CREATE TABLE public.idempotency (
@@ -109,6 +159,40 @@ CREATE TABLE public.lateness_stat (
     longest_ms double precision NOT NULL
 )
 WITH (fillfactor='70');
+
+CREATE UNLOGGED TABLE public.lease (
+    name text NOT NULL,
+    owner uuid NOT NULL,
+    CONSTRAINT lease_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)))
+)
+WITH (fillfactor='50');
+
+CREATE UNLOGGED TABLE public.lease_owner (
+    id uuid NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.limit_hold (
+    workspace_id uuid NOT NULL,
+    key text NOT NULL,
+    shard smallint NOT NULL,
+    held integer NOT NULL,
+    wanted integer NOT NULL,
+    CONSTRAINT limit_hold_held_check CHECK ((held >= 0)),
+    CONSTRAINT limit_hold_wanted_check CHECK ((wanted >= 0))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.limit_pool (
+    workspace_id uuid NOT NULL,
+    key text NOT NULL,
+    max integer NOT NULL,
+    used integer DEFAULT 0 NOT NULL,
+    CONSTRAINT limit_pool_is_not_exceeded CHECK (((used >= 0) AND (used <= max))),
+    CONSTRAINT limit_pool_max_check CHECK ((max >= 0))
+)
+WITH (fillfactor='50');
 
 CREATE TABLE public.log_chunk (
     after_id bigint NOT NULL,
@@ -239,6 +323,10 @@ CREATE TABLE public.run (
     cancel_reason text,
     reason text,
     parent_run_id uuid,
+    backfill_id uuid,
+    event_variables jsonb,
+    sla_at timestamp with time zone,
+    sla_missed_at timestamp with time zone,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -305,9 +393,33 @@ CREATE TABLE public.trigger (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     archived_at timestamp with time zone,
+    enabled_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    desired jsonb,
     CONSTRAINT trigger_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'api'::text, 'event'::text, 'time'::text]))),
     CONSTRAINT trigger_source_check CHECK ((source = ANY (ARRAY['built-in'::text, 'project'::text, 'api'::text]))),
     CONSTRAINT trigger_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.trigger_state (
+    trigger_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    state jsonb NOT NULL,
+    waiting jsonb DEFAULT '{}'::jsonb NOT NULL,
+    next_due timestamp with time zone
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.trigger_token (
+    id text NOT NULL,
+    trigger_id uuid NOT NULL,
+    hash bytea NOT NULL,
+    source text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT trigger_token_hash_is_sha256 CHECK ((length(hash) = 32)),
+    CONSTRAINT trigger_token_id_check CHECK (((length(id) >= 1) AND (length(id) <= 64))),
+    CONSTRAINT trigger_token_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
 );
 
 CREATE TABLE public.workspace (
@@ -323,6 +435,15 @@ ALTER TABLE ONLY public.log_line ATTACH PARTITION public.log_line_default DEFAUL
 
 ALTER TABLE ONLY public.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (run_id, block, child, lease);
+
+ALTER TABLE ONLY public.backfill
+    ADD CONSTRAINT backfill_name_unique UNIQUE (pipeline_id, name);
+
+ALTER TABLE ONLY public.backfill
+    ADD CONSTRAINT backfill_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.block_limit
+    ADD CONSTRAINT block_limit_pkey PRIMARY KEY (workspace_id, name);
 
 ALTER TABLE ONLY public.block_run
     ADD CONSTRAINT block_run_pkey PRIMARY KEY (run_id, block, child);
@@ -344,6 +465,18 @@ ALTER TABLE ONLY public.idempotency
 
 ALTER TABLE ONLY public.lateness_stat
     ADD CONSTRAINT lateness_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, trigger_id, bucket);
+
+ALTER TABLE ONLY public.lease_owner
+    ADD CONSTRAINT lease_owner_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.limit_hold
+    ADD CONSTRAINT limit_hold_pkey PRIMARY KEY (workspace_id, key, shard);
+
+ALTER TABLE ONLY public.limit_pool
+    ADD CONSTRAINT limit_pool_pkey PRIMARY KEY (workspace_id, key);
 
 ALTER TABLE ONLY public.log_chunk
     ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (after_id);
@@ -387,11 +520,25 @@ ALTER TABLE ONLY public.trigger
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.trigger_state
+    ADD CONSTRAINT trigger_state_pkey PRIMARY KEY (trigger_id);
+
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_name_key UNIQUE (name);
 
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
+
+CREATE INDEX backfill_by_workspace ON public.backfill USING btree (workspace_id, id);
+
+CREATE INDEX backfill_unfinished ON public.backfill USING btree (shard) WHERE ((status = ANY (ARRAY['running'::text, 'paused'::text])) OR (((completed + failed) + cancelled) < started));
+
+CREATE INDEX block_limit_by_change ON public.block_limit USING btree (changed_at);
+
+CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
 
 CREATE INDEX log_line_by_id ON ONLY public.log_line USING btree (id);
 
@@ -405,15 +552,26 @@ CREATE INDEX notification_by_workspace ON public.notification USING btree (works
 
 CREATE INDEX notification_due ON public.notification USING btree (not_before) WHERE (status = 'pending'::text);
 
+CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (backfill_id IS NOT NULL);
+
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
 CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
+CREATE INDEX trigger_by_change ON public.trigger USING btree (updated_at);
+
+CREATE INDEX trigger_by_shard ON public.trigger USING btree (get_byte(uuid_send(pipeline_id), 15), id) WHERE (active AND (archived_at IS NULL) AND (kind <> 'manual'::text));
+
+CREATE INDEX trigger_token_by_trigger ON public.trigger_token USING btree (trigger_id);
+
 ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_idx;
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
+
+ALTER TABLE ONLY public.block_limit
+    ADD CONSTRAINT block_limit_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
 ALTER TABLE ONLY public.notification_config
     ADD CONSTRAINT notification_config_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
@@ -429,3 +587,6 @@ ALTER TABLE ONLY public.pipeline
 
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
+
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_trigger_id_fkey FOREIGN KEY (trigger_id) REFERENCES public.trigger(id);

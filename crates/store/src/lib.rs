@@ -5,12 +5,16 @@
 mod error;
 mod pool;
 
+pub mod backfills;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
+pub mod firing_views;
 pub mod health;
 pub mod idempotency;
 pub mod journal;
+pub mod leases;
+pub mod limits;
 pub mod log_chunks;
 pub mod log_grams;
 pub mod log_search;
@@ -18,6 +22,7 @@ pub mod log_views;
 pub mod logs;
 pub mod notifications;
 pub mod outbox;
+pub mod permits;
 pub mod pipelines;
 pub mod run_ends;
 pub mod run_views;

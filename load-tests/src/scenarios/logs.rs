@@ -178,7 +178,7 @@ async fn flood(cluster: &Cluster, size: Size) -> Result<Vec<Figure>> {
     // Warms connections and statements.
     noops(cluster, Duration::from_secs(3)).await?;
     let mut alone = noops(cluster, length).await?;
-    let pouring = tokio::spawn(pour(cluster.scheduler(), size, length));
+    let pouring = tokio::spawn(pour(cluster.scheduler()?, size, length));
     let mut beside = noops(cluster, length).await?;
     let stored = pouring.await??;
     let (alone, beside) = (percentile(&mut alone, 0.99), percentile(&mut beside, 0.99));

@@ -5,7 +5,9 @@ use crate::commands::Commands;
 use crate::core::Core;
 use crate::gate::{self, Gate};
 use crate::loops::{prober, subscriber};
+use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
@@ -93,7 +95,12 @@ impl App {
             limits: settings.limits.clone(),
             metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
         };
-        let router = router::router(Api { services, transcoder, health: health.clone() }, Arc::new(gate));
+        let mage = Mage {
+            core: core.clone(),
+            default_workspace: settings.default_workspace.as_str().into(),
+            token_in_url: settings.trigger_token_in_url,
+        };
+        let router = router::router(Api { services, transcoder, mage, health: health.clone() }, Arc::new(gate));
         Ok(Self { listener, router, core, health, connections: settings.limits.connections })
     }
 
@@ -143,5 +150,7 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
         limits: settings.limits.clone(),
+        rates: Rates::new(settings.limits.trigger_calls_per_second),
+        environment: settings.environment.clone(),
     })
 }

@@ -3,6 +3,7 @@
 use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
+use crate::rates::Rates;
 use crate::settings::Limits;
 use domain::id::RunId;
 use store::{Store, run_views, workspaces};
@@ -22,6 +23,10 @@ pub(crate) struct Core {
     pub(crate) draining: CancellationToken,
     /// What is too much.
     pub(crate) limits: Limits,
+    /// Calls by token.
+    pub(crate) rates: Rates,
+    /// What `envs` of a project's triggers is held against.
+    pub(crate) environment: String,
 }
 
 impl Core {
