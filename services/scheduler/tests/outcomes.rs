@@ -34,8 +34,8 @@ struct World {
 }
 
 impl World {
-    /// A pipeline whose metadata tells these channels, with a trigger that has this spec.
-    async fn new(config: Value, trigger_spec: Value) -> Self {
+    /// A pipeline whose metadata tells these channels, with a schedule.
+    async fn new(config: Value) -> Self {
         let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
         let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
         let store = Store::connect(database.url(), 6).await.unwrap();
@@ -50,9 +50,9 @@ impl World {
         client.execute(insert, &[&pipeline, &workspace]).await.unwrap();
         let insert = "INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec) VALUES ($1, 1, $2, $3)";
         client.execute(insert, &[&pipeline, &digest, &spec]).await.unwrap();
-        let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source, spec)
-                      VALUES ($1, $2, 'daily', 'time', true, 'project', $3)";
-        client.execute(insert, &[&trigger, &pipeline, &trigger_spec]).await.unwrap();
+        let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+                      VALUES ($1, $2, 'daily', 'time', true, 'project')";
+        client.execute(insert, &[&trigger, &pipeline]).await.unwrap();
         Self { database, store, workspace: WorkspaceId(workspace), pipeline: PipelineId(pipeline), trigger }
     }
 
@@ -137,7 +137,7 @@ async fn silent() -> String {
 
 #[tokio::test]
 async fn ends_are_counted_once_by_however_many_recorders() {
-    let world = World::new(json!({}), json!({})).await;
+    let world = World::new(json!({})).await;
     for _ in 0..30 {
         world.run("completed").await;
     }
@@ -170,7 +170,7 @@ async fn ends_are_counted_once_by_however_many_recorders() {
 
 #[tokio::test]
 async fn a_commit_that_ends_a_run_leaves_its_end() {
-    let world = World::new(json!({}), json!({})).await;
+    let world = World::new(json!({})).await;
     let left = world.database.client().await.query_one("SELECT count(*) FROM run_end", &[]).await.unwrap();
     assert_eq!(left.get::<_, i64>(0), 0);
     world.run("failed").await;
@@ -188,7 +188,7 @@ async fn a_commit_that_ends_a_run_leaves_its_end() {
 #[tokio::test]
 async fn a_failure_is_told_with_its_reason_and_a_busy_receiver_asked_again() {
     let (url, mut bodies) = receiver(1).await;
-    let world = World::new(json!({ "webhook_config": { "url": url } }), json!({})).await;
+    let world = World::new(json!({ "webhook_config": { "url": url } })).await;
     world.run("completed").await;
     let run = world.run("failed").await;
     world.recorder().run_once().await.unwrap();
@@ -209,7 +209,7 @@ async fn a_failure_is_told_with_its_reason_and_a_busy_receiver_asked_again() {
 async fn a_receiver_that_never_answers_delays_nobody_else() {
     let (url, mut bodies) = receiver(0).await;
     let config = json!({ "slack_config": { "webhook_url": silent().await }, "webhook_config": { "url": url } });
-    let world = World::new(config, json!({})).await;
+    let world = World::new(config).await;
     for _ in 0..12 {
         world.run("failed").await;
     }
@@ -228,7 +228,7 @@ async fn a_receiver_that_never_answers_delays_nobody_else() {
 
 #[tokio::test]
 async fn what_a_dead_sender_claimed_is_claimed_by_another_and_its_own_word_is_void() {
-    let world = World::new(json!({ "slack_config": { "webhook_url": "https://h.example/x" } }), json!({})).await;
+    let world = World::new(json!({ "slack_config": { "webhook_url": "https://h.example/x" } })).await;
     world.run("failed").await;
     world.recorder().run_once().await.unwrap();
     let lease = Duration::from_millis(300);
@@ -249,8 +249,10 @@ async fn what_a_dead_sender_claimed_is_claimed_by_another_and_its_own_word_is_vo
 #[tokio::test]
 async fn a_late_run_is_told_once_while_it_goes_on_and_not_again_at_its_end() {
     let (url, _bodies) = receiver(0).await;
-    let world = World::new(json!({ "webhook_config": { "url": url } }), json!({ "sla_s": 1 })).await;
+    let world = World::new(json!({ "webhook_config": { "url": url } })).await;
     let run = world.run("running").await;
+    let client = world.database.client().await;
+    client.execute("UPDATE run SET sla_at = now() - interval '1 s' WHERE id = $1", &[&run]).await.unwrap();
     let mut recorder = world.recorder();
     recorder.run_once().await.unwrap();
     let told = world.told().await;
