@@ -4,8 +4,8 @@ mod service;
 
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
-    self as pb, deployment_service_client::DeploymentServiceClient, run_service_client::RunServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    self as pb, deployment_service_client::DeploymentServiceClient, log_service_client::LogServiceClient,
+    run_service_client::RunServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use provision::{ClusterOptions, Postgres, PrivatePostgres, Python};
 use rpc::{auth::Token, client::Channel};
@@ -192,6 +192,22 @@ impl Cluster {
     /// A client of the public API.
     pub fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel.clone())
+    }
+
+    /// A client of the public API's logs.
+    #[must_use]
+    pub fn logs(&self) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.channel.clone())
+    }
+
+    /// To the first scheduler, as executors and web-servers reach it.
+    ///
+    /// # Errors
+    /// When there is none, or its token cannot be read.
+    pub fn scheduler(&self) -> Result<Channel> {
+        let port = self.scheduler_ports.first().context("a scheduler")?;
+        let token = Token::from_file(&self.folder.path().join("token"))?;
+        Ok(rpc::client::connect(&[format!("http://127.0.0.1:{port}").parse()?], Some(&token))?)
     }
 
     /// Deploys a project folder.
