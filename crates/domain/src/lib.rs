@@ -2,11 +2,18 @@
 //!
 //! Refuses to know async, I/O, clocks (functions take `now`), SQL and the wire.
 
+pub mod admission;
+pub mod backfill;
+pub mod device;
 pub mod error;
 pub mod event;
 pub mod graph;
 pub mod id;
+pub mod limits;
+pub mod permits;
 pub mod pipeline;
+pub mod queue;
+pub mod quota;
 pub mod retry;
 pub mod run;
 pub mod trigger;

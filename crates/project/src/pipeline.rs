@@ -22,7 +22,7 @@ use domain::{
 use std::sync::Arc;
 
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
-const KNOWN: [&str; 35] = [
+const KNOWN: [&str; 36] = [
     "name",
     "uuid",
     "description",
@@ -58,6 +58,7 @@ const KNOWN: [&str; 35] = [
     "repo_path",
     "schedules",
     "data_providers",
+    "limits",
 ];
 
 /// What a pipeline is read with.
@@ -179,10 +180,13 @@ fn add_blocks<'n>(context: &Context<'_>, keys: &Keys<'n>, pipeline: &mut Pipelin
         );
         return;
     }
-    let retry = limits::retry(context.metadata.retry, keys, report);
+    let inherited = block::Inherited {
+        retry: limits::retry(context.metadata.retry, keys, report),
+        limits: limits::keys(&[], keys, report),
+    };
     let mut read = |entries: Entries<'n>| -> Vec<Draft<'n>> {
         let (nodes, kind) = entries;
-        nodes.into_iter().filter_map(|(path, node)| block::draft(node, &path, kind, retry, report)).collect()
+        nodes.into_iter().filter_map(|(path, node)| block::draft(node, &path, kind, &inherited, report)).collect()
     };
     let (mut blocks, mut conditionals, mut callbacks) = (read(blocks), read(conditionals), read(callbacks));
     callbacks.extend(block::legacy_callbacks(context.folder, &blocks, &callbacks, report));

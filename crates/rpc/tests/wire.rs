@@ -44,7 +44,10 @@ impl CommandService for Commands {
     async fn create_runs(&self, request: Request<CreateRunsRequest>) -> Result<Response<CreateRunsResponse>, Status> {
         let trace = tracing::Span::current().context().span().span_context().trace_id();
         assert!(request.extensions().get::<RequestId>().is_some() && request.extensions().get::<Deadline>().is_some());
-        Ok(Response::new(CreateRunsResponse { run_ids: vec![trace.to_bytes().to_vec()] }))
+        Ok(Response::new(CreateRunsResponse {
+            run_ids: vec![trace.to_bytes().to_vec()],
+            ..CreateRunsResponse::default()
+        }))
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {

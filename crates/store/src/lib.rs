@@ -5,14 +5,18 @@
 mod error;
 mod pool;
 
+pub mod backfills;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
 pub mod firing_views;
 pub mod idempotency;
 pub mod journal;
+pub mod leases;
+pub mod limits;
 pub mod log_views;
 pub mod logs;
+pub mod permits;
 pub mod pipelines;
 pub mod run_views;
 pub mod runs;

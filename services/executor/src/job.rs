@@ -43,7 +43,7 @@ pub fn build(attempt: &Attempt, repo_path: &Path, outputs: &Outputs) -> Result<V
         "conditions": guards,
         "inputs": assignment.inputs.iter().map(|input| self::input(id.run, input, outputs)).collect::<Vec<_>>(),
         "output_dir": outputs.folder(id.run, &id.block, id.child, id.lease),
-        "keep_in_memory": pipeline.one_process && pipeline.cache_output_in_memory,
+        "keep_in_memory": pipeline.keeps_outputs_in_memory(),
         "dynamic_block_index": (id.child >= 0).then_some(id.child),
         "variables": object(&run.variables)?,
         "event": object(&run.event)?,

@@ -1,16 +1,16 @@
 //! Commands from web-servers, as gRPC.
 
 use crate::{
-    changes::Changes,
+    changes::{Changes, News},
     engine::{CancelRun, CreateRun, EngineError, RetryRun},
     orders::{Hop, Orders, status},
 };
 use domain::id::{PipelineId, RunId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 use store::Store;
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
@@ -18,6 +18,8 @@ use tonic::{Request, Response, Status};
 const CREATE_MAX: usize = 1_000;
 /// Notices that one web-server has not read.
 const NOTICES_MAX: usize = 64;
+/// Between two notices to one web-server.
+const NOTICE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves web-servers.
 #[derive(Clone)]
@@ -87,19 +89,17 @@ impl CommandService for Commands {
         let mut notices = self.changes.subscribe();
         let (sender, receiver) = mpsc::channel(NOTICES_MAX);
         tokio::spawn(async move {
-            loop {
-                let answer = match notices.recv().await {
-                    Ok(notice) => pb::WatchChangesResponse {
-                        run_ids: notice.runs.iter().map(|run| run.to_vec()).collect(),
-                        overflow: false,
-                        logged_run_ids: notice.logged.iter().map(|run| run.to_vec()).collect(),
-                    },
-                    Err(RecvError::Lagged(_)) => pb::WatchChangesResponse { overflow: true, ..Default::default() },
-                    Err(RecvError::Closed) => break,
+            while let Some(news) = News::next(&mut notices).await {
+                let answer = pb::WatchChangesResponse {
+                    run_ids: news.runs.iter().map(|run| run.to_vec()).collect(),
+                    overflow: news.overflow,
+                    logged_run_ids: news.logged.iter().map(|run| run.to_vec()).collect(),
                 };
                 if sender.send(answer).await.is_err() {
                     break;
                 }
+                // Readers show changes a few times a second: what follows soon is told as one.
+                tokio::time::sleep(NOTICE_PAUSE).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))

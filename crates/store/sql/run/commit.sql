@@ -7,22 +7,26 @@ WITH own AS (
     JOIN unnest($1::smallint[], $2::bigint[]) AS o (id, epoch) ON s.id = o.id AND s.epoch = o.epoch
     FOR SHARE OF s
 ), fired AS (
-    INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
-    SELECT n.trigger_id, n.logical_key, 'fired', n.run_id, n.epoch
-    FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::smallint[], $7::bigint[])
-        AS n (run_id, trigger_id, logical_key, shard, epoch)
+    INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch, trigger_version, execution_date)
+    SELECT n.source_id, n.logical_key, 'fired', n.run_id, n.epoch, n.trigger_version, n.execution_date
+    FROM unnest($3::uuid[], $54::uuid[], $5::text[], $6::smallint[], $7::bigint[], $55::bigint[], $13::timestamptz[])
+        AS n (run_id, source_id, logical_key, shard, epoch, trigger_version, execution_date)
     JOIN own ON own.id = n.shard
     ON CONFLICT (trigger_id, logical_key) DO NOTHING
     RETURNING run_id
 ), created AS (
     INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date,
-                     started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason)
+                     started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
+                     backfill_id, event_variables, sla_at)
     SELECT n.id, n.workspace_id, n.pipeline_id, n.pipeline_version, n.trigger_id, n.shard, n.status, n.variables::jsonb,
-           n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason
+           n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason,
+           n.backfill_id, n.event_variables::jsonb, n.sla_at
     FROM unnest($3::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $4::uuid[], $6::smallint[], $11::text[], $12::text[],
-                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[])
+                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[],
+                $56::uuid[], $57::text[], $58::timestamptz[])
         AS n (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables,
-              execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason)
+              execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
+              backfill_id, event_variables, sla_at)
     JOIN fired ON fired.run_id = n.id
 ), changed AS (
     UPDATE run SET status = c.status, started_at = c.started_at, completed_at = c.completed_at,

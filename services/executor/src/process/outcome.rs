@@ -32,7 +32,8 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
         Some("condition_failed") => Outcome::ConditionFailed(pb::ConditionFailed {}),
         Some("not_yet") => Outcome::NotYet(pb::NotYet {}),
         Some("failed") => {
-            Outcome::Failed(pb::Failed { code: text("code"), message: text("message"), traceback: text("traceback") })
+            let (code, message, traceback) = (text("code"), text("message"), text("traceback"));
+            Outcome::Failed(pb::Failed { code, message, traceback, process_lost: false })
         }
         _ => failed("INTERNAL", "the runner sent a result that this executor does not understand"),
     }
