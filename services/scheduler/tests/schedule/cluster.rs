@@ -9,8 +9,8 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership, RetryRun,
-        SessionEvent, Timing,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership,
+        RetryRun, SessionEvent, Timing,
     },
     metrics::Metrics,
     owners::Owners,
@@ -72,16 +72,8 @@ impl World {
         let timing = Timing { lost_after: Duration::from_secs(600), ..Timing::default() };
         let clock = DbClock::new(now);
         let peers = Peers::new(Owners::new(self.store.clone(), scheduler, None));
-        let core = Engine::new(
-            self.store.clone(),
-            scheduler,
-            clock,
-            Changes::default(),
-            metrics,
-            timing,
-            peers,
-            stop.clone(),
-        );
+        let core =
+            Engine::new(self.store.clone(), scheduler, clock, Changes::default(), metrics, timing, peers, stop.clone());
         tokio::spawn(core.run(inbox, taken));
         ownership.send(Ownership { shards: owned, done: None }).await.unwrap();
         // The channel's end would be taken for the engine's.

@@ -149,7 +149,7 @@ pub(super) fn times(output: &Output, answer: &PreviewScheduleResponse) -> Result
 pub(super) fn history(output: &Output, all: &ListFiringsResponse) -> Result<Code> {
     let now = Timestamp::now();
     let rows = || {
-        let mut table = table::new(output.style, &["time", "decided", "reason", "run", "when", "key"]);
+        let mut table = table::new(output.style, &["time", "decided", "reason", "times", "run", "when", "key"]);
         for firing in &all.firings {
             let tone = if firing.decided == "fired" { Tone::Good } else { Tone::Warn };
             let nominal = time::instant(firing.nominal_at.as_ref()).map(|at| at.to_string()).unwrap_or_default();
@@ -157,6 +157,7 @@ pub(super) fn history(output: &Output, all: &ListFiringsResponse) -> Result<Code
                 table::cell(nominal, Tone::Plain),
                 table::cell(&firing.decided, tone),
                 table::cell(&firing.reason, Tone::Plain),
+                table::number(firing.times),
                 table::cell(short_id(&firing.run_id), Tone::Plain),
                 table::cell(time::relative(time::instant(firing.decided_at.as_ref()), now), Tone::Plain),
                 table::cell(block::one_line(&firing.logical_key), Tone::Dim),
