@@ -3,6 +3,7 @@
 //! Refuses to know async, I/O, clocks (functions take `now`), SQL and the wire.
 
 pub mod error;
+pub mod executor_type;
 pub mod graph;
 pub mod id;
 pub mod pipeline;
