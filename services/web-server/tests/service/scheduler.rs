@@ -1,7 +1,8 @@
 //! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
 
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
     TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -110,6 +111,20 @@ impl CommandService for Scheduler {
         _: Request<TestNotificationRequest>,
     ) -> Result<Response<TestNotificationResponse>, Status> {
         Ok(Response::new(TestNotificationResponse { notifications: 1 }))
+    }
+
+    async fn create_backfill(
+        &self,
+        _: Request<CreateBackfillRequest>,
+    ) -> Result<Response<CreateBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
+    }
+
+    async fn change_backfill(
+        &self,
+        _: Request<ChangeBackfillRequest>,
+    ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
