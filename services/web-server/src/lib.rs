@@ -27,6 +27,7 @@ mod protocol;
 mod rates;
 mod rest;
 mod router;
+mod scaler;
 mod services;
 pub mod settings;
 mod sums;
