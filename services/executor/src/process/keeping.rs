@@ -13,7 +13,7 @@ use domain::ErrorKind;
 use proto::internal::v1::{self as pb, result::Outcome};
 use runtime::backoff::{self, Backoff};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// How long a store may be away while an attempt waits for it; the attempt holds its slot.
@@ -50,10 +50,35 @@ impl ProcessBackend {
         log: &AttemptLog,
         mail: &mut Mail,
     ) -> Outcome {
-        let Outcome::Completed(mut completed) = outcome else { return outcome };
-        if completed.outputs.is_empty() || !place.is_remote() {
-            return Outcome::Completed(completed);
+        if !place.is_remote() {
+            return outcome;
         }
+        let kept = match outcome {
+            Outcome::Completed(completed) if !completed.outputs.is_empty() => {
+                self.sent(attempt, place, completed, log, mail).await
+            }
+            outcome => outcome,
+        };
+        if !matches!(kept, Outcome::Completed(_)) {
+            let (outputs, attempt) = (Arc::clone(&self.parts.outputs), attempt.id.clone());
+            // Apart from the result, which must not wait for a store that is away.
+            tokio::spawn(async move {
+                if let Err(error) = outputs.discard(&attempt).await {
+                    tracing::warn!(%attempt, error = chain(&error), "failed to discard the outputs of an attempt");
+                }
+            });
+        }
+        kept
+    }
+
+    async fn sent(
+        &self,
+        attempt: &Attempt,
+        place: &Place,
+        mut completed: pb::Completed,
+        log: &AttemptLog,
+        mail: &mut Mail,
+    ) -> Outcome {
         completed.store = place.address().to_owned();
         tokio::select! {
             biased;
