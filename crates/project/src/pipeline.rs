@@ -4,6 +4,7 @@
 
 mod block;
 mod code;
+mod executor;
 mod links;
 
 use crate::{
@@ -19,6 +20,7 @@ use domain::{
     graph::{Graph, GraphError},
     pipeline::{BlockKind, Pipeline, PipelineKind},
 };
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
@@ -112,14 +114,21 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         variables: keys.object("variables", report),
         one_process: keys.flag("run_pipeline_in_one_process", report).unwrap_or_else(|| one_process(context.env)),
         cache_output_in_memory: keys.flag("cache_block_output_in_memory", report).unwrap_or(false),
-        executor_type: text("executor_type", report).filter(|kind| !kind.is_empty()),
+        executor_type: executor::read(keys, report),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
-        notification_config: keys.object("notification_config", report),
+        notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline
+}
+
+/// The project's settings, overlaid with the pipeline's own.
+fn notification_config(context: &Context<'_>, keys: &Keys<'_>, report: &mut Report) -> Map<String, Value> {
+    let mut merged = context.metadata.notification_config.clone();
+    merged.extend(keys.object("notification_config", report));
+    merged
 }
 
 fn kind(keys: &Keys<'_>, report: &mut Report) -> PipelineKind {

@@ -201,3 +201,12 @@ pub async fn act(db: &impl GenericClient, id: TriggerId, act: Act) -> Result<boo
     let statement = db.prepare_cached(sql).await?;
     Ok(db.query_opt(&statement, &[&id.0]).await?.is_some())
 }
+
+/// The trigger of this name, archived or not.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn find(db: &impl GenericClient, pipeline: PipelineId, name: &str) -> Result<Option<TriggerId>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/find.sql")).await?;
+    Ok(db.query_opt(&statement, &[&pipeline.0, &name]).await?.map(|row| TriggerId(row.get("id"))))
+}

@@ -29,6 +29,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
+use tracing::Instrument as _;
 
 /// Between SIGTERM and SIGKILL when an attempt takes too long.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
@@ -124,10 +125,10 @@ impl ProcessBackend {
 
     /// Runs one attempt to its end and tells the core. Never fails: whatever goes wrong is an outcome.
     pub async fn run(self: Arc<Self>, attempt: Attempt, order: watch::Receiver<Order>, replies: mpsc::Receiver<Value>) {
-        let log = self.parts.logs.of(&attempt.id, self.parts.limits.log_bytes);
+        let log = self.parts.logs.of(&attempt.id, &block_type(&attempt), self.parts.limits.log_bytes);
         let started = Instant::now();
         let mut mail = Mail { order, replies };
-        let outcome = self.outcome(&attempt, &log, &mut mail).await;
+        let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
         if let Outcome::Failed(failed) = &outcome {
             log.system("ERROR", &outcome::told(failed));
         }
@@ -359,4 +360,20 @@ async fn stop_asked(order: &mut watch::Receiver<Order>) -> Duration {
 
 fn chain(error: &dyn std::error::Error) -> String {
     runtime::exit::chain(error)
+}
+
+/// Of the trace of the call that started the run.
+pub(crate) fn span(attempt: &Attempt) -> tracing::Span {
+    let AttemptId { run, block, child, lease } = &attempt.id;
+    let span = tracing::info_span!("attempt", run.id = %run, block, child, lease);
+    if let Some(context) = &attempt.assignment.run {
+        rpc::trace::continue_from(&span, &context.traceparent);
+    }
+    span
+}
+
+/// As the definition names it, such as `data_loader`.
+fn block_type(attempt: &Attempt) -> String {
+    let kind = attempt.block().map(|block| serde_json::to_value(block.kind));
+    kind.and_then(Result::ok).and_then(|kind| Some(kind.as_str()?.to_owned())).unwrap_or_default()
 }

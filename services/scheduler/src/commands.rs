@@ -3,9 +3,10 @@
 use crate::{
     changes::{Changes, News},
     engine::{CancelRun, CreateRun, EngineError, RetryRun},
+    notification_test,
     orders::{Hop, Orders, status},
 };
-use domain::id::{PipelineId, RunId};
+use domain::id::{PipelineId, RunId, WorkspaceId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
 use std::{pin::Pin, time::Duration};
@@ -80,6 +81,19 @@ impl CommandService for Commands {
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
     }
 
+    async fn test_notification(
+        &self,
+        request: Request<pb::TestNotificationRequest>,
+    ) -> Result<Response<pb::TestNotificationResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = WorkspaceId::from_slice(&request.workspace_id)
+            .ok_or_else(|| Status::invalid_argument("workspace_id must be 16 bytes"))?;
+        let pipeline = PipelineId::from_slice(&request.pipeline_id);
+        let noted = notification_test::note(&self.store, workspace, pipeline).await;
+        let notifications = noted.map_err(|_| status(&EngineError::Unavailable))?;
+        Ok(Response::new(pb::TestNotificationResponse { notifications }))
+    }
+
     type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchChangesResponse, Status>> + Send>>;
 
     async fn watch_changes(
@@ -126,6 +140,7 @@ impl Commands {
             timeout_s: stored.options.timeout_s,
             allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
             parent: Some(run),
+            traceparent: rpc::trace::current(),
         };
         let created = self.orders.create(vec![command], hop).await?;
         created.first().copied().ok_or_else(|| Status::internal("the engine answered no run"))
@@ -150,5 +165,6 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
             [] => None,
             parent => Some(run_id(parent)?),
         },
+        traceparent: rpc::trace::current(),
     })
 }

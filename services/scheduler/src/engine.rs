@@ -15,9 +15,11 @@ mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod gauges;
 mod lending;
 mod live;
 mod message;
+mod observe;
 mod owned;
 mod permits;
 mod promises;
@@ -30,7 +32,7 @@ pub use message::{
     CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
 };
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
 use admission::Queues;
 use backfills::Backfills;
 use definitions::Definitions;
@@ -40,6 +42,7 @@ use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
 use promises::{Flush, Promises};
+use runtime::watchdog::Beat;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -49,6 +52,7 @@ use std::{
 use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub(crate) use turn::Chain;
 use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
@@ -98,6 +102,7 @@ pub struct Engine {
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    told: gauges::Told,
     /// `None` until the first commit, and after each that failed.
     journal: Option<Journal>,
     promises: Promises,
@@ -105,6 +110,7 @@ pub struct Engine {
     flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
+    observer: observe::Observer,
     stop: CancellationToken,
 }
 
@@ -140,14 +146,24 @@ impl Engine {
             backfills: Backfills::default(),
             again: false,
             seats: HashMap::new(),
+            told: gauges::Told::default(),
             journal: None,
             promises: Promises::default(),
             flush: None,
             flush_at: None,
             lending: lending::Lending::default(),
             peers,
+            observer: observe::Observer::new(Arc::default()),
             stop,
         }
+    }
+
+    /// Tells how much it has to do, and beats for a watchdog.
+    #[must_use]
+    pub fn observed(mut self, load: Arc<LoadGauge>, beat: Beat) -> Self {
+        self.observer = observe::Observer::new(load);
+        self.observer.watched_by(beat);
+        self
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
@@ -169,6 +185,8 @@ impl Engine {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            let begun = std::time::Instant::now();
+            self.observer.beat();
             self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
@@ -176,6 +194,9 @@ impl Engine {
             }
             self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.observer.worked(begun.elapsed());
+            self.observe();
+            self.gauge();
         }
         self.flush_now().await;
         self.reconnect_everybody();

@@ -26,6 +26,7 @@ pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Res
     project.diagnostics.extend(warnings);
     project.diagnostics.extend(plan::reserved_triggers(&project));
     let environment = core.environment.as_str();
+    project.diagnostics.extend(plan::unusable_notifications(&project));
     refuse_unreadable(&project)?;
     if request.validate_only {
         let db = core.store.client().await?;

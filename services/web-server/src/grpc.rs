@@ -2,12 +2,13 @@
 
 use crate::core::Core;
 use crate::services::{
-    deployments::Deployments, events::Events, executors::Executors, logs::Logs, pipelines::Pipelines, runs::Runs,
-    triggers::Triggers, workspaces::Workspaces,
+    deployments::Deployments, events::Events, executors::Executors, logs::Logs, monitor::Monitor,
+    notifications::Notifications, pipelines::Pipelines, runs::Runs, triggers::Triggers, workspaces::Workspaces,
 };
 use proto::v1::{
     deployment_service_server::DeploymentServiceServer, event_service_server::EventServiceServer,
     executor_service_server::ExecutorServiceServer, log_service_server::LogServiceServer,
+    monitor_service_server::MonitorServiceServer, notification_service_server::NotificationServiceServer,
     pipeline_service_server::PipelineServiceServer, run_service_server::RunServiceServer,
     trigger_service_server::TriggerServiceServer, workspace_service_server::WorkspaceServiceServer,
 };
@@ -49,6 +50,8 @@ pub(crate) async fn routes(
         .add_service(serve!(core, EventServiceServer, Events))
         .add_service(serve!(core, LogServiceServer, Logs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
+        .add_service(serve!(core, MonitorServiceServer, Monitor))
+        .add_service(serve!(core, NotificationServiceServer, Notifications))
         .add_service(health)
         .add_service(reflection)
         .prepare())

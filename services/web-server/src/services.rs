@@ -4,6 +4,8 @@ pub(crate) mod deployments;
 pub(crate) mod events;
 pub(crate) mod executors;
 pub(crate) mod logs;
+pub(crate) mod monitor;
+pub(crate) mod notifications;
 pub(crate) mod pipelines;
 pub(crate) mod runs;
 pub(crate) mod triggers;

@@ -8,6 +8,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("domain", &[]),
     ("provision", &[]),
+    ("notify", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
     ("placement", &["domain"]),
@@ -29,8 +30,19 @@ const OWN: &[(&str, &[&str])] = &[
 ];
 
 /// Services never depend on each other: they meet in `proto`.
-const SERVICE: &[&str] =
-    &["backend-process", "blobs", "domain", "lease", "project", "proto", "provision", "rpc", "runtime", "store"];
+const SERVICE: &[&str] = &[
+    "backend-process",
+    "blobs",
+    "domain",
+    "lease",
+    "notify",
+    "project",
+    "proto",
+    "provision",
+    "rpc",
+    "runtime",
+    "store",
+];
 
 const SERVICES: &[&str] = &["web-server", "scheduler", "executor"];
 
@@ -43,6 +55,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("object_store", &["blobs"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
+    ("lettre", &["notify"]),
     ("ignore", &["project", "orrery"]),
 ];
 

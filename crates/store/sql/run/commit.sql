@@ -1,6 +1,6 @@
 -- One step of the scheduler for many runs: creations, changes of runs and units, ended attempts; all or nothing.
 -- Guards: every row is joined with a shard in the epoch that its writer believes to own ($1, $2); a shard whose epoch
--- moved contributes no row at all. A run is created only with its firing; a known logical key creates nothing.
+-- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing.
 -- Answers the shards that were still owned and the runs that were created.
 WITH own AS (
     SELECT s.id FROM shard s
@@ -28,6 +28,7 @@ WITH own AS (
               execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
               backfill_id, event_variables, sla_at)
     JOIN fired ON fired.run_id = n.id
+    RETURNING id, status, started_at, completed_at
 ), changed AS (
     UPDATE run SET status = c.status, started_at = c.started_at, completed_at = c.completed_at,
                    reason = c.reason, cancel_reason = c.cancel_reason
@@ -35,6 +36,10 @@ WITH own AS (
         AS c (id, shard, status, started_at, completed_at, reason, cancel_reason)
     JOIN own ON own.id = c.shard
     WHERE run.id = c.id
+    RETURNING run.id, run.status, run.started_at, run.completed_at
+), ended AS (
+    INSERT INTO run_end (run_id, status, started_at, completed_at)
+    SELECT * FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS e WHERE e.completed_at IS NOT NULL
 ), lost AS (
     INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at, error)
     SELECT a.run_id, a.block, a.child, a.lease, a.executor_id, a.outcome, a.started_at, a.error::jsonb

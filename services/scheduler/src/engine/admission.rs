@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) parent: Option<RunId>,
     pub(super) sla_at: Option<Timestamp>,
     pub(super) limits: RunLimits,
+    /// The trace of whoever asked; empty when nobody traces.
+    pub(super) traceparent: String,
 }
 
 /// What a run's firing belongs to.
@@ -120,6 +122,7 @@ impl Engine {
             variables: &wanted.variables,
             defaults: &definition.graph.pipeline().variables,
             execution_date: wanted.execution_date,
+            traceparent: &wanted.traceparent,
         };
         let merged = context.merged();
         let pools = Pools::new(pipeline.workspace_id, definition.graph.pipeline(), &merged, &self.limits);

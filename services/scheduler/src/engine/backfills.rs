@@ -223,6 +223,7 @@ impl Engine {
                 pipeline: pipeline.clone(),
                 definition: definition.clone(),
                 shard,
+                traceparent: String::new(),
             };
             turn.batch.backfill(id, active.backfill.cursor, None, shard);
             self.launch(wanted, turn);

@@ -87,6 +87,7 @@ impl Engine {
                 pipeline,
                 definition,
                 shard,
+                traceparent: command.traceparent,
             };
             ids.push(self.launch(wanted, turn));
         }
@@ -217,6 +218,7 @@ impl Engine {
             variables: stored.variables.as_object().unwrap_or(&empty),
             defaults: &definition.graph.pipeline().variables,
             execution_date: stored.execution_date,
+            traceparent: "",
         };
         let pipeline = definition.graph.pipeline();
         let pools = Pools::new(stored.workspace_id, pipeline, &of.merged(), &self.limits);

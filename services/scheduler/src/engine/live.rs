@@ -185,6 +185,8 @@ pub(super) struct ContextOf<'a> {
     pub(super) variables: &'a Map<String, Value>,
     pub(super) defaults: &'a Map<String, Value>,
     pub(super) execution_date: Timestamp,
+    /// Known only to the process in which the run began.
+    pub(super) traceparent: &'a str,
 }
 
 impl ContextOf<'_> {
@@ -209,6 +211,7 @@ impl ContextOf<'_> {
             execution_date: self.execution_date.to_string(),
             execution_partition: format!("{}/{}_{unique}", self.trigger, date.strftime("%Y%m%dT%H%M%S")),
             trigger_name: self.trigger.to_owned(),
+            traceparent: self.traceparent.to_owned(),
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn unavailable(error: &store::Error) -> EngineError {
 }
 
 /// An error with its causes, for one log line.
-pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

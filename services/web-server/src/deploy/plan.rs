@@ -107,3 +107,21 @@ pub(crate) fn reserved_triggers(project: &Project) -> Vec<Diagnostic> {
     };
     project.pipelines.iter().filter(taken).map(diagnostic).collect()
 }
+
+/// Settings of notifications by which nobody can be told.
+pub(crate) fn unusable_notifications(project: &Project) -> Vec<Diagnostic> {
+    let diagnostic = |p: &LoadedPipeline| {
+        let config = &p.definition.as_ref().ok()?.notification_config;
+        let error = notify::Config::parse(config).err()?;
+        Some(Diagnostic {
+            severity: Severity::Warning,
+            file: format!("pipelines/{}/metadata.yaml", p.name),
+            key: format!("notification_config.{}", error.key),
+            line: 0,
+            message: format!("nobody is told of this pipeline's runs: {error}"),
+            remedy: "correct it here, or in the project's metadata.yaml".to_owned(),
+            pipeline: p.name.clone(),
+        })
+    };
+    project.pipelines.iter().filter_map(diagnostic).collect()
+}

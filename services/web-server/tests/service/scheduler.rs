@@ -2,7 +2,7 @@
 
 use proto::internal::v1::{
     CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -103,6 +103,13 @@ impl CommandService for Scheduler {
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
         Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+    }
+
+    async fn test_notification(
+        &self,
+        _: Request<TestNotificationRequest>,
+    ) -> Result<Response<TestNotificationResponse>, Status> {
+        Ok(Response::new(TestNotificationResponse { notifications: 1 }))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
