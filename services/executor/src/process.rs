@@ -213,6 +213,11 @@ impl ProcessBackend {
         ] {
             env.insert(name.to_owned(), value);
         }
+        // What user code traces is part of this attempt's span.
+        let traceparent = rpc::trace::current();
+        if !traceparent.is_empty() {
+            env.insert("TRACEPARENT".to_owned(), traceparent);
+        }
         Spawn {
             env,
             cwd: repo.display().to_string(),
