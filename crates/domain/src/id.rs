@@ -66,6 +66,39 @@ id!(
     SchedulerId
 );
 
+id!(
+    /// A person.
+    UserId
+);
+id!(
+    /// A group of people.
+    GroupId
+);
+id!(
+    /// What quota and members hang on.
+    ProjectId
+);
+id!(
+    /// A personal API token.
+    TokenId
+);
+id!(
+    /// A secret; stable over its values.
+    SecretId
+);
+id!(
+    /// A model; stable over its versions.
+    ModelId
+);
+id!(
+    /// One version of a model.
+    ModelVersionId
+);
+id!(
+    /// An upload of a model that has not all arrived.
+    UploadId
+);
+
 impl RunId {
     /// A new, time-ordered identifier.
     #[must_use]

@@ -7,6 +7,7 @@ pub mod graph;
 pub mod id;
 pub mod pipeline;
 pub mod retry;
+pub mod role;
 pub mod run;
 pub mod unit;
 
