@@ -4,18 +4,26 @@
 
 mod error;
 mod pool;
+mod query;
 
+pub mod audit;
+pub mod credentials;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
+pub mod groups;
 pub mod idempotency;
 pub mod log_views;
 pub mod logs;
+pub mod members;
 pub mod pipelines;
+pub mod projects;
 pub mod run_views;
 pub mod runs;
 pub mod shards;
+pub mod targets;
 pub mod triggers;
+pub mod users;
 pub mod workspaces;
 
 /// A transaction of the pool's clients, for callers that compose several statements into one act.

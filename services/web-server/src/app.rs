@@ -1,15 +1,20 @@
 //! Puts the server together and runs it. Refuses to read the environment and to install signal handlers: `main` does.
 
+use crate::authorisation::{Authority, Guarded, TableError};
+use crate::browser::Browsers;
 use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::core::Core;
+use crate::fault::Fault;
 use crate::gate::{self, Gate};
+use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
 use crate::loops::{prober, subscriber};
 use crate::metrics::Metrics;
 use crate::router::{self, Api};
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
-use crate::{grpc, listener};
+use crate::{grpc, listener, people};
+use prost_reflect::DescriptorPool;
 use rpc::auth::{AuthError, Token};
 use rpc::client::ConnectError;
 use runtime::health::Health;
@@ -43,6 +48,12 @@ pub enum BuildError {
     /// A token cannot be used, or is missing where one is needed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// A method or a route that nobody is allowed or everybody is by mistake.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The first owner cannot be made.
+    #[error("make the first owner: {0}")]
+    Owner(String),
     /// A file with a secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -77,23 +88,29 @@ impl App {
     /// # Errors
     /// When a setting is wrong, or something that it needs is away.
     pub async fn build(settings: &Settings, shutdown: &Shutdown, telemetry: &Telemetry) -> Result<Self, BuildError> {
-        let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
-        rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
         let core = Arc::new(core(settings, shutdown).await?);
+        let credentials = credentials(settings, &core).await?;
         let health = Health::until(shutdown);
         prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
-        let transcoder = Transcoder::new(services.clone(), settings.limits.message_bytes);
-        let transcoder = Arc::new(transcoder.map_err(|e| BuildError::Contract(e.into()))?);
+        let pool =
+            DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
+        let bytes = settings.limits.message_bytes;
+        let authority = Arc::new(Authority::new(&pool, &router::templates(), core.store.clone(), bytes)?);
+        let services = Guarded::new(services, authority.clone());
+        let transcoder = Arc::new(Transcoder::new(&pool, services.clone(), bytes));
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
         let methods = transcoder.paths().cloned().collect();
+        let browsers = Browsers { core: core.clone(), authority: authority.clone(), secure: settings.secure_cookies };
+        let api = Api { services, transcoder, browsers: Arc::new(browsers), health: health.clone() };
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
-            token,
+            credentials,
+            authority,
             limits: settings.limits.clone(),
             metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
         };
-        let router = router::router(Api { services, transcoder, health: health.clone() }, Arc::new(gate));
+        let router = router::router(api, Arc::new(gate));
         Ok(Self { listener, router, core, health, connections: settings.limits.connections })
     }
 
@@ -116,6 +133,16 @@ impl App {
         subscriber::start(&self.core);
         listener::serve(self.listener, self.router, self.connections, &shutdown).await;
     }
+}
+
+/// What callers present, and the first owner when nobody is there yet.
+async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, BuildError> {
+    let failed = |fault: Fault| BuildError::Owner(fault.0.message);
+    let email = people::email(&settings.owner_email, "owner_email").map_err(failed)?;
+    let file = settings.owner_password_file.as_deref();
+    let owner = bootstrap::first_owner(&core.store, &email, file).await.map_err(failed)?;
+    let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
+    Ok(Credentials { store: core.store.clone(), operator: token.zip(owner) })
 }
 
 /// The URL of the database, from the settings.
@@ -143,5 +170,6 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
         limits: settings.limits.clone(),
+        guesses: Guesses::default(),
     })
 }

@@ -3,6 +3,7 @@
 use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
+use crate::identity::passwords::Guesses;
 use crate::settings::Limits;
 use domain::id::RunId;
 use store::{Store, run_views, workspaces};
@@ -22,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) draining: CancellationToken,
     /// What is too much.
     pub(crate) limits: Limits,
+    /// Wrong passwords of late.
+    pub(crate) guesses: Guesses,
 }
 
 impl Core {

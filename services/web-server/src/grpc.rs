@@ -2,13 +2,18 @@
 
 use crate::core::Core;
 use crate::services::{
-    deployments::Deployments, executors::Executors, logs::Logs, pipelines::Pipelines, runs::Runs,
+    audit::Audit, deployments::Deployments, executors::Executors, groups::Groups, logs::Logs, members::Members,
+    pipelines::Pipelines, projects::Projects, runs::Runs, sign_in::SignIns, tokens::Tokens, users::Users,
     workspaces::Workspaces,
 };
 use proto::v1::{
-    deployment_service_server::DeploymentServiceServer, executor_service_server::ExecutorServiceServer,
-    log_service_server::LogServiceServer, pipeline_service_server::PipelineServiceServer,
-    run_service_server::RunServiceServer, workspace_service_server::WorkspaceServiceServer,
+    audit_service_server::AuditServiceServer, deployment_service_server::DeploymentServiceServer,
+    executor_service_server::ExecutorServiceServer, group_service_server::GroupServiceServer,
+    log_service_server::LogServiceServer, member_service_server::MemberServiceServer,
+    pipeline_service_server::PipelineServiceServer, project_service_server::ProjectServiceServer,
+    run_service_server::RunServiceServer, sign_in_service_server::SignInServiceServer,
+    token_service_server::TokenServiceServer, user_service_server::UserServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -46,6 +51,13 @@ pub(crate) async fn routes(
         .add_service(serve!(core, RunServiceServer, Runs))
         .add_service(serve!(core, LogServiceServer, Logs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
+        .add_service(serve!(core, SignInServiceServer, SignIns))
+        .add_service(serve!(core, UserServiceServer, Users))
+        .add_service(serve!(core, GroupServiceServer, Groups))
+        .add_service(serve!(core, TokenServiceServer, Tokens))
+        .add_service(serve!(core, ProjectServiceServer, Projects))
+        .add_service(serve!(core, MemberServiceServer, Members))
+        .add_service(serve!(core, AuditServiceServer, Audit))
         .add_service(health)
         .add_service(reflection)
         .prepare())

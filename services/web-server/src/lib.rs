@@ -4,8 +4,10 @@
 //! write runtime state, and to execute anything.
 
 mod app;
+mod authorisation;
 mod block_pages;
 mod block_runs;
+mod browser;
 mod bundles;
 mod changes;
 mod commands;
@@ -16,18 +18,22 @@ mod fault;
 mod gate;
 mod grpc;
 mod idempotent;
+mod identity;
 mod listener;
 mod loops;
 mod metrics;
 mod new_runs;
 mod paging;
+mod people;
 mod protocol;
 mod rest;
 mod router;
 mod services;
 pub mod settings;
+mod sign_in;
 mod transcode;
 mod ui;
 mod watch;
 
 pub use app::{App, BuildError, database_url};
+pub use authorisation::TableError;

@@ -120,7 +120,7 @@ fn workspace_table(workspaces: &[Workspace], output: &Output) -> String {
 
 /// Makes a new one.
 pub(crate) async fn create_workspace(connection: &Connection, output: &Output, name: String) -> Result<Code> {
-    let request = CreateWorkspaceRequest { name, idempotency_key: String::new() };
+    let request = CreateWorkspaceRequest { name, ..CreateWorkspaceRequest::default() };
     let response = connection.workspaces().create_workspace(client::within(CALL_TIMEOUT, request)).await?.into_inner();
     let workspace = response.workspace.unwrap_or_default();
     output.answer("orrery.v1.Workspace", &workspace, || format!("workspace {} is there", workspace.name))?;

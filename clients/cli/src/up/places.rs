@@ -78,6 +78,7 @@ impl Cluster<'_> {
             .with("ORRERY_WEB_SERVER_SCHEDULER_URLS", self.scheduler_url())
             .with("ORRERY_WEB_SERVER_BLOBS_URL", self.blobs_url())
             .with("ORRERY_WEB_SERVER_TOKEN_FILE", self.folder.api_token_file())
+            .with("ORRERY_WEB_SERVER_OWNER_PASSWORD_FILE", self.folder.path().join("owner.password"))
             .with("ORRERY_WEB_SERVER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
     }
 

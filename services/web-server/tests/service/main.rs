@@ -5,7 +5,9 @@
 mod cluster;
 mod deploy;
 mod http;
+mod people;
 mod protocols;
 mod runs;
 mod scheduler;
 mod security;
+mod tenants;
