@@ -318,7 +318,8 @@ WITH (fillfactor='80');
 CREATE TABLE public.scheduler (
     id uuid NOT NULL,
     lease_until timestamp with time zone NOT NULL,
-    started_at timestamp with time zone DEFAULT now() NOT NULL
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    address text DEFAULT ''::text NOT NULL
 )
 WITH (fillfactor='50');
 

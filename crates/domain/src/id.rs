@@ -99,10 +99,45 @@ id!(
     UploadId
 );
 
-impl RunId {
-    /// A new, time-ordered identifier.
+/// The slice of the work that `id` belongs to: its last byte. Everything of one pipeline lies in one shard, so that one
+/// scheduler decides about it in its memory.
+const fn shard(id: Uuid) -> u8 {
+    id.as_bytes()[15]
+}
+
+impl PipelineId {
+    /// The shard of the pipeline, its triggers and its runs.
     #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
+    pub const fn shard(self) -> u8 {
+        shard(self.0)
+    }
+}
+
+impl RunId {
+    /// A new, time-ordered identifier of a run in `shard`: that of its pipeline.
+    #[must_use]
+    pub fn new_in(shard: u8) -> Self {
+        let mut bytes = *Uuid::now_v7().as_bytes();
+        bytes[15] = shard;
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The shard that the identifier was made for. Whoever has a run's id knows its owner without asking.
+    #[must_use]
+    pub const fn shard(self) -> u8 {
+        shard(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_lies_in_the_shard_of_its_pipeline_and_ids_stay_ordered() {
+        let pipeline = PipelineId(Uuid::from_u128(0xab));
+        let runs: Vec<RunId> = (0..100).map(|_| RunId::new_in(pipeline.shard())).collect();
+        assert!(runs.iter().all(|run| run.shard() == 0xab && run.0.get_version_num() == 7));
+        assert!(runs.is_sorted(), "later runs have greater ids");
     }
 }

@@ -204,6 +204,8 @@ pub struct Run {
     any_failed: Option<String>,
     /// One-process runs: who holds the process.
     home: Option<ExecutorId>,
+    /// Leases are above it.
+    lease_floor: i64,
 }
 
 /// Why a run is being stopped.
@@ -271,7 +273,15 @@ impl Run {
             running: 0,
             any_failed: None,
             home: None,
+            lease_floor: 0,
         }
+    }
+
+    /// Gives only leases above `floor` from here on. An owner that may have lost what the former one decided last must
+    /// not name another attempt with a lease that was given before: `floor` rises with the owner's epoch.
+    #[must_use]
+    pub fn with_leases_above(self, floor: i64) -> Self {
+        Self { lease_floor: floor, ..self }
     }
 
     /// Its identifier.

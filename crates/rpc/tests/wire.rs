@@ -106,7 +106,7 @@ fn channel(addrs: &[SocketAddr], token: Option<&Token>) -> Channel {
 }
 
 async fn cancel(addr: SocketAddr, token: Option<&Token>, reason: &str) -> Result<(), Problem> {
-    let message = CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned() };
+    let message = CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned(), forwarded: false };
     let answer = CommandServiceClient::new(channel(&[addr], token)).cancel_run(within(SOON, message)).await;
     answer.map(drop).map_err(|status| Problem::from_status(&status))
 }
@@ -140,7 +140,9 @@ async fn problems_arrive_whole_and_a_panic_harms_one_call() {
     let problem = cancel(server.addr, None, "refuse").await.unwrap_err();
     assert_eq!(problem, Problem::invalid("run_id", "must be 16 bytes").remedy("ask for its id"));
     let mut client = CommandServiceClient::new(channel(&[server.addr], None));
-    let ask = |reason: &str| within(SOON, CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned() });
+    let ask = |reason: &str| {
+        within(SOON, CancelRunRequest { run_id: Vec::new(), reason: reason.to_owned(), forwarded: false })
+    };
     let waits = tokio::spawn({
         let (mut client, request) = (client.clone(), ask("wait"));
         async move { client.cancel_run(request).await }

@@ -18,6 +18,9 @@ pub enum Error {
     /// A migration failed.
     #[error("migrate the schema")]
     Migrate(#[from] refinery::Error),
+    /// What waited for an answer was ended before it came.
+    #[error("wait for the database's answer")]
+    Interrupted,
     /// A document in the database is not what this version writes.
     #[error("read the {what} of {id}")]
     Corrupt {
@@ -35,7 +38,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Pool(_) => ErrorKind::Unavailable,
+            Self::Pool(_) | Self::Interrupted => ErrorKind::Unavailable,
             Self::Postgres(e) => of_postgres(e),
             Self::Configure(_) | Self::Migrate(_) | Self::Corrupt { .. } => ErrorKind::Internal,
         }

@@ -1,8 +1,8 @@
 //! The connection pool and the migrations.
 
 use crate::Error;
-use deadpool_postgres::{Client, Config, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts};
-use std::time::Duration;
+use deadpool_postgres::{Client, Config, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts};
+use std::{sync::Arc, time::Duration};
 use tokio_postgres::NoTls;
 
 mod embedded {
@@ -18,6 +18,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    config: Arc<tokio_postgres::Config>,
 }
 
 impl Store {
@@ -26,31 +27,27 @@ impl Store {
     /// # Errors
     /// When the URL is malformed or the database does not answer.
     pub async fn connect(url: &str, max_connections: usize) -> Result<Self, Error> {
-        Self::open(url, max_connections, None).await
-    }
-
-    /// As [`Store::connect`], for the scheduler: its few statements take arrays and are planned once per connection.
-    /// Left to itself Postgres plans the first five uses of each anew, which costs more than running them.
-    ///
-    /// # Errors
-    /// As [`Store::connect`].
-    pub async fn connect_for_batches(url: &str, max_connections: usize) -> Result<Self, Error> {
-        Self::open(url, max_connections, Some("-c plan_cache_mode=force_generic_plan")).await
-    }
-
-    async fn open(url: &str, max_connections: usize, options: Option<&str>) -> Result<Self, Error> {
         let mut config = Config::new();
         config.url = Some(url.to_owned());
-        config.options = options.map(str::to_owned);
         config.manager = Some(ManagerConfig { recycling_method: RecyclingMethod::Fast });
         config.pool = Some(PoolConfig {
             max_size: max_connections,
+            // The connection that was used last has the warmest caches on the server.
+            queue_mode: QueueMode::Lifo,
             timeouts: Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) },
             ..PoolConfig::default()
         });
-        let store = Self { pool: config.create_pool(Some(Runtime::Tokio1), NoTls)? };
+        let pool = config.create_pool(Some(Runtime::Tokio1), NoTls)?;
+        let mut single: tokio_postgres::Config = url.parse()?;
+        single.connect_timeout(WAIT_TIMEOUT);
+        let store = Self { pool, config: Arc::new(single) };
         drop(store.client().await?);
         Ok(store)
+    }
+
+    /// For sessions beside the pool.
+    pub(crate) fn config(&self) -> &tokio_postgres::Config {
+        &self.config
     }
 
     /// A connection from the pool.

@@ -101,6 +101,7 @@ pub struct Core {
     lost_after: Duration,
     heard: Instant,
     sequence: i64,
+    session_number: i64,
     draining: bool,
 }
 
@@ -129,6 +130,7 @@ impl Core {
             lost_after: LOST_AFTER,
             heard: Instant::now(),
             sequence: 0,
+            session_number: 0,
             draining: false,
         }
     }
@@ -189,9 +191,21 @@ impl Core {
         }
     }
 
-    fn hello(&mut self) {
+    /// What runs here, and what ended without an acknowledgement.
+    fn held(&self) -> Vec<pb::AttemptRef> {
         let held = self.running.iter().filter(|(_, running)| !running.forgotten).map(|(id, _)| id);
-        let running = held.chain(self.unacknowledged.keys()).map(AttemptId::to_proto).collect();
+        held.chain(self.unacknowledged.keys()).map(AttemptId::to_proto).collect()
+    }
+
+    /// Answers the question of a new owner of something that runs here.
+    fn inventory(&mut self) {
+        self.say(Up::Inventory(pb::Inventory { running: self.held() }));
+        self.send_results(self.unacknowledged.values().cloned().collect());
+    }
+
+    fn hello(&mut self) {
+        self.session_number += 1;
+        let running = self.held();
         self.say(Up::Hello(pb::Hello {
             executor_id: self.identity.id.to_vec(),
             name: self.identity.name.clone(),
@@ -200,6 +214,7 @@ impl Core {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running,
             draining: self.draining,
+            session_number: self.session_number,
         }));
         self.send_results(self.unacknowledged.values().cloned().collect());
     }
@@ -262,7 +277,10 @@ impl Core {
 
     fn on_beat(&mut self) {
         self.sequence += 1;
-        self.say(Up::Heartbeat(pb::Heartbeat { sequence: self.sequence }));
+        self.say(Up::Heartbeat(pb::Heartbeat {
+            sequence: self.sequence,
+            running: i32::try_from(self.running.len()).unwrap_or(i32::MAX),
+        }));
         let (starts, builds) = self.backend.counts();
         self.metrics.zygote_starts.inc_by(starts.saturating_sub(self.metrics.zygote_starts.get()));
         self.metrics.environment_builds.inc_by(builds.saturating_sub(self.metrics.environment_builds.get()));

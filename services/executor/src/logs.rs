@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn attempt(block: &str) -> AttemptId {
-        AttemptId { run: RunId::generate(), block: block.to_owned(), child: -1, lease: 1 }
+        AttemptId { run: RunId::new_in(0), block: block.to_owned(), child: -1, lease: 1 }
     }
 
     #[test]

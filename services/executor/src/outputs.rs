@@ -72,7 +72,7 @@ mod tests {
     fn the_newest_finished_attempt_is_found() {
         let root = tempfile::tempdir().unwrap();
         let outputs = Outputs::new(root.path().to_owned());
-        let run = RunId::generate();
+        let run = RunId::new_in(0);
         assert_eq!(outputs.newest(run, "a/b", -1), None);
         for (lease, finished) in [(2, true), (10, true), (11, false)] {
             let folder = outputs.folder(run, "a/b", -1, lease);

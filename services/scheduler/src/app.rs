@@ -5,13 +5,16 @@ use crate::{
     changes::Changes,
     clock::DbClock,
     commands::Commands,
-    engine::{Engine, Message, QUEUE_MAX},
+    engine::{Engine, Message, Ownership, QUEUE_MAX},
     logs::LogSink,
     loops::{
         housekeeper,
         keeper::{Keeper, LEASE_TTL},
     },
     metrics::Metrics,
+    orders::Orders,
+    owners::Owners,
+    peers::{self, Peers, service::PeerLinks},
     session::Sessions,
     settings::Settings,
 };
@@ -19,6 +22,7 @@ use anyhow::Context;
 use domain::id::SchedulerId;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
+    peer_service_server::PeerServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
@@ -27,12 +31,17 @@ use runtime::{
     telemetry::Telemetry,
 };
 use std::{sync::Arc, time::Duration};
-use store::{Store, shards::Shard};
-use tokio::{net::TcpListener, sync::mpsc};
+use store::Store;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Changes of ownership that the engine has not taken.
 const OWNED_MAX: usize = 4;
+/// The longest time that a drain waits for its shards to be given back.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for the database.
 const DATABASE_TRIES: u32 = 8;
 
@@ -40,6 +49,7 @@ const DATABASE_TRIES: u32 = 8;
 pub struct App {
     store: Store,
     scheduler: SchedulerId,
+    address: String,
     clock: DbClock,
     metrics: Arc<Metrics>,
     listener: TcpListener,
@@ -65,11 +75,12 @@ impl App {
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
-        let clock = DbClock::new(store::shards::renew(&store, scheduler, LEASE_TTL).await?);
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
-        Ok(Self { store, scheduler, clock, metrics, listener, token, settings, health, shutdown })
+        let address = settings.address(listener.local_addr()?);
+        let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
+        Ok(Self { store, scheduler, address, clock, metrics, listener, token, settings, health, shutdown })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -79,9 +90,11 @@ impl App {
     pub async fn serve(self) -> anyhow::Result<()> {
         let changes = Changes::default();
         let (engine_sender, inbox) = mpsc::channel::<Message>(QUEUE_MAX);
-        let (owned, shards) = mpsc::channel::<Vec<Shard>>(OWNED_MAX);
+        let (owned, shards) = mpsc::channel::<Ownership>(OWNED_MAX);
         let stop_engine = CancellationToken::new();
         let stop_keeper = CancellationToken::new();
+        let owners = Owners::new(self.store.clone(), self.scheduler, self.token.clone());
+        let peers = Peers::new(owners.clone());
         let engine = Engine::new(
             self.store.clone(),
             self.scheduler,
@@ -89,23 +102,46 @@ impl App {
             changes.clone(),
             Arc::clone(&self.metrics),
             self.settings.timing(),
+            peers.clone(),
             stop_engine.clone(),
         );
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let keeper = Keeper::new(self.store.clone(), self.scheduler, self.clock, Arc::clone(&self.metrics), owned);
+        let keeper = Keeper::new(
+            self.store.clone(),
+            (self.scheduler, self.address),
+            self.clock,
+            Arc::clone(&self.metrics),
+            peers.clone(),
+            owned,
+        );
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
+        let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
-        let calls = Calls::new(self.store.clone(), engine_sender.clone(), changes.clone());
+        let orders = Orders::new(engine_sender.clone(), owners);
+        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
         let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
-        let sessions = ExecutorSessionServiceServer::new(Sessions::new(engine_sender.clone(), calls, logs))
+        let age_max = self.settings.session_age_max;
+        let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
+        let sessions =
+            ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
-        let commands = CommandServiceServer::new(Commands::new(engine_sender, self.store, changes))
+        let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();
+        let (left, has_left) = oneshot::channel();
+        let keeper = tokio::spawn(async move {
+            let ended = keeper.await;
+            let _ = left.send(());
+            ended
+        });
         let stopping = {
-            let stop_engine = stop_engine.clone();
+            let (stop_keeper, stop_engine) = (stop_keeper.clone(), stop_engine.clone());
             async move {
                 drained.cancelled().await;
+                // Shards first, so that others have them before anything else is given up here.
+                stop_keeper.cancel();
+                drop(tokio::time::timeout(HAND_OVER_TIMEOUT, has_left).await);
                 // The engine asks every executor to go elsewhere; then no stream keeps the server.
                 stop_engine.cancel();
             }
@@ -116,16 +152,18 @@ impl App {
             .ready(self.health.subscribe())
             .add_service(sessions)
             .add_service(commands)
+            .add_service(links_of_others)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();
         let outcome = tokio::select! {
             outcome = served => outcome.map_err(anyhow::Error::from),
             () = stopped => Ok(()),
         };
-        stop_engine.cancel();
-        drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
         stop_keeper.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), keeper).await);
+        stop_engine.cancel();
+        drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
+        links.abort();
         housekeeper.abort();
         outcome
     }
@@ -145,7 +183,7 @@ async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
     loop {
         let attempt = async {
             Store::migrate(url).await?;
-            Store::connect_for_batches(url, connections).await
+            Store::connect(url, connections).await
         };
         match attempt.await {
             Ok(store) => return Ok(store),

@@ -5,7 +5,8 @@
 
 use crate::{
     changes::Changes,
-    engine::{CreateRun, Message},
+    engine::CreateRun,
+    orders::{Hop, Orders},
 };
 use domain::id::RunId;
 use proto::internal::v1 as pb;
@@ -16,7 +17,7 @@ use store::{
     Store,
     runs::{PipelineRef, StoredRun},
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 /// Calls under way at once; further ones wait their turn.
 const CALLS_MAX: usize = 256;
@@ -27,7 +28,7 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Calls {
     store: Store,
-    engine: mpsc::Sender<Message>,
+    orders: Orders,
     changes: Changes,
     places: Arc<Semaphore>,
 }
@@ -72,10 +73,10 @@ fn a_day() -> f64 {
 }
 
 impl Calls {
-    /// Reads from the database, starts runs through the engine.
+    /// Reads from the database, starts runs at their owners.
     #[must_use]
-    pub fn new(store: Store, engine: mpsc::Sender<Message>, changes: Changes) -> Self {
-        Self { store, engine, changes, places: Arc::new(Semaphore::new(CALLS_MAX)) }
+    pub fn new(store: Store, orders: Orders, changes: Changes) -> Self {
+        Self { store, orders, changes, places: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// Answers one call on its session, some time later.
@@ -139,9 +140,8 @@ impl Calls {
             allow_blocks_to_fail: false,
             parent: Some(caller),
         };
-        let (reply, answer) = oneshot::channel();
-        self.engine.send(Message::Create(vec![command], reply)).await.map_err(|_| "the scheduler is stopping")?;
-        let runs = answer.await.map_err(|_| "the scheduler is stopping")?.map_err(|e| e.to_string())?;
+        let created = self.orders.create(vec![command], Hop::First).await;
+        let runs = created.map_err(|refused| refused.message().to_owned())?;
         let run = *runs.first().ok_or("the scheduler answered no run")?;
         self.stored(run).await.map(|run| status(&run))
     }

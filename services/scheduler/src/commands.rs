@@ -2,14 +2,15 @@
 
 use crate::{
     changes::Changes,
-    engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
+    engine::{CancelRun, CreateRun, EngineError, RetryRun},
+    orders::{Hop, Orders, status},
 };
 use domain::id::{PipelineId, RunId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
 use std::pin::Pin;
 use store::Store;
-use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
@@ -21,28 +22,17 @@ const NOTICES_MAX: usize = 64;
 /// Serves web-servers.
 #[derive(Clone)]
 pub struct Commands {
-    engine: mpsc::Sender<Message>,
+    orders: Orders,
     store: Store,
     changes: Changes,
 }
 
 impl Commands {
-    /// Speaks to the engine.
+    /// Passes commands on to their owners.
     #[must_use]
-    pub fn new(engine: mpsc::Sender<Message>, store: Store, changes: Changes) -> Self {
-        Self { engine, store, changes }
+    pub fn new(orders: Orders, store: Store, changes: Changes) -> Self {
+        Self { orders, store, changes }
     }
-
-    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, Status> {
-        let (reply, answer) = oneshot::channel();
-        let stopping = || status(&EngineError::NotOwner);
-        self.engine.send(message(reply)).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?.map_err(|error| status(&error))
-    }
-}
-
-fn status(error: &EngineError) -> Status {
-    rpc::status::to_status(error.kind(), error.reason(), error.to_string(), &[])
 }
 
 fn run_id(bytes: &[u8]) -> Result<RunId, Status> {
@@ -55,12 +45,12 @@ impl CommandService for Commands {
         &self,
         request: Request<pb::CreateRunsRequest>,
     ) -> Result<Response<pb::CreateRunsResponse>, Status> {
-        let runs = request.into_inner().runs;
+        let pb::CreateRunsRequest { runs, forwarded } = request.into_inner();
         if runs.len() > CREATE_MAX {
             return Err(Status::invalid_argument(format!("at most {CREATE_MAX} runs in one request")));
         }
         let commands = runs.into_iter().map(create).collect::<Result<Vec<_>, _>>()?;
-        let ids = self.ask(|reply| Message::Create(commands, reply)).await?;
+        let ids = self.orders.create(commands, Hop::of(forwarded)).await?;
         Ok(Response::new(pb::CreateRunsResponse { run_ids: ids.into_iter().map(RunId::to_vec).collect() }))
     }
 
@@ -70,17 +60,18 @@ impl CommandService for Commands {
     ) -> Result<Response<pb::CancelRunResponse>, Status> {
         let request = request.into_inner();
         let command = CancelRun { run: run_id(&request.run_id)?, reason: request.reason };
-        self.ask(|reply| Message::Cancel(command, reply)).await?;
+        self.orders.cancel(command, Hop::of(request.forwarded)).await?;
         Ok(Response::new(pb::CancelRunResponse {}))
     }
 
     async fn retry_run(&self, request: Request<pb::RetryRunRequest>) -> Result<Response<pb::RetryRunResponse>, Status> {
         let request = request.into_inner();
         let run = run_id(&request.run_id)?;
+        let hop = Hop::of(request.forwarded);
         let run = match proto::v1::RetryMode::try_from(request.mode) {
-            Ok(proto::v1::RetryMode::Whole) => self.repeat(run, request.logical_key).await?,
-            Ok(proto::v1::RetryMode::Incomplete) => self.again(run, None).await?,
-            Ok(proto::v1::RetryMode::FromBlock) => self.again(run, Some(request.from_block)).await?,
+            Ok(proto::v1::RetryMode::Whole) => self.repeat(run, request.logical_key, hop).await?,
+            Ok(proto::v1::RetryMode::Incomplete) => self.again(run, None, hop).await?,
+            Ok(proto::v1::RetryMode::FromBlock) => self.again(run, Some(request.from_block), hop).await?,
             _ => return Err(Status::invalid_argument("mode must be WHOLE, INCOMPLETE or FROM_BLOCK")),
         };
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
@@ -115,13 +106,13 @@ impl CommandService for Commands {
 }
 
 impl Commands {
-    async fn again(&self, run: RunId, from_block: Option<String>) -> Result<RunId, Status> {
-        self.ask(|reply| Message::Retry(RetryRun { run, from_block }, reply)).await?;
+    async fn again(&self, run: RunId, from_block: Option<String>, hop: Hop) -> Result<RunId, Status> {
+        self.orders.retry(RetryRun { run, from_block }, hop).await?;
         Ok(run)
     }
 
     /// A new run of the same pipeline with the same variables and execution date.
-    async fn repeat(&self, run: RunId, logical_key: String) -> Result<RunId, Status> {
+    async fn repeat(&self, run: RunId, logical_key: String, hop: Hop) -> Result<RunId, Status> {
         let stored = store::runs::one(&self.store, run)
             .await
             .map_err(|_| status(&EngineError::Unavailable))?
@@ -135,7 +126,7 @@ impl Commands {
             allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
             parent: Some(run),
         };
-        let created = self.ask(|reply| Message::Create(vec![command], reply)).await?;
+        let created = self.orders.create(vec![command], hop).await?;
         created.first().copied().ok_or_else(|| Status::internal("the engine answered no run"))
     }
 }
@@ -154,6 +145,9 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
         execution_date,
         timeout_s: u32::try_from(run.timeout_s).ok().filter(|s| *s > 0),
         allow_blocks_to_fail: run.allow_blocks_to_fail,
-        parent: None,
+        parent: match run.parent_run_id.as_slice() {
+            [] => None,
+            parent => Some(run_id(parent)?),
+        },
     })
 }

@@ -13,26 +13,33 @@
 mod commands;
 mod definitions;
 mod dispatch;
+mod lending;
 mod live;
 mod message;
+mod owned;
+mod promises;
 mod recover;
 mod seat;
 mod turn;
 
-pub use message::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun, SessionEvent};
+pub use message::{
+    CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+};
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics};
+use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
+use promises::{Flush, Promises};
+use owned::Owned;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
-use store::{Store, shards::Shard};
+use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use turn::Turn;
@@ -72,13 +79,18 @@ pub struct Engine {
     metrics: Arc<Metrics>,
     timing: Timing,
     definitions: Definitions,
-    shards: Vec<Shard>,
-    next_shard: usize,
+    shards: Owned,
     runs: HashMap<RunId, Live>,
     /// Runs with something to lease, in turn.
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
     seats: HashMap<ExecutorId, Seat>,
+    /// `None` until the first commit, and after each that failed.
+    journal: Option<Journal>,
+    promises: Promises,
+    flush: Option<Flush>,
+    lending: lending::Lending,
+    peers: Peers,
     stop: CancellationToken,
 }
 
@@ -93,6 +105,7 @@ impl Engine {
         changes: Changes,
         metrics: Arc<Metrics>,
         timing: Timing,
+        peers: Peers,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -103,18 +116,22 @@ impl Engine {
             changes,
             metrics,
             timing,
-            shards: Vec::new(),
-            next_shard: 0,
+            shards: Owned::default(),
             runs: HashMap::new(),
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
             seats: HashMap::new(),
+            journal: None,
+            promises: Promises::default(),
+            flush: None,
+            lending: lending::Lending::default(),
+            peers,
             stop,
         }
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Vec<Shard>>) {
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
         let stop = self.stop.clone();
         let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
@@ -124,6 +141,7 @@ impl Engine {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
+                outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
                 _ = tick.tick() => {}
             }
@@ -132,19 +150,18 @@ impl Engine {
                 self.take(message, &mut turn).await;
             }
             self.timers(&mut turn);
+            self.lend_shares();
             self.dispatch(&mut turn);
+            self.lend_rest();
+            self.settle_borrowing();
             self.finish(turn).await;
         }
+        self.flush_now().await;
         self.reconnect_everybody();
     }
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// The shard of a new run. Runs of one turn share it: fewer rows to lock.
-    fn shard_for_new(&self) -> Option<Shard> {
-        self.shards.get(self.next_shard % self.shards.len().max(1)).copied()
     }
 
     fn timers(&mut self, turn: &mut Turn) {
@@ -165,7 +182,9 @@ impl Engine {
         let Some(seat) = self.seats.remove(&executor) else { return };
         tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.held(), "executor lost");
         self.metrics.executors_lost.inc();
-        turn.seats.insert(executor, seat.row(executor, "lost"));
+        if seat.is_local() {
+            turn.seats.insert(executor, seat.row(executor, "lost"));
+        }
         let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| live.uses(executor)).map(|(id, _)| *id).collect();
         for run in runs {
             self.advance(run, domain::run::Event::ExecutorLost(executor), turn);

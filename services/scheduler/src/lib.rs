@@ -12,8 +12,12 @@ pub mod engine;
 pub mod logs;
 pub mod loops;
 pub mod metrics;
+pub mod orders;
+pub mod owners;
+pub mod peers;
 pub mod session;
 pub mod settings;
+pub mod shares;
 pub mod wire;
 
 pub use app::App;

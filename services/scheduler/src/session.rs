@@ -2,24 +2,31 @@
 
 use crate::{
     calls::Calls,
-    engine::{Message, SessionEvent},
+    engine::{Message, Outbox, SessionEvent},
     logs::LogSink,
+    peers::{Local, Peers},
     wire::{self, AttemptId},
 };
-use domain::id::ExecutorId;
+use domain::id::{ExecutorId, SchedulerId};
 use proto::internal::v1::{self as pb, executor_session_service_server::ExecutorSessionService};
+use runtime::backoff;
 use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Messages to one executor that it has not read; a slower one is asked to come again.
 const OUTBOX_MAX: usize = 1_024;
 /// Batches of log lines that one stream may have under way.
 const LOG_ACKS_MAX: usize = 64;
+
+/// A session lives this part longer or shorter than it should.
+const AGE_JITTER: f64 = 0.2;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -29,13 +36,16 @@ pub struct Sessions {
     engine: mpsc::Sender<Message>,
     calls: Calls,
     logs: LogSink,
+    peers: Peers,
+    age_max: Duration,
 }
 
 impl Sessions {
-    /// Speaks to the engine, the runner calls and the log sink.
+    /// Speaks to the engine, the other schedulers, the runner calls and the log sink. A session older than about
+    /// `age_max` is asked to connect again, so that executors spread over schedulers that came later.
     #[must_use]
-    pub fn new(engine: mpsc::Sender<Message>, calls: Calls, logs: LogSink) -> Self {
-        Self { engine, calls, logs }
+    pub fn new(engine: mpsc::Sender<Message>, calls: Calls, logs: LogSink, peers: Peers, age_max: Duration) -> Self {
+        Self { engine, calls, logs, peers, age_max }
     }
 }
 
@@ -58,19 +68,47 @@ impl ExecutorSessionService for Sessions {
         };
         let executor = ExecutorId::from_slice(&hello.executor_id)
             .ok_or_else(|| Status::invalid_argument("Hello.executor_id must be 16 bytes"))?;
-        let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
-        self.tell(executor, session, greeting(hello, outbox.clone())).await?;
+        let session = next_session();
+        let over = CancellationToken::new();
+        let introduced = pb::Hello { running: Vec::new(), ..hello.clone() };
+        let local = Local { session, hello: introduced, outbox: outbox.clone(), over: over.clone() };
+        let running = hello.running.clone();
+        // The engine first: it welcomes. Then the peers, whose answers come behind that.
+        self.tell(executor, session, greeting(hello, Outbox::Local(outbox.clone()), None)).await?;
+        let opened = self.peers.opened(executor, local, running);
         let this = self.clone();
+        let ended = over.clone();
         tokio::spawn(async move {
-            while let Ok(Some(message)) = inbound.try_next().await {
+            let age = tokio::time::sleep(this.age());
+            tokio::pin!(age);
+            loop {
+                let message = tokio::select! {
+                    () = ended.cancelled() => break,
+                    () = &mut age => {
+                        if this.peers.owners().others().is_empty() {
+                            // Nobody to share executors with.
+                            age.as_mut().reset(Instant::now() + this.age());
+                            continue;
+                        }
+                        let message = Some(pb::session_response::Message::Reconnect(pb::Reconnect {}));
+                        // One that is too full to hear it ends with its stream.
+                        let _ = outbox.try_send(pb::SessionResponse { message });
+                        break;
+                    }
+                    message = inbound.try_next() => message,
+                };
+                let Ok(Some(message)) = message else { break };
                 let Some(message) = message.message else { continue };
                 if this.hear(executor, session, message, &outbox).await.is_err() {
                     break;
                 }
             }
+            drop(opened);
             let _ = this.tell(executor, session, SessionEvent::Closed).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing).map(Ok))))
+        let outgoing =
+            futures_util::StreamExt::take_until(ReceiverStream::new(outgoing).map(Ok), over.cancelled_owned());
+        Ok(Response::new(Box::pin(outgoing)))
     }
 
     async fn push_logs(
@@ -94,8 +132,15 @@ impl ExecutorSessionService for Sessions {
     }
 }
 
-fn greeting(hello: pb::Hello, outbox: mpsc::Sender<pb::SessionResponse>) -> SessionEvent {
+/// A number that no other session of this process has.
+pub(crate) fn next_session() -> u64 {
+    SESSIONS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Reads Hello. `gateway` is the scheduler that the executor is connected with, when that is another one.
+pub(crate) fn greeting(hello: pb::Hello, outbox: Outbox, gateway: Option<SchedulerId>) -> SessionEvent {
     SessionEvent::Hello {
+        number: hello.session_number,
         name: hello.name,
         backend: hello.backend,
         slots: u32::try_from(hello.slots).unwrap_or(0),
@@ -103,10 +148,44 @@ fn greeting(hello: pb::Hello, outbox: mpsc::Sender<pb::SessionResponse>) -> Sess
         held: hello.running.into_iter().filter_map(AttemptId::from_proto).collect(),
         draining: hello.draining,
         outbox,
+        gateway,
+    }
+}
+
+/// Reads what an executor says to the owner of its runs; `None` for what is not for the engine, or makes no sense.
+pub(crate) fn read_event(message: pb::session_request::Message) -> Option<SessionEvent> {
+    use pb::session_request::Message as M;
+    match message {
+        // A second Hello in one stream is the executor's mistake; its first one stands.
+        M::Hello(_) | M::RunnerCall(_) => None,
+        M::Heartbeat(beat) => {
+            Some(SessionEvent::Heartbeat { sequence: beat.sequence, running: u32::try_from(beat.running).unwrap_or(0) })
+        }
+        M::Results(results) => Some(SessionEvent::Results(
+            results
+                .results
+                .into_iter()
+                .filter_map(|r| Some((AttemptId::from_proto(r.attempt?)?, wire::outcome(r.outcome?))))
+                .collect(),
+        )),
+        M::SlotChange(change) => {
+            let attempt = change.attempt.and_then(AttemptId::from_proto)?;
+            Some(SessionEvent::SlotChange(attempt, change.holds_slot))
+        }
+        M::Inventory(inventory) => {
+            Some(SessionEvent::Inventory(inventory.running.into_iter().filter_map(AttemptId::from_proto).collect()))
+        }
+        M::Draining(_) => Some(SessionEvent::Draining),
+        M::Goodbye(_) => Some(SessionEvent::Goodbye),
     }
 }
 
 impl Sessions {
+    /// Until a session is asked to go elsewhere: sessions that began together do not end together.
+    fn age(&self) -> Duration {
+        self.age_max.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * backoff::random())
+    }
+
     async fn tell(&self, executor: ExecutorId, session: u64, event: SessionEvent) -> Result<(), Status> {
         self.engine
             .send(Message::Session(executor, session, event))
@@ -121,29 +200,13 @@ impl Sessions {
         message: pb::session_request::Message,
         outbox: &mpsc::Sender<pb::SessionResponse>,
     ) -> Result<(), Status> {
-        use pb::session_request::Message as M;
-        let event = match message {
-            // A second Hello in one stream is the executor's mistake; its first one stands.
-            M::Hello(_) => return Ok(()),
-            M::Heartbeat(beat) => SessionEvent::Heartbeat(beat.sequence),
-            M::Results(results) => SessionEvent::Results(
-                results
-                    .results
-                    .into_iter()
-                    .filter_map(|r| Some((AttemptId::from_proto(r.attempt?)?, wire::outcome(r.outcome?))))
-                    .collect(),
-            ),
-            M::SlotChange(change) => match change.attempt.and_then(AttemptId::from_proto) {
-                Some(attempt) => SessionEvent::SlotChange(attempt, change.holds_slot),
-                None => return Ok(()),
-            },
-            M::RunnerCall(call) => {
-                self.calls.answer(call, outbox.clone());
-                return Ok(());
-            }
-            M::Draining(_) => SessionEvent::Draining,
-            M::Goodbye(_) => SessionEvent::Goodbye,
-        };
-        self.tell(executor, session, event).await
+        if let pb::session_request::Message::RunnerCall(call) = message {
+            self.calls.answer(call, outbox.clone());
+            return Ok(());
+        }
+        match self.peers.passed_on(executor, message).and_then(read_event) {
+            Some(event) => self.tell(executor, session, event).await,
+            None => Ok(()),
+        }
     }
 }

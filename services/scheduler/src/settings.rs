@@ -8,6 +8,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 /// Every row of the table but the common ones.
 pub const KEYS: &[Key] = &[
     Key::new("listen", Kind::Address, "127.0.0.1:7071", "Where executors and web-servers reach it by gRPC."),
+    Key::new(
+        "advertised_address",
+        Kind::Text,
+        "",
+        "host:port at which other schedulers reach it; otherwise listen's, with the host's name for a wildcard address.",
+    ),
     Key::new("database_url", Kind::Uri, "", "PostgreSQL, as in postgres://user@host/database."),
     Key::new("database_url_file", Kind::SecretFile, "", "File that holds database_url, when it contains a password."),
     Key::new("database_connections", Kind::Integer, "8", "Connections of its pool."),
@@ -15,6 +21,12 @@ pub const KEYS: &[Key] = &[
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
+    Key::new(
+        "session_age_max",
+        Kind::Duration,
+        "5m",
+        "About how long an executor stays with this scheduler, give or take a fifth, when there are others.",
+    ),
 ];
 
 /// Values of the table.
@@ -22,6 +34,7 @@ pub const KEYS: &[Key] = &[
 #[expect(missing_docs, reason = "documented by KEYS")]
 pub struct Settings {
     pub listen: SocketAddr,
+    pub advertised_address: Option<String>,
     pub database_url: Option<String>,
     pub database_url_file: Option<PathBuf>,
     pub database_connections: usize,
@@ -32,6 +45,8 @@ pub struct Settings {
     pub executor_lost_after: Duration,
     #[serde(with = "duration")]
     pub cancel_grace: Duration,
+    #[serde(with = "duration")]
+    pub session_age_max: Duration,
     #[serde(flatten)]
     pub common: Common,
 }
@@ -41,6 +56,7 @@ impl Default for Settings {
         let timing = Timing::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7071)),
+            advertised_address: None,
             database_url: None,
             database_url_file: None,
             database_connections: 8,
@@ -48,12 +64,25 @@ impl Default for Settings {
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,
+            session_age_max: Duration::from_secs(300),
             common: Common::default(),
         }
     }
 }
 
 impl Settings {
+    /// Where other schedulers reach this one, which listens at `bound`.
+    #[must_use]
+    pub fn address(&self, bound: SocketAddr) -> String {
+        match &self.advertised_address {
+            Some(address) => address.clone(),
+            None if bound.ip().is_unspecified() => {
+                format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), bound.port())
+            }
+            None => bound.to_string(),
+        }
+    }
+
     /// How the engine measures executors.
     #[must_use]
     pub fn timing(&self) -> Timing {

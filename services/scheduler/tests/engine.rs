@@ -9,13 +9,15 @@ use proto::internal::v1 as pb;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CancelRun, CreateRun, Engine, EngineError, Message, RetryRun, SessionEvent, Timing},
+    engine::{CancelRun, CreateRun, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
     loops::keeper::Keeper,
     metrics::Metrics,
+    owners::Owners,
+    peers::Peers,
     wire::AttemptId,
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use store::Store;
 use testkit::{Database, wait_for};
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +38,10 @@ struct FakeExecutor {
     session: u64,
     engine: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<pb::SessionResponse>,
+    /// Acknowledgements and assignments that came while the test waited for the other: they are told in any order.
+    acks: VecDeque<bool>,
+    assignments: VecDeque<Vec<pb::Assignment>>,
+    held: Vec<AttemptId>,
 }
 
 impl Cluster {
@@ -128,12 +134,13 @@ impl Cluster {
 
 async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {
     let scheduler = SchedulerId(Uuid::now_v7());
-    let now = store::shards::renew(store, scheduler, Duration::from_secs(4)).await.unwrap();
+    let now = store::schedulers::renew(store, scheduler, Duration::from_secs(4), "").await.unwrap();
     let clock = DbClock::new(now);
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     let stop = CancellationToken::new();
     let (sender, inbox) = mpsc::channel(1024);
     let (owned, shards) = mpsc::channel(4);
+    let peers = Peers::new(Owners::new(store.clone(), scheduler, None));
     let engine = Engine::new(
         store.clone(),
         scheduler,
@@ -141,10 +148,13 @@ async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, Cancell
         Changes::default(),
         Arc::clone(&metrics),
         timing,
+        peers.clone(),
         stop.clone(),
     );
     tokio::spawn(engine.run(inbox, shards));
-    tokio::spawn(Keeper::new(store.clone(), scheduler, clock, metrics, owned).run(stop.clone()));
+    tokio::spawn(
+        Keeper::new(store.clone(), (scheduler, String::new()), clock, metrics, peers, owned).run(stop.clone()),
+    );
     (sender, stop)
 }
 
@@ -158,40 +168,65 @@ impl FakeExecutor {
     ) -> Self {
         let (outbox, inbox) = mpsc::channel(64);
         let hello = SessionEvent::Hello {
+            number: i64::try_from(session).unwrap(),
             name: "fake".into(),
             backend: "fake".into(),
             slots,
             version: "0".into(),
-            held,
+            held: held.clone(),
             draining: false,
-            outbox,
+            outbox: Outbox::Local(outbox),
+            gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self { id, session, engine: engine.clone(), inbox }
+        Self {
+            id,
+            session,
+            engine: engine.clone(),
+            inbox,
+            acks: VecDeque::new(),
+            assignments: VecDeque::new(),
+            held,
+        }
     }
 
     async fn tell(&self, event: SessionEvent) {
         self.engine.send(Message::Session(self.id, self.session, event)).await.unwrap();
     }
 
+    /// The next message, after every question for what it runs was answered.
     async fn next(&mut self) -> pb::session_response::Message {
-        tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time").unwrap().message.unwrap()
-    }
-
-    /// The next assignments, whatever else is said before.
-    async fn assigned(&mut self) -> Vec<pb::Assignment> {
         loop {
-            if let pb::session_response::Message::Assignments(assignments) = self.next().await {
-                return assignments.assignments;
+            let message = tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time");
+            match message.unwrap().message.unwrap() {
+                pb::session_response::Message::InventoryRequest(_) => {
+                    self.tell(SessionEvent::Inventory(self.held.clone())).await;
+                }
+                message => return message,
             }
         }
     }
 
+    /// The next assignments, whatever else is said before.
+    async fn assigned(&mut self) -> Vec<pb::Assignment> {
+        while self.assignments.is_empty() {
+            self.sort().await;
+        }
+        self.assignments.pop_front().unwrap()
+    }
+
     async fn acked(&mut self) -> bool {
-        loop {
-            if let pb::session_response::Message::ResultAcks(acks) = self.next().await {
-                return acks.acks[0].accepted;
-            }
+        while self.acks.is_empty() {
+            self.sort().await;
+        }
+        self.acks.pop_front().unwrap()
+    }
+
+    async fn sort(&mut self) {
+        match self.next().await {
+            pb::session_response::Message::ResultAcks(acks) => self.acks.push_back(acks.acks[0].accepted),
+            pb::session_response::Message::Assignments(assigned) => self.assignments.push_back(assigned.assignments),
+            _ => {}
         }
     }
 
@@ -224,7 +259,8 @@ async fn a_chain_runs_block_by_block() {
     executor.complete(&first[0]).await;
     let second = executor.assigned().await;
     assert_eq!(name(&second[0]), "b");
-    assert_eq!(second[0].inputs[0].outputs[0].lease, 1);
+    let lease = first[0].attempt.as_ref().unwrap().lease;
+    assert_eq!(second[0].inputs[0].outputs[0].lease, lease);
     executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     assert_eq!(cluster.create(pipeline, "k").await.unwrap(), run, "a known key answers the run that it made");
@@ -244,7 +280,7 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
         tokio::spawn(async move {
             for sequence in 0.. {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                let event = SessionEvent::Heartbeat(sequence);
+                let event = SessionEvent::Heartbeat { sequence, running: 0 };
                 if engine.send(Message::Session(id, 1, event)).await.is_err() {
                     break;
                 }
@@ -252,7 +288,7 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
         })
     };
     let again = other.assigned().await;
-    assert_eq!(again[0].attempt.as_ref().unwrap().lease, 2);
+    assert!(again[0].attempt.as_ref().unwrap().lease > lost[0].attempt.as_ref().unwrap().lease);
     let mut back = FakeExecutor::connect(silent.id, 2, &cluster.engine, 1, Vec::new()).await;
     back.complete(&lost[0]).await;
     assert!(!back.acked().await, "the first attempt's lease is old");
@@ -273,16 +309,12 @@ async fn a_successor_takes_over_where_the_scheduler_was_killed() {
     cluster.engine = start(&cluster.store, Timing::default()).await.0;
     let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
     cluster.stop.cancel();
-    let mut executor = wait_for("the successor to own the run", WAIT, || async {
-        let mut executor = FakeExecutor::connect(executor.id, 1, &cluster.engine, 1, vec![held.clone()]).await;
-        match executor.next().await {
-            pb::session_response::Message::Welcome(welcome) => {
-                // An attempt that a scheduler calls unknown is thrown away, finished or not.
-                assert!(welcome.unknown.is_empty());
-                Some(executor)
-            }
-            _ => None,
-        }
+    // It comes before its runs have an owner: nothing of it is judged until then.
+    let mut executor = FakeExecutor::connect(executor.id, 2, &cluster.engine, 1, vec![held]).await;
+    let pb::session_response::Message::Welcome(welcome) = executor.next().await else { panic!("no welcome") };
+    assert!(welcome.unknown.is_empty());
+    wait_for("the successor to own the run", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
     })
     .await;
     executor.complete(&first[0]).await;
@@ -317,7 +349,8 @@ async fn cancel_awaits_what_runs_and_retry_runs_it_again() {
     cluster.engine.send(Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
     answer.await.unwrap().unwrap();
     let again = executor.assigned().await;
-    assert_eq!((name(&again[0]), again[0].attempt.as_ref().unwrap().lease), ("a", 2));
+    assert_eq!(name(&again[0]), "a");
+    assert!(again[0].attempt.as_ref().unwrap().lease > first[0].attempt.as_ref().unwrap().lease);
     executor.complete(&again[0]).await;
     let last = executor.assigned().await;
     executor.complete(&last[0]).await;
@@ -368,32 +401,43 @@ async fn a_write_in_an_old_epoch_counts_nothing() {
     let client = cluster.database.client().await;
     client.execute("UPDATE shard SET epoch = epoch + 1", &[]).await.unwrap();
     executor.complete(&first[0]).await;
-    let told = executor.next_reconnect_or_ack().await;
-    assert!(told.is_none(), "the result was acknowledged though its write was refused");
-    let held = AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap();
-    let mut executor = wait_for("a session", WAIT, || async {
-        let mut executor = FakeExecutor::connect(executor.id, 2, &cluster.engine, 1, vec![held.clone()]).await;
-        match executor.next().await {
-            pb::session_response::Message::Welcome(welcome) => welcome.unknown.is_empty().then_some(executor),
-            _ => None,
-        }
+    wait_for("the shard's new epoch", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
     })
     .await;
+    assert_eq!(cluster.status(run).await, "running", "the result counted though its write was refused");
+    let first_words = executor.inbox.try_recv().unwrap().message;
+    assert!(matches!(first_words, Some(pb::session_response::Message::InventoryRequest(_))), "{first_words:?}");
     executor.complete(&first[0]).await;
     assert!(executor.acked().await, "loaded again, the same attempt is current");
     cluster.until(run, "completed").await;
     cluster.stop.cancel();
 }
 
-impl FakeExecutor {
-    /// `None` when asked to come again before any result was acknowledged.
-    async fn next_reconnect_or_ack(&mut self) -> Option<bool> {
-        loop {
-            match self.next().await {
-                pb::session_response::Message::Reconnect(_) => return None,
-                pb::session_response::Message::ResultAcks(acks) => return Some(acks.acks[0].accepted),
-                _ => {}
-            }
-        }
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_end_break_what_was_promised_and_nothing_else() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[]), block("b", &["a"])])).await;
+    let mut executor = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    executor.held = vec![AttemptId::from_proto(first[0].attempt.clone().unwrap()).unwrap()];
+    let client = cluster.database.client().await;
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    client.execute(terminate, &[]).await.unwrap();
+    executor.complete(&first[0]).await;
+    wait_for("the engine to load again", WAIT, || async {
+        matches!(cluster.create(pipeline, "k").await, Ok(known) if known == run).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.status(run).await, "running", "the result counted without a session that could say so");
+    executor.complete(&first[0]).await;
+    assert!(executor.acked().await, "loaded again, the same attempt is current");
+    let second = executor.assigned().await;
+    let lease = |a: &pb::Assignment| a.attempt.as_ref().unwrap().lease;
+    assert!(lease(&second[0]) > lease(&first[0]) + 1, "a lease that a crash may have forgotten was given again");
+    executor.complete(&second[0]).await;
+    cluster.until(run, "completed").await;
+    cluster.stop.cancel();
 }

@@ -144,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn only_those_concerned_are_woken_and_places_come_back() {
         let changes = Changes::new(2);
-        let (a, b) = (RunId::generate(), RunId::generate());
+        let (a, b) = (RunId::new_in(0), RunId::new_in(0));
         let mut state = changes.subscribe(a, Topic::State).unwrap();
         let mut log = changes.subscribe(b, Topic::Log).unwrap();
         assert!(changes.subscribe(a, Topic::Log).is_err(), "the limit is two");

@@ -49,7 +49,7 @@ impl Commands {
 
     /// Starts runs in one commit; the same keys again answer the same runs.
     pub(crate) async fn create_runs(&self, runs: Vec<NewRun>) -> Result<Vec<RunId>, Fault> {
-        let message = CreateRunsRequest { runs };
+        let message = CreateRunsRequest { runs, forwarded: false };
         let answer = self
             .any(|mut peer| {
                 let request = within(COMMAND_TIMEOUT, message.clone());
@@ -61,7 +61,7 @@ impl Commands {
 
     /// Asks a run to stop.
     pub(crate) async fn cancel_run(&self, run: RunId, reason: String) -> Result<(), Fault> {
-        let message = CancelRunRequest { run_id: run.to_vec(), reason };
+        let message = CancelRunRequest { run_id: run.to_vec(), reason, forwarded: false };
         self.any(|mut peer| {
             let request = within(COMMAND_TIMEOUT, message.clone());
             async move { peer.cancel_run(request).await }

@@ -61,6 +61,10 @@ impl Fan {
         self.next < self.total
     }
 
+    pub(super) fn unleased(&self) -> usize {
+        self.total.saturating_sub(self.next) as usize
+    }
+
     /// Takes the next child that was never leased.
     pub(super) fn take_next(&mut self) -> Option<u32> {
         (self.next < self.total).then(|| {

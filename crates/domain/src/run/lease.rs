@@ -63,6 +63,27 @@ impl Run {
         self.may_lease() && (!self.ready.is_empty() || !self.open_fans.is_empty())
     }
 
+    /// How many units could be leased now, counted up to `max`.
+    #[must_use]
+    pub fn ready_units(&self, max: usize) -> usize {
+        if !self.may_lease() {
+            return 0;
+        }
+        let mut count = self.ready.len();
+        for at in &self.open_fans {
+            if count >= max {
+                break;
+            }
+            if let Kind::Fan(fan) = &self.blocks[*at].kind {
+                count += fan.unleased();
+            }
+        }
+        let pipeline = self.graph.pipeline();
+        let limit = if pipeline.one_process { Some(1) } else { pipeline.concurrency.block_run_limit };
+        let room = limit.filter(|limit| *limit > 0).map_or(max, |limit| limit.saturating_sub(self.running) as usize);
+        count.min(room).min(max)
+    }
+
     /// The executor that must run the rest of a one-process run, once it has begun.
     #[must_use]
     pub fn home(&self) -> Option<ExecutorId> {
@@ -127,8 +148,9 @@ impl Run {
         now: Timestamp,
         out: &mut Vec<Transition>,
     ) -> Option<(i64, u32)> {
+        let above = self.lease_floor + 1;
         let unit = self.unit_mut(key)?;
-        unit.lease += 1;
+        unit.lease = (unit.lease + 1).max(above);
         unit.attempts += 1;
         unit.started_at.get_or_insert(now);
         unit.phase = Phase::Running { executor, started_at: now };

@@ -1,6 +1,6 @@
 //! One step of the scheduler for many runs, as columns of one statement.
 
-use crate::{Error, Store, shards::Shard};
+use crate::{Error, journal::Journal, shards::Shard};
 use domain::{
     graph::Graph,
     id::{PipelineId, RunId, TriggerId, WorkspaceId},
@@ -9,7 +9,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -42,7 +42,8 @@ pub struct Committed {
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
 #[derive(Debug, Default)]
 pub struct Batch {
-    shards: HashMap<i16, i64>,
+    /// In the order in which their rows are locked.
+    shards: BTreeMap<i16, i64>,
     new: Vec<(NewRun, i16)>,
     new_rows: HashMap<RunId, RunRow>,
     runs: HashMap<RunId, (i16, RunRow)>,
@@ -71,14 +72,24 @@ impl Batch {
             && self.dropped.is_empty()
     }
 
+    /// True when it creates runs.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     fn is_units_only(&self) -> bool {
         self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.dropped.is_empty()
     }
 
-    /// Shards that must still be owned when it is committed.
+    /// Of the shards that it names, those that are not among `owned`, as the commit answered them.
     #[must_use]
-    pub fn shard_count(&self) -> usize {
-        self.shards.len()
+    pub fn lost_shards(&self, owned: &[i16]) -> BTreeSet<u8> {
+        self.shards
+            .keys()
+            .filter(|shard| !owned.contains(shard))
+            .filter_map(|shard| u8::try_from(*shard).ok())
+            .collect()
     }
 
     /// Rows that it will write, about.
@@ -138,32 +149,27 @@ impl Batch {
     }
 }
 
-/// Writes a batch in one transaction; one statement and one commit unless children are dropped.
+/// Writes a batch in one transaction; one statement and one commit unless children are dropped. It counts when this
+/// returns, and is durable after the journal's next flush.
 ///
 /// # Errors
 /// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
-/// epochs (`shards::retake`) and load again.
-pub async fn commit(store: &Store, batch: &Batch) -> Result<Committed, Error> {
+/// epochs (`shards::retake`) and load again, with another journal.
+pub async fn commit(journal: &mut Journal, batch: &Batch) -> Result<Committed, Error> {
     let columns = Columns::of(batch);
-    let (sql, parameters) = if batch.is_units_only() {
-        (include_str!("../../sql/run/commit_units.sql"), columns.unit_parameters())
+    let Journal { writer, commit, commit_units, drop_children, .. } = journal;
+    let row = if batch.is_units_only() {
+        writer.query_one(&*commit_units, &columns.unit_parameters()).await?
+    } else if batch.dropped.is_empty() {
+        writer.query_one(&*commit, &columns.parameters()).await?
     } else {
-        (include_str!("../../sql/run/commit.sql"), columns.parameters())
-    };
-    let mut client = store.client().await?;
-    let statement = client.prepare_cached(sql).await?;
-    let row = if batch.dropped.is_empty() {
-        client.query_one(&statement, &parameters).await?
-    } else {
-        let transaction = client.transaction().await?;
+        let transaction = writer.transaction().await?;
         let runs: Vec<Uuid> = batch.dropped.iter().map(|(run, ..)| run.0).collect();
         let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
         let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
         let epochs: Vec<i64> = shards.iter().map(|shard| batch.shards.get(shard).copied().unwrap_or(-1)).collect();
-        transaction
-            .execute(include_str!("../../sql/run/drop_children.sql"), &[&runs, &blocks, &shards, &epochs])
-            .await?;
-        let row = transaction.query_one(&statement, &parameters).await?;
+        transaction.execute(&*drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
+        let row = transaction.query_one(&*commit, &columns.parameters()).await?;
         transaction.commit().await?;
         row
     };

@@ -27,6 +27,12 @@ impl Core {
             Down::RunnerReply(reply) => self.reply(reply),
             // The link has closed this session and opens the next.
             Down::Reconnect(_) => {}
+            Down::InventoryRequest(_) => self.inventory(),
+            Down::Forget(forget) => {
+                for attempt in forget.attempts.iter().filter_map(AttemptId::from_proto) {
+                    self.forget(&attempt);
+                }
+            }
             Down::EndProcess(end) => {
                 if let Some(run) = RunId::from_slice(&end.run_id) {
                     let backend = Arc::clone(&self.backend);

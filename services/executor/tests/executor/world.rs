@@ -138,7 +138,7 @@ pub(crate) fn block(name: &str, further: Value) -> Value {
 }
 
 pub(crate) fn attempt(block: &str) -> pb::AttemptRef {
-    pb::AttemptRef { run_id: RunId::generate().to_vec(), block: block.to_owned(), child: -1, lease: 1 }
+    pb::AttemptRef { run_id: RunId::new_in(0).to_vec(), block: block.to_owned(), child: -1, lease: 1 }
 }
 
 pub(crate) fn assignment(attempt: &pb::AttemptRef) -> pb::Assignment {

@@ -16,13 +16,14 @@ impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
         match message {
             Message::Session(executor, session, event) => self.session(executor, session, event, turn),
+            Message::Peer(peer, event) => self.peer(peer, event),
             Message::Create(runs, reply) => match self.create(runs, turn).await {
                 Ok((runs, keys)) => turn.created.push(Creation { runs, keys, reply }),
                 Err(error) => drop(reply.send(Err(error))),
             },
             Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
             Message::Retry(command, reply) => match self.retry(command, turn).await {
-                Ok(()) => turn.done.push(reply),
+                Ok(run) => turn.done.push((run, reply)),
                 Err(error) => drop(reply.send(Err(error))),
             },
         }
@@ -33,11 +34,11 @@ impl Engine {
         commands: Vec<CreateRun>,
         turn: &mut Turn,
     ) -> Result<(Vec<RunId>, Vec<(domain::id::TriggerId, String)>), EngineError> {
-        let shard = self.shard_for_new().ok_or(EngineError::NotOwner)?;
         let mut pipelines: HashMap<PipelineId, StartablePipeline> = HashMap::new();
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
         for command in commands {
+            let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
             let pipeline = match pipelines.entry(command.pipeline) {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(place) => {
@@ -51,13 +52,13 @@ impl Engine {
             let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
             let variables: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&command.variables)
                 .map_err(|e| EngineError::Refused(format!("variables are no JSON object: {e}")))?;
-            prepared.push((command, pipeline, definition, variables));
+            prepared.push((command, shard, pipeline, definition, variables));
         }
         let now = self.now();
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
-        for (command, pipeline, definition, variables) in prepared {
-            let id = RunId::generate();
+        for (command, shard, pipeline, definition, variables) in prepared {
+            let id = RunId::new_in(pipeline.id.shard());
             let execution_date = command.execution_date.unwrap_or(now);
             let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
             turn.batch.create(
@@ -92,12 +93,11 @@ impl Engine {
             ids.push(id);
             keys.push((pipeline.trigger_id, command.logical_key));
         }
-        self.next_shard = self.next_shard.wrapping_add(1);
         self.metrics.runs_created.inc_by(ids.len() as u64);
         Ok((ids, keys))
     }
 
-    /// Answers creations. Where the key was known, the memory of the run that was not created is void, and the answer is
+    /// Prepares the answers to creations. Where the key was known, the memory of the run that was not created is void, and the answer is
     /// the run that the key created first.
     /// Answers which runs are void.
     pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, created: &[RunId]) -> HashSet<RunId> {
@@ -119,12 +119,12 @@ impl Engine {
                         }
                     }
                     Err(error) => {
-                        drop(creation.reply.send(Err(unavailable(&error))));
+                        self.promises.created.push((creation.reply, Err(unavailable(&error))));
                         continue;
                     }
                 }
             }
-            drop(creation.reply.send(Ok(creation.runs)));
+            self.promises.created.push((creation.reply, Ok(creation.runs)));
         }
         voided
     }
@@ -146,8 +146,11 @@ impl Engine {
     async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
         if self.runs.contains_key(&command.run) {
             self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
-            turn.done.push(reply);
+            turn.done.push((command.run, reply));
             return;
+        }
+        if self.shards.get(command.run.shard()).is_none() {
+            return drop(reply.send(Err(EngineError::NotOwner)));
         }
         let answer = match store::runs::one(&self.store, command.run).await {
             // Cancelling what has ended is no error.
@@ -159,9 +162,12 @@ impl Engine {
         drop(reply.send(answer));
     }
 
-    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<(), EngineError> {
+    async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<RunId, EngineError> {
         if self.runs.contains_key(&command.run) {
             return Err(EngineError::Refused("the run has not ended; cancel it first, or wait".to_owned()));
+        }
+        if self.shards.get(command.run.shard()).is_none() {
+            return Err(EngineError::NotOwner);
         }
         let stored = store::runs::one(&self.store, command.run)
             .await
@@ -185,12 +191,12 @@ impl Engine {
         })?;
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
-        Ok(())
+        Ok(command.run)
     }
 
     /// A run from its rows.
     pub(super) async fn revive(&mut self, stored: StoredRun) -> Result<Live, EngineError> {
-        let shard = self.shards.iter().copied().find(|shard| shard.id == stored.shard).ok_or(EngineError::NotOwner)?;
+        let shard = self.shards.get(stored.id.shard()).ok_or(EngineError::NotOwner)?;
         let definition = self.definitions.get(stored.pipeline_id, stored.pipeline_version).await?;
         let units = stored.units.into_iter().filter_map(|unit| unit.resolve(&definition.graph)).collect::<Vec<_>>();
         let empty = serde_json::Map::new();

@@ -61,26 +61,33 @@ impl Engine {
     }
 
     pub(super) fn session(&mut self, executor: ExecutorId, session: u64, event: SessionEvent, turn: &mut Turn) {
-        if let SessionEvent::Hello { name, backend, slots, version, held, draining, outbox } = event {
-            let greeting = Greeting { name, backend, version, slots, draining, outbox };
+        if let SessionEvent::Hello { number, name, backend, slots, version, held, draining, outbox, gateway } = event {
+            let greeting = Greeting { number, name, backend, version, slots, draining, outbox, gateway };
             return self.welcome(executor, session, greeting, held, turn);
         }
         let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_session(session)) else { return };
         seat.seen();
         match event {
-            SessionEvent::Heartbeat(sequence) => self.heartbeat(executor, sequence, turn),
+            SessionEvent::Heartbeat { sequence, running } => self.heartbeat(executor, sequence, running, turn),
             SessionEvent::Results(results) => {
                 for (attempt, outcome) in results {
                     self.result(executor, &attempt, outcome, turn);
                 }
             }
             SessionEvent::SlotChange(attempt, holds) => seat.set_waiting(attempt, !holds),
+            SessionEvent::Inventory(held) => self.inventory(executor, held),
+            SessionEvent::Lent(slots) => seat.borrow_more(slots),
+            SessionEvent::Recalled(slots) => seat.recall(slots),
             SessionEvent::Draining => {
                 seat.drain();
-                turn.seats.insert(executor, seat.row(executor, "draining"));
+                if seat.is_local() {
+                    turn.seats.insert(executor, seat.row(executor, "draining"));
+                }
             }
             SessionEvent::Goodbye => {
-                turn.seats.insert(executor, seat.row(executor, "gone"));
+                if seat.is_local() {
+                    turn.seats.insert(executor, seat.row(executor, "gone"));
+                }
                 self.release_missing(executor, turn);
                 self.seats.remove(&executor);
             }
@@ -89,7 +96,8 @@ impl Engine {
         }
     }
 
-    /// An executor comes, or comes again: what it holds is compared with what the runs say.
+    /// An executor comes, or comes again, by itself or introduced by its gateway. What it runs is compared with what the
+    /// runs say: at once when it is named here, and otherwise when the inventory arrives.
     fn welcome(
         &mut self,
         executor: ExecutorId,
@@ -98,16 +106,53 @@ impl Engine {
         held: Vec<AttemptId>,
         turn: &mut Turn,
     ) {
-        if self.shards.is_empty() {
-            // Whoever owns the runs is to judge what it holds; to us all of it would be unknown, and be thrown away.
-            let later = pb::session_response::Message::Reconnect(pb::Reconnect {});
-            drop(greeting.outbox.try_send(pb::SessionResponse { message: Some(later) }));
+        if self.seats.get(&executor).is_some_and(|seat| seat.is_later_than(greeting.number)) {
             return;
         }
         tracing::info!(executor.id = %executor, executor.name = greeting.name, held = held.len(), "executor connected");
         let mut seat = Seat::new(session, greeting);
+        if seat.is_local() {
+            seat.count_foreign(self.foreign(&held), self.timing.lost_after);
+            let unknown = self.compare(executor, &mut seat, held);
+            let millis = |d: std::time::Duration| i32::try_from(d.as_millis()).unwrap_or(i32::MAX);
+            seat.send(pb::session_response::Message::Welcome(pb::Welcome {
+                heartbeat_interval_ms: millis(self.timing.heartbeat),
+                lost_after_ms: millis(self.timing.lost_after),
+                unknown,
+            }));
+            turn.seats.insert(executor, seat.row(executor, seat.state()));
+        }
+        self.seats.insert(executor, seat);
+    }
+
+    /// What an executor runs, after the question was put: by a new owner of some of it, or for a new peer.
+    fn inventory(&mut self, executor: ExecutorId, held: Vec<AttemptId>) {
+        let Some(mut seat) = self.seats.remove(&executor) else { return };
+        if seat.is_local() {
+            seat.count_foreign(self.foreign(&held), self.timing.lost_after);
+        }
+        let unknown = self.compare(executor, &mut seat, held);
+        if !unknown.is_empty() {
+            seat.send(pb::session_response::Message::Forget(pb::Forget { attempts: unknown }));
+        }
+        if !seat.is_local() {
+            seat.claim_excess(executor);
+        }
+        seat.inventoried();
+        self.seats.insert(executor, seat);
+    }
+
+    /// How many of these belong to others.
+    fn foreign(&self, held: &[AttemptId]) -> u32 {
+        let foreign = held.iter().filter(|attempt| self.shards.get(attempt.run.shard()).is_none()).count();
+        u32::try_from(foreign).unwrap_or(u32::MAX)
+    }
+
+    /// Of what an executor names, the seat holds what is current. Answers what is not wanted any more; of runs that others
+    /// own nothing is known here, and nothing is said.
+    fn compare(&self, executor: ExecutorId, seat: &mut Seat, held: Vec<AttemptId>) -> Vec<pb::AttemptRef> {
         let mut unknown = Vec::new();
-        for attempt in held {
+        for attempt in held.into_iter().filter(|attempt| self.shards.get(attempt.run.shard()).is_some()) {
             let current = self.runs.get(&attempt.run).is_some_and(|live| {
                 live.run
                     .unit_key(&attempt.block, attempt.child)
@@ -119,24 +164,20 @@ impl Engine {
                 unknown.push(attempt.to_proto());
             }
         }
-        let millis = |d: std::time::Duration| i32::try_from(d.as_millis()).unwrap_or(i32::MAX);
-        seat.send(pb::session_response::Message::Welcome(pb::Welcome {
-            heartbeat_interval_ms: millis(self.timing.heartbeat),
-            lost_after_ms: millis(self.timing.lost_after),
-            unknown,
-        }));
-        turn.seats.insert(executor, seat.row(executor, seat.state()));
-        self.seats.insert(executor, seat);
+        unknown
     }
 
-    fn heartbeat(&mut self, executor: ExecutorId, sequence: i64, turn: &mut Turn) {
+    fn heartbeat(&mut self, executor: ExecutorId, sequence: i64, running: u32, turn: &mut Turn) {
         let Some(seat) = self.seats.get_mut(&executor) else { return };
-        turn.seats.insert(executor, seat.row(executor, seat.state()));
-        let settles = !std::mem::replace(&mut seat.settled, true);
-        seat.send(pb::session_response::Message::HeartbeatReply(pb::HeartbeatReply {
-            sequence,
-            cancelled: Vec::new(),
-        }));
+        let settles = seat.settles();
+        if seat.is_local() {
+            seat.set_running(running);
+            turn.seats.insert(executor, seat.row(executor, seat.state()));
+            seat.send(pb::session_response::Message::HeartbeatReply(pb::HeartbeatReply {
+                sequence,
+                cancelled: Vec::new(),
+            }));
+        }
         if settles {
             self.release_missing(executor, turn);
         }

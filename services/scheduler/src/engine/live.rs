@@ -9,6 +9,9 @@ use proto::internal::v1 as pb;
 use std::sync::Arc;
 use store::shards::Shard;
 
+/// Leases of one epoch: more than a unit can be leased while its shard has the same owner.
+const LEASES_PER_EPOCH: i64 = 1 << 20;
+
 /// One unfinished run.
 pub(super) struct Live {
     pub(super) run: Run,
@@ -24,6 +27,8 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(run: Run, shard: Shard, context: pb::RunContext, definition: Arc<pb::Definition>) -> Self {
+        // A crash of the database may have forgotten leases of an earlier epoch that executors still hold.
+        let run = run.with_leases_above(shard.epoch.saturating_mul(LEASES_PER_EPOCH));
         Self { run, shard, context: Arc::new(context), definition, queued: false, wake: None, due: Vec::new() }
     }
 

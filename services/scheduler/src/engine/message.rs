@@ -3,12 +3,14 @@
 use crate::wire::AttemptId;
 use domain::{
     ErrorKind,
-    id::{ExecutorId, PipelineId, RunId},
+    id::{ExecutorId, PipelineId, RunId, SchedulerId},
     unit::Outcome,
 };
 use jiff::Timestamp;
 use proto::internal::v1 as pb;
+use store::shards::Shard;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
@@ -114,6 +116,73 @@ pub enum Message {
     Retry(RetryRun, Reply<()>),
     /// From an executor's session.
     Session(ExecutorId, u64, SessionEvent),
+    /// From another scheduler, about executors whose gateway this one is.
+    Peer(SchedulerId, PeerEvent),
+}
+
+/// What this scheduler owns from now on.
+#[derive(Debug)]
+pub struct Ownership {
+    /// All of it.
+    pub shards: Vec<Shard>,
+    /// Told when nothing of the rest is touched any more. Dropped when nobody waits for it.
+    pub done: Option<oneshot::Sender<()>>,
+}
+
+/// What a scheduler that borrows slots says to the gateway of the executors.
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// It could use so many more, and needs some of these executors.
+    Demand(u32, Vec<ExecutorId>),
+    /// It gives back so many of an executor.
+    Returned(ExecutorId, u32),
+    /// So many more are in use than it was lent.
+    Claimed(ExecutorId, u32),
+    /// The stream to it broke.
+    Down,
+}
+
+/// Where to speak to an executor.
+#[derive(Debug, Clone)]
+pub enum Outbox {
+    /// On its own session.
+    Local(mpsc::Sender<pb::SessionResponse>),
+    /// Through its gateway.
+    Relayed {
+        /// Which.
+        executor: ExecutorId,
+        /// The gateway's stream.
+        link: mpsc::Sender<pb::LinkResponse>,
+        /// Ends that stream.
+        broken: CancellationToken,
+    },
+}
+
+impl Outbox {
+    /// Says something to the executor; false when its stream is gone or too full.
+    pub(super) fn send(&self, message: pb::session_response::Message) -> bool {
+        let response = pb::SessionResponse { message: Some(message) };
+        match self {
+            Self::Local(sender) => sender.try_send(response).is_ok(),
+            Self::Relayed { executor, .. } => {
+                self.tell_gateway(pb::link_response::Message::Executor(pb::ExecutorResponse {
+                    executor_id: executor.to_vec(),
+                    response: Some(response),
+                }))
+            }
+        }
+    }
+
+    /// Says something to the gateway; nothing on a session of this scheduler's own.
+    pub(super) fn tell_gateway(&self, message: pb::link_response::Message) -> bool {
+        let Self::Relayed { link, broken, .. } = self else { return true };
+        let sent = link.try_send(pb::LinkResponse { message: Some(message) }).is_ok();
+        if !sent {
+            // Something is missing on it now: it is opened again, and everything is said anew.
+            broken.cancel();
+        }
+        sent
+    }
 }
 
 /// What an executor says. The number beside it tells one session of an executor from the next.
@@ -121,6 +190,8 @@ pub enum Message {
 pub enum SessionEvent {
     /// It is here.
     Hello {
+        /// Rises with every session of the executor.
+        number: i64,
         /// Shown to people.
         name: String,
         /// process, kubernetes, ...
@@ -134,10 +205,23 @@ pub enum SessionEvent {
         /// It takes no more work.
         draining: bool,
         /// Where to speak to it.
-        outbox: mpsc::Sender<pb::SessionResponse>,
+        outbox: Outbox,
+        /// The scheduler that lends it, when it is connected with another one; `held` then comes as `Inventory`.
+        gateway: Option<SchedulerId>,
     },
     /// It is still here.
-    Heartbeat(i64),
+    Heartbeat {
+        /// To be echoed.
+        sequence: i64,
+        /// Attempts that run now, whoever gave them.
+        running: u32,
+    },
+    /// What it runs, or holds an unacknowledged result of: the answer to a question.
+    Inventory(Vec<AttemptId>),
+    /// Its gateway lends so many more of its slots.
+    Lent(u32),
+    /// Its gateway wants so many of them back.
+    Recalled(u32),
     /// Attempts ended.
     Results(Vec<(AttemptId, Outcome)>),
     /// An attempt gave its slot back while it waits, or took it again.

@@ -7,8 +7,12 @@ use domain::{
     run::{Event, Refused, Transition},
 };
 use proto::internal::v1 as pb;
-use std::collections::{HashMap, HashSet};
-use store::{executors::ExecutorRow, runs::Batch};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use store::{
+    executors::ExecutorRow,
+    journal::Journal,
+    runs::{Batch, Committed},
+};
 
 /// What waits for the commit.
 #[derive(Default)]
@@ -24,7 +28,34 @@ pub(super) struct Turn {
     /// The latest of each executor.
     pub(super) seats: HashMap<ExecutorId, ExecutorRow>,
     pub(super) created: Vec<Creation>,
-    pub(super) done: Vec<Reply<()>>,
+    /// Answers to commands about runs.
+    pub(super) done: Vec<(RunId, Reply<()>)>,
+}
+
+impl Turn {
+    /// What belongs to shards that others own now was not written: it is not said either, and its commands are refused.
+    fn forget_shards(&mut self, lost: &BTreeSet<u8>) {
+        let is_lost = |run: &[u8]| RunId::from_slice(run).is_some_and(|run| lost.contains(&run.shard()));
+        let of = |attempt: &Option<pb::AttemptRef>| attempt.as_ref().is_some_and(|attempt| is_lost(&attempt.run_id));
+        self.changed.retain(|run| !lost.contains(&run.shard()));
+        self.ends.retain(|(_, run)| !lost.contains(&run.shard()));
+        self.doubtful.retain(|(_, attempt)| !lost.contains(&attempt.run.shard()));
+        self.assignments.values_mut().for_each(|list| list.retain(|assignment| !of(&assignment.attempt)));
+        self.acks.values_mut().for_each(|list| list.retain(|ack| !of(&ack.attempt)));
+        self.stops.values_mut().for_each(|list| list.retain(|attempt| !is_lost(&attempt.run_id)));
+        self.assignments.retain(|_, list| !list.is_empty());
+        self.acks.retain(|_, list| !list.is_empty());
+        self.stops.retain(|_, list| !list.is_empty());
+        for (_, reply) in self.done.extract_if(.., |(run, _)| lost.contains(&run.shard())) {
+            drop(reply.send(Err(EngineError::NotOwner)));
+        }
+        // A caller that is refused asks the new owner with the same keys: what was created is answered, not repeated.
+        for creation in
+            self.created.extract_if(.., |creation| creation.runs.iter().any(|run| lost.contains(&run.shard())))
+        {
+            drop(creation.reply.send(Err(EngineError::NotOwner)));
+        }
+    }
 }
 
 /// The answer to one `Create`.
@@ -111,40 +142,35 @@ impl Engine {
 
     /// Commits the turn, then says what it decided.
     pub(super) async fn finish(&mut self, mut turn: Turn) {
-        let started = std::time::Instant::now();
+        let mut created = Vec::new();
         if !turn.batch.is_empty() {
-            let committed = match store::runs::commit(&self.store, &turn.batch).await {
-                Ok(committed) => committed,
-                Err(error) => {
-                    tracing::error!(error = %Chain(&error), rows = turn.batch.len(), "failed to commit; loading again");
-                    return self.fail(turn).await;
-                }
+            match self.commit(&mut turn).await {
+                Some(committed) => created = committed.created,
+                None => return self.fail_turn(turn).await,
+            }
+        }
+        let voided = self.answer_creations(turn.created, &created).await;
+        if !voided.is_empty() {
+            let is_void = |a: &pb::Assignment| {
+                let run = a.attempt.as_ref().and_then(|attempt| RunId::from_slice(&attempt.run_id));
+                run.is_some_and(|run| voided.contains(&run))
             };
-            if committed.shards.len() < turn.batch.shard_count() {
-                tracing::warn!("a shard has another owner now; loading again");
-                self.metrics.fenced_writes.inc();
-                return self.fail(turn).await;
+            for assignments in turn.assignments.values_mut() {
+                assignments.retain(|assignment| !is_void(assignment));
             }
-            self.metrics.commits.inc();
-            self.metrics.commit_rows.inc_by(turn.batch.len() as u64);
-            self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-            let voided = self.answer_creations(turn.created, &committed.created).await;
-            if !voided.is_empty() {
-                let is_void = |a: &pb::Assignment| {
-                    let run = a.attempt.as_ref().and_then(|attempt| RunId::from_slice(&attempt.run_id));
-                    run.is_some_and(|run| voided.contains(&run))
-                };
-                for assignments in turn.assignments.values_mut() {
-                    assignments.retain(|assignment| !is_void(assignment));
-                }
-            }
+            turn.assignments.retain(|_, assignments| !assignments.is_empty());
         }
-        for reply in turn.done {
-            // A caller that has gone does not need the answer.
-            let _ = reply.send(Ok(()));
+        self.promises.done.extend(turn.done.into_iter().map(|(_, reply)| reply));
+        for (executor, acks) in turn.acks {
+            self.promises.acks.entry(executor).or_default().extend(acks);
         }
-        self.settle_doubts(turn.doubtful, &mut turn.acks).await;
-        self.speak(turn.acks, turn.assignments, turn.stops, turn.ends);
+        self.settle_doubts(turn.doubtful).await;
+        // A run is durable before anybody works on it: no code runs for a firing that a crash could forget.
+        if turn.batch.creates() && !self.flush_now().await {
+            return;
+        }
+        self.speak(turn.assignments, turn.stops, turn.ends);
+        self.flush_soon();
         if !turn.seats.is_empty()
             && let Err(error) =
                 store::executors::upsert(&self.store, &turn.seats.into_values().collect::<Vec<_>>()).await
@@ -159,13 +185,55 @@ impl Engine {
         self.changes.changed(turn.changed.into_iter().collect());
     }
 
+    /// `None` when nobody knows whether the batch counts.
+    async fn commit(&mut self, turn: &mut Turn) -> Option<Committed> {
+        let started = std::time::Instant::now();
+        let committed = match self.write(&turn.batch).await {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), rows = turn.batch.len(), "failed to commit; loading again");
+                return None;
+            }
+        };
+        let lost = turn.batch.lost_shards(&committed.shards);
+        if !lost.is_empty() {
+            // Of these nothing was written, of the others everything: the statement says so itself.
+            tracing::warn!(shards = ?lost, "shards have another owner now");
+            self.metrics.fenced_writes.inc();
+            turn.forget_shards(&lost);
+            self.lose_shards(&lost);
+        }
+        self.metrics.commits.inc();
+        self.metrics.commit_rows.inc_by(turn.batch.len() as u64);
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        Some(committed)
+    }
+
+    pub(super) async fn write(&mut self, batch: &Batch) -> Result<Committed, store::Error> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            None => self.journal.insert(Journal::open(&self.store).await?),
+        };
+        store::runs::commit(journal, batch).await
+    }
+
+    /// A turn that did not count: nobody is told that it did.
+    async fn fail_turn(&mut self, turn: Turn) {
+        for creation in turn.created {
+            drop(creation.reply.send(Err(EngineError::Unavailable)));
+        }
+        for (_, reply) in turn.done {
+            drop(reply.send(Err(EngineError::Unavailable)));
+        }
+        self.fail().await;
+    }
+
     /// A result may come twice, when its first acknowledgement was lost: then its outputs count and must stay. Without
     /// an answer from the database nothing is said, and the executor asks again on its next session.
-    async fn settle_doubts(
-        &mut self,
-        doubtful: Vec<(ExecutorId, AttemptId)>,
-        acks: &mut HashMap<ExecutorId, Vec<pb::ResultAck>>,
-    ) {
+    async fn settle_doubts(&mut self, doubtful: Vec<(ExecutorId, AttemptId)>) {
+        // Whether results of others' runs count is for their owners to say; they will be asked again.
+        let is_owned = |attempt: &AttemptId| self.shards.get(attempt.run.shard()).is_some();
+        let doubtful: Vec<_> = doubtful.into_iter().filter(|(_, attempt)| is_owned(attempt)).collect();
         if doubtful.is_empty() {
             return;
         }
@@ -175,7 +243,7 @@ impl Engine {
                 for ((executor, attempt), accepted) in doubtful.into_iter().zip(accepted) {
                     self.metrics.stale_results.inc_by(u64::from(!accepted));
                     let ack = pb::ResultAck { attempt: Some(attempt.to_proto()), accepted };
-                    acks.entry(executor).or_default().push(ack);
+                    self.promises.acks.entry(executor).or_default().push(ack);
                 }
             }
             Err(error) => tracing::warn!(error = %Chain(&error), "failed to look up results that came again"),
@@ -193,15 +261,11 @@ impl Engine {
 
     fn speak(
         &mut self,
-        acks: HashMap<ExecutorId, Vec<pb::ResultAck>>,
         assignments: HashMap<ExecutorId, Vec<pb::Assignment>>,
         stops: HashMap<ExecutorId, Vec<pb::AttemptRef>>,
         ends: Vec<(ExecutorId, RunId)>,
     ) {
         use pb::session_response::Message as M;
-        for (executor, acks) in acks {
-            self.tell_seat(executor, M::ResultAcks(pb::ResultAcks { acks }));
-        }
         for (executor, assignments) in assignments {
             let mut fresh: HashSet<&str> = HashSet::new();
             for assignment in &assignments {

@@ -88,6 +88,7 @@ impl Runs {
             mode: request.mode,
             from_block: request.from_block,
             logical_key: new_runs::logical_key(&request.idempotency_key),
+            forwarded: false,
         };
         self.message(self.0.commands.retry_run(command).await?).await
     }

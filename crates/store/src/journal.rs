@@ -1,0 +1,86 @@
+//! The journal: the two sessions through which a scheduler writes what its runs do.
+//!
+//! Whoever only waits for its own next step need not wait for the disk. So commit and durability are apart: the
+//! *writer* commits without waiting for the disk (`synchronous_commit = off`), and the *flusher* waits for the disk on
+//! behalf of everything that was committed before it was asked. Whoever is to be told that something counts is told
+//! after a flush.
+//!
+//! A server that crashes forgets at most commits that were not flushed, and it ends every session. So a flush that
+//! succeeds on a session which was open before the commit proves that the commit is durable. That is why the two
+//! sessions are opened together, are never replaced one by one, and do not come from the pool, which would replace them
+//! silently. It is also why nothing may change sessions between here and the server, such as a pooling proxy.
+//!
+//! Refuses to know what is written: that is `runs`.
+
+use crate::{Error, Store};
+use std::sync::Arc;
+use tokio_postgres::{Client, Config, NoTls, Statement};
+
+/// Planned once: left to itself Postgres plans the first five uses anew, which costs more than running them.
+const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c synchronous_commit=off";
+
+/// See the module's page. Dropping it ends both sessions.
+pub struct Journal {
+    pub(crate) writer: Client,
+    pub(crate) commit: Statement,
+    pub(crate) commit_units: Statement,
+    pub(crate) drop_children: Statement,
+    flusher: Flusher,
+}
+
+/// Waits for the disk. Cheap to clone.
+#[derive(Clone)]
+pub struct Flusher {
+    client: Arc<Client>,
+    flush: Statement,
+}
+
+impl Journal {
+    /// Opens both sessions.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn open(store: &Store) -> Result<Self, Error> {
+        let writer = session(store.config(), Some(WRITER)).await?;
+        let flusher = session(store.config(), None).await?;
+        Ok(Self {
+            commit: writer.prepare(include_str!("../sql/run/commit.sql")).await?,
+            commit_units: writer.prepare(include_str!("../sql/run/commit_units.sql")).await?,
+            drop_children: writer.prepare(include_str!("../sql/run/drop_children.sql")).await?,
+            writer,
+            flusher: Flusher {
+                flush: flusher.prepare(include_str!("../sql/wal/flush.sql")).await?,
+                client: Arc::new(flusher),
+            },
+        })
+    }
+
+    /// What waits for the disk, for a task of its own.
+    #[must_use]
+    pub fn flusher(&self) -> Flusher {
+        self.flusher.clone()
+    }
+}
+
+impl Flusher {
+    /// Returns when everything that this journal committed before the call is durable.
+    ///
+    /// # Errors
+    /// When the session has ended. Then nobody knows what of the commits since the last flush counts: open another
+    /// journal and load again.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.client.execute(&self.flush, &[]).await?;
+        Ok(())
+    }
+}
+
+async fn session(config: &Config, options: Option<&str>) -> Result<Client, Error> {
+    let mut config = config.clone();
+    if let Some(options) = options {
+        config.options(options);
+    }
+    let (client, connection) = config.connect(NoTls).await?;
+    // It ends with its client, or with the server: the client then says so.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}

@@ -1,0 +1,204 @@
+//! Lending: executors that are connected here run units of other schedulers too, and units of this one run on executors
+//! that are connected elsewhere.
+//!
+//! A scheduler with ready units and no free slots says so to every gateway (*demand*). A gateway lends slots of its
+//! executors: fair shares while several want them, all that is free otherwise. A borrower uses a slot again and again,
+//! and returns it when it has nothing to do or the gateway asks. Both sides count; when they lose each other, the
+//! gateway keeps the slots that were in use until the new owners of those attempts claim them.
+//!
+//! Refuses to know streams. With one scheduler it does nothing.
+
+use super::{Engine, PeerEvent};
+use domain::id::{ExecutorId, SchedulerId};
+use proto::internal::v1 as pb;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+/// Units that one wish counts; more are asked for when these are placed.
+const DEMAND_MAX: usize = 4_096;
+/// Executors that one wish names.
+const HOMES_MAX: usize = 64;
+/// Between two changes of a wish, unless it is the first or the last.
+const DEMAND_PAUSE: Duration = Duration::from_millis(20);
+/// Slots that were not used for this long go back to their gateway.
+const IDLE_LOOK: Duration = Duration::from_millis(250);
+
+/// What others want, and what was said to them.
+#[derive(Default)]
+pub(super) struct Lending {
+    wishes: BTreeMap<SchedulerId, Wish>,
+    said: Option<(usize, Instant)>,
+    looked: Option<Instant>,
+}
+
+/// What one peer could use.
+struct Wish {
+    units: u32,
+    homes: Vec<ExecutorId>,
+}
+
+impl Engine {
+    pub(super) fn peer(&mut self, peer: SchedulerId, event: PeerEvent) {
+        match event {
+            PeerEvent::Demand(0, _) => drop(self.lending.wishes.remove(&peer)),
+            PeerEvent::Demand(units, homes) => drop(self.lending.wishes.insert(peer, Wish { units, homes })),
+            PeerEvent::Returned(executor, count) => {
+                if let Some(seat) = self.seats.get_mut(&executor) {
+                    seat.returned(peer, count);
+                }
+            }
+            PeerEvent::Claimed(executor, count) => {
+                if let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_local()) {
+                    seat.claimed(peer, count);
+                }
+            }
+            PeerEvent::Down => {
+                self.lending.wishes.remove(&peer);
+                for seat in self.seats.values_mut() {
+                    seat.abandoned(peer, self.timing.lost_after);
+                }
+            }
+        }
+    }
+
+    /// Before units of this scheduler are leased: peers that have less than their share get it, from what is free, and
+    /// what is missing is asked back from those that have more.
+    pub(super) fn lend_shares(&mut self) {
+        if self.lending.wishes.is_empty() {
+            return;
+        }
+        let total: u32 = self.local_seats().map(|(_, slots)| slots).sum();
+        let takers = self.lending.wishes.len() + usize::from(!self.ready.is_empty());
+        let share = (total / u32::try_from(takers).unwrap_or(u32::MAX).max(1)).max(1);
+        let mut missing = 0;
+        for (peer, units) in self.wished() {
+            let lent = self.lent_to(peer);
+            let due = share.saturating_sub(lent).min(units);
+            missing += due - self.lend(peer, due);
+        }
+        if !self.ready.is_empty() {
+            let own: u32 = self.seats.values().filter(|seat| seat.is_local()).map(super::seat::Seat::busy).sum();
+            missing += share.saturating_sub(own);
+        }
+        if missing > 0 {
+            self.recall(missing, share);
+        }
+    }
+
+    /// After units of this scheduler were leased: what is still free goes to whoever wants it.
+    pub(super) fn lend_rest(&mut self) {
+        for (peer, units) in self.wished() {
+            self.lend(peer, units);
+        }
+    }
+
+    /// Tells the gateways what could start if there were slots, and returns what is not needed.
+    pub(super) fn settle_borrowing(&mut self) {
+        if !self.peers.has_gateways() {
+            self.lending.said = None;
+            return;
+        }
+        self.say_demand();
+        let look = self.lending.looked.is_none_or(|at| at.elapsed() >= IDLE_LOOK);
+        if look {
+            self.lending.looked = Some(Instant::now());
+        }
+        let idle_too = look && self.ready.is_empty();
+        for (executor, seat) in self.seats.iter_mut().filter(|(_, seat)| !seat.is_local()) {
+            seat.give_back_free(*executor, idle_too);
+        }
+    }
+
+    fn say_demand(&mut self) {
+        let (before, at) = self.lending.said.map_or((0, None), |(before, at)| (before, Some(at)));
+        // A wish that lasts is repeated: a gateway counts down what it has lent.
+        let is_due = at.is_none_or(|at| at.elapsed() >= DEMAND_PAUSE);
+        if !is_due && self.ready.is_empty() == (before == 0) {
+            return;
+        }
+        let mut units = 0;
+        let mut homes = BTreeSet::new();
+        for live in self.ready.iter().filter_map(|run| self.runs.get(run)) {
+            units += live.run.ready_units(DEMAND_MAX - units);
+            if homes.len() < HOMES_MAX {
+                homes.extend(live.run.home());
+            }
+            if units >= DEMAND_MAX {
+                break;
+            }
+        }
+        if units == 0 && before == 0 {
+            return;
+        }
+        self.lending.said = Some((units, Instant::now()));
+        self.peers.tell_gateways(&pb::link_response::Message::Demand(pb::Demand {
+            units: i32::try_from(units).unwrap_or(i32::MAX),
+            home_ids: homes.into_iter().map(ExecutorId::to_vec).collect(),
+        }));
+    }
+
+    /// Peers with wishes, those that have least first.
+    fn wished(&self) -> Vec<(SchedulerId, u32)> {
+        let mut wished: Vec<_> = self.lending.wishes.iter().map(|(peer, wish)| (*peer, wish.units)).collect();
+        wished.sort_by_key(|(peer, _)| self.lent_to(*peer));
+        wished
+    }
+
+    fn lent_to(&self, peer: SchedulerId) -> u32 {
+        self.seats.values().map(|seat| seat.lent_to(peer)).sum()
+    }
+
+    fn local_seats(&self) -> impl Iterator<Item = (ExecutorId, u32)> {
+        self.seats.iter().filter(|(_, seat)| seat.is_local()).map(|(id, seat)| (*id, seat.slots()))
+    }
+
+    /// Lends up to `count` free slots; answers how many.
+    fn lend(&mut self, peer: SchedulerId, count: u32) -> u32 {
+        let Some(wish) = self.lending.wishes.get_mut(&peer) else { return 0 };
+        let mut rest = count.min(wish.units);
+        let homes = std::mem::take(&mut wish.homes);
+        let others: Vec<ExecutorId> = self.seats.keys().filter(|id| !homes.contains(id)).copied().collect();
+        for executor in homes.iter().copied().chain(others) {
+            if rest == 0 {
+                break;
+            }
+            let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_local()) else { continue };
+            let lent = seat.credits().min(rest);
+            if lent == 0 {
+                continue;
+            }
+            seat.lend(peer, lent);
+            rest -= lent;
+            let slots = pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(lent).unwrap_or(i32::MAX) };
+            self.peers.tell(peer, pb::link_request::Message::Lent(slots));
+        }
+        let lent = count.min(wish.units) - rest;
+        wish.homes = homes;
+        wish.units -= lent;
+        if wish.units == 0 {
+            self.lending.wishes.remove(&peer);
+        }
+        lent
+    }
+
+    /// Asks peers that have more than `share` for `missing` slots of it.
+    fn recall(&mut self, mut missing: u32, share: u32) {
+        let borrowers: BTreeSet<SchedulerId> = self.seats.values().flat_map(super::seat::Seat::borrowers).collect();
+        for peer in borrowers {
+            let mut excess = self.lent_to(peer).saturating_sub(share).min(missing);
+            for (executor, seat) in &mut self.seats {
+                let wanted = seat.wants_back(peer, excess);
+                if wanted == 0 {
+                    continue;
+                }
+                excess -= wanted;
+                missing -= wanted;
+                let slots =
+                    pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(wanted).unwrap_or(i32::MAX) };
+                self.peers.tell(peer, pb::link_request::Message::Recalled(slots));
+            }
+        }
+    }
+}

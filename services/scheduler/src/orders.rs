@@ -1,0 +1,198 @@
+//! Commands on their way to the owner of the shard that they concern: this engine, or another scheduler. One hop, no
+//! more; between two owners it waits a moment. Refuses to know what a command does.
+
+use crate::{
+    engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
+    owners::{Owners, Place},
+};
+use domain::id::RunId;
+use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
+use rpc::client::Channel;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Code, Status};
+
+/// How long a command waits for a shard to get its next owner; a hand-over takes less.
+const HANDOVER_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks at who owns it.
+const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
+/// The owner's time to answer.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Client of another scheduler's commands.
+type Peer = CommandServiceClient<Channel>;
+
+/// Whether a command may be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// It came from a client of the schedulers.
+    First,
+    /// Another scheduler has passed it on: it ends here.
+    Last,
+}
+
+impl Hop {
+    /// Reads the mark of a request.
+    #[must_use]
+    pub fn of(forwarded: bool) -> Self {
+        if forwarded { Self::Last } else { Self::First }
+    }
+}
+
+/// Takes commands to their owners. Cheap to clone.
+#[derive(Clone)]
+pub struct Orders {
+    engine: mpsc::Sender<Message>,
+    owners: Owners,
+}
+
+/// The status of a refusal.
+#[must_use]
+pub fn status(error: &EngineError) -> Status {
+    rpc::status::to_status(error.kind(), error.reason(), error.to_string(), &[])
+}
+
+impl Orders {
+    /// Between this engine and the others.
+    #[must_use]
+    pub fn new(engine: mpsc::Sender<Message>, owners: Owners) -> Self {
+        Self { engine, owners }
+    }
+
+    /// Creates runs; answers their ids in order. All or none of those that belong to one shard.
+    ///
+    /// # Errors
+    /// The refusal of the engine, or of the owner.
+    pub async fn create(&self, runs: Vec<CreateRun>, hop: Hop) -> Result<Vec<RunId>, Status> {
+        let mut shards: BTreeMap<u8, Vec<(usize, CreateRun)>> = BTreeMap::new();
+        let count = runs.len();
+        for (at, run) in runs.into_iter().enumerate() {
+            shards.entry(run.pipeline.shard()).or_default().push((at, run));
+        }
+        let mut ids = vec![None; count];
+        for (shard, runs) in shards {
+            let (places, runs): (Vec<usize>, Vec<CreateRun>) = runs.into_iter().unzip();
+            let created = self.create_in(shard, runs, hop).await?;
+            for (at, id) in places.into_iter().zip(created) {
+                ids[at] = Some(id);
+            }
+        }
+        ids.into_iter().collect::<Option<_>>().ok_or_else(|| Status::internal("the owner answered too few runs"))
+    }
+
+    async fn create_in(&self, shard: u8, runs: Vec<CreateRun>, hop: Hop) -> Result<Vec<RunId>, Status> {
+        let here = || {
+            let runs = runs.clone();
+            self.ask(|reply| Message::Create(runs, reply))
+        };
+        let there = |mut peer: Peer| {
+            let runs = runs.iter().map(new_run).collect();
+            let request = rpc::client::within(PEER_TIMEOUT, pb::CreateRunsRequest { runs, forwarded: true });
+            async move {
+                let ids = peer.create_runs(request).await?.into_inner().run_ids;
+                let read = |id: &Vec<u8>| RunId::from_slice(id);
+                ids.iter().map(read).collect::<Option<_>>().ok_or_else(|| Status::internal("a run id has 16 bytes"))
+            }
+        };
+        self.at_owner(shard, hop, here, there).await
+    }
+
+    /// Stops a run.
+    ///
+    /// # Errors
+    /// The refusal of the engine, or of the owner.
+    pub async fn cancel(&self, command: CancelRun, hop: Hop) -> Result<(), Status> {
+        let here = || self.ask(|reply| Message::Cancel(command.clone(), reply));
+        let there = |mut peer: Peer| {
+            let (run_id, reason) = (command.run.to_vec(), command.reason.clone());
+            let message = pb::CancelRunRequest { run_id, reason, forwarded: true };
+            async move { peer.cancel_run(rpc::client::within(PEER_TIMEOUT, message)).await.map(drop) }
+        };
+        self.at_owner(command.run.shard(), hop, here, there).await
+    }
+
+    /// Runs parts of a run again.
+    ///
+    /// # Errors
+    /// The refusal of the engine, or of the owner.
+    pub async fn retry(&self, command: RetryRun, hop: Hop) -> Result<(), Status> {
+        let here = || self.ask(|reply| Message::Retry(command.clone(), reply));
+        let there = |mut peer: Peer| {
+            let mode = match &command.from_block {
+                None => proto::v1::RetryMode::Incomplete,
+                Some(_) => proto::v1::RetryMode::FromBlock,
+            };
+            let message = pb::RetryRunRequest {
+                run_id: command.run.to_vec(),
+                mode: mode.into(),
+                from_block: command.from_block.clone().unwrap_or_default(),
+                logical_key: String::new(),
+                forwarded: true,
+            };
+            async move { peer.retry_run(rpc::client::within(PEER_TIMEOUT, message)).await.map(drop) }
+        };
+        self.at_owner(command.run.shard(), hop, here, there).await
+    }
+
+    /// Asks the owner of `shard`, wherever it is; repeats while it has none, or is away. Every command may be repeated.
+    async fn at_owner<T, H, P>(
+        &self,
+        shard: u8,
+        hop: Hop,
+        here: impl Fn() -> H,
+        there: impl Fn(Peer) -> P,
+    ) -> Result<T, Status>
+    where
+        H: Future<Output = Result<T, EngineError>>,
+        P: Future<Output = Result<T, Status>>,
+    {
+        let begun = Instant::now();
+        loop {
+            let refused = match self.owners.place(shard) {
+                Place::There(_, channel) if hop == Hop::First => match there(peer(channel)).await {
+                    Err(refused) if refused.code() == Code::Unavailable => refused,
+                    answer => return answer,
+                },
+                _ => match here().await {
+                    Err(refused @ EngineError::NotOwner) => status(&refused),
+                    answer => return answer.map_err(|error| status(&error)),
+                },
+            };
+            if hop == Hop::Last || begun.elapsed() > HANDOVER_WAIT || self.engine.is_closed() {
+                return Err(refused);
+            }
+            tokio::time::sleep(HANDOVER_PAUSE).await;
+            if let Err(error) = self.owners.refresh().await {
+                tracing::warn!(error = %error, "failed to read who owns a shard");
+                return Err(status(&EngineError::Unavailable));
+            }
+        }
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(message(reply)).await.map_err(|_| EngineError::NotOwner)?;
+        answer.await.map_err(|_| EngineError::NotOwner)?
+    }
+}
+
+fn peer(channel: Channel) -> Peer {
+    CommandServiceClient::new(channel).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX)
+}
+
+/// A run to be created, on the wire.
+fn new_run(run: &CreateRun) -> pb::NewRun {
+    pb::NewRun {
+        pipeline_id: run.pipeline.to_vec(),
+        logical_key: run.logical_key.clone(),
+        variables: run.variables.clone(),
+        execution_date_us: run.execution_date.map_or(0, |at| at.as_microsecond()),
+        timeout_s: run.timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
+        allow_blocks_to_fail: run.allow_blocks_to_fail,
+        parent_run_id: run.parent.map(RunId::to_vec).unwrap_or_default(),
+    }
+}
