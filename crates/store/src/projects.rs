@@ -157,12 +157,8 @@ pub async fn members(
     limit: i64,
 ) -> Result<Vec<Member>, Error> {
     let rows = query::rows(db, include_str!("../sql/project_member/list.sql"), &[&project.0, &after, &limit]).await?;
-    let decode = |row: &Row| Member {
-        key: row.get(0),
-        email: row.get(1),
-        group: row.get(2),
-        role: Role::of_word(row.get(3)),
-    };
+    let decode =
+        |row: &Row| Member { key: row.get(0), email: row.get(1), group: row.get(2), role: Role::of_word(row.get(3)) };
     Ok(rows.iter().map(decode).collect())
 }
 

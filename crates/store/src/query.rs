@@ -14,11 +14,7 @@ pub(crate) async fn rows(db: &impl GenericClient, sql: &str, parameters: Paramet
 }
 
 /// The only row, if there is one.
-pub(crate) async fn row(
-    db: &impl GenericClient,
-    sql: &str,
-    parameters: Parameters<'_>,
-) -> Result<Option<Row>, Error> {
+pub(crate) async fn row(db: &impl GenericClient, sql: &str, parameters: Parameters<'_>) -> Result<Option<Row>, Error> {
     let statement = db.prepare_cached(sql).await?;
     Ok(db.query_opt(&statement, parameters).await?)
 }

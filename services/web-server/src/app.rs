@@ -93,8 +93,7 @@ impl App {
         let health = Health::until(shutdown);
         prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
-        let pool =
-            DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
+        let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
         let bytes = settings.limits.message_bytes;
         let authority = Arc::new(Authority::new(&pool, &router::templates(), core.store.clone(), bytes)?);
         let services = Guarded::new(services, authority.clone());

@@ -181,7 +181,8 @@ impl Rule {
     fn addressed(&self, message: Option<&[u8]>) -> Result<HashMap<&'static str, String>, Fault> {
         let Some(message) = message else { return Ok(HashMap::new()) };
         let read = |(name, field): (&&'static str, &Field)| {
-            let malformed = || Fault::new(domain::ErrorKind::InvalidArgument, "INVALID_MESSAGE", "the message is malformed");
+            let malformed =
+                || Fault::new(domain::ErrorKind::InvalidArgument, "INVALID_MESSAGE", "the message is malformed");
             Ok((*name, field.read(message).map_err(|_| malformed())?))
         };
         self.fields.iter().map(read).collect()

@@ -28,7 +28,11 @@ impl Fault {
 
     /// There is no row that allows this.
     pub(crate) fn not_allowed() -> Self {
-        Self::new(ErrorKind::PermissionDenied, "NOT_ALLOWED", "nobody may call this; the contract is served by reflection")
+        Self::new(
+            ErrorKind::PermissionDenied,
+            "NOT_ALLOWED",
+            "nobody may call this; the contract is served by reflection",
+        )
     }
 
     /// There is no such project, or it is not the caller's to see: the two look alike.

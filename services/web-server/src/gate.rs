@@ -58,7 +58,7 @@ pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
             head.extensions.insert(identity);
             let request = Request::from_parts(head, body);
             match timeout(limit, next.run(request).instrument(span)).await {
-            Ok(response) => response,
+                Ok(response) => response,
                 Err(_) => protocol.refuse(late(limit)),
             }
         }

@@ -29,12 +29,7 @@ pub(crate) fn check(key: &str) -> Result<(), Fault> {
 
 impl Key {
     /// The key of a person's request of a method. Two people may choose the same key: neither learns of the other.
-    pub(crate) fn of(
-        caller: &Caller,
-        method: &'static str,
-        key: &str,
-        request: &impl Message,
-    ) -> Result<Self, Fault> {
+    pub(crate) fn of(caller: &Caller, method: &'static str, key: &str, request: &impl Message) -> Result<Self, Fault> {
         check(key)?;
         let key = if key.is_empty() { String::new() } else { format!("{}/{key}", caller.user.id) };
         Ok(Self { method, key, hash: Sha256::digest(request.encode_to_vec()).to_vec() })

@@ -1,8 +1,8 @@
 //! Who calls: a person, by one of three credentials, or nobody. Refuses to know what anybody may do.
 
 pub(crate) mod bootstrap;
-pub(crate) mod credentials;
 pub(crate) mod cookies;
+pub(crate) mod credentials;
 pub(crate) mod passwords;
 pub(crate) mod tokens;
 

@@ -20,9 +20,15 @@ const NAME_TRIES_MAX: usize = 20;
 pub(crate) fn email(given: &str, field: &'static str) -> Result<String, Fault> {
     let email = given.trim().to_lowercase();
     let well_formed = email.len() <= EMAIL_BYTES_MAX
-        && email.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'))
+        && email
+            .split_once('@')
+            .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'))
         && !email.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';' | '"'));
-    if well_formed { Ok(email) } else { Err(Fault::field(field, "must be an e-mail address, such as `ada@example.org`")) }
+    if well_formed {
+        Ok(email)
+    } else {
+        Err(Fault::field(field, "must be an e-mail address, such as `ada@example.org`"))
+    }
 }
 
 /// Refuses a name of a workspace, project, group or model that is no DNS label.
@@ -57,7 +63,8 @@ pub(crate) async fn settle(db: &Transaction<'_>, user: &User) -> Result<(), Faul
 /// A DNS label from the part of an address before the `@`.
 fn label(email: &str) -> String {
     let local = email.split('@').next().unwrap_or_default();
-    let text: String = local.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let text: String =
+        local.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     // Room for a suffix.
     let short: String = text.chars().take(LABEL_CHARS_MAX - 10).collect();
     match short.trim_matches('-') {

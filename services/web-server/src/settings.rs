@@ -11,12 +11,7 @@ pub const PREFIX: &str = "WEB_SERVER";
 
 /// Everything that can be set, besides the common settings.
 pub const KEYS: &[Key] = &[
-    Key::new(
-        "listen",
-        Kind::Address,
-        "127.0.0.1:7070",
-        "Where gRPC, gRPC-Web, JSON and the UI are served.",
-    ),
+    Key::new("listen", Kind::Address, "127.0.0.1:7070", "Where gRPC, gRPC-Web, JSON and the UI are served."),
     Key::new(
         "token_file",
         Kind::SecretFile,
@@ -29,7 +24,12 @@ pub const KEYS: &[Key] = &[
         "false",
         "Send session cookies over TLS only; set it where people reach this server by https.",
     ),
-    Key::new("owner_email", Kind::Text, "owner@localhost", "E-mail address of the first owner, made by the first start."),
+    Key::new(
+        "owner_email",
+        Kind::Text,
+        "owner@localhost",
+        "E-mail address of the first owner, made by the first start.",
+    ),
     Key::new(
         "owner_password_file",
         Kind::Path,

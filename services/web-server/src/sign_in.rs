@@ -55,12 +55,7 @@ async fn compare(core: &Core, attempt: &Attempt) -> Result<users::Password, Faul
     known.filter(|_| right).ok_or_else(wrong)
 }
 
-async fn replace(
-    core: &Core,
-    known: &users::Password,
-    attempt: &Attempt,
-    kept: Option<&[u8]>,
-) -> Result<(), Fault> {
+async fn replace(core: &Core, known: &users::Password, attempt: &Attempt, kept: Option<&[u8]>) -> Result<(), Fault> {
     passwords::check(&attempt.new_password, "new_password")?;
     if attempt.new_password == attempt.password {
         return Err(Fault::field("new_password", "must be another one"));

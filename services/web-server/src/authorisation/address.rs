@@ -58,7 +58,9 @@ impl Field {
                 WireType::LengthDelimited if text => {
                     *last = String::from_utf8(delimited(&mut message)?.to_vec()).map_err(|_| Malformed)?;
                 }
-                WireType::Varint if inner.is_empty() && !text => *last = self.number(decode_varint(&mut message).map_err(|_| Malformed)?),
+                WireType::Varint if inner.is_empty() && !text => {
+                    *last = self.number(decode_varint(&mut message).map_err(|_| Malformed)?)
+                }
                 _ => return Err(Malformed),
             }
         }
@@ -118,7 +120,10 @@ mod tests {
     fn what_the_decoder_refuses_is_refused() {
         let workspace = field("CreateDeploymentRequest", "workspace").unwrap();
         let good = CreateDeploymentRequest { workspace: "w".into(), validate_only: true, ..Default::default() };
-        assert_eq!(field("CreateDeploymentRequest", "validate_only").unwrap().read(&good.encode_to_vec()).unwrap(), "true");
+        assert_eq!(
+            field("CreateDeploymentRequest", "validate_only").unwrap().read(&good.encode_to_vec()).unwrap(),
+            "true"
+        );
         for bad in [&[0x0a, 5, b'x'][..], &[0x0a, 1, 0xff], &[0x08, 1], &[0x80], &[0x0b]] {
             assert!(CreateDeploymentRequest::decode(bad).is_err() && workspace.read(bad).is_err(), "{bad:?}");
         }

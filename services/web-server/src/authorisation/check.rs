@@ -74,7 +74,9 @@ fn cluster(caller: &Caller, need: Role) -> Result<Grant, Fault> {
 
 fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
     Ok(match thing {
-        Thing::Project(field) | Thing::ProjectOrOwn(field) => targets::Thing::Project(named_by(field, text, "a project")?),
+        Thing::Project(field) | Thing::ProjectOrOwn(field) => {
+            targets::Thing::Project(named_by(field, text, "a project")?)
+        }
         Thing::Workspace(field) | Thing::WorkspaceOrCluster(field) => {
             targets::Thing::Workspace(named_by(field, text, "a workspace")?)
         }

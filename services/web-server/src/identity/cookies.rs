@@ -52,14 +52,18 @@ mod tests {
     #[test]
     fn cookies_are_found_by_their_whole_name() {
         let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, HeaderValue::from_static("x_orrery_session=a; orrery_session=b;orrery_csrf = c"));
+        headers
+            .append(header::COOKIE, HeaderValue::from_static("x_orrery_session=a; orrery_session=b;orrery_csrf = c"));
         assert_eq!(get(&headers, SESSION), Some("b"));
         assert_eq!(get(&headers, "session"), None);
-        let cookie =
-            Cookie { name: SESSION, value: "v", lifetime: Duration::from_secs(9), strict: true, script: false, secure: true };
-        assert_eq!(
-            cookie.header().unwrap(),
-            "orrery_session=v; Path=/; Max-Age=9; SameSite=Strict; HttpOnly; Secure"
-        );
+        let cookie = Cookie {
+            name: SESSION,
+            value: "v",
+            lifetime: Duration::from_secs(9),
+            strict: true,
+            script: false,
+            secure: true,
+        };
+        assert_eq!(cookie.header().unwrap(), "orrery_session=v; Path=/; Max-Age=9; SameSite=Strict; HttpOnly; Secure");
     }
 }

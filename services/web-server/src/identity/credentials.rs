@@ -6,8 +6,8 @@ use crate::fault::Fault;
 use domain::ErrorKind;
 use http::{HeaderMap, Method, header};
 use rpc::auth::Token;
-use store::credentials;
 use store::Store;
+use store::credentials;
 use store::users::User;
 
 /// What credentials are compared with.
@@ -62,7 +62,8 @@ impl Credentials {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let given = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
             if !tokens::matches(given, &session.csrf_hash) {
-                let message = format!("a request with a session's cookie must send the cookie `orrery_csrf` as `{CSRF_HEADER}`");
+                let message =
+                    format!("a request with a session's cookie must send the cookie `orrery_csrf` as `{CSRF_HEADER}`");
                 return Err(Fault::new(ErrorKind::PermissionDenied, "FORGED_REQUEST", message));
             }
         }

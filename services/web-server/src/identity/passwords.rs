@@ -30,7 +30,10 @@ static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| of("nobody's password
 /// Refuses what no password may be.
 pub(crate) fn check(password: &str, field: &'static str) -> Result<(), Fault> {
     if password.chars().count() < CHARS_MIN || password.len() > BYTES_MAX {
-        return Err(Fault::field(field, format!("must have {CHARS_MIN} characters or more, and at most {BYTES_MAX} bytes")));
+        return Err(Fault::field(
+            field,
+            format!("must have {CHARS_MIN} characters or more, and at most {BYTES_MAX} bytes"),
+        ));
     }
     Ok(())
 }

@@ -3,9 +3,7 @@
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::paging::Page;
-use proto::v1::{
-    self, ListAuditEntriesRequest, ListAuditEntriesResponse, audit_service_server::AuditService,
-};
+use proto::v1::{self, ListAuditEntriesRequest, ListAuditEntriesResponse, audit_service_server::AuditService};
 use std::sync::Arc;
 use store::audit::{self, Entry};
 use tonic::{Request, Response, Status, async_trait};

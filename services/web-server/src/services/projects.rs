@@ -101,7 +101,8 @@ impl Projects {
     async fn set_member(&self, caller: &Caller, request: SetProjectMemberRequest) -> Result<(), Fault> {
         let member = request.member.ok_or_else(|| Fault::field("member", "must name a person or a group"))?;
         let role = encode::role_of(member.role, "member.role")?;
-        let role = role.ok_or_else(|| Fault::field("member.role", "must be a role; to take it away, remove the member"))?;
+        let role =
+            role.ok_or_else(|| Fault::field("member.role", "must be a role; to take it away, remove the member"))?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let project = locked(&transaction, &request.project).await?;

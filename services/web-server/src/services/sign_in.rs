@@ -23,11 +23,8 @@ impl SignIns {
     async fn sign_in(&self, request: SignInRequest) -> Result<SignInResponse, Fault> {
         let name = if request.token_name.is_empty() { "sign-in" } else { &request.token_name };
         super::tokens::check_name(name, "token_name")?;
-        let attempt = sign_in::Attempt {
-            email: request.email,
-            password: request.password,
-            new_password: request.new_password,
-        };
+        let attempt =
+            sign_in::Attempt { email: request.email, password: request.password, new_password: request.new_password };
         let user = sign_in::by_password(&self.0, attempt).await?;
         let (text, token) = super::tokens::make(&self.0, user.id, name, Some(TOKEN_LIFETIME)).await?;
         let expires_at = token.expires_at.map(rpc::timestamp::to_proto);

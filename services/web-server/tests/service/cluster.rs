@@ -125,10 +125,6 @@ impl Cluster {
         text.lines().nth(1).unwrap().to_owned()
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// As `post`, and it must succeed.
     pub(crate) async fn call(&self, method: &str, message: Value) -> Value {
         let answer = self.post(method, message).await;

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 async fn the_first_owner_changes_a_password_of_one_use() {
     let cluster = Cluster::new().await;
     let once = cluster.owner_password();
-    let sign_in = |password: &str, new: &str| {
-        json!({ "email": "Owner@Localhost", "password": password, "newPassword": new })
-    };
+    let sign_in =
+        |password: &str, new: &str| json!({ "email": "Owner@Localhost", "password": password, "newPassword": new });
     let refused = async |message: Value| cluster.refused_as("", "SignInService/SignIn", message).await;
     assert_eq!(refused(sign_in("wrong password", "")).await, "UNAUTHENTICATED");
     assert_eq!(refused(sign_in(&once, "")).await, "NEW_PASSWORD_NEEDED");
@@ -54,7 +53,10 @@ async fn tokens_are_shown_once_and_end_at_once() {
     assert!(listed.contains(prefix) && !listed.contains(&token[prefix.len() + 1..]));
     // Somebody else's token is not there to be revoked.
     let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
-    assert_eq!(cluster.refused_as(&eve, "TokenService/RevokeToken", json!({ "token": prefix })).await, "TOKEN_NOT_FOUND");
+    assert_eq!(
+        cluster.refused_as(&eve, "TokenService/RevokeToken", json!({ "token": prefix })).await,
+        "TOKEN_NOT_FOUND"
+    );
     cluster.call_as(&ada, "TokenService/RevokeToken", json!({ "token": prefix })).await;
     assert_eq!(cluster.refused_as(&token, "SignInService/WhoAmI", json!({})).await, "UNAUTHENTICATED");
     // Disabled, a person has no token left, and enabled again neither.
@@ -75,7 +77,10 @@ async fn nobody_grants_more_than_they_have_and_an_owner_stays() {
     let grant = |email: &str, role: &str| json!({ "email": email, "role": role });
     let refused = async |token: &str, method: &str, message: Value| cluster.refused_as(token, method, message).await;
     assert_eq!(refused(&admin, "UserService/CreateUser", grant("x@y.z", "ROLE_OWNER")).await, "ROLE_TOO_HIGH");
-    assert_eq!(refused(&admin, "UserService/SetUserRole", grant("admin@example.org", "ROLE_OWNER")).await, "ROLE_TOO_HIGH");
+    assert_eq!(
+        refused(&admin, "UserService/SetUserRole", grant("admin@example.org", "ROLE_OWNER")).await,
+        "ROLE_TOO_HIGH"
+    );
     assert_eq!(refused(&admin, "UserService/ResetPassword", owner.clone()).await, "ROLE_TOO_HIGH");
     assert_eq!(refused(&admin, "UserService/DisableUser", owner.clone()).await, "ROLE_TOO_HIGH");
     assert_eq!(refused(TOKEN, "UserService/DisableUser", owner).await, "LAST_OWNER");
