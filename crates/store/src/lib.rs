@@ -22,6 +22,7 @@ pub mod projects;
 pub mod run_views;
 pub mod runs;
 pub mod schedulers;
+pub mod secrets;
 pub mod shards;
 pub mod targets;
 pub mod triggers;

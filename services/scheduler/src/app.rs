@@ -30,6 +30,7 @@ use runtime::{
     shutdown::Shutdown,
     telemetry::Telemetry,
 };
+use secrets::Keyring;
 use std::{sync::Arc, time::Duration};
 use store::Store;
 use tokio::{
@@ -54,6 +55,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     listener: TcpListener,
     token: Option<rpc::auth::Token>,
+    keyring: Option<Arc<Keyring>>,
     settings: Settings,
     health: Health,
     shutdown: Shutdown,
@@ -72,6 +74,7 @@ impl App {
     ) -> anyhow::Result<Self> {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let keyring = settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?.map(Arc::new);
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
@@ -80,7 +83,7 @@ impl App {
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let address = settings.address(listener.local_addr()?);
         let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
-        Ok(Self { store, scheduler, address, clock, metrics, listener, token, settings, health, shutdown })
+        Ok(Self { store, scheduler, address, clock, metrics, listener, token, keyring, settings, health, shutdown })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -118,7 +121,7 @@ impl App {
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
         let orders = Orders::new(engine_sender.clone(), owners);
-        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
+        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone(), self.keyring.clone());
         let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);

@@ -18,6 +18,12 @@ pub const KEYS: &[Key] = &[
     Key::new("database_url_file", Kind::SecretFile, "", "File that holds database_url, when it contains a password."),
     Key::new("database_connections", Kind::Integer, "8", "Connections of its pool."),
     Key::new("cluster_token_file", Kind::SecretFile, "", "Token that callers must present; required beyond loopback."),
+    Key::new(
+        "secret_keys_file",
+        Kind::SecretFile,
+        "",
+        "Keys that open secrets, as the web-servers have them, so that blocks can ask for one.",
+    ),
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
@@ -39,6 +45,7 @@ pub struct Settings {
     pub database_url_file: Option<PathBuf>,
     pub database_connections: usize,
     pub cluster_token_file: Option<PathBuf>,
+    pub secret_keys_file: Option<PathBuf>,
     #[serde(with = "duration")]
     pub heartbeat_interval: Duration,
     #[serde(with = "duration")]
@@ -61,6 +68,7 @@ impl Default for Settings {
             database_url_file: None,
             database_connections: 8,
             cluster_token_file: None,
+            secret_keys_file: None,
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,

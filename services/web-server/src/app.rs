@@ -21,6 +21,7 @@ use runtime::health::Health;
 use runtime::secret::{Secret, SecretError};
 use runtime::shutdown::Shutdown;
 use runtime::telemetry::Telemetry;
+use secrets::{KeyFileError, Keyring};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store::Store;
@@ -57,6 +58,9 @@ pub enum BuildError {
     /// A file with a secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The keys of secrets cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// The schedulers cannot be reached by what was given.
     #[error("connect to the schedulers")]
     Connect(#[from] ConnectError),
@@ -78,7 +82,7 @@ impl BuildError {
     /// Starting again changes nothing: the configuration is wrong.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Connect(_))
+        matches!(self, Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Keys(_) | Self::Connect(_))
     }
 }
 
@@ -170,5 +174,6 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         draining: shutdown.draining_token(),
         limits: settings.limits.clone(),
         guesses: Guesses::default(),
+        keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
     })
 }

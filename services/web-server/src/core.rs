@@ -23,6 +23,8 @@ pub(crate) struct Core {
     pub(crate) draining: CancellationToken,
     /// What is too much.
     pub(crate) limits: Limits,
+    /// What seals secrets; `None` where none are kept.
+    pub(crate) keyring: Option<secrets::Keyring>,
     /// Wrong passwords of late.
     pub(crate) guesses: Guesses,
 }

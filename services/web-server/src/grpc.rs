@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::services::{
     audit::Audit, deployments::Deployments, executors::Executors, groups::Groups, logs::Logs, members::Members,
-    pipelines::Pipelines, projects::Projects, runs::Runs, sign_in::SignIns, tokens::Tokens, users::Users,
+    pipelines::Pipelines, projects::Projects, runs::Runs, secrets::Secrets, sign_in::SignIns, tokens::Tokens, users::Users,
     workspaces::Workspaces,
 };
 use proto::v1::{
@@ -11,7 +11,7 @@ use proto::v1::{
     executor_service_server::ExecutorServiceServer, group_service_server::GroupServiceServer,
     log_service_server::LogServiceServer, member_service_server::MemberServiceServer,
     pipeline_service_server::PipelineServiceServer, project_service_server::ProjectServiceServer,
-    run_service_server::RunServiceServer, sign_in_service_server::SignInServiceServer,
+    run_service_server::RunServiceServer, secret_service_server::SecretServiceServer, sign_in_service_server::SignInServiceServer,
     token_service_server::TokenServiceServer, user_service_server::UserServiceServer,
     workspace_service_server::WorkspaceServiceServer,
 };
@@ -58,6 +58,7 @@ pub(crate) async fn routes(
         .add_service(serve!(core, ProjectServiceServer, Projects))
         .add_service(serve!(core, MemberServiceServer, Members))
         .add_service(serve!(core, AuditServiceServer, Audit))
+        .add_service(serve!(core, SecretServiceServer, Secrets))
         .add_service(health)
         .add_service(reflection)
         .prepare())

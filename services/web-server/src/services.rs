@@ -9,6 +9,7 @@ pub(crate) mod members;
 pub(crate) mod pipelines;
 pub(crate) mod projects;
 pub(crate) mod runs;
+pub(crate) mod secrets;
 pub(crate) mod sign_in;
 pub(crate) mod tokens;
 pub(crate) mod users;

@@ -68,6 +68,12 @@ pub const KEYS: &[Key] = &[
         "",
         "Where bundles are stored: a `file://` URL of a folder that the whole cluster sees.",
     ),
+    Key::new(
+        "secret_keys_file",
+        Kind::SecretFile,
+        "",
+        "Keys that seal secrets, one `<id>:<64 hex digits>` a line, the one for new values first; without it none are kept.",
+    ),
     Key::new("limits.message_bytes", Kind::Bytes, "8 MiB", "The largest request message."),
     Key::new("limits.variables_bytes", Kind::Bytes, "256 KiB", "The largest variables of one run, as JSON."),
     Key::new("limits.bundle_files", Kind::Integer, "20000", "The most files of one deployment."),
@@ -111,6 +117,8 @@ pub struct Settings {
     pub cluster_token_file: Option<PathBuf>,
     /// The store of bundles.
     pub blobs_url: Option<String>,
+    /// The keys that seal secrets.
+    pub secret_keys_file: Option<PathBuf>,
     /// What is too much.
     pub limits: Limits,
     /// What every service has.
@@ -158,6 +166,7 @@ impl Default for Settings {
             scheduler_urls: vec!["http://127.0.0.1:7071".to_owned()],
             cluster_token_file: None,
             blobs_url: None,
+            secret_keys_file: None,
             limits: Limits::default(),
             common: Common::default(),
         }

@@ -10,6 +10,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("provision", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
+    ("secrets", &["domain"]),
     ("store", &["domain"]),
     ("project", &["domain"]),
     ("backend-process", &["domain", "provision"]),
@@ -25,7 +26,7 @@ const OWN: &[(&str, &[&str])] = &[
 
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] =
-    &["backend-process", "blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "store"];
+    &["backend-process", "blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "secrets", "store"];
 
 const SERVICES: &[&str] = &["web-server", "scheduler", "executor"];
 

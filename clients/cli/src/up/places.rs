@@ -78,8 +78,9 @@ impl Cluster<'_> {
             .with("ORRERY_WEB_SERVER_SCHEDULER_URLS", self.scheduler_url())
             .with("ORRERY_WEB_SERVER_BLOBS_URL", self.blobs_url())
             .with("ORRERY_WEB_SERVER_TOKEN_FILE", self.folder.api_token_file())
-            .with("ORRERY_WEB_SERVER_OWNER_PASSWORD_FILE", self.folder.path().join("owner.password"))
+            .with("ORRERY_WEB_SERVER_OWNER_PASSWORD_FILE", self.folder.owner_password_file())
             .with("ORRERY_WEB_SERVER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+            .with("ORRERY_WEB_SERVER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
     }
 
     pub(super) fn scheduler(&self, database_url_file: &Path) -> Spec {
@@ -87,6 +88,7 @@ impl Cluster<'_> {
             .with("ORRERY_SCHEDULER_LISTEN", format!("127.0.0.1:{}", self.ports.scheduler))
             .with("ORRERY_SCHEDULER_DATABASE_URL_FILE", database_url_file)
             .with("ORRERY_SCHEDULER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+            .with("ORRERY_SCHEDULER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
     }
 
     pub(super) fn executor(&self, number: u16, python: &Path, base_env: &Path) -> Spec {

@@ -1,6 +1,6 @@
 //! How an attempt ended: from the runner's words and from a process's end to the wire. Pure.
 
-use crate::attempt::failed;
+use crate::{attempt::failed, logs::Masks};
 use backend_process::{Exit, process::signal_name};
 use proto::internal::v1::{self as pb, result::Outcome};
 use serde_json::Value;
@@ -35,6 +35,21 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
             Outcome::Failed(pb::Failed { code: text("code"), message: text("message"), traceback: text("traceback") })
         }
         _ => failed("INTERNAL", "the runner sent a result that this executor does not understand"),
+    }
+}
+
+/// An outcome whose words hold no known secret.
+pub(crate) fn masked(outcome: Outcome, masks: &Masks) -> Outcome {
+    let mask = |text: String| masks.apply(&text).into_owned();
+    match outcome {
+        Outcome::Failed(pb::Failed { code, message, traceback }) => {
+            Outcome::Failed(pb::Failed { code, message: mask(message), traceback: mask(traceback) })
+        }
+        Outcome::Completed(completed) => {
+            let item_names = completed.item_names.into_iter().map(mask).collect();
+            Outcome::Completed(pb::Completed { item_names, ..completed })
+        }
+        other => other,
     }
 }
 

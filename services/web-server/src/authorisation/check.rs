@@ -39,6 +39,7 @@ impl Authority {
             // A route is never called as a method.
             Who::AsMethod => Err(Fault::not_allowed()),
             Who::On(thing, need) => {
+                let thing = thing.narrowed(addressed);
                 let text = addressed.get(thing.field()).map_or("", String::as_str);
                 self.on(rule, caller, thing, text, need).await
             }
@@ -80,6 +81,8 @@ fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
         Thing::Workspace(field) | Thing::WorkspaceOrCluster(field) => {
             targets::Thing::Workspace(named_by(field, text, "a workspace")?)
         }
+        // Narrowed before: it is one of the two above by now.
+        Thing::Scope => return Err(Fault::not_allowed()),
         Thing::Run(field) => targets::Thing::Run(rpc::ids::parse::<RunId>(text, field)?.0),
     })
 }
@@ -91,7 +94,7 @@ fn named_by<'a>(field: &'static str, text: &'a str, what: &str) -> Result<&'a st
 fn not_found(thing: Thing, text: &str) -> Fault {
     match thing {
         Thing::Project(_) | Thing::ProjectOrOwn(_) => Fault::no_project(text),
-        Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) => Fault::no_workspace(text),
+        Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) | Thing::Scope => Fault::no_workspace(text),
         // As the handler writes it: the id, not what was typed.
         Thing::Run(_) => Fault::no_run(text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())),
     }

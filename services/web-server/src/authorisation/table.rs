@@ -1,6 +1,11 @@
 //! The table. A row is: what is called, who may, on which addressed thing, and which fields its trail tells.
 
 use domain::role::Role::{self, Admin, Editor, Owner, Viewer};
+use std::collections::HashMap;
+
+/// The two fields of a `scope`.
+const SCOPE_WORKSPACE: &str = "scope.workspace";
+const SCOPE_PROJECT: &str = "scope.project";
 
 /// The package whose methods are public.
 pub(super) const PACKAGE: &str = "orrery.v1";
@@ -33,6 +38,8 @@ pub(super) enum Thing {
     WorkspaceOrCluster(&'static str),
     /// A run by id.
     Run(&'static str),
+    /// The workspace, else the project, of the message `scope`.
+    Scope,
 }
 
 impl Thing {
@@ -44,6 +51,16 @@ impl Thing {
             | Self::Workspace(field)
             | Self::WorkspaceOrCluster(field)
             | Self::Run(field) => field,
+            Self::Scope => SCOPE_WORKSPACE,
+        }
+    }
+
+    /// The narrower of two things, where a request may address either.
+    pub(super) fn narrowed(self, addressed: &HashMap<&'static str, String>) -> Self {
+        match self {
+            Self::Scope if addressed.get(SCOPE_WORKSPACE).is_none_or(String::is_empty) => Self::Project(SCOPE_PROJECT),
+            Self::Scope => Self::Workspace(SCOPE_WORKSPACE),
+            other => other,
         }
     }
 
@@ -51,7 +68,7 @@ impl Thing {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Project(_) | Self::ProjectOrOwn(_) => "project",
-            Self::Workspace(_) | Self::WorkspaceOrCluster(_) => "workspace",
+            Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::Scope => "workspace",
             Self::Run(_) => "run",
         }
     }
@@ -79,6 +96,9 @@ impl Row {
         {
             fields.push(thing.field());
         }
+        if matches!(self.who, Who::On(Thing::Scope, _)) {
+            fields.push(SCOPE_PROJECT);
+        }
         fields
     }
 
@@ -87,10 +107,10 @@ impl Row {
         self.told.is_some()
     }
 
-    /// The word and the field of what it addresses.
-    pub(super) const fn thing(&self) -> Option<(&'static str, &'static str)> {
+    /// What it addresses.
+    pub(super) const fn thing(&self) -> Option<Thing> {
         match self.who {
-            Who::On(thing, _) => Some((thing.word(), thing.field())),
+            Who::On(thing, _) => Some(thing),
             _ => None,
         }
     }
@@ -116,7 +136,7 @@ const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'stati
     Row { path, who, told: Some(told), even_archived: true }
 }
 
-use Thing::{Project, ProjectOrOwn, Run, Workspace, WorkspaceOrCluster};
+use Thing::{Project, ProjectOrOwn, Run, Scope, Workspace, WorkspaceOrCluster};
 use Who::{AsMethod, Cluster, Everybody, On, SignedIn};
 
 /// Methods of the contract.
@@ -165,6 +185,11 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.MemberService/SetMemberRole", On(Workspace("workspace"), Admin), &["email", "role"]),
     act("/orrery.v1.MemberService/RemoveMember", On(Workspace("workspace"), Admin), &["email"]),
     read("/orrery.v1.AuditService/ListAuditEntries", On(WorkspaceOrCluster("workspace"), Admin)),
+    // --- secrets: nothing reads a value back
+    act("/orrery.v1.SecretService/SetSecret", On(Scope, Admin), &["name", "scope.pipeline"]),
+    read("/orrery.v1.SecretService/ListSecrets", On(Scope, Editor)),
+    act("/orrery.v1.SecretService/DeleteSecret", On(Scope, Admin), &["name", "scope.pipeline"]),
+    act("/orrery.v1.SecretService/RotateSecrets", Cluster(Owner), &[]),
     // --- pipelines and runs
     read("/orrery.v1.DeploymentService/PlanDeployment", On(Workspace("workspace"), Editor)),
     // Files have no tenant: they are found by the digest of their content, by whoever knows it.

@@ -97,8 +97,9 @@ fn is_denial(kind: ErrorKind) -> bool {
 
 /// The addressed thing as it was written, and where it is.
 fn object(rule: &Rule, addressed: &HashMap<&'static str, String>, grant: Option<&Grant>) -> String {
-    let Some((kind, field)) = rule.row.thing() else { return String::new() };
-    let text = addressed.get(field).map_or("", String::as_str);
+    let Some(thing) = rule.row.thing().map(|thing| thing.narrowed(addressed)) else { return String::new() };
+    let kind = thing.word();
+    let text = addressed.get(thing.field()).map_or("", String::as_str);
     if text.is_empty() {
         return String::new();
     }

@@ -29,6 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) addr: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<()>,
+    settings: Settings,
     folder: TempDir,
 }
 
@@ -49,23 +50,29 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let token_file = folder.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
+        let keys_file = folder.path().join("secret.keys");
+        std::fs::write(&keys_file, format!("one:{}", "11".repeat(32))).unwrap();
         let mut settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
             token_file: Some(token_file),
             owner_password_file: Some(folder.path().join("owner.password")),
             database_url: Some(database.url().to_owned()),
+            secret_keys_file: Some(keys_file),
             database_connections: 4,
             scheduler_urls: vec![format!("http://{peer}")],
             blobs_url: Some(format!("file://{}", folder.path().join("blobs").display())),
             ..Settings::default()
         };
         change(&mut settings);
-        let shutdown = Shutdown::new();
-        let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
-        let app = App::build(&settings, &shutdown, &telemetry).await.unwrap();
-        let addr = app.addr().unwrap();
-        let serving = tokio::spawn(app.serve(shutdown.clone()));
-        Self { database, scheduler, addr, shutdown, serving, folder }
+        let (addr, shutdown, serving) = serve(&settings).await;
+        Self { database, scheduler, addr, shutdown, serving, settings, folder }
+    }
+
+    /// The server anew, with what `change` makes of its settings, on the same database.
+    pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.shutdown.drain();
+        (self.addr, self.shutdown, self.serving) = serve(&self.settings).await;
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -190,6 +197,13 @@ impl Cluster {
         self.database.client().await.execute(statement, &[&run]).await.unwrap();
         self.scheduler.tell(run);
     }
+}
+
+async fn serve(settings: &Settings) -> (SocketAddr, Shutdown, JoinHandle<()>) {
+    let shutdown = Shutdown::new();
+    let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
+    let app = App::build(settings, &shutdown, &telemetry).await.unwrap();
+    (app.addr().unwrap(), shutdown.clone(), tokio::spawn(app.serve(shutdown)))
 }
 
 /// The reason of a refusal, for programs.

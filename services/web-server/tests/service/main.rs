@@ -9,5 +9,6 @@ mod people;
 mod protocols;
 mod runs;
 mod scheduler;
+mod secrets;
 mod security;
 mod tenants;
