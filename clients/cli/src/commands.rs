@@ -27,6 +27,8 @@ mod login;
 mod logs;
 mod members;
 mod projects;
+mod monitor;
+mod notifications;
 pub(crate) mod run;
 mod runs;
 mod secrets;
@@ -78,14 +80,9 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Runs { pipeline, status, limit } => {
             runs::run(connection, output, pipeline.unwrap_or_default(), &status, limit).await
         }
-        Command::Logs { run, follow, block, level } => {
-            let wanted = logs::Wanted {
-                run_id: connection.resolve_run(&run).await?,
-                block: block.unwrap_or_default(),
-                min_level: level.map(|l| l.name().to_owned()).unwrap_or_default(),
-            };
-            logs::run(connection, output, wanted, follow).await
-        }
+        Command::Logs(options) => logs::run(connection, output, options).await,
+        Command::Monitor(options) => monitor::run(connection, output, options).await,
+        Command::Notifications { act } => notifications::run(connection, output, act).await,
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
         }

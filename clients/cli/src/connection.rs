@@ -8,7 +8,8 @@ use crate::{
 use proto::v1::{
     ListRunsRequest, audit_service_client::AuditServiceClient, deployment_service_client::DeploymentServiceClient,
     executor_service_client::ExecutorServiceClient, group_service_client::GroupServiceClient,
-    log_service_client::LogServiceClient, member_service_client::MemberServiceClient,
+    log_service_client::LogServiceClient, member_service_client::MemberServiceClient, monitor_service_client::MonitorServiceClient,
+    notification_service_client::NotificationServiceClient,
     pipeline_service_client::PipelineServiceClient, project_service_client::ProjectServiceClient,
     run_service_client::RunServiceClient, secret_service_client::SecretServiceClient,
     sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
@@ -82,7 +83,8 @@ impl Connection {
     }
 
     clients! {
-        runs: RunServiceClient, logs: LogServiceClient, pipelines: PipelineServiceClient,
+        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient,
+        notifications: NotificationServiceClient, pipelines: PipelineServiceClient,
         executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient,
         sign_ins: SignInServiceClient, users: UserServiceClient, groups: GroupServiceClient,
         tokens: TokenServiceClient, projects: ProjectServiceClient, members: MemberServiceClient,

@@ -54,6 +54,14 @@ pub struct Pipeline {
     pub run_timeout_s: Option<u32>,
 }
 
+impl Pipeline {
+    /// True when a run's outputs live and die with its one process.
+    #[must_use]
+    pub fn keeps_outputs_in_memory(&self) -> bool {
+        self.one_process && self.cache_output_in_memory
+    }
+}
+
 /// Mage's pipeline types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +112,9 @@ pub struct Block {
     /// Longest time of one try, seconds.
     #[serde(default)]
     pub timeout_s: Option<u32>,
+    /// Keys of limits that hold for it across pipelines, its pipeline's own included; see [`crate::limits`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// The block whose file this one shares.
     #[serde(default)]
     pub replica_of: Option<String>,

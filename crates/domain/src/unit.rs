@@ -275,6 +275,8 @@ pub enum Outcome {
     Released,
     /// Its executor is gone.
     Lost,
+    /// The process is gone that held the outputs of a one-process run in memory; its executor lives. Why, in words.
+    ProcessLost(Failure),
 }
 
 /// An attempt that did not become the block's result.

@@ -13,6 +13,7 @@ use crate::{
 use domain::{pipeline::Concurrency, retry::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 const FILE: &str = "metadata.yaml";
 const PROJECT_TYPES: [&str; 3] = ["standalone", "main", "sub"];
@@ -34,6 +35,9 @@ pub struct Metadata {
     pub retry: RetryPolicy,
     /// Every pipeline's limits, unless it says otherwise; the environment's where the file names none.
     pub concurrency: Concurrency,
+    /// Limits on blocks of all pipelines together, by name; see `domain::limits`.
+    #[serde(default)]
+    pub limits: BTreeMap<String, u32>,
     /// Where and when to notify, as written.
     pub notification_config: Map<String, Value>,
     /// Everything, rendered, as written: backends read their own sections.
@@ -92,6 +96,7 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
         features: keys.object("features", report),
         retry: limits::retry(RetryPolicy::default(), keys, report),
         concurrency: limits::concurrency(&limits::from_environment(env, report), keys, report),
+        limits: limits::defined(keys, report),
         notification_config: keys.object("notification_config", report),
         settings: variables_dir(keys, report),
     }

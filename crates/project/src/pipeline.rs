@@ -19,10 +19,11 @@ use domain::{
     graph::{Graph, GraphError},
     pipeline::{BlockKind, Pipeline, PipelineKind},
 };
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
-const KNOWN: [&str; 35] = [
+const KNOWN: [&str; 36] = [
     "name",
     "uuid",
     "description",
@@ -58,6 +59,7 @@ const KNOWN: [&str; 35] = [
     "repo_path",
     "schedules",
     "data_providers",
+    "limits",
 ];
 
 /// What a pipeline is read with.
@@ -114,11 +116,18 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         executor_type: text("executor_type", report).filter(|kind| !kind.is_empty()),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
-        notification_config: keys.object("notification_config", report),
+        notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline
+}
+
+/// The project's settings, overlaid with the pipeline's own.
+fn notification_config(context: &Context<'_>, keys: &Keys<'_>, report: &mut Report) -> Map<String, Value> {
+    let mut merged = context.metadata.notification_config.clone();
+    merged.extend(keys.object("notification_config", report));
+    merged
 }
 
 fn kind(keys: &Keys<'_>, report: &mut Report) -> PipelineKind {
@@ -179,10 +188,13 @@ fn add_blocks<'n>(context: &Context<'_>, keys: &Keys<'n>, pipeline: &mut Pipelin
         );
         return;
     }
-    let retry = limits::retry(context.metadata.retry, keys, report);
+    let inherited = block::Inherited {
+        retry: limits::retry(context.metadata.retry, keys, report),
+        limits: limits::keys(&[], keys, report),
+    };
     let mut read = |entries: Entries<'n>| -> Vec<Draft<'n>> {
         let (nodes, kind) = entries;
-        nodes.into_iter().filter_map(|(path, node)| block::draft(node, &path, kind, retry, report)).collect()
+        nodes.into_iter().filter_map(|(path, node)| block::draft(node, &path, kind, &inherited, report)).collect()
     };
     let (mut blocks, mut conditionals, mut callbacks) = (read(blocks), read(conditionals), read(callbacks));
     callbacks.extend(block::legacy_callbacks(context.folder, &blocks, &callbacks, report));

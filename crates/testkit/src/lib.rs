@@ -8,4 +8,6 @@ pub mod database;
 pub mod wait;
 
 pub use database::Database;
+/// A Redis of its own for one test; it ends with the value.
+pub use provision::PrivateRedis;
 pub use wait::wait_for;

@@ -9,7 +9,7 @@ use crate::{
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
     outputs::Outputs,
-    process::{AttemptLimits, Parts, ProcessBackend},
+    process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     runner::{self, Runner},
     settings::Settings,
 };
@@ -95,6 +95,7 @@ fn backend(
     core: mpsc::Sender<CoreEvent>,
 ) -> anyhow::Result<ProcessBackend> {
     let runner = runner(settings, data)?;
+    let env = passed_environment(&settings.pass_env);
     let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
     let journal = Journal::open(&data.join("journal.jsonl"), &identity.id.to_string()).context("open the journal")?;
     Ok(ProcessBackend::new(Parts {
@@ -109,6 +110,7 @@ fn backend(
             sockets: data.sockets()?,
             idle: settings.idle_children,
             executor: data.mark().to_owned(),
+            env: env.clone(),
         }),
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
         bundles: Bundles::new(blobs::Blobs::open(&url)?, &data.join("bundles")),
@@ -116,7 +118,7 @@ fn backend(
         journal,
         logs,
         limits: AttemptLimits { memory_bytes: settings.memory_limit, log_bytes: settings.log_limit },
-        pass_env: settings.pass_env.clone(),
+        env,
         core,
     }))
 }

@@ -29,6 +29,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
+use tracing::Instrument as _;
 
 /// Between SIGTERM and SIGKILL when an attempt takes too long.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
@@ -83,8 +84,8 @@ pub struct Parts {
     pub logs: LogQueue,
     /// Limits.
     pub limits: AttemptLimits,
-    /// Further variables of this process's environment that attempts see.
-    pub pass_env: Vec<String>,
+    /// Variables that every attempt sees.
+    pub env: BTreeMap<String, String>,
     /// Where results and calls go.
     pub core: mpsc::Sender<CoreEvent>,
 }
@@ -99,6 +100,13 @@ pub struct ProcessBackend {
 struct Mail {
     order: watch::Receiver<Order>,
     replies: mpsc::Receiver<Value>,
+}
+
+/// What attempts see of this process's own environment: the usual, and what the settings name.
+#[must_use]
+pub fn passed_environment(further: &[String]) -> BTreeMap<String, String> {
+    let names = PASSED.into_iter().chain(further.iter().map(String::as_str));
+    names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 impl ProcessBackend {
@@ -123,10 +131,10 @@ impl ProcessBackend {
 
     /// Runs one attempt to its end and tells the core. Never fails: whatever goes wrong is an outcome.
     pub async fn run(self: Arc<Self>, attempt: Attempt, order: watch::Receiver<Order>, replies: mpsc::Receiver<Value>) {
-        let log = self.parts.logs.of(&attempt.id, self.parts.limits.log_bytes);
+        let log = self.parts.logs.of(&attempt.id, &block_type(&attempt), self.parts.limits.log_bytes);
         let started = Instant::now();
         let mut mail = Mail { order, replies };
-        let outcome = self.outcome(&attempt, &log, &mut mail).await;
+        let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
         let outcome = outcome::masked(outcome, self.parts.logs.masks());
         if let Outcome::Failed(failed) = &outcome {
             log.system("ERROR", &outcome::told(failed));
@@ -166,6 +174,10 @@ impl ProcessBackend {
             child.serve(log);
             return Ok((child, job));
         }
+        if attempt.reads_memory() {
+            let gone = "the process that held the outputs of this run in memory has ended";
+            return Err(attempt.without_process(failed("CRASHED", gone)));
+        }
         let requirements = tokio::fs::read_to_string(repo.join("requirements.txt")).await.ok();
         let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
         let told = log.clone();
@@ -189,12 +201,7 @@ impl ProcessBackend {
 
     /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.
     fn spawn(&self, attempt: &Attempt, repo: &Path, mark: &str) -> Spawn {
-        let mut env: BTreeMap<String, String> = BTreeMap::new();
-        for name in PASSED.into_iter().chain(self.parts.pass_env.iter().map(String::as_str)) {
-            if let Ok(value) = std::env::var(name) {
-                env.insert(name.to_owned(), value);
-            }
-        }
+        let mut env = self.parts.env.clone();
         for (name, value) in [
             (EXECUTOR_MARK, self.parts.sweeper.executor().to_owned()),
             (ATTEMPT_MARK, mark.to_owned()),
@@ -214,8 +221,9 @@ impl ProcessBackend {
 
     /// From the job to its result, whatever happens in between.
     async fn supervise(&self, attempt: &Attempt, mut child: JobChild, job: Value, mail: &mut Mail) -> Outcome {
-        if !child.tell(json!({ "type": "job", "job": job })) {
-            return child.crashed().await;
+        let last = !attempt.assignment.one_process;
+        if !child.tell(json!({ "type": "job", "job": job, "last": last })) {
+            return attempt.without_process(child.crashed().await);
         }
         let limit = u64::try_from(attempt.assignment.timeout_s).ok().filter(|s| *s > 0).map(Duration::from_secs);
         let timeout = tokio::time::sleep(limit.unwrap_or(TIMEOUT_MAX).min(TIMEOUT_MAX));
@@ -235,11 +243,11 @@ impl ProcessBackend {
                 }
                 Some(reply) = mail.replies.recv() => {
                     if !child.tell(reply) {
-                        return child.crashed().await;
+                        return attempt.without_process(child.crashed().await);
                     }
                 }
                 frame = child.next() => match frame {
-                    None => return child.crashed().await,
+                    None => return attempt.without_process(child.crashed().await),
                     Some(frame) if frame["type"] == "result" => {
                         let outcome = outcome::of_result(&frame["result"]);
                         self.release(attempt, child).await;
@@ -359,4 +367,20 @@ async fn stop_asked(order: &mut watch::Receiver<Order>) -> Duration {
 
 fn chain(error: &dyn std::error::Error) -> String {
     runtime::exit::chain(error)
+}
+
+/// Of the trace of the call that started the run.
+pub(crate) fn span(attempt: &Attempt) -> tracing::Span {
+    let AttemptId { run, block, child, lease } = &attempt.id;
+    let span = tracing::info_span!("attempt", run.id = %run, block, child, lease);
+    if let Some(context) = &attempt.assignment.run {
+        rpc::trace::continue_from(&span, &context.traceparent);
+    }
+    span
+}
+
+/// As the definition names it, such as `data_loader`.
+fn block_type(attempt: &Attempt) -> String {
+    let kind = attempt.block().map(|block| serde_json::to_value(block.kind));
+    kind.and_then(Result::ok).and_then(|kind| Some(kind.as_str()?.to_owned())).unwrap_or_default()
 }

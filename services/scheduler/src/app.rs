@@ -6,10 +6,13 @@ use crate::{
     clock::DbClock,
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
-    logs::LogSink,
+    logs::{self, LogSink},
     loops::{
-        housekeeper,
+        housekeeper::Housekeeper,
         keeper::{Keeper, LEASE_TTL},
+        notifier::Notifier,
+        recorder::Recorder,
+        sealer::Sealer,
     },
     metrics::Metrics,
     orders::Orders,
@@ -41,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes of ownership that the engine has not taken.
 const OWNED_MAX: usize = 4;
+/// Connections for log lines: one for each writer, one for the sealer.
+const LOG_CONNECTIONS: usize = logs::WRITERS + 1;
 /// The longest time that a drain waits for its shards to be given back.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for the database.
@@ -49,6 +54,8 @@ const DATABASE_TRIES: u32 = 8;
 /// A scheduler that is ready to serve.
 pub struct App {
     store: Store,
+    log_store: Store,
+    policy: notify::Policy,
     scheduler: SchedulerId,
     address: String,
     clock: DbClock,
@@ -75,15 +82,35 @@ impl App {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
         let keyring = settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?.map(Arc::new);
+        let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
+        let log_store = Store::connect_for_logs(&url, LOG_CONNECTIONS).await.context("connect to the database")?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        for store in [&store, &log_store] {
+            let waits = metrics.pool_wait.clone();
+            store.observe_waits(move |waited| waits.observe(waited.as_secs_f64()));
+        }
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let address = settings.address(listener.local_addr()?);
         let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
-        Ok(Self { store, scheduler, address, clock, metrics, listener, token, keyring, settings, health, shutdown })
+        Ok(Self {
+            store,
+            log_store,
+            policy,
+            scheduler,
+            address,
+            clock,
+            metrics,
+            listener,
+            token,
+            keyring,
+            settings,
+            health,
+            shutdown,
+        })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -119,10 +146,19 @@ impl App {
         );
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
-        let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
+        let retention = self.settings.log_retention;
+        let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
+        let duties = [
+            tokio::spawn(house.run(stop_keeper.clone())),
+            tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
+            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
+            tokio::spawn(
+                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics)).run(stop_keeper.clone()),
+            ),
+        ];
         let orders = Orders::new(engine_sender.clone(), owners);
         let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone(), self.keyring.clone());
-        let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
+        let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
@@ -140,8 +176,10 @@ impl App {
         });
         let stopping = {
             let (stop_keeper, stop_engine) = (stop_keeper.clone(), stop_engine.clone());
+            let metrics = Arc::clone(&self.metrics);
             async move {
                 drained.cancelled().await;
+                tokio::spawn(tell_drain(metrics));
                 // Shards first, so that others have them before anything else is given up here.
                 stop_keeper.cancel();
                 drop(tokio::time::timeout(HAND_OVER_TIMEOUT, has_left).await);
@@ -167,8 +205,18 @@ impl App {
         stop_engine.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
         links.abort();
-        housekeeper.abort();
+        duties.iter().for_each(tokio::task::JoinHandle::abort);
         outcome
+    }
+}
+
+/// Tells how long the drain takes, until the process ends.
+async fn tell_drain(metrics: Arc<Metrics>) {
+    let begun = std::time::Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        metrics.drain.set(begun.elapsed().as_secs_f64());
     }
 }
 

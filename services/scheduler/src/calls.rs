@@ -148,6 +148,7 @@ impl Calls {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: Some(caller),
+            traceparent: rpc::trace::current(),
         };
         let created = self.orders.create(vec![command], Hop::First).await;
         let runs = created.map_err(|refused| refused.message().to_owned())?;

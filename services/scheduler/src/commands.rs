@@ -1,16 +1,17 @@
 //! Commands from web-servers, as gRPC.
 
 use crate::{
-    changes::Changes,
+    changes::{Changes, News},
     engine::{CancelRun, CreateRun, EngineError, RetryRun},
+    notification_test,
     orders::{Hop, Orders, status},
 };
-use domain::id::{PipelineId, RunId};
+use domain::id::{PipelineId, RunId, WorkspaceId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 use store::Store;
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
@@ -18,6 +19,8 @@ use tonic::{Request, Response, Status};
 const CREATE_MAX: usize = 1_000;
 /// Notices that one web-server has not read.
 const NOTICES_MAX: usize = 64;
+/// Between two notices to one web-server.
+const NOTICE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves web-servers.
 #[derive(Clone)]
@@ -51,7 +54,8 @@ impl CommandService for Commands {
         }
         let commands = runs.into_iter().map(create).collect::<Result<Vec<_>, _>>()?;
         let ids = self.orders.create(commands, Hop::of(forwarded)).await?;
-        Ok(Response::new(pb::CreateRunsResponse { run_ids: ids.into_iter().map(RunId::to_vec).collect() }))
+        let run_ids = ids.into_iter().map(RunId::to_vec).collect();
+        Ok(Response::new(pb::CreateRunsResponse { run_ids, skipped: Vec::new() }))
     }
 
     async fn cancel_run(
@@ -77,6 +81,19 @@ impl CommandService for Commands {
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
     }
 
+    async fn test_notification(
+        &self,
+        request: Request<pb::TestNotificationRequest>,
+    ) -> Result<Response<pb::TestNotificationResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = WorkspaceId::from_slice(&request.workspace_id)
+            .ok_or_else(|| Status::invalid_argument("workspace_id must be 16 bytes"))?;
+        let pipeline = PipelineId::from_slice(&request.pipeline_id);
+        let noted = notification_test::note(&self.store, workspace, pipeline).await;
+        let notifications = noted.map_err(|_| status(&EngineError::Unavailable))?;
+        Ok(Response::new(pb::TestNotificationResponse { notifications }))
+    }
+
     type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchChangesResponse, Status>> + Send>>;
 
     async fn watch_changes(
@@ -86,19 +103,17 @@ impl CommandService for Commands {
         let mut notices = self.changes.subscribe();
         let (sender, receiver) = mpsc::channel(NOTICES_MAX);
         tokio::spawn(async move {
-            loop {
-                let answer = match notices.recv().await {
-                    Ok(notice) => pb::WatchChangesResponse {
-                        run_ids: notice.runs.iter().map(|run| run.to_vec()).collect(),
-                        overflow: false,
-                        logged_run_ids: notice.logged.iter().map(|run| run.to_vec()).collect(),
-                    },
-                    Err(RecvError::Lagged(_)) => pb::WatchChangesResponse { overflow: true, ..Default::default() },
-                    Err(RecvError::Closed) => break,
+            while let Some(news) = News::next(&mut notices).await {
+                let answer = pb::WatchChangesResponse {
+                    run_ids: news.runs.iter().map(|run| run.to_vec()).collect(),
+                    overflow: news.overflow,
+                    logged_run_ids: news.logged.iter().map(|run| run.to_vec()).collect(),
                 };
                 if sender.send(answer).await.is_err() {
                     break;
                 }
+                // Readers show changes a few times a second: what follows soon is told as one.
+                tokio::time::sleep(NOTICE_PAUSE).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
@@ -125,6 +140,7 @@ impl Commands {
             timeout_s: stored.options.timeout_s,
             allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
             parent: Some(run),
+            traceparent: rpc::trace::current(),
         };
         let created = self.orders.create(vec![command], hop).await?;
         created.first().copied().ok_or_else(|| Status::internal("the engine answered no run"))
@@ -149,5 +165,6 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
             [] => None,
             parent => Some(run_id(parent)?),
         },
+        traceparent: rpc::trace::current(),
     })
 }

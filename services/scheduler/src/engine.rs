@@ -10,29 +10,37 @@
 //! When a commit fails or a shard's epoch has moved, memory is no longer the truth: everything is dropped, executors
 //! are asked to connect again, and the runs are loaded anew.
 
+mod admission;
+mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod gauges;
 mod lending;
 mod live;
 mod message;
 mod owned;
+mod permits;
 mod promises;
 mod recover;
 mod seat;
 mod turn;
 
+pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
 pub use message::{
     CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
 };
 
 use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use admission::Queues;
+use backfills::Backfills;
 use definitions::Definitions;
 use domain::id::{ExecutorId, RunId, SchedulerId};
 use jiff::Timestamp;
 use live::Live;
-use promises::{Flush, Promises};
 use owned::Owned;
+use permits::{Limits, Permits};
+use promises::{Flush, Promises};
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -42,6 +50,7 @@ use std::{
 use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub(crate) use turn::Chain;
 use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
@@ -84,11 +93,19 @@ pub struct Engine {
     /// Runs with something to lease, in turn.
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
+    queues: Queues,
+    limits: Limits,
+    permits: Permits,
+    backfills: Backfills,
+    /// More is to be done than one turn takes: the next one comes at once.
+    again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    told: gauges::Told,
     /// `None` until the first commit, and after each that failed.
     journal: Option<Journal>,
     promises: Promises,
     flush: Option<Flush>,
+    flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
     stop: CancellationToken,
@@ -110,6 +127,7 @@ impl Engine {
     ) -> Self {
         Self {
             definitions: Definitions::new(store.clone()),
+            limits: Limits::new(store.clone()),
             store,
             scheduler,
             clock,
@@ -120,10 +138,16 @@ impl Engine {
             runs: HashMap::new(),
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
+            queues: Queues::default(),
+            permits: Permits::default(),
+            backfills: Backfills::default(),
+            again: false,
             seats: HashMap::new(),
+            told: gauges::Told::default(),
             journal: None,
             promises: Promises::default(),
             flush: None,
+            flush_at: None,
             lending: lending::Lending::default(),
             peers,
             stop,
@@ -137,27 +161,52 @@ impl Engine {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let (due, again) = (self.until_due(), self.again);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
+                () = Self::flush_due(self.flush_at) => self.flush(),
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
+                () = std::future::ready(()), if again => {}
+                () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
                 self.take(message, &mut turn).await;
             }
-            self.timers(&mut turn);
-            self.lend_shares();
-            self.dispatch(&mut turn);
-            self.lend_rest();
-            self.settle_borrowing();
+            self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.gauge();
         }
         self.flush_now().await;
         self.reconnect_everybody();
+    }
+
+    /// Everything that follows from what came: in this order, so that room that was made is used in the same turn.
+    async fn decide(&mut self, turn: &mut Turn) {
+        self.timers(turn);
+        self.refresh_limits().await;
+        self.make_room(turn);
+        self.step_backfills(turn).await;
+        self.lend_shares();
+        self.dispatch(turn).await;
+        self.lend_rest();
+        self.settle_borrowing();
+        if !turn.ended.is_empty() {
+            self.make_room(turn);
+            self.again = true;
+        }
+    }
+
+    /// Time until something is due by the clock.
+    fn until_due(&self) -> Duration {
+        let next = self.wakes.first().map(|(at, _)| *at);
+        let wait = next.map(|at| self.now().duration_until(at));
+        wait.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO).min(TICK))
     }
 
     fn now(&self) -> Timestamp {

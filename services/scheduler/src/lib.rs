@@ -12,6 +12,8 @@ pub mod engine;
 pub mod logs;
 pub mod loops;
 pub mod metrics;
+pub mod notes;
+mod notification_test;
 pub mod orders;
 pub mod owners;
 pub mod peers;

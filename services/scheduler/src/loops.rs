@@ -2,3 +2,6 @@
 
 pub mod housekeeper;
 pub mod keeper;
+pub mod notifier;
+pub mod recorder;
+pub mod sealer;

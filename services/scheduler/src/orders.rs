@@ -194,5 +194,6 @@ fn new_run(run: &CreateRun) -> pb::NewRun {
         timeout_s: run.timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
         allow_blocks_to_fail: run.allow_blocks_to_fail,
         parent_run_id: run.parent.map(RunId::to_vec).unwrap_or_default(),
+        ..pb::NewRun::default()
     }
 }

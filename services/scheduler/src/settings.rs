@@ -27,6 +27,19 @@ pub const KEYS: &[Key] = &[
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
+    Key::new("public_url", Kind::Uri, "", "Where people reach the web-server; links in notifications begin with it."),
+    Key::new(
+        "notification_networks",
+        Kind::List,
+        "",
+        "Networks besides the public internet that notifications may go to, such as 10.1.0.0/16.",
+    ),
+    Key::new(
+        "log_retention",
+        Kind::Duration,
+        "720h",
+        "Log lines are kept so long, in whole days; 0s keeps them for ever.",
+    ),
     Key::new(
         "session_age_max",
         Kind::Duration,
@@ -52,6 +65,10 @@ pub struct Settings {
     pub executor_lost_after: Duration,
     #[serde(with = "duration")]
     pub cancel_grace: Duration,
+    pub public_url: Option<String>,
+    pub notification_networks: Vec<String>,
+    #[serde(with = "duration")]
+    pub log_retention: Duration,
     #[serde(with = "duration")]
     pub session_age_max: Duration,
     #[serde(flatten)]
@@ -72,6 +89,9 @@ impl Default for Settings {
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,
+            public_url: None,
+            notification_networks: Vec::new(),
+            log_retention: Duration::from_secs(30 * 24 * 3600),
             session_age_max: Duration::from_secs(300),
             common: Common::default(),
         }

@@ -55,7 +55,8 @@ pub fn outcome(result: pb::result::Outcome) -> Outcome {
             item_names: done.item_names,
         }),
         Wire::Failed(failed) => {
-            Outcome::Failed(Failure { code: failed.code, message: failed.message, traceback: failed.traceback })
+            let failure = Failure { code: failed.code, message: failed.message, traceback: failed.traceback };
+            if failed.process_lost { Outcome::ProcessLost(failure) } else { Outcome::Failed(failure) }
         }
         Wire::ConditionFailed(_) => Outcome::ConditionFailed,
         Wire::NotYet(_) => Outcome::NotYet,
@@ -119,6 +120,7 @@ pub fn assignment(
                     code: error.code.clone(),
                     message: error.message.clone(),
                     traceback: error.traceback.clone(),
+                    process_lost: false,
                 }),
             }
         }),

@@ -112,6 +112,7 @@ impl Cluster {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            traceparent: String::new(),
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
@@ -179,15 +180,7 @@ impl FakeExecutor {
             gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self {
-            id,
-            session,
-            engine: engine.clone(),
-            inbox,
-            acks: VecDeque::new(),
-            assignments: VecDeque::new(),
-            held,
-        }
+        Self { id, session, engine: engine.clone(), inbox, acks: VecDeque::new(), assignments: VecDeque::new(), held }
     }
 
     async fn tell(&self, event: SessionEvent) {

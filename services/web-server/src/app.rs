@@ -9,7 +9,9 @@ use crate::fault::Fault;
 use crate::gate::{self, Gate};
 use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
 use crate::loops::{prober, subscriber};
+use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
@@ -105,7 +107,6 @@ impl App {
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
         let methods = transcoder.paths().cloned().collect();
         let browsers = Browsers { core: core.clone(), authority: authority.clone(), secure: settings.secure_cookies };
-        let api = Api { services, transcoder, browsers: Arc::new(browsers), health: health.clone() };
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
             credentials,
@@ -113,6 +114,12 @@ impl App {
             limits: settings.limits.clone(),
             metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
         };
+        let mage = Mage {
+            core: core.clone(),
+            default_workspace: settings.default_workspace.as_str().into(),
+            token_in_url: settings.trigger_token_in_url,
+        };
+        let api = Api { services, transcoder, mage, browsers: Arc::new(browsers), health: health.clone() };
         let router = router::router(api, Arc::new(gate));
         Ok(Self { listener, router, core, health, connections: settings.limits.connections })
     }
@@ -175,5 +182,7 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         limits: settings.limits.clone(),
         guesses: Guesses::default(),
         keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
+        rates: Rates::new(settings.limits.trigger_calls_per_second),
+        environment: settings.environment.clone(),
     })
 }

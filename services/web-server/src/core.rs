@@ -4,6 +4,7 @@ use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
 use crate::identity::passwords::Guesses;
+use crate::rates::Rates;
 use crate::settings::Limits;
 use domain::id::RunId;
 use store::{Store, run_views, workspaces};
@@ -27,6 +28,10 @@ pub(crate) struct Core {
     pub(crate) keyring: Option<secrets::Keyring>,
     /// Wrong passwords of late.
     pub(crate) guesses: Guesses,
+    /// Calls by token.
+    pub(crate) rates: Rates,
+    /// What `envs` of a project's triggers is held against.
+    pub(crate) environment: String,
 }
 
 impl Core {

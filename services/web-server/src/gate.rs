@@ -5,6 +5,7 @@ use crate::authorisation::Authority;
 use crate::fault::Fault;
 use crate::identity::Identity;
 use crate::identity::credentials::Credentials;
+use crate::mage;
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::settings::Limits;
@@ -49,7 +50,7 @@ pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
     let protocol = Protocol::of(request.headers());
     let path = request.uri().path().to_owned();
     let began = Instant::now();
-    let span = tracing::info_span!("request", path);
+    let span = tracing::info_span!("request", path = mage::without_token(&path));
     rpc::trace::continue_trace(&span, request.headers());
     let (mut head, body) = request.into_parts();
     let response = match gate.check(&head).await {

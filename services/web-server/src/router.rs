@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::gate::{self, Gate};
 use crate::protocol::Protocol;
 use crate::transcode::{Transcoder, connect};
-use crate::{browser, rest, ui};
+use crate::{browser, mage, rest, ui};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -32,6 +32,8 @@ pub(crate) struct Api {
     pub(crate) transcoder: Arc<Transcoder>,
     /// People who come by a browser.
     pub(crate) browsers: Arc<Browsers>,
+    /// What Mage's clients call.
+    pub(crate) mage: mage::Mage,
     /// Whether this replica should get work.
     pub(crate) health: Health,
 }
@@ -43,7 +45,7 @@ const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection
 
 /// The template of every route that is not one of the contract's services: each has a row in the authorisation table.
 pub(crate) fn templates() -> Vec<&'static str> {
-    OWN.into_iter().chain(FOREIGN).chain(rest::templates()).collect()
+    OWN.into_iter().chain(FOREIGN).chain(mage::TEMPLATES).chain(rest::templates()).collect()
 }
 
 /// The whole surface.
@@ -56,6 +58,7 @@ pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
         .route(ready, get(readyz))
         .route(session, post(browser::sign_in))
         .merge(rest::routes())
+        .merge(mage::routes())
         .fallback(nothing);
     let mut services: Vec<_> =
         api.transcoder.paths().filter_map(|path| path.rsplit_once('/').map(|(s, _)| s)).collect();

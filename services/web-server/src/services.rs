@@ -2,10 +2,13 @@
 
 pub(crate) mod audit;
 pub(crate) mod deployments;
+pub(crate) mod events;
 pub(crate) mod executors;
 pub(crate) mod groups;
 pub(crate) mod logs;
 pub(crate) mod members;
+pub(crate) mod monitor;
+pub(crate) mod notifications;
 pub(crate) mod pipelines;
 pub(crate) mod projects;
 pub(crate) mod runs;
@@ -13,4 +16,5 @@ pub(crate) mod secrets;
 pub(crate) mod sign_in;
 pub(crate) mod tokens;
 pub(crate) mod users;
+pub(crate) mod triggers;
 pub(crate) mod workspaces;

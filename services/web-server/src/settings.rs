@@ -74,11 +74,35 @@ pub const KEYS: &[Key] = &[
         "",
         "Keys that seal secrets, one `<id>:<64 hex digits>` a line, the one for new values first; without it none are kept.",
     ),
+    Key::new(
+        "environment",
+        Kind::Text,
+        "dev",
+        "What `envs` of `triggers.yaml` is held against: dev, test, staging, prod. The others are left out.",
+    ),
+    Key::new(
+        "default_workspace",
+        Kind::Text,
+        "default",
+        "Where events of `POST /api/events` go that name no workspace.",
+    ),
+    Key::new(
+        "trigger_token_in_url",
+        Kind::Boolean,
+        "true",
+        "Whether API triggers may be called with the token in the address, as Mage's are; it ends up in logs of proxies.",
+    ),
     Key::new("limits.message_bytes", Kind::Bytes, "8 MiB", "The largest request message."),
     Key::new("limits.variables_bytes", Kind::Bytes, "256 KiB", "The largest variables of one run, as JSON."),
     Key::new("limits.bundle_files", Kind::Integer, "20000", "The most files of one deployment."),
     Key::new("limits.bundle_bytes", Kind::Bytes, "1 GiB", "The largest deployment, all files together."),
     Key::new("limits.file_bytes", Kind::Bytes, "256 MiB", "The largest file of a deployment."),
+    Key::new(
+        "limits.trigger_calls_per_second",
+        Kind::Integer,
+        "50",
+        "The most calls with one token of an API trigger, per second and replica; twice as many at once.",
+    ),
     Key::new("limits.watchers", Kind::Integer, "2000", "The most open streams that follow runs and logs."),
     Key::new("limits.connections", Kind::Integer, "4096", "The most open connections."),
     Key::new(
@@ -119,6 +143,12 @@ pub struct Settings {
     pub blobs_url: Option<String>,
     /// The keys that seal secrets.
     pub secret_keys_file: Option<PathBuf>,
+    /// Which triggers of a project hold.
+    pub environment: String,
+    /// Of events that name none.
+    pub default_workspace: String,
+    /// Whether the token of an API trigger may stand in the address.
+    pub trigger_token_in_url: bool,
     /// What is too much.
     pub limits: Limits,
     /// What every service has.
@@ -139,6 +169,8 @@ pub struct Limits {
     pub bundle_bytes: u64,
     /// Bytes of one file.
     pub file_bytes: u64,
+    /// Calls of one API trigger's token.
+    pub trigger_calls_per_second: u32,
     /// Open streams.
     pub watchers: usize,
     /// Open connections.
@@ -167,6 +199,9 @@ impl Default for Settings {
             cluster_token_file: None,
             blobs_url: None,
             secret_keys_file: None,
+            environment: "dev".to_owned(),
+            default_workspace: "default".to_owned(),
+            trigger_token_in_url: true,
             limits: Limits::default(),
             common: Common::default(),
         }
@@ -181,6 +216,7 @@ impl Default for Limits {
             bundle_files: 20_000,
             bundle_bytes: 1 << 30,
             file_bytes: 256 << 20,
+            trigger_calls_per_second: 50,
             watchers: 2_000,
             connections: 4_096,
             request_timeout: Duration::from_secs(30),

@@ -3,7 +3,7 @@
 use crate::{Error, Store};
 use domain::{
     graph::Graph,
-    id::{ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
+    id::{BackfillId, ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
     pipeline::Pipeline,
     run::{Options, RunRow, unit_key},
     unit::UnitRow,
@@ -30,6 +30,11 @@ pub struct StoredRun {
     pub variables: Value,
     pub execution_date: Timestamp,
     pub options: Options,
+    pub backfill_id: Option<BackfillId>,
+    /// What an event or a caller told.
+    pub event_variables: Option<Value>,
+    pub sla_at: Option<Timestamp>,
+    pub sla_missed_at: Option<Timestamp>,
     pub units: Vec<StoredUnit>,
 }
 
@@ -244,6 +249,10 @@ fn run(row: &Row) -> Result<StoredRun, Error> {
             allow_blocks_to_fail: row.get("allow_blocks_to_fail"),
             timeout_s: row.get::<_, Option<i32>>("timeout_s").and_then(|s| u32::try_from(s).ok()),
         },
+        backfill_id: row.get::<_, Option<Uuid>>("backfill_id").map(BackfillId),
+        event_variables: row.get::<_, Option<Json<Value>>>("event_variables").map(|Json(value)| value),
+        sla_at: row.get("sla_at"),
+        sla_missed_at: row.get("sla_missed_at"),
         units: Vec::new(),
     })
 }

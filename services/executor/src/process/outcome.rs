@@ -32,7 +32,8 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
         Some("condition_failed") => Outcome::ConditionFailed(pb::ConditionFailed {}),
         Some("not_yet") => Outcome::NotYet(pb::NotYet {}),
         Some("failed") => {
-            Outcome::Failed(pb::Failed { code: text("code"), message: text("message"), traceback: text("traceback") })
+            let (code, message, traceback) = (text("code"), text("message"), text("traceback"));
+            Outcome::Failed(pb::Failed { code, message, traceback, process_lost: false })
         }
         _ => failed("INTERNAL", "the runner sent a result that this executor does not understand"),
     }
@@ -42,8 +43,9 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
 pub(crate) fn masked(outcome: Outcome, masks: &Masks) -> Outcome {
     let mask = |text: String| masks.apply(&text).into_owned();
     match outcome {
-        Outcome::Failed(pb::Failed { code, message, traceback }) => {
-            Outcome::Failed(pb::Failed { code, message: mask(message), traceback: mask(traceback) })
+        Outcome::Failed(failed) => {
+            let (message, traceback) = (mask(failed.message), mask(failed.traceback));
+            Outcome::Failed(pb::Failed { code: failed.code, message, traceback, process_lost: failed.process_lost })
         }
         Outcome::Completed(completed) => {
             let item_names = completed.item_names.into_iter().map(mask).collect();

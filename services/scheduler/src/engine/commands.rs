@@ -2,7 +2,9 @@
 
 use super::{
     CancelRun, CreateRun, Engine, EngineError, Message, Reply, RetryRun,
-    live::{ContextOf, Live},
+    admission::{FiredBy, Wanted, limits_of, limits_of_backfill},
+    live::{ContextOf, Life, Live},
+    permits::Pools,
     turn::{Chain, Creation, Turn, unavailable},
 };
 use domain::{
@@ -10,7 +12,7 @@ use domain::{
     run::{Event, Options, Refused, Run},
 };
 use std::collections::{HashMap, HashSet, hash_map::Entry};
-use store::runs::{NewRun, PipelineRef, StartablePipeline, StoredRun};
+use store::runs::{PipelineRef, StartablePipeline, StoredRun};
 
 impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
@@ -23,7 +25,13 @@ impl Engine {
             },
             Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
             Message::Retry(command, reply) => match self.retry(command, turn).await {
-                Ok(run) => turn.done.push((run, reply)),
+                Ok(run) => turn.done.push((run.shard(), reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            // Its row is durable by now; its first runs follow in this turn.
+            Message::CreateBackfill(command, reply) => drop(reply.send(self.create_backfill(command).await)),
+            Message::ChangeBackfill(id, change, reply) => match self.change_backfill(id, change, turn).await {
+                Ok(()) => turn.done.push((id.shard(), reply)),
                 Err(error) => drop(reply.send(Err(error))),
             },
         }
@@ -52,48 +60,37 @@ impl Engine {
             let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
             let variables: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&command.variables)
                 .map_err(|e| EngineError::Refused(format!("variables are no JSON object: {e}")))?;
+            self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
             prepared.push((command, shard, pipeline, definition, variables));
         }
         let now = self.now();
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
         for (command, shard, pipeline, definition, variables) in prepared {
-            let id = RunId::new_in(pipeline.id.shard());
-            let execution_date = command.execution_date.unwrap_or(now);
             let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
-            turn.batch.create(
-                NewRun {
-                    id,
-                    workspace_id: pipeline.workspace_id,
-                    pipeline_id: pipeline.id,
-                    pipeline_version: pipeline.version,
-                    trigger_id: pipeline.trigger_id,
-                    logical_key: command.logical_key.clone(),
-                    variables: command.variables,
-                    execution_date,
-                    timeout_s: command.timeout_s.and_then(|s| i32::try_from(s).ok()),
-                    allow_blocks_to_fail: command.allow_blocks_to_fail,
-                    parent_run_id: command.parent,
+            keys.push((pipeline.trigger_id, command.logical_key.clone()));
+            let wanted = Wanted {
+                fired_by: FiredBy {
+                    trigger: pipeline.trigger_id,
+                    name: pipeline.trigger.clone(),
+                    version: None,
+                    backfill: None,
                 },
+                logical_key: command.logical_key,
+                variables,
+                event_variables: None,
+                execution_date: command.execution_date.unwrap_or(now),
+                options,
+                parent: command.parent,
+                sla_at: None,
+                limits: limits_of(definition.graph.pipeline(), None, None),
+                pipeline,
+                definition,
                 shard,
-            );
-            let context = ContextOf {
-                run: id,
-                pipeline: &pipeline.name,
-                workspace: &pipeline.workspace,
-                trigger: &pipeline.trigger,
-                variables: &variables,
-                defaults: &definition.graph.pipeline().variables,
-                execution_date,
-            }
-            .build();
-            let live = Live::new(Run::new(id, definition.graph, options), shard, context, definition.wire);
-            self.runs.insert(id, live);
-            self.advance(id, Event::Start, turn);
-            ids.push(id);
-            keys.push((pipeline.trigger_id, command.logical_key));
+                traceparent: command.traceparent,
+            };
+            ids.push(self.launch(wanted, turn));
         }
-        self.metrics.runs_created.inc_by(ids.len() as u64);
         Ok((ids, keys))
     }
 
@@ -131,7 +128,10 @@ impl Engine {
 
     /// A run that was never created: its leases are taken back from seats.
     fn void(&mut self, run: RunId) {
-        let Some(live) = self.runs.remove(&run) else { return };
+        let Some(mut live) = self.runs.remove(&run) else { return };
+        live.release_all(&mut self.permits.ledger, self.clock.now());
+        self.queues.of(live.life.pipeline).leave(run);
+        self.again = true;
         if let Some(at) = live.wake {
             self.wakes.remove(&(at, run));
         }
@@ -146,7 +146,7 @@ impl Engine {
     async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
         if self.runs.contains_key(&command.run) {
             self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
-            turn.done.push((command.run, reply));
+            turn.done.push((command.run.shard(), reply));
             return;
         }
         if self.shards.get(command.run.shard()).is_none() {
@@ -173,6 +173,7 @@ impl Engine {
             .await
             .map_err(|error| unavailable(&error))?
             .ok_or(EngineError::NoRun(command.run))?;
+        let status = stored.row.status;
         let mut live = self.revive(stored).await?;
         let event = match &command.from_block {
             None => Event::RetryIncomplete,
@@ -181,7 +182,7 @@ impl Engine {
                 Event::RetryFrom(at)
             }
         };
-        let transitions = live.run.advance(event, self.now()).map_err(|refused| {
+        let mut transitions = live.run.advance(event, self.now()).map_err(|refused| {
             EngineError::Refused(match refused {
                 Refused::NothingToRetry => {
                     "every block of the run has completed; name a block to run again from".to_owned()
@@ -189,6 +190,14 @@ impl Engine {
                 other => other.to_string(),
             })
         })?;
+        if let Some(backfill) = live.life.backfill {
+            self.backfill_run_reopened(backfill, status, turn).await?;
+        }
+        if !self.has_place(command.run, &live.life)
+            && let Ok(held) = live.run.advance(Event::Hold, self.now())
+        {
+            transitions.extend(held);
+        }
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
         Ok(command.run)
@@ -200,7 +209,8 @@ impl Engine {
         let definition = self.definitions.get(stored.pipeline_id, stored.pipeline_version).await?;
         let units = stored.units.into_iter().filter_map(|unit| unit.resolve(&definition.graph)).collect::<Vec<_>>();
         let empty = serde_json::Map::new();
-        let context = ContextOf {
+        self.limits.learn(stored.workspace_id).await.map_err(|error| unavailable(&error))?;
+        let of = ContextOf {
             run: stored.id,
             pipeline: &definition.graph.pipeline().name,
             workspace: &stored.workspace,
@@ -208,13 +218,27 @@ impl Engine {
             variables: stored.variables.as_object().unwrap_or(&empty),
             defaults: &definition.graph.pipeline().variables,
             execution_date: stored.execution_date,
-        }
-        .build();
+            traceparent: "",
+        };
+        let pipeline = definition.graph.pipeline();
+        let pools = Pools::new(stored.workspace_id, pipeline, &of.merged(), &self.limits);
+        let context = of.build();
+        let life = Life {
+            pipeline: stored.pipeline_id,
+            workspace: stored.workspace_id,
+            trigger: stored.trigger_id,
+            backfill: stored.backfill_id,
+            limits: match stored.backfill_id {
+                Some(_) => limits_of_backfill(pipeline),
+                None => limits_of(pipeline, None, None),
+            },
+            sla_at: stored.sla_at.filter(|_| stored.sla_missed_at.is_none()),
+        };
         let (run, due) = Run::rebuild(stored.id, definition.graph, stored.options, stored.row, units, self.now());
         if !due.is_empty() {
             tracing::debug!(run.id = %stored.id, transitions = due.len(), "a loaded run had changes due");
         }
-        Ok(Live::new(run, shard, context, definition.wire).with_due(due))
+        Ok(Live::new(run, shard, context, definition.wire, life, pools).with_due(due))
     }
 
     pub(super) fn log_unloadable(run: RunId, error: &EngineError) {

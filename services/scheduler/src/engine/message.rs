@@ -1,9 +1,10 @@
 //! What the engine is told, and what it answers.
 
+use super::backfills::{ChangeBackfill, CreateBackfill};
 use crate::wire::AttemptId;
 use domain::{
     ErrorKind,
-    id::{ExecutorId, PipelineId, RunId, SchedulerId},
+    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId},
     unit::Outcome,
 };
 use jiff::Timestamp;
@@ -21,6 +22,12 @@ pub enum EngineError {
     /// The pipeline does not exist or is archived.
     #[error("no pipeline {0}")]
     NoPipeline(PipelineId),
+    /// The backfill does not exist.
+    #[error("no backfill {0}")]
+    NoBackfill(BackfillId),
+    /// The pipeline has another backfill of this name.
+    #[error("the pipeline has another backfill named `{0}`; choose another name")]
+    NameTaken(String),
     /// The run does not exist.
     #[error("no run {0}")]
     NoRun(RunId),
@@ -46,7 +53,8 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoPipeline(_) | Self::NoRun(_) => ErrorKind::NotFound,
+            Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) => ErrorKind::NotFound,
+            Self::NameTaken(_) => ErrorKind::AlreadyExists,
             Self::NoBlock(_) => ErrorKind::InvalidArgument,
             Self::Refused(_) | Self::Definition(_) => ErrorKind::FailedPrecondition,
             Self::NotOwner | Self::Unavailable => ErrorKind::Unavailable,
@@ -59,6 +67,8 @@ impl EngineError {
         match self {
             Self::NoPipeline(_) => "PIPELINE_NOT_FOUND",
             Self::NoRun(_) => "RUN_NOT_FOUND",
+            Self::NoBackfill(_) => "BACKFILL_NOT_FOUND",
+            Self::NameTaken(_) => "BACKFILL_EXISTS",
             Self::NoBlock(_) => "BLOCK_NOT_FOUND",
             Self::Refused(_) => "RUN_STATE",
             Self::Definition(_) => "DEFINITION_INVALID",
@@ -85,6 +95,8 @@ pub struct CreateRun {
     pub allow_blocks_to_fail: bool,
     /// The run that it retries, or whose code started it.
     pub parent: Option<RunId>,
+    /// Of the call that asked for it; empty when nobody traces it.
+    pub traceparent: String,
 }
 
 /// A run to be stopped.
@@ -114,6 +126,10 @@ pub enum Message {
     Cancel(CancelRun, Reply<()>),
     /// Runs parts again.
     Retry(RetryRun, Reply<()>),
+    /// Creates a backfill; answers its id, or that of the same one.
+    CreateBackfill(CreateBackfill, Reply<BackfillId>),
+    /// Pauses, resumes or cancels a backfill.
+    ChangeBackfill(BackfillId, ChangeBackfill, Reply<()>),
     /// From an executor's session.
     Session(ExecutorId, u64, SessionEvent),
     /// From another scheduler, about executors whose gateway this one is.

@@ -193,6 +193,11 @@ impl Seat {
         }
     }
 
+    /// Whether it can be spoken to.
+    pub(super) fn session_state(&self) -> &'static str {
+        if self.outbox.is_none() { "away" } else { self.state() }
+    }
+
     /// As people see it.
     pub(super) fn state(&self) -> &'static str {
         if self.draining { "draining" } else { "online" }

@@ -80,7 +80,7 @@ impl Keeper {
     async fn run_once(&mut self) -> Result<(), store::Error> {
         let now = schedulers::renew(&self.store, self.scheduler, LEASE_TTL, &self.address).await?;
         let skew = self.clock.set(now);
-        self.metrics.clock_skew_ms.set(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
+        self.metrics.clock_skew.set(skew.as_secs_f64());
         if skew > SKEW_MAX {
             tracing::warn!(skew_ms = skew.as_millis(), "this machine's clock is off; due times follow the database's");
         }

@@ -5,8 +5,9 @@ use super::table::{Thing, Who};
 use super::{Authority, Rule};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
+use crate::triggers;
 use domain::ErrorKind;
-use domain::id::RunId;
+use domain::id::{RunId, TriggerId};
 use domain::role::Role;
 use std::collections::HashMap;
 use store::targets::{self, Target};
@@ -46,9 +47,25 @@ impl Authority {
         }
     }
 
+    /// As for a call of the method, for a route that does the same without calling it; leaves the same trail.
+    pub(crate) async fn permit(
+        &self,
+        method: &'static str,
+        identity: &Identity,
+        field: &'static str,
+        text: &str,
+    ) -> Result<(), Fault> {
+        let rule = self.rules.get(method).ok_or_else(Fault::not_allowed)?;
+        let addressed = HashMap::from([(field, text.to_owned())]);
+        let granted = self.check(rule, identity, &addressed).await;
+        let problem = granted.as_ref().err().map(|fault| fault.0.clone());
+        self.record(rule, identity, &addressed, granted.as_ref().ok(), problem).await;
+        granted.map(|_| ())
+    }
+
     async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Grant, Fault> {
         match (thing, text) {
-            (Thing::ProjectOrOwn(_), "") => return Ok(ANYWHERE),
+            (Thing::ProjectOrOwn(_) | Thing::TriggerOrNothing(_), "") => return Ok(ANYWHERE),
             (Thing::WorkspaceOrCluster(_), "") => return cluster(caller, need),
             _ => {}
         }
@@ -81,6 +98,9 @@ fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
         Thing::Workspace(field) | Thing::WorkspaceOrCluster(field) => {
             targets::Thing::Workspace(named_by(field, text, "a workspace")?)
         }
+        Thing::Trigger(field) | Thing::TriggerOrNothing(field) => {
+            targets::Thing::Trigger(rpc::ids::parse::<TriggerId>(text, field)?.0)
+        }
         // Narrowed before: it is one of the two above by now.
         Thing::Scope => return Err(Fault::not_allowed()),
         Thing::Run(field) => targets::Thing::Run(rpc::ids::parse::<RunId>(text, field)?.0),
@@ -95,6 +115,9 @@ fn not_found(thing: Thing, text: &str) -> Fault {
     match thing {
         Thing::Project(_) | Thing::ProjectOrOwn(_) => Fault::no_project(text),
         Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) | Thing::Scope => Fault::no_workspace(text),
+        Thing::Trigger(_) | Thing::TriggerOrNothing(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), triggers::none)
+        }
         // As the handler writes it: the id, not what was typed.
         Thing::Run(_) => Fault::no_run(text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())),
     }

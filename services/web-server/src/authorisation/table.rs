@@ -38,6 +38,10 @@ pub(super) enum Thing {
     WorkspaceOrCluster(&'static str),
     /// A run by id.
     Run(&'static str),
+    /// A trigger by id.
+    Trigger(&'static str),
+    /// A trigger by id; left empty, nothing.
+    TriggerOrNothing(&'static str),
     /// The workspace, else the project, of the message `scope`.
     Scope,
 }
@@ -50,7 +54,9 @@ impl Thing {
             | Self::ProjectOrOwn(field)
             | Self::Workspace(field)
             | Self::WorkspaceOrCluster(field)
-            | Self::Run(field) => field,
+            | Self::Run(field)
+            | Self::Trigger(field)
+            | Self::TriggerOrNothing(field) => field,
             Self::Scope => SCOPE_WORKSPACE,
         }
     }
@@ -70,6 +76,7 @@ impl Thing {
             Self::Project(_) | Self::ProjectOrOwn(_) => "project",
             Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::Scope => "workspace",
             Self::Run(_) => "run",
+            Self::Trigger(_) | Self::TriggerOrNothing(_) => "trigger",
         }
     }
 }
@@ -136,7 +143,7 @@ const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'stati
     Row { path, who, told: Some(told), even_archived: true }
 }
 
-use Thing::{Project, ProjectOrOwn, Run, Scope, Workspace, WorkspaceOrCluster};
+use Thing::{Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Workspace, WorkspaceOrCluster};
 use Who::{AsMethod, Cluster, Everybody, On, SignedIn};
 
 /// Methods of the contract.
@@ -207,6 +214,27 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.RunService/RetryRun", On(Run("run_id"), Editor), &["mode", "from_block"]),
     read("/orrery.v1.LogService/ListLogs", On(Run("run_id"), Viewer)),
     read("/orrery.v1.LogService/TailLogs", On(Run("run_id"), Viewer)),
+    read("/orrery.v1.LogService/SearchLogs", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.MonitorService/GetRunStatistics", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.MonitorService/GetBlockStatistics", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.NotificationService/ListNotifications", On(Workspace("workspace"), Viewer)),
+    // Addresses of receivers are often secrets.
+    read("/orrery.v1.NotificationService/ListNotificationConfigs", On(Workspace("workspace"), Editor)),
+    act("/orrery.v1.NotificationService/SetNotificationConfig", On(Workspace("workspace"), Editor), &["pipeline"]),
+    act("/orrery.v1.NotificationService/TestNotifications", On(Workspace("workspace"), Editor), &["pipeline"]),
+    // --- triggers
+    act("/orrery.v1.TriggerService/CreateTrigger", On(Workspace("workspace"), Editor), &["pipeline", "name", "active"]),
+    read("/orrery.v1.TriggerService/GetTrigger", On(Trigger("trigger_id"), Viewer)),
+    read("/orrery.v1.TriggerService/ListTriggers", On(Workspace("workspace"), Viewer)),
+    act("/orrery.v1.TriggerService/UpdateTrigger", On(Trigger("trigger_id"), Editor), &["version"]),
+    act("/orrery.v1.TriggerService/StartTrigger", On(Trigger("trigger_id"), Editor), &[]),
+    act("/orrery.v1.TriggerService/PauseTrigger", On(Trigger("trigger_id"), Editor), &[]),
+    act("/orrery.v1.TriggerService/DeleteTrigger", On(Trigger("trigger_id"), Editor), &[]),
+    read("/orrery.v1.TriggerService/PreviewSchedule", On(TriggerOrNothing("trigger_id"), Viewer)),
+    read("/orrery.v1.TriggerService/ListFirings", On(Trigger("trigger_id"), Viewer)),
+    act("/orrery.v1.TriggerService/RotateTriggerToken", On(Trigger("trigger_id"), Editor), &[]),
+    read("/orrery.v1.TriggerService/ListTriggerTokens", On(Trigger("trigger_id"), Editor)),
+    act("/orrery.v1.EventService/PublishEvent", On(Workspace("workspace"), Editor), &[]),
     // Without a role over the whole cluster the list is empty: executors serve every tenant.
     read("/orrery.v1.ExecutorService/ListExecutors", SignedIn),
 ];
@@ -238,7 +266,15 @@ const ROUTES: &[Row] = &[
     read("/api/v1/runs/{run_id}/blocks", AsMethod),
     read("/api/v1/runs/{run_id}/watch", AsMethod),
     read("/api/v1/runs/{run_id}/logs", AsMethod),
+    read("/api/v1/workspaces/{workspace}/logs", AsMethod),
+    read("/api/v1/workspaces/{workspace}/monitor", AsMethod),
+    read("/api/v1/workspaces/{workspace}/monitor/blocks", AsMethod),
+    read("/api/v1/workspaces/{workspace}/notifications", AsMethod),
     read("/api/v1/executors", AsMethod),
+    // Mage's addresses. The first two bring a trigger's own token, which `mage` compares; the third is `PublishEvent`.
+    read("/api/pipeline_schedules/{id}/pipeline_runs/{token}", Everybody),
+    read("/api/pipeline_schedules/{id}/api_trigger", Everybody),
+    read("/api/events", AsMethod),
 ];
 
 /// All rows.

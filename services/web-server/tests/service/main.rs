@@ -2,8 +2,10 @@
 //! command service, which writes the rows that a scheduler would.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the report of a test")]
 
+mod calls;
 mod cluster;
 mod deploy;
+mod events;
 mod http;
 mod people;
 mod protocols;
@@ -12,3 +14,4 @@ mod scheduler;
 mod secrets;
 mod security;
 mod tenants;
+mod triggers;

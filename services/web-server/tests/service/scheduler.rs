@@ -2,7 +2,7 @@
 
 use proto::internal::v1::{
     CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -24,8 +24,9 @@ pub(crate) struct Scheduler {
 const CREATE: &str = "
     WITH target AS (
         SELECT p.id, p.workspace_id, p.version, t.id AS trigger_id
-          FROM pipeline p JOIN trigger t ON t.pipeline_id = p.id AND t.name = 'manual'
-         WHERE p.id = $1
+          FROM pipeline p
+          JOIN trigger t ON t.pipeline_id = p.id AND (t.id = $5 OR $5 IS NULL AND t.name = 'manual')
+         WHERE p.id = $1 AND ($5 IS NULL OR t.active AND t.version = $6)
     ), fired AS (
         INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
         SELECT trigger_id, $2, 'fired', $3, 1 FROM target
@@ -34,7 +35,7 @@ const CREATE: &str = "
     INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date)
     SELECT fired.run_id, workspace_id, id, version, trigger_id, 0, 'initial', $4::text::jsonb, now() FROM target, fired";
 const FIND: &str = "SELECT f.run_id FROM firing f JOIN trigger t ON t.id = f.trigger_id
-                     WHERE t.pipeline_id = $1 AND f.logical_key = $2";
+                     WHERE t.pipeline_id = $1 AND f.logical_key = $2 AND (t.id = $3 OR $3 IS NULL)";
 
 impl Scheduler {
     pub(crate) async fn start(database: Arc<Database>) -> (Self, SocketAddr) {
@@ -66,14 +67,25 @@ fn uuid(bytes: &[u8]) -> Uuid {
 impl CommandService for Scheduler {
     async fn create_runs(&self, request: Request<CreateRunsRequest>) -> Result<Response<CreateRunsResponse>, Status> {
         let db = self.database.client().await;
-        let mut run_ids = Vec::new();
+        let (mut run_ids, mut skipped) = (Vec::new(), Vec::new());
         for run in request.into_inner().runs {
             let pipeline = uuid(&run.pipeline_id);
-            db.execute(CREATE, &[&pipeline, &run.logical_key, &Uuid::now_v7(), &run.variables]).await.unwrap();
-            let id: Uuid = db.query_one(FIND, &[&pipeline, &run.logical_key]).await.unwrap().get(0);
-            run_ids.push(id.as_bytes().to_vec());
+            // A trigger of this name skips everything, as if something ran.
+            let (trigger, version) = (Uuid::from_slice(&run.trigger_id).ok(), run.trigger_version);
+            let busy = "SELECT count(*) FROM trigger WHERE id = $1 AND name = 'busy'";
+            if db.query_one(busy, &[&trigger]).await.unwrap().get::<_, i64>(0) > 0 {
+                run_ids.push(Vec::new());
+                skipped.push("overlap".to_owned());
+                continue;
+            }
+            let id = Uuid::now_v7();
+            db.execute(CREATE, &[&pipeline, &run.logical_key, &id, &run.variables, &trigger, &version]).await.unwrap();
+            let found = db.query_opt(FIND, &[&pipeline, &run.logical_key, &trigger]).await.unwrap();
+            let found = found.ok_or_else(|| Status::aborted("the trigger is in another version; read it again"))?;
+            run_ids.push(found.get::<_, Uuid>(0).as_bytes().to_vec());
+            skipped.push(String::new());
         }
-        Ok(Response::new(CreateRunsResponse { run_ids }))
+        Ok(Response::new(CreateRunsResponse { run_ids, skipped }))
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {
@@ -88,6 +100,13 @@ impl CommandService for Scheduler {
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
         Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+    }
+
+    async fn test_notification(
+        &self,
+        _: Request<TestNotificationRequest>,
+    ) -> Result<Response<TestNotificationResponse>, Status> {
+        Ok(Response::new(TestNotificationResponse { notifications: 1 }))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;

@@ -40,13 +40,14 @@ async fn world() -> World {
 }
 
 /// A request that addresses the things of the world and is otherwise as empty as can be.
-fn request(message: &MessageDescriptor, run: &str) -> Value {
+fn request(message: &MessageDescriptor, run: &str, trigger: &str) -> Value {
     let mut fields = Map::new();
     for field in message.fields() {
         let value = match (field.name(), field.kind()) {
             ("workspace", Kind::String) => json!("sales"),
             ("project", Kind::String) => json!("acme"),
             ("run_id", Kind::String) => json!(run),
+            ("trigger_id", Kind::String) => json!(trigger),
             ("scope", Kind::Message(_)) => json!({ "workspace": "sales" }),
             _ => continue,
         };
@@ -76,6 +77,12 @@ fn least(method: &str) -> usize {
         "ProjectService/ArchiveProject" | "SecretService/RotateSecrets" => admin + 1,
         "ProjectService/GetProject" | "ProjectService/ListProjectMembers" => viewer,
         "WorkspaceService/GetWorkspace" | "MemberService/ListMembers" => viewer,
+        "TriggerService/PreviewSchedule" | "TriggerService/GetTrigger" => viewer,
+        "TriggerService/ListTriggers" | "TriggerService/ListFirings" => viewer,
+        "NotificationService/ListNotifications" => viewer,
+        m if m.starts_with("MonitorService/") => viewer,
+        m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
+        m if m.starts_with("NotificationService/") => collaborator,
         m if m.starts_with("PipelineService/") || m.starts_with("LogService/") => viewer,
         "RunService/GetRun" | "RunService/ListRuns" | "RunService/ListBlockRuns" | "RunService/WatchRun" => viewer,
         m if m.starts_with("RunService/") || m.starts_with("DeploymentService/") => collaborator,
@@ -92,12 +99,14 @@ fn least(method: &str) -> usize {
 #[tokio::test]
 async fn every_method_knows_its_callers() {
     let World { cluster, tokens, run } = world().await;
+    let row = cluster.database.client().await.query_one("SELECT id::text FROM trigger", &[]).await.unwrap();
+    let trigger: String = row.get(0);
     let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let services: Vec<_> = pool.services().filter(|s| s.package_name() == "orrery.v1").collect();
     for method in services.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
         let name = format!("{}/{}", method.parent_service().name(), method.name());
         // What ends the credential or the thing that the next caller needs has tests of its own.
-        let ends = ["SignOut", "ArchiveWorkspace", "WatchRun", "TailLogs"].contains(&method.name());
+        let ends = ["SignOut", "ArchiveWorkspace", "WatchRun", "TailLogs", "DeleteTrigger"].contains(&method.name());
         if method.is_client_streaming() {
             continue;
         }
@@ -109,12 +118,12 @@ async fn every_method_knows_its_callers() {
             if allowed && ends {
                 continue;
             }
-            let answer = cluster.post_as(token, &name, request(&method.input(), &run)).await;
+            let answer = cluster.post_as(token, &name, request(&method.input(), &run, &trigger)).await;
             let refused = match answer.status.as_u16() {
                 401 => at == 0 || !allowed,
                 403 => true,
                 404 => {
-                    matches!(reason(&answer).as_str(), "WORKSPACE_NOT_FOUND" | "RUN_NOT_FOUND" | "PROJECT_NOT_FOUND")
+                    matches!(reason(&answer).as_str(), "WORKSPACE_NOT_FOUND" | "RUN_NOT_FOUND" | "PROJECT_NOT_FOUND" | "TRIGGER_NOT_FOUND")
                 }
                 _ => false,
             };

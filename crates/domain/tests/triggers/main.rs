@@ -1,0 +1,4 @@
+//! Triggers from the outside: when they come, and what is decided.
+
+mod crons;
+mod steps;
