@@ -1,6 +1,7 @@
 //! What can be typed.
 
 pub(crate) mod people;
+pub(crate) mod triggers;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -94,6 +95,11 @@ pub(crate) enum Command {
     },
     /// List the workspace's pipelines
     Pipelines,
+    /// List, create, edit, start, pause and delete what starts pipelines
+    Triggers {
+        #[command(subcommand)]
+        command: Option<triggers::Triggers>,
+    },
     /// List executors
     Executors,
     /// List workspaces, or create one

@@ -33,6 +33,7 @@ pub(crate) mod run;
 mod runs;
 mod secrets;
 mod tokens;
+mod triggers;
 mod users;
 
 use crate::{
@@ -98,6 +99,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             let run_id = connection.resolve_run(&run).await?;
             control::retry(connection, output, run_id, mode, from.unwrap_or_default(), wait).await
         }
+        Command::Triggers { command } => triggers::run(connection, output, command).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
         Command::Workspaces { create, project, archive, restore, archived } => {

@@ -7,13 +7,13 @@ use crate::{
 };
 use proto::v1::{
     ListRunsRequest, audit_service_client::AuditServiceClient, deployment_service_client::DeploymentServiceClient,
-    executor_service_client::ExecutorServiceClient, group_service_client::GroupServiceClient,
+    event_service_client::EventServiceClient, executor_service_client::ExecutorServiceClient, group_service_client::GroupServiceClient,
     log_service_client::LogServiceClient, member_service_client::MemberServiceClient, monitor_service_client::MonitorServiceClient,
     notification_service_client::NotificationServiceClient,
     pipeline_service_client::PipelineServiceClient, project_service_client::ProjectServiceClient,
     run_service_client::RunServiceClient, secret_service_client::SecretServiceClient,
     sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
-    user_service_client::UserServiceClient, workspace_service_client::WorkspaceServiceClient,
+    trigger_service_client::TriggerServiceClient, user_service_client::UserServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -88,7 +88,8 @@ impl Connection {
         executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient,
         sign_ins: SignInServiceClient, users: UserServiceClient, groups: GroupServiceClient,
         tokens: TokenServiceClient, projects: ProjectServiceClient, members: MemberServiceClient,
-        secrets: SecretServiceClient, audit: AuditServiceClient
+        secrets: SecretServiceClient, audit: AuditServiceClient, triggers: TriggerServiceClient,
+        events: EventServiceClient
     }
 
     /// The server's URL, as it was named.

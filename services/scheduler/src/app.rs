@@ -6,10 +6,11 @@ use crate::{
     clock::DbClock,
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
+    load::LoadGauge,
     logs::{self, LogSink},
     loops::{
         housekeeper::Housekeeper,
-        keeper::{Keeper, LEASE_TTL},
+        keeper::{Keeper, LEASE_TTL, Parts},
         notifier::Notifier,
         recorder::Recorder,
         sealer::Sealer,
@@ -19,10 +20,11 @@ use crate::{
     owners::Owners,
     peers::{self, Peers, service::PeerLinks},
     session::Sessions,
-    settings::Settings,
+    settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
 use domain::id::SchedulerId;
+use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
     peer_service_server::PeerServiceServer,
@@ -32,10 +34,11 @@ use runtime::{
     health::Health,
     shutdown::Shutdown,
     telemetry::Telemetry,
+    watchdog::Watchdog,
 };
 use secrets::Keyring;
 use std::{sync::Arc, time::Duration};
-use store::Store;
+use store::{Store, schedulers::Load};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -61,6 +64,7 @@ pub struct App {
     clock: DbClock,
     metrics: Arc<Metrics>,
     listener: TcpListener,
+    leases: Leases,
     token: Option<rpc::auth::Token>,
     keyring: Option<Arc<Keyring>>,
     settings: Settings,
@@ -85,6 +89,7 @@ impl App {
         let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
+        let leases = leases(&settings, &store)?;
         let log_store = Store::connect_for_logs(&url, LOG_CONNECTIONS).await.context("connect to the database")?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
@@ -95,7 +100,8 @@ impl App {
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let address = settings.address(listener.local_addr()?);
-        let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
+        let clock =
+            DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address, Load::default()).await?);
         Ok(Self {
             store,
             log_store,
@@ -105,6 +111,7 @@ impl App {
             clock,
             metrics,
             listener,
+            leases,
             token,
             keyring,
             settings,
@@ -135,15 +142,22 @@ impl App {
             peers.clone(),
             stop_engine.clone(),
         );
+        let watchdog = Watchdog::start().context("start the watchdog")?;
+        let load = Arc::new(LoadGauge::default());
+        let engine = engine.observed(Arc::clone(&load), watchdog.duty("engine"));
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let keeper = Keeper::new(
-            self.store.clone(),
-            (self.scheduler, self.address),
-            self.clock,
-            Arc::clone(&self.metrics),
-            peers.clone(),
+        let keeper = Keeper::new(Parts {
+            store: self.store.clone(),
+            scheduler: self.scheduler,
+            address: self.address,
+            clock: self.clock,
+            health: self.health.clone(),
+            metrics: Arc::clone(&self.metrics),
+            load,
+            peers: peers.clone(),
+            leases: self.leases,
             owned,
-        );
+        });
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let retention = self.settings.log_retention;
@@ -208,6 +222,21 @@ impl App {
         duties.iter().for_each(tokio::task::JoinHandle::abort);
         outcome
     }
+}
+
+/// Who bothers with what is kept in Redis where there is one.
+fn leases(settings: &Settings, store: &Store) -> anyhow::Result<Leases> {
+    if settings.leases == LeaseKeeper::Liar {
+        tracing::warn!("leases=liar: every scheduler tries to own everything; this is for tests");
+        return Ok(Leases::lying());
+    }
+    let postgres = lease::Postgres::new(store.clone());
+    let url = match (&settings.redis_url, &settings.redis_url_file) {
+        (_, Some(file)) => runtime::secret::Secret::from_file(file)?.expose().trim().to_owned(),
+        (Some(url), None) => url.clone(),
+        (None, None) => return Ok(Leases::in_postgres(postgres)),
+    };
+    Ok(Leases::in_redis(lease::Redis::new(&url)?, postgres))
 }
 
 /// Tells how long the drain takes, until the process ends.

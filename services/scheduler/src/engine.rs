@@ -19,6 +19,7 @@ mod gauges;
 mod lending;
 mod live;
 mod message;
+mod observe;
 mod owned;
 mod permits;
 mod promises;
@@ -31,7 +32,7 @@ pub use message::{
     CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
 };
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
 use admission::Queues;
 use backfills::Backfills;
 use definitions::Definitions;
@@ -41,6 +42,7 @@ use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
 use promises::{Flush, Promises};
+use runtime::watchdog::Beat;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -108,6 +110,7 @@ pub struct Engine {
     flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
+    observer: observe::Observer,
     stop: CancellationToken,
 }
 
@@ -150,8 +153,17 @@ impl Engine {
             flush_at: None,
             lending: lending::Lending::default(),
             peers,
+            observer: observe::Observer::new(Arc::default()),
             stop,
         }
+    }
+
+    /// Tells how much it has to do, and beats for a watchdog.
+    #[must_use]
+    pub fn observed(mut self, load: Arc<LoadGauge>, beat: Beat) -> Self {
+        self.observer = observe::Observer::new(load);
+        self.observer.watched_by(beat);
+        self
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
@@ -173,6 +185,8 @@ impl Engine {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            let begun = std::time::Instant::now();
+            self.observer.beat();
             self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
@@ -180,6 +194,8 @@ impl Engine {
             }
             self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.observer.worked(begun.elapsed());
+            self.observe();
             self.gauge();
         }
         self.flush_now().await;

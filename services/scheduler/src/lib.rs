@@ -9,6 +9,7 @@ pub mod changes;
 pub mod clock;
 pub mod commands;
 pub mod engine;
+pub mod load;
 pub mod logs;
 pub mod loops;
 pub mod metrics;

@@ -13,6 +13,7 @@ use crate::mage::Mage;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::router::{self, Api};
+use crate::scaler::Scaler;
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
 use crate::{grpc, listener, people};
@@ -37,6 +38,7 @@ pub struct App {
     core: Arc<Core>,
     health: Health,
     connections: usize,
+    scaler: Option<(TcpListener, Option<Token>)>,
 }
 
 /// Why a server cannot be built.
@@ -105,6 +107,10 @@ impl App {
         let services = Guarded::new(services, authority.clone());
         let transcoder = Arc::new(Transcoder::new(&pool, services.clone(), bytes));
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
+        let scaler = match settings.scaler_listen {
+            Some(addr) => Some(scaler(settings, addr).await?),
+            None => None,
+        };
         let methods = transcoder.paths().cloned().collect();
         let browsers = Browsers { core: core.clone(), authority: authority.clone(), secure: settings.secure_cookies };
         let gate = Gate {
@@ -121,7 +127,7 @@ impl App {
         };
         let api = Api { services, transcoder, mage, browsers: Arc::new(browsers), health: health.clone() };
         let router = router::router(api, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections })
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -141,6 +147,11 @@ impl App {
     /// Serves until drained.
     pub async fn serve(self, shutdown: Shutdown) {
         subscriber::start(&self.core);
+        if let Some((listener, token)) = self.scaler {
+            let draining = self.core.draining.clone();
+            let scaler = Scaler::start(self.core.store.clone(), token, draining.clone());
+            tokio::spawn(scaler.serve(listener, draining));
+        }
         listener::serve(self.listener, self.router, self.connections, &shutdown).await;
     }
 }
@@ -153,6 +164,13 @@ async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, Bu
     let owner = bootstrap::first_owner(&core.store, &email, file).await.map_err(failed)?;
     let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
     Ok(Credentials { store: core.store.clone(), operator: token.zip(owner) })
+}
+
+async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, Option<Token>), BuildError> {
+    let token = settings.scaler_token_file.as_deref().map(Token::from_file).transpose()?;
+    rpc::auth::require_auth_beyond_loopback(addr, token.is_some())?;
+    let listener = TcpListener::bind(addr).await.map_err(|e| BuildError::Listen(addr, e))?;
+    Ok((listener, token))
 }
 
 /// The URL of the database, from the settings.

@@ -37,6 +37,7 @@ pub(crate) type Client = CommandServiceClient<Channel>;
 pub(crate) struct Commands {
     peers: Arc<[Client]>,
     last: Arc<AtomicUsize>,
+    token: Option<Token>,
 }
 
 impl Commands {
@@ -49,10 +50,20 @@ impl Commands {
             return Err(ConnectError::Endpoints(0));
         }
         let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token).map(CommandServiceClient::new);
-        Ok(Self { peers: uris.iter().map(channel).collect::<Result<_, _>>()?, last: Arc::default() })
+        let peers = uris.iter().map(channel).collect::<Result<_, _>>()?;
+        Ok(Self { peers, last: Arc::default(), token: token.cloned() })
     }
 
-    /// Every scheduler, for those who listen to all.
+    /// The scheduler that says it is at `address` (`host:port`).
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub(crate) fn at(&self, address: &str) -> Result<Client, ConnectError> {
+        let uri = format!("http://{address}").parse().map_err(|_| ConnectError::Uri(address.to_owned()))?;
+        rpc::client::connect(&[uri], self.token.as_ref()).map(CommandServiceClient::new)
+    }
+
+    /// Every scheduler that is configured.
     pub(crate) fn peers(&self) -> &[Client] {
         &self.peers
     }
@@ -133,7 +144,12 @@ impl Commands {
                     self.last.store(at, Ordering::Relaxed);
                     return Ok(response.into_inner());
                 }
-                Err(status) if status.code() == Code::Unavailable => refused = Some(status),
+                // Away, or frozen. What it may have done nevertheless is found again by the command's key.
+                Err(status)
+                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>
+                {
+                    refused = Some(status);
+                }
                 Err(status) => return Err(fault(&status)),
             }
         }

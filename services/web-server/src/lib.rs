@@ -30,6 +30,7 @@ mod protocol;
 mod rates;
 mod rest;
 mod router;
+mod scaler;
 mod services;
 pub mod settings;
 mod sign_in;

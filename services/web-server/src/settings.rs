@@ -63,6 +63,13 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("cluster_token_file", Kind::SecretFile, "", "Bearer token that schedulers ask for."),
     Key::new(
+        "scaler_listen",
+        Kind::Address,
+        "",
+        "Where KEDA's external scaler is served; nowhere without it, and beyond loopback only with `scaler_token_file`.",
+    ),
+    Key::new("scaler_token_file", Kind::SecretFile, "", "Token that KEDA presents as `token` in scalerMetadata."),
+    Key::new(
         "blobs_url",
         Kind::Text,
         "",
@@ -139,6 +146,10 @@ pub struct Settings {
     pub scheduler_urls: Vec<String>,
     /// The token of the cluster.
     pub cluster_token_file: Option<PathBuf>,
+    /// Where KEDA is served.
+    pub scaler_listen: Option<SocketAddr>,
+    /// What KEDA presents.
+    pub scaler_token_file: Option<PathBuf>,
     /// The store of bundles.
     pub blobs_url: Option<String>,
     /// The keys that seal secrets.
@@ -197,6 +208,8 @@ impl Default for Settings {
             database_connections: 20,
             scheduler_urls: vec!["http://127.0.0.1:7071".to_owned()],
             cluster_token_file: None,
+            scaler_listen: None,
+            scaler_token_file: None,
             blobs_url: None,
             secret_keys_file: None,
             environment: "dev".to_owned(),

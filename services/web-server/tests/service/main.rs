@@ -7,6 +7,7 @@ mod cluster;
 mod deploy;
 mod events;
 mod http;
+mod operations;
 mod people;
 mod protocols;
 mod runs;
