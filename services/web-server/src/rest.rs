@@ -14,7 +14,7 @@ use std::collections::HashMap;
 type Parameters = HashMap<String, String>;
 
 /// Path and method; parts of the path and of the query are fields of the request.
-const ALIASES: [(&str, &str); 13] = [
+const ALIASES: [(&str, &str); 17] = [
     ("/api/v1/workspaces", "/orrery.v1.WorkspaceService/ListWorkspaces"),
     ("/api/v1/workspaces/{workspace}/pipelines", "/orrery.v1.PipelineService/ListPipelines"),
     ("/api/v1/workspaces/{workspace}/pipelines/{pipeline}", "/orrery.v1.PipelineService/GetPipeline"),
