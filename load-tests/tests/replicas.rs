@@ -23,7 +23,12 @@ struct Replicas {
 impl Replicas {
     async fn start(schedulers: usize, executors: usize) -> Result<Self> {
         let shape = Shape { schedulers, scheduler_places: 4, executors, slots: 4, ..Shape::default() };
-        let cluster = Cluster::start_as(shape).await?;
+        let replicas = Self::deployed(Cluster::start_as(shape).await?).await?;
+        replicas.until_shared(schedulers).await?;
+        Ok(replicas)
+    }
+
+    async fn deployed(cluster: Cluster) -> Result<Self> {
         let folder = cluster.folder().join("load");
         let project = ProjectFolder::create(&folder)?;
         let names: Vec<String> = (0..BLOCKS).map(|at| format!("block_{at}")).collect();
@@ -35,9 +40,7 @@ impl Replicas {
         cluster.deploy(&folder).await?;
         let (sql, connection) = tokio_postgres::connect(&cluster.database_url(), NoTls).await?;
         tokio::spawn(connection);
-        let replicas = Self { cluster, sql };
-        replicas.until_shared(schedulers).await?;
-        Ok(replicas)
+        Ok(Self { cluster, sql })
     }
 
     /// How many shards each living scheduler has.
@@ -127,7 +130,7 @@ async fn schedulers_share_executors_and_none_is_missed() -> Result<()> {
     let ids = replicas.create_all("shared").await?;
     let took = replicas.until_completed(&ids).await?;
     println!("shared: {took:?}");
-    let again: i64 = replicas.sql.query_one("SELECT count(*) FROM block_run WHERE lease > 1", &[]).await?.get(0);
+    let again: i64 = replicas.sql.query_one("SELECT count(*) FROM attempt", &[]).await?.get(0);
     assert_eq!(again, 0, "no attempt was lost where nothing failed");
 
     replicas.cluster.service("scheduler-2")?.kill()?;
@@ -167,5 +170,20 @@ async fn a_frozen_scheduler_writes_nothing_when_it_wakes() -> Result<()> {
     replicas.until_shared(2).await?;
     let ids = replicas.create_all("thawed").await?;
     replicas.until_completed(&ids).await?;
+    replicas.check_once(3).await
+}
+
+/// Every scheduler believes that everything is its own, and takes it from the others each second. Epochs decide.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_lock_that_lies_to_everybody_each_run_runs_once() -> Result<()> {
+    let settings = vec![("ORRERY_SCHEDULER_LEASES".to_owned(), "liar".to_owned())];
+    let shape = Shape { schedulers: 2, scheduler_places: 2, slots: 4, settings, ..Shape::default() };
+    let replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;
+    for round in 0..3 {
+        let ids = replicas.create_all(&format!("round-{round}")).await?;
+        replicas.until_completed(&ids).await?;
+    }
+    let epochs: i64 = replicas.sql.query_one("SELECT sum(epoch)::bigint FROM shard", &[]).await?.get(0);
+    assert!(epochs > 2 * 256, "nobody took anything from anybody: the lie did not bite ({epochs})");
     replicas.check_once(3).await
 }

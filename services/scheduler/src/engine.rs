@@ -11,14 +11,17 @@
 //! are asked to connect again, and the runs are loaded anew.
 
 mod admission;
+mod armed;
 mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod firer;
 mod gauges;
 mod lending;
 mod live;
 mod message;
+mod observe;
 mod owned;
 mod permits;
 mod promises;
@@ -28,19 +31,23 @@ mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
 pub use message::{
-    CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
+    SessionEvent,
 };
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
 use admission::Queues;
+use armed::Triggers;
 use backfills::Backfills;
 use definitions::Definitions;
-use domain::id::{ExecutorId, RunId, SchedulerId};
+use domain::id::{ExecutorId, RunId, SchedulerId, TriggerId};
+use firer::Reading;
 use jiff::Timestamp;
 use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
 use promises::{Flush, Promises};
+use runtime::watchdog::Beat;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -97,6 +104,14 @@ pub struct Engine {
     limits: Limits,
     permits: Permits,
     backfills: Backfills,
+    triggers: Triggers,
+    reading: Reading,
+    /// Triggers that fire no more, by the version that said so: they need not be read again.
+    disarmed: HashMap<TriggerId, i64>,
+    /// When triggers are read that were being edited while they were decided about.
+    retry_overtaken_at: Option<Timestamp>,
+    /// Until when runs should have ended.
+    slas: BTreeSet<(Timestamp, RunId)>,
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
@@ -108,6 +123,7 @@ pub struct Engine {
     flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
+    observer: observe::Observer,
     stop: CancellationToken,
 }
 
@@ -141,6 +157,11 @@ impl Engine {
             queues: Queues::default(),
             permits: Permits::default(),
             backfills: Backfills::default(),
+            triggers: Triggers::default(),
+            reading: Reading::default(),
+            disarmed: HashMap::new(),
+            retry_overtaken_at: None,
+            slas: BTreeSet::new(),
             again: false,
             seats: HashMap::new(),
             told: gauges::Told::default(),
@@ -150,8 +171,17 @@ impl Engine {
             flush_at: None,
             lending: lending::Lending::default(),
             peers,
+            observer: observe::Observer::new(Arc::default()),
             stop,
         }
+    }
+
+    /// Tells how much it has to do, and beats for a watchdog.
+    #[must_use]
+    pub fn observed(mut self, load: Arc<LoadGauge>, beat: Beat) -> Self {
+        self.observer = observe::Observer::new(load);
+        self.observer.watched_by(beat);
+        self
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
@@ -173,6 +203,8 @@ impl Engine {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            let begun = std::time::Instant::now();
+            self.observer.beat();
             self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
@@ -180,6 +212,8 @@ impl Engine {
             }
             self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.observer.worked(begun.elapsed());
+            self.observe();
             self.gauge();
         }
         self.flush_now().await;
@@ -189,7 +223,10 @@ impl Engine {
     /// Everything that follows from what came: in this order, so that room that was made is used in the same turn.
     async fn decide(&mut self, turn: &mut Turn) {
         self.timers(turn);
+        self.miss_slas(turn);
         self.refresh_limits().await;
+        self.read_triggers().await;
+        self.fire(turn).await;
         self.make_room(turn);
         self.step_backfills(turn).await;
         self.lend_shares();
@@ -204,7 +241,9 @@ impl Engine {
 
     /// Time until something is due by the clock.
     fn until_due(&self) -> Duration {
-        let next = self.wakes.first().map(|(at, _)| *at);
+        let first = |times: &BTreeSet<(Timestamp, RunId)>| times.first().map(|(at, _)| *at);
+        let times = [first(&self.wakes), first(&self.slas), self.triggers.next(), self.retry_overtaken_at];
+        let next = times.into_iter().flatten().min();
         let wait = next.map(|at| self.now().duration_until(at));
         wait.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO).min(TICK))
     }

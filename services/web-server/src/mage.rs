@@ -19,7 +19,8 @@ use axum::response::Response;
 use axum::routing::post;
 use domain::{ErrorKind, id::TriggerId};
 use jiff::{Timestamp, civil, tz::TimeZone};
-use serde_json::{Map, Value};
+use rpc::status::Problem;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use store::triggers::Listed;
@@ -27,6 +28,10 @@ use tokio::time::Instant;
 
 /// By which callers make a repetition harmless.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// What an event is published by.
+const PUBLISH: &str = "/orrery.v1.EventService/PublishEvent";
+/// The longest answer to an event, which may start a thousand runs.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Of the two addresses of API triggers.
 const FOLDER: &str = "/api/pipeline_schedules/";
 
@@ -90,7 +95,19 @@ async fn event(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer::of(api.mage.publish(query.get("workspace").map(String::as_str), &headers, body).await)
+    let workspace = query.get("workspace").map_or(&*api.mage.default_workspace, String::as_str);
+    answer::of(publish(&api, workspace, &headers, body).await)
+}
+
+/// The method of the contract under Mage's address, with all that guards it.
+async fn publish(api: &Api, workspace: &str, headers: &HeaderMap, body: Body) -> Result<Value, Fault> {
+    let event = object(&api.mage.read(body).await?)?;
+    let message = json!({ "workspace": workspace, "event": event, "idempotencyKey": idempotency_key(headers)? });
+    let response = api.transcoder.answer(PUBLISH, headers, message.to_string().as_bytes()).await;
+    let response = response.map_err(|status| Fault(Problem::from_status(&status)))?;
+    let broken = |error: &dyn std::error::Error| Fault::internal(error);
+    let answer = to_bytes(response.into_body(), ANSWER_BYTES_MAX).await.map_err(|e| broken(&e))?;
+    Ok(answer::event(&serde_json::from_slice(&answer).map_err(|e| broken(&e))?))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
@@ -104,12 +121,12 @@ impl Mage {
         let listed = self.admitted(id, presented.as_deref()).await?;
         let told = told(object(&self.read(body).await?)?, headers)?;
         let event_variables = told.event_variables.clone();
-        match start::call(&self.core, &listed, told).await? {
-            Started::Run(run) => {
+        match start::call(&self.core, listed, told).await? {
+            (listed, Started::Run(run)) => {
                 let run = self.core.run(run).await?;
                 Ok(answer::pipeline_run(&listed, &run, event_variables))
             }
-            Started::Not(reason) => {
+            (listed, Started::Not(reason)) => {
                 let message = format!("trigger `{}` started no run: {reason}", listed.trigger.name);
                 Err(Fault::new(ErrorKind::Conflict, "RUN_SKIPPED", message))
             }
@@ -136,13 +153,6 @@ impl Mage {
             Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CALLS", message)
         })?;
         triggers::find(&self.core, trigger).await.map_err(|_| refused())
-    }
-
-    async fn publish(&self, workspace: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Value, Fault> {
-        let event = Value::Object(object(&self.read(body).await?)?);
-        let workspace = self.core.workspace(workspace.unwrap_or(&self.default_workspace)).await?;
-        let outcomes = start::publish(&self.core, &workspace, &event, idempotency_key(headers)?).await?;
-        Ok(answer::event(&outcomes))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Fault> {

@@ -31,6 +31,7 @@ impl Engine {
                 }
                 Err(error) => tracing::warn!(error = %Chain(&error), "failed to take the shards again"),
             }
+            self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -54,6 +55,7 @@ impl Engine {
         }
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() && self.load(&gained).await.is_err() {
+            self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -112,6 +114,7 @@ impl Engine {
         let mut expected: HashSet<ExecutorId> = HashSet::new();
         self.load_backfills(&ids).await?;
         self.load_holds(&ids).await?;
+        self.load_triggers(&ids, &stored).await?;
         for run in stored {
             let id = run.id;
             match self.revive(run).await {
