@@ -25,6 +25,8 @@ struct Arguments {
     #[arg(long)]
     record: Option<std::path::PathBuf>,
     #[command(flatten)]
+    logs: scenarios::logs::Size,
+    #[command(flatten)]
     openb: scenarios::openb::Options,
 }
 
@@ -46,6 +48,8 @@ enum Scenario {
     IdleTriggers,
     /// A backfill of a million intervals, against one of ten
     Backfill,
+    /// Searches over 10 million log lines, and no-ops beside a flood of 20,000 lines a second
+    Logs,
     /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
     Openb,
     /// All that start a cluster
@@ -80,6 +84,9 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::Backfill) {
         figures.extend(scenarios::backfill::run().await?);
+    }
+    if wanted(Scenario::Logs) {
+        figures.extend(scenarios::logs::run(arguments.logs).await?);
     }
     if arguments.scenario == Scenario::Openb {
         figures.extend(scenarios::openb::run(&arguments.openb)?);

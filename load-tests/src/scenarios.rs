@@ -7,5 +7,6 @@ pub(crate) mod first_line;
 pub(crate) mod herd;
 pub(crate) mod idle_triggers;
 pub(crate) mod independent;
+pub(crate) mod logs;
 pub(crate) mod openb;
 pub(crate) mod python;

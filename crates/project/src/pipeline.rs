@@ -4,6 +4,7 @@
 
 mod block;
 mod code;
+mod executor;
 mod links;
 
 use crate::{
@@ -113,11 +114,12 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         variables: keys.object("variables", report),
         one_process: keys.flag("run_pipeline_in_one_process", report).unwrap_or_else(|| one_process(context.env)),
         cache_output_in_memory: keys.flag("cache_block_output_in_memory", report).unwrap_or(false),
-        executor_type: text("executor_type", report).filter(|kind| !kind.is_empty()),
+        executor_type: executor::read(keys, report),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
         notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
+        outputs_retention_s: context.metadata.variables_retention_s,
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline
@@ -164,7 +166,8 @@ fn warn_of_quirks(name: &str, keys: &Keys<'_>, report: &mut Report) {
         report.warn(keys.place("uuid"), message, "make both the same");
     }
     if let Some(dir) = keys.text("variables_dir", report).filter(|dir| dir.starts_with('/')) {
-        let message = format!("the absolute folder {dir:?} is ignored: outputs live in the cluster's own store");
+        let message =
+            format!("outputs of blocks are not kept in the folder {dir:?}, but where the executors keep them");
         report.warn(keys.place("variables_dir"), message, "remove the key");
     }
     if keys.map("extensions", report).is_some_and(|extensions| extensions.names().next().is_some()) {

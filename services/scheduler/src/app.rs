@@ -6,10 +6,12 @@ use crate::{
     clock::DbClock,
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
+    load::LoadGauge,
     logs::{self, LogSink},
     loops::{
+        expirer,
         housekeeper::Housekeeper,
-        keeper::{Keeper, LEASE_TTL},
+        keeper::{Keeper, LEASE_TTL, Parts},
         notifier::Notifier,
         recorder::Recorder,
         sealer::Sealer,
@@ -18,23 +20,27 @@ use crate::{
     orders::Orders,
     owners::Owners,
     peers::{self, Peers, service::PeerLinks},
+    retention::Removals,
     session::Sessions,
-    settings::Settings,
+    settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
 use domain::id::SchedulerId;
+use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
-    peer_service_server::PeerServiceServer,
+    output_removal_service_server::OutputRemovalServiceServer, peer_service_server::PeerServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
     health::Health,
     shutdown::Shutdown,
     telemetry::Telemetry,
+    watchdog::Watchdog,
 };
+use secrets::Keyring;
 use std::{sync::Arc, time::Duration};
-use store::Store;
+use store::{Store, schedulers::Load};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -60,7 +66,9 @@ pub struct App {
     clock: DbClock,
     metrics: Arc<Metrics>,
     listener: TcpListener,
+    leases: Leases,
     token: Option<rpc::auth::Token>,
+    keyring: Option<Arc<Keyring>>,
     settings: Settings,
     health: Health,
     shutdown: Shutdown,
@@ -79,9 +87,11 @@ impl App {
     ) -> anyhow::Result<Self> {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let keyring = settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?.map(Arc::new);
         let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
+        let leases = leases(&settings, &store)?;
         let log_store = Store::connect_for_logs(&url, LOG_CONNECTIONS).await.context("connect to the database")?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
@@ -92,7 +102,8 @@ impl App {
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let address = settings.address(listener.local_addr()?);
-        let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
+        let clock =
+            DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address, Load::default()).await?);
         Ok(Self {
             store,
             log_store,
@@ -102,7 +113,9 @@ impl App {
             clock,
             metrics,
             listener,
+            leases,
             token,
+            keyring,
             settings,
             health,
             shutdown,
@@ -131,21 +144,30 @@ impl App {
             peers.clone(),
             stop_engine.clone(),
         );
+        let watchdog = Watchdog::start().context("start the watchdog")?;
+        let load = Arc::new(LoadGauge::default());
+        let engine = engine.observed(Arc::clone(&load), watchdog.duty("engine"));
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let keeper = Keeper::new(
-            self.store.clone(),
-            (self.scheduler, self.address),
-            self.clock,
-            Arc::clone(&self.metrics),
-            peers.clone(),
+        let clock = self.clock.clone();
+        let keeper = Keeper::new(Parts {
+            store: self.store.clone(),
+            scheduler: self.scheduler,
+            address: self.address,
+            clock: self.clock,
+            health: self.health.clone(),
+            metrics: Arc::clone(&self.metrics),
+            load,
+            peers: peers.clone(),
+            leases: self.leases,
             owned,
-        );
+        });
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let retention = self.settings.log_retention;
         let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
+            tokio::spawn(expirer::run(self.store.clone(), clock, stop_keeper.clone())),
             tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
             tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
             tokio::spawn(
@@ -153,12 +175,13 @@ impl App {
             ),
         ];
         let orders = Orders::new(engine_sender.clone(), owners);
-        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
+        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone(), self.keyring.clone());
         let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
         let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
@@ -189,6 +212,7 @@ impl App {
             .ready(self.health.subscribe())
             .add_service(sessions)
             .add_service(commands)
+            .add_service(removals)
             .add_service(links_of_others)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();
@@ -204,6 +228,21 @@ impl App {
         duties.iter().for_each(tokio::task::JoinHandle::abort);
         outcome
     }
+}
+
+/// Who bothers with what is kept in Redis where there is one.
+fn leases(settings: &Settings, store: &Store) -> anyhow::Result<Leases> {
+    if settings.leases == LeaseKeeper::Liar {
+        tracing::warn!("leases=liar: every scheduler tries to own everything; this is for tests");
+        return Ok(Leases::lying());
+    }
+    let postgres = lease::Postgres::new(store.clone());
+    let url = match (&settings.redis_url, &settings.redis_url_file) {
+        (_, Some(file)) => runtime::secret::Secret::from_file(file)?.expose().trim().to_owned(),
+        (Some(url), None) => url.clone(),
+        (None, None) => return Ok(Leases::in_postgres(postgres)),
+    };
+    Ok(Leases::in_redis(lease::Redis::new(&url)?, postgres))
 }
 
 /// Tells how long the drain takes, until the process ends.

@@ -5,6 +5,7 @@ use crate::{
     engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, FiredTrigger, RetryRun},
     notification_test,
     orders::{Hop, Orders, status},
+    retention,
 };
 use domain::{
     backfill::{Order, Unit},
@@ -123,6 +124,17 @@ impl CommandService for Commands {
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
     }
 
+    async fn expire_outputs(
+        &self,
+        request: Request<pb::ExpireOutputsRequest>,
+    ) -> Result<Response<pb::ExpireOutputsResponse>, Status> {
+        let pipelines = request.into_inner().pipelines;
+        let expired = retention::expire(&self.store, pipelines.iter().filter_map(retention::Due::from_proto)).await;
+        let (runs, more) =
+            expired.map_err(|error| rpc::status::to_status(error.kind(), "DATABASE", error.to_string(), &[]))?;
+        Ok(Response::new(pb::ExpireOutputsResponse { runs, more }))
+    }
+
     async fn test_notification(
         &self,
         request: Request<pb::TestNotificationRequest>,
@@ -182,8 +194,8 @@ impl Commands {
             timeout_s: stored.options.timeout_s,
             allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
             parent: Some(run),
-            trigger: None,
             traceparent: rpc::trace::current(),
+            trigger: None,
         };
         let created = self.orders.create(vec![command], hop).await?;
         created.first().and_then(Created::run).ok_or_else(|| Status::internal("the engine answered no run"))
@@ -208,6 +220,7 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
             [] => None,
             parent => Some(run_id(parent)?),
         },
+        traceparent: rpc::trace::current(),
         trigger: match run.trigger_id.as_slice() {
             [] => None,
             id => Some(FiredTrigger {
@@ -217,7 +230,6 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
                 event_variables: Some(run.event_variables).filter(|json| !json.is_empty()),
             }),
         },
-        traceparent: rpc::trace::current(),
     })
 }
 

@@ -21,6 +21,7 @@ mod gauges;
 mod lending;
 mod live;
 mod message;
+mod observe;
 mod owned;
 mod permits;
 mod promises;
@@ -34,7 +35,7 @@ pub use message::{
     SessionEvent,
 };
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
 use admission::Queues;
 use armed::Triggers;
 use backfills::Backfills;
@@ -46,6 +47,7 @@ use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
 use promises::{Flush, Promises};
+use runtime::watchdog::Beat;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -121,6 +123,7 @@ pub struct Engine {
     flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
+    observer: observe::Observer,
     stop: CancellationToken,
 }
 
@@ -168,8 +171,17 @@ impl Engine {
             flush_at: None,
             lending: lending::Lending::default(),
             peers,
+            observer: observe::Observer::new(Arc::default()),
             stop,
         }
+    }
+
+    /// Tells how much it has to do, and beats for a watchdog.
+    #[must_use]
+    pub fn observed(mut self, load: Arc<LoadGauge>, beat: Beat) -> Self {
+        self.observer = observe::Observer::new(load);
+        self.observer.watched_by(beat);
+        self
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
@@ -191,6 +203,8 @@ impl Engine {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            let begun = std::time::Instant::now();
+            self.observer.beat();
             self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
@@ -198,6 +212,8 @@ impl Engine {
             }
             self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.observer.worked(begun.elapsed());
+            self.observe();
             self.gauge();
         }
         self.flush_now().await;

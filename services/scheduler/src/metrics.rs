@@ -25,6 +25,10 @@ pub struct Metrics {
     pub executors_lost: IntCounter,
     pub reloads: IntCounter,
     pub shards_owned: IntGauge,
+    pub ready_units: IntGauge,
+    pub busy_permille: IntGauge,
+    pub redis_degraded: IntGauge,
+    pub lock_lost: IntCounter,
     pub log_lines: IntCounter,
     pub clock_skew: Gauge,
     pub pool_wait: Histogram,
@@ -75,6 +79,11 @@ impl Metrics {
             HistogramOpts::new("scheduler_commit_seconds", "Time of one batch commit").buckets(buckets),
         )?;
         registry.register(Box::new(commit_seconds.clone()))?;
+        let waits = vec![0.0001, 0.001, 0.01, 0.1, 1.0, 5.0];
+        let pool_wait = Histogram::with_opts(
+            HistogramOpts::new("db_pool_wait_seconds", "Time until a connection was had").buckets(waits),
+        )?;
+        registry.register(Box::new(pool_wait.clone()))?;
         let buckets = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
         let fire_latency = Histogram::with_opts(
             HistogramOpts::new("scheduler_fire_latency_seconds", "From the due time of a trigger to its decision")
@@ -84,11 +93,6 @@ impl Metrics {
         let firings =
             IntCounterVec::new(Opts::new("firings_total", "Logical times that were decided"), &["decision", "reason"])?;
         registry.register(Box::new(firings.clone()))?;
-        let waits = vec![0.0001, 0.001, 0.01, 0.1, 1.0, 5.0];
-        let pool_wait = Histogram::with_opts(
-            HistogramOpts::new("db_pool_wait_seconds", "Time until a connection was had").buckets(waits),
-        )?;
-        registry.register(Box::new(pool_wait.clone()))?;
         Ok(Self {
             commits: counter("scheduler_commits_total", "Batches committed")?,
             commit_rows: counter("scheduler_commit_rows_total", "Rows in committed batches")?,
@@ -116,6 +120,13 @@ impl Metrics {
             executors_lost: counter("scheduler_executors_lost_total", "Executors not heard of in time")?,
             reloads: counter("scheduler_reloads_total", "Times that memory was dropped and loaded again")?,
             shards_owned: gauge("shard_owned", "Shards that this scheduler owns")?,
+            ready_units: gauge("scheduler_ready_units", "Units that could start if there were slots")?,
+            busy_permille: gauge(
+                "scheduler_busy_permille",
+                "Part of its time in which the engine works, in thousandths",
+            )?,
+            redis_degraded: gauge("redis_degraded", "1 while Redis is configured and does not answer")?,
+            lock_lost: counter("lock_lost_total", "Shards that were to be taken and that another has a lease of")?,
             log_lines: counter("scheduler_log_lines_total", "Log lines stored")?,
             clock_skew: seconds("clock_skew_seconds", "This machine's clock against the database's")?,
             pool_wait,

@@ -16,12 +16,12 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Code, Status};
 
-/// How long a command waits for a shard to get its next owner; a hand-over takes less.
-const HANDOVER_WAIT: Duration = Duration::from_secs(2);
+/// How long a command waits for a shard to get its next owner: as long as it takes to replace one that died.
+const HANDOVER_WAIT: Duration = Duration::from_secs(7);
 /// Between two looks at who owns it.
 const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
-/// The owner's time to answer.
-const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The owner's time to answer; one that is frozen is asked again, or its successor.
+const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Client of another scheduler's commands.
 type Peer = CommandServiceClient<Channel>;
@@ -197,7 +197,7 @@ impl Orders {
         loop {
             let refused = match self.owners.place(shard) {
                 Place::There(_, channel) if hop == Hop::First => match there(peer(channel)).await {
-                    Err(refused) if refused.code() == Code::Unavailable => refused,
+                    Err(refused) if is_away(&refused) => status(&EngineError::NotOwner),
                     answer => return answer,
                 },
                 _ => match here().await {
@@ -209,7 +209,7 @@ impl Orders {
                 return Err(refused);
             }
             tokio::time::sleep(HANDOVER_PAUSE).await;
-            if let Err(error) = self.owners.refresh().await {
+            if let Err(error) = self.owners.refresh_after(HANDOVER_PAUSE).await {
                 tracing::warn!(error = %error, "failed to read who owns a shard");
                 return Err(status(&EngineError::Unavailable));
             }
@@ -221,6 +221,11 @@ impl Orders {
         self.engine.send(message(reply)).await.map_err(|_| EngineError::NotOwner)?;
         answer.await.map_err(|_| EngineError::NotOwner)?
     }
+}
+
+/// The owner refuses, is gone, or does not answer in time. What it may have done is found again by the command's key.
+fn is_away(refused: &Status) -> bool {
+    matches!(refused.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }
 
 fn peer(channel: Channel) -> Peer {

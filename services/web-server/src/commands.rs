@@ -7,8 +7,9 @@ use domain::{
     id::{BackfillId, RunId},
 };
 use proto::internal::v1::{
-    BackfillChange, CancelRunRequest, ChangeBackfillRequest, CreateBackfillRequest, CreateRunsRequest, NewRun,
-    RetryRunRequest, TestNotificationRequest, command_service_client::CommandServiceClient,
+    BackfillChange, CancelRunRequest, ChangeBackfillRequest, CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf,
+    ExpireOutputsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
+    command_service_client::CommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -40,6 +41,7 @@ pub(crate) type Client = CommandServiceClient<Channel>;
 pub(crate) struct Commands {
     peers: Arc<[Client]>,
     last: Arc<AtomicUsize>,
+    token: Option<Token>,
 }
 
 impl Commands {
@@ -52,10 +54,20 @@ impl Commands {
             return Err(ConnectError::Endpoints(0));
         }
         let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token).map(CommandServiceClient::new);
-        Ok(Self { peers: uris.iter().map(channel).collect::<Result<_, _>>()?, last: Arc::default() })
+        let peers = uris.iter().map(channel).collect::<Result<_, _>>()?;
+        Ok(Self { peers, last: Arc::default(), token: token.cloned() })
     }
 
-    /// Every scheduler, for those who listen to all.
+    /// The scheduler that says it is at `address` (`host:port`).
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub(crate) fn at(&self, address: &str) -> Result<Client, ConnectError> {
+        let uri = format!("http://{address}").parse().map_err(|_| ConnectError::Uri(address.to_owned()))?;
+        rpc::client::connect(&[uri], self.token.as_ref()).map(CommandServiceClient::new)
+    }
+
+    /// Every scheduler that is configured.
     pub(crate) fn peers(&self) -> &[Client] {
         &self.peers
     }
@@ -135,6 +147,18 @@ impl Commands {
         run_id(&answer.run_id)
     }
 
+    /// Marks outputs of ended runs as gone; answers whether there are more.
+    pub(crate) async fn expire_outputs(&self, pipelines: Vec<ExpireOutputsOf>) -> Result<bool, Fault> {
+        let message = ExpireOutputsRequest { pipelines };
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.expire_outputs(request).await }
+            })
+            .await?;
+        Ok(answer.more)
+    }
+
     /// Sends a test message to whoever is told; answers how many messages there are.
     pub(crate) async fn test_notification(&self, message: TestNotificationRequest) -> Result<i32, Fault> {
         let answer = self
@@ -160,7 +184,12 @@ impl Commands {
                     self.last.store(at, Ordering::Relaxed);
                     return Ok(response.into_inner());
                 }
-                Err(status) if status.code() == Code::Unavailable => refused = Some(status),
+                // Away, or frozen. What it may have done nevertheless is found again by the command's key.
+                Err(status)
+                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>
+                {
+                    refused = Some(status);
+                }
                 Err(status) => return Err(fault(&status)),
             }
         }

@@ -31,7 +31,7 @@ pub(super) struct Told {
     pub(super) variables: Map<String, Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) event_variables: Option<String>,
-    /// Of the call that asked for it.
+    /// The trace of whoever asked; empty when nobody traces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) traceparent: String,
 }

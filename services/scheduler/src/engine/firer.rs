@@ -366,9 +366,9 @@ impl Engine {
             execution_date: start.at,
             options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: spec.timeout_s },
             parent: None,
-            traceparent: told.traceparent,
             sla_at: sla.and_then(|sla| start.at.checked_add(sla).ok()),
             limits: aim.limits,
+            traceparent: told.traceparent,
         };
         self.launch(wanted, turn)
     }

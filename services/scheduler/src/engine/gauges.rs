@@ -25,11 +25,13 @@ impl Engine {
         let now = Instant::now();
         self.told.at = Some(now);
         let held: usize = self.seats.values().map(super::seat::Seat::held).sum();
-        let free: u32 = self.seats.values().map(super::seat::Seat::credits).sum();
+        // Executors behind a gateway are told by that one.
+        let local = || self.seats.values().filter(|seat| seat.is_local());
+        let free: u32 = local().map(super::seat::Seat::credits).sum();
         self.metrics.running.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.metrics.slots_free.set(free.into());
         for state in ["online", "draining", "away"] {
-            let count = self.seats.values().filter(|seat| seat.session_state() == state).count();
+            let count = local().filter(|seat| seat.session_state() == state).count();
             self.metrics.sessions.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.metrics.queue_depth.set(i64::try_from(self.ready.len()).unwrap_or(i64::MAX));

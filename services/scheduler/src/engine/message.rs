@@ -100,6 +100,8 @@ pub struct CreateRun {
     pub allow_blocks_to_fail: bool,
     /// The run that it retries, or whose code started it.
     pub parent: Option<RunId>,
+    /// Of the call that asked for it; empty when nobody traces it.
+    pub traceparent: String,
     /// The trigger that fires; the pipeline's manual one when absent.
     pub trigger: Option<FiredTrigger>,
     /// Of the call that asked for it; empty when nobody traces it.

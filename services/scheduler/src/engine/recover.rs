@@ -31,6 +31,7 @@ impl Engine {
                 }
                 Err(error) => tracing::warn!(error = %Chain(&error), "failed to take the shards again"),
             }
+            self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -54,6 +55,7 @@ impl Engine {
         }
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() && self.load(&gained).await.is_err() {
+            self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }

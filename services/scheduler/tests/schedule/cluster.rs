@@ -62,7 +62,15 @@ impl World {
     /// An engine that takes these shards, whoever had them.
     pub(crate) async fn node(&self, shards: Range<i16>, slots: u32) -> Node {
         let scheduler = SchedulerId(Uuid::now_v7());
-        let now = store::schedulers::renew(&self.store, scheduler, Duration::from_secs(600), "").await.unwrap();
+        let now = store::schedulers::renew(
+            &self.store,
+            scheduler,
+            Duration::from_secs(600),
+            "",
+            store::schedulers::Load::default(),
+        )
+        .await
+        .unwrap();
         let client = self.database.client().await;
         let take = "UPDATE shard SET epoch = epoch + 1, owner = $1 WHERE id >= $2 AND id < $3 RETURNING id, epoch";
         let rows = client.query(take, &[&scheduler.0, &shards.start, &shards.end]).await.unwrap();
@@ -188,6 +196,7 @@ impl Node {
             parent: None,
             trigger: None,
             traceparent: String::new(),
+            trigger: None,
         };
         self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0].run().unwrap()
     }
@@ -294,6 +303,7 @@ impl Node {
             parent: None,
             trigger: None,
             traceparent: String::new(),
+            trigger: None,
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.
         for _ in 0..2 {

@@ -127,6 +127,12 @@ fn wire_unit(unit: Unit) -> IntervalUnit {
     }
 }
 
+/// There is no such backfill.
+pub(crate) fn none(id: BackfillId) -> Fault {
+    let message = format!("there is no backfill `{id}`; list those of its workspace to find it");
+    Fault::new(ErrorKind::NotFound, "BACKFILL_NOT_FOUND", message)
+}
+
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -175,10 +181,7 @@ impl Backfills {
     async fn find(&self, id: BackfillId) -> Result<v1::Backfill, Fault> {
         let db = self.0.store.client().await?;
         let found = store::backfills::get(&db, BackfillRef::Id(id)).await?;
-        message(found.ok_or_else(|| {
-            let message = format!("there is no backfill `{id}`; list those of its workspace to find it");
-            Fault::new(ErrorKind::NotFound, "BACKFILL_NOT_FOUND", message)
-        })?)
+        message(found.ok_or_else(|| none(id))?)
     }
 
     async fn create(&self, request: CreateBackfillRequest) -> Result<v1::Backfill, Fault> {

@@ -16,7 +16,7 @@ use store::{
 /// A trigger; `now` is what its next time comes after.
 pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
     let trigger = listed.trigger;
-    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| trigger.active);
+    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| trigger.active && !listed.halted);
     let next = timetable.and_then(|timetable| timetable.next_after(now.max(trigger.enabled_at)));
     v1::Trigger {
         id: trigger.id.to_string(),
@@ -31,6 +31,7 @@ pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
         updated_at: Some(to_proto(listed.updated_at)),
         next_at: next.map(to_proto),
         edited: listed.edited,
+        halted: listed.halted,
     }
 }
 
@@ -111,15 +112,16 @@ fn window(window: &Window) -> v1::TriggerWindow {
 
 /// One decision.
 pub(crate) fn firing(firing: Firing) -> v1::Firing {
-    let nominal = firing.logical_key.strip_prefix("at:").and_then(|ms| ms.parse().ok());
-    let nominal = nominal.and_then(|ms| Timestamp::from_millisecond(ms).ok());
     v1::Firing {
         logical_key: firing.logical_key,
         decided: firing.decided,
         reason: firing.reason.unwrap_or_default(),
         run_id: firing.run.map(|run| run.to_string()).unwrap_or_default(),
         decided_at: Some(to_proto(firing.created_at)),
-        nominal_at: nominal.map(to_proto),
+        nominal_at: firing.at.map(to_proto),
+        last_nominal_at: firing.last.map(to_proto),
+        times: firing.times,
+        trigger_version: firing.trigger_version,
     }
 }
 
