@@ -410,8 +410,10 @@ CREATE TABLE public.trigger (
 CREATE TABLE public.trigger_state (
     trigger_id uuid NOT NULL,
     shard smallint NOT NULL,
+    version bigint NOT NULL,
     state jsonb NOT NULL,
     waiting jsonb DEFAULT '{}'::jsonb NOT NULL,
+    history jsonb DEFAULT '{}'::jsonb NOT NULL,
     next_due timestamp with time zone
 )
 WITH (fillfactor='70');
@@ -543,6 +545,8 @@ CREATE INDEX backfill_by_workspace ON public.backfill USING btree (workspace_id,
 CREATE INDEX backfill_unfinished ON public.backfill USING btree (shard) WHERE ((status = ANY (ARRAY['running'::text, 'paused'::text])) OR (((completed + failed) + cancelled) < started));
 
 CREATE INDEX block_limit_by_change ON public.block_limit USING btree (changed_at);
+
+CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
 
 CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
 

@@ -4,8 +4,8 @@ mod service;
 
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
-    self as pb, deployment_service_client::DeploymentServiceClient, run_service_client::RunServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    self as pb, deployment_service_client::DeploymentServiceClient, log_service_client::LogServiceClient,
+    run_service_client::RunServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use provision::{ClusterOptions, Postgres, PrivatePostgres, Python};
 use rpc::{auth::Token, client::Channel};
@@ -22,6 +22,9 @@ use tempfile::TempDir;
 pub const WORKSPACE: &str = "load";
 /// How long anything may take to be ready.
 const READY: Duration = Duration::from_secs(60);
+/// How long a run may take that nobody watches, and how often it is looked at.
+const RUN_MAX: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many of what.
 #[derive(Debug, Clone)]
@@ -194,6 +197,22 @@ impl Cluster {
         RunServiceClient::new(self.channel.clone())
     }
 
+    /// A client of the public API's logs.
+    #[must_use]
+    pub fn logs(&self) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.channel.clone())
+    }
+
+    /// To the first scheduler, as executors and web-servers reach it.
+    ///
+    /// # Errors
+    /// When there is none, or its token cannot be read.
+    pub fn scheduler(&self) -> Result<Channel> {
+        let port = self.scheduler_ports.first().context("a scheduler")?;
+        let token = Token::from_file(&self.folder.path().join("token"))?;
+        Ok(rpc::client::connect(&[format!("http://127.0.0.1:{port}").parse()?], Some(&token))?)
+    }
+
     /// Deploys a project folder.
     ///
     /// # Errors
@@ -244,13 +263,35 @@ impl Cluster {
     /// # Errors
     /// When the cluster refuses or does not answer.
     pub async fn run(&self, pipeline: &str) -> Result<pb::Run> {
+        let id = self.create(pipeline).await?;
+        self.wait(&id).await
+    }
+
+    /// The same, without watching each block: whoever watches costs the cluster something too.
+    ///
+    /// # Errors
+    /// As [`Cluster::run`], and when it takes longer than two minutes.
+    pub async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
+        let run_id = self.create(pipeline).await?;
+        let started = Instant::now();
+        loop {
+            let answer = self.runs().get_run(pb::GetRunRequest { run_id: run_id.clone() }).await?.into_inner();
+            let run = answer.run.context("the run's state")?;
+            if run.completed_at.is_some() {
+                return completed(run);
+            }
+            ensure!(started.elapsed() < RUN_MAX, "run {run_id} has not ended in {} s", RUN_MAX.as_secs());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn create(&self, pipeline: &str) -> Result<String> {
         let request = pb::CreateRunRequest {
             workspace: WORKSPACE.to_owned(),
             pipeline: pipeline.to_owned(),
             ..pb::CreateRunRequest::default()
         };
-        let run = self.runs().create_run(request).await?.into_inner().run.context("a run")?;
-        self.wait(&run.id).await
+        Ok(self.runs().create_run(request).await?.into_inner().run.context("a run")?.id)
     }
 
     /// Waits for the end of a run.
@@ -263,9 +304,7 @@ impl Cluster {
         while let Some(change) = changes.message().await? {
             last = change.run;
         }
-        let run = last.context("the run's state")?;
-        ensure!(run.status() == pb::RunStatus::Completed, "run {run_id} ended as {:?}: {}", run.status(), run.reason);
-        Ok(run)
+        completed(last.context("the run's state")?)
     }
 
     /// Copies the services' logs to where they outlive this cluster.
@@ -320,6 +359,11 @@ fn binaries() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     let folder = here.parent().context("a folder of programs")?;
     Ok(if folder.ends_with("deps") { folder.parent().context("a target folder")? } else { folder }.to_owned())
+}
+
+fn completed(run: pb::Run) -> Result<pb::Run> {
+    ensure!(run.status() == pb::RunStatus::Completed, "run {} ended as {:?}: {}", run.id, run.status(), run.reason);
+    Ok(run)
 }
 
 fn free_port() -> Result<u16> {

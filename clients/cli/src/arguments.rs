@@ -1,5 +1,7 @@
 //! What can be typed.
 
+pub(crate) mod triggers;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
@@ -92,6 +94,11 @@ pub(crate) enum Command {
     },
     /// List the workspace's pipelines
     Pipelines,
+    /// List, create, edit, start, pause and delete what starts pipelines
+    Triggers {
+        #[command(subcommand)]
+        command: Option<triggers::Triggers>,
+    },
     /// List executors
     Executors,
     /// List workspaces, or create one

@@ -9,6 +9,7 @@ mod monitor;
 mod notifications;
 pub(crate) mod run;
 mod runs;
+mod triggers;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -61,6 +62,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             let run_id = connection.resolve_run(&run).await?;
             control::retry(connection, output, run_id, mode, from.unwrap_or_default(), wait).await
         }
+        Command::Triggers { command } => triggers::run(connection, output, command).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
         Command::Workspaces { create: Some(name) } => lists::create_workspace(connection, output, name).await,

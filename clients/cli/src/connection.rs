@@ -5,11 +5,11 @@ use crate::{
     record::Record,
 };
 use proto::v1::{
-    ListRunsRequest, deployment_service_client::DeploymentServiceClient,
+    ListRunsRequest, deployment_service_client::DeploymentServiceClient, event_service_client::EventServiceClient,
     executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
     monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
     pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    trigger_service_client::TriggerServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -73,8 +73,10 @@ impl Connection {
     }
 
     clients! {
-        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient, notifications: NotificationServiceClient, pipelines: PipelineServiceClient,
-        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient
+        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient,
+        notifications: NotificationServiceClient, pipelines: PipelineServiceClient, executors: ExecutorServiceClient,
+        workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient, triggers: TriggerServiceClient,
+        events: EventServiceClient
     }
 
     /// The whole id of the run that `part` means: all of it, or a unique beginning or end of 6 characters or more.

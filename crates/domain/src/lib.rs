@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod device;
 pub mod error;
 pub mod event;
+pub mod executor_type;
 pub mod graph;
 pub mod id;
 pub mod limits;

@@ -4,6 +4,7 @@
 
 mod block;
 mod code;
+mod executor;
 mod links;
 
 use crate::{
@@ -113,7 +114,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         variables: keys.object("variables", report),
         one_process: keys.flag("run_pipeline_in_one_process", report).unwrap_or_else(|| one_process(context.env)),
         cache_output_in_memory: keys.flag("cache_block_output_in_memory", report).unwrap_or(false),
-        executor_type: text("executor_type", report).filter(|kind| !kind.is_empty()),
+        executor_type: executor::read(keys, report),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
         notification_config: notification_config(context, keys, report),

@@ -18,6 +18,14 @@ pub struct Firing {
     pub run: Option<RunId>,
     /// When it was decided.
     pub created_at: Timestamp,
+    /// The logical time; of skipped ones in a row the first. `None` for what an older version wrote.
+    pub at: Option<Timestamp>,
+    /// Of skipped ones in a row the last.
+    pub last: Option<Timestamp>,
+    /// How many logical times it decides.
+    pub times: i32,
+    /// The version that decided; 0 where nobody noted it.
+    pub trigger_version: i64,
 }
 
 /// A page of the firings of a trigger, newest first, before those of `before`.
@@ -40,6 +48,10 @@ pub async fn list(
         reason: row.get(2),
         run: row.get::<_, Option<uuid::Uuid>>(3).map(RunId),
         created_at: row.get(4),
+        at: row.get(5),
+        last: row.get(6),
+        times: row.get(7),
+        trigger_version: row.get(8),
     };
     Ok(rows.iter().map(firing).collect())
 }

@@ -30,17 +30,8 @@ pub struct Ended {
     pub execution_date: Timestamp,
     /// Why it failed or was cancelled.
     pub reason: String,
-    /// Seconds after its creation by which the run should have ended.
-    pub sla_s: Option<f64>,
-}
-
-impl Ended {
-    /// The time by which it should have ended.
-    #[must_use]
-    pub fn due_at(&self) -> Option<Timestamp> {
-        let sla = jiff::SignedDuration::try_from_secs_f64(self.sla_s?).ok()?;
-        self.created_at.checked_add(sla).ok()
-    }
+    /// By when it should have ended.
+    pub due_at: Option<Timestamp>,
 }
 
 /// The block that failed first.
@@ -78,7 +69,6 @@ pub async fn late(db: &impl GenericClient, lately_s: f64, after: RunId, limit: i
 }
 
 fn unended(row: &Row) -> Ended {
-    let spec: Option<Value> = row.get("trigger_spec");
     Ended {
         end_id: 0,
         run: RunId(row.get("run_id")),
@@ -95,7 +85,7 @@ fn unended(row: &Row) -> Ended {
         created_at: row.get("created_at"),
         execution_date: row.get("execution_date"),
         reason: String::new(),
-        sla_s: spec.and_then(|spec| spec.get("sla_s")?.as_f64()),
+        due_at: row.get("sla_at"),
     }
 }
 

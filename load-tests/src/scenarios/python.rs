@@ -62,7 +62,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let floor = forks.rate()?;
-        let run = cluster.run("python").await?;
+        let run = cluster.run_unwatched("python").await?;
         rounds.push(Figure {
             name: "Python no-op blocks",
             figure: f64::from(CHILDREN) / seconds_between(run.started_at, run.completed_at)?,

@@ -5,7 +5,7 @@
 
 use crate::{
     changes::Changes,
-    engine::CreateRun,
+    engine::{CreateRun, Created},
     orders::{Hop, Orders},
 };
 use domain::id::RunId;
@@ -140,10 +140,11 @@ impl Calls {
             allow_blocks_to_fail: false,
             parent: Some(caller),
             traceparent: rpc::trace::current(),
+            trigger: None,
         };
         let created = self.orders.create(vec![command], Hop::First).await;
         let runs = created.map_err(|refused| refused.message().to_owned())?;
-        let run = *runs.first().ok_or("the scheduler answered no run")?;
+        let run = runs.first().and_then(Created::run).ok_or("the scheduler answered no run")?;
         self.stored(run).await.map(|run| status(&run))
     }
 

@@ -95,7 +95,7 @@ fn events(end: &Ended) -> Vec<Event> {
         "completed" => Some(Event::Success),
         _ => None,
     };
-    let is_late = end.due_at().is_some_and(|due| end.completed_at.is_none_or(|at| at > due));
+    let is_late = end.due_at.is_some_and(|due| end.completed_at.is_none_or(|at| at > due));
     ended.into_iter().chain(is_late.then_some(Event::PassedSla)).collect()
 }
 
@@ -138,7 +138,7 @@ fn facts(end: &Ended, failure: Option<&Failure>, public_url: Option<&str>) -> Fa
         status: end.status.clone(),
         started_at: instant(end.started_at),
         completed_at: instant(end.completed_at),
-        due_at: instant(end.due_at()),
+        due_at: instant(end.due_at),
         block_uuid: failure.map(|failure| failure.block.clone()).unwrap_or_default(),
         error: if error.is_empty() { cut(&end.reason, ERROR_CHARS_MAX) } else { error },
         stacktrace: of_failure("traceback", TRACE_CHARS_MAX),
@@ -153,7 +153,7 @@ mod tests {
     use serde_json::json;
     use uuid::Uuid;
 
-    fn end(status: &str, took_s: i64, sla_s: Option<f64>) -> Ended {
+    fn end(status: &str, took_s: i64, sla_s: Option<i64>) -> Ended {
         let created_at = Timestamp::from_second(1_800_000_000).unwrap();
         let completed_at = (status != "running").then(|| Timestamp::from_second(1_800_000_000 + took_s).unwrap());
         Ended {
@@ -172,7 +172,7 @@ mod tests {
             created_at,
             execution_date: created_at,
             reason: "it was told to".into(),
-            sla_s,
+            due_at: sla_s.map(|s| Timestamp::from_second(1_800_000_000 + s).unwrap()),
         }
     }
 
@@ -201,7 +201,7 @@ mod tests {
         assert!(keys(end("completed", 5, None), slack.clone()).is_empty());
         assert!(keys(end("cancelled", 5, None), all.clone()).is_empty());
         assert_eq!(
-            keys(end("completed", 61, Some(60.0)), all.clone()),
+            keys(end("completed", 61, Some(60)), all.clone()),
             [
                 "7/success/workspace/discord_config",
                 "7/success/workspace/slack_config",
@@ -209,8 +209,8 @@ mod tests {
                 "passed_sla/workspace/slack_config"
             ]
         );
-        assert_eq!(keys(end("completed", 60, Some(60.0)), all).len(), 2, "in time");
-        assert_eq!(keys(end("running", 0, Some(60.0)), slack), ["passed_sla/workspace/slack_config"]);
+        assert_eq!(keys(end("completed", 60, Some(60)), all).len(), 2, "in time");
+        assert_eq!(keys(end("running", 0, Some(60)), slack), ["passed_sla/workspace/slack_config"]);
         assert!(keys(end("failed", 5, None), json!({ "pager": {} })).is_empty(), "what cannot be used harms nobody");
     }
 }

@@ -104,12 +104,12 @@ impl Mage {
         let listed = self.admitted(id, presented.as_deref()).await?;
         let told = told(object(&self.read(body).await?)?, headers)?;
         let event_variables = told.event_variables.clone();
-        match start::call(&self.core, &listed, told).await? {
-            Started::Run(run) => {
+        match start::call(&self.core, listed, told).await? {
+            (listed, Started::Run(run)) => {
                 let run = self.core.run(run).await?;
                 Ok(answer::pipeline_run(&listed, &run, event_variables))
             }
-            Started::Not(reason) => {
+            (listed, Started::Not(reason)) => {
                 let message = format!("trigger `{}` started no run: {reason}", listed.trigger.name);
                 Err(Fault::new(ErrorKind::Conflict, "RUN_SKIPPED", message))
             }

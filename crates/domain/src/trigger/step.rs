@@ -178,7 +178,8 @@ impl Step {
             return;
         }
         let paused_from = if halted { Some(mark) } else { trigger.paused_at };
-        if let Some(from) = paused_from {
+        // `@once` that was paused comes when it is started.
+        if let Some(from) = paused_from.filter(|_| *timetable.every() != Every::Once) {
             self.skip_span(timetable, from.max(mark), floor.min(now), SkipReason::Pause);
         }
         self.state.mark = Some(mark.max(floor));

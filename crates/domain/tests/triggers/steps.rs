@@ -3,7 +3,8 @@
 use domain::{
     id::{PipelineId, TriggerId},
     trigger::{
-        CatchUp, Facts, Kind, Overlap, Schedule, SkipReason, Spec, State, Step, Stop, Trigger, logical_key, step,
+        CatchUp, Day, Facts, Kind, Overlap, Schedule, SkipReason, Spec, Start, State, Step, Stop, Trigger, Window,
+        logical_key, offer, step,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +20,7 @@ struct World {
     state: State,
     running: u32,
     room: Option<u32>,
+    lead: Option<SignedDuration>,
 }
 
 impl World {
@@ -36,12 +38,12 @@ impl World {
             paused_at: None,
             spec,
         };
-        Self { trigger, state: State::default(), running: 0, room: None }
+        Self { trigger, state: State::default(), running: 0, room: None, lead: None }
     }
 
     fn at(&mut self, now: &str) -> Step {
         let timetable = self.trigger.spec.timetable().unwrap();
-        let facts = Facts { now: ts(now), running: self.running, room: self.room, ended_at: None, lead: None };
+        let facts = Facts { now: ts(now), running: self.running, room: self.room, ended_at: None, lead: self.lead };
         let step = step(&self.trigger, timetable.as_ref(), &self.state, &facts);
         self.state = step.state.clone();
         step
@@ -205,4 +207,70 @@ fn jitter_is_the_same_everywhere_and_stays_before_the_next_time() {
     // Every replica, of every version, has to find the same.
     assert_eq!(due, ts("2026-01-02T00:11:25.578Z"));
     assert_eq!(starts(&world.at(&due.to_string())), ["2026-01-02T00:00:00Z"]);
+}
+
+#[test]
+fn outside_of_its_window_a_time_is_skipped() {
+    let mut world = World::new("@hourly", |spec| {
+        let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+        // From Thursday evening into Friday: 2026-01-01 is a Thursday.
+        spec.window = Some(Window { from: time(22), to: time(2), days: vec![Day::Thu] });
+    });
+    for (hour, open) in [("01T21", false), ("01T22", true), ("02T01", true), ("02T02", false), ("02T22", false)] {
+        let at = format!("2026-01-{hour}:00:00Z");
+        world.state.mark = Some(ts(&at) - SignedDuration::from_secs(1));
+        let step = world.at(&at);
+        let expected = if open { (1, vec![]) } else { (0, vec![(at.clone(), 1, SkipReason::Window)]) };
+        assert_eq!((step.start.len(), skips(&step)), expected, "{at}");
+    }
+    // What is always on waits for the window to open.
+    let mut world = World::new("@always_on", |spec| {
+        let time = |hour| jiff::civil::time(hour, 0, 0, 0);
+        spec.window = Some(Window { from: time(6), to: time(8), days: vec![] });
+    });
+    let step = world.at("2026-01-01T10:30:00Z");
+    assert_eq!((step.start.len(), step.wake), (0, Some(ts("2026-01-02T06:00:00Z"))));
+}
+
+#[test]
+fn a_run_begins_so_early_that_it_lands_in_time() {
+    // It should have ended at six each morning.
+    let landing = |spec: &mut Spec| {
+        spec.landing_time = true;
+        if let Kind::Schedule(schedule) = &mut spec.kind {
+            schedule.start = Some(ts("2027-06-06T06:00:00Z"));
+        }
+    };
+    let mut world = World::new("@daily", landing);
+    world.trigger.spec.check().unwrap();
+    world.lead = domain::trigger::lead(&[3_600, 1_800, 1_800]);
+    assert_eq!(world.lead, Some(SignedDuration::from_secs(2_400 + 520)));
+    let step = world.at("2026-01-01T10:30:00Z");
+    assert_eq!(step.wake, Some(ts("2026-01-02T06:00:00Z") - SignedDuration::from_secs(2_920)));
+    let step = world.at("2026-01-02T05:11:20Z");
+    assert_eq!(starts(&step), ["2026-01-02T00:00:00Z"]);
+    // Without history it begins with its period, and never before it.
+    world.lead = None;
+    assert_eq!(world.at("2026-01-02T12:00:00Z").wake, Some(ts("2026-01-03T00:00:00Z")));
+    world.lead = Some(SignedDuration::from_hours(30));
+    assert_eq!(world.at("2026-01-02T12:00:00Z").wake, Some(ts("2026-01-03T00:00:00Z")));
+}
+
+#[test]
+fn a_call_is_decided_like_a_time() {
+    let mut world = World::new("@daily", |spec| {
+        spec.kind = Kind::Api;
+        spec.overlap = Overlap::BufferOne;
+    });
+    let facts = |running| Facts { now: ts("2026-01-01T12:00:00Z"), running, room: None, ended_at: None, lead: None };
+    let start = |key: &str| Start { key: key.into(), at: ts("2026-01-01T12:00:00Z") };
+    let step = offer(&world.trigger, &world.state, &facts(1), start("key:a"));
+    assert_eq!((step.start.len(), step.state.waiting.len()), (0, 1));
+    let second = offer(&world.trigger, &step.state, &facts(1), start("key:b"));
+    assert_eq!(second.skip[0].first.key, "key:b");
+    world.state = second.state;
+    assert_eq!(world.at("2026-01-01T12:05:00Z").start, [start("key:a")]);
+    world.trigger.active = false;
+    let paused = offer(&world.trigger, &world.state, &facts(0), start("key:c"));
+    assert_eq!(paused.skip[0].reason, SkipReason::Pause);
 }

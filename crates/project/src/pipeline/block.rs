@@ -2,6 +2,7 @@
 //!
 //! Refuses to look at other blocks or at files; that is done once all are read.
 
+use super::executor;
 use crate::{
     diagnostic::{Place, Report},
     files::{self, Folder},
@@ -122,7 +123,7 @@ pub(super) fn draft<'n>(
         file: None,
         upstream: Vec::new(),
         configuration: keys.object("configuration", report),
-        executor_type: keys.text("executor_type", report).filter(|kind| !kind.is_empty()),
+        executor_type: executor::read(&keys, report),
         executor_config: keys.object("executor_config", report),
         retry: limits::retry(inherited.retry, &keys, report),
         timeout_s: keys.positive("timeout", report),

@@ -6,7 +6,7 @@ WITH taken AS (
 )
 SELECT e.id, e.run_id, e.status, e.started_at, e.completed_at,
        r.workspace_id, r.pipeline_id, r.pipeline_version, r.trigger_id, r.created_at, r.execution_date, r.reason,
-       w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, t.spec AS trigger_spec
+       w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at
   FROM taken e
   JOIN run r ON r.id = e.run_id
   JOIN workspace w ON w.id = r.workspace_id

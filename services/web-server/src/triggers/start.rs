@@ -13,11 +13,13 @@ use store::{triggers::Listed, workspaces::Workspace};
 
 /// The most event triggers of one workspace that an event is held against.
 const EVENT_TRIGGERS_MAX: usize = 10_000;
+/// How often a start is decided while somebody edits the trigger.
+const TRIES_MAX: u32 = 5;
 /// The most triggers that one event fires.
 const MATCHES_MAX: usize = new_runs::BATCH_MAX;
 
 /// What a caller tells about the run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     /// Over those of the trigger and the pipeline.
     pub(crate) variables: Map<String, Value>,
@@ -30,23 +32,27 @@ pub(crate) struct Told {
 }
 
 /// Starts an API trigger once.
-pub(crate) async fn call(core: &Core, listed: &Listed, told: Told) -> Result<Started, Fault> {
-    if !listed.trigger.active {
-        let name = &listed.trigger.name;
-        let message = format!("trigger `{name}` is paused; start it with `orrery triggers start {name}`");
-        return Err(Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message));
-    }
+pub(crate) async fn call(core: &Core, listed: Listed, told: Told) -> Result<(Listed, Started), Fault> {
     idempotent::check(&told.idempotency_key)?;
     let key = new_runs::logical_key(&told.idempotency_key);
-    let run = new_run(core, listed, key, told)?;
-    let started = core.commands.start_runs(vec![run]).await?;
-    started
-        .into_iter()
-        .next()
-        .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a scheduler started no run and gave no reason"))
+    start(core, listed, |listed| {
+        if !listed.trigger.active {
+            return Err(paused(listed));
+        }
+        new_run(core, listed, key.clone(), told.clone()).map(Some)
+    })
+    .await?
+    .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a call that is no start was started"))
 }
 
-/// Holds an event against the workspace's triggers and starts those that it matches, in one commit each.
+fn paused(listed: &Listed) -> Fault {
+    let name = &listed.trigger.name;
+    let message = format!("trigger `{name}` is paused; start it with `orrery triggers start {name}`");
+    Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message)
+}
+
+/// Holds an event against the workspace's triggers and starts those that it matches, one by one: a trigger that is edited
+/// at this moment is no reason for others to wait.
 pub(crate) async fn publish(
     core: &Core,
     workspace: &Workspace,
@@ -58,20 +64,40 @@ pub(crate) async fn publish(
         "" => format!("event:{}", uuid::Uuid::now_v7()),
         key => format!("event-key:{key}"),
     };
-    let matching = matching(core, workspace, event).await?;
-    let run = |listed: &Listed| {
-        let variables = Map::from_iter([("event".to_owned(), event.clone())]);
-        new_run(core, listed, key.clone(), Told { variables, ..Told::default() })
-    };
-    let mut outcomes = Vec::with_capacity(matching.len());
-    for listed in matching {
-        // One by one: a trigger that is edited at this moment, or whose owner is away, is no reason for others to wait.
-        let started = core.commands.start_runs(vec![run(&listed)?]).await?;
-        if let Some(started) = started.into_iter().next() {
-            outcomes.push((listed, started));
-        }
+    let variables = Map::from_iter([("event".to_owned(), event.clone())]);
+    let told = Told { variables, ..Told::default() };
+    let mut outcomes = Vec::new();
+    for listed in matching(core, workspace, event).await? {
+        let started = start(core, listed, |listed| {
+            if !listed.trigger.active || !matches(listed, event) {
+                return Ok(None);
+            }
+            new_run(core, listed, key.clone(), told.clone()).map(Some)
+        });
+        outcomes.extend(started.await?);
     }
     Ok(outcomes)
+}
+
+/// Starts what `decide` makes of the version in force. Where another one is by the time a scheduler looks, it decides again:
+/// the caller asked for the trigger and not for a version. `None` is what `decide` says.
+async fn start(
+    core: &Core,
+    mut listed: Listed,
+    decide: impl Fn(&Listed) -> Result<Option<NewRun>, Fault>,
+) -> Result<Option<(Listed, Started)>, Fault> {
+    let mut tries = 0;
+    loop {
+        let Some(run) = decide(&listed)? else { return Ok(None) };
+        tries += 1;
+        match core.commands.start_runs(vec![run]).await {
+            Ok(started) => return Ok(started.into_iter().next().map(|started| (listed, started))),
+            Err(fault) if fault.0.kind == ErrorKind::Conflict && tries < TRIES_MAX => {
+                listed = super::find(core, listed.trigger.id).await?;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
 }
 
 async fn matching(core: &Core, workspace: &Workspace, event: &Value) -> Result<Vec<Listed>, Fault> {

@@ -111,15 +111,16 @@ fn window(window: &Window) -> v1::TriggerWindow {
 
 /// One decision.
 pub(crate) fn firing(firing: Firing) -> v1::Firing {
-    let nominal = firing.logical_key.strip_prefix("at:").and_then(|ms| ms.parse().ok());
-    let nominal = nominal.and_then(|ms| Timestamp::from_millisecond(ms).ok());
     v1::Firing {
         logical_key: firing.logical_key,
         decided: firing.decided,
         reason: firing.reason.unwrap_or_default(),
         run_id: firing.run.map(|run| run.to_string()).unwrap_or_default(),
         decided_at: Some(to_proto(firing.created_at)),
-        nominal_at: nominal.map(to_proto),
+        nominal_at: firing.at.map(to_proto),
+        last_nominal_at: firing.last.map(to_proto),
+        times: firing.times,
+        trigger_version: firing.trigger_version,
     }
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod deploy;
 mod events;
 mod http;
+mod operations;
 mod protocols;
 mod runs;
 mod scheduler;

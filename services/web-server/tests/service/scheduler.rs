@@ -1,7 +1,8 @@
 //! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
 
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
     TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -78,6 +79,9 @@ impl CommandService for Scheduler {
                 skipped.push("overlap".to_owned());
                 continue;
             }
+            // One of this name is edited once, just before its first start.
+            let edit = "UPDATE trigger SET version = 2 WHERE id = $1 AND name = 'edited' AND version = 1";
+            db.execute(edit, &[&trigger]).await.unwrap();
             let id = Uuid::now_v7();
             db.execute(CREATE, &[&pipeline, &run.logical_key, &id, &run.variables, &trigger, &version]).await.unwrap();
             let found = db.query_opt(FIND, &[&pipeline, &run.logical_key, &trigger]).await.unwrap();
@@ -107,6 +111,20 @@ impl CommandService for Scheduler {
         _: Request<TestNotificationRequest>,
     ) -> Result<Response<TestNotificationResponse>, Status> {
         Ok(Response::new(TestNotificationResponse { notifications: 1 }))
+    }
+
+    async fn create_backfill(
+        &self,
+        _: Request<CreateBackfillRequest>,
+    ) -> Result<Response<CreateBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
+    }
+
+    async fn change_backfill(
+        &self,
+        _: Request<ChangeBackfillRequest>,
+    ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
