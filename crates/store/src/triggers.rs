@@ -35,6 +35,8 @@ pub struct Listed {
     pub updated_at: Timestamp,
     /// The project's file says something else, and was overruled since its last deployment.
     pub edited: bool,
+    /// A failed run halted this version; it fires again when it is started or edited.
+    pub halted: bool,
 }
 
 /// The word of a kind in its column.
@@ -78,6 +80,7 @@ fn decode(row: &Row) -> Result<Listed, Error> {
         created_at: row.get(12),
         updated_at: row.get(13),
         edited: row.get(14),
+        halted: row.get(15),
     })
 }
 

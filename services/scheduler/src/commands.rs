@@ -5,6 +5,7 @@ use crate::{
     engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, FiredTrigger, RetryRun},
     notification_test,
     orders::{Hop, Orders, status},
+    retention,
 };
 use domain::{
     backfill::{Order, Unit},
@@ -121,6 +122,17 @@ impl CommandService for Commands {
             _ => return Err(Status::invalid_argument("mode must be WHOLE, INCOMPLETE or FROM_BLOCK")),
         };
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
+    }
+
+    async fn expire_outputs(
+        &self,
+        request: Request<pb::ExpireOutputsRequest>,
+    ) -> Result<Response<pb::ExpireOutputsResponse>, Status> {
+        let pipelines = request.into_inner().pipelines;
+        let expired = retention::expire(&self.store, pipelines.iter().filter_map(retention::Due::from_proto)).await;
+        let (runs, more) =
+            expired.map_err(|error| rpc::status::to_status(error.kind(), "DATABASE", error.to_string(), &[]))?;
+        Ok(Response::new(pb::ExpireOutputsResponse { runs, more }))
     }
 
     async fn test_notification(

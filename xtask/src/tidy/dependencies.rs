@@ -11,6 +11,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("notify", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
+    ("secrets", &["domain"]),
     ("placement", &["domain"]),
     ("store", &["domain"]),
     ("lease", &["store"]),
@@ -41,6 +42,7 @@ const SERVICE: &[&str] = &[
     "provision",
     "rpc",
     "runtime",
+    "secrets",
     "store",
 ];
 
@@ -53,6 +55,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("refinery", &["store"]),
     ("redis", &["lease"]),
     ("object_store", &["blobs"]),
+    ("rustls", &["blobs", "notify"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
     ("lettre", &["notify"]),

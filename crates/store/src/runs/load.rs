@@ -192,7 +192,7 @@ pub async fn latest_status(
     Ok(row.map(|row| row.get("status")))
 }
 
-/// Where a block's committed output lies (run and lease): of one run, or of the latest completed one.
+/// Where a block's committed output lies (run, lease and the run's bundle): of one run, or of the latest completed one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -201,11 +201,11 @@ pub async fn committed_output(
     workspace: WorkspaceId,
     (pipeline, block): (&str, &str),
     run: Option<RunId>,
-) -> Result<Option<(RunId, i64)>, Error> {
+) -> Result<Option<(RunId, i64, String)>, Error> {
     let client = store.client().await?;
     let sql = include_str!("../../sql/run/select_committed_output.sql");
     let row = client.query_opt(sql, &[&workspace.0, &pipeline, &block, &run.map(|run| run.0)]).await?;
-    Ok(row.map(|row| (RunId(row.get("run_id")), row.get("lease"))))
+    Ok(row.map(|row| (RunId(row.get("run_id")), row.get("lease"), row.get("bundle_digest"))))
 }
 
 /// Which of these attempts (run, block, child, lease) are the accepted one of their unit, in order.

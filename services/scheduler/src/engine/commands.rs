@@ -192,6 +192,7 @@ impl Engine {
             .await
             .map_err(|error| unavailable(&error))?
             .ok_or(EngineError::NoRun(command.run))?;
+        self.require_outputs(command.run).await?;
         let status = stored.row.status;
         let mut live = self.revive(stored).await?;
         let event = match &command.from_block {
@@ -220,6 +221,17 @@ impl Engine {
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
         Ok(command.run)
+    }
+
+    /// Blocks that run again read what those before them left. A removal that is requested after this look begins only
+    /// after its grace, and finds the run under way by then.
+    async fn require_outputs(&self, run: RunId) -> Result<(), EngineError> {
+        match store::outputs::expired_at(&self.store, run).await.map_err(|error| unavailable(&error))? {
+            None => Ok(()),
+            Some(since) => Err(EngineError::Refused(format!(
+                "the outputs of run {run} are gone since {since:.0}, by retention or by `orrery clean`; retry the whole run"
+            ))),
+        }
     }
 
     /// A run from its rows.

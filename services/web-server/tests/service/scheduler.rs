@@ -2,8 +2,9 @@
 
 use proto::internal::v1::{
     CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
-    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
+    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
+    WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -104,6 +105,19 @@ impl CommandService for Scheduler {
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
         Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+    }
+
+    async fn expire_outputs(
+        &self,
+        request: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        let db = self.database.client().await;
+        for due in request.into_inner().pipelines {
+            let expire =
+                "UPDATE run SET outputs_expired_at = now() WHERE pipeline_id = $1 AND completed_at IS NOT NULL";
+            db.execute(expire, &[&uuid(&due.pipeline_id)]).await.unwrap();
+        }
+        Ok(Response::new(ExpireOutputsResponse { runs: 0, more: false }))
     }
 
     async fn test_notification(
