@@ -286,6 +286,17 @@ ALTER TABLE public.notification ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE public.output_removal (
+    run_id uuid NOT NULL,
+    bundle_digest text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    not_before timestamp with time zone NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    error text,
+    CONSTRAINT output_removal_tries_check CHECK ((tries >= 0))
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.pipeline (
     id uuid NOT NULL,
     workspace_id uuid NOT NULL,
@@ -327,6 +338,7 @@ CREATE TABLE public.run (
     event_variables jsonb,
     sla_at timestamp with time zone,
     sla_missed_at timestamp with time zone,
+    outputs_expired_at timestamp with time zone,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -369,7 +381,13 @@ CREATE TABLE public.scheduler (
     id uuid NOT NULL,
     lease_until timestamp with time zone NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
-    address text DEFAULT ''::text NOT NULL
+    address text DEFAULT ''::text NOT NULL,
+    ready_units integer DEFAULT 0 NOT NULL,
+    running_units integer DEFAULT 0 NOT NULL,
+    busy_permille integer DEFAULT 0 NOT NULL,
+    CONSTRAINT scheduler_busy_permille_check CHECK (((busy_permille >= 0) AND (busy_permille <= 1000))),
+    CONSTRAINT scheduler_ready_units_check CHECK ((ready_units >= 0)),
+    CONSTRAINT scheduler_running_units_check CHECK ((running_units >= 0))
 )
 WITH (fillfactor='50');
 
@@ -404,8 +422,10 @@ CREATE TABLE public.trigger (
 CREATE TABLE public.trigger_state (
     trigger_id uuid NOT NULL,
     shard smallint NOT NULL,
+    version bigint NOT NULL,
     state jsonb NOT NULL,
     waiting jsonb DEFAULT '{}'::jsonb NOT NULL,
+    history jsonb DEFAULT '{}'::jsonb NOT NULL,
     next_due timestamp with time zone
 )
 WITH (fillfactor='70');
@@ -490,6 +510,9 @@ ALTER TABLE ONLY public.notification
 ALTER TABLE ONLY public.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.output_removal
+    ADD CONSTRAINT output_removal_pkey PRIMARY KEY (run_id);
+
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
 
@@ -538,6 +561,8 @@ CREATE INDEX backfill_unfinished ON public.backfill USING btree (shard) WHERE ((
 
 CREATE INDEX block_limit_by_change ON public.block_limit USING btree (changed_at);
 
+CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
+
 CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
 
 CREATE INDEX log_line_by_id ON ONLY public.log_line USING btree (id);
@@ -552,6 +577,8 @@ CREATE INDEX notification_by_workspace ON public.notification USING btree (works
 
 CREATE INDEX notification_due ON public.notification USING btree (not_before) WHERE (status = 'pending'::text);
 
+CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before);
+
 CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (backfill_id IS NOT NULL);
 
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
@@ -559,6 +586,8 @@ CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
+
+CREATE INDEX run_with_outputs ON public.run USING btree (pipeline_id, completed_at) WHERE ((completed_at IS NOT NULL) AND (outputs_expired_at IS NULL));
 
 CREATE INDEX trigger_by_change ON public.trigger USING btree (updated_at);
 

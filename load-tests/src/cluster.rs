@@ -218,7 +218,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster refuses or does not answer.
     pub async fn deploy(&self, folder: &Path) -> Result<()> {
-        let manifest = project::bundle::scan(folder)?;
+        let manifest = project::bundle::scan(folder)?.manifest;
         let wire = pb::Manifest {
             project_name: manifest.project_name.clone(),
             files: manifest
@@ -268,7 +268,10 @@ impl Cluster {
     }
 
     /// The same, without watching each block: whoever watches costs the cluster something too.
-    pub(crate) async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
+    ///
+    /// # Errors
+    /// As [`Cluster::run`], and when it takes longer than two minutes.
+    pub async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
         let run_id = self.create(pipeline).await?;
         let started = Instant::now();
         loop {

@@ -70,6 +70,32 @@ pub(crate) enum Command {
         #[arg(long)]
         children: bool,
     },
+    /// Look at what a block left: kinds, counts, columns and first rows
+    Outputs {
+        /// The run's id, or 6 or more characters of its beginning or end
+        run: String,
+        /// The block
+        block: String,
+        /// A child of a dynamic block, by its number
+        #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+        child: Option<i32>,
+        /// Only this output, such as output_0
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove outputs of ended runs; the runs stay
+    Clean {
+        /// Only this pipeline
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Of runs that ended before: an instant, a day, or an age such as 12h, 30d or 2w; without it, each pipeline's own
+        /// variables_retention_period
+        #[arg(long, value_name = "TIME", value_parser = before)]
+        before: Option<jiff::Timestamp>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Ask a run to stop
     Cancel {
         /// Its id, or 6 or more characters of its beginning or end
@@ -277,6 +303,27 @@ impl Level {
     }
 }
 
+/// An instant (`2026-01-02T03:04:05Z`), the beginning of a day in UTC (`2026-01-02`), or so long ago (`12h`, `30d`, `2w`).
+fn before(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(instant) = text.parse() {
+        return Ok(instant);
+    }
+    if let Ok(day) = text.parse::<jiff::civil::Date>() {
+        return day.in_tz("UTC").map(|start| start.timestamp()).map_err(|e| e.to_string());
+    }
+    let wrong = || "write an instant, a day such as 2026-01-02, or an age such as 12h, 30d or 2w".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 168,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
+    let age = number.checked_mul(hours).and_then(|hours| SignedDuration::try_from_hours(hours)).ok_or_else(wrong)?;
+    jiff::Timestamp::now().checked_sub(age).map_err(|_| wrong())
+}
+
 /// An instant, or one that lies so long back.
 fn past(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
@@ -305,6 +352,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_age_is_an_instant() {
+        assert_eq!(before("2026-01-02").unwrap().to_string(), "2026-01-02T00:00:00Z");
+        assert_eq!(before("2026-01-02T03:04:05Z").unwrap().to_string(), "2026-01-02T03:04:05Z");
+        let age = jiff::Timestamp::now().duration_since(before("2w").unwrap());
+        assert_eq!(age.as_hours(), 14 * 24);
+        for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
+            assert!(before(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! One command, one file; what they share is the connection and the output.
 
 mod blocks;
+mod clean;
 mod control;
 pub(crate) mod deploy;
 mod lists;
 mod logs;
 mod monitor;
 mod notifications;
+mod outputs;
 pub(crate) mod run;
 mod runs;
 mod triggers;
@@ -19,7 +21,7 @@ use crate::{
     up,
 };
 use clap::CommandFactory;
-use proto::v1::RetryMode;
+use proto::v1::{GetOutputsRequest, RetryMode};
 
 /// Carries out what was typed.
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
@@ -49,6 +51,14 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Notifications { act } => notifications::run(connection, output, act).await,
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
+        }
+        Command::Outputs { run, block, child, name } => {
+            let run_id = connection.resolve_run(&run).await?;
+            outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
+                .await
+        }
+        Command::Clean { pipeline, before, dry_run } => {
+            clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
         }
         Command::Cancel { run, reason } => {
             control::cancel(connection, output, connection.resolve_run(&run).await?, reason).await

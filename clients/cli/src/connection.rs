@@ -8,8 +8,9 @@ use proto::v1::{
     ListRunsRequest, deployment_service_client::DeploymentServiceClient, event_service_client::EventServiceClient,
     executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
     monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
-    pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
-    trigger_service_client::TriggerServiceClient, workspace_service_client::WorkspaceServiceClient,
+    output_service_client::OutputServiceClient, pipeline_service_client::PipelineServiceClient,
+    run_service_client::RunServiceClient, trigger_service_client::TriggerServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -76,7 +77,7 @@ impl Connection {
         runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient,
         notifications: NotificationServiceClient, pipelines: PipelineServiceClient, executors: ExecutorServiceClient,
         workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient, triggers: TriggerServiceClient,
-        events: EventServiceClient
+        events: EventServiceClient, outputs: OutputServiceClient
     }
 
     /// The whole id of the run that `part` means: all of it, or a unique beginning or end of 6 characters or more.

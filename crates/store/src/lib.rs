@@ -22,6 +22,7 @@ pub mod log_views;
 pub mod logs;
 pub mod notifications;
 pub mod outbox;
+pub mod outputs;
 pub mod permits;
 pub mod pipelines;
 pub mod run_ends;

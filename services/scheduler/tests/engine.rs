@@ -114,10 +114,11 @@ impl Cluster {
             allow_blocks_to_fail: false,
             parent: None,
             traceparent: String::new(),
+            trigger: None,
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
-        answer.await.unwrap().map(|runs| runs[0])
+        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
     }
 
     async fn executor(&self, slots: u32) -> FakeExecutor {

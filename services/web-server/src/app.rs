@@ -7,6 +7,7 @@ use crate::gate::{self, Gate};
 use crate::loops::{prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::outputs::OutputStores;
 use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
@@ -167,6 +168,8 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         commands,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
+        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs)?,
+        projects: settings.projects.clone(),
         limits: settings.limits.clone(),
         rates: Rates::new(settings.limits.trigger_calls_per_second),
         environment: settings.environment.clone(),

@@ -4,8 +4,8 @@
 use crate::fault::Fault;
 use domain::{ErrorKind, id::RunId};
 use proto::internal::v1::{
-    CancelRunRequest, CreateRunsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
-    command_service_client::CommandServiceClient,
+    CancelRunRequest, CreateRunsRequest, ExpireOutputsOf, ExpireOutputsRequest, NewRun, RetryRunRequest,
+    TestNotificationRequest, command_service_client::CommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -117,6 +117,18 @@ impl Commands {
             })
             .await?;
         run_id(&answer.run_id)
+    }
+
+    /// Marks outputs of ended runs as gone; answers whether there are more.
+    pub(crate) async fn expire_outputs(&self, pipelines: Vec<ExpireOutputsOf>) -> Result<bool, Fault> {
+        let message = ExpireOutputsRequest { pipelines };
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.expire_outputs(request).await }
+            })
+            .await?;
+        Ok(answer.more)
     }
 
     /// Sends a test message to whoever is told; answers how many messages there are.

@@ -3,14 +3,16 @@
 use crate::core::Core;
 use crate::services::{
     deployments::Deployments, events::Events, executors::Executors, logs::Logs, monitor::Monitor,
-    notifications::Notifications, pipelines::Pipelines, runs::Runs, triggers::Triggers, workspaces::Workspaces,
+    notifications::Notifications, outputs::Outputs, pipelines::Pipelines, runs::Runs, triggers::Triggers,
+    workspaces::Workspaces,
 };
 use proto::v1::{
     deployment_service_server::DeploymentServiceServer, event_service_server::EventServiceServer,
     executor_service_server::ExecutorServiceServer, log_service_server::LogServiceServer,
     monitor_service_server::MonitorServiceServer, notification_service_server::NotificationServiceServer,
-    pipeline_service_server::PipelineServiceServer, run_service_server::RunServiceServer,
-    trigger_service_server::TriggerServiceServer, workspace_service_server::WorkspaceServiceServer,
+    output_service_server::OutputServiceServer, pipeline_service_server::PipelineServiceServer,
+    run_service_server::RunServiceServer, trigger_service_server::TriggerServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -49,6 +51,7 @@ pub(crate) async fn routes(
         .add_service(serve!(core, TriggerServiceServer, Triggers))
         .add_service(serve!(core, EventServiceServer, Events))
         .add_service(serve!(core, LogServiceServer, Logs))
+        .add_service(serve!(core, OutputServiceServer, Outputs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
         .add_service(serve!(core, MonitorServiceServer, Monitor))
         .add_service(serve!(core, NotificationServiceServer, Notifications))

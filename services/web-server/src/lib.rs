@@ -21,6 +21,7 @@ mod loops;
 mod mage;
 mod metrics;
 mod new_runs;
+mod outputs;
 mod paging;
 mod protocol;
 mod rates;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 type Parameters = HashMap<String, String>;
 
 /// Path and method; parts of the path and of the query are fields of the request.
-const ALIASES: [(&str, &str); 17] = [
+const ALIASES: [(&str, &str); 18] = [
     ("/api/v1/workspaces", "/orrery.v1.WorkspaceService/ListWorkspaces"),
     ("/api/v1/workspaces/{workspace}/pipelines", "/orrery.v1.PipelineService/ListPipelines"),
     ("/api/v1/workspaces/{workspace}/pipelines/{pipeline}", "/orrery.v1.PipelineService/GetPipeline"),
@@ -27,6 +27,7 @@ const ALIASES: [(&str, &str); 17] = [
     ("/api/v1/runs/{run_id}/blocks", "/orrery.v1.RunService/ListBlockRuns"),
     ("/api/v1/runs/{run_id}/watch", "/orrery.v1.RunService/WatchRun"),
     ("/api/v1/runs/{run_id}/logs", "/orrery.v1.LogService/ListLogs"),
+    ("/api/v1/runs/{run_id}/blocks/{block}/outputs", "/orrery.v1.OutputService/GetOutputs"),
     ("/api/v1/workspaces/{workspace}/logs", "/orrery.v1.LogService/SearchLogs"),
     ("/api/v1/workspaces/{workspace}/monitor", "/orrery.v1.MonitorService/GetRunStatistics"),
     ("/api/v1/workspaces/{workspace}/monitor/blocks", "/orrery.v1.MonitorService/GetBlockStatistics"),

@@ -6,6 +6,7 @@ pub(crate) mod executors;
 pub(crate) mod logs;
 pub(crate) mod monitor;
 pub(crate) mod notifications;
+pub(crate) mod outputs;
 pub(crate) mod pipelines;
 pub(crate) mod runs;
 pub(crate) mod triggers;

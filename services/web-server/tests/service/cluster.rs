@@ -29,7 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<()>,
     token: bool,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// The files of a project by path.
@@ -68,6 +68,7 @@ impl Cluster {
             database_connections: 4,
             scheduler_urls: vec![format!("http://{peer}")],
             blobs_url: Some(format!("file://{}", folder.path().join("blobs").display())),
+            outputs_url: Some(format!("file://{}", folder.path().join("outputs").display())),
             ..Settings::default()
         };
         change(&mut settings);
@@ -76,7 +77,7 @@ impl Cluster {
         let app = App::build(&settings, &shutdown, &telemetry).await.unwrap();
         let addr = app.addr().unwrap();
         let serving = tokio::spawn(app.serve(shutdown.clone()));
-        Self { database, scheduler, addr, shutdown, serving, token, _folder: folder }
+        Self { database, scheduler, addr, shutdown, serving, token, folder }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
