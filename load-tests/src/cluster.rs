@@ -323,8 +323,11 @@ impl Cluster {
         let mut workspaces = WorkspaceServiceClient::new(self.channel.clone());
         let mut executors = pb::executor_service_client::ExecutorServiceClient::new(self.channel.clone());
         loop {
-            let request =
-                pb::CreateWorkspaceRequest { name: WORKSPACE.to_owned(), idempotency_key: "load-tests".to_owned() };
+            let request = pb::CreateWorkspaceRequest {
+                name: WORKSPACE.to_owned(),
+                idempotency_key: "load-tests".to_owned(),
+                ..Default::default()
+            };
             let created = workspaces.create_workspace(request).await.is_ok();
             let online = executors.list_executors(pb::ListExecutorsRequest::default()).await;
             if created && online.is_ok_and(|answer| answer.into_inner().executors.len() >= self.shape.executors) {

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+pub(crate) mod people;
 pub(crate) mod triggers;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -132,7 +133,59 @@ pub(crate) enum Command {
         /// Create this one
         #[arg(long, value_name = "NAME")]
         create: Option<String>,
+        /// In this project, instead of your personal one; without --create, list only those of it
+        #[arg(long, value_name = "NAME")]
+        project: Option<String>,
+        /// Take this one out of use
+        #[arg(long, value_name = "NAME", conflicts_with = "create")]
+        archive: Option<String>,
+        /// Take this one back into use
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["create", "archive"])]
+        restore: Option<String>,
+        /// Also list those that are archived
+        #[arg(long)]
+        archived: bool,
     },
+    /// Sign in to a server and keep a token for it; asks for the password
+    Login(people::Login),
+    /// Give the kept token back
+    Logout,
+    /// Show who you are and which server you talk to
+    Whoami,
+    /// People of the cluster
+    Users {
+        #[command(subcommand)]
+        act: Option<people::Users>,
+    },
+    /// Groups of people
+    Groups {
+        #[command(subcommand)]
+        act: Option<people::Groups>,
+    },
+    /// Your own tokens
+    Tokens {
+        #[command(subcommand)]
+        act: Option<people::Tokens>,
+    },
+    /// Who works in the workspace
+    Members {
+        #[command(subcommand)]
+        act: Option<people::Members>,
+    },
+    /// Projects, which hold workspaces
+    Projects {
+        #[command(subcommand)]
+        act: Option<people::Projects>,
+    },
+    /// Secrets of the workspace, of a pipeline or of a project; nobody reads a value back
+    Secrets {
+        #[command(subcommand)]
+        act: Option<people::Secrets>,
+        #[command(flatten)]
+        scope: people::Scope,
+    },
+    /// Who did what, newest first
+    Audit(people::Audit),
     /// Print completions for a shell
     Completions {
         /// Which shell

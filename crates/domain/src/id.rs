@@ -91,8 +91,36 @@ id!(
 );
 
 id!(
+    /// A person.
+    UserId
+);
+id!(
+    /// A group of people.
+    GroupId
+);
+id!(
     /// What quota and members hang on.
     ProjectId
+);
+id!(
+    /// A personal API token.
+    TokenId
+);
+id!(
+    /// A secret; stable over its values.
+    SecretId
+);
+id!(
+    /// A model; stable over its versions.
+    ModelId
+);
+id!(
+    /// One version of a model.
+    ModelVersionId
+);
+id!(
+    /// An upload of a model that has not all arrived.
+    UploadId
 );
 
 /// The slice of the work that `id` belongs to: its last byte. Everything of one pipeline lies in one shard, so that one

@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod queue;
 pub mod quota;
 pub mod retry;
+pub mod role;
 pub mod run;
 pub mod trigger;
 pub mod unit;

@@ -4,12 +4,16 @@
 
 mod error;
 mod pool;
+mod query;
 
+pub mod audit;
 pub mod backfills;
+pub mod credentials;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
 pub mod firing_views;
+pub mod groups;
 pub mod health;
 pub mod idempotency;
 pub mod journal;
@@ -20,18 +24,23 @@ pub mod log_grams;
 pub mod log_search;
 pub mod log_views;
 pub mod logs;
+pub mod members;
 pub mod notifications;
 pub mod outbox;
 pub mod outputs;
 pub mod permits;
 pub mod pipelines;
+pub mod projects;
 pub mod run_ends;
 pub mod run_views;
 pub mod runs;
 pub mod schedulers;
+pub mod secrets;
 pub mod shards;
 pub mod statistics;
+pub mod targets;
 pub mod triggers;
+pub mod users;
 pub mod workspaces;
 
 /// A connection of the pool.

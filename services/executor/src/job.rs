@@ -50,7 +50,6 @@ pub fn build(attempt: &Attempt, repo_path: &Path, place: &Place) -> Result<Value
         "execution_date": run.execution_date,
         "execution_partition": run.execution_partition,
         "trigger_name": run.trigger_name,
-        "traceparent": run.traceparent,
         "callback": assignment.callback.as_ref().map(|callback| json!({
             "status": callback.status,
             "block": callback.watched_block,

@@ -6,15 +6,18 @@
 //! [`STUCK_AFTER`] is a line without room dropped and counted, and one line at the end of the attempt says how many:
 //! nothing is lost silently, and no code waits for a database that is away.
 
+pub mod mask;
 pub mod shipper;
 pub mod text;
 
+pub use mask::Masks;
 pub use shipper::Shipper;
 pub use text::LINE_BYTES_MAX;
 
 use crate::{attempt::AttemptId, metrics::Metrics};
 use proto::internal::v1 as pb;
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -47,6 +50,7 @@ pub struct LogQueue {
     lines: mpsc::Sender<Waiting>,
     load: Arc<Load>,
     metrics: Arc<Metrics>,
+    masks: Arc<Masks>,
 }
 
 /// What waits.
@@ -96,7 +100,8 @@ impl LogQueue {
     pub fn new(metrics: Arc<Metrics>) -> (Self, Lines) {
         let (lines, receiver) = mpsc::channel(LINES_MAX + SYSTEM_LINES_MAX);
         let load = Arc::<Load>::default();
-        (Self { lines, load: Arc::clone(&load), metrics }, Lines { receiver, load })
+        let queue = Self { lines, load: Arc::clone(&load), metrics, masks: Arc::default() };
+        (queue, Lines { receiver, load })
     }
 
     /// The log of one attempt of a block of this type, which may write so many bytes.
@@ -115,6 +120,12 @@ impl LogQueue {
             block_type: block_type.into(),
             share: Arc::new(share),
         }
+    }
+
+    /// What no line holds.
+    #[must_use]
+    pub fn masks(&self) -> &Masks {
+        &self.masks
     }
 
     fn has_room(&self) -> bool {
@@ -154,7 +165,7 @@ impl AttemptLog {
         let size = text.len().min(LINE_BYTES_MAX) as u64 + 1;
         let within = self.share.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size));
         let room = self.share.waiting.load(Ordering::Relaxed) < ATTEMPT_LINES_MAX && self.queue.has_room();
-        if within.is_err() || !room || !self.push(level, stream, text::clean(text)) {
+        if within.is_err() || !room || !self.push(level, stream, self.clean(text)) {
             self.share.dropped.fetch_add(1, Ordering::Relaxed);
             self.queue.metrics.log_lines_dropped.inc();
         }
@@ -187,7 +198,7 @@ impl AttemptLog {
 
     /// A line of the executor itself, which the attempt's limits do not hold back.
     pub fn system(&self, level: &str, text: &str) {
-        if !self.push(level, "system", text::clean(text)) {
+        if !self.push(level, "system", self.clean(text)) {
             self.queue.metrics.log_lines_dropped.inc();
         }
     }
@@ -198,6 +209,15 @@ impl AttemptLog {
         if dropped > 0 {
             let text = format!("{dropped} log lines were dropped: more than one attempt may log, or too fast");
             self.system("WARNING", &text);
+        }
+    }
+
+    /// Masked before it is cut, so that no part of a secret stays, and after, since what is cleaned away may split one.
+    fn clean(&self, text: &str) -> String {
+        let masks = self.queue.masks();
+        match masks.apply(&text::clean(&masks.apply(text))) {
+            Cow::Owned(text) => text,
+            Cow::Borrowed(text) => text.to_owned(),
         }
     }
 

@@ -122,6 +122,12 @@ impl ProcessBackend {
         Self { parts, homes: Homes::default() }
     }
 
+    /// Masks a value in every line and error from here on; false when there is no room for it.
+    #[must_use]
+    pub fn mask(&self, value: &str) -> bool {
+        self.parts.logs.masks().add(value)
+    }
+
     /// Starts the base environment's interpreter before anybody waits for it. A failure is told by the first attempt.
     pub async fn warm_up(&self) {
         if let Some(base) = self.parts.environments.ready_base() {
@@ -136,6 +142,7 @@ impl ProcessBackend {
         let mut mail = Mail { order, replies };
         let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
         self.parts.outputs.release(&attempt.id);
+        let outcome = outcome::masked(outcome, self.parts.logs.masks());
         if let Outcome::Failed(failed) = &outcome {
             log.system("ERROR", &outcome::told(failed));
         }
@@ -212,6 +219,11 @@ impl ProcessBackend {
             ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ] {
             env.insert(name.to_owned(), value);
+        }
+        // What user code traces is part of this attempt's span.
+        let traceparent = rpc::trace::current();
+        if !traceparent.is_empty() {
+            env.insert("TRACEPARENT".to_owned(), traceparent);
         }
         Spawn {
             env,

@@ -38,6 +38,7 @@ use runtime::{
     telemetry::Telemetry,
     watchdog::Watchdog,
 };
+use secrets::Keyring;
 use std::{sync::Arc, time::Duration};
 use store::{Store, schedulers::Load};
 use tokio::{
@@ -67,6 +68,7 @@ pub struct App {
     listener: TcpListener,
     leases: Leases,
     token: Option<rpc::auth::Token>,
+    keyring: Option<Arc<Keyring>>,
     settings: Settings,
     health: Health,
     shutdown: Shutdown,
@@ -85,6 +87,7 @@ impl App {
     ) -> anyhow::Result<Self> {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let keyring = settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?.map(Arc::new);
         let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
@@ -112,6 +115,7 @@ impl App {
             listener,
             leases,
             token,
+            keyring,
             settings,
             health,
             shutdown,
@@ -171,7 +175,7 @@ impl App {
             ),
         ];
         let orders = Orders::new(engine_sender.clone(), owners);
-        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
+        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone(), self.keyring.clone());
         let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);

@@ -31,6 +31,12 @@ pub const KEYS: &[Key] = &[
         "`auto`; or `liar`, for tests only: every scheduler tries to own everything.",
     ),
     Key::new("cluster_token_file", Kind::SecretFile, "", "Token that callers must present; required beyond loopback."),
+    Key::new(
+        "secret_keys_file",
+        Kind::SecretFile,
+        "",
+        "Keys that open secrets, as the web-servers have them, so that blocks can ask for one.",
+    ),
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
@@ -68,6 +74,7 @@ pub struct Settings {
     pub redis_url_file: Option<PathBuf>,
     pub leases: LeaseKeeper,
     pub cluster_token_file: Option<PathBuf>,
+    pub secret_keys_file: Option<PathBuf>,
     #[serde(with = "duration")]
     pub heartbeat_interval: Duration,
     #[serde(with = "duration")]
@@ -107,6 +114,7 @@ impl Default for Settings {
             redis_url_file: None,
             leases: LeaseKeeper::Auto,
             cluster_token_file: None,
+            secret_keys_file: None,
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,

@@ -3,6 +3,7 @@
 use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
+use crate::identity::passwords::Guesses;
 use crate::outputs::OutputStores;
 use crate::rates::Rates;
 use crate::settings::{Limits, Projects};
@@ -28,6 +29,10 @@ pub(crate) struct Core {
     pub(crate) projects: Projects,
     /// What is too much.
     pub(crate) limits: Limits,
+    /// What seals secrets; `None` where none are kept.
+    pub(crate) keyring: Option<secrets::Keyring>,
+    /// Wrong passwords of late.
+    pub(crate) guesses: Guesses,
     /// Calls by token.
     pub(crate) rates: Rates,
     /// What `envs` of a project's triggers is held against.

@@ -7,6 +7,7 @@ use crate::bundles;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::idempotent;
+use crate::identity::Caller;
 use domain::{ErrorKind, id::WorkspaceId};
 use plan::{Act, Step};
 use project::bundle::Manifest;
@@ -16,8 +17,12 @@ use store::Transaction;
 use store::{deployments, pipelines, triggers, workspaces};
 
 /// Deploys, or only reports what a deployment would do.
-pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Result<CreateDeploymentResponse, Fault> {
-    let key = idempotent::Key::of("CreateDeployment", &request.idempotency_key, &request)?;
+pub(crate) async fn deploy(
+    core: &Core,
+    caller: &Caller,
+    request: CreateDeploymentRequest,
+) -> Result<CreateDeploymentResponse, Fault> {
+    let key = idempotent::Key::of(caller, "CreateDeployment", &request.idempotency_key, &request)?;
     let workspace = core.workspace(&request.workspace).await?;
     let (manifest, warnings) = bundles::manifest(request.manifest, &core.limits)?;
     let digest = manifest.digest();

@@ -4,8 +4,10 @@
 //! write runtime state, and to execute anything.
 
 mod app;
+mod authorisation;
 mod block_pages;
 mod block_runs;
+mod browser;
 mod bundles;
 mod changes;
 mod commands;
@@ -16,6 +18,7 @@ mod fault;
 mod gate;
 mod grpc;
 mod idempotent;
+mod identity;
 mod listener;
 mod loops;
 mod mage;
@@ -23,6 +26,7 @@ mod metrics;
 mod new_runs;
 mod outputs;
 mod paging;
+mod people;
 mod protocol;
 mod rates;
 mod rest;
@@ -30,6 +34,7 @@ mod router;
 mod scaler;
 mod services;
 pub mod settings;
+mod sign_in;
 mod sums;
 mod targets;
 mod transcode;
@@ -38,3 +43,4 @@ mod ui;
 mod watch;
 
 pub use app::{App, BuildError, database_url};
+pub use authorisation::TableError;

@@ -11,17 +11,30 @@ pub const PREFIX: &str = "WEB_SERVER";
 
 /// Everything that can be set, besides the common settings.
 pub const KEYS: &[Key] = &[
-    Key::new(
-        "listen",
-        Kind::Address,
-        "127.0.0.1:7070",
-        "Where gRPC, gRPC-Web, JSON and the UI are served; beyond loopback only with `token_file`.",
-    ),
+    Key::new("listen", Kind::Address, "127.0.0.1:7070", "Where gRPC, gRPC-Web, JSON and the UI are served."),
     Key::new(
         "token_file",
         Kind::SecretFile,
         "",
-        "Bearer token that callers present; without it everyone on this machine may call.",
+        "Bearer token of the operator, who acts as the first owner; people and programs sign in with their own.",
+    ),
+    Key::new(
+        "secure_cookies",
+        Kind::Boolean,
+        "false",
+        "Send session cookies over TLS only; set it where people reach this server by https.",
+    ),
+    Key::new(
+        "owner_email",
+        Kind::Text,
+        "owner@localhost",
+        "E-mail address of the first owner, made by the first start.",
+    ),
+    Key::new(
+        "owner_password_file",
+        Kind::Path,
+        "",
+        "Where the first start writes the first owner's one-time password, for this user's eyes; else it is printed.",
     ),
     Key::new(
         "allowed_hosts",
@@ -89,6 +102,12 @@ pub const KEYS: &[Key] = &[
         "Likewise CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT; 0 is none.",
     ),
     Key::new(
+        "secret_keys_file",
+        Kind::SecretFile,
+        "",
+        "Keys that seal secrets, one `<id>:<64 hex digits>` a line, the one for new values first; without it none are kept.",
+    ),
+    Key::new(
         "environment",
         Kind::Text,
         "dev",
@@ -133,8 +152,14 @@ pub const KEYS: &[Key] = &[
 pub struct Settings {
     /// Where everything is served.
     pub listen: SocketAddr,
-    /// The token of callers.
+    /// The operator's token.
     pub token_file: Option<PathBuf>,
+    /// Session cookies travel by TLS only.
+    pub secure_cookies: bool,
+    /// The first owner.
+    pub owner_email: String,
+    /// Where the first owner's one-time password goes.
+    pub owner_password_file: Option<PathBuf>,
     /// Names of this server for browsers.
     pub allowed_hosts: Vec<String>,
     /// The database, when its URL holds no secret.
@@ -159,6 +184,8 @@ pub struct Settings {
     pub project_outputs: Vec<String>,
     /// What holds for projects that do not say it.
     pub projects: Projects,
+    /// The keys that seal secrets.
+    pub secret_keys_file: Option<PathBuf>,
     /// Which triggers of a project hold.
     pub environment: String,
     /// Of events that name none.
@@ -229,6 +256,9 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             token_file: None,
+            secure_cookies: false,
+            owner_email: "owner@localhost".to_owned(),
+            owner_password_file: None,
             allowed_hosts: Vec::new(),
             database_url: None,
             database_url_file: None,
@@ -241,6 +271,7 @@ impl Default for Settings {
             outputs_url: None,
             project_outputs: Vec::new(),
             projects: Projects::default(),
+            secret_keys_file: None,
             environment: "dev".to_owned(),
             default_workspace: "default".to_owned(),
             trigger_token_in_url: true,

@@ -11,6 +11,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("notify", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
+    ("secrets", &["domain"]),
     ("placement", &["domain"]),
     ("store", &["domain"]),
     ("lease", &["store"]),
@@ -41,6 +42,7 @@ const SERVICE: &[&str] = &[
     "provision",
     "rpc",
     "runtime",
+    "secrets",
     "store",
 ];
 

@@ -83,7 +83,9 @@ impl Cluster<'_> {
             .with("ORRERY_WEB_SERVER_OUTPUTS_URL", format!("file://{}", self.folder.path().join("outputs").display()))
             .with("ORRERY_WEB_SERVER_PROJECT_OUTPUTS", ANY_BUCKET)
             .with("ORRERY_WEB_SERVER_TOKEN_FILE", self.folder.api_token_file())
+            .with("ORRERY_WEB_SERVER_OWNER_PASSWORD_FILE", self.folder.owner_password_file())
             .with("ORRERY_WEB_SERVER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+            .with("ORRERY_WEB_SERVER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
     }
 
     pub(super) fn scheduler(&self, database_url_file: &Path) -> Spec {
@@ -91,6 +93,7 @@ impl Cluster<'_> {
             .with("ORRERY_SCHEDULER_LISTEN", format!("127.0.0.1:{}", self.ports.scheduler))
             .with("ORRERY_SCHEDULER_DATABASE_URL_FILE", database_url_file)
             .with("ORRERY_SCHEDULER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
+            .with("ORRERY_SCHEDULER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
     }
 
     pub(super) fn executor(&self, number: u16, python: &Path, base_env: &Path) -> Spec {

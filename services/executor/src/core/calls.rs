@@ -12,6 +12,8 @@ pub(super) const REPLIES_MAX: usize = 64;
 const CALLS_MAX: usize = 64;
 /// Bytes of a call's arguments: they travel in one message.
 const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
+/// The call whose answer is secret.
+const GET_SECRET: &str = "get_secret";
 /// The call during which an attempt holds no slot.
 const WAIT: &str = "wait_run";
 
@@ -71,7 +73,15 @@ impl Core {
                 });
                 return;
             }
-            let _ = running.replies.try_send(json!({ "type": "reply", "id": call_id, "result": result }));
+            // Nobody gets a secret that would not be masked in what they write.
+            let answer = match (method.as_str(), result["value"].as_str()) {
+                (GET_SECRET, Some(value)) if !self.backend.mask(value) => {
+                    let error = "this executor was given too many secrets; it must be started again";
+                    json!({ "type": "reply", "id": call_id, "error": error })
+                }
+                _ => json!({ "type": "reply", "id": call_id, "result": result }),
+            };
+            let _ = running.replies.try_send(answer);
         }
         if method == WAIT && running.calls.values().all(|(method, _)| method != WAIT) {
             self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: true }));

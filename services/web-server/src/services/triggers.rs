@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::idempotent;
+use crate::identity::Caller;
 use crate::paging::Page;
 use crate::triggers::{self, Checked, read, token, write};
 use domain::{
@@ -51,8 +52,8 @@ impl Triggers {
         Ok(write::trigger(triggers::find(&self.0, id).await?, Timestamp::now()))
     }
 
-    async fn create(&self, request: CreateTriggerRequest) -> Result<CreateTriggerResponse, Fault> {
-        let key = idempotent::Key::of("CreateTrigger", &request.idempotency_key, &request)?;
+    async fn create(&self, caller: &Caller, request: CreateTriggerRequest) -> Result<CreateTriggerResponse, Fault> {
+        let key = idempotent::Key::of(caller, "CreateTrigger", &request.idempotency_key, &request)?;
         trigger::check_name(&request.name).map_err(|invalid| triggers::refuse(&invalid))?;
         let taken = || {
             let message =
@@ -223,7 +224,8 @@ impl TriggerService for Triggers {
         &self,
         request: Request<CreateTriggerRequest>,
     ) -> Result<Response<CreateTriggerResponse>, Status> {
-        Ok(Response::new(self.create(request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.create(&caller, request.into_inner()).await?))
     }
 
     async fn get_trigger(&self, request: Request<GetTriggerRequest>) -> Result<Response<GetTriggerResponse>, Status> {

@@ -71,7 +71,7 @@ async fn a_search_is_paged_and_stays_in_its_workspace() {
 
 #[tokio::test]
 async fn a_reader_that_stalls_harms_nobody() {
-    let cluster = Cluster::without_token().await;
+    let cluster = Cluster::new().await;
     let run = with_run(&cluster, "stalled", "p").await;
     write(&cluster, run, 30_000, &"long ".repeat(40)).await;
     let request = || TailLogsRequest { run_id: run.to_string(), ..TailLogsRequest::default() };
