@@ -1,12 +1,42 @@
 //! One command, one file; what they share is the connection and the output.
 
+/// Gathers every page of a list.
+macro_rules! pages {
+    ($client:expr, $call:ident, $request:expr, $items:ident) => {{
+        let mut all = Vec::new();
+        let mut request = $request;
+        loop {
+            let page = $client.$call(rpc::client::within(crate::connection::CALL_TIMEOUT, request.clone())).await?;
+            let page = page.into_inner();
+            all.extend(page.$items);
+            if page.next_page_token.is_empty() {
+                break all;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }};
+}
+
+mod audit;
 mod blocks;
+mod clean;
 mod control;
 pub(crate) mod deploy;
+mod groups;
 mod lists;
+mod login;
 mod logs;
+mod members;
+mod monitor;
+mod notifications;
+mod outputs;
+mod projects;
 pub(crate) mod run;
 mod runs;
+mod secrets;
+mod tokens;
+mod triggers;
+mod users;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -16,24 +46,36 @@ use crate::{
     up,
 };
 use clap::CommandFactory;
-use proto::v1::RetryMode;
+use proto::v1::{GetOutputsRequest, RetryMode};
 
 /// Carries out what was typed.
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
     let Arguments { server, token_file, workspace, command, .. } = arguments;
-    // Everything but these two needs a server.
+    // Everything but these needs a server and a token.
     let command = match command {
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "orrery", &mut std::io::stdout());
             return Ok(Code::Ok);
         }
         Command::Up(options) => return up::run(options, &workspace, output).await,
+        Command::Login(options) => {
+            return login::login(server.as_deref(), token_file.as_deref(), &workspace, output, options).await;
+        }
         command => command,
     };
     let connection = Connection::open(server.as_deref(), token_file.as_deref(), &workspace)?;
     let connection = &connection;
     match command {
-        Command::Up(_) | Command::Completions { .. } => Ok(Code::Ok),
+        Command::Up(_) | Command::Login(_) | Command::Completions { .. } => Ok(Code::Ok),
+        Command::Logout => login::logout(connection, output).await,
+        Command::Whoami => login::whoami(connection, output).await,
+        Command::Users { act } => users::run(connection, output, act).await,
+        Command::Groups { act } => groups::run(connection, output, act).await,
+        Command::Tokens { act } => tokens::run(connection, output, act).await,
+        Command::Members { act } => members::run(connection, output, act).await,
+        Command::Projects { act } => projects::run(connection, output, act).await,
+        Command::Secrets { act, scope } => secrets::run(connection, output, act, scope).await,
+        Command::Audit(options) => audit::run(connection, output, options).await,
         Command::Deploy { directory, validate_only } => {
             deploy::run(connection, output, &directory, validate_only).await
         }
@@ -41,16 +83,19 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Runs { pipeline, status, limit } => {
             runs::run(connection, output, pipeline.unwrap_or_default(), &status, limit).await
         }
-        Command::Logs { run, follow, block, level } => {
-            let wanted = logs::Wanted {
-                run_id: connection.resolve_run(&run).await?,
-                block: block.unwrap_or_default(),
-                min_level: level.map(|l| l.name().to_owned()).unwrap_or_default(),
-            };
-            logs::run(connection, output, wanted, follow).await
-        }
+        Command::Logs(options) => logs::run(connection, output, options).await,
+        Command::Monitor(options) => monitor::run(connection, output, options).await,
+        Command::Notifications { act } => notifications::run(connection, output, act).await,
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
+        }
+        Command::Outputs { run, block, child, name } => {
+            let run_id = connection.resolve_run(&run).await?;
+            outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
+                .await
+        }
+        Command::Clean { pipeline, before, dry_run } => {
+            clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
         }
         Command::Cancel { run, reason } => {
             control::cancel(connection, output, connection.resolve_run(&run).await?, reason).await
@@ -64,9 +109,17 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             let run_id = connection.resolve_run(&run).await?;
             control::retry(connection, output, run_id, mode, from.unwrap_or_default(), wait).await
         }
+        Command::Triggers { command } => triggers::run(connection, output, command).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
-        Command::Workspaces { create: Some(name) } => lists::create_workspace(connection, output, name).await,
-        Command::Workspaces { create: None } => lists::workspaces(connection, output).await,
+        Command::Workspaces { create, project, archive, restore, archived } => {
+            let project = project.unwrap_or_default();
+            match (create, archive, restore) {
+                (Some(name), _, _) => lists::create_workspace(connection, output, name, project).await,
+                (None, Some(name), _) => lists::archive_workspace(connection, output, name).await,
+                (None, None, Some(name)) => lists::restore_workspace(connection, output, name).await,
+                (None, None, None) => lists::workspaces(connection, output, project, archived).await,
+            }
+        }
     }
 }

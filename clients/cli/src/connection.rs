@@ -2,12 +2,19 @@
 
 use crate::{
     failure::{Code, Failure, Result},
+    kept::Kept,
     record::Record,
 };
 use proto::v1::{
-    ListRunsRequest, deployment_service_client::DeploymentServiceClient,
-    executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
-    pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
+    ListRunsRequest, audit_service_client::AuditServiceClient, deployment_service_client::DeploymentServiceClient,
+    event_service_client::EventServiceClient, executor_service_client::ExecutorServiceClient,
+    group_service_client::GroupServiceClient, log_service_client::LogServiceClient,
+    member_service_client::MemberServiceClient, monitor_service_client::MonitorServiceClient,
+    notification_service_client::NotificationServiceClient, output_service_client::OutputServiceClient,
+    pipeline_service_client::PipelineServiceClient, project_service_client::ProjectServiceClient,
+    run_service_client::RunServiceClient, secret_service_client::SecretServiceClient,
+    sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
+    trigger_service_client::TriggerServiceClient, user_service_client::UserServiceClient,
     workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
@@ -35,6 +42,7 @@ const ID_LENGTH: usize = 36;
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     channel: Channel,
+    server: String,
     pub(crate) workspace: String,
 }
 
@@ -49,17 +57,22 @@ macro_rules! clients {
 impl Connection {
     /// To the named server, or the one that `orrery up` wrote down.
     pub(crate) fn open(server: Option<&str>, token_file: Option<&Path>, workspace: &str) -> Result<Self> {
-        let record = if server.is_none() { Record::find()? } else { None };
-        let Some(url) = server.map(str::to_owned).or_else(|| record.as_ref().map(|r| r.server.clone())) else {
+        let (record, kept) = (if server.is_none() { Record::find()? } else { None }, Kept::load());
+        let known = record.as_ref().map(|r| r.server.as_str()).or(kept.current());
+        let Some(url) = server.or(known).map(str::to_owned) else {
             return Err(Failure::new(
                 Code::Unavailable,
                 "no server is known",
                 "start one with `orrery up`, or name one by --server or ORRERY_SERVER",
             ));
         };
-        let token_file = token_file.map(Path::to_path_buf).or(record.map(|r| r.token_file));
-        let token = token_file.map(|f| Token::from_file(&f)).transpose();
-        let token = token.map_err(|e| Failure::new(Code::Permission, e, "check --token-file"))?;
+        // Who has signed in is that person, also on the own machine; else the operator's token of `orrery up`.
+        let token = match (token_file, kept.token(&url), record.map(|r| r.token_file)) {
+            (None, Some(token), _) => Some(Token::new(token)),
+            (Some(file), _, _) => Some(Token::from_file(file)),
+            (None, None, file) => file.map(|file| Token::from_file(&file)),
+        };
+        let token = token.transpose().map_err(|e| Failure::new(Code::Permission, e, "check --token-file"))?;
         Self::to(&url, token.as_ref(), workspace)
     }
 
@@ -68,12 +81,22 @@ impl Connection {
         let usage = |what: String| Failure::new(Code::Usage, what, "write it as http://host:port");
         let uri = url.parse().map_err(|_| usage(format!("`{url}` is not the URL of a server")))?;
         let channel = client::connect(&[uri], token).map_err(|e| usage(e.to_string()))?;
-        Ok(Self { channel, workspace: workspace.to_owned() })
+        Ok(Self { channel, server: url.to_owned(), workspace: workspace.to_owned() })
     }
 
     clients! {
-        runs: RunServiceClient, logs: LogServiceClient, pipelines: PipelineServiceClient,
-        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient
+        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient,
+        notifications: NotificationServiceClient, pipelines: PipelineServiceClient,
+        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient,
+        sign_ins: SignInServiceClient, users: UserServiceClient, groups: GroupServiceClient,
+        tokens: TokenServiceClient, projects: ProjectServiceClient, members: MemberServiceClient,
+        secrets: SecretServiceClient, audit: AuditServiceClient, triggers: TriggerServiceClient,
+        events: EventServiceClient, outputs: OutputServiceClient
+    }
+
+    /// The server's URL, as it was named.
+    pub(crate) fn server(&self) -> &str {
+        self.server.trim_end_matches('/')
     }
 
     /// The whole id of the run that `part` means: all of it, or a unique beginning or end of 6 characters or more.

@@ -7,8 +7,10 @@ mod commands;
 mod connection;
 mod failure;
 mod json;
+mod kept;
 mod record;
 mod render;
+mod terminal;
 mod up;
 
 use clap::Parser;

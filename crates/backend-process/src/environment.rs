@@ -91,8 +91,8 @@ impl Environments {
     /// to be installed, the installer's lines go to `progress`.
     ///
     /// # Errors
-    /// When packages cannot be installed; the text names the line, if one can be told, and ends with what the installer
-    /// said.
+    /// When packages cannot be installed; the text names the line, if one can be told, and the reason first, and ends
+    /// with what the installer said.
     pub async fn get(&self, requirements: Option<&str>, progress: &mpsc::Sender<String>) -> Result<Environment, Error> {
         let wanted = requirements.map(significant).map(|text| renamed(&text)).filter(|text| !text.is_empty());
         if let (None, Some(base)) = (&wanted, &self.base) {
@@ -152,8 +152,9 @@ impl Environments {
         let _ = progress.send("installing the project's Python packages".to_owned()).await;
         install::install(&self.python, place, &list, progress).await.map_err(|failure| {
             let line = requirements::blamed(requirements, &failure.said);
-            let at = line.map(|line| format!(" (requirement `{line}`)")).unwrap_or_default();
-            Error::Environment(format!("the Python packages could not be installed{at}: {failure}"))
+            let at = line.map(|line| format!("requirement `{line}`: ")).unwrap_or_default();
+            let gist = failure.gist();
+            Error::Environment(format!("the Python packages could not be installed: {at}{gist}\n{failure}"))
         })?;
         fs::write(place.join(COMPLETE), "").await.map_err(|e| file("write", e))?;
         let _ = progress.send("the Python packages are installed".to_owned()).await;

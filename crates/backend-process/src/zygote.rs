@@ -3,7 +3,7 @@
 
 use crate::{Child, Environment, Error, Spawn, process::EXECUTOR_MARK};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
@@ -37,6 +37,8 @@ pub struct ZygoteOptions {
     pub idle: u32,
     /// The value of [`EXECUTOR_MARK`].
     pub executor: String,
+    /// Further variables that every child will have anyway: what is there before the fork, no child has to set.
+    pub env: BTreeMap<String, String>,
 }
 
 /// One warm interpreter. Dropping it ends it and every child that it still has.
@@ -108,10 +110,11 @@ fn command(environment: &Environment, options: &ZygoteOptions, socket: &Path) ->
         .arg(socket)
         .args(["--idle", &options.idle.to_string()])
         .env_clear()
-        .env("PYTHONPATH", &options.runner)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("LANG", "C.UTF-8")
+        .envs(&options.env)
+        .env("PYTHONPATH", &options.runner)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env(EXECUTOR_MARK, &options.executor)
         .current_dir("/")
         .stdin(Stdio::piped())

@@ -78,6 +78,10 @@ id!(
     RunId
 );
 id!(
+    /// A backfill.
+    BackfillId
+);
+id!(
     /// One life of an executor process.
     ExecutorId
 );
@@ -87,8 +91,36 @@ id!(
 );
 
 id!(
+    /// A person.
+    UserId
+);
+id!(
+    /// A group of people.
+    GroupId
+);
+id!(
     /// What quota and members hang on.
     ProjectId
+);
+id!(
+    /// A personal API token.
+    TokenId
+);
+id!(
+    /// A secret; stable over its values.
+    SecretId
+);
+id!(
+    /// A model; stable over its versions.
+    ModelId
+);
+id!(
+    /// One version of a model.
+    ModelVersionId
+);
+id!(
+    /// An upload of a model that has not all arrived.
+    UploadId
 );
 
 /// The slice of the work that `id` belongs to: its last byte. Everything of one pipeline lies in one shard, so that one
@@ -99,6 +131,20 @@ const fn shard(id: Uuid) -> u8 {
 
 impl PipelineId {
     /// The shard of the pipeline, its triggers and its runs.
+    #[must_use]
+    pub const fn shard(self) -> u8 {
+        shard(self.0)
+    }
+}
+
+impl BackfillId {
+    /// A new, time-ordered identifier of a backfill in `shard`: that of its pipeline.
+    #[must_use]
+    pub fn new_in(shard: u8) -> Self {
+        Self(RunId::new_in(shard).0)
+    }
+
+    /// The shard that the identifier was made for.
     #[must_use]
     pub const fn shard(self) -> u8 {
         shard(self.0)

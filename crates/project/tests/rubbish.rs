@@ -154,7 +154,7 @@ fn quirks_are_tolerated_with_a_warning() {
     );
     assert_eq!(pipeline.blocks[1].upstream, ["a"]);
     assert_eq!(pipeline.blocks[1].file.as_deref(), Some("transformers/deep/c.py"));
-    warns("variables_dir: /home/somebody/data\nblocks: []\n", "is ignored: outputs live in the cluster's own store");
+    warns("variables_dir: /home/somebody/data\nblocks: []\n", "but where the executors keep them");
     warns("blocks: [{uuid: a, type: data_loader, upstream_block: [x]}]\n", "did you mean \"upstream_blocks\"?");
     warns("blocks: []\nblocks: []\n", "written twice");
     let pipeline =
@@ -163,6 +163,10 @@ fn quirks_are_tolerated_with_a_warning() {
     let source =
         "blocks: [{uuid: a, type: data_loader, configuration: {file_source: {path: /home/x/p/data_loaders/a.py}}}]\n";
     assert_eq!(warns(source, "is ignored").blocks[0].file.as_deref(), Some("data_loaders/a.py"));
+    let typo = "blocks: [{uuid: a, type: data_loader, executor_type: local_pyton}]\n";
+    assert_eq!(warns(typo, "did you mean \"local_python\"?").blocks[0].executor_type.as_deref(), Some("local_pyton"));
+    warns("executor_type: \"{{ env_var('WHERE') }}\"\nblocks: []\n", "is a template, which is not rendered");
+    warns("executor_type: ecs\nblocks: []\n", "runs as a process of an executor");
     let guard = "blocks: [{uuid: a, type: data_loader}]\ncallbacks: [{uuid: b, type: callback, upstream_blocks: [a, gone], configuration: {file_path: transformers/b.py}}]\n";
     assert_eq!(warns(guard, "\"gone\"").callbacks[0].upstream, ["a"]);
 }
@@ -181,7 +185,8 @@ fn what_is_read() {
     folder.write("callbacks/a_callback.py", "");
     let env = |name: &str| (name == "CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT").then(|| "4".to_owned());
     let project = load(&folder.path(), &env);
-    assert_eq!(project.diagnostics, []);
+    let said: Vec<&str> = project.diagnostics.iter().map(|diagnostic| diagnostic.key.as_str()).collect();
+    assert_eq!(said, ["executor_type"], "{:?}", project.diagnostics);
     assert_eq!((project.name.as_str(), project.requirements_digest), ("demo", None));
     insta::assert_json_snapshot!(project.pipelines[0].definition.as_ref().unwrap());
 }

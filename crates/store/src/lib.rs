@@ -4,23 +4,48 @@
 
 mod error;
 mod pool;
+mod query;
 
+pub mod audit;
+pub mod backfills;
+pub mod credentials;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
+pub mod firing_views;
+pub mod groups;
+pub mod health;
 pub mod idempotency;
 pub mod journal;
+pub mod leases;
+pub mod limits;
+pub mod log_chunks;
+pub mod log_grams;
+pub mod log_search;
 pub mod log_views;
 pub mod logs;
+pub mod members;
+pub mod notifications;
+pub mod outbox;
+pub mod outputs;
+pub mod permits;
 pub mod pipelines;
+pub mod projects;
+pub mod run_ends;
 pub mod run_views;
 pub mod runs;
 pub mod schedulers;
+pub mod secrets;
 pub mod shards;
+pub mod statistics;
+pub mod targets;
 pub mod triggers;
+pub mod users;
 pub mod workspaces;
 
+/// A connection of the pool.
+pub use deadpool_postgres::Client;
 /// A transaction of the pool's clients, for callers that compose several statements into one act.
 pub use deadpool_postgres::Transaction;
 pub use error::Error;
-pub use pool::Store;
+pub use pool::{LOG_STATEMENT_TIMEOUT, Store};

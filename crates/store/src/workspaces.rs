@@ -1,8 +1,8 @@
-//! Workspaces. Refuses to know who may see them.
+//! Workspaces. Refuses to know what a member may do.
 
-use crate::Error;
+use crate::{Error, query};
 use deadpool_postgres::GenericClient;
-use domain::id::WorkspaceId;
+use domain::id::{ProjectId, UserId, WorkspaceId};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
@@ -17,19 +17,40 @@ pub struct Workspace {
     pub created_at: Timestamp,
     /// The bundle in force; `None` before the first deployment.
     pub bundle_digest: Option<String>,
+    /// The name of the project that it belongs to.
+    pub project: String,
+    /// Out of use.
+    pub archived: bool,
+}
+
+/// Which workspaces to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter<'a> {
+    /// Only those that this person may see; `None` sees all.
+    pub user: Option<UserId>,
+    /// Archived ones too.
+    pub archived: bool,
+    /// Only of this project; empty means all.
+    pub project: &'a str,
 }
 
 fn decode(row: &Row) -> Workspace {
-    Workspace { id: WorkspaceId(row.get(0)), name: row.get(1), created_at: row.get(2), bundle_digest: row.get(3) }
+    Workspace {
+        id: WorkspaceId(row.get(0)),
+        name: row.get(1),
+        created_at: row.get(2),
+        bundle_digest: row.get(3),
+        project: row.get(4),
+        archived: row.get(5),
+    }
 }
 
-/// Creates a workspace; `None` when the name is taken.
+/// Creates a workspace; false when the name is taken.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn insert(db: &impl GenericClient, id: WorkspaceId, name: &str) -> Result<Option<Workspace>, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/workspace/insert.sql")).await?;
-    Ok(db.query_opt(&statement, &[&id.0, &name]).await?.as_ref().map(decode))
+pub async fn insert(db: &impl GenericClient, id: WorkspaceId, name: &str, project: ProjectId) -> Result<bool, Error> {
+    Ok(query::row(db, include_str!("../sql/workspace/insert.sql"), &[&id.0, &name, &project.0]).await?.is_some())
 }
 
 /// The workspace of this name.
@@ -37,8 +58,7 @@ pub async fn insert(db: &impl GenericClient, id: WorkspaceId, name: &str) -> Res
 /// # Errors
 /// When the statement fails.
 pub async fn get(db: &impl GenericClient, name: &str) -> Result<Option<Workspace>, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/workspace/get.sql")).await?;
-    Ok(db.query_opt(&statement, &[&name]).await?.as_ref().map(decode))
+    Ok(query::row(db, include_str!("../sql/workspace/get.sql"), &[&name]).await?.as_ref().map(decode))
 }
 
 /// As [`get`], and locks it until the transaction ends.
@@ -46,15 +66,29 @@ pub async fn get(db: &impl GenericClient, name: &str) -> Result<Option<Workspace
 /// # Errors
 /// When the statement fails.
 pub async fn lock(db: &impl GenericClient, name: &str) -> Result<Option<Workspace>, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/workspace/lock.sql")).await?;
-    Ok(db.query_opt(&statement, &[&name]).await?.as_ref().map(decode))
+    Ok(query::row(db, include_str!("../sql/workspace/lock.sql"), &[&name]).await?.as_ref().map(decode))
 }
 
 /// A page of workspaces by name, after the name `after`.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn list(db: &impl GenericClient, after: &str, limit: i64) -> Result<Vec<Workspace>, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/workspace/list.sql")).await?;
-    Ok(db.query(&statement, &[&after, &limit]).await?.iter().map(decode).collect())
+pub async fn list(
+    db: &impl GenericClient,
+    filter: &Filter<'_>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Workspace>, Error> {
+    let user = filter.user.map(|id| id.0);
+    let parameters: query::Parameters<'_> = &[&after, &limit, &user, &filter.archived, &filter.project];
+    Ok(query::rows(db, include_str!("../sql/workspace/list.sql"), parameters).await?.iter().map(decode).collect())
+}
+
+/// Takes a workspace out of use, or back into it.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_archived(db: &impl GenericClient, id: WorkspaceId, archived: bool) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/workspace/set_archived.sql"), &[&id.0, &archived]).await?;
+    Ok(())
 }

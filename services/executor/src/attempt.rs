@@ -4,7 +4,7 @@ use domain::{
     id::RunId,
     pipeline::{Block, Pipeline},
 };
-use proto::internal::v1 as pb;
+use proto::internal::v1::{self as pb, result::Outcome};
 use std::{collections::HashMap, fmt, sync::Arc};
 
 /// Names an attempt.
@@ -89,10 +89,27 @@ impl Attempt {
         let name = self.id.block.split_once(':').map_or(self.id.block.as_str(), |(callback, _)| callback);
         pipeline.callbacks.iter().find(|block| block.uuid == name)
     }
+
+    /// True when it reads what only the memory of its run's process holds.
+    #[must_use]
+    pub fn reads_memory(&self) -> bool {
+        let has_inputs = self.assignment.inputs.iter().any(|input| !input.outputs.is_empty());
+        has_inputs && self.definition.pipeline.keeps_outputs_in_memory()
+    }
+
+    /// What the end of its process means: with it, outputs of the run may be gone.
+    #[must_use]
+    pub fn without_process(&self, mut outcome: Outcome) -> Outcome {
+        if let Outcome::Failed(failed) = &mut outcome {
+            failed.process_lost = self.definition.pipeline.keeps_outputs_in_memory();
+        }
+        outcome
+    }
 }
 
 /// A failure that the executor itself found.
 #[must_use]
-pub fn failed(code: &str, message: impl Into<String>) -> pb::result::Outcome {
-    pb::result::Outcome::Failed(pb::Failed { code: code.to_owned(), message: message.into(), traceback: String::new() })
+pub fn failed(code: &str, message: impl Into<String>) -> Outcome {
+    let (code, message) = (code.to_owned(), message.into());
+    Outcome::Failed(pb::Failed { code, message, ..pb::Failed::default() })
 }

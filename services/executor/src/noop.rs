@@ -2,18 +2,16 @@
 //! and nothing else. `configuration.items` makes it a dynamic parent of so many children; `configuration.fail` a failure.
 
 use crate::attempt::{Attempt, failed};
+use domain::executor_type::ExecutorType;
 use proto::internal::v1 as pb;
-
-/// The executor type that names it.
-pub const EXECUTOR_TYPE: &str = "noop";
 
 /// The outcome, when the attempt is a no-op.
 #[must_use]
 pub fn outcome(attempt: &Attempt) -> Option<pb::result::Outcome> {
     let pipeline = &attempt.definition.pipeline;
     let block = attempt.block()?;
-    let kind = block.executor_type.as_deref().or(pipeline.executor_type.as_deref());
-    if kind != Some(EXECUTOR_TYPE) {
+    let kind = ExecutorType::of(block.executor_type.as_deref(), pipeline.executor_type.as_deref());
+    if kind != ExecutorType::Noop {
         return None;
     }
     if block.configuration.get("fail").and_then(serde_json::Value::as_bool) == Some(true) {

@@ -5,17 +5,19 @@
 
 use crate::{
     changes::Changes,
-    engine::CreateRun,
+    engine::{CreateRun, Created},
     orders::{Hop, Orders},
 };
 use domain::id::RunId;
 use proto::internal::v1 as pb;
+use secrets::{Keyring, Place, Sealed};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Duration};
 use store::{
     Store,
     runs::{PipelineRef, StoredRun},
+    secrets::{self as secrets_of_runs, Asker},
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -30,6 +32,7 @@ pub struct Calls {
     store: Store,
     orders: Orders,
     changes: Changes,
+    keyring: Option<Arc<Keyring>>,
     places: Arc<Semaphore>,
 }
 
@@ -60,6 +63,11 @@ struct GetVariable {
 }
 
 #[derive(Deserialize)]
+struct GetSecret {
+    name: String,
+}
+
+#[derive(Deserialize)]
 struct CheckStatus {
     pipeline_uuid: String,
     execution_date: Option<jiff::Timestamp>,
@@ -73,10 +81,10 @@ fn a_day() -> f64 {
 }
 
 impl Calls {
-    /// Reads from the database, starts runs at their owners.
+    /// Reads from the database, starts runs at their owners, opens secrets with `keyring`.
     #[must_use]
-    pub fn new(store: Store, orders: Orders, changes: Changes) -> Self {
-        Self { store, orders, changes, places: Arc::new(Semaphore::new(CALLS_MAX)) }
+    pub fn new(store: Store, orders: Orders, changes: Changes, keyring: Option<Arc<Keyring>>) -> Self {
+        Self { store, orders, changes, keyring, places: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// Answers one call on its session, some time later.
@@ -113,6 +121,7 @@ impl Calls {
                     "check_status" => self.check(caller, read(&call.arguments)?).await,
                     "get_variable" => self.variable(caller, read(&call.arguments)?).await,
                     "global_variables" => self.variables(caller, read(&call.arguments)?).await,
+                    "get_secret" => self.secret(caller, attempt, read(&call.arguments)?).await,
                     other => Err(format!("the cluster has no method `{other}`")),
                 }
             }
@@ -139,10 +148,12 @@ impl Calls {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: Some(caller),
+            traceparent: rpc::trace::current(),
+            trigger: None,
         };
         let created = self.orders.create(vec![command], Hop::First).await;
         let runs = created.map_err(|refused| refused.message().to_owned())?;
-        let run = *runs.first().ok_or("the scheduler answered no run")?;
+        let run = runs.first().and_then(Created::run).ok_or("the scheduler answered no run")?;
         self.stored(run).await.map(|run| status(&run))
     }
 
@@ -196,9 +207,32 @@ impl Calls {
         let found = store::runs::committed_output(&self.store, caller.workspace_id, names, run)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
-        Ok(found.map_or(Value::Null, |(run, lease)| {
-            json!({ "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "name": asked.variable_uuid })
+        Ok(found.map_or(Value::Null, |(run, lease, bundle)| {
+            json!({
+                "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "bundle": bundle,
+                "name": asked.variable_uuid,
+            })
         }))
+    }
+
+    /// A secret of the run's pipeline, workspace or project; `null` when there is none of this name. The value is in this
+    /// answer and nowhere else: no error and no log line holds any of it.
+    async fn secret(&self, caller: RunId, attempt: &pb::AttemptRef, asked: GetSecret) -> Result<Value, String> {
+        let keyring =
+            self.keyring.as_deref().ok_or("this cluster keeps no secrets: its scheduler has no secret_keys_file")?;
+        let away = |_| "the database does not answer".to_owned();
+        let asker = Asker { run: caller, block: &attempt.block, child: attempt.child, lease: attempt.lease };
+        let db = self.store.client().await.map_err(away)?;
+        let Some(secret) = secrets_of_runs::get_for_run(&db, &asker, &asked.name).await.map_err(away)? else {
+            return Ok(Value::Null);
+        };
+        let scope = secret.scope.text();
+        let place = Place { scope: &scope, name: &secret.name, version: secret.version };
+        let secrets_of_runs::Sealed { key_id, wrapped_key, value } = secret.sealed;
+        let opened = keyring.open(&place, &Sealed { key_id, wrapped_key, value });
+        let opened = opened.map_err(|error| format!("the secret `{}`: {error}", asked.name))?;
+        let text = std::str::from_utf8(&opened).map_err(|_| format!("the secret `{}` is no text", asked.name))?;
+        Ok(json!({ "value": text }))
     }
 
     async fn variables(&self, caller: RunId, asked: PipelineOf) -> Result<Value, String> {

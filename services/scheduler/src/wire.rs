@@ -53,9 +53,11 @@ pub fn outcome(result: pb::result::Outcome) -> Outcome {
                 .collect(),
             items: done.items.and_then(|items| u32::try_from(items).ok()),
             item_names: done.item_names,
+            store: done.store,
         }),
         Wire::Failed(failed) => {
-            Outcome::Failed(Failure { code: failed.code, message: failed.message, traceback: failed.traceback })
+            let failure = Failure { code: failed.code, message: failed.message, traceback: failed.traceback };
+            if failed.process_lost { Outcome::ProcessLost(failure) } else { Outcome::Failed(failure) }
         }
         Wire::ConditionFailed(_) => Outcome::ConditionFailed,
         Wire::NotYet(_) => Outcome::NotYet,
@@ -119,6 +121,7 @@ pub fn assignment(
                     code: error.code.clone(),
                     message: error.message.clone(),
                     traceback: error.traceback.clone(),
+                    process_lost: false,
                 }),
             }
         }),

@@ -1,21 +1,31 @@
 //! Puts the server together and runs it. Refuses to read the environment and to install signal handlers: `main` does.
 
+use crate::authorisation::{Authority, Guarded, TableError};
+use crate::browser::Browsers;
 use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::core::Core;
+use crate::fault::Fault;
 use crate::gate::{self, Gate};
+use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
 use crate::loops::{prober, subscriber};
+use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::outputs::OutputStores;
+use crate::rates::Rates;
 use crate::router::{self, Api};
+use crate::scaler::Scaler;
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
-use crate::{grpc, listener};
+use crate::{grpc, listener, people};
+use prost_reflect::DescriptorPool;
 use rpc::auth::{AuthError, Token};
 use rpc::client::ConnectError;
 use runtime::health::Health;
 use runtime::secret::{Secret, SecretError};
 use runtime::shutdown::Shutdown;
 use runtime::telemetry::Telemetry;
+use secrets::{KeyFileError, Keyring};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store::Store;
@@ -29,6 +39,7 @@ pub struct App {
     core: Arc<Core>,
     health: Health,
     connections: usize,
+    scaler: Option<(TcpListener, Option<Token>)>,
 }
 
 /// Why a server cannot be built.
@@ -43,9 +54,18 @@ pub enum BuildError {
     /// A token cannot be used, or is missing where one is needed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// A method or a route that nobody is allowed or everybody is by mistake.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The first owner cannot be made.
+    #[error("make the first owner: {0}")]
+    Owner(String),
     /// A file with a secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The keys of secrets cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// The schedulers cannot be reached by what was given.
     #[error("connect to the schedulers")]
     Connect(#[from] ConnectError),
@@ -67,7 +87,10 @@ impl BuildError {
     /// Starting again changes nothing: the configuration is wrong.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Connect(_))
+        matches!(
+            self,
+            Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Keys(_) | Self::Connect(_)
+        )
     }
 }
 
@@ -77,24 +100,38 @@ impl App {
     /// # Errors
     /// When a setting is wrong, or something that it needs is away.
     pub async fn build(settings: &Settings, shutdown: &Shutdown, telemetry: &Telemetry) -> Result<Self, BuildError> {
-        let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
-        rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
         let core = Arc::new(core(settings, shutdown).await?);
+        let credentials = credentials(settings, &core).await?;
         let health = Health::until(shutdown);
         prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
-        let transcoder = Transcoder::new(services.clone(), settings.limits.message_bytes);
-        let transcoder = Arc::new(transcoder.map_err(|e| BuildError::Contract(e.into()))?);
+        let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
+        let bytes = settings.limits.message_bytes;
+        let authority = Arc::new(Authority::new(&pool, &router::templates(), core.store.clone(), bytes)?);
+        let services = Guarded::new(services, authority.clone());
+        let transcoder = Arc::new(Transcoder::new(&pool, services.clone(), bytes));
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
+        let scaler = match settings.scaler_listen {
+            Some(addr) => Some(scaler(settings, addr).await?),
+            None => None,
+        };
         let methods = transcoder.paths().cloned().collect();
+        let browsers = Browsers { core: core.clone(), authority: authority.clone(), secure: settings.secure_cookies };
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
-            token,
+            credentials,
+            authority,
             limits: settings.limits.clone(),
             metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
         };
-        let router = router::router(Api { services, transcoder, health: health.clone() }, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections })
+        let mage = Mage {
+            core: core.clone(),
+            default_workspace: settings.default_workspace.as_str().into(),
+            token_in_url: settings.trigger_token_in_url,
+        };
+        let api = Api { services, transcoder, mage, browsers: Arc::new(browsers), health: health.clone() };
+        let router = router::router(api, Arc::new(gate));
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -114,8 +151,30 @@ impl App {
     /// Serves until drained.
     pub async fn serve(self, shutdown: Shutdown) {
         subscriber::start(&self.core);
+        if let Some((listener, token)) = self.scaler {
+            let draining = self.core.draining.clone();
+            let scaler = Scaler::start(self.core.store.clone(), token, draining.clone());
+            tokio::spawn(scaler.serve(listener, draining));
+        }
         listener::serve(self.listener, self.router, self.connections, &shutdown).await;
     }
+}
+
+/// What callers present, and the first owner when nobody is there yet.
+async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, BuildError> {
+    let failed = |fault: Fault| BuildError::Owner(fault.0.message);
+    let email = people::email(&settings.owner_email, "owner_email").map_err(failed)?;
+    let file = settings.owner_password_file.as_deref();
+    let owner = bootstrap::first_owner(&core.store, &email, file).await.map_err(failed)?;
+    let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
+    Ok(Credentials { store: core.store.clone(), operator: token.zip(owner) })
+}
+
+async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, Option<Token>), BuildError> {
+    let token = settings.scaler_token_file.as_deref().map(Token::from_file).transpose()?;
+    rpc::auth::require_auth_beyond_loopback(addr, token.is_some())?;
+    let listener = TcpListener::bind(addr).await.map_err(|e| BuildError::Listen(addr, e))?;
+    Ok((listener, token))
 }
 
 /// The URL of the database, from the settings.
@@ -142,6 +201,12 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         commands,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
+        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs)?,
+        projects: settings.projects.clone(),
         limits: settings.limits.clone(),
+        guesses: Guesses::default(),
+        keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
+        rates: Rates::new(settings.limits.trigger_calls_per_second),
+        environment: settings.environment.clone(),
     })
 }

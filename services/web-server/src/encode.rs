@@ -1,5 +1,7 @@
 //! Values of the store and the domain as messages of the contract. Refuses to decide anything.
 
+use crate::fault::Fault;
+use domain::role::Role;
 use prost_types::Struct;
 use proto::v1;
 use rpc::timestamp::to_proto;
@@ -21,11 +23,40 @@ pub(crate) fn structure(map: &Map<String, serde_json::Value>) -> Struct {
     })
 }
 
+/// Any stored JSON value as a message; one that the wire cannot hold is null.
+pub(crate) fn value(value: &serde_json::Value) -> prost_types::Value {
+    let wrapped = Map::from_iter([("value".to_owned(), value.clone())]);
+    structure(&wrapped).fields.remove("value").unwrap_or_default()
+}
+
 /// A name of an enumeration that the domain writes in snake case.
 pub(crate) fn name(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),
+    }
+}
+
+/// A role; none is `ROLE_UNSPECIFIED`.
+pub(crate) fn role(role: Option<Role>) -> v1::Role {
+    match role {
+        None => v1::Role::Unspecified,
+        Some(Role::Viewer) => v1::Role::Viewer,
+        Some(Role::Editor) => v1::Role::Editor,
+        Some(Role::Admin) => v1::Role::Admin,
+        Some(Role::Owner) => v1::Role::Owner,
+    }
+}
+
+/// The role of the contract's value.
+pub(crate) fn role_of(number: i32, field: &'static str) -> Result<Option<Role>, Fault> {
+    match v1::Role::try_from(number) {
+        Ok(v1::Role::Unspecified) => Ok(None),
+        Ok(v1::Role::Viewer) => Ok(Some(Role::Viewer)),
+        Ok(v1::Role::Editor) => Ok(Some(Role::Editor)),
+        Ok(v1::Role::Admin) => Ok(Some(Role::Admin)),
+        Ok(v1::Role::Owner) => Ok(Some(Role::Owner)),
+        Err(_) => Err(Fault::field(field, "must be a role, such as ROLE_EDITOR")),
     }
 }
 

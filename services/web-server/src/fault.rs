@@ -21,6 +21,38 @@ impl Fault {
         Self(Problem::invalid(field, why))
     }
 
+    /// Nobody is signed in, or not with what was shown.
+    pub(crate) fn unauthenticated(message: &'static str) -> Self {
+        Self::new(ErrorKind::Unauthenticated, "UNAUTHENTICATED", message)
+    }
+
+    /// There is no row that allows this.
+    pub(crate) fn not_allowed() -> Self {
+        Self::new(
+            ErrorKind::PermissionDenied,
+            "NOT_ALLOWED",
+            "nobody may call this; the contract is served by reflection",
+        )
+    }
+
+    /// There is no such project, or it is not the caller's to see: the two look alike.
+    pub(crate) fn no_project(name: &str) -> Self {
+        let message = format!("there is no project `{name}` that you may see; `orrery projects` lists those");
+        Self::new(ErrorKind::NotFound, "PROJECT_NOT_FOUND", message)
+    }
+
+    /// There is no such person.
+    pub(crate) fn no_user(email: &str) -> Self {
+        let message = format!("there is no user `{email}`; `orrery users` lists them");
+        Self::new(ErrorKind::NotFound, "USER_NOT_FOUND", message)
+    }
+
+    /// There is no such group.
+    pub(crate) fn no_group(name: &str) -> Self {
+        let message = format!("there is no group `{name}`; `orrery groups` lists them");
+        Self::new(ErrorKind::NotFound, "GROUP_NOT_FOUND", message)
+    }
+
     /// The workspace does not exist.
     pub(crate) fn no_workspace(name: &str) -> Self {
         let message = format!("there is no workspace `{name}`; create it, or deploy a project into it");

@@ -1,24 +1,25 @@
 //! What every request passes before anything looks at it: host, origin, credential, deadline; and what is measured of
 //! it. Refuses to know any method but by its path.
 
+use crate::authorisation::Authority;
 use crate::fault::Fault;
+use crate::identity::Identity;
+use crate::identity::credentials::Credentials;
+use crate::mage;
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::settings::Limits;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use domain::ErrorKind;
+use http::request::Parts;
 use http::{HeaderMap, header};
-use rpc::auth::Token;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-/// What is open without a credential: health, and the files of the UI, which hold nothing of anybody.
-const OPEN: [&str; 3] = ["/livez", "/readyz", "/"];
-const OPEN_BELOW: [&str; 2] = ["/ui/", "/grpc.health.v1.Health/"];
 /// What takes as long as its files are large.
 const LONG: [&str; 2] = ["/orrery.v1.DeploymentService/UploadFiles", "/orrery.v1.DeploymentService/CreateDeployment"];
 /// Under these names a server on the loopback is reached; any other name in `Host` is a page that was rebound to it.
@@ -26,8 +27,10 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// The rules of this server.
 pub(crate) struct Gate {
-    /// What callers present; `None` lets everyone in, which only a server on the loopback does.
-    pub(crate) token: Option<Token>,
+    /// What callers present.
+    pub(crate) credentials: Credentials,
+    /// What needs no credential.
+    pub(crate) authority: Arc<Authority>,
     /// Names in `Host` that are ours; empty allows all.
     pub(crate) hosts: Vec<String>,
     /// Time limits.
@@ -47,14 +50,19 @@ pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
     let protocol = Protocol::of(request.headers());
     let path = request.uri().path().to_owned();
     let began = Instant::now();
-    let span = tracing::info_span!("request", path);
+    let span = tracing::info_span!("request", path = mage::without_token(&path));
     rpc::trace::continue_trace(&span, request.headers());
-    let response = match gate.check(&request) {
+    let (mut head, body) = request.into_parts();
+    let response = match gate.check(&head).await {
         Err(fault) => protocol.refuse(fault),
-        Ok(limit) => match timeout(limit, next.run(request).instrument(span)).await {
-            Ok(response) => response,
-            Err(_) => protocol.refuse(late(limit)),
-        },
+        Ok((limit, identity)) => {
+            head.extensions.insert(identity);
+            let request = Request::from_parts(head, body);
+            match timeout(limit, next.run(request).instrument(span)).await {
+                Ok(response) => response,
+                Err(_) => protocol.refuse(late(limit)),
+            }
+        }
     };
     gate.metrics.answered(&path, &response, began.elapsed());
     response
@@ -66,18 +74,16 @@ fn late(limit: Duration) -> Fault {
 }
 
 impl Gate {
-    fn check(&self, request: &Request) -> Result<Duration, Fault> {
-        let path = request.uri().path();
-        let host = request.uri().authority().map(|a| a.as_str()).or_else(|| text(request.headers(), header::HOST));
+    async fn check(&self, request: &Parts) -> Result<(Duration, Identity), Fault> {
+        let path = request.uri.path();
+        let host = request.uri.authority().map(|a| a.as_str()).or_else(|| text(&request.headers, header::HOST));
         let host = host.unwrap_or_default().to_ascii_lowercase();
         self.check_host(&host)?;
-        check_origin(request.headers(), &host)?;
-        if !is_open(path) {
-            self.check_credential(request.headers())?;
-        }
+        check_origin(&request.headers, &host)?;
+        let identity = self.identify(request).await?;
         let longest = if LONG.contains(&path) { self.limits.upload_timeout } else { self.limits.request_timeout };
-        let asked = text(request.headers(), header::HeaderName::from_static("grpc-timeout")).and_then(grpc_timeout);
-        Ok(asked.map_or(longest, |asked| asked.min(longest)))
+        let asked = text(&request.headers, header::HeaderName::from_static("grpc-timeout")).and_then(grpc_timeout);
+        Ok((asked.map_or(longest, |asked| asked.min(longest)), identity))
     }
 
     fn check_host(&self, host: &str) -> Result<(), Fault> {
@@ -88,22 +94,19 @@ impl Gate {
         Err(Fault::new(ErrorKind::PermissionDenied, "UNKNOWN_HOST", message))
     }
 
-    fn check_credential(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let given = text(headers, header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        if given.is_some_and(|given| token.accepts(given.as_bytes())) {
-            return Ok(());
+    /// Nobody is let in without a credential, but to what is open to everybody: there it is not even looked at.
+    async fn identify(&self, request: &Parts) -> Result<Identity, Fault> {
+        let template = request.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+        if self.authority.is_open(request.uri.path(), template) {
+            return Ok(Identity::Nobody);
         }
-        let message = match given {
-            None => "a credential is needed; send the header `Authorization: Bearer <token>`",
-            Some(_) => "the token is not valid; use the one in this server's `token_file`",
-        };
-        Err(Fault::new(ErrorKind::Unauthenticated, "UNAUTHENTICATED", message))
+        match self.credentials.identify(&request.method, &request.headers).await? {
+            Identity::Nobody => Err(Fault::unauthenticated(
+                "a credential is needed; send the header `Authorization: Bearer <token>`, or sign in by `orrery login`",
+            )),
+            person => Ok(person),
+        }
     }
-}
-
-fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || OPEN_BELOW.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Pages of other origins may not call, whatever they send.
@@ -162,14 +165,6 @@ mod tests {
         assert_eq!(grpc_timeout("1H"), Some(Duration::from_secs(3600)));
         for bad in ["", "m", "1", "123456789S", "1x", "-1S", "1ä"] {
             assert_eq!(grpc_timeout(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn paths_cannot_borrow_the_openness_of_others() {
-        assert!(is_open("/") && is_open("/ui/app.js") && is_open("/grpc.health.v1.Health/Check"));
-        for closed in ["//", "/ui", "/uix", "/orrery.v1.RunService/GetRun", "/api/v1/workspaces", "/livez/x", ""] {
-            assert!(!is_open(closed), "{closed}");
         }
     }
 }

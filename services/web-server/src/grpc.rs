@@ -2,13 +2,22 @@
 
 use crate::core::Core;
 use crate::services::{
-    deployments::Deployments, executors::Executors, logs::Logs, pipelines::Pipelines, runs::Runs,
-    workspaces::Workspaces,
+    audit::Audit, deployments::Deployments, events::Events, executors::Executors, groups::Groups, logs::Logs,
+    members::Members, monitor::Monitor, notifications::Notifications, outputs::Outputs, pipelines::Pipelines,
+    projects::Projects, runs::Runs, secrets::Secrets, sign_in::SignIns, tokens::Tokens, triggers::Triggers,
+    users::Users, workspaces::Workspaces,
 };
 use proto::v1::{
-    deployment_service_server::DeploymentServiceServer, executor_service_server::ExecutorServiceServer,
-    log_service_server::LogServiceServer, pipeline_service_server::PipelineServiceServer,
-    run_service_server::RunServiceServer, workspace_service_server::WorkspaceServiceServer,
+    audit_service_server::AuditServiceServer, deployment_service_server::DeploymentServiceServer,
+    event_service_server::EventServiceServer, executor_service_server::ExecutorServiceServer,
+    group_service_server::GroupServiceServer, log_service_server::LogServiceServer,
+    member_service_server::MemberServiceServer, monitor_service_server::MonitorServiceServer,
+    notification_service_server::NotificationServiceServer, output_service_server::OutputServiceServer,
+    pipeline_service_server::PipelineServiceServer, project_service_server::ProjectServiceServer,
+    run_service_server::RunServiceServer, secret_service_server::SecretServiceServer,
+    sign_in_service_server::SignInServiceServer, token_service_server::TokenServiceServer,
+    trigger_service_server::TriggerServiceServer, user_service_server::UserServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,8 +53,21 @@ pub(crate) async fn routes(
         .add_service(serve!(core, DeploymentServiceServer, Deployments))
         .add_service(serve!(core, PipelineServiceServer, Pipelines))
         .add_service(serve!(core, RunServiceServer, Runs))
+        .add_service(serve!(core, TriggerServiceServer, Triggers))
+        .add_service(serve!(core, EventServiceServer, Events))
         .add_service(serve!(core, LogServiceServer, Logs))
+        .add_service(serve!(core, OutputServiceServer, Outputs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
+        .add_service(serve!(core, SignInServiceServer, SignIns))
+        .add_service(serve!(core, UserServiceServer, Users))
+        .add_service(serve!(core, GroupServiceServer, Groups))
+        .add_service(serve!(core, TokenServiceServer, Tokens))
+        .add_service(serve!(core, ProjectServiceServer, Projects))
+        .add_service(serve!(core, MemberServiceServer, Members))
+        .add_service(serve!(core, AuditServiceServer, Audit))
+        .add_service(serve!(core, SecretServiceServer, Secrets))
+        .add_service(serve!(core, MonitorServiceServer, Monitor))
+        .add_service(serve!(core, NotificationServiceServer, Notifications))
         .add_service(health)
         .add_service(reflection)
         .prepare())

@@ -2,6 +2,7 @@
 //! to know what is mutated.
 
 use crate::fault::Fault;
+use crate::identity::Caller;
 use domain::ErrorKind;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -27,10 +28,11 @@ pub(crate) fn check(key: &str) -> Result<(), Fault> {
 }
 
 impl Key {
-    /// The key of a request of a method.
-    pub(crate) fn of(method: &'static str, key: &str, request: &impl Message) -> Result<Self, Fault> {
+    /// The key of a person's request of a method. Two people may choose the same key: neither learns of the other.
+    pub(crate) fn of(caller: &Caller, method: &'static str, key: &str, request: &impl Message) -> Result<Self, Fault> {
         check(key)?;
-        Ok(Self { method, key: key.to_owned(), hash: Sha256::digest(request.encode_to_vec()).to_vec() })
+        let key = if key.is_empty() { String::new() } else { format!("{}/{key}", caller.user.id) };
+        Ok(Self { method, key, hash: Sha256::digest(request.encode_to_vec()).to_vec() })
     }
 
     /// The answer that was given before. Holds the key until the transaction ends.
@@ -44,7 +46,7 @@ impl Key {
             Claim::Reused => Err(Fault::new(
                 ErrorKind::AlreadyExists,
                 "IDEMPOTENCY_KEY_REUSED",
-                format!("the idempotency key `{}` was used with another request; choose a new one", self.key),
+                "the idempotency key was used with another request; choose a new one",
             )),
         }
     }

@@ -4,8 +4,10 @@
 //! write runtime state, and to execute anything.
 
 mod app;
+mod authorisation;
 mod block_pages;
 mod block_runs;
+mod browser;
 mod bundles;
 mod changes;
 mod commands;
@@ -16,18 +18,29 @@ mod fault;
 mod gate;
 mod grpc;
 mod idempotent;
+mod identity;
 mod listener;
 mod loops;
+mod mage;
 mod metrics;
 mod new_runs;
+mod outputs;
 mod paging;
+mod people;
 mod protocol;
+mod rates;
 mod rest;
 mod router;
+mod scaler;
 mod services;
 pub mod settings;
+mod sign_in;
+mod sums;
+mod targets;
 mod transcode;
+mod triggers;
 mod ui;
 mod watch;
 
 pub use app::{App, BuildError, database_url};
+pub use authorisation::TableError;

@@ -3,8 +3,8 @@
 use crate::router::Api;
 use crate::transcode::connect;
 use axum::Router;
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::{Map, Value};
@@ -14,17 +14,31 @@ use std::collections::HashMap;
 type Parameters = HashMap<String, String>;
 
 /// Path and method; parts of the path and of the query are fields of the request.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: &[(&str, &str)] = &[
     ("/api/v1/workspaces", "/orrery.v1.WorkspaceService/ListWorkspaces"),
     ("/api/v1/workspaces/{workspace}/pipelines", "/orrery.v1.PipelineService/ListPipelines"),
     ("/api/v1/workspaces/{workspace}/pipelines/{pipeline}", "/orrery.v1.PipelineService/GetPipeline"),
     ("/api/v1/workspaces/{workspace}/runs", "/orrery.v1.RunService/ListRuns"),
+    ("/api/v1/workspaces/{workspace}/triggers", "/orrery.v1.TriggerService/ListTriggers"),
+    ("/api/v1/triggers/{trigger_id}", "/orrery.v1.TriggerService/GetTrigger"),
+    ("/api/v1/triggers/{trigger_id}/preview", "/orrery.v1.TriggerService/PreviewSchedule"),
+    ("/api/v1/triggers/{trigger_id}/firings", "/orrery.v1.TriggerService/ListFirings"),
     ("/api/v1/runs/{run_id}", "/orrery.v1.RunService/GetRun"),
     ("/api/v1/runs/{run_id}/blocks", "/orrery.v1.RunService/ListBlockRuns"),
     ("/api/v1/runs/{run_id}/watch", "/orrery.v1.RunService/WatchRun"),
     ("/api/v1/runs/{run_id}/logs", "/orrery.v1.LogService/ListLogs"),
+    ("/api/v1/runs/{run_id}/blocks/{block}/outputs", "/orrery.v1.OutputService/GetOutputs"),
+    ("/api/v1/workspaces/{workspace}/logs", "/orrery.v1.LogService/SearchLogs"),
+    ("/api/v1/workspaces/{workspace}/monitor", "/orrery.v1.MonitorService/GetRunStatistics"),
+    ("/api/v1/workspaces/{workspace}/monitor/blocks", "/orrery.v1.MonitorService/GetBlockStatistics"),
+    ("/api/v1/workspaces/{workspace}/notifications", "/orrery.v1.NotificationService/ListNotifications"),
     ("/api/v1/executors", "/orrery.v1.ExecutorService/ListExecutors"),
 ];
+
+/// The templates of the table.
+pub(crate) fn templates() -> impl Iterator<Item = &'static str> {
+    ALIASES.iter().map(|(path, _)| *path)
+}
 
 /// The routes of the table.
 pub(crate) fn routes() -> Router<Api> {
@@ -34,17 +48,17 @@ pub(crate) fn routes() -> Router<Api> {
             move |State(api): State<Api>,
                   Path(path): Path<Parameters>,
                   Query(query): Query<Parameters>,
-                  headers: HeaderMap| async move { call(&api, method, &headers, path, query).await };
+                  request: Request| async move { call(&api, method, request.into_parts().0, path, query).await };
         router.route(path, get(handler))
     })
 }
 
 /// The path wins over the query; the JSON form of the contract takes numbers as text.
-async fn call(api: &Api, method: &str, headers: &HeaderMap, path: Parameters, query: Parameters) -> Response {
+async fn call(api: &Api, method: &str, head: Parts, path: Parameters, query: Parameters) -> Response {
     let mut fields: Map<String, Value> = query.into_iter().map(|(name, text)| field(name, text)).collect();
     fields.extend(path.into_iter().map(|(name, text)| (name, Value::String(text))));
     let message = Value::Object(fields).to_string();
-    let answer = api.transcoder.answer(method, headers, message.as_bytes()).await;
+    let answer = api.transcoder.answer(method, &head.headers, &head.extensions, message.as_bytes()).await;
     answer.unwrap_or_else(|status| connect::error(&status))
 }
 

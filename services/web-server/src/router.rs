@@ -1,22 +1,23 @@
 //! Everything that is served on the one port, on one page.
 
+use crate::authorisation::Guarded;
+use crate::browser::Browsers;
 use crate::fault::Fault;
 use crate::gate::{self, Gate};
 use crate::protocol::Protocol;
 use crate::transcode::{Transcoder, connect};
-use crate::{rest, ui};
+use crate::{browser, mage, rest, ui};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use domain::ErrorKind;
 use runtime::health::Health;
 use std::any::Any;
 use std::sync::Arc;
 use tonic::Status;
-use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -25,30 +26,49 @@ use tower_http::set_header::SetResponseHeaderLayer;
 /// What the paths lead to.
 #[derive(Clone)]
 pub(crate) struct Api {
-    /// The services, as gRPC.
-    pub(crate) services: Routes,
+    /// The services, as gRPC, behind the authorisation.
+    pub(crate) services: Guarded,
     /// The services, as JSON.
     pub(crate) transcoder: Arc<Transcoder>,
+    /// People who come by a browser.
+    pub(crate) browsers: Arc<Browsers>,
+    /// What Mage's clients call.
+    pub(crate) mage: mage::Mage,
     /// Whether this replica should get work.
     pub(crate) health: Health,
 }
 
+/// Routes that are no methods.
+const OWN: [&str; 5] = ["/", "/ui/{*path}", "/livez", "/readyz", "/auth/session"];
+/// Services of others.
+const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection.v1.ServerReflection/{method}"];
+
+/// The template of every route that is not one of the contract's services: each has a row in the authorisation table.
+pub(crate) fn templates() -> Vec<&'static str> {
+    OWN.into_iter().chain(FOREIGN).chain(mage::TEMPLATES).chain(rest::templates()).collect()
+}
+
 /// The whole surface.
 pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
+    let [index, files, livez, ready, session] = OWN;
     let mut router = Router::new()
-        .route("/", get(ui::index))
-        .route("/ui/{*path}", get(ui::file))
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
+        .route(index, get(ui::index))
+        .route(files, get(ui::file))
+        .route(livez, get(async || "ok\n"))
+        .route(ready, get(readyz))
+        .route(session, post(browser::sign_in))
         .merge(rest::routes())
+        .merge(mage::routes())
         .fallback(nothing);
     let mut services: Vec<_> =
         api.transcoder.paths().filter_map(|path| path.rsplit_once('/').map(|(s, _)| s)).collect();
-    services.extend(["/grpc.health.v1.Health", "/grpc.reflection.v1.ServerReflection"]);
     services.sort_unstable();
     services.dedup();
     for service in services {
         router = router.route(&format!("{service}/{{method}}"), any(call));
+    }
+    for service in FOREIGN {
+        router = router.route(service, any(call));
     }
     router
         .with_state(api.clone())

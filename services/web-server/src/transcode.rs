@@ -4,19 +4,20 @@
 pub(crate) mod connect;
 mod frames;
 
+use crate::authorisation::Guarded;
 use crate::fault::Fault;
+use crate::identity::Identity;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use domain::ErrorKind;
 use frames::Frames;
 use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
-use http::{HeaderMap, Method, Request, Version};
+use http::{Extensions, HeaderMap, Method, Request, Version};
 use http_body_util::{BodyExt, Limited};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use std::collections::HashMap;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
@@ -27,22 +28,18 @@ const FORWARDED: [&str; 4] = ["traceparent", "tracestate", "x-request-id", "grpc
 #[derive(Clone)]
 pub(crate) struct Transcoder {
     methods: HashMap<String, MethodDescriptor>,
-    services: Routes,
+    services: Guarded,
     message_bytes: usize,
 }
 
 impl Transcoder {
     /// For the public services among `services`.
-    ///
-    /// # Errors
-    /// When the compiled contract cannot be read, which is a fault of the build.
-    pub(crate) fn new(services: Routes, message_bytes: usize) -> Result<Self, prost_reflect::DescriptorError> {
-        let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
+    pub(crate) fn new(pool: &DescriptorPool, services: Guarded, message_bytes: usize) -> Self {
         let public = pool.services().filter(|service| service.package_name() == "orrery.v1").collect::<Vec<_>>();
         let methods = public.iter().flat_map(|service| {
             service.methods().map(|method| (format!("/{}/{}", service.full_name(), method.name()), method))
         });
-        Ok(Self { methods: methods.collect(), services, message_bytes })
+        Self { methods: methods.collect(), services, message_bytes }
     }
 
     /// The path of every method.
@@ -57,18 +54,26 @@ impl Transcoder {
             Ok(body) => body.to_bytes(),
             Err(_) => return connect::error(&self.too_large().into()),
         };
-        self.answer(head.uri.path(), &head.headers, &body).await.unwrap_or_else(|status| connect::error(&status))
+        let answer = self.answer(head.uri.path(), &head.headers, &head.extensions, &body).await;
+        answer.unwrap_or_else(|status| connect::error(&status))
     }
 
     /// Answers a request whose message is this JSON text; empty text is the empty message.
-    pub(crate) async fn answer(&self, path: &str, headers: &HeaderMap, json: &[u8]) -> Result<Response, Status> {
+    /// The extensions say who calls.
+    pub(crate) async fn answer(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        json: &[u8],
+    ) -> Result<Response, Status> {
         let method = self.methods.get(path).ok_or_else(|| no_method(path))?;
         if method.is_client_streaming() {
             let message = format!("`{path}` takes a stream, which JSON has no form for; call it by gRPC");
             return Err(Status::unimplemented(message));
         }
         let message = read(method.input(), if json.is_empty() { b"{}" } else { json })?;
-        let response = self.dispatch(path, headers, &message).await;
+        let response = self.dispatch(path, headers, extensions, &message).await;
         if let Some(status) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok) {
             return Err(status);
         }
@@ -80,13 +85,22 @@ impl Transcoder {
         }
     }
 
-    async fn dispatch(&self, path: &str, headers: &HeaderMap, message: &DynamicMessage) -> Response<tonic::body::Body> {
+    async fn dispatch(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        message: &DynamicMessage,
+    ) -> Response<tonic::body::Body> {
         let body = Body::from(frames::frame(&message.encode_to_vec()));
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         // Only paths of the table come here: they are well-formed.
         *request.uri_mut() = path.parse().unwrap_or_default();
+        if let Some(identity) = extensions.get::<Identity>() {
+            request.extensions_mut().insert(identity.clone());
+        }
         for name in FORWARDED {
             if let Some(value) = headers.get(name) {
                 request.headers_mut().insert(name, value.clone());

@@ -8,10 +8,13 @@ const OWN: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("domain", &[]),
     ("provision", &[]),
+    ("notify", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
+    ("secrets", &["domain"]),
     ("placement", &["domain"]),
     ("store", &["domain"]),
+    ("lease", &["store"]),
     ("project", &["domain"]),
     ("backend-process", &["domain", "provision"]),
     ("rpc", &["domain", "proto", "runtime"]),
@@ -28,8 +31,20 @@ const OWN: &[(&str, &[&str])] = &[
 ];
 
 /// Services never depend on each other: they meet in `proto`.
-const SERVICE: &[&str] =
-    &["backend-process", "blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "store"];
+const SERVICE: &[&str] = &[
+    "backend-process",
+    "blobs",
+    "domain",
+    "lease",
+    "notify",
+    "project",
+    "proto",
+    "provision",
+    "rpc",
+    "runtime",
+    "secrets",
+    "store",
+];
 
 const SERVICES: &[&str] = &["web-server", "scheduler", "executor"];
 
@@ -38,9 +53,12 @@ const FENCED: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["store", "testkit", "load-tests"]),
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
+    ("redis", &["lease"]),
     ("object_store", &["blobs"]),
+    ("rustls", &["blobs", "notify"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
+    ("lettre", &["notify"]),
     ("ignore", &["project", "orrery"]),
 ];
 

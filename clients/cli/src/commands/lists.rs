@@ -11,26 +11,11 @@ use crate::{
 };
 use jiff::Timestamp;
 use proto::v1::{
-    CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest, ListExecutorsResponse, ListPipelinesRequest,
-    ListPipelinesResponse, ListWorkspacesRequest, ListWorkspacesResponse, Pipeline, Workspace,
+    ArchiveWorkspaceRequest, CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest,
+    ListExecutorsResponse, ListPipelinesRequest, ListPipelinesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
+    Pipeline, RestoreWorkspaceRequest, Workspace,
 };
 use rpc::client;
-
-/// Gathers every page of a list.
-macro_rules! pages {
-    ($client:expr, $call:ident, $request:expr, $items:ident) => {{
-        let mut all = Vec::new();
-        let mut request = $request;
-        loop {
-            let page = $client.$call(client::within(CALL_TIMEOUT, request.clone())).await?.into_inner();
-            all.extend(page.$items);
-            if page.next_page_token.is_empty() {
-                break all;
-            }
-            request.page_token = page.next_page_token;
-        }
-    }};
-}
 
 /// The workspace's pipelines.
 pub(crate) async fn pipelines(connection: &Connection, output: &Output) -> Result<Code> {
@@ -96,9 +81,15 @@ fn executor_table(executors: &[Executor], output: &Output) -> String {
     table::text(&table, "no executors")
 }
 
-/// Every workspace.
-pub(crate) async fn workspaces(connection: &Connection, output: &Output) -> Result<Code> {
-    let request = ListWorkspacesRequest { page_size: PAGE_SIZE, ..ListWorkspacesRequest::default() };
+/// Every workspace that one may see.
+pub(crate) async fn workspaces(
+    connection: &Connection,
+    output: &Output,
+    project: String,
+    with_archived: bool,
+) -> Result<Code> {
+    let request =
+        ListWorkspacesRequest { page_size: PAGE_SIZE, project, with_archived, ..ListWorkspacesRequest::default() };
     let workspaces = pages!(connection.workspaces(), list_workspaces, request, workspaces);
     let all = ListWorkspacesResponse { workspaces, next_page_token: String::new() };
     output.answer("orrery.v1.ListWorkspacesResponse", &all, || workspace_table(&all.workspaces, output))?;
@@ -107,10 +98,11 @@ pub(crate) async fn workspaces(connection: &Connection, output: &Output) -> Resu
 
 fn workspace_table(workspaces: &[Workspace], output: &Output) -> String {
     let now = Timestamp::now();
-    let mut table = table::new(output.style, &["workspace", "created", "bundle"]);
+    let mut table = table::new(output.style, &["workspace", "project", "created", "bundle"]);
     for workspace in workspaces {
         table.add_row([
-            table::cell(&workspace.name, Tone::Plain),
+            table::cell(&workspace.name, if workspace.archived { Tone::Dim } else { Tone::Plain }),
+            table::cell(&workspace.project, Tone::Dim),
             table::cell(time::relative(time::instant(workspace.created_at.as_ref()), now), Tone::Plain),
             table::cell(&workspace.bundle_digest, Tone::Dim),
         ]);
@@ -119,10 +111,31 @@ fn workspace_table(workspaces: &[Workspace], output: &Output) -> String {
 }
 
 /// Makes a new one.
-pub(crate) async fn create_workspace(connection: &Connection, output: &Output, name: String) -> Result<Code> {
-    let request = CreateWorkspaceRequest { name, idempotency_key: String::new() };
+pub(crate) async fn create_workspace(
+    connection: &Connection,
+    output: &Output,
+    name: String,
+    project: String,
+) -> Result<Code> {
+    let request = CreateWorkspaceRequest { name, project, ..CreateWorkspaceRequest::default() };
     let response = connection.workspaces().create_workspace(client::within(CALL_TIMEOUT, request)).await?.into_inner();
     let workspace = response.workspace.unwrap_or_default();
     output.answer("orrery.v1.Workspace", &workspace, || format!("workspace {} is there", workspace.name))?;
+    Ok(Code::Ok)
+}
+
+/// Takes one out of use.
+pub(crate) async fn archive_workspace(connection: &Connection, output: &Output, name: String) -> Result<Code> {
+    let request = client::within(CALL_TIMEOUT, ArchiveWorkspaceRequest { name: name.clone() });
+    let response = connection.workspaces().archive_workspace(request).await?.into_inner();
+    output.answer("orrery.v1.ArchiveWorkspaceResponse", &response, || format!("workspace {name} is archived"))?;
+    Ok(Code::Ok)
+}
+
+/// Takes one back into use.
+pub(crate) async fn restore_workspace(connection: &Connection, output: &Output, name: String) -> Result<Code> {
+    let request = client::within(CALL_TIMEOUT, RestoreWorkspaceRequest { name: name.clone() });
+    let response = connection.workspaces().restore_workspace(request).await?.into_inner();
+    output.answer("orrery.v1.RestoreWorkspaceResponse", &response, || format!("workspace {name} is in use again"))?;
     Ok(Code::Ok)
 }

@@ -47,8 +47,9 @@ impl Folder {
         }
         let folder = Self { path, _lock: lock };
         for name in ["api", "cluster"] {
-            make_token(&folder.token_file(name)).map_err(failed)?;
+            make_private(&folder.token_file(name), "").map_err(failed)?;
         }
+        make_private(&folder.secret_keys_file(), "local:").map_err(failed)?;
         Ok(folder)
     }
 
@@ -67,6 +68,16 @@ impl Folder {
 
     pub(super) fn cluster_token_file(&self) -> PathBuf {
         self.token_file("cluster")
+    }
+
+    /// What seals the secrets of this cluster; without it they are lost.
+    pub(super) fn secret_keys_file(&self) -> PathBuf {
+        self.path.join("secret.keys")
+    }
+
+    /// Where the first start leaves the owner's one-time password.
+    pub(super) fn owner_password_file(&self) -> PathBuf {
+        self.path.join("owner.password")
     }
 
     pub(super) fn api_token(&self) -> Result<Token> {
@@ -128,12 +139,12 @@ fn in_use(path: &Path) -> Failure {
     Failure::new(Code::Temporary, what, "use that one, stop it, or name another folder by --data-dir")
 }
 
-/// 256 random bits for the eyes of this user only; an existing file stays.
-fn make_token(path: &Path) -> io::Result<()> {
+/// 256 random bits after `prefix`, for the eyes of this user only; an existing file stays.
+fn make_private(path: &Path, prefix: &str) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|m| m.len() > 0) {
         return fs::set_permissions(path, Permissions::from_mode(0o600));
     }
-    let secret = rand::random::<[u8; 32]>().iter().fold(String::new(), |mut text, byte| {
+    let secret = rand::random::<[u8; 32]>().iter().fold(prefix.to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     });

@@ -48,7 +48,7 @@ pub(super) async fn workspace(connection: &Connection) -> Result<()> {
         Err(status) if status.code() == tonic::Code::NotFound => {}
         Err(status) => return Err(status.into()),
     }
-    let create = CreateWorkspaceRequest { name, idempotency_key: String::new() };
+    let create = CreateWorkspaceRequest { name, ..CreateWorkspaceRequest::default() };
     connection.workspaces().create_workspace(client::within(LOOK_TIMEOUT, create)).await?;
     Ok(())
 }

@@ -14,6 +14,10 @@ use tokio::{
 
 /// Lines of an installer's output that are quoted when it fails.
 const QUOTED_LINES: usize = 8;
+/// What `uv` draws before its lines.
+const DECORATION: [char; 7] = [' ', '×', '╰', '├', '─', '▶', '│'];
+/// How the lines begin in which installers give the reason.
+const TELLING: [&str; 4] = ["ERROR: ", "Because ", "error: ", "Failed to "];
 /// The longest installation.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
@@ -23,6 +27,16 @@ pub(super) struct Failure {
     program: String,
     /// The last lines of the installer, or why it did not run.
     pub(super) said: String,
+}
+
+impl Failure {
+    /// The line that says what went wrong, for whoever reads only one: installers surround it with much else.
+    pub(super) fn gist(&self) -> &str {
+        let lines =
+            || self.said.lines().map(|line| line.trim_start_matches(DECORATION).trim()).filter(|l| !l.is_empty());
+        let telling = lines().rfind(|line| TELLING.iter().any(|start| line.starts_with(start)));
+        telling.or_else(|| lines().next_back()).unwrap_or("it said nothing")
+    }
 }
 
 impl fmt::Display for Failure {
@@ -105,5 +119,30 @@ async fn relay(stream: Option<impl AsyncRead + Unpin>, progress: &mpsc::Sender<S
         last.push(line.clone());
         // Nobody listening is no reason to stop installing.
         let _ = progress.send(line).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_much_that_is_said_the_reason_is_told() {
+        for (said, gist) in [
+            (
+                "Looking in links: /wheels\nERROR: Could not find a version that satisfies the requirement nope==9\n\
+                 ERROR: No matching distribution found for nope==9\nWARNING: a new pip is there",
+                "No matching distribution found for nope==9",
+            ),
+            (
+                "  × No solution found when resolving dependencies:\n  ╰─▶ Because nope was not found, you lose.\n      hint: x",
+                "Because nope was not found, you lose.",
+            ),
+            ("Permission denied", "Permission denied"),
+            ("", "it said nothing"),
+        ] {
+            let failure = Failure { program: "pip".to_owned(), said: said.to_owned() };
+            assert!(failure.gist().ends_with(gist), "{}", failure.gist());
+        }
     }
 }

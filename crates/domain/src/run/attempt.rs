@@ -86,6 +86,7 @@ impl Run {
                 self.again(last.uncounted(), None, None, now, out);
             }
             Outcome::Lost => self.lose(last.uncounted(), now, out),
+            Outcome::ProcessLost(failure) => self.process_lost(last, failure, now, out),
         }
         Ok(())
     }
@@ -112,6 +113,27 @@ impl Run {
         } else {
             self.again(last, None, None, now, out);
         }
+    }
+
+    /// The process died under the unit, or before it, and its executor did not. With outputs in its memory the run begins
+    /// anew, whatever the retries: no try of this block alone could have its inputs. Without, a try has failed.
+    fn process_lost(&mut self, last: Try, failure: Failure, now: Timestamp, out: &mut Vec<Transition>) {
+        if !self.graph.pipeline().keeps_outputs_in_memory() || self.halt.is_some() {
+            return self.fail_or_retry(last, failure, now, out);
+        }
+        let mut last = last.uncounted();
+        let deaths = self.deaths() + 1;
+        out.push(last.lost("lost", Some(failure.clone())));
+        if deaths >= DEATHS_MAX {
+            let why = failure.message;
+            let poison =
+                format!("{deaths} processes died, one after the other, that held the outputs in memory: {why}");
+            return self.end_unit(last.key, last.unit, End::failed(Failure::new("POISON", poison)), now, out);
+        }
+        last.unit.deaths = deaths;
+        self.again(last, None, None, now, out);
+        self.home = None;
+        self.restart(deaths, now, out);
     }
 
     fn fail_or_retry(&mut self, last: Try, failure: Failure, now: Timestamp, out: &mut Vec<Transition>) {

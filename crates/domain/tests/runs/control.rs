@@ -214,6 +214,46 @@ fn a_process_that_keeps_dying_with_the_outputs_ends_the_run() {
 }
 
 #[test]
+fn a_process_that_dies_alone_takes_the_outputs_in_memory_with_it() {
+    let crash = || Outcome::ProcessLost(Failure::new("CRASHED", "the process was killed by SIGSEGV"));
+    let mut world = World::started(in_one_process(chain(), true), strict());
+    world.pass(&["a", "b"]);
+    for again in 1..DEATHS_MAX {
+        world.lease_all();
+        world.finish(world.key("c"), crash());
+        assert_eq!((world.run_status(), world.run.home()), ("running", None), "death {again}");
+        world.check_rebuild();
+        world.rebuild();
+        // From the beginning, wherever there is room.
+        for name in ["a", "b"] {
+            assert_eq!(world.lease_to(executor(2)).map(|lease| lease.attempt_number), Some(1));
+            assert_eq!(world.running(), [name]);
+            world.complete(name);
+        }
+        world.lease_to(executor(2));
+    }
+    world.finish(world.key("c"), crash());
+    let error = world.stored("c").error.clone().expect("it says why");
+    assert_eq!((world.run_status(), error.code.as_str()), ("failed", "POISON"));
+    assert!(error.message.ends_with("held the outputs in memory: the process was killed by SIGSEGV"), "{error:?}");
+}
+
+#[test]
+fn a_process_that_dies_with_outputs_on_disk_is_a_failed_try() {
+    let blocks = vec![block("a", &[]), retried(block("b", &["a"]), 1)];
+    let mut world = World::started(in_one_process(blocks, false), strict());
+    world.pass(&["a"]);
+    for _ in 0..2 {
+        world.lease_all();
+        world.finish(world.key("b"), Outcome::ProcessLost(Failure::new("CRASHED", "gone")));
+        if world.run_status() == "running" {
+            world.sleep();
+        }
+    }
+    assert_eq!((world.status("a"), world.status("b"), world.run_status()), ("completed", "failed", "failed"));
+}
+
+#[test]
 fn a_new_owner_counts_no_death_twice() {
     let callbacks = with_callbacks(chain(), &["a"]);
     let process = Pipeline { one_process: true, cache_output_in_memory: true, ..callbacks };

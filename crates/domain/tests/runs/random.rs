@@ -259,7 +259,12 @@ impl<'a> Play<'a> {
             Act::Release(n) => {
                 if let Some(key) = self.running(n) {
                     self.over.insert((key, self.world.current[&key].0));
-                    self.world.finish(key, Outcome::Released);
+                    let in_memory = self.world.graph.pipeline().keeps_outputs_in_memory();
+                    let outcome = match n % 2 {
+                        1 if in_memory => Outcome::ProcessLost(Failure::new("CRASHED", "it broke its process")),
+                        _ => Outcome::Released,
+                    };
+                    self.world.finish(key, outcome);
                 }
             }
             Act::Stale(n) => self.stale(n),
@@ -308,7 +313,7 @@ impl<'a> Play<'a> {
         // Retries of runs that go on are refused; nothing else is.
         match self.world.event(event) {
             Ok(()) | Err(Refused::NotEnded | Refused::NothingToRetry) => {}
-            Err(Refused::Stale) => panic!("only results are stale"),
+            Err(Refused::Stale | Refused::UnderWay) => panic!("only results are stale, and nothing is held"),
         }
     }
 

@@ -9,11 +9,12 @@ use crate::{
     files::{Folder, Refusal},
     nearest::nearest,
 };
-use domain::pipeline::{Block, BlockKind, Language};
+use domain::{
+    executor_type::ExecutorType,
+    pipeline::{Block, BlockKind, Language},
+};
 use std::{collections::BTreeMap, path::Path};
 
-/// The cluster's built-in no-op: such blocks have no code.
-const NOOP: &str = "noop";
 /// Replicas of replicas that are followed.
 const REPLICAS_MAX: usize = 16;
 
@@ -58,7 +59,8 @@ fn own_file(
 }
 
 fn is_codeless(block: &Block, pipeline_executor: Option<&str>) -> bool {
-    block.kind.is_inert() || block.executor_type.as_deref().or(pipeline_executor) == Some(NOOP)
+    let executor = ExecutorType::of(block.executor_type.as_deref(), pipeline_executor);
+    block.kind.is_inert() || executor == ExecutorType::Noop
 }
 
 enum Explicit {

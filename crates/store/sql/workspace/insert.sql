@@ -1,5 +1,5 @@
 -- Creates a workspace; no row when the name is taken.
--- $1 id, $2 name
-INSERT INTO workspace (id, name) VALUES ($1, $2)
+-- $1 id, $2 name, $3 project
+INSERT INTO workspace (id, name, project_id) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO NOTHING
-RETURNING id, name, created_at, bundle_digest
+RETURNING id

@@ -7,7 +7,8 @@ import inspect
 import os
 import sys
 import traceback
-from typing import Any, Callable, Dict, Iterator, List
+import types
+from typing import Any, Callable, Dict, List
 
 from orrery_runner.failures import BlockError
 
@@ -21,11 +22,28 @@ class Shape:
     """What a function accepts."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        if type(function) is types.FunctionType and not function.__dict__:
+            self._of_code(function.__code__)
+            self.required = len(self.positional) - len(function.__defaults__ or ())
+        else:
+            self._of_signature(function)
+
+    def _of_code(self, code: types.CodeType) -> None:
+        """A plain function says it all by itself; a signature would be a thousand objects for the same."""
+        self.positional = list(code.co_varnames[: code.co_argcount])
+        self.var_args = bool(code.co_flags & inspect.CO_VARARGS)
+        self.var_kwargs = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        self.named = code.co_argcount + code.co_kwonlyargcount
+
+    def _of_signature(self, function: Callable[..., Any]) -> None:
+        """One that is wrapped, or no function at all."""
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):  # built-ins without a signature take what they are given
             parameters = [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
-        self.positional = [p for p in parameters if p.kind in _POSITIONAL]
+        positional = [p for p in parameters if p.kind in _POSITIONAL]
+        self.positional = [p.name for p in positional]
+        self.required = sum(p.default is p.empty for p in positional)
         self.var_args = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
         self.var_kwargs = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         self.named = sum(p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -39,34 +57,31 @@ class Shape:
 def call(function: Callable[..., Any], inputs: List[Any], kwargs: Dict[str, Any]) -> Any:
     """Calls with the inputs, and with the kwargs where the function has `**kwargs`; awaits a coroutine."""
     shape = Shape(function)
-    with _staying_one():
-        result = function(*inputs, **_free(shape, inputs, kwargs)) if shape.var_kwargs else function(*inputs)
-        return asyncio.run(result) if inspect.iscoroutine(result) else result
-
-
-@contextlib.contextmanager
-def _staying_one() -> Iterator[None]:
-    """User code may fork and let its copy return; only the original goes on in our stack."""
     owner = os.getpid()
-    code = 1
     try:
-        yield
-        code = 0
+        result = function(*inputs, **_free(shape, inputs, kwargs)) if shape.var_kwargs else function(*inputs)
+        result = asyncio.run(result) if isinstance(result, types.CoroutineType) else result
     except BaseException:
         if os.getpid() != owner:
             traceback.print_exc()
+            _end_copy(1)
         raise
-    finally:
-        if os.getpid() != owner:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
-            os._exit(code)
+    if os.getpid() != owner:
+        _end_copy(0)
+    return result
+
+
+def _end_copy(code: int) -> None:
+    """User code may fork and let its copy return; only the original goes on in our stack."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def _free(shape: Shape, inputs: List[Any], kwargs: Dict[str, Any]) -> Dict[str, Any]:
     """Without the kwargs whose parameter an input fills already: a block may call its input `event`."""
-    filled = {parameter.name for parameter in shape.positional[: len(inputs)]}
+    filled = shape.positional[: len(inputs)]
     return {key: value for key, value in kwargs.items() if key not in filled}
 
 

@@ -154,7 +154,7 @@ class Execution:
         """Stores what was returned, counts items, and only then tests, as people rely on outputs of failed tests."""
         is_dynamic = bool(self._block.get("dynamic"))
         tests = file.of("test") if file else []
-        writer = outputs.Writer(self._job["output_dir"], self._block["uuid"])
+        writer = outputs.Writer(self._job["output_dir"], self._block["uuid"], has_items=is_dynamic)
         if outputs.is_generator(returned) and not is_dynamic and not self._job.get("keep_in_memory"):
             entries = writer.write_parts(outputs.Parts(returned))
             self._test(tests, lambda: outputs.read(self._job["output_dir"]))

@@ -1,6 +1,7 @@
 """Executes a block's Python file in fresh globals and finds its decorated functions. It does not call them."""
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from orrery_runner.recorder import Decorated, Recorder
 # The name of the decorator where it is not the block's kind itself.
 _DECORATOR_OF_KIND = {"conditional": "condition", "chart": "data_source"}
 _FOLDER_OF_KIND = {"custom": "custom", "dbt": "dbt"}
+_READ_BYTES = 64 * 1024
 _EXTENSION = {"python": ".py", "sql": ".sql", "r": ".r", "yaml": ".yaml", "markdown": ".md"}
 
 
@@ -62,12 +64,25 @@ def read(block: Dict[str, Any], repo_path: str) -> str:
     """The text of the block's file."""
     path = path_of(block, repo_path)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
+        text = _content(path).decode("utf-8")
     except FileNotFoundError:
         raise BlockError(f"block {block['uuid']}: its file {path} does not exist") from None
     except UnicodeDecodeError as error:
         raise BlockError(f"block {block['uuid']}: its file {path} is not UTF-8: {error}") from None
+    return (text[1:] if text.startswith("\ufeff") else text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _content(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while True:
+            part = os.read(fd, _READ_BYTES)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+    finally:
+        os.close(fd)
 
 
 def load(block: Dict[str, Any], repo_path: str, extra: Optional[Dict[str, Any]] = None) -> BlockFile:
@@ -75,7 +90,8 @@ def load(block: Dict[str, Any], repo_path: str, extra: Optional[Dict[str, Any]] 
     path = path_of(block, repo_path)
     source = read(block, repo_path)
     # A module of its own in sys.modules: dataclasses and typing look their module up by name.
-    module = types.ModuleType("orrery_block_" + re.sub(r"\W", "_", block["uuid"]))
+    uuid = block["uuid"]
+    module = types.ModuleType("orrery_block_" + (uuid if uuid.isidentifier() else re.sub(r"\W", "_", uuid)))
     namespace = module.__dict__
     namespace["__file__"] = path
     # Upstream uuids first: a block named `test` upstream must not hide the decorator.
@@ -107,23 +123,29 @@ def set_import_path(repo_path: str, project_name: str) -> None:
                      if path.rstrip(os.sep).endswith(("site-packages", "dist-packages"))), len(sys.path))
     sys.path.insert(position, repo_path)
     sys.path.append(os.path.dirname(repo_path))
-    _alias(project_name, [repo_path])
-    # The folder's name in Mage's own image: many projects import themselves, or a neighbour, by it.
-    _alias("default_repo", [repo_path, os.path.dirname(repo_path)])
+    _aliases.folders = {
+        # The folder's name in Mage's own image: many projects import themselves, or a neighbour, by it.
+        "default_repo": [repo_path, os.path.dirname(repo_path)],
+        project_name: [repo_path],
+    }
+    if _aliases not in sys.meta_path:
+        sys.meta_path.append(_aliases)
 
 
-def _alias(name: str, folders: List[str]) -> None:
-    """Makes a project importable by a name that its folder no longer has, unless something else has that name."""
-    if name.isidentifier() and name not in sys.modules and not _is_importable(name):
-        package = types.ModuleType(name)
-        package.__path__ = folders
-        sys.modules[name] = package
+class _Aliases:
+    """Makes a project importable by a name that its folder no longer has, unless something else has that name: it is
+    asked last, and only when somebody imports that name."""
+
+    folders: Dict[str, List[str]] = {}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+        """As the import system asks."""
+        folders = self.folders.get(name)
+        if folders is None:
+            return None
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = folders
+        return spec
 
 
-def _is_importable(name: str) -> bool:
-    import importlib.util
-
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
+_aliases = _Aliases()

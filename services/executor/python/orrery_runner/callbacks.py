@@ -64,8 +64,7 @@ def _call(function: Any, values: List[Any], kwargs: Dict[str, Any]) -> None:
     """Hands over as many inputs as there are places; a place without an input gets None, as after a failure."""
     shape = arguments.Shape(function)
     given = shape.accepted(values)
-    required = sum(parameter.default is parameter.empty for parameter in shape.positional)
-    given += [None] * (required - len(given))
+    given += [None] * (shape.required - len(given))
     if given and shape.var_kwargs:
         kwargs = {key: value for key, value in kwargs.items() if key != "__input"}
     arguments.call(function, given, kwargs)

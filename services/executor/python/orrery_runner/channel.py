@@ -14,7 +14,10 @@ import threading
 from typing import Any, Deque, Dict, Optional
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
+# Read at once where so much is there: a length, its frame, and often the next one.
+_AHEAD_BYTES = 16 * 1024
 _LENGTH = struct.Struct(">I")
+_encode = json.JSONEncoder(default=str, allow_nan=False).encode
 
 
 class ChannelClosed(Exception):
@@ -28,8 +31,8 @@ class CallFailed(RuntimeError):
 class Channel:
     """One end of the control channel, safe to use from several threads."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock: Optional[socket.socket] = sock
+    def __init__(self, sock: Optional[socket.socket] = None) -> None:
+        self._sock = sock
         self._send_lock = threading.Lock()
         self._inbox = threading.Condition()
         self._reading = False
@@ -37,6 +40,11 @@ class Channel:
         self._abandoned: set = set()
         self._frames: Deque[Optional[Dict[str, Any]]] = collections.deque()
         self._next_call = 0
+        self._ahead = bytearray()
+
+    def attach(self, sock: socket.socket) -> None:
+        """Gives a channel that was made in advance its socket; what this process forks does not get it."""
+        self._sock = sock
         os.register_at_fork(after_in_child=self._disown)
 
     def _disown(self) -> None:
@@ -54,7 +62,7 @@ class Channel:
 
     def send(self, frame: Dict[str, Any]) -> None:
         """Writes one frame whole."""
-        body = json.dumps(frame, default=str, allow_nan=False).encode("utf-8", "backslashreplace")
+        body = _encode(frame).encode("utf-8", "backslashreplace")
         if len(body) > FRAME_BYTES_MAX:
             raise ValueError(f"a control frame of {len(body)} bytes is over the limit of {FRAME_BYTES_MAX}")
         with self._send_lock:
@@ -128,7 +136,7 @@ class Channel:
         if body is None:
             return None
         try:
-            frame = json.loads(body)
+            frame = json.loads(str(body, "utf-8"))
         except ValueError as error:
             raise ChannelClosed(f"a control frame is not JSON: {error}") from error
         if not isinstance(frame, dict):
@@ -139,13 +147,14 @@ class Channel:
         sock = self._sock
         if sock is None:
             return None
-        parts = bytearray()
-        while len(parts) < count:
+        while len(self._ahead) < count:
             try:
-                part = sock.recv(min(count - len(parts), 1 << 20))
+                part = sock.recv(min(max(count - len(self._ahead), _AHEAD_BYTES), 1 << 20))
             except ConnectionError:
                 return None
             if not part:
                 return None
-            parts += part
-        return bytes(parts)
+            self._ahead += part
+        found = bytes(self._ahead[:count])
+        del self._ahead[:count]
+        return found

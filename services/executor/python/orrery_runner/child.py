@@ -13,40 +13,76 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from orrery_runner import kernel, logs, rehearsal
+from orrery_runner import attempt, current, kernel, logs, rehearsal, seeds
 from orrery_runner.channel import Channel, ChannelClosed
 
 REHEARSE_AFTER_S = 0.1
+_RUNNER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Terminated(BaseException):
     """SIGTERM arrived: unwinds user code so that its `finally` blocks run within the executor's grace."""
 
 
+_channel = Channel()
+_environment: Dict[str, str] = {}
+_terminate: Optional[Callable[[], None]] = None
+_terminated_early = False
+
+
+def set_up(own_variables: Iterable[str]) -> None:
+    """What is the same for every child, done once in the zygote: whatever a child does itself, it pays for with copies
+    of the memory that it touches. `own_variables` are not meant for the user's processes."""
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, "rb", closefd=False))  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+    faulthandler.enable(file=2)
+    logs.install(_channel)
+    for name in own_variables:
+        os.environ.pop(name, None)
+    _environment.update(os.environ)
+    sys.path[:] = list(dict.fromkeys([_RUNNER, *sys.path]))
+    signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def on_terminate(act: Callable[[], None]) -> None:
+    """What SIGTERM does in the zygote itself."""
+    global _terminate
+    _terminate = act
+
+
+def _on_sigterm(*_: Any) -> None:
+    global _terminated_early
+    if _terminate is None:
+        raise Terminated
+    _terminated_early = True
+    _terminate()
+
+
 def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[bytes, List[int]]]) -> None:
     """The whole life of a child. Never returns."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()  # or every attempt would draw the zygote's numbers
-    try:
-        # Under load the packet is here at once, and work done ahead would only cost throughput.
-        if not select.select([line], [], [], REHEARSE_AFTER_S)[0]:
-            rehearsal.run()
-        data, fds = receive(line)
-    except (OSError, ValueError):
-        os._exit(0)
-    if not data:
-        os._exit(0)  # the zygote is gone
-    line.close()
+    global _terminate
     code = 70
     try:
-        request = json.loads(data)
+        _terminate = None
+        if _terminated_early:
+            raise Terminated
+        seeds.renew()
+        try:
+            # Under load the packet is here at once, and work done ahead would only cost throughput.
+            if not select.select([line], [], [], REHEARSE_AFTER_S)[0]:
+                rehearsal.run()
+            data, fds = receive(line)
+        except (OSError, ValueError):
+            os._exit(0)
+        if not data:
+            os._exit(0)  # the zygote is gone
+        line.close()
         bind_output(fds[0], fds[1])
-        channel = Channel(socket.socket(fileno=fds[2]))
-        memory = prepare(request)
-        code = run_jobs(channel, memory)
+        _channel.attach(socket.socket(fileno=fds[2]))
+        code = run_jobs(_channel, prepare(json.loads(str(data, "utf-8"))))
     except Terminated:
         die_by_sigterm()
     except BaseException as error:  # nothing may escape into the zygote's stack
@@ -57,15 +93,11 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
 
 
 def bind_output(stdout: int, stderr: int) -> None:
-    """Puts fresh streams on the given descriptors, so that nothing buffered before the fork is printed again."""
+    """Puts the given descriptors below the streams, which hold nothing yet."""
     for given, fixed in ((stdout, 1), (stderr, 2)):
         os.dup2(given, fixed, inheritable=True)
         if given != fixed:
             os.close(given)
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, "rb", closefd=False))  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
-    faulthandler.enable(file=sys.stderr)
 
 
 def _stream(fd: int) -> io.TextIOWrapper:
@@ -76,7 +108,7 @@ def _stream(fd: int) -> io.TextIOWrapper:
 
 def flush() -> None:
     """Both streams, however user code left them."""
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    for stream in {id(stream): stream for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}.values():
         try:
             if stream is not None:
                 stream.flush()
@@ -85,31 +117,37 @@ def flush() -> None:
 
 
 def prepare(request: Dict[str, Any]) -> Optional[kernel.MemoryLimit]:
-    """Environment, folder, name, signals and limits, in the order in which each may fail."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    """Environment, folder, name and limits, in the order in which each may fail."""
     env = request.get("env")
     if env is not None:
-        os.environ.clear()
-        os.environ.update(env)
-        time.tzset()
+        set_environment(env)
     if request.get("cwd"):
         os.chdir(request["cwd"])
-    set_base_path(os.environ.get("PYTHONPATH", ""))
+    search = (env or {}).get("PYTHONPATH")
+    if search:
+        set_base_path(search)
     if request.get("name"):
         kernel.set_name(str(request["name"]))
     headroom = (request.get("limits") or {}).get("memory_bytes")
     return kernel.MemoryLimit(headroom) if headroom else None
 
 
+def set_environment(env: Dict[str, str]) -> None:
+    """Makes it the whole environment. Most of it is usually there already."""
+    for name in _environment:
+        if name not in env:
+            del os.environ[name]
+    for name, value in env.items():
+        if _environment.get(name) != value:
+            os.environ[name] = value
+    if _environment.get("TZ") != env.get("TZ"):
+        time.tzset()
+
+
 def set_base_path(search: str) -> None:
     """The runner's own folder first, then the folders that the job's environment names; not the zygote's folder."""
-    runner = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    wanted = [runner, *filter(None, search.split(os.pathsep))]
+    wanted = [_RUNNER, *filter(None, search.split(os.pathsep))]
     sys.path[:] = list(dict.fromkeys(wanted + sys.path))
-
-
-def _on_sigterm(*_: Any) -> None:
-    raise Terminated
 
 
 def die_by_sigterm() -> None:
@@ -120,10 +158,7 @@ def die_by_sigterm() -> None:
 
 
 def run_jobs(channel: Channel, memory: Optional[kernel.MemoryLimit]) -> int:
-    """Job after job until `end`; the exit code."""
-    from orrery_runner import attempt, current
-
-    logs.install(channel)
+    """Job after job until `end`, or until one that is the last; the exit code."""
     process = attempt.Process(memory)
     while True:
         frame = channel.receive()
@@ -134,10 +169,11 @@ def run_jobs(channel: Channel, memory: Optional[kernel.MemoryLimit]) -> int:
             continue
         result = process.run(frame["job"], channel)
         flush()
-        logs.restore(channel)
         try:
             channel.send({"type": "result", "result": result})
         except ChannelClosed:
             return 1
-        finally:
-            current.clear()
+        if frame.get("last"):
+            return 0
+        logs.restore(channel)
+        current.clear()

@@ -41,11 +41,15 @@ def pick(values: List[Any], index: int, uuid: str) -> Tuple[Any, Dict[str, Any]]
     if not 0 <= index < size:
         raise OutputError(f"block {uuid} has {size} items, and this child wants number {index}")
     metadata = values[1] if len(values) > 1 else None
-    entry: Dict[str, Any] = {}
-    if isinstance(metadata, (list, tuple)) and index < len(metadata) and isinstance(metadata[index], dict):
-        entry = metadata[index]
-    extra = {str(key): value for key, value in entry.items() if key not in _NOT_FOR_KWARGS}
-    return select(items, index), extra
+    has_entry = isinstance(metadata, (list, tuple)) and index < len(metadata)
+    return select(items, index), metadata_of(metadata[index] if has_entry else None)
+
+
+def metadata_of(entry: Any) -> Dict[str, Any]:
+    """What the metadata of one item adds to the kwargs."""
+    if not isinstance(entry, dict):
+        return {}
+    return {str(key): value for key, value in entry.items() if key not in _NOT_FOR_KWARGS}
 
 
 def describe(block: Dict[str, Any], values: List[Any]) -> Tuple[int, Optional[List[str]]]:

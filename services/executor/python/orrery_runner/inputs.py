@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple
 
-from orrery_runner import dynamic, outputs
+from orrery_runner import outputs
 
 
 class Inputs(NamedTuple):
@@ -29,13 +29,13 @@ def load(job: Dict[str, Any]) -> Inputs:
         if mode == "reduced":
             found.values.append(_reduced(entry["dirs"]))
             continue
-        stored = outputs.read(entry["dirs"][0]) if entry.get("dirs") else []
+        directory = entry["dirs"][0] if entry.get("dirs") else ""
         if mode == "item":
-            item, metadata = dynamic.pick(stored, int(entry["item"]), entry["block"])
+            item, metadata = outputs.read_item(directory, int(entry["item"]), entry["block"])
             found.values.append(item)
             found.metadata.update(metadata)
         else:
-            found.values.append(outputs.join(stored))
+            found.values.append(outputs.join(outputs.read(directory) if directory else []))
     return found
 
 

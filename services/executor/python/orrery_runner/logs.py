@@ -61,7 +61,11 @@ class BlockLogger:
     """`kwargs['logger']`: like a logger, and any further keyword becomes part of the line."""
 
     def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
+        self._name = name
+
+    @property
+    def _logger(self) -> logging.Logger:
+        return logging.getLogger(self._name)
 
     def _log(self, level: int, message: Any, args: tuple, fields: dict) -> None:
         known = {key: fields.pop(key) for key in ("exc_info", "stack_info", "extra") if key in fields}
@@ -116,4 +120,6 @@ class BlockLogger:
         self._log(logging.ERROR, message, args, fields)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._logger, name)

@@ -9,9 +9,9 @@ import inspect
 import json
 import os
 import shutil
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Tuple
 
-from orrery_runner import formats, frames, values
+from orrery_runner import dynamic, formats, frames, items, preview, values
 from orrery_runner.failures import BlockError, DiskFull, OutputError, is_disk_full
 
 MANIFEST = "manifest.json"
@@ -60,25 +60,29 @@ def is_generator(returned: Any) -> bool:
 class Writer:
     """Writes one attempt's outputs beside their final place and renames them when all is on disk."""
 
-    def __init__(self, output_dir: str, block_uuid: str) -> None:
+    def __init__(self, output_dir: str, block_uuid: str, has_items: bool = False) -> None:
+        """`has_items` is true of a dynamic block, whose children each read one item."""
+        self._has_items = has_items
         self._final = output_dir
         self._building = f"{output_dir.rstrip(os.sep)}.{os.getpid()}.partial"
         self._block = block_uuid
         self._entries: List[Dict[str, Any]] = []
+        self._notes = preview.Notes()
 
     def write(self, outputs: List[Any]) -> List[Dict[str, Any]]:
         """Stores the outputs; returns the manifest's entries without their files."""
-        return self._build(lambda: self._write_outputs(outputs)) if outputs else []
+        return self._build(lambda: self._write_outputs(outputs), outputs) if outputs else []
 
     def write_parts(self, parts: Parts) -> List[Dict[str, Any]]:
         """Stores what a generator yields as one output."""
-        return self._build(lambda: self._write_parts(parts))
+        return self._build(lambda: self._write_parts(parts), [])
 
-    def _build(self, write: Any) -> List[Dict[str, Any]]:
+    def _build(self, write: Any, shown: List[Any]) -> List[Dict[str, Any]]:
         try:
             self._guard(lambda: os.makedirs(self._building))
             write()
             if self._entries:
+                self._guard(lambda: self._notes.write(self._building, self._entries, shown))
                 self._guard(self._commit)
         finally:
             shutil.rmtree(self._building, ignore_errors=True)
@@ -95,7 +99,11 @@ class Writer:
             raise OutputError(f"block {self._block}: its outputs cannot be written: {error}") from None
 
     def _write_outputs(self, outputs: List[Any]) -> None:
-        compact = len(outputs) > 1 and (values.is_plain(outputs) or len(outputs) > _FOLDERS_MAX)
+        is_plain = values.is_plain(outputs)
+        if self._has_items and is_plain and items.fit(outputs):
+            self._add_items(outputs)
+            return
+        compact = len(outputs) > 1 and (is_plain or len(outputs) > _FOLDERS_MAX)
         if compact:
             self._add("output_0", outputs, f"the list that block {self._block} returned", kind="list")
             return
@@ -111,6 +119,7 @@ class Writer:
             folder = f"output_0/{number}"
             where = f"part {number} of the output of block {self._block}"
             stored = self._guard(lambda: formats.write(value, os.path.join(self._building, folder), where))
+            self._notes.part(number, value)
             kinds.append(stored.kind)
             files += [f"{folder}/{file}" for file in stored.files]
             rows += stored.rows if stored.rows >= 0 else 1
@@ -119,6 +128,19 @@ class Writer:
         size = sum(os.path.getsize(os.path.join(self._building, file)) for file in files)
         self._entries.append({"name": "output_0", "kind": "parts", "parts": kinds, "files": files, "rows": rows,
                               "size_bytes": size})
+
+    def _add_items(self, outputs: List[Any]) -> None:
+        """As `_add` would store them, and an index for whoever wants one item."""
+        folder = os.path.join(self._building, "output_0")
+        self._guard(lambda: os.makedirs(folder))
+        names = self._guard(lambda: items.write(outputs, folder))
+        entry: Dict[str, Any] = {"name": "output_0", "kind": "json", "files": [f"output_0/{name}" for name in names],
+                                 "rows": len(outputs[0]) if type(outputs[0]) is list else -1,
+                                 "size_bytes": os.path.getsize(os.path.join(folder, items.DATA)),
+                                 "indexed": len(outputs)}
+        if len(outputs) > 1:
+            entry.update(kind="list", stored_as="json", rows=len(outputs))
+        self._entries.append(entry)
 
     def _add(self, name: str, value: Any, where: str, kind: str = "") -> None:
         folder = os.path.join(self._building, name)
@@ -180,6 +202,24 @@ def read(directory: str) -> List[Any]:
         else:
             outputs.append(value)
     return outputs
+
+
+def read_item(directory: str, index: int, uuid: str) -> Tuple[Any, Dict[str, Any]]:
+    """One item of a dynamic block's outputs, and its metadata; without reading the others where they have an index."""
+    kept = _memory.get(os.path.normpath(directory))
+    if kept is not None:
+        item, metadata = dynamic.pick(kept, index, uuid)
+        return _own_copy(item), metadata
+    entries = _manifest(directory)
+    indexed = entries[0].get("indexed", 0) if len(entries) == 1 else 0
+    if not indexed:
+        return dynamic.pick(read(directory), index, uuid)
+    folder = os.path.join(directory, entries[0]["name"])
+    item = items.read(folder, 0, index) if index >= 0 else None
+    if item is None:
+        raise OutputError(f"block {uuid} has no item number {index}")
+    metadata = items.read(folder, 1, index) if indexed > 1 else None
+    return item[0], dynamic.metadata_of(metadata[0] if metadata else None)
 
 
 def _own_copy(value: Any) -> Any:

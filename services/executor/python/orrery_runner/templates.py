@@ -6,6 +6,7 @@ import logging
 import os
 from typing import Any, Callable, Dict, Optional
 
+from orrery_runner import current
 from orrery_runner.failures import BlockError
 
 SECRET_PREFIX = "ORRERY_SECRET_"
@@ -13,14 +14,18 @@ _log = logging.getLogger("orrery")
 
 
 def secret(name: str) -> Optional[str]:
-    """A secret that the scheduler gave this block, or None."""
-    return os.environ.get(SECRET_PREFIX + name)
+    """A secret of the run's pipeline, workspace or project, or None. Asked anew each time: it may change meanwhile."""
+    given = os.environ.get(SECRET_PREFIX + name)
+    if given is not None or not current.has_executor():
+        return given
+    answer = current.call("get_secret", {"name": name})
+    return answer.get("value") if isinstance(answer, dict) else None
 
 
 def _secret_var(name: str) -> Optional[str]:
     value = secret(name)
     if value is None:
-        _log.warning("the secret %s is not among those that this block was given", name)
+        _log.warning("there is no secret %s in this pipeline, its workspace or its project", name)
     return value
 
 
@@ -86,7 +91,7 @@ def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
     def secret_variable(name: str) -> Any:
         value = secret(name)
         if value is None:
-            raise BlockError(f"block {uuid}: the secret {name} is not among those that this block was given")
+            raise BlockError(f"block {uuid}: there is no secret {name} in this pipeline, its workspace or its project")
         return value
 
     known.update(variables=variable, env_var=environment_variable, mage_secret_var=secret_variable)

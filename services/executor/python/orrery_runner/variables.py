@@ -14,6 +14,9 @@ def parse_time(text: Optional[str]) -> Optional[datetime.datetime]:
     """An RFC 3339 instant as an aware datetime; one without an offset is UTC."""
     if not text:
         return None
+    # As the scheduler writes it: by far the most common, and cheap.
+    if isinstance(text, str) and text[-1:] == "Z" and len(text) in (20, 27) and text[10] == "T":
+        return datetime.datetime.fromisoformat(text[:-1]).replace(tzinfo=datetime.timezone.utc)
     text = re.sub(r"\[.*\]$", "", str(text).strip())
     text = re.sub(r"[zZ]$", "+00:00", text)
     # Python 3.9 reads only three or six digits of a fraction.
@@ -25,7 +28,7 @@ def parse_time(text: Optional[str]) -> Optional[datetime.datetime]:
 
 def utc(value: datetime.datetime) -> datetime.datetime:
     """The same instant in UTC."""
-    return value.astimezone(datetime.timezone.utc)
+    return value if value.tzinfo is datetime.timezone.utc else value.astimezone(datetime.timezone.utc)
 
 
 def build(job: Dict[str, Any], context: Dict[str, Any]) -> Dict[str, Any]:
@@ -43,8 +46,8 @@ def build(job: Dict[str, Any], context: Dict[str, Any]) -> Dict[str, Any]:
     kwargs.update(
         env="prod",
         execution_date=execution_date,
-        ds=execution_date.strftime("%Y-%m-%d"),
-        hr=execution_date.strftime("%H"),
+        ds=execution_date.date().isoformat(),
+        hr=f"{execution_date.hour:02}",
         execution_partition=job.get("execution_partition"),
         event=event,
         trigger_name=job.get("trigger_name"),

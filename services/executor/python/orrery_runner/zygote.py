@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import os
 
-# Before any import that could start a thread pool: a forked child would inherit locks of threads that it lacks.
-for _name in (
-    "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-):
-    os.environ[_name] = "1"
-# Arrow's other allocators reserve address space in gigabytes, which a memory limit by address space would count.
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-# The allocator that Arrow carries would start a thread even unused.
-os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
+_VARIABLES = {
+    # A forked child would inherit locks of the threads of a pool, but not the threads.
+    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    # Arrow's other allocators reserve address space in gigabytes, which a memory limit by address space would count.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    # The allocator that Arrow carries would start a thread even unused.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+# Read by libraries when they are loaded, so before any import.
+os.environ.update(_VARIABLES)
 
+import _signal
 import argparse
 import array
 import gc
 import json
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -29,33 +32,40 @@ import time
 import traceback
 from typing import Any, Dict, List, Optional, Tuple
 
-from orrery_runner import child, kernel, rehearsal
+from orrery_runner import child, kernel, rehearsal, seeds
 
 PACKET_BYTES_MAX = 1024 * 1024
 FDS_PER_PACKET = 3
+# A socket takes packets of this length without being told to.
+_PACKET_BYTES_USUAL = 128 * 1024
 CONNECTIONS_MAX = 4096
 IDLE_MAX = 64
 # A fork right after a dispatch would take the processor from the child that was just woken.
 REPLENISH_AFTER_S = 0.005
 # Not duckdb: most of its versions start a thread when they are imported.
+_SIGCHLD, _SIG_DFL = int(signal.SIGCHLD), int(signal.SIG_DFL)
 _WARM = ("encodings.utf_8_sig", "numpy", "pandas", "pyarrow", "pyarrow.parquet", "yaml", "jinja2", "joblib", "cloudpickle", "requests",
          "orrery_runner.attempt", "orrery_runner.sql", "mage_ai.data_preparation.decorators", "mage_ai.io.config",
          "mage_ai.io.file", "mage_ai.settings.repo")
 _OPTIONAL = frozenset(("cloudpickle",))
 
 
-def receive_packet(sock: socket.socket) -> Tuple[bytes, List[int]]:
+# Received into again and again: a fresh buffer of that length would be mapped and unmapped for every packet.
+_packet = memoryview(bytearray(PACKET_BYTES_MAX))
+_ROOM = socket.CMSG_SPACE(FDS_PER_PACKET * 2 * array.array("i").itemsize)
+
+
+def receive_packet(sock: socket.socket, flags: int = 0) -> Tuple[bytes, List[int]]:
     """One packet and the descriptors that came with it; all of them are the caller's to close."""
     fds = array.array("i")
-    room = socket.CMSG_SPACE(FDS_PER_PACKET * 2 * fds.itemsize)
-    data, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES_MAX, room)
+    length, ancillary, flags, _ = sock.recvmsg_into([_packet], _ROOM, flags)
     for level, kind, body in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
     if flags & socket.MSG_TRUNC:
         close_all(fds)
         raise ValueError(f"the packet is over the limit of {PACKET_BYTES_MAX} bytes")
-    return data, list(fds)
+    return bytes(_packet[:length]), list(fds)
 
 
 def close_all(fds: Any) -> None:
@@ -69,7 +79,7 @@ def close_all(fds: Any) -> None:
 
 def check_packet(data: bytes, fds: List[int]) -> None:
     """Refuses a packet that no child could act on, with the reason."""
-    request = json.loads(data)
+    request = json.loads(str(data, "utf-8"))
     if not isinstance(request, dict):
         raise ValueError("the packet is not a JSON object")
     if len(fds) != FDS_PER_PACKET:
@@ -86,16 +96,28 @@ def check_packet(data: bytes, fds: List[int]) -> None:
 
 
 class Zygote:
-    """The event loop around one listening socket."""
+    """The event loop around one listening socket.
+
+    It is written for few writes to memory: after a fork every page that it touches, even by counting a reference, is
+    copied once more.
+    """
 
     def __init__(self, listener: socket.socket, idle_target: int) -> None:
         self.listener = listener
         self.idle_target = idle_target
+        # By process.
         self.idle: Dict[int, socket.socket] = {}
         self.running: Dict[int, socket.socket] = {}
+        # By descriptor; with the process that a connection has got.
         self.connections: Dict[int, socket.socket] = {}
-        self.selector = selectors.PollSelector()
+        self.children: Dict[int, int] = {}
+        self.poll = select.poll()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Its end is the executor's. Children find /dev/null in its place.
+        self.stdin = os.dup(0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
         self.stopping = False
         # Another attempt's descriptors, while its packet is handled: a fork at that moment must not keep them.
         self.in_hand: List[int] = []
@@ -104,15 +126,11 @@ class Zygote:
     def serve(self) -> None:
         """Runs until stdin ends or SIGTERM arrives, then kills every child left."""
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_terminate)
-        signal.signal(signal.SIGINT, self._on_terminate)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        self.selector.register(0, selectors.EVENT_READ, self._on_stdin)
-        self.selector.register(self.wake_read, selectors.EVENT_READ, self._on_wake)
-        self.selector.register(self.listener, selectors.EVENT_READ, self._on_connect)
-        while len(self.idle) < self.idle_target and not self.stopping:
-            self._fork()
+        signal.signal(signal.SIGCHLD, _ignore)
+        child.on_terminate(self._on_terminate)
+        for fd in (self.stdin, self.wake_read, self.listener.fileno()):
+            self.poll.register(fd, select.POLLIN)
+        self._replenish()
         print("ready", flush=True)
         try:
             while not self.stopping:
@@ -122,32 +140,38 @@ class Zygote:
 
     def _turn(self) -> None:
         """Handles what is ready; forks for later only when nothing is, so that a fork delays no dispatch."""
-        short = len(self.idle) < self.idle_target
-        pause = max(0.0, self.fork_not_before - time.monotonic()) if short else None
-        ready = self.selector.select(pause)
-        for key, _ in ready:
-            if key.fileobj in self.selector.get_map():
-                key.data()
-        if short and not ready and not self.stopping and time.monotonic() >= self.fork_not_before:
-            self._fork()
+        pause = None
+        if len(self.idle) < self.idle_target:
+            pause = max(0, int((self.fork_not_before - time.monotonic()) * 1000))
+        ready = self.poll.poll(pause)
+        for fd, _ in ready:
+            if fd == self.wake_read:
+                self._reap()
+            elif fd in self.connections:
+                self._on_packet(fd)
+            elif fd == self.stdin:
+                self._on_stdin()
+            elif fd == self.listener.fileno():
+                self._on_connect()
+        if not ready and not self.stopping:
+            self._replenish()
 
-    def _on_terminate(self, *_: Any) -> None:
+    def _on_terminate(self) -> None:
         self.stopping = True
 
     def _on_stdin(self) -> None:
         try:
-            if not os.read(0, 4096):
+            if not os.read(self.stdin, 4096):
                 self.stopping = True
         except OSError:
             self.stopping = True
 
-    def _on_wake(self) -> None:
+    def _reap(self) -> None:
         try:
-            while os.read(self.wake_read, 4096):
-                pass
+            os.read(self.wake_read, 4096)
         except BlockingIOError:
             pass
-        while True:
+        while self.idle or self.running:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -165,9 +189,9 @@ class Zygote:
         if connection is None:
             return
         if os.WIFSIGNALED(status):
-            self._answer(connection, {"signal": os.WTERMSIG(status)})
+            answer(connection, b'{"signal": %d}' % os.WTERMSIG(status))
         else:
-            self._answer(connection, {"exit": os.WEXITSTATUS(status)})
+            answer(connection, b'{"exit": %d}' % os.WEXITSTATUS(status))
         self._forget(connection)
 
     def _on_connect(self) -> None:
@@ -176,66 +200,76 @@ class Zygote:
         except OSError:
             return
         if len(self.connections) >= CONNECTIONS_MAX:
-            self._answer(connection, {"error": f"over {CONNECTIONS_MAX} connections"})
+            answer(connection, refusal(f"over {CONNECTIONS_MAX} connections"))
             connection.close()
             return
-        connection.setblocking(False)
-        self.connections[connection.fileno()] = connection
-        self.selector.register(connection, selectors.EVENT_READ, lambda: self._on_packet(connection))
+        fd = connection.fileno()
+        self.connections[fd] = connection
+        self.poll.register(fd, select.POLLIN)
+        # Whoever connects sends at once.
+        self._on_packet(fd)
 
-    def _on_packet(self, connection: socket.socket) -> None:
+    def _on_packet(self, at: int) -> None:
+        connection = self.connections[at]
         fds: List[int] = []
         try:
-            data, fds = receive_packet(connection)
+            data, fds = receive_packet(connection, socket.MSG_DONTWAIT)
             self.in_hand = fds
             if not data:
-                self._on_hang_up(connection)
+                self._on_hang_up(at)
                 return
-            if connection in self.running.values():
+            if at in self.children:
                 raise ValueError("this connection has its child already")
             check_packet(data, fds)
-            self._dispatch(connection, data, fds)
+            self._dispatch(at, data, fds)
         except BlockingIOError:
             return
         except (ValueError, RecursionError, OSError) as error:
-            self._answer(connection, {"error": str(error)})
-            if connection not in self.running.values():
+            answer(connection, refusal(str(error)))
+            if at not in self.children:
                 self._forget(connection)
         finally:
             close_all(fds)
             self.in_hand = []
 
-    def _on_hang_up(self, connection: socket.socket) -> None:
+    def _on_hang_up(self, at: int) -> None:
         """The executor left; its child, if any, goes on and is only reaped."""
-        for pid, owner in list(self.running.items()):
-            if owner is connection:
-                self.selector.unregister(connection)
-                self.connections.pop(connection.fileno(), None)
-                return
-        self._forget(connection)
+        if at in self.children:
+            self.poll.unregister(at)
+        else:
+            self._forget(self.connections[at])
 
-    def _dispatch(self, connection: socket.socket, data: bytes, fds: List[int]) -> None:
+    def _dispatch(self, at: int, data: bytes, fds: List[int]) -> None:
         while True:
-            if not self.idle:
+            short = not self.idle
+            if short:
                 self._fork()
             pid, line = next(iter(self.idle.items()))
             del self.idle[pid]
             try:
+                if len(data) > _PACKET_BYTES_USUAL:
+                    line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET_BYTES_MAX + 65536)
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
                 line.sendmsg([data], rights)
             except (BrokenPipeError, ConnectionError):
                 continue  # that child was killed while it waited; the next one is as good
             finally:
                 line.close()
-            self.running[pid] = connection
-            self._answer(connection, {"pid": pid})
+            self.running[pid] = self.connections[at]
+            self.children[at] = pid
+            answer(self.connections[at], b'{"pid": %d}' % pid)
             self.fork_not_before = time.monotonic() + REPLENISH_AFTER_S
+            if short:
+                self._replenish()  # there is no quiet moment to wait for
             return
+
+    def _replenish(self) -> None:
+        """Forks in a row: what the zygote touches between two forks, it has to copy after each."""
+        while len(self.idle) < self.idle_target and not self.stopping:
+            self._fork()
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # The packet must fit whole; the default buffer is smaller than a packet may be.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET_BYTES_MAX + 65536)
         try:
             pid = os.fork()
         except OSError as error:
@@ -246,45 +280,35 @@ class Zygote:
             raise OSError(f"cannot fork a child: {error}") from error
         if pid == 0:
             try:
-                ours.close()
-                self._become_child()
+                self._become_child(ours)
                 child.wait_and_run(theirs, receive_packet)
             finally:
                 os._exit(70)
         theirs.close()
         self.idle[pid] = ours
 
-    def _become_child(self) -> None:
+    def _become_child(self, line: socket.socket) -> None:
         """Leaves nothing of the zygote's open in the child."""
         os.setsid()
         kernel.die_with_parent()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for sock in [self.listener, *self.connections.values(), *self.running.values(), *self.idle.values()]:
-            sock.close()
-        close_all(self.in_hand)
-        os.close(self.wake_read)
-        os.close(self.wake_write)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        self.selector.close()
-
-    def _answer(self, connection: socket.socket, reply: Dict[str, Any]) -> None:
-        try:
-            connection.send(json.dumps(reply).encode())
-        except OSError:
-            pass  # the executor left, or does not read: a few bytes are all it loses
+        # What `signal.signal` calls, without the enumerations that it makes of numbers.
+        _signal.signal(_SIGCHLD, _SIG_DFL)
+        # By number: closing the objects would write to each of them.
+        for fd in (self.listener.fileno(), self.wake_read, self.wake_write, self.stdin, line.fileno(),
+                   *self.connections, *self.in_hand):
+            os.close(fd)
+        for other in self.idle.values():
+            os.close(other.fileno())
 
     def _forget(self, connection: socket.socket) -> None:
-        if connection.fileno() >= 0:
-            self.connections.pop(connection.fileno(), None)
+        fd = connection.fileno()
+        if self.connections.pop(fd, None) is not None:
+            self.children.pop(fd, None)
             try:
-                self.selector.unregister(connection)
+                self.poll.unregister(fd)
             except KeyError:
-                pass
+                pass  # the executor hung up before
         connection.close()
 
     def _kill_children(self) -> None:
@@ -294,6 +318,23 @@ class Zygote:
                     kill(pid, signal.SIGKILL)
                 except OSError:
                     pass
+
+
+def _ignore(*_: Any) -> None:
+    """A handler there must be, or no signal wakes the loop."""
+
+
+def answer(connection: socket.socket, reply: bytes) -> None:
+    """Tells the executor. One that left, or does not read, loses a few bytes."""
+    try:
+        connection.send(reply, socket.MSG_DONTWAIT)
+    except OSError:
+        pass
+
+
+def refusal(why: str) -> bytes:
+    """The answer to what cannot be acted on."""
+    return json.dumps({"error": why}).encode()
 
 
 def warm_up() -> None:
@@ -310,7 +351,9 @@ def warm_up() -> None:
         pass  # said above; blocks that need no frames still run
     else:
         pandas.DataFrame({"a": [1, 2]}).groupby("a").sum()
+    child.set_up([*_VARIABLES, "PYTHONPATH"])
     rehearsal.run()
+    seeds.find()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",
@@ -345,6 +388,7 @@ def main(arguments: Optional[List[str]] = None) -> None:
         del sys.path[0]
     kernel.few_malloc_arenas()
     warm_up()
+    kernel.use_huge_pages()
     listener = listen(options.socket)
     try:
         Zygote(listener, max(0, min(options.idle, IDLE_MAX))).serve()

@@ -193,8 +193,10 @@ def f():
     return [get_variable('p', 'made', 'output_1'), get_global_variable('p', 'k'), get_secret_value('pw'),
             get_secret_value('none'), refused]
 """)
-        self.ok("v", answers={"get_variable": lambda given: {"dir": self.dir_of("made"), "name": given["variable_uuid"]},
-                              "global_variables": {"k": 5}}, request={"env": {"ORRERY_SECRET_pw": "x"}})
+        secrets = {"pw": "x"}
+        self.ok("v", answers={"get_secret": lambda given: {"value": secrets[given["name"]]} if given["name"] in secrets else None,
+                              "get_variable": lambda given: {"dir": self.dir_of("made"), "name": given["variable_uuid"]},
+                              "global_variables": {"k": 5}})
         self.assertEqual(self.stored("v"), ["second", 5, "x", None, True])
 
     def test_a_refused_call(self) -> None:

@@ -277,6 +277,29 @@ def legacy(**kwargs): print('legacy')
             self.block(uuid, f"@data_loader\ndef f(): return {expression}\n", dynamic=True)
             self.fails(uuid, "OUTPUT", uuid, part)
 
+    def test_an_item_is_read_alone(self) -> None:
+        items, metadata = ["AAAA", {"ö": ["ü", 1.5]}, None], [{}, {"m": "é"}, {}]
+        cases = {"bare": [items], "paired": [items, metadata], "named": {"k,1": items[0], "l": items[1], "m": None}}
+        for uuid, value in cases.items():
+            self.block(uuid, f"@data_loader\ndef f(): return {value!r}\n", dynamic=True)
+            self.ok(uuid)
+            self.assertEqual(self.stored(uuid), value if isinstance(value, list) else [value])
+            path = f"{self.dir_of(uuid)}/output_0/data.json"
+            with open(path, "rb") as file:
+                data = file.read()
+            with open(path, "wb") as file:
+                file.write(data.replace(b"AAAA", b"A\"AA"))  # no JSON any more, were it read whole
+            self.block("c", "@transformer\ndef f(item, **kwargs): return [item, kwargs.get('m')]\n", "transformer", upstream=[uuid])
+            for index in (1, 2):
+                given = [{"block": uuid, "mode": "item", "item": index, "dirs": [self.dir_of(uuid)]}]
+                out = f"{self.out}/{uuid}{index}"
+                self.ok("c", output_dir=out, inputs=given)
+                from orrery_runner import outputs
+
+                self.assertEqual(outputs.read(out), [items[index], "é" if uuid == "paired" and index == 1 else None])
+            given = [{"block": uuid, "mode": "item", "item": 3, "dirs": [self.dir_of(uuid)]}]
+            self.fails("c", "OUTPUT", f"block {uuid} has no item number 3", inputs=given)
+
     def test_one_process(self) -> None:
         self.block("a", "import pandas as pd\n@data_loader\ndef f(**kwargs):\n    kwargs['context']['n'] = 1\n"
                         "    return pd.DataFrame({'x': [1]})\n")

@@ -1,6 +1,6 @@
 //! How an attempt ended: from the runner's words and from a process's end to the wire. Pure.
 
-use crate::attempt::failed;
+use crate::{attempt::failed, logs::Masks};
 use backend_process::{Exit, process::signal_name};
 use proto::internal::v1::{self as pb, result::Outcome};
 use serde_json::Value;
@@ -28,13 +28,31 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
                 .flatten()
                 .map(|name| name.as_str().unwrap_or_default().to_owned())
                 .collect(),
+            store: String::new(),
         }),
         Some("condition_failed") => Outcome::ConditionFailed(pb::ConditionFailed {}),
         Some("not_yet") => Outcome::NotYet(pb::NotYet {}),
         Some("failed") => {
-            Outcome::Failed(pb::Failed { code: text("code"), message: text("message"), traceback: text("traceback") })
+            let (code, message, traceback) = (text("code"), text("message"), text("traceback"));
+            Outcome::Failed(pb::Failed { code, message, traceback, process_lost: false })
         }
         _ => failed("INTERNAL", "the runner sent a result that this executor does not understand"),
+    }
+}
+
+/// An outcome whose words hold no known secret.
+pub(crate) fn masked(outcome: Outcome, masks: &Masks) -> Outcome {
+    let mask = |text: String| masks.apply(&text).into_owned();
+    match outcome {
+        Outcome::Failed(failed) => {
+            let (message, traceback) = (mask(failed.message), mask(failed.traceback));
+            Outcome::Failed(pb::Failed { code: failed.code, message, traceback, process_lost: failed.process_lost })
+        }
+        Outcome::Completed(completed) => {
+            let item_names = completed.item_names.into_iter().map(mask).collect();
+            Outcome::Completed(pb::Completed { item_names, ..completed })
+        }
+        other => other,
     }
 }
 

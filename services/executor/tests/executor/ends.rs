@@ -2,10 +2,11 @@
 
 use crate::{
     scheduler::{SOON, Session},
-    world::{World, assignment, attempt, pipeline},
+    world::{World, assignment, attempt, block, of, pipeline},
 };
 use backend_process::process::is_alive;
 use proto::internal::v1::{self as pb, result::Outcome};
+use serde_json::json;
 
 const SLEEPER: &str = r#"
 import os, time
@@ -107,6 +108,32 @@ def load(*args, **kwargs):
     session.assign(vec![assignment(&attempt("quits"))]).await;
     assert!(failure(&mut session).await.message.contains("code 3"));
     assert!(is_alive(bystander));
+}
+
+#[tokio::test]
+async fn a_process_that_takes_outputs_in_its_memory_with_it_says_so() {
+    let keep = "@data_loader\ndef load(*args, **kwargs):\n    return 1\n";
+    let crash = "import os\n@data_loader\ndef load(value):\n    os.abort()\n";
+    let mut world = World::start(&[("keep", keep), ("crash", crash)]).await;
+    let mut pipeline = of(vec![block("keep", json!({})), block("crash", json!({ "upstream": ["keep"] }))]);
+    (pipeline.one_process, pipeline.cache_output_in_memory) = (true, true);
+    let mut session = world.session(&pipeline).await;
+    let first = attempt("keep");
+    let kept = pb::OutputRef { child: -1, lease: 1 };
+    let input = pb::Input { block: "keep".to_owned(), outputs: vec![kept], ..pb::Input::default() };
+    let in_one_process =
+        |attempt: pb::AttemptRef, inputs| pb::Assignment { one_process: true, inputs, ..assignment(&attempt) };
+    session.assign(vec![in_one_process(first.clone(), vec![])]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    for lease in 1..=2 {
+        let second = pb::AttemptRef { block: "crash".to_owned(), lease, ..first.clone() };
+        session.assign(vec![in_one_process(second, vec![input.clone()])]).await;
+        let failed = failure(&mut session).await;
+        assert!(failed.process_lost && failed.code == "CRASHED", "{failed:?}");
+        // The second time there is no process to ask.
+        let why = if lease == 1 { "SIGABRT" } else { "held the outputs" };
+        assert!(failed.message.contains(why), "{}", failed.message);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Deployments: plan, upload, create. Refuses to run any code that is deployed.
 
 use crate::core::Core;
+use crate::identity::Caller;
 use crate::{bundles, deploy};
 use proto::v1::{
     CreateDeploymentRequest, CreateDeploymentResponse, PlanDeploymentRequest, PlanDeploymentResponse,
@@ -36,6 +37,7 @@ impl DeploymentService for Deployments {
         &self,
         request: Request<CreateDeploymentRequest>,
     ) -> Result<Response<CreateDeploymentResponse>, Status> {
-        Ok(Response::new(deploy::deploy(&self.0, request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(deploy::deploy(&self.0, &caller, request.into_inner()).await?))
     }
 }

@@ -1,16 +1,21 @@
-//! Workspaces: create, get, list. Refuses to know what is deployed into them.
+//! Workspaces: create, get, list, archive. Refuses to know what is deployed into them.
 
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::idempotent;
+use crate::identity::Caller;
 use crate::paging::Page;
-use domain::{ErrorKind, id::WorkspaceId};
+use crate::people;
+use domain::id::{ProjectId, WorkspaceId};
+use domain::{ErrorKind, role::WorkspaceRole};
 use proto::v1::{
-    self, CreateWorkspaceRequest, CreateWorkspaceResponse, GetWorkspaceRequest, GetWorkspaceResponse,
-    ListWorkspacesRequest, ListWorkspacesResponse, workspace_service_server::WorkspaceService,
+    self, ArchiveWorkspaceRequest, ArchiveWorkspaceResponse, CreateWorkspaceRequest, CreateWorkspaceResponse,
+    GetWorkspaceRequest, GetWorkspaceResponse, ListWorkspacesRequest, ListWorkspacesResponse, RestoreWorkspaceRequest,
+    RestoreWorkspaceResponse, workspace_service_server::WorkspaceService,
 };
 use std::sync::Arc;
-use store::workspaces::{self, Workspace};
+use store::workspaces::{self, Filter, Workspace};
+use store::{Transaction, members, projects};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.WorkspaceService`.
@@ -22,56 +27,67 @@ fn message(workspace: Workspace) -> v1::Workspace {
         name: workspace.name,
         created_at: Some(rpc::timestamp::to_proto(workspace.created_at)),
         bundle_digest: workspace.bundle_digest.unwrap_or_default(),
+        project: workspace.project,
+        archived: workspace.archived,
     }
 }
 
 /// What a page token of this list is for.
 const SCOPE: &str = "workspaces";
-/// The longest DNS label.
-const NAME_CHARS_MAX: usize = 63;
-
-fn check_name(name: &str) -> Result<(), Fault> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let well_formed = !name.is_empty()
-        && name.len() <= NAME_CHARS_MAX
-        && name.chars().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if well_formed {
-        return Ok(());
-    }
-    let rule = "must be a DNS label: 1 to 63 lower-case letters, digits and inner hyphens, such as `sales-eu`";
-    Err(Fault::field("name", rule))
-}
-
 impl Workspaces {
-    async fn create(&self, request: CreateWorkspaceRequest) -> Result<CreateWorkspaceResponse, Fault> {
-        check_name(&request.name)?;
+    async fn create(&self, caller: &Caller, request: CreateWorkspaceRequest) -> Result<CreateWorkspaceResponse, Fault> {
+        people::check_label(&request.name, "name")?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let key = idempotent::Key::of("CreateWorkspace", &request.idempotency_key, &request)?;
+        let key = idempotent::Key::of(caller, "CreateWorkspace", &request.idempotency_key, &request)?;
         if let Some(answer) = key.answered(&transaction).await? {
             return Ok(answer);
         }
+        let project = project(&transaction, caller, &request.project).await?;
         let id = WorkspaceId(uuid::Uuid::now_v7());
-        let Some(workspace) = workspaces::insert(&transaction, id, &request.name).await? else {
+        if !workspaces::insert(&transaction, id, &request.name, project).await? {
+            // Said of every name that is taken, also of workspaces that the caller may not see: names are the cluster's.
             let message = format!("the workspace name `{}` is taken; choose another", request.name);
             return Err(Fault::new(ErrorKind::AlreadyExists, "WORKSPACE_EXISTS", message));
-        };
-        let answer = CreateWorkspaceResponse { workspace: Some(self::message(workspace)) };
+        }
+        members::set(&transaction, id, caller.user.id, WorkspaceRole::Owner).await?;
+        let workspace = workspaces::get(&transaction, &request.name).await?;
+        let answer = CreateWorkspaceResponse { workspace: workspace.map(self::message) };
         key.record(&transaction, &answer).await?;
         transaction.commit().await.map_err(store::Error::from)?;
         Ok(answer)
     }
 
-    async fn list(&self, request: ListWorkspacesRequest) -> Result<ListWorkspacesResponse, Fault> {
+    async fn list(&self, caller: &Caller, request: ListWorkspacesRequest) -> Result<ListWorkspacesResponse, Fault> {
         let page = Page::of(request.page_size)?;
-        let after: String = rpc::paging::decode(SCOPE, &request.page_token)?.unwrap_or_default();
+        let scope = format!("{SCOPE}/{}/{}", request.project, request.with_archived);
+        let after: String = rpc::paging::decode(&scope, &request.page_token)?.unwrap_or_default();
+        let filter = Filter { user: caller.sees(), archived: request.with_archived, project: &request.project };
         let db = self.0.store.client().await?;
-        let mut rows = workspaces::list(&db, &after, page.limit()).await?;
-        let next_page_token = page.cut(SCOPE, &mut rows, |w| w.name.clone())?;
+        let mut rows = workspaces::list(&db, &filter, &after, page.limit()).await?;
+        let next_page_token = page.cut(&scope, &mut rows, |w| w.name.clone())?;
         Ok(ListWorkspacesResponse { workspaces: rows.into_iter().map(message).collect(), next_page_token })
     }
+
+    async fn set_archived(&self, name: &str, archived: bool) -> Result<(), Fault> {
+        let workspace = self.0.workspace(name).await?;
+        let db = self.0.store.client().await?;
+        Ok(workspaces::set_archived(&db, workspace.id, archived).await?)
+    }
+}
+
+/// The project of a new workspace, locked against being archived meanwhile.
+async fn project(db: &Transaction<'_>, caller: &Caller, name: &str) -> Result<ProjectId, Fault> {
+    let project = match name {
+        "" => projects::personal(db, caller.user.id).await?,
+        name => projects::get(db, name).await?,
+    };
+    let project = project.ok_or_else(|| Fault::no_project(name))?;
+    if projects::lock(db, project.id).await? {
+        return Ok(project.id);
+    }
+    let message = format!("the project `{}` is archived", project.name);
+    Err(Fault::new(ErrorKind::FailedPrecondition, "ARCHIVED", message))
 }
 
 #[async_trait]
@@ -80,7 +96,8 @@ impl WorkspaceService for Workspaces {
         &self,
         request: Request<CreateWorkspaceRequest>,
     ) -> Result<Response<CreateWorkspaceResponse>, Status> {
-        Ok(Response::new(self.create(request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.create(&caller, request.into_inner()).await?))
     }
 
     async fn get_workspace(
@@ -99,21 +116,23 @@ impl WorkspaceService for Workspaces {
         &self,
         request: Request<ListWorkspacesRequest>,
     ) -> Result<Response<ListWorkspacesResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.list(&caller, request.into_inner()).await?))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::check_name;
+    async fn archive_workspace(
+        &self,
+        request: Request<ArchiveWorkspaceRequest>,
+    ) -> Result<Response<ArchiveWorkspaceResponse>, Status> {
+        self.set_archived(&request.get_ref().name, true).await?;
+        Ok(Response::new(ArchiveWorkspaceResponse {}))
+    }
 
-    #[test]
-    fn names_are_dns_labels() {
-        for good in ["a", "sales-eu", "0", &"x".repeat(63)] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "-a", "a-", "A", "a.b", "a/b", "../a", "ä", &"x".repeat(64)] {
-            assert!(check_name(bad).is_err(), "{bad}");
-        }
+    async fn restore_workspace(
+        &self,
+        request: Request<RestoreWorkspaceRequest>,
+    ) -> Result<Response<RestoreWorkspaceResponse>, Status> {
+        self.set_archived(&request.get_ref().name, false).await?;
+        Ok(Response::new(RestoreWorkspaceResponse {}))
     }
 }

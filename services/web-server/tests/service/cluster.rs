@@ -21,6 +21,7 @@ use web_server::App;
 use web_server::settings::Settings;
 
 pub(crate) const TOKEN: &str = "a-token-of-sufficient-length";
+pub(crate) const PASSWORD: &str = "a password of their own";
 
 pub(crate) struct Cluster {
     pub(crate) database: Arc<Database>,
@@ -28,8 +29,8 @@ pub(crate) struct Cluster {
     pub(crate) addr: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<()>,
-    token: bool,
-    _folder: TempDir,
+    settings: Settings,
+    pub(crate) folder: TempDir,
 }
 
 /// The files of a project by path.
@@ -37,14 +38,11 @@ pub(crate) type Files = BTreeMap<&'static str, String>;
 
 impl Cluster {
     pub(crate) async fn new() -> Self {
-        Self::start(true).await
+        Self::with(|_| {}).await
     }
 
-    pub(crate) async fn without_token() -> Self {
-        Self::start(false).await
-    }
-
-    async fn start(token: bool) -> Self {
+    /// As `new`, with other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
         let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
         let database = Arc::new(database);
@@ -52,47 +50,87 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let token_file = folder.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
-        let settings = Settings {
+        let keys_file = folder.path().join("secret.keys");
+        std::fs::write(&keys_file, format!("one:{}", "11".repeat(32))).unwrap();
+        let mut settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
-            token_file: token.then_some(token_file),
+            token_file: Some(token_file),
+            owner_password_file: Some(folder.path().join("owner.password")),
             database_url: Some(database.url().to_owned()),
+            secret_keys_file: Some(keys_file),
             database_connections: 4,
             scheduler_urls: vec![format!("http://{peer}")],
             blobs_url: Some(format!("file://{}", folder.path().join("blobs").display())),
+            outputs_url: Some(format!("file://{}", folder.path().join("outputs").display())),
             ..Settings::default()
         };
-        let shutdown = Shutdown::new();
-        let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
-        let app = App::build(&settings, &shutdown, &telemetry).await.unwrap();
-        let addr = app.addr().unwrap();
-        let serving = tokio::spawn(app.serve(shutdown.clone()));
-        Self { database, scheduler, addr, shutdown, serving, token, _folder: folder }
+        change(&mut settings);
+        let (addr, shutdown, serving) = serve(&settings).await;
+        Self { database, scheduler, addr, shutdown, serving, settings, folder }
+    }
+
+    /// The server anew, with what `change` makes of its settings, on the same database.
+    pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.shutdown.drain();
+        (self.addr, self.shutdown, self.serving) = serve(&self.settings).await;
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
-    /// A channel for generated clients, with the token.
+    /// A channel for generated clients, with the operator's token.
     pub(crate) fn channel(&self) -> rpc::client::Channel {
-        let token = self.token.then(|| Token::new(TOKEN).unwrap());
-        rpc::client::connect(&[self.url("").parse().unwrap()], token.as_ref()).unwrap()
+        rpc::client::connect(&[self.url("").parse().unwrap()], Some(&Token::new(TOKEN).unwrap())).unwrap()
     }
 
-    fn headers(&self) -> Vec<(&'static str, String)> {
-        let authorization = self.token.then(|| ("authorization", format!("Bearer {TOKEN}")));
-        [("content-type", "application/json".to_owned())].into_iter().chain(authorization).collect()
+    async fn send(&self, method: Method, path: &str, token: &str, body: String) -> Answer {
+        let authorization = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", &authorization)];
+        // Whoever has no token sends no header.
+        let headers = if token.is_empty() { &headers[..1] } else { &headers[..] };
+        http::send(http::request(method, &self.url(path), headers, body)).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: String) -> Answer {
-        let headers = self.headers();
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        http::send(http::request(method, &self.url(path), &headers, body)).await
-    }
-
-    /// Calls a method as JSON.
+    /// Calls a method as JSON, as the operator.
     pub(crate) async fn post(&self, method: &str, message: Value) -> Answer {
-        self.send(Method::POST, &format!("/orrery.v1.{method}"), message.to_string()).await
+        self.post_as(TOKEN, method, message).await
+    }
+
+    /// Calls a method as JSON, as whoever has this token.
+    pub(crate) async fn post_as(&self, token: &str, method: &str, message: Value) -> Answer {
+        self.send(Method::POST, &format!("/orrery.v1.{method}"), token, message.to_string()).await
+    }
+
+    /// As `post_as`, and it must succeed.
+    pub(crate) async fn call_as(&self, token: &str, method: &str, message: Value) -> Value {
+        let answer = self.post_as(token, method, message).await;
+        assert_eq!(answer.status, 200, "{method}: {:?}", answer.body);
+        answer.json()
+    }
+
+    /// As `post_as`, and it must fail with this reason.
+    pub(crate) async fn refused_as(&self, token: &str, method: &str, message: Value) -> String {
+        let answer = self.post_as(token, method, message).await;
+        assert_ne!(answer.status, 200, "{method}: {:?}", answer.body);
+        reason(&answer)
+    }
+
+    /// Makes a person with a role over the whole cluster, or none; answers a token.
+    pub(crate) async fn person(&self, email: &str, role: &str) -> String {
+        let created = self.call("UserService/CreateUser", json!({ "email": email, "role": role })).await;
+        let sign_in = json!({
+            "email": email, "password": created["oneTimePassword"], "newPassword": PASSWORD, "tokenName": "test",
+        });
+        let signed_in = self.call_as("", "SignInService/SignIn", sign_in).await;
+        signed_in["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The one-time password of the first owner.
+    pub(crate) fn owner_password(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.path().join("owner.password")).unwrap();
+        text.lines().nth(1).unwrap().to_owned()
     }
 
     /// As `post`, and it must succeed.
@@ -113,7 +151,7 @@ impl Cluster {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(Method::GET, path, String::new()).await
+        self.send(Method::GET, path, TOKEN, String::new()).await
     }
 
     pub(crate) async fn workspace(&self, name: &str) {
@@ -160,6 +198,18 @@ impl Cluster {
         self.database.client().await.execute(statement, &[&run]).await.unwrap();
         self.scheduler.tell(run);
     }
+}
+
+async fn serve(settings: &Settings) -> (SocketAddr, Shutdown, JoinHandle<()>) {
+    let shutdown = Shutdown::new();
+    let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
+    let app = App::build(settings, &shutdown, &telemetry).await.unwrap();
+    (app.addr().unwrap(), shutdown.clone(), tokio::spawn(app.serve(shutdown)))
+}
+
+/// The reason of a refusal, for programs.
+pub(crate) fn reason(answer: &Answer) -> String {
+    answer.json()["details"][0]["debug"]["reason"].as_str().unwrap_or_default().to_owned()
 }
 
 pub(crate) fn sha256(content: &str) -> String {

@@ -1,4 +1,4 @@
-"""Secrets that the scheduler gave this block."""
+"""Secrets of the run's pipeline, workspace and project."""
 from __future__ import annotations
 
 import logging
@@ -8,10 +8,10 @@ from orrery_runner import templates
 
 
 def get_secret_value(name: str, *_args: Any, **_options: Any) -> Optional[str]:
-    """The secret's value; None, with a warning, if this block was not given it."""
+    """The secret's value; None, with a warning, if there is none."""
     value = templates.secret(name)
     if value is None:
-        logging.getLogger("orrery").warning("the secret %s is not among those that this block was given", name)
+        logging.getLogger("orrery").warning("there is no secret %s in this pipeline, its workspace or its project", name)
     return value
 
 

@@ -1,0 +1,102 @@
+//! `orrery secrets`: values go in by standard input or a file, and never come out.
+
+use crate::{
+    arguments::people::{Scope, Secrets},
+    connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
+    failure::{Code, Failure, Result},
+    render::{
+        Output, line,
+        table::{self, Tone},
+        time,
+    },
+    terminal,
+};
+use jiff::Timestamp;
+use proto::v1::{
+    DeleteSecretRequest, ListSecretsRequest, ListSecretsResponse, RotateSecretsRequest, Secret, SecretScope,
+    SetSecretRequest,
+};
+use rpc::client::within;
+
+/// Secrets of one call of a rotation.
+const BATCH: i32 = 500;
+
+/// Lists secrets, sets or forgets one, or changes the key of all.
+pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Secrets>, scope: Scope) -> Result<Code> {
+    let scope = Some(to_proto(connection, scope));
+    let mut secrets = connection.secrets();
+    match act {
+        None => {
+            let request = ListSecretsRequest { scope, page_size: PAGE_SIZE, page_token: String::new() };
+            let found = pages!(connection.secrets(), list_secrets, request, secrets);
+            let all = ListSecretsResponse { secrets: found, next_page_token: String::new() };
+            output.answer("orrery.v1.ListSecretsResponse", &all, || table_of(&all.secrets, output))?;
+        }
+        Some(Secrets::Set { name, from_file }) => {
+            let value = match from_file {
+                Some(path) => std::fs::read_to_string(&path)
+                    .map_err(|e| Failure::new(Code::Data, format!("cannot read {}: {e}", path.display()), ""))?,
+                None => terminal::ask_secret(&format!("value of {name}: "))?,
+            };
+            let request = SetSecretRequest { scope, name: name.clone(), value };
+            let answer = secrets.set_secret(within(CALL_TIMEOUT, request)).await?.into_inner();
+            output.answer("orrery.v1.SetSecretResponse", &answer, || {
+                format!("{name} is set, version {}", answer.secret.as_ref().map_or(0, |secret| secret.version))
+            })?;
+        }
+        Some(Secrets::Delete { name }) => {
+            let request = within(CALL_TIMEOUT, DeleteSecretRequest { scope, name: name.clone() });
+            let answer = secrets.delete_secret(request).await?.into_inner();
+            output.answer("orrery.v1.DeleteSecretResponse", &answer, || format!("{name} is gone"))?;
+        }
+        Some(Secrets::Rotate) => rotate(connection, output).await?,
+    }
+    Ok(Code::Ok)
+}
+
+async fn rotate(connection: &Connection, output: &Output) -> Result<()> {
+    let mut all = 0;
+    loop {
+        let request = within(CALL_TIMEOUT, RotateSecretsRequest { limit: BATCH });
+        let answer = connection.secrets().rotate_secrets(request).await?.into_inner();
+        all += answer.rotated;
+        // What another rotation holds at this moment is left to it.
+        if answer.remaining == 0 || answer.rotated == 0 {
+            output.answer("orrery.v1.RotateSecretsResponse", &answer, || {
+                format!("{all} secrets are sealed with the key {}; {} remain", answer.key_id, answer.remaining)
+            })?;
+            return Ok(());
+        }
+        if !output.json {
+            line(&output.style.dim(&format!("{all} done, {} to go", answer.remaining)));
+        }
+    }
+}
+
+fn to_proto(connection: &Connection, scope: Scope) -> SecretScope {
+    match scope.project {
+        Some(project) => SecretScope { project, ..SecretScope::default() },
+        None => SecretScope {
+            workspace: connection.workspace.clone(),
+            pipeline: scope.pipeline.unwrap_or_default(),
+            ..SecretScope::default()
+        },
+    }
+}
+
+fn table_of(secrets: &[Secret], output: &Output) -> String {
+    let now = Timestamp::now();
+    let mut table = table::new(output.style, &["secret", "pipeline", "version", "set", "by", "key"]);
+    for secret in secrets {
+        let pipeline = secret.scope.as_ref().map_or("", |scope| scope.pipeline.as_str());
+        table.add_row([
+            table::cell(&secret.name, Tone::Plain),
+            table::cell(pipeline, Tone::Dim),
+            table::number(secret.version),
+            table::cell(time::relative(time::instant(secret.updated_at.as_ref()), now), Tone::Plain),
+            table::cell(&secret.updated_by, Tone::Dim),
+            table::cell(&secret.key_id, Tone::Dim),
+        ]);
+    }
+    table::text(&table, "no secrets; `orrery secrets set NAME` reads a value from standard input")
+}

@@ -1,0 +1,72 @@
+//! Where a block wants to run: Mage's `executor_type` of the block and of its pipeline, and which of them counts.
+//!
+//! Refuses to know which executors there are.
+
+/// Names that Mage gives to its own machine.
+const LOCAL: &str = "local_python";
+/// The same, whatever the pipeline says.
+const LOCAL_FORCED: &str = "local_python_force";
+/// A block that does nothing, without a process.
+const NOOP: &str = "noop";
+/// Mage's other executors.
+const REMOTE: [&str; 5] = ["k8s", "ecs", "gcp_cloud_run", "azure_container_instance", "pyspark"];
+
+/// What a block asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecutorType<'a> {
+    /// A process of an executor.
+    Process,
+    /// The built-in no-op.
+    Noop,
+    /// A machine of its own, by Mage's name for the kind.
+    Remote(&'a str),
+    /// A text to be rendered first.
+    Template(&'a str),
+    /// None of Mage's names.
+    Unknown(&'a str),
+}
+
+impl<'a> ExecutorType<'a> {
+    /// Every name that is known.
+    pub const NAMES: [&'static str; 8] =
+        [LOCAL, LOCAL_FORCED, NOOP, REMOTE[0], REMOTE[1], REMOTE[2], REMOTE[3], REMOTE[4]];
+
+    /// What counts: the block's own type, unless that is the usual one; then the pipeline's.
+    #[must_use]
+    pub fn of(block: Option<&'a str>, pipeline: Option<&'a str>) -> Self {
+        let unusual = |written: &Option<&'a str>| !matches!(written.map(str::trim), None | Some("" | LOCAL));
+        [block, pipeline].into_iter().find(unusual).flatten().map_or(Self::Process, Self::named)
+    }
+
+    fn named(written: &'a str) -> Self {
+        match written.trim() {
+            LOCAL_FORCED => Self::Process,
+            NOOP => Self::Noop,
+            name if REMOTE.contains(&name) => Self::Remote(name),
+            name if name.contains("{{") => Self::Template(name),
+            name => Self::Unknown(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_counts_before_the_pipeline_and_the_usual_type_says_nothing() {
+        for (block, pipeline, expect) in [
+            (None, None, ExecutorType::Process),
+            (Some("local_python"), Some(""), ExecutorType::Process),
+            (None, Some("noop"), ExecutorType::Noop),
+            (Some(" local_python "), Some("k8s"), ExecutorType::Remote("k8s")),
+            (Some("local_python_force"), Some("k8s"), ExecutorType::Process),
+            (Some("noop"), Some("ecs"), ExecutorType::Noop),
+            (Some("{{ env_var('WHERE') }}"), None, ExecutorType::Template("{{ env_var('WHERE') }}")),
+            (Some("kubernetes"), None, ExecutorType::Unknown("kubernetes")),
+        ] {
+            assert_eq!(ExecutorType::of(block, pipeline), expect, "{block:?} in {pipeline:?}");
+        }
+        assert!(ExecutorType::NAMES.iter().all(|name| !matches!(ExecutorType::named(name), ExecutorType::Template(_))));
+    }
+}

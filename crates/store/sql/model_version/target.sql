@@ -1,0 +1,6 @@
+-- Where a version of a model is, and what a person may do there.
+-- $1 version, $2 user, or NULL for one whose role covers the whole cluster
+SELECT w.project_id, w.id, w.name, w.archived_at IS NOT NULL,
+       coalesce((SELECT max(a.rank) FROM workspace_access a WHERE a.workspace_id = w.id AND a.user_id = $2::uuid), 0)
+  FROM model_version v JOIN model m ON m.id = v.model_id JOIN workspace w ON w.id = m.workspace_id
+ WHERE v.id = $1::uuid

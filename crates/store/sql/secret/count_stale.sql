@@ -1,0 +1,2 @@
+-- $1 the key
+SELECT count(*) FROM secret WHERE key_id <> $1

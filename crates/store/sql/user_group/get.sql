@@ -1,0 +1,2 @@
+-- $1 name
+SELECT g.id, g.name, g.created_at, (SELECT count(*)::integer FROM user_group_member m WHERE m.group_id = g.id) FROM user_group g WHERE g.name = $1

@@ -1,0 +1,2 @@
+-- $1 workspace
+SELECT count(*) FROM workspace_member WHERE workspace_id = $1 AND role = 'owner'

@@ -1,0 +1,128 @@
+//! The trail of who did what. Entries are added and read, never changed: the schema refuses it too.
+
+use crate::{Error, query};
+use deadpool_postgres::GenericClient;
+use domain::id::{ProjectId, UserId, WorkspaceId};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// An entry to be.
+#[derive(Debug, Clone)]
+pub struct NewEntry {
+    /// Who, when somebody was signed in.
+    pub user: Option<UserId>,
+    /// The e-mail address at this time.
+    pub actor: String,
+    /// The credential: `token:<prefix>`, `session`, `operator`, `none`.
+    pub via: String,
+    /// Such as `WorkspaceService/CreateWorkspace`.
+    pub method: String,
+    /// Where.
+    pub project: Option<ProjectId>,
+    /// Where.
+    pub workspace: Option<WorkspaceId>,
+    /// What was addressed.
+    pub object: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The reason of what was denied or failed.
+    pub reason: String,
+    /// Named fields of the request, as a JSON object.
+    pub detail: Value,
+}
+
+/// How an act ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Ok,
+    /// It was not allowed.
+    Denied,
+    /// It was allowed and did not succeed.
+    Failed,
+}
+
+impl Outcome {
+    /// As the column says.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An entry as it is read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Rises with time.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// By which credential.
+    pub via: String,
+    /// What.
+    pub method: String,
+    /// On what.
+    pub object: String,
+    /// As the column says.
+    pub outcome: String,
+    /// Why it was denied or failed.
+    pub reason: String,
+    /// Named fields of the request.
+    pub detail: Value,
+}
+
+/// Adds an entry.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn insert(db: &impl GenericClient, entry: &NewEntry) -> Result<(), Error> {
+    let (user, project) = (entry.user.map(|id| id.0), entry.project.map(|id| id.0));
+    let workspace = entry.workspace.map(|id| id.0);
+    let parameters: query::Parameters<'_> = &[
+        &user,
+        &entry.actor,
+        &entry.via,
+        &entry.method,
+        &project,
+        &workspace,
+        &entry.object,
+        &entry.outcome.word(),
+        &entry.reason,
+        &entry.detail,
+    ];
+    query::execute(db, include_str!("../sql/audit_entry/insert.sql"), parameters).await?;
+    Ok(())
+}
+
+/// A page, newest first: only of `workspace` and of `actor` when these are given, before the entry `before`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(
+    db: &impl GenericClient,
+    workspace: Option<WorkspaceId>,
+    actor: &str,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Entry>, Error> {
+    let sql = include_str!("../sql/audit_entry/list.sql");
+    let rows = query::rows(db, sql, &[&workspace.map(|id| id.0), &actor, &before, &limit]).await?;
+    let decode = |row: &tokio_postgres::Row| Entry {
+        id: row.get(0),
+        at: row.get(1),
+        actor: row.get(2),
+        via: row.get(3),
+        method: row.get(4),
+        object: row.get(5),
+        outcome: row.get(6),
+        reason: row.get(7),
+        detail: row.get(8),
+    };
+    Ok(rows.iter().map(decode).collect())
+}

@@ -1,0 +1,220 @@
+//! What people present: browser sessions, personal tokens, and sign-ins elsewhere that have begun. Only hashes are kept.
+//! Refuses to make or compare any.
+
+use crate::{
+    Error, query,
+    users::{self, User},
+};
+use deadpool_postgres::GenericClient;
+use domain::id::{TokenId, UserId};
+use jiff::Timestamp;
+use std::time::Duration;
+use tokio_postgres::Row;
+
+/// A browser that is signed in.
+pub struct Session {
+    /// Whose.
+    pub user: User,
+    /// Of the token that shows that a request was not forged.
+    pub csrf_hash: Vec<u8>,
+}
+
+/// A token as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// Time-ordered.
+    pub id: TokenId,
+    /// What the owner calls it.
+    pub name: String,
+    /// How it begins.
+    pub prefix: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// True to some minutes.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was ended.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A token in force that begins as the one that was presented.
+pub struct Candidate {
+    /// Whose.
+    pub user: User,
+    /// Which.
+    pub token: TokenId,
+    /// Of its secret part; compare in constant time.
+    pub secret_hash: Vec<u8>,
+    /// Its last use was noted some time ago.
+    pub touch: bool,
+}
+
+/// A token to be.
+pub struct NewToken<'a> {
+    /// The id.
+    pub id: TokenId,
+    /// Whose.
+    pub user: UserId,
+    /// What it is called.
+    pub name: &'a str,
+    /// How it begins.
+    pub prefix: &'a str,
+    /// Of its secret part.
+    pub secret_hash: &'a [u8],
+    /// `None` for ever.
+    pub lifetime: Option<Duration>,
+}
+
+/// The most tokens of one person that are in force at once.
+pub const TOKENS_MAX: i64 = 100;
+/// Sessions that one call forgets at most.
+const FORGET_MAX: i64 = 100;
+
+fn decode_token(row: &Row) -> AccessToken {
+    AccessToken {
+        id: TokenId(row.get(0)),
+        name: row.get(1),
+        prefix: row.get(2),
+        created_at: row.get(3),
+        expires_at: row.get(4),
+        last_used_at: row.get(5),
+        revoked_at: row.get(6),
+    }
+}
+
+/// Begins a session, and forgets some that are over.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn insert_session(
+    db: &impl GenericClient,
+    secret_hash: &[u8],
+    csrf_hash: &[u8],
+    user: UserId,
+    lifetime: Duration,
+) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/browser_session/delete_expired.sql"), &[&FORGET_MAX]).await?;
+    let sql = include_str!("../sql/browser_session/insert.sql");
+    query::execute(db, sql, &[&secret_hash, &csrf_hash, &user.0, &lifetime.as_secs_f64()]).await?;
+    Ok(())
+}
+
+/// The session in force whose secret has this hash.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn session(db: &impl GenericClient, secret_hash: &[u8]) -> Result<Option<Session>, Error> {
+    let row = query::row(db, include_str!("../sql/browser_session/get.sql"), &[&secret_hash]).await?;
+    Ok(row.map(|row| Session { user: users::decode(&row), csrf_hash: row.get(7) }))
+}
+
+/// Ends a session.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn delete_session(db: &impl GenericClient, secret_hash: &[u8]) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/browser_session/delete.sql"), &[&secret_hash]).await?;
+    Ok(())
+}
+
+/// Ends every session of a person but `kept`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn delete_sessions(db: &impl GenericClient, user: UserId, kept: Option<&[u8]>) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/browser_session/delete_of_user.sql"), &[&user.0, &kept]).await?;
+    Ok(())
+}
+
+/// Remembers a sign-in elsewhere that begins.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn begin_oidc(
+    db: &impl GenericClient,
+    key_hash: &[u8],
+    nonce: &str,
+    verifier: &str,
+    lifetime: Duration,
+) -> Result<(), Error> {
+    let sql = include_str!("../sql/oidc_sign_in/insert.sql");
+    query::execute(db, sql, &[&key_hash, &nonce, &verifier, &lifetime.as_secs_f64()]).await?;
+    Ok(())
+}
+
+/// The nonce and the verifier of a sign-in that began, once.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn take_oidc(db: &impl GenericClient, key_hash: &[u8]) -> Result<Option<(String, String)>, Error> {
+    let row = query::row(db, include_str!("../sql/oidc_sign_in/take.sql"), &[&key_hash]).await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// Adds a token; `None` when the person has [`TOKENS_MAX`] in force.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn insert_token(db: &impl GenericClient, new: &NewToken<'_>) -> Result<Option<AccessToken>, Error> {
+    let seconds = new.lifetime.map(|lifetime| lifetime.as_secs_f64());
+    let parameters: query::Parameters<'_> =
+        &[&new.id.0, &new.user.0, &new.name, &new.prefix, &new.secret_hash, &seconds, &TOKENS_MAX];
+    let row = query::row(db, include_str!("../sql/access_token/insert.sql"), parameters).await?;
+    Ok(row.as_ref().map(decode_token))
+}
+
+/// The token in force that begins so.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn token(db: &impl GenericClient, prefix: &str) -> Result<Option<Candidate>, Error> {
+    let row = query::row(db, include_str!("../sql/access_token/get.sql"), &[&prefix]).await?;
+    Ok(row.map(|row| Candidate {
+        user: users::decode(&row),
+        token: TokenId(row.get(7)),
+        secret_hash: row.get(8),
+        touch: row.get(9),
+    }))
+}
+
+/// Notes the use of a token.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn touch_token(db: &impl GenericClient, id: TokenId) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/access_token/touch.sql"), &[&id.0]).await?;
+    Ok(())
+}
+
+/// A page of a person's tokens, newest first, before the one `before`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn tokens(
+    db: &impl GenericClient,
+    user: UserId,
+    before: Option<TokenId>,
+    limit: i64,
+) -> Result<Vec<AccessToken>, Error> {
+    let before = before.map_or(uuid::Uuid::max(), |id| id.0);
+    let rows = query::rows(db, include_str!("../sql/access_token/list.sql"), &[&user.0, &before, &limit]).await?;
+    Ok(rows.iter().map(decode_token).collect())
+}
+
+/// Ends the token of a person that has this id or prefix; false when there is none.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn revoke_token(db: &impl GenericClient, user: UserId, token: &str) -> Result<bool, Error> {
+    Ok(query::row(db, include_str!("../sql/access_token/revoke.sql"), &[&user.0, &token]).await?.is_some())
+}
+
+/// Ends every token of a person.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn revoke_tokens(db: &impl GenericClient, user: UserId) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/access_token/revoke_of_user.sql"), &[&user.0]).await?;
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Secrets that user code was given, so that they leave this executor in no log line and no error. Refuses to know whose
+//! they are: what is secret in one attempt is masked in all, since a block may hand a value to the next.
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+/// What stands in place of a secret.
+const MASK: &str = "[secret]";
+/// A shorter text is part of too many words to be masked.
+const CHARS_MIN: usize = 4;
+/// Different texts of one process's life.
+const TEXTS_MAX: usize = 10_000;
+/// Bytes of all of them.
+const BYTES_MAX: usize = 16 << 20;
+
+/// The known secrets.
+#[derive(Debug, Default)]
+pub struct Masks {
+    /// Lines of executors that know no secret, which are most, pay nothing.
+    any: AtomicBool,
+    known: RwLock<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    texts: Vec<String>,
+    bytes: usize,
+    finder: Option<AhoCorasick>,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} secrets", self.texts.len())
+    }
+}
+
+impl Masks {
+    /// Masks a value from here on: as it is, line by line, and as programs write it between quotes. False when there is
+    /// no room for it: then nobody must get it.
+    #[must_use]
+    pub fn add(&self, value: &str) -> bool {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<String> = forms(value).into_iter().filter(|text| !known.texts.contains(text)).collect();
+        let bytes = new.iter().map(String::len).sum::<usize>();
+        if known.texts.len() + new.len() > TEXTS_MAX || known.bytes + bytes > BYTES_MAX {
+            return false;
+        }
+        if new.is_empty() {
+            return true;
+        }
+        let texts: Vec<String> = known.texts.iter().cloned().chain(new).collect();
+        // Of two secrets of which one begins as the other, all of the longer one is masked.
+        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else {
+            return false;
+        };
+        *known = Known { bytes: known.bytes + bytes, texts, finder: Some(finder) };
+        self.any.store(true, Ordering::Release);
+        true
+    }
+
+    /// A text without any known secret.
+    #[must_use]
+    pub fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !self.any.load(Ordering::Acquire) {
+            return Cow::Borrowed(text);
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        match &known.finder {
+            Some(finder) if finder.is_match(text) => {
+                Cow::Owned(finder.replace_all(text, &vec![MASK; known.texts.len()]))
+            }
+            _ => Cow::Borrowed(text),
+        }
+    }
+}
+
+/// The ways in which a value appears in a text.
+fn forms(value: &str) -> Vec<String> {
+    let quoted = serde_json::to_string(value).unwrap_or_default();
+    let quoted = quoted.trim_matches('"').to_owned();
+    let whole = [value.to_owned(), value.trim().to_owned(), quoted];
+    let lines = value.lines().map(|line| line.trim().to_owned());
+    let mut forms: Vec<String> =
+        whole.into_iter().chain(lines).filter(|text| text.chars().count() >= CHARS_MIN).collect();
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_secret_is_masked() {
+        let masks = Masks::default();
+        assert!(matches!(masks.apply("hunter2"), Cow::Borrowed("hunter2")));
+        assert!(masks.add("hunter2") && masks.add("hunter2-and-more") && masks.add("first line\nsecond \"line\"\n"));
+        for (text, expect) in [
+            ("a hunter2 b", "a [secret] b"),
+            ("hunter2hunter2", "[secret][secret]"),
+            ("x=hunter2-and-more", "x=[secret]"),
+            ("  second \"line\"", "  [secret]"),
+            (r#"{"k": "first line\nsecond \"line\"\n"}"#, r#"{"k": "[secret]"}"#),
+            ("hunter", "hunter"),
+        ] {
+            assert_eq!(masks.apply(text), expect);
+        }
+        assert!(!format!("{masks:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn short_values_are_let_through_and_too_many_are_refused() {
+        let masks = Masks::default();
+        assert!(masks.add("abc"));
+        assert_eq!(masks.apply("abc"), "abc");
+        assert!(!masks.add(&"x".repeat(BYTES_MAX)));
+    }
+}

@@ -1,0 +1,137 @@
+//! A field of a message, found without decoding the message: what is addressed must be known before anything else of it
+//! is looked at, and a deployment lists thousands of files. Reads as the generated decoders do: the last value counts.
+
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost_reflect::{Kind, MessageDescriptor};
+
+/// The message is not what its type says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Where a field is.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    /// Its number, after those of the messages around it.
+    numbers: Vec<u32>,
+    kind: Kind,
+}
+
+impl Field {
+    /// The field of this path, such as `member.email`; `None` when there is none that can be told as text.
+    pub(super) fn find(message: &MessageDescriptor, path: &str) -> Option<Self> {
+        let (mut numbers, mut current) = (Vec::new(), message.clone());
+        let mut parts = path.split('.').peekable();
+        while let Some(part) = parts.next() {
+            let field = current.get_field_by_name(part).filter(|field| !field.is_list() && !field.is_map())?;
+            numbers.push(field.number());
+            match (field.kind(), parts.peek()) {
+                (Kind::Message(inner), Some(_)) => current = inner,
+                (kind @ (Kind::String | Kind::Bool | Kind::Enum(_) | Kind::Int32 | Kind::Int64), None) => {
+                    return Some(Self { numbers, kind });
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Its value as text; empty when it is absent.
+    pub(super) fn read(&self, message: &[u8]) -> Result<String, Malformed> {
+        let mut last = String::new();
+        self.scan(message, &self.numbers, &mut last)?;
+        Ok(last)
+    }
+
+    fn scan(&self, mut message: &[u8], numbers: &[u32], last: &mut String) -> Result<(), Malformed> {
+        let Some((number, inner)) = numbers.split_first() else { return Ok(()) };
+        while !message.is_empty() {
+            let (tag, wire) = decode_key(&mut message).map_err(|_| Malformed)?;
+            if tag != *number {
+                skip_field(wire, tag, &mut message, DecodeContext::default()).map_err(|_| Malformed)?;
+                continue;
+            }
+            let text = matches!(self.kind, Kind::String);
+            match wire {
+                WireType::LengthDelimited if !inner.is_empty() => {
+                    self.scan(delimited(&mut message)?, inner, last)?;
+                }
+                WireType::LengthDelimited if text => {
+                    *last = String::from_utf8(delimited(&mut message)?.to_vec()).map_err(|_| Malformed)?;
+                }
+                WireType::Varint if inner.is_empty() && !text => {
+                    *last = self.number(decode_varint(&mut message).map_err(|_| Malformed)?)
+                }
+                _ => return Err(Malformed),
+            }
+        }
+        Ok(())
+    }
+
+    fn number(&self, value: u64) -> String {
+        match &self.kind {
+            Kind::Bool => (value != 0).to_string(),
+            Kind::Enum(values) => {
+                let number = i32::try_from(value).unwrap_or(i32::MIN);
+                values.get_value(number).map_or_else(|| number.to_string(), |value| value.name().to_owned())
+            }
+            _ => value.cast_signed().to_string(),
+        }
+    }
+}
+
+fn delimited<'a>(message: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(decode_varint(message).map_err(|_| Malformed)?).map_err(|_| Malformed)?;
+    let (content, rest) = message.split_at_checked(length).ok_or(Malformed)?;
+    *message = rest;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+    use prost_reflect::DescriptorPool;
+    use proto::v1::{CreateDeploymentRequest, ProjectMember, Role, SetProjectMemberRequest};
+
+    fn field(message: &str, path: &str) -> Option<Field> {
+        let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+        Field::find(&pool.get_message_by_name(&format!("orrery.v1.{message}")).unwrap(), path)
+    }
+
+    #[test]
+    fn fields_are_read_as_the_decoder_reads_them() {
+        let member = ProjectMember { email: "a@b".into(), group: String::new(), role: Role::Admin.into() };
+        let one = SetProjectMemberRequest { project: "p".into(), member: Some(member) };
+        let other = SetProjectMemberRequest { project: "q".into(), member: None };
+        let bytes = one.encode_to_vec();
+        let read = |path: &str, bytes: &[u8]| field("SetProjectMemberRequest", path).unwrap().read(bytes).unwrap();
+        assert_eq!(read("project", &bytes), "p");
+        assert_eq!(read("member.email", &bytes), "a@b");
+        assert_eq!(read("member.role", &bytes), "ROLE_ADMIN");
+        assert_eq!(read("member.group", &bytes), "");
+        // Two values for one field: the decoder takes the last one, and so do we.
+        let both = [bytes, other.encode_to_vec()].concat();
+        assert_eq!(SetProjectMemberRequest::decode(both.as_slice()).unwrap().project, "q");
+        assert_eq!(read("project", &both), "q");
+        assert_eq!(read("member.email", &both), "a@b");
+    }
+
+    #[test]
+    fn what_the_decoder_refuses_is_refused() {
+        let workspace = field("CreateDeploymentRequest", "workspace").unwrap();
+        let good = CreateDeploymentRequest { workspace: "w".into(), validate_only: true, ..Default::default() };
+        assert_eq!(
+            field("CreateDeploymentRequest", "validate_only").unwrap().read(&good.encode_to_vec()).unwrap(),
+            "true"
+        );
+        for bad in [&[0x0a, 5, b'x'][..], &[0x0a, 1, 0xff], &[0x08, 1], &[0x80], &[0x0b]] {
+            assert!(CreateDeploymentRequest::decode(bad).is_err() && workspace.read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_fields_can_be_named() {
+        assert!(field("ListRunsRequest", "statuses").is_none() && field("CreateRunRequest", "variables").is_none());
+        assert!(field("CreateRunRequest", "nothing").is_none() && field("SetProjectMemberRequest", "member").is_none());
+    }
+}

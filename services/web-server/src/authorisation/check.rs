@@ -1,0 +1,119 @@
+//! One decision: a row, a person, an addressed thing. What a person may not see is not found, in the words that are used
+//! when it is not there.
+
+use super::table::{Thing, Who};
+use super::{Authority, Rule};
+use crate::fault::Fault;
+use crate::identity::{Caller, Identity};
+use crate::triggers;
+use domain::ErrorKind;
+use domain::id::{RunId, TriggerId};
+use domain::role::Role;
+use std::collections::HashMap;
+use store::targets::{self, Target};
+
+/// What was allowed.
+pub(super) struct Grant {
+    /// The addressed thing, when the row names one.
+    pub(super) target: Option<Target>,
+}
+
+const ANYWHERE: Grant = Grant { target: None };
+
+impl Authority {
+    /// Whether a rule lets somebody act on what a message addresses.
+    pub(super) async fn check(
+        &self,
+        rule: &Rule,
+        identity: &Identity,
+        addressed: &HashMap<&'static str, String>,
+    ) -> Result<Grant, Fault> {
+        if matches!(rule.row.who, Who::Everybody) {
+            return Ok(ANYWHERE);
+        }
+        let Identity::Person(caller) = identity else {
+            return Err(Fault::unauthenticated("a credential is needed; sign in by `orrery login`"));
+        };
+        match rule.row.who {
+            Who::Everybody | Who::SignedIn => Ok(ANYWHERE),
+            Who::Cluster(need) => cluster(caller, need),
+            // A route is never called as a method.
+            Who::AsMethod => Err(Fault::not_allowed()),
+            Who::On(thing, need) => {
+                let thing = thing.narrowed(addressed);
+                let text = addressed.get(thing.field()).map_or("", String::as_str);
+                self.on(rule, caller, thing, text, need).await
+            }
+        }
+    }
+
+    async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Grant, Fault> {
+        match (thing, text) {
+            (Thing::ProjectOrOwn(_) | Thing::TriggerOrNothing(_), "") => return Ok(ANYWHERE),
+            (Thing::WorkspaceOrCluster(_), "") => return cluster(caller, need),
+            _ => {}
+        }
+        let db = self.store.client().await?;
+        let target = targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?;
+        let Some(target) = target else { return Err(not_found(thing, text)) };
+        let role = caller.user.role.max(target.role);
+        if role.is_none() {
+            return Err(not_found(thing, text));
+        }
+        if role < Some(need) {
+            return Err(not_enough(need, role));
+        }
+        if target.archived && !rule.row.even_archived {
+            return Err(archived(&target.name));
+        }
+        Ok(Grant { target: Some(target) })
+    }
+}
+
+fn cluster(caller: &Caller, need: Role) -> Result<Grant, Fault> {
+    if caller.user.role >= Some(need) { Ok(ANYWHERE) } else { Err(not_enough(need, caller.user.role)) }
+}
+
+fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
+    Ok(match thing {
+        Thing::Project(field) | Thing::ProjectOrOwn(field) => {
+            targets::Thing::Project(named_by(field, text, "a project")?)
+        }
+        Thing::Workspace(field) | Thing::WorkspaceOrCluster(field) => {
+            targets::Thing::Workspace(named_by(field, text, "a workspace")?)
+        }
+        Thing::Trigger(field) | Thing::TriggerOrNothing(field) => {
+            targets::Thing::Trigger(rpc::ids::parse::<TriggerId>(text, field)?.0)
+        }
+        // Narrowed before: it is one of the two above by now.
+        Thing::Scope => return Err(Fault::not_allowed()),
+        Thing::Run(field) => targets::Thing::Run(rpc::ids::parse::<RunId>(text, field)?.0),
+    })
+}
+
+fn named_by<'a>(field: &'static str, text: &'a str, what: &str) -> Result<&'a str, Fault> {
+    if text.is_empty() { Err(Fault::field(field, format!("must name {what}"))) } else { Ok(text) }
+}
+
+fn not_found(thing: Thing, text: &str) -> Fault {
+    match thing {
+        Thing::Project(_) | Thing::ProjectOrOwn(_) => Fault::no_project(text),
+        Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) | Thing::Scope => Fault::no_workspace(text),
+        Thing::Trigger(_) | Thing::TriggerOrNothing(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), triggers::none)
+        }
+        // As the handler writes it: the id, not what was typed.
+        Thing::Run(_) => Fault::no_run(text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())),
+    }
+}
+
+fn not_enough(need: Role, have: Option<Role>) -> Fault {
+    let have = have.map_or_else(|| "you have no role".to_owned(), |role| format!("you are {role}"));
+    let message = format!("this needs the role {need} there, and {have}; ask an owner");
+    Fault::new(ErrorKind::PermissionDenied, "PERMISSION_DENIED", message)
+}
+
+fn archived(name: &str) -> Fault {
+    let message = format!("`{name}` is archived; restore it first");
+    Fault::new(ErrorKind::FailedPrecondition, "ARCHIVED", message)
+}

@@ -1,0 +1,81 @@
+//! Browsers that sign in: a session in a cookie that no script reads, and a second cookie that only our page can read
+//! and shows with every request. Refuses to judge passwords.
+
+use crate::authorisation::Authority;
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::identity::cookies::{self, Cookie};
+use crate::identity::tokens;
+use crate::router::Api;
+use crate::sign_in;
+use crate::transcode::connect;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::id::UserId;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use store::credentials;
+use tonic::Status;
+
+/// How long a browser stays signed in.
+pub(crate) const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+
+/// What browsers need beside the methods.
+pub(crate) struct Browsers {
+    pub(crate) core: Arc<Core>,
+    pub(crate) authority: Arc<Authority>,
+    /// People reach us by TLS, so cookies go nowhere else.
+    pub(crate) secure: bool,
+}
+
+/// What the page's form sends; `Debug` is left out on purpose.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Form {
+    email: String,
+    password: String,
+    #[serde(default)]
+    new_password: String,
+}
+
+/// `POST /auth/session`: an address and a password for two cookies. `SignInService/SignOut` ends the session.
+pub(crate) async fn sign_in(State(api): State<Api>, Json(form): Json<Form>) -> Response {
+    // A form of another page cannot send JSON unasked, and the gate checked the origin.
+    let browsers = &api.browsers;
+    let attempt =
+        sign_in::Attempt { email: form.email.clone(), password: form.password, new_password: form.new_password };
+    let outcome = sign_in::by_password(&browsers.core, attempt).await;
+    browsers.authority.record_sign_in(&form.email, outcome.as_ref()).await;
+    let signed_in = match outcome {
+        Ok(user) => begin(browsers, user.id).await,
+        Err(fault) => Err(fault),
+    };
+    signed_in.unwrap_or_else(|fault| connect::error(&Status::from(fault)))
+}
+
+/// Begins a session and sets its cookies.
+pub(crate) async fn begin(browsers: &Browsers, user: UserId) -> Result<Response, Fault> {
+    let (secret, csrf) = (tokens::secret(), tokens::secret());
+    let db = browsers.core.store.client().await?;
+    credentials::insert_session(&db, &tokens::hash(&secret), &tokens::hash(&csrf), user, SESSION_LIFETIME).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    for cookie in pair(&secret, &csrf, SESSION_LIFETIME, browsers.secure) {
+        set(&mut response, &cookie);
+    }
+    Ok(response)
+}
+
+fn pair<'a>(secret: &'a str, csrf: &'a str, lifetime: Duration, secure: bool) -> [Cookie<'a>; 2] {
+    let session = Cookie { name: cookies::SESSION, value: secret, lifetime, strict: true, script: false, secure };
+    [session, Cookie { name: cookies::CSRF, value: csrf, lifetime, strict: true, script: true, secure }]
+}
+
+/// Adds a cookie to an answer.
+pub(crate) fn set(response: &mut Response, cookie: &Cookie<'_>) {
+    if let Some(value) = cookie.header() {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+}

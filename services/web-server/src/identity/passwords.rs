@@ -1,0 +1,143 @@
+//! Passwords: hashed slowly, a few at a time, and guessed at a named rate at most. Refuses to know where they are kept.
+
+use crate::fault::Fault;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use domain::ErrorKind;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+/// The shortest password that a person may choose.
+pub(crate) const CHARS_MIN: usize = 12;
+/// A longer one is refused before it costs anything.
+pub(crate) const BYTES_MAX: usize = 256;
+/// Hashes at once: each takes 19 MiB and some 20 ms of a core.
+const HASHES_MAX: usize = 2;
+/// Wrong passwords of one address within [`WINDOW`].
+const FAILURES_MAX: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+/// Addresses that are remembered.
+const ADDRESSES_MAX: usize = 10_000;
+
+static HASHES: Semaphore = Semaphore::const_new(HASHES_MAX);
+
+/// What is compared with when there is no such person, so that an answer takes as long.
+static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| of("nobody's password").ok());
+
+/// Refuses what no password may be.
+pub(crate) fn check(password: &str, field: &'static str) -> Result<(), Fault> {
+    if password.chars().count() < CHARS_MIN || password.len() > BYTES_MAX {
+        return Err(Fault::field(
+            field,
+            format!("must have {CHARS_MIN} characters or more, and at most {BYTES_MAX} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// The PHC string of a password. Not cancelled once it has begun.
+///
+/// # Errors
+/// When hashing fails, which is a fault of ours.
+pub(crate) async fn hash(password: String) -> Result<String, Fault> {
+    let _place = HASHES.acquire().await.map_err(|e| Fault::internal(&e))?;
+    let hashed = spawn_blocking(move || of(&password)).await.map_err(|e| Fault::internal(&e))?;
+    hashed.map_err(|e| Fault::internal(&e))
+}
+
+/// Whether a password is the one of this hash; `None` takes as long and is never right.
+///
+/// # Errors
+/// When hashing fails, which is a fault of ours.
+pub(crate) async fn verify(password: String, hash: Option<String>) -> Result<bool, Fault> {
+    if password.len() > BYTES_MAX {
+        return Ok(false);
+    }
+    let _place = HASHES.acquire().await.map_err(|e| Fault::internal(&e))?;
+    let verified = spawn_blocking(move || {
+        let known = hash.is_some();
+        let Some(hash) = hash.or_else(|| NOBODY.clone()) else { return false };
+        let right = PasswordHash::new(&hash)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
+        known && right
+    });
+    verified.await.map_err(|e| Fault::internal(&e))
+}
+
+fn of(password: &str) -> Result<String, argon2::password_hash::Error> {
+    Ok(Argon2::default().hash_password(password.as_bytes())?.to_string())
+}
+
+/// Wrong passwords by address, in this process.
+#[derive(Default)]
+pub(crate) struct Guesses(Mutex<HashMap<String, (Instant, u32)>>);
+
+impl Guesses {
+    /// Refuses an address with too many wrong passwords of late.
+    pub(crate) fn check(&self, email: &str, now: Instant) -> Result<(), Fault> {
+        let guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match guesses.get(email) {
+            Some((since, count)) if *count >= FAILURES_MAX && now.duration_since(*since) < WINDOW => {
+                let message = "there were too many wrong passwords; wait five minutes, or ask an admin for a new one";
+                Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a wrong password, or forgets the wrong ones after a right one.
+    pub(crate) fn note(&self, email: &str, right: bool, now: Instant) {
+        let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if right {
+            guesses.remove(email);
+            return;
+        }
+        if guesses.len() >= ADDRESSES_MAX {
+            guesses.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
+        }
+        if guesses.len() >= ADDRESSES_MAX && !guesses.contains_key(email) {
+            return;
+        }
+        let entry = guesses.entry(email.to_owned()).or_insert((now, 0));
+        if now.duration_since(entry.0) >= WINDOW {
+            *entry = (now, 0);
+        }
+        entry.1 += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_proves_its_password_only() {
+        let hash = hash("correct horse battery".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$") && !hash.contains("horse"));
+        assert!(verify("correct horse battery".to_owned(), Some(hash.clone())).await.unwrap());
+        assert!(!verify("correct horse batterx".to_owned(), Some(hash)).await.unwrap());
+        assert!(!verify("nobody's password".to_owned(), None).await.unwrap());
+    }
+
+    #[test]
+    fn guessing_ends_and_begins_again() {
+        let (guesses, now) = (Guesses::default(), Instant::now());
+        for _ in 0..FAILURES_MAX {
+            assert!(guesses.check("a@b.c", now).is_ok());
+            guesses.note("a@b.c", false, now);
+        }
+        assert!(guesses.check("a@b.c", now).is_err() && guesses.check("x@b.c", now).is_ok());
+        assert!(guesses.check("a@b.c", now + WINDOW).is_ok());
+        guesses.note("a@b.c", true, now);
+        assert!(guesses.check("a@b.c", now).is_ok());
+    }
+
+    #[test]
+    fn short_and_huge_passwords_are_refused() {
+        assert!(check("elevenchars", "p").is_err() && check("twelve chars", "p").is_ok());
+        assert!(check(&"x".repeat(BYTES_MAX + 1), "p").is_err());
+    }
+}

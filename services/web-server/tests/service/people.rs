@@ -1,0 +1,158 @@
+//! People: how they sign in, what they may grant, and what they leave behind.
+
+use crate::cluster::{Cluster, PASSWORD, TOKEN, reason};
+use crate::http::{self, Answer};
+use ::http::Method;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn the_first_owner_changes_a_password_of_one_use() {
+    let cluster = Cluster::new().await;
+    let once = cluster.owner_password();
+    let sign_in =
+        |password: &str, new: &str| json!({ "email": "Owner@Localhost", "password": password, "newPassword": new });
+    let refused = async |message: Value| cluster.refused_as("", "SignInService/SignIn", message).await;
+    assert_eq!(refused(sign_in("wrong password", "")).await, "UNAUTHENTICATED");
+    assert_eq!(refused(sign_in(&once, "")).await, "NEW_PASSWORD_NEEDED");
+    assert_eq!(refused(sign_in(&once, "short")).await, "INVALID_FIELD");
+    assert_eq!(refused(sign_in(&once, &once)).await, "INVALID_FIELD");
+    let token = cluster.call_as("", "SignInService/SignIn", sign_in(&once, PASSWORD)).await["token"].clone();
+    assert_eq!(refused(sign_in(&once, PASSWORD)).await, "UNAUTHENTICATED");
+    let me = cluster.call_as(token.as_str().unwrap(), "SignInService/WhoAmI", json!({})).await;
+    assert_eq!((&me["user"]["role"], &me["personalProject"]), (&json!("ROLE_OWNER"), &json!("owner")));
+    let operator = cluster.call("SignInService/WhoAmI", json!({})).await;
+    assert_eq!((&operator["user"]["id"], &operator["via"]), (&me["user"]["id"], &json!("operator")));
+}
+
+#[tokio::test]
+async fn guessing_a_password_ends_soon() {
+    let cluster = Cluster::new().await;
+    let attempt = json!({ "email": "owner@localhost", "password": "x".repeat(300) });
+    for _ in 0..10 {
+        assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt.clone()).await, "UNAUTHENTICATED");
+    }
+    assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt).await, "TOO_MANY_SIGN_INS");
+}
+
+#[tokio::test]
+async fn tokens_are_shown_once_and_end_at_once() {
+    let cluster = Cluster::new().await;
+    let ada = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    let made = cluster.call_as(&ada, "TokenService/CreateToken", json!({ "name": "ci", "lifetime": "3600s" })).await;
+    let token = made["token"].as_str().unwrap().to_owned();
+    let prefix = made["accessToken"]["prefix"].as_str().unwrap();
+    assert!(token.starts_with(prefix) && token.len() > prefix.len() + 64);
+    cluster.call_as(&token, "SignInService/WhoAmI", json!({})).await;
+    for at in [0, 5, prefix.len() + 1, token.len() - 1] {
+        let mut off = token.clone().into_bytes();
+        off[at] = if off[at] == b'0' { b'1' } else { b'0' };
+        let off = String::from_utf8(off).unwrap();
+        assert_eq!(cluster.refused_as(&off, "SignInService/WhoAmI", json!({})).await, "UNAUTHENTICATED", "{at}");
+    }
+    let listed = cluster.call_as(&ada, "TokenService/ListTokens", json!({})).await.to_string();
+    assert!(listed.contains(prefix) && !listed.contains(&token[prefix.len() + 1..]));
+    // Somebody else's token is not there to be revoked.
+    let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
+    assert_eq!(
+        cluster.refused_as(&eve, "TokenService/RevokeToken", json!({ "token": prefix })).await,
+        "TOKEN_NOT_FOUND"
+    );
+    cluster.call_as(&ada, "TokenService/RevokeToken", json!({ "token": prefix })).await;
+    assert_eq!(cluster.refused_as(&token, "SignInService/WhoAmI", json!({})).await, "UNAUTHENTICATED");
+    // Disabled, a person has no token left, and enabled again neither.
+    cluster.call("UserService/DisableUser", json!({ "email": "ada@example.org" })).await;
+    cluster.call("UserService/EnableUser", json!({ "email": "ada@example.org" })).await;
+    assert_eq!(cluster.refused_as(&ada, "SignInService/WhoAmI", json!({})).await, "UNAUTHENTICATED");
+    for lifetime in ["0s", "-5s", "999999999s"] {
+        let message = json!({ "name": "x", "lifetime": lifetime });
+        assert_eq!(cluster.refused_as(&eve, "TokenService/CreateToken", message).await, "INVALID_FIELD", "{lifetime}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_grants_more_than_they_have_and_an_owner_stays() {
+    let cluster = Cluster::new().await;
+    let admin = cluster.person("admin@example.org", "ROLE_ADMIN").await;
+    let owner = json!({ "email": "owner@localhost" });
+    let grant = |email: &str, role: &str| json!({ "email": email, "role": role });
+    let refused = async |token: &str, method: &str, message: Value| cluster.refused_as(token, method, message).await;
+    assert_eq!(refused(&admin, "UserService/CreateUser", grant("x@y.z", "ROLE_OWNER")).await, "ROLE_TOO_HIGH");
+    assert_eq!(
+        refused(&admin, "UserService/SetUserRole", grant("admin@example.org", "ROLE_OWNER")).await,
+        "ROLE_TOO_HIGH"
+    );
+    assert_eq!(refused(&admin, "UserService/ResetPassword", owner.clone()).await, "ROLE_TOO_HIGH");
+    assert_eq!(refused(&admin, "UserService/DisableUser", owner.clone()).await, "ROLE_TOO_HIGH");
+    assert_eq!(refused(TOKEN, "UserService/DisableUser", owner).await, "LAST_OWNER");
+    assert_eq!(refused(TOKEN, "UserService/SetUserRole", grant("owner@localhost", "ROLE_ADMIN")).await, "LAST_OWNER");
+    cluster.call("UserService/SetUserRole", grant("admin@example.org", "ROLE_OWNER")).await;
+    cluster.call("UserService/SetUserRole", grant("owner@localhost", "ROLE_UNSPECIFIED")).await;
+}
+
+/// The value of a cookie that an answer sets, and its attributes.
+fn cookie(answer: &Answer, name: &str) -> (String, String) {
+    let all = answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let found = all.filter_map(|text| text.strip_prefix(name)?.strip_prefix('=')?.split_once(';')).next().unwrap();
+    (found.0.to_owned(), found.1.to_owned())
+}
+
+#[tokio::test]
+async fn a_browser_shows_two_cookies() {
+    let cluster = Cluster::new().await;
+    cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    let send = async |path: &str, headers: &[(&str, &str)], body: Value| {
+        http::send(http::request(Method::POST, &cluster.url(path), headers, body.to_string())).await
+    };
+    let json = ("content-type", "application/json");
+    let form = json!({ "email": "ada@example.org", "password": PASSWORD });
+    assert_ne!(send("/auth/session", &[("content-type", "text/plain")], form.clone()).await.status, 204);
+    let foreign = send("/auth/session", &[json, ("origin", "https://evil.example")], form.clone()).await;
+    assert_eq!(foreign.status, 403);
+    let signed_in = send("/auth/session", &[json], form).await;
+    assert_eq!(signed_in.status, 204, "{:?}", signed_in.body);
+    let (session, attributes) = cookie(&signed_in, "orrery_session");
+    assert!(attributes.contains("HttpOnly") && attributes.contains("SameSite=Strict"), "{attributes}");
+    let (csrf, _) = cookie(&signed_in, "orrery_csrf");
+    let both = format!("orrery_session={session}; orrery_csrf={csrf}");
+    let me = "/orrery.v1.SignInService/WhoAmI";
+    // The cookies alone are what another page could make a browser send.
+    let forged = send(me, &[json, ("cookie", &both)], json!({})).await;
+    assert_eq!((forged.status.as_u16(), reason(&forged).as_str()), (403, "FORGED_REQUEST"));
+    let wrong = send(me, &[json, ("cookie", &both), ("x-csrf-token", &session)], json!({})).await;
+    assert_eq!(wrong.status, 403);
+    let own = [json, ("cookie", both.as_str()), ("x-csrf-token", csrf.as_str())];
+    assert_eq!(send(me, &own, json!({})).await.json()["via"], "session");
+    let list = http::request(Method::GET, &cluster.url("/api/v1/workspaces"), &[("cookie", &both)], "");
+    assert_eq!(http::send(list).await.status, 200);
+    assert_eq!(send("/orrery.v1.SignInService/SignOut", &own, json!({})).await.status, 200);
+    assert_eq!(send(me, &own, json!({})).await.status, 401);
+}
+
+#[tokio::test]
+async fn the_trail_tells_of_acts_and_refusals_and_never_changes() {
+    let cluster = Cluster::new().await;
+    let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
+    cluster.workspace("sales").await;
+    cluster.refused_as(&eve, "WorkspaceService/ArchiveWorkspace", json!({ "name": "sales" })).await;
+    cluster.refused_as(&eve, "WorkspaceService/CreateWorkspace", json!({ "name": "sales" })).await;
+    let entries = cluster.call("AuditService/ListAuditEntries", json!({ "pageSize": 3 })).await;
+    let entry = |at: usize| {
+        let entry = &entries["entries"][at];
+        ["actor", "method", "object", "outcome", "reason"].map(|field| entry[field].as_str().unwrap().to_owned())
+    };
+    let eves = "eve@example.org";
+    assert_eq!(entry(0), [eves, "WorkspaceService/CreateWorkspace", "", "failed", "WORKSPACE_EXISTS"]);
+    let archive = "WorkspaceService/ArchiveWorkspace";
+    assert_eq!(entry(1), [eves, archive, "workspace sales", "denied", "WORKSPACE_NOT_FOUND"]);
+    assert_eq!(entry(2)[..2], ["owner@localhost".to_owned(), "WorkspaceService/CreateWorkspace".to_owned()]);
+    let all = cluster.call("AuditService/ListAuditEntries", json!({ "pageSize": 500 })).await.to_string();
+    assert!(!all.contains(PASSWORD) && !all.contains(&eve) && all.contains("SignInService/SignIn"));
+    let db = cluster.database.client().await;
+    for change in ["UPDATE audit_entry SET actor = 'x'", "DELETE FROM audit_entry", "TRUNCATE audit_entry"] {
+        assert!(db.batch_execute(change).await.is_err(), "{change}");
+    }
+    // Whoever administers a workspace sees its part, and nobody else any.
+    assert_eq!(cluster.refused_as(&eve, "AuditService/ListAuditEntries", json!({})).await, "PERMISSION_DENIED");
+    let of = json!({ "workspace": "sales" });
+    assert_eq!(cluster.refused_as(&eve, "AuditService/ListAuditEntries", of).await, "WORKSPACE_NOT_FOUND");
+}
