@@ -15,6 +15,7 @@ mod logs;
 mod processes;
 mod project;
 mod rubbish;
+mod secrets;
 mod traces;
 mod wait;
 mod workspace;
