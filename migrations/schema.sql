@@ -14,6 +14,51 @@ CREATE TABLE public.attempt (
     CONSTRAINT attempt_outcome_check CHECK ((outcome = ANY (ARRAY['failed'::text, 'lost'::text, 'released'::text])))
 );
 
+CREATE TABLE public.backfill (
+    id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    name text NOT NULL,
+    start_at timestamp with time zone NOT NULL,
+    end_at timestamp with time zone NOT NULL,
+    unit text NOT NULL,
+    every integer NOT NULL,
+    time_zone text NOT NULL,
+    descending boolean NOT NULL,
+    parallelism integer NOT NULL,
+    variables jsonb DEFAULT '{}'::jsonb NOT NULL,
+    allow_blocks_to_fail boolean DEFAULT false NOT NULL,
+    status text NOT NULL,
+    total bigint NOT NULL,
+    started bigint DEFAULT 0 NOT NULL,
+    completed bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    cancelled bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    completed_at timestamp with time zone,
+    CONSTRAINT backfill_counts_add_up CHECK (((((completed + failed) + cancelled) <= started) AND (started <= total))),
+    CONSTRAINT backfill_every_check CHECK ((every > 0)),
+    CONSTRAINT backfill_name_check CHECK (((length(name) >= 1) AND (length(name) <= 255))),
+    CONSTRAINT backfill_parallelism_check CHECK (((parallelism >= 1) AND (parallelism <= 1000))),
+    CONSTRAINT backfill_range_goes_forward CHECK ((start_at <= end_at)),
+    CONSTRAINT backfill_status_check CHECK ((status = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT backfill_total_check CHECK ((total > 0)),
+    CONSTRAINT backfill_unit_check CHECK ((unit = ANY (ARRAY['second'::text, 'minute'::text, 'hour'::text, 'day'::text, 'week'::text, 'month'::text, 'year'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.block_limit (
+    workspace_id uuid NOT NULL,
+    name text NOT NULL,
+    max_blocks integer,
+    source text NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT block_limit_max_blocks_check CHECK (((max_blocks >= 1) AND (max_blocks <= 1000000))),
+    CONSTRAINT block_limit_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT block_limit_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
+);
+
 CREATE TABLE public.block_run (
     run_id uuid NOT NULL,
     block text NOT NULL,
@@ -34,6 +79,19 @@ CREATE TABLE public.block_run (
     CONSTRAINT block_run_children_check CHECK ((children >= 0)),
     CONSTRAINT block_run_running_has_executor CHECK (((status <> 'running'::text) OR (executor_id IS NOT NULL) OR (children IS NOT NULL))),
     CONSTRAINT block_run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'upstream_failed'::text, 'condition_failed'::text])))
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.block_stat (
+    workspace_id uuid NOT NULL,
+    day date NOT NULL,
+    pipeline_id uuid NOT NULL,
+    block text NOT NULL,
+    status text NOT NULL,
+    bucket smallint NOT NULL,
+    runs bigint NOT NULL,
+    total_ms double precision NOT NULL,
+    longest_ms double precision NOT NULL
 )
 WITH (fillfactor='70');
 
@@ -71,9 +129,14 @@ CREATE TABLE public.firing (
     run_id uuid,
     shard_epoch bigint NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    trigger_version bigint,
+    execution_date timestamp with time zone,
+    last_date timestamp with time zone,
+    times integer DEFAULT 1 NOT NULL,
     CONSTRAINT firing_decided_check CHECK ((decided = ANY (ARRAY['fired'::text, 'skipped'::text]))),
     CONSTRAINT firing_has_run_or_reason CHECK ((((decided = 'fired'::text) = (run_id IS NOT NULL)) AND ((decided = 'skipped'::text) = (reason IS NOT NULL)))),
-    CONSTRAINT firing_logical_key_check CHECK (((length(logical_key) >= 1) AND (length(logical_key) <= 255)))
+    CONSTRAINT firing_logical_key_check CHECK (((length(logical_key) >= 1) AND (length(logical_key) <= 255))),
+    CONSTRAINT firing_times_check CHECK ((times > 0))
 );
 
 CREATE TABLE public.idempotency (
@@ -85,6 +148,68 @@ CREATE TABLE public.idempotency (
     CONSTRAINT idempotency_key_check CHECK (((length(key) >= 1) AND (length(key) <= 255)))
 );
 
+CREATE TABLE public.lateness_stat (
+    workspace_id uuid NOT NULL,
+    day date NOT NULL,
+    pipeline_id uuid NOT NULL,
+    trigger_id uuid NOT NULL,
+    bucket smallint NOT NULL,
+    runs bigint NOT NULL,
+    total_ms double precision NOT NULL,
+    longest_ms double precision NOT NULL
+)
+WITH (fillfactor='70');
+
+CREATE UNLOGGED TABLE public.lease (
+    name text NOT NULL,
+    owner uuid NOT NULL,
+    CONSTRAINT lease_name_check CHECK (((length(name) >= 1) AND (length(name) <= 200)))
+)
+WITH (fillfactor='50');
+
+CREATE UNLOGGED TABLE public.lease_owner (
+    id uuid NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.limit_hold (
+    workspace_id uuid NOT NULL,
+    key text NOT NULL,
+    shard smallint NOT NULL,
+    held integer NOT NULL,
+    wanted integer NOT NULL,
+    CONSTRAINT limit_hold_held_check CHECK ((held >= 0)),
+    CONSTRAINT limit_hold_wanted_check CHECK ((wanted >= 0))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.limit_pool (
+    workspace_id uuid NOT NULL,
+    key text NOT NULL,
+    max integer NOT NULL,
+    used integer DEFAULT 0 NOT NULL,
+    CONSTRAINT limit_pool_is_not_exceeded CHECK (((used >= 0) AND (used <= max))),
+    CONSTRAINT limit_pool_max_check CHECK ((max >= 0))
+)
+WITH (fillfactor='50');
+
+CREATE TABLE public.log_chunk (
+    after_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    lines integer NOT NULL,
+    min_at timestamp with time zone NOT NULL,
+    max_at timestamp with time zone NOT NULL,
+    max_level smallint NOT NULL,
+    workspaces uuid[] NOT NULL,
+    pipelines uuid[] NOT NULL,
+    triggers uuid[] NOT NULL,
+    grams bytea NOT NULL,
+    CONSTRAINT log_chunk_goes_up CHECK ((last_id > after_id)),
+    CONSTRAINT log_chunk_lines_check CHECK ((lines > 0))
+);
+ALTER TABLE ONLY public.log_chunk ALTER COLUMN grams SET STORAGE EXTERNAL;
+
 CREATE TABLE public.log_line (
     id bigint NOT NULL,
     run_id uuid NOT NULL,
@@ -94,7 +219,8 @@ CREATE TABLE public.log_line (
     lease bigint DEFAULT 0 NOT NULL,
     level smallint NOT NULL,
     stream text NOT NULL,
-    message text NOT NULL
+    message text NOT NULL,
+    block_type text DEFAULT ''::text NOT NULL
 )
 PARTITION BY RANGE (at);
 
@@ -107,11 +233,52 @@ CREATE TABLE public.log_line_default (
     lease bigint DEFAULT 0 NOT NULL,
     level smallint NOT NULL,
     stream text NOT NULL,
-    message text NOT NULL
+    message text NOT NULL,
+    block_type text DEFAULT ''::text NOT NULL
 );
 
 ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.log_line_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.notification (
+    id bigint NOT NULL,
+    key text NOT NULL,
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    pipeline_version bigint NOT NULL,
+    run_id uuid,
+    event text NOT NULL,
+    source text NOT NULL,
+    channel text NOT NULL,
+    facts jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    not_before timestamp with time zone DEFAULT now() NOT NULL,
+    error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT notification_ended_has_time CHECK (((status <> 'pending'::text) = (ended_at IS NOT NULL))),
+    CONSTRAINT notification_event_check CHECK ((event = ANY (ARRAY['failure'::text, 'success'::text, 'passed_sla'::text, 'test'::text]))),
+    CONSTRAINT notification_source_check CHECK ((source = ANY (ARRAY['project'::text, 'pipeline'::text, 'workspace'::text]))),
+    CONSTRAINT notification_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'sent'::text, 'failed'::text])))
+);
+
+CREATE TABLE public.notification_config (
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    config jsonb NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE public.notification ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.notification_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -156,17 +323,59 @@ CREATE TABLE public.run (
     cancel_reason text,
     reason text,
     parent_run_id uuid,
+    backfill_id uuid,
+    event_variables jsonb,
+    sla_at timestamp with time zone,
+    sla_missed_at timestamp with time zone,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
 )
 WITH (fillfactor='80');
 
+CREATE TABLE public.run_end (
+    id bigint NOT NULL,
+    run_id uuid NOT NULL,
+    status text NOT NULL,
+    started_at timestamp with time zone,
+    completed_at timestamp with time zone NOT NULL,
+    CONSTRAINT run_end_status_check CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
+
+ALTER TABLE public.run_end ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.run_end_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.run_stat (
+    workspace_id uuid NOT NULL,
+    day date NOT NULL,
+    pipeline_id uuid NOT NULL,
+    trigger_id uuid NOT NULL,
+    status text NOT NULL,
+    bucket smallint NOT NULL,
+    runs bigint NOT NULL,
+    total_ms double precision NOT NULL,
+    longest_ms double precision NOT NULL
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.scheduler (
     id uuid NOT NULL,
     lease_until timestamp with time zone NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
-    address text DEFAULT ''::text NOT NULL
+    address text DEFAULT ''::text NOT NULL,
+    ready_units integer DEFAULT 0 NOT NULL,
+    running_units integer DEFAULT 0 NOT NULL,
+    busy_permille integer DEFAULT 0 NOT NULL,
+    CONSTRAINT scheduler_busy_permille_check CHECK (((busy_permille >= 0) AND (busy_permille <= 1000))),
+    CONSTRAINT scheduler_ready_units_check CHECK ((ready_units >= 0)),
+    CONSTRAINT scheduler_running_units_check CHECK ((running_units >= 0))
 )
 WITH (fillfactor='50');
 
@@ -190,9 +399,33 @@ CREATE TABLE public.trigger (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     archived_at timestamp with time zone,
+    enabled_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused_at timestamp with time zone,
+    desired jsonb,
     CONSTRAINT trigger_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'api'::text, 'event'::text, 'time'::text]))),
     CONSTRAINT trigger_source_check CHECK ((source = ANY (ARRAY['built-in'::text, 'project'::text, 'api'::text]))),
     CONSTRAINT trigger_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.trigger_state (
+    trigger_id uuid NOT NULL,
+    shard smallint NOT NULL,
+    state jsonb NOT NULL,
+    waiting jsonb DEFAULT '{}'::jsonb NOT NULL,
+    next_due timestamp with time zone
+)
+WITH (fillfactor='70');
+
+CREATE TABLE public.trigger_token (
+    id text NOT NULL,
+    trigger_id uuid NOT NULL,
+    hash bytea NOT NULL,
+    source text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT trigger_token_hash_is_sha256 CHECK ((length(hash) = 32)),
+    CONSTRAINT trigger_token_id_check CHECK (((length(id) >= 1) AND (length(id) <= 64))),
+    CONSTRAINT trigger_token_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
 );
 
 CREATE TABLE public.workspace (
@@ -209,8 +442,20 @@ ALTER TABLE ONLY public.log_line ATTACH PARTITION public.log_line_default DEFAUL
 ALTER TABLE ONLY public.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (run_id, block, child, lease);
 
+ALTER TABLE ONLY public.backfill
+    ADD CONSTRAINT backfill_name_unique UNIQUE (pipeline_id, name);
+
+ALTER TABLE ONLY public.backfill
+    ADD CONSTRAINT backfill_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.block_limit
+    ADD CONSTRAINT block_limit_pkey PRIMARY KEY (workspace_id, name);
+
 ALTER TABLE ONLY public.block_run
     ADD CONSTRAINT block_run_pkey PRIMARY KEY (run_id, block, child);
+
+ALTER TABLE ONLY public.block_stat
+    ADD CONSTRAINT block_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, block, status, bucket);
 
 ALTER TABLE ONLY public.bundle
     ADD CONSTRAINT bundle_pkey PRIMARY KEY (digest);
@@ -224,6 +469,33 @@ ALTER TABLE ONLY public.firing
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
 
+ALTER TABLE ONLY public.lateness_stat
+    ADD CONSTRAINT lateness_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, trigger_id, bucket);
+
+ALTER TABLE ONLY public.lease_owner
+    ADD CONSTRAINT lease_owner_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.lease
+    ADD CONSTRAINT lease_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.limit_hold
+    ADD CONSTRAINT limit_hold_pkey PRIMARY KEY (workspace_id, key, shard);
+
+ALTER TABLE ONLY public.limit_pool
+    ADD CONSTRAINT limit_pool_pkey PRIMARY KEY (workspace_id, key);
+
+ALTER TABLE ONLY public.log_chunk
+    ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (after_id);
+
+ALTER TABLE ONLY public.notification_config
+    ADD CONSTRAINT notification_config_pkey PRIMARY KEY (workspace_id, pipeline_id);
+
+ALTER TABLE ONLY public.notification
+    ADD CONSTRAINT notification_key_key UNIQUE (key);
+
+ALTER TABLE ONLY public.notification
+    ADD CONSTRAINT notification_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
 
@@ -233,8 +505,14 @@ ALTER TABLE ONLY public.pipeline
 ALTER TABLE ONLY public.pipeline_version
     ADD CONSTRAINT pipeline_version_pkey PRIMARY KEY (pipeline_id, version);
 
+ALTER TABLE ONLY public.run_end
+    ADD CONSTRAINT run_end_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.run
     ADD CONSTRAINT run_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.run_stat
+    ADD CONSTRAINT run_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, trigger_id, status, bucket);
 
 ALTER TABLE ONLY public.scheduler
     ADD CONSTRAINT scheduler_pkey PRIMARY KEY (id);
@@ -248,15 +526,39 @@ ALTER TABLE ONLY public.trigger
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.trigger_state
+    ADD CONSTRAINT trigger_state_pkey PRIMARY KEY (trigger_id);
+
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_name_key UNIQUE (name);
 
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
 
+CREATE INDEX backfill_by_workspace ON public.backfill USING btree (workspace_id, id);
+
+CREATE INDEX backfill_unfinished ON public.backfill USING btree (shard) WHERE ((status = ANY (ARRAY['running'::text, 'paused'::text])) OR (((completed + failed) + cancelled) < started));
+
+CREATE INDEX block_limit_by_change ON public.block_limit USING btree (changed_at);
+
+CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
+
+CREATE INDEX log_line_by_id ON ONLY public.log_line USING btree (id);
+
 CREATE INDEX log_line_by_run ON ONLY public.log_line USING btree (run_id, id);
 
+CREATE INDEX log_line_default_id_idx ON public.log_line_default USING btree (id);
+
 CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btree (run_id, id);
+
+CREATE INDEX notification_by_workspace ON public.notification USING btree (workspace_id, id);
+
+CREATE INDEX notification_due ON public.notification USING btree (not_before) WHERE (status = 'pending'::text);
+
+CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (backfill_id IS NOT NULL);
 
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
@@ -264,7 +566,21 @@ CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
+CREATE INDEX trigger_by_change ON public.trigger USING btree (updated_at);
+
+CREATE INDEX trigger_by_shard ON public.trigger USING btree (get_byte(uuid_send(pipeline_id), 15), id) WHERE (active AND (archived_at IS NULL) AND (kind <> 'manual'::text));
+
+CREATE INDEX trigger_token_by_trigger ON public.trigger_token USING btree (trigger_id);
+
+ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_idx;
+
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
+
+ALTER TABLE ONLY public.block_limit
+    ADD CONSTRAINT block_limit_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.notification_config
+    ADD CONSTRAINT notification_config_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
 ALTER TABLE ONLY public.pipeline_version
     ADD CONSTRAINT pipeline_version_bundle_digest_fkey FOREIGN KEY (bundle_digest) REFERENCES public.bundle(digest);
@@ -277,3 +593,6 @@ ALTER TABLE ONLY public.pipeline
 
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
+
+ALTER TABLE ONLY public.trigger_token
+    ADD CONSTRAINT trigger_token_trigger_id_fkey FOREIGN KEY (trigger_id) REFERENCES public.trigger(id);

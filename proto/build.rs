@@ -5,7 +5,7 @@ use std::{env, fs, path::PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let mut files = Vec::new();
-    for package in ["orrery/v1", "orrery/internal/v1"] {
+    for package in ["orrery/v1", "orrery/internal/v1", "externalscaler"] {
         let folder = root.join(package);
         println!("cargo:rerun-if-changed={}", folder.display());
         for entry in fs::read_dir(folder)? {

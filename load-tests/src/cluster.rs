@@ -1,41 +1,81 @@
 //! A cluster of real processes with a Postgres of its own, ended and removed when dropped.
 
+mod service;
+
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
-    self as pb, deployment_service_client::DeploymentServiceClient, run_service_client::RunServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    self as pb, deployment_service_client::DeploymentServiceClient, log_service_client::LogServiceClient,
+    run_service_client::RunServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use provision::{ClusterOptions, Postgres, PrivatePostgres, Python};
 use rpc::{auth::Token, client::Channel};
+pub use service::Service;
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
 /// The workspace that load runs in.
-pub(crate) const WORKSPACE: &str = "load";
+pub const WORKSPACE: &str = "load";
 /// How long anything may take to be ready.
 const READY: Duration = Duration::from_secs(60);
 /// How long a run may take that nobody watches, and how often it is looked at.
 const RUN_MAX: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How many of what.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Schedulers that start with the cluster.
+    pub schedulers: usize,
+    /// Places for schedulers, which executors and web-servers know from the start: the rest can be added later.
+    pub scheduler_places: usize,
+    /// Executors.
+    pub executors: usize,
+    /// Web-servers; clients use all of them.
+    pub web_servers: usize,
+    /// Attempts at once on each executor.
+    pub slots: u32,
+    /// Settings of every service, as environment variables.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { schedulers: 1, scheduler_places: 1, executors: 1, web_servers: 1, slots: 8, settings: Vec::new() }
+    }
+}
+
 /// See the module's page.
-pub(crate) struct Cluster {
-    services: Vec<Child>,
+pub struct Cluster {
+    services: BTreeMap<String, Service>,
     postgres: Option<PrivatePostgres>,
     channel: Channel,
     /// The environment that Python blocks run in.
-    pub(crate) base_env: PathBuf,
+    pub base_env: PathBuf,
+    shape: Shape,
+    scheduler_ports: Vec<u16>,
+    web_ports: Vec<u16>,
     folder: TempDir,
 }
 
 impl Cluster {
-    /// Starts everything and waits until an executor is connected.
-    pub(crate) async fn start(slots: u32) -> Result<Self> {
+    /// Starts one of each and waits until the executor is connected.
+    ///
+    /// # Errors
+    /// When something is missing on this machine or a service does not start; the message names its log.
+    pub async fn start(slots: u32) -> Result<Self> {
+        Self::start_as(Shape { slots, ..Shape::default() }).await
+    }
+
+    /// Starts a whole cluster and waits until its executors are connected.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_as(shape: Shape) -> Result<Self> {
         let folder = TempDir::with_prefix("orrery-load-")?;
         // The database's own user must be able to reach its folder.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -43,71 +83,142 @@ impl Cluster {
         let requirements = include_str!("../../services/executor/python/base-requirements.txt");
         let base_env = Python::find_or_install()?.environment(requirements)?;
         let postgres = PrivatePostgres::start(&folder.path().join("postgres"), ClusterOptions::DURABLE)?;
-        let token_file = folder.path().join("token");
         let secret: String = (0..4).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
-        std::fs::write(&token_file, &secret)?;
-        let (web, scheduler) = (free_port()?, free_port()?);
+        std::fs::write(folder.path().join("token"), &secret)?;
+        let places = shape.scheduler_places.max(shape.schedulers);
+        let scheduler_ports = (0..places).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
+        let web_ports = (0..shape.web_servers).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
+        let uris = web_ports.iter().map(|port| Ok(format!("http://127.0.0.1:{port}").parse()?));
+        let channel = rpc::client::connect(&uris.collect::<Result<Vec<_>>>()?, Some(&Token::new(&secret)?))?;
         let mut cluster = Self {
-            services: Vec::new(),
-            channel: rpc::client::connect(&[format!("http://127.0.0.1:{web}").parse()?], Some(&Token::new(&secret)?))?,
+            services: BTreeMap::new(),
             postgres: Some(postgres),
+            channel,
             base_env,
+            scheduler_ports,
+            web_ports,
+            shape: shape.clone(),
             folder,
         };
-        let blobs = format!("file://{}/blobs", cluster.folder.path().display());
-        let scheduler_url = format!("http://127.0.0.1:{scheduler}");
-        let common = [
-            ("ORRERY_DATABASE_URL", cluster.database_url()),
-            ("ORRERY_CLUSTER_TOKEN_FILE", token_file.display().to_string()),
-            ("ORRERY_BLOBS_URL", blobs),
-            ("ORRERY_LOG__FILTER", "warn".to_owned()),
-        ];
-        cluster.service(
-            "orrery-scheduler",
-            &common,
-            &[("ORRERY_SCHEDULER_LISTEN", format!("127.0.0.1:{scheduler}"))],
-        )?;
-        cluster.service(
-            "orrery-web-server",
-            &common,
-            &[
-                ("ORRERY_WEB_SERVER_LISTEN", format!("127.0.0.1:{web}")),
-                ("ORRERY_WEB_SERVER_TOKEN_FILE", token_file.display().to_string()),
-                ("ORRERY_WEB_SERVER_SCHEDULER_URLS", scheduler_url.clone()),
-            ],
-        )?;
-        cluster.service(
-            "orrery-executor",
-            &common,
-            &[
-                ("ORRERY_EXECUTOR_DATA_DIR", cluster.folder.path().join("executor").display().to_string()),
-                ("ORRERY_EXECUTOR_BASE_ENV", cluster.base_env.display().to_string()),
-                ("ORRERY_EXECUTOR_SLOTS", slots.to_string()),
-                ("ORRERY_EXECUTOR_SCHEDULER_URLS", scheduler_url),
-            ],
-        )?;
+        for number in 1..=shape.schedulers {
+            cluster.start_scheduler(number)?;
+        }
+        for number in 1..=shape.web_servers {
+            cluster.start_web_server(number)?;
+        }
+        for number in 1..=shape.executors {
+            cluster.start_executor(number)?;
+        }
         cluster.wait_ready().await?;
         Ok(cluster)
     }
 
+    /// Starts `scheduler-<number>`, at one of the places, counted from 1.
+    ///
+    /// # Errors
+    /// When there is no such place or the process cannot be started.
+    pub fn start_scheduler(&mut self, number: usize) -> Result<()> {
+        let port = *self.scheduler_ports.get(number - 1).context("a place for a scheduler; see Shape")?;
+        self.launch(&format!("scheduler-{number}"), "SCHEDULER", vec![("LISTEN", format!("127.0.0.1:{port}"))])
+    }
+
+    /// Starts `web-server-<number>`.
+    ///
+    /// # Errors
+    /// As [`Cluster::start_scheduler`].
+    pub fn start_web_server(&mut self, number: usize) -> Result<()> {
+        let port = *self.web_ports.get(number - 1).context("a place for a web-server; see Shape")?;
+        let own = vec![
+            ("LISTEN", format!("127.0.0.1:{port}")),
+            ("TOKEN_FILE", self.folder.path().join("token").display().to_string()),
+            ("SCHEDULER_URLS", self.scheduler_urls()),
+        ];
+        self.launch(&format!("web-server-{number}"), "WEB_SERVER", own)
+    }
+
+    /// Starts `executor-<number>`; any number will do.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn start_executor(&mut self, number: usize) -> Result<()> {
+        let name = format!("executor-{number}");
+        let own = vec![
+            ("NAME", name.clone()),
+            ("DATA_DIR", self.folder.path().join(&name).display().to_string()),
+            ("BASE_ENV", self.base_env.display().to_string()),
+            ("SLOTS", self.shape.slots.to_string()),
+            ("SCHEDULER_URLS", self.scheduler_urls()),
+        ];
+        self.launch(&name, "EXECUTOR", own)
+    }
+
+    /// A service by its name: `scheduler-1`, `executor-2`, `web-server-1`.
+    ///
+    /// # Errors
+    /// When it was never started.
+    pub fn service(&mut self, name: &str) -> Result<&mut Service> {
+        self.services.get_mut(name).with_context(|| format!("a service {name}"))
+    }
+
+    fn scheduler_urls(&self) -> String {
+        self.scheduler_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    fn launch(&mut self, name: &str, prefix: &str, own: Vec<(&str, String)>) -> Result<()> {
+        let folder = self.folder.path().display();
+        let kind = name.rsplit_once('-').map_or(name, |(kind, _)| kind);
+        let mut environment = vec![
+            ("ORRERY_DATABASE_URL".to_owned(), self.database_url()),
+            ("ORRERY_CLUSTER_TOKEN_FILE".to_owned(), format!("{folder}/token")),
+            ("ORRERY_BLOBS_URL".to_owned(), format!("file://{folder}/blobs")),
+            ("ORRERY_LOG__FILTER".to_owned(), "warn".to_owned()),
+            ("ORRERY_ADMIN__LISTEN".to_owned(), format!("127.0.0.1:{}", free_port()?)),
+        ];
+        environment.extend(self.shape.settings.iter().cloned());
+        environment.extend(own.into_iter().map(|(key, value)| (format!("ORRERY_{prefix}_{key}"), value)));
+        let program = binaries()?.join(format!("orrery-{kind}"));
+        let service = Service::start(name, program, self.folder.path().join(format!("{name}.log")), environment)?;
+        self.services.insert(name.to_owned(), service);
+        Ok(())
+    }
+
     /// The cluster's own database.
-    pub(crate) fn database_url(&self) -> String {
+    pub fn database_url(&self) -> String {
         self.postgres.as_ref().map(|postgres| postgres.tcp_url("postgres")).unwrap_or_default()
     }
 
     /// A folder for whatever a scenario writes.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// A client of the public API.
-    pub(crate) fn runs(&self) -> RunServiceClient<Channel> {
+    pub fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel.clone())
     }
 
+    /// A client of the public API's logs.
+    #[must_use]
+    pub fn logs(&self) -> LogServiceClient<Channel> {
+        LogServiceClient::new(self.channel.clone())
+    }
+
+    /// To the first scheduler, as executors and web-servers reach it.
+    ///
+    /// # Errors
+    /// When there is none, or its token cannot be read.
+    pub fn scheduler(&self) -> Result<Channel> {
+        let port = self.scheduler_ports.first().context("a scheduler")?;
+        let token = Token::from_file(&self.folder.path().join("token"))?;
+        Ok(rpc::client::connect(&[format!("http://127.0.0.1:{port}").parse()?], Some(&token))?)
+    }
+
     /// Deploys a project folder.
-    pub(crate) async fn deploy(&self, folder: &Path) -> Result<()> {
-        let manifest = project::bundle::scan(folder)?;
+    ///
+    /// # Errors
+    /// When the cluster refuses or does not answer.
+    pub async fn deploy(&self, folder: &Path) -> Result<()> {
+        let manifest = project::bundle::scan(folder)?.manifest;
         let wire = pb::Manifest {
             project_name: manifest.project_name.clone(),
             files: manifest
@@ -148,13 +259,19 @@ impl Cluster {
     }
 
     /// Starts one run and waits for its end; answers it.
-    pub(crate) async fn run(&self, pipeline: &str) -> Result<pb::Run> {
+    ///
+    /// # Errors
+    /// When the cluster refuses or does not answer.
+    pub async fn run(&self, pipeline: &str) -> Result<pb::Run> {
         let id = self.create(pipeline).await?;
         self.wait(&id).await
     }
 
     /// The same, without watching each block: whoever watches costs the cluster something too.
-    pub(crate) async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
+    ///
+    /// # Errors
+    /// As [`Cluster::run`], and when it takes longer than two minutes.
+    pub async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
         let run_id = self.create(pipeline).await?;
         let started = Instant::now();
         loop {
@@ -178,27 +295,16 @@ impl Cluster {
     }
 
     /// Waits for the end of a run.
-    pub(crate) async fn wait(&self, run_id: &str) -> Result<pb::Run> {
+    ///
+    /// # Errors
+    /// When the cluster refuses or does not answer.
+    pub async fn wait(&self, run_id: &str) -> Result<pb::Run> {
         let mut changes = self.runs().watch_run(pb::WatchRunRequest { run_id: run_id.to_owned() }).await?.into_inner();
         let mut last = None;
         while let Some(change) = changes.message().await? {
             last = change.run;
         }
         completed(last.context("the run's state")?)
-    }
-
-    fn service(&mut self, name: &str, common: &[(&str, String)], own: &[(&str, String)]) -> Result<()> {
-        let program = std::env::current_exe()?.with_file_name(name);
-        let log = std::fs::File::create(self.folder.path().join(format!("{name}.log")))?;
-        let child = Command::new(&program)
-            .envs(common.iter().chain(own).map(|(key, value)| (*key, value.as_str())))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {}; build the workspace first", program.display()))?;
-        self.services.push(child);
-        Ok(())
     }
 
     /// Copies the services' logs to where they outlive this cluster.
@@ -221,11 +327,10 @@ impl Cluster {
                 pb::CreateWorkspaceRequest { name: WORKSPACE.to_owned(), idempotency_key: "load-tests".to_owned() };
             let created = workspaces.create_workspace(request).await.is_ok();
             let online = executors.list_executors(pb::ListExecutorsRequest::default()).await;
-            if created && online.is_ok_and(|answer| !answer.into_inner().executors.is_empty()) {
+            if created && online.is_ok_and(|answer| answer.into_inner().executors.len() >= self.shape.executors) {
                 return Ok(());
             }
-            let ended = self.services.iter_mut().any(|service| !matches!(service.try_wait(), Ok(None)));
-            if ended {
+            if self.services.values_mut().any(|service| !service.is_running()) {
                 bail!("a service has ended; see {}", self.keep_logs()?);
             }
             if started.elapsed() > READY {
@@ -242,15 +347,18 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for service in &mut self.services {
-            // What has ended cannot be killed again.
-            let _ = service.kill();
-            let _ = service.wait();
-        }
+        self.services.clear();
         if let Some(postgres) = self.postgres.take() {
             drop(postgres.stop());
         }
     }
+}
+
+/// Where the services' programs are: beside this one, or above it when this is a test.
+fn binaries() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let folder = here.parent().context("a folder of programs")?;
+    Ok(if folder.ends_with("deps") { folder.parent().context("a target folder")? } else { folder }.to_owned())
 }
 
 fn completed(run: pb::Run) -> Result<pb::Run> {
@@ -263,7 +371,10 @@ fn free_port() -> Result<u16> {
 }
 
 /// Seconds between two instants of the API.
-pub(crate) fn seconds_between(from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>) -> Result<f64> {
+///
+/// # Errors
+/// When one of them is missing.
+pub fn seconds_between(from: Option<prost_types::Timestamp>, to: Option<prost_types::Timestamp>) -> Result<f64> {
     let (from, to) = (from.context("a start")?, to.context("an end")?);
     #[expect(clippy::cast_precision_loss, reason = "a span of seconds")]
     let seconds = (to.seconds - from.seconds) as f64;

@@ -2,14 +2,13 @@
 //! the same Postgres. A figure is a ratio: machines differ and are noisy.
 #![allow(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
-mod cluster;
 mod floor;
-mod project_files;
 mod report;
 mod scenarios;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use load_tests::{cluster, project_files};
 use report::Verdict;
 use std::process::ExitCode;
 
@@ -25,6 +24,10 @@ struct Arguments {
     /// Append the figures to this file, with the machine's description
     #[arg(long)]
     record: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    logs: scenarios::logs::Size,
+    #[command(flatten)]
+    openb: scenarios::openb::Options,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,7 +42,11 @@ enum Scenario {
     Python,
     /// From the API call to a no-op and to the first line of Python
     FirstLine,
-    /// All of them
+    /// Searches over 10 million log lines, and no-ops beside a flood of 20,000 lines a second
+    Logs,
+    /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
+    Openb,
+    /// All that start a cluster
     All,
 }
 
@@ -62,6 +69,12 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::FirstLine) {
         figures.extend(scenarios::first_line::run().await?);
+    }
+    if wanted(Scenario::Logs) {
+        figures.extend(scenarios::logs::run(arguments.logs).await?);
+    }
+    if arguments.scenario == Scenario::Openb {
+        figures.extend(scenarios::openb::run(&arguments.openb)?);
     }
     report::print(&figures, arguments.json);
     if let Some(path) = &arguments.record {

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use std::{fs, path::Path};
 
 /// A project folder named `load` below `root`.
-pub(crate) struct ProjectFolder<'a> {
+pub struct ProjectFolder<'a> {
     root: &'a Path,
 }
 
 impl<'a> ProjectFolder<'a> {
     /// Creates it.
-    pub(crate) fn create(root: &'a Path) -> Result<Self> {
+    pub fn create(root: &'a Path) -> Result<Self> {
         fs::create_dir_all(root)?;
         fs::write(root.join("metadata.yaml"), "project_type: standalone\n")?;
         Ok(Self { root })
     }
 
     /// Adds a pipeline.
-    pub(crate) fn pipeline(&self, name: &str, blocks: &[Value]) -> Result<()> {
+    pub fn pipeline(&self, name: &str, blocks: &[Value]) -> Result<()> {
         let folder = self.root.join("pipelines").join(name);
         fs::create_dir_all(&folder)?;
         let metadata = json!({ "name": name, "uuid": name, "type": "python", "blocks": blocks });
@@ -28,7 +28,7 @@ impl<'a> ProjectFolder<'a> {
     }
 
     /// Adds the file of a custom block.
-    pub(crate) fn custom(&self, block: &str, code: &str) -> Result<()> {
+    pub fn custom(&self, block: &str, code: &str) -> Result<()> {
         let folder = self.root.join("custom");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join(format!("{block}.py")), code)?;
@@ -37,18 +37,18 @@ impl<'a> ProjectFolder<'a> {
 }
 
 /// A block that the executor completes without a process.
-pub(crate) fn noop<S: AsRef<str> + serde::Serialize>(uuid: &str, upstream: &[S]) -> Value {
+pub fn noop<S: AsRef<str> + serde::Serialize>(uuid: &str, upstream: &[S]) -> Value {
     json!({ "uuid": uuid, "name": uuid, "type": "custom", "language": "python", "executor_type": "noop", "upstream_blocks": upstream })
 }
 
 /// A dynamic no-op with so many items.
-pub(crate) fn noop_items(uuid: &str, items: u32) -> Value {
+pub fn noop_items(uuid: &str, items: u32) -> Value {
     let mut block = noop::<&str>(uuid, &[]);
     block["configuration"] = json!({ "dynamic": true, "items": items });
     block
 }
 
 /// A block of Python code.
-pub(crate) fn python(uuid: &str, upstream: &[&str]) -> Value {
+pub fn python(uuid: &str, upstream: &[&str]) -> Value {
     json!({ "uuid": uuid, "name": uuid, "type": "custom", "language": "python", "upstream_blocks": upstream })
 }

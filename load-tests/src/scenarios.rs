@@ -4,4 +4,6 @@ pub(crate) mod chain;
 pub(crate) mod fanout;
 pub(crate) mod first_line;
 pub(crate) mod independent;
+pub(crate) mod logs;
+pub(crate) mod openb;
 pub(crate) mod python;

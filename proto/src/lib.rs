@@ -14,5 +14,10 @@ pub mod internal {
     }
 }
 
+/// KEDA's contract for external scalers, which the web-server serves.
+pub mod externalscaler {
+    tonic::include_proto!("externalscaler");
+}
+
 /// Every file of the contract with its comments, for reflection and for JSON transcoding.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptor");

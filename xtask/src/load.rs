@@ -7,11 +7,16 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Builds the services and the scenarios in release and becomes the scenario.
+/// Scenarios that start no service.
+const STANDALONE: [&str; 1] = ["openb"];
+
+/// Builds the scenarios in release, and the services for those that start some, and becomes the scenario.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut build = workspace::cargo();
     build.args(["build", "--release", "--package", "load-tests"]);
-    build.args(up::PACKAGES.iter().flat_map(|p| ["--package", p]));
+    if !arguments.iter().any(|argument| STANDALONE.contains(&argument.as_str())) {
+        build.args(up::PACKAGES.iter().flat_map(|p| ["--package", p]));
+    }
     if !build.status().context("cannot run cargo")?.success() {
         bail!("the build failed");
     }

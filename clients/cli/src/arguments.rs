@@ -1,8 +1,10 @@
 //! What can be typed.
 
+pub(crate) mod triggers;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 
 /// Runs data and ML pipelines on a cluster.
@@ -51,19 +53,14 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
-    /// Show what a run wrote
-    Logs {
-        /// Its id, or 6 or more characters of its beginning or end
-        run: String,
-        /// Go on until the run has ended
-        #[arg(long, short)]
-        follow: bool,
-        /// Only this block
-        #[arg(long)]
-        block: Option<String>,
-        /// This level and above
-        #[arg(long)]
-        level: Option<Level>,
+    /// Show what a run wrote, or search what all runs of the workspace wrote
+    Logs(Logs),
+    /// Show how many runs ended how, how long they took and how late they were
+    Monitor(Monitor),
+    /// Who is told of runs: list what was sent, set whom to tell, send a test
+    Notifications {
+        #[command(subcommand)]
+        act: Option<Notifications>,
     },
     /// Show the blocks of a run
     Blocks {
@@ -72,6 +69,32 @@ pub(crate) enum Command {
         /// With every child of dynamic blocks
         #[arg(long)]
         children: bool,
+    },
+    /// Look at what a block left: kinds, counts, columns and first rows
+    Outputs {
+        /// The run's id, or 6 or more characters of its beginning or end
+        run: String,
+        /// The block
+        block: String,
+        /// A child of a dynamic block, by its number
+        #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+        child: Option<i32>,
+        /// Only this output, such as output_0
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove outputs of ended runs; the runs stay
+    Clean {
+        /// Only this pipeline
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Of runs that ended before: an instant, a day, or an age such as 12h, 30d or 2w; without it, each pipeline's own
+        /// variables_retention_period
+        #[arg(long, value_name = "TIME", value_parser = before)]
+        before: Option<jiff::Timestamp>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Ask a run to stop
     Cancel {
@@ -97,6 +120,11 @@ pub(crate) enum Command {
     },
     /// List the workspace's pipelines
     Pipelines,
+    /// List, create, edit, start, pause and delete what starts pipelines
+    Triggers {
+        #[command(subcommand)]
+        command: Option<triggers::Triggers>,
+    },
     /// List executors
     Executors,
     /// List workspaces, or create one
@@ -109,6 +137,94 @@ pub(crate) enum Command {
     Completions {
         /// Which shell
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Its id, or 6 or more characters of its beginning or end; without it, all runs are searched
+    pub(crate) run: Option<String>,
+    /// Go on until the run has ended
+    #[arg(long, short, requires = "run")]
+    pub(crate) follow: bool,
+    /// Only lines that hold this text
+    #[arg(long, short, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+    /// Only this block
+    #[arg(long)]
+    pub(crate) block: Option<String>,
+    /// This level and above
+    #[arg(long)]
+    pub(crate) level: Option<Level>,
+    /// Only blocks of this type, such as transformer or data_loader
+    #[arg(long = "type", value_name = "BLOCK_TYPE", conflicts_with = "follow")]
+    pub(crate) block_type: Option<String>,
+    /// Only runs of this pipeline
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) pipeline: Option<String>,
+    /// Only runs that this trigger started
+    #[arg(long, requires = "pipeline", conflicts_with = "follow")]
+    pub(crate) trigger: Option<String>,
+    /// From then on: an instant such as 2026-01-31T12:00:00Z, or a duration back from now such as 2h
+    #[arg(long, value_name = "TIME", value_parser = past, conflicts_with = "follow")]
+    pub(crate) since: Option<Timestamp>,
+    /// Before then, in the same forms
+    #[arg(long, value_name = "TIME", value_parser = past, conflicts_with = "follow")]
+    pub(crate) until: Option<Timestamp>,
+    /// Of a search, the newest so many
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+}
+
+impl Logs {
+    /// Anything that only a search can do.
+    pub(crate) fn is_search(&self) -> bool {
+        let narrow = [&self.block_type, &self.pipeline, &self.trigger];
+        let text = self.search.is_some() && !self.follow;
+        self.run.is_none() || text || narrow.iter().any(|f| f.is_some()) || self.since.or(self.until).is_some()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    /// Only this pipeline; shows its triggers
+    pub(crate) pipeline: Option<String>,
+    /// So many days, today included
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=366))]
+    pub(crate) days: u16,
+    /// A row for each day
+    #[arg(long)]
+    pub(crate) by_day: bool,
+    /// Blocks instead of runs
+    #[arg(long)]
+    pub(crate) blocks: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Notifications {
+    /// What was and will be sent, newest first
+    List {
+        /// Only of this run
+        #[arg(long)]
+        run: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Send a test message to everyone who would be told
+    Test {
+        /// As for runs of this pipeline; without it, whom the workspace itself tells
+        pipeline: Option<String>,
+    },
+    /// Show what is configured here, without secrets; projects' own metadata.yaml holds besides
+    Show,
+    /// Set whom to tell, from a JSON file in the form of notification_config; an empty object removes it
+    Set {
+        /// The file; - reads standard input
+        file: PathBuf,
+        /// For this pipeline only
+        #[arg(long)]
+        pipeline: Option<String>,
     },
 }
 
@@ -187,6 +303,37 @@ impl Level {
     }
 }
 
+/// An instant (`2026-01-02T03:04:05Z`), the beginning of a day in UTC (`2026-01-02`), or so long ago (`12h`, `30d`, `2w`).
+fn before(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(instant) = text.parse() {
+        return Ok(instant);
+    }
+    if let Ok(day) = text.parse::<jiff::civil::Date>() {
+        return day.in_tz("UTC").map(|start| start.timestamp()).map_err(|e| e.to_string());
+    }
+    let wrong = || "write an instant, a day such as 2026-01-02, or an age such as 12h, 30d or 2w".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 168,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
+    let age = number.checked_mul(hours).and_then(|hours| SignedDuration::try_from_hours(hours)).ok_or_else(wrong)?;
+    jiff::Timestamp::now().checked_sub(age).map_err(|_| wrong())
+}
+
+/// An instant, or one that lies so long back.
+fn past(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let back: SignedDuration =
+        text.parse().map_err(|_| "write 2026-01-31T12:00:00Z, or a duration back from now such as 2h".to_owned())?;
+    Timestamp::now().checked_sub(back).map_err(|e| e.to_string())
+}
+
 /// `key=value`, with the value as JSON when it is JSON.
 fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
@@ -205,6 +352,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_age_is_an_instant() {
+        assert_eq!(before("2026-01-02").unwrap().to_string(), "2026-01-02T00:00:00Z");
+        assert_eq!(before("2026-01-02T03:04:05Z").unwrap().to_string(), "2026-01-02T03:04:05Z");
+        let age = jiff::Timestamp::now().duration_since(before("2w").unwrap());
+        assert_eq!(age.as_hours(), 14 * 24);
+        for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
+            assert!(before(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn instants_may_be_told_from_now() {
+        assert_eq!(past("2026-01-31T12:00:00Z").unwrap().as_second(), 1_769_860_800);
+        let hour = Timestamp::now().duration_since(past("1h").unwrap()).as_secs();
+        assert!((3599..3602).contains(&hour), "{hour}");
+        assert!(past("yesterday").is_err());
     }
 
     #[test]

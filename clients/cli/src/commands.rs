@@ -1,12 +1,17 @@
 //! One command, one file; what they share is the connection and the output.
 
 mod blocks;
+mod clean;
 mod control;
 pub(crate) mod deploy;
 mod lists;
 mod logs;
+mod monitor;
+mod notifications;
+mod outputs;
 pub(crate) mod run;
 mod runs;
+mod triggers;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -16,7 +21,7 @@ use crate::{
     up,
 };
 use clap::CommandFactory;
-use proto::v1::RetryMode;
+use proto::v1::{GetOutputsRequest, RetryMode};
 
 /// Carries out what was typed.
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
@@ -41,16 +46,19 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Runs { pipeline, status, limit } => {
             runs::run(connection, output, pipeline.unwrap_or_default(), &status, limit).await
         }
-        Command::Logs { run, follow, block, level } => {
-            let wanted = logs::Wanted {
-                run_id: connection.resolve_run(&run).await?,
-                block: block.unwrap_or_default(),
-                min_level: level.map(|l| l.name().to_owned()).unwrap_or_default(),
-            };
-            logs::run(connection, output, wanted, follow).await
-        }
+        Command::Logs(options) => logs::run(connection, output, options).await,
+        Command::Monitor(options) => monitor::run(connection, output, options).await,
+        Command::Notifications { act } => notifications::run(connection, output, act).await,
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
+        }
+        Command::Outputs { run, block, child, name } => {
+            let run_id = connection.resolve_run(&run).await?;
+            outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
+                .await
+        }
+        Command::Clean { pipeline, before, dry_run } => {
+            clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
         }
         Command::Cancel { run, reason } => {
             control::cancel(connection, output, connection.resolve_run(&run).await?, reason).await
@@ -64,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             let run_id = connection.resolve_run(&run).await?;
             control::retry(connection, output, run_id, mode, from.unwrap_or_default(), wait).await
         }
+        Command::Triggers { command } => triggers::run(connection, output, command).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
         Command::Workspaces { create: Some(name) } => lists::create_workspace(connection, output, name).await,

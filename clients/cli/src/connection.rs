@@ -5,9 +5,11 @@ use crate::{
     record::Record,
 };
 use proto::v1::{
-    ListRunsRequest, deployment_service_client::DeploymentServiceClient,
+    ListRunsRequest, deployment_service_client::DeploymentServiceClient, event_service_client::EventServiceClient,
     executor_service_client::ExecutorServiceClient, log_service_client::LogServiceClient,
-    pipeline_service_client::PipelineServiceClient, run_service_client::RunServiceClient,
+    monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
+    output_service_client::OutputServiceClient, pipeline_service_client::PipelineServiceClient,
+    run_service_client::RunServiceClient, trigger_service_client::TriggerServiceClient,
     workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
@@ -72,8 +74,10 @@ impl Connection {
     }
 
     clients! {
-        runs: RunServiceClient, logs: LogServiceClient, pipelines: PipelineServiceClient,
-        executors: ExecutorServiceClient, workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient
+        runs: RunServiceClient, logs: LogServiceClient, monitor: MonitorServiceClient,
+        notifications: NotificationServiceClient, pipelines: PipelineServiceClient, executors: ExecutorServiceClient,
+        workspaces: WorkspaceServiceClient, deployments: DeploymentServiceClient, triggers: TriggerServiceClient,
+        events: EventServiceClient, outputs: OutputServiceClient
     }
 
     /// The whole id of the run that `part` means: all of it, or a unique beginning or end of 6 characters or more.

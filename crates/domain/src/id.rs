@@ -54,8 +54,32 @@ id!(
     TriggerId
 );
 id!(
+    /// A machine that carries devices, or that work without devices runs on.
+    NodeId
+);
+id!(
+    /// One device; the same as long as its driver reports the same hardware.
+    DeviceId
+);
+id!(
+    /// A queue, in which requests for devices wait.
+    QueueId
+);
+id!(
+    /// One life of a runtime, or one attempt of a block: what asks for devices and later holds them.
+    HolderId
+);
+id!(
+    /// Holders that start all together or not at all.
+    GangId
+);
+id!(
     /// A run; time-ordered (UUID version 7), so that new runs lie together on disk.
     RunId
+);
+id!(
+    /// A backfill.
+    BackfillId
 );
 id!(
     /// One life of an executor process.
@@ -66,6 +90,11 @@ id!(
     SchedulerId
 );
 
+id!(
+    /// What quota and members hang on.
+    ProjectId
+);
+
 /// The slice of the work that `id` belongs to: its last byte. Everything of one pipeline lies in one shard, so that one
 /// scheduler decides about it in its memory.
 const fn shard(id: Uuid) -> u8 {
@@ -74,6 +103,20 @@ const fn shard(id: Uuid) -> u8 {
 
 impl PipelineId {
     /// The shard of the pipeline, its triggers and its runs.
+    #[must_use]
+    pub const fn shard(self) -> u8 {
+        shard(self.0)
+    }
+}
+
+impl BackfillId {
+    /// A new, time-ordered identifier of a backfill in `shard`: that of its pipeline.
+    #[must_use]
+    pub fn new_in(shard: u8) -> Self {
+        Self(RunId::new_in(shard).0)
+    }
+
+    /// The shard that the identifier was made for.
     #[must_use]
     pub const fn shard(self) -> u8 {
         shard(self.0)

@@ -2,13 +2,22 @@
 //!
 //! Refuses to know async, I/O, clocks (functions take `now`), SQL and the wire.
 
+pub mod admission;
+pub mod backfill;
+pub mod device;
 pub mod error;
+pub mod event;
 pub mod executor_type;
 pub mod graph;
 pub mod id;
+pub mod limits;
+pub mod permits;
 pub mod pipeline;
+pub mod queue;
+pub mod quota;
 pub mod retry;
 pub mod run;
+pub mod trigger;
 pub mod unit;
 
 pub use error::ErrorKind;

@@ -52,6 +52,9 @@ pub struct Pipeline {
     /// Longest time of a whole run, seconds.
     #[serde(default)]
     pub run_timeout_s: Option<u32>,
+    /// How long outputs are kept after a run's end, seconds; `None` keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_retention_s: Option<u64>,
 }
 
 impl Pipeline {
@@ -112,6 +115,9 @@ pub struct Block {
     /// Longest time of one try, seconds.
     #[serde(default)]
     pub timeout_s: Option<u32>,
+    /// Keys of limits that hold for it across pipelines, its pipeline's own included; see [`crate::limits`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// The block whose file this one shares.
     #[serde(default)]
     pub replica_of: Option<String>,

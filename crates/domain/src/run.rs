@@ -115,6 +115,8 @@ pub enum Event {
         /// In their words.
         reason: String,
     },
+    /// It must wait for its turn, as a new run does: raised with a retry that a limit holds back. [`Event::Start`] ends it.
+    Hold,
     /// Blocks that did not complete shall run again.
     RetryIncomplete,
     /// This block and everything downstream of it shall run again.
@@ -133,6 +135,9 @@ pub enum Refused {
     /// Every block has completed.
     #[error("the run has no incomplete block")]
     NothingToRetry,
+    /// What runs cannot be held.
+    #[error("the run is under way")]
+    UnderWay,
 }
 
 /// One change, to be stored and acted on.
@@ -314,6 +319,7 @@ impl Run {
             Event::ExecutorLost(executor) => self.executor_lost(executor, now, &mut out),
             Event::Wake => self.wake(now, &mut out),
             Event::Cancel { reason } => self.cancel(reason, now, &mut out),
+            Event::Hold => self.hold(&mut out)?,
             Event::RetryIncomplete => self.retry_incomplete(now, &mut out)?,
             Event::RetryFrom(at) => self.retry_from(at, now, &mut out)?,
         }
@@ -357,6 +363,16 @@ impl Run {
         self.row.started_at = Some(now);
         out.push(Transition::Run(self.row.clone()));
         self.settle_all();
+    }
+
+    fn hold(&mut self, out: &mut Vec<Transition>) -> Result<(), Refused> {
+        if self.running > 0 || self.row.status != RunStatus::Running {
+            return Err(Refused::UnderWay);
+        }
+        self.row.status = RunStatus::Initial;
+        self.row.started_at = None;
+        out.push(Transition::Run(self.row.clone()));
+        Ok(())
     }
 
     fn executor_lost(&mut self, executor: ExecutorId, now: Timestamp, out: &mut Vec<Transition>) {

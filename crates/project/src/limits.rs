@@ -9,9 +9,11 @@ use crate::{
     nearest,
 };
 use domain::{
+    limits::LIMIT_MAX,
     pipeline::{Concurrency, OnLimit},
     retry::RetryPolicy,
 };
+use std::collections::BTreeMap;
 
 const RETRY_KEYS: [&str; 4] = ["retries", "delay", "max_delay", "exponential_backoff"];
 const CONCURRENCY_KEYS: [&str; 4] =
@@ -54,6 +56,49 @@ fn on_limit(base: OnLimit, keys: &Keys<'_>, report: &mut Report) -> OnLimit {
             base
         }
     }
+}
+
+/// `base` with the keys of limits that `keys` names in its own `limits`.
+pub(crate) fn keys(base: &[String], keys: &Keys<'_>, report: &mut Report) -> Vec<String> {
+    let mut all = base.to_vec();
+    for named in keys.list("limits", report) {
+        // An expression may hold spaces; what it becomes for a run is checked when it is looked up.
+        let is_plain = !named.name.contains("{{");
+        match domain::limits::check_name(&named.name) {
+            Err(error) if is_plain => report.error(named.place, error.to_string(), "write a key such as warehouse"),
+            _ if all.contains(&named.name) => {}
+            _ => all.push(named.name),
+        }
+    }
+    if all.len() > domain::limits::KEYS_MAX {
+        let message = format!("{} keys of limits hold for one block; {} may", all.len(), domain::limits::KEYS_MAX);
+        report.error(keys.place("limits"), message, "name fewer, or one limit for several things");
+        all.truncate(domain::limits::KEYS_MAX);
+    }
+    all
+}
+
+/// The limits that a project defines: `queue_config.concurrency` over all of its blocks, and those of `limits`.
+pub(crate) fn defined(keys: &Keys<'_>, report: &mut Report) -> BTreeMap<String, u32> {
+    let mut defined = BTreeMap::new();
+    if let Some(all) = keys.map("queue_config", report).and_then(|queue| queue.positive("concurrency", report)) {
+        defined.insert(domain::limits::WORKSPACE.to_owned(), all.min(LIMIT_MAX));
+    }
+    let Some(limits) = keys.map("limits", report) else { return defined };
+    let names: Vec<String> = limits.names().map(str::to_owned).collect();
+    for name in names {
+        if let Err(error) = domain::limits::check_name(&name) {
+            report.error(limits.place(&name), error.to_string(), "write a name and a number, such as `warehouse: 2`");
+            continue;
+        }
+        match limits.positive(&name, report) {
+            Some(blocks) => {
+                defined.insert(name, blocks.min(LIMIT_MAX));
+            }
+            None => report.warn(limits.place(&name), "a limit of nothing is no limit", "write a number above 0"),
+        }
+    }
+    defined
 }
 
 /// The limits that environment variables set for every pipeline.

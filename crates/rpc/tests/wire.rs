@@ -4,8 +4,10 @@
 use domain::ErrorKind;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
+    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
+    WatchChangesResponse,
     command_service_client::CommandServiceClient,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -44,7 +46,10 @@ impl CommandService for Commands {
     async fn create_runs(&self, request: Request<CreateRunsRequest>) -> Result<Response<CreateRunsResponse>, Status> {
         let trace = tracing::Span::current().context().span().span_context().trace_id();
         assert!(request.extensions().get::<RequestId>().is_some() && request.extensions().get::<Deadline>().is_some());
-        Ok(Response::new(CreateRunsResponse { run_ids: vec![trace.to_bytes().to_vec()] }))
+        Ok(Response::new(CreateRunsResponse {
+            run_ids: vec![trace.to_bytes().to_vec()],
+            ..CreateRunsResponse::default()
+        }))
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {
@@ -63,6 +68,34 @@ impl CommandService for Commands {
 
     async fn retry_run(&self, _: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
         Err(Status::unimplemented("not here"))
+    }
+
+    async fn expire_outputs(
+        &self,
+        _: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn test_notification(
+        &self,
+        _: Request<TestNotificationRequest>,
+    ) -> Result<Response<TestNotificationResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn create_backfill(
+        &self,
+        _: Request<CreateBackfillRequest>,
+    ) -> Result<Response<CreateBackfillResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn change_backfill(
+        &self,
+        _: Request<ChangeBackfillRequest>,
+    ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 
     type WatchChangesStream = tonic::codegen::BoxStream<WatchChangesResponse>;

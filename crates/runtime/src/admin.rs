@@ -71,12 +71,14 @@ pub async fn serve(addr: SocketAddr, health: Health, telemetry: Telemetry, shutd
 }
 
 async fn readyz(State(pages): State<Pages>) -> Response {
+    let lines = |list: Vec<(&'static str, String)>| -> String {
+        list.iter().map(|(name, reason)| format!("{name}: {reason}\n")).collect()
+    };
+    let notes = lines(pages.health.notes());
     if pages.health.is_ready() {
-        return "ok\n".into_response();
+        return format!("ok\n{notes}").into_response();
     }
-    let missing = pages.health.missing();
-    let lines: String = missing.iter().map(|(name, reason)| format!("{name}: {reason}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, lines(pages.health.missing()) + &notes).into_response()
 }
 
 async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {

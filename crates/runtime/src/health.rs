@@ -25,6 +25,8 @@ struct Inner {
 struct State {
     /// What does not hold, with the reason.
     missing: BTreeMap<&'static str, String>,
+    /// What is wrong without keeping this replica from working.
+    notes: BTreeMap<&'static str, String>,
     draining: bool,
 }
 
@@ -78,6 +80,21 @@ impl Health {
         draining.into_iter().chain(state.missing.iter().map(|(name, reason)| (*name, reason.clone()))).collect()
     }
 
+    /// Says what is wrong although this replica works, or with `None` that it is not any more.
+    pub fn note(&self, name: &'static str, what: Option<String>) {
+        self.change(|state| match what {
+            Some(what) => drop(state.notes.insert(name, what)),
+            None => drop(state.notes.remove(name)),
+        });
+    }
+
+    /// What is wrong although this replica works.
+    #[must_use]
+    pub fn notes(&self) -> Vec<(&'static str, String)> {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.notes.iter().map(|(name, what)| (*name, what.clone())).collect()
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
@@ -122,6 +139,16 @@ mod tests {
         assert!(health.is_ready());
         postgres.fail("connection refused");
         assert_eq!(health.missing(), [("postgres", "connection refused".to_owned())]);
+    }
+
+    #[test]
+    fn a_note_is_told_and_keeps_nobody_from_working() {
+        let health = Health::new();
+        health.note("clock", Some("3 s off".to_owned()));
+        assert!(health.is_ready());
+        assert_eq!(health.notes(), [("clock", "3 s off".to_owned())]);
+        health.note("clock", None);
+        assert!(health.notes().is_empty());
     }
 
     #[test]

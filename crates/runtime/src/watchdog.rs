@@ -57,8 +57,14 @@ impl Watchdog {
         let inner = Arc::new(Inner { started: Instant::now(), limit, duties: Mutex::default() });
         let watched = Arc::downgrade(&inner);
         thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            let mut looked = Instant::now();
             // Ends with the last copy of the watchdog.
             while let Some(inner) = watched.upgrade() {
+                // A process that was frozen as a whole has hung nowhere.
+                if looked.elapsed() > limit {
+                    inner.forgive();
+                }
+                looked = Instant::now();
                 inner.stalled().into_iter().for_each(&on_stall);
                 drop(inner);
                 thread::sleep(look_interval);
@@ -81,6 +87,14 @@ impl Watchdog {
 impl Inner {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Every duty begins anew.
+    fn forgive(&self) {
+        let now = self.now_ms();
+        for duty in self.duties.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+            duty.beat_ms.store(now, Ordering::Relaxed);
+        }
     }
 
     fn stalled(&self) -> Vec<&'static str> {
@@ -136,6 +150,17 @@ mod tests {
         .unwrap();
         let _beat = watchdog.duty("dispatcher");
         assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok("dispatcher"));
+    }
+
+    #[test]
+    fn who_was_frozen_with_the_process_is_forgiven() {
+        let inner = Inner { started: Instant::now(), limit: Duration::from_secs(1), duties: Mutex::default() };
+        let watchdog = Watchdog(Arc::new(Inner { started: inner.started - Duration::from_secs(60), ..inner }));
+        let duty = watchdog.duty("engine");
+        duty.duty.beat_ms.store(0, Ordering::Relaxed);
+        assert_eq!(watchdog.0.stalled(), ["engine"]);
+        watchdog.0.forgive();
+        assert!(watchdog.0.stalled().is_empty());
     }
 
     #[test]

@@ -22,10 +22,33 @@ const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c synchronous_commi
 /// See the module's page. Dropping it ends both sessions.
 pub struct Journal {
     pub(crate) writer: Client,
+    pub(crate) statements: Statements,
+    flusher: Flusher,
+}
+
+/// What the writer writes with.
+pub(crate) struct Statements {
     pub(crate) commit: Statement,
     pub(crate) commit_units: Statement,
     pub(crate) drop_children: Statement,
-    flusher: Flusher,
+    pub(crate) guard: Statement,
+    pub(crate) decide: Statement,
+    pub(crate) backfills: Statement,
+    pub(crate) miss_sla: Statement,
+}
+
+impl Statements {
+    async fn prepare(writer: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            commit: writer.prepare(include_str!("../sql/run/commit.sql")).await?,
+            commit_units: writer.prepare(include_str!("../sql/run/commit_units.sql")).await?,
+            drop_children: writer.prepare(include_str!("../sql/run/drop_children.sql")).await?,
+            guard: writer.prepare(include_str!("../sql/trigger/guard.sql")).await?,
+            decide: writer.prepare(include_str!("../sql/trigger_state/decide.sql")).await?,
+            backfills: writer.prepare(include_str!("../sql/backfill/commit.sql")).await?,
+            miss_sla: writer.prepare(include_str!("../sql/run/miss_sla.sql")).await?,
+        })
+    }
 }
 
 /// Waits for the disk. Cheap to clone.
@@ -44,9 +67,7 @@ impl Journal {
         let writer = session(store.config(), Some(WRITER)).await?;
         let flusher = session(store.config(), None).await?;
         Ok(Self {
-            commit: writer.prepare(include_str!("../sql/run/commit.sql")).await?,
-            commit_units: writer.prepare(include_str!("../sql/run/commit_units.sql")).await?,
-            drop_children: writer.prepare(include_str!("../sql/run/drop_children.sql")).await?,
+            statements: Statements::prepare(&writer).await?,
             writer,
             flusher: Flusher {
                 flush: flusher.prepare(include_str!("../sql/wal/flush.sql")).await?,

@@ -5,22 +5,38 @@
 mod error;
 mod pool;
 
+pub mod backfills;
 pub mod deployments;
 pub mod executor_views;
 pub mod executors;
+pub mod firing_views;
+pub mod health;
 pub mod idempotency;
 pub mod journal;
+pub mod leases;
+pub mod limits;
+pub mod log_chunks;
+pub mod log_grams;
+pub mod log_search;
 pub mod log_views;
 pub mod logs;
+pub mod notifications;
+pub mod outbox;
+pub mod outputs;
+pub mod permits;
 pub mod pipelines;
+pub mod run_ends;
 pub mod run_views;
 pub mod runs;
 pub mod schedulers;
 pub mod shards;
+pub mod statistics;
 pub mod triggers;
 pub mod workspaces;
 
+/// A connection of the pool.
+pub use deadpool_postgres::Client;
 /// A transaction of the pool's clients, for callers that compose several statements into one act.
 pub use deadpool_postgres::Transaction;
 pub use error::Error;
-pub use pool::Store;
+pub use pool::{LOG_STATEMENT_TIMEOUT, Store};

@@ -4,6 +4,7 @@ use crate::Error;
 use deadpool_postgres::GenericClient;
 use domain::id::RunId;
 use jiff::Timestamp;
+use tokio_postgres::Row;
 
 /// One line.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Line {
     pub stream: String,
     /// The text.
     pub message: String,
+    /// The type of the block that wrote it, such as `transformer`; empty for lines of the run itself.
+    pub block_type: String,
 }
 
 /// Which lines to read.
@@ -35,7 +38,7 @@ pub struct Filter<'a> {
     pub block: &'a str,
     /// This level and above.
     pub min_level: i16,
-    /// Case-insensitive substring; empty means all.
+    /// A part of the line; the case of ASCII letters does not matter. Empty means all.
     pub text: &'a str,
 }
 
@@ -47,15 +50,20 @@ pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, after: i64, limi
     let statement = db.prepare_cached(include_str!("../sql/log_line/list.sql")).await?;
     let Filter { run, block, min_level, text } = filter;
     let rows = db.query(&statement, &[&run.0, &after, block, min_level, text, &limit]).await?;
-    let decode = |r: &tokio_postgres::Row| Line {
-        id: r.get(0),
-        at: r.get(1),
-        block: r.get(2),
-        child: r.get(3),
-        lease: r.get(4),
-        level: r.get(5),
-        stream: r.get(6),
-        message: r.get(7),
-    };
     Ok(rows.iter().map(decode).collect())
+}
+
+/// The columns that every statement on lines begins with.
+pub(crate) fn decode(row: &Row) -> Line {
+    Line {
+        id: row.get(0),
+        at: row.get(1),
+        block: row.get(2),
+        child: row.get(3),
+        lease: row.get(4),
+        level: row.get(5),
+        stream: row.get(6),
+        message: row.get(7),
+        block_type: row.get(8),
+    }
 }

@@ -1,58 +1,94 @@
-//! Log lines, written in batches.
+//! Log lines, written in batches, and the days that they are kept by. Refuses to read any line.
 
 use crate::{Error, Store};
 use jiff::Timestamp;
+use std::pin::pin;
+use tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
 use uuid::Uuid;
 
-/// Lines as columns, one entry each.
-#[derive(Debug, Default)]
+/// Columns of a batch, as `log_line/copy.sql` names them.
+const COLUMNS: [Type; 9] =
+    [Type::UUID, Type::TIMESTAMPTZ, Type::TEXT, Type::INT4, Type::INT8, Type::INT2, Type::TEXT, Type::TEXT, Type::TEXT];
+
+/// One line on its way in.
+#[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of log_line")]
-pub struct LineBatch {
-    pub run_id: Vec<Uuid>,
-    pub at: Vec<Timestamp>,
-    pub block: Vec<String>,
-    pub child: Vec<i32>,
-    pub lease: Vec<i64>,
-    pub level: Vec<i16>,
-    pub stream: Vec<String>,
-    pub message: Vec<String>,
+pub struct NewLine {
+    pub run_id: Uuid,
+    pub at: Timestamp,
+    pub block: String,
+    pub child: i32,
+    pub lease: i64,
+    pub level: i16,
+    pub stream: String,
+    pub message: String,
+    pub block_type: String,
 }
 
-/// Stores a batch of lines. They survive a crash of the database once its next flush (at most three times
-/// `wal_writer_delay`, 0.6 s by default) is done: a line is not worth a wait for the disk.
+/// The lines of one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Of the table; `log_line_` and the day.
+    pub name: String,
+    /// With its indexes.
+    pub bytes: i64,
+}
+
+/// Stores a batch of lines, all or none, through a pool of [`Store::connect_for_logs`]. They survive a crash of the
+/// database once its next flush (at most three times `wal_writer_delay`, 0.6 s by default) is done: a line is not worth
+/// a wait for the disk.
 ///
 /// # Errors
 /// When the database does not answer; then no line is stored.
-pub async fn insert(store: &Store, lines: &LineBatch) -> Result<(), Error> {
-    let mut client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/log_line/insert.sql")).await?;
-    let transaction = client.transaction().await?;
-    transaction.batch_execute("SET LOCAL synchronous_commit = off").await?;
-    transaction
-        .execute(
-            &statement,
-            &[
-                &lines.run_id,
-                &lines.at,
-                &lines.block,
-                &lines.child,
-                &lines.lease,
-                &lines.level,
-                &lines.stream,
-                &lines.message,
-            ],
-        )
-        .await?;
-    transaction.commit().await?;
+pub async fn insert(store: &Store, lines: &[NewLine]) -> Result<(), Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/log_line/copy.sql")).await?;
+    let mut writer = pin!(BinaryCopyInWriter::new(client.copy_in(&statement).await?, &COLUMNS));
+    for line in lines {
+        let NewLine { run_id, at, block, child, lease, level, stream, message, block_type } = line;
+        writer.as_mut().write(&[run_id, at, block, child, lease, level, stream, message, block_type]).await?;
+    }
+    writer.finish().await?;
     Ok(())
 }
 
-/// Creates tomorrow's partition, so that retention can drop whole days.
+/// Creates the partitions of the days around today, so that retention can drop whole days.
 ///
 /// # Errors
-/// When the database does not answer. Two schedulers that do it at once: one of them fails, harmlessly.
+/// When the database does not answer, or somebody holds a lock for too long. Two schedulers that do it at once: one of
+/// them fails, harmlessly.
 pub async fn create_partitions(store: &Store) -> Result<(), Error> {
     let client = store.client().await?;
     client.batch_execute(include_str!("../sql/log_line/create_partition.sql")).await?;
     Ok(())
+}
+
+/// The days that lie wholly before `before`, oldest first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn expired(store: &Store, before: Timestamp) -> Result<Vec<Partition>, Error> {
+    let client = store.client().await?;
+    let rows = client.query(include_str!("../sql/log_line/partitions.sql"), &[&before]).await?;
+    Ok(rows.iter().map(|row| Partition { name: row.get("name"), bytes: row.get("bytes") }).collect())
+}
+
+/// Drops the days that lie wholly before `before`, with what searches know of them; answers what was dropped. Each day
+/// goes by itself: a failure leaves the later ones for the next time.
+///
+/// # Errors
+/// When a statement fails, or a lock is not had in two seconds.
+pub async fn drop_expired(store: &Store, before: Timestamp) -> Result<Vec<Partition>, Error> {
+    let expired = expired(store, before).await?;
+    let mut client = store.client().await?;
+    for partition in &expired {
+        let transaction = client.transaction().await?;
+        // The name is one of `log_line_` and eight digits: partitions.sql lists no other.
+        let drop = format!("SET LOCAL lock_timeout = '2s'; DROP TABLE IF EXISTS {}", partition.name);
+        transaction.batch_execute(&drop).await?;
+        transaction.commit().await?;
+    }
+    client.execute(include_str!("../sql/log_line/delete_stray.sql"), &[&before]).await?;
+    client.execute(include_str!("../sql/log_chunk/delete_before.sql"), &[&before]).await?;
+    Ok(expired)
 }

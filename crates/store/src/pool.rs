@@ -1,8 +1,13 @@
 //! The connection pool and the migrations.
 
 use crate::Error;
-use deadpool_postgres::{Client, Config, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts};
-use std::{sync::Arc, time::Duration};
+use deadpool_postgres::{
+    Client, Config, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 use tokio_postgres::NoTls;
 
 mod embedded {
@@ -13,11 +18,16 @@ mod embedded {
 const MIGRATE_LOCK: i64 = 0x6f72_7265_7279;
 /// A request would rather fail than wait longer than this for a connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest statement of a pool for log lines.
+pub const LOG_STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Called with the time that a caller waited for a connection.
+type Waited = dyn Fn(Duration) + Send + Sync;
 
 /// A handle to the database; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    waited: Arc<OnceLock<Box<Waited>>>,
     config: Arc<tokio_postgres::Config>,
 }
 
@@ -27,8 +37,24 @@ impl Store {
     /// # Errors
     /// When the URL is malformed or the database does not answer.
     pub async fn connect(url: &str, max_connections: usize) -> Result<Self, Error> {
+        Self::open(url, max_connections, None).await
+    }
+
+    /// For log lines: a commit does not wait for the disk, and no statement outlives [`LOG_STATEMENT_TIMEOUT`], so that an
+    /// id which was given longer ago than that is either there or never comes.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_for_logs(url: &str, max_connections: usize) -> Result<Self, Error> {
+        let timeout = LOG_STATEMENT_TIMEOUT.as_millis();
+        let options = format!("-c synchronous_commit=off -c statement_timeout={timeout}");
+        Self::open(url, max_connections, Some(&options)).await
+    }
+
+    async fn open(url: &str, max_connections: usize, options: Option<&str>) -> Result<Self, Error> {
         let mut config = Config::new();
         config.url = Some(url.to_owned());
+        config.options = options.map(str::to_owned);
         config.manager = Some(ManagerConfig { recycling_method: RecyclingMethod::Fast });
         config.pool = Some(PoolConfig {
             max_size: max_connections,
@@ -40,7 +66,7 @@ impl Store {
         let pool = config.create_pool(Some(Runtime::Tokio1), NoTls)?;
         let mut single: tokio_postgres::Config = url.parse()?;
         single.connect_timeout(WAIT_TIMEOUT);
-        let store = Self { pool, config: Arc::new(single) };
+        let store = Self { pool, waited: Arc::default(), config: Arc::new(single) };
         drop(store.client().await?);
         Ok(store)
     }
@@ -55,7 +81,18 @@ impl Store {
     /// # Errors
     /// When none is free within five seconds, or the database does not answer.
     pub async fn client(&self) -> Result<Client, Error> {
-        Ok(self.pool.get().await?)
+        let asked = Instant::now();
+        let client = self.pool.get().await;
+        if let Some(waited) = self.waited.get() {
+            waited(asked.elapsed());
+        }
+        Ok(client?)
+    }
+
+    /// Tells `waited` how long each caller waits for a connection, of this pool and its copies. Only the first call counts.
+    pub fn observe_waits(&self, waited: impl Fn(Duration) + Send + Sync + 'static) {
+        // A second observer would see what the first one counts already.
+        let _ = self.waited.set(Box::new(waited));
     }
 
     /// Brings the schema up to date, once, even when several processes start together.

@@ -1,46 +1,214 @@
-//! What starts pipelines, as desired state. Refuses to know when anything is due.
+//! What starts pipelines, as definitions: every act raises the version that firings name. Refuses to know when anything is
+//! due, and who may edit.
+
+mod desired;
+mod states;
+mod tokens;
+
+pub use desired::{Desired, MANUAL, add_built_in, retire, set_desired};
+pub use states::{Stored, changed, of_ids, states};
+pub use tokens::{Held, TOKENS_MAX, Token, keep_project_token, rotate, token, tokens};
 
 use crate::Error;
 use deadpool_postgres::GenericClient;
-use domain::id::PipelineId;
-use serde_json::Value;
+use domain::{
+    id::{PipelineId, TriggerId, WorkspaceId},
+    trigger::{Kind, Spec, Trigger},
+};
+use jiff::Timestamp;
+use tokio_postgres::Row;
 
-/// The name of the trigger that every pipeline has, below which runs made by request are fired.
-pub const MANUAL: &str = "manual";
-
-/// Desired state of one trigger.
+/// A trigger that is not archived, with what is known around it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Desired {
-    /// Unique in the pipeline.
-    pub name: String,
-    /// `manual`, `api`, `event` or `time`.
-    pub kind: &'static str,
-    /// Fires, or is paused.
-    pub active: bool,
-    /// As the file says.
-    pub spec: Value,
+pub struct Listed {
+    /// The version in force.
+    pub trigger: Trigger,
+    /// The name of its workspace.
+    pub workspace: String,
+    /// The name of its pipeline.
+    pub pipeline: String,
+    /// `built-in`, `project` or `api`.
+    pub source: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was edited, started or paused last.
+    pub updated_at: Timestamp,
+    /// The project's file says something else, and was overruled since its last deployment.
+    pub edited: bool,
+    /// A failed run halted this version; it fires again when it is started or edited.
+    pub halted: bool,
 }
 
-/// Makes the project's triggers of a pipeline what `desired` says, adds the manual one and archives the rest.
+/// The word of a kind in its column.
+#[must_use]
+pub fn kind_word(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Manual => "manual",
+        Kind::Api => "api",
+        Kind::Event { .. } => "event",
+        Kind::Schedule(_) => "time",
+    }
+}
+
+fn decode(row: &Row) -> Result<Listed, Error> {
+    let id = TriggerId(row.get(0));
+    let kind: &str = row.get(7);
+    // The built-in trigger has nothing to say.
+    let spec = match kind {
+        "manual" => Spec::new(Kind::Manual),
+        _ => serde_json::from_value(row.get(8)).map_err(|source| Error::Corrupt {
+            what: "definition",
+            id: format!("trigger {id}; deploy or edit it again"),
+            source,
+        })?,
+    };
+    let trigger = Trigger {
+        id,
+        pipeline: PipelineId(row.get(1)),
+        name: row.get(2),
+        version: row.get(3),
+        active: row.get(4),
+        enabled_at: row.get(5),
+        paused_at: row.get(6),
+        spec,
+    };
+    Ok(Listed {
+        trigger,
+        workspace: row.get(9),
+        pipeline: row.get(10),
+        source: row.get(11),
+        created_at: row.get(12),
+        updated_at: row.get(13),
+        edited: row.get(14),
+        halted: row.get(15),
+    })
+}
+
+/// The trigger, unless it or its pipeline is archived.
 ///
 /// # Errors
-/// When a statement fails.
-pub async fn set_desired(db: &impl GenericClient, pipeline: PipelineId, desired: &[Desired]) -> Result<(), Error> {
-    let manual = Desired { name: MANUAL.into(), kind: "manual", active: true, spec: Value::Object(Default::default()) };
-    upsert(db, pipeline, &manual, "built-in").await?;
-    for trigger in desired {
-        upsert(db, pipeline, trigger, "project").await?;
-    }
-    let keep: Vec<&str> = desired.iter().map(|t| t.name.as_str()).collect();
-    let statement = db.prepare_cached(include_str!("../sql/trigger/archive_others.sql")).await?;
-    db.execute(&statement, &[&pipeline.0, &keep]).await?;
-    Ok(())
+/// When the statement fails, or its definition is not one that this version reads.
+pub async fn get(db: &impl GenericClient, id: TriggerId) -> Result<Option<Listed>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/get.sql")).await?;
+    db.query_opt(&statement, &[&id.0]).await?.as_ref().map(decode).transpose()
 }
 
-async fn upsert(db: &impl GenericClient, pipeline: PipelineId, trigger: &Desired, source: &str) -> Result<(), Error> {
-    let statement = db.prepare_cached(include_str!("../sql/trigger/upsert.sql")).await?;
-    let Desired { name, kind, active, spec } = trigger;
-    let id = uuid::Uuid::now_v7();
-    db.execute(&statement, &[&id, &pipeline.0, name, kind, active, spec, &source]).await?;
-    Ok(())
+/// A page of the workspace's triggers by pipeline and name, after those of `after`. One that cannot be read does not hide
+/// the others.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(
+    db: &impl GenericClient,
+    workspace: WorkspaceId,
+    pipeline: Option<&str>,
+    after: (&str, &str),
+    limit: i64,
+) -> Result<Vec<Result<Listed, Error>>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/list.sql")).await?;
+    let rows = db.query(&statement, &[&workspace.0, &pipeline, &after.0, &after.1, &limit]).await?;
+    Ok(rows.iter().map(decode).collect())
+}
+
+/// The active event triggers of a workspace, at most `limit`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn of_events(
+    db: &impl GenericClient,
+    workspace: WorkspaceId,
+    limit: i64,
+) -> Result<Vec<Result<Listed, Error>>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/list_of_events.sql")).await?;
+    Ok(db.query(&statement, &[&workspace.0, &limit]).await?.iter().map(decode).collect())
+}
+
+/// A page of what the owner of these shards has to fire, by id after `after`: active triggers other than manual ones, of
+/// pipelines that are in force.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn of_shards(
+    db: &impl GenericClient,
+    shards: &[i32],
+    after: TriggerId,
+    limit: i64,
+) -> Result<Vec<Result<Listed, Error>>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/list_of_shards.sql")).await?;
+    Ok(db.query(&statement, &[&shards, &after.0, &limit]).await?.iter().map(decode).collect())
+}
+
+/// What a new or edited trigger is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition<'a> {
+    /// Everything that is configured.
+    pub spec: &'a Spec,
+    /// The same as the database has it.
+    pub document: &'a serde_json::Value,
+}
+
+/// Creates a trigger; `None` when the pipeline has one of this name. Where an archived one had it, that one is taken over.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn insert(
+    db: &impl GenericClient,
+    pipeline: PipelineId,
+    name: &str,
+    active: bool,
+    definition: Definition<'_>,
+) -> Result<Option<TriggerId>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/insert.sql")).await?;
+    let (id, kind) = (uuid::Uuid::now_v7(), kind_word(&definition.spec.kind));
+    let row = db.query_opt(&statement, &[&id, &pipeline.0, &name, &kind, &active, definition.document]).await?;
+    Ok(row.map(|row| TriggerId(row.get(0))))
+}
+
+/// Edits the version that the editor saw; answers whether that was the one in force.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn update(
+    db: &impl GenericClient,
+    id: TriggerId,
+    version: i64,
+    definition: Definition<'_>,
+) -> Result<bool, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/update.sql")).await?;
+    let kind = kind_word(&definition.spec.kind);
+    Ok(db.query_opt(&statement, &[&id.0, &version, &kind, definition.document]).await?.is_some())
+}
+
+/// What can be done to a trigger as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// It fires from now on.
+    Start,
+    /// It fires no more once this has committed.
+    Pause,
+    /// It is no more.
+    Archive,
+}
+
+/// Does it; answers whether there was such a trigger. The built-in one is none.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn act(db: &impl GenericClient, id: TriggerId, act: Act) -> Result<bool, Error> {
+    let sql = match act {
+        Act::Start => include_str!("../sql/trigger/start.sql"),
+        Act::Pause => include_str!("../sql/trigger/pause.sql"),
+        Act::Archive => include_str!("../sql/trigger/archive.sql"),
+    };
+    let statement = db.prepare_cached(sql).await?;
+    Ok(db.query_opt(&statement, &[&id.0]).await?.is_some())
+}
+
+/// The trigger of this name, archived or not.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn find(db: &impl GenericClient, pipeline: PipelineId, name: &str) -> Result<Option<TriggerId>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/trigger/find.sql")).await?;
+    Ok(db.query_opt(&statement, &[&pipeline.0, &name]).await?.map(|row| TriggerId(row.get("id"))))
 }

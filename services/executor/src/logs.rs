@@ -1,8 +1,10 @@
 //! Log lines on their way to a scheduler, apart from the session.
 //!
 //! Lines wait in one queue that is bounded in lines and bytes; one attempt may fill only a part of it, so that a flood
-//! drowns nobody else's words. A line without room is dropped and counted, and one line at the end of the attempt says
-//! how many: nothing is lost silently, and nothing waits for a slow database.
+//! drowns nobody else's words. An attempt that writes faster than its lines are stored is read no further until there is
+//! room ([`AttemptLog::room`]), so that its own prints wait, and nobody else's. Only when nothing moves for
+//! [`STUCK_AFTER`] is a line without room dropped and counted, and one line at the end of the attempt says how many:
+//! nothing is lost silently, and no code waits for a database that is away.
 
 pub mod shipper;
 pub mod text;
@@ -12,11 +14,17 @@ pub use text::LINE_BYTES_MAX;
 
 use crate::{attempt::AttemptId, metrics::Metrics};
 use proto::internal::v1 as pb;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 /// Lines that wait to be sent.
 const LINES_MAX: usize = 50_000;
@@ -24,6 +32,12 @@ const LINES_MAX: usize = 50_000;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Of these lines, those of one attempt.
 const ATTEMPT_LINES_MAX: usize = 20_000;
+/// Beyond so many lines an attempt waits for room, and beyond the second number when the queue as a whole is nearly full.
+const ATTEMPT_LINES_WAIT: usize = 15_000;
+const ATTEMPT_LINES_BUSY: usize = 1_000;
+const LINES_BUSY: usize = 40_000;
+/// An attempt that waited so long for room waits no more until there is some.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Places that only the executor's own lines may take.
 const SYSTEM_LINES_MAX: usize = 5_000;
 
@@ -48,6 +62,9 @@ struct Share {
     left: AtomicU64,
     waiting: AtomicUsize,
     dropped: AtomicU64,
+    /// Waited in vain; ends when a line of it is sent.
+    stuck: AtomicBool,
+    moved: Notify,
 }
 
 /// A line in the queue.
@@ -69,6 +86,7 @@ pub struct Lines {
 pub struct AttemptLog {
     queue: LogQueue,
     attempt: AttemptId,
+    block_type: Arc<str>,
     share: Arc<Share>,
 }
 
@@ -81,11 +99,22 @@ impl LogQueue {
         (Self { lines, load: Arc::clone(&load), metrics }, Lines { receiver, load })
     }
 
-    /// The log of one attempt, which may write so many bytes.
+    /// The log of one attempt of a block of this type, which may write so many bytes.
     #[must_use]
-    pub fn of(&self, attempt: &AttemptId, bytes_max: u64) -> AttemptLog {
-        let share = Share { left: bytes_max.into(), waiting: 0.into(), dropped: 0.into() };
-        AttemptLog { queue: self.clone(), attempt: attempt.clone(), share: Arc::new(share) }
+    pub fn of(&self, attempt: &AttemptId, block_type: &str, bytes_max: u64) -> AttemptLog {
+        let share = Share {
+            left: bytes_max.into(),
+            waiting: 0.into(),
+            dropped: 0.into(),
+            stuck: false.into(),
+            moved: Notify::new(),
+        };
+        AttemptLog {
+            queue: self.clone(),
+            attempt: attempt.clone(),
+            block_type: block_type.into(),
+            share: Arc::new(share),
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -112,6 +141,8 @@ impl Lines {
         self.load.lines.fetch_sub(1, Ordering::Relaxed);
         self.load.bytes.fetch_sub(waiting.line.message.len(), Ordering::Relaxed);
         waiting.share.waiting.fetch_sub(1, Ordering::Relaxed);
+        waiting.share.stuck.store(false, Ordering::Relaxed);
+        waiting.share.moved.notify_waiters();
         waiting.line
     }
 }
@@ -127,6 +158,31 @@ impl AttemptLog {
             self.share.dropped.fetch_add(1, Ordering::Relaxed);
             self.queue.metrics.log_lines_dropped.inc();
         }
+    }
+
+    /// Returns when there is room for more lines of this attempt: at once, unless it floods. Cancel-safe.
+    pub async fn room(&self) {
+        self.room_within(STUCK_AFTER).await;
+    }
+
+    async fn room_within(&self, stuck_after: Duration) {
+        let share = &self.share;
+        let until = Instant::now() + stuck_after;
+        while self.floods() && !share.stuck.load(Ordering::Relaxed) {
+            let moved = share.moved.notified();
+            // What was sent between the look and the wait would not be told.
+            if self.floods() && tokio::time::timeout_at(until, moved).await.is_err() {
+                share.stuck.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn floods(&self) -> bool {
+        let waiting = self.share.waiting.load(Ordering::Relaxed);
+        let busy = self.queue.load.lines.load(Ordering::Relaxed) > LINES_BUSY;
+        // What its limit does not let in needs no room.
+        let quiet = self.share.left.load(Ordering::Relaxed) == 0;
+        !quiet && (waiting > ATTEMPT_LINES_WAIT || (busy && waiting > ATTEMPT_LINES_BUSY))
     }
 
     /// A line of the executor itself, which the attempt's limits do not hold back.
@@ -156,6 +212,7 @@ impl AttemptLog {
             level: level.to_owned(),
             stream: stream.to_owned(),
             message,
+            block_type: self.block_type.to_string(),
         };
         // Counted before it can be taken out again.
         self.queue.load.lines.fetch_add(1, Ordering::Relaxed);
@@ -177,6 +234,7 @@ impl AttemptLog {
 mod tests {
     use super::*;
     use domain::id::RunId;
+    use futures_util::FutureExt;
 
     fn queue() -> (LogQueue, Lines) {
         LogQueue::new(Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()))
@@ -189,7 +247,7 @@ mod tests {
     #[test]
     fn beyond_its_limit_an_attempt_loses_lines_and_one_line_says_so() {
         let (queue, mut lines) = queue();
-        let log = queue.of(&attempt("a"), 10);
+        let log = queue.of(&attempt("a"), "", 10);
         for _ in 0..5 {
             log.line("INFO", "stdout", "1234");
         }
@@ -203,7 +261,7 @@ mod tests {
     #[test]
     fn a_flood_of_one_attempt_leaves_room_for_others() {
         let (queue, mut lines) = queue();
-        let (loud, quiet) = (queue.of(&attempt("loud"), u64::MAX), queue.of(&attempt("quiet"), u64::MAX));
+        let (loud, quiet) = (queue.of(&attempt("loud"), "", u64::MAX), queue.of(&attempt("quiet"), "", u64::MAX));
         for _ in 0..LINES_MAX {
             loud.line("INFO", "stdout", "x");
         }
@@ -212,5 +270,24 @@ mod tests {
         assert_eq!(got.len(), ATTEMPT_LINES_MAX + 1);
         assert_eq!(got.last().unwrap().block, "quiet");
         assert_eq!(lines.load.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flood_waits_for_room_and_not_for_ever() {
+        const STUCK: Duration = Duration::from_millis(50);
+        let (queue, mut lines) = queue();
+        let (loud, quiet) = (queue.of(&attempt("loud"), "", u64::MAX), queue.of(&attempt("quiet"), "", u64::MAX));
+        for _ in 0..=ATTEMPT_LINES_WAIT {
+            loud.line("INFO", "stdout", "x");
+        }
+        assert!(quiet.room().now_or_never().is_some(), "who does not flood does not wait");
+        assert!(loud.room().now_or_never().is_none());
+        tokio::join!(loud.room(), async { drop(lines.recv().await) });
+        loud.line("INFO", "stdout", "x");
+        loud.room_within(STUCK).await;
+        assert!(loud.room().now_or_never().is_some(), "nothing moves, and the code goes on");
+        drop(lines.recv().await);
+        loud.line("INFO", "stdout", "x");
+        assert!(loud.room().now_or_never().is_none(), "once lines move, it waits again");
     }
 }

@@ -6,32 +6,40 @@ use crate::{
     clock::DbClock,
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
-    logs::LogSink,
+    load::LoadGauge,
+    logs::{self, LogSink},
     loops::{
-        housekeeper,
-        keeper::{Keeper, LEASE_TTL},
+        expirer,
+        housekeeper::Housekeeper,
+        keeper::{Keeper, LEASE_TTL, Parts},
+        notifier::Notifier,
+        recorder::Recorder,
+        sealer::Sealer,
     },
     metrics::Metrics,
     orders::Orders,
     owners::Owners,
     peers::{self, Peers, service::PeerLinks},
+    retention::Removals,
     session::Sessions,
-    settings::Settings,
+    settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
 use domain::id::SchedulerId;
+use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
-    peer_service_server::PeerServiceServer,
+    output_removal_service_server::OutputRemovalServiceServer, peer_service_server::PeerServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
     health::Health,
     shutdown::Shutdown,
     telemetry::Telemetry,
+    watchdog::Watchdog,
 };
 use std::{sync::Arc, time::Duration};
-use store::Store;
+use store::{Store, schedulers::Load};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -40,6 +48,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes of ownership that the engine has not taken.
 const OWNED_MAX: usize = 4;
+/// Connections for log lines: one for each writer, one for the sealer.
+const LOG_CONNECTIONS: usize = logs::WRITERS + 1;
 /// The longest time that a drain waits for its shards to be given back.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for the database.
@@ -48,11 +58,14 @@ const DATABASE_TRIES: u32 = 8;
 /// A scheduler that is ready to serve.
 pub struct App {
     store: Store,
+    log_store: Store,
+    policy: notify::Policy,
     scheduler: SchedulerId,
     address: String,
     clock: DbClock,
     metrics: Arc<Metrics>,
     listener: TcpListener,
+    leases: Leases,
     token: Option<rpc::auth::Token>,
     settings: Settings,
     health: Health,
@@ -72,15 +85,37 @@ impl App {
     ) -> anyhow::Result<Self> {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
         let url = database_url(&settings)?;
         let store = connect(&url, settings.database_connections).await?;
+        let leases = leases(&settings, &store)?;
+        let log_store = Store::connect_for_logs(&url, LOG_CONNECTIONS).await.context("connect to the database")?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        for store in [&store, &log_store] {
+            let waits = metrics.pool_wait.clone();
+            store.observe_waits(move |waited| waits.observe(waited.as_secs_f64()));
+        }
         let listener =
             rpc::server::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let address = settings.address(listener.local_addr()?);
-        let clock = DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address).await?);
-        Ok(Self { store, scheduler, address, clock, metrics, listener, token, settings, health, shutdown })
+        let clock =
+            DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address, Load::default()).await?);
+        Ok(Self {
+            store,
+            log_store,
+            policy,
+            scheduler,
+            address,
+            clock,
+            metrics,
+            listener,
+            leases,
+            token,
+            settings,
+            health,
+            shutdown,
+        })
     }
 
     /// Serves until it is drained: readiness goes first, streams are asked to move, shards are handed back.
@@ -105,25 +140,44 @@ impl App {
             peers.clone(),
             stop_engine.clone(),
         );
+        let watchdog = Watchdog::start().context("start the watchdog")?;
+        let load = Arc::new(LoadGauge::default());
+        let engine = engine.observed(Arc::clone(&load), watchdog.duty("engine"));
         let engine = tokio::spawn(engine.run(inbox, shards));
-        let keeper = Keeper::new(
-            self.store.clone(),
-            (self.scheduler, self.address),
-            self.clock,
-            Arc::clone(&self.metrics),
-            peers.clone(),
+        let clock = self.clock.clone();
+        let keeper = Keeper::new(Parts {
+            store: self.store.clone(),
+            scheduler: self.scheduler,
+            address: self.address,
+            clock: self.clock,
+            health: self.health.clone(),
+            metrics: Arc::clone(&self.metrics),
+            load,
+            peers: peers.clone(),
+            leases: self.leases,
             owned,
-        );
+        });
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
-        let housekeeper = tokio::spawn(housekeeper::run(self.store.clone(), stop_keeper.clone()));
+        let retention = self.settings.log_retention;
+        let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
+        let duties = [
+            tokio::spawn(house.run(stop_keeper.clone())),
+            tokio::spawn(expirer::run(self.store.clone(), clock, stop_keeper.clone())),
+            tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
+            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
+            tokio::spawn(
+                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics)).run(stop_keeper.clone()),
+            ),
+        ];
         let orders = Orders::new(engine_sender.clone(), owners);
         let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone());
-        let logs = LogSink::new(self.store.clone(), changes.clone(), self.metrics);
+        let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
         let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
@@ -137,8 +191,10 @@ impl App {
         });
         let stopping = {
             let (stop_keeper, stop_engine) = (stop_keeper.clone(), stop_engine.clone());
+            let metrics = Arc::clone(&self.metrics);
             async move {
                 drained.cancelled().await;
+                tokio::spawn(tell_drain(metrics));
                 // Shards first, so that others have them before anything else is given up here.
                 stop_keeper.cancel();
                 drop(tokio::time::timeout(HAND_OVER_TIMEOUT, has_left).await);
@@ -152,6 +208,7 @@ impl App {
             .ready(self.health.subscribe())
             .add_service(sessions)
             .add_service(commands)
+            .add_service(removals)
             .add_service(links_of_others)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();
@@ -164,8 +221,33 @@ impl App {
         stop_engine.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
         links.abort();
-        housekeeper.abort();
+        duties.iter().for_each(tokio::task::JoinHandle::abort);
         outcome
+    }
+}
+
+/// Who bothers with what is kept in Redis where there is one.
+fn leases(settings: &Settings, store: &Store) -> anyhow::Result<Leases> {
+    if settings.leases == LeaseKeeper::Liar {
+        tracing::warn!("leases=liar: every scheduler tries to own everything; this is for tests");
+        return Ok(Leases::lying());
+    }
+    let postgres = lease::Postgres::new(store.clone());
+    let url = match (&settings.redis_url, &settings.redis_url_file) {
+        (_, Some(file)) => runtime::secret::Secret::from_file(file)?.expose().trim().to_owned(),
+        (Some(url), None) => url.clone(),
+        (None, None) => return Ok(Leases::in_postgres(postgres)),
+    };
+    Ok(Leases::in_redis(lease::Redis::new(&url)?, postgres))
+}
+
+/// Tells how long the drain takes, until the process ends.
+async fn tell_drain(metrics: Arc<Metrics>) {
+    let begun = std::time::Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        metrics.drain.set(begun.elapsed().as_secs_f64());
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     changes::Changes,
-    engine::CreateRun,
+    engine::{CreateRun, Created},
     orders::{Hop, Orders},
 };
 use domain::id::RunId;
@@ -139,10 +139,12 @@ impl Calls {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: Some(caller),
+            traceparent: rpc::trace::current(),
+            trigger: None,
         };
         let created = self.orders.create(vec![command], Hop::First).await;
         let runs = created.map_err(|refused| refused.message().to_owned())?;
-        let run = *runs.first().ok_or("the scheduler answered no run")?;
+        let run = runs.first().and_then(Created::run).ok_or("the scheduler answered no run")?;
         self.stored(run).await.map(|run| status(&run))
     }
 
@@ -196,8 +198,11 @@ impl Calls {
         let found = store::runs::committed_output(&self.store, caller.workspace_id, names, run)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
-        Ok(found.map_or(Value::Null, |(run, lease)| {
-            json!({ "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "name": asked.variable_uuid })
+        Ok(found.map_or(Value::Null, |(run, lease, bundle)| {
+            json!({
+                "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "bundle": bundle,
+                "name": asked.variable_uuid,
+            })
         }))
     }
 

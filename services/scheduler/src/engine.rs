@@ -10,29 +10,44 @@
 //! When a commit fails or a shard's epoch has moved, memory is no longer the truth: everything is dropped, executors
 //! are asked to connect again, and the runs are loaded anew.
 
+mod admission;
+mod armed;
+mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod firer;
+mod gauges;
 mod lending;
 mod live;
 mod message;
+mod observe;
 mod owned;
+mod permits;
 mod promises;
 mod recover;
 mod seat;
 mod turn;
 
+pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
 pub use message::{
-    CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
+    SessionEvent,
 };
 
-use crate::{changes::Changes, clock::DbClock, metrics::Metrics, peers::Peers};
+use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
+use admission::Queues;
+use armed::Triggers;
+use backfills::Backfills;
 use definitions::Definitions;
-use domain::id::{ExecutorId, RunId, SchedulerId};
+use domain::id::{ExecutorId, RunId, SchedulerId, TriggerId};
+use firer::Reading;
 use jiff::Timestamp;
 use live::Live;
-use promises::{Flush, Promises};
 use owned::Owned;
+use permits::{Limits, Permits};
+use promises::{Flush, Promises};
+use runtime::watchdog::Beat;
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -42,6 +57,7 @@ use std::{
 use store::{Store, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+pub(crate) use turn::Chain;
 use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
@@ -84,13 +100,30 @@ pub struct Engine {
     /// Runs with something to lease, in turn.
     ready: VecDeque<RunId>,
     wakes: BTreeSet<(Timestamp, RunId)>,
+    queues: Queues,
+    limits: Limits,
+    permits: Permits,
+    backfills: Backfills,
+    triggers: Triggers,
+    reading: Reading,
+    /// Triggers that fire no more, by the version that said so: they need not be read again.
+    disarmed: HashMap<TriggerId, i64>,
+    /// When triggers are read that were being edited while they were decided about.
+    retry_overtaken_at: Option<Timestamp>,
+    /// Until when runs should have ended.
+    slas: BTreeSet<(Timestamp, RunId)>,
+    /// More is to be done than one turn takes: the next one comes at once.
+    again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    told: gauges::Told,
     /// `None` until the first commit, and after each that failed.
     journal: Option<Journal>,
     promises: Promises,
     flush: Option<Flush>,
+    flush_at: Option<tokio::time::Instant>,
     lending: lending::Lending,
     peers: Peers,
+    observer: observe::Observer,
     stop: CancellationToken,
 }
 
@@ -110,6 +143,7 @@ impl Engine {
     ) -> Self {
         Self {
             definitions: Definitions::new(store.clone()),
+            limits: Limits::new(store.clone()),
             store,
             scheduler,
             clock,
@@ -120,14 +154,34 @@ impl Engine {
             runs: HashMap::new(),
             ready: VecDeque::new(),
             wakes: BTreeSet::new(),
+            queues: Queues::default(),
+            permits: Permits::default(),
+            backfills: Backfills::default(),
+            triggers: Triggers::default(),
+            reading: Reading::default(),
+            disarmed: HashMap::new(),
+            retry_overtaken_at: None,
+            slas: BTreeSet::new(),
+            again: false,
             seats: HashMap::new(),
+            told: gauges::Told::default(),
             journal: None,
             promises: Promises::default(),
             flush: None,
+            flush_at: None,
             lending: lending::Lending::default(),
             peers,
+            observer: observe::Observer::new(Arc::default()),
             stop,
         }
+    }
+
+    /// Tells how much it has to do, and beats for a watchdog.
+    #[must_use]
+    pub fn observed(mut self, load: Arc<LoadGauge>, beat: Beat) -> Self {
+        self.observer = observe::Observer::new(load);
+        self.observer.watched_by(beat);
+        self
     }
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
@@ -137,27 +191,61 @@ impl Engine {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let (due, again) = (self.until_due(), self.again);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
+                () = Self::flush_due(self.flush_at) => self.flush(),
                 count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
+                () = std::future::ready(()), if again => {}
+                () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            let begun = std::time::Instant::now();
+            self.observer.beat();
+            self.again = false;
             let mut turn = Turn::default();
             for message in messages.drain(..) {
                 self.take(message, &mut turn).await;
             }
-            self.timers(&mut turn);
-            self.lend_shares();
-            self.dispatch(&mut turn);
-            self.lend_rest();
-            self.settle_borrowing();
+            self.decide(&mut turn).await;
             self.finish(turn).await;
+            self.observer.worked(begun.elapsed());
+            self.observe();
+            self.gauge();
         }
         self.flush_now().await;
         self.reconnect_everybody();
+    }
+
+    /// Everything that follows from what came: in this order, so that room that was made is used in the same turn.
+    async fn decide(&mut self, turn: &mut Turn) {
+        self.timers(turn);
+        self.miss_slas(turn);
+        self.refresh_limits().await;
+        self.read_triggers().await;
+        self.fire(turn).await;
+        self.make_room(turn);
+        self.step_backfills(turn).await;
+        self.lend_shares();
+        self.dispatch(turn).await;
+        self.lend_rest();
+        self.settle_borrowing();
+        if !turn.ended.is_empty() {
+            self.make_room(turn);
+            self.again = true;
+        }
+    }
+
+    /// Time until something is due by the clock.
+    fn until_due(&self) -> Duration {
+        let first = |times: &BTreeSet<(Timestamp, RunId)>| times.first().map(|(at, _)| *at);
+        let times = [first(&self.wakes), first(&self.slas), self.triggers.next(), self.retry_overtaken_at];
+        let next = times.into_iter().flatten().min();
+        let wait = next.map(|at| self.now().duration_until(at));
+        wait.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO).min(TICK))
     }
 
     fn now(&self) -> Timestamp {

@@ -1,58 +1,130 @@
-//! Log lines on their way to the database. Apart from the engine: a flood of lines never delays a decision.
+//! Log lines on their way to the database. Apart from the engine, with connections of their own: a flood of lines never
+//! delays a decision.
+//!
+//! Batches of all executors go into one bounded queue; few writers each take what is there and store it as one COPY, so
+//! that a batch costs the less the more come. A batch is acknowledged when it is stored. While the queue is full, streams
+//! are not read, executors keep their lines, and the attempts that write most are the ones that wait.
 
-use crate::{changes::Changes, metrics::Metrics};
+use crate::{changes::Changes, engine::Chain, metrics::Metrics};
 use domain::id::RunId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as pb;
 use std::{collections::HashSet, sync::Arc};
-use store::{Store, logs::LineBatch};
+use store::{Store, logs::NewLine};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
 /// Characters of one line; the rest is cut by executors, and here for those that do not.
 const MESSAGE_MAX: usize = 64 * 1024;
+/// Batches that wait for a writer.
+const QUEUE_MAX: usize = 64;
+/// Batches that are stored as one.
+const MERGED_MAX: usize = 16;
+/// Writers, each with a connection.
+pub const WRITERS: usize = 2;
+/// A writer's clock may be ahead by so much; what is later is taken for now.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// An executor may have kept lines for so long; what is older is taken for now.
+const BEHIND_MAX: SignedDuration = SignedDuration::from_hours(24);
 
-/// Stores lines.
+/// Takes lines to be stored.
 #[derive(Clone)]
 pub struct LogSink {
+    queue: mpsc::Sender<Batch>,
+}
+
+/// What came in one message.
+struct Batch {
+    lines: Vec<NewLine>,
+    stored: oneshot::Sender<Result<(), String>>,
+}
+
+impl LogSink {
+    /// Starts the writers; they end when the last copy of the sink is gone.
+    #[must_use]
+    pub fn start(store: Store, changes: Changes, metrics: Arc<Metrics>) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..WRITERS {
+            let writer = Writer {
+                waiting: Arc::clone(&waiting),
+                store: store.clone(),
+                changes: changes.clone(),
+                metrics: Arc::clone(&metrics),
+            };
+            tokio::spawn(writer.run());
+        }
+        Self { queue }
+    }
+
+    /// Stores a batch; lines with a malformed run id are dropped. Returns once it is stored.
+    ///
+    /// # Errors
+    /// When the database does not answer, with the reason: the executor keeps the lines and sends them again.
+    pub async fn store(&self, lines: Vec<pb::LogLine>) -> Result<(), String> {
+        let now = Timestamp::now();
+        let lines: Vec<NewLine> = lines.into_iter().filter_map(|line| new_line(line, now)).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let (stored, answer) = oneshot::channel();
+        let gone = || "this scheduler is stopping".to_owned();
+        self.queue.send(Batch { lines, stored }).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+struct Writer {
+    waiting: Arc<Mutex<mpsc::Receiver<Batch>>>,
     store: Store,
     changes: Changes,
     metrics: Arc<Metrics>,
 }
 
-impl LogSink {
-    /// Writes to the database and tells readers.
-    #[must_use]
-    pub fn new(store: Store, changes: Changes, metrics: Arc<Metrics>) -> Self {
-        Self { store, changes, metrics }
+impl Writer {
+    async fn run(self) {
+        let mut batches = Vec::with_capacity(MERGED_MAX);
+        loop {
+            // The lock is held while nothing is there: the other writer is storing, or waits for its turn.
+            if self.waiting.lock().await.recv_many(&mut batches, MERGED_MAX).await == 0 {
+                return;
+            }
+            self.store(std::mem::take(&mut batches)).await;
+        }
     }
 
-    /// Stores a batch; lines with a malformed run id are dropped.
-    ///
-    /// # Errors
-    /// When the database does not answer: the executor keeps the lines and sends them again.
-    pub async fn store(&self, lines: Vec<pb::LogLine>) -> Result<(), store::Error> {
-        let mut batch = LineBatch::default();
-        let mut runs = HashSet::new();
-        for line in lines {
-            let Ok(run) = Uuid::from_slice(&line.run_id) else { continue };
-            runs.insert(RunId(run));
-            batch.run_id.push(run);
-            batch.at.push(Timestamp::from_microsecond(line.at_us).unwrap_or_else(|_| Timestamp::now()));
-            batch.block.push(line.block.replace('\0', ""));
-            batch.child.push(line.child);
-            batch.lease.push(line.lease);
-            batch.level.push(level(&line.level));
-            batch.stream.push(line.stream.replace('\0', ""));
-            batch.message.push(printable(line.message));
+    async fn store(&self, mut batches: Vec<Batch>) {
+        let all: Vec<NewLine> = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.lines)).collect();
+        let outcome = store::logs::insert(&self.store, &all).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(error = %Chain(error), lines = all.len(), "failed to store log lines; executors keep them");
+        } else {
+            self.metrics.log_lines.inc_by(all.len() as u64);
+            let runs: HashSet<RunId> = all.iter().map(|line| RunId(line.run_id)).collect();
+            self.changes.logged(runs.into_iter().collect());
         }
-        if batch.run_id.is_empty() {
-            return Ok(());
+        let outcome = outcome.map_err(|error| error.to_string());
+        for batch in batches {
+            // A stream that broke meanwhile sends its lines again.
+            let _ = batch.stored.send(outcome.clone());
         }
-        store::logs::insert(&self.store, &batch).await?;
-        self.metrics.log_lines.inc_by(batch.run_id.len() as u64);
-        self.changes.logged(runs.into_iter().collect());
-        Ok(())
     }
+}
+
+fn new_line(line: pb::LogLine, now: Timestamp) -> Option<NewLine> {
+    let written = Timestamp::from_microsecond(line.at_us).unwrap_or(now);
+    let off = written.duration_since(now);
+    Some(NewLine {
+        run_id: Uuid::from_slice(&line.run_id).ok()?,
+        at: if off > AHEAD_MAX || off < -BEHIND_MAX { now } else { written },
+        block: printable(line.block),
+        child: line.child,
+        lease: line.lease,
+        level: level(&line.level),
+        stream: printable(line.stream),
+        message: printable(line.message),
+        block_type: printable(line.block_type),
+    })
 }
 
 fn level(name: &str) -> i16 {
@@ -72,4 +144,27 @@ fn printable(mut message: String) -> String {
         message.truncate(end);
     }
     if message.contains('\0') { message.replace('\0', "") } else { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_far_off_decides_no_day() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let at = |seconds: i64| {
+            let line = pb::LogLine {
+                run_id: Uuid::nil().as_bytes().to_vec(),
+                at_us: (1_800_000_000 + seconds) * 1_000_000,
+                message: "a\0b".into(),
+                ..Default::default()
+            };
+            new_line(line, now).unwrap()
+        };
+        assert_eq!(at(-3600).at.duration_since(now).as_secs(), -3600);
+        assert_eq!((at(3600).at, at(-200_000).at), (now, now));
+        assert_eq!(at(0).message, "ab");
+        assert!(new_line(pb::LogLine::default(), now).is_none());
+    }
 }

@@ -8,12 +8,14 @@ use rpc::{auth::Token, client::Channel};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
 };
 use store::{
     Store,
     schedulers::{self, Member},
     shards::{self, Ownership, Shard},
 };
+use tokio::sync::Mutex;
 
 /// The owners of the shards, as this process last heard of them. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub struct Owners {
     scheduler: SchedulerId,
     token: Option<Token>,
     known: Arc<RwLock<Known>>,
+    /// When the tables were read last; held while they are.
+    read_at: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Default)]
@@ -46,7 +50,7 @@ impl Owners {
     /// Nothing is known yet. The token is presented to other schedulers.
     #[must_use]
     pub fn new(store: Store, scheduler: SchedulerId, token: Option<Token>) -> Self {
-        Self { store, scheduler, token, known: Arc::default() }
+        Self { store, scheduler, token, known: Arc::default(), read_at: Arc::default() }
     }
 
     /// This scheduler.
@@ -64,6 +68,19 @@ impl Owners {
         let table = shards::all(&self.store).await?;
         self.learn(&members, &table);
         Ok((members, table))
+    }
+
+    /// As `refresh`, unless somebody did so within `age`: many who wait for the same news read once.
+    ///
+    /// # Errors
+    /// When the database does not answer; what was known before stays.
+    pub async fn refresh_after(&self, age: Duration) -> Result<(), store::Error> {
+        let mut read_at = self.read_at.lock().await;
+        if read_at.is_none_or(|at| at.elapsed() >= age) {
+            self.refresh().await?;
+            *read_at = Some(Instant::now());
+        }
+        Ok(())
     }
 
     fn learn(&self, members: &[Member], table: &[Ownership]) {

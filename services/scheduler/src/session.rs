@@ -122,7 +122,7 @@ impl ExecutorSessionService for Sessions {
             while let Ok(Some(batch)) = inbound.try_next().await {
                 let answer = logs.store(batch.lines).await.map(|()| pb::PushLogsResponse { sequence: batch.sequence });
                 let failed = answer.is_err();
-                let answer = answer.map_err(|e| Status::unavailable(e.to_string()));
+                let answer = answer.map_err(Status::unavailable);
                 if acks.send(answer).await.is_err() || failed {
                     break;
                 }

@@ -17,10 +17,36 @@ pub const KEYS: &[Key] = &[
     Key::new("database_url", Kind::Uri, "", "PostgreSQL, as in postgres://user@host/database."),
     Key::new("database_url_file", Kind::SecretFile, "", "File that holds database_url, when it contains a password."),
     Key::new("database_connections", Kind::Integer, "8", "Connections of its pool."),
+    Key::new(
+        "redis_url",
+        Kind::Uri,
+        "",
+        "Redis for leases, as in redis://host:6379/0; without it PostgreSQL keeps them.",
+    ),
+    Key::new("redis_url_file", Kind::SecretFile, "", "File that holds redis_url, when it contains a password."),
+    Key::new(
+        "leases",
+        Kind::Text,
+        "auto",
+        "`auto`; or `liar`, for tests only: every scheduler tries to own everything.",
+    ),
     Key::new("cluster_token_file", Kind::SecretFile, "", "Token that callers must present; required beyond loopback."),
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
+    Key::new("public_url", Kind::Uri, "", "Where people reach the web-server; links in notifications begin with it."),
+    Key::new(
+        "notification_networks",
+        Kind::List,
+        "",
+        "Networks besides the public internet that notifications may go to, such as 10.1.0.0/16.",
+    ),
+    Key::new(
+        "log_retention",
+        Kind::Duration,
+        "720h",
+        "Log lines are kept so long, in whole days; 0s keeps them for ever.",
+    ),
     Key::new(
         "session_age_max",
         Kind::Duration,
@@ -38,6 +64,9 @@ pub struct Settings {
     pub database_url: Option<String>,
     pub database_url_file: Option<PathBuf>,
     pub database_connections: usize,
+    pub redis_url: Option<String>,
+    pub redis_url_file: Option<PathBuf>,
+    pub leases: LeaseKeeper,
     pub cluster_token_file: Option<PathBuf>,
     #[serde(with = "duration")]
     pub heartbeat_interval: Duration,
@@ -45,10 +74,24 @@ pub struct Settings {
     pub executor_lost_after: Duration,
     #[serde(with = "duration")]
     pub cancel_grace: Duration,
+    pub public_url: Option<String>,
+    pub notification_networks: Vec<String>,
+    #[serde(with = "duration")]
+    pub log_retention: Duration,
     #[serde(with = "duration")]
     pub session_age_max: Duration,
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// Who says which scheduler bothers to take a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseKeeper {
+    /// Redis where one is configured, else PostgreSQL.
+    Auto,
+    /// Nobody: each believes that everything is its own. Only epochs decide.
+    Liar,
 }
 
 impl Default for Settings {
@@ -60,10 +103,16 @@ impl Default for Settings {
             database_url: None,
             database_url_file: None,
             database_connections: 8,
+            redis_url: None,
+            redis_url_file: None,
+            leases: LeaseKeeper::Auto,
             cluster_token_file: None,
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,
+            public_url: None,
+            notification_networks: Vec::new(),
+            log_retention: Duration::from_secs(30 * 24 * 3600),
             session_age_max: Duration::from_secs(300),
             common: Common::default(),
         }

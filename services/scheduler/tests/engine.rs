@@ -6,11 +6,12 @@ use domain::{
     unit::{Outcome, Output},
 };
 use proto::internal::v1 as pb;
+use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{CancelRun, CreateRun, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
-    loops::keeper::Keeper,
+    loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,
     peers::Peers,
@@ -18,7 +19,7 @@ use scheduler::{
 };
 use serde_json::{Value, json};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-use store::Store;
+use store::{Store, schedulers::Load};
 use testkit::{Database, wait_for};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -112,10 +113,12 @@ impl Cluster {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            traceparent: String::new(),
+            trigger: None,
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
-        answer.await.unwrap().map(|runs| runs[0])
+        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
     }
 
     async fn executor(&self, slots: u32) -> FakeExecutor {
@@ -134,7 +137,7 @@ impl Cluster {
 
 async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {
     let scheduler = SchedulerId(Uuid::now_v7());
-    let now = store::schedulers::renew(store, scheduler, Duration::from_secs(4), "").await.unwrap();
+    let now = store::schedulers::renew(store, scheduler, Duration::from_secs(4), "", Load::default()).await.unwrap();
     let clock = DbClock::new(now);
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     let stop = CancellationToken::new();
@@ -152,9 +155,19 @@ async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, Cancell
         stop.clone(),
     );
     tokio::spawn(engine.run(inbox, shards));
-    tokio::spawn(
-        Keeper::new(store.clone(), (scheduler, String::new()), clock, metrics, peers, owned).run(stop.clone()),
-    );
+    let keeper = Keeper::new(Parts {
+        store: store.clone(),
+        scheduler,
+        address: String::new(),
+        clock,
+        health: Health::new(),
+        metrics,
+        load: Arc::default(),
+        peers,
+        leases: lease::Leases::in_postgres(lease::Postgres::new(store.clone())),
+        owned,
+    });
+    tokio::spawn(keeper.run(stop.clone()));
     (sender, stop)
 }
 
@@ -179,15 +192,7 @@ impl FakeExecutor {
             gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self {
-            id,
-            session,
-            engine: engine.clone(),
-            inbox,
-            acks: VecDeque::new(),
-            assignments: VecDeque::new(),
-            held,
-        }
+        Self { id, session, engine: engine.clone(), inbox, acks: VecDeque::new(), assignments: VecDeque::new(), held }
     }
 
     async fn tell(&self, event: SessionEvent) {

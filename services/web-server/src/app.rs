@@ -5,8 +5,12 @@ use crate::commands::Commands;
 use crate::core::Core;
 use crate::gate::{self, Gate};
 use crate::loops::{prober, subscriber};
+use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::outputs::OutputStores;
+use crate::rates::Rates;
 use crate::router::{self, Api};
+use crate::scaler::Scaler;
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
 use crate::{grpc, listener};
@@ -29,6 +33,7 @@ pub struct App {
     core: Arc<Core>,
     health: Health,
     connections: usize,
+    scaler: Option<(TcpListener, Option<Token>)>,
 }
 
 /// Why a server cannot be built.
@@ -86,6 +91,10 @@ impl App {
         let transcoder = Transcoder::new(services.clone(), settings.limits.message_bytes);
         let transcoder = Arc::new(transcoder.map_err(|e| BuildError::Contract(e.into()))?);
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
+        let scaler = match settings.scaler_listen {
+            Some(addr) => Some(scaler(settings, addr).await?),
+            None => None,
+        };
         let methods = transcoder.paths().cloned().collect();
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
@@ -93,8 +102,13 @@ impl App {
             limits: settings.limits.clone(),
             metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
         };
-        let router = router::router(Api { services, transcoder, health: health.clone() }, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections })
+        let mage = Mage {
+            core: core.clone(),
+            default_workspace: settings.default_workspace.as_str().into(),
+            token_in_url: settings.trigger_token_in_url,
+        };
+        let router = router::router(Api { services, transcoder, mage, health: health.clone() }, Arc::new(gate));
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -114,8 +128,20 @@ impl App {
     /// Serves until drained.
     pub async fn serve(self, shutdown: Shutdown) {
         subscriber::start(&self.core);
+        if let Some((listener, token)) = self.scaler {
+            let draining = self.core.draining.clone();
+            let scaler = Scaler::start(self.core.store.clone(), token, draining.clone());
+            tokio::spawn(scaler.serve(listener, draining));
+        }
         listener::serve(self.listener, self.router, self.connections, &shutdown).await;
     }
+}
+
+async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, Option<Token>), BuildError> {
+    let token = settings.scaler_token_file.as_deref().map(Token::from_file).transpose()?;
+    rpc::auth::require_auth_beyond_loopback(addr, token.is_some())?;
+    let listener = TcpListener::bind(addr).await.map_err(|e| BuildError::Listen(addr, e))?;
+    Ok((listener, token))
 }
 
 /// The URL of the database, from the settings.
@@ -142,6 +168,10 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         commands,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
+        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs)?,
+        projects: settings.projects.clone(),
         limits: settings.limits.clone(),
+        rates: Rates::new(settings.limits.trigger_calls_per_second),
+        environment: settings.environment.clone(),
     })
 }

@@ -4,7 +4,8 @@
 use crate::fault::Fault;
 use domain::{ErrorKind, id::RunId};
 use proto::internal::v1::{
-    CancelRunRequest, CreateRunsRequest, NewRun, RetryRunRequest, command_service_client::CommandServiceClient,
+    CancelRunRequest, CreateRunsRequest, ExpireOutputsOf, ExpireOutputsRequest, NewRun, RetryRunRequest,
+    TestNotificationRequest, command_service_client::CommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -19,6 +20,15 @@ use tonic::{Code, Status};
 /// A scheduler that takes longer is passed over.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What became of a start that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// It is this run, which a former start with the same key may have created.
+    Run(RunId),
+    /// There is none, for this reason; or none yet, while it waits for others to end.
+    Not(String),
+}
+
 /// Client of the command service over one lazily opened connection.
 pub(crate) type Client = CommandServiceClient<Channel>;
 
@@ -27,6 +37,7 @@ pub(crate) type Client = CommandServiceClient<Channel>;
 pub(crate) struct Commands {
     peers: Arc<[Client]>,
     last: Arc<AtomicUsize>,
+    token: Option<Token>,
 }
 
 impl Commands {
@@ -39,16 +50,38 @@ impl Commands {
             return Err(ConnectError::Endpoints(0));
         }
         let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token).map(CommandServiceClient::new);
-        Ok(Self { peers: uris.iter().map(channel).collect::<Result<_, _>>()?, last: Arc::default() })
+        let peers = uris.iter().map(channel).collect::<Result<_, _>>()?;
+        Ok(Self { peers, last: Arc::default(), token: token.cloned() })
     }
 
-    /// Every scheduler, for those who listen to all.
+    /// The scheduler that says it is at `address` (`host:port`).
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub(crate) fn at(&self, address: &str) -> Result<Client, ConnectError> {
+        let uri = format!("http://{address}").parse().map_err(|_| ConnectError::Uri(address.to_owned()))?;
+        rpc::client::connect(&[uri], self.token.as_ref()).map(CommandServiceClient::new)
+    }
+
+    /// Every scheduler that is configured.
     pub(crate) fn peers(&self) -> &[Client] {
         &self.peers
     }
 
-    /// Starts runs in one commit; the same keys again answer the same runs.
+    /// Starts runs in one commit; the same keys again answer the same runs. For the manual trigger, which skips nothing.
     pub(crate) async fn create_runs(&self, runs: Vec<NewRun>) -> Result<Vec<RunId>, Fault> {
+        let run = |started| match started {
+            Started::Run(run) => Ok(run),
+            Started::Not(reason) => {
+                let message = format!("the run was not started ({reason}); try again when others have ended");
+                Err(Fault::new(ErrorKind::ResourceExhausted, "RUN_SKIPPED", message))
+            }
+        };
+        self.start_runs(runs).await?.into_iter().map(run).collect()
+    }
+
+    /// As `create_runs`, for triggers whose policies may skip a start.
+    pub(crate) async fn start_runs(&self, runs: Vec<NewRun>) -> Result<Vec<Started>, Fault> {
         let message = CreateRunsRequest { runs, forwarded: false };
         let answer = self
             .any(|mut peer| {
@@ -56,7 +89,12 @@ impl Commands {
                 async move { peer.create_runs(request).await }
             })
             .await?;
-        answer.run_ids.iter().map(|id| run_id(id)).collect()
+        let skipped = answer.skipped.iter().map(Some).chain(std::iter::repeat(None));
+        let started = |(id, skipped): (&Vec<u8>, Option<&String>)| match skipped.filter(|reason| !reason.is_empty()) {
+            Some(reason) if id.is_empty() => Ok(Started::Not(reason.clone())),
+            _ => run_id(id).map(Started::Run),
+        };
+        answer.run_ids.iter().zip(skipped).map(started).collect()
     }
 
     /// Asks a run to stop.
@@ -81,6 +119,29 @@ impl Commands {
         run_id(&answer.run_id)
     }
 
+    /// Marks outputs of ended runs as gone; answers whether there are more.
+    pub(crate) async fn expire_outputs(&self, pipelines: Vec<ExpireOutputsOf>) -> Result<bool, Fault> {
+        let message = ExpireOutputsRequest { pipelines };
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.expire_outputs(request).await }
+            })
+            .await?;
+        Ok(answer.more)
+    }
+
+    /// Sends a test message to whoever is told; answers how many messages there are.
+    pub(crate) async fn test_notification(&self, message: TestNotificationRequest) -> Result<i32, Fault> {
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.test_notification(request).await }
+            })
+            .await?;
+        Ok(answer.notifications)
+    }
+
     /// Asks the scheduler that answered last, then the others, each once. Every command may be repeated safely.
     async fn any<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Fault>
     where
@@ -95,7 +156,12 @@ impl Commands {
                     self.last.store(at, Ordering::Relaxed);
                     return Ok(response.into_inner());
                 }
-                Err(status) if status.code() == Code::Unavailable => refused = Some(status),
+                // Away, or frozen. What it may have done nevertheless is found again by the command's key.
+                Err(status)
+                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>
+                {
+                    refused = Some(status);
+                }
                 Err(status) => return Err(fault(&status)),
             }
         }

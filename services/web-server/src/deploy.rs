@@ -25,6 +25,8 @@ pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Res
     let mut project = bundles::read(core, &manifest).await?;
     project.diagnostics.extend(warnings);
     project.diagnostics.extend(plan::reserved_triggers(&project));
+    let environment = core.environment.as_str();
+    project.diagnostics.extend(plan::unusable_notifications(&project));
     refuse_unreadable(&project)?;
     if request.validate_only {
         let db = core.store.client().await?;
@@ -37,7 +39,7 @@ pub(crate) async fn deploy(core: &Core, request: CreateDeploymentRequest) -> Res
     if let Some(answer) = key.answered(&transaction).await? {
         return Ok(answer);
     }
-    let answer = apply(&transaction, &request.workspace, &manifest, &project).await?;
+    let answer = apply(&transaction, &request.workspace, &manifest, &project, environment).await?;
     key.record(&transaction, &answer).await?;
     transaction.commit().await.map_err(store::Error::from)?;
     let changed = answer.pipelines.iter().filter(|p| p.change != v1::PipelineChange::Unchanged as i32).count();
@@ -62,6 +64,7 @@ async fn apply(
     workspace: &str,
     manifest: &Manifest,
     project: &Project,
+    environment: &str,
 ) -> Result<CreateDeploymentResponse, Fault> {
     let workspace = workspaces::lock(db, workspace).await?.ok_or_else(|| Fault::no_workspace(workspace))?;
     let digest = manifest.digest();
@@ -74,7 +77,8 @@ async fn apply(
     deployments::insert_bundle(db, &bundle).await?;
     let steps = plan::steps(project, &digest, pipelines::heads(db, workspace.id).await?)?;
     for step in &steps {
-        perform(db, workspace.id, &digest, project, step).await?;
+        let wanted = plan::desired_triggers(project, &step.pipeline, environment)?;
+        perform(db, workspace.id, &digest, step, &wanted).await?;
     }
     let deployed_at = deployments::deploy(db, workspace.id, &digest).await?;
     let deployed_at = Some(rpc::timestamp::to_proto(deployed_at));
@@ -85,8 +89,8 @@ async fn perform(
     db: &Transaction<'_>,
     workspace: WorkspaceId,
     digest: &str,
-    project: &Project,
     step: &Step,
+    wanted: &[triggers::Desired],
 ) -> Result<(), Fault> {
     let id = match &step.act {
         Act::Create(spec) => pipelines::insert(db, workspace, &step.pipeline, digest, spec).await?,
@@ -98,11 +102,11 @@ async fn perform(
         Act::Keep(id) => *id,
         Act::Archive(id) => {
             pipelines::archive(db, *id).await?;
-            return Ok(triggers::set_desired(db, *id, &[]).await?);
+            return Ok(triggers::retire(db, *id).await?);
         }
         Act::Leave => return Ok(()),
     };
-    Ok(triggers::set_desired(db, id, &plan::desired_triggers(project, &step.pipeline)?).await?)
+    Ok(triggers::set_desired(db, id, wanted).await?)
 }
 
 fn conflict(pipeline: &str) -> Fault {

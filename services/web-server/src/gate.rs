@@ -2,6 +2,7 @@
 //! it. Refuses to know any method but by its path.
 
 use crate::fault::Fault;
+use crate::mage;
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::settings::Limits;
@@ -47,7 +48,7 @@ pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
     let protocol = Protocol::of(request.headers());
     let path = request.uri().path().to_owned();
     let began = Instant::now();
-    let span = tracing::info_span!("request", path);
+    let span = tracing::info_span!("request", path = mage::without_token(&path));
     rpc::trace::continue_trace(&span, request.headers());
     let response = match gate.check(&request) {
         Err(fault) => protocol.refuse(fault),
@@ -103,7 +104,7 @@ impl Gate {
 }
 
 fn is_open(path: &str) -> bool {
-    OPEN.contains(&path) || OPEN_BELOW.iter().any(|folder| path.starts_with(folder))
+    OPEN.contains(&path) || OPEN_BELOW.iter().any(|folder| path.starts_with(folder)) || mage::has_own_token(path)
 }
 
 /// Pages of other origins may not call, whatever they send.
@@ -168,6 +169,12 @@ mod tests {
     #[test]
     fn paths_cannot_borrow_the_openness_of_others() {
         assert!(is_open("/") && is_open("/ui/app.js") && is_open("/grpc.health.v1.Health/Check"));
+        assert!(
+            is_open("/api/pipeline_schedules/7/pipeline_runs/t") && is_open("/api/pipeline_schedules/7/api_trigger")
+        );
+        for closed in ["/api/events", "/api/pipeline_schedules/7", "/api/pipeline_schedules/7/x/pipeline_runs/t"] {
+            assert!(!is_open(closed), "{closed}");
+        }
         for closed in ["//", "/ui", "/uix", "/orrery.v1.RunService/GetRun", "/api/v1/workspaces", "/livez/x", ""] {
             assert!(!is_open(closed), "{closed}");
         }

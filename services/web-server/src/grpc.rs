@@ -2,13 +2,17 @@
 
 use crate::core::Core;
 use crate::services::{
-    deployments::Deployments, executors::Executors, logs::Logs, pipelines::Pipelines, runs::Runs,
+    deployments::Deployments, events::Events, executors::Executors, logs::Logs, monitor::Monitor,
+    notifications::Notifications, outputs::Outputs, pipelines::Pipelines, runs::Runs, triggers::Triggers,
     workspaces::Workspaces,
 };
 use proto::v1::{
-    deployment_service_server::DeploymentServiceServer, executor_service_server::ExecutorServiceServer,
-    log_service_server::LogServiceServer, pipeline_service_server::PipelineServiceServer,
-    run_service_server::RunServiceServer, workspace_service_server::WorkspaceServiceServer,
+    deployment_service_server::DeploymentServiceServer, event_service_server::EventServiceServer,
+    executor_service_server::ExecutorServiceServer, log_service_server::LogServiceServer,
+    monitor_service_server::MonitorServiceServer, notification_service_server::NotificationServiceServer,
+    output_service_server::OutputServiceServer, pipeline_service_server::PipelineServiceServer,
+    run_service_server::RunServiceServer, trigger_service_server::TriggerServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,8 +48,13 @@ pub(crate) async fn routes(
         .add_service(serve!(core, DeploymentServiceServer, Deployments))
         .add_service(serve!(core, PipelineServiceServer, Pipelines))
         .add_service(serve!(core, RunServiceServer, Runs))
+        .add_service(serve!(core, TriggerServiceServer, Triggers))
+        .add_service(serve!(core, EventServiceServer, Events))
         .add_service(serve!(core, LogServiceServer, Logs))
+        .add_service(serve!(core, OutputServiceServer, Outputs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
+        .add_service(serve!(core, MonitorServiceServer, Monitor))
+        .add_service(serve!(core, NotificationServiceServer, Notifications))
         .add_service(health)
         .add_service(reflection)
         .prepare())

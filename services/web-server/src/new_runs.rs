@@ -65,7 +65,7 @@ pub(crate) fn check(pipeline: PipelineId, request: CreateRunRequest, limits: &Li
         execution_date_us: request.execution_date.map_or(Ok(0), micros)?,
         timeout_s: request.timeout.map_or(Ok(0), seconds)?,
         allow_blocks_to_fail: request.allow_blocks_to_fail,
-        parent_run_id: Vec::new(),
+        ..NewRun::default()
     })
 }
 

@@ -14,15 +14,24 @@ use std::collections::HashMap;
 type Parameters = HashMap<String, String>;
 
 /// Path and method; parts of the path and of the query are fields of the request.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 18] = [
     ("/api/v1/workspaces", "/orrery.v1.WorkspaceService/ListWorkspaces"),
     ("/api/v1/workspaces/{workspace}/pipelines", "/orrery.v1.PipelineService/ListPipelines"),
     ("/api/v1/workspaces/{workspace}/pipelines/{pipeline}", "/orrery.v1.PipelineService/GetPipeline"),
     ("/api/v1/workspaces/{workspace}/runs", "/orrery.v1.RunService/ListRuns"),
+    ("/api/v1/workspaces/{workspace}/triggers", "/orrery.v1.TriggerService/ListTriggers"),
+    ("/api/v1/triggers/{trigger_id}", "/orrery.v1.TriggerService/GetTrigger"),
+    ("/api/v1/triggers/{trigger_id}/preview", "/orrery.v1.TriggerService/PreviewSchedule"),
+    ("/api/v1/triggers/{trigger_id}/firings", "/orrery.v1.TriggerService/ListFirings"),
     ("/api/v1/runs/{run_id}", "/orrery.v1.RunService/GetRun"),
     ("/api/v1/runs/{run_id}/blocks", "/orrery.v1.RunService/ListBlockRuns"),
     ("/api/v1/runs/{run_id}/watch", "/orrery.v1.RunService/WatchRun"),
     ("/api/v1/runs/{run_id}/logs", "/orrery.v1.LogService/ListLogs"),
+    ("/api/v1/runs/{run_id}/blocks/{block}/outputs", "/orrery.v1.OutputService/GetOutputs"),
+    ("/api/v1/workspaces/{workspace}/logs", "/orrery.v1.LogService/SearchLogs"),
+    ("/api/v1/workspaces/{workspace}/monitor", "/orrery.v1.MonitorService/GetRunStatistics"),
+    ("/api/v1/workspaces/{workspace}/monitor/blocks", "/orrery.v1.MonitorService/GetBlockStatistics"),
+    ("/api/v1/workspaces/{workspace}/notifications", "/orrery.v1.NotificationService/ListNotifications"),
     ("/api/v1/executors", "/orrery.v1.ExecutorService/ListExecutors"),
 ];
 

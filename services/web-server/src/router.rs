@@ -4,7 +4,7 @@ use crate::fault::Fault;
 use crate::gate::{self, Gate};
 use crate::protocol::Protocol;
 use crate::transcode::{Transcoder, connect};
-use crate::{rest, ui};
+use crate::{mage, rest, ui};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -29,6 +29,8 @@ pub(crate) struct Api {
     pub(crate) services: Routes,
     /// The services, as JSON.
     pub(crate) transcoder: Arc<Transcoder>,
+    /// What Mage's clients call.
+    pub(crate) mage: mage::Mage,
     /// Whether this replica should get work.
     pub(crate) health: Health,
 }
@@ -41,6 +43,7 @@ pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .merge(rest::routes())
+        .merge(mage::routes())
         .fallback(nothing);
     let mut services: Vec<_> =
         api.transcoder.paths().filter_map(|path| path.rsplit_once('/').map(|(s, _)| s)).collect();

@@ -50,16 +50,73 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("cluster_token_file", Kind::SecretFile, "", "Bearer token that schedulers ask for."),
     Key::new(
+        "scaler_listen",
+        Kind::Address,
+        "",
+        "Where KEDA's external scaler is served; nowhere without it, and beyond loopback only with `scaler_token_file`.",
+    ),
+    Key::new("scaler_token_file", Kind::SecretFile, "", "Token that KEDA presents as `token` in scalerMetadata."),
+    Key::new(
         "blobs_url",
         Kind::Text,
         "",
-        "Where bundles are stored: a `file://` URL of a folder that the whole cluster sees.",
+        "Where bundles are stored: `file:///folder` that the whole cluster sees, `s3://bucket/prefix` or `gs://bucket/prefix`.",
+    ),
+    Key::new(
+        "outputs_url",
+        Kind::Text,
+        "",
+        "Where executors keep outputs, as their own `outputs_url`; without it nobody can look at an output here.",
+    ),
+    Key::new(
+        "project_outputs",
+        Kind::List,
+        "",
+        "Beginnings of the addresses that projects may give (`remote_variables_dir`) and this server may read with its own \
+         credentials, such as `s3://lake/`.",
+    ),
+    Key::new(
+        "projects.run_pipeline_in_one_process",
+        Kind::Boolean,
+        "false",
+        "What holds for deployed pipelines that do not say it: Mage's RUN_PIPELINE_IN_ONE_PROCESS.",
+    ),
+    Key::new("projects.block_run_limit", Kind::Integer, "0", "Likewise CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT; 0 is none."),
+    Key::new(
+        "projects.pipeline_run_limit",
+        Kind::Integer,
+        "0",
+        "Likewise CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT; 0 is none.",
+    ),
+    Key::new(
+        "environment",
+        Kind::Text,
+        "dev",
+        "What `envs` of `triggers.yaml` is held against: dev, test, staging, prod. The others are left out.",
+    ),
+    Key::new(
+        "default_workspace",
+        Kind::Text,
+        "default",
+        "Where events of `POST /api/events` go that name no workspace.",
+    ),
+    Key::new(
+        "trigger_token_in_url",
+        Kind::Boolean,
+        "true",
+        "Whether API triggers may be called with the token in the address, as Mage's are; it ends up in logs of proxies.",
     ),
     Key::new("limits.message_bytes", Kind::Bytes, "8 MiB", "The largest request message."),
     Key::new("limits.variables_bytes", Kind::Bytes, "256 KiB", "The largest variables of one run, as JSON."),
     Key::new("limits.bundle_files", Kind::Integer, "20000", "The most files of one deployment."),
     Key::new("limits.bundle_bytes", Kind::Bytes, "1 GiB", "The largest deployment, all files together."),
     Key::new("limits.file_bytes", Kind::Bytes, "256 MiB", "The largest file of a deployment."),
+    Key::new(
+        "limits.trigger_calls_per_second",
+        Kind::Integer,
+        "50",
+        "The most calls with one token of an API trigger, per second and replica; twice as many at once.",
+    ),
     Key::new("limits.watchers", Kind::Integer, "2000", "The most open streams that follow runs and logs."),
     Key::new("limits.connections", Kind::Integer, "4096", "The most open connections."),
     Key::new(
@@ -90,13 +147,54 @@ pub struct Settings {
     pub scheduler_urls: Vec<String>,
     /// The token of the cluster.
     pub cluster_token_file: Option<PathBuf>,
+    /// Where KEDA is served.
+    pub scaler_listen: Option<SocketAddr>,
+    /// What KEDA presents.
+    pub scaler_token_file: Option<PathBuf>,
     /// The store of bundles.
     pub blobs_url: Option<String>,
+    /// The store of outputs.
+    pub outputs_url: Option<String>,
+    /// Stores of projects that may be read.
+    pub project_outputs: Vec<String>,
+    /// What holds for projects that do not say it.
+    pub projects: Projects,
+    /// Which triggers of a project hold.
+    pub environment: String,
+    /// Of events that name none.
+    pub default_workspace: String,
+    /// Whether the token of an API trigger may stand in the address.
+    pub trigger_token_in_url: bool,
     /// What is too much.
     pub limits: Limits,
     /// What every service has.
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// What holds for pipelines that do not say it; Mage takes the same from its environment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Projects {
+    /// All blocks of a run share one process.
+    pub run_pipeline_in_one_process: bool,
+    /// Blocks of one run at once; 0 is no limit.
+    pub block_run_limit: u32,
+    /// Runs of one trigger at once; 0 is no limit.
+    pub pipeline_run_limit: u32,
+}
+
+impl Projects {
+    /// The variable of Mage's environment that says the same.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let limit = |limit: u32| (limit > 0).then(|| limit.to_string());
+        match name {
+            "RUN_PIPELINE_IN_ONE_PROCESS" => Some(self.run_pipeline_in_one_process.to_string()),
+            "CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT" => limit(self.block_run_limit),
+            "CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT" => limit(self.pipeline_run_limit),
+            _ => None,
+        }
+    }
 }
 
 /// What is too much.
@@ -112,6 +210,8 @@ pub struct Limits {
     pub bundle_bytes: u64,
     /// Bytes of one file.
     pub file_bytes: u64,
+    /// Calls of one API trigger's token.
+    pub trigger_calls_per_second: u32,
     /// Open streams.
     pub watchers: usize,
     /// Open connections.
@@ -135,7 +235,15 @@ impl Default for Settings {
             database_connections: 20,
             scheduler_urls: vec!["http://127.0.0.1:7071".to_owned()],
             cluster_token_file: None,
+            scaler_listen: None,
+            scaler_token_file: None,
             blobs_url: None,
+            outputs_url: None,
+            project_outputs: Vec::new(),
+            projects: Projects::default(),
+            environment: "dev".to_owned(),
+            default_workspace: "default".to_owned(),
+            trigger_token_in_url: true,
             limits: Limits::default(),
             common: Common::default(),
         }
@@ -150,6 +258,7 @@ impl Default for Limits {
             bundle_files: 20_000,
             bundle_bytes: 1 << 30,
             file_bytes: 256 << 20,
+            trigger_calls_per_second: 50,
             watchers: 2_000,
             connections: 4_096,
             request_timeout: Duration::from_secs(30),

@@ -3,9 +3,11 @@
 import { all, setToken, takeToken } from "./api.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
+import { monitorPage } from "./monitor.js";
 import { pipelinesPage } from "./pipelines.js";
 import { runPage } from "./run.js";
 import { runsPage } from "./runs.js";
+import { searchPage } from "./search.js";
 
 const WORKSPACE = "orrery.workspace";
 const page = document.getElementById("page");
@@ -22,7 +24,7 @@ function show() {
   for (const link of document.querySelectorAll("#nav a")) {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, executors: executorsPage };
+  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, executors: executorsPage, monitor: monitorPage, logs: searchPage };
   if (!chooser.value && name !== "executors") return page.replaceChildren(h("div", { class: "panel" },
     h("div", { class: "empty" }, "There is no workspace yet. Bring a project with ", h("code", null, "orrery deploy <folder>"), ".")));
   const build = pages[name];

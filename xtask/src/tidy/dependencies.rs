@@ -8,9 +8,12 @@ const OWN: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("domain", &[]),
     ("provision", &[]),
+    ("notify", &[]),
     ("blobs", &["domain"]),
     ("runtime", &["domain"]),
+    ("placement", &["domain"]),
     ("store", &["domain"]),
+    ("lease", &["store"]),
     ("project", &["domain"]),
     ("backend-process", &["domain", "provision"]),
     ("rpc", &["domain", "proto", "runtime"]),
@@ -20,12 +23,26 @@ const OWN: &[(&str, &[&str])] = &[
     ("executor", SERVICE),
     ("orrery", &["domain", "project", "proto", "provision", "rpc", "runtime"]),
     ("xtask", &["provision"]),
-    ("load-tests", &["blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"]),
+    (
+        "load-tests",
+        &["blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"],
+    ),
 ];
 
 /// Services never depend on each other: they meet in `proto`.
-const SERVICE: &[&str] =
-    &["backend-process", "blobs", "domain", "project", "proto", "provision", "rpc", "runtime", "store"];
+const SERVICE: &[&str] = &[
+    "backend-process",
+    "blobs",
+    "domain",
+    "lease",
+    "notify",
+    "project",
+    "proto",
+    "provision",
+    "rpc",
+    "runtime",
+    "store",
+];
 
 const SERVICES: &[&str] = &["web-server", "scheduler", "executor"];
 
@@ -34,15 +51,22 @@ const FENCED: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["store", "testkit", "load-tests"]),
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
+    ("redis", &["lease"]),
     ("object_store", &["blobs"]),
+    ("rustls", &["blobs", "notify"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
+    ("lettre", &["notify"]),
     ("ignore", &["project", "orrery"]),
 ];
 
 /// What pure crates must not be built from: no async, no I/O, no wire.
 const PURE: &[(&str, &[&str])] = &[
     ("domain", &["tokio", "tokio-util", "tonic", "prost", "futures-util", "tokio-postgres", "axum", "tracing", "rand"]),
+    (
+        "placement",
+        &["tokio", "tokio-util", "tonic", "prost", "futures-util", "tokio-postgres", "axum", "tracing", "rand"],
+    ),
     ("project", &["tokio", "tokio-util", "tonic", "prost", "futures-util", "axum"]),
     ("provision", &["tokio", "tokio-util", "tonic", "futures-util"]),
 ];

@@ -1,33 +1,42 @@
 //! `orrery logs`.
 
 use crate::{
+    arguments::Logs,
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
     json,
-    render::{Output, line, style::harmless, time},
+    render::{Output, line, short_id, style::harmless, time},
 };
-use proto::v1::{ListLogsRequest, LogLine, TailLogsRequest};
+use proto::v1::{ListLogsRequest, LogLine, SearchLogsRequest, TailLogsRequest};
 use rpc::client;
 
-/// Which lines.
-pub(crate) struct Wanted {
-    pub(crate) run_id: String,
-    pub(crate) block: String,
-    pub(crate) min_level: String,
+/// Prints what is there, or with `--follow` also what comes until the run has ended, or what a search finds.
+pub(crate) async fn run(connection: &Connection, output: &Output, options: Logs) -> Result<Code> {
+    let run_id = match &options.run {
+        Some(part) => connection.resolve_run(part).await?,
+        None => String::new(),
+    };
+    if options.is_search() {
+        return search(connection, output, run_id, options).await;
+    }
+    if options.follow {
+        tail(connection, output, run_id, options).await
+    } else {
+        list(connection, output, run_id, options).await
+    }
 }
 
-/// Prints what is there, or with `follow` also what comes until the run has ended.
-pub(crate) async fn run(connection: &Connection, output: &Output, wanted: Wanted, follow: bool) -> Result<Code> {
-    if follow { tail(connection, output, wanted).await } else { list(connection, output, wanted).await }
+fn level(options: &Logs) -> String {
+    options.level.map(|l| l.name().to_owned()).unwrap_or_default()
 }
 
-async fn list(connection: &Connection, output: &Output, wanted: Wanted) -> Result<Code> {
+async fn list(connection: &Connection, output: &Output, run_id: String, options: Logs) -> Result<Code> {
     let mut page_token = String::new();
     loop {
         let request = ListLogsRequest {
-            run_id: wanted.run_id.clone(),
-            block: wanted.block.clone(),
-            min_level: wanted.min_level.clone(),
+            run_id: run_id.clone(),
+            block: options.block.clone().unwrap_or_default(),
+            min_level: level(&options),
             page_size: PAGE_SIZE,
             page_token,
             ..ListLogsRequest::default()
@@ -41,12 +50,46 @@ async fn list(connection: &Connection, output: &Output, wanted: Wanted) -> Resul
     }
 }
 
-async fn tail(connection: &Connection, output: &Output, wanted: Wanted) -> Result<Code> {
-    let request = TailLogsRequest { run_id: wanted.run_id, block: wanted.block, min_level: wanted.min_level };
+async fn tail(connection: &Connection, output: &Output, run_id: String, options: Logs) -> Result<Code> {
+    let min_level = level(&options);
+    let wanted = options.search.unwrap_or_default().to_ascii_lowercase();
+    let request = TailLogsRequest { run_id, block: options.block.unwrap_or_default(), min_level };
     let mut stream = connection.logs().tail_logs(request).await?.into_inner();
-    while let Some(batch) = stream.message().await? {
+    while let Some(mut batch) = stream.message().await? {
+        batch.lines.retain(|line| line.message.to_ascii_lowercase().contains(&wanted));
         print(&batch.lines, output)?;
     }
+    Ok(Code::Ok)
+}
+
+/// The newest lines that fit, in the order in which they were written.
+async fn search(connection: &Connection, output: &Output, run_id: String, options: Logs) -> Result<Code> {
+    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let mut request = SearchLogsRequest {
+        workspace: connection.workspace.clone(),
+        run_id,
+        min_level: level(&options),
+        pipeline: options.pipeline.unwrap_or_default(),
+        trigger: options.trigger.unwrap_or_default(),
+        block: options.block.unwrap_or_default(),
+        block_type: options.block_type.unwrap_or_default(),
+        text: options.search.unwrap_or_default(),
+        since: options.since.map(rpc::timestamp::to_proto),
+        until: options.until.map(rpc::timestamp::to_proto),
+        ..SearchLogsRequest::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        request.page_size = i32::try_from(limit - found.len()).unwrap_or(PAGE_SIZE).min(PAGE_SIZE);
+        let page = connection.logs().search_logs(client::within(CALL_TIMEOUT, request.clone())).await?.into_inner();
+        found.extend(page.lines);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() || found.len() >= limit {
+            break;
+        }
+    }
+    found.reverse();
+    print(&found, output)?;
     Ok(Code::Ok)
 }
 
@@ -71,7 +114,11 @@ fn shown(log: &LogLine, output: &Output) -> String {
     };
     let child = if log.child >= 0 && !log.block.is_empty() { format!("[{}]", log.child) } else { String::new() };
     let source = if log.block.is_empty() { "run".to_owned() } else { format!("{}{child}", log.block) };
-    let clock = style.dim(&time::clock(time::instant(log.at.as_ref())));
+    // Among lines of many runs, each says where it is from, and on which day.
+    let far = !log.pipeline.is_empty();
+    let source = if far { format!("{} {} {source}", log.pipeline, short_id(&log.run_id)) } else { source };
+    let at = time::instant(log.at.as_ref());
+    let clock = style.dim(&if far { time::day_and_clock(at) } else { time::clock(at) });
     // A message of several lines stays readable: the further ones are indented.
     let message: Vec<String> = log.message.trim_end().split('\n').map(harmless).collect();
     format!("{clock} {level} {}  {}", style.busy(&source), message.join("\n    "))

@@ -50,6 +50,11 @@ pub(crate) fn clock(at: Option<Timestamp>) -> String {
     at.map(|t| t.to_zoned(TimeZone::system()).strftime("%H:%M:%S.%3f").to_string()).unwrap_or_default()
 }
 
+/// The local day and time of day, to the millisecond.
+pub(crate) fn day_and_clock(at: Option<Timestamp>) -> String {
+    at.map(|t| t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S.%3f").to_string()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

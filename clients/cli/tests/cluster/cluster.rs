@@ -73,6 +73,9 @@ pub(crate) fn to_be_hurt() -> (&'static Cluster, MutexGuard<'static, ()>) {
     (cluster, turn)
 }
 
+/// See [`Cluster::traced`].
+const TRACED_SLOTS: &str = "2";
+
 /// A cluster with one slot and, where root may mount them, disks of 24 MiB; for one test at a time.
 pub(crate) fn tiny() -> (&'static Cluster, MutexGuard<'static, ()>) {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
@@ -89,6 +92,13 @@ pub(crate) fn tiny() -> (&'static Cluster, MutexGuard<'static, ()>) {
 }
 
 impl Cluster {
+    /// A cluster that sends its traces there; it lives as long as the test process.
+    pub(crate) fn traced(endpoint: String) -> &'static Self {
+        let endpoint: &'static str = endpoint.leak();
+        let settings = vec![("ORRERY_EXECUTOR_SLOTS", TRACED_SLOTS), ("ORRERY_OTLP_ENDPOINT", endpoint)].leak();
+        Box::leak(Box::new(Self::start(&Shape { executors: "1", settings, small_disks: &[] })))
+    }
+
     fn start(shape: &Shape) -> Self {
         let dir = tempfile::Builder::new().prefix("orrery-cluster-").tempdir().unwrap().keep();
         let data = dir.join("data");

@@ -61,6 +61,7 @@ impl Fan {
         self.next < self.total
     }
 
+    /// Children that were never leased.
     pub(super) fn unleased(&self) -> usize {
         self.total.saturating_sub(self.next) as usize
     }

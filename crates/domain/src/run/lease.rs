@@ -78,9 +78,7 @@ impl Run {
                 count += fan.unleased();
             }
         }
-        let pipeline = self.graph.pipeline();
-        let limit = if pipeline.one_process { Some(1) } else { pipeline.concurrency.block_run_limit };
-        let room = limit.filter(|limit| *limit > 0).map_or(max, |limit| limit.saturating_sub(self.running) as usize);
+        let room = self.limit().map_or(max, |limit| limit.saturating_sub(self.running) as usize);
         count.min(room).min(max)
     }
 
@@ -91,17 +89,32 @@ impl Run {
     }
 
     fn may_lease(&self) -> bool {
+        self.row.status == RunStatus::Running && self.limit().is_none_or(|limit| self.running < limit)
+    }
+
+    /// Units of the run at once.
+    fn limit(&self) -> Option<u32> {
         let pipeline = self.graph.pipeline();
         // A limit of zero would stop the run for ever: like no limit, as for Mage's other limits.
         let configured = pipeline.concurrency.block_run_limit.filter(|limit| *limit > 0);
-        let limit = if pipeline.one_process { Some(1) } else { configured };
-        self.row.status == RunStatus::Running && limit.is_none_or(|limit| self.running < limit)
+        if pipeline.one_process { Some(1) } else { configured }
     }
 
     /// Claims the next ready unit for an executor. `None` when nothing is ready (for it).
     pub fn lease(&mut self, executor: ExecutorId, now: Timestamp, out: &mut Vec<Transition>) -> Option<Lease> {
+        self.lease_where(executor, now, &mut |_| true, out)
+    }
+
+    /// As [`Run::lease`], passing over the steps that `has_room` refuses: they stay ready.
+    pub fn lease_where(
+        &mut self,
+        executor: ExecutorId,
+        now: Timestamp,
+        has_room: &mut dyn FnMut(Step) -> bool,
+        out: &mut Vec<Transition>,
+    ) -> Option<Lease> {
         while self.may_lease() && self.home.is_none_or(|home| home == executor) {
-            let Some(key) = self.next_ready() else { break };
+            let Some(key) = self.next_ready(has_room) else { break };
             match self.arguments(key) {
                 Ok((inputs, callback)) => {
                     if self.graph.pipeline().one_process {
@@ -128,15 +141,16 @@ impl Run {
         None
     }
 
-    fn next_ready(&mut self) -> Option<UnitKey> {
-        if let Some(key) = self.ready.pop_front() {
-            return Some(key);
+    fn next_ready(&mut self, has_room: &mut dyn FnMut(Step) -> bool) -> Option<UnitKey> {
+        if let Some(position) = self.ready.iter().position(|key| has_room(key.step)) {
+            return self.ready.remove(position);
         }
-        let at = *self.open_fans.front()?;
+        let position = self.open_fans.iter().position(|at| has_room(Step::Block(*at)))?;
+        let at = self.open_fans[position];
         let Kind::Fan(fan) = &mut self.blocks[at].kind else { return None };
         let child = fan.take_next();
         if !fan.has_unleased() {
-            self.open_fans.pop_front();
+            self.open_fans.remove(position);
         }
         child.map(|child| UnitKey::block(at, Some(child)))
     }

@@ -25,6 +25,7 @@ pub(crate) fn block(uuid: &str, upstream: &[&str]) -> Block {
         executor_config: Map::new(),
         retry: RetryPolicy::default(),
         timeout_s: None,
+        limits: Vec::new(),
         replica_of: None,
         dynamic: false,
         reduce_output: false,
@@ -60,6 +61,7 @@ pub(crate) fn pipeline(blocks: Vec<Block>) -> Pipeline {
         concurrency: Concurrency::default(),
         notification_config: Map::new(),
         run_timeout_s: None,
+        outputs_retention_s: None,
     }
 }
 

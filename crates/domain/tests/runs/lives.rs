@@ -183,3 +183,23 @@ fn leases_rise_through_every_life() {
         world.event(Event::RetryFrom(0)).expect("it has ended");
     }
 }
+
+#[test]
+fn a_retry_that_is_held_back_waits_like_a_new_run() {
+    let mut world = World::started(pipeline(vec![block("a", &[]), block("b", &["a"])]), strict());
+    let first = world.lease_all();
+    assert_eq!(world.event(Event::Hold), Err(Refused::UnderWay));
+    world.finish(first[0].key, Outcome::Failed(domain::unit::Failure::new("USER_CODE", "no")));
+    assert_eq!(world.run_status(), "failed");
+    world.event(Event::RetryIncomplete).expect("a failed");
+    world.event(Event::Hold).expect("nothing runs yet");
+    assert_eq!((world.run_status(), world.lease_all().len()), ("initial", 0));
+    world.rebuild();
+    world.event(Event::Start).expect("its turn has come");
+    for _ in 0..2 {
+        let leased = world.lease_all();
+        assert_eq!(leased.len(), 1);
+        world.finish(leased[0].key, Outcome::Completed(domain::unit::Output::default()));
+    }
+    assert_eq!(world.run_status(), "completed");
+}

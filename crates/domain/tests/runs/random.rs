@@ -313,7 +313,7 @@ impl<'a> Play<'a> {
         // Retries of runs that go on are refused; nothing else is.
         match self.world.event(event) {
             Ok(()) | Err(Refused::NotEnded | Refused::NothingToRetry) => {}
-            Err(Refused::Stale) => panic!("only results are stale"),
+            Err(Refused::Stale | Refused::UnderWay) => panic!("only results are stale, and nothing is held"),
         }
     }
 

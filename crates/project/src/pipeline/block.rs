@@ -20,7 +20,7 @@ use serde_json::Map;
 const UUID_MAX: usize = 512;
 
 /// Keys of a block, whether they mean something to a cluster or only to Mage's editor.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 39] = [
     "uuid",
     "name",
     "description",
@@ -59,6 +59,7 @@ const KNOWN: [&str; 38] = [
     "documentation",
     "concurrency_config",
     "interactions",
+    "limits",
 ];
 
 const KINDS: [(&str, BlockKind); 13] = [
@@ -93,12 +94,19 @@ pub(super) struct Draft<'n> {
     pub(super) upstream: Vec<Named>,
 }
 
+/// What a pipeline says for all of its blocks.
+pub(super) struct Inherited {
+    pub(super) retry: RetryPolicy,
+    /// Keys of limits.
+    pub(super) limits: Vec<String>,
+}
+
 /// Reads one entry; `listed_as` is the kind that the list itself implies.
 pub(super) fn draft<'n>(
     node: &'n Node,
     path: &str,
     listed_as: Option<BlockKind>,
-    retry: RetryPolicy,
+    inherited: &Inherited,
     report: &mut Report,
 ) -> Option<Draft<'n>> {
     let keys = Keys::of(node, path, report)?;
@@ -117,8 +125,9 @@ pub(super) fn draft<'n>(
         configuration: keys.object("configuration", report),
         executor_type: executor::read(&keys, report),
         executor_config: keys.object("executor_config", report),
-        retry: limits::retry(retry, &keys, report),
+        retry: limits::retry(inherited.retry, &keys, report),
         timeout_s: keys.positive("timeout", report),
+        limits: limits::keys(&inherited.limits, &keys, report),
         replica_of: keys.text("replicated_block", report).filter(|uuid| !uuid.is_empty()),
         dynamic,
         reduce_output,
@@ -249,6 +258,7 @@ fn legacy_callback(uuid: String, file: String) -> Block {
         executor_config: Map::new(),
         retry: RetryPolicy::default(),
         timeout_s: None,
+        limits: Vec::new(),
         replica_of: None,
         dynamic: false,
         reduce_output: false,

@@ -1,29 +1,34 @@
 -- One step of the scheduler for many runs: creations, changes of runs and units, ended attempts; all or nothing.
 -- Guards: every row is joined with a shard in the epoch that its writer believes to own ($1, $2); a shard whose epoch
--- moved contributes no row at all. A run is created only with its firing; a known logical key creates nothing.
+-- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing.
 -- Answers the shards that were still owned and the runs that were created.
 WITH own AS (
     SELECT s.id FROM shard s
     JOIN unnest($1::smallint[], $2::bigint[]) AS o (id, epoch) ON s.id = o.id AND s.epoch = o.epoch
     FOR SHARE OF s
 ), fired AS (
-    INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
-    SELECT n.trigger_id, n.logical_key, 'fired', n.run_id, n.epoch
-    FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::smallint[], $7::bigint[])
-        AS n (run_id, trigger_id, logical_key, shard, epoch)
+    INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch, trigger_version, execution_date)
+    SELECT n.source_id, n.logical_key, 'fired', n.run_id, n.epoch, n.trigger_version, n.execution_date
+    FROM unnest($3::uuid[], $54::uuid[], $5::text[], $6::smallint[], $7::bigint[], $55::bigint[], $13::timestamptz[])
+        AS n (run_id, source_id, logical_key, shard, epoch, trigger_version, execution_date)
     JOIN own ON own.id = n.shard
     ON CONFLICT (trigger_id, logical_key) DO NOTHING
     RETURNING run_id
 ), created AS (
     INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date,
-                     started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason)
+                     started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
+                     backfill_id, event_variables, sla_at)
     SELECT n.id, n.workspace_id, n.pipeline_id, n.pipeline_version, n.trigger_id, n.shard, n.status, n.variables::jsonb,
-           n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason
+           n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason,
+           n.backfill_id, n.event_variables::jsonb, n.sla_at
     FROM unnest($3::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $4::uuid[], $6::smallint[], $11::text[], $12::text[],
-                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[])
+                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[],
+                $56::uuid[], $57::text[], $58::timestamptz[])
         AS n (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables,
-              execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason)
+              execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
+              backfill_id, event_variables, sla_at)
     JOIN fired ON fired.run_id = n.id
+    RETURNING id, status, started_at, completed_at
 ), changed AS (
     UPDATE run SET status = c.status, started_at = c.started_at, completed_at = c.completed_at,
                    reason = c.reason, cancel_reason = c.cancel_reason
@@ -31,6 +36,10 @@ WITH own AS (
         AS c (id, shard, status, started_at, completed_at, reason, cancel_reason)
     JOIN own ON own.id = c.shard
     WHERE run.id = c.id
+    RETURNING run.id, run.status, run.started_at, run.completed_at
+), ended AS (
+    INSERT INTO run_end (run_id, status, started_at, completed_at)
+    SELECT * FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS e WHERE e.completed_at IS NOT NULL
 ), lost AS (
     INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at, error)
     SELECT a.run_id, a.block, a.child, a.lease, a.executor_id, a.outcome, a.started_at, a.error::jsonb

@@ -1,6 +1,7 @@
--- Membership: this scheduler lives until now + $2 seconds and is reached at $3. Answers the database's time, the only
--- clock for due times.
-INSERT INTO scheduler (id, lease_until, address)
-VALUES ($1::uuid, clock_timestamp() + make_interval(secs => $2::float8), $3::text)
-ON CONFLICT (id) DO UPDATE SET lease_until = EXCLUDED.lease_until, address = EXCLUDED.address
+-- Membership: this scheduler lives until now + $2 seconds, is reached at $3, and has so much to do: $4 units that could
+-- start, $5 that run, $6 thousandths of its engine's time. Answers the database's time, the only clock for due times.
+INSERT INTO scheduler (id, lease_until, address, ready_units, running_units, busy_permille)
+VALUES ($1::uuid, clock_timestamp() + make_interval(secs => $2::float8), $3::text, $4::integer, $5::integer, $6::integer)
+ON CONFLICT (id) DO UPDATE SET lease_until = EXCLUDED.lease_until, address = EXCLUDED.address,
+    ready_units = EXCLUDED.ready_units, running_units = EXCLUDED.running_units, busy_permille = EXCLUDED.busy_permille
 RETURNING clock_timestamp() AS now

@@ -1,16 +1,21 @@
 //! One step of the scheduler for many runs, as columns of one statement.
 
+mod extras;
+
 use crate::{Error, journal::Journal, shards::Shard};
 use domain::{
+    admission::Source,
+    backfill::Cursor,
     graph::Graph,
-    id::{PipelineId, RunId, TriggerId, WorkspaceId},
+    id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
     run::{RunRow, Transition, unit_name},
+    trigger::{Skip, State},
     unit::{LostAttempt, UnitKey, UnitRow},
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 /// A run that does not exist yet, with the firing that creates it.
@@ -22,12 +27,20 @@ pub struct NewRun {
     pub pipeline_id: PipelineId,
     pub pipeline_version: i64,
     pub trigger_id: TriggerId,
+    /// What its firing is keyed by: the trigger, or the backfill.
+    pub source: Source,
+    /// The version of the trigger that decided it: the run is created only while that is in force.
+    pub trigger_version: Option<i64>,
     pub logical_key: String,
     pub variables: String,
     pub execution_date: Timestamp,
     pub timeout_s: Option<i32>,
     pub allow_blocks_to_fail: bool,
     pub parent_run_id: Option<RunId>,
+    pub backfill_id: Option<BackfillId>,
+    /// A JSON object.
+    pub event_variables: Option<String>,
+    pub sla_at: Option<Timestamp>,
 }
 
 /// What the database made of a batch.
@@ -37,6 +50,27 @@ pub struct Committed {
     pub shards: Vec<i16>,
     /// Of the new runs, those whose logical key was new.
     pub created: Vec<RunId>,
+    /// Triggers whose decisions were not written, because another version is in force by now, or will be in a moment.
+    pub overtaken: Vec<TriggerId>,
+}
+
+/// What was decided about a trigger, besides the runs that it starts.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Whose.
+    pub trigger: TriggerId,
+    /// The version that it was decided by.
+    pub version: i64,
+    /// Times that never start.
+    pub skips: Vec<Skip>,
+    /// Up to where everything is decided.
+    pub state: State,
+    /// What starts that wait are to be told, by their key.
+    pub waiting: serde_json::Value,
+    /// Of runs that have ended, as far as the trigger's times depend on them.
+    pub history: serde_json::Value,
+    /// When it will be looked at again.
+    pub next_due: Option<Timestamp>,
 }
 
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
@@ -50,6 +84,10 @@ pub struct Batch {
     units: HashMap<(RunId, UnitKey), UnitColumns>,
     lost: Vec<(RunId, i16, String, i32, LostAttempt)>,
     dropped: Vec<(RunId, String, i16)>,
+    decisions: HashMap<TriggerId, (i16, Decision)>,
+    backfills: HashMap<BackfillId, (i16, Cursor, Option<Timestamp>)>,
+    missed: Vec<(RunId, i16)>,
+    missed_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -65,11 +103,12 @@ impl Batch {
     /// True when there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.new.is_empty()
-            && self.runs.is_empty()
-            && self.units.is_empty()
-            && self.lost.is_empty()
-            && self.dropped.is_empty()
+        self.new.is_empty() && self.runs.is_empty() && self.units.is_empty() && self.lost.is_empty() && self.is_plain()
+    }
+
+    /// One statement writes all of it.
+    fn is_plain(&self) -> bool {
+        self.dropped.is_empty() && self.decisions.is_empty() && self.backfills.is_empty() && self.missed.is_empty()
     }
 
     /// True when it creates runs.
@@ -79,7 +118,7 @@ impl Batch {
     }
 
     fn is_units_only(&self) -> bool {
-        self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.dropped.is_empty()
+        self.new.is_empty() && self.runs.is_empty() && self.lost.is_empty() && self.is_plain()
     }
 
     /// Of the shards that it names, those that are not among `owned`, as the commit answered them.
@@ -95,7 +134,7 @@ impl Batch {
     /// Rows that it will write, about.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.new.len() + self.runs.len() + self.units.len() + self.lost.len()
+        self.new.len() + self.runs.len() + self.units.len() + self.lost.len() + self.decisions.len()
     }
 
     /// Adds a run that does not exist yet.
@@ -112,6 +151,52 @@ impl Batch {
             },
         );
         self.new.push((run, shard.id));
+    }
+
+    /// Adds what was decided about a trigger. A later decision of the same turn goes on from the earlier one.
+    pub fn decide(&mut self, decision: Decision, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        match self.decisions.get_mut(&decision.trigger) {
+            Some((_, earlier)) => {
+                let mut skips = std::mem::take(&mut earlier.skips);
+                skips.extend(decision.skips);
+                *earlier = Decision { skips, ..decision };
+            }
+            None => {
+                self.decisions.insert(decision.trigger, (shard.id, decision));
+            }
+        }
+    }
+
+    /// Adds how far a backfill is; `ended_at` when it has ended.
+    pub fn backfill(&mut self, id: BackfillId, cursor: Cursor, ended_at: Option<Timestamp>, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.backfills.insert(id, (shard.id, cursor, ended_at));
+    }
+
+    /// Adds a run that has not ended when it should have.
+    pub fn miss_sla(&mut self, run: RunId, at: Timestamp, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.missed.push((run, shard.id));
+        self.missed_at = Some(at);
+    }
+
+    fn epoch(&self, shard: i16) -> i64 {
+        self.shards.get(&shard).copied().unwrap_or(-1)
+    }
+
+    /// Leaves out what triggers decided whose version is not in force.
+    fn drop_overtaken(&mut self, overtaken: &[TriggerId]) {
+        self.decisions.retain(|trigger, _| !overtaken.contains(trigger));
+        let (new_rows, units) = (&mut self.new_rows, &mut self.units);
+        self.new.retain(|(run, _)| {
+            let stays = run.trigger_version.is_none() || !overtaken.contains(&run.trigger_id);
+            if !stays {
+                new_rows.remove(&run.id);
+                units.retain(|(of, _), _| *of != run.id);
+            }
+            stays
+        });
     }
 
     /// Adds one transition of a run. `Stop` and `EndProcess` are acts, not rows, and change nothing here.
@@ -149,32 +234,41 @@ impl Batch {
     }
 }
 
-/// Writes a batch in one transaction; one statement and one commit unless children are dropped. It counts when this
+/// Writes a batch in one transaction; one statement and one commit where only runs and units change. It counts when this
 /// returns, and is durable after the journal's next flush.
+///
+/// What triggers decided whose version is no longer in force is left out of it: see [`Committed::overtaken`].
 ///
 /// # Errors
 /// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
 /// epochs (`shards::retake`) and load again, with another journal.
-pub async fn commit(journal: &mut Journal, batch: &Batch) -> Result<Committed, Error> {
-    let columns = Columns::of(batch);
-    let Journal { writer, commit, commit_units, drop_children, .. } = journal;
-    let row = if batch.is_units_only() {
-        writer.query_one(&*commit_units, &columns.unit_parameters()).await?
-    } else if batch.dropped.is_empty() {
-        writer.query_one(&*commit, &columns.parameters()).await?
-    } else {
-        let transaction = writer.transaction().await?;
-        let runs: Vec<Uuid> = batch.dropped.iter().map(|(run, ..)| run.0).collect();
-        let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
-        let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
-        let epochs: Vec<i64> = shards.iter().map(|shard| batch.shards.get(shard).copied().unwrap_or(-1)).collect();
-        transaction.execute(&*drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
-        let row = transaction.query_one(&*commit, &columns.parameters()).await?;
-        transaction.commit().await?;
-        row
-    };
+pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committed, Error> {
+    let Journal { writer, statements, .. } = journal;
+    if batch.is_plain() {
+        let columns = Columns::of(batch);
+        let row = if batch.is_units_only() {
+            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
+        } else {
+            writer.query_one(&statements.commit, &columns.parameters()).await?
+        };
+        return Ok(committed(&row));
+    }
+    let transaction = writer.transaction().await?;
+    let overtaken = extras::guard(&transaction, statements, batch).await?;
+    batch.drop_overtaken(&overtaken);
+    extras::drop_children(&transaction, statements, batch).await?;
+    let row = transaction.query_one(&statements.commit, &Columns::of(batch).parameters()).await?;
+    extras::decide(&transaction, statements, batch).await?;
+    extras::backfills(&transaction, statements, batch).await?;
+    extras::miss_sla(&transaction, statements, batch).await?;
+    transaction.commit().await?;
+    Ok(Committed { overtaken, ..committed(&row) })
+}
+
+fn committed(row: &Row) -> Committed {
     let created: Vec<Uuid> = row.get("created");
-    Ok(Committed { shards: row.get("shards"), created: created.into_iter().map(RunId).collect() })
+    let created = created.into_iter().map(RunId).collect();
+    Committed { shards: row.get("shards"), created, overtaken: Vec::new() }
 }
 
 fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
@@ -250,6 +344,11 @@ columns! {
     u_error: Option<String>,
     u_children: Option<i32>,
     n_cancel: Option<String>,
+    n_source: Uuid,
+    n_trigger_version: Option<i64>,
+    n_backfill: Option<Uuid>,
+    n_event: Option<String>,
+    n_sla: Option<Timestamp>,
 }
 
 impl Columns {
@@ -307,7 +406,7 @@ impl Columns {
         self.n_trigger.push(run.trigger_id.0);
         self.n_key.push(run.logical_key.clone());
         self.n_shard.push(shard);
-        self.n_epoch.push(batch.shards.get(&shard).copied().unwrap_or(-1));
+        self.n_epoch.push(batch.epoch(shard));
         self.n_workspace.push(run.workspace_id.0);
         self.n_pipeline.push(run.pipeline_id.0);
         self.n_version.push(run.pipeline_version);
@@ -321,6 +420,11 @@ impl Columns {
         self.n_reason.push(row.and_then(|row| row.reason.clone()));
         self.n_cancel.push(row.and_then(|row| row.cancel_reason.clone()));
         self.n_parent.push(run.parent_run_id.map(|parent| parent.0));
+        self.n_source.push(run.source.0);
+        self.n_trigger_version.push(run.trigger_version);
+        self.n_backfill.push(run.backfill_id.map(|backfill| backfill.0));
+        self.n_event.push(run.event_variables.clone());
+        self.n_sla.push(run.sla_at);
     }
 
     fn run(&mut self, run: RunId, shard: i16, row: &RunRow) {

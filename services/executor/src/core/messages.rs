@@ -3,7 +3,7 @@
 use super::{Core, LAST_GRACE, every, results::UNACKNOWLEDGED_MAX};
 use crate::{
     attempt::{Attempt, AttemptId, Definition, failed},
-    noop,
+    noop, process,
 };
 use domain::id::RunId;
 use proto::internal::v1::{self as pb, result::Outcome, session_response::Message as Down};
@@ -82,7 +82,7 @@ impl Core {
                 continue;
             };
             let attempt = Attempt { id, definition, assignment: Arc::new(assignment) };
-            match noop::outcome(&attempt) {
+            match process::span(&attempt).in_scope(|| noop::outcome(&attempt)) {
                 Some(outcome) => ended.push(self.result(attempt.id, outcome, 0)),
                 None => self.start(attempt),
             }

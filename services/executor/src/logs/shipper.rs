@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 /// Lines of one batch.
-const BATCH_LINES_MAX: usize = 500;
+const BATCH_LINES_MAX: usize = 2_000;
 /// Bytes of text in one batch: a message stays far below the limit of gRPC.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// How long the first line of a batch waits for others.

@@ -100,6 +100,7 @@ impl JobChild {
     /// Its next frame, a log record written already; none when it closed the channel. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
+            self.target.room().await;
             let frame = self.frames.recv().await?;
             if frame["type"] != "log" {
                 return Some(frame);

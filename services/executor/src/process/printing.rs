@@ -32,6 +32,14 @@ impl Target {
             log.line(level, stream, text);
         }
     }
+
+    /// Returns when there is room for more. Cancel-safe.
+    pub(crate) async fn room(&self) {
+        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(log) = log {
+            log.room().await;
+        }
+    }
 }
 
 /// One stream of a process.
@@ -84,7 +92,10 @@ async fn relay<R: AsyncRead + Unpin>(
     let emit = |line: &[u8]| target.line(level, name, &String::from_utf8_lossy(line));
     loop {
         tokio::select! {
-            more = lines.next() => match more {
+            more = async {
+                target.room().await;
+                lines.next().await
+            } => match more {
                 Ok(true) => lines.take(emit),
                 Ok(false) | Err(_) => break lines.take_rest(emit),
             },

@@ -154,6 +154,7 @@ pub(crate) fn assignment(attempt: &pb::AttemptRef) -> pb::Assignment {
             execution_partition: "1/20260101T000000".to_owned(),
             trigger_name: String::new(),
             event: String::new(),
+            traceparent: String::new(),
         }),
         dynamic_block_index: -1,
         ..pb::Assignment::default()

@@ -1,16 +1,21 @@
 //! Commands from people and programs: create, cancel, retry.
 
 use super::{
-    CancelRun, CreateRun, Engine, EngineError, Message, Reply, RetryRun,
-    live::{ContextOf, Live},
+    CancelRun, CreateRun, Created, Engine, EngineError, Message, Reply, RetryRun,
+    admission::{FiredBy, Wanted, limits_of, limits_of_backfill},
+    armed::Told,
+    firer::Offered,
+    live::{ContextOf, Life, Live},
+    permits::Pools,
     turn::{Chain, Creation, Turn, unavailable},
 };
 use domain::{
-    id::{PipelineId, RunId},
+    id::{PipelineId, RunId, TriggerId},
     run::{Event, Options, Refused, Run},
+    trigger::Start,
 };
 use std::collections::{HashMap, HashSet, hash_map::Entry};
-use store::runs::{NewRun, PipelineRef, StartablePipeline, StoredRun};
+use store::runs::{PipelineRef, StartablePipeline, StoredRun};
 
 impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
@@ -23,7 +28,13 @@ impl Engine {
             },
             Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
             Message::Retry(command, reply) => match self.retry(command, turn).await {
-                Ok(run) => turn.done.push((run, reply)),
+                Ok(run) => turn.done.push((run.shard(), reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            // Its row is durable by now; its first runs follow in this turn.
+            Message::CreateBackfill(command, reply) => drop(reply.send(self.create_backfill(command).await)),
+            Message::ChangeBackfill(id, change, reply) => match self.change_backfill(id, change, turn).await {
+                Ok(()) => turn.done.push((id.shard(), reply)),
                 Err(error) => drop(reply.send(Err(error))),
             },
         }
@@ -33,7 +44,7 @@ impl Engine {
         &mut self,
         commands: Vec<CreateRun>,
         turn: &mut Turn,
-    ) -> Result<(Vec<RunId>, Vec<(domain::id::TriggerId, String)>), EngineError> {
+    ) -> Result<(Vec<Created>, Vec<(TriggerId, String)>), EngineError> {
         let mut pipelines: HashMap<PipelineId, StartablePipeline> = HashMap::new();
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
@@ -52,86 +63,94 @@ impl Engine {
             let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
             let variables: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&command.variables)
                 .map_err(|e| EngineError::Refused(format!("variables are no JSON object: {e}")))?;
+            self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
             prepared.push((command, shard, pipeline, definition, variables));
         }
         let now = self.now();
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
         for (command, shard, pipeline, definition, variables) in prepared {
-            let id = RunId::new_in(pipeline.id.shard());
-            let execution_date = command.execution_date.unwrap_or(now);
-            let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
-            turn.batch.create(
-                NewRun {
-                    id,
-                    workspace_id: pipeline.workspace_id,
-                    pipeline_id: pipeline.id,
-                    pipeline_version: pipeline.version,
-                    trigger_id: pipeline.trigger_id,
-                    logical_key: command.logical_key.clone(),
-                    variables: command.variables,
-                    execution_date,
-                    timeout_s: command.timeout_s.and_then(|s| i32::try_from(s).ok()),
-                    allow_blocks_to_fail: command.allow_blocks_to_fail,
-                    parent_run_id: command.parent,
-                },
-                shard,
-            );
-            let context = ContextOf {
-                run: id,
-                pipeline: &pipeline.name,
-                workspace: &pipeline.workspace,
-                trigger: &pipeline.trigger,
-                variables: &variables,
-                defaults: &definition.graph.pipeline().variables,
-                execution_date,
+            let at = command.execution_date.unwrap_or(now);
+            if let Some(trigger) = command.trigger {
+                let start = Start { key: command.logical_key.clone(), at };
+                let told =
+                    Told { variables, event_variables: trigger.event_variables, traceparent: command.traceparent };
+                keys.push((trigger.id, command.logical_key));
+                ids.push(match self.offer((trigger.id, trigger.version), start, told, turn).await? {
+                    Offered::Run(run) => Created::Run(run),
+                    Offered::Waiting => Created::Not("waiting".to_owned()),
+                    Offered::Skipped(reason) => Created::Not(reason.to_owned()),
+                });
+                continue;
             }
-            .build();
-            let live = Live::new(Run::new(id, definition.graph, options), shard, context, definition.wire);
-            self.runs.insert(id, live);
-            self.advance(id, Event::Start, turn);
-            ids.push(id);
-            keys.push((pipeline.trigger_id, command.logical_key));
+            let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
+            keys.push((pipeline.trigger_id, command.logical_key.clone()));
+            let wanted = Wanted {
+                fired_by: FiredBy {
+                    trigger: pipeline.trigger_id,
+                    name: pipeline.trigger.clone(),
+                    version: None,
+                    backfill: None,
+                },
+                logical_key: command.logical_key,
+                variables,
+                event_variables: None,
+                execution_date: at,
+                options,
+                parent: command.parent,
+                sla_at: None,
+                limits: limits_of(definition.graph.pipeline(), None, None),
+                pipeline,
+                definition,
+                shard,
+                traceparent: command.traceparent,
+            };
+            ids.push(Created::Run(self.launch(wanted, turn)));
         }
-        self.metrics.runs_created.inc_by(ids.len() as u64);
         Ok((ids, keys))
     }
 
-    /// Prepares the answers to creations. Where the key was known, the memory of the run that was not created is void, and the answer is
-    /// the run that the key created first.
-    /// Answers which runs are void.
-    pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, created: &[RunId]) -> HashSet<RunId> {
+    /// Forgets runs that were made in memory and not in the database, because their key was known, or their trigger was
+    /// edited. Answers them.
+    pub(super) fn void_others(&mut self, launched: &[RunId], created: &[RunId]) -> HashSet<RunId> {
         let created: HashSet<RunId> = created.iter().copied().collect();
-        let mut voided = HashSet::new();
+        let void: HashSet<RunId> = launched.iter().copied().filter(|run| !created.contains(run)).collect();
+        void.iter().for_each(|run| self.void(*run));
+        void
+    }
+
+    /// Prepares the answers to creations. Where the key of a void run was known, the answer is the run that the key created
+    /// first.
+    pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, void: &HashSet<RunId>) {
         for mut creation in creations {
-            let void: Vec<usize> =
-                (0..creation.runs.len()).filter(|&at| !created.contains(&creation.runs[at])).collect();
-            if !void.is_empty() {
-                let keys: Vec<_> = void.iter().map(|&at| creation.keys[at].clone()).collect();
-                match store::runs::known_runs(&self.store, &keys).await {
-                    Ok(known) => {
-                        for (&at, known) in void.iter().zip(known) {
-                            self.void(creation.runs[at]);
-                            voided.insert(creation.runs[at]);
-                            if let Some(known) = known {
-                                creation.runs[at] = known;
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        self.promises.created.push((creation.reply, Err(unavailable(&error))));
-                        continue;
-                    }
+            let is_void = |at: &usize| creation.runs[*at].run().is_some_and(|run| void.contains(&run));
+            let void: Vec<usize> = (0..creation.runs.len()).filter(is_void).collect();
+            let keys: Vec<_> = void.iter().map(|&at| creation.keys[at].clone()).collect();
+            let known = match void.is_empty() {
+                true => Ok(Vec::new()),
+                false => store::runs::known_runs(&self.store, &keys).await.map_err(|error| unavailable(&error)),
+            };
+            let answer = known.and_then(|known| {
+                for (&at, known) in void.iter().zip(known) {
+                    // A key without a run: its trigger was edited meanwhile, and the caller looks at it again.
+                    let run = known.ok_or(EngineError::Overtaken(creation.keys[at].0))?;
+                    creation.runs[at] = Created::Run(run);
                 }
-            }
-            self.promises.created.push((creation.reply, Ok(creation.runs)));
+                Ok(creation.runs)
+            });
+            self.promises.created.push((creation.reply, answer));
         }
-        voided
     }
 
     /// A run that was never created: its leases are taken back from seats.
     fn void(&mut self, run: RunId) {
-        let Some(live) = self.runs.remove(&run) else { return };
+        let Some(mut live) = self.runs.remove(&run) else { return };
+        live.release_all(&mut self.permits.ledger, self.clock.now());
+        self.queues.of(live.life.pipeline).leave(run);
+        if let Some(at) = live.life.sla_at {
+            self.slas.remove(&(at, run));
+        }
+        self.again = true;
         if let Some(at) = live.wake {
             self.wakes.remove(&(at, run));
         }
@@ -146,7 +165,7 @@ impl Engine {
     async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
         if self.runs.contains_key(&command.run) {
             self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
-            turn.done.push((command.run, reply));
+            turn.done.push((command.run.shard(), reply));
             return;
         }
         if self.shards.get(command.run.shard()).is_none() {
@@ -173,6 +192,8 @@ impl Engine {
             .await
             .map_err(|error| unavailable(&error))?
             .ok_or(EngineError::NoRun(command.run))?;
+        self.require_outputs(command.run).await?;
+        let status = stored.row.status;
         let mut live = self.revive(stored).await?;
         let event = match &command.from_block {
             None => Event::RetryIncomplete,
@@ -181,7 +202,7 @@ impl Engine {
                 Event::RetryFrom(at)
             }
         };
-        let transitions = live.run.advance(event, self.now()).map_err(|refused| {
+        let mut transitions = live.run.advance(event, self.now()).map_err(|refused| {
             EngineError::Refused(match refused {
                 Refused::NothingToRetry => {
                     "every block of the run has completed; name a block to run again from".to_owned()
@@ -189,9 +210,28 @@ impl Engine {
                 other => other.to_string(),
             })
         })?;
+        if let Some(backfill) = live.life.backfill {
+            self.backfill_run_reopened(backfill, status, turn).await?;
+        }
+        if !self.has_place(command.run, &live.life)
+            && let Ok(held) = live.run.advance(Event::Hold, self.now())
+        {
+            transitions.extend(held);
+        }
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
         Ok(command.run)
+    }
+
+    /// Blocks that run again read what those before them left. A removal that is requested after this look begins only
+    /// after its grace, and finds the run under way by then.
+    async fn require_outputs(&self, run: RunId) -> Result<(), EngineError> {
+        match store::outputs::expired_at(&self.store, run).await.map_err(|error| unavailable(&error))? {
+            None => Ok(()),
+            Some(since) => Err(EngineError::Refused(format!(
+                "the outputs of run {run} are gone since {since:.0}, by retention or by `orrery clean`; retry the whole run"
+            ))),
+        }
     }
 
     /// A run from its rows.
@@ -200,21 +240,41 @@ impl Engine {
         let definition = self.definitions.get(stored.pipeline_id, stored.pipeline_version).await?;
         let units = stored.units.into_iter().filter_map(|unit| unit.resolve(&definition.graph)).collect::<Vec<_>>();
         let empty = serde_json::Map::new();
-        let context = ContextOf {
+        self.limits.learn(stored.workspace_id).await.map_err(|error| unavailable(&error))?;
+        let of = ContextOf {
             run: stored.id,
             pipeline: &definition.graph.pipeline().name,
             workspace: &stored.workspace,
             trigger: &stored.trigger,
             variables: stored.variables.as_object().unwrap_or(&empty),
             defaults: &definition.graph.pipeline().variables,
+            event_variables: stored.event_variables.as_ref().and_then(serde_json::Value::as_object),
             execution_date: stored.execution_date,
-        }
-        .build();
+            traceparent: "",
+        };
+        let pipeline = definition.graph.pipeline();
+        let pools = Pools::new(stored.workspace_id, pipeline, &of.merged(), &self.limits);
+        let context = of.build();
+        let life = Life {
+            pipeline: stored.pipeline_id,
+            workspace: stored.workspace_id,
+            trigger: stored.trigger_id,
+            backfill: stored.backfill_id,
+            limits: match stored.backfill_id {
+                Some(_) => limits_of_backfill(pipeline),
+                None => {
+                    let armed = self.triggers.get(stored.trigger_id);
+                    let (limit, on) = armed.map_or((None, None), |armed| (armed.run_limit, armed.on_limit));
+                    limits_of(pipeline, limit, on)
+                }
+            },
+            sla_at: stored.sla_at.filter(|_| stored.sla_missed_at.is_none()),
+        };
         let (run, due) = Run::rebuild(stored.id, definition.graph, stored.options, stored.row, units, self.now());
         if !due.is_empty() {
             tracing::debug!(run.id = %stored.id, transitions = due.len(), "a loaded run had changes due");
         }
-        Ok(Live::new(run, shard, context, definition.wire).with_due(due))
+        Ok(Live::new(run, shard, context, definition.wire, life, pools).with_due(due))
     }
 
     pub(super) fn log_unloadable(run: RunId, error: &EngineError) {

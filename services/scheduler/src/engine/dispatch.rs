@@ -11,7 +11,7 @@ use proto::internal::v1 as pb;
 
 impl Engine {
     /// Leases until nothing is ready, nobody is free, or the turn is full.
-    pub(super) fn dispatch(&mut self, turn: &mut Turn) {
+    pub(super) fn lease_ready(&mut self, turn: &mut Turn) {
         let mut free: Vec<(ExecutorId, u32)> =
             self.seats.iter().map(|(id, seat)| (*id, seat.credits())).filter(|(_, credits)| *credits > 0).collect();
         // Runs that found no seat in this pass; a one-process run waits for its own executor.
@@ -47,8 +47,9 @@ impl Engine {
         let Some(live) = self.runs.get_mut(&run) else { return false };
         live.queued = false;
         let mut transitions = Vec::new();
-        let lease = live.run.lease(executor, now, &mut transitions);
+        let (lease, lacking) = live.lease(executor, now, &self.permits.ledger, &mut transitions);
         if let Some(lease) = &lease {
+            live.hold(lease.key, &mut self.permits.ledger);
             let assignment = wire::assignment(run, live.run.graph(), &live.definition.id, &live.context, lease);
             let (block, child) = live.run.unit_name(lease.key);
             if let Some(seat) = self.seats.get_mut(&executor) {
@@ -56,7 +57,12 @@ impl Engine {
             }
             turn.assignments.entry(executor).or_default().push(assignment);
         }
+        // A run that only waits for permits is not put back: it waits with those that do.
+        live.queued = lease.is_none() && !lacking.is_empty();
         self.record(run, &transitions, turn);
+        if lease.is_none() && !lacking.is_empty() {
+            self.park(run, &lacking);
+        }
         lease.is_some()
     }
 
@@ -74,7 +80,12 @@ impl Engine {
                     self.result(executor, &attempt, outcome, turn);
                 }
             }
-            SessionEvent::SlotChange(attempt, holds) => seat.set_waiting(attempt, !holds),
+            SessionEvent::SlotChange(attempt, holds) => {
+                self.hold_while_it_runs(&attempt, holds);
+                if let Some(seat) = self.seats.get_mut(&executor) {
+                    seat.set_waiting(attempt, !holds);
+                }
+            }
             SessionEvent::Inventory(held) => self.inventory(executor, held),
             SessionEvent::Lent(slots) => seat.borrow_more(slots),
             SessionEvent::Recalled(slots) => seat.recall(slots),
@@ -93,6 +104,22 @@ impl Engine {
             }
             SessionEvent::Closed => seat.close(),
             SessionEvent::Hello { .. } => {}
+        }
+    }
+
+    /// An attempt that waits for another run runs nothing, and its permits are free for that run: at a limit of one,
+    /// parent and child would wait for each other for ever. When it goes on it counts again at once.
+    fn hold_while_it_runs(&mut self, attempt: &AttemptId, runs: bool) {
+        let now = self.now();
+        let Some(live) = self.runs.get_mut(&attempt.run) else { return };
+        let Some(key) = live.run.unit_key(&attempt.block, attempt.child) else { return };
+        if !live.run.running_units().any(|(unit, lease, _)| unit == key && lease == attempt.lease) {
+            return;
+        }
+        if runs {
+            live.hold_running(key, &mut self.permits.ledger);
+        } else {
+            live.release(key, &mut self.permits.ledger, now);
         }
     }
 

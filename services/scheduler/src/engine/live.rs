@@ -1,35 +1,80 @@
 //! A run in the engine's memory, with what assignments of it need.
 
+use super::permits::Pools;
 use domain::{
-    id::{ExecutorId, RunId},
-    run::{Run, Transition},
+    admission::RunLimits,
+    id::{BackfillId, ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
+    permits::{Ledger, Pool},
+    run::{Lease, Run, Transition},
+    unit::{Step, UnitKey},
 };
 use jiff::{Timestamp, tz::TimeZone};
 use proto::internal::v1 as pb;
-use std::sync::Arc;
+use serde_json::{Map, Value};
+use std::{collections::HashMap, sync::Arc};
 use store::shards::Shard;
 
 /// Leases of one epoch: more than a unit can be leased while its shard has the same owner.
 const LEASES_PER_EPOCH: i64 = 1 << 20;
 
+/// Where a run belongs, and what holds for it as a whole.
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) pipeline: PipelineId,
+    pub(super) workspace: WorkspaceId,
+    pub(super) trigger: TriggerId,
+    pub(super) backfill: Option<BackfillId>,
+    pub(super) limits: RunLimits,
+    pub(super) sla_at: Option<Timestamp>,
+}
+
 /// One unfinished run.
 pub(super) struct Live {
     pub(super) run: Run,
     pub(super) shard: Shard,
+    pub(super) life: Life,
     pub(super) context: Arc<pb::RunContext>,
     /// Sent to each session once.
     pub(super) definition: Arc<pb::Definition>,
     /// In the engine's queue of runs with something to lease.
     pub(super) queued: bool,
     pub(super) wake: Option<Timestamp>,
+    /// What its units need permits of.
+    pub(super) pools: Pools,
+    /// The permits that its running units hold.
+    held: HashMap<UnitKey, Arc<[Pool]>>,
+    /// Pools that it waits for.
+    pub(super) parked: Vec<Pool>,
+    /// Its place was given to others.
+    pub(super) has_left: bool,
     due: Vec<Transition>,
 }
 
 impl Live {
-    pub(super) fn new(run: Run, shard: Shard, context: pb::RunContext, definition: Arc<pb::Definition>) -> Self {
+    pub(super) fn new(
+        run: Run,
+        shard: Shard,
+        context: pb::RunContext,
+        definition: Arc<pb::Definition>,
+        life: Life,
+        pools: Pools,
+    ) -> Self {
         // A crash of the database may have forgotten leases of an earlier epoch that executors still hold.
         let run = run.with_leases_above(shard.epoch.saturating_mul(LEASES_PER_EPOCH));
-        Self { run, shard, context: Arc::new(context), definition, queued: false, wake: None, due: Vec::new() }
+        Self {
+            run,
+            shard,
+            life,
+            context: Arc::new(context),
+            definition,
+            queued: false,
+            wake: None,
+            pools,
+            held: HashMap::new(),
+            parked: Vec::new(),
+            has_left: false,
+            due: Vec::new(),
+        }
     }
 
     /// With changes that loading found due.
@@ -44,6 +89,91 @@ impl Live {
     pub(super) fn uses(&self, executor: ExecutorId) -> bool {
         self.run.home() == Some(executor) || self.run.running_units().any(|(_, _, on)| on == executor)
     }
+
+    /// The shard's number as ids carry it.
+    pub(super) fn shard_byte(&self) -> u8 {
+        self.run.id().shard()
+    }
+
+    /// Every variable of the run, as its blocks get them.
+    pub(super) fn variables(&self) -> Option<Map<String, Value>> {
+        serde_json::from_str(&self.context.variables).ok()
+    }
+
+    /// Takes the permits of a unit that has been leased.
+    pub(super) fn hold(&mut self, key: UnitKey, ledger: &mut Ledger) {
+        let pools = Arc::clone(self.pools.of(key.step));
+        // There was room when it was asked for, in this very turn.
+        if ledger.take(self.shard_byte(), &pools).is_ok() {
+            self.held.insert(key, pools);
+        }
+    }
+
+    /// Gives back the permits of a unit that does not run any more, if it holds some.
+    pub(super) fn release(&mut self, key: UnitKey, ledger: &mut Ledger, now: Timestamp) {
+        if let Some(pools) = self.held.remove(&key) {
+            ledger.give_back(self.shard_byte(), &pools, now);
+        }
+    }
+
+    /// Gives back every permit.
+    pub(super) fn release_all(&mut self, ledger: &mut Ledger, now: Timestamp) {
+        let shard = self.shard_byte();
+        for (_, pools) in self.held.drain() {
+            ledger.give_back(shard, &pools, now);
+        }
+    }
+
+    /// Holds a permit for a unit that runs, whether there is one or not: found when the run was loaded, or one that has
+    /// waited and goes on.
+    pub(super) fn hold_running(&mut self, key: UnitKey, ledger: &mut Ledger) {
+        if !self.held.contains_key(&key) {
+            let pools = Arc::clone(self.pools.of(key.step));
+            ledger.restore(self.shard_byte(), &pools);
+            self.held.insert(key, pools);
+        }
+    }
+
+    /// Holds permits for every unit that runs.
+    pub(super) fn hold_all_running(&mut self, ledger: &mut Ledger) {
+        let running: Vec<UnitKey> = self.run.running_units().map(|(key, ..)| key).collect();
+        for key in running {
+            self.hold_running(key, ledger);
+        }
+    }
+
+    /// Other limits hold now: units that run are counted by them.
+    pub(super) fn recount(&mut self, ledger: &mut Ledger) {
+        let running: Vec<UnitKey> = self.held.keys().copied().collect();
+        self.release_all(ledger, Timestamp::UNIX_EPOCH);
+        for key in running {
+            self.hold_running(key, ledger);
+        }
+    }
+
+    /// Leases the next unit that there are permits for. Answers the pools that kept others waiting as well.
+    pub(super) fn lease(
+        &mut self,
+        executor: ExecutorId,
+        now: Timestamp,
+        ledger: &Ledger,
+        out: &mut Vec<Transition>,
+    ) -> (Option<Lease>, Vec<Pool>) {
+        let (shard, pools) = (self.shard_byte(), &self.pools);
+        let mut lacking: Vec<Pool> = Vec::new();
+        let mut has_room = |step: Step| {
+            let mut room = true;
+            for pool in pools.of(step).iter().filter(|pool| ledger.room(shard, pool) == 0) {
+                room = false;
+                if !lacking.contains(pool) {
+                    lacking.push(pool.clone());
+                }
+            }
+            room
+        };
+        let lease = self.run.lease_where(executor, now, &mut has_room, out);
+        (lease, lacking)
+    }
 }
 
 /// What the executor needs to know of the run around an attempt.
@@ -52,27 +182,53 @@ pub(super) struct ContextOf<'a> {
     pub(super) pipeline: &'a str,
     pub(super) workspace: &'a str,
     pub(super) trigger: &'a str,
-    pub(super) variables: &'a serde_json::Map<String, serde_json::Value>,
-    pub(super) defaults: &'a serde_json::Map<String, serde_json::Value>,
+    pub(super) variables: &'a Map<String, Value>,
+    pub(super) defaults: &'a Map<String, Value>,
+    pub(super) event_variables: Option<&'a Map<String, Value>>,
     pub(super) execution_date: Timestamp,
+    /// Known only to the process in which the run began.
+    pub(super) traceparent: &'a str,
 }
 
 impl ContextOf<'_> {
-    /// Pipeline variables overlaid with the run's own. The partition names the run, so that two runs of the same second
-    /// never share one (in Mage they do), in the form that Mage's code expects: `<trigger>/<time>_<unique>`.
-    pub(super) fn build(&self) -> pb::RunContext {
+    /// Pipeline variables overlaid with the run's own; what an event told fills what is left, as Mage does it.
+    pub(super) fn merged(&self) -> Map<String, Value> {
         let mut variables = self.defaults.clone();
         variables.extend(self.variables.iter().map(|(key, value)| (key.clone(), value.clone())));
+        for (key, value) in self.event_variables.into_iter().flatten() {
+            variables.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        variables
+    }
+
+    /// The variable `event` with what an event told.
+    fn event(&self, variables: &Map<String, Value>) -> Value {
+        match (variables.get("event"), self.event_variables) {
+            (Some(Value::Object(event)), Some(told)) => {
+                let mut event = event.clone();
+                event.extend(told.clone());
+                Value::Object(event)
+            }
+            (Some(event), _) => event.clone(),
+            (None, told) => Value::Object(told.cloned().unwrap_or_default()),
+        }
+    }
+
+    /// The partition names the run, so that two runs of the same second never share one (in Mage they do), in the form
+    /// that Mage's code expects: `<trigger>/<time>_<unique>`.
+    pub(super) fn build(&self) -> pb::RunContext {
+        let variables = self.merged();
         let date = self.execution_date.to_zoned(TimeZone::UTC);
         let unique = self.run.0.simple().to_string();
         pb::RunContext {
             pipeline: self.pipeline.to_owned(),
             workspace: self.workspace.to_owned(),
-            event: variables.get("event").map_or_else(|| "{}".to_owned(), ToString::to_string),
-            variables: serde_json::Value::Object(variables).to_string(),
+            event: self.event(&variables).to_string(),
+            variables: Value::Object(variables).to_string(),
             execution_date: self.execution_date.to_string(),
             execution_partition: format!("{}/{}_{unique}", self.trigger, date.strftime("%Y%m%dT%H%M%S")),
             trigger_name: self.trigger.to_owned(),
+            traceparent: self.traceparent.to_owned(),
         }
     }
 }

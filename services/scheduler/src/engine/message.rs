@@ -1,9 +1,10 @@
 //! What the engine is told, and what it answers.
 
+use super::backfills::{ChangeBackfill, CreateBackfill};
 use crate::wire::AttemptId;
 use domain::{
     ErrorKind,
-    id::{ExecutorId, PipelineId, RunId, SchedulerId},
+    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, TriggerId},
     unit::Outcome,
 };
 use jiff::Timestamp;
@@ -21,6 +22,15 @@ pub enum EngineError {
     /// The pipeline does not exist or is archived.
     #[error("no pipeline {0}")]
     NoPipeline(PipelineId),
+    /// The trigger was edited, started or paused since the caller saw it.
+    #[error("trigger {0} has changed; look at it and try again")]
+    Overtaken(TriggerId),
+    /// The backfill does not exist.
+    #[error("no backfill {0}")]
+    NoBackfill(BackfillId),
+    /// The pipeline has another backfill of this name.
+    #[error("the pipeline has another backfill named `{0}`; choose another name")]
+    NameTaken(String),
     /// The run does not exist.
     #[error("no run {0}")]
     NoRun(RunId),
@@ -46,7 +56,9 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoPipeline(_) | Self::NoRun(_) => ErrorKind::NotFound,
+            Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) => ErrorKind::NotFound,
+            Self::NameTaken(_) => ErrorKind::AlreadyExists,
+            Self::Overtaken(_) => ErrorKind::Conflict,
             Self::NoBlock(_) => ErrorKind::InvalidArgument,
             Self::Refused(_) | Self::Definition(_) => ErrorKind::FailedPrecondition,
             Self::NotOwner | Self::Unavailable => ErrorKind::Unavailable,
@@ -59,6 +71,9 @@ impl EngineError {
         match self {
             Self::NoPipeline(_) => "PIPELINE_NOT_FOUND",
             Self::NoRun(_) => "RUN_NOT_FOUND",
+            Self::NoBackfill(_) => "BACKFILL_NOT_FOUND",
+            Self::NameTaken(_) => "BACKFILL_EXISTS",
+            Self::Overtaken(_) => "TRIGGER_CHANGED",
             Self::NoBlock(_) => "BLOCK_NOT_FOUND",
             Self::Refused(_) => "RUN_STATE",
             Self::Definition(_) => "DEFINITION_INVALID",
@@ -85,6 +100,41 @@ pub struct CreateRun {
     pub allow_blocks_to_fail: bool,
     /// The run that it retries, or whose code started it.
     pub parent: Option<RunId>,
+    /// Of the call that asked for it; empty when nobody traces it.
+    pub traceparent: String,
+    /// The trigger that fires; the pipeline's manual one when absent.
+    pub trigger: Option<FiredTrigger>,
+}
+
+/// The trigger that a run is asked of.
+#[derive(Debug, Clone)]
+pub struct FiredTrigger {
+    /// Which.
+    pub id: TriggerId,
+    /// The version that the caller decided by.
+    pub version: i64,
+    /// What a caller or an event told beside the variables, a JSON object.
+    pub event_variables: Option<String>,
+}
+
+/// What became of a run that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It is this one, which a former request with the same key may have created.
+    Run(RunId),
+    /// There is none: `waiting` for others to end, or why there never will be.
+    Not(String),
+}
+
+impl Created {
+    /// The run, if there is one.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Run(run) => Some(*run),
+            Self::Not(_) => None,
+        }
+    }
 }
 
 /// A run to be stopped.
@@ -108,12 +158,16 @@ pub struct RetryRun {
 /// Everything that reaches the engine.
 #[derive(Debug)]
 pub enum Message {
-    /// Creates runs, all or none; answers their ids in order, known ones included.
-    Create(Vec<CreateRun>, Reply<Vec<RunId>>),
+    /// Creates runs, all or none apart from those that triggers skip; answers in order, known ones included.
+    Create(Vec<CreateRun>, Reply<Vec<Created>>),
     /// Stops a run.
     Cancel(CancelRun, Reply<()>),
     /// Runs parts again.
     Retry(RetryRun, Reply<()>),
+    /// Creates a backfill; answers its id, or that of the same one.
+    CreateBackfill(CreateBackfill, Reply<BackfillId>),
+    /// Pauses, resumes or cancels a backfill.
+    ChangeBackfill(BackfillId, ChangeBackfill, Reply<()>),
     /// From an executor's session.
     Session(ExecutorId, u64, SessionEvent),
     /// From another scheduler, about executors whose gateway this one is.

@@ -4,19 +4,22 @@
 //! as well, and the engine loads what is left with higher leases. But nobody outside may be told that something counts
 //! before that is certain: an acknowledged result is deleted by its executor, an answered caller does not ask again.
 
-use super::{Engine, EngineError, Reply, turn::Chain};
-use domain::id::{ExecutorId, RunId};
+use super::{Created, Engine, EngineError, Reply, turn::Chain};
+use domain::id::ExecutorId;
 use proto::internal::v1::{self as pb, session_response::Message as Down};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use store::journal::Flusher;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
+
+/// How long acknowledgements wait for others, so that one flush serves them all. No run waits for them.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What turns have promised since the last flush began.
 #[derive(Default)]
 pub(super) struct Promises {
     pub(super) acks: HashMap<ExecutorId, Vec<pb::ResultAck>>,
     pub(super) done: Vec<Reply<()>>,
-    pub(super) created: Vec<(Reply<Vec<RunId>>, Result<Vec<RunId>, EngineError>)>,
+    pub(super) created: Vec<(Reply<Vec<Created>>, Result<Vec<Created>, EngineError>)>,
 }
 
 /// A flush that is under way, for the promises that were made before it began.
@@ -28,6 +31,11 @@ pub(super) struct Flush {
 impl Promises {
     pub(super) fn is_empty(&self) -> bool {
         self.acks.is_empty() && self.done.is_empty() && self.created.is_empty()
+    }
+
+    /// When they are to be flushed: at once when somebody waits for an answer.
+    fn due(&self) -> Duration {
+        if self.done.is_empty() && self.created.is_empty() { GATHER } else { Duration::ZERO }
     }
 
     /// What cannot be kept: callers learn that nobody knows; executors send their results again.
@@ -57,18 +65,37 @@ impl Flush {
 }
 
 impl Engine {
-    /// Starts a flush for what was promised, unless one is under way: the next one follows it.
+    /// Sees to it that what was promised is flushed; after the flush that is under way, if there is one.
     pub(super) fn flush_soon(&mut self) {
         if self.promises.is_empty() || self.flush.is_some() {
             return;
         }
-        // Without a journal nothing was committed since the last load: the promises rest on what is durable.
+        let due = Instant::now() + self.promises.due();
+        self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
+    }
+
+    /// Waits until a flush is due; for ever where none is. Cancel-safe.
+    pub(super) async fn flush_due(at: Option<Instant>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Starts a flush for what was promised, unless one is under way.
+    pub(super) fn flush(&mut self) {
+        self.flush_at = None;
+        if !self.promises.is_empty() && self.flush.is_none() {
+            self.begin_flush();
+        }
+    }
+
+    fn begin_flush(&mut self) {
+        let promises = std::mem::take(&mut self.promises);
         match &self.journal {
-            Some(journal) => self.flush = Some(Flush::begin(journal.flusher(), std::mem::take(&mut self.promises))),
-            None => {
-                let promises = std::mem::take(&mut self.promises);
-                self.keep(promises);
-            }
+            Some(journal) => self.flush = Some(Flush::begin(journal.flusher(), promises)),
+            // Nothing was committed since the last load: the promises rest on what is durable.
+            None => self.keep(promises),
         }
     }
 
@@ -90,20 +117,27 @@ impl Engine {
 
     /// Waits until everything that was committed is durable, and keeps what was promised. False when that failed.
     pub(super) async fn flush_now(&mut self) -> bool {
-        self.flush_soon();
-        while self.flush.is_some() {
-            let outcome = Flush::ended(&mut self.flush).await;
-            let failed = outcome.is_err();
-            self.flushed(outcome).await;
-            if failed {
-                return false;
-            }
+        // The one that is under way may have begun before the last commit.
+        if !self.await_flush().await {
+            return false;
         }
-        true
+        self.begin_flush();
+        self.await_flush().await
+    }
+
+    async fn await_flush(&mut self) -> bool {
+        if self.flush.is_none() {
+            return true;
+        }
+        let outcome = Flush::ended(&mut self.flush).await;
+        let is_durable = outcome.is_ok();
+        self.flushed(outcome).await;
+        is_durable
     }
 
     /// Gives up what was promised and what is being flushed.
     pub(super) fn break_promises(&mut self) {
+        self.flush_at = None;
         std::mem::take(&mut self.promises).break_all();
         if let Some(flush) = self.flush.take() {
             flush.outcome.abort();

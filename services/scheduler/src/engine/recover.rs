@@ -31,6 +31,7 @@ impl Engine {
                 }
                 Err(error) => tracing::warn!(error = %Chain(&error), "failed to take the shards again"),
             }
+            self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -54,6 +55,7 @@ impl Engine {
         }
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() && self.load(&gained).await.is_err() {
+            self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -69,6 +71,7 @@ impl Engine {
         self.runs.retain(|run, _| !is_lost(*run));
         self.ready.retain(|run| !is_lost(*run));
         self.wakes.retain(|(_, run)| !is_lost(*run));
+        self.forget_limits_of(lost);
         for (executor, seat) in &mut self.seats {
             let count = seat.give_up(|attempt| is_lost(attempt.run), self.timing.lost_after);
             if !seat.is_local() {
@@ -83,6 +86,7 @@ impl Engine {
         self.runs.clear();
         self.ready.clear();
         self.wakes.clear();
+        self.forget_limits();
         self.shards = Owned::default();
         for seat in self.seats.values_mut() {
             seat.forget_all();
@@ -108,6 +112,9 @@ impl Engine {
         let count = stored.len();
         let mut turn = Turn::default();
         let mut expected: HashSet<ExecutorId> = HashSet::new();
+        self.load_backfills(&ids).await?;
+        self.load_holds(&ids).await?;
+        self.load_triggers(&ids, &stored).await?;
         for run in stored {
             let id = run.id;
             match self.revive(run).await {
@@ -115,6 +122,7 @@ impl Engine {
                     expected.extend(live.run.running_units().map(|(_, _, on)| on).chain(live.run.home()));
                     let due = live.take_due();
                     self.runs.insert(id, live);
+                    self.restore_limits(id);
                     self.record(id, &due, &mut turn);
                 }
                 Err(error) => Self::log_unloadable(id, &error),
@@ -127,20 +135,22 @@ impl Engine {
         for executor in expected {
             self.seats.entry(executor).or_insert_with(Seat::expected);
         }
+        self.make_room(&mut turn);
+        self.start_waiting(&mut turn);
         for seat in self.seats.values_mut() {
             seat.ask_inventory();
         }
         self.commit_due(turn).await
     }
 
-    async fn commit_due(&mut self, turn: Turn) -> Result<(), store::Error> {
+    async fn commit_due(&mut self, mut turn: Turn) -> Result<(), store::Error> {
         if turn.batch.is_empty() {
             return Ok(());
         }
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.write(&turn.batch).await {
+            match self.write(&mut turn.batch).await {
                 Ok(_) => return Ok(()),
                 Err(error) if tries >= LOAD_TRIES_MAX => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE.0).await,

@@ -1,13 +1,14 @@
 //! A turn: what one batch of messages did, from the first change in memory to the last answer after the commit.
 
-use super::{Engine, EngineError, Reply, seat::Seat};
+use super::{Created, Engine, EngineError, Reply, seat::Seat};
 use crate::wire::AttemptId;
 use domain::{
-    id::{ExecutorId, RunId},
+    id::{ExecutorId, RunId, TriggerId},
     run::{Event, Refused, Transition},
+    unit::BlockStatus,
 };
 use proto::internal::v1 as pb;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use store::{
     executors::ExecutorRow,
     journal::Journal,
@@ -28,8 +29,12 @@ pub(super) struct Turn {
     /// The latest of each executor.
     pub(super) seats: HashMap<ExecutorId, ExecutorRow>,
     pub(super) created: Vec<Creation>,
-    /// Answers to commands about runs.
-    pub(super) done: Vec<(RunId, Reply<()>)>,
+    /// Answers to commands, by the shard that they are about.
+    pub(super) done: Vec<(u8, Reply<()>)>,
+    /// Runs that have ended and whose places are not yet given to others.
+    pub(super) ended: VecDeque<RunId>,
+    /// Runs that were made.
+    pub(super) launched: Vec<RunId>,
 }
 
 impl Turn {
@@ -46,13 +51,13 @@ impl Turn {
         self.assignments.retain(|_, list| !list.is_empty());
         self.acks.retain(|_, list| !list.is_empty());
         self.stops.retain(|_, list| !list.is_empty());
-        for (_, reply) in self.done.extract_if(.., |(run, _)| lost.contains(&run.shard())) {
+        for (_, reply) in self.done.extract_if(.., |(shard, _)| lost.contains(shard)) {
             drop(reply.send(Err(EngineError::NotOwner)));
         }
         // A caller that is refused asks the new owner with the same keys: what was created is answered, not repeated.
-        for creation in
-            self.created.extract_if(.., |creation| creation.runs.iter().any(|run| lost.contains(&run.shard())))
-        {
+        for creation in self.created.extract_if(.., |creation| {
+            creation.runs.iter().filter_map(Created::run).any(|run| lost.contains(&run.shard()))
+        }) {
             drop(creation.reply.send(Err(EngineError::NotOwner)));
         }
     }
@@ -60,10 +65,10 @@ impl Turn {
 
 /// The answer to one `Create`.
 pub(super) struct Creation {
-    pub(super) runs: Vec<RunId>,
+    pub(super) runs: Vec<Created>,
     /// Trigger and logical key of each.
-    pub(super) keys: Vec<(domain::id::TriggerId, String)>,
-    pub(super) reply: Reply<Vec<RunId>>,
+    pub(super) keys: Vec<(TriggerId, String)>,
+    pub(super) reply: Reply<Vec<Created>>,
 }
 
 /// Says why a command failed on a database that is away.
@@ -73,7 +78,7 @@ pub(super) fn unavailable(error: &store::Error) -> EngineError {
 }
 
 /// An error with its causes, for one log line.
-pub(super) struct Chain<'a>(pub(super) &'a dyn std::error::Error);
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -107,10 +112,16 @@ impl Engine {
 
     /// Takes the transitions of a run into the turn, and sees to what follows from its new state.
     pub(super) fn record(&mut self, run: RunId, transitions: &[Transition], turn: &mut Turn) {
+        let now = self.now();
         let Some(live) = self.runs.get_mut(&run) else { return };
         let graph = std::sync::Arc::clone(live.run.graph());
         for transition in transitions {
             turn.batch.add(run, &graph, live.shard, transition);
+            if let Transition::Unit(row) = transition
+                && row.status != BlockStatus::Running
+            {
+                live.release(row.key, &mut self.permits.ledger, now);
+            }
             match transition {
                 Transition::Stop { key, lease, executor } => {
                     let (block, child) = live.run.unit_name(*key);
@@ -123,6 +134,9 @@ impl Engine {
         }
         if !transitions.is_empty() {
             turn.changed.insert(run);
+        }
+        if live.run.row().status.has_ended() && !std::mem::replace(&mut live.has_left, true) {
+            turn.ended.push_back(run);
         }
         let wake = live.run.next_wake();
         if live.wake != wake {
@@ -145,11 +159,15 @@ impl Engine {
         let mut created = Vec::new();
         if !turn.batch.is_empty() {
             match self.commit(&mut turn).await {
-                Some(committed) => created = committed.created,
+                Some(committed) => {
+                    self.overtaken(&committed.overtaken);
+                    created = committed.created;
+                }
                 None => return self.fail_turn(turn).await,
             }
         }
-        let voided = self.answer_creations(turn.created, &created).await;
+        let voided = self.void_others(&turn.launched, &created);
+        self.answer_creations(turn.created, &voided).await;
         if !voided.is_empty() {
             let is_void = |a: &pb::Assignment| {
                 let run = a.attempt.as_ref().and_then(|attempt| RunId::from_slice(&attempt.run_id));
@@ -188,7 +206,7 @@ impl Engine {
     /// `None` when nobody knows whether the batch counts.
     async fn commit(&mut self, turn: &mut Turn) -> Option<Committed> {
         let started = std::time::Instant::now();
-        let committed = match self.write(&turn.batch).await {
+        let committed = match self.write(&mut turn.batch).await {
             Ok(committed) => committed,
             Err(error) => {
                 tracing::error!(error = %Chain(&error), rows = turn.batch.len(), "failed to commit; loading again");
@@ -209,7 +227,7 @@ impl Engine {
         Some(committed)
     }
 
-    pub(super) async fn write(&mut self, batch: &Batch) -> Result<Committed, store::Error> {
+    pub(super) async fn write(&mut self, batch: &mut Batch) -> Result<Committed, store::Error> {
         let journal = match &mut self.journal {
             Some(journal) => journal,
             None => self.journal.insert(Journal::open(&self.store).await?),
@@ -251,8 +269,12 @@ impl Engine {
     }
 
     fn forget(&mut self, run: RunId) {
-        if let Some(live) = self.runs.remove(&run) {
+        if let Some(mut live) = self.runs.remove(&run) {
+            live.release_all(&mut self.permits.ledger, self.clock.now());
             self.metrics.runs_ended.inc();
+            if let Some(at) = live.life.sla_at {
+                self.slas.remove(&(at, run));
+            }
             if let Some(at) = live.wake {
                 self.wakes.remove(&(at, run));
             }

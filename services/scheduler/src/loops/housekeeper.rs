@@ -1,33 +1,87 @@
-//! The housekeeper: creates the log partitions of the coming days and marks executors that nobody knows any more.
+//! The housekeeper: creates the log partitions of the coming days, drops those that are old enough, and marks executors
+//! that nobody knows any more.
 
-use std::time::Duration;
+use crate::{engine::Chain, metrics::Metrics};
+use jiff::{SignedDuration, Timestamp};
+use std::{sync::Arc, time::Duration};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks at what is old enough to go.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(600);
 /// Twice the silence after which a scheduler gives an executor up: by then nobody has it.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long a notification is remembered after its end.
+const NOTIFICATIONS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Notifications forgotten at once.
+const FORGOTTEN_MAX: i64 = 10_000;
 
-/// Keeps the house until it is stopped.
-pub async fn run(store: Store, stop: CancellationToken) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = interval.tick() => {}
-        }
-        if let Err(error) = run_once(&store).await {
-            tracing::warn!(error = %error, "failed to keep the house");
-        }
-    }
+/// Keeps the house.
+pub struct Housekeeper {
+    store: Store,
+    log_store: Store,
+    log_retention: Duration,
+    metrics: Arc<Metrics>,
+    cleaned: Option<std::time::Instant>,
 }
 
-async fn run_once(store: &Store) -> Result<(), store::Error> {
-    let lost = store::executors::mark_lost(store, SILENCE).await?;
-    if lost > 0 {
-        tracing::info!(executors = lost, "marked executors lost that nobody has heard of");
+impl Housekeeper {
+    /// Log lines are kept for `log_retention`; zero keeps them for ever.
+    #[must_use]
+    pub fn new(store: Store, log_store: Store, log_retention: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { store, log_store, log_retention, metrics, cleaned: None }
     }
-    store::logs::create_partitions(store).await
+
+    /// Runs until it is stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = interval.tick() => {}
+            }
+            if let Err(error) = self.run_once().await {
+                tracing::warn!(error = %Chain(&error), "failed to keep the house");
+            }
+        }
+    }
+
+    async fn run_once(&mut self) -> Result<(), store::Error> {
+        let lost = store::executors::mark_lost(&self.store, SILENCE).await?;
+        if lost > 0 {
+            tracing::info!(executors = lost, "marked executors lost that nobody has heard of");
+        }
+        self.look().await?;
+        store::logs::create_partitions(&self.log_store).await?;
+        if self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL) {
+            self.clean().await?;
+            self.cleaned = Some(std::time::Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<(), store::Error> {
+        let health = store::health::look(&self.store).await?;
+        self.metrics.xmin_age.set(health.xmin_age_s);
+        self.metrics.dead_tuples.reset();
+        for (table, dead) in health.dead_tuples {
+            self.metrics.dead_tuples.with_label_values(&[&table]).set(dead);
+        }
+        Ok(())
+    }
+
+    async fn clean(&self) -> Result<(), store::Error> {
+        let now = Timestamp::now();
+        store::outbox::forget(&self.store, now - NOTIFICATIONS_KEPT, FORGOTTEN_MAX).await?;
+        let Some(before) = SignedDuration::try_from(self.log_retention).ok().filter(|kept| !kept.is_zero()) else {
+            return Ok(());
+        };
+        for day in store::logs::drop_expired(&self.log_store, now - before).await? {
+            tracing::info!(partition = day.name, bytes = day.bytes, "dropped a day of log lines");
+        }
+        Ok(())
+    }
 }

@@ -7,11 +7,14 @@
 use crate::{
     clock::{DbClock, SKEW_MAX},
     engine::Ownership,
+    load::LoadGauge,
     metrics::Metrics,
     peers::Peers,
     shares,
 };
 use domain::id::SchedulerId;
+use lease::Leases;
+use runtime::health::Health;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use store::{
     Store, schedulers,
@@ -29,29 +32,40 @@ const LET_GO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Keeps this scheduler a member.
 pub struct Keeper {
-    store: Store,
-    scheduler: SchedulerId,
-    address: String,
-    clock: DbClock,
-    metrics: Arc<Metrics>,
-    peers: Peers,
-    owned: mpsc::Sender<Ownership>,
+    parts: Parts,
     /// What the engine was told.
     told: Vec<Shard>,
 }
 
+/// What a keeper works with.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// This life of this process; also its token as an owner of leases.
+    pub scheduler: SchedulerId,
+    /// Where other services reach it.
+    pub address: String,
+    /// Is set with each renewal.
+    pub clock: DbClock,
+    /// Is told what is wrong.
+    pub health: Health,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// How much there is to do.
+    pub load: Arc<LoadGauge>,
+    /// The other schedulers.
+    pub peers: Peers,
+    /// Who bothers to take which shard.
+    pub leases: Leases,
+    /// Is told what is owned, whenever that changes.
+    pub owned: mpsc::Sender<Ownership>,
+}
+
 impl Keeper {
-    /// A keeper of the scheduler that is reached at this address; it tells `owned` whenever that changes.
+    /// A keeper that has done nothing yet.
     #[must_use]
-    pub fn new(
-        store: Store,
-        (scheduler, address): (SchedulerId, String),
-        clock: DbClock,
-        metrics: Arc<Metrics>,
-        peers: Peers,
-        owned: mpsc::Sender<Ownership>,
-    ) -> Self {
-        Self { store, scheduler, address, clock, metrics, peers, owned, told: Vec::new() }
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, told: Vec::new() }
     }
 
     /// Runs until it is stopped; then hands everything back.
@@ -61,51 +75,94 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.peers.shards_are_free() => {}
+                () = self.parts.peers.shards_are_free() => {}
                 _ = interval.tick() => {}
             }
             if let Err(error) = self.run_once().await {
                 tracing::warn!(error = %error, "failed to renew the membership");
             }
         }
+        let mine: Vec<i16> = self.told.iter().map(|shard| shard.id).collect();
         self.tell(Vec::new(), true).await;
-        match schedulers::leave(&self.store, self.scheduler).await {
-            Ok(()) => self.peers.wake(),
+        let Parts { store, scheduler, peers, leases, .. } = &self.parts;
+        // Leases first: whoever finds the shards free shall find them free there too.
+        if let Err(error) = leases.release(scheduler.0, &names(&mine)).await {
+            tracing::warn!(error = %error, "failed to give leases back; they end by themselves");
+        }
+        match schedulers::leave(store, *scheduler).await {
+            Ok(()) => peers.wake(),
             Err(error) => {
                 tracing::warn!(error = %error, "failed to hand the shards back; they are free in a few seconds");
             }
         }
     }
 
-    async fn run_once(&mut self) -> Result<(), store::Error> {
-        let now = schedulers::renew(&self.store, self.scheduler, LEASE_TTL, &self.address).await?;
-        let skew = self.clock.set(now);
-        self.metrics.clock_skew_ms.set(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX));
-        if skew > SKEW_MAX {
-            tracing::warn!(skew_ms = skew.as_millis(), "this machine's clock is off; due times follow the database's");
-        }
-        let (members, table) = self.peers.owners().refresh().await?;
-        let members: Vec<SchedulerId> = members.iter().map(|member| member.id).collect();
-        let plan = shares::plan(self.scheduler, &members, &table);
+    async fn run_once(&mut self) -> Result<(), lease::Error> {
+        self.renew().await?;
+        let Parts { store, scheduler, peers, leases, metrics, .. } = &self.parts;
+        let (members, table) = peers.owners().refresh().await?;
+        let members: Vec<SchedulerId> = match leases.lies() {
+            // To a liar it is as if there were nobody else.
+            true => vec![*scheduler],
+            false => members.iter().map(|member| member.id).collect(),
+        };
+        let plan = shares::plan(*scheduler, &members, &table);
         let release: HashSet<i16> = plan.release.iter().copied().collect();
         let mut owned: Vec<Shard> = table
             .iter()
-            .filter(|row| row.owner == Some(self.scheduler) && !release.contains(&row.id))
+            .filter(|row| row.owner == Some(*scheduler) && !release.contains(&row.id))
             .map(|row| Shard { id: row.id, epoch: row.epoch })
             .collect();
-        if !plan.take.is_empty() {
-            owned.extend(shards::take(&self.store, self.scheduler, &plan.take, false).await?);
-            owned.sort_unstable_by_key(|shard| shard.id);
+        let mut take = self.leased(&owned, plan.take).await?;
+        if !take.is_empty() {
+            take = shards_of(shards::take(store, *scheduler, &take, leases.lies()).await?, &mut owned);
+            tracing::debug!(shards = take.len(), "took shards");
         }
-        let releases = !plan.release.is_empty();
+        metrics.redis_degraded.set(i64::from(leases.is_degraded()));
+        self.parts.health.note(
+            "redis",
+            leases.is_degraded().then(|| "it does not answer; PostgreSQL keeps the leases meanwhile".to_owned()),
+        );
         if owned != self.told {
-            self.tell(owned, releases).await;
+            self.tell(owned, !plan.release.is_empty()).await;
         }
-        if releases {
-            shards::release(&self.store, self.scheduler, &plan.release).await?;
-            self.peers.wake();
+        if !plan.release.is_empty() {
+            let Parts { store, scheduler, peers, leases, .. } = &self.parts;
+            leases.release(scheduler.0, &names(&plan.release)).await?;
+            shards::release(store, *scheduler, &plan.release).await?;
+            peers.wake();
         }
         Ok(())
+    }
+
+    /// Says that this scheduler lives, and reads the clock.
+    async fn renew(&self) -> Result<(), lease::Error> {
+        let Parts { store, scheduler, address, clock, health, metrics, load, .. } = &self.parts;
+        let now = schedulers::renew(store, *scheduler, LEASE_TTL, address, load.get()).await?;
+        let skew = clock.set(now);
+        metrics.clock_skew.set(skew.as_secs_f64());
+        let is_off = skew > SKEW_MAX;
+        if is_off {
+            tracing::warn!(skew_ms = skew.as_millis(), "this machine's clock is off; due times follow the database's");
+        }
+        let what = format!("{} ms off the database's; due times follow that one", skew.as_millis());
+        health.note("clock", is_off.then_some(what));
+        Ok(())
+    }
+
+    /// Prolongs the leases of what is owned; answers those of `take` that this scheduler may bother with.
+    async fn leased(&self, owned: &[Shard], take: Vec<i16>) -> Result<Vec<i16>, lease::Error> {
+        let Parts { scheduler, leases, metrics, .. } = &self.parts;
+        let asked: Vec<i16> = take.iter().copied().chain(owned.iter().map(|shard| shard.id)).collect();
+        let answer = leases.hold(scheduler.0, &names(&asked), LEASE_TTL).await?;
+        if !answer.is_trusted() {
+            // It took so long that others may have them by now.
+            return Ok(Vec::new());
+        }
+        let granted: Vec<i16> =
+            take.iter().zip(&answer.held).filter(|(_, held)| **held).map(|(shard, _)| *shard).collect();
+        metrics.lock_lost.inc_by((take.len() - granted.len()) as u64);
+        Ok(granted)
     }
 
     /// Tells the engine, and waits until it has let go what is not named.
@@ -113,11 +170,26 @@ impl Keeper {
         let (done, let_go) = oneshot::channel();
         let ownership = Ownership { shards: owned.clone(), done: wait.then_some(done) };
         // The engine has ended when nobody listens, and the process with it.
-        if self.owned.send(ownership).await.is_ok() {
+        if self.parts.owned.send(ownership).await.is_ok() {
             self.told = owned;
         }
         if wait && tokio::time::timeout(LET_GO_TIMEOUT, let_go).await.is_err() {
             tracing::warn!("the engine takes long to let shards go; its next write of them is refused");
         }
     }
+}
+
+/// What the leases of shards are called.
+fn names(shards: &[i16]) -> Vec<String> {
+    shards.iter().map(|shard| format!("shard/{shard}")).collect()
+}
+
+/// Adds what was taken to what is owned, in order; answers the numbers.
+fn shards_of(taken: Vec<Shard>, owned: &mut Vec<Shard>) -> Vec<i16> {
+    let ids = taken.iter().map(|shard| shard.id).collect();
+    // A shard that was owned and taken again has a later epoch now.
+    owned.retain(|shard| taken.iter().all(|new| new.id != shard.id));
+    owned.extend(taken);
+    owned.sort_unstable_by_key(|shard| shard.id);
+    ids
 }

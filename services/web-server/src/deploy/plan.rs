@@ -1,8 +1,9 @@
 //! What a deployment does to each pipeline of a workspace. Pure: what is there and what came in, in; steps out.
 
 use crate::fault::Fault;
-use domain::id::PipelineId;
-use project::{Diagnostic, LoadedPipeline, Project, Severity, Trigger, TriggerKind};
+use crate::triggers::token;
+use domain::{id::PipelineId, trigger::Kind};
+use project::{Diagnostic, LoadedPipeline, Project, Severity, Trigger};
 use proto::v1::PipelineChange;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -78,20 +79,18 @@ fn step(loaded: &LoadedPipeline, digest: &str, head: Option<Head>) -> Result<Ste
     Ok(Step { pipeline, version: head.version + 1, change, act: Act::Raise(head, spec) })
 }
 
-/// The triggers that a pipeline's file wants.
-pub(crate) fn desired_triggers(project: &Project, pipeline: &str) -> Result<Vec<Desired>, Fault> {
+/// The triggers that a pipeline's file wants in this environment.
+pub(crate) fn desired_triggers(project: &Project, pipeline: &str, environment: &str) -> Result<Vec<Desired>, Fault> {
     let triggers = project.pipelines.iter().filter(|p| p.name == pipeline).flat_map(|p| &p.triggers);
-    triggers.filter(|trigger| trigger.name != MANUAL).map(desired).collect()
+    let holds = |trigger: &&Trigger| trigger.name != MANUAL && trigger.holds_in(environment);
+    triggers.filter(holds).map(desired).collect()
 }
 
 fn desired(trigger: &Trigger) -> Result<Desired, Fault> {
-    let kind = match trigger.kind {
-        TriggerKind::Api => "api",
-        TriggerKind::Event => "event",
-        TriggerKind::Time => "time",
-    };
-    let spec = serde_json::to_value(trigger).map_err(|e| Fault::internal(&e))?;
-    Ok(Desired { name: trigger.name.clone(), kind, active: trigger.active, spec })
+    let spec = trigger.definition().map_err(|invalid| Fault::internal(&invalid))?;
+    let document = serde_json::to_value(&spec).map_err(|e| Fault::internal(&e))?;
+    let token = trigger.token.as_ref().filter(|_| spec.kind == Kind::Api).map(|token| token::stored(&token.0));
+    Ok(Desired { name: trigger.name.clone(), active: trigger.active, spec, document, token })
 }
 
 /// Triggers that took the name of the built-in one and are left out.
@@ -107,4 +106,22 @@ pub(crate) fn reserved_triggers(project: &Project) -> Vec<Diagnostic> {
         pipeline: p.name.clone(),
     };
     project.pipelines.iter().filter(taken).map(diagnostic).collect()
+}
+
+/// Settings of notifications by which nobody can be told.
+pub(crate) fn unusable_notifications(project: &Project) -> Vec<Diagnostic> {
+    let diagnostic = |p: &LoadedPipeline| {
+        let config = &p.definition.as_ref().ok()?.notification_config;
+        let error = notify::Config::parse(config).err()?;
+        Some(Diagnostic {
+            severity: Severity::Warning,
+            file: format!("pipelines/{}/metadata.yaml", p.name),
+            key: format!("notification_config.{}", error.key),
+            line: 0,
+            message: format!("nobody is told of this pipeline's runs: {error}"),
+            remedy: "correct it here, or in the project's metadata.yaml".to_owned(),
+            pipeline: p.name.clone(),
+        })
+    };
+    project.pipelines.iter().filter_map(diagnostic).collect()
 }

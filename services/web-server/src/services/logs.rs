@@ -1,5 +1,7 @@
 //! The log of a run. Refuses to write any line.
 
+mod search;
+
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::paging::Page;
@@ -7,7 +9,8 @@ use crate::watch::log::{self, Follow};
 use domain::id::RunId;
 use futures_util::{StreamExt, stream::BoxStream};
 use proto::v1::{
-    ListLogsRequest, ListLogsResponse, LogLine, TailLogsRequest, TailLogsResponse, log_service_server::LogService,
+    ListLogsRequest, ListLogsResponse, LogLine, SearchLogsRequest, SearchLogsResponse, TailLogsRequest,
+    TailLogsResponse, log_service_server::LogService,
 };
 use std::sync::Arc;
 use store::log_views::{self, Filter, Line};
@@ -46,7 +49,16 @@ pub(crate) fn message(run: RunId, line: Line) -> LogLine {
         lease: line.lease,
         stream: line.stream,
         message: line.message,
+        block_type: line.block_type,
+        ..LogLine::default()
     }
+}
+
+fn check_text(text: &str) -> Result<(), Fault> {
+    if text.chars().count() > TEXT_CHARS_MAX || text.contains('\0') {
+        return Err(Fault::field("text", format!("must have at most {TEXT_CHARS_MAX} characters, none of them NUL")));
+    }
+    Ok(())
 }
 
 impl Logs {
@@ -55,9 +67,7 @@ impl Logs {
         let scope = format!("logs/{}/{}/{}/{}", request.run_id, request.block, request.min_level, request.text);
         let after: i64 = rpc::paging::decode(&scope, &request.page_token)?.unwrap_or(0);
         let min_level = min_level(&request.min_level)?;
-        if request.text.chars().count() > TEXT_CHARS_MAX {
-            return Err(Fault::field("text", format!("must have at most {TEXT_CHARS_MAX} characters")));
-        }
+        check_text(&request.text)?;
         let run = self.0.run(rpc::ids::parse(&request.run_id, "run_id")?).await?.id;
         let filter = Filter { run, block: &request.block, min_level, text: &request.text };
         let db = self.0.store.client().await?;
@@ -69,6 +79,10 @@ impl Logs {
 
 #[async_trait]
 impl LogService for Logs {
+    async fn search_logs(&self, request: Request<SearchLogsRequest>) -> Result<Response<SearchLogsResponse>, Status> {
+        Ok(Response::new(search::search(&self.0, request.into_inner()).await?))
+    }
+
     async fn list_logs(&self, request: Request<ListLogsRequest>) -> Result<Response<ListLogsResponse>, Status> {
         Ok(Response::new(self.list(request.into_inner()).await?))
     }

@@ -29,7 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<()>,
     token: bool,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// The files of a project by path.
@@ -44,7 +44,16 @@ impl Cluster {
         Self::start(false).await
     }
 
+    /// With settings of its own.
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build(true, change).await
+    }
+
     async fn start(token: bool) -> Self {
+        Self::build(token, |_| {}).await
+    }
+
+    async fn build(token: bool, change: impl FnOnce(&mut Settings)) -> Self {
         let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
         let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
         let database = Arc::new(database);
@@ -52,21 +61,23 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let token_file = folder.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
-        let settings = Settings {
+        let mut settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
             token_file: token.then_some(token_file),
             database_url: Some(database.url().to_owned()),
             database_connections: 4,
             scheduler_urls: vec![format!("http://{peer}")],
             blobs_url: Some(format!("file://{}", folder.path().join("blobs").display())),
+            outputs_url: Some(format!("file://{}", folder.path().join("outputs").display())),
             ..Settings::default()
         };
+        change(&mut settings);
         let shutdown = Shutdown::new();
         let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
         let app = App::build(&settings, &shutdown, &telemetry).await.unwrap();
         let addr = app.addr().unwrap();
         let serving = tokio::spawn(app.serve(shutdown.clone()));
-        Self { database, scheduler, addr, shutdown, serving, token, _folder: folder }
+        Self { database, scheduler, addr, shutdown, serving, token, folder }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

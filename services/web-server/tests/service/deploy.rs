@@ -24,7 +24,7 @@ fn part(part: Part) -> UploadFilesRequest {
 }
 
 /// Plans, uploads what is missing and deploys; answers how many files travelled.
-async fn deploy(cluster: &Cluster, files: &Files) -> (usize, CreateDeploymentResponse) {
+pub(crate) async fn deploy(cluster: &Cluster, files: &Files) -> (usize, CreateDeploymentResponse) {
     let mut client = DeploymentServiceClient::new(cluster.channel());
     let manifest = manifest(files);
     let plan = PlanDeploymentRequest { workspace: "sales".to_owned(), manifest: Some(manifest.clone()) };

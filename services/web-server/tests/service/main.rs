@@ -2,10 +2,15 @@
 //! command service, which writes the rows that a scheduler would.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the report of a test")]
 
+mod calls;
 mod cluster;
 mod deploy;
+mod events;
 mod http;
+mod operations;
+mod outputs;
 mod protocols;
 mod runs;
 mod scheduler;
 mod security;
+mod triggers;

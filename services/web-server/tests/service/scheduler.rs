@@ -1,8 +1,10 @@
 //! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
 
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
+    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
+    WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -24,8 +26,9 @@ pub(crate) struct Scheduler {
 const CREATE: &str = "
     WITH target AS (
         SELECT p.id, p.workspace_id, p.version, t.id AS trigger_id
-          FROM pipeline p JOIN trigger t ON t.pipeline_id = p.id AND t.name = 'manual'
-         WHERE p.id = $1
+          FROM pipeline p
+          JOIN trigger t ON t.pipeline_id = p.id AND (t.id = $5 OR $5 IS NULL AND t.name = 'manual')
+         WHERE p.id = $1 AND ($5 IS NULL OR t.active AND t.version = $6)
     ), fired AS (
         INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
         SELECT trigger_id, $2, 'fired', $3, 1 FROM target
@@ -34,7 +37,7 @@ const CREATE: &str = "
     INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date)
     SELECT fired.run_id, workspace_id, id, version, trigger_id, 0, 'initial', $4::text::jsonb, now() FROM target, fired";
 const FIND: &str = "SELECT f.run_id FROM firing f JOIN trigger t ON t.id = f.trigger_id
-                     WHERE t.pipeline_id = $1 AND f.logical_key = $2";
+                     WHERE t.pipeline_id = $1 AND f.logical_key = $2 AND (t.id = $3 OR $3 IS NULL)";
 
 impl Scheduler {
     pub(crate) async fn start(database: Arc<Database>) -> (Self, SocketAddr) {
@@ -66,14 +69,28 @@ fn uuid(bytes: &[u8]) -> Uuid {
 impl CommandService for Scheduler {
     async fn create_runs(&self, request: Request<CreateRunsRequest>) -> Result<Response<CreateRunsResponse>, Status> {
         let db = self.database.client().await;
-        let mut run_ids = Vec::new();
+        let (mut run_ids, mut skipped) = (Vec::new(), Vec::new());
         for run in request.into_inner().runs {
             let pipeline = uuid(&run.pipeline_id);
-            db.execute(CREATE, &[&pipeline, &run.logical_key, &Uuid::now_v7(), &run.variables]).await.unwrap();
-            let id: Uuid = db.query_one(FIND, &[&pipeline, &run.logical_key]).await.unwrap().get(0);
-            run_ids.push(id.as_bytes().to_vec());
+            // A trigger of this name skips everything, as if something ran.
+            let (trigger, version) = (Uuid::from_slice(&run.trigger_id).ok(), run.trigger_version);
+            let busy = "SELECT count(*) FROM trigger WHERE id = $1 AND name = 'busy'";
+            if db.query_one(busy, &[&trigger]).await.unwrap().get::<_, i64>(0) > 0 {
+                run_ids.push(Vec::new());
+                skipped.push("overlap".to_owned());
+                continue;
+            }
+            // One of this name is edited once, just before its first start.
+            let edit = "UPDATE trigger SET version = 2 WHERE id = $1 AND name = 'edited' AND version = 1";
+            db.execute(edit, &[&trigger]).await.unwrap();
+            let id = Uuid::now_v7();
+            db.execute(CREATE, &[&pipeline, &run.logical_key, &id, &run.variables, &trigger, &version]).await.unwrap();
+            let found = db.query_opt(FIND, &[&pipeline, &run.logical_key, &trigger]).await.unwrap();
+            let found = found.ok_or_else(|| Status::aborted("the trigger is in another version; read it again"))?;
+            run_ids.push(found.get::<_, Uuid>(0).as_bytes().to_vec());
+            skipped.push(String::new());
         }
-        Ok(Response::new(CreateRunsResponse { run_ids }))
+        Ok(Response::new(CreateRunsResponse { run_ids, skipped }))
     }
 
     async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Result<Response<CancelRunResponse>, Status> {
@@ -88,6 +105,40 @@ impl CommandService for Scheduler {
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
         Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+    }
+
+    async fn expire_outputs(
+        &self,
+        request: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        let db = self.database.client().await;
+        for due in request.into_inner().pipelines {
+            let expire =
+                "UPDATE run SET outputs_expired_at = now() WHERE pipeline_id = $1 AND completed_at IS NOT NULL";
+            db.execute(expire, &[&uuid(&due.pipeline_id)]).await.unwrap();
+        }
+        Ok(Response::new(ExpireOutputsResponse { runs: 0, more: false }))
+    }
+
+    async fn test_notification(
+        &self,
+        _: Request<TestNotificationRequest>,
+    ) -> Result<Response<TestNotificationResponse>, Status> {
+        Ok(Response::new(TestNotificationResponse { notifications: 1 }))
+    }
+
+    async fn create_backfill(
+        &self,
+        _: Request<CreateBackfillRequest>,
+    ) -> Result<Response<CreateBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
+    }
+
+    async fn change_backfill(
+        &self,
+        _: Request<ChangeBackfillRequest>,
+    ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;

@@ -1,0 +1,232 @@
+//! `orrery triggers` and what follows it.
+
+mod define;
+mod show;
+
+use crate::{
+    arguments::triggers::{Definition, Triggers},
+    connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
+    failure::{Code, Failure, Result},
+    render::Output,
+};
+use domain::id::TriggerId;
+use jiff::{SignedDuration, Timestamp};
+use proto::v1::{
+    CreateTriggerRequest, DeleteTriggerRequest, GetTriggerRequest, ListFiringsRequest, ListFiringsResponse,
+    ListTriggerTokensRequest, ListTriggersRequest, ListTriggersResponse, PauseTriggerRequest, PreviewScheduleRequest,
+    PublishEventRequest, RotateTriggerTokenRequest, Schedule, StartTriggerRequest, Trigger, UpdateTriggerRequest,
+};
+use rpc::client;
+
+/// A name is looked up among so many triggers.
+const RESOLVE_MAX: usize = 10_000;
+
+/// Carries out what was typed.
+pub(crate) async fn run(connection: &Connection, output: &Output, command: Option<Triggers>) -> Result<Code> {
+    match command.unwrap_or(Triggers::List { pipeline: None }) {
+        Triggers::List { pipeline } => list(connection, output, pipeline.unwrap_or_default()).await,
+        Triggers::Show { trigger } => {
+            let trigger = find(connection, &trigger).await?;
+            show::whole(output, &trigger)
+        }
+        Triggers::Create { pipeline, name, paused, definition } => {
+            create(connection, output, pipeline, name, paused, *definition).await
+        }
+        Triggers::Edit { trigger, definition } => edit(connection, output, &trigger, *definition).await,
+        Triggers::Start { trigger } => {
+            let trigger_id = find(connection, &trigger).await?.id;
+            let request = client::within(CALL_TIMEOUT, StartTriggerRequest { trigger_id });
+            let started = connection.triggers().start_trigger(request).await?.into_inner().trigger;
+            show::changed(output, &answered(started)?, "started")
+        }
+        Triggers::Pause { trigger } => {
+            let trigger_id = find(connection, &trigger).await?.id;
+            let request = client::within(CALL_TIMEOUT, PauseTriggerRequest { trigger_id });
+            let paused = connection.triggers().pause_trigger(request).await?.into_inner().trigger;
+            show::changed(output, &answered(paused)?, "paused")
+        }
+        Triggers::Delete { trigger } => {
+            let trigger = find(connection, &trigger).await?;
+            let request = DeleteTriggerRequest { trigger_id: trigger.id.clone() };
+            let answer = connection.triggers().delete_trigger(client::within(CALL_TIMEOUT, request)).await?;
+            let said = || format!("trigger {} of {} is archived", trigger.name, trigger.pipeline);
+            output.answer("orrery.v1.DeleteTriggerResponse", answer.get_ref(), said)?;
+            Ok(Code::Ok)
+        }
+        Triggers::Preview { trigger, every, zone, after, count } => {
+            preview(connection, output, trigger, every.map(|every| (every, zone)), after, count).await
+        }
+        Triggers::History { trigger, limit } => history(connection, output, &trigger, limit).await,
+        Triggers::Token { trigger, overlap, list } => token(connection, output, &trigger, overlap, list).await,
+        Triggers::Send { event, idempotency_key } => {
+            send(connection, output, &event, idempotency_key.unwrap_or_default()).await
+        }
+    }
+}
+
+fn answered(trigger: Option<Trigger>) -> Result<Trigger> {
+    trigger.ok_or_else(|| Failure::new(Code::Internal, "the server answered without a trigger", ""))
+}
+
+async fn all(connection: &Connection, pipeline: &str) -> Result<Vec<Trigger>> {
+    let mut all = Vec::new();
+    let mut request = ListTriggersRequest {
+        workspace: connection.workspace.clone(),
+        pipeline: pipeline.to_owned(),
+        page_size: PAGE_SIZE,
+        page_token: String::new(),
+    };
+    loop {
+        let page = connection.triggers().list_triggers(client::within(CALL_TIMEOUT, request.clone())).await?;
+        let page = page.into_inner();
+        all.extend(page.triggers);
+        if page.next_page_token.is_empty() || all.len() >= RESOLVE_MAX {
+            return Ok(all);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn list(connection: &Connection, output: &Output, pipeline: String) -> Result<Code> {
+    let triggers = all(connection, &pipeline).await?;
+    show::list(output, &ListTriggersResponse { triggers, next_page_token: String::new() })
+}
+
+/// The trigger that was meant: by its id, its name, or its pipeline's name and its own.
+async fn find(connection: &Connection, named: &str) -> Result<Trigger> {
+    if named.parse::<TriggerId>().is_ok() {
+        let request = GetTriggerRequest { trigger_id: named.to_owned() };
+        let found = connection.triggers().get_trigger(client::within(CALL_TIMEOUT, request)).await?;
+        return answered(found.into_inner().trigger);
+    }
+    only_one(all(connection, "").await?, named, &connection.workspace)
+}
+
+fn only_one(all: Vec<Trigger>, named: &str, workspace: &str) -> Result<Trigger> {
+    let is_meant = |t: &Trigger| t.name == named || format!("{}/{}", t.pipeline, t.name) == named;
+    let mut meant: Vec<Trigger> = all.into_iter().filter(is_meant).collect();
+    match (meant.pop(), meant.len()) {
+        (Some(trigger), 0) => Ok(trigger),
+        (Some(trigger), more) => Err(Failure::new(
+            Code::Usage,
+            format!("{} triggers of workspace {workspace} are named `{named}`", more + 1),
+            format!("say which one, such as {}/{named}", trigger.pipeline),
+        )),
+        (None, _) => Err(Failure::new(
+            Code::NotFound,
+            format!("workspace {workspace} has no trigger `{named}`"),
+            "`orrery triggers` lists them",
+        )),
+    }
+}
+
+async fn create(
+    connection: &Connection,
+    output: &Output,
+    pipeline: String,
+    name: String,
+    paused: bool,
+    definition: Definition,
+) -> Result<Code> {
+    let spec = define::new(definition)?;
+    let request = CreateTriggerRequest {
+        workspace: connection.workspace.clone(),
+        pipeline,
+        name,
+        active: !paused,
+        spec: Some(spec),
+        idempotency_key: String::new(),
+    };
+    let created = connection.triggers().create_trigger(client::within(CALL_TIMEOUT, request)).await?;
+    show::changed(output, &answered(created.into_inner().trigger)?, "created")
+}
+
+async fn edit(connection: &Connection, output: &Output, named: &str, definition: Definition) -> Result<Code> {
+    let trigger = find(connection, named).await?;
+    let spec = define::changed(trigger.spec.unwrap_or_default(), definition)?;
+    let request = UpdateTriggerRequest { trigger_id: trigger.id, version: trigger.version, spec: Some(spec) };
+    let edited = connection.triggers().update_trigger(client::within(CALL_TIMEOUT, request)).await?;
+    show::changed(output, &answered(edited.into_inner().trigger)?, "edited")
+}
+
+async fn preview(
+    connection: &Connection,
+    output: &Output,
+    trigger: Option<String>,
+    schedule: Option<(String, String)>,
+    after: Option<Timestamp>,
+    count: i32,
+) -> Result<Code> {
+    let trigger_id = match &trigger {
+        Some(named) => find(connection, named).await?.id,
+        None => String::new(),
+    };
+    let schedule = schedule.map(|(every, time_zone)| Schedule { every, time_zone, ..Schedule::default() });
+    let after = after.map(rpc::timestamp::to_proto);
+    let request = PreviewScheduleRequest { trigger_id, schedule, after, count };
+    let answer = connection.triggers().preview_schedule(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+    show::times(output, &answer)
+}
+
+async fn history(connection: &Connection, output: &Output, named: &str, limit: u32) -> Result<Code> {
+    let trigger_id = find(connection, named).await?.id;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut all = ListFiringsResponse::default();
+    loop {
+        let request = ListFiringsRequest {
+            trigger_id: trigger_id.clone(),
+            page_size: i32::try_from(limit - all.firings.len()).unwrap_or(PAGE_SIZE).min(PAGE_SIZE),
+            page_token: std::mem::take(&mut all.next_page_token),
+        };
+        let page = connection.triggers().list_firings(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+        all.firings.extend(page.firings);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() || all.firings.len() >= limit {
+            return show::history(output, &all);
+        }
+    }
+}
+
+async fn token(
+    connection: &Connection,
+    output: &Output,
+    named: &str,
+    overlap: SignedDuration,
+    list: bool,
+) -> Result<Code> {
+    let trigger_id = find(connection, named).await?.id;
+    if list {
+        let request = client::within(CALL_TIMEOUT, ListTriggerTokensRequest { trigger_id });
+        return show::tokens(output, connection.triggers().list_trigger_tokens(request).await?.get_ref());
+    }
+    let request =
+        RotateTriggerTokenRequest { trigger_id: trigger_id.clone(), overlap: Some(define::duration(overlap)) };
+    let answer = connection.triggers().rotate_trigger_token(client::within(CALL_TIMEOUT, request)).await?;
+    show::new_token(output, &trigger_id, answer.get_ref())
+}
+
+async fn send(connection: &Connection, output: &Output, event: &str, idempotency_key: String) -> Result<Code> {
+    let event = Some(define::object(event, "the event")?);
+    let request = PublishEventRequest { workspace: connection.workspace.clone(), event, idempotency_key };
+    let answer = connection.events().publish_event(client::within(CALL_TIMEOUT, request)).await?;
+    show::outcomes(output, answer.get_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_one_trigger_or_none() {
+        let trigger = |pipeline: &str, name: &str| Trigger {
+            pipeline: pipeline.to_owned(),
+            name: name.to_owned(),
+            ..Trigger::default()
+        };
+        let all = || vec![trigger("a", "nightly"), trigger("b", "nightly"), trigger("b", "hourly")];
+        assert_eq!(only_one(all(), "hourly", "w").unwrap().pipeline, "b");
+        assert_eq!(only_one(all(), "a/nightly", "w").unwrap().pipeline, "a");
+        assert_eq!(only_one(all(), "nightly", "w").unwrap_err().code, Code::Usage);
+        assert_eq!(only_one(all(), "weekly", "w").unwrap_err().code, Code::NotFound);
+    }
+}

@@ -1,0 +1,176 @@
+//! What was typed about a trigger as a definition. Refuses only what cannot be said to the server, which checks the rest.
+
+use crate::{
+    arguments::triggers::{CatchUp, Definition, OnLimit, Overlap},
+    failure::{Code, Failure, Result},
+};
+use jiff::SignedDuration;
+use prost_types::Struct;
+use proto::v1::{
+    self, ApiCall, CatchUpMode, EventPatterns, OverlapPolicy, RunLimitPolicy, Schedule, TriggerSpec, TriggerWindow,
+    trigger_spec::Kind,
+};
+use serde_json::{Map, Value};
+
+/// A new definition: one of `--every`, `--event` and `--api` has to be there.
+pub(super) fn new(definition: Definition) -> Result<TriggerSpec> {
+    if definition.every.is_none() && definition.event.is_empty() && !definition.api {
+        let remedy = "give --every SCHEDULE, --event PATTERN or --api";
+        return Err(Failure::new(Code::Usage, "nothing says what starts the trigger", remedy));
+    }
+    changed(TriggerSpec::default(), definition)
+}
+
+/// A definition with what was given in place of what was there.
+pub(super) fn changed(mut spec: TriggerSpec, given: Definition) -> Result<TriggerSpec> {
+    spec.kind = kind(spec.kind, &given)?;
+    if let Some(description) = given.description {
+        spec.description = description;
+    }
+    if !given.variables.is_empty() {
+        let given: Map<String, Value> = given.variables.into_iter().collect();
+        let given = structure(&given, "--var")?;
+        spec.variables.get_or_insert_default().fields.extend(given.fields);
+    }
+    if let Some(overlap) = given.overlap {
+        spec.overlap = policy(overlap).into();
+    }
+    if let Some(mode) = given.catch_up {
+        let mode = match mode {
+            CatchUp::None => CatchUpMode::None,
+            CatchUp::Latest => CatchUpMode::Latest,
+            CatchUp::All => CatchUpMode::All,
+        };
+        spec.catch_up = Some(v1::CatchUp { mode: mode.into(), ..v1::CatchUp::default() });
+    }
+    if let Some(window) = given.catch_up_window {
+        spec.catch_up.get_or_insert_default().window = Some(duration(window));
+    }
+    if let Some(count) = given.catch_up_count {
+        spec.catch_up.get_or_insert_default().count = count;
+    }
+    if let Some(window) = given.window {
+        spec.window = Some(self::window(&window, given.days)?);
+    }
+    spec.jitter = given.jitter.map(duration).or(spec.jitter);
+    spec.sla = given.sla.map(duration).or(spec.sla);
+    spec.timeout = given.timeout.map(duration).or(spec.timeout);
+    spec.pause_on_failure = given.pause_on_failure.unwrap_or(spec.pause_on_failure);
+    spec.landing_time = given.landing_time.unwrap_or(spec.landing_time);
+    spec.create_initial_run = given.initial_run.unwrap_or(spec.create_initial_run);
+    spec.allow_blocks_to_fail = given.allow_blocks_to_fail.unwrap_or(spec.allow_blocks_to_fail);
+    spec.run_limit = given.run_limit.unwrap_or(spec.run_limit);
+    if let Some(on_limit) = given.on_run_limit {
+        let policy = match on_limit {
+            OnLimit::Wait => RunLimitPolicy::Wait,
+            OnLimit::Skip => RunLimitPolicy::Skip,
+        };
+        spec.on_run_limit = policy.into();
+    }
+    Ok(spec)
+}
+
+fn kind(was: Option<Kind>, given: &Definition) -> Result<Option<Kind>> {
+    if given.api {
+        return Ok(Some(Kind::Api(ApiCall {})));
+    }
+    if !given.event.is_empty() {
+        let patterns = given.event.iter().map(|text| object(text, "--event")).collect::<Result<_>>()?;
+        return Ok(Some(Kind::Event(EventPatterns { patterns })));
+    }
+    let timed = given.zone.is_some() || given.start.is_some() || given.end.is_some();
+    let mut schedule = match (was, &given.every) {
+        (Some(Kind::Schedule(schedule)), _) => schedule,
+        (_, Some(_)) => Schedule::default(),
+        (_, None) if timed => {
+            let what = "--zone, --start and --end only mean something with a schedule";
+            return Err(Failure::new(Code::Usage, what, "give --every too"));
+        }
+        (was, None) => return Ok(was),
+    };
+    schedule.every = given.every.clone().unwrap_or(schedule.every);
+    schedule.time_zone = given.zone.clone().unwrap_or(schedule.time_zone);
+    schedule.start_time = given.start.map(rpc::timestamp::to_proto).or(schedule.start_time);
+    schedule.end_time = given.end.map(rpc::timestamp::to_proto).or(schedule.end_time);
+    Ok(Some(Kind::Schedule(schedule)))
+}
+
+fn policy(overlap: Overlap) -> OverlapPolicy {
+    match overlap {
+        Overlap::AllowAll => OverlapPolicy::AllowAll,
+        Overlap::Skip => OverlapPolicy::Skip,
+        Overlap::BufferOne => OverlapPolicy::BufferOne,
+        Overlap::BufferAll => OverlapPolicy::BufferAll,
+        Overlap::CancelOther => OverlapPolicy::CancelOther,
+        Overlap::TerminateOther => OverlapPolicy::TerminateOther,
+    }
+}
+
+fn window(text: &str, days: Vec<String>) -> Result<TriggerWindow> {
+    let wrong = || Failure::new(Code::Usage, format!("`{text}` is no window"), "write it as 08:00-18:00");
+    let (from, to) = text.split_once('-').ok_or_else(wrong)?;
+    Ok(TriggerWindow { from: from.trim().to_owned(), to: to.trim().to_owned(), days })
+}
+
+/// A length of time on the wire.
+pub(super) fn duration(duration: SignedDuration) -> prost_types::Duration {
+    prost_types::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() }
+}
+
+/// A JSON object that was typed, or that lies in the file after `@`.
+pub(super) fn object(text: &str, what: &str) -> Result<Struct> {
+    let remedy = "give a JSON object, or @FILE with one";
+    let wrong = |why: String| Failure::new(Code::Usage, format!("{what} is not understood: {why}"), remedy);
+    let file;
+    let text = match text.strip_prefix('@') {
+        Some(path) => {
+            file = std::fs::read_to_string(path).map_err(|e| wrong(format!("{path}: {e}")))?;
+            file.as_str()
+        }
+        None => text,
+    };
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    structure(&object, what)
+}
+
+fn structure(object: &Map<String, Value>, what: &str) -> Result<Struct> {
+    rpc::json::json_to_struct(object, what).map_err(|e| Failure::new(Code::Usage, e.message, format!("check {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, Command, triggers::Triggers};
+    use clap::Parser;
+
+    fn definition(words: &str) -> Definition {
+        let typed = ["orrery", "triggers", "edit", "t"].into_iter().chain(words.split_whitespace());
+        match Arguments::try_parse_from(typed).unwrap().command {
+            Command::Triggers { command: Some(Triggers::Edit { definition, .. }) } => *definition,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_edit_changes_what_is_given_and_nothing_else() {
+        let words = "--every @daily --zone Europe/Berlin --overlap skip --var n=1 --sla 90s --catch-up all \
+                     --catch-up-window 1h --catch-up-count 3 --window 08:00-18:00 --days mon,tue";
+        let spec = new(definition(words)).unwrap();
+        let edited = changed(spec.clone(), definition("--every @hourly --var m=2 --pause-on-failure")).unwrap();
+        let Some(Kind::Schedule(schedule)) = &edited.kind else { panic!("{edited:?}") };
+        assert_eq!((schedule.every.as_str(), schedule.time_zone.as_str()), ("@hourly", "Europe/Berlin"));
+        assert_eq!((edited.overlap(), edited.sla, &edited.window), (OverlapPolicy::Skip, spec.sla, &spec.window));
+        assert_eq!(edited.variables.unwrap().fields.len(), 2);
+        assert!(edited.pause_on_failure && edited.catch_up == spec.catch_up);
+        assert!(!changed(spec, definition("--pause-on-failure=false")).unwrap().pause_on_failure);
+    }
+
+    #[test]
+    fn what_starts_it_has_to_be_said() {
+        assert!(new(definition("--sla 5s")).is_err());
+        assert!(changed(TriggerSpec::default(), definition("--zone UTC")).is_err());
+        assert!(new(definition("--event {")).is_err() && new(definition("--event {}")).is_ok());
+        assert!(new(definition("--event @/nowhere")).is_err());
+        assert!(new(definition("--every @daily --window 8")).is_err());
+    }
+}

@@ -1,0 +1,295 @@
+//! Permits: what lets units of several pipelines, decided by several schedulers, share one limit.
+//!
+//! The truth is a pool in the database: so many permits, so many of them granted to shards. A shard's owner starts a unit
+//! only with a permit of each of its pools, and hands the permit of an ended unit to the next one in memory. Only what it
+//! lacks or can spare is settled with the database, as absolute numbers, so that settling twice changes nothing.
+//!
+//! - Nobody waits: permits without a unit stay with their shard for a moment, and most work touches no pool at all.
+//! - Somebody waits: each shard may use up to a fair share, and gives the rest back.
+//! - An answer that was lost, a shard that changes its owner: the shard's units are counted again and settled.
+//!
+//! Refuses to know the database: [`settle`] is what its statement does, in plain numbers, for tests and readers.
+
+mod settle;
+
+pub use settle::{Answer, Want, fair_share, settle};
+
+use crate::id::WorkspaceId;
+use jiff::{SignedDuration, Timestamp};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// How long a permit stays with a shard that has no unit for it, while nobody waits.
+pub const IDLE_MAX: SignedDuration = SignedDuration::from_millis(1_000);
+
+/// A pool of permits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pool {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// The key that its units name; [`crate::limits::WORKSPACE`] for all units.
+    pub key: Arc<str>,
+    /// The limit that is defined for the key: its own name, or a pattern.
+    pub limit: Arc<str>,
+}
+
+/// What a shard says to a pool; absolute, so that saying it twice is saying it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Which pool.
+    pub pool: Pool,
+    /// Which shard.
+    pub shard: u8,
+    /// Units that run: held whatever the limit says.
+    pub in_use: u32,
+    /// Permits that it would use now.
+    pub target: u32,
+    /// Permits that it could use if there were enough: what its fair share is computed from.
+    pub wanted: u32,
+}
+
+/// The permits of one scheduler's shards.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    pools: BTreeMap<Pool, PoolState>,
+    /// Pools with something to settle, so that a turn looks at no other.
+    stirred: BTreeSet<Pool>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct PoolState {
+    holds: BTreeMap<u8, Hold>,
+    /// More is wanted by all shards of all schedulers than there is.
+    contended: bool,
+    /// We did not get all that we asked for last time: asking again at once is useless.
+    dry: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Hold {
+    /// Permits that units may take.
+    granted: u32,
+    /// Permits that the pool last said that we hold: those above `granted` are to be given back.
+    known: u32,
+    used: u32,
+    /// Units of this turn that found no permit.
+    short: u32,
+    /// What the pool last heard that we want.
+    told: u32,
+    /// While others wait, a permit above so many goes back when its unit ends.
+    share: u32,
+    idle_since: Option<Timestamp>,
+    /// What the pool believes is not known: say it again.
+    unsure: bool,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { granted: 0, known: 0, used: 0, short: 0, told: 0, share: u32::MAX, idle_since: None, unsure: false }
+    }
+}
+
+impl Hold {
+    fn has_room(&self) -> bool {
+        self.used < self.granted
+    }
+}
+
+impl Ledger {
+    /// Takes a permit of each pool for one unit of a shard, all or none.
+    ///
+    /// # Errors
+    /// The first pool without one.
+    pub fn take<'a>(&mut self, shard: u8, pools: &'a [Pool]) -> Result<(), &'a Pool> {
+        for pool in pools {
+            if self.room(shard, pool) == 0 {
+                return Err(pool);
+            }
+        }
+        for pool in pools {
+            if let Some(hold) = self.hold(pool, shard) {
+                hold.used += 1;
+                hold.idle_since = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// So many units of a shard wait for a permit of this pool.
+    pub fn lack(&mut self, shard: u8, pool: &Pool, units: u32) {
+        let state = self.pools.entry(pool.clone()).or_default();
+        let hold = state.holds.entry(shard).or_default();
+        hold.short = hold.short.saturating_add(units);
+        self.stirred.insert(pool.clone());
+    }
+
+    /// A unit that ran has ended: its permits are free for the next one.
+    pub fn give_back(&mut self, shard: u8, pools: &[Pool], now: Timestamp) {
+        for pool in pools {
+            let Some(state) = self.pools.get_mut(pool) else { continue };
+            let contended = state.contended;
+            if let Some(hold) = state.holds.get_mut(&shard) {
+                hold.used = hold.used.saturating_sub(1);
+                hold.idle_since.get_or_insert(now);
+                if contended && hold.granted > hold.share {
+                    hold.granted -= 1;
+                }
+            }
+            self.stirred.insert(pool.clone());
+        }
+    }
+
+    /// A unit that was found running when its shard was taken.
+    pub fn restore(&mut self, shard: u8, pools: &[Pool]) {
+        for pool in pools {
+            let hold = self.pools.entry(pool.clone()).or_default().holds.entry(shard).or_default();
+            hold.used += 1;
+            hold.unsure = true;
+            self.stirred.insert(pool.clone());
+        }
+    }
+
+    /// What the database says that a shard holds, found when the shard was taken.
+    pub fn found(&mut self, shard: u8, pool: Pool) {
+        let hold = self.pools.entry(pool.clone()).or_default().holds.entry(shard).or_default();
+        hold.unsure = true;
+        self.stirred.insert(pool);
+    }
+
+    /// Shards that are owned no longer; their successor counts them.
+    pub fn forget(&mut self, is_lost: impl Fn(u8) -> bool) {
+        for state in self.pools.values_mut() {
+            state.holds.retain(|shard, _| !is_lost(*shard));
+        }
+        self.pools.retain(|_, state| !state.holds.is_empty());
+        let pools = &self.pools;
+        self.stirred.retain(|pool| pools.contains_key(pool));
+    }
+
+    /// Somebody else gave back, or wants, or time has passed: asking is worth it again.
+    pub fn stir(&mut self, is_meant: impl Fn(&Pool) -> bool) {
+        for (pool, state) in &mut self.pools {
+            if is_meant(pool) {
+                state.dry = false;
+                self.stirred.insert(pool.clone());
+            }
+        }
+    }
+
+    /// True when asking this pool may help: it may have permits, or another shard of ours has one to spare.
+    #[must_use]
+    pub fn is_worth_trying(&self, pool: &Pool) -> bool {
+        let Some(state) = self.pools.get(pool) else { return true };
+        !state.dry || state.holds.values().any(Hold::has_room)
+    }
+
+    /// How many units of this shard could take a permit of this pool now.
+    #[must_use]
+    pub fn room(&self, shard: u8, pool: &Pool) -> u32 {
+        let hold = self.pools.get(pool).and_then(|state| state.holds.get(&shard));
+        hold.map_or(0, |hold| hold.granted.saturating_sub(hold.used))
+    }
+
+    /// What is to be settled now. From here on the permits that are given up are no longer used; those that are asked for
+    /// count once [`Ledger::settled`] says so.
+    pub fn claims(&mut self, now: Timestamp) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        let mut quiet = Vec::new();
+        for pool in &self.stirred {
+            let Some(state) = self.pools.get_mut(pool) else {
+                quiet.push(pool.clone());
+                continue;
+            };
+            let before = claims.len();
+            state.claims(pool, now, &mut claims);
+            if claims.len() == before && !state.is_waiting_to_return() {
+                quiet.push(pool.clone());
+            }
+        }
+        for pool in quiet {
+            self.stirred.remove(&pool);
+        }
+        claims
+    }
+
+    /// The pool's answers to claims.
+    pub fn settled(&mut self, answers: &[Answer]) {
+        for answer in answers {
+            let Some(state) = self.pools.get_mut(&answer.pool) else { continue };
+            state.contended = answer.contended;
+            let Some(hold) = state.holds.get_mut(&answer.shard) else { continue };
+            state.dry |= answer.granted < answer.wanted;
+            hold.granted = answer.granted;
+            hold.known = answer.granted;
+            hold.share = answer.share;
+            hold.told = answer.wanted;
+            hold.unsure = false;
+        }
+    }
+
+    /// Nobody knows whether these claims were heard: they are made again.
+    pub fn unsettled(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            if let Some(hold) = self.hold(&claim.pool, claim.shard) {
+                hold.unsure = true;
+            }
+            self.stirred.insert(claim.pool.clone());
+        }
+    }
+
+    /// Units of the turn that found no permit are counted anew in the next pass.
+    pub fn begin_pass(&mut self) {
+        for pool in &self.stirred {
+            if let Some(state) = self.pools.get_mut(pool) {
+                for hold in state.holds.values_mut() {
+                    hold.short = 0;
+                }
+            }
+        }
+    }
+
+    /// Permits in use of a pool, over all shards of this ledger.
+    #[must_use]
+    pub fn in_use(&self, pool: &Pool) -> u32 {
+        self.pools.get(pool).map_or(0, |state| state.holds.values().map(|hold| hold.used).sum())
+    }
+
+    fn hold(&mut self, pool: &Pool, shard: u8) -> Option<&mut Hold> {
+        self.pools.get_mut(pool)?.holds.get_mut(&shard)
+    }
+}
+
+impl PoolState {
+    fn claims(&mut self, pool: &Pool, now: Timestamp, claims: &mut Vec<Claim>) {
+        let idle = self.holds.values().any(|hold| hold.granted > hold.used && hold.short == 0);
+        let short = self.holds.values().any(|hold| hold.short > 0);
+        // A pool that had nothing is asked again when it may have some, or when permits of ours can move between shards.
+        let asks = short && (!self.dry || idle);
+        self.dry &= !asks;
+        for (shard, hold) in &mut self.holds {
+            let wanted = hold.used.saturating_add(hold.short);
+            let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
+            let spare = hold.granted.saturating_sub(wanted);
+            let returns = hold.known > hold.granted || (spare > 0 && (self.contended || idle_long || asks));
+            let gets = asks && hold.short > 0;
+            let corrects = self.contended && !self.dry && hold.told != wanted;
+            if !(hold.unsure || returns || gets || corrects) {
+                continue;
+            }
+            let cap = if self.contended { hold.share.max(hold.granted).max(hold.used) } else { u32::MAX };
+            let target = wanted.min(cap);
+            hold.granted = hold.granted.min(target);
+            claims.push(Claim { pool: pool.clone(), shard: *shard, in_use: hold.used, target, wanted });
+            if hold.granted <= hold.used {
+                hold.idle_since = None;
+            }
+        }
+    }
+
+    /// Idle permits stay for a moment: the pool is looked at again until they are gone or used.
+    fn is_waiting_to_return(&self) -> bool {
+        self.holds.values().any(|hold| hold.known > hold.used || hold.unsure || hold.short > 0)
+    }
+}

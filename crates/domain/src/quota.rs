@@ -1,0 +1,131 @@
+//! What a project may hold at once.
+//!
+//! Refuses to know who is in the project, and when (that is the plan's window).
+
+use crate::device::DeviceModel;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Limits of one project; `None`, and a model that is not listed, is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quota {
+    /// Effective GPU: devices times share, in milli-GPU.
+    pub gpu_milli: Option<u64>,
+    /// The same by model.
+    pub model_milli: BTreeMap<DeviceModel, u64>,
+    /// Processor, thousandths of a core.
+    pub cpu_milli: Option<u64>,
+    /// Memory, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Holders at once.
+    pub holders: Option<u64>,
+}
+
+/// What a project holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Effective GPU, milli-GPU.
+    pub gpu_milli: u64,
+    /// The same by model.
+    pub model_milli: BTreeMap<DeviceModel, u64>,
+    /// Processor, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Holders.
+    pub holders: u64,
+}
+
+/// One dimension in which a quota would be exceeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excess {
+    /// Which, in the words of a sentence: `GPU`, `GPU of model A10`, `CPU`, `memory`, `holders`.
+    pub what: String,
+    /// What may be held.
+    pub limit: u64,
+    /// What is held already.
+    pub used: u64,
+    /// What would come to it.
+    pub wanted: u64,
+}
+
+impl Usage {
+    /// Adds what `other` holds.
+    pub fn add(&mut self, other: &Self) {
+        self.gpu_milli += other.gpu_milli;
+        for (model, milli) in &other.model_milli {
+            *self.model_milli.entry(model.clone()).or_default() += milli;
+        }
+        self.cpu_milli += other.cpu_milli;
+        self.memory_bytes += other.memory_bytes;
+        self.holders += other.holders;
+    }
+
+    /// Takes away what `other` held; never below zero.
+    pub fn remove(&mut self, other: &Self) {
+        self.gpu_milli = self.gpu_milli.saturating_sub(other.gpu_milli);
+        for (model, milli) in &other.model_milli {
+            if let Some(held) = self.model_milli.get_mut(model) {
+                *held = held.saturating_sub(*milli);
+            }
+        }
+        self.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
+        self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
+        self.holders = self.holders.saturating_sub(other.holders);
+    }
+}
+
+impl Quota {
+    /// The first dimension in which `used` and `more` together are too much.
+    #[must_use]
+    pub fn excess(&self, used: &Usage, more: &Usage) -> Option<Excess> {
+        let over = |what: &str, limit: Option<u64>, used: u64, wanted: u64| {
+            let limit = limit.filter(|limit| used.saturating_add(wanted) > *limit && wanted > 0)?;
+            Some(Excess { what: what.to_owned(), limit, used, wanted })
+        };
+        over("GPU", self.gpu_milli, used.gpu_milli, more.gpu_milli)
+            .or_else(|| {
+                more.model_milli.iter().find_map(|(model, wanted)| {
+                    let held = used.model_milli.get(model).copied().unwrap_or_default();
+                    over(&format!("GPU of model {model}"), self.model_milli.get(model).copied(), held, *wanted)
+                })
+            })
+            .or_else(|| over("CPU", self.cpu_milli, used.cpu_milli, more.cpu_milli))
+            .or_else(|| over("memory", self.memory_bytes, used.memory_bytes, more.memory_bytes))
+            .or_else(|| over("holders", self.holders, used.holders, more.holders))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_exceeded_dimension_is_named() {
+        let model = DeviceModel::new("A10");
+        let quota = Quota {
+            gpu_milli: Some(1000),
+            model_milli: [(model.clone(), 500)].into(),
+            cpu_milli: Some(4000),
+            ..Quota::default()
+        };
+        let ask = |gpu_milli, cpu_milli| Usage {
+            gpu_milli,
+            model_milli: [(model.clone(), gpu_milli)].into(),
+            cpu_milli,
+            holders: 1,
+            ..Usage::default()
+        };
+        let mut used = Usage::default();
+        used.add(&ask(400, 1000));
+        let what = |more: &Usage| quota.excess(&used, more).map(|e| e.what);
+        assert_eq!(what(&ask(100, 3000)), None);
+        assert_eq!(what(&ask(101, 0)).as_deref(), Some("GPU of model A10"));
+        assert_eq!(what(&ask(700, 0)).as_deref(), Some("GPU"));
+        assert_eq!(what(&ask(0, 3001)).as_deref(), Some("CPU"));
+        used.remove(&ask(400, 1000));
+        assert_eq!(used, Usage { model_milli: [(model.clone(), 0)].into(), ..Usage::default() });
+    }
+}

@@ -1,0 +1,302 @@
+//! The one decision about a trigger: what starts now, what never will, and when to look again.
+//!
+//! Nothing here depends on a former decision having led to anything: a *mark* says up to which nominal time everything
+//! is decided, and what follows from it is computed anew each time. Refuses to know rows, runs and how long a decision
+//! takes to be written; a decision that was not written is simply made again.
+
+use super::{Every, Kind, Overlap, Stop, Timetable, Trigger, due};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A time that is decided this much late is on time: a restart of the database must not cost a firing.
+pub const ON_TIME: SignedDuration = SignedDuration::from_secs(10);
+/// How many skipped times are counted one by one.
+pub const COUNT_MAX: u32 = 1_000;
+/// The most times of which one step decides each by itself; the next step goes on.
+pub const STEP_MAX: usize = 2_000;
+/// Between the end of a run and the next one of `@always_on`.
+pub const ALWAYS_ON_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+
+/// A firing that may begin: one logical time of a trigger.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Start {
+    /// Names it among all firings of the trigger, forever.
+    pub key: String,
+    /// The run's execution date: the nominal time, or when the call or event came.
+    pub at: Timestamp,
+}
+
+/// Why a logical time has no run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// A run of the trigger had not ended, or too many starts waited already.
+    Overlap,
+    /// A limit on runs was reached, and the trigger skips then.
+    Limit,
+    /// Nobody decided in time, and the trigger does not catch up with it.
+    CatchUp,
+    /// The trigger was paused, by somebody or by a failure.
+    Pause,
+    /// It lay outside of the hours or days of the trigger.
+    Window,
+}
+
+impl SkipReason {
+    /// As rows and messages have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Limit => "limit",
+            Self::CatchUp => "catch_up",
+            Self::Pause => "pause",
+            Self::Window => "window",
+        }
+    }
+}
+
+/// Logical times that never start, in a row, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// The first of them, whose key names all.
+    pub first: Start,
+    /// The execution date of the last of them.
+    pub last: Timestamp,
+    /// How many; [`COUNT_MAX`] means so many or more.
+    pub times: u32,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// What is known of a trigger between two steps. Its owner stores it in the transaction that writes the decisions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Every nominal time up to this one is decided; `None` before the first step.
+    #[serde(default)]
+    pub mark: Option<Timestamp>,
+    /// Starts that wait for runs to end.
+    #[serde(default)]
+    pub waiting: Vec<Start>,
+    /// `@once` has come, which it never does again.
+    #[serde(default)]
+    pub once: bool,
+    /// The version that was halted because a run of it failed; a newer one is not halted.
+    #[serde(default)]
+    pub halted: Option<i64>,
+}
+
+/// What a step is told about the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// By the database's clock.
+    pub now: Timestamp,
+    /// Runs of the trigger that have not ended.
+    pub running: u32,
+    /// How many more runs the limits take where the trigger skips at a limit; `None` where it waits.
+    pub room: Option<u32>,
+    /// When the latest run of the trigger ended; for `@always_on`.
+    pub ended_at: Option<Timestamp>,
+    /// With landing times: how long before the landing a run begins, from [`due::lead`]. `None` without history.
+    pub lead: Option<SignedDuration>,
+}
+
+/// The outcome of a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Start now, in this order.
+    pub start: Vec<Start>,
+    /// Never start.
+    pub skip: Vec<Skip>,
+    /// What the trigger's runs that have not ended are told.
+    pub stop: Option<Stop>,
+    /// To be stored with the decisions.
+    pub state: State,
+    /// When to look again if nothing else happens; `None` until a run ends or the trigger is edited.
+    pub wake: Option<Timestamp>,
+}
+
+/// Decides about every time that is due. To be called at `wake`, when a run of the trigger ends, and when it is edited.
+#[must_use]
+pub fn step(trigger: &Trigger, timetable: Option<&Timetable>, state: &State, facts: &Facts) -> Step {
+    let mut step = Step { state: state.clone(), ..Step::default() };
+    if !trigger.active || state.halted == Some(trigger.version) {
+        step.give_up_waiting();
+        return step;
+    }
+    step.resume(trigger, timetable, facts.now);
+    let mut starts = std::mem::take(&mut step.state.waiting);
+    if let (Kind::Schedule(_), Some(timetable)) = (&trigger.spec.kind, timetable) {
+        match timetable.every() {
+            Every::AlwaysOn => starts.extend(step.always_on(trigger, timetable, facts)),
+            _ => starts.extend(step.due(trigger, timetable, facts)),
+        }
+    }
+    step.settle(trigger.spec.overlap, starts, facts);
+    step
+}
+
+/// Decides about one start that somebody asked for: a call or an event.
+#[must_use]
+pub fn offer(trigger: &Trigger, state: &State, facts: &Facts, start: Start) -> Step {
+    let mut step = Step { state: state.clone(), ..Step::default() };
+    if !trigger.active || state.halted == Some(trigger.version) {
+        step.give_up_waiting();
+        step.skip.push(Skip::one(start, SkipReason::Pause));
+        return step;
+    }
+    step.state.halted = None;
+    let mut starts = std::mem::take(&mut step.state.waiting);
+    starts.push(start);
+    step.settle(trigger.spec.overlap, starts, facts);
+    step
+}
+
+impl Skip {
+    fn one(start: Start, reason: SkipReason) -> Self {
+        Self { last: start.at, first: start, times: 1, reason }
+    }
+}
+
+impl Step {
+    /// A paused trigger starts nothing, not even what waited.
+    fn give_up_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.state.waiting);
+        self.skip.extend(waiting.into_iter().map(|start| Skip::one(start, SkipReason::Pause)));
+    }
+
+    /// Moves the mark over the times that came before the trigger was enabled, or while it was paused.
+    fn resume(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, now: Timestamp) {
+        let halted = self.state.halted.take().is_some();
+        let Some(timetable) = timetable else { return };
+        let floor = trigger.first_mark(timetable);
+        let Some(mark) = self.state.mark else {
+            self.state.mark = Some(floor);
+            return;
+        };
+        if mark >= trigger.enabled_at {
+            // An edit ended the halt, and nobody noted when.
+            if halted && *timetable.every() != Every::Once {
+                self.skip_span(timetable, mark, now, SkipReason::Pause);
+                self.state.mark = Some(mark.max(now));
+            }
+            return;
+        }
+        let paused_from = if halted { Some(mark) } else { trigger.paused_at };
+        // `@once` that was paused comes when it is started.
+        if let Some(from) = paused_from.filter(|_| *timetable.every() != Every::Once) {
+            self.skip_span(timetable, from.max(mark), floor.min(now), SkipReason::Pause);
+        }
+        self.state.mark = Some(mark.max(floor));
+    }
+
+    fn always_on(&mut self, trigger: &Trigger, timetable: &Timetable, facts: &Facts) -> Option<Start> {
+        // A start that waits is the run that is always on.
+        if facts.running > 0 || !self.state.waiting.is_empty() {
+            return None;
+        }
+        let after_last = facts.ended_at.and_then(|ended| ended.checked_add(ALWAYS_ON_PAUSE).ok());
+        let at = trigger.enabled_at.max(after_last.unwrap_or(trigger.enabled_at));
+        let at = timetable.opens_at(at);
+        let at = trigger.spec.window.as_ref().map_or(at, |window| window.opens_at(at.max(facts.now), timetable.zone()));
+        if timetable.closed_at(at) {
+            return None;
+        }
+        if at > facts.now {
+            self.wake = Some(at);
+            return None;
+        }
+        Some(Start { key: super::always_on_key(at), at })
+    }
+
+    /// The nominal times that are due, after those that are given up.
+    fn due(&mut self, trigger: &Trigger, timetable: &Timetable, facts: &Facts) -> Vec<Start> {
+        if *timetable.every() == Every::Once && self.state.once {
+            return Vec::new();
+        }
+        let plan = due::Plan::new(trigger, timetable, facts.lead);
+        let mut starts = Vec::new();
+        let mut next = plan.next_after(self.mark(trigger));
+        // What a first activation asks for is older than the activation, and not late.
+        if trigger.spec.create_initial_run
+            && let Some(at) = next.filter(|at| *at <= trigger.enabled_at)
+        {
+            self.take(&plan, trigger, timetable, at, &mut starts);
+            next = plan.next_after(at);
+        }
+        if let Some(first) = next.filter(|first| plan.due(*first) <= facts.now)
+            && let Some(from) = plan.worth_from(self.mark(trigger), facts.now)
+            && first < from
+        {
+            let given_up = due::before(from);
+            self.skip_span(timetable, self.mark(trigger), given_up, SkipReason::CatchUp);
+            self.state.mark = Some(given_up);
+            next = plan.next_after(given_up);
+        }
+        while let Some(at) = next {
+            let due = plan.due(at);
+            if due > facts.now || starts.len() >= STEP_MAX {
+                self.wake = Some(due.max(facts.now));
+                return starts;
+            }
+            self.take(&plan, trigger, timetable, at, &mut starts);
+            next = plan.next_after(at);
+        }
+        starts
+    }
+
+    fn mark(&self, trigger: &Trigger) -> Timestamp {
+        self.state.mark.unwrap_or(trigger.enabled_at)
+    }
+
+    /// Decides one nominal time: it starts, unless it lies outside of the trigger's hours.
+    fn take(
+        &mut self,
+        plan: &due::Plan<'_>,
+        trigger: &Trigger,
+        timetable: &Timetable,
+        at: Timestamp,
+        starts: &mut Vec<Start>,
+    ) {
+        self.state.mark = Some(at);
+        self.state.once |= *timetable.every() == Every::Once;
+        let start = Start { key: plan.key(at), at };
+        match &trigger.spec.window {
+            Some(window) if !window.holds(at, timetable.zone()) => self.skip_one(start, SkipReason::Window),
+            _ => starts.push(start),
+        }
+    }
+
+    /// Applies the overlap policy and the limit, and keeps what waits.
+    fn settle(&mut self, overlap: Overlap, starts: Vec<Start>, facts: &Facts) {
+        let sorted = overlap.sort(starts, facts.running > 0);
+        let room = facts.room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX));
+        for (position, start) in sorted.start.into_iter().enumerate() {
+            if position < room { self.start.push(start) } else { self.skip_one(start, SkipReason::Limit) }
+        }
+        for start in sorted.skip {
+            self.skip_one(start, SkipReason::Overlap);
+        }
+        self.stop = sorted.stop;
+        self.state.waiting = sorted.wait;
+    }
+
+    fn skip_one(&mut self, start: Start, reason: SkipReason) {
+        self.skip.push(Skip::one(start, reason));
+    }
+
+    /// One skip for all nominal times in `(after, until]`.
+    fn skip_span(&mut self, timetable: &Timetable, after: Timestamp, until: Timestamp, reason: SkipReason) {
+        let Some(first) = timetable.next_after(after).filter(|first| *first <= until) else { return };
+        let Some(last) = timetable.last_until(until, after) else { return };
+        let mut times = 1;
+        let mut at = first;
+        while at < last && times < COUNT_MAX {
+            let Some(next) = timetable.next_after(at) else { break };
+            at = next;
+            times += 1;
+        }
+        let key = super::logical_key(first);
+        self.skip.push(Skip { first: Start { key, at: first }, last, times, reason });
+    }
+}

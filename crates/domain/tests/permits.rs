@@ -1,0 +1,215 @@
+//! Several schedulers, one pool: whatever comes, ends, is lost or dies, the limit holds, and room is used.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::{
+    id::WorkspaceId,
+    permits::{Answer, Claim, Ledger, Pool, Want, fair_share, settle},
+};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use std::{collections::BTreeMap, sync::Arc};
+use uuid::Uuid;
+
+const SHARDS: u8 = 6;
+
+fn pool() -> Pool {
+    let key: Arc<str> = Arc::from("warehouse");
+    Pool { workspace: WorkspaceId(Uuid::nil()), key: Arc::clone(&key), limit: key }
+}
+
+/// The database's rows.
+#[derive(Default)]
+struct Rows {
+    max: u32,
+    held: BTreeMap<u8, u32>,
+    wanted: BTreeMap<u8, u32>,
+}
+
+impl Rows {
+    fn settle(&mut self, claims: &[Claim]) -> Vec<Answer> {
+        let used = self.held.values().sum();
+        let pairs: Vec<_> = claims.iter().map(|c| (self.held.get(&c.shard).copied().unwrap_or(0), c)).collect();
+        let granted = settle(self.max, used, &pairs);
+        for (claim, granted) in claims.iter().zip(&granted) {
+            self.held.insert(claim.shard, *granted);
+            self.wanted.insert(claim.shard, claim.wanted);
+        }
+        let want = |(shard, held): (&u8, &u32)| Want { held: *held, wanted: self.wanted[shard] };
+        let all: Vec<Want> = self.held.iter().map(want).collect();
+        let contended = all.iter().map(|want| want.wanted).sum::<u32>() > self.max;
+        let answer = |(claim, granted): (&Claim, u32)| Answer {
+            pool: claim.pool.clone(),
+            shard: claim.shard,
+            granted,
+            target: claim.target,
+            wanted: claim.wanted,
+            contended,
+            share: fair_share(self.max, &all, granted),
+        };
+        claims.iter().zip(granted).map(answer).collect()
+    }
+}
+
+/// Units that wait and run, by shard, and who owns the shard.
+struct World {
+    rows: Rows,
+    engines: Vec<Ledger>,
+    owner: BTreeMap<u8, usize>,
+    waiting: BTreeMap<u8, u32>,
+    running: BTreeMap<u8, u32>,
+    now: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Arrive(u8, u32),
+    End(u8),
+    Turn(usize),
+    /// The statement counted, and its answer was lost.
+    LostAnswer(usize),
+    Tick(usize),
+    /// The owner dies; another engine takes the shard.
+    Move(u8, usize),
+}
+
+impl World {
+    fn new(max: u32, engines: usize) -> Self {
+        Self {
+            rows: Rows { max, ..Rows::default() },
+            engines: vec![Ledger::default(); engines],
+            owner: (0..SHARDS).map(|shard| (shard, usize::from(shard) % engines)).collect(),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        let count = self.engines.len();
+        match *act {
+            Act::Arrive(shard, units) => *self.waiting.entry(shard).or_default() += units,
+            Act::End(shard) => self.end(shard),
+            Act::Turn(engine) => self.turn(engine % count, false),
+            Act::LostAnswer(engine) => self.turn(engine % count, true),
+            Act::Tick(engine) => {
+                self.now += SignedDuration::from_millis(250);
+                self.engines[engine % count].stir(|_| true);
+                self.turn(engine % count, false);
+            }
+            Act::Move(shard, to) => self.take_over(shard, to % count),
+        }
+        assert!(self.rows.held.values().sum::<u32>() <= self.rows.max, "more is granted than there is");
+        for (shard, running) in &self.running {
+            let held = self.rows.held.get(shard).copied().unwrap_or(0);
+            assert!(*running <= held, "shard {shard} runs {running} and holds {held}");
+        }
+    }
+
+    fn end(&mut self, shard: u8) {
+        let running = self.running.entry(shard).or_default();
+        if *running > 0 {
+            *running -= 1;
+            self.engines[self.owner[&shard]].give_back(shard, &[pool()], self.now);
+        }
+    }
+
+    fn dispatch(&mut self, engine: usize) {
+        self.engines[engine].begin_pass();
+        for shard in (0..SHARDS).filter(|shard| self.owner[shard] == engine) {
+            let waiting = self.waiting.entry(shard).or_default();
+            while *waiting > 0 && self.engines[engine].take(shard, &[pool()]).is_ok() {
+                *waiting -= 1;
+                *self.running.entry(shard).or_default() += 1;
+            }
+            if *waiting > 0 {
+                self.engines[engine].lack(shard, &pool(), *waiting);
+            }
+        }
+    }
+
+    fn turn(&mut self, engine: usize, answer_is_lost: bool) {
+        self.dispatch(engine);
+        let claims = self.engines[engine].claims(self.now);
+        if claims.is_empty() {
+            return;
+        }
+        let answers = self.rows.settle(&claims);
+        if answer_is_lost {
+            self.engines[engine].unsettled(&claims);
+        } else {
+            self.engines[engine].settled(&answers);
+            self.dispatch(engine);
+        }
+    }
+
+    fn take_over(&mut self, shard: u8, to: usize) {
+        let from = self.owner.insert(shard, to).unwrap();
+        self.engines[from].forget(|lost| lost == shard);
+        for _ in 0..self.running.get(&shard).copied().unwrap_or(0) {
+            self.engines[to].restore(shard, &[pool()]);
+        }
+        if self.rows.held.contains_key(&shard) {
+            self.engines[to].found(shard, pool());
+        }
+    }
+
+    fn settle_down(&mut self) {
+        for _ in 0..12 {
+            for engine in 0..self.engines.len() {
+                self.act(&Act::Tick(engine));
+            }
+        }
+    }
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let shard = 0..SHARDS;
+    prop_oneof![
+        4 => (shard.clone(), 1..5_u32).prop_map(|(shard, units)| Act::Arrive(shard, units)),
+        5 => shard.clone().prop_map(Act::End),
+        6 => (0..3_usize).prop_map(Act::Turn),
+        1 => (0..3_usize).prop_map(Act::LostAnswer),
+        2 => (0..3_usize).prop_map(Act::Tick),
+        1 => (shard, 0..3_usize).prop_map(|(shard, to)| Act::Move(shard, to)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_limit_holds_and_room_is_used(
+        max in 1..9_u32, engines in 1..4_usize, acts in prop::collection::vec(act(), 1..120),
+    ) {
+        let mut world = World::new(max, engines);
+        for act in &acts {
+            world.act(act);
+        }
+        world.settle_down();
+        let running: u32 = world.running.values().sum();
+        let waiting: u32 = world.waiting.values().sum();
+        prop_assert!(waiting == 0 || running == max, "{waiting} wait, and {running} of {max} run");
+        if waiting == 0 {
+            prop_assert_eq!(world.rows.held.values().sum::<u32>(), running, "idle permits go back");
+        }
+    }
+
+    /// With work for ever at one engine, another one's unit starts as soon as units end.
+    #[test]
+    fn nobody_starves(max in 1..9_u32) {
+        let mut world = World::new(max, 2);
+        world.act(&Act::Arrive(0, 10_000));
+        world.act(&Act::Turn(0));
+        world.act(&Act::Arrive(1, 1));
+        world.act(&Act::Turn(1));
+        for _ in 0..4 * max {
+            if world.running.get(&1) == Some(&1) {
+                break;
+            }
+            for act in [Act::Tick(0), Act::End(0), Act::Turn(0), Act::Tick(1), Act::Tick(1)] {
+                world.act(&act);
+            }
+        }
+        prop_assert_eq!(world.running.get(&1), Some(&1));
+    }
+}

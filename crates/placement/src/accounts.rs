@@ -1,0 +1,223 @@
+//! What queues and projects hold, against what they may: effective GPU, processor, memory, holders.
+
+use crate::{
+    fleet::Fleet,
+    policy::Policy,
+    snapshot::{Holding, Owner, Project, Request, Snapshot},
+};
+use domain::{
+    device::DeviceModel,
+    id::{ProjectId, QueueId},
+    queue::Queue,
+    quota::{Excess, Usage},
+};
+use std::{cmp::Ordering, collections::BTreeMap};
+
+/// A million is everything there is.
+const MILLION: u128 = 1_000_000;
+
+/// Who holds how much.
+#[derive(Debug, Clone)]
+pub(crate) struct Accounts {
+    queues: BTreeMap<QueueId, QueueAccount>,
+    projects: BTreeMap<ProjectId, ProjectAccount>,
+    /// What the whole fleet has.
+    total: Usage,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct QueueAccount {
+    pub(crate) queue: Queue,
+    pub(crate) used_milli: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ProjectAccount {
+    pub(crate) project: Project,
+    pub(crate) used: Usage,
+    pub(crate) stopped: u32,
+}
+
+impl ProjectAccount {
+    pub(crate) fn limits_models(&self) -> bool {
+        !self.project.quota.model_milli.is_empty()
+    }
+}
+
+impl Accounts {
+    pub(crate) fn new(snapshot: &Snapshot, fleet: &Fleet) -> Self {
+        let queue = |queue: &Queue| (queue.id, QueueAccount { queue: queue.clone(), used_milli: 0 });
+        let project = |project: &Project| {
+            (project.id, ProjectAccount { project: project.clone(), used: Usage::default(), stopped: 0 })
+        };
+        let mut accounts = Self {
+            queues: snapshot.queues.iter().map(queue).collect(),
+            projects: snapshot.projects.iter().map(project).collect(),
+            total: total(fleet),
+        };
+        for holding in &snapshot.holdings {
+            if let Some(owner) = &holding.owner {
+                accounts.add(owner.project, owner.queue, &usage_of(holding, owner, fleet));
+            }
+        }
+        accounts
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> Option<&QueueAccount> {
+        self.queues.get(&id)
+    }
+
+    pub(crate) fn project(&self, id: ProjectId) -> Option<&ProjectAccount> {
+        self.projects.get(&id)
+    }
+
+    /// Counts what somebody gets.
+    pub(crate) fn add(&mut self, project: ProjectId, queue: QueueId, usage: &Usage) {
+        if let Some(account) = self.projects.get_mut(&project) {
+            account.used.add(usage);
+        }
+        if let Some(account) = self.queues.get_mut(&queue) {
+            account.used_milli += usage.gpu_milli;
+        }
+    }
+
+    /// Takes back what somebody got.
+    pub(crate) fn remove(&mut self, project: ProjectId, queue: QueueId, usage: &Usage) {
+        if let Some(account) = self.projects.get_mut(&project) {
+            account.used.remove(usage);
+        }
+        if let Some(account) = self.queues.get_mut(&queue) {
+            account.used_milli = account.used_milli.saturating_sub(usage.gpu_milli);
+        }
+    }
+
+    /// A queue's holder was told to leave. Its project's quota is free only when it has left.
+    pub(crate) fn left_queue(&mut self, queue: QueueId, milli: u64) {
+        if let Some(account) = self.queues.get_mut(&queue) {
+            account.used_milli = account.used_milli.saturating_sub(milli);
+        }
+    }
+
+    /// One more of the project's holders is stopped for somebody else.
+    pub(crate) fn stopped(&mut self, project: ProjectId) {
+        if let Some(account) = self.projects.get_mut(&project) {
+            account.stopped += 1;
+        }
+    }
+
+    /// The dimension in which the project would hold too much, models apart.
+    pub(crate) fn excess(&self, request: &Request) -> Option<Excess> {
+        let account = self.projects.get(&request.project)?;
+        account.project.quota.excess(&account.used, &usage_of_ask(request, None))
+    }
+
+    /// The dimension in which the project would hold too much of a model.
+    pub(crate) fn model_excess(&self, request: &Request, model: &DeviceModel) -> Option<Excess> {
+        let account = self.projects.get(&request.project)?;
+        account.project.quota.excess(&account.used, &usage_of_ask(request, Some(model)))
+    }
+
+    /// Whether the queue would hold more than its limit.
+    pub(crate) fn over_limit(&self, request: &Request) -> bool {
+        let account = self.queues.get(&request.queue);
+        let wanted = request.ask.effective_milli();
+        account.is_some_and(|a| a.queue.limit_milli.is_some_and(|limit| wanted > 0 && a.used_milli + wanted > limit))
+    }
+
+    /// Whether the queue gets no more than it deserves with this.
+    pub(crate) fn is_deserved(&self, request: &Request) -> bool {
+        let account = self.queues.get(&request.queue);
+        account.is_some_and(|a| a.used_milli + request.ask.effective_milli() <= a.queue.deserved_milli)
+    }
+
+    /// Whose turn it is: what is deserved comes before what is borrowed; then priority, the queue's share, priority within
+    /// the queue, the project's share, and age.
+    pub(crate) fn turn(&self, a: &Request, b: &Request, aged: impl Fn(&Request, i32) -> i64) -> Ordering {
+        let queue = |request: &Request| self.queues.get(&request.queue);
+        let priority = |request: &Request| aged(request, queue(request).map_or(0, |account| account.queue.priority));
+        (!self.is_deserved(a))
+            .cmp(&!self.is_deserved(b))
+            .then_with(|| priority(b).cmp(&priority(a)))
+            .then_with(|| self.queue_share(a).cmp(&self.queue_share(b)))
+            .then_with(|| queue(a).map(|q| q.queue.recent_use).cmp(&queue(b).map(|q| q.queue.recent_use)))
+            .then_with(|| aged(b, b.priority).cmp(&aged(a, a.priority)))
+            .then_with(|| self.project_share(a).cmp(&self.project_share(b)))
+            .then_with(|| (a.submitted_at, a.holder).cmp(&(b.submitted_at, b.holder)))
+    }
+
+    /// What the queue holds, against what it deserves; beyond that, what it borrows, against its weight.
+    fn queue_share(&self, request: &Request) -> u128 {
+        let Some(account) = self.queues.get(&request.queue) else { return 0 };
+        let (used, deserved) = (u128::from(account.used_milli), u128::from(account.queue.deserved_milli));
+        match used.checked_sub(deserved) {
+            None => used * MILLION / deserved.max(1),
+            Some(borrowed) => MILLION + borrowed * MILLION / u128::from(account.queue.weight.max(1)),
+        }
+    }
+
+    /// The project's part of whatever it has most of (dominant resource fairness).
+    fn project_share(&self, request: &Request) -> u128 {
+        let Some(account) = self.projects.get(&request.project) else { return 0 };
+        let (used, total) = (&account.used, &self.total);
+        let part = |used: u64, total: u64| u128::from(used) * MILLION / u128::from(total.max(1));
+        let models = used.model_milli.iter();
+        models
+            .map(|(model, milli)| part(*milli, total.model_milli.get(model).copied().unwrap_or_default()))
+            .chain([
+                part(used.gpu_milli, total.gpu_milli),
+                part(used.cpu_milli, total.cpu_milli),
+                part(used.memory_bytes, total.memory_bytes),
+            ])
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+/// What a request will hold, on devices of this model.
+pub(crate) fn usage_of_ask(request: &Request, model: Option<&DeviceModel>) -> Usage {
+    let gpu_milli = request.ask.effective_milli();
+    Usage {
+        gpu_milli,
+        model_milli: model.map(|model| (model.clone(), gpu_milli)).into_iter().collect(),
+        cpu_milli: request.ask.cpu_milli,
+        memory_bytes: request.ask.memory_bytes,
+        holders: 1,
+    }
+}
+
+/// What a holding counts for.
+pub(crate) fn usage_of(holding: &Holding, owner: &Owner, fleet: &Fleet) -> Usage {
+    let model = fleet.taking_of(holding).and_then(|taking| {
+        let part = taking.parts.first()?;
+        let device = &fleet.empty[taking.node].devices[part.at];
+        Some(fleet.models[fleet.kinds[device.kind].model].clone())
+    });
+    Usage {
+        gpu_milli: owner.effective_milli,
+        model_milli: model.map(|model| (model, owner.effective_milli)).into_iter().collect(),
+        cpu_milli: holding.cpu_milli,
+        memory_bytes: holding.memory_bytes,
+        holders: 1,
+    }
+}
+
+/// Priority, raised by waiting.
+pub(crate) fn aged(request: &Request, priority: i32, now: jiff::Timestamp, policy: &Policy) -> i64 {
+    let waited = (now.as_second() - request.submitted_at.as_second()).max(0);
+    let steps = i64::try_from(policy.aging_s).ok().and_then(|step| waited.checked_div(step)).unwrap_or_default();
+    i64::from(priority) + steps
+}
+
+fn total(fleet: &Fleet) -> Usage {
+    let mut total = Usage::default();
+    for node in &fleet.empty {
+        total.cpu_milli += node.cpu_milli;
+        total.memory_bytes += node.memory_bytes;
+        for device in &node.devices {
+            let model = &fleet.models[fleet.kinds[device.kind].model];
+            total.gpu_milli += u64::from(device.free_milli);
+            *total.model_milli.entry(model.clone()).or_default() += u64::from(device.free_milli);
+        }
+    }
+    total
+}

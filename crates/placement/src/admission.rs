@@ -1,0 +1,192 @@
+//! What has to be true before a place is looked for: the ask, the plan's window, quota and limit.
+
+use crate::{
+    accounts::Accounts,
+    plan::Code,
+    policy::Policy,
+    snapshot::{Access, Request},
+};
+use domain::{device::DeviceModel, quota::Excess};
+use jiff::{SignedDuration, Timestamp, Zoned};
+
+/// Why not, in a word and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reason {
+    pub(crate) code: Code,
+    pub(crate) sentence: String,
+}
+
+impl Reason {
+    pub(crate) fn new(code: Code, sentence: impl Into<String>) -> Self {
+        Self { code, sentence: sentence.into() }
+    }
+}
+
+/// The models that a request may have: what its plan permits, less what its project has enough of.
+pub(crate) fn check(
+    request: &Request,
+    accounts: &Accounts,
+    models: &[DeviceModel],
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<Vec<DeviceModel>, Reason> {
+    request.ask.check().map_err(|message| Reason::new(Code::AskInvalid, message))?;
+    if accounts.queue(request.queue).is_none() {
+        return Err(Reason::new(Code::QueueUnknown, format!("queue {} does not exist any more", request.queue)));
+    }
+    if accounts.project(request.project).is_none() {
+        return Err(Reason::new(Code::ProjectUnknown, format!("project {} does not exist any more", request.project)));
+    }
+    check_access(request, now, policy)?;
+    if let Some(excess) = accounts.excess(request) {
+        return Err(quota_reason(&excess));
+    }
+    if accounts.over_limit(request) {
+        return Err(limit_reason(request, accounts));
+    }
+    check_models(request, accounts, models)
+}
+
+fn check_access(request: &Request, now: Timestamp, policy: &Policy) -> Result<(), Reason> {
+    match &request.access {
+        Access::Always => Ok(()),
+        Access::Closed { opens_at } => {
+            let sentence = match opens_at {
+                Some(at) => format!("the plan's window is closed; it opens on {}", spoken(at)),
+                None => "the plan's window is closed and does not open again".to_owned(),
+            };
+            Err(Reason::new(Code::WindowClosed, sentence))
+        }
+        Access::Until { closes_at, opens_again_at } => {
+            let left = closes_at.timestamp().as_second() - now.as_second();
+            let useful = request.runtime_s.map_or(policy.useful_s, |runtime| runtime.min(policy.useful_s));
+            let least = policy.start_s.saturating_add(useful);
+            if left >= 0 && u64::try_from(left).is_ok_and(|left| left >= least) {
+                return Ok(());
+            }
+            let next = opens_again_at
+                .as_ref()
+                .map_or_else(|| "does not open again".to_owned(), |at| format!("opens again on {}", spoken(at)));
+            let sentence = format!(
+                "the plan's window closes on {}, too soon for a start of {} and {} of use; it {next}",
+                spoken(closes_at),
+                duration(policy.start_s),
+                duration(useful),
+            );
+            Err(Reason::new(Code::WindowTooShort, sentence))
+        }
+    }
+}
+
+fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) -> Result<Vec<DeviceModel>, Reason> {
+    if request.ask.gpus == 0 {
+        return Ok(Vec::new());
+    }
+    let permitted = |model: &&DeviceModel| request.permitted.is_empty() || request.permitted.contains(model);
+    if !request.ask.models.is_empty() && !request.ask.models.iter().any(|model| permitted(&model)) {
+        let named = names(&request.ask.models);
+        return Err(Reason::new(Code::ModelNotAllowed, format!("the plan does not allow {named}")));
+    }
+    let wanted: Vec<&DeviceModel> = models.iter().filter(|m| request.ask.accepts(m)).filter(permitted).collect();
+    if wanted.is_empty() {
+        let what = if request.ask.models.is_empty() {
+            "the models of the plan".to_owned()
+        } else {
+            names(&request.ask.models)
+        };
+        return Err(Reason::new(Code::ModelAbsent, format!("no node has a device of {what}")));
+    }
+    if !accounts.project(request.project).is_some_and(|account| account.limits_models()) {
+        return Ok(request.permitted.clone());
+    }
+    let mut first_excess = None;
+    let mut left = Vec::with_capacity(wanted.len());
+    for model in &wanted {
+        match accounts.model_excess(request, model) {
+            Some(excess) => first_excess = first_excess.or(Some(excess)),
+            None => left.push((*model).clone()),
+        }
+    }
+    match first_excess {
+        Some(excess) if left.is_empty() => Err(quota_reason(&excess)),
+        // Where nothing is ruled out, the request's own list keeps equal requests equal.
+        None => Ok(request.permitted.clone()),
+        Some(_) => Ok(left),
+    }
+}
+
+fn quota_reason(excess: &Excess) -> Reason {
+    let Excess { what, limit, used, wanted } = excess;
+    let (unit, scale): (&str, fn(u64) -> String) = match what.as_str() {
+        "memory" => ("MiB of memory", |bytes| (bytes >> 20).to_string()),
+        "holders" => ("running at once", |count| count.to_string()),
+        unit => (unit, thousandths),
+    };
+    let [limit_is, used, wanted_is] = [*limit, *used, *wanted].map(scale);
+    if wanted > limit {
+        let sentence = format!("{wanted_is} {unit} is asked for, and the project may never hold more than {limit_is}");
+        return Reason::new(Code::QuotaTooSmall, sentence);
+    }
+    let sentence = format!("the project holds {used} of {limit_is} {unit}, and {wanted_is} is asked for");
+    Reason::new(Code::QuotaExceeded, sentence)
+}
+
+fn limit_reason(request: &Request, accounts: &Accounts) -> Reason {
+    let (name, used, limit) = accounts
+        .queue(request.queue)
+        .map(|a| (a.queue.name.as_str(), a.used_milli, a.queue.limit_milli.unwrap_or_default()))
+        .unwrap_or_default();
+    let sentence = format!(
+        "queue {name} holds {} of its limit of {}, and {} is asked for",
+        gpus(used),
+        gpus(limit),
+        gpus(request.ask.effective_milli())
+    );
+    Reason::new(Code::QueueLimit, sentence)
+}
+
+/// `1.5 GPU`
+pub(crate) fn gpus(milli: u64) -> String {
+    format!("{} GPU", thousandths(milli))
+}
+
+fn thousandths(value: u64) -> String {
+    let text = format!("{}.{:03}", value / 1000, value % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// `A10 or T4`
+pub(crate) fn names(models: &[DeviceModel]) -> String {
+    models.iter().map(DeviceModel::as_str).collect::<Vec<_>>().join(" or ")
+}
+
+/// `Monday 08:00`, and further ahead than a week, or in the past, with the date: a weekday alone would mislead.
+pub(crate) fn spoken(at: &Zoned) -> String {
+    at.strftime("%A %Y-%m-%d %H:%M").to_string()
+}
+
+/// About how long, in the largest unit that makes sense.
+pub(crate) fn duration(seconds: u64) -> String {
+    let unit = |value: u64, name: &str| format!("{value} {name}{}", if value == 1 { "" } else { "s" });
+    match seconds {
+        0..120 => unit(seconds, "second"),
+        120..7_200 => unit(seconds.div_ceil(60), "minute"),
+        7_200..172_800 => unit(seconds.div_ceil(3600), "hour"),
+        _ => unit(seconds.div_ceil(86_400), "day"),
+    }
+}
+
+/// When somebody who starts now ends at the latest, and whether the window's end is what stops him.
+pub(crate) fn end_of(request: &Request, now: Timestamp) -> (Option<Timestamp>, bool) {
+    let own = request.runtime_s.and_then(|seconds| {
+        let seconds = i64::try_from(seconds).ok()?;
+        now.checked_add(SignedDuration::from_secs(seconds)).ok()
+    });
+    let Access::Until { closes_at, .. } = &request.access else { return (own, false) };
+    let closes = closes_at.timestamp();
+    match own {
+        Some(own) if own <= closes => (Some(own), false),
+        Some(_) => (Some(closes), true),
+        None => (Some(closes), false),
+    }
+}

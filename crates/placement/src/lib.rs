@@ -1,0 +1,36 @@
+//! Who gets which devices, who has to leave for them, and why somebody waits.
+//!
+//! [`plan`] is a pure function of a [`Snapshot`] and a [`Policy`]: integers only, the same input gives the same plan in
+//! whatever order its lists are. Refuses to know where the snapshot comes from, how a plan is committed, and what runs on
+//! the devices.
+
+mod accounts;
+mod admission;
+mod candidate;
+mod fleet;
+mod keeping;
+mod order;
+mod plan;
+mod planner;
+mod policy;
+mod preemption;
+mod reservation;
+mod room;
+mod search;
+mod shape;
+mod snapshot;
+mod typical;
+mod worth;
+
+pub use plan::{Assignment, Code, Hint, Place, Plan, Preemption, Refusal, Reservation};
+pub use planner::Planner;
+pub use policy::Policy;
+pub use snapshot::{
+    Access, Demand, Gang, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot,
+};
+
+/// Decides about all requests of a snapshot.
+#[must_use]
+pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
+    Planner::new(snapshot, policy).run(snapshot.requests.iter())
+}

@@ -1,0 +1,172 @@
+//! What the planner answers: who gets what, who has to leave for whom, and why somebody waits.
+
+use domain::{
+    device::{DeviceModel, Grant},
+    id::{HolderId, NodeId, QueueId},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The answer to a [`crate::Snapshot`]. Each of its requests is in exactly one of the first three lists.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Who gets what now, in the order of the decisions.
+    pub assignments: Vec<Assignment>,
+    /// Who gets something as soon as others have left.
+    pub preemptions: Vec<Preemption>,
+    /// Who waits, in the order of the decisions.
+    pub refusals: Vec<Refusal>,
+    /// What is kept free for those who waited long.
+    pub reservations: Vec<Reservation>,
+    /// What in the snapshot cannot be; the rest was planned without it.
+    pub problems: Vec<String>,
+}
+
+/// A place on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where.
+    pub node: NodeId,
+    /// Of its devices, all of one model.
+    pub grants: Vec<Grant>,
+    /// Of its processor, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Of its memory, bytes.
+    pub memory_bytes: u64,
+}
+
+/// Somebody gets a place now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Who.
+    pub holder: HolderId,
+    /// What.
+    pub place: Place,
+    /// It wants to run longer than its window is open: it will be stopped at this time.
+    pub stopped_at: Option<Timestamp>,
+}
+
+/// Somebody gets a place when the victims have left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preemption {
+    /// Who.
+    pub holder: HolderId,
+    /// What.
+    pub place: Place,
+    /// Who has to leave, in order of their ids; none when others of its gang make the room.
+    pub victims: Vec<HolderId>,
+}
+
+/// A place that is kept for somebody who waited long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// For whom.
+    pub holder: HolderId,
+    /// What.
+    pub place: Place,
+    /// When it is free; `None` where a holder in the way has no known end.
+    pub free_at: Option<Timestamp>,
+}
+
+/// Why somebody waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Who.
+    pub holder: HolderId,
+    /// The kind of reason.
+    pub code: Code,
+    /// A sentence for the person who asked.
+    pub sentence: String,
+    /// What would help; each of them is true at the end of this plan.
+    pub hints: Vec<Hint>,
+}
+
+/// The kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Code {
+    /// The request contradicts itself or a fixed limit.
+    AskInvalid,
+    /// The queue is not in the snapshot.
+    QueueUnknown,
+    /// The project is not in the snapshot.
+    ProjectUnknown,
+    /// The plan's window is closed.
+    WindowClosed,
+    /// The plan's window closes too soon.
+    WindowTooShort,
+    /// The project holds too much already.
+    QuotaExceeded,
+    /// It is more than the project may ever hold.
+    QuotaTooSmall,
+    /// The queue is at its limit.
+    QueueLimit,
+    /// Its plan does not allow the models that it wants.
+    ModelNotAllowed,
+    /// No such model is in the fleet.
+    ModelAbsent,
+    /// The devices cannot be divided like that.
+    ShareUnsupported,
+    /// No node is large enough, even when empty.
+    NeverFits,
+    /// Every place is taken.
+    NoCapacity,
+    /// There is enough in all, but not in one place.
+    Fragmented,
+    /// What is free is kept for others who waited longer.
+    ReservedForOthers,
+    /// Its nominated place is still being left.
+    WaitingForRelease,
+    /// Other members of its gang have no place, or do not wait yet.
+    GangIncomplete,
+}
+
+/// What would help.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hint {
+    /// It fits now with a smaller share of each device.
+    LessShare {
+        /// The greatest share that fits, in steps of one percent.
+        gpu_milli: u32,
+    },
+    /// It fits now with fewer devices.
+    FewerGpus {
+        /// The greatest number that fits.
+        gpus: u32,
+    },
+    /// It fits now on another model.
+    OtherModel {
+        /// Which.
+        model: DeviceModel,
+    },
+    /// It fits now with less processor.
+    LessCpu {
+        /// The most that fits, thousandths of a core.
+        cpu_milli: u64,
+    },
+    /// It fits now with less memory of the node.
+    LessMemory {
+        /// The most that fits, bytes.
+        memory_bytes: u64,
+    },
+    /// It fits now in another queue, which its own window does not bind.
+    OtherQueue {
+        /// Which.
+        queue: QueueId,
+        /// Its name.
+        name: String,
+    },
+    /// The window opens.
+    WindowOpens {
+        /// When.
+        at: Timestamp,
+    },
+    /// Its turn, when nobody cancels and everybody ends in time.
+    Turn {
+        /// 1 is the next of those who wait in the same queue.
+        position: usize,
+        /// When a place is free for it, where that is known.
+        at: Option<Timestamp>,
+    },
+}

@@ -1,0 +1,279 @@
+//! Making decisions, one after the other, each on what the earlier ones left.
+
+use crate::{
+    accounts::{Accounts, usage_of_ask},
+    admission::{self, Reason, end_of},
+    fleet::{Fleet, Taking},
+    keeping::Keeping,
+    order::{Order, Turn},
+    plan::{Assignment, Code, Plan, Refusal},
+    policy::Policy,
+    search::{Search, Wish},
+    shape::Shape,
+    snapshot::{Holding, Nomination, Owner, Request, Snapshot},
+    typical::Typical,
+};
+use domain::{
+    device::DeviceModel,
+    id::{GangId, HolderId},
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The fleet and its accounts between two decisions. Whoever decides about one request at a time keeps it: it remembers
+/// what it found out about nodes that have not changed since.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    pub(crate) now: Timestamp,
+    pub(crate) policy: Policy,
+    pub(crate) fleet: Fleet,
+    pub(crate) search: Search,
+    pub(crate) keeping: Keeping,
+    pub(crate) accounts: Accounts,
+    /// Everything that is held, with what was decided about since.
+    pub(crate) holdings: Vec<Holding>,
+    /// Who was told to leave by a decision.
+    pub(crate) leaving: BTreeSet<HolderId>,
+    pub(crate) nominations: BTreeMap<HolderId, Nomination>,
+    problems: Vec<String>,
+}
+
+/// What was done for one request, so that it can be undone.
+pub(crate) struct Done {
+    taking: Taking,
+    last_end: Option<Timestamp>,
+    pub(crate) assignment: Assignment,
+}
+
+impl Planner {
+    /// The state of a snapshot. Its waiting requests count for the typical set; nothing is decided about them.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, policy: &Policy) -> Self {
+        let bare = Snapshot { holdings: Vec::new(), nominations: Vec::new(), ..shallow(snapshot) };
+        let (empty, _) = Fleet::new(&bare);
+        let typical = Typical::new(snapshot, policy, &empty);
+        let (fleet, problems) = Fleet::new(snapshot);
+        let mut holdings = snapshot.holdings.clone();
+        holdings.sort_by_key(|holding| (holding.holder, holding.node));
+        Self {
+            now: snapshot.now,
+            search: Search::new(typical, policy, &fleet),
+            policy: policy.clone(),
+            keeping: Keeping::default(),
+            accounts: Accounts::new(snapshot, &fleet),
+            fleet,
+            holdings,
+            leaving: BTreeSet::new(),
+            nominations: snapshot.nominations.iter().map(|n| (n.holder, n.clone())).collect(),
+            problems,
+        }
+    }
+
+    /// Decides about one request: it gets a place, which is taken, or the kind of reason why not. Nobody is stopped for
+    /// it, and its gang is not looked at.
+    ///
+    /// # Errors
+    /// Why it has to wait.
+    pub fn decide(&mut self, request: &Request) -> Result<Assignment, Code> {
+        self.place(request, None).map(|done| done.assignment).map_err(|reason| reason.code)
+    }
+
+    /// Decides about all of them.
+    pub(crate) fn run<'a>(&mut self, requests: impl Iterator<Item = &'a Request>) -> Plan {
+        let mut plan = Plan { problems: self.problems.clone(), ..Plan::default() };
+        let mut order = Order::new(requests, self.now, &self.policy);
+        while let Some(turn) = order.next(&self.accounts, self.now, &self.policy) {
+            match turn {
+                Turn::Single(request) => self.single(request, &mut plan),
+                Turn::Gang(members) => self.gang(&members, &mut plan),
+            }
+        }
+        plan.reservations = self.reservations();
+        plan
+    }
+
+    fn single(&mut self, request: &Request, plan: &mut Plan) {
+        let reason = match self.place(request, None) {
+            Ok(done) => return plan.assignments.push(done.assignment),
+            Err(reason) => reason,
+        };
+        if reason.code.is_about_room() {
+            if let Some(preemption) = self.preempt(request, &plan.preemptions) {
+                return plan.preemptions.push(preemption);
+            }
+            self.reserve(request);
+        }
+        plan.refusals.push(refusal(request, reason));
+    }
+
+    /// All of them or none.
+    fn gang(&mut self, members: &[&Request], plan: &mut Plan) {
+        let missing = members.iter().filter_map(|m| m.gang.as_ref()).map(|g| g.size as usize).max().unwrap_or_default();
+        if members.len() < missing {
+            let sentence = format!("{} of {missing} members wait; nothing starts before all do", members.len());
+            let reason = Reason::new(Code::GangIncomplete, sentence);
+            plan.refusals.extend(members.iter().map(|member| refusal(member, reason.clone())));
+            return;
+        }
+        let one_zone = members.iter().filter_map(|member| member.gang.as_ref()).any(|gang| gang.one_zone);
+        let zones = if one_zone { (0..self.fleet.zones).map(Some).collect() } else { vec![None] };
+        let mut reason = None;
+        for zone in zones {
+            match self.place_all(members, zone) {
+                Ok(done) => return plan.assignments.extend(done.into_iter().map(|done| done.assignment)),
+                Err(found) => reason = reason.or(Some(found)),
+            }
+        }
+        let Some((culprit, reason)) = reason else { return };
+        for member in members {
+            let own = if member.holder == culprit {
+                reason.clone()
+            } else {
+                Reason::new(
+                    Code::GangIncomplete,
+                    format!("another member of the gang has no place: {}", reason.sentence),
+                )
+            };
+            plan.refusals.push(refusal(member, own));
+        }
+    }
+
+    fn place_all(&mut self, members: &[&Request], zone: Option<usize>) -> Result<Vec<Done>, (HolderId, Reason)> {
+        let mut done: Vec<Done> = Vec::with_capacity(members.len());
+        for member in members {
+            match self.place(member, zone) {
+                Ok(placed) => done.push(placed),
+                Err(reason) => {
+                    for (placed, member) in done.into_iter().zip(members).rev() {
+                        self.undo(placed, member);
+                    }
+                    return Err((member.holder, reason));
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Takes the best place that is free, or tells why there is none.
+    pub(crate) fn place(&mut self, request: &Request, zone: Option<usize>) -> Result<Done, Reason> {
+        let permitted = self.admit(request)?;
+        if let Some(nomination) = self.nominations.get(&request.holder).cloned() {
+            return self.place_nominated(request, &nomination);
+        }
+        let taking = self.find(request, &permitted, zone).ok_or_else(|| self.why_no_room(request, &permitted, zone))?;
+        Ok(self.take(request, taking))
+    }
+
+    /// The models that it may have, if nothing but room is missing.
+    pub(crate) fn admit(&self, request: &Request) -> Result<Vec<DeviceModel>, Reason> {
+        admission::check(request, &self.accounts, &self.fleet.models, self.now, &self.policy)
+    }
+
+    /// What it would take now.
+    pub(crate) fn find(&mut self, request: &Request, permitted: &[DeviceModel], zone: Option<usize>) -> Option<Taking> {
+        let nodes = self.allowed_nodes(request);
+        let wish = Wish {
+            holder: request.holder,
+            ask: &request.ask,
+            permitted,
+            nodes: nodes.as_ref(),
+            zone,
+            now: self.now,
+            ends_at: end_of(request, self.now).0,
+        };
+        self.search.find(&wish, &self.fleet, &self.keeping, &self.policy)
+    }
+
+    pub(crate) fn allowed_nodes(&self, request: &Request) -> Option<BTreeSet<usize>> {
+        let nodes = request.nodes.as_ref()?;
+        Some(nodes.iter().filter_map(|node| self.fleet.position(*node)).collect())
+    }
+
+    pub(crate) fn shape(&self, request: &Request, permitted: &[DeviceModel]) -> Shape {
+        Shape::new(&request.ask, permitted, &self.fleet.kinds, &self.fleet.models)
+    }
+
+    /// Its nominated place, once those who made room have left.
+    fn place_nominated(&mut self, request: &Request, nomination: &Nomination) -> Result<Done, Reason> {
+        let victims = || nomination.victims.iter().collect::<BTreeSet<_>>();
+        let still = self.holdings.iter().filter(|h| h.node == nomination.node && victims().contains(&h.holder)).count();
+        let taking = self.fleet.kept_for(nomination, &[]).filter(|_| still == 0);
+        let Some(taking) = taking else {
+            let sentence = format!("a place is kept, and {still} others are still leaving it");
+            return Err(Reason::new(Code::WaitingForRelease, sentence));
+        };
+        self.nominations.remove(&request.holder);
+        self.fleet.give(&taking);
+        Ok(self.take(request, taking))
+    }
+
+    /// Takes it, and counts it.
+    pub(crate) fn take(&mut self, request: &Request, taking: Taking) -> Done {
+        let (ends_at, stopped) = end_of(request, self.now);
+        let last_end = self.fleet.states[taking.node].last_end;
+        self.fleet.take(&taking, ends_at);
+        self.keeping.remove(request.holder);
+        self.keeping.taken(&taking, ends_at);
+        self.accounts.add(request.project, request.queue, &usage_of_ask(request, self.model_of(&taking).as_ref()));
+        let place = self.fleet.place(&taking);
+        self.holdings.push(Holding {
+            holder: request.holder,
+            owner: Some(Owner {
+                project: request.project,
+                queue: request.queue,
+                priority: request.priority,
+                effective_milli: request.ask.effective_milli(),
+                // Nobody is stopped in the plan that starts him.
+                protected_until: Some(Timestamp::MAX),
+                gang: request.gang.as_ref().map(|gang| gang.id),
+            }),
+            node: place.node,
+            grants: place.grants.clone(),
+            cpu_milli: place.cpu_milli,
+            memory_bytes: place.memory_bytes,
+            releasing: false,
+            started_at: self.now,
+            ends_at,
+        });
+        let assignment = Assignment { holder: request.holder, place, stopped_at: ends_at.filter(|_| stopped) };
+        Done { taking, last_end, assignment }
+    }
+
+    fn undo(&mut self, done: Done, request: &Request) {
+        let model = self.model_of(&done.taking);
+        self.accounts.remove(request.project, request.queue, &usage_of_ask(request, model.as_ref()));
+        self.fleet.give(&done.taking);
+        self.fleet.states[done.taking.node].last_end = done.last_end;
+        self.keeping.given_back(&done.taking, end_of(request, self.now).0, &self.fleet.empty[done.taking.node]);
+        self.holdings.pop();
+    }
+
+    fn model_of(&self, taking: &Taking) -> Option<DeviceModel> {
+        let device = &self.fleet.empty[taking.node].devices[taking.parts.first()?.at];
+        Some(self.fleet.models[self.fleet.kinds[device.kind].model].clone())
+    }
+
+    /// The members of a gang that hold something.
+    pub(crate) fn gang_members(&self, gang: GangId) -> impl Iterator<Item = usize> {
+        let of_gang = move |h: &Holding| h.owner.as_ref().is_some_and(|owner| owner.gang == Some(gang));
+        self.holdings.iter().enumerate().filter(move |(_, h)| of_gang(h)).map(|(at, _)| at)
+    }
+}
+
+/// A snapshot without its long lists, to change some of them.
+fn shallow(snapshot: &Snapshot) -> Snapshot {
+    Snapshot {
+        now: snapshot.now,
+        nodes: snapshot.nodes.clone(),
+        holdings: Vec::new(),
+        nominations: Vec::new(),
+        requests: Vec::new(),
+        queues: Vec::new(),
+        projects: Vec::new(),
+        recent: Vec::new(),
+    }
+}
+
+pub(crate) fn refusal(request: &Request, reason: Reason) -> Refusal {
+    Refusal { holder: request.holder, code: reason.code, sentence: reason.sentence, hints: Vec::new() }
+}

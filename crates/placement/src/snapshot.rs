@@ -1,0 +1,198 @@
+//! What the planner is told: the fleet, who holds what, who waits, and what they may have.
+//!
+//! Refuses to know where it comes from. Lists may be in any order; the plan does not depend on it.
+
+use domain::{
+    device::{Ask, Device, DeviceModel, Grant},
+    id::{DeviceId, GangId, HolderId, NodeId, ProjectId, QueueId},
+    queue::Queue,
+    quota::Quota,
+};
+use jiff::{Timestamp, Zoned};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Devices of one node that a bit mask can tell apart; further ones are left out, with a word in [`crate::Plan::problems`].
+pub const NODE_DEVICES_MAX: usize = 64;
+
+/// Everything that a plan depends on, besides the [`crate::Policy`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The database's clock.
+    pub now: Timestamp,
+    /// The fleet.
+    pub nodes: Vec<Node>,
+    /// Who holds what, strangers included.
+    pub holdings: Vec<Holding>,
+    /// Capacity that is kept for requests whose victims are still leaving.
+    pub nominations: Vec<Nomination>,
+    /// Who waits.
+    pub requests: Vec<Request>,
+    /// Queues that requests and holders name.
+    pub queues: Vec<Queue>,
+    /// Projects that requests and holders name.
+    pub projects: Vec<Project>,
+    /// What was asked for lately, so that a short queue does not hide what will come next.
+    pub recent: Vec<Demand>,
+}
+
+/// A machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Which.
+    pub id: NodeId,
+    /// Rack, row or zone; gangs may want to stay within one.
+    pub zone: String,
+    /// Processor for holders, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Memory for holders, bytes.
+    pub memory_bytes: u64,
+    /// New holders may come.
+    pub schedulable: bool,
+    /// Its devices.
+    pub devices: Vec<Device>,
+}
+
+/// What one holder has on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// Who.
+    pub holder: HolderId,
+    /// Whose it is; `None` is a stranger's, which counts for no queue and is never stopped.
+    pub owner: Option<Owner>,
+    /// Where.
+    pub node: NodeId,
+    /// Of its devices.
+    pub grants: Vec<Grant>,
+    /// Of its processor, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Of its memory, bytes.
+    pub memory_bytes: u64,
+    /// It was told to leave, and its devices are not free yet.
+    pub releasing: bool,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// When it ends at the latest, where that is known.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// Whose a holding is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its quota is used.
+    pub project: ProjectId,
+    /// Its share is used.
+    pub queue: QueueId,
+    /// Within the queue.
+    pub priority: i32,
+    /// Effective GPU as it was asked for, milli-GPU: what counts for quota, limit and fairness.
+    pub effective_milli: u64,
+    /// It must not be stopped before: least running time, or a snooze.
+    pub protected_until: Option<Timestamp>,
+    /// It ends with all others of its gang.
+    pub gang: Option<GangId>,
+}
+
+/// Capacity that a preemption made, or is making, for one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nomination {
+    /// For whom.
+    pub holder: HolderId,
+    /// Where.
+    pub node: NodeId,
+    /// What it will get.
+    pub grants: Vec<Grant>,
+    /// Processor, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Who makes room. What they still hold is not kept twice.
+    pub victims: Vec<HolderId>,
+}
+
+/// Somebody who waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Who.
+    pub holder: HolderId,
+    /// Whose quota.
+    pub project: ProjectId,
+    /// In which queue.
+    pub queue: QueueId,
+    /// Within the queue; greater is served first.
+    pub priority: i32,
+    /// Since when; a requeued victim keeps its first time.
+    pub submitted_at: Timestamp,
+    /// What.
+    pub ask: Ask,
+    /// Only on one of these, for the sake of a volume that lies there.
+    pub nodes: Option<BTreeSet<NodeId>>,
+    /// Together with whom.
+    pub gang: Option<Gang>,
+    /// How long it wants to run, seconds, where that is known.
+    pub runtime_s: Option<u64>,
+    /// When its plan lets it run.
+    pub access: Access,
+    /// Models that its plan lets it have; none is any.
+    pub permitted: Vec<DeviceModel>,
+    /// Queues to which it could be switched, and in which no window binds it. For hints.
+    pub alternatives: Vec<QueueId>,
+}
+
+/// Requests that start all together or not at all. All members carry the same value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Gang {
+    /// Which.
+    pub id: GangId,
+    /// How many members there are; nothing starts before all of them wait.
+    pub size: u32,
+    /// All in one zone.
+    pub one_zone: bool,
+}
+
+/// When a plan lets somebody run. Times are in the window's own zone, for sentences.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// At any time.
+    Always,
+    /// Now, until the window closes; and again at `opens_again_at`.
+    Until {
+        /// When whoever still runs is stopped.
+        closes_at: Zoned,
+        /// The next window's beginning.
+        opens_again_at: Option<Zoned>,
+    },
+    /// Not now.
+    Closed {
+        /// When it opens; `None` is never again.
+        opens_at: Option<Zoned>,
+    },
+}
+
+/// Whose quota is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Which.
+    pub id: ProjectId,
+    /// What it may hold at once.
+    pub quota: Quota,
+    /// How many of its holders may still be stopped for others at present; `None` is any number.
+    pub disruptions_left: Option<u32>,
+}
+
+/// How often the same thing was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demand {
+    /// What.
+    pub ask: Ask,
+    /// How often.
+    pub count: u64,
+}
+
+impl Holding {
+    /// What it has of a device.
+    pub(crate) fn grant(&self, device: DeviceId) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.device == device)
+    }
+}

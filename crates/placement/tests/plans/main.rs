@@ -1,0 +1,5 @@
+//! What the planner promises, seen from outside: tables for every reason, and properties over random clusters.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod refusals;
+mod world;

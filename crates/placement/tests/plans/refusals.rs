@@ -1,0 +1,161 @@
+//! Every reason, with its sentence.
+
+use crate::world::{World, ask, at, of, shared};
+use domain::{
+    device::{Ask, DeviceModel, Sharing},
+    id::{GangId, ProjectId, QueueId},
+    quota::Quota,
+};
+use placement::{Access, Code, Gang, Refusal};
+use uuid::Uuid;
+
+/// One node with two devices of model A, and what the test makes of it.
+fn refusal(change: impl FnOnce(&mut World)) -> Refusal {
+    let mut world = World::new();
+    world.node(&["A", "A"], &shared());
+    change(&mut world);
+    let plan = world.plan();
+    assert_eq!(plan.problems, Vec::<String>::new());
+    plan.refusals.into_iter().last().unwrap_or_else(|| panic!("it was not refused: {:?}", plan.assignments))
+}
+
+fn check(code: Code, words: &str, change: impl FnOnce(&mut World)) {
+    let refusal = refusal(change);
+    assert_eq!(refusal.code, code, "{}", refusal.sentence);
+    assert!(refusal.sentence.contains(words), "{:?} does not say {words:?}", refusal.sentence);
+}
+
+fn zoned(seconds: i64) -> jiff::Zoned {
+    at(seconds).in_tz("Europe/Berlin").unwrap()
+}
+
+#[test]
+fn what_cannot_be_asked_for() {
+    check(Code::AskInvalid, "1 to 1000 are possible", |w| {
+        w.request(ask(1, 1001));
+    });
+    check(Code::QueueUnknown, "does not exist", |w| w.request(ask(1, 1)).queue = QueueId(Uuid::nil()));
+    check(Code::ProjectUnknown, "does not exist", |w| w.request(ask(1, 1)).project = ProjectId(Uuid::nil()));
+    check(Code::ModelNotAllowed, "does not allow B", |w| {
+        w.request(of("B", ask(1, 1))).permitted = vec![DeviceModel::new("A")];
+    });
+    check(Code::ModelAbsent, "no node has a device of B", |w| {
+        w.request(of("B", ask(1, 1)));
+    });
+    check(Code::ShareUnsupported, "a share of 0.4 GPU of B is not offered", |w| {
+        w.node(&["B"], &Sharing::Exclusive);
+        w.request(of("B", ask(1, 400)));
+    });
+    check(Code::NeverFits, "even when it is empty", |w| {
+        w.request(ask(3, 1000));
+    });
+    check(Code::NeverFits, "even when it is empty", |w| {
+        w.request(Ask { cpu_milli: 16_001, ..ask(1, 10) });
+    });
+    check(Code::NeverFits, "17408 MiB of memory", |w| {
+        w.request(Ask { gpu_memory_bytes: Some(17 << 30), ..ask(1, 10) });
+    });
+}
+
+#[test]
+fn windows() {
+    check(Code::WindowClosed, "it opens on Monday 2026-11-23 08:00", |w| {
+        w.request(ask(1, 1)).access = Access::Closed { opens_at: Some(zoned(3600)) };
+    });
+    check(Code::WindowClosed, "does not open again", |w| {
+        w.request(ask(1, 1)).access = Access::Closed { opens_at: None };
+    });
+    check(Code::WindowTooShort, "too soon for a start of 2 minutes and 10 minutes of use", |w| {
+        w.request(ask(1, 1)).access = Access::Until { closes_at: zoned(719), opens_again_at: Some(zoned(9999)) };
+    });
+}
+
+#[test]
+fn a_window_that_is_long_enough_admits_and_tells_when_it_ends() {
+    let mut world = World::new();
+    world.node(&["A"], &shared());
+    let request = world.request(ask(1, 1));
+    request.access = Access::Until { closes_at: zoned(720), opens_again_at: None };
+    request.runtime_s = Some(721);
+    let plan = world.plan();
+    assert_eq!(plan.assignments[0].stopped_at, Some(at(720)));
+}
+
+#[test]
+fn quotas_and_limits() {
+    let limited = |w: &mut World, quota: Quota| w.snapshot.projects[0].quota = quota;
+    check(Code::QuotaTooSmall, "2 GPU is asked for, and the project may never hold more than 1.5", |w| {
+        limited(w, Quota { gpu_milli: Some(1500), ..Quota::default() });
+        w.request(ask(2, 1000));
+    });
+    check(Code::QuotaExceeded, "the project holds 1 of 1.5 GPU, and 0.6 is asked for", |w| {
+        limited(w, Quota { gpu_milli: Some(1500), ..Quota::default() });
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.request(ask(1, 600));
+    });
+    check(Code::QuotaExceeded, "the project holds 1 of 1 GPU of model A", |w| {
+        limited(w, Quota { model_milli: [(DeviceModel::new("A"), 1000)].into(), ..Quota::default() });
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.request(ask(1, 600));
+    });
+    check(Code::QuotaTooSmall, "1 running at once", |w| {
+        limited(w, Quota { holders: Some(0), ..Quota::default() });
+        w.request(ask(0, 0));
+    });
+    check(Code::QueueLimit, "queue default holds 0 GPU of its limit of 0.5 GPU", |w| {
+        w.snapshot.queues[0].limit_milli = Some(500);
+        w.request(ask(1, 501));
+    });
+}
+
+#[test]
+fn another_model_is_taken_where_the_quota_of_one_is_used_up() {
+    let mut world = World::new();
+    world.node(&["A"], &shared());
+    let b = world.node(&["B"], &shared());
+    world.snapshot.projects[0].quota = Quota { model_milli: [(DeviceModel::new("A"), 100)].into(), ..Quota::default() };
+    world.request(ask(1, 500));
+    assert_eq!(world.plan().assignments[0].place.node, b);
+}
+
+#[test]
+fn room() {
+    check(Code::NoCapacity, "every place for 1 × 60 % of A with 1 CPU and 1024 MiB is taken", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.hold(node, queue, 1, 500);
+        w.request(of("A", ask(1, 600)));
+    });
+    check(Code::NoCapacity, "drained or not healthy", |w| {
+        w.snapshot.nodes[0].devices.iter_mut().for_each(|device| device.schedulable = false);
+        w.request(ask(1, 10));
+    });
+    check(Code::Fragmented, "0.95 GPU is idle in all", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 600);
+        // The second device: the first has no room for it.
+        w.hold(node, queue, 1, 450);
+        w.request(ask(1, 700));
+    });
+    check(Code::ReservedForOthers, "kept for others who waited longer", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.request(ask(2, 1000)).submitted_at = at(-3600);
+        w.request(ask(1, 1000));
+    });
+}
+
+#[test]
+fn gangs() {
+    let gang = Gang { id: GangId(Uuid::from_u128(7)), size: 2, one_zone: false };
+    check(Code::GangIncomplete, "1 of 2 members wait", |w| w.request(ask(1, 1)).gang = Some(gang.clone()));
+    let mut world = World::new();
+    world.node(&["A"], &shared());
+    for milli in [700, 600] {
+        world.request(ask(1, milli)).gang = Some(gang.clone());
+    }
+    let codes: Vec<Code> = world.plan().refusals.iter().map(|refusal| refusal.code).collect();
+    assert_eq!(codes, [Code::GangIncomplete, Code::NoCapacity]);
+}

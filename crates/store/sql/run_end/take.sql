@@ -1,0 +1,15 @@
+-- Ends that nobody has taken, oldest first, with what is known of their runs. They are gone when the caller commits.
+-- $1 limit
+WITH taken AS (
+    DELETE FROM run_end WHERE id IN (SELECT id FROM run_end ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING id, run_id, status, started_at, completed_at
+)
+SELECT e.id, e.run_id, e.status, e.started_at, e.completed_at,
+       r.workspace_id, r.pipeline_id, r.pipeline_version, r.trigger_id, r.created_at, r.execution_date, r.reason,
+       w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at
+  FROM taken e
+  JOIN run r ON r.id = e.run_id
+  JOIN workspace w ON w.id = r.workspace_id
+  JOIN pipeline p ON p.id = r.pipeline_id
+  LEFT JOIN trigger t ON t.id = r.trigger_id
+ ORDER BY e.id

@@ -1,0 +1,6 @@
+-- What all living schedulers have to do, and the executors that are there to do it. One row.
+SELECT s.schedulers, s.ready_units, s.running_units, s.busy_permille, e.executors, e.slots
+FROM (SELECT count(*) AS schedulers, coalesce(sum(ready_units), 0) AS ready_units,
+             coalesce(sum(running_units), 0) AS running_units, coalesce(sum(busy_permille), 0) AS busy_permille
+      FROM scheduler WHERE lease_until > clock_timestamp()) AS s,
+     (SELECT count(*) AS executors, coalesce(sum(slots), 0) AS slots FROM executor WHERE state = 'online') AS e

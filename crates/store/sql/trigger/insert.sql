@@ -1,0 +1,10 @@
+-- Creates a trigger. A name that an archived trigger of the same pipeline had is taken over, with its id and history,
+-- under a higher version; no row when a living trigger has the name.
+-- $1 id, $2 pipeline, $3 name, $4 kind, $5 active, $6 spec
+INSERT INTO trigger AS t (id, pipeline_id, name, kind, active, spec, source)
+VALUES ($1, $2, $3, $4, $5, $6, 'api')
+ON CONFLICT (pipeline_id, name) DO UPDATE
+   SET kind = excluded.kind, active = excluded.active, spec = excluded.spec, source = 'api', desired = NULL,
+       version = t.version + 1, updated_at = now(), archived_at = NULL, enabled_at = now(), paused_at = NULL
+ WHERE t.archived_at IS NOT NULL AND t.source <> 'built-in'
+RETURNING t.id

@@ -1,0 +1,26 @@
+-- What the project's file wants of a trigger. Where the file says the same as at the last deployment, what is in force
+-- stays, with all that was edited since, archiving included; where it says something else, that holds, and the version rises. A trigger of
+-- another source with this name becomes the project's. Answers the trigger.
+-- $1 id, $2 pipeline, $3 name, $4 kind, $5 active, $6 spec, $7 desired
+WITH changed AS (
+    INSERT INTO trigger AS t (id, pipeline_id, name, kind, active, spec, source, desired)
+    VALUES ($1, $2, $3, $4, $5, $6, 'project', $7)
+    ON CONFLICT (pipeline_id, name) DO UPDATE
+       SET kind = excluded.kind, active = excluded.active, spec = excluded.spec, source = 'project',
+           desired = excluded.desired, version = t.version + 1, updated_at = now(), archived_at = NULL,
+           enabled_at = CASE
+               WHEN t.archived_at IS NOT NULL OR t.kind <> excluded.kind OR t.active < excluded.active
+                 OR t.spec -> 'kind' IS DISTINCT FROM excluded.spec -> 'kind'
+               THEN now() ELSE t.enabled_at END,
+           paused_at = CASE
+               WHEN t.archived_at IS NOT NULL OR t.spec -> 'kind' IS DISTINCT FROM excluded.spec -> 'kind' THEN NULL
+               WHEN t.active > excluded.active THEN now()
+               ELSE t.paused_at END
+     WHERE t.source <> 'built-in'
+       AND (t.desired IS DISTINCT FROM excluded.desired OR t.source <> 'project')
+    RETURNING t.id
+)
+SELECT id FROM changed
+UNION ALL
+SELECT id FROM trigger WHERE pipeline_id = $2 AND name = $3
+LIMIT 1

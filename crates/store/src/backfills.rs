@@ -1,0 +1,183 @@
+//! Backfills: written by the owner of their pipeline's shard, read by everybody. Refuses to compute intervals.
+
+use crate::{Error, Store, shards::Shard};
+use deadpool_postgres::GenericClient;
+use domain::{
+    backfill::{Cursor, Order, Status, Unit},
+    id::{BackfillId, PipelineId, WorkspaceId},
+};
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde_json::Value;
+use tokio_postgres::{Row, types::Json};
+use uuid::Uuid;
+
+/// What somebody asked for.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the columns of backfill")]
+pub struct Spec {
+    pub name: String,
+    pub start_at: Timestamp,
+    pub end_at: Timestamp,
+    pub unit: Unit,
+    pub every: u32,
+    pub time_zone: String,
+    pub order: Order,
+    pub parallelism: u32,
+    pub variables: Value,
+    pub allow_blocks_to_fail: bool,
+}
+
+/// A backfill and how far it is.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of backfill")]
+pub struct Backfill {
+    pub id: BackfillId,
+    pub workspace_id: WorkspaceId,
+    pub pipeline_id: PipelineId,
+    pub spec: Spec,
+    pub cursor: Cursor,
+    pub created_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+}
+
+/// A backfill with the names that people know its places by.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The row.
+    pub backfill: Backfill,
+    /// Its pipeline's name.
+    pub pipeline: String,
+    /// Its workspace's name.
+    pub workspace: String,
+}
+
+/// How a backfill is named.
+#[derive(Debug, Clone, Copy)]
+pub enum BackfillRef<'a> {
+    /// By its identifier.
+    Id(BackfillId),
+    /// By its name in a pipeline.
+    Name(PipelineId, &'a str),
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    // Unit variants are serialised as their names.
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Creates a backfill under its shard's epoch; false when the pipeline has one of this name, or the shard another owner.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn insert(store: &Store, backfill: &Backfill, shard: Shard) -> Result<bool, Error> {
+    let Backfill { id, workspace_id, pipeline_id, spec, cursor, .. } = backfill;
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/backfill/insert.sql")).await?;
+    let row = client
+        .query_opt(
+            &statement,
+            &[
+                &id.0,
+                &shard.id,
+                &shard.epoch,
+                &workspace_id.0,
+                &pipeline_id.0,
+                &spec.name,
+                &spec.start_at,
+                &spec.end_at,
+                &word(&spec.unit),
+                &i32::try_from(spec.every).unwrap_or(i32::MAX),
+                &spec.time_zone,
+                &(spec.order == Order::Descending),
+                &i32::try_from(spec.parallelism).unwrap_or(i32::MAX),
+                &spec.variables.to_string(),
+                &spec.allow_blocks_to_fail,
+                &i64::try_from(cursor.total).unwrap_or(i64::MAX),
+            ],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// What the owner of these shards has to carry on.
+///
+/// # Errors
+/// When the database does not answer or holds what this version cannot read.
+pub async fn unfinished(store: &Store, shards: &[i16]) -> Result<Vec<Backfill>, Error> {
+    let client = store.client().await?;
+    let rows = client.query(include_str!("../sql/backfill/select_unfinished.sql"), &[&shards]).await?;
+    rows.iter().map(decode).collect()
+}
+
+/// One backfill.
+///
+/// # Errors
+/// When the statement fails, or holds what this version cannot read.
+pub async fn get(db: &impl GenericClient, backfill: BackfillRef<'_>) -> Result<Option<View>, Error> {
+    let (id, pipeline, name) = match backfill {
+        BackfillRef::Id(id) => (Some(id.0), None, None),
+        BackfillRef::Name(pipeline, name) => (None, Some(pipeline.0), Some(name)),
+    };
+    let statement = db.prepare_cached(include_str!("../sql/backfill/get.sql")).await?;
+    let row = db.query_opt(&statement, &[&id, &pipeline, &name]).await?;
+    row.as_ref().map(view).transpose()
+}
+
+/// A page of a workspace's backfills, newest first, after the one `before`.
+///
+/// # Errors
+/// When the statement fails, or holds what this version cannot read.
+pub async fn list(
+    db: &impl GenericClient,
+    workspace: WorkspaceId,
+    pipeline: Option<PipelineId>,
+    before: Option<BackfillId>,
+    limit: i64,
+) -> Result<Vec<View>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/backfill/list.sql")).await?;
+    let before = before.map_or(Uuid::max(), |before| before.0);
+    let rows = db.query(&statement, &[&workspace.0, &pipeline.map(|id| id.0), &before, &limit]).await?;
+    rows.iter().map(view).collect()
+}
+
+fn view(row: &Row) -> Result<View, Error> {
+    Ok(View { backfill: decode(row)?, pipeline: row.get("pipeline"), workspace: row.get("workspace") })
+}
+
+fn decode(row: &Row) -> Result<Backfill, Error> {
+    let id: Uuid = row.get("id");
+    let corrupt = |source| Error::Corrupt { what: "backfill", id: id.to_string(), source };
+    let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+    let number = |column: &str| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
+    let unit = serde_json::from_value(Value::String(row.get("unit"))).map_err(corrupt)?;
+    let status: Status = row.get::<_, &str>("status").parse().map_err(|e| corrupt(serde_json::Error::custom(e)))?;
+    let Json(variables): Json<Value> = row.get("variables");
+    Ok(Backfill {
+        id: BackfillId(id),
+        workspace_id: WorkspaceId(row.get("workspace_id")),
+        pipeline_id: PipelineId(row.get("pipeline_id")),
+        spec: Spec {
+            name: row.get("name"),
+            start_at: row.get("start_at"),
+            end_at: row.get("end_at"),
+            unit,
+            every: number("every"),
+            time_zone: row.get("time_zone"),
+            order: if row.get("descending") { Order::Descending } else { Order::Ascending },
+            parallelism: number("parallelism"),
+            variables,
+            allow_blocks_to_fail: row.get("allow_blocks_to_fail"),
+        },
+        cursor: Cursor {
+            status,
+            total: count("total"),
+            started: count("started"),
+            completed: count("completed"),
+            failed: count("failed"),
+            cancelled: count("cancelled"),
+        },
+        created_at: row.get("created_at"),
+        completed_at: row.get("completed_at"),
+    })
+}

@@ -1,0 +1,54 @@
+//! Chunks of log lines: what a search needs to know to skip them. Refuses to search.
+
+use crate::{Error, Store, log_grams::Filter};
+use jiff::Timestamp;
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// Lines of one chunk. Fewer are never sealed: so many are read without an index in no time.
+pub const CHUNK_LINES: i64 = 4_096;
+
+/// The last id that was given to a line; its transaction may still be under way.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn last_id(store: &Store) -> Result<i64, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/log_line/last_id.sql")).await?;
+    Ok(client.query_one(&statement, &[]).await?.get("id"))
+}
+
+/// Seals the next chunk among the lines up to `settled`; false when there are not enough of them. Another process that
+/// does the same at the same time does no harm: one of both rows counts.
+///
+/// The caller promises that no line up to `settled` can still appear.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn seal(store: &Store, settled: i64) -> Result<bool, Error> {
+    let client = store.client().await?;
+    let sealed = client.prepare_cached(include_str!("../sql/log_chunk/sealed.sql")).await?;
+    let after: i64 = client.query_one(&sealed, &[]).await?.get("id");
+    if settled - after < CHUNK_LINES {
+        return Ok(false);
+    }
+    let lines = client.prepare_cached(include_str!("../sql/log_chunk/lines.sql")).await?;
+    let rows = client.query(&lines, &[&after, &settled, &CHUNK_LINES]).await?;
+    let (Some(last), true) = (rows.last(), rows.len() as i64 == CHUNK_LINES) else { return Ok(false) };
+    let last: i64 = last.get("id");
+    let mut grams = Filter::default();
+    let mut runs: HashSet<Uuid> = HashSet::new();
+    let (mut first_at, mut last_at, mut level) = (Timestamp::MAX, Timestamp::MIN, 0_i16);
+    for row in &rows {
+        let at: Timestamp = row.get("at");
+        (first_at, last_at) = (first_at.min(at), last_at.max(at));
+        level = level.max(row.get("level"));
+        runs.insert(row.get("run_id"));
+        grams.add(row.get("message"));
+    }
+    let runs: Vec<Uuid> = runs.into_iter().collect();
+    let count = i32::try_from(rows.len()).unwrap_or(i32::MAX);
+    let insert = client.prepare_cached(include_str!("../sql/log_chunk/insert.sql")).await?;
+    client.execute(&insert, &[&after, &last, &count, &first_at, &last_at, &level, &runs, &grams.finish()]).await?;
+    Ok(true)
+}

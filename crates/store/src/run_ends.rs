@@ -1,0 +1,122 @@
+//! Ends of runs, counted once each. Refuses to know what else becomes of them.
+
+use crate::Error;
+use deadpool_postgres::{GenericClient, Transaction};
+use domain::id::{PipelineId, RunId, TriggerId, WorkspaceId};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::HashMap;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// A run that ended, or that is late.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of run, with names")]
+pub struct Ended {
+    /// Of this end; rises, and names it. 0 for a run that goes on.
+    pub end_id: i64,
+    pub run: RunId,
+    pub status: String,
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub workspace_id: WorkspaceId,
+    pub workspace: String,
+    pub pipeline_id: PipelineId,
+    pub pipeline: String,
+    pub pipeline_version: i64,
+    pub trigger_id: TriggerId,
+    pub trigger: String,
+    pub created_at: Timestamp,
+    pub execution_date: Timestamp,
+    /// Why it failed or was cancelled.
+    pub reason: String,
+    /// By when it should have ended.
+    pub due_at: Option<Timestamp>,
+}
+
+/// The block that failed first.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Its uuid.
+    pub block: String,
+    /// Its error, as stored.
+    pub error: Value,
+}
+
+/// Takes up to `limit` ends that nobody has taken. They are gone when the transaction commits, and only then.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn take(db: &Transaction<'_>, limit: i64) -> Result<Vec<Ended>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/run_end/take.sql")).await?;
+    let rows = db.query(&statement, &[&limit]).await?;
+    let decode = |row: &Row| Ended {
+        end_id: row.get("id"),
+        completed_at: row.get("completed_at"),
+        reason: row.get::<_, Option<String>>("reason").unwrap_or_default(),
+        ..unended(row)
+    };
+    Ok(rows.iter().map(decode).collect())
+}
+
+/// A page of unfinished runs that became late in the last `lately_s` seconds, after the run `after`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn late(db: &impl GenericClient, lately_s: f64, after: RunId, limit: i64) -> Result<Vec<Ended>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/run/list_late.sql")).await?;
+    Ok(db.query(&statement, &[&lately_s, &after.0, &limit]).await?.iter().map(unended).collect())
+}
+
+fn unended(row: &Row) -> Ended {
+    Ended {
+        end_id: 0,
+        run: RunId(row.get("run_id")),
+        status: row.get("status"),
+        started_at: row.get("started_at"),
+        completed_at: None,
+        workspace_id: WorkspaceId(row.get("workspace_id")),
+        workspace: row.get("workspace"),
+        pipeline_id: PipelineId(row.get("pipeline_id")),
+        pipeline: row.get("pipeline"),
+        pipeline_version: row.get("pipeline_version"),
+        trigger_id: TriggerId(row.get("trigger_id")),
+        trigger: row.get("trigger"),
+        created_at: row.get("created_at"),
+        execution_date: row.get("execution_date"),
+        reason: String::new(),
+        due_at: row.get("sla_at"),
+    }
+}
+
+/// Adds ends to the statistics, in the transaction that took them.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn count(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
+    let runs: Vec<Uuid> = ends.iter().map(|end| end.run.0).collect();
+    let statuses: Vec<&str> = ends.iter().map(|end| end.status.as_str()).collect();
+    let started: Vec<Option<Timestamp>> = ends.iter().map(|end| end.started_at).collect();
+    let completed: Vec<Option<Timestamp>> = ends.iter().map(|end| end.completed_at).collect();
+    let statement = db.prepare_cached(include_str!("../sql/run_stat/add.sql")).await?;
+    db.execute(&statement, &[&runs, &statuses, &started, &completed]).await?;
+    let statement = db.prepare_cached(include_str!("../sql/block_stat/add.sql")).await?;
+    db.execute(&statement, &[&runs, &started]).await?;
+    let statement = db.prepare_cached(include_str!("../sql/lateness_stat/add.sql")).await?;
+    db.execute(&statement, &[&runs]).await?;
+    Ok(())
+}
+
+/// Of each of these runs, the block that failed first.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn failures(db: &impl GenericClient, runs: &[Uuid]) -> Result<HashMap<RunId, Failure>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/block_run/list_failures.sql")).await?;
+    let rows = db.query(&statement, &[&runs]).await?;
+    let failure = |row: &Row| {
+        let error = row.get::<_, Option<Value>>("error").unwrap_or_default();
+        (RunId(row.get("run_id")), Failure { block: row.get("block"), error })
+    };
+    Ok(rows.iter().map(failure).collect())
+}

@@ -1,0 +1,181 @@
+//! What a batch writes beside runs and units, in the same transaction: seldom, so each has a statement of its own.
+
+use super::{Batch, Decision, json};
+use crate::{Error, journal::Statements};
+use domain::id::TriggerId;
+use jiff::Timestamp;
+use std::collections::HashSet;
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+/// The triggers among the decided ones that must not be written about.
+pub(super) async fn guard(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<Vec<TriggerId>, Error> {
+    if batch.decisions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = batch.decisions.keys().map(|id| id.0).collect();
+    let versions: Vec<i64> = batch.decisions.values().map(|(_, decision)| decision.version).collect();
+    let rows = transaction.query(&statements.guard, &[&ids, &versions]).await?;
+    let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
+    Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
+}
+
+/// The children of blocks that run again from the start.
+pub(super) async fn drop_children(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
+    if batch.dropped.is_empty() {
+        return Ok(());
+    }
+    let runs: Vec<Uuid> = batch.dropped.iter().map(|(run, ..)| run.0).collect();
+    let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
+    let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
+    let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
+    transaction.execute(&statements.drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct DecisionColumns {
+    trigger: Vec<Uuid>,
+    shard: Vec<i16>,
+    epoch: Vec<i64>,
+    state: Vec<Option<String>>,
+    waiting: Vec<Option<String>>,
+    next_due: Vec<Option<Timestamp>>,
+    version: Vec<i64>,
+    history: Vec<Option<String>>,
+}
+
+#[derive(Default)]
+struct SkipColumns {
+    trigger: Vec<Uuid>,
+    shard: Vec<i16>,
+    epoch: Vec<i64>,
+    key: Vec<String>,
+    reason: Vec<&'static str>,
+    first: Vec<Timestamp>,
+    last: Vec<Timestamp>,
+    times: Vec<i32>,
+    version: Vec<i64>,
+}
+
+impl SkipColumns {
+    fn add(&mut self, trigger: TriggerId, shard: i16, epoch: i64, decision: &Decision) {
+        for skip in &decision.skips {
+            self.trigger.push(trigger.0);
+            self.shard.push(shard);
+            self.epoch.push(epoch);
+            self.key.push(skip.first.key.clone());
+            self.reason.push(skip.reason.as_str());
+            self.first.push(skip.first.at);
+            self.last.push(skip.last);
+            self.times.push(i32::try_from(skip.times).unwrap_or(i32::MAX));
+            self.version.push(decision.version);
+        }
+    }
+}
+
+/// What was decided about triggers.
+pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statements, batch: &Batch) -> Result<(), Error> {
+    if batch.decisions.is_empty() {
+        return Ok(());
+    }
+    let (mut all, mut skips) = (DecisionColumns::default(), SkipColumns::default());
+    for (trigger, (shard, decision)) in &batch.decisions {
+        let epoch = batch.epoch(*shard);
+        all.trigger.push(trigger.0);
+        all.shard.push(*shard);
+        all.epoch.push(epoch);
+        all.state.push(json(Some(&decision.state)));
+        all.waiting.push(json(Some(&decision.waiting)));
+        all.next_due.push(decision.next_due);
+        all.version.push(decision.version);
+        all.history.push(json(Some(&decision.history)));
+        skips.add(*trigger, *shard, epoch, decision);
+    }
+    transaction
+        .execute(
+            &statements.decide,
+            &[
+                &all.trigger,
+                &all.shard,
+                &all.epoch,
+                &all.state,
+                &all.waiting,
+                &all.next_due,
+                &skips.trigger,
+                &skips.shard,
+                &skips.epoch,
+                &skips.key,
+                &skips.reason,
+                &skips.first,
+                &skips.last,
+                &skips.times,
+                &skips.version,
+                &all.version,
+                &all.history,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// How far backfills are.
+pub(super) async fn backfills(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
+    if batch.backfills.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = batch.backfills.iter().collect();
+    let count = |of: fn(&domain::backfill::Cursor) -> u64| -> Vec<i64> {
+        rows.iter().map(|(_, (_, cursor, _))| i64::try_from(of(cursor)).unwrap_or(i64::MAX)).collect()
+    };
+    let ids: Vec<Uuid> = rows.iter().map(|(id, _)| id.0).collect();
+    let shards: Vec<i16> = rows.iter().map(|(_, (shard, ..))| *shard).collect();
+    let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
+    let statuses: Vec<&str> = rows.iter().map(|(_, (_, cursor, _))| cursor.status.as_str()).collect();
+    let ends: Vec<Option<Timestamp>> = rows.iter().map(|(_, (.., ended))| *ended).collect();
+    transaction
+        .execute(
+            &statements.backfills,
+            &[
+                &ids,
+                &shards,
+                &epochs,
+                &statuses,
+                &count(|cursor| cursor.started),
+                &count(|cursor| cursor.completed),
+                &count(|cursor| cursor.failed),
+                &count(|cursor| cursor.cancelled),
+                &ends,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Runs that are late.
+pub(super) async fn miss_sla(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    batch: &Batch,
+) -> Result<(), Error> {
+    if batch.missed.is_empty() {
+        return Ok(());
+    }
+    let runs: Vec<Uuid> = batch.missed.iter().map(|(run, _)| run.0).collect();
+    let shards: Vec<i16> = batch.missed.iter().map(|(_, shard)| *shard).collect();
+    let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
+    transaction.execute(&statements.miss_sla, &[&runs, &shards, &epochs, &batch.missed_at]).await?;
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Log lines on a real Postgres: in by COPY, found again by every filter, dropped by days.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::id::{PipelineId, RunId, TriggerId, WorkspaceId};
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+use store::{
+    Store, log_chunks,
+    log_search::{self, Found, Search},
+    logs::{self, NewLine},
+};
+use testkit::Database;
+use uuid::Uuid;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    database: Database,
+    logs: Store,
+    workspace: WorkspaceId,
+    /// A pipeline, its trigger and one run; twice.
+    of: [(PipelineId, TriggerId, RunId); 2],
+}
+
+impl World {
+    async fn new() -> Self {
+        let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let logs = Store::connect_for_logs(database.url(), 3).await.unwrap();
+        logs::create_partitions(&logs).await.unwrap();
+        let workspace = Uuid::now_v7();
+        let client = database.client().await;
+        client.execute("INSERT INTO workspace (id, name) VALUES ($1, 'w')", &[&workspace]).await.unwrap();
+        let mut of = Vec::new();
+        for name in ["a", "b"] {
+            let [pipeline, trigger, run] = [(); 3].map(|()| Uuid::now_v7());
+            let insert = "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, $3, 1)";
+            client.execute(insert, &[&pipeline, &workspace, &name]).await.unwrap();
+            let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+                          VALUES ($1, $2, 'manual', 'manual', true, 'built-in')";
+            client.execute(insert, &[&trigger, &pipeline]).await.unwrap();
+            let insert = "INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, execution_date)
+                          VALUES ($1, $2, $3, 1, $4, 0, 'running', now())";
+            client.execute(insert, &[&run, &workspace, &pipeline, &trigger]).await.unwrap();
+            of.push((PipelineId(pipeline), TriggerId(trigger), RunId(run)));
+        }
+        Self { database, logs, workspace: WorkspaceId(workspace), of: [of[0], of[1]] }
+    }
+
+    async fn search(&self, narrow: impl FnOnce(&mut Search<'_>), before: i64, limit: i64) -> Found {
+        let mut search = Search {
+            workspace: self.workspace,
+            pipeline: None,
+            trigger: None,
+            run: None,
+            block: "",
+            block_type: "",
+            min_level: 0,
+            text: "",
+            since: Timestamp::UNIX_EPOCH,
+            until: Timestamp::now() + SignedDuration::from_hours(1),
+        };
+        narrow(&mut search);
+        let db = self.logs.client().await.unwrap();
+        log_search::search(&db, &search, before, limit, PATIENCE).await.unwrap()
+    }
+
+    /// Every message that fits, newest first, page by page.
+    async fn found(&self, narrow: impl Fn(&mut Search<'_>)) -> Vec<String> {
+        let (mut all, mut before) = (Vec::new(), i64::MAX);
+        loop {
+            let page = self.search(&narrow, before, 7).await;
+            all.extend(page.hits.into_iter().map(|hit| hit.line.message));
+            match page.before {
+                Some(next) => before = next,
+                None => return all,
+            }
+        }
+    }
+}
+
+fn line(run: RunId, at: Timestamp, n: usize) -> NewLine {
+    let (block, block_type) = if n % 3 == 0 { ("load", "data_loader") } else { ("shape", "transformer") };
+    NewLine {
+        run_id: run.0,
+        at,
+        block: block.to_owned(),
+        child: -1,
+        lease: 1,
+        level: if n % 1000 == 500 { 40 } else { 20 },
+        stream: "stdout".to_owned(),
+        message: format!("Handled item number {n} of the batch, checksum {:x}", n * 7_919),
+        block_type: block_type.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn every_filter_finds_its_lines_within_chunks_and_beyond() {
+    let world = World::new().await;
+    let now = Timestamp::now();
+    let [(_, _, first), (second_pipeline, second_trigger, second)] = world.of;
+    // Two and a half chunks; the last quarter of the lines are those of the second run.
+    let count = 10_240;
+    let lines: Vec<NewLine> = (0..count)
+        .map(|n| line(if n < 7_680 { first } else { second }, now - SignedDuration::from_millis((count - n) as i64), n))
+        .collect();
+    for part in lines.chunks(3_000) {
+        logs::insert(&world.logs, part).await.unwrap();
+    }
+    let last = log_chunks::last_id(&world.logs).await.unwrap();
+    assert_eq!(last, count as i64);
+    let mut chunks = 0;
+    while log_chunks::seal(&world.logs, last).await.unwrap() {
+        chunks += 1;
+    }
+    assert_eq!(chunks, 2, "a part of a chunk is not sealed");
+
+    assert_eq!(
+        world.found(|s| s.text = "ITEM NUMBER 42 of").await,
+        ["Handled item number 42 of the batch, checksum 51336"]
+    );
+    assert_eq!(world.found(|s| s.text = "number 10239 ").await.len(), 1, "beyond the chunks");
+    assert!(world.found(|s| s.text = "nowhere to be found").await.is_empty());
+    let errors = world.found(|s| s.min_level = 40).await;
+    assert_eq!(errors.len(), 10);
+    assert!(errors[0].contains("number 9500 ") && errors[9].contains("number 500 "), "newest first: {errors:?}");
+    assert_eq!(world.found(|s| (s.min_level, s.block_type) = (40, "data_loader")).await.len(), 3);
+    assert_eq!(world.found(|s| (s.min_level, s.block) = (40, "shape")).await.len(), 7);
+    assert_eq!(world.found(|s| (s.min_level, s.pipeline) = (40, Some(second_pipeline))).await.len(), 2);
+    assert_eq!(world.found(|s| (s.min_level, s.trigger) = (40, Some(second_trigger))).await.len(), 2);
+    assert_eq!(world.found(|s| (s.min_level, s.run) = (40, Some(first))).await.len(), 8);
+    assert!(world.found(|s| (s.min_level, s.workspace) = (40, WorkspaceId(Uuid::nil()))).await.is_empty());
+    let recent = now - SignedDuration::from_millis(800);
+    assert_eq!(world.found(|s| (s.min_level, s.since) = (40, recent)).await.len(), 1);
+    assert_eq!(world.found(|s| (s.min_level, s.until) = (40, recent)).await.len(), 9);
+
+    let nothing = world.search(|s| s.text = "nowhere to be found", i64::MAX, 10).await;
+    assert_eq!((nothing.hits.len(), nothing.before), (0, None), "all was looked at");
+}
+
+#[tokio::test]
+async fn a_search_without_patience_says_how_far_it_got() {
+    let world = World::new().await;
+    let lines: Vec<NewLine> = (0..4_200).map(|n| line(world.of[0].2, Timestamp::now(), n)).collect();
+    logs::insert(&world.logs, &lines).await.unwrap();
+    log_chunks::seal(&world.logs, 4_200).await.unwrap();
+    let db = world.logs.client().await.unwrap();
+    let search = Search {
+        workspace: world.workspace,
+        pipeline: None,
+        trigger: None,
+        run: None,
+        block: "",
+        block_type: "",
+        min_level: 0,
+        text: "number 7 of",
+        since: Timestamp::UNIX_EPOCH,
+        until: Timestamp::now() + SignedDuration::from_hours(1),
+    };
+    let found = log_search::search(&db, &search, i64::MAX, 10, Duration::ZERO).await.unwrap();
+    assert_eq!((found.hits.len(), found.before), (0, Some(4_097)), "one step was made: what no chunk holds yet");
+    let found = log_search::search(&db, &search, 4_097, 10, Duration::ZERO).await.unwrap();
+    assert_eq!(found.hits.len(), 1);
+}
+
+#[tokio::test]
+async fn days_that_are_over_are_dropped_whole_and_later_ones_stay() {
+    let world = World::new().await;
+    let now = Timestamp::now();
+    let old = now - SignedDuration::from_hours(24 * 40);
+    let run = world.of[0].2;
+    // A day that was created when it was today, and a stray line of a clock that was off.
+    let day = old.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let name = format!("log_line_{}", day.strftime("%Y%m%d"));
+    let create = format!(
+        "CREATE TABLE {name} PARTITION OF log_line FOR VALUES FROM ('{day} 00:00+00') TO ('{} 00:00+00')",
+        day.tomorrow().unwrap()
+    );
+    world.database.client().await.batch_execute(&create).await.unwrap();
+    logs::insert(
+        &world.logs,
+        &[line(run, old, 1), line(run, old - SignedDuration::from_hours(48), 2), line(run, now, 3)],
+    )
+    .await
+    .unwrap();
+    let before = now - SignedDuration::from_hours(24 * 30);
+    let expired = logs::expired(&world.logs, before).await.unwrap();
+    assert_eq!(expired.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), [name.as_str()]);
+    assert!(expired[0].bytes > 0);
+    assert_eq!(logs::drop_expired(&world.logs, before).await.unwrap(), expired);
+    assert!(logs::drop_expired(&world.logs, before).await.unwrap().is_empty());
+    assert_eq!(world.found(|_| {}).await.len(), 1);
+    // The day of a line that came before its partition moves into it.
+    logs::create_partitions(&world.logs).await.unwrap();
+}
+
+#[tokio::test]
+async fn lines_that_came_before_their_day_was_made_move_into_it() {
+    let world = World::new().await;
+    let client = world.database.client().await;
+    let today = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().strftime("%Y%m%d").to_string();
+    client.batch_execute(&format!("DROP TABLE log_line_{today}")).await.unwrap();
+    logs::insert(&world.logs, &[line(world.of[0].2, Timestamp::now(), 1)]).await.unwrap();
+    logs::create_partitions(&world.logs).await.unwrap();
+    let count = format!("SELECT (SELECT count(*) FROM log_line_{today}), (SELECT count(*) FROM log_line_default)");
+    let row = client.query_one(&count, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 0));
+}

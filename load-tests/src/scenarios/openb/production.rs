@@ -1,0 +1,112 @@
+//! The scheduler's own planner in the place of a policy.
+
+use super::{
+    method::Placer,
+    trace::{Node, Task},
+};
+use domain::{
+    device::{Ask, Device, DeviceModel, Link, Sharing},
+    id::{DeviceId, HolderId, NodeId, ProjectId, QueueId},
+    queue::Queue,
+    quota::Quota,
+};
+use jiff::Timestamp;
+use placement::{Access, Demand, Planner, Policy, Project, Request, Snapshot};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Memory of every device, bytes: the trace does not tell, and shares of it are those of the compute.
+const DEVICE_BYTES: u64 = 16 << 30;
+
+/// One queue, one project, no limits: what is compared is where things are put.
+pub(super) struct Production {
+    planner: Planner,
+    request: Request,
+    count: u128,
+}
+
+impl Production {
+    /// The planner is told what is asked for how often, as the published policy is.
+    pub(super) fn new(nodes: &[Node], tasks: &[Task]) -> Self {
+        let mut counts: BTreeMap<&Task, u64> = BTreeMap::new();
+        for task in tasks {
+            *counts.entry(task).or_default() += 1;
+        }
+        let (queue, project) = (QueueId(Uuid::from_u128(1)), ProjectId(Uuid::from_u128(1)));
+        let snapshot = Snapshot {
+            now: Timestamp::UNIX_EPOCH,
+            nodes: nodes.iter().enumerate().map(|(at, node)| fleet_node(at, node)).collect(),
+            holdings: Vec::new(),
+            nominations: Vec::new(),
+            requests: Vec::new(),
+            queues: vec![Queue {
+                id: queue,
+                name: "default".to_owned(),
+                priority: 0,
+                preemptible: false,
+                deserved_milli: 0,
+                limit_milli: None,
+                weight: 1,
+                recent_use: 0,
+            }],
+            projects: vec![Project { id: project, quota: Quota::default(), disruptions_left: None }],
+            recent: counts.into_iter().map(|(task, count)| Demand { ask: ask(task), count }).collect(),
+        };
+        let request = Request {
+            holder: HolderId(Uuid::nil()),
+            project,
+            queue,
+            priority: 0,
+            submitted_at: Timestamp::UNIX_EPOCH,
+            ask: ask(&tasks[0]),
+            nodes: None,
+            gang: None,
+            runtime_s: None,
+            access: Access::Always,
+            permitted: Vec::new(),
+            alternatives: Vec::new(),
+        };
+        Self { planner: Planner::new(&snapshot, &Policy::default()), request, count: 0 }
+    }
+}
+
+impl Placer for Production {
+    fn place(&mut self, task: &Task) -> bool {
+        self.count += 1;
+        self.request.holder = HolderId(Uuid::from_u128(self.count));
+        self.request.ask = ask(task);
+        self.planner.decide(&self.request).is_ok()
+    }
+}
+
+fn fleet_node(at: usize, node: &Node) -> placement::Node {
+    let device = |index: u32| Device {
+        id: DeviceId(Uuid::from_u128(((at as u128) << 32) + u128::from(index))),
+        model: DeviceModel::new(&node.model),
+        memory_bytes: DEVICE_BYTES,
+        sharing: Sharing::Shared { step_milli: 1 },
+        link_group: 0,
+        schedulable: true,
+    };
+    placement::Node {
+        id: NodeId(Uuid::from_u128(at as u128)),
+        zone: String::new(),
+        cpu_milli: node.cpu_milli,
+        memory_bytes: node.memory_mib << 20,
+        schedulable: true,
+        devices: (0..node.gpus).map(device).collect(),
+    }
+}
+
+fn ask(task: &Task) -> Ask {
+    Ask {
+        gpus: task.gpus,
+        gpu_milli: task.gpu_milli,
+        gpu_memory_bytes: None,
+        models: task.models.iter().map(|model| DeviceModel::new(model)).collect(),
+        models_ordered: false,
+        link: Link::Any,
+        cpu_milli: task.cpu_milli,
+        memory_bytes: task.memory_mib << 20,
+    }
+}

@@ -1,0 +1,222 @@
+//! Several schedulers as processes: they share the work, and none is missed when it goes, however it goes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use anyhow::{Context, Result};
+use load_tests::{
+    cluster::{Cluster, Shape, WORKSPACE},
+    project_files::{ProjectFolder, noop},
+};
+use proto::v1 as pb;
+use provision::PrivateRedis;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, NoTls};
+
+/// Enough for every share to have some.
+const PIPELINES: usize = 24;
+const BLOCKS: usize = 6;
+const WAIT: Duration = Duration::from_secs(60);
+
+/// One cluster at a time: what takes how long is measured here.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+struct Replicas {
+    cluster: Cluster,
+    sql: Client,
+}
+
+impl Replicas {
+    async fn start(schedulers: usize, executors: usize) -> Result<Self> {
+        let shape = Shape { schedulers, scheduler_places: 4, executors, slots: 4, ..Shape::default() };
+        let replicas = Self::deployed(Cluster::start_as(shape).await?).await?;
+        replicas.until_shared(schedulers).await?;
+        Ok(replicas)
+    }
+
+    async fn deployed(cluster: Cluster) -> Result<Self> {
+        let folder = cluster.folder().join("load");
+        let project = ProjectFolder::create(&folder)?;
+        let names: Vec<String> = (0..BLOCKS).map(|at| format!("block_{at}")).collect();
+        let upstream = |at: usize| if at == 0 { &names[..0] } else { &names[at - 1..at] };
+        let blocks: Vec<_> = (0..BLOCKS).map(|at| noop(&names[at], upstream(at))).collect();
+        for number in 0..PIPELINES {
+            project.pipeline(&format!("chain_{number}"), &blocks)?;
+        }
+        cluster.deploy(&folder).await?;
+        let (sql, connection) = tokio_postgres::connect(&cluster.database_url(), NoTls).await?;
+        tokio::spawn(connection);
+        Ok(Self { cluster, sql })
+    }
+
+    /// How many shards each living scheduler has.
+    async fn shares(&self) -> Result<Vec<i64>> {
+        let rows = self
+            .sql
+            .query(
+                "SELECT count(s.id) FROM scheduler m LEFT JOIN shard s ON s.owner = m.id
+                  WHERE m.lease_until > clock_timestamp() GROUP BY m.id ORDER BY 1",
+                &[],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Until so many schedulers have all shards, in even parts; answers how long that took.
+    async fn until_shared(&self, schedulers: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            let shares = self.shares().await?;
+            let even = 256 / i64::try_from(schedulers)?;
+            let is_even = shares.iter().all(|share| (share - even).abs() * 5 <= even);
+            if shares.len() == schedulers && shares.iter().sum::<i64>() == 256 && is_even {
+                return Ok(begun.elapsed());
+            }
+            anyhow::ensure!(begun.elapsed() < WAIT, "the shares are {shares:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts one run of every pipeline; a call that fails is repeated with its key, as a client would.
+    async fn create_all(&self, round: &str) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for number in 0..PIPELINES {
+            let request = pb::CreateRunRequest {
+                workspace: WORKSPACE.to_owned(),
+                pipeline: format!("chain_{number}"),
+                idempotency_key: format!("{round}-{number}"),
+                ..pb::CreateRunRequest::default()
+            };
+            let begun = Instant::now();
+            let run = loop {
+                match self.cluster.runs().create_run(request.clone()).await {
+                    Ok(answer) => break answer.into_inner().run.context("a run")?,
+                    Err(status) if begun.elapsed() > WAIT => return Err(status.into()),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            };
+            ids.push(run.id);
+        }
+        Ok(ids)
+    }
+
+    /// Until these runs have completed; answers how long that took.
+    async fn until_completed(&self, ids: &[String]) -> Result<Duration> {
+        let begun = Instant::now();
+        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
+        loop {
+            let sql = "SELECT count(*) FROM run WHERE id = ANY ($1) AND status = 'completed'";
+            let done: i64 = self.sql.query_one(sql, &[&ids]).await?.get(0);
+            if usize::try_from(done)? == ids.len() {
+                return Ok(begun.elapsed());
+            }
+            if begun.elapsed() > WAIT {
+                let sql =
+                    "SELECT r.shard, b.status, b.lease, b.block FROM run r LEFT JOIN block_run b ON b.run_id = r.id
+                            WHERE r.id = ANY ($1) AND r.status <> 'completed' AND b.status <> 'completed' LIMIT 5";
+                let open = self.sql.query(sql, &[&ids]).await?;
+                anyhow::bail!("{done} of {} runs completed; open: {open:?}", ids.len());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// No block of a run without faults ran twice, and each key made one run.
+    async fn check_once(&self, rounds: i64) -> Result<()> {
+        let runs: i64 = self.sql.query_one("SELECT count(*) FROM run", &[]).await?.get(0);
+        assert_eq!(runs, rounds * i64::try_from(PIPELINES)?, "one run for each key");
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedulers_share_executors_and_none_is_missed() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut replicas = Replicas::start(3, 1).await?;
+    // One executor: two of three schedulers have none, and borrow its slots.
+    let ids = replicas.create_all("shared").await?;
+    let took = replicas.until_completed(&ids).await?;
+    println!("shared: {took:?}");
+    let again: i64 = replicas.sql.query_one("SELECT count(*) FROM attempt", &[]).await?.get(0);
+    assert_eq!(again, 0, "no attempt was lost where nothing failed");
+
+    replicas.cluster.service("scheduler-2")?.kill()?;
+    let begun = Instant::now();
+    let ids = replicas.create_all("killed").await?;
+    replicas.until_shared(2).await?;
+    println!("replaced after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "a dead scheduler was replaced after {:?}", begun.elapsed());
+    replicas.until_completed(&ids).await?;
+
+    replicas.cluster.start_scheduler(4)?;
+    let took = replicas.until_shared(3).await?;
+    println!("joined after {took:?}");
+    assert!(took < Duration::from_secs(12), "a new scheduler had its share after {took:?}");
+    let ids = replicas.create_all("joined").await?;
+    replicas.until_completed(&ids).await?;
+
+    replicas.cluster.service("scheduler-1")?.drain()?;
+    let took = replicas.until_shared(2).await?;
+    println!("drained after {took:?}");
+    assert!(took < Duration::from_secs(3), "a drained scheduler was replaced after {took:?}");
+    let ids = replicas.create_all("drained").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.check_once(4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_scheduler_writes_nothing_when_it_wakes() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut replicas = Replicas::start(2, 2).await?;
+    let ids = replicas.create_all("before").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.cluster.service("scheduler-1")?.freeze()?;
+    let ids = replicas.create_all("frozen").await?;
+    replicas.until_shared(1).await?;
+    replicas.until_completed(&ids).await?;
+    replicas.cluster.service("scheduler-1")?.thaw()?;
+    replicas.until_shared(2).await?;
+    let ids = replicas.create_all("thawed").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.check_once(3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_may_be_emptied_and_may_be_away() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut redis = PrivateRedis::start()?;
+    let settings = vec![("ORRERY_SCHEDULER_REDIS_URL".to_owned(), redis.url())];
+    let shape = Shape { schedulers: 2, scheduler_places: 3, slots: 4, settings, ..Shape::default() };
+    let mut replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;
+    replicas.until_shared(2).await?;
+    redis.flush()?;
+    let ids = replicas.create_all("emptied").await?;
+    replicas.until_completed(&ids).await?;
+    // Redis and a scheduler at once: PostgreSQL keeps the leases, and the other one takes over all the same.
+    redis.kill();
+    replicas.cluster.service("scheduler-1")?.kill()?;
+    let ids = replicas.create_all("away").await?;
+    replicas.until_shared(1).await?;
+    replicas.until_completed(&ids).await?;
+    redis.restart()?;
+    replicas.cluster.start_scheduler(3)?;
+    replicas.until_shared(2).await?;
+    let ids = replicas.create_all("back").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.check_once(3).await
+}
+
+/// Every scheduler believes that everything is its own, and takes it from the others each second. Epochs decide.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_lock_that_lies_to_everybody_each_run_runs_once() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let settings = vec![("ORRERY_SCHEDULER_LEASES".to_owned(), "liar".to_owned())];
+    let shape = Shape { schedulers: 2, scheduler_places: 2, slots: 4, settings, ..Shape::default() };
+    let replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;
+    for round in 0..3 {
+        let ids = replicas.create_all(&format!("round-{round}")).await?;
+        replicas.until_completed(&ids).await?;
+    }
+    let epochs: i64 = replicas.sql.query_one("SELECT sum(epoch)::bigint FROM shard", &[]).await?.get(0);
+    assert!(epochs > 2 * 256, "nobody took anything from anybody: the lie did not bite ({epochs})");
+    replicas.check_once(3).await
+}

@@ -1,0 +1,307 @@
+//! Backfills of this engine's shards: cursors that start runs as long as enough of theirs have ended.
+//!
+//! Which interval is next is computed by `domain::backfill`; a run and the cursor that moved for it are one commit.
+
+use super::{
+    Engine, EngineError,
+    admission::{FiredBy, Wanted, limits_of_backfill},
+    turn::{Chain, Turn, unavailable},
+};
+use domain::{
+    backfill::{Cursor, End, Intervals, Status},
+    id::{BackfillId, PipelineId, RunId},
+    run::{Event, Options, RunStatus},
+    trigger,
+};
+use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashMap};
+use store::{
+    backfills::{Backfill, BackfillRef, Spec},
+    runs::PipelineRef,
+};
+
+/// Runs that backfills start in one turn, all together.
+const TURN_STARTS_MAX: u64 = 256;
+
+/// Somebody wants a backfill.
+#[derive(Debug, Clone)]
+pub struct CreateBackfill {
+    /// Of which pipeline; each run takes the version that is in force when it is made.
+    pub pipeline: PipelineId,
+    /// What exactly.
+    pub spec: Spec,
+}
+
+/// What somebody wants a backfill to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeBackfill {
+    /// Start no further runs for now.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Start no further runs for ever, and stop those that have not ended.
+    Cancel,
+}
+
+struct Active {
+    backfill: Backfill,
+    intervals: Intervals,
+}
+
+/// The backfills that are not over.
+#[derive(Default)]
+pub(super) struct Backfills {
+    active: HashMap<BackfillId, Active>,
+    /// Those that may have something to start, in the order of their making.
+    due: BTreeSet<BackfillId>,
+}
+
+impl Backfills {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn retain(&mut self, stays: impl Fn(&BackfillId) -> bool) {
+        self.active.retain(|id, _| stays(id));
+        self.due.retain(|id| stays(id));
+    }
+
+    fn insert(&mut self, backfill: Backfill) -> Result<(), EngineError> {
+        let intervals = intervals(&backfill.spec)?;
+        self.due.insert(backfill.id);
+        self.active.insert(backfill.id, Active { backfill, intervals });
+        Ok(())
+    }
+}
+
+/// The intervals that a backfill is about.
+///
+/// # Errors
+/// When its range has none, or its zone is unknown.
+pub fn intervals(spec: &Spec) -> Result<Intervals, EngineError> {
+    let zone = trigger::zone(&spec.time_zone).map_err(|e| EngineError::Refused(format!("time_zone: {e}")))?;
+    Intervals::new(spec.start_at, spec.end_at, spec.unit, spec.every, zone)
+        .map_err(|e| EngineError::Refused(e.to_string()))
+}
+
+impl Engine {
+    /// Creates a backfill, or answers the one of the same name that asks for the same.
+    pub(super) async fn create_backfill(&mut self, command: CreateBackfill) -> Result<BackfillId, EngineError> {
+        let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
+        let pipeline = store::runs::current_pipeline(&self.store, &PipelineRef::Id(command.pipeline))
+            .await
+            .map_err(|error| unavailable(&error))?
+            .ok_or(EngineError::NoPipeline(command.pipeline))?;
+        let intervals = intervals(&command.spec)?;
+        let backfill = Backfill {
+            id: BackfillId::new_in(command.pipeline.shard()),
+            workspace_id: pipeline.workspace_id,
+            pipeline_id: command.pipeline,
+            cursor: Cursor::new(intervals.count()),
+            spec: command.spec,
+            created_at: self.now(),
+            completed_at: None,
+        };
+        let id = backfill.id;
+        if store::backfills::insert(&self.store, &backfill, shard).await.map_err(|error| unavailable(&error))? {
+            self.backfills.insert(backfill)?;
+            return Ok(id);
+        }
+        let client = self.store.client().await.map_err(|error| unavailable(&error))?;
+        let name = BackfillRef::Name(command.pipeline, &backfill.spec.name);
+        match store::backfills::get(&client, name).await.map_err(|error| unavailable(&error))? {
+            Some(known) if known.backfill.spec == backfill.spec => Ok(known.backfill.id),
+            Some(_) => Err(EngineError::NameTaken(backfill.spec.name)),
+            // No row, and none of this name: the shard has another owner.
+            None => Err(EngineError::NotOwner),
+        }
+    }
+
+    /// Pauses, resumes or cancels a backfill; what is so already is no error.
+    pub(super) async fn change_backfill(
+        &mut self,
+        id: BackfillId,
+        change: ChangeBackfill,
+        turn: &mut Turn,
+    ) -> Result<(), EngineError> {
+        let shard = self.shards.get(id.shard()).ok_or(EngineError::NotOwner)?;
+        let Some(active) = self.backfills.active.get_mut(&id) else {
+            return self.refuse_change(id, change).await;
+        };
+        let cursor = &mut active.backfill.cursor;
+        let changed = match change {
+            ChangeBackfill::Pause => cursor.pause(),
+            ChangeBackfill::Resume => cursor.resume(),
+            ChangeBackfill::Cancel => cursor.cancel(),
+        };
+        changed.map_err(|ended| EngineError::Refused(ended.to_string()))?;
+        turn.batch.backfill(id, *cursor, cursor.status.has_ended().then(|| self.clock.now()), shard);
+        self.backfills.due.insert(id);
+        if change == ChangeBackfill::Cancel {
+            let runs: Vec<RunId> =
+                self.runs.iter().filter(|(_, live)| live.life.backfill == Some(id)).map(|(run, _)| *run).collect();
+            for run in runs {
+                self.advance(run, Event::Cancel { reason: "the backfill was cancelled".to_owned() }, turn);
+            }
+        }
+        Ok(())
+    }
+
+    /// A backfill that is not here is over, or does not exist.
+    async fn refuse_change(&self, id: BackfillId, change: ChangeBackfill) -> Result<(), EngineError> {
+        let client = self.store.client().await.map_err(|error| unavailable(&error))?;
+        let found = store::backfills::get(&client, BackfillRef::Id(id)).await.map_err(|error| unavailable(&error))?;
+        match found.map(|view| view.backfill.cursor.status) {
+            None => Err(EngineError::NoBackfill(id)),
+            Some(Status::Cancelled) if change == ChangeBackfill::Cancel => Ok(()),
+            Some(status) => Err(EngineError::Refused(domain::backfill::HasEnded(status).to_string())),
+        }
+    }
+
+    /// Starts as many runs as the backfills may have.
+    pub(super) async fn step_backfills(&mut self, turn: &mut Turn) {
+        let mut left = TURN_STARTS_MAX;
+        while left > 0 {
+            let Some(id) = self.backfills.due.pop_first() else { return };
+            match self.step_backfill(id, left, turn).await {
+                Ok(started) => left -= started,
+                Err(error) => {
+                    tracing::error!(backfill.id = %id, error = %Chain(&error), "a backfill cannot go on; it is paused");
+                    self.pause_broken(id, turn);
+                }
+            }
+        }
+        // The rest goes on in the next turn, which comes at once.
+        self.again |= !self.backfills.due.is_empty();
+    }
+
+    async fn step_backfill(&mut self, id: BackfillId, most: u64, turn: &mut Turn) -> Result<u64, EngineError> {
+        let Some(shard) = self.shards.get(id.shard()) else { return Ok(0) };
+        let Some(active) = self.backfills.active.get(&id) else { return Ok(0) };
+        let parallelism = active.backfill.spec.parallelism;
+        let due = active.backfill.cursor.due(parallelism, most);
+        if due == 0 {
+            self.forget_backfill_if_over(id);
+            return Ok(0);
+        }
+        let of = PipelineRef::Id(active.backfill.pipeline_id);
+        let pipeline = match store::runs::current_pipeline(&self.store, &of).await {
+            Ok(Some(pipeline)) => pipeline,
+            Ok(None) => return Err(EngineError::NoPipeline(active.backfill.pipeline_id)),
+            Err(error) => {
+                // It is tried again; nothing has been decided.
+                tracing::warn!(error = %Chain(&error), "the database does not answer; a backfill waits");
+                self.backfills.due.insert(id);
+                return Ok(most);
+            }
+        };
+        let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
+        self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
+        for _ in 0..due {
+            let Some(active) = self.backfills.active.get_mut(&id) else { break };
+            let spec = &active.backfill.spec;
+            let Some(index) = active.backfill.cursor.start_next(spec.order) else { break };
+            let at = i64::try_from(index).ok().and_then(|index| active.intervals.at(index));
+            let execution_date = at.unwrap_or(spec.start_at);
+            let mut variables: Map<String, Value> = spec.variables.as_object().cloned().unwrap_or_default();
+            variables.extend(active.intervals.variables(index));
+            let wanted = Wanted {
+                fired_by: FiredBy {
+                    trigger: pipeline.trigger_id,
+                    name: spec.name.clone(),
+                    version: None,
+                    backfill: Some(id),
+                },
+                logical_key: trigger::logical_key(execution_date),
+                variables,
+                event_variables: None,
+                execution_date,
+                options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: None },
+                parent: None,
+                sla_at: None,
+                limits: limits_of_backfill(definition.graph.pipeline()),
+                pipeline: pipeline.clone(),
+                definition: definition.clone(),
+                shard,
+                traceparent: String::new(),
+            };
+            turn.batch.backfill(id, active.backfill.cursor, None, shard);
+            self.launch(wanted, turn);
+        }
+        self.backfills.due.insert(id);
+        Ok(due)
+    }
+
+    /// A run of a backfill has ended, in memory; its backfill counts it in the same commit.
+    pub(super) fn backfill_run_ended(&mut self, run: RunId, turn: &mut Turn) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let Some(id) = live.life.backfill else { return };
+        let (status, shard) = (live.run.row().status, live.shard);
+        let Some(active) = self.backfills.active.get_mut(&id) else { return };
+        let Some(end) = end_of(status) else { return };
+        let cursor = &mut active.backfill.cursor;
+        cursor.end(end);
+        turn.batch.backfill(id, *cursor, cursor.status.has_ended().then(|| self.clock.now()), shard);
+        self.backfills.due.insert(id);
+    }
+
+    /// A run of a backfill that had ended runs again: it is to be counted once more.
+    pub(super) async fn backfill_run_reopened(
+        &mut self,
+        id: BackfillId,
+        ended: RunStatus,
+        turn: &mut Turn,
+    ) -> Result<(), EngineError> {
+        let Some(end) = end_of(ended) else { return Ok(()) };
+        let shard = self.shards.get(id.shard()).ok_or(EngineError::NotOwner)?;
+        if !self.backfills.active.contains_key(&id) {
+            let client = self.store.client().await.map_err(|error| unavailable(&error))?;
+            let found =
+                store::backfills::get(&client, BackfillRef::Id(id)).await.map_err(|error| unavailable(&error))?;
+            let Some(view) = found else { return Ok(()) };
+            self.backfills.insert(view.backfill)?;
+        }
+        if let Some(active) = self.backfills.active.get_mut(&id) {
+            active.backfill.cursor.reopen(end);
+            turn.batch.backfill(id, active.backfill.cursor, None, shard);
+        }
+        Ok(())
+    }
+
+    /// Reads the backfills of shards that have just been taken.
+    pub(super) async fn load_backfills(&mut self, shards: &[i16]) -> Result<(), store::Error> {
+        for backfill in store::backfills::unfinished(&self.store, shards).await? {
+            let id = backfill.id;
+            if let Err(error) = self.backfills.insert(backfill) {
+                tracing::error!(backfill.id = %id, error = %Chain(&error), "failed to load a backfill; the others go on");
+            }
+        }
+        Ok(())
+    }
+
+    fn pause_broken(&mut self, id: BackfillId, turn: &mut Turn) {
+        let Some(shard) = self.shards.get(id.shard()) else { return };
+        let Some(active) = self.backfills.active.get_mut(&id) else { return };
+        // One that has ended starts nothing, and cannot have come here.
+        if active.backfill.cursor.pause().is_ok() {
+            turn.batch.backfill(id, active.backfill.cursor, None, shard);
+        }
+    }
+
+    fn forget_backfill_if_over(&mut self, id: BackfillId) {
+        let over =
+            |active: &Active| active.backfill.cursor.status.has_ended() && active.backfill.cursor.unfinished() == 0;
+        if self.backfills.active.get(&id).is_some_and(over) {
+            self.backfills.active.remove(&id);
+        }
+    }
+}
+
+fn end_of(status: RunStatus) -> Option<End> {
+    match status {
+        RunStatus::Completed => Some(End::Completed),
+        RunStatus::Failed => Some(End::Failed),
+        RunStatus::Cancelled => Some(End::Cancelled),
+        RunStatus::Initial | RunStatus::Running => None,
+    }
+}

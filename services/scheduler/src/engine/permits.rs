@@ -1,0 +1,286 @@
+//! Permits of limits that hold across pipelines, as the engine uses them: a unit is leased only with one of each of its
+//! pools. What this engine lacks or can spare is settled with the database before it leases; see `domain::permits`.
+
+use super::{
+    Engine, TICK,
+    admission::source,
+    armed::Triggers,
+    turn::{Chain, Turn},
+};
+use domain::{
+    id::{RunId, WorkspaceId},
+    limits::{self, Definitions},
+    permits::{Ledger, Pool},
+    pipeline::Pipeline,
+    run::RunStatus,
+    unit::Step,
+};
+use serde_json::{Map, Value};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use store::Store;
+
+/// How long a change of a limit may stay unseen, and between two looks at what changed.
+const REFRESH: Duration = Duration::from_secs(1);
+/// A look covers so much time: a change becomes visible later than the time that it wrote.
+const LOOK_BACK: Duration = Duration::from_secs(15);
+/// Workspaces whose limits are kept; beyond it the memory starts anew, which costs a read each.
+const WORKSPACES_MAX: usize = 10_000;
+
+/// The limits that are defined, by workspace.
+pub(super) struct Limits {
+    store: Store,
+    known: HashMap<WorkspaceId, Definitions>,
+    looked_at: Instant,
+}
+
+impl Limits {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, known: HashMap::new(), looked_at: Instant::now() }
+    }
+
+    /// Reads the limits of a workspace, unless they are known.
+    pub(super) async fn learn(&mut self, workspace: WorkspaceId) -> Result<(), store::Error> {
+        if self.known.contains_key(&workspace) {
+            return Ok(());
+        }
+        if self.known.len() >= WORKSPACES_MAX {
+            self.known.clear();
+        }
+        let client = self.store.client().await?;
+        let definitions = store::limits::definitions(&client, workspace).await?;
+        self.known.insert(workspace, definitions);
+        Ok(())
+    }
+
+    /// Reads again what changed; answers the workspaces whose limits are others now.
+    async fn refresh(&mut self) -> Result<Vec<WorkspaceId>, store::Error> {
+        if self.known.is_empty() || self.looked_at.elapsed() < REFRESH {
+            return Ok(Vec::new());
+        }
+        self.looked_at = Instant::now();
+        let client = self.store.client().await?;
+        let mut others = Vec::new();
+        for workspace in store::limits::changed(&client, LOOK_BACK).await? {
+            let Some(known) = self.known.get_mut(&workspace) else { continue };
+            let now = store::limits::definitions(&client, workspace).await?;
+            if *known != now {
+                *known = now;
+                others.push(workspace);
+            }
+        }
+        Ok(others)
+    }
+}
+
+/// The pools that each unit of one run needs a permit of.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
+    every: Arc<[Pool]>,
+    /// Blocks that name further ones.
+    blocks: HashMap<usize, Arc<[Pool]>>,
+}
+
+impl Pools {
+    /// Those of a run with these variables.
+    pub(super) fn new(
+        workspace: WorkspaceId,
+        pipeline: &Pipeline,
+        variables: &Map<String, Value>,
+        limits: &Limits,
+    ) -> Self {
+        let name: Arc<str> = Arc::from(limits::WORKSPACE);
+        let every = Pool { workspace, key: Arc::clone(&name), limit: name };
+        let known = limits.known.get(&workspace);
+        let mut blocks = HashMap::new();
+        for (at, block) in pipeline.blocks.iter().enumerate().filter(|(_, block)| !block.limits.is_empty()) {
+            let mut pools = vec![every.clone()];
+            for written in &block.limits {
+                let key = limits::render(written, variables);
+                let defined = known.and_then(|known| known.of(&key)).cloned();
+                if let Some(limit) = defined.filter(|limit| limit.as_ref() != limits::WORKSPACE) {
+                    let pool = Pool { workspace, key: Arc::from(key), limit };
+                    if !pools.contains(&pool) {
+                        pools.push(pool);
+                    }
+                }
+            }
+            // One order for everybody, so that permits of several pools are found together.
+            pools.sort_unstable();
+            blocks.insert(at, Arc::from(pools));
+        }
+        Self { every: Arc::from([every]), blocks }
+    }
+
+    /// Those of a step; guards run with their block, callbacks count for the workspace only.
+    pub(super) fn of(&self, step: Step) -> &Arc<[Pool]> {
+        match step {
+            Step::Block(at) => self.blocks.get(&at).unwrap_or(&self.every),
+            Step::Callback { .. } => &self.every,
+        }
+    }
+}
+
+/// Permits, and runs that wait for some.
+pub(super) struct Permits {
+    pub(super) ledger: Ledger,
+    /// By pool and shard, in the order in which they began to wait.
+    parked: HashMap<Pool, BTreeMap<u8, VecDeque<RunId>>>,
+    stirred_at: Instant,
+}
+
+impl Default for Permits {
+    fn default() -> Self {
+        Self { ledger: Ledger::default(), parked: HashMap::new(), stirred_at: Instant::now() }
+    }
+}
+
+impl Permits {
+    /// Nothing is held, nothing waits.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Engine {
+    /// Leases what is ready: with the permits that are here, then with those that the pools grant.
+    pub(super) async fn dispatch(&mut self, turn: &mut Turn) {
+        if self.permits.stirred_at.elapsed() >= TICK {
+            self.permits.stirred_at = Instant::now();
+            // Others may have given permits back meanwhile.
+            self.permits.ledger.stir(|_| true);
+        }
+        self.permits.ledger.begin_pass();
+        self.unpark();
+        self.lease_ready(turn);
+        let claims = self.permits.ledger.claims(self.now());
+        if claims.is_empty() {
+            return;
+        }
+        let owned: Vec<_> =
+            claims.iter().filter_map(|claim| Some((self.shards.get(claim.shard)?, claim.clone()))).collect();
+        match store::permits::settle(&self.store, &owned).await {
+            Ok(answers) => {
+                self.metrics.permit_settlements.inc();
+                self.permits.ledger.settled(&answers);
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "failed to settle permits; they are settled again");
+                self.permits.ledger.unsettled(&claims);
+                return;
+            }
+        }
+        self.unpark();
+        self.lease_ready(turn);
+    }
+
+    /// Runs that wait for a permit look again: as many as their shard has permits, and where more may be had as many as
+    /// could run, to say how much is wanted.
+    fn unpark(&mut self) {
+        let Permits { ledger, parked, .. } = &mut self.permits;
+        // Without a free slot one looks, so that slots are borrowed for it.
+        let credits = self.seats.values().map(|seat| seat.credits()).sum::<u32>().max(1);
+        for (pool, shards) in parked.iter_mut() {
+            let asks = if ledger.is_worth_trying(pool) { credits } else { 0 };
+            for (shard, queue) in shards.iter_mut() {
+                let most = ledger.room(*shard, pool).max(asks) as usize;
+                for run in queue.drain(..queue.len().min(most)) {
+                    let Some(live) = self.runs.get_mut(&run) else { continue };
+                    live.parked.retain(|of| of != pool);
+                    if !live.queued && live.run.has_ready() {
+                        live.queued = true;
+                        self.ready.push_back(run);
+                    }
+                }
+            }
+            shards.retain(|_, queue| !queue.is_empty());
+        }
+        parked.retain(|_, shards| !shards.is_empty());
+    }
+
+    /// A run has ready units, and these pools had no permit for them.
+    pub(super) fn park(&mut self, run: RunId, lacking: &[Pool]) {
+        let credits: u32 = self.seats.values().map(|seat| seat.credits()).sum();
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        live.queued = false;
+        let units = u32::try_from(live.run.ready_units(credits as usize)).unwrap_or(u32::MAX).max(1);
+        for pool in lacking {
+            self.permits.ledger.lack(live.shard_byte(), pool, units);
+            if !live.parked.contains(pool) {
+                live.parked.push(pool.clone());
+                let shards = self.permits.parked.entry(pool.clone()).or_default();
+                shards.entry(run.shard()).or_default().push_back(run);
+            }
+        }
+    }
+
+    /// Looks which limits were defined or removed, and lets the runs of these workspaces heed them.
+    pub(super) async fn refresh_limits(&mut self) {
+        let changed = match self.limits.refresh().await {
+            Ok(changed) => changed,
+            Err(error) => return tracing::warn!(error = %Chain(&error), "failed to read which limits changed"),
+        };
+        let changed: HashSet<WorkspaceId> = changed.into_iter().collect();
+        if changed.is_empty() {
+            return;
+        }
+        for (id, live) in self.runs.iter_mut().filter(|(_, live)| changed.contains(&live.life.workspace)) {
+            let Some(variables) = live.variables() else { continue };
+            live.pools = Pools::new(live.life.workspace, live.run.graph().pipeline(), &variables, &self.limits);
+            live.recount(&mut self.permits.ledger);
+            tracing::debug!(run.id = %id, "heeds other limits from now on");
+        }
+    }
+
+    /// Reads what the pools believe of shards that have just been taken; runs that are loaded say what is true.
+    pub(super) async fn load_holds(&mut self, shards: &[i16]) -> Result<(), store::Error> {
+        for (workspace, key, shard) in store::permits::of_shards(&self.store, shards).await? {
+            self.limits.learn(workspace).await?;
+            let of_workspace = key.as_ref() == limits::WORKSPACE;
+            let defined = self.limits.known.get(&workspace).and_then(|known| known.of(&key)).cloned();
+            // A key that no limit holds for any more is given back under its own name.
+            let limit = if of_workspace { Arc::clone(&key) } else { defined.unwrap_or_else(|| Arc::clone(&key)) };
+            self.permits.ledger.found(shard, Pool { workspace, key, limit });
+        }
+        Ok(())
+    }
+
+    /// Counts a run that was loaded: its place among the runs of its pipeline, and the permits of what it runs.
+    pub(super) fn restore_limits(&mut self, run: RunId) {
+        let Some(live) = self.runs.get_mut(&run) else { return };
+        live.hold_all_running(&mut self.permits.ledger);
+        let is_running = live.run.row().status != RunStatus::Initial;
+        let source = source(live.life.trigger, live.life.backfill);
+        let (pipeline, limits) = (live.life.pipeline, live.life.limits);
+        self.queues.of(pipeline).restore(run, source, limits, is_running);
+        if let Some(at) = live.life.sla_at {
+            self.slas.insert((at, run));
+        }
+    }
+
+    /// These shards are owned no longer.
+    pub(super) fn forget_limits_of(&mut self, lost: &BTreeSet<u8>) {
+        self.queues.retain(|pipeline| !lost.contains(&pipeline.shard()));
+        self.triggers.retain(|pipeline| !lost.contains(&pipeline.shard()));
+        self.reading.lose(|shard| u8::try_from(shard).is_ok_and(|shard| lost.contains(&shard)));
+        self.slas.retain(|(_, run)| !lost.contains(&run.shard()));
+        self.permits.ledger.forget(|shard| lost.contains(&shard));
+        self.backfills.retain(|backfill| !lost.contains(&backfill.shard()));
+        for shards in self.permits.parked.values_mut() {
+            shards.retain(|shard, _| !lost.contains(shard));
+        }
+    }
+
+    /// Nothing is owned any more.
+    pub(super) fn forget_limits(&mut self) {
+        self.queues.clear();
+        self.permits.clear();
+        self.backfills.clear();
+        self.triggers = Triggers::default();
+        self.reading.clear();
+        self.slas.clear();
+    }
+}

@@ -1,0 +1,104 @@
+//! The recorder: takes ends of runs out of the queue that their commits filled, counts each once, and notes who is to be
+//! told, all in one transaction. Also notes runs that are late. Any scheduler may do it, several at once: each end is
+//! taken by one. Behind, it delays statistics and messages and nothing else.
+
+use crate::{
+    engine::Chain,
+    notes::{self, Versions},
+};
+use domain::id::RunId;
+use std::time::{Duration, Instant};
+use store::{Store, notifications, outbox, run_ends};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Between two looks when nothing is left.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Ends of one transaction.
+const ENDS_MAX: i64 = 500;
+/// Between two looks for runs that are late.
+const LATE_INTERVAL: Duration = Duration::from_secs(5);
+/// A run that became late longer ago was noted then; if nobody looked, it is at its end.
+const LATELY_S: f64 = 600.0;
+
+/// Records ends of runs.
+pub struct Recorder {
+    store: Store,
+    public_url: Option<String>,
+    versions: Versions,
+    looked: Option<Instant>,
+}
+
+impl Recorder {
+    /// Links in messages begin with `public_url`.
+    #[must_use]
+    pub fn new(store: Store, public_url: Option<String>) -> Self {
+        Self { store, public_url, versions: Versions::default(), looked: None }
+    }
+
+    /// Runs until it is stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = interval.tick() => {}
+            }
+            if let Err(error) = self.run_once().await {
+                tracing::warn!(error = %Chain(&error), "failed to record ends of runs; they stay in their queue");
+            }
+        }
+    }
+
+    /// Records everything that has ended by now.
+    ///
+    /// # Errors
+    /// When the database does not answer; what was not committed stays in the queue.
+    pub async fn run_once(&mut self) -> Result<(), store::Error> {
+        while self.take().await? == ENDS_MAX {}
+        if self.looked.is_none_or(|at| at.elapsed() >= LATE_INTERVAL) {
+            self.note_late().await?;
+            self.looked = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self) -> Result<i64, store::Error> {
+        let mut client = self.store.client().await?;
+        let transaction = client.transaction().await?;
+        let ends = run_ends::take(&transaction, ENDS_MAX).await?;
+        if ends.is_empty() {
+            return Ok(0);
+        }
+        run_ends::count(&transaction, &ends).await?;
+        self.note(&transaction, &ends).await?;
+        transaction.commit().await?;
+        Ok(i64::try_from(ends.len()).unwrap_or(i64::MAX))
+    }
+
+    async fn note_late(&mut self) -> Result<(), store::Error> {
+        let mut after = RunId(Uuid::nil());
+        loop {
+            let mut client = self.store.client().await?;
+            let transaction = client.transaction().await?;
+            let late = run_ends::late(&transaction, LATELY_S, after, ENDS_MAX).await?;
+            let Some(last) = late.last() else { return Ok(()) };
+            after = last.run;
+            self.note(&transaction, &late).await?;
+            transaction.commit().await?;
+        }
+    }
+
+    async fn note(&mut self, db: &store::Transaction<'_>, ends: &[run_ends::Ended]) -> Result<(), store::Error> {
+        self.versions.learn(db, ends).await?;
+        let mut workspaces: Vec<Uuid> = ends.iter().map(|end| end.workspace_id.0).collect();
+        workspaces.sort_unstable();
+        workspaces.dedup();
+        let configured = notifications::configured(db, &workspaces).await?;
+        let failed: Vec<Uuid> = ends.iter().filter(|end| end.status == "failed").map(|end| end.run.0).collect();
+        let failures = if failed.is_empty() { Default::default() } else { run_ends::failures(db, &failed).await? };
+        let notes = notes::notes(ends, &self.versions, &configured, &failures, self.public_url.as_deref());
+        outbox::note(db, &notes).await
+    }
+}

@@ -1,0 +1,67 @@
+//! The sealer: sums up log lines that are settled into chunks, so that searches can skip them. Any scheduler may do it,
+//! and several at once: one row of each chunk counts. Behind or away, it costs searches time and nothing else.
+
+use crate::engine::Chain;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+use store::{LOG_STATEMENT_TIMEOUT, Store, log_chunks};
+use tokio_util::sync::CancellationToken;
+
+/// Between two rounds.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Chunks of one round: 32,768 lines a second, above what one scheduler takes in.
+const CHUNKS_MAX: usize = 8;
+/// An id that was given so long ago belongs to a line that is there, or to none: twice what a statement may take.
+const SETTLED: Duration = LOG_STATEMENT_TIMEOUT.saturating_mul(2);
+
+/// Seals chunks.
+pub struct Sealer {
+    store: Store,
+    /// The last id that was given, at several times.
+    given: VecDeque<(Instant, i64)>,
+    settled: i64,
+}
+
+impl Sealer {
+    /// A sealer that knows no settled line yet.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, given: VecDeque::new(), settled: 0 }
+    }
+
+    /// Runs until it is stopped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = interval.tick() => {}
+            }
+            if let Err(error) = self.run_once().await {
+                tracing::warn!(error = %Chain(&error), "failed to seal log lines");
+            }
+        }
+    }
+
+    async fn run_once(&mut self) -> Result<(), store::Error> {
+        let last = log_chunks::last_id(&self.store).await?;
+        if self.given.back().is_none_or(|(_, given)| *given != last) {
+            self.given.push_back((Instant::now(), last));
+        }
+        while let Some((at, given)) = self.given.front().copied()
+            && at.elapsed() >= SETTLED
+        {
+            self.settled = given;
+            self.given.pop_front();
+        }
+        for _ in 0..CHUNKS_MAX {
+            if !log_chunks::seal(&self.store, self.settled).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

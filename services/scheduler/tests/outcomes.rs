@@ -1,0 +1,266 @@
+//! What becomes of an end: counted once, told once, whatever fails on the way; on a real Postgres, to real receivers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::id::{PipelineId, WorkspaceId};
+use notify::Policy;
+use scheduler::{
+    loops::{notifier::Notifier, recorder::Recorder},
+    metrics::Metrics,
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use store::{
+    Store, notifications,
+    outbox::{self, Fate},
+    statistics::{self, Filter},
+};
+use testkit::{Database, wait_for};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct World {
+    database: Database,
+    store: Store,
+    workspace: WorkspaceId,
+    pipeline: PipelineId,
+    trigger: Uuid,
+}
+
+impl World {
+    /// A pipeline whose metadata tells these channels, with a schedule.
+    async fn new(config: Value) -> Self {
+        let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let store = Store::connect(database.url(), 6).await.unwrap();
+        let [workspace, pipeline, trigger] = [(); 3].map(|()| Uuid::now_v7());
+        let client = database.client().await;
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let spec = json!({ "name": "p", "kind": "python", "blocks": [], "notification_config": config });
+        let bundle = "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'x', 0, 0)";
+        client.execute(bundle, &[&digest]).await.unwrap();
+        client.execute("INSERT INTO workspace (id, name) VALUES ($1, 'w')", &[&workspace]).await.unwrap();
+        let insert = "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, 'p', 1)";
+        client.execute(insert, &[&pipeline, &workspace]).await.unwrap();
+        let insert = "INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec) VALUES ($1, 1, $2, $3)";
+        client.execute(insert, &[&pipeline, &digest, &spec]).await.unwrap();
+        let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+                      VALUES ($1, $2, 'daily', 'time', true, 'project')";
+        client.execute(insert, &[&trigger, &pipeline]).await.unwrap();
+        Self { database, store, workspace: WorkspaceId(workspace), pipeline: PipelineId(pipeline), trigger }
+    }
+
+    /// A run of one block that took two seconds, was created three seconds late, and ended like this; as its commit
+    /// leaves it.
+    async fn run(&self, status: &str) -> Uuid {
+        let run = Uuid::now_v7();
+        let client = self.database.client().await;
+        let insert = "
+            INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, execution_date,
+                             created_at, started_at, completed_at, reason)
+            SELECT $1, $2, $3, 1, $4, 0, $5, t - interval '5 s', t - interval '2 s', t - interval '2 s',
+                   CASE WHEN $5 IN ('initial', 'running') THEN NULL ELSE t END, 'why' FROM (SELECT now() AS t) n";
+        client.execute(insert, &[&run, &self.workspace.0, &self.pipeline.0, &self.trigger, &status]).await.unwrap();
+        let insert = "
+            INSERT INTO block_run (run_id, block, status, started_at, completed_at, error)
+            SELECT id, 'load', status, started_at, completed_at, '{\"message\": \"no such table\"}' FROM run
+             WHERE id = $1 AND completed_at IS NOT NULL";
+        client.execute(insert, &[&run]).await.unwrap();
+        let insert = "INSERT INTO run_end (run_id, status, started_at, completed_at)
+                      SELECT id, status, started_at, completed_at FROM run WHERE id = $1 AND completed_at IS NOT NULL";
+        client.execute(insert, &[&run]).await.unwrap();
+        run
+    }
+
+    fn recorder(&self) -> Recorder {
+        Recorder::new(self.store.clone(), Some("https://orrery.example".into()))
+    }
+
+    fn notify(&self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let policy = Policy::new(&["127.0.0.0/8".into()]).unwrap();
+        tokio::spawn(Notifier::new(self.store.clone(), policy, metrics).run(stop.clone()));
+        stop
+    }
+
+    async fn told(&self) -> Vec<notifications::Notification> {
+        let db = self.store.client().await.unwrap();
+        notifications::list(&db, self.workspace, None, i64::MAX, 100).await.unwrap()
+    }
+}
+
+/// Answers every request with 200 after the first `busy` with 503; hands over the bodies.
+async fn receiver(busy: usize) -> (String, mpsc::Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (got, bodies) = mpsc::channel(64);
+    tokio::spawn(async move {
+        for n in 0.. {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let (mut length, mut line) = (0, String::new());
+            while stream.read_line(&mut line).await.unwrap() > 2 {
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            let status = if n < busy { "503 Busy" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            got.send(serde_json::from_slice(&body).unwrap()).await.unwrap();
+        }
+    });
+    (url, bodies)
+}
+
+/// Takes connections and never answers.
+async fn silent() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://localhost:{}/hook", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn ends_are_counted_once_by_however_many_recorders() {
+    let world = World::new(json!({})).await;
+    for _ in 0..30 {
+        world.run("completed").await;
+    }
+    for _ in 0..10 {
+        world.run("failed").await;
+    }
+    let (mut one, mut other) = (world.recorder(), world.recorder());
+    let (a, b) = tokio::join!(one.run_once(), other.run_once());
+    a.unwrap();
+    b.unwrap();
+    one.run_once().await.unwrap();
+    let db = world.store.client().await.unwrap();
+    let filter = Filter {
+        workspace: world.workspace,
+        pipeline: None,
+        trigger: None,
+        first_day: "2020-01-01",
+        last_day: "2100-01-01",
+    };
+    let runs = statistics::runs(&db, &filter).await.unwrap();
+    let count = |status: &str| runs.iter().filter(|r| r.status == status).map(|r| r.runs).sum::<i64>();
+    assert_eq!((count("completed"), count("failed")), (30, 10));
+    assert!(runs.iter().all(|r| (r.total_ms / r.runs as f64 - 2000.0).abs() < 1.0 && r.bucket == 43), "{runs:?}");
+    let blocks = statistics::blocks(&db, &filter).await.unwrap();
+    assert_eq!(blocks.iter().map(|b| (b.of.as_str(), b.runs)).fold(0, |sum, (_, n)| sum + n), 40);
+    let late = statistics::lateness(&db, &filter).await.unwrap();
+    assert_eq!(late.iter().map(|l| l.runs).sum::<i64>(), 40);
+    assert!(late.iter().all(|l| (l.longest_ms - 3000.0).abs() < 1.0), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_commit_that_ends_a_run_leaves_its_end() {
+    let world = World::new(json!({})).await;
+    let left = world.database.client().await.query_one("SELECT count(*) FROM run_end", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 0);
+    world.run("failed").await;
+    world.run("running").await;
+    let mut client = world.store.client().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let ends = store::run_ends::take(&transaction, 10).await.unwrap();
+    assert_eq!(ends.len(), 1);
+    drop(transaction);
+    let transaction = client.transaction().await.unwrap();
+    let again = store::run_ends::take(&transaction, 10).await.unwrap();
+    assert_eq!(again.len(), 1, "a recorder that dies before its commit has taken nothing");
+}
+
+#[tokio::test]
+async fn a_failure_is_told_with_its_reason_and_a_busy_receiver_asked_again() {
+    let (url, mut bodies) = receiver(1).await;
+    let world = World::new(json!({ "webhook_config": { "url": url } })).await;
+    world.run("completed").await;
+    let run = world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    assert_eq!(world.told().await.len(), 1, "success is not told unless asked for");
+    let stop = world.notify();
+    let first = bodies.recv().await.unwrap();
+    assert_eq!((&first["event"], &first["facts"]["error"]), (&json!("failure"), &json!("no such table")));
+    assert_eq!(first["facts"]["pipeline_run_url"], json!(format!("https://orrery.example/#/runs/{run}")));
+    let again = bodies.recv().await.unwrap();
+    assert_eq!(again["id"], first["id"], "the same message, by its name");
+    let sent =
+        wait_for("the record", WAIT, || async { world.told().await.into_iter().find(|told| told.status == "sent") });
+    assert_eq!(sent.await.attempts, 2);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_delays_nobody_else() {
+    let (url, mut bodies) = receiver(0).await;
+    let config = json!({ "slack_config": { "webhook_url": silent().await }, "webhook_config": { "url": url } });
+    let world = World::new(config).await;
+    for _ in 0..12 {
+        world.run("failed").await;
+    }
+    world.recorder().run_once().await.unwrap();
+    assert_eq!(world.told().await.len(), 24);
+    let stop = world.notify();
+    // The silent one takes 20 s for each; the other has all of its own long before.
+    let all = async {
+        for _ in 0..12 {
+            bodies.recv().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), all).await.expect("the others were delayed");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn what_a_dead_sender_claimed_is_claimed_by_another_and_its_own_word_is_void() {
+    let world = World::new(json!({ "slack_config": { "webhook_url": "https://h.example/x" } })).await;
+    world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    let lease = Duration::from_millis(300);
+    let first = outbox::claim(&world.store, 10, lease).await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert!(outbox::claim(&world.store, 10, lease).await.unwrap().is_empty(), "it is claimed");
+    let second = wait_for("the end of the lease", WAIT, || async {
+        outbox::claim(&world.store, 10, WAIT).await.unwrap().into_iter().next()
+    })
+    .await;
+    assert_eq!((second.id, second.attempt), (first[0].id, 2));
+    outbox::settle(&world.store, &first[0], &Fate::Failed("late".into())).await.unwrap();
+    assert_eq!(world.told().await[0].status, "pending");
+    outbox::settle(&world.store, &second, &Fate::Sent).await.unwrap();
+    assert_eq!(world.told().await[0].status, "sent");
+}
+
+#[tokio::test]
+async fn a_late_run_is_told_once_while_it_goes_on_and_not_again_at_its_end() {
+    let (url, _bodies) = receiver(0).await;
+    let world = World::new(json!({ "webhook_config": { "url": url } })).await;
+    let run = world.run("running").await;
+    let client = world.database.client().await;
+    client.execute("UPDATE run SET sla_at = now() - interval '1 s' WHERE id = $1", &[&run]).await.unwrap();
+    let mut recorder = world.recorder();
+    recorder.run_once().await.unwrap();
+    let told = world.told().await;
+    assert_eq!(told.iter().map(|t| t.event.as_str()).collect::<Vec<_>>(), ["passed_sla"]);
+    let client = world.database.client().await;
+    client.execute("UPDATE run SET status = 'completed', completed_at = now() WHERE id = $1", &[&run]).await.unwrap();
+    let end = "INSERT INTO run_end (run_id, status, completed_at) VALUES ($1, 'completed', now())";
+    client.execute(end, &[&run]).await.unwrap();
+    world.recorder().run_once().await.unwrap();
+    assert_eq!(world.told().await.len(), 1);
+}

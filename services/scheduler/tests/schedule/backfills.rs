@@ -1,0 +1,107 @@
+//! Backfills: cursors that start runs.
+
+use crate::cluster::{WAIT, World, block};
+use domain::{
+    backfill::{Order, Unit},
+    id::{BackfillId, PipelineId},
+};
+use scheduler::engine::{ChangeBackfill, CreateBackfill, EngineError};
+use serde_json::json;
+use store::backfills::{BackfillRef, Spec};
+use testkit::wait_for;
+
+fn spec(name: &str, start: &str, end: &str, unit: Unit, parallelism: u32) -> Spec {
+    Spec {
+        name: name.to_owned(),
+        start_at: start.parse().unwrap(),
+        end_at: end.parse().unwrap(),
+        unit,
+        every: 1,
+        time_zone: "UTC".to_owned(),
+        order: Order::Descending,
+        parallelism,
+        variables: json!({ "mine": 1 }),
+        allow_blocks_to_fail: false,
+    }
+}
+
+fn days(pipeline: PipelineId) -> CreateBackfill {
+    let spec = spec("march", "2024-03-01T00:00:00Z", "2024-03-05T00:00:00Z", Unit::Day, 2);
+    CreateBackfill { pipeline, spec }
+}
+
+async fn state(world: &World, id: BackfillId) -> (&'static str, u64, u64) {
+    let client = world.store.client().await.unwrap();
+    let cursor = store::backfills::get(&client, BackfillRef::Id(id)).await.unwrap().unwrap().backfill.cursor;
+    (cursor.status.as_str(), cursor.started, cursor.completed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_runs_at_once_from_the_latest_on() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = node.backfill(days(pipeline)).await.unwrap();
+    assert_eq!(node.backfill(days(pipeline)).await.unwrap(), id, "the same again is the same");
+    let mut other = days(pipeline);
+    other.spec.parallelism = 3;
+    assert!(matches!(node.backfill(other).await, Err(EngineError::NameTaken(_))));
+    let mut dates = Vec::new();
+    for left in (0..5).rev() {
+        node.until_running(2.min(left + 1)).await;
+        node.settle().await;
+        node.look().await;
+        assert_eq!(node.running.len(), 2.min(left + 1));
+        let context = node.running[0].run.clone().unwrap();
+        let variables: serde_json::Value = serde_json::from_str(&context.variables).unwrap();
+        assert_eq!((&variables["mine"], &variables["interval_seconds"]), (&json!(1), &json!(86_400)));
+        dates.push(variables["ds"].as_str().unwrap().to_owned());
+        node.complete(0).await;
+    }
+    assert_eq!(dates, ["2024-03-05", "2024-03-04", "2024-03-03", "2024-03-02", "2024-03-01"]);
+    wait_for("its end", WAIT, || async { (state(&world, id).await == ("completed", 5, 5)).then_some(()) }).await;
+    assert!(matches!(node.change(id, ChangeBackfill::Pause).await, Err(EngineError::Refused(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_it_starts_nothing_and_cancelled_it_stops_what_runs() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = node.backfill(days(pipeline)).await.unwrap();
+    node.until_running(2).await;
+    node.change(id, ChangeBackfill::Pause).await.unwrap();
+    node.complete(0).await;
+    node.settle().await;
+    node.look().await;
+    assert_eq!((node.running.len(), state(&world, id).await), (1, ("paused", 2, 1)));
+    // A successor knows that it is paused, and goes on when it is told to.
+    node.kill();
+    let mut successor = world.node(0..256, 10).await;
+    successor.adopt(node, 10).await;
+    successor.change(id, ChangeBackfill::Resume).await.unwrap();
+    successor.until_running(2).await;
+    successor.change(id, ChangeBackfill::Cancel).await.unwrap();
+    successor.change(id, ChangeBackfill::Cancel).await.unwrap();
+    for _ in 0..2 {
+        successor.end(0, domain::unit::Outcome::Cancelled).await;
+    }
+    wait_for("its runs to end", WAIT, || async {
+        (world.count("SELECT count(*) FROM run WHERE status = 'cancelled'").await == 2).then_some(())
+    })
+    .await;
+    assert_eq!(state(&world, id).await, ("cancelled", 3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_intervals_are_a_row_and_what_runs() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 64).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let spec = spec("million", "2024-01-01T00:00:00Z", "2025-11-25T10:39:00Z", Unit::Minute, 8);
+    let id = node.backfill(CreateBackfill { pipeline, spec }).await.unwrap();
+    node.until_running(8).await;
+    assert_eq!(world.count("SELECT count(*) FROM run").await, 8);
+    assert_eq!(world.count("SELECT total FROM backfill").await, 1_000_000);
+    assert_eq!(state(&world, id).await, ("running", 8, 0));
+}

@@ -1,0 +1,145 @@
+//! Limits, within a pipeline and across pipelines and engines.
+
+use crate::cluster::{WAIT, World, block};
+use serde_json::json;
+use testkit::wait_for;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_limit_holds_over_two_engines_and_room_is_used_at_once() {
+    const LIMIT: usize = 3;
+    const RUNS: usize = 24;
+    let world = World::new().await;
+    world.limit("workspace", 3).await;
+    let (mut a, mut b) = (world.node(0..128, 10).await, world.node(128..256, 10).await);
+    for n in 0..RUNS {
+        let shard = if n % 3 == 0 { 200 } else { u8::try_from(n).unwrap() };
+        let pipeline = world.deploy(&format!("p{n}"), shard, json!({ "blocks": [block("a", &[])] })).await;
+        let node = if shard < 128 { &a } else { &b };
+        node.create(pipeline, "k").await;
+    }
+    for done in 0..RUNS {
+        let expected = LIMIT.min(RUNS - done);
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            a.look().await;
+            b.look().await;
+            let running = a.running.len() + b.running.len();
+            assert!(running <= LIMIT, "{running} run at once");
+            if running == expected {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{running} of {expected} run");
+            tokio::task::yield_now().await;
+        }
+        if a.running.is_empty() || (!b.running.is_empty() && done % 2 == 0) {
+            b.complete(0).await;
+        } else {
+            a.complete(0).await;
+        }
+    }
+    wait_for("idle permits to go back", WAIT, || async {
+        (world.count("SELECT sum(used) + (SELECT sum(held) FROM limit_hold) FROM limit_pool").await == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_counts_for_itself_and_an_expression_for_each_value() {
+    let world = World::new().await;
+    world.limit("warehouse", 1).await;
+    world.limit("tenant:*", 1).await;
+    let mut node = world.node(0..256, 10).await;
+    let mut keyed = block("load", &[]);
+    keyed["limits"] = json!(["warehouse"]);
+    let pipeline = world.deploy("keyed", 7, json!({ "blocks": [keyed, block("free", &[])] })).await;
+    node.create(pipeline, "1").await;
+    node.create(pipeline, "2").await;
+    node.until_running(3).await;
+    node.settle().await;
+    node.look().await;
+    let blocks = |node: &crate::cluster::Node| {
+        let mut names: Vec<_> = node.running.iter().map(|a| a.attempt.clone().unwrap().block).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(blocks(&node), ["free", "free", "load"]);
+    let load = node.running.iter().position(|a| a.attempt.as_ref().unwrap().block == "load").unwrap();
+    node.complete(load).await;
+    node.until_running(3).await;
+    assert_eq!(blocks(&node), ["free", "free", "load"], "the other run's block got the permit");
+
+    let mut of_tenant = block("a", &[]);
+    of_tenant["limits"] = json!(["tenant:{{ customer }}"]);
+    let tenants = world.deploy("tenants", 9, json!({ "blocks": [of_tenant] })).await;
+    for (key, customer) in [("1", "acme"), ("2", "acme"), ("3", "other")] {
+        node.create_with(tenants, key, json!({ "customer": customer })).await;
+    }
+    node.until_running(5).await;
+    node.settle().await;
+    node.look().await;
+    assert_eq!(node.running.len(), 5, "acme's second run waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_counts_what_runs_and_nothing_twice() {
+    let world = World::new().await;
+    world.limit("workspace", 2).await;
+    let mut first = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    for key in ["1", "2", "3"] {
+        first.create(pipeline, key).await;
+    }
+    first.until_running(2).await;
+    first.kill();
+    let mut second = world.node(0..256, 10).await;
+    second.adopt(first, 10).await;
+    second.settle().await;
+    second.look().await;
+    assert_eq!(second.running.len(), 2, "the third run waits for one of the two that go on");
+    second.complete(0).await;
+    second.until_running(2).await;
+    assert_eq!(world.count("SELECT sum(used) FROM limit_pool").await, 2);
+    second.complete(0).await;
+    second.complete(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_over_the_pipelines_limit_wait_in_order_retries_too() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let concurrency = json!({ "pipeline_run_limit": 1 });
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])], "concurrency": concurrency })).await;
+    let (first, second, third) =
+        (node.create(pipeline, "1").await, node.create(pipeline, "2").await, node.create(pipeline, "3").await);
+    node.until_running(1).await;
+    assert_eq!((world.status(second).await, world.status(third).await), ("initial".into(), "initial".into()));
+    node.fail(0).await;
+    world.until(first, "failed").await;
+    world.until(second, "running").await;
+    node.retry(first).await;
+    assert_eq!(world.status(first).await, "initial", "a retry waits like a new run");
+    node.cancel(third).await;
+    world.until(third, "cancelled").await;
+    node.until_running(1).await;
+    node.complete(0).await;
+    world.until(second, "completed").await;
+    node.until_running(1).await;
+    node.complete(0).await;
+    world.until(first, "completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_over_the_limit_is_cancelled_where_the_pipeline_skips() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let concurrency = json!({ "pipeline_run_limit_all_triggers": 1, "on_limit": "skip" });
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])], "concurrency": concurrency })).await;
+    let first = node.create(pipeline, "1").await;
+    let second = node.create(pipeline, "2").await;
+    assert_eq!(world.status(second).await, "cancelled");
+    node.until_running(1).await;
+    node.complete(0).await;
+    world.until(first, "completed").await;
+    let third = node.create(pipeline, "3").await;
+    assert_eq!(world.status(third).await, "running");
+}

@@ -1,0 +1,6 @@
+//! What starts when: limits, backfills and triggers, by the engine on a real Postgres, with executors that are channels.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+mod backfills;
+mod cluster;
+mod limits;

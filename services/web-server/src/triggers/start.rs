@@ -1,0 +1,158 @@
+//! Starts of a trigger by a call or an event, as commands for a scheduler, which decides. Refuses to know the protocol that
+//! they came by.
+
+use crate::commands::Started;
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::{idempotent, new_runs};
+use domain::{ErrorKind, event, trigger::Kind};
+use jiff::Timestamp;
+use proto::internal::v1::NewRun;
+use serde_json::{Map, Value};
+use store::{triggers::Listed, workspaces::Workspace};
+
+/// The most event triggers of one workspace that an event is held against.
+const EVENT_TRIGGERS_MAX: usize = 10_000;
+/// How often a start is decided while somebody edits the trigger.
+const TRIES_MAX: u32 = 5;
+/// The most triggers that one event fires.
+const MATCHES_MAX: usize = new_runs::BATCH_MAX;
+
+/// What a caller tells about the run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    /// Over those of the trigger and the pipeline.
+    pub(crate) variables: Map<String, Value>,
+    /// Beside the variables.
+    pub(crate) event_variables: Map<String, Value>,
+    /// Now, when absent.
+    pub(crate) execution_date: Option<Timestamp>,
+    /// Empty for none.
+    pub(crate) idempotency_key: String,
+}
+
+/// Starts an API trigger once.
+pub(crate) async fn call(core: &Core, listed: Listed, told: Told) -> Result<(Listed, Started), Fault> {
+    idempotent::check(&told.idempotency_key)?;
+    let key = new_runs::logical_key(&told.idempotency_key);
+    start(core, listed, |listed| {
+        if !listed.trigger.active {
+            return Err(paused(listed));
+        }
+        new_run(core, listed, key.clone(), told.clone()).map(Some)
+    })
+    .await?
+    .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a call that is no start was started"))
+}
+
+fn paused(listed: &Listed) -> Fault {
+    let name = &listed.trigger.name;
+    let message = format!("trigger `{name}` is paused; start it with `orrery triggers start {name}`");
+    Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message)
+}
+
+/// Holds an event against the workspace's triggers and starts those that it matches, one by one: a trigger that is edited
+/// at this moment is no reason for others to wait.
+pub(crate) async fn publish(
+    core: &Core,
+    workspace: &Workspace,
+    event: &Value,
+    idempotency_key: &str,
+) -> Result<Vec<(Listed, Started)>, Fault> {
+    idempotent::check(idempotency_key)?;
+    let key = match idempotency_key {
+        "" => format!("event:{}", uuid::Uuid::now_v7()),
+        key => format!("event-key:{key}"),
+    };
+    let variables = Map::from_iter([("event".to_owned(), event.clone())]);
+    let told = Told { variables, ..Told::default() };
+    let mut outcomes = Vec::new();
+    for listed in matching(core, workspace, event).await? {
+        let started = start(core, listed, |listed| {
+            if !listed.trigger.active || !matches(listed, event) {
+                return Ok(None);
+            }
+            new_run(core, listed, key.clone(), told.clone()).map(Some)
+        });
+        outcomes.extend(started.await?);
+    }
+    Ok(outcomes)
+}
+
+/// Starts what `decide` makes of the version in force. Where another one is by the time a scheduler looks, it decides again:
+/// the caller asked for the trigger and not for a version. `None` is what `decide` says.
+async fn start(
+    core: &Core,
+    mut listed: Listed,
+    decide: impl Fn(&Listed) -> Result<Option<NewRun>, Fault>,
+) -> Result<Option<(Listed, Started)>, Fault> {
+    let mut tries = 0;
+    loop {
+        let Some(run) = decide(&listed)? else { return Ok(None) };
+        tries += 1;
+        match core.commands.start_runs(vec![run]).await {
+            Ok(started) => return Ok(started.into_iter().next().map(|started| (listed, started))),
+            Err(fault) if fault.0.kind == ErrorKind::Conflict && tries < TRIES_MAX => {
+                listed = super::find(core, listed.trigger.id).await?;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+async fn matching(core: &Core, workspace: &Workspace, event: &Value) -> Result<Vec<Listed>, Fault> {
+    let limit = i64::try_from(EVENT_TRIGGERS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+    let db = core.store.client().await?;
+    let all = store::triggers::of_events(&db, workspace.id, limit).await?;
+    let too_many = |what: &str, most: usize| {
+        let message = format!("{what} in workspace `{}` are more than {most}; archive some", workspace.name);
+        Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRIGGERS", message)
+    };
+    if all.len() > EVENT_TRIGGERS_MAX {
+        return Err(too_many("the event triggers", EVENT_TRIGGERS_MAX));
+    }
+    let mut matching = Vec::new();
+    for listed in all {
+        match listed {
+            Ok(listed) if matches(&listed, event) => matching.push(listed),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = runtime::exit::chain(&error), "an event trigger cannot be read"),
+        }
+    }
+    if matching.len() > MATCHES_MAX {
+        Err(too_many("the triggers that the event matches", MATCHES_MAX))
+    } else {
+        Ok(matching)
+    }
+}
+
+fn matches(listed: &Listed, event: &Value) -> bool {
+    let Kind::Event { patterns } = &listed.trigger.spec.kind else { return false };
+    event::parse_all(patterns).is_ok_and(|patterns| patterns.iter().any(|pattern| pattern.matches(event)))
+}
+
+fn new_run(core: &Core, listed: &Listed, logical_key: String, told: Told) -> Result<NewRun, Fault> {
+    let trigger = &listed.trigger;
+    let mut variables = trigger.spec.variables.clone();
+    variables.extend(told.variables);
+    let variables = Value::Object(variables).to_string();
+    let event_variables =
+        if told.event_variables.is_empty() { String::new() } else { Value::Object(told.event_variables).to_string() };
+    let limit = core.limits.variables_bytes;
+    if variables.len() + event_variables.len() > limit {
+        let why = format!("must be at most {limit} bytes of JSON with those of the trigger; pass a reference instead");
+        return Err(Fault::field("variables", why));
+    }
+    Ok(NewRun {
+        pipeline_id: trigger.pipeline.to_vec(),
+        logical_key,
+        variables,
+        execution_date_us: told.execution_date.map_or(0, Timestamp::as_microsecond),
+        timeout_s: trigger.spec.timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
+        allow_blocks_to_fail: trigger.spec.allow_blocks_to_fail,
+        trigger_id: trigger.id.to_vec(),
+        trigger_version: trigger.version,
+        event_variables,
+        parent_run_id: Vec::new(),
+    })
+}

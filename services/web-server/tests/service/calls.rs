@@ -1,0 +1,204 @@
+//! API triggers as Mage's clients call them, and who is not let in.
+
+use crate::cluster::{Cluster, project};
+use crate::deploy::deploy;
+use crate::http::{self, Answer};
+use crate::triggers::{cluster, create, fill};
+use ::http::Method;
+use serde_json::{Value, json};
+
+async fn call(cluster: &Cluster, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
+    http::send(http::request(Method::POST, &cluster.url(path), headers, body.into())).await
+}
+
+async fn token(cluster: &Cluster, trigger: &Value, overlap: &str) -> String {
+    let message = json!({ "triggerId": trigger["id"], "overlap": overlap });
+    let answer = cluster.call("TriggerService/RotateTriggerToken", message).await;
+    answer["token"].as_str().unwrap().to_owned()
+}
+
+fn id(trigger: &Value) -> &str {
+    trigger["id"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn both_addresses_start_runs_with_what_they_are_told() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "called", json!({ "api": {}, "variables": { "a": 1, "b": 1 } })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let body = json!({ "pipeline_run": { "variables": { "b": 2 }, "id": 7, "status": "completed" }, "extra": [1] });
+    let by_url = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
+    let answer = call(&cluster, &by_url, &[], body.to_string()).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let run = answer.json()["pipeline_run"].clone();
+    assert_eq!((&run["status"], &run["pipeline_uuid"]), (&json!("initial"), &json!("daily")));
+    assert_eq!(run["variables"], json!({ "a": 1, "b": 2 }));
+    assert_eq!((&run["event_variables"], &run["pipeline_schedule_id"]), (&json!({ "extra": [1] }), &trigger["id"]));
+    let stored = cluster.call("RunService/GetRun", json!({ "runId": run["id"] })).await;
+    assert_eq!(stored["run"]["trigger"], "called");
+
+    let by_header = format!("/api/pipeline_schedules/{}/api_trigger", id(&trigger));
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "order-7")];
+    let first = call(&cluster, &by_header, &headers, "").await.json();
+    let second = call(&cluster, &by_header, &headers, "").await.json();
+    assert!(first["pipeline_run"]["id"] == second["pipeline_run"]["id"] && first["pipeline_run"]["id"] != run["id"]);
+    let other = [("authorization", bearer.as_str()), ("idempotency-key", "order-8")];
+    assert_ne!(
+        call(&cluster, &by_header, &other, "{}").await.json()["pipeline_run"]["id"],
+        first["pipeline_run"]["id"]
+    );
+    for bad in ["[]", "{", "{\"pipeline_run\": 7}", "{\"pipeline_run\": {\"execution_date\": \"9999-01-01\"}}"] {
+        assert_eq!(call(&cluster, &by_header, &headers, bad).await.status, 400, "{bad}");
+    }
+    let history =
+        cluster.call("TriggerService/ListFirings", json!({ "triggerId": trigger["id"], "pageSize": 2 })).await;
+    assert_eq!(history["firings"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&history["firings"][0]["logicalKey"], &history["firings"][0]["decided"]),
+        (&json!("key:order-8"), &json!("fired"))
+    );
+    assert_ne!(history["nextPageToken"], "");
+}
+
+#[tokio::test]
+async fn whoever_has_no_right_token_learns_nothing() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "called", json!({ "api": {} })).await;
+    let other = create(&cluster, "other", json!({ "api": {} })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let unknown = "0190a5b8-7c1e-7d3a-9d52-3f1c8a2b6e4d";
+    let off_by_one = format!("{}{}", &token[..token.len() - 1], if token.ends_with('0') { '1' } else { '0' });
+    let mut answers = Vec::new();
+    for (trigger, token) in [
+        (id(&trigger), off_by_one.as_str()),
+        (id(&trigger), &token[..token.len() - 1]),
+        (id(&trigger), "ptk_0000000000000000_"),
+        (id(&trigger), "x"),
+        (id(&other), token.as_str()),
+        (unknown, token.as_str()),
+        ("7", token.as_str()),
+        ("..", token.as_str()),
+    ] {
+        let by_url =
+            call(&cluster, &format!("/api/pipeline_schedules/{trigger}/pipeline_runs/{token}"), &[], "{}").await;
+        let bearer = format!("Bearer {token}");
+        let path = format!("/api/pipeline_schedules/{trigger}/api_trigger");
+        let by_header = call(&cluster, &path, &[("authorization", &bearer)], "{}").await;
+        for answer in [by_url, by_header] {
+            assert_eq!(answer.status, 401, "{trigger} {:?}", answer.body);
+            answers.push(answer.json());
+        }
+    }
+    let path = format!("/api/pipeline_schedules/{}/api_trigger", id(&trigger));
+    answers.push(call(&cluster, &path, &[], "{}").await.json());
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
+    // A path that only looks like one of these asks for the cluster's token.
+    for trick in [
+        format!("/api/pipeline_schedules/{}/pipeline_runs/{token}/x", id(&trigger)),
+        format!("/api/pipeline_schedules/{}/pipeline_runs%2f{token}", id(&trigger)),
+        format!("/API/pipeline_schedules/{}/api_trigger", id(&trigger)),
+        "/api/pipeline_schedules/x/../../events/api_trigger".to_owned(),
+        "/api/events".to_owned(),
+    ] {
+        let bearer = format!("Bearer {token}");
+        let answer = call(&cluster, &trick, &[("authorization", &bearer)], "{}").await;
+        assert!(matches!(answer.status.as_u16(), 401 | 404), "{trick}: {}", answer.status);
+    }
+    // Nothing was started, and no token is stored.
+    let db = cluster.database.client().await;
+    assert_eq!(db.query_one("SELECT count(*) FROM run", &[]).await.unwrap().get::<_, i64>(0), 0);
+    let text = "SELECT count(*) FROM trigger_token t WHERE t::text LIKE '%' || $1 || '%'";
+    let secret = token.rsplit('_').next().unwrap();
+    assert_eq!(db.query_one(text, &[&secret]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_rotation_lets_the_former_token_hold_a_while() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "called", json!({ "api": {} })).await;
+    let path = format!("/api/pipeline_schedules/{}/api_trigger", id(&trigger));
+    let status =
+        async |token: &str| call(&cluster, &path, &[("authorization", &format!("Bearer {token}"))], "{}").await.status;
+    let first = token(&cluster, &trigger, "0s").await;
+    let second = token(&cluster, &trigger, "3600s").await;
+    assert_eq!((status(&first).await.as_u16(), status(&second).await.as_u16()), (200, 200));
+    let third = token(&cluster, &trigger, "0s").await;
+    let held = cluster.call("TriggerService/ListTriggerTokens", json!({ "triggerId": trigger["id"] })).await;
+    assert_eq!((status(&first).await.as_u16(), status(&second).await.as_u16()), (401, 401));
+    assert_eq!((status(&third).await.as_u16(), held["tokens"].as_array().unwrap().len()), (200, 1));
+    assert!(!held.to_string().contains(third.rsplit('_').next().unwrap()));
+    for _ in 1..10 {
+        token(&cluster, &trigger, "3600s").await;
+    }
+    let message = json!({ "triggerId": trigger["id"], "overlap": "3600s" });
+    assert_eq!(cluster.refused("TriggerService/RotateTriggerToken", message).await.1, "TOO_MANY_TOKENS");
+    let nightly = create(&cluster, "nightly", json!({ "schedule": { "every": "@daily" } })).await;
+    let message = json!({ "triggerId": nightly["id"] });
+    assert_eq!(cluster.refused("TriggerService/RotateTriggerToken", message).await.1, "NOT_AN_API_TRIGGER");
+}
+
+#[tokio::test]
+async fn paused_and_busy_triggers_start_nothing() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "busy", json!({ "api": {} })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let path = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
+    let busy = call(&cluster, &path, &[], "{}").await;
+    assert_eq!((busy.status.as_u16(), &busy.json()["error"]["type"]), (409, &json!("RUN_SKIPPED")));
+    cluster.call("TriggerService/PauseTrigger", json!({ "triggerId": trigger["id"] })).await;
+    let paused = call(&cluster, &path, &[], "{}").await;
+    assert_eq!((paused.status.as_u16(), &paused.json()["error"]["type"]), (412, &json!("TRIGGER_PAUSED")));
+    cluster.call("TriggerService/DeleteTrigger", json!({ "triggerId": trigger["id"] })).await;
+    assert_eq!(call(&cluster, &path, &[], "{}").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_edited_meanwhile_starts_as_it_then_is() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "edited", json!({ "api": {} })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let path = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
+    let answer = call(&cluster, &path, &[], "{}").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+}
+
+#[tokio::test]
+async fn the_address_can_be_switched_off_and_calls_are_counted() {
+    let cluster = Cluster::with(|settings| {
+        settings.trigger_token_in_url = false;
+        settings.limits.trigger_calls_per_second = 1;
+    })
+    .await;
+    fill(&cluster).await;
+    let trigger = create(&cluster, "called", json!({ "api": {} })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let by_url = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
+    assert_eq!(call(&cluster, &by_url, &[], "{}").await.status, 401);
+    let bearer = format!("Bearer {token}");
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(call(&cluster, &by_url, &[("authorization", &bearer)], "{}").await.status.as_u16());
+    }
+    assert!(statuses.starts_with(&[200, 200]) && statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_the_projects_file_goes_on_working() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let mage = "0123456789abcdef0123456789abcdef";
+    let mut files = project();
+    let yaml = format!("triggers:\n- {{name: called, schedule_type: api, status: active, token: {mage}}}\n");
+    files.insert("pipelines/daily/triggers.yaml", yaml);
+    deploy(&cluster, &files).await;
+    let all = cluster.call("TriggerService/ListTriggers", json!({ "workspace": "sales" })).await;
+    let trigger = all["triggers"].as_array().unwrap().iter().find(|t| t["name"] == "called").unwrap().clone();
+    let path = format!("/api/pipeline_schedules/{}/pipeline_runs/{mage}", id(&trigger));
+    assert_eq!(call(&cluster, &path, &[], "{}").await.status, 200);
+    let wrong = format!("/api/pipeline_schedules/{}/pipeline_runs/{}0", id(&trigger), &mage[..31]);
+    assert_eq!(call(&cluster, &wrong, &[], "{}").await.status, 401);
+    let db = cluster.database.client().await;
+    let clear = "SELECT count(*) FROM trigger t WHERE t::text LIKE '%' || $1 || '%'";
+    assert_eq!(db.query_one(clear, &[&mage]).await.unwrap().get::<_, i64>(0), 0);
+}

@@ -1,0 +1,70 @@
+//! Events: who may send them, and what they start.
+
+use crate::cluster::{Cluster, TOKEN};
+use crate::http;
+use crate::triggers::{cluster, create};
+use ::http::Method;
+use serde_json::{Value, json};
+
+async fn publish(cluster: &Cluster, query: &str, key: Option<&str>, event: &Value) -> (u16, Value) {
+    let bearer = format!("Bearer {TOKEN}");
+    let mut headers = vec![("authorization", bearer.as_str())];
+    headers.extend(key.map(|key| ("idempotency-key", key)));
+    let request =
+        http::request(Method::POST, &cluster.url(&format!("/api/events{query}")), &headers, event.to_string());
+    let answer = http::send(request).await;
+    (answer.status.as_u16(), answer.json())
+}
+
+fn runs(answer: &Value) -> Vec<(String, bool)> {
+    let all = answer["event"]["pipeline_runs"].as_array().unwrap();
+    all.iter().map(|run| (run["pipeline_schedule_name"].as_str().unwrap().to_owned(), run["id"].is_string())).collect()
+}
+
+#[tokio::test]
+async fn an_event_starts_what_it_matches_once() {
+    let cluster = cluster().await;
+    let pattern = |pattern: Value| json!({ "event": { "patterns": [pattern] } });
+    create(&cluster, "any", pattern(json!({}))).await;
+    create(&cluster, "files", pattern(json!({ "source": ["aws.s3"], "detail": { "key": [{ "suffix": ".csv" }] } })))
+        .await;
+    create(&cluster, "busy", pattern(json!({ "detail": { "size": [{ "numeric": [">", 100] }] } }))).await;
+    create(&cluster, "others", pattern(json!({ "source": [{ "anything-but": "aws.s3" }] }))).await;
+    let paused = create(&cluster, "paused", pattern(json!({}))).await;
+    cluster.call("TriggerService/PauseTrigger", json!({ "triggerId": paused["id"] })).await;
+
+    let event = json!({ "source": "aws.s3", "detail": { "key": "in/a.csv", "size": 101.5 } });
+    let (status, answer) = publish(&cluster, "?workspace=sales", Some("e-1"), &event).await;
+    assert_eq!(status, 200, "{answer}");
+    let mut started = runs(&answer);
+    started.sort();
+    assert_eq!(started, [("any".into(), true), ("busy".into(), false), ("files".into(), true)]);
+    let run = answer["event"]["pipeline_runs"].as_array().unwrap().iter().find(|run| run["id"].is_string()).unwrap();
+    let stored = cluster.call("RunService/GetRun", json!({ "runId": run["id"] })).await;
+    assert_eq!(stored["run"]["variables"]["event"], event);
+
+    // The same event again is the same runs; by the service as well.
+    let again = publish(&cluster, "?workspace=sales", Some("e-1"), &event).await.1;
+    assert_eq!(again, answer);
+    let message = json!({ "workspace": "sales", "event": event, "idempotencyKey": "e-1" });
+    let served = cluster.call("EventService/PublishEvent", message).await;
+    let outcomes = served["outcomes"].as_array().unwrap();
+    assert!(outcomes.iter().any(|o| o["runId"] == run["id"]) && outcomes.iter().any(|o| o["skipped"] == "overlap"));
+    let fresh = publish(&cluster, "?workspace=sales", None, &event).await.1;
+    assert_ne!(fresh, answer);
+    let (_, nothing) = publish(&cluster, "?workspace=sales", None, &json!({ "source": 5 })).await;
+    assert_eq!(runs(&nothing).iter().filter(|(name, _)| name != "any" && name != "others").count(), 0);
+}
+
+#[tokio::test]
+async fn events_of_strangers_and_rubbish_are_refused() {
+    let cluster = cluster().await;
+    let bare = http::request(Method::POST, &cluster.url("/api/events"), &[], "{}");
+    assert_eq!(http::send(bare).await.status, 401);
+    assert_eq!(publish(&cluster, "", None, &json!({})).await.0, 404);
+    assert_eq!(publish(&cluster, "?workspace=../sales", None, &json!({})).await.0, 404);
+    assert_eq!(publish(&cluster, "?workspace=sales", None, &json!([1])).await.0, 400);
+    assert_eq!(publish(&cluster, "?workspace=sales", Some(&"k".repeat(300)), &json!({})).await.0, 400);
+    let huge = json!({ "x": "x".repeat(9 << 20) });
+    assert_eq!(publish(&cluster, "?workspace=sales", None, &huge).await.0, 429);
+}

@@ -1,0 +1,58 @@
+// A search over what all runs of a workspace wrote, newest first.
+
+import { call } from "./api.js";
+import { h } from "./dom.js";
+
+const PAGE = 100;
+const LEVELS = ["", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
+
+export function searchPage({ workspace, query, signal }) {
+  const lines = h("div", { class: "log" });
+  const status = h("p", { class: "quiet", role: "status" });
+  const more = h("button", { hidden: true, onclick: () => read() }, "Older");
+  const text = h("input", { type: "search", placeholder: "Text", "aria-label": "Text", value: query.get("text") ?? "" });
+  const pipeline = h("input", { placeholder: "Pipeline", "aria-label": "Pipeline", value: query.get("pipeline") ?? "" });
+  const block = h("input", { placeholder: "Block", "aria-label": "Block" });
+  const level = h("select", { "aria-label": "Level" }, LEVELS.map((name) => h("option", { value: name }, name ? `${name.toLowerCase()} and above` : "all levels")));
+  const form = h("form", { class: "head", onsubmit: (event) => { event.preventDefault(); begin(); } },
+    h("h1", null, "Logs"), h("span", { class: "space" }), text, pipeline, block, level, h("button", { class: "primary" }, "Search"));
+  let request, round = 0;
+
+  function begin() {
+    request = { workspace, text: text.value, pipeline: pipeline.value.trim(), block: block.value.trim(), minLevel: level.value, pageSize: PAGE, pageToken: "" };
+    round += 1;
+    lines.replaceChildren();
+    read();
+  }
+
+  function row(line) {
+    const from = line.block ? `${line.pipeline} · ${line.block}` : line.pipeline;
+    return h("div", { class: line.level }, h("span", { class: "at" }, new Date(line.at).toLocaleString([], { hour12: false })),
+      h("span", { class: "level" }, line.level.toLowerCase()), h("a", { class: "from", title: from, href: `#/runs/${line.runId}` }, from),
+      h("span", { class: "text" }, line.message));
+  }
+
+  async function read() {
+    const mine = round;
+    more.hidden = true;
+    status.textContent = "Searching…";
+    try {
+      // A page may be empty and yet not the last: the search goes on where its time was over.
+      for (let found = 0; found < PAGE;) {
+        const page = await call("LogService/SearchLogs", request, signal);
+        if (mine !== round) return;
+        lines.append(...page.lines.map(row));
+        found += page.lines.length;
+        request.pageToken = page.nextPageToken;
+        if (!request.pageToken) break;
+      }
+      more.hidden = !request.pageToken;
+      status.textContent = lines.childElementCount ? "" : "No line fits.";
+    } catch (error) {
+      if (!signal.aborted && mine === round) status.textContent = error.message;
+    }
+  }
+
+  begin();
+  return [form, h("section", { class: "panel" }, lines), status, more];
+}
