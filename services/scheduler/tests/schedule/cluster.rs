@@ -196,7 +196,6 @@ impl Node {
             parent: None,
             trigger: None,
             traceparent: String::new(),
-            trigger: None,
         };
         self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0].run().unwrap()
     }
@@ -303,7 +302,6 @@ impl Node {
             parent: None,
             trigger: None,
             traceparent: String::new(),
-            trigger: None,
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.
         for _ in 0..2 {
