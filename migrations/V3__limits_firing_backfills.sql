@@ -45,10 +45,14 @@ CREATE INDEX limit_hold_by_shard ON limit_hold (shard);
 CREATE TABLE trigger_state (
     trigger_id uuid PRIMARY KEY,
     shard      smallint NOT NULL,
+    -- The trigger's version that next_due was computed with.
+    version    bigint NOT NULL,
     -- domain::trigger::State
     state      jsonb NOT NULL,
     -- What starts that wait are to be told, by their key.
     waiting    jsonb NOT NULL DEFAULT '{}',
+    -- Of runs that have ended, as far as the trigger's times depend on them.
+    history    jsonb NOT NULL DEFAULT '{}',
     -- When it will be looked at again; NULL until something happens.
     next_due   timestamptz
 ) WITH (fillfactor = 70);
@@ -60,6 +64,8 @@ ALTER TABLE firing
     -- Of a skipped span: its last time, and how many.
     ADD COLUMN last_date       timestamptz,
     ADD COLUMN times           integer NOT NULL DEFAULT 1 CHECK (times > 0);
+-- The history of a trigger, newest first.
+CREATE INDEX firing_by_time ON firing (trigger_id, created_at, logical_key);
 
 -- A cursor over the intervals of a range. Its runs' firings are keyed by its id.
 CREATE TABLE backfill (

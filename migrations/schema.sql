@@ -1,6 +1,27 @@
 -- Written by `cargo xtask tidy --schema`: what all migrations together give.
 -- PostgreSQL 15
 
+CREATE FUNCTION public.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+END $$;
+
+CREATE TABLE public.access_token (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    name text NOT NULL,
+    prefix text NOT NULL,
+    secret_hash bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT access_token_hash CHECK ((length(secret_hash) = 32)),
+    CONSTRAINT access_token_name CHECK (((length(name) >= 1) AND (length(name) <= 100)))
+);
+
 CREATE TABLE public.attempt (
     run_id uuid NOT NULL,
     block text NOT NULL,
@@ -12,6 +33,31 @@ CREATE TABLE public.attempt (
     ended_at timestamp with time zone DEFAULT now() NOT NULL,
     error jsonb,
     CONSTRAINT attempt_outcome_check CHECK ((outcome = ANY (ARRAY['failed'::text, 'lost'::text, 'released'::text])))
+);
+
+CREATE TABLE public.audit_entry (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    user_id uuid,
+    actor text NOT NULL,
+    via text NOT NULL,
+    method text NOT NULL,
+    project_id uuid,
+    workspace_id uuid,
+    object text NOT NULL,
+    outcome text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT audit_entry_outcome CHECK ((outcome = ANY (ARRAY['ok'::text, 'denied'::text, 'failed'::text])))
+);
+
+ALTER TABLE public.audit_entry ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_entry_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE public.backfill (
@@ -94,6 +140,15 @@ CREATE TABLE public.block_stat (
     longest_ms double precision NOT NULL
 )
 WITH (fillfactor='70');
+
+CREATE TABLE public.browser_session (
+    secret_hash bytea NOT NULL,
+    csrf_hash bytea NOT NULL,
+    user_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT browser_session_hashes CHECK (((length(secret_hash) = 32) AND (length(csrf_hash) = 32)))
+);
 
 CREATE TABLE public.bundle (
     digest text NOT NULL,
@@ -246,6 +301,44 @@ ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.model (
+    id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    archived_at timestamp with time zone,
+    CONSTRAINT model_name_is_a_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
+CREATE TABLE public.model_upload (
+    id uuid NOT NULL,
+    workspace_id uuid NOT NULL,
+    name text NOT NULL,
+    file_name text NOT NULL,
+    size_bytes bigint NOT NULL,
+    sha256 text NOT NULL,
+    received_bytes bigint DEFAULT 0 NOT NULL,
+    parts text[] DEFAULT '{}'::text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_by uuid,
+    CONSTRAINT model_upload_received CHECK (((received_bytes >= 0) AND (received_bytes <= size_bytes))),
+    CONSTRAINT model_upload_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT model_upload_size_bytes_check CHECK ((size_bytes >= 0))
+);
+
+CREATE TABLE public.model_version (
+    id uuid NOT NULL,
+    model_id uuid NOT NULL,
+    file_name text NOT NULL,
+    size_bytes bigint NOT NULL,
+    sha256 text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_by uuid,
+    CONSTRAINT model_version_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT model_version_size_bytes_check CHECK ((size_bytes >= 0))
+);
+
 CREATE TABLE public.notification (
     id bigint NOT NULL,
     key text NOT NULL,
@@ -286,6 +379,25 @@ ALTER TABLE public.notification ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE public.oidc_sign_in (
+    key_hash bytea NOT NULL,
+    nonce text NOT NULL,
+    verifier text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT oidc_sign_in_hash CHECK ((length(key_hash) = 32))
+);
+
+CREATE TABLE public.output_removal (
+    run_id uuid NOT NULL,
+    bundle_digest text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    not_before timestamp with time zone NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    error text,
+    CONSTRAINT output_removal_tries_check CHECK ((tries >= 0))
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.pipeline (
     id uuid NOT NULL,
     workspace_id uuid NOT NULL,
@@ -304,6 +416,58 @@ CREATE TABLE public.pipeline_version (
     spec jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+CREATE TABLE public.project (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    owner_user_id uuid,
+    owner_group_id uuid,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    archived_at timestamp with time zone,
+    CONSTRAINT project_has_one_owner CHECK (((owner_user_id IS NULL) OR (owner_group_id IS NULL))),
+    CONSTRAINT project_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
+CREATE TABLE public.project_member (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    user_id uuid,
+    group_id uuid,
+    role text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT project_member_is_one CHECK (((user_id IS NULL) <> (group_id IS NULL))),
+    CONSTRAINT project_member_role CHECK ((role = ANY (ARRAY['viewer'::text, 'editor'::text, 'admin'::text, 'owner'::text])))
+);
+
+CREATE TABLE public.user_group_member (
+    group_id uuid NOT NULL,
+    user_id uuid NOT NULL
+);
+
+CREATE VIEW public.project_access AS
+ SELECT p.id AS project_id,
+    p.owner_user_id AS user_id,
+    4 AS rank
+   FROM public.project p
+  WHERE (p.owner_user_id IS NOT NULL)
+UNION ALL
+ SELECT p.id AS project_id,
+    g.user_id,
+    2 AS rank
+   FROM (public.project p
+     JOIN public.user_group_member g ON ((g.group_id = p.owner_group_id)))
+UNION ALL
+ SELECT m.project_id,
+    m.user_id,
+    array_position(ARRAY['viewer'::text, 'editor'::text, 'admin'::text, 'owner'::text], m.role) AS rank
+   FROM public.project_member m
+  WHERE (m.user_id IS NOT NULL)
+UNION ALL
+ SELECT m.project_id,
+    g.user_id,
+    array_position(ARRAY['viewer'::text, 'editor'::text, 'admin'::text, 'owner'::text], m.role) AS rank
+   FROM (public.project_member m
+     JOIN public.user_group_member g ON ((g.group_id = m.group_id)));
 
 CREATE TABLE public.run (
     id uuid NOT NULL,
@@ -327,6 +491,7 @@ CREATE TABLE public.run (
     event_variables jsonb,
     sla_at timestamp with time zone,
     sla_missed_at timestamp with time zone,
+    outputs_expired_at timestamp with time zone,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -369,9 +534,33 @@ CREATE TABLE public.scheduler (
     id uuid NOT NULL,
     lease_until timestamp with time zone NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
-    address text DEFAULT ''::text NOT NULL
+    address text DEFAULT ''::text NOT NULL,
+    ready_units integer DEFAULT 0 NOT NULL,
+    running_units integer DEFAULT 0 NOT NULL,
+    busy_permille integer DEFAULT 0 NOT NULL,
+    CONSTRAINT scheduler_busy_permille_check CHECK (((busy_permille >= 0) AND (busy_permille <= 1000))),
+    CONSTRAINT scheduler_ready_units_check CHECK ((ready_units >= 0)),
+    CONSTRAINT scheduler_running_units_check CHECK ((running_units >= 0))
 )
 WITH (fillfactor='50');
+
+CREATE TABLE public.secret (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    workspace_id uuid,
+    pipeline text DEFAULT ''::text NOT NULL,
+    name text NOT NULL,
+    version bigint NOT NULL,
+    key_id text NOT NULL,
+    wrapped_key bytea NOT NULL,
+    sealed bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_by uuid,
+    CONSTRAINT secret_name CHECK ((name ~ '^[A-Za-z_][A-Za-z0-9_.-]{0,127}$'::text)),
+    CONSTRAINT secret_pipeline_needs_workspace CHECK (((pipeline = ''::text) OR (workspace_id IS NOT NULL))),
+    CONSTRAINT secret_version_check CHECK ((version > 0))
+);
 
 CREATE TABLE public.shard (
     id smallint NOT NULL,
@@ -404,8 +593,10 @@ CREATE TABLE public.trigger (
 CREATE TABLE public.trigger_state (
     trigger_id uuid NOT NULL,
     shard smallint NOT NULL,
+    version bigint NOT NULL,
     state jsonb NOT NULL,
     waiting jsonb DEFAULT '{}'::jsonb NOT NULL,
+    history jsonb DEFAULT '{}'::jsonb NOT NULL,
     next_due timestamp with time zone
 )
 WITH (fillfactor='70');
@@ -422,19 +613,87 @@ CREATE TABLE public.trigger_token (
     CONSTRAINT trigger_token_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
 );
 
+CREATE TABLE public.user_account (
+    id uuid NOT NULL,
+    email text NOT NULL,
+    name text DEFAULT ''::text NOT NULL,
+    password_hash text,
+    password_state text DEFAULT 'none'::text NOT NULL,
+    role text,
+    oidc_issuer text,
+    oidc_subject text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    disabled_at timestamp with time zone,
+    CONSTRAINT user_account_email_is_lower CHECK (((email = lower(email)) AND ((length(email) >= 3) AND (length(email) <= 254)))),
+    CONSTRAINT user_account_oidc_is_whole CHECK (((oidc_issuer IS NULL) = (oidc_subject IS NULL))),
+    CONSTRAINT user_account_password_is_there CHECK (((password_state = 'none'::text) = (password_hash IS NULL))),
+    CONSTRAINT user_account_password_state CHECK ((password_state = ANY (ARRAY['none'::text, 'one-time'::text, 'set'::text]))),
+    CONSTRAINT user_account_role CHECK ((role = ANY (ARRAY['viewer'::text, 'editor'::text, 'admin'::text, 'owner'::text])))
+);
+
+CREATE TABLE public.user_group (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT user_group_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
 CREATE TABLE public.workspace (
     id uuid NOT NULL,
     name text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     bundle_digest text,
     deployed_at timestamp with time zone,
+    project_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    archived_at timestamp with time zone,
     CONSTRAINT workspace_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
+CREATE TABLE public.workspace_member (
+    workspace_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    role text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT workspace_member_role CHECK ((role = ANY (ARRAY['owner'::text, 'collaborator'::text])))
+);
+
+CREATE VIEW public.workspace_access AS
+ SELECT m.workspace_id,
+    m.user_id,
+        CASE m.role
+            WHEN 'owner'::text THEN 4
+            ELSE 2
+        END AS rank
+   FROM public.workspace_member m
+UNION ALL
+ SELECT w.id AS workspace_id,
+    a.user_id,
+    a.rank
+   FROM (public.workspace w
+     JOIN public.project_access a ON ((a.project_id = w.project_id)));
+
+CREATE TABLE public.workspace_invitation (
+    workspace_id uuid NOT NULL,
+    email text NOT NULL,
+    role text NOT NULL,
+    invited_by uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT workspace_invitation_role CHECK ((role = ANY (ARRAY['owner'::text, 'collaborator'::text])))
 );
 
 ALTER TABLE ONLY public.log_line ATTACH PARTITION public.log_line_default DEFAULT;
 
+ALTER TABLE ONLY public.access_token
+    ADD CONSTRAINT access_token_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.access_token
+    ADD CONSTRAINT access_token_prefix_key UNIQUE (prefix);
+
 ALTER TABLE ONLY public.attempt
     ADD CONSTRAINT attempt_pkey PRIMARY KEY (run_id, block, child, lease);
+
+ALTER TABLE ONLY public.audit_entry
+    ADD CONSTRAINT audit_entry_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.backfill
     ADD CONSTRAINT backfill_name_unique UNIQUE (pipeline_id, name);
@@ -450,6 +709,9 @@ ALTER TABLE ONLY public.block_run
 
 ALTER TABLE ONLY public.block_stat
     ADD CONSTRAINT block_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, block, status, bucket);
+
+ALTER TABLE ONLY public.browser_session
+    ADD CONSTRAINT browser_session_pkey PRIMARY KEY (secret_hash);
 
 ALTER TABLE ONLY public.bundle
     ADD CONSTRAINT bundle_pkey PRIMARY KEY (digest);
@@ -481,6 +743,18 @@ ALTER TABLE ONLY public.limit_pool
 ALTER TABLE ONLY public.log_chunk
     ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (after_id);
 
+ALTER TABLE ONLY public.model
+    ADD CONSTRAINT model_name_unique UNIQUE (workspace_id, name);
+
+ALTER TABLE ONLY public.model
+    ADD CONSTRAINT model_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.model_upload
+    ADD CONSTRAINT model_upload_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.model_version
+    ADD CONSTRAINT model_version_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.notification_config
     ADD CONSTRAINT notification_config_pkey PRIMARY KEY (workspace_id, pipeline_id);
 
@@ -490,6 +764,12 @@ ALTER TABLE ONLY public.notification
 ALTER TABLE ONLY public.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.oidc_sign_in
+    ADD CONSTRAINT oidc_sign_in_pkey PRIMARY KEY (key_hash);
+
+ALTER TABLE ONLY public.output_removal
+    ADD CONSTRAINT output_removal_pkey PRIMARY KEY (run_id);
+
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
 
@@ -498,6 +778,21 @@ ALTER TABLE ONLY public.pipeline
 
 ALTER TABLE ONLY public.pipeline_version
     ADD CONSTRAINT pipeline_version_pkey PRIMARY KEY (pipeline_id, version);
+
+ALTER TABLE ONLY public.project_member
+    ADD CONSTRAINT project_member_group_once UNIQUE (project_id, group_id);
+
+ALTER TABLE ONLY public.project_member
+    ADD CONSTRAINT project_member_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.project_member
+    ADD CONSTRAINT project_member_user_once UNIQUE (project_id, user_id);
+
+ALTER TABLE ONLY public.project
+    ADD CONSTRAINT project_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.project
+    ADD CONSTRAINT project_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.run_end
     ADD CONSTRAINT run_end_pkey PRIMARY KEY (id);
@@ -510,6 +805,9 @@ ALTER TABLE ONLY public.run_stat
 
 ALTER TABLE ONLY public.scheduler
     ADD CONSTRAINT scheduler_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.secret
+    ADD CONSTRAINT secret_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.shard
     ADD CONSTRAINT shard_pkey PRIMARY KEY (id);
@@ -526,17 +824,53 @@ ALTER TABLE ONLY public.trigger_state
 ALTER TABLE ONLY public.trigger_token
     ADD CONSTRAINT trigger_token_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.user_account
+    ADD CONSTRAINT user_account_email_key UNIQUE (email);
+
+ALTER TABLE ONLY public.user_account
+    ADD CONSTRAINT user_account_oidc_unique UNIQUE (oidc_issuer, oidc_subject);
+
+ALTER TABLE ONLY public.user_account
+    ADD CONSTRAINT user_account_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.user_group_member
+    ADD CONSTRAINT user_group_member_pkey PRIMARY KEY (group_id, user_id);
+
+ALTER TABLE ONLY public.user_group
+    ADD CONSTRAINT user_group_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.user_group
+    ADD CONSTRAINT user_group_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.workspace_invitation
+    ADD CONSTRAINT workspace_invitation_pkey PRIMARY KEY (workspace_id, email);
+
+ALTER TABLE ONLY public.workspace_member
+    ADD CONSTRAINT workspace_member_pkey PRIMARY KEY (workspace_id, user_id);
+
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_name_key UNIQUE (name);
 
 ALTER TABLE ONLY public.workspace
     ADD CONSTRAINT workspace_pkey PRIMARY KEY (id);
 
+CREATE INDEX access_token_by_user ON public.access_token USING btree (user_id, id);
+
+CREATE INDEX audit_entry_by_user ON public.audit_entry USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX audit_entry_by_workspace ON public.audit_entry USING btree (workspace_id, id) WHERE (workspace_id IS NOT NULL);
+
 CREATE INDEX backfill_by_workspace ON public.backfill USING btree (workspace_id, id);
 
 CREATE INDEX backfill_unfinished ON public.backfill USING btree (shard) WHERE ((status = ANY (ARRAY['running'::text, 'paused'::text])) OR (((completed + failed) + cancelled) < started));
 
 CREATE INDEX block_limit_by_change ON public.block_limit USING btree (changed_at);
+
+CREATE INDEX browser_session_by_end ON public.browser_session USING btree (expires_at);
+
+CREATE INDEX browser_session_by_user ON public.browser_session USING btree (user_id);
+
+CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
 
 CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
 
@@ -548,9 +882,25 @@ CREATE INDEX log_line_default_id_idx ON public.log_line_default USING btree (id)
 
 CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btree (run_id, id);
 
+CREATE INDEX model_upload_by_age ON public.model_upload USING btree (updated_at);
+
+CREATE INDEX model_version_by_model ON public.model_version USING btree (model_id, id);
+
 CREATE INDEX notification_by_workspace ON public.notification USING btree (workspace_id, id);
 
 CREATE INDEX notification_due ON public.notification USING btree (not_before) WHERE (status = 'pending'::text);
+
+CREATE INDEX oidc_sign_in_by_end ON public.oidc_sign_in USING btree (expires_at);
+
+CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before);
+
+CREATE INDEX project_by_group ON public.project USING btree (owner_group_id) WHERE (owner_group_id IS NOT NULL);
+
+CREATE UNIQUE INDEX project_is_personal_once ON public.project USING btree (owner_user_id) WHERE (owner_user_id IS NOT NULL);
+
+CREATE INDEX project_member_by_group ON public.project_member USING btree (group_id) WHERE (group_id IS NOT NULL);
+
+CREATE INDEX project_member_by_user ON public.project_member USING btree (user_id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (backfill_id IS NOT NULL);
 
@@ -560,18 +910,57 @@ CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
+CREATE INDEX run_with_outputs ON public.run USING btree (pipeline_id, completed_at) WHERE ((completed_at IS NOT NULL) AND (outputs_expired_at IS NULL));
+
+CREATE INDEX secret_by_key ON public.secret USING btree (key_id, id);
+
+CREATE UNIQUE INDEX secret_of_project ON public.secret USING btree (project_id, name) WHERE (workspace_id IS NULL);
+
+CREATE UNIQUE INDEX secret_of_workspace ON public.secret USING btree (workspace_id, pipeline, name) WHERE (workspace_id IS NOT NULL);
+
 CREATE INDEX trigger_by_change ON public.trigger USING btree (updated_at);
 
 CREATE INDEX trigger_by_shard ON public.trigger USING btree (get_byte(uuid_send(pipeline_id), 15), id) WHERE (active AND (archived_at IS NULL) AND (kind <> 'manual'::text));
 
 CREATE INDEX trigger_token_by_trigger ON public.trigger_token USING btree (trigger_id);
 
+CREATE INDEX user_group_member_by_user ON public.user_group_member USING btree (user_id);
+
+CREATE INDEX workspace_by_project ON public.workspace USING btree (project_id);
+
+CREATE INDEX workspace_invitation_by_email ON public.workspace_invitation USING btree (email);
+
+CREATE INDEX workspace_member_by_user ON public.workspace_member USING btree (user_id);
+
 ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_idx;
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
+CREATE TRIGGER audit_entry_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE ONLY public.access_token
+    ADD CONSTRAINT access_token_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
+
 ALTER TABLE ONLY public.block_limit
     ADD CONSTRAINT block_limit_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.browser_session
+    ADD CONSTRAINT browser_session_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.model_upload
+    ADD CONSTRAINT model_upload_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.model_upload
+    ADD CONSTRAINT model_upload_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.model_version
+    ADD CONSTRAINT model_version_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.model_version
+    ADD CONSTRAINT model_version_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.model(id);
+
+ALTER TABLE ONLY public.model
+    ADD CONSTRAINT model_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
 ALTER TABLE ONLY public.notification_config
     ADD CONSTRAINT notification_config_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
@@ -585,8 +974,53 @@ ALTER TABLE ONLY public.pipeline_version
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
+ALTER TABLE ONLY public.project_member
+    ADD CONSTRAINT project_member_group_id_fkey FOREIGN KEY (group_id) REFERENCES public.user_group(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.project_member
+    ADD CONSTRAINT project_member_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+
+ALTER TABLE ONLY public.project_member
+    ADD CONSTRAINT project_member_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.project
+    ADD CONSTRAINT project_owner_group_id_fkey FOREIGN KEY (owner_group_id) REFERENCES public.user_group(id);
+
+ALTER TABLE ONLY public.project
+    ADD CONSTRAINT project_owner_user_id_fkey FOREIGN KEY (owner_user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.secret
+    ADD CONSTRAINT secret_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+
+ALTER TABLE ONLY public.secret
+    ADD CONSTRAINT secret_updated_by_fkey FOREIGN KEY (updated_by) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.secret
+    ADD CONSTRAINT secret_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
 ALTER TABLE ONLY public.trigger
     ADD CONSTRAINT trigger_pipeline_id_fkey FOREIGN KEY (pipeline_id) REFERENCES public.pipeline(id);
 
 ALTER TABLE ONLY public.trigger_token
     ADD CONSTRAINT trigger_token_trigger_id_fkey FOREIGN KEY (trigger_id) REFERENCES public.trigger(id);
+
+ALTER TABLE ONLY public.user_group_member
+    ADD CONSTRAINT user_group_member_group_id_fkey FOREIGN KEY (group_id) REFERENCES public.user_group(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_group_member
+    ADD CONSTRAINT user_group_member_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.workspace_invitation
+    ADD CONSTRAINT workspace_invitation_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.workspace_invitation
+    ADD CONSTRAINT workspace_invitation_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.workspace_member
+    ADD CONSTRAINT workspace_member_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.workspace_member
+    ADD CONSTRAINT workspace_member_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.workspace
+    ADD CONSTRAINT workspace_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);

@@ -4,8 +4,9 @@ mod service;
 
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
-    self as pb, deployment_service_client::DeploymentServiceClient, log_service_client::LogServiceClient,
-    run_service_client::RunServiceClient, workspace_service_client::WorkspaceServiceClient,
+    self as pb, backfill_service_client::BackfillServiceClient, deployment_service_client::DeploymentServiceClient,
+    log_service_client::LogServiceClient, run_service_client::RunServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 use provision::{ClusterOptions, Postgres, PrivatePostgres, Python};
 use rpc::{auth::Token, client::Channel};
@@ -197,6 +198,12 @@ impl Cluster {
         RunServiceClient::new(self.channel.clone())
     }
 
+    /// A client of the public API for backfills.
+    #[must_use]
+    pub fn backfills(&self) -> BackfillServiceClient<Channel> {
+        BackfillServiceClient::new(self.channel.clone())
+    }
+
     /// A client of the public API's logs.
     #[must_use]
     pub fn logs(&self) -> LogServiceClient<Channel> {
@@ -218,7 +225,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster refuses or does not answer.
     pub async fn deploy(&self, folder: &Path) -> Result<()> {
-        let manifest = project::bundle::scan(folder)?;
+        let manifest = project::bundle::scan(folder)?.manifest;
         let wire = pb::Manifest {
             project_name: manifest.project_name.clone(),
             files: manifest
@@ -268,7 +275,10 @@ impl Cluster {
     }
 
     /// The same, without watching each block: whoever watches costs the cluster something too.
-    pub(crate) async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
+    ///
+    /// # Errors
+    /// As [`Cluster::run`], and when it takes longer than two minutes.
+    pub async fn run_unwatched(&self, pipeline: &str) -> Result<pb::Run> {
         let run_id = self.create(pipeline).await?;
         let started = Instant::now();
         loop {

@@ -42,6 +42,12 @@ enum Scenario {
     Python,
     /// From the API call to a no-op and to the first line of Python
     FirstLine,
+    /// 1,000 and 10,000 schedules that are due in the same second
+    Herd,
+    /// 100,000 active triggers of which none is due, against none
+    IdleTriggers,
+    /// A backfill of a million intervals, against one of ten
+    Backfill,
     /// Searches over 10 million log lines, and no-ops beside a flood of 20,000 lines a second
     Logs,
     /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
@@ -69,6 +75,15 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::FirstLine) {
         figures.extend(scenarios::first_line::run().await?);
+    }
+    if wanted(Scenario::Herd) {
+        figures.extend(scenarios::herd::run().await?);
+    }
+    if wanted(Scenario::IdleTriggers) {
+        figures.extend(scenarios::idle_triggers::run().await?);
+    }
+    if wanted(Scenario::Backfill) {
+        figures.extend(scenarios::backfill::run().await?);
     }
     if wanted(Scenario::Logs) {
         figures.extend(scenarios::logs::run(arguments.logs).await?);

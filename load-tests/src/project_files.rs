@@ -13,7 +13,8 @@ impl<'a> ProjectFolder<'a> {
     /// Creates it.
     pub fn create(root: &'a Path) -> Result<Self> {
         fs::create_dir_all(root)?;
-        fs::write(root.join("metadata.yaml"), "project_type: standalone\n")?;
+        // Load is held back by executors' slots, not by Mage's default of 20 blocks at once.
+        fs::write(root.join("metadata.yaml"), "project_type: standalone\nqueue_config:\n  concurrency: 1000000\n")?;
         Ok(Self { root })
     }
 

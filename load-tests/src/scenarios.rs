@@ -1,8 +1,11 @@
 //! One file per scenario.
 
+pub(crate) mod backfill;
 pub(crate) mod chain;
 pub(crate) mod fanout;
 pub(crate) mod first_line;
+pub(crate) mod herd;
+pub(crate) mod idle_triggers;
 pub(crate) mod independent;
 pub(crate) mod logs;
 pub(crate) mod openb;

@@ -7,13 +7,18 @@ use load_tests::{
     project_files::{ProjectFolder, noop},
 };
 use proto::v1 as pb;
+use provision::PrivateRedis;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
 /// Enough for every share to have some.
 const PIPELINES: usize = 24;
 const BLOCKS: usize = 6;
 const WAIT: Duration = Duration::from_secs(60);
+
+/// One cluster at a time: what takes how long is measured here.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Replicas {
     cluster: Cluster,
@@ -125,6 +130,7 @@ impl Replicas {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn schedulers_share_executors_and_none_is_missed() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let mut replicas = Replicas::start(3, 1).await?;
     // One executor: two of three schedulers have none, and borrow its slots.
     let ids = replicas.create_all("shared").await?;
@@ -159,6 +165,7 @@ async fn schedulers_share_executors_and_none_is_missed() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_scheduler_writes_nothing_when_it_wakes() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let mut replicas = Replicas::start(2, 2).await?;
     let ids = replicas.create_all("before").await?;
     replicas.until_completed(&ids).await?;
@@ -173,9 +180,35 @@ async fn a_frozen_scheduler_writes_nothing_when_it_wakes() -> Result<()> {
     replicas.check_once(3).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_may_be_emptied_and_may_be_away() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut redis = PrivateRedis::start()?;
+    let settings = vec![("ORRERY_SCHEDULER_REDIS_URL".to_owned(), redis.url())];
+    let shape = Shape { schedulers: 2, scheduler_places: 3, slots: 4, settings, ..Shape::default() };
+    let mut replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;
+    replicas.until_shared(2).await?;
+    redis.flush()?;
+    let ids = replicas.create_all("emptied").await?;
+    replicas.until_completed(&ids).await?;
+    // Redis and a scheduler at once: PostgreSQL keeps the leases, and the other one takes over all the same.
+    redis.kill();
+    replicas.cluster.service("scheduler-1")?.kill()?;
+    let ids = replicas.create_all("away").await?;
+    replicas.until_shared(1).await?;
+    replicas.until_completed(&ids).await?;
+    redis.restart()?;
+    replicas.cluster.start_scheduler(3)?;
+    replicas.until_shared(2).await?;
+    let ids = replicas.create_all("back").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.check_once(3).await
+}
+
 /// Every scheduler believes that everything is its own, and takes it from the others each second. Epochs decide.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_lock_that_lies_to_everybody_each_run_runs_once() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let settings = vec![("ORRERY_SCHEDULER_LEASES".to_owned(), "liar".to_owned())];
     let shape = Shape { schedulers: 2, scheduler_places: 2, slots: 4, settings, ..Shape::default() };
     let replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;

@@ -12,7 +12,11 @@ use std::{
     process::{Command, ExitCode},
 };
 
-const RUNNER: &str = "services/executor/python";
+/// The Python that is tested with Python: the runner inside executors, and the client.
+const PACKAGES: [(&str, &str); 2] =
+    [("the runner's tests", "services/executor/python"), ("the Python client's tests", "clients/python")];
+/// What the runner's environments hold; the client needs nothing.
+const REQUIREMENTS: &str = "services/executor/python/base-requirements.txt";
 
 /// Runs everything, and prints `N passed, N failed` as its last line.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -29,7 +33,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     // Binaries first: tests start services beside the binaries that they are built into.
     count += step::check("build", workspace::cargo().args(["build", "--workspace", "--quiet"]))?;
     count += step::tests("cargo test", workspace::cargo().args(["test", "--workspace", "--no-fail-fast", "--quiet"]))?;
-    count += runner_tests(&python)?;
+    count += python_tests(&python)?;
     count += step::check(
         "docs",
         workspace::cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"),
@@ -42,19 +46,18 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The Python runner's own tests, in the environment that blocks get.
-fn runner_tests(python: &Python) -> Result<Count> {
-    let folder = workspace::root().join(RUNNER);
-    if !folder.join("tests").is_dir() {
-        println!("{RUNNER}/tests is not there: the runner's tests are passed over");
-        return Ok(Count::default());
-    }
-    let requirements = folder.join("base-requirements.txt");
+/// The packages' own tests, in the environment that blocks get.
+fn python_tests(python: &Python) -> Result<Count> {
+    let requirements = workspace::root().join(REQUIREMENTS);
     let text = fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let environment = python.environment(&text)?;
-    let count = step::tests("the runner's tests", &mut unittest(&environment, &folder))?;
-    // "Ran N tests" counts the failed ones too.
-    Ok(Count { passed: count.passed.saturating_sub(count.failed), failed: count.failed })
+    let mut all = Count::default();
+    for (name, package) in PACKAGES {
+        let count = step::tests(name, &mut unittest(&environment, &workspace::root().join(package)))?;
+        // "Ran N tests" counts the failed ones too.
+        all += Count { passed: count.passed.saturating_sub(count.failed), failed: count.failed };
+    }
+    Ok(all)
 }
 
 fn unittest(environment: &Path, folder: &Path) -> Command {

@@ -71,6 +71,32 @@ pub(crate) enum Command {
         #[arg(long)]
         children: bool,
     },
+    /// Look at what a block left: kinds, counts, columns and first rows
+    Outputs {
+        /// The run's id, or 6 or more characters of its beginning or end
+        run: String,
+        /// The block
+        block: String,
+        /// A child of a dynamic block, by its number
+        #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+        child: Option<i32>,
+        /// Only this output, such as output_0
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove outputs of ended runs; the runs stay
+    Clean {
+        /// Only this pipeline
+        #[arg(long)]
+        pipeline: Option<String>,
+        /// Of runs that ended before: an instant, a day, or an age such as 12h, 30d or 2w; without it, each pipeline's own
+        /// variables_retention_period
+        #[arg(long, value_name = "TIME", value_parser = before)]
+        before: Option<jiff::Timestamp>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Ask a run to stop
     Cancel {
         /// Its id, or 6 or more characters of its beginning or end
@@ -92,6 +118,16 @@ pub(crate) enum Command {
         /// Show each block as it goes, and end with the run
         #[arg(long)]
         wait: bool,
+    },
+    /// Runs for every interval of a past range: create, preview, list, show, pause, resume, cancel
+    Backfills {
+        #[command(subcommand)]
+        act: Option<Backfills>,
+    },
+    /// How many blocks run at once, over all pipelines: list, set, remove
+    Limits {
+        #[command(subcommand)]
+        act: Option<Limits>,
     },
     /// List the workspace's pipelines
     Pipelines,
@@ -330,6 +366,27 @@ impl Level {
     }
 }
 
+/// An instant (`2026-01-02T03:04:05Z`), the beginning of a day in UTC (`2026-01-02`), or so long ago (`12h`, `30d`, `2w`).
+fn before(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(instant) = text.parse() {
+        return Ok(instant);
+    }
+    if let Ok(day) = text.parse::<jiff::civil::Date>() {
+        return day.in_tz("UTC").map(|start| start.timestamp()).map_err(|e| e.to_string());
+    }
+    let wrong = || "write an instant, a day such as 2026-01-02, or an age such as 12h, 30d or 2w".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 168,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
+    let age = number.checked_mul(hours).and_then(|hours| SignedDuration::try_from_hours(hours)).ok_or_else(wrong)?;
+    jiff::Timestamp::now().checked_sub(age).map_err(|_| wrong())
+}
+
 /// An instant, or one that lies so long back.
 fn past(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
@@ -361,6 +418,17 @@ mod tests {
     }
 
     #[test]
+    fn an_age_is_an_instant() {
+        assert_eq!(before("2026-01-02").unwrap().to_string(), "2026-01-02T00:00:00Z");
+        assert_eq!(before("2026-01-02T03:04:05Z").unwrap().to_string(), "2026-01-02T03:04:05Z");
+        let age = jiff::Timestamp::now().duration_since(before("2w").unwrap());
+        assert_eq!(age.as_hours(), 14 * 24);
+        for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
+            assert!(before(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn instants_may_be_told_from_now() {
         assert_eq!(past("2026-01-31T12:00:00Z").unwrap().as_second(), 1_769_860_800);
         let hour = Timestamp::now().duration_since(past("1h").unwrap()).as_secs();
@@ -380,4 +448,121 @@ mod tests {
         check("empty=", json!(""));
         assert!(variable("novalue").is_err() && variable("=1").is_err());
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backfills {
+    /// Start one; the same again changes nothing
+    Create {
+        /// Unique in the pipeline
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        range: BackfillRange,
+        /// Runs at once
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        parallelism: u32,
+    },
+    /// Say what one would do: how many runs, and when
+    Preview(BackfillRange),
+    /// List those of the workspace, newest first
+    List {
+        /// Only of this pipeline
+        #[arg(long)]
+        pipeline: Option<String>,
+    },
+    /// Show how far one is
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Start no further runs for now
+    Pause {
+        /// Its id
+        id: String,
+    },
+    /// Go on
+    Resume {
+        /// Its id
+        id: String,
+    },
+    /// Start no further runs, and stop those that have not ended
+    Cancel {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackfillRange {
+    /// The pipeline
+    pub(crate) pipeline: String,
+    /// The first interval begins here, as in 2024-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Timestamp,
+    /// The last interval begins here or before
+    #[arg(long, value_name = "TIME")]
+    pub(crate) end: Timestamp,
+    /// What an interval is counted in
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) interval: Interval,
+    /// Units of one interval
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) every: u32,
+    /// The clock of days, weeks, months and years
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    pub(crate) time_zone: String,
+    /// The latest interval first
+    #[arg(long)]
+    pub(crate) descending: bool,
+    /// A variable of every run, as name=value; the value may be JSON. May be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) var: Vec<String>,
+    /// A run goes on where a block failed
+    #[arg(long)]
+    pub(crate) allow_blocks_to_fail: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Interval {
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+impl From<Interval> for proto::v1::IntervalUnit {
+    fn from(interval: Interval) -> Self {
+        match interval {
+            Interval::Second => Self::Second,
+            Interval::Minute => Self::Minute,
+            Interval::Hour => Self::Hour,
+            Interval::Day => Self::Day,
+            Interval::Week => Self::Week,
+            Interval::Month => Self::Month,
+            Interval::Year => Self::Year,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Limits {
+    /// List them
+    List,
+    /// Define one, or change it
+    Set {
+        /// `workspace` for every block, a key that blocks name, or the beginning of keys with a `*` after it
+        name: String,
+        /// Blocks at once
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        blocks: u32,
+    },
+    /// Remove one
+    Remove {
+        /// Its name
+        name: String,
+    },
 }

@@ -18,17 +18,21 @@ macro_rules! pages {
 }
 
 mod audit;
+mod backfills;
 mod blocks;
+mod clean;
 mod control;
 pub(crate) mod deploy;
 mod groups;
+mod limits;
 mod lists;
 mod login;
 mod logs;
 mod members;
-mod projects;
 mod monitor;
 mod notifications;
+mod outputs;
+mod projects;
 pub(crate) mod run;
 mod runs;
 mod secrets;
@@ -44,7 +48,7 @@ use crate::{
     up,
 };
 use clap::CommandFactory;
-use proto::v1::RetryMode;
+use proto::v1::{GetOutputsRequest, RetryMode};
 
 /// Carries out what was typed.
 pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
@@ -87,6 +91,14 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
         }
+        Command::Outputs { run, block, child, name } => {
+            let run_id = connection.resolve_run(&run).await?;
+            outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
+                .await
+        }
+        Command::Clean { pipeline, before, dry_run } => {
+            clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
+        }
         Command::Cancel { run, reason } => {
             control::cancel(connection, output, connection.resolve_run(&run).await?, reason).await
         }
@@ -99,6 +111,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             let run_id = connection.resolve_run(&run).await?;
             control::retry(connection, output, run_id, mode, from.unwrap_or_default(), wait).await
         }
+        Command::Backfills { act } => backfills::run(connection, output, act).await,
+        Command::Limits { act } => limits::run(connection, output, act).await,
         Command::Triggers { command } => triggers::run(connection, output, command).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,

@@ -85,9 +85,10 @@ fn verdict(kind: ErrorKind) -> (Code, &'static str) {
         ErrorKind::AlreadyExists => (Code::Data, "choose another name"),
         ErrorKind::FailedPrecondition => (Code::Data, ""),
         ErrorKind::Conflict => (Code::Temporary, "somebody else changed it meanwhile; try again"),
-        ErrorKind::Unauthenticated => {
-            (Code::Permission, "sign in by `orrery login`, or name a file with a token by --token-file or ORRERY_TOKEN_FILE")
-        }
+        ErrorKind::Unauthenticated => (
+            Code::Permission,
+            "sign in by `orrery login`, or name a file with a token by --token-file or ORRERY_TOKEN_FILE",
+        ),
         ErrorKind::PermissionDenied => (Code::Permission, "ask an owner for the right to do this"),
         ErrorKind::ResourceExhausted => (Code::Temporary, "try again later"),
         ErrorKind::Unavailable => (Code::Unavailable, "start one with `orrery up`, or name one by --server"),

@@ -56,9 +56,8 @@ impl Kept {
         let path = file().ok_or_else(|| {
             Failure::new(Code::Unavailable, "there is no home folder to keep a token in", "set HOME or XDG_CONFIG_HOME")
         })?;
-        write(&path, self).map_err(|e| {
-            Failure::new(Code::Unavailable, format!("cannot write {}: {e}", path.display()), "")
-        })
+        write(&path, self)
+            .map_err(|e| Failure::new(Code::Unavailable, format!("cannot write {}: {e}", path.display()), ""))
     }
 }
 

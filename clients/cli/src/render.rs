@@ -45,3 +45,18 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn short_id(id: &str) -> &str {
     id.get(id.len().saturating_sub(8)..).unwrap_or(id)
 }
+
+/// A number of bytes as people say it: `12 B`, `3.4 MiB`.
+pub(crate) fn bytes(count: i64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1_024 {
+        return format!("{count} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
+    let (mut value, mut unit) = (count as f64 / 1_024.0, 0);
+    while value >= 1_024.0 && unit + 1 < UNITS.len() {
+        value /= 1_024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}

@@ -133,8 +133,10 @@ impl Up<'_> {
 
     /// Deploys the folder and returns its digest.
     async fn deploy(&self, connection: &Connection, project: &Path) -> Result<String> {
-        let manifest = deploy::scan(project).await?;
-        let response = deploy::deploy(connection, project, &manifest, false).await?;
+        let scanned = deploy::scan(project).await?;
+        deploy::warn(&scanned, self.output.style);
+        let manifest = &scanned.manifest;
+        let response = deploy::deploy(connection, project, manifest, false).await?;
         if self.output.json {
             line(&crate::json::line("orrery.v1.CreateDeploymentResponse", &response)?);
         } else {
@@ -202,7 +204,7 @@ impl Up<'_> {
     /// A change that cannot be deployed is told, and the next one tried.
     async fn deploy_again(&self, connection: &Connection, project: &Path, digest: &mut String) {
         let result = async {
-            if deploy::scan(project).await?.digest() == *digest {
+            if deploy::scan(project).await?.manifest.digest() == *digest {
                 return Ok(());
             }
             line(&self.output.style.dim("the project changed"));

@@ -76,6 +76,24 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The credential is none, or does not allow it; the operator must act.
+    #[error("the store refuses {what} {name}: check that the credential is right and allows it")]
+    Refused {
+        /// `file` or `manifest`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What the store said.
+        source: object_store::Error,
+    },
+    /// More files than one folder may hold.
+    #[error("{place} holds more than {max} files; write fewer and larger ones")]
+    TooMany {
+        /// Which folder.
+        place: String,
+        /// How many it may hold.
+        max: usize,
+    },
     /// The object store.
     #[error("the object store failed: {0}")]
     Store(#[source] object_store::Error),
@@ -90,7 +108,8 @@ impl Error {
                 ErrorKind::InvalidArgument
             }
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::DiskFull { .. } => ErrorKind::ResourceExhausted,
+            Self::DiskFull { .. } | Self::TooMany { .. } => ErrorKind::ResourceExhausted,
+            Self::Refused { .. } => ErrorKind::FailedPrecondition,
             Self::Content(_) => ErrorKind::Unavailable,
             Self::Corrupt { .. } | Self::Disk { .. } => ErrorKind::Internal,
             Self::Store(_) => ErrorKind::Unavailable,
@@ -110,6 +129,10 @@ impl Error {
         }
         if is_full(&source) {
             return Self::DiskFull { place: format!("{what} {digest}") };
+        }
+        use object_store::Error as Said;
+        if matches!(source, Said::PermissionDenied { .. } | Said::Unauthenticated { .. }) {
+            return Self::Refused { what, name: digest.to_owned(), source };
         }
         Self::Store(source)
     }

@@ -1,12 +1,18 @@
-//! Content-addressed files and bundle manifests over object storage, and bundles laid out on a local disk.
+//! Content-addressed files and bundle manifests over object storage, bundles laid out on a local disk, and folders of
+//! files that are sent to a store and fetched again. A store is a folder, or a bucket of S3, of what speaks like it, or
+//! of Google.
 //!
 //! Refuses to know what files mean: a bundle is a list of paths, digests and modes, a manifest is bytes.
 
 mod digest;
 mod error;
+mod folders;
 mod materialise;
+mod place;
 mod store;
 
 pub use error::Error;
+pub use folders::{Amount, Folders};
 pub use materialise::{Bundle, BundleFile};
+pub use place::Access;
 pub use store::{Blobs, Content};

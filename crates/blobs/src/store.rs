@@ -2,13 +2,11 @@
 //!
 //! `files/<first two digits>/<sha256>` and `bundles/<sha256>`; both are written once and never change.
 
-use crate::{Error, digest};
+use crate::{Access, Error, digest, place};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
-use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path,
-};
-use std::{fmt, io, path::PathBuf, pin::pin, sync::Arc};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart, path::Path};
+use std::{fmt, io, pin::pin, sync::Arc};
 
 /// Questions to the store at once.
 const QUESTIONS_MAX: usize = 32;
@@ -36,22 +34,21 @@ impl fmt::Debug for Blobs {
 }
 
 impl Blobs {
-    /// Opens the store at `url`: `file:///some/folder`, which is created when it is not there.
+    /// Opens the store at `url`: `file:///some/folder`, which is created when it is not there, `s3://bucket/prefix` or
+    /// `gs://bucket/prefix`. Credentials, region and endpoint of a bucket come from the environment, see [`Access`].
     ///
     /// # Errors
     /// On an address that is none, and when the folder cannot be created.
     pub fn open(url: &str) -> Result<Self, Error> {
-        let refuse = |reason| Error::Url { url: url.to_owned(), reason };
-        let Some(folder) = url.strip_prefix("file://") else {
-            return Err(refuse("is not supported by this build; write file:///some/folder"));
-        };
-        if !folder.starts_with('/') {
-            return Err(refuse("must name an absolute folder, such as file:///var/lib/orrery/blobs"));
-        }
-        let folder = PathBuf::from(folder);
-        std::fs::create_dir_all(&folder).map_err(|error| Error::disk(&folder, error))?;
-        let store = LocalFileSystem::new_with_prefix(&folder).map_err(Error::Store)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store), url: url.to_owned() })
+        Self::open_with(url, &Access::default())
+    }
+
+    /// As [`Blobs::open`], with what opens a bucket.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(url: &str, access: &Access) -> Result<Self, Error> {
+        Ok(Self { store: place::open(url, access)?, url: url.to_owned() })
     }
 
     /// The address that it was opened with.
@@ -73,6 +70,10 @@ impl Blobs {
     ) -> Result<(), Error> {
         let at = file_path(sha256)?;
         let failed = |error| Error::store("file", sha256, error);
+        if size <= PART_BYTES as u64 {
+            let content = collect(sha256, size, content).await?;
+            return self.store.put(&at, content).await.map(drop).map_err(failed);
+        }
         let upload = self.store.put_multipart(&at).await.map_err(failed)?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         match fill(&mut upload, sha256, size, content).await {
@@ -150,6 +151,57 @@ fn manifest_path(bundle_digest: &str) -> Result<Path, Error> {
     Ok(Path::from(format!("bundles/{}", digest::of_bundle(bundle_digest)?)))
 }
 
+/// Compares content with what was announced, while it comes.
+struct Judge<'a> {
+    sha256: &'a str,
+    size: u64,
+    received: u64,
+    hasher: digest::Hasher,
+}
+
+impl<'a> Judge<'a> {
+    fn new(sha256: &'a str, size: u64) -> Self {
+        Self { sha256, size, received: 0, hasher: digest::Hasher::default() }
+    }
+
+    fn take(&mut self, chunk: io::Result<Bytes>) -> Result<Bytes, Error> {
+        let chunk = chunk.map_err(Error::Content)?;
+        self.received += chunk.len() as u64;
+        // At once, and not at the end: a stream without end must not fill the disk.
+        if self.received > self.size {
+            return Err(self.wrong_size());
+        }
+        self.hasher.update(&chunk);
+        Ok(chunk)
+    }
+
+    fn verdict(self) -> Result<(), Error> {
+        if self.received < self.size {
+            return Err(self.wrong_size());
+        }
+        let found = self.hasher.finish();
+        if found == self.sha256 { Ok(()) } else { Err(Error::Mismatch { expected: self.sha256.to_owned(), found }) }
+    }
+
+    fn wrong_size(&self) -> Error {
+        Error::Size { digest: self.sha256.to_owned(), expected: self.size, found: self.received }
+    }
+}
+
+/// What is small, in memory: one request stores it.
+async fn collect(
+    sha256: &str,
+    size: u64,
+    content: impl Stream<Item = io::Result<Bytes>> + Send,
+) -> Result<PutPayload, Error> {
+    let (mut content, mut judge, mut chunks) = (pin!(content), Judge::new(sha256, size), Vec::new());
+    while let Some(chunk) = content.next().await {
+        chunks.push(judge.take(chunk)?);
+    }
+    judge.verdict()?;
+    Ok(PutPayload::from_iter(chunks))
+}
+
 /// Writes the content as it comes and judges it; what is written so far is not visible yet.
 async fn fill(
     upload: &mut WriteMultipart,
@@ -157,25 +209,13 @@ async fn fill(
     size: u64,
     content: impl Stream<Item = io::Result<Bytes>> + Send,
 ) -> Result<(), Error> {
-    let wrong_size = |found| Error::Size { digest: sha256.to_owned(), expected: size, found };
-    let mut content = pin!(content);
-    let (mut hasher, mut received) = (digest::Hasher::default(), 0);
+    let (mut content, mut judge) = (pin!(content), Judge::new(sha256, size));
     while let Some(chunk) = content.next().await {
-        let chunk = chunk.map_err(Error::Content)?;
-        received += chunk.len() as u64;
-        // At once, and not at the end: a stream without end must not fill the disk.
-        if received > size {
-            return Err(wrong_size(received));
-        }
-        hasher.update(&chunk);
+        let chunk = judge.take(chunk)?;
         upload.wait_for_capacity(PARTS_MAX).await.map_err(|error| Error::store("file", sha256, error))?;
         upload.put(chunk);
     }
-    if received < size {
-        return Err(wrong_size(received));
-    }
-    let found = hasher.finish();
-    if found == sha256 { Ok(()) } else { Err(Error::Mismatch { expected: sha256.to_owned(), found }) }
+    judge.verdict()
 }
 
 fn verified(content: BoxStream<'static, object_store::Result<Bytes>>, sha256: String) -> Content {

@@ -69,6 +69,18 @@ impl Admission {
         self.running.is_empty() && self.waiting_count == 0
     }
 
+    /// How many more runs of a source its limits take, counting those that wait; `None` without any limit.
+    #[must_use]
+    pub fn room(&self, source: Source, limits: RunLimits) -> Option<u32> {
+        let left = |limit: Option<u32>, count: usize| {
+            let limit = limit.filter(|limit| *limit > 0)?;
+            Some(limit.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX)))
+        };
+        let of_source = left(limits.per_source, self.unfinished_of(source));
+        let of_all = left(limits.all, self.running.len() + self.waiting_count);
+        of_source.into_iter().chain(of_all).min()
+    }
+
     /// A run wants to start. Runs that wait already go first where they wait for the same thing.
     pub fn ask(&mut self, run: RunId, source: Source, limits: RunLimits) -> Verdict {
         let behind = self.waiting.get(&source).is_some_and(|queue| !queue.is_empty());

@@ -52,6 +52,9 @@ pub struct Pipeline {
     /// Longest time of a whole run, seconds.
     #[serde(default)]
     pub run_timeout_s: Option<u32>,
+    /// How long outputs are kept after a run's end, seconds; `None` keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_retention_s: Option<u64>,
 }
 
 impl Pipeline {

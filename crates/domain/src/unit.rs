@@ -2,10 +2,10 @@
 //!
 //! Refuses to know the run around them.
 
-use crate::id::ExecutorId;
+use crate::id::{ExecutorId, RunId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, fmt::Write, str::FromStr};
 
 /// Names a unit within its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -223,6 +223,37 @@ pub struct Output {
     /// Names for the children, where the block's metadata gives them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub item_names: Vec<String>,
+    /// The address of the store that the project names for its outputs; empty for the cluster's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub store: String,
+}
+
+/// Where an attempt's outputs lie below their store: `<run>/<block>/<child or _>/<lease>`.
+///
+/// A block's uuid is one name: everything but letters, digits, `_`, `-` and `.` becomes `%xx`, and so does a leading dot,
+/// so that no name climbs.
+#[must_use]
+pub fn output_folder(run: RunId, block: &str, child: i32, lease: i64) -> String {
+    let mut folder = format!("{run}/");
+    for (at, byte) in block.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' || (byte == b'.' && at > 0) {
+            folder.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(folder, "%{byte:02x}");
+        }
+    }
+    let child = if child < 0 { "_".to_owned() } else { child.to_string() };
+    let _ = write!(folder, "/{child}/{lease}");
+    folder
+}
+
+/// Whether the address of a store is `beginning` or lies below it: `s3://lake` allows `s3://lake/x` but not
+/// `s3://lakes`; `s3://` allows every bucket.
+#[must_use]
+pub fn store_is_below(store: &str, beginning: &str) -> bool {
+    let Some(rest) = store.strip_prefix(beginning) else { return false };
+    !beginning.is_empty() && (rest.is_empty() || beginning.ends_with('/') || rest.starts_with('/'))
 }
 
 /// One stored value.
@@ -294,4 +325,36 @@ pub struct LostAttempt {
     pub started_at: Timestamp,
     /// Why.
     pub error: Option<Failure>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leaves_its_folder() {
+        let run = RunId::new_in(0);
+        for (block, name) in
+            [("load", "load"), ("a/b", "a%2fb"), ("..", "%2e."), ("cb:load", "cb%3aload"), ("ä", "%c3%a4")]
+        {
+            assert_eq!(output_folder(run, block, -1, 3), format!("{run}/{name}/_/3"));
+        }
+        assert_eq!(output_folder(run, "load", 7, 3), format!("{run}/load/7/3"));
+    }
+
+    #[test]
+    fn a_store_is_below_whole_names() {
+        for (store, beginning, below) in [
+            ("s3://lake/x", "s3://lake", true),
+            ("s3://lake/x", "s3://lake/", true),
+            ("s3://lake", "s3://lake", true),
+            ("s3://lakes/x", "s3://lake", false),
+            ("s3://lake/xy", "s3://lake/x", false),
+            ("gs://lake", "s3://", false),
+            ("s3://any/x", "s3://", true),
+            ("s3://any/x", "", false),
+        ] {
+            assert_eq!(store_is_below(store, beginning), below, "{store} {beginning}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ fn main() {
             println!("  {diagnostic}");
         }
         match project::bundle::scan(Path::new(&folder)) {
-            Ok(manifest) => println!("  {} files, {}", manifest.files.len(), manifest.digest()),
+            Ok(scanned) => println!("  {} files, {}", scanned.manifest.files.len(), scanned.manifest.digest()),
             Err(error) => println!("  {error}"),
         }
     }

@@ -7,7 +7,7 @@ mod manifest;
 mod scan;
 
 pub use manifest::{Invalid, Manifest, ManifestFile};
-pub use scan::{ScanError, scan};
+pub use scan::{ScanError, Scanned, scan};
 
 use sha2::{Digest, Sha256};
 

@@ -14,6 +14,7 @@ mod limits;
 mod load;
 mod metadata;
 mod nearest;
+mod outputs;
 mod pipeline;
 mod requirements;
 mod template;
@@ -25,6 +26,7 @@ pub mod bundle;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadedPipeline, Project, Rejected, load};
 pub use metadata::Metadata;
+pub use outputs::{OutputsPlace, outputs_place};
 pub use trigger::{Token, Trigger, TriggerKind};
 
 /// Answers the value of an environment variable; the caller decides which ones a project may see.

@@ -25,10 +25,10 @@ pub struct Metadata {
     pub project_type: String,
     /// Mage's own identifier of the project, if it has one.
     pub project_uuid: Option<String>,
-    /// Where outputs are kept besides the cluster's own store, such as `s3://bucket/prefix`.
+    /// Where outputs are kept instead of the cluster's own store, such as `s3://bucket/prefix`.
     pub remote_variables_dir: Option<String>,
-    /// Such as `90d`.
-    pub variables_retention_period: Option<String>,
+    /// How long outputs are kept after a run's end, seconds; `None` keeps them.
+    pub variables_retention_s: Option<u64>,
     /// Switches such as `polars`.
     pub features: Map<String, Value>,
     /// Every block's retries, unless its pipeline or itself says otherwise.
@@ -90,9 +90,10 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
     Metadata {
         project_type: project_type(keys, env, report),
         project_uuid: env("PROJECT_UUID").or_else(|| trimmed("project_uuid", report)),
-        // Mage's template ships this placeholder.
-        remote_variables_dir: trimmed("remote_variables_dir", report).filter(|dir| dir != "s3://bucket/path_prefix"),
-        variables_retention_period: retention(keys, report),
+        remote_variables_dir: trimmed("remote_variables_dir", report)
+            .filter(|dir| is_bucket(dir))
+            .or_else(|| trimmed("variables_dir", report).filter(|dir| is_bucket(dir))),
+        variables_retention_s: retention(keys, report),
         features: keys.object("features", report),
         retry: limits::retry(RetryPolicy::default(), keys, report),
         concurrency: limits::concurrency(&limits::from_environment(env, report), keys, report),
@@ -113,22 +114,69 @@ fn project_type(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> String {
     given
 }
 
-fn retention(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
+/// Whether a folder of variables is in an object store. Mage's template ships a placeholder, which is none.
+pub(crate) fn is_bucket(dir: &str) -> bool {
+    (dir.starts_with("s3://") || dir.starts_with("gs://")) && dir != "s3://bucket/path_prefix"
+}
+
+fn retention(keys: &Keys<'_>, report: &mut Report) -> Option<u64> {
     let period = keys.text("variables_retention_period", report)?.trim().to_owned();
-    let number = period.strip_suffix(['h', 'd', 'w']).unwrap_or_default();
-    if number.parse::<u32>().is_err() {
-        let message = format!("the period {period:?} is not understood and is ignored");
-        report.warn(keys.place("variables_retention_period"), message, "write a number and h, d or w, such as 90d");
-        return None;
+    let seconds = seconds_of(&period);
+    if seconds.is_none() {
+        let message = format!("the period {period:?} is not understood: outputs are kept for ever");
+        report.warn(
+            keys.place("variables_retention_period"),
+            message,
+            "write a number above 0 and h, d or w, such as 90d",
+        );
     }
-    Some(period)
+    seconds
+}
+
+/// `12h`, `90d` or `2w`.
+fn seconds_of(period: &str) -> Option<u64> {
+    let unit = match period.chars().last()? {
+        'h' => 3_600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return None,
+    };
+    let number = period[..period.len() - 1].trim_end().parse::<u32>().ok().filter(|number| *number > 0)?;
+    Some(u64::from(number) * unit)
 }
 
 /// The settings as written, after a word about the one that cannot hold on a cluster.
 fn variables_dir(keys: &Keys<'_>, report: &mut Report) -> Map<String, Value> {
     if let Some(dir) = keys.text("variables_dir", report).filter(|dir| dir.starts_with('/')) {
-        let message = format!("the absolute folder {dir:?} is ignored: outputs live in the cluster's own store");
-        report.warn(keys.place("variables_dir"), message, "remove the key, or set remote_variables_dir");
+        let message =
+            format!("outputs of blocks are not kept in the folder {dir:?}, but where the executors keep them");
+        report.warn(
+            keys.place("variables_dir"),
+            message,
+            "remove the key, set remote_variables_dir, or set outputs_url of the executors",
+        );
     }
     keys.here_object()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_and_buckets() {
+        for (period, seconds) in
+            [("12h", Some(43_200)), ("90d", Some(7_776_000)), ("2w", Some(1_209_600)), ("1 d", Some(86_400))]
+        {
+            assert_eq!(seconds_of(period), seconds, "{period}");
+        }
+        for period in ["", "d", "90", "0d", "-1d", "1.5d", "3m", "90D", "1d2h", "99999999999h", "٣d"] {
+            assert_eq!(seconds_of(period), None, "{period}");
+        }
+        for (dir, bucket) in
+            [("s3://b/p", true), ("gs://b", true), ("s3://bucket/path_prefix", false), ("/data", false), ("", false)]
+        {
+            assert_eq!(is_bucket(dir), bucket, "{dir}");
+        }
+    }
 }

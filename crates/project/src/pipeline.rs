@@ -119,6 +119,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
         notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
+        outputs_retention_s: context.metadata.variables_retention_s,
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline
@@ -165,7 +166,8 @@ fn warn_of_quirks(name: &str, keys: &Keys<'_>, report: &mut Report) {
         report.warn(keys.place("uuid"), message, "make both the same");
     }
     if let Some(dir) = keys.text("variables_dir", report).filter(|dir| dir.starts_with('/')) {
-        let message = format!("the absolute folder {dir:?} is ignored: outputs live in the cluster's own store");
+        let message =
+            format!("outputs of blocks are not kept in the folder {dir:?}, but where the executors keep them");
         report.warn(keys.place("variables_dir"), message, "remove the key");
     }
     if keys.map("extensions", report).is_some_and(|extensions| extensions.names().next().is_some()) {

@@ -19,7 +19,7 @@ fn hello_is_clean() {
     let graph = Graph::new(Arc::new(fan_out.clone())).unwrap();
     assert!(graph.node(graph.find("survive_winter").unwrap()).is_fan);
     assert!(!graph.node(graph.find("summarise_winter").unwrap()).is_fan);
-    let manifest = project::bundle::scan(&root).unwrap();
+    let manifest = project::bundle::scan(&root).unwrap().manifest;
     assert_eq!(manifest.validate(), Ok(Vec::new()));
     assert!(manifest.files.iter().any(|file| file.path == "data/observations.csv"));
 }

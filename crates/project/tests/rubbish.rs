@@ -154,7 +154,7 @@ fn quirks_are_tolerated_with_a_warning() {
     );
     assert_eq!(pipeline.blocks[1].upstream, ["a"]);
     assert_eq!(pipeline.blocks[1].file.as_deref(), Some("transformers/deep/c.py"));
-    warns("variables_dir: /home/somebody/data\nblocks: []\n", "is ignored: outputs live in the cluster's own store");
+    warns("variables_dir: /home/somebody/data\nblocks: []\n", "but where the executors keep them");
     warns("blocks: [{uuid: a, type: data_loader, upstream_block: [x]}]\n", "did you mean \"upstream_blocks\"?");
     warns("blocks: []\nblocks: []\n", "written twice");
     let pipeline =

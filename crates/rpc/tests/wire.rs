@@ -4,8 +4,10 @@
 use domain::ErrorKind;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
+    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
+    WatchChangesResponse,
     command_service_client::CommandServiceClient,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -68,11 +70,32 @@ impl CommandService for Commands {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn expire_outputs(
+        &self,
+        _: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn test_notification(
         &self,
         _: Request<TestNotificationRequest>,
     ) -> Result<Response<TestNotificationResponse>, Status> {
         Err(Status::unimplemented("not here"))
+    }
+
+    async fn create_backfill(
+        &self,
+        _: Request<CreateBackfillRequest>,
+    ) -> Result<Response<CreateBackfillResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn change_backfill(
+        &self,
+        _: Request<ChangeBackfillRequest>,
+    ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 
     type WatchChangesStream = tonic::codegen::BoxStream<WatchChangesResponse>;

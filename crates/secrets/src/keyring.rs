@@ -32,7 +32,9 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// A line is no key; the message holds nothing of it.
-    #[error("line {0} of the secrets' keys must be `<id>:<64 hexadecimal digits>`, with an id of its own; make one with `echo k1:$(openssl rand -hex 32)`")]
+    #[error(
+        "line {0} of the secrets' keys must be `<id>:<64 hexadecimal digits>`, with an id of its own; make one with `echo k1:$(openssl rand -hex 32)`"
+    )]
     Line(usize),
     /// There is none, or there are too many.
     #[error("a file of secrets' keys holds 1 to {KEYS_MAX} keys")]
@@ -119,9 +121,17 @@ mod tests {
         let keys = Keyring::parse(&format!("# the cluster's\n\nnew:{good}\nold:{}\n", "01".repeat(32))).unwrap();
         assert_eq!((keys.current(), keys.get("old").unwrap()[0], keys.get("none")), ("new", 1, None));
         assert_eq!(format!("{keys:?}"), r#"["new", "old"]"#);
-        for bad in ["", "#", "new", &good, &format!("new:{good}0"), &format!(":{good}"), &format!("a b:{good}"),
-            &format!("x:{}", "zz".repeat(32)), &format!("x:{good}\nx:{good}")]
-        {
+        for bad in [
+            "",
+            "#",
+            "new",
+            &good,
+            &format!("new:{good}0"),
+            &format!(":{good}"),
+            &format!("a b:{good}"),
+            &format!("x:{}", "zz".repeat(32)),
+            &format!("x:{good}\nx:{good}"),
+        ] {
             let error = Keyring::parse(bad).unwrap_err();
             assert!(!error.to_string().contains("abab"), "{error}");
         }

@@ -137,7 +137,8 @@ mod tests {
     const PLACE: Place<'_> = Place { scope: "workspace:w", name: "PASSWORD", version: 1 };
 
     fn keyring(keys: &[(&str, u8)]) -> Keyring {
-        let text: String = keys.iter().map(|(id, byte)| format!("{id}:{}\n", format!("{byte:02x}").repeat(32))).collect();
+        let text: String =
+            keys.iter().map(|(id, byte)| format!("{id}:{}\n", format!("{byte:02x}").repeat(32))).collect();
         Keyring::parse(&text).unwrap()
     }
 

@@ -27,6 +27,7 @@ pub mod logs;
 pub mod members;
 pub mod notifications;
 pub mod outbox;
+pub mod outputs;
 pub mod permits;
 pub mod pipelines;
 pub mod projects;

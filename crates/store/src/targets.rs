@@ -35,6 +35,8 @@ pub enum Thing<'a> {
     Run(Uuid),
     /// A trigger by id.
     Trigger(Uuid),
+    /// A backfill by id.
+    Backfill(Uuid),
     /// A version of a model by id.
     ModelVersion(Uuid),
     /// An upload of a model by id.
@@ -52,6 +54,7 @@ pub async fn find(db: &impl GenericClient, thing: Thing<'_>, user: Option<UserId
         Thing::Workspace(name) => query::row(db, include_str!("../sql/workspace/target.sql"), &[&name, &user]).await?,
         Thing::Run(id) => query::row(db, include_str!("../sql/run/target.sql"), &[&id, &user]).await?,
         Thing::Trigger(id) => query::row(db, include_str!("../sql/trigger/target.sql"), &[&id, &user]).await?,
+        Thing::Backfill(id) => query::row(db, include_str!("../sql/backfill/target.sql"), &[&id, &user]).await?,
         Thing::ModelVersion(id) => {
             query::row(db, include_str!("../sql/model_version/target.sql"), &[&id, &user]).await?
         }

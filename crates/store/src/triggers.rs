@@ -2,9 +2,11 @@
 //! due, and who may edit.
 
 mod desired;
+mod states;
 mod tokens;
 
 pub use desired::{Desired, MANUAL, add_built_in, retire, set_desired};
+pub use states::{Stored, changed, of_ids, states};
 pub use tokens::{Held, TOKENS_MAX, Token, keep_project_token, rotate, token, tokens};
 
 use crate::Error;
@@ -33,6 +35,8 @@ pub struct Listed {
     pub updated_at: Timestamp,
     /// The project's file says something else, and was overruled since its last deployment.
     pub edited: bool,
+    /// A failed run halted this version; it fires again when it is started or edited.
+    pub halted: bool,
 }
 
 /// The word of a kind in its column.
@@ -76,6 +80,7 @@ fn decode(row: &Row) -> Result<Listed, Error> {
         created_at: row.get(12),
         updated_at: row.get(13),
         edited: row.get(14),
+        halted: row.get(15),
     })
 }
 

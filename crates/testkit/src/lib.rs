@@ -1,13 +1,16 @@
-//! What tests stand on: a real Postgres with a database per test, and waiting for a level instead of sleeping.
+//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, and waiting
+//! for a level instead of sleeping.
 //!
 //! A dev-dependency only. Refuses to know the schema: whoever needs tables hands over a way to migrate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "linked into tests only, where a panic is the report")]
 
 pub mod database;
+pub mod object_store;
 pub mod wait;
 
 pub use database::Database;
+pub use object_store::{Google, S3};
 /// A Redis of its own for one test; it ends with the value.
 pub use provision::PrivateRedis;
 pub use wait::wait_for;

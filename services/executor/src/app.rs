@@ -8,8 +8,9 @@ use crate::{
     link::{self, Dialer},
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
-    outputs::Outputs,
+    outputs::{self, Outputs},
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
+    removals::Remover,
     runner::{self, Runner},
     settings::Settings,
 };
@@ -17,7 +18,7 @@ use anyhow::Context;
 use backend_process::{Environments, Sweeper, ZygoteOptions, Zygotes, process};
 use domain::id::ExecutorId;
 use runtime::{health::Health, shutdown::Shutdown, telemetry::Telemetry};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Uri;
@@ -36,6 +37,7 @@ pub struct App {
     events: mpsc::Receiver<CoreEvent>,
     dialer: Dialer,
     lines: Lines,
+    remover: Remover,
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
@@ -61,10 +63,13 @@ impl App {
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
         let (core_events, events) = mpsc::channel(EVENTS_MAX);
-        let backend = Arc::new(backend(settings, &data, &identity, logs, core_events)?);
+        let stores = stores(settings, &data)?;
+        let dialer = dialer(settings)?;
+        let remover = Remover::new(dialer.channel(), Arc::clone(&stores.0), Arc::clone(&stores.1));
+        let backend = Arc::new(backend(settings, &data, &identity, stores, (logs, core_events))?);
         let connected = health.condition("session");
         let core = Core::new(identity, Arc::clone(&backend), metrics, connected, shutdown.clone());
-        Ok(Self { core, backend, events, dialer: dialer(settings)?, lines, data })
+        Ok(Self { core, backend, events, dialer, lines, remover, data })
     }
 
     /// Serves until it is drained or stopped; then the last log lines are sent.
@@ -75,6 +80,7 @@ impl App {
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
         let warmed = Arc::clone(&self.backend);
         tokio::spawn(async move { warmed.warm_up().await });
+        let remover = tokio::spawn(self.remover.run(stop.clone()));
         let sweeper = tokio::spawn(self.backend.sweep());
         self.core.run(link, self.events).await;
         stop.cancel();
@@ -82,6 +88,7 @@ impl App {
             tracing::warn!("the last log lines could not be sent in time");
         }
         sweeper.abort();
+        remover.abort();
         opener.abort();
         drop(self.data);
     }
@@ -91,12 +98,11 @@ fn backend(
     settings: &Settings,
     data: &DataDir,
     identity: &Identity,
-    logs: LogQueue,
-    core: mpsc::Sender<CoreEvent>,
+    (bundles, outputs): (Arc<Bundles>, Arc<Outputs>),
+    (logs, core): (LogQueue, mpsc::Sender<CoreEvent>),
 ) -> anyhow::Result<ProcessBackend> {
     let runner = runner(settings, data)?;
     let env = passed_environment(&settings.pass_env);
-    let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
     let journal = Journal::open(&data.join("journal.jsonl"), &identity.id.to_string()).context("open the journal")?;
     Ok(ProcessBackend::new(Parts {
         environments: Environments::new(
@@ -113,14 +119,35 @@ fn backend(
             env: env.clone(),
         }),
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
-        bundles: Bundles::new(blobs::Blobs::open(&url)?, &data.join("bundles")),
-        outputs: Outputs::new(settings.outputs_dir.clone().unwrap_or_else(|| data.join("outputs"))),
+        bundles,
+        outputs,
         journal,
         logs,
         limits: AttemptLimits { memory_bytes: settings.memory_limit, log_bytes: settings.log_limit },
         env,
         core,
     }))
+}
+
+/// Where code comes from and where outputs go.
+fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<(Arc<Bundles>, Arc<Outputs>)> {
+    let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
+    let bundles = Bundles::new(blobs::Blobs::open(&url)?, &data.join("bundles"), &settings.pass_env);
+    let mage = std::env::var_os("MAGE_DATA_DIR").filter(|folder| !folder.is_empty());
+    let shared = settings.outputs_dir.clone().or_else(|| mage.map(|folder| PathBuf::from(folder).join("outputs")));
+    // A file:// URL is a shared folder like any other.
+    let url = settings.outputs_url.as_deref().filter(|url| !url.is_empty());
+    let folder = url.and_then(|url| url.strip_prefix("file://")).map(PathBuf::from);
+    let store = url.filter(|_| folder.is_none());
+    let store = store.map(|url| blobs::Folders::open(url, &blobs::Access::default())).transpose();
+    let outputs = Outputs::new(outputs::Parts {
+        shared: folder.or(shared).unwrap_or_else(|| data.join("outputs")),
+        store: store.context("outputs_url")?,
+        cache: data.join("outputs-cache"),
+        cache_bytes: settings.outputs_cache,
+        allowed: settings.project_outputs.clone(),
+    });
+    Ok((Arc::new(bundles), Arc::new(outputs.context("empty the folder of copies of outputs")?)))
 }
 
 fn runner(settings: &Settings, data: &DataDir) -> anyhow::Result<Runner> {

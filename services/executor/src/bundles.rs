@@ -2,7 +2,8 @@
 
 use blobs::{Blobs, Bundle, BundleFile};
 use domain::ErrorKind;
-use project::bundle::Manifest;
+use futures_util::TryStreamExt;
+use project::{OutputsPlace, bundle::Manifest};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -10,19 +11,30 @@ use std::{
 };
 use tokio::sync::{Mutex, OnceCell};
 
+/// Files of a bundle that say where its outputs go, and their sizes.
+const METADATA: &str = "metadata.yaml";
+const IO_CONFIG: &str = "io_config.yaml";
+const CONFIG_BYTES_MAX: u64 = project::YAML_BYTES_MAX;
+
+/// What is found out once per bundle.
+type Known<T> = Mutex<HashMap<String, Arc<OnceCell<T>>>>;
+
 /// The bundles of an executor.
 #[derive(Debug)]
 pub struct Bundles {
     blobs: Blobs,
     folder: PathBuf,
-    known: Mutex<HashMap<String, Arc<OnceCell<PathBuf>>>>,
+    known: Known<PathBuf>,
+    places: Known<Arc<OutputsPlace>>,
+    pass_env: Vec<String>,
 }
 
 impl Bundles {
-    /// Bundles below a folder.
+    /// Bundles below a folder. Their configuration sees the named variables of this process's environment.
     #[must_use]
-    pub fn new(blobs: Blobs, folder: &Path) -> Self {
-        Self { blobs, folder: folder.to_owned(), known: Mutex::default() }
+    pub fn new(blobs: Blobs, folder: &Path, pass_env: &[String]) -> Self {
+        let (known, places) = (Mutex::default(), Mutex::default());
+        Self { blobs, folder: folder.to_owned(), known, places, pass_env: pass_env.to_vec() }
     }
 
     /// The project folder of a bundle. Many attempts may ask at once; one fetches.
@@ -37,11 +49,50 @@ impl Bundles {
         let (blobs, folder, digest) = (self.blobs.clone(), self.folder.clone(), digest.to_owned());
         cell.get_or_try_init(|| async move { fetch(&blobs, &digest, &folder).await }).await.cloned()
     }
+
+    /// Where the project of a bundle wants its outputs. Two small files are read for it, and nothing is laid out.
+    ///
+    /// # Errors
+    /// When they cannot be fetched; the next one who asks tries again.
+    pub async fn outputs_place(&self, digest: &str) -> Result<Arc<OutputsPlace>, Error> {
+        let cell = Arc::clone(self.places.lock().await.entry(digest.to_owned()).or_default());
+        cell.get_or_try_init(|| self.read_place(digest)).await.cloned()
+    }
+
+    async fn read_place(&self, digest: &str) -> Result<Arc<OutputsPlace>, Error> {
+        let manifest = manifest(&self.blobs, digest).await?;
+        let metadata = self.text(&manifest, METADATA).await?;
+        let io_config = self.text(&manifest, IO_CONFIG).await?;
+        let env = |name: &str| {
+            let may = self.pass_env.iter().any(|passed| passed == name);
+            may.then(|| std::env::var(name).ok()).flatten()
+        };
+        Ok(Arc::new(project::outputs_place(metadata.as_deref(), io_config.as_deref(), &env)))
+    }
+
+    /// A file of the bundle; none when it has no such file, or one too large to be what its name says.
+    async fn text(&self, manifest: &Manifest, path: &str) -> Result<Option<String>, Error> {
+        let Some(file) = manifest.files.iter().find(|file| file.path == path) else { return Ok(None) };
+        if file.size > CONFIG_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let mut content = self.blobs.get(&file.sha256).await?;
+        while let Some(chunk) = content.try_next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(String::from_utf8(bytes).ok())
+    }
+}
+
+async fn manifest(blobs: &Blobs, digest: &str) -> Result<Manifest, Error> {
+    let manifest: Manifest = serde_json::from_slice(&blobs.get_manifest(digest).await?).map_err(Error::Manifest)?;
+    manifest.validate().map_err(|invalid| Error::Invalid(invalid.to_string()))?;
+    Ok(manifest)
 }
 
 async fn fetch(blobs: &Blobs, digest: &str, folder: &Path) -> Result<PathBuf, Error> {
-    let manifest: Manifest = serde_json::from_slice(&blobs.get_manifest(digest).await?).map_err(Error::Manifest)?;
-    manifest.validate().map_err(|invalid| Error::Invalid(invalid.to_string()))?;
+    let manifest = manifest(blobs, digest).await?;
     let files: Vec<BundleFile> = manifest
         .files
         .into_iter()

@@ -1,16 +1,16 @@
 //! The job that a Python child is given: an assignment, its definition and the folders, as docs/runner-protocol.md says.
 
-use crate::{attempt::Attempt, outputs::Outputs};
+use crate::{attempt::Attempt, outputs::Place};
 use domain::pipeline::Block;
 use proto::internal::v1 as pb;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Writes the job. `repo_path` is the materialised project.
+/// Writes the job. `repo_path` is the materialised project, `place` where its outputs are on this disk.
 ///
 /// # Errors
 /// When the assignment does not fit its definition.
-pub fn build(attempt: &Attempt, repo_path: &Path, outputs: &Outputs) -> Result<Value, String> {
+pub fn build(attempt: &Attempt, repo_path: &Path, place: &Place) -> Result<Value, String> {
     let pipeline = &attempt.definition.pipeline;
     let assignment = &attempt.assignment;
     let run = assignment.run.as_ref().ok_or("the assignment has no run")?;
@@ -41,8 +41,8 @@ pub fn build(attempt: &Attempt, repo_path: &Path, outputs: &Outputs) -> Result<V
         "block": block,
         "upstream": upstream,
         "conditions": guards,
-        "inputs": assignment.inputs.iter().map(|input| self::input(id.run, input, outputs)).collect::<Vec<_>>(),
-        "output_dir": outputs.folder(id.run, &id.block, id.child, id.lease),
+        "inputs": assignment.inputs.iter().map(|input| self::input(id.run, input, place)).collect::<Vec<_>>(),
+        "output_dir": place.folder(id.run, &id.block, id.child, id.lease),
         "keep_in_memory": pipeline.keeps_outputs_in_memory(),
         "dynamic_block_index": (id.child >= 0).then_some(id.child),
         "variables": object(&run.variables)?,
@@ -50,7 +50,6 @@ pub fn build(attempt: &Attempt, repo_path: &Path, outputs: &Outputs) -> Result<V
         "execution_date": run.execution_date,
         "execution_partition": run.execution_partition,
         "trigger_name": run.trigger_name,
-        "traceparent": run.traceparent,
         "callback": assignment.callback.as_ref().map(|callback| json!({
             "status": callback.status,
             "block": callback.watched_block,
@@ -62,14 +61,14 @@ pub fn build(attempt: &Attempt, repo_path: &Path, outputs: &Outputs) -> Result<V
     }))
 }
 
-fn input(run: domain::id::RunId, input: &pb::Input, outputs: &Outputs) -> Value {
+fn input(run: domain::id::RunId, input: &pb::Input, place: &Place) -> Value {
     let mode = match input.mode() {
         pb::InputMode::Item => "item",
         pb::InputMode::Reduced => "reduced",
         pb::InputMode::Whole | pb::InputMode::Unspecified => "whole",
     };
     let dirs: Vec<_> =
-        input.outputs.iter().map(|part| outputs.folder(run, &input.block, part.child, part.lease)).collect();
+        input.outputs.iter().map(|part| place.folder(run, &input.block, part.child, part.lease)).collect();
     json!({ "block": input.block, "mode": mode, "item": input.item, "dirs": dirs })
 }
 

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod noop;
 pub mod outputs;
 pub mod process;
+pub mod removals;
 pub mod runner;
 pub mod settings;
 

@@ -30,6 +30,12 @@ impl Dialer {
         Self { channel }
     }
 
+    /// The channel itself, for other services of schedulers.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// A client; every stream of it may go to another scheduler.
     #[must_use]
     pub fn client(&self) -> ExecutorSessionServiceClient<Channel> {

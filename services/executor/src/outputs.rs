@@ -1,95 +1,349 @@
 //! Where attempts write: one folder each, never shared and never overwritten. Which of them counts is the scheduler's
 //! knowledge (the committed lease), not this module's.
+//!
+//! On a file system that executors share, an attempt's folder is there for all of them. For an object store it is sent
+//! after the attempt and before its result, and fetched for whoever reads it; this disk then only holds copies.
+
+mod cache;
 
 use crate::attempt::AttemptId;
-use domain::id::RunId;
-use std::{io, path::PathBuf};
+use blobs::{Access, Amount, Folders};
+use cache::Cache;
+use domain::{ErrorKind, id::RunId, unit};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use project::OutputsPlace;
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 /// Written last into an attempt's folder.
 const MANIFEST: &str = "manifest.json";
+/// Inputs of one attempt that are fetched at once.
+const FETCHES_MAX: usize = 4;
+/// Stores of projects that are kept open.
+const STORES_MAX: usize = 256;
 
-/// The outputs of an executor, or of several that share a file system.
-#[derive(Debug, Clone)]
+/// What the outputs of an executor are made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// A folder that executors share, for outputs that are in no object store.
+    pub shared: PathBuf,
+    /// The cluster's object store, when outputs are in one.
+    pub store: Option<Folders>,
+    /// A folder of this executor alone, for copies. Emptied at the start: nothing is only there.
+    pub cache: PathBuf,
+    /// Bytes of copies.
+    pub cache_bytes: u64,
+    /// Beginnings of addresses that projects may give and that are opened with this process's credentials.
+    pub allowed: Vec<String>,
+}
+
+/// The outputs of an executor.
+#[derive(Debug)]
 pub struct Outputs {
+    shared: PathBuf,
+    store: Option<Folders>,
+    allowed: Vec<String>,
+    cache: Cache,
+    others: Mutex<HashMap<(String, Access), Folders>>,
+    /// Attempts whose outputs are in a store while nobody has said yet whether they count.
+    sent: Mutex<HashMap<AttemptId, Place>>,
+}
+
+/// Where the outputs of one project are.
+#[derive(Debug, Clone)]
+pub struct Place {
     root: PathBuf,
+    store: Option<Folders>,
+    address: String,
+}
+
+impl Place {
+    /// The folder of one attempt on this disk. It exists once there is something in it, or once it was fetched.
+    #[must_use]
+    pub fn folder(&self, run: RunId, block: &str, child: i32, lease: i64) -> PathBuf {
+        self.root.join(unit::output_folder(run, block, child, lease))
+    }
+
+    /// The address of the store that the project itself names; empty for the cluster's own.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether this disk only holds copies.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.store.is_some()
+    }
+
+    fn of(&self, attempt: &AttemptId) -> PathBuf {
+        self.folder(attempt.run, &attempt.block, attempt.child, attempt.lease)
+    }
+}
+
+/// Why outputs are not where they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The project names a store that this executor may not open with its own credentials.
+    #[error(
+        "the project keeps outputs in {0}, which this executor may not open for it: add it to project_outputs, or give \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_SERVICE_ACC_KEY, in the default profile of io_config.yaml"
+    )]
+    Foreign(String),
+    /// The store.
+    #[error("outputs in {url}")]
+    Store {
+        /// Which.
+        url: String,
+        /// Why.
+        source: blobs::Error,
+    },
+}
+
+impl Error {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Foreign(_) => ErrorKind::FailedPrecondition,
+            Self::Store { source, .. } => source.kind(),
+        }
+    }
 }
 
 impl Outputs {
-    /// Outputs below a folder.
-    #[must_use]
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// Removes the copies of an earlier life.
+    ///
+    /// # Errors
+    /// When the folder of copies cannot be emptied.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        let Parts { shared, store, cache, cache_bytes, allowed } = parts;
+        Ok(Self {
+            shared,
+            store,
+            allowed,
+            cache: Cache::empty(cache, cache_bytes)?,
+            others: Mutex::default(),
+            sent: Mutex::default(),
+        })
     }
 
-    /// The folder of one attempt. It exists once there is something in it.
-    #[must_use]
-    pub fn folder(&self, run: RunId, block: &str, child: i32, lease: i64) -> PathBuf {
-        let child = if child < 0 { "_".to_owned() } else { child.to_string() };
-        self.root.join(run.to_string()).join(escape(block)).join(child).join(lease.to_string())
+    /// Where a project's outputs are.
+    ///
+    /// # Errors
+    /// When the project names a store that it may not use, or that is none.
+    pub fn place(&self, wanted: &OutputsPlace) -> Result<Place, Error> {
+        let Some(url) = &wanted.url else {
+            let store = self.store.clone();
+            let root = if store.is_some() { self.cache.root().to_owned() } else { self.shared.clone() };
+            return Ok(Place { root, store, address: String::new() });
+        };
+        let mut access = access(wanted);
+        if !access.opens(url) {
+            if !self.allowed.iter().any(|beginning| unit::store_is_below(url, beginning)) {
+                return Err(Error::Foreign(url.clone()));
+            }
+            // An endpoint of the project's choice must not see this process's credentials.
+            access = Access::default();
+        }
+        let folders = self.open(url, access).map_err(|source| Error::Store { url: url.clone(), source })?;
+        Ok(Place { root: self.cache.root().to_owned(), store: Some(folders), address: url.clone() })
+    }
+
+    fn open(&self, url: &str, access: Access) -> Result<Folders, blobs::Error> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (url.to_owned(), access);
+        if let Some(known) = others.get(&key) {
+            return Ok(known.clone());
+        }
+        let opened = Folders::open(url, &key.1)?;
+        if others.len() >= STORES_MAX {
+            others.clear();
+        }
+        others.insert(key, opened.clone());
+        Ok(opened)
+    }
+
+    /// Brings the outputs of committed attempts to this disk for `reader`, for whom they stay until it is over.
+    ///
+    /// # Errors
+    /// When the store or the disk fails.
+    pub async fn fetch(&self, reader: &AttemptId, place: &Place, attempts: &[AttemptId]) -> Result<(), Error> {
+        let Some(store) = &place.store else { return Ok(()) };
+        let fetches: Vec<_> =
+            attempts.iter().map(|attempt| self.fetch_one(reader, place, store, attempt.clone())).collect();
+        stream::iter(fetches).buffer_unordered(FETCHES_MAX).try_collect().await
+    }
+
+    async fn fetch_one(
+        &self,
+        reader: &AttemptId,
+        place: &Place,
+        store: &Folders,
+        attempt: AttemptId,
+    ) -> Result<(), Error> {
+        let path = place.of(&attempt);
+        self.cache.pin(reader, &path);
+        if self.cache.touch(&path) || path.join(MANIFEST).is_file() {
+            return Ok(());
+        }
+        let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
+        let fetched = store.fetch(&folder, &path, MANIFEST).await;
+        let fetched = fetched.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+        if let Some(Amount { bytes, .. }) = fetched {
+            self.cache.add(&path, bytes);
+        }
+        Ok(())
+    }
+
+    /// Sends what an attempt wrote, so that its result may be told. On a shared file system there is nothing to do.
+    ///
+    /// # Errors
+    /// When the store fails. Sending it again is safe.
+    pub async fn send(&self, attempt: &AttemptId, place: &Place) -> Result<(), Error> {
+        let Some(store) = &place.store else { return Ok(()) };
+        let path = place.of(attempt);
+        if !path.join(MANIFEST).is_file() {
+            return Ok(());
+        }
+        self.cache.pin(attempt, &path);
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone(), place.clone());
+        let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
+        let sent = store.send(&path, &folder, MANIFEST).await;
+        let Amount { bytes, .. } = sent.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+        self.cache.add(&path, bytes);
+        Ok(())
+    }
+
+    /// The attempt is over on this executor: what it read may go.
+    pub fn release(&self, reader: &AttemptId) {
+        self.cache.release(reader);
+    }
+
+    /// The attempt counts: its outputs stay where they are.
+    pub fn settle(&self, attempt: &AttemptId) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(attempt);
     }
 
     /// Removes what an attempt wrote that does not count.
     ///
     /// # Errors
-    /// When it exists and cannot be removed.
-    pub fn discard(&self, attempt: &AttemptId) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.folder(attempt.run, &attempt.block, attempt.child, attempt.lease)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+    /// When something of it exists and cannot be removed.
+    pub async fn discard(&self, attempt: &AttemptId) -> Result<(), Error> {
+        let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(attempt);
+        for root in [self.shared.as_path(), self.cache.root()] {
+            remove(&root.join(&folder)).await.map_err(|source| local(root, source))?;
         }
+        if let Some(store) = sent.and_then(|place| place.store) {
+            let removed = store.remove(&folder).await;
+            removed.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything that attempts of a run left.
+    ///
+    /// # Errors
+    /// When something of it exists and cannot be removed; calling it again goes on.
+    pub async fn remove_run(&self, run: RunId, place: &Place) -> Result<(), Error> {
+        let folder = run.to_string();
+        let root = place.root.as_path();
+        remove(&root.join(&folder)).await.map_err(|source| local(root, source))?;
+        if let Some(store) = &place.store {
+            let removed = store.remove(&folder).await;
+            removed.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+        }
+        Ok(())
     }
 
     /// The newest attempt of a block, or of one of its children, that finished writing: for code of the same run that
-    /// asks for the outputs of a block that is over. An older lease never counts beside a newer one.
+    /// asks for the outputs of a block that is over. An older lease never counts beside a newer one. `None` where this
+    /// disk only holds copies, since those of others may be missing.
     #[must_use]
-    pub fn newest(&self, run: RunId, block: &str, child: i32) -> Option<PathBuf> {
-        let place = self.folder(run, block, child, 0).parent()?.to_owned();
-        let attempts = std::fs::read_dir(place).ok()?.flatten().map(|entry| entry.path());
+    pub fn newest(&self, place: &Place, run: RunId, block: &str, child: i32) -> Option<PathBuf> {
+        if place.is_remote() {
+            return None;
+        }
+        let parent = place.folder(run, block, child, 0).parent()?.to_owned();
+        let attempts = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path());
         let leases = attempts.filter_map(|path| Some((path.file_name()?.to_str()?.parse::<i64>().ok()?, path)));
         leases.filter(|(_, path)| path.join(MANIFEST).is_file()).max_by_key(|(lease, _)| *lease).map(|(_, path)| path)
     }
 }
 
-/// A block's uuid as one folder name: everything but letters, digits, `_`, `-` and `.` becomes `%xx`. A name of dots
-/// cannot climb, since a leading dot is escaped too.
-fn escape(block: &str) -> String {
-    let mut name = String::with_capacity(block.len());
-    for (at, byte) in block.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' || (byte == b'.' && at > 0) {
-            name.push(char::from(byte));
-        } else {
-            name.push_str(&format!("%{byte:02x}"));
-        }
+fn access(wanted: &OutputsPlace) -> Access {
+    let key = |name: &str| wanted.keys.get(name).cloned();
+    let aws_key = key("AWS_ACCESS_KEY_ID").zip(key("AWS_SECRET_ACCESS_KEY"));
+    Access {
+        aws_key: aws_key.map(|(id, secret)| (id, secret, key("AWS_SESSION_TOKEN"))),
+        aws_region: key("AWS_REGION"),
+        aws_endpoint: key("AWS_ENDPOINT"),
+        google_key: key("GOOGLE_SERVICE_ACC_KEY"),
+        google_emulator: None,
     }
-    name
+}
+
+async fn remove(folder: &Path) -> io::Result<()> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn local(root: &Path, source: io::Error) -> Error {
+    let url = root.display().to_string();
+    Error::Store { source: blobs::Error::Disk { place: url.clone(), source }, url }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn outputs(root: &Path, allowed: &[&str]) -> Outputs {
+        let parts = Parts {
+            shared: root.join("outputs"),
+            store: None,
+            cache: root.join("cache"),
+            cache_bytes: 1 << 20,
+            allowed: allowed.iter().map(|&beginning| beginning.to_owned()).collect(),
+        };
+        Outputs::new(parts).unwrap()
+    }
+
     #[test]
     fn the_newest_finished_attempt_is_found() {
         let root = tempfile::tempdir().unwrap();
-        let outputs = Outputs::new(root.path().to_owned());
-        let run = RunId::new_in(0);
-        assert_eq!(outputs.newest(run, "a/b", -1), None);
+        let outputs = outputs(root.path(), &[]);
+        let (run, place) = (RunId::new_in(0), outputs.place(&OutputsPlace::default()).unwrap());
+        assert_eq!(outputs.newest(&place, run, "a/b", -1), None);
         for (lease, finished) in [(2, true), (10, true), (11, false)] {
-            let folder = outputs.folder(run, "a/b", -1, lease);
+            let folder = place.folder(run, "a/b", -1, lease);
             std::fs::create_dir_all(&folder).unwrap();
             if finished {
                 std::fs::write(folder.join(MANIFEST), "{}").unwrap();
             }
         }
-        assert_eq!(outputs.newest(run, "a/b", -1), Some(outputs.folder(run, "a/b", -1, 10)));
+        assert_eq!(outputs.newest(&place, run, "a/b", -1), Some(place.folder(run, "a/b", -1, 10)));
     }
 
     #[test]
-    fn no_name_leaves_its_folder() {
-        for (block, folder) in
-            [("load", "load"), ("a/b", "a%2fb"), ("..", "%2e."), ("cb:load", "cb%3aload"), ("ä", "%c3%a4")]
-        {
-            assert_eq!(escape(block), folder);
-        }
+    fn a_project_opens_only_what_it_may() {
+        let root = tempfile::tempdir().unwrap();
+        let outputs = outputs(root.path(), &["s3://lake/"]);
+        let wanted = |url: &str, keys: &[(&str, &str)]| OutputsPlace {
+            url: Some(url.to_owned()),
+            keys: keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        };
+        let own = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+        let place = outputs.place(&wanted("s3://lake/x", &[])).unwrap();
+        assert_eq!((place.address(), place.is_remote()), ("s3://lake/x", true));
+        let refused = outputs.place(&wanted("s3://other/x", &own[..1])).unwrap_err();
+        assert!(matches!(&refused, Error::Foreign(url) if url == "s3://other/x"), "{refused}");
+        assert!(outputs.place(&wanted("s3://other/x", &own)).is_ok());
     }
 }

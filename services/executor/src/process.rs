@@ -2,6 +2,7 @@
 
 mod homes;
 mod job_child;
+mod keeping;
 pub(crate) mod outcome;
 mod printing;
 
@@ -12,7 +13,7 @@ use crate::{
     job,
     journal::Journal,
     logs::{AttemptLog, LogQueue},
-    outputs::Outputs,
+    outputs::{Outputs, Place},
 };
 use backend_process::{
     Environments, Spawn, Sweeper, Zygotes,
@@ -42,8 +43,6 @@ const PASSED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// The call that asks for the outputs of another block.
 pub(crate) const GET_VARIABLE: &str = "get_variable";
-/// What a block's first return value is called.
-const FIRST_OUTPUT: &str = "output_0";
 
 /// What an attempt is told while it runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,9 +74,9 @@ pub struct Parts {
     /// Kills what attempts leave behind.
     pub sweeper: Arc<Sweeper>,
     /// Code.
-    pub bundles: Bundles,
+    pub bundles: Arc<Bundles>,
     /// Where attempts write.
-    pub outputs: Outputs,
+    pub outputs: Arc<Outputs>,
     /// This executor's own testimony.
     pub journal: Journal,
     /// Lines on their way.
@@ -94,6 +93,13 @@ pub struct Parts {
 pub struct ProcessBackend {
     parts: Parts,
     homes: Homes,
+}
+
+/// A child that waits for its job, and where the job's outputs go.
+struct Prepared {
+    child: JobChild,
+    job: Value,
+    place: Place,
 }
 
 /// The orders and the answers for one attempt.
@@ -135,6 +141,7 @@ impl ProcessBackend {
         let started = Instant::now();
         let mut mail = Mail { order, replies };
         let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
+        self.parts.outputs.release(&attempt.id);
         let outcome = outcome::masked(outcome, self.parts.logs.masks());
         if let Outcome::Failed(failed) = &outcome {
             log.system("ERROR", &outcome::told(failed));
@@ -151,17 +158,18 @@ impl ProcessBackend {
             _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
             prepared = self.prepare(attempt, log) => prepared,
         };
-        let (child, job) = match prepared {
+        let Prepared { child, job, place } = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return failure,
         };
         self.parts.journal.started(&attempt.id, child.pid());
-        let outcome = self.supervise(attempt, child, job, mail).await;
+        let outcome = self.supervise(attempt, child, job, (&place, mail)).await;
+        let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
         outcome
     }
 
-    async fn prepare(&self, attempt: &Attempt, log: &AttemptLog) -> Result<(JobChild, Value), Outcome> {
+    async fn prepare(&self, attempt: &Attempt, log: &AttemptLog) -> Result<Prepared, Outcome> {
         let parts = &self.parts;
         let code = |full: bool, other: &'static str| if full { "DISK_FULL" } else { other };
         let repo = parts
@@ -169,10 +177,11 @@ impl ProcessBackend {
             .ensure(&attempt.definition.bundle_digest)
             .await
             .map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
-        let job = job::build(attempt, &repo, &parts.outputs).map_err(|e| failed("INTERNAL", e))?;
+        let place = self.bring_inputs(attempt, log).await?;
+        let job = job::build(attempt, &repo, &place).map_err(|e| failed("INTERNAL", e))?;
         if let Some(child) = self.homes.take(attempt.id.run) {
             child.serve(log);
-            return Ok((child, job));
+            return Ok(Prepared { child, job, place });
         }
         if attempt.reads_memory() {
             let gone = "the process that held the outputs of this run in memory has ended";
@@ -196,7 +205,7 @@ impl ProcessBackend {
         // Also when this future is dropped half way, the attempt is over for the sweeper.
         let living = parts.sweeper.begin(mark.clone());
         let child = zygote.spawn(&self.spawn(attempt, &repo, &mark)).await.map_err(|e| failed("CRASHED", chain(&e)))?;
-        Ok((JobChild::new(child, living, log), job))
+        Ok(Prepared { child: JobChild::new(child, living, log), job, place })
     }
 
     /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.
@@ -211,6 +220,11 @@ impl ProcessBackend {
         ] {
             env.insert(name.to_owned(), value);
         }
+        // What user code traces is part of this attempt's span.
+        let traceparent = rpc::trace::current();
+        if !traceparent.is_empty() {
+            env.insert("TRACEPARENT".to_owned(), traceparent);
+        }
         Spawn {
             env,
             cwd: repo.display().to_string(),
@@ -220,7 +234,13 @@ impl ProcessBackend {
     }
 
     /// From the job to its result, whatever happens in between.
-    async fn supervise(&self, attempt: &Attempt, mut child: JobChild, job: Value, mail: &mut Mail) -> Outcome {
+    async fn supervise(
+        &self,
+        attempt: &Attempt,
+        mut child: JobChild,
+        job: Value,
+        (place, mail): (&Place, &mut Mail),
+    ) -> Outcome {
         let last = !attempt.assignment.one_process;
         if !child.tell(json!({ "type": "job", "job": job, "last": last })) {
             return attempt.without_process(child.crashed().await);
@@ -253,7 +273,7 @@ impl ProcessBackend {
                         self.release(attempt, child).await;
                         return outcome;
                     }
-                    Some(frame) if frame["type"] == "call" => self.call(attempt, &child, &frame).await,
+                    Some(frame) if frame["type"] == "call" => self.call(attempt, place, &child, &frame).await,
                     Some(_) => {}
                 },
             }
@@ -271,12 +291,12 @@ impl ProcessBackend {
         }
     }
 
-    /// User code asks for something: outputs of its own run are on this disk, the rest is the cluster's to answer.
-    async fn call(&self, attempt: &Attempt, child: &JobChild, frame: &Value) {
+    /// User code asks for something: outputs of its own run may be on this disk, the rest is the cluster's to answer.
+    async fn call(&self, attempt: &Attempt, place: &Place, child: &JobChild, frame: &Value) {
         let arguments = &frame["arguments"];
         let method = frame["method"].as_str().unwrap_or_default();
         if method == GET_VARIABLE
-            && let Some(found) = self.own_variable(attempt, arguments)
+            && let Some(found) = self.own_variable(attempt, place, arguments)
         {
             child.tell(json!({ "type": "reply", "id": frame["id"], "result": found }));
             return;
@@ -291,35 +311,6 @@ impl ProcessBackend {
         let _ = self.parts.core.send(call).await;
     }
 
-    fn own_variable(&self, attempt: &Attempt, arguments: &Value) -> Option<Value> {
-        let run = attempt.assignment.run.as_ref()?;
-        // Without a partition the latest completed run is meant, which only the cluster knows.
-        let same_run = arguments["pipeline_uuid"] == run.pipeline.as_str()
-            && arguments["partition"] == run.execution_partition.as_str();
-        let block = arguments["block_uuid"].as_str().filter(|_| same_run)?;
-        let given = attempt.assignment.inputs.iter().filter(|input| input.block == block);
-        let committed = given.flat_map(|input| &input.outputs).find(|output| output.child < 0);
-        let outputs = &self.parts.outputs;
-        let folder = match committed {
-            Some(output) => outputs.folder(attempt.id.run, block, output.child, output.lease),
-            None => outputs.newest(attempt.id.run, block, -1)?,
-        };
-        Some(json!({ "dir": folder, "name": arguments["variable_uuid"].as_str().unwrap_or(FIRST_OUTPUT) }))
-    }
-
-    /// The folder of an attempt that the cluster named in answer to `get_variable`: `run_id`, `block`, `child`, `lease`.
-    /// Anything else is passed on as it is.
-    #[must_use]
-    pub fn located(&self, mut answer: Value) -> Value {
-        let run = answer["run_id"].as_str().and_then(|run| run.parse().ok());
-        if let (Some(run), Some(block), Some(lease)) = (run, answer["block"].as_str(), answer["lease"].as_i64()) {
-            let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
-            let folder = self.parts.outputs.folder(run, block, child, lease);
-            answer = json!({ "dir": folder, "name": answer["name"].as_str().unwrap_or(FIRST_OUTPUT) });
-        }
-        answer
-    }
-
     /// The run has ended: its process may go.
     pub async fn end_process(&self, run: RunId) {
         if let Some(child) = self.homes.take(run) {
@@ -331,15 +322,6 @@ impl ProcessBackend {
     pub async fn end_processes(&self) {
         for child in self.homes.take_all() {
             child.end().await;
-        }
-    }
-
-    /// Removes what attempts wrote that does not count. Blocking work.
-    pub fn discard(&self, attempts: &[AttemptId]) {
-        for attempt in attempts {
-            if let Err(error) = self.parts.outputs.discard(attempt) {
-                tracing::warn!(%attempt, %error, "failed to discard the outputs of a refused attempt");
-            }
         }
     }
 

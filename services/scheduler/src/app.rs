@@ -9,6 +9,7 @@ use crate::{
     load::LoadGauge,
     logs::{self, LogSink},
     loops::{
+        expirer,
         housekeeper::Housekeeper,
         keeper::{Keeper, LEASE_TTL, Parts},
         notifier::Notifier,
@@ -19,6 +20,7 @@ use crate::{
     orders::Orders,
     owners::Owners,
     peers::{self, Peers, service::PeerLinks},
+    retention::Removals,
     session::Sessions,
     settings::{LeaseKeeper, Settings},
 };
@@ -27,7 +29,7 @@ use domain::id::SchedulerId;
 use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
-    peer_service_server::PeerServiceServer,
+    output_removal_service_server::OutputRemovalServiceServer, peer_service_server::PeerServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
@@ -146,6 +148,7 @@ impl App {
         let load = Arc::new(LoadGauge::default());
         let engine = engine.observed(Arc::clone(&load), watchdog.duty("engine"));
         let engine = tokio::spawn(engine.run(inbox, shards));
+        let clock = self.clock.clone();
         let keeper = Keeper::new(Parts {
             store: self.store.clone(),
             scheduler: self.scheduler,
@@ -164,6 +167,7 @@ impl App {
         let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
+            tokio::spawn(expirer::run(self.store.clone(), clock, stop_keeper.clone())),
             tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
             tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
             tokio::spawn(
@@ -177,6 +181,7 @@ impl App {
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
         let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
@@ -207,6 +212,7 @@ impl App {
             .ready(self.health.subscribe())
             .add_service(sessions)
             .add_service(commands)
+            .add_service(removals)
             .add_service(links_of_others)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();

@@ -5,7 +5,7 @@
 
 use crate::{
     changes::Changes,
-    engine::CreateRun,
+    engine::{CreateRun, Created},
     orders::{Hop, Orders},
 };
 use domain::id::RunId;
@@ -149,10 +149,11 @@ impl Calls {
             allow_blocks_to_fail: false,
             parent: Some(caller),
             traceparent: rpc::trace::current(),
+            trigger: None,
         };
         let created = self.orders.create(vec![command], Hop::First).await;
         let runs = created.map_err(|refused| refused.message().to_owned())?;
-        let run = *runs.first().ok_or("the scheduler answered no run")?;
+        let run = runs.first().and_then(Created::run).ok_or("the scheduler answered no run")?;
         self.stored(run).await.map(|run| status(&run))
     }
 
@@ -206,15 +207,19 @@ impl Calls {
         let found = store::runs::committed_output(&self.store, caller.workspace_id, names, run)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
-        Ok(found.map_or(Value::Null, |(run, lease)| {
-            json!({ "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "name": asked.variable_uuid })
+        Ok(found.map_or(Value::Null, |(run, lease, bundle)| {
+            json!({
+                "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "bundle": bundle,
+                "name": asked.variable_uuid,
+            })
         }))
     }
 
     /// A secret of the run's pipeline, workspace or project; `null` when there is none of this name. The value is in this
     /// answer and nowhere else: no error and no log line holds any of it.
     async fn secret(&self, caller: RunId, attempt: &pb::AttemptRef, asked: GetSecret) -> Result<Value, String> {
-        let keyring = self.keyring.as_deref().ok_or("this cluster keeps no secrets: its scheduler has no secret_keys_file")?;
+        let keyring =
+            self.keyring.as_deref().ok_or("this cluster keeps no secrets: its scheduler has no secret_keys_file")?;
         let away = |_| "the database does not answer".to_owned();
         let asker = Asker { run: caller, block: &attempt.block, child: attempt.child, lease: attempt.lease };
         let db = self.store.client().await.map_err(away)?;

@@ -2,15 +2,19 @@
 
 use crate::{
     changes::{Changes, News},
-    engine::{CancelRun, CreateRun, EngineError, RetryRun},
+    engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, FiredTrigger, RetryRun},
     notification_test,
     orders::{Hop, Orders, status},
+    retention,
 };
-use domain::id::{PipelineId, RunId, WorkspaceId};
+use domain::{
+    backfill::{Order, Unit},
+    id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
+};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
 use std::{pin::Pin, time::Duration};
-use store::Store;
+use store::{Store, backfills::Spec};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -54,8 +58,47 @@ impl CommandService for Commands {
         }
         let commands = runs.into_iter().map(create).collect::<Result<Vec<_>, _>>()?;
         let ids = self.orders.create(commands, Hop::of(forwarded)).await?;
-        let run_ids = ids.into_iter().map(RunId::to_vec).collect();
-        Ok(Response::new(pb::CreateRunsResponse { run_ids, skipped: Vec::new() }))
+        let mut answer = pb::CreateRunsResponse::default();
+        for created in ids {
+            let (run, reason) = match created {
+                Created::Run(run) => (run.to_vec(), String::new()),
+                Created::Not(reason) => (Vec::new(), reason),
+            };
+            answer.run_ids.push(run);
+            answer.skipped.push(reason);
+        }
+        if answer.skipped.iter().all(String::is_empty) {
+            answer.skipped.clear();
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn create_backfill(
+        &self,
+        request: Request<pb::CreateBackfillRequest>,
+    ) -> Result<Response<pb::CreateBackfillResponse>, Status> {
+        let request = request.into_inner();
+        let hop = Hop::of(request.forwarded);
+        let id = self.orders.create_backfill((backfill(&request)?, request), hop).await?;
+        Ok(Response::new(pb::CreateBackfillResponse { backfill_id: id.to_vec() }))
+    }
+
+    async fn change_backfill(
+        &self,
+        request: Request<pb::ChangeBackfillRequest>,
+    ) -> Result<Response<pb::ChangeBackfillResponse>, Status> {
+        let request = request.into_inner();
+        let hop = Hop::of(request.forwarded);
+        let id = BackfillId::from_slice(&request.backfill_id)
+            .ok_or_else(|| Status::invalid_argument("backfill_id must be 16 bytes"))?;
+        let change = match request.change() {
+            pb::BackfillChange::Pause => ChangeBackfill::Pause,
+            pb::BackfillChange::Resume => ChangeBackfill::Resume,
+            pb::BackfillChange::Cancel => ChangeBackfill::Cancel,
+            pb::BackfillChange::Unspecified => return Err(Status::invalid_argument("change must be set")),
+        };
+        self.orders.change_backfill((id, change, request), hop).await?;
+        Ok(Response::new(pb::ChangeBackfillResponse {}))
     }
 
     async fn cancel_run(
@@ -79,6 +122,17 @@ impl CommandService for Commands {
             _ => return Err(Status::invalid_argument("mode must be WHOLE, INCOMPLETE or FROM_BLOCK")),
         };
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
+    }
+
+    async fn expire_outputs(
+        &self,
+        request: Request<pb::ExpireOutputsRequest>,
+    ) -> Result<Response<pb::ExpireOutputsResponse>, Status> {
+        let pipelines = request.into_inner().pipelines;
+        let expired = retention::expire(&self.store, pipelines.iter().filter_map(retention::Due::from_proto)).await;
+        let (runs, more) =
+            expired.map_err(|error| rpc::status::to_status(error.kind(), "DATABASE", error.to_string(), &[]))?;
+        Ok(Response::new(pb::ExpireOutputsResponse { runs, more }))
     }
 
     async fn test_notification(
@@ -141,9 +195,10 @@ impl Commands {
             allow_blocks_to_fail: stored.options.allow_blocks_to_fail,
             parent: Some(run),
             traceparent: rpc::trace::current(),
+            trigger: None,
         };
         let created = self.orders.create(vec![command], hop).await?;
-        created.first().copied().ok_or_else(|| Status::internal("the engine answered no run"))
+        created.first().and_then(Created::run).ok_or_else(|| Status::internal("the engine answered no run"))
     }
 }
 
@@ -166,5 +221,45 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
             parent => Some(run_id(parent)?),
         },
         traceparent: rpc::trace::current(),
+        trigger: match run.trigger_id.as_slice() {
+            [] => None,
+            id => Some(FiredTrigger {
+                id: TriggerId::from_slice(id)
+                    .ok_or_else(|| Status::invalid_argument("trigger_id must be 16 bytes or empty"))?,
+                version: run.trigger_version,
+                event_variables: Some(run.event_variables).filter(|json| !json.is_empty()),
+            }),
+        },
     })
+}
+
+fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill, Status> {
+    use proto::v1::IntervalUnit as Wire;
+    let invalid = |what: &str| Status::invalid_argument(what.to_owned());
+    let at = |us| Timestamp::from_microsecond(us).map_err(|e| Status::invalid_argument(e.to_string()));
+    let unit = match Wire::try_from(request.unit).unwrap_or(Wire::Unspecified) {
+        Wire::Second => Unit::Second,
+        Wire::Minute => Unit::Minute,
+        Wire::Hour => Unit::Hour,
+        Wire::Day => Unit::Day,
+        Wire::Week => Unit::Week,
+        Wire::Month => Unit::Month,
+        Wire::Year => Unit::Year,
+        Wire::Unspecified => return Err(invalid("unit must be set")),
+    };
+    let spec = Spec {
+        name: request.name.clone(),
+        start_at: at(request.start_us)?,
+        end_at: at(request.end_us)?,
+        unit,
+        every: u32::try_from(request.every).map_err(|_| invalid("every must be above 0"))?,
+        time_zone: request.time_zone.clone(),
+        order: if request.descending { Order::Descending } else { Order::Ascending },
+        parallelism: u32::try_from(request.parallelism).map_err(|_| invalid("parallelism must be above 0"))?,
+        variables: serde_json::from_str(&request.variables).map_err(|e| Status::invalid_argument(e.to_string()))?,
+        allow_blocks_to_fail: request.allow_blocks_to_fail,
+    };
+    let pipeline =
+        PipelineId::from_slice(&request.pipeline_id).ok_or_else(|| invalid("pipeline_id must be 16 bytes"))?;
+    Ok(CreateBackfill { pipeline, spec })
 }

@@ -11,10 +11,12 @@
 //! are asked to connect again, and the runs are loaded anew.
 
 mod admission;
+mod armed;
 mod backfills;
 mod commands;
 mod definitions;
 mod dispatch;
+mod firer;
 mod gauges;
 mod lending;
 mod live;
@@ -29,14 +31,17 @@ mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
 pub use message::{
-    CancelRun, CreateRun, EngineError, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun, SessionEvent,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
+    SessionEvent,
 };
 
 use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
 use admission::Queues;
+use armed::Triggers;
 use backfills::Backfills;
 use definitions::Definitions;
-use domain::id::{ExecutorId, RunId, SchedulerId};
+use domain::id::{ExecutorId, RunId, SchedulerId, TriggerId};
+use firer::Reading;
 use jiff::Timestamp;
 use live::Live;
 use owned::Owned;
@@ -99,6 +104,14 @@ pub struct Engine {
     limits: Limits,
     permits: Permits,
     backfills: Backfills,
+    triggers: Triggers,
+    reading: Reading,
+    /// Triggers that fire no more, by the version that said so: they need not be read again.
+    disarmed: HashMap<TriggerId, i64>,
+    /// When triggers are read that were being edited while they were decided about.
+    retry_overtaken_at: Option<Timestamp>,
+    /// Until when runs should have ended.
+    slas: BTreeSet<(Timestamp, RunId)>,
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
@@ -144,6 +157,11 @@ impl Engine {
             queues: Queues::default(),
             permits: Permits::default(),
             backfills: Backfills::default(),
+            triggers: Triggers::default(),
+            reading: Reading::default(),
+            disarmed: HashMap::new(),
+            retry_overtaken_at: None,
+            slas: BTreeSet::new(),
             again: false,
             seats: HashMap::new(),
             told: gauges::Told::default(),
@@ -205,7 +223,10 @@ impl Engine {
     /// Everything that follows from what came: in this order, so that room that was made is used in the same turn.
     async fn decide(&mut self, turn: &mut Turn) {
         self.timers(turn);
+        self.miss_slas(turn);
         self.refresh_limits().await;
+        self.read_triggers().await;
+        self.fire(turn).await;
         self.make_room(turn);
         self.step_backfills(turn).await;
         self.lend_shares();
@@ -220,7 +241,9 @@ impl Engine {
 
     /// Time until something is due by the clock.
     fn until_due(&self) -> Duration {
-        let next = self.wakes.first().map(|(at, _)| *at);
+        let first = |times: &BTreeSet<(Timestamp, RunId)>| times.first().map(|(at, _)| *at);
+        let times = [first(&self.wakes), first(&self.slas), self.triggers.next(), self.retry_overtaken_at];
+        let next = times.into_iter().flatten().min();
         let wait = next.map(|at| self.now().duration_until(at));
         wait.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO).min(TICK))
     }

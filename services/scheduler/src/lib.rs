@@ -18,6 +18,7 @@ mod notification_test;
 pub mod orders;
 pub mod owners;
 pub mod peers;
+pub mod retention;
 pub mod session;
 pub mod settings;
 pub mod shares;

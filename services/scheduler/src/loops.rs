@@ -1,5 +1,6 @@
 //! Long-lived duties besides the engine, one file each.
 
+pub mod expirer;
 pub mod housekeeper;
 pub mod keeper;
 pub mod notifier;

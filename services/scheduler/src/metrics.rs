@@ -12,6 +12,12 @@ pub struct Metrics {
     pub runs_ended: IntCounter,
     pub runs_held_back: IntCounter,
     pub permit_settlements: IntCounter,
+    pub triggers_armed: IntGauge,
+    pub due_lag: IntGauge,
+    pub fire_latency: Histogram,
+    pub firings: IntCounterVec,
+    pub decisions_overtaken: IntCounter,
+    pub slas_missed: IntCounter,
     pub assignments: IntCounter,
     pub results: IntCounter,
     pub stale_results: IntCounter,
@@ -78,6 +84,15 @@ impl Metrics {
             HistogramOpts::new("db_pool_wait_seconds", "Time until a connection was had").buckets(waits),
         )?;
         registry.register(Box::new(pool_wait.clone()))?;
+        let buckets = vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
+        let fire_latency = Histogram::with_opts(
+            HistogramOpts::new("scheduler_fire_latency_seconds", "From the due time of a trigger to its decision")
+                .buckets(buckets),
+        )?;
+        registry.register(Box::new(fire_latency.clone()))?;
+        let firings =
+            IntCounterVec::new(Opts::new("firings_total", "Logical times that were decided"), &["decision", "reason"])?;
+        registry.register(Box::new(firings.clone()))?;
         Ok(Self {
             commits: counter("scheduler_commits_total", "Batches committed")?,
             commit_rows: counter("scheduler_commit_rows_total", "Rows in committed batches")?,
@@ -89,6 +104,15 @@ impl Metrics {
                 "scheduler_permit_settlements_total",
                 "Statements that settled permits of limits across pipelines",
             )?,
+            triggers_armed: gauge("scheduler_triggers_armed", "Active triggers of the owned shards")?,
+            due_lag: gauge("scheduler_due_lag_seconds", "How long the oldest trigger that is due has been so")?,
+            fire_latency,
+            firings,
+            decisions_overtaken: counter(
+                "scheduler_decisions_overtaken_total",
+                "Decisions that did not count because their trigger was edited",
+            )?,
+            slas_missed: counter("scheduler_slas_missed_total", "Runs that had not ended when they should have")?,
             assignments: counter("scheduler_assignments_total", "Attempts given to executors")?,
             results: counter("scheduler_results_total", "Results of current attempts")?,
             stale_results: counter("scheduler_stale_results_total", "Results refused because their lease was old")?,

@@ -2,10 +2,10 @@
 //! more; between two owners it waits a moment. Refuses to know what a command does.
 
 use crate::{
-    engine::{CancelRun, CreateRun, EngineError, Message, Reply, RetryRun},
+    engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, Message, Reply, RetryRun},
     owners::{Owners, Place},
 };
-use domain::id::RunId;
+use domain::id::{BackfillId, RunId};
 use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
 use rpc::client::Channel;
 use std::{
@@ -67,7 +67,7 @@ impl Orders {
     ///
     /// # Errors
     /// The refusal of the engine, or of the owner.
-    pub async fn create(&self, runs: Vec<CreateRun>, hop: Hop) -> Result<Vec<RunId>, Status> {
+    pub async fn create(&self, runs: Vec<CreateRun>, hop: Hop) -> Result<Vec<Created>, Status> {
         let mut shards: BTreeMap<u8, Vec<(usize, CreateRun)>> = BTreeMap::new();
         let count = runs.len();
         for (at, run) in runs.into_iter().enumerate() {
@@ -84,7 +84,7 @@ impl Orders {
         ids.into_iter().collect::<Option<_>>().ok_or_else(|| Status::internal("the owner answered too few runs"))
     }
 
-    async fn create_in(&self, shard: u8, runs: Vec<CreateRun>, hop: Hop) -> Result<Vec<RunId>, Status> {
+    async fn create_in(&self, shard: u8, runs: Vec<CreateRun>, hop: Hop) -> Result<Vec<Created>, Status> {
         let here = || {
             let runs = runs.clone();
             self.ask(|reply| Message::Create(runs, reply))
@@ -93,12 +93,55 @@ impl Orders {
             let runs = runs.iter().map(new_run).collect();
             let request = rpc::client::within(PEER_TIMEOUT, pb::CreateRunsRequest { runs, forwarded: true });
             async move {
-                let ids = peer.create_runs(request).await?.into_inner().run_ids;
-                let read = |id: &Vec<u8>| RunId::from_slice(id);
-                ids.iter().map(read).collect::<Option<_>>().ok_or_else(|| Status::internal("a run id has 16 bytes"))
+                let answer = peer.create_runs(request).await?.into_inner();
+                let reasons = answer.skipped.into_iter().chain(std::iter::repeat(String::new()));
+                let read = |(id, reason): (&Vec<u8>, String)| match reason.as_str() {
+                    "" => RunId::from_slice(id).map(Created::Run),
+                    _ => Some(Created::Not(reason)),
+                };
+                let created = answer.run_ids.iter().zip(reasons).map(read).collect::<Option<_>>();
+                created.ok_or_else(|| Status::internal("a run id has 16 bytes"))
             }
         };
         self.at_owner(shard, hop, here, there).await
+    }
+
+    /// Creates a backfill; answers its id.
+    ///
+    /// # Errors
+    /// The refusal of the engine, or of the owner.
+    pub async fn create_backfill(
+        &self,
+        (command, request): (CreateBackfill, pb::CreateBackfillRequest),
+        hop: Hop,
+    ) -> Result<BackfillId, Status> {
+        let here = || self.ask(|reply| Message::CreateBackfill(command.clone(), reply));
+        let there = |mut peer: Peer| {
+            let message = pb::CreateBackfillRequest { forwarded: true, ..request.clone() };
+            async move {
+                let id =
+                    peer.create_backfill(rpc::client::within(PEER_TIMEOUT, message)).await?.into_inner().backfill_id;
+                BackfillId::from_slice(&id).ok_or_else(|| Status::internal("a backfill id has 16 bytes"))
+            }
+        };
+        self.at_owner(command.pipeline.shard(), hop, here, there).await
+    }
+
+    /// Pauses, resumes or cancels a backfill.
+    ///
+    /// # Errors
+    /// The refusal of the engine, or of the owner.
+    pub async fn change_backfill(
+        &self,
+        (id, change, request): (BackfillId, ChangeBackfill, pb::ChangeBackfillRequest),
+        hop: Hop,
+    ) -> Result<(), Status> {
+        let here = || self.ask(|reply| Message::ChangeBackfill(id, change, reply));
+        let there = |mut peer: Peer| {
+            let message = pb::ChangeBackfillRequest { forwarded: true, ..request.clone() };
+            async move { peer.change_backfill(rpc::client::within(PEER_TIMEOUT, message)).await.map(drop) }
+        };
+        self.at_owner(id.shard(), hop, here, there).await
     }
 
     /// Stops a run.
@@ -199,6 +242,8 @@ fn new_run(run: &CreateRun) -> pb::NewRun {
         timeout_s: run.timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
         allow_blocks_to_fail: run.allow_blocks_to_fail,
         parent_run_id: run.parent.map(RunId::to_vec).unwrap_or_default(),
-        ..pb::NewRun::default()
+        trigger_id: run.trigger.as_ref().map(|trigger| trigger.id.to_vec()).unwrap_or_default(),
+        trigger_version: run.trigger.as_ref().map_or(0, |trigger| trigger.version),
+        event_variables: run.trigger.as_ref().and_then(|trigger| trigger.event_variables.clone()).unwrap_or_default(),
     }
 }

@@ -53,6 +53,7 @@ pub fn outcome(result: pb::result::Outcome) -> Outcome {
                 .collect(),
             items: done.items.and_then(|items| u32::try_from(items).ok()),
             item_names: done.item_names,
+            store: done.store,
         }),
         Wire::Failed(failed) => {
             let failure = Failure { code: failed.code, message: failed.message, traceback: failed.traceback };

@@ -113,11 +113,13 @@ impl Cluster {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            trigger: None,
             traceparent: String::new(),
+            trigger: None,
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
-        answer.await.unwrap().map(|runs| runs[0])
+        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
     }
 
     async fn executor(&self, slots: u32) -> FakeExecutor {

@@ -11,6 +11,7 @@ use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
 use crate::loops::{prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::outputs::OutputStores;
 use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
@@ -86,7 +87,10 @@ impl BuildError {
     /// Starting again changes nothing: the configuration is wrong.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Keys(_) | Self::Connect(_))
+        matches!(
+            self,
+            Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Keys(_) | Self::Connect(_)
+        )
     }
 }
 
@@ -197,6 +201,8 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         commands,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
+        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs)?,
+        projects: settings.projects.clone(),
         limits: settings.limits.clone(),
         guesses: Guesses::default(),
         keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,

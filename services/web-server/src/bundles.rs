@@ -86,14 +86,15 @@ pub(crate) async fn keep(core: &Core, manifest: &Manifest, digest: &str) -> Resu
     Ok(core.blobs.put_manifest(digest, bytes.into()).await?)
 }
 
-/// Reads the project of a bundle. Its templates see nothing of this server's environment.
+/// Reads the project of a bundle. Its templates see nothing of this server's environment, only what its settings say.
 pub(crate) async fn read(core: &Core, manifest: &Manifest) -> Result<Project, Fault> {
     let (blobs, manifest, runtime) = (core.blobs.clone(), manifest.clone(), tokio::runtime::Handle::current());
+    let projects = core.projects.clone();
     // Laying out, reading and removing thousands of files blocks: all of it happens on a thread for such things.
     let reading = tokio::task::spawn_blocking(move || {
         let folder = tempfile::Builder::new().prefix("orrery-deploy-").tempdir().map_err(|e| Fault::internal(&e))?;
         let root = runtime.block_on(lay_out(&blobs, &manifest, folder.path()))?;
-        Ok(project::load(&root, &|_| None))
+        Ok(project::load(&root, &|name| projects.variable(name)))
     });
     reading.await.map_err(|e| Fault::internal(&e))?
 }

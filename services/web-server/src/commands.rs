@@ -2,9 +2,13 @@
 //! that was done before.
 
 use crate::fault::Fault;
-use domain::{ErrorKind, id::RunId};
+use domain::{
+    ErrorKind,
+    id::{BackfillId, RunId},
+};
 use proto::internal::v1::{
-    CancelRunRequest, CreateRunsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
+    BackfillChange, CancelRunRequest, ChangeBackfillRequest, CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf,
+    ExpireOutputsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
     command_service_client::CommandServiceClient,
 };
 use rpc::auth::Token;
@@ -97,6 +101,30 @@ impl Commands {
         answer.run_ids.iter().zip(skipped).map(started).collect()
     }
 
+    /// Starts a backfill; answers its id, or that of the same one.
+    pub(crate) async fn create_backfill(&self, message: CreateBackfillRequest) -> Result<BackfillId, Fault> {
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.create_backfill(request).await }
+            })
+            .await?;
+        BackfillId::from_slice(&answer.backfill_id).ok_or_else(|| {
+            Fault::new(ErrorKind::Internal, "INTERNAL", "a scheduler answered with something that is no backfill")
+        })
+    }
+
+    /// Pauses, resumes or cancels a backfill.
+    pub(crate) async fn change_backfill(&self, id: BackfillId, change: BackfillChange) -> Result<(), Fault> {
+        let message = ChangeBackfillRequest { backfill_id: id.to_vec(), change: change.into(), ..Default::default() };
+        self.any(|mut peer| {
+            let request = within(COMMAND_TIMEOUT, message.clone());
+            async move { peer.change_backfill(request).await }
+        })
+        .await?;
+        Ok(())
+    }
+
     /// Asks a run to stop.
     pub(crate) async fn cancel_run(&self, run: RunId, reason: String) -> Result<(), Fault> {
         let message = CancelRunRequest { run_id: run.to_vec(), reason, forwarded: false };
@@ -117,6 +145,18 @@ impl Commands {
             })
             .await?;
         run_id(&answer.run_id)
+    }
+
+    /// Marks outputs of ended runs as gone; answers whether there are more.
+    pub(crate) async fn expire_outputs(&self, pipelines: Vec<ExpireOutputsOf>) -> Result<bool, Fault> {
+        let message = ExpireOutputsRequest { pipelines };
+        let answer = self
+            .any(|mut peer| {
+                let request = within(COMMAND_TIMEOUT, message.clone());
+                async move { peer.expire_outputs(request).await }
+            })
+            .await?;
+        Ok(answer.more)
     }
 
     /// Sends a test message to whoever is told; answers how many messages there are.

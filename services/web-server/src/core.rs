@@ -4,8 +4,9 @@ use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
 use crate::identity::passwords::Guesses;
+use crate::outputs::OutputStores;
 use crate::rates::Rates;
-use crate::settings::Limits;
+use crate::settings::{Limits, Projects};
 use domain::id::RunId;
 use store::{Store, run_views, workspaces};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,10 @@ pub(crate) struct Core {
     pub(crate) changes: Changes,
     /// Set once this server takes nothing new.
     pub(crate) draining: CancellationToken,
+    /// What blocks left.
+    pub(crate) outputs: OutputStores,
+    /// What holds for projects that do not say it.
+    pub(crate) projects: Projects,
     /// What is too much.
     pub(crate) limits: Limits,
     /// What seals secrets; `None` where none are kept.

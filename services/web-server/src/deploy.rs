@@ -14,7 +14,7 @@ use project::bundle::Manifest;
 use project::{Diagnostic, Project, Severity};
 use proto::v1::{self, CreateDeploymentRequest, CreateDeploymentResponse, DiagnosticSeverity};
 use store::Transaction;
-use store::{deployments, pipelines, triggers, workspaces};
+use store::{deployments, limits, pipelines, triggers, workspaces};
 
 /// Deploys, or only reports what a deployment would do.
 pub(crate) async fn deploy(
@@ -85,6 +85,7 @@ async fn apply(
         let wanted = plan::desired_triggers(project, &step.pipeline, environment)?;
         perform(db, workspace.id, &digest, step, &wanted).await?;
     }
+    limits::set_desired(db, workspace.id, &project.metadata.limits).await?;
     let deployed_at = deployments::deploy(db, workspace.id, &digest).await?;
     let deployed_at = Some(rpc::timestamp::to_proto(deployed_at));
     Ok(CreateDeploymentResponse { deployed_at, ..response(project, &digest, steps) })

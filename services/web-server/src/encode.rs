@@ -23,6 +23,12 @@ pub(crate) fn structure(map: &Map<String, serde_json::Value>) -> Struct {
     })
 }
 
+/// Any stored JSON value as a message; one that the wire cannot hold is null.
+pub(crate) fn value(value: &serde_json::Value) -> prost_types::Value {
+    let wrapped = Map::from_iter([("value".to_owned(), value.clone())]);
+    structure(&wrapped).fields.remove("value").unwrap_or_default()
+}
+
 /// A name of an enumeration that the domain writes in snake case.
 pub(crate) fn name(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {

@@ -2,21 +2,23 @@
 
 use crate::core::Core;
 use crate::services::{
-    audit::Audit, deployments::Deployments, events::Events, executors::Executors, groups::Groups, logs::Logs,
-    members::Members, monitor::Monitor, notifications::Notifications, pipelines::Pipelines, projects::Projects,
-    runs::Runs, secrets::Secrets, sign_in::SignIns, tokens::Tokens, triggers::Triggers, users::Users,
-    workspaces::Workspaces,
+    audit::Audit, backfills::Backfills, deployments::Deployments, events::Events, executors::Executors, groups::Groups,
+    limits::Limits, logs::Logs, members::Members, monitor::Monitor, notifications::Notifications, outputs::Outputs,
+    pipelines::Pipelines, projects::Projects, runs::Runs, secrets::Secrets, sign_in::SignIns, tokens::Tokens,
+    triggers::Triggers, users::Users, workspaces::Workspaces,
 };
 use proto::v1::{
-    audit_service_server::AuditServiceServer, deployment_service_server::DeploymentServiceServer,
-    event_service_server::EventServiceServer, executor_service_server::ExecutorServiceServer,
-    group_service_server::GroupServiceServer, log_service_server::LogServiceServer,
+    audit_service_server::AuditServiceServer, backfill_service_server::BackfillServiceServer,
+    deployment_service_server::DeploymentServiceServer, event_service_server::EventServiceServer,
+    executor_service_server::ExecutorServiceServer, group_service_server::GroupServiceServer,
+    limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
     member_service_server::MemberServiceServer, monitor_service_server::MonitorServiceServer,
-    notification_service_server::NotificationServiceServer, pipeline_service_server::PipelineServiceServer,
-    project_service_server::ProjectServiceServer, run_service_server::RunServiceServer,
-    secret_service_server::SecretServiceServer, sign_in_service_server::SignInServiceServer,
-    token_service_server::TokenServiceServer, trigger_service_server::TriggerServiceServer,
-    user_service_server::UserServiceServer, workspace_service_server::WorkspaceServiceServer,
+    notification_service_server::NotificationServiceServer, output_service_server::OutputServiceServer,
+    pipeline_service_server::PipelineServiceServer, project_service_server::ProjectServiceServer,
+    run_service_server::RunServiceServer, secret_service_server::SecretServiceServer,
+    sign_in_service_server::SignInServiceServer, token_service_server::TokenServiceServer,
+    trigger_service_server::TriggerServiceServer, user_service_server::UserServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -54,7 +56,10 @@ pub(crate) async fn routes(
         .add_service(serve!(core, RunServiceServer, Runs))
         .add_service(serve!(core, TriggerServiceServer, Triggers))
         .add_service(serve!(core, EventServiceServer, Events))
+        .add_service(serve!(core, BackfillServiceServer, Backfills))
+        .add_service(serve!(core, LimitServiceServer, Limits))
         .add_service(serve!(core, LogServiceServer, Logs))
+        .add_service(serve!(core, OutputServiceServer, Outputs))
         .add_service(serve!(core, ExecutorServiceServer, Executors))
         .add_service(serve!(core, SignInServiceServer, SignIns))
         .add_service(serve!(core, UserServiceServer, Users))

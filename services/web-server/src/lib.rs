@@ -24,6 +24,7 @@ mod loops;
 mod mage;
 mod metrics;
 mod new_runs;
+mod outputs;
 mod paging;
 mod people;
 mod protocol;

@@ -9,18 +9,18 @@ mod answer;
 use crate::commands::Started;
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::identity::Identity;
 use crate::router::Api;
 use crate::triggers::{self, start, token};
-use axum::{Extension, Router};
+use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, header, request::Parts};
 use axum::response::Response;
 use axum::routing::post;
 use domain::{ErrorKind, id::TriggerId};
 use jiff::{Timestamp, civil, tz::TimeZone};
-use serde_json::{Map, Value};
+use rpc::status::Problem;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use store::triggers::Listed;
@@ -28,6 +28,10 @@ use tokio::time::Instant;
 
 /// By which callers make a repetition harmless.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// What an event is published by.
+const PUBLISH: &str = "/orrery.v1.EventService/PublishEvent";
+/// The longest answer to an event, which may start a thousand runs.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Of the two addresses of API triggers.
 const FOLDER: &str = "/api/pipeline_schedules/";
 
@@ -42,8 +46,6 @@ pub(crate) struct Mage {
     pub(crate) token_in_url: bool,
 }
 
-/// What a posted event is, for the authorisation.
-const PUBLISH: &str = "/orrery.v1.EventService/PublishEvent";
 /// The templates of the routes; each has a row in the authorisation table.
 pub(crate) const TEMPLATES: [&str; 3] =
     ["/api/pipeline_schedules/{id}/pipeline_runs/{token}", "/api/pipeline_schedules/{id}/api_trigger", "/api/events"];
@@ -81,19 +83,21 @@ async fn call_by_header(State(api): State<Api>, Path(id): Path<String>, headers:
     answer::of(api.mage.call(&id, presented, &headers, body).await)
 }
 
-async fn event(
-    State(api): State<Api>,
-    Query(query): Query<HashMap<String, String>>,
-    Extension(identity): Extension<Identity>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn event(State(api): State<Api>, Query(query): Query<HashMap<String, String>>, request: Request) -> Response {
     let workspace = query.get("workspace").map_or(&*api.mage.default_workspace, String::as_str);
-    let authority = &api.browsers.authority;
-    if let Err(fault) = authority.permit(PUBLISH, &identity, "workspace", workspace).await {
-        return answer::of(Err(fault));
-    }
-    answer::of(api.mage.publish(workspace, &headers, body).await)
+    answer::of(publish(&api, workspace, request).await)
+}
+
+/// The method of the contract under Mage's address, with all that guards it.
+async fn publish(api: &Api, workspace: &str, request: Request) -> Result<Value, Fault> {
+    let (Parts { headers, extensions, .. }, body) = request.into_parts();
+    let event = object(&api.mage.read(body).await?)?;
+    let message = json!({ "workspace": workspace, "event": event, "idempotencyKey": idempotency_key(&headers)? });
+    let response = api.transcoder.answer(PUBLISH, &headers, &extensions, message.to_string().as_bytes()).await;
+    let response = response.map_err(|status| Fault(Problem::from_status(&status)))?;
+    let broken = |error: &dyn std::error::Error| Fault::internal(error);
+    let answer = to_bytes(response.into_body(), ANSWER_BYTES_MAX).await.map_err(|e| broken(&e))?;
+    Ok(answer::event(&serde_json::from_slice(&answer).map_err(|e| broken(&e))?))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
@@ -139,13 +143,6 @@ impl Mage {
             Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CALLS", message)
         })?;
         triggers::find(&self.core, trigger).await.map_err(|_| refused())
-    }
-
-    async fn publish(&self, workspace: &str, headers: &HeaderMap, body: Body) -> Result<Value, Fault> {
-        let event = Value::Object(object(&self.read(body).await?)?);
-        let workspace = self.core.workspace(workspace).await?;
-        let outcomes = start::publish(&self.core, &workspace, &event, idempotency_key(headers)?).await?;
-        Ok(answer::event(&outcomes))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Fault> {

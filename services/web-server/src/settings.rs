@@ -73,7 +73,33 @@ pub const KEYS: &[Key] = &[
         "blobs_url",
         Kind::Text,
         "",
-        "Where bundles are stored: a `file://` URL of a folder that the whole cluster sees.",
+        "Where bundles are stored: `file:///folder` that the whole cluster sees, `s3://bucket/prefix` or `gs://bucket/prefix`.",
+    ),
+    Key::new(
+        "outputs_url",
+        Kind::Text,
+        "",
+        "Where executors keep outputs, as their own `outputs_url`; without it nobody can look at an output here.",
+    ),
+    Key::new(
+        "project_outputs",
+        Kind::List,
+        "",
+        "Beginnings of the addresses that projects may give (`remote_variables_dir`) and this server may read with its own \
+         credentials, such as `s3://lake/`.",
+    ),
+    Key::new(
+        "projects.run_pipeline_in_one_process",
+        Kind::Boolean,
+        "false",
+        "What holds for deployed pipelines that do not say it: Mage's RUN_PIPELINE_IN_ONE_PROCESS.",
+    ),
+    Key::new("projects.block_run_limit", Kind::Integer, "0", "Likewise CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT; 0 is none."),
+    Key::new(
+        "projects.pipeline_run_limit",
+        Kind::Integer,
+        "0",
+        "Likewise CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT; 0 is none.",
     ),
     Key::new(
         "secret_keys_file",
@@ -152,6 +178,12 @@ pub struct Settings {
     pub scaler_token_file: Option<PathBuf>,
     /// The store of bundles.
     pub blobs_url: Option<String>,
+    /// The store of outputs.
+    pub outputs_url: Option<String>,
+    /// Stores of projects that may be read.
+    pub project_outputs: Vec<String>,
+    /// What holds for projects that do not say it.
+    pub projects: Projects,
     /// The keys that seal secrets.
     pub secret_keys_file: Option<PathBuf>,
     /// Which triggers of a project hold.
@@ -165,6 +197,31 @@ pub struct Settings {
     /// What every service has.
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// What holds for pipelines that do not say it; Mage takes the same from its environment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Projects {
+    /// All blocks of a run share one process.
+    pub run_pipeline_in_one_process: bool,
+    /// Blocks of one run at once; 0 is no limit.
+    pub block_run_limit: u32,
+    /// Runs of one trigger at once; 0 is no limit.
+    pub pipeline_run_limit: u32,
+}
+
+impl Projects {
+    /// The variable of Mage's environment that says the same.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let limit = |limit: u32| (limit > 0).then(|| limit.to_string());
+        match name {
+            "RUN_PIPELINE_IN_ONE_PROCESS" => Some(self.run_pipeline_in_one_process.to_string()),
+            "CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT" => limit(self.block_run_limit),
+            "CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT" => limit(self.pipeline_run_limit),
+            _ => None,
+        }
+    }
 }
 
 /// What is too much.
@@ -211,6 +268,9 @@ impl Default for Settings {
             scaler_listen: None,
             scaler_token_file: None,
             blobs_url: None,
+            outputs_url: None,
+            project_outputs: Vec::new(),
+            projects: Projects::default(),
             secret_keys_file: None,
             environment: "dev".to_owned(),
             default_workspace: "default".to_owned(),

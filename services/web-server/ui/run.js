@@ -5,9 +5,10 @@ import { draw } from "./dag.js";
 import { h, notice, table } from "./dom.js";
 import { ago, bytes, duration, hasEnded, progress, status, word } from "./format.js";
 import { logPanel } from "./log.js";
+import { outputsPanel } from "./outputs.js";
 
 export function runPage({ id, signal }) {
-  const state = { run: null, blocks: [], chosen: null, graph: null };
+  const state = { run: null, blocks: [], chosen: null, graph: null, preview: {} };
   const head = h("div", { class: "head" });
   const facts = h("section", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
   const graph = h("section", { class: "panel", hidden: true });
@@ -92,8 +93,9 @@ export function runPage({ id, signal }) {
       Number(output.rows) >= 0 ? `${Number(output.rows).toLocaleString()} rows · ` : "", bytes(output.sizeBytes)));
     const from = hasEnded(state.run) && h("p", null, act("Run again from here", "RunService/RetryRun",
       { mode: "RETRY_MODE_FROM_BLOCK", fromBlock: block.block, idempotencyKey: newKey() }));
+    const look = kept.length > 0 && outputsPanel(state.preview, id, block);
     detail.replaceChildren(...[h("h2", { class: "mono" }, block.block), error, kept.length ? h("ul", null, kept) : !error
-      && h("p", { class: "quiet" }, "No outputs yet."), from].flat().filter(Boolean));
+      && h("p", { class: "quiet" }, "No outputs yet."), look, from].flat().filter(Boolean));
   }
 
   async function showGraph() {

@@ -55,6 +55,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("refinery", &["store"]),
     ("redis", &["lease"]),
     ("object_store", &["blobs"]),
+    ("rustls", &["blobs", "notify"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
     ("lettre", &["notify"]),

@@ -27,19 +27,27 @@ pub(crate) async fn run(
     directory: &Path,
     validate_only: bool,
 ) -> Result<Code> {
-    let manifest = scan(directory).await?;
-    let response = deploy(connection, directory, &manifest, validate_only).await?;
+    let scanned = scan(directory).await?;
+    warn(&scanned, output.style);
+    let response = deploy(connection, directory, &scanned.manifest, validate_only).await?;
     output
         .answer("orrery.v1.CreateDeploymentResponse", &response, || report(&response, output.style, validate_only))?;
     Ok(if has_errors(&response) { Code::Data } else { Code::Ok })
 }
 
 /// Lists and hashes the folder.
-pub(crate) async fn scan(directory: &Path) -> Result<bundle::Manifest> {
+pub(crate) async fn scan(directory: &Path) -> Result<bundle::Scanned> {
     let folder = directory.to_path_buf();
     let scanned = tokio::task::spawn_blocking(move || bundle::scan(&folder)).await;
     let scanned = scanned.map_err(|e| Failure::new(Code::Internal, e, ""))?;
     scanned.map_err(|e| Failure::new(Code::Data, e, format!("check {}", directory.display())))
+}
+
+/// Says on stderr what was left out and should be known.
+pub(crate) fn warn(scanned: &bundle::Scanned, style: Style) {
+    if let Some(warning) = scanned.warning() {
+        eprintln!("{} {warning}", style.warn("warning"));
+    }
 }
 
 /// Brings the folder into the workspace.

@@ -11,8 +11,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use proto::v1::{
-    ArchiveWorkspaceRequest, CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest, ListExecutorsResponse, ListPipelinesRequest,
-    ListPipelinesResponse, ListWorkspacesRequest, ListWorkspacesResponse, Pipeline, RestoreWorkspaceRequest, Workspace,
+    ArchiveWorkspaceRequest, CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest,
+    ListExecutorsResponse, ListPipelinesRequest, ListPipelinesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
+    Pipeline, RestoreWorkspaceRequest, Workspace,
 };
 use rpc::client;
 

@@ -22,12 +22,7 @@ use rpc::client::within;
 const BATCH: i32 = 500;
 
 /// Lists secrets, sets or forgets one, or changes the key of all.
-pub(crate) async fn run(
-    connection: &Connection,
-    output: &Output,
-    act: Option<Secrets>,
-    scope: Scope,
-) -> Result<Code> {
+pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Secrets>, scope: Scope) -> Result<Code> {
     let scope = Some(to_proto(connection, scope));
     let mut secrets = connection.secrets();
     match act {

@@ -26,14 +26,16 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<To
         }
         Some(Tokens::Create { name, lifetime }) => {
             let lifetime = lifetime.map(to_proto).transpose()?;
-            let made = tokens.create_token(within(CALL_TIMEOUT, CreateTokenRequest { name, lifetime })).await?.into_inner();
+            let made =
+                tokens.create_token(within(CALL_TIMEOUT, CreateTokenRequest { name, lifetime })).await?.into_inner();
             // Alone on its line, so that a script can keep it.
             output.answer("orrery.v1.CreateTokenResponse", &made, || made.token.clone())?;
         }
         Some(Tokens::Revoke { token }) => {
             let request = within(CALL_TIMEOUT, RevokeTokenRequest { token });
             let answer = tokens.revoke_token(request).await?.into_inner();
-            output.answer("orrery.v1.RevokeTokenResponse", &answer, || "the token opens nothing any more".to_owned())?;
+            output
+                .answer("orrery.v1.RevokeTokenResponse", &answer, || "the token opens nothing any more".to_owned())?;
         }
     }
     Ok(Code::Ok)
@@ -41,7 +43,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<To
 
 fn to_proto(lifetime: SignedDuration) -> Result<prost_types::Duration> {
     let lifetime = std::time::Duration::try_from(lifetime).ok().and_then(|d| prost_types::Duration::try_from(d).ok());
-    lifetime.ok_or_else(|| Failure::new(Code::Usage, "a token lasts longer than nothing", "give --lifetime such as 24h"))
+    lifetime
+        .ok_or_else(|| Failure::new(Code::Usage, "a token lasts longer than nothing", "give --lifetime such as 24h"))
 }
 
 fn table_of(tokens: &[AccessToken], output: &Output) -> String {

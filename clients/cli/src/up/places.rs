@@ -13,6 +13,9 @@ const DEFAULT_PORT: u16 = 7070;
 /// The longest drain of a service that stops; after it the service is killed.
 const DRAIN: &str = "10s";
 
+/// Whoever starts a cluster for himself lets his projects use his own credentials.
+const ANY_BUCKET: &str = "s3://,gs://";
+
 /// The folder with the services' programs.
 pub(super) struct Programs(PathBuf);
 
@@ -77,6 +80,8 @@ impl Cluster<'_> {
             .with("ORRERY_WEB_SERVER_DATABASE_URL_FILE", database_url_file)
             .with("ORRERY_WEB_SERVER_SCHEDULER_URLS", self.scheduler_url())
             .with("ORRERY_WEB_SERVER_BLOBS_URL", self.blobs_url())
+            .with("ORRERY_WEB_SERVER_OUTPUTS_URL", format!("file://{}", self.folder.path().join("outputs").display()))
+            .with("ORRERY_WEB_SERVER_PROJECT_OUTPUTS", ANY_BUCKET)
             .with("ORRERY_WEB_SERVER_TOKEN_FILE", self.folder.api_token_file())
             .with("ORRERY_WEB_SERVER_OWNER_PASSWORD_FILE", self.folder.owner_password_file())
             .with("ORRERY_WEB_SERVER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
@@ -99,6 +104,7 @@ impl Cluster<'_> {
             .with("ORRERY_EXECUTOR_DATA_DIR", self.folder.path().join(&name))
             // A block may run on another executor than its upstream blocks.
             .with("ORRERY_EXECUTOR_OUTPUTS_DIR", self.folder.path().join("outputs"))
+            .with("ORRERY_EXECUTOR_PROJECT_OUTPUTS", ANY_BUCKET)
             .with("ORRERY_EXECUTOR_BLOBS_URL", self.blobs_url())
             .with("ORRERY_EXECUTOR_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
             .with("ORRERY_EXECUTOR_PYTHON", python)

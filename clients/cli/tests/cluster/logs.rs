@@ -28,13 +28,15 @@ const LOST_MAX_S: f64 = 1.0;
 /// Number and time of every line of the first attempt, in order.
 fn lines(workspace: &Workspace, id: &str) -> Vec<(u64, f64)> {
     let text = workspace.orrery(&["logs", id, "--json"]).with_code(0).out;
-    let line = |text: &str| {
-        let line: Value = serde_json::from_str(text).ok().filter(|line: &Value| line["lease"] == "1")?;
+    let all: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let written = |line: &&Value| line["stream"] == "stdout";
+    let first = all.iter().find(written).map(|line| line["lease"].clone());
+    let line = |line: &Value| {
         let rest = line["message"].as_str()?.strip_prefix("line ")?;
         let (n, at) = rest.split_once(" at ")?;
         Some((n.parse().ok()?, at.parse().ok()?))
     };
-    text.lines().filter_map(line).collect()
+    all.iter().filter(|line| first.as_ref() == Some(&line["lease"])).filter_map(line).collect()
 }
 
 #[test]

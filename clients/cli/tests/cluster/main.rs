@@ -12,6 +12,7 @@ mod faults;
 mod flow;
 mod limits;
 mod logs;
+mod outputs;
 mod processes;
 mod project;
 mod rubbish;

@@ -73,13 +73,21 @@ fn a_run_is_one_trace_from_the_call_to_the_attempt() {
     let collector = Collector::default();
     let endpoint = format!("http://127.0.0.1:{}", collector.start());
     let cluster = Cluster::traced(endpoint);
-    let code = "import os\n@data_loader\ndef f(*args, **kwargs):\n    return 1\n";
+    let code = "import os\n@data_loader\ndef f(*args, **kwargs):\n    print('of', os.environ['TRACEPARENT'])\n";
     let workspace = Workspace::with_pipeline(cluster, "traced", "", &[step("data_loader", "load", code)]);
-    workspace.run("p").completed();
+    let run = workspace.run("p").completed();
+    let log = workspace.logged(&run, "of 00-");
+    let (_, rest) = log.split_once("of 00-").unwrap();
+    let id = rest[..32].to_owned();
     let services = ["orrery-web-server", "orrery-scheduler", "orrery-executor"];
     let trace = wait::until("a trace through all services", SOON, || {
         let seen = collector.0.lock().unwrap();
-        seen.values().find(|trace| services.iter().all(|service| trace.contains_key(*service))).cloned()
+        let trace = seen.iter().find(|(trace, _)| hex(trace) == id).map(|(_, services)| services.clone());
+        trace.filter(|trace| services.iter().all(|service| trace.contains_key(*service)))
     });
     assert!(trace["orrery-executor"].contains("attempt"), "{trace:#?}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -152,7 +152,7 @@ fn landing(every: &str, nominal: Timestamp, start: Timestamp, zone: &TimeZone) -
         }
         _ => return None,
     };
-    Some(zone.to_ambiguous_timestamp(civil).compatible().ok()?)
+    zone.to_ambiguous_timestamp(civil).compatible().ok()
 }
 
 /// Just before, so that what comes after it may be `at` itself.

@@ -175,6 +175,11 @@ impl Step {
             return;
         };
         if mark >= trigger.enabled_at {
+            // An edit ended the halt, and nobody noted when.
+            if halted && *timetable.every() != Every::Once {
+                self.skip_span(timetable, mark, now, SkipReason::Pause);
+                self.state.mark = Some(mark.max(now));
+            }
             return;
         }
         let paused_from = if halted { Some(mark) } else { trigger.paused_at };

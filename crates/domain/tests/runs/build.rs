@@ -61,6 +61,7 @@ pub(crate) fn pipeline(blocks: Vec<Block>) -> Pipeline {
         concurrency: Concurrency::default(),
         notification_config: Map::new(),
         run_timeout_s: None,
+        outputs_retention_s: None,
     }
 }
 

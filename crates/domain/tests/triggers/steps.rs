@@ -145,6 +145,12 @@ fn a_halted_trigger_waits_for_the_next_version() {
     let step = world.at("2026-01-01T13:30:00Z");
     assert_eq!(skips(&step), [("2026-01-01T12:00:00Z".into(), 2, SkipReason::Pause)]);
     assert_eq!(starts(&world.at("2026-01-01T14:00:00Z")).len(), 1);
+    // An edit of something else ends a halt too, and is no reason to fire for the past.
+    world.state.halted = Some(2);
+    world.trigger.version = 3;
+    let step = world.at("2026-01-01T16:30:00Z");
+    assert_eq!(skips(&step), [("2026-01-01T15:00:00Z".into(), 2, SkipReason::Pause)]);
+    assert_eq!((step.start.len(), step.wake), (0, Some(ts("2026-01-01T17:00:00Z"))));
 }
 
 #[test]

@@ -68,30 +68,42 @@ impl Fields {
     }
 }
 
-/// The times from 4 hours before a transition to 28 hours after it, by looking at every minute.
-fn expected(fields: &Fields, wildcard_hour: bool, zone: &TimeZone, around: Timestamp) -> BTreeSet<Timestamp> {
+/// What a clock shows from 4 hours before a transition to 28 hours after it, minute by minute.
+struct Minute {
+    at: Timestamp,
+    local: DateTime,
+    /// It shows this for the first time.
+    first: bool,
+    /// What it left out just before.
+    skipped: Vec<DateTime>,
+}
+
+fn minutes(zone: &TimeZone, around: Timestamp) -> Vec<Minute> {
     let minute = SignedDuration::from_mins(1);
-    let mut found = BTreeSet::new();
-    let mut seen = HashSet::new();
+    let (mut minutes, mut seen) = (Vec::new(), HashSet::new());
     // What a clock shows again was shown within two days before.
     let mut at = around - SignedDuration::from_hours(52);
     let mut before = zone.to_datetime(at - minute);
     while at < around + SignedDuration::from_hours(28) {
         let local = zone.to_datetime(at);
-        let mut skipped = before.checked_add(minute).unwrap();
-        let mut made_up = false;
-        while skipped < local {
-            made_up |= fields.matches(skipped);
-            skipped = skipped.checked_add(minute).unwrap();
-        }
+        let left_out = std::iter::successors(before.checked_add(minute).ok(), |at| at.checked_add(minute).ok());
+        let skipped = left_out.take_while(|skipped| *skipped < local).collect();
         let first = seen.insert(local);
-        if made_up || (fields.matches(local) && (first || wildcard_hour)) {
-            found.insert(at);
+        if at >= around - SignedDuration::from_hours(4) {
+            minutes.push(Minute { at, local, first, skipped });
         }
         before = local;
         at += minute;
     }
-    found.split_off(&(around - SignedDuration::from_hours(4)))
+    minutes
+}
+
+fn expected(fields: &Fields, wildcard_hour: bool, minutes: &[Minute]) -> BTreeSet<Timestamp> {
+    let comes = |minute: &&Minute| {
+        minute.skipped.iter().any(|skipped| fields.matches(*skipped))
+            || (fields.matches(minute.local) && (minute.first || wildcard_hour))
+    };
+    minutes.iter().filter(comes).map(|minute| minute.at).collect()
 }
 
 fn actual(cron: &Cron, zone: &TimeZone, around: Timestamp) -> BTreeSet<Timestamp> {
@@ -112,11 +124,14 @@ fn check(name: &str, years: std::ops::RangeInclusive<i16>) {
     let start: Timestamp = format!("{}-01-01T00:00:00Z", years.start()).parse().unwrap();
     let end: Timestamp = format!("{}-12-31T00:00:00Z", years.end()).parse().unwrap();
     let transitions: Vec<_> = zone.following(start).map(|jump| jump.timestamp()).take_while(|at| *at < end).collect();
-    for expression in EXPRESSIONS {
-        let (cron, fields) = (Cron::parse(expression).unwrap(), Fields::parse(expression));
+    let parsed = EXPRESSIONS.map(|expression| {
         let wildcard_hour = expression.split(' ').nth(1).unwrap().starts_with('*');
-        for around in transitions.iter().copied().chain([start]) {
-            let (wanted, found) = (expected(&fields, wildcard_hour, &zone, around), actual(&cron, &zone, around));
+        (expression, Cron::parse(expression).unwrap(), Fields::parse(expression), wildcard_hour)
+    });
+    for around in transitions.into_iter().chain([start]) {
+        let minutes = minutes(&zone, around);
+        for (expression, cron, fields, wildcard_hour) in &parsed {
+            let (wanted, found) = (expected(fields, *wildcard_hour, &minutes), actual(cron, &zone, around));
             assert_eq!(found, wanted, "{expression:?} in {name} around {around}");
         }
     }

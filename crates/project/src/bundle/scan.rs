@@ -18,6 +18,10 @@ use std::{
 const LEFT_OUT: [&str; 9] =
     [".git", "__pycache__", ".venv", "venv", "node_modules", ".variables", ".logs", "mage_data", ".DS_Store"];
 const LEFT_OUT_ENDING: &str = ".pyc";
+/// Files of this name, and of this name with an ending, hold secrets; they travel only when the patterns ask for them.
+const SECRETS: &str = ".env";
+/// Endings of those that hold none.
+const EXAMPLES: [&str; 4] = ["example", "sample", "template", "dist"];
 /// Bytes hashed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -70,13 +74,35 @@ pub enum ScanError {
     Patterns(ignore::Error),
 }
 
+/// What of a folder belongs to its bundle, and what a person should know was left out.
+#[derive(Debug, Clone)]
+pub struct Scanned {
+    /// The files.
+    pub manifest: Manifest,
+    /// Files that hold secrets, by their names: relative paths.
+    pub secrets: Vec<String>,
+}
+
+impl Scanned {
+    /// One sentence with the remedy, when files with secrets were left out.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let first = self.secrets.first()?;
+        let more = if self.secrets.len() > 1 { format!(" and {} more", self.secrets.len() - 1) } else { String::new() };
+        Some(format!(
+            "{first}{more} was left out: such files hold secrets, and bundles are kept for ever. Give executors the \
+             variables instead (pass_env), or write the line `!{first}` into {IGNORE_FILE} to send it all the same"
+        ))
+    }
+}
+
 /// Lists and hashes the files of the project at `root`, sorted by path.
 ///
 /// It reads every file, so it blocks for as long as that takes.
 ///
 /// # Errors
 /// When something cannot be read, leaves the folder, or is too large.
-pub fn scan(root: &Path) -> Result<Manifest, ScanError> {
+pub fn scan(root: &Path) -> Result<Scanned, ScanError> {
     let unreadable = |source| ScanError::Folder { path: root.display().to_string(), source };
     let real = root.canonicalize().map_err(unreadable)?;
     let project_name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
@@ -87,10 +113,12 @@ pub fn scan(root: &Path) -> Result<Manifest, ScanError> {
         });
     }
     let ignored = patterns(&real)?;
-    let mut scan = Scan { root: real.clone(), ignored, ancestors: Vec::new(), files: Vec::new(), total: 0 };
+    let mut scan =
+        Scan { root: real.clone(), ignored, ancestors: Vec::new(), files: Vec::new(), secrets: Vec::new(), total: 0 };
     scan.folder(&real, "")?;
     scan.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Manifest { project_name, files: scan.files })
+    scan.secrets.sort();
+    Ok(Scanned { manifest: Manifest { project_name, files: scan.files }, secrets: scan.secrets })
 }
 
 fn patterns(root: &Path) -> Result<Gitignore, ScanError> {
@@ -108,6 +136,7 @@ struct Scan {
     /// Real paths of the folders that are being read, to notice a link to one of them.
     ancestors: Vec<PathBuf>,
     files: Vec<ManifestFile>,
+    secrets: Vec<String>,
     total: u64,
 }
 
@@ -138,7 +167,12 @@ impl Scan {
         let unreadable = |source| ScanError::Unreadable { path: path.clone(), source };
         let kind = entry.file_type().map_err(unreadable)?;
         let is_folder = if kind.is_symlink() { entry.path().is_dir() } else { kind.is_dir() };
-        if self.ignored.matched(&path, is_folder).is_ignore() {
+        let verdict = self.ignored.matched(&path, is_folder);
+        if verdict.is_ignore() {
+            return Ok(());
+        }
+        if !is_folder && holds_secrets(&shown) && !verdict.is_whitelist() {
+            self.secrets.push(path);
             return Ok(());
         }
         if name.to_str().is_none() {
@@ -179,6 +213,12 @@ impl Scan {
     }
 }
 
+fn holds_secrets(name: &str) -> bool {
+    let ending =
+        name.strip_prefix(SECRETS).and_then(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') });
+    ending.is_some_and(|ending| !EXAMPLES.contains(&ending))
+}
+
 /// The digest and the size, both of the bytes that were read; stops one byte after the limit.
 fn hash(path: &Path) -> io::Result<(String, u64)> {
     let mut file = fs::File::open(path)?.take(FILE_BYTES_MAX + 1);
@@ -216,7 +256,7 @@ mod tests {
     }
 
     fn paths(root: &Path) -> Vec<String> {
-        let manifest = scan(root).unwrap();
+        let manifest = scan(root).unwrap().manifest;
         assert_eq!(manifest.validate(), Ok(Vec::new()));
         manifest.files.into_iter().map(|file| file.path).collect()
     }
@@ -233,20 +273,38 @@ mod tests {
             ("big/data.csv", "x"),
             ("big/keep.csv", "x"),
             (".orreryignore", "big/*\n!big/keep.csv\n"),
-            (".env", "A=1"),
         ]);
-        assert_eq!(paths(&root), [".env", ".orreryignore", "big/keep.csv", "data_loaders/load.py", "metadata.yaml"]);
+        assert_eq!(paths(&root), [".orreryignore", "big/keep.csv", "data_loaders/load.py", "metadata.yaml"]);
+    }
+
+    #[test]
+    fn secrets_stay_at_home_unless_they_are_asked_for() {
+        let (_outer, root) = project(&[
+            (".env", "A=1"),
+            ("utils/.env.production", "A=1"),
+            (".env.example", ""),
+            (".environment", ""),
+            ("my.env", ""),
+        ]);
+        let scanned = scan(&root).unwrap();
+        assert_eq!(scanned.secrets, [".env", "utils/.env.production"]);
+        let warning = scanned.warning().unwrap();
+        assert!(warning.contains(".env and 1 more") && warning.contains("`!.env`"), "{warning}");
+        assert_eq!(paths(&root), [".env.example", ".environment", "my.env"]);
+        fs::write(root.join(".orreryignore"), "!.env\nutils/.env.*\n").unwrap();
+        assert_eq!(paths(&root), [".env", ".env.example", ".environment", ".orreryignore", "my.env"]);
+        assert_eq!(scan(&root).unwrap().warning(), None);
     }
 
     #[test]
     fn content_and_mode_make_the_digest() {
         let (_outer, root) = project(&[("a.py", "print()"), ("b.sh", "true")]);
-        let first = scan(&root).unwrap();
+        let first = scan(&root).unwrap().manifest;
         assert_eq!((first.files[0].size, first.files[0].executable), (7, false));
         assert_eq!(first.files[0].sha256, crate::bundle::sha256_hex(b"print()"));
-        assert_eq!(scan(&root).unwrap().digest(), first.digest());
+        assert_eq!(scan(&root).unwrap().manifest.digest(), first.digest());
         fs::set_permissions(root.join("b.sh"), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_ne!(scan(&root).unwrap().digest(), first.digest());
+        assert_ne!(scan(&root).unwrap().manifest.digest(), first.digest());
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Decision {
     pub state: State,
     /// What starts that wait are to be told, by their key.
     pub waiting: serde_json::Value,
+    /// Of runs that have ended, as far as the trigger's times depend on them.
+    pub history: serde_json::Value,
     /// When it will be looked at again.
     pub next_due: Option<Timestamp>,
 }

@@ -137,7 +137,22 @@ pub async fn current_pipeline(store: &Store, pipeline: &PipelineRef) -> Result<O
     let client = store.client().await?;
     let statement = client.prepare_cached(include_str!("../../sql/pipeline/select_current.sql")).await?;
     let row = client.query_opt(&statement, &[&id, &workspace, &name]).await?;
-    Ok(row.map(|row| StartablePipeline {
+    Ok(row.as_ref().map(startable))
+}
+
+/// What new runs of several pipelines start from; those that do not exist or are archived are left out.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn current_pipelines(store: &Store, pipelines: &[PipelineId]) -> Result<Vec<StartablePipeline>, Error> {
+    let ids: Vec<Uuid> = pipelines.iter().map(|id| id.0).collect();
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../../sql/pipeline/select_current_many.sql")).await?;
+    Ok(client.query(&statement, &[&ids]).await?.iter().map(startable).collect())
+}
+
+fn startable(row: &Row) -> StartablePipeline {
+    StartablePipeline {
         id: PipelineId(row.get("id")),
         workspace_id: WorkspaceId(row.get("workspace_id")),
         workspace: row.get("workspace"),
@@ -145,7 +160,7 @@ pub async fn current_pipeline(store: &Store, pipeline: &PipelineRef) -> Result<O
         version: row.get("version"),
         trigger_id: TriggerId(row.get("trigger_id")),
         trigger: row.get("trigger"),
-    }))
+    }
 }
 
 /// The runs that logical keys created, `None` for keys that never fired, in request order.
@@ -177,7 +192,7 @@ pub async fn latest_status(
     Ok(row.map(|row| row.get("status")))
 }
 
-/// Where a block's committed output lies (run and lease): of one run, or of the latest completed one.
+/// Where a block's committed output lies (run, lease and the run's bundle): of one run, or of the latest completed one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -186,11 +201,11 @@ pub async fn committed_output(
     workspace: WorkspaceId,
     (pipeline, block): (&str, &str),
     run: Option<RunId>,
-) -> Result<Option<(RunId, i64)>, Error> {
+) -> Result<Option<(RunId, i64, String)>, Error> {
     let client = store.client().await?;
     let sql = include_str!("../../sql/run/select_committed_output.sql");
     let row = client.query_opt(sql, &[&workspace.0, &pipeline, &block, &run.map(|run| run.0)]).await?;
-    Ok(row.map(|row| (RunId(row.get("run_id")), row.get("lease"))))
+    Ok(row.map(|row| (RunId(row.get("run_id")), row.get("lease"), row.get("bundle_digest"))))
 }
 
 /// Which of these attempts (run, block, child, lease) are the accepted one of their unit, in order.

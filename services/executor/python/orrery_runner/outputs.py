@@ -11,7 +11,7 @@ import os
 import shutil
 from typing import Any, Dict, Iterator, List, Tuple
 
-from orrery_runner import dynamic, formats, frames, items, values
+from orrery_runner import disk, dynamic, formats, frames, items, preview, values
 from orrery_runner.failures import BlockError, DiskFull, OutputError, is_disk_full
 
 MANIFEST = "manifest.json"
@@ -67,20 +67,22 @@ class Writer:
         self._building = f"{output_dir.rstrip(os.sep)}.{os.getpid()}.partial"
         self._block = block_uuid
         self._entries: List[Dict[str, Any]] = []
+        self._notes = preview.Notes()
 
     def write(self, outputs: List[Any]) -> List[Dict[str, Any]]:
         """Stores the outputs; returns the manifest's entries without their files."""
-        return self._build(lambda: self._write_outputs(outputs)) if outputs else []
+        return self._build(lambda: self._write_outputs(outputs), outputs) if outputs else []
 
     def write_parts(self, parts: Parts) -> List[Dict[str, Any]]:
         """Stores what a generator yields as one output."""
-        return self._build(lambda: self._write_parts(parts))
+        return self._build(lambda: self._write_parts(parts), [])
 
-    def _build(self, write: Any) -> List[Dict[str, Any]]:
+    def _build(self, write: Any, shown: List[Any]) -> List[Dict[str, Any]]:
         try:
             self._guard(lambda: os.makedirs(self._building))
             write()
             if self._entries:
+                self._guard(lambda: self._notes.write(self._building, self._entries, shown))
                 self._guard(self._commit)
         finally:
             shutil.rmtree(self._building, ignore_errors=True)
@@ -117,6 +119,7 @@ class Writer:
             folder = f"output_0/{number}"
             where = f"part {number} of the output of block {self._block}"
             stored = self._guard(lambda: formats.write(value, os.path.join(self._building, folder), where))
+            self._notes.part(number, value)
             kinds.append(stored.kind)
             files += [f"{folder}/{file}" for file in stored.files]
             rows += stored.rows if stored.rows >= 0 else 1
@@ -241,8 +244,7 @@ def read_one(directory: str, name: str) -> Any:
 def _manifest(directory: str) -> List[Dict[str, Any]]:
     path = os.path.join(directory, MANIFEST)
     try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
+        manifest = disk.read_json(path)
     except FileNotFoundError:
         return []
     if manifest.get("version") != 1:

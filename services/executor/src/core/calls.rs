@@ -4,6 +4,7 @@ use super::Core;
 use crate::{attempt::AttemptId, process::GET_VARIABLE};
 use proto::internal::v1::{self as pb, session_request::Message as Up};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Replies that one attempt has not read.
 pub(super) const REPLIES_MAX: usize = 64;
@@ -55,24 +56,33 @@ impl Core {
         let Some(running) = self.running.get_mut(&id) else { return };
         // An answer to a question that was asked twice comes twice.
         let Some((method, _)) = running.calls.remove(&reply.call_id) else { return };
-        let answer = if reply.error.is_empty() {
-            let mut result: Value = serde_json::from_str(&reply.result).unwrap_or_default();
+        let call_id = reply.call_id;
+        if !reply.error.is_empty() {
+            let _ = running.replies.try_send(json!({ "type": "reply", "id": call_id, "error": reply.error }));
+        } else {
+            let result: Value = serde_json::from_str(&reply.result).unwrap_or_default();
             if method == GET_VARIABLE {
-                // The cluster names an attempt; where its outputs lie is known here.
-                result = self.backend.located(result);
+                // The cluster names an attempt; its outputs are brought here, apart from this task.
+                let (backend, replies) = (Arc::clone(&self.backend), running.replies.clone());
+                tokio::spawn(async move {
+                    let answer = match backend.located(&id, result).await {
+                        Ok(result) => json!({ "type": "reply", "id": call_id, "result": result }),
+                        Err(error) => json!({ "type": "reply", "id": call_id, "error": error }),
+                    };
+                    let _ = replies.try_send(answer);
+                });
+                return;
             }
             // Nobody gets a secret that would not be masked in what they write.
-            match (method.as_str(), result["value"].as_str()) {
+            let answer = match (method.as_str(), result["value"].as_str()) {
                 (GET_SECRET, Some(value)) if !self.backend.mask(value) => {
                     let error = "this executor was given too many secrets; it must be started again";
-                    json!({ "type": "reply", "id": reply.call_id, "error": error })
+                    json!({ "type": "reply", "id": call_id, "error": error })
                 }
-                _ => json!({ "type": "reply", "id": reply.call_id, "result": result }),
-            }
-        } else {
-            json!({ "type": "reply", "id": reply.call_id, "error": reply.error })
-        };
-        let _ = running.replies.try_send(answer);
+                _ => json!({ "type": "reply", "id": call_id, "result": result }),
+            };
+            let _ = running.replies.try_send(answer);
+        }
         if method == WAIT && running.calls.values().all(|(method, _)| method != WAIT) {
             self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: true }));
         }

@@ -59,8 +59,10 @@ impl Core {
         let mut refused = Vec::new();
         for ack in acks {
             let Some(attempt) = ack.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
-            if self.unacknowledged.remove(&attempt).is_some() && !ack.accepted {
-                refused.push(attempt);
+            match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
+                (true, false) => refused.push(attempt),
+                (true, true) => self.backend.settle(&attempt),
+                (false, _) => {}
             }
         }
         self.discard(refused);
@@ -71,7 +73,7 @@ impl Core {
     pub(super) fn discard(&self, attempts: Vec<AttemptId>) {
         if !attempts.is_empty() {
             let backend = Arc::clone(&self.backend);
-            tokio::task::spawn_blocking(move || backend.discard(&attempts));
+            tokio::spawn(async move { backend.discard(&attempts).await });
         }
     }
 

@@ -12,8 +12,8 @@ const MASK: &str = "[secret]";
 const CHARS_MIN: usize = 4;
 /// Different texts of one process's life.
 const TEXTS_MAX: usize = 10_000;
-/// Bytes of all of them.
-const BYTES_MAX: usize = 16 << 20;
+/// Bytes of all of them: the finder is built anew for each, and is many times larger.
+const BYTES_MAX: usize = 1 << 20;
 
 /// The known secrets.
 #[derive(Debug, Default)]
@@ -52,7 +52,9 @@ impl Masks {
         }
         let texts: Vec<String> = known.texts.iter().cloned().chain(new).collect();
         // Of two secrets of which one begins as the other, all of the longer one is masked.
-        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else { return false };
+        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else {
+            return false;
+        };
         *known = Known { bytes: known.bytes + bytes, texts, finder: Some(finder) };
         self.any.store(true, Ordering::Release);
         true
@@ -80,7 +82,8 @@ fn forms(value: &str) -> Vec<String> {
     let quoted = quoted.trim_matches('"').to_owned();
     let whole = [value.to_owned(), value.trim().to_owned(), quoted];
     let lines = value.lines().map(|line| line.trim().to_owned());
-    let mut forms: Vec<String> = whole.into_iter().chain(lines).filter(|text| text.chars().count() >= CHARS_MIN).collect();
+    let mut forms: Vec<String> =
+        whole.into_iter().chain(lines).filter(|text| text.chars().count() >= CHARS_MIN).collect();
     forms.sort_unstable();
     forms.dedup();
     forms
@@ -113,6 +116,6 @@ mod tests {
         let masks = Masks::default();
         assert!(masks.add("abc"));
         assert_eq!(masks.apply("abc"), "abc");
-        assert!(!masks.add(&"x".repeat(BYTES_MAX)));
+        assert!(!masks.add(&"x".repeat(BYTES_MAX + 1)));
     }
 }

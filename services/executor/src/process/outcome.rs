@@ -28,6 +28,7 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
                 .flatten()
                 .map(|name| name.as_str().unwrap_or_default().to_owned())
                 .collect(),
+            store: String::new(),
         }),
         Some("condition_failed") => Outcome::ConditionFailed(pb::ConditionFailed {}),
         Some("not_yet") => Outcome::NotYet(pb::NotYet {}),

@@ -6,6 +6,7 @@ mod attempts;
 mod binary;
 mod ends;
 mod noop;
+mod outputs;
 mod scheduler;
 mod sessions;
 mod world;

@@ -114,6 +114,8 @@ impl Engine {
     pub(super) fn launch(&mut self, wanted: Wanted, turn: &mut Turn) -> RunId {
         let Wanted { pipeline, definition, shard, fired_by, .. } = wanted;
         let id = RunId::new_in(pipeline.id.shard());
+        let told: Option<Map<String, Value>> =
+            wanted.event_variables.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let context = ContextOf {
             run: id,
             pipeline: &pipeline.name,
@@ -121,6 +123,7 @@ impl Engine {
             trigger: &fired_by.name,
             variables: &wanted.variables,
             defaults: &definition.graph.pipeline().variables,
+            event_variables: told.as_ref(),
             execution_date: wanted.execution_date,
             traceparent: &wanted.traceparent,
         };
@@ -160,6 +163,10 @@ impl Engine {
         let run = Run::new(id, definition.graph, wanted.options);
         self.runs.insert(id, Live::new(run, shard, context, definition.wire, life, pools));
         turn.changed.insert(id);
+        turn.launched.push(id);
+        if let Some(at) = wanted.sla_at {
+            self.slas.insert((at, id));
+        }
         self.admit(id, turn);
         self.metrics.runs_created.inc();
         id
@@ -190,6 +197,7 @@ impl Engine {
             let Some(life) = self.runs.get(&run).map(|live| live.life.clone()) else { continue };
             self.queues.of(life.pipeline).leave(run);
             self.backfill_run_ended(run, turn);
+            self.trigger_run_ended(run, turn);
             self.start_next(life.pipeline, turn);
         }
     }

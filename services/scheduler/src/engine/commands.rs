@@ -1,15 +1,18 @@
 //! Commands from people and programs: create, cancel, retry.
 
 use super::{
-    CancelRun, CreateRun, Engine, EngineError, Message, Reply, RetryRun,
+    CancelRun, CreateRun, Created, Engine, EngineError, Message, Reply, RetryRun,
     admission::{FiredBy, Wanted, limits_of, limits_of_backfill},
+    armed::Told,
+    firer::Offered,
     live::{ContextOf, Life, Live},
     permits::Pools,
     turn::{Chain, Creation, Turn, unavailable},
 };
 use domain::{
-    id::{PipelineId, RunId},
+    id::{PipelineId, RunId, TriggerId},
     run::{Event, Options, Refused, Run},
+    trigger::Start,
 };
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 use store::runs::{PipelineRef, StartablePipeline, StoredRun};
@@ -41,7 +44,7 @@ impl Engine {
         &mut self,
         commands: Vec<CreateRun>,
         turn: &mut Turn,
-    ) -> Result<(Vec<RunId>, Vec<(domain::id::TriggerId, String)>), EngineError> {
+    ) -> Result<(Vec<Created>, Vec<(TriggerId, String)>), EngineError> {
         let mut pipelines: HashMap<PipelineId, StartablePipeline> = HashMap::new();
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
@@ -67,6 +70,19 @@ impl Engine {
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
         for (command, shard, pipeline, definition, variables) in prepared {
+            let at = command.execution_date.unwrap_or(now);
+            if let Some(trigger) = command.trigger {
+                let start = Start { key: command.logical_key.clone(), at };
+                let told =
+                    Told { variables, event_variables: trigger.event_variables, traceparent: command.traceparent };
+                keys.push((trigger.id, command.logical_key));
+                ids.push(match self.offer((trigger.id, trigger.version), start, told, turn).await? {
+                    Offered::Run(run) => Created::Run(run),
+                    Offered::Waiting => Created::Not("waiting".to_owned()),
+                    Offered::Skipped(reason) => Created::Not(reason.to_owned()),
+                });
+                continue;
+            }
             let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
             keys.push((pipeline.trigger_id, command.logical_key.clone()));
             let wanted = Wanted {
@@ -79,7 +95,7 @@ impl Engine {
                 logical_key: command.logical_key,
                 variables,
                 event_variables: None,
-                execution_date: command.execution_date.unwrap_or(now),
+                execution_date: at,
                 options,
                 parent: command.parent,
                 sla_at: None,
@@ -89,41 +105,51 @@ impl Engine {
                 shard,
                 traceparent: command.traceparent,
             };
-            ids.push(self.launch(wanted, turn));
+            ids.push(Created::Run(self.launch(wanted, turn)));
         }
         Ok((ids, keys))
     }
 
-    /// Prepares the answers to creations. Where the key was known, the memory of the run that was not created is void, and the answer is
-    /// the run that the key created first.
-    /// Answers which runs are void.
-    pub(super) async fn answer_creations(&mut self, creations: Vec<Creation>, created: &[RunId]) -> HashSet<RunId> {
+    /// Forgets runs that were made in memory and not in the database, because their key was known, or their trigger was
+    /// edited. Answers them.
+    pub(super) fn void_others(&mut self, launched: &[RunId], created: &[RunId]) -> HashSet<RunId> {
         let created: HashSet<RunId> = created.iter().copied().collect();
-        let mut voided = HashSet::new();
+        let void: HashSet<RunId> = launched.iter().copied().filter(|run| !created.contains(run)).collect();
+        void.iter().for_each(|run| self.void(*run));
+        void
+    }
+
+    /// Prepares the answers to creations. Where the key of a void run was known, the answer is the run that the key created
+    /// first. What was decided by a version that is not in force does not count, and its caller looks at the trigger again.
+    pub(super) async fn answer_creations(
+        &mut self,
+        creations: Vec<Creation>,
+        void: &HashSet<RunId>,
+        overtaken: &[TriggerId],
+    ) {
         for mut creation in creations {
-            let void: Vec<usize> =
-                (0..creation.runs.len()).filter(|&at| !created.contains(&creation.runs[at])).collect();
-            if !void.is_empty() {
-                let keys: Vec<_> = void.iter().map(|&at| creation.keys[at].clone()).collect();
-                match store::runs::known_runs(&self.store, &keys).await {
-                    Ok(known) => {
-                        for (&at, known) in void.iter().zip(known) {
-                            self.void(creation.runs[at]);
-                            voided.insert(creation.runs[at]);
-                            if let Some(known) = known {
-                                creation.runs[at] = known;
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        self.promises.created.push((creation.reply, Err(unavailable(&error))));
-                        continue;
-                    }
+            let is_void = |at: &usize| creation.runs[*at].run().is_some_and(|run| void.contains(&run));
+            let void: Vec<usize> = (0..creation.runs.len()).filter(is_void).collect();
+            let keys: Vec<_> = void.iter().map(|&at| creation.keys[at].clone()).collect();
+            let known = match void.is_empty() {
+                true => Ok(Vec::new()),
+                false => store::runs::known_runs(&self.store, &keys).await.map_err(|error| unavailable(&error)),
+            };
+            let answer = known.and_then(|known| {
+                for (&at, known) in void.iter().zip(known) {
+                    let run = known.ok_or(EngineError::Overtaken(creation.keys[at].0))?;
+                    creation.runs[at] = Created::Run(run);
                 }
-            }
-            self.promises.created.push((creation.reply, Ok(creation.runs)));
+                let undecided = |(created, (trigger, _)): (&Created, &(TriggerId, String))| {
+                    (created.run().is_none() && overtaken.contains(trigger)).then_some(*trigger)
+                };
+                match creation.runs.iter().zip(&creation.keys).find_map(undecided) {
+                    Some(trigger) => Err(EngineError::Overtaken(trigger)),
+                    None => Ok(creation.runs),
+                }
+            });
+            self.promises.created.push((creation.reply, answer));
         }
-        voided
     }
 
     /// A run that was never created: its leases are taken back from seats.
@@ -131,6 +157,9 @@ impl Engine {
         let Some(mut live) = self.runs.remove(&run) else { return };
         live.release_all(&mut self.permits.ledger, self.clock.now());
         self.queues.of(live.life.pipeline).leave(run);
+        if let Some(at) = live.life.sla_at {
+            self.slas.remove(&(at, run));
+        }
         self.again = true;
         if let Some(at) = live.wake {
             self.wakes.remove(&(at, run));
@@ -173,6 +202,7 @@ impl Engine {
             .await
             .map_err(|error| unavailable(&error))?
             .ok_or(EngineError::NoRun(command.run))?;
+        self.require_outputs(command.run).await?;
         let status = stored.row.status;
         let mut live = self.revive(stored).await?;
         let event = match &command.from_block {
@@ -203,6 +233,17 @@ impl Engine {
         Ok(command.run)
     }
 
+    /// Blocks that run again read what those before them left. A removal that is requested after this look begins only
+    /// after its grace, and finds the run under way by then.
+    async fn require_outputs(&self, run: RunId) -> Result<(), EngineError> {
+        match store::outputs::expired_at(&self.store, run).await.map_err(|error| unavailable(&error))? {
+            None => Ok(()),
+            Some(since) => Err(EngineError::Refused(format!(
+                "the outputs of run {run} are gone since {since:.0}, by retention or by `orrery clean`; retry the whole run"
+            ))),
+        }
+    }
+
     /// A run from its rows.
     pub(super) async fn revive(&mut self, stored: StoredRun) -> Result<Live, EngineError> {
         let shard = self.shards.get(stored.id.shard()).ok_or(EngineError::NotOwner)?;
@@ -217,6 +258,7 @@ impl Engine {
             trigger: &stored.trigger,
             variables: stored.variables.as_object().unwrap_or(&empty),
             defaults: &definition.graph.pipeline().variables,
+            event_variables: stored.event_variables.as_ref().and_then(serde_json::Value::as_object),
             execution_date: stored.execution_date,
             traceparent: "",
         };
@@ -230,7 +272,11 @@ impl Engine {
             backfill: stored.backfill_id,
             limits: match stored.backfill_id {
                 Some(_) => limits_of_backfill(pipeline),
-                None => limits_of(pipeline, None, None),
+                None => {
+                    let armed = self.triggers.get(stored.trigger_id);
+                    let (limit, on) = armed.map_or((None, None), |armed| (armed.run_limit, armed.on_limit));
+                    limits_of(pipeline, limit, on)
+                }
             },
             sla_at: stored.sla_at.filter(|_| stored.sla_missed_at.is_none()),
         };

@@ -8,7 +8,10 @@
 //!
 //! Refuses to know streams. With one scheduler it does nothing.
 
-use super::{Engine, PeerEvent};
+use super::{
+    Engine, PeerEvent,
+    seat::{Seat, wire},
+};
 use domain::id::{ExecutorId, SchedulerId};
 use proto::internal::v1 as pb;
 use std::{
@@ -66,24 +69,35 @@ impl Engine {
     /// Before units of this scheduler are leased: peers that have less than their share get it, from what is free, and
     /// what is missing is asked back from those that have more.
     pub(super) fn lend_shares(&mut self) {
-        if self.lending.wishes.is_empty() {
+        let wants_own = !self.ready.is_empty();
+        if self.lending.wishes.is_empty() && !wants_own {
             return;
         }
-        let total: u32 = self.local_seats().map(|(_, slots)| slots).sum();
-        let takers = self.lending.wishes.len() + usize::from(!self.ready.is_empty());
-        let share = (total / u32::try_from(takers).unwrap_or(u32::MAX).max(1)).max(1);
+        let mut takers: BTreeSet<SchedulerId> = self.seats.values().flat_map(Seat::borrowers).collect();
+        takers.extend(self.lending.wishes.keys());
+        if takers.is_empty() {
+            return;
+        }
+        let (mut total, mut own, mut free) = (0_u32, 0_u32, 0_u32);
+        for seat in self.seats.values().filter(|seat| seat.is_local()) {
+            total += seat.slots();
+            own += seat.busy();
+            free += seat.credits();
+        }
+        let parts = u32::try_from(takers.len()).unwrap_or(u32::MAX).saturating_add(u32::from(wants_own));
+        let share = (total / parts).max(1);
         let mut missing = 0;
         for (peer, units) in self.wished() {
-            let lent = self.lent_to(peer);
-            let due = share.saturating_sub(lent).min(units);
-            missing += due - self.lend(peer, due);
+            let due = share.saturating_sub(self.lent_to(peer)).min(units);
+            let lent = self.lend(peer, due);
+            free = free.saturating_sub(lent);
+            missing += due - lent;
         }
-        if !self.ready.is_empty() {
-            let own: u32 = self.seats.values().filter(|seat| seat.is_local()).map(super::seat::Seat::busy).sum();
-            missing += share.saturating_sub(own);
+        if wants_own {
+            missing += share.saturating_sub(own.saturating_add(free));
         }
         if missing > 0 {
-            self.recall(missing, share);
+            self.recall(&takers, missing, share);
         }
     }
 
@@ -150,10 +164,6 @@ impl Engine {
         self.seats.values().map(|seat| seat.lent_to(peer)).sum()
     }
 
-    fn local_seats(&self) -> impl Iterator<Item = (ExecutorId, u32)> {
-        self.seats.iter().filter(|(_, seat)| seat.is_local()).map(|(id, seat)| (*id, seat.slots()))
-    }
-
     /// Lends up to `count` free slots; answers how many.
     fn lend(&mut self, peer: SchedulerId, count: u32) -> u32 {
         let Some(wish) = self.lending.wishes.get_mut(&peer) else { return 0 };
@@ -171,8 +181,7 @@ impl Engine {
             }
             seat.lend(peer, lent);
             rest -= lent;
-            let slots = pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(lent).unwrap_or(i32::MAX) };
-            self.peers.tell(peer, pb::link_request::Message::Lent(slots));
+            self.peers.tell(peer, pb::link_request::Message::Lent(wire(executor, lent)));
         }
         let lent = count.min(wish.units) - rest;
         wish.homes = homes;
@@ -184,10 +193,10 @@ impl Engine {
     }
 
     /// Asks peers that have more than `share` for `missing` slots of it.
-    fn recall(&mut self, mut missing: u32, share: u32) {
-        let borrowers: BTreeSet<SchedulerId> = self.seats.values().flat_map(super::seat::Seat::borrowers).collect();
-        for peer in borrowers {
-            let mut excess = self.lent_to(peer).saturating_sub(share).min(missing);
+    fn recall(&mut self, borrowers: &BTreeSet<SchedulerId>, mut missing: u32, share: u32) {
+        for &peer in borrowers {
+            let kept: u32 = self.seats.values().map(|seat| seat.kept_by(peer)).sum();
+            let mut excess = kept.saturating_sub(share).min(missing);
             for (executor, seat) in &mut self.seats {
                 let wanted = seat.wants_back(peer, excess);
                 if wanted == 0 {
@@ -195,9 +204,7 @@ impl Engine {
                 }
                 excess -= wanted;
                 missing -= wanted;
-                let slots =
-                    pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(wanted).unwrap_or(i32::MAX) };
-                self.peers.tell(peer, pb::link_request::Message::Recalled(slots));
+                self.peers.tell(peer, pb::link_request::Message::Recalled(wire(*executor, wanted)));
             }
         }
     }

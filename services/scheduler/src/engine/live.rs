@@ -184,17 +184,34 @@ pub(super) struct ContextOf<'a> {
     pub(super) trigger: &'a str,
     pub(super) variables: &'a Map<String, Value>,
     pub(super) defaults: &'a Map<String, Value>,
+    pub(super) event_variables: Option<&'a Map<String, Value>>,
     pub(super) execution_date: Timestamp,
     /// Known only to the process in which the run began.
     pub(super) traceparent: &'a str,
 }
 
 impl ContextOf<'_> {
-    /// Pipeline variables overlaid with the run's own.
+    /// Pipeline variables overlaid with the run's own; what an event told fills what is left, as Mage does it.
     pub(super) fn merged(&self) -> Map<String, Value> {
         let mut variables = self.defaults.clone();
         variables.extend(self.variables.iter().map(|(key, value)| (key.clone(), value.clone())));
+        for (key, value) in self.event_variables.into_iter().flatten() {
+            variables.entry(key.clone()).or_insert_with(|| value.clone());
+        }
         variables
+    }
+
+    /// The variable `event` with what an event told.
+    fn event(&self, variables: &Map<String, Value>) -> Value {
+        match (variables.get("event"), self.event_variables) {
+            (Some(Value::Object(event)), Some(told)) => {
+                let mut event = event.clone();
+                event.extend(told.clone());
+                Value::Object(event)
+            }
+            (Some(event), _) => event.clone(),
+            (None, told) => Value::Object(told.cloned().unwrap_or_default()),
+        }
     }
 
     /// The partition names the run, so that two runs of the same second never share one (in Mage they do), in the form
@@ -206,7 +223,7 @@ impl ContextOf<'_> {
         pb::RunContext {
             pipeline: self.pipeline.to_owned(),
             workspace: self.workspace.to_owned(),
-            event: variables.get("event").map_or_else(|| "{}".to_owned(), ToString::to_string),
+            event: self.event(&variables).to_string(),
             variables: Value::Object(variables).to_string(),
             execution_date: self.execution_date.to_string(),
             execution_partition: format!("{}/{}_{unique}", self.trigger, date.strftime("%Y%m%dT%H%M%S")),

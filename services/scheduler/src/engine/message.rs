@@ -4,7 +4,7 @@ use super::backfills::{ChangeBackfill, CreateBackfill};
 use crate::wire::AttemptId;
 use domain::{
     ErrorKind,
-    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId},
+    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, TriggerId},
     unit::Outcome,
 };
 use jiff::Timestamp;
@@ -22,6 +22,9 @@ pub enum EngineError {
     /// The pipeline does not exist or is archived.
     #[error("no pipeline {0}")]
     NoPipeline(PipelineId),
+    /// The trigger was edited, started or paused since the caller saw it.
+    #[error("trigger {0} has changed; look at it and try again")]
+    Overtaken(TriggerId),
     /// The backfill does not exist.
     #[error("no backfill {0}")]
     NoBackfill(BackfillId),
@@ -55,6 +58,7 @@ impl EngineError {
         match self {
             Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) => ErrorKind::NotFound,
             Self::NameTaken(_) => ErrorKind::AlreadyExists,
+            Self::Overtaken(_) => ErrorKind::Conflict,
             Self::NoBlock(_) => ErrorKind::InvalidArgument,
             Self::Refused(_) | Self::Definition(_) => ErrorKind::FailedPrecondition,
             Self::NotOwner | Self::Unavailable => ErrorKind::Unavailable,
@@ -69,6 +73,7 @@ impl EngineError {
             Self::NoRun(_) => "RUN_NOT_FOUND",
             Self::NoBackfill(_) => "BACKFILL_NOT_FOUND",
             Self::NameTaken(_) => "BACKFILL_EXISTS",
+            Self::Overtaken(_) => "TRIGGER_CHANGED",
             Self::NoBlock(_) => "BLOCK_NOT_FOUND",
             Self::Refused(_) => "RUN_STATE",
             Self::Definition(_) => "DEFINITION_INVALID",
@@ -97,6 +102,39 @@ pub struct CreateRun {
     pub parent: Option<RunId>,
     /// Of the call that asked for it; empty when nobody traces it.
     pub traceparent: String,
+    /// The trigger that fires; the pipeline's manual one when absent.
+    pub trigger: Option<FiredTrigger>,
+}
+
+/// The trigger that a run is asked of.
+#[derive(Debug, Clone)]
+pub struct FiredTrigger {
+    /// Which.
+    pub id: TriggerId,
+    /// The version that the caller decided by.
+    pub version: i64,
+    /// What a caller or an event told beside the variables, a JSON object.
+    pub event_variables: Option<String>,
+}
+
+/// What became of a run that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It is this one, which a former request with the same key may have created.
+    Run(RunId),
+    /// There is none: `waiting` for others to end, or why there never will be.
+    Not(String),
+}
+
+impl Created {
+    /// The run, if there is one.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Run(run) => Some(*run),
+            Self::Not(_) => None,
+        }
+    }
 }
 
 /// A run to be stopped.
@@ -120,8 +158,8 @@ pub struct RetryRun {
 /// Everything that reaches the engine.
 #[derive(Debug)]
 pub enum Message {
-    /// Creates runs, all or none; answers their ids in order, known ones included.
-    Create(Vec<CreateRun>, Reply<Vec<RunId>>),
+    /// Creates runs, all or none apart from those that triggers skip; answers in order, known ones included.
+    Create(Vec<CreateRun>, Reply<Vec<Created>>),
     /// Stops a run.
     Cancel(CancelRun, Reply<()>),
     /// Runs parts again.

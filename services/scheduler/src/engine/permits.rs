@@ -4,6 +4,7 @@
 use super::{
     Engine, TICK,
     admission::source,
+    armed::Triggers,
     turn::{Chain, Turn},
 };
 use domain::{
@@ -255,11 +256,17 @@ impl Engine {
         let source = source(live.life.trigger, live.life.backfill);
         let (pipeline, limits) = (live.life.pipeline, live.life.limits);
         self.queues.of(pipeline).restore(run, source, limits, is_running);
+        if let Some(at) = live.life.sla_at {
+            self.slas.insert((at, run));
+        }
     }
 
     /// These shards are owned no longer.
     pub(super) fn forget_limits_of(&mut self, lost: &BTreeSet<u8>) {
         self.queues.retain(|pipeline| !lost.contains(&pipeline.shard()));
+        self.triggers.retain(|pipeline| !lost.contains(&pipeline.shard()));
+        self.reading.lose(|shard| u8::try_from(shard).is_ok_and(|shard| lost.contains(&shard)));
+        self.slas.retain(|(_, run)| !lost.contains(&run.shard()));
         self.permits.ledger.forget(|shard| lost.contains(&shard));
         self.backfills.retain(|backfill| !lost.contains(&backfill.shard()));
         for shards in self.permits.parked.values_mut() {
@@ -272,5 +279,8 @@ impl Engine {
         self.queues.clear();
         self.permits.clear();
         self.backfills.clear();
+        self.triggers = Triggers::default();
+        self.reading.clear();
+        self.slas.clear();
     }
 }

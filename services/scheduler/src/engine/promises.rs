@@ -4,8 +4,8 @@
 //! as well, and the engine loads what is left with higher leases. But nobody outside may be told that something counts
 //! before that is certain: an acknowledged result is deleted by its executor, an answered caller does not ask again.
 
-use super::{Engine, EngineError, Reply, turn::Chain};
-use domain::id::{ExecutorId, RunId};
+use super::{Created, Engine, EngineError, Reply, turn::Chain};
+use domain::id::ExecutorId;
 use proto::internal::v1::{self as pb, session_response::Message as Down};
 use std::{collections::HashMap, time::Duration};
 use store::journal::Flusher;
@@ -19,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(5);
 pub(super) struct Promises {
     pub(super) acks: HashMap<ExecutorId, Vec<pb::ResultAck>>,
     pub(super) done: Vec<Reply<()>>,
-    pub(super) created: Vec<(Reply<Vec<RunId>>, Result<Vec<RunId>, EngineError>)>,
+    pub(super) created: Vec<(Reply<Vec<Created>>, Result<Vec<Created>, EngineError>)>,
 }
 
 /// A flush that is under way, for the promises that were made before it began.

@@ -114,6 +114,7 @@ impl Engine {
         let mut expected: HashSet<ExecutorId> = HashSet::new();
         self.load_backfills(&ids).await?;
         self.load_holds(&ids).await?;
+        self.load_triggers(&ids, &stored).await?;
         for run in stored {
             let id = run.id;
             match self.revive(run).await {

@@ -1,9 +1,9 @@
 //! A turn: what one batch of messages did, from the first change in memory to the last answer after the commit.
 
-use super::{Engine, EngineError, Reply, seat::Seat};
+use super::{Created, Engine, EngineError, Reply, seat::Seat};
 use crate::wire::AttemptId;
 use domain::{
-    id::{ExecutorId, RunId},
+    id::{ExecutorId, RunId, TriggerId},
     run::{Event, Refused, Transition},
     unit::BlockStatus,
 };
@@ -33,6 +33,8 @@ pub(super) struct Turn {
     pub(super) done: Vec<(u8, Reply<()>)>,
     /// Runs that have ended and whose places are not yet given to others.
     pub(super) ended: VecDeque<RunId>,
+    /// Runs that were made.
+    pub(super) launched: Vec<RunId>,
 }
 
 impl Turn {
@@ -53,9 +55,9 @@ impl Turn {
             drop(reply.send(Err(EngineError::NotOwner)));
         }
         // A caller that is refused asks the new owner with the same keys: what was created is answered, not repeated.
-        for creation in
-            self.created.extract_if(.., |creation| creation.runs.iter().any(|run| lost.contains(&run.shard())))
-        {
+        for creation in self.created.extract_if(.., |creation| {
+            creation.runs.iter().filter_map(Created::run).any(|run| lost.contains(&run.shard()))
+        }) {
             drop(creation.reply.send(Err(EngineError::NotOwner)));
         }
     }
@@ -63,10 +65,10 @@ impl Turn {
 
 /// The answer to one `Create`.
 pub(super) struct Creation {
-    pub(super) runs: Vec<RunId>,
+    pub(super) runs: Vec<Created>,
     /// Trigger and logical key of each.
-    pub(super) keys: Vec<(domain::id::TriggerId, String)>,
-    pub(super) reply: Reply<Vec<RunId>>,
+    pub(super) keys: Vec<(TriggerId, String)>,
+    pub(super) reply: Reply<Vec<Created>>,
 }
 
 /// Says why a command failed on a database that is away.
@@ -155,13 +157,18 @@ impl Engine {
     /// Commits the turn, then says what it decided.
     pub(super) async fn finish(&mut self, mut turn: Turn) {
         let mut created = Vec::new();
+        let mut overtaken = Vec::new();
         if !turn.batch.is_empty() {
             match self.commit(&mut turn).await {
-                Some(committed) => created = committed.created,
+                Some(committed) => {
+                    self.overtaken(&committed.overtaken);
+                    (created, overtaken) = (committed.created, committed.overtaken);
+                }
                 None => return self.fail_turn(turn).await,
             }
         }
-        let voided = self.answer_creations(turn.created, &created).await;
+        let voided = self.void_others(&turn.launched, &created);
+        self.answer_creations(turn.created, &voided, &overtaken).await;
         if !voided.is_empty() {
             let is_void = |a: &pb::Assignment| {
                 let run = a.attempt.as_ref().and_then(|attempt| RunId::from_slice(&attempt.run_id));
@@ -266,6 +273,9 @@ impl Engine {
         if let Some(mut live) = self.runs.remove(&run) {
             live.release_all(&mut self.permits.ledger, self.clock.now());
             self.metrics.runs_ended.inc();
+            if let Some(at) = live.life.sla_at {
+                self.slas.remove(&(at, run));
+            }
             if let Some(at) = live.wake {
                 self.wakes.remove(&(at, run));
             }

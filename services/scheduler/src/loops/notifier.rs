@@ -28,7 +28,7 @@ const RECEIVER_MAX: usize = 4;
 /// Nobody else sends a message that was claimed so lately; well above the time that one may take.
 const LEASE: Duration = Duration::from_secs(90);
 /// What is more than a receiver takes at once waits so long.
-const TURN: Duration = Duration::from_secs(5);
+const TURN: Duration = Duration::from_secs(1);
 /// Pauses between attempts: doubled each time, up to the second.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(900);

@@ -1,7 +1,8 @@
 //! Engines that share one database, each with its shards, and an executor that does what it is told.
 
 use domain::{
-    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, WorkspaceId},
+    id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, TriggerId, WorkspaceId},
+    trigger::Spec,
     unit::{Failure, Outcome, Output},
 };
 use proto::internal::v1 as pb;
@@ -9,8 +10,8 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Engine, EngineError, Message, Outbox, Ownership,
-        RetryRun, SessionEvent, Timing,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, Engine, EngineError, FiredTrigger, Message,
+        Outbox, Ownership, RetryRun, SessionEvent, Timing,
     },
     metrics::Metrics,
     owners::Owners,
@@ -19,7 +20,7 @@ use scheduler::{
 };
 use serde_json::{Value, json};
 use std::{ops::Range, sync::Arc, time::Duration};
-use store::{Store, shards::Shard};
+use store::{Store, shards::Shard, triggers::Definition};
 use testkit::{Database, wait_for};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub(crate) struct Node {
     inbox: mpsc::Receiver<pb::SessionResponse>,
     executor: ExecutorId,
     stop: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
     /// Assigned and not ended.
     pub(crate) running: Vec<pb::Assignment>,
 }
@@ -80,15 +82,23 @@ impl World {
         let timing = Timing { lost_after: Duration::from_secs(600), ..Timing::default() };
         let clock = DbClock::new(now);
         let peers = Peers::new(Owners::new(self.store.clone(), scheduler, None));
-        let core =
-            Engine::new(self.store.clone(), scheduler, clock, Changes::default(), metrics, timing, peers, stop.clone());
+        let core = Engine::new(
+            self.store.clone(),
+            scheduler,
+            clock,
+            Changes::default(),
+            Arc::clone(&metrics),
+            timing,
+            peers,
+            stop.clone(),
+        );
         tokio::spawn(core.run(inbox, taken));
         ownership.send(Ownership { shards: owned, done: None }).await.unwrap();
         // The channel's end would be taken for the engine's.
         std::mem::forget(ownership);
         let executor = ExecutorId(Uuid::now_v7());
         let inbox = welcome(&engine, executor, slots, Vec::new()).await;
-        Node { engine, inbox, executor, stop, running: Vec::new() }
+        Node { engine, inbox, executor, stop, metrics, running: Vec::new() }
     }
 
     /// A pipeline in this shard.
@@ -106,6 +116,14 @@ impl World {
                       VALUES ($1, $2, 'manual', 'manual', true, 'built-in')";
         client.execute(manual, &[&Uuid::now_v7(), &pipeline]).await.unwrap();
         PipelineId(pipeline)
+    }
+
+    /// An active trigger.
+    pub(crate) async fn trigger(&self, pipeline: PipelineId, name: &str, spec: &Spec) -> TriggerId {
+        let client = self.store.client().await.unwrap();
+        let document = serde_json::to_value(spec).unwrap();
+        let definition = Definition { spec, document: &document };
+        store::triggers::insert(&client, pipeline, name, true, definition).await.unwrap().unwrap()
     }
 
     pub(crate) async fn limit(&self, name: &str, blocks: u32) {
@@ -176,9 +194,10 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            trigger: None,
             traceparent: String::new(),
         };
-        self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0]
+        self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0].run().unwrap()
     }
 
     pub(crate) async fn cancel(&self, run: RunId) {
@@ -188,6 +207,28 @@ impl Node {
 
     pub(crate) async fn retry(&self, run: RunId) {
         self.ask(|reply| Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
+    }
+
+    /// Asks for a start of a trigger, in the version that the caller saw.
+    pub(crate) async fn offer(
+        &self,
+        pipeline: PipelineId,
+        (id, version): (TriggerId, i64),
+        key: &str,
+        variables: Value,
+    ) -> Result<Created, EngineError> {
+        let command = CreateRun {
+            pipeline,
+            logical_key: key.to_owned(),
+            variables: variables.to_string(),
+            execution_date: None,
+            timeout_s: None,
+            allow_blocks_to_fail: false,
+            parent: None,
+            trigger: Some(FiredTrigger { id, version, event_variables: None }),
+            traceparent: String::new(),
+        };
+        Ok(self.ask(|reply| Message::Create(vec![command], reply)).await?.remove(0))
     }
 
     pub(crate) async fn backfill(&self, command: CreateBackfill) -> Result<BackfillId, EngineError> {
@@ -259,6 +300,7 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
+            trigger: None,
             traceparent: String::new(),
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.

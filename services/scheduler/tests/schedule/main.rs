@@ -3,4 +3,5 @@
 
 mod backfills;
 mod cluster;
+mod firing;
 mod limits;

@@ -5,9 +5,10 @@ use super::table::{Thing, Who};
 use super::{Authority, Rule};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
+use crate::services::backfills;
 use crate::triggers;
 use domain::ErrorKind;
-use domain::id::{RunId, TriggerId};
+use domain::id::{BackfillId, RunId, TriggerId};
 use domain::role::Role;
 use std::collections::HashMap;
 use store::targets::{self, Target};
@@ -45,22 +46,6 @@ impl Authority {
                 self.on(rule, caller, thing, text, need).await
             }
         }
-    }
-
-    /// As for a call of the method, for a route that does the same without calling it; leaves the same trail.
-    pub(crate) async fn permit(
-        &self,
-        method: &'static str,
-        identity: &Identity,
-        field: &'static str,
-        text: &str,
-    ) -> Result<(), Fault> {
-        let rule = self.rules.get(method).ok_or_else(Fault::not_allowed)?;
-        let addressed = HashMap::from([(field, text.to_owned())]);
-        let granted = self.check(rule, identity, &addressed).await;
-        let problem = granted.as_ref().err().map(|fault| fault.0.clone());
-        self.record(rule, identity, &addressed, granted.as_ref().ok(), problem).await;
-        granted.map(|_| ())
     }
 
     async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Grant, Fault> {
@@ -101,6 +86,7 @@ fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
         Thing::Trigger(field) | Thing::TriggerOrNothing(field) => {
             targets::Thing::Trigger(rpc::ids::parse::<TriggerId>(text, field)?.0)
         }
+        Thing::Backfill(field) => targets::Thing::Backfill(rpc::ids::parse::<BackfillId>(text, field)?.0),
         // Narrowed before: it is one of the two above by now.
         Thing::Scope => return Err(Fault::not_allowed()),
         Thing::Run(field) => targets::Thing::Run(rpc::ids::parse::<RunId>(text, field)?.0),
@@ -117,6 +103,9 @@ fn not_found(thing: Thing, text: &str) -> Fault {
         Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) | Thing::Scope => Fault::no_workspace(text),
         Thing::Trigger(_) | Thing::TriggerOrNothing(_) => {
             text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), triggers::none)
+        }
+        Thing::Backfill(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), backfills::none)
         }
         // As the handler writes it: the id, not what was typed.
         Thing::Run(_) => Fault::no_run(text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())),

@@ -40,6 +40,8 @@ pub(super) enum Thing {
     Run(&'static str),
     /// A trigger by id.
     Trigger(&'static str),
+    /// A backfill by id.
+    Backfill(&'static str),
     /// A trigger by id; left empty, nothing.
     TriggerOrNothing(&'static str),
     /// The workspace, else the project, of the message `scope`.
@@ -56,6 +58,7 @@ impl Thing {
             | Self::WorkspaceOrCluster(field)
             | Self::Run(field)
             | Self::Trigger(field)
+            | Self::Backfill(field)
             | Self::TriggerOrNothing(field) => field,
             Self::Scope => SCOPE_WORKSPACE,
         }
@@ -76,6 +79,7 @@ impl Thing {
             Self::Project(_) | Self::ProjectOrOwn(_) => "project",
             Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::Scope => "workspace",
             Self::Run(_) => "run",
+            Self::Backfill(_) => "backfill",
             Self::Trigger(_) | Self::TriggerOrNothing(_) => "trigger",
         }
     }
@@ -143,7 +147,7 @@ const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'stati
     Row { path, who, told: Some(told), even_archived: true }
 }
 
-use Thing::{Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Workspace, WorkspaceOrCluster};
+use Thing::{Backfill, Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Workspace, WorkspaceOrCluster};
 use Who::{AsMethod, Cluster, Everybody, On, SignedIn};
 
 /// Methods of the contract.
@@ -234,6 +238,17 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.TriggerService/ListFirings", On(Trigger("trigger_id"), Viewer)),
     act("/orrery.v1.TriggerService/RotateTriggerToken", On(Trigger("trigger_id"), Editor), &[]),
     read("/orrery.v1.TriggerService/ListTriggerTokens", On(Trigger("trigger_id"), Editor)),
+    // --- backfills and limits
+    act("/orrery.v1.BackfillService/CreateBackfill", On(Workspace("workspace"), Editor), &["pipeline"]),
+    read("/orrery.v1.BackfillService/PreviewBackfill", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.BackfillService/GetBackfill", On(Backfill("backfill_id"), Viewer)),
+    read("/orrery.v1.BackfillService/ListBackfills", On(Workspace("workspace"), Viewer)),
+    act_even_archived("/orrery.v1.BackfillService/PauseBackfill", On(Backfill("backfill_id"), Editor), &[]),
+    act("/orrery.v1.BackfillService/ResumeBackfill", On(Backfill("backfill_id"), Editor), &[]),
+    act_even_archived("/orrery.v1.BackfillService/CancelBackfill", On(Backfill("backfill_id"), Editor), &[]),
+    read("/orrery.v1.LimitService/ListLimits", On(Workspace("workspace"), Viewer)),
+    act("/orrery.v1.LimitService/SetLimit", On(Workspace("workspace"), Editor), &["name", "max_blocks"]),
+    act("/orrery.v1.LimitService/RemoveLimit", On(Workspace("workspace"), Editor), &["name"]),
     act("/orrery.v1.EventService/PublishEvent", On(Workspace("workspace"), Editor), &[]),
     // Without a role over the whole cluster the list is empty: executors serve every tenant.
     read("/orrery.v1.ExecutorService/ListExecutors", SignedIn),

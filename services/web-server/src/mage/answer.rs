@@ -1,6 +1,5 @@
 //! Answers in Mage's form. Refuses to decide anything.
 
-use crate::commands::Started;
 use crate::fault::Fault;
 use axum::body::Body;
 use axum::response::Response;
@@ -50,20 +49,18 @@ pub(super) fn pipeline_run(listed: &Listed, run: &Run, event_variables: Map<Stri
     } })
 }
 
-/// What an event did.
-pub(super) fn event(outcomes: &[(Listed, Started)]) -> Value {
-    let run = |(listed, started): &(Listed, Started)| {
-        let (run, skipped) = match started {
-            Started::Run(run) => (Some(run.to_string()), None),
-            Started::Not(reason) => (None, Some(reason)),
-        };
+/// What an event did, from the contract's answer.
+pub(super) fn event(published: &Value) -> Value {
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let run = |outcome: &Value| {
         json!({
-            "id": run,
-            "skipped": skipped,
-            "pipeline_schedule_id": listed.trigger.id.to_string(),
-            "pipeline_schedule_name": listed.trigger.name,
-            "pipeline_uuid": listed.pipeline,
+            "id": text(&outcome["runId"]),
+            "skipped": text(&outcome["skipped"]),
+            "pipeline_schedule_id": outcome["triggerId"],
+            "pipeline_schedule_name": outcome["trigger"],
+            "pipeline_uuid": outcome["pipeline"],
         })
     };
-    json!({ "event": { "pipeline_runs": outcomes.iter().map(run).collect::<Vec<_>>() } })
+    let runs: Vec<Value> = published["outcomes"].as_array().into_iter().flatten().map(run).collect();
+    json!({ "event": { "pipeline_runs": runs } })
 }

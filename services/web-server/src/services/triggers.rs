@@ -2,8 +2,8 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::identity::Caller;
 use crate::idempotent;
+use crate::identity::Caller;
 use crate::paging::Page;
 use crate::triggers::{self, Checked, read, token, write};
 use domain::{

@@ -16,7 +16,7 @@ use store::{
 /// A trigger; `now` is what its next time comes after.
 pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
     let trigger = listed.trigger;
-    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| trigger.active);
+    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| trigger.active && !listed.halted);
     let next = timetable.and_then(|timetable| timetable.next_after(now.max(trigger.enabled_at)));
     v1::Trigger {
         id: trigger.id.to_string(),
@@ -31,6 +31,7 @@ pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
         updated_at: Some(to_proto(listed.updated_at)),
         next_at: next.map(to_proto),
         edited: listed.edited,
+        halted: listed.halted,
     }
 }
 

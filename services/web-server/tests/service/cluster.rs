@@ -30,7 +30,7 @@ pub(crate) struct Cluster {
     pub(crate) shutdown: Shutdown,
     pub(crate) serving: JoinHandle<()>,
     settings: Settings,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// The files of a project by path.
@@ -61,6 +61,7 @@ impl Cluster {
             database_connections: 4,
             scheduler_urls: vec![format!("http://{peer}")],
             blobs_url: Some(format!("file://{}", folder.path().join("blobs").display())),
+            outputs_url: Some(format!("file://{}", folder.path().join("outputs").display())),
             ..Settings::default()
         };
         change(&mut settings);

@@ -8,6 +8,7 @@ mod deploy;
 mod events;
 mod http;
 mod operations;
+mod outputs;
 mod people;
 mod protocols;
 mod runs;

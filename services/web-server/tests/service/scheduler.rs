@@ -1,8 +1,10 @@
 //! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
 
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, CreateRunsRequest, CreateRunsResponse, RetryRunRequest, RetryRunResponse,
-    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
+    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
+    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
+    WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -105,11 +107,38 @@ impl CommandService for Scheduler {
         Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
     }
 
+    async fn expire_outputs(
+        &self,
+        request: Request<ExpireOutputsRequest>,
+    ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        let db = self.database.client().await;
+        for due in request.into_inner().pipelines {
+            let expire =
+                "UPDATE run SET outputs_expired_at = now() WHERE pipeline_id = $1 AND completed_at IS NOT NULL";
+            db.execute(expire, &[&uuid(&due.pipeline_id)]).await.unwrap();
+        }
+        Ok(Response::new(ExpireOutputsResponse { runs: 0, more: false }))
+    }
+
     async fn test_notification(
         &self,
         _: Request<TestNotificationRequest>,
     ) -> Result<Response<TestNotificationResponse>, Status> {
         Ok(Response::new(TestNotificationResponse { notifications: 1 }))
+    }
+
+    async fn create_backfill(
+        &self,
+        _: Request<CreateBackfillRequest>,
+    ) -> Result<Response<CreateBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
+    }
+
+    async fn change_backfill(
+        &self,
+        _: Request<ChangeBackfillRequest>,
+    ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("these tests start no backfills"))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;

@@ -23,8 +23,7 @@ async fn seen(cluster: &Cluster, keyring: &Keyring, run: Uuid, name: &str) -> Op
     let scope = secret.scope.text();
     let place = Place { scope: &scope, name: &secret.name, version: secret.version };
     let sealed = secret.sealed;
-    let sealed =
-        secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
+    let sealed = secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
     Some(String::from_utf8(keyring.open(&place, &sealed).unwrap().to_vec()).unwrap())
 }
 
@@ -103,7 +102,12 @@ async fn the_narrowest_scope_wins_and_others_see_nothing() {
     put(json!({ "workspace": "sales", "pipeline": "daily" }), "of the pipeline").await;
     put(json!({ "workspace": "sales", "pipeline": "daily" }), "of the pipeline, again").await;
     assert_eq!(seen().await.as_deref(), Some("of the pipeline, again"));
-    cluster.call("SecretService/DeleteSecret", json!({ "scope": { "workspace": "sales", "pipeline": "daily" }, "name": "KEY" })).await;
+    cluster
+        .call(
+            "SecretService/DeleteSecret",
+            json!({ "scope": { "workspace": "sales", "pipeline": "daily" }, "name": "KEY" }),
+        )
+        .await;
     assert_eq!(seen().await.as_deref(), Some("of the workspace"));
     // An attempt that is over has no right to it.
     let end = "UPDATE block_run SET status = 'completed' WHERE run_id = $1";

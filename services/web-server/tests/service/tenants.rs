@@ -123,7 +123,10 @@ async fn every_method_knows_its_callers() {
                 401 => at == 0 || !allowed,
                 403 => true,
                 404 => {
-                    matches!(reason(&answer).as_str(), "WORKSPACE_NOT_FOUND" | "RUN_NOT_FOUND" | "PROJECT_NOT_FOUND" | "TRIGGER_NOT_FOUND")
+                    matches!(
+                        reason(&answer).as_str(),
+                        "WORKSPACE_NOT_FOUND" | "RUN_NOT_FOUND" | "PROJECT_NOT_FOUND" | "TRIGGER_NOT_FOUND"
+                    )
                 }
                 _ => false,
             };

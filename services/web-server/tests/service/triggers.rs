@@ -61,11 +61,21 @@ async fn a_trigger_lives_through_its_versions() {
     let paused = cluster.call("TriggerService/PauseTrigger", json!({ "triggerId": id })).await;
     assert_eq!((&paused["trigger"]["version"], &paused["trigger"]["active"]), (&json!("3"), &json!(false)));
     assert_eq!(paused["trigger"]["nextAt"], Value::Null);
-    // A pause of what is paused changes nothing; a start always does, since it may end a halt.
+    // A pause of what is paused changes nothing.
     let paused = cluster.call("TriggerService/PauseTrigger", json!({ "triggerId": id })).await;
     assert_eq!(paused["trigger"]["version"], "3");
     let started = cluster.call("TriggerService/StartTrigger", json!({ "triggerId": id })).await;
     assert_eq!((&started["trigger"]["version"], &started["trigger"]["active"]), (&json!("4"), &json!(true)));
+    // Nor does a start of what fires, unless a failure has halted it.
+    let started = cluster.call("TriggerService/StartTrigger", json!({ "triggerId": id })).await;
+    assert_eq!(started["trigger"]["version"], "4");
+    let db = cluster.database.client().await;
+    let halt = "INSERT INTO trigger_state (trigger_id, shard, state) SELECT id, 0, '{\"halted\": 4}' FROM trigger WHERE name = 'nightly'";
+    db.execute(halt, &[]).await.unwrap();
+    let halted = get(&cluster, id).await;
+    assert_eq!((&halted["halted"], &halted["nextAt"]), (&json!(true), &Value::Null));
+    let started = cluster.call("TriggerService/StartTrigger", json!({ "triggerId": id })).await;
+    assert_eq!((&started["trigger"]["version"], &started["trigger"]["halted"]), (&json!("5"), &json!(false)));
 
     cluster.call("TriggerService/DeleteTrigger", json!({ "triggerId": id })).await;
     let gone = cluster.refused("TriggerService/GetTrigger", json!({ "triggerId": id })).await;
@@ -73,7 +83,7 @@ async fn a_trigger_lives_through_its_versions() {
     assert!(list(&cluster).await.is_empty());
     // Its name is free again, and the versions go on where they were.
     let again = create(&cluster, "nightly", every("@daily")).await;
-    assert_eq!((&again["id"], &again["version"]), (id, &json!("6")));
+    assert_eq!((&again["id"], &again["version"]), (id, &json!("7")));
 }
 
 #[tokio::test]

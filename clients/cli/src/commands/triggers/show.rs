@@ -30,7 +30,11 @@ fn waits_for(spec: Option<&TriggerSpec>) -> String {
 }
 
 fn state(trigger: &Trigger) -> (&'static str, Tone) {
-    if trigger.active { ("active", Tone::Good) } else { ("paused", Tone::Dim) }
+    match (trigger.active, trigger.halted) {
+        (true, false) => ("active", Tone::Good),
+        (true, true) => ("halted", Tone::Bad),
+        (false, _) => ("paused", Tone::Dim),
+    }
 }
 
 /// A table of triggers.

@@ -49,6 +49,8 @@ struct DecisionColumns {
     state: Vec<Option<String>>,
     waiting: Vec<Option<String>>,
     next_due: Vec<Option<Timestamp>>,
+    version: Vec<i64>,
+    history: Vec<Option<String>>,
 }
 
 #[derive(Default)]
@@ -94,6 +96,8 @@ pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statement
         all.state.push(json(Some(&decision.state)));
         all.waiting.push(json(Some(&decision.waiting)));
         all.next_due.push(decision.next_due);
+        all.version.push(decision.version);
+        all.history.push(json(Some(&decision.history)));
         skips.add(*trigger, *shard, epoch, decision);
     }
     transaction
@@ -115,6 +119,8 @@ pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statement
                 &skips.last,
                 &skips.times,
                 &skips.version,
+                &all.version,
+                &all.history,
             ],
         )
         .await?;

@@ -18,9 +18,27 @@ def get_repo_name(repo_path: Optional[str] = None) -> str:
 
 
 def get_variables_dir(*_args: Any, **_options: Any) -> str:
-    """A folder for files that blocks keep by themselves; outputs of blocks are not in it."""
-    chosen = os.environ.get("MAGE_DATA_DIR") or os.path.join(os.path.expanduser("~"), ".mage_data")
-    return os.path.join(chosen, get_repo_name())
+    """A folder for files that blocks keep by themselves; outputs of blocks are not in it.
+
+    `MAGE_DATA_DIR` wins over the project's `variables_dir`, which is relative to the project; a bucket is no folder.
+    """
+    chosen = os.environ.get("MAGE_DATA_DIR") or _written_variables_dir() or "~/.mage_data"
+    return os.path.join(get_repo_path(), os.path.expanduser(chosen), get_repo_name())
+
+
+def _written_variables_dir() -> str:
+    """The `variables_dir` of the project's metadata, when it is a folder."""
+    import yaml
+
+    from orrery_runner import templates
+
+    try:
+        with open(os.path.join(get_repo_path(), "metadata.yaml"), encoding="utf-8") as file:
+            settings = yaml.safe_load(templates.render_config(file.read()))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    written = settings.get("variables_dir") if isinstance(settings, dict) else None
+    return written.strip() if isinstance(written, str) and "://" not in written else ""
 
 
 def get_data_dir() -> str:

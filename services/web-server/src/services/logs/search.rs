@@ -5,16 +5,22 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::paging::Page;
 use crate::targets;
-use domain::id::RunId;
+use domain::{ErrorKind, id::RunId};
 use jiff::Timestamp;
 use proto::v1::{LogLine, SearchLogsRequest, SearchLogsResponse};
 use std::time::Duration;
 use store::log_search::{self, Hit, Search};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// A search that found nothing in this time says so and offers to go on.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Searches at once in this process: they must not take every connection to the database.
+const SEARCHES_MAX: usize = 6;
 /// The longest name of a block or a block type.
 const NAME_CHARS_MAX: usize = 500;
+
+static PLACES: Semaphore = Semaphore::const_new(SEARCHES_MAX);
 
 /// One page.
 pub(super) async fn search(core: &Core, request: SearchLogsRequest) -> Result<SearchLogsResponse, Fault> {
@@ -32,6 +38,7 @@ pub(super) async fn search(core: &Core, request: SearchLogsRequest) -> Result<Se
         }
     }
     let (since, until) = (instant(&request.since, "since")?, instant(&request.until, "until")?);
+    let _place = place().await?;
     let db = core.store.client().await?;
     let target = targets::find(core, &db, &request.workspace, &request.pipeline, &request.trigger).await?;
     let run = run(core, &request).await?;
@@ -55,6 +62,14 @@ pub(super) async fn search(core: &Core, request: SearchLogsRequest) -> Result<Se
     };
     let lines = found.hits.into_iter().map(|hit| line(hit, run.as_ref())).collect();
     Ok(SearchLogsResponse { lines, next_page_token })
+}
+
+async fn place() -> Result<SemaphorePermit<'static>, Fault> {
+    let busy = || {
+        let message = format!("this server has its limit of {SEARCHES_MAX} searches; try again in a moment");
+        Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SEARCHES", message)
+    };
+    timeout(PATIENCE, PLACES.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)
 }
 
 /// Later than any line.

@@ -1,0 +1,98 @@
+//! `orrery clean`: outputs of ended runs go; the runs stay.
+
+use crate::{
+    connection::{Connection, UPLOAD_TIMEOUT},
+    failure::{Code, Result},
+    render::{
+        Output, bytes,
+        style::Style,
+        table::{self, Tone},
+        time,
+    },
+};
+use proto::v1::{CleanOutputsRequest, CleanOutputsResponse, CleanedPipeline};
+use rpc::client;
+
+/// Requests of one cleaning.
+const REQUESTS_MAX: usize = 1_000;
+
+/// Removes, or says what would be removed.
+pub(crate) async fn run(
+    connection: &Connection,
+    output: &Output,
+    pipeline: String,
+    before: Option<jiff::Timestamp>,
+    dry_run: bool,
+) -> Result<Code> {
+    let before = before.map(rpc::timestamp::to_proto);
+    let request = CleanOutputsRequest { workspace: connection.workspace.clone(), pipeline, before, dry_run };
+    let mut outputs = connection.outputs();
+    let mut answer: Option<CleanOutputsResponse> = None;
+    for _ in 0..REQUESTS_MAX {
+        let next = outputs.clean_outputs(client::within(UPLOAD_TIMEOUT, request.clone())).await?.into_inner();
+        let more = next.more;
+        // The first answer counts everything; the next ones only what was left.
+        let all = answer.get_or_insert(next);
+        all.more = more;
+        if !more {
+            break;
+        }
+    }
+    let answer = answer.unwrap_or_default();
+    output.answer("orrery.v1.CleanOutputsResponse", &answer, || shown(&answer, dry_run, output.style))?;
+    Ok(Code::Ok)
+}
+
+fn shown(answer: &CleanOutputsResponse, dry_run: bool, style: Style) -> String {
+    let touched: Vec<&CleanedPipeline> =
+        answer.pipelines.iter().filter(|p| p.runs > 0 || p.kept_unfinished > 0).collect();
+    let mut table = table::new(style, &["pipeline", "runs", "outputs", "ended before", ""]);
+    for pipeline in &touched {
+        let kept = match pipeline.kept_unfinished {
+            0 => String::new(),
+            kept => format!("{kept} unfinished kept"),
+        };
+        let before = time::instant(pipeline.before.as_ref()).map(|at| format!("{at:.0}")).unwrap_or_default();
+        table.add_row([
+            table::cell(&pipeline.pipeline, Tone::Plain),
+            table::number(pipeline.runs),
+            table::number(bytes(pipeline.size_bytes)),
+            table::cell(before, Tone::Dim),
+            table::cell(kept, Tone::Dim),
+        ]);
+    }
+    let (runs, size) = touched.iter().fold((0, 0), |(runs, size), p| (runs + p.runs, size + p.size_bytes));
+    let said = match (runs, dry_run) {
+        (0, _) => "nothing to remove".to_owned(),
+        (_, true) => format!(
+            "would remove the outputs of {runs} runs, {}; they could no longer be retried from a block",
+            bytes(size)
+        ),
+        (_, false) => format!(
+            "the outputs of {runs} runs, {}, go within minutes; these runs can only be retried whole",
+            bytes(size)
+        ),
+    };
+    if touched.is_empty() { said } else { format!("{}\n{said}", table::text(&table, "")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_and_what_stays_is_said() {
+        let plain = Style { colour: false };
+        let mut answer = CleanOutputsResponse::default();
+        assert_eq!(shown(&answer, false, plain), "nothing to remove");
+        answer.pipelines = vec![
+            CleanedPipeline { pipeline: "daily".into(), runs: 3, size_bytes: 1_024, kept_unfinished: 1, before: None },
+            CleanedPipeline { pipeline: "idle".into(), ..CleanedPipeline::default() },
+        ];
+        let text = shown(&answer, true, plain);
+        assert!(text.contains("1 unfinished kept") && !text.contains("idle"), "{text}");
+        assert!(
+            text.ends_with("would remove the outputs of 3 runs, 1.0 KiB; they could no longer be retried from a block")
+        );
+    }
+}

@@ -1,0 +1,7 @@
+-- Triggers by their ids ($1), whatever they are now; archived ones, and those of archived pipelines, are not active.
+SELECT t.id, t.pipeline_id, t.name, t.version, t.active AND t.archived_at IS NULL AND p.archived_at IS NULL, t.enabled_at,
+       t.paused_at, t.kind, t.spec, w.name, p.name, t.source, t.created_at, t.updated_at, false
+  FROM trigger t
+  JOIN pipeline p ON p.id = t.pipeline_id
+  JOIN workspace w ON w.id = p.workspace_id
+ WHERE t.id = ANY ($1::uuid[])

@@ -1,0 +1,74 @@
+//! Triggers as the owner of their shard knows them: definitions that changed, and what was decided so far.
+
+use super::{Listed, decode};
+use crate::Error;
+use deadpool_postgres::GenericClient;
+use domain::{id::TriggerId, trigger::State};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What was decided about a trigger so far.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Whose.
+    pub trigger: TriggerId,
+    /// The version that `next_due` was computed with.
+    pub version: i64,
+    /// Up to where everything is decided.
+    pub state: State,
+    /// What starts that wait are to be told, by their key.
+    pub waiting: Value,
+    /// Of runs that have ended.
+    pub history: Value,
+    /// When it is to be looked at again.
+    pub next_due: Option<Timestamp>,
+}
+
+/// What was decided about these triggers; nothing for those that were never looked at.
+///
+/// # Errors
+/// When the statement fails, or a state is not one that this version reads.
+pub async fn states(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<Vec<Stored>, Error> {
+    let ids: Vec<Uuid> = triggers.iter().map(|id| id.0).collect();
+    let statement = db.prepare_cached(include_str!("../../sql/trigger_state/select.sql")).await?;
+    let stored = |row: &tokio_postgres::Row| {
+        let id: Uuid = row.get("trigger_id");
+        let corrupt = |source| Error::Corrupt { what: "state", id: format!("trigger {id}"), source };
+        Ok(Stored {
+            trigger: TriggerId(id),
+            version: row.get("version"),
+            state: serde_json::from_value(row.get("state")).map_err(corrupt)?,
+            waiting: row.get("waiting"),
+            history: row.get("history"),
+            next_due: row.get("next_due"),
+        })
+    };
+    db.query(&statement, &[&ids]).await?.iter().map(stored).collect()
+}
+
+/// Triggers by their ids, whatever they are now; one that is archived is not active.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn of_ids(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<Vec<Result<Listed, Error>>, Error> {
+    let ids: Vec<Uuid> = triggers.iter().map(|id| id.0).collect();
+    let statement = db.prepare_cached(include_str!("../../sql/trigger/list_of_ids.sql")).await?;
+    Ok(db.query(&statement, &[&ids]).await?.iter().map(decode).collect())
+}
+
+/// Which triggers of these shards were edited within so long a time, with their versions in force; at most `limit`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn changed(
+    db: &impl GenericClient,
+    shards: &[i32],
+    within: Duration,
+    limit: i64,
+) -> Result<Vec<(TriggerId, i64)>, Error> {
+    let statement = db.prepare_cached(include_str!("../../sql/trigger/changed.sql")).await?;
+    let rows = db.query(&statement, &[&shards, &within.as_secs_f64(), &limit]).await?;
+    Ok(rows.iter().map(|row| (TriggerId(row.get("id")), row.get("version"))).collect())
+}

@@ -1,0 +1,205 @@
+//! Inputs before an attempt and outputs after it, where they are not on a disk that executors share; and the outputs that
+//! code asks for by name.
+//!
+//! A store that is away is waited for: what was computed is not lost because of it. Refuses to know what outputs hold.
+
+use super::{Mail, ProcessBackend, chain, stop_asked};
+use crate::{
+    attempt::{Attempt, AttemptId, failed},
+    logs::AttemptLog,
+    outputs::{Error, Place},
+};
+use domain::ErrorKind;
+use proto::internal::v1::{self as pb, result::Outcome};
+use runtime::backoff::{self, Backoff};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// How long a store may be away while an attempt waits for it; the attempt holds its slot.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Between two tries, besides those of the store's client.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// What a block's first return value is called.
+const FIRST_OUTPUT: &str = "output_0";
+
+impl ProcessBackend {
+    /// Where the attempt's outputs go, with its inputs on this disk.
+    pub(super) async fn bring_inputs(&self, attempt: &Attempt, log: &AttemptLog) -> Result<Place, Outcome> {
+        let place = self.place(&attempt.definition.bundle_digest).await.map_err(|error| broken(&error))?;
+        if place.is_remote() {
+            let (inputs, mut patience) = (inputs(attempt), Patience::new(log));
+            while let Err(error) = self.parts.outputs.fetch(&attempt.id, &place, &inputs).await {
+                patience.after(error).await.map_err(|error| lost(&error))?;
+            }
+        }
+        Ok(place)
+    }
+
+    async fn place(&self, bundle_digest: &str) -> Result<Place, NoPlace> {
+        let wanted = self.parts.bundles.outputs_place(bundle_digest).await?;
+        Ok(self.parts.outputs.place(&wanted)?)
+    }
+
+    /// Sends what a completed attempt wrote, and only then lets its result go. Everything else leaves nothing.
+    pub(super) async fn keep_outputs(
+        &self,
+        attempt: &Attempt,
+        place: &Place,
+        outcome: Outcome,
+        log: &AttemptLog,
+        mail: &mut Mail,
+    ) -> Outcome {
+        if !place.is_remote() {
+            return outcome;
+        }
+        let kept = match outcome {
+            Outcome::Completed(completed) if !completed.outputs.is_empty() => {
+                self.sent(attempt, place, completed, log, mail).await
+            }
+            outcome => outcome,
+        };
+        if !matches!(kept, Outcome::Completed(_)) {
+            let (outputs, attempt) = (Arc::clone(&self.parts.outputs), attempt.id.clone());
+            // Apart from the result, which must not wait for a store that is away.
+            tokio::spawn(async move {
+                if let Err(error) = outputs.discard(&attempt).await {
+                    tracing::warn!(%attempt, error = chain(&error), "failed to discard the outputs of an attempt");
+                }
+            });
+        }
+        kept
+    }
+
+    async fn sent(
+        &self,
+        attempt: &Attempt,
+        place: &Place,
+        mut completed: pb::Completed,
+        log: &AttemptLog,
+        mail: &mut Mail,
+    ) -> Outcome {
+        completed.store = place.address().to_owned();
+        tokio::select! {
+            biased;
+            _ = stop_asked(&mut mail.order) => Outcome::Cancelled(pb::Cancelled {}),
+            sent = self.send_outputs(attempt, place, log) => match sent {
+                Ok(()) => Outcome::Completed(completed),
+                Err(error) => lost(&error),
+            },
+        }
+    }
+
+    async fn send_outputs(&self, attempt: &Attempt, place: &Place, log: &AttemptLog) -> Result<(), Error> {
+        let mut patience = Patience::new(log);
+        while let Err(error) = self.parts.outputs.send(&attempt.id, place).await {
+            patience.after(error).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn own_variable(&self, attempt: &Attempt, place: &Place, arguments: &Value) -> Option<Value> {
+        let run = attempt.assignment.run.as_ref()?;
+        // Without a partition the latest completed run is meant, which only the cluster knows.
+        let same_run = arguments["pipeline_uuid"] == run.pipeline.as_str()
+            && arguments["partition"] == run.execution_partition.as_str();
+        let block = arguments["block_uuid"].as_str().filter(|_| same_run)?;
+        let given = attempt.assignment.inputs.iter().filter(|input| input.block == block);
+        let committed = given.flat_map(|input| &input.outputs).find(|output| output.child < 0);
+        let folder = match committed {
+            Some(output) => place.folder(attempt.id.run, block, output.child, output.lease),
+            None => self.parts.outputs.newest(place, attempt.id.run, block, -1)?,
+        };
+        Some(json!({ "dir": folder, "name": arguments["variable_uuid"].as_str().unwrap_or(FIRST_OUTPUT) }))
+    }
+
+    /// The outputs of an attempt that the cluster named in answer to `get_variable`: `run_id`, `block`, `child`, `lease`
+    /// and `bundle`, brought to this disk for `reader`. Anything else is passed on as it is.
+    ///
+    /// # Errors
+    /// When they cannot be brought here, for user code to read.
+    pub async fn located(&self, reader: &AttemptId, answer: Value) -> Result<Value, String> {
+        let run = answer["run_id"].as_str().and_then(|run| run.parse().ok());
+        let (Some(run), Some(block), Some(lease)) = (run, answer["block"].as_str(), answer["lease"].as_i64()) else {
+            return Ok(answer);
+        };
+        let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
+        let place = self.place(answer["bundle"].as_str().unwrap_or_default()).await.map_err(|error| chain(&error))?;
+        let wanted = AttemptId { run, block: block.to_owned(), child, lease };
+        let folder = place.folder(run, block, child, lease);
+        let fetched = self.parts.outputs.fetch(reader, &place, &[wanted]).await;
+        fetched.map_err(|error| chain(&error))?;
+        Ok(json!({ "dir": folder, "name": answer["name"].as_str().unwrap_or(FIRST_OUTPUT) }))
+    }
+
+    /// These attempts count.
+    pub fn settle(&self, attempt: &AttemptId) {
+        self.parts.outputs.settle(attempt);
+    }
+
+    /// Removes what attempts wrote that does not count.
+    pub async fn discard(&self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            if let Err(error) = self.parts.outputs.discard(attempt).await {
+                tracing::warn!(%attempt, error = chain(&error), "failed to discard the outputs of a refused attempt");
+            }
+        }
+    }
+}
+
+/// The committed attempts that an attempt reads.
+fn inputs(attempt: &Attempt) -> Vec<AttemptId> {
+    let parts = attempt.assignment.inputs.iter().flat_map(|input| input.outputs.iter().map(move |part| (input, part)));
+    parts
+        .map(|(input, part)| AttemptId {
+            run: attempt.id.run,
+            block: input.block.clone(),
+            child: part.child,
+            lease: part.lease,
+        })
+        .collect()
+}
+
+/// Tries again while the store is away; every other error is final.
+struct Patience<'a> {
+    log: &'a AttemptLog,
+    until: Instant,
+    pause: Backoff,
+}
+
+impl<'a> Patience<'a> {
+    fn new(log: &'a AttemptLog) -> Self {
+        Self { log, until: Instant::now() + PATIENCE, pause: Backoff::new(BACKOFF.0, BACKOFF.1) }
+    }
+
+    /// Waits for the time of the next try, or answers the error that ends it.
+    async fn after(&mut self, error: Error) -> Result<(), Error> {
+        if error.kind() != ErrorKind::Unavailable || Instant::now() >= self.until {
+            return Err(error);
+        }
+        self.log.system("WARNING", &format!("{}; trying again", chain(&error)));
+        tokio::time::sleep(self.pause.next(backoff::random())).await;
+        Ok(())
+    }
+}
+
+/// Why it is not known where outputs go.
+#[derive(Debug, thiserror::Error)]
+enum NoPlace {
+    /// The bundle's metadata cannot be read.
+    #[error("read where the project keeps its outputs")]
+    Bundle(#[from] crate::bundles::Error),
+    /// Its place cannot be used.
+    #[error(transparent)]
+    Place(#[from] Error),
+}
+
+fn broken(error: &NoPlace) -> Outcome {
+    let full = matches!(error, NoPlace::Bundle(error) if error.is_disk_full());
+    failed(if full { "DISK_FULL" } else { "ENVIRONMENT" }, chain(error))
+}
+
+fn lost(error: &Error) -> Outcome {
+    let code = if error.kind() == ErrorKind::ResourceExhausted { "DISK_FULL" } else { "OUTPUT" };
+    failed(code, chain(error))
+}

@@ -1,0 +1,124 @@
+//! Outputs in an object store: sent before a result counts, fetched for whoever reads them, removed when they go.
+
+use crate::world::{World, assignment, attempt, pipeline};
+use blobs::{Access, Folders};
+use proto::internal::v1::{self as pb, result::Outcome};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+};
+
+const FIRST: &str = r#"
+import pandas
+
+@data_loader
+def load(*args, **kwargs):
+    return pandas.DataFrame({"n": [1, 2, 3]})
+"#;
+
+const SECOND: &str = r#"
+import os
+
+@data_loader
+def load(frame, *args, **kwargs):
+    print("SECRETS", sorted(name for name in os.environ if "AWS" in name))
+    return {"sum": int(frame["n"].sum())}
+"#;
+
+/// A project that keeps its outputs in a bucket and names the key of it.
+fn configuration(bucket: &str, endpoint: &str) -> [String; 2] {
+    [
+        format!("remote_variables_dir: s3://{bucket}/lake"),
+        format!("default:\n  AWS_ACCESS_KEY_ID: key\n  AWS_SECRET_ACCESS_KEY: secret\n  AWS_ENDPOINT: {endpoint}\n"),
+    ]
+}
+
+async fn world(bucket: &str, endpoint: &str) -> World {
+    let [metadata, io_config] = configuration(bucket, endpoint);
+    World::start(&[("first", FIRST), ("second", SECOND), ("metadata.yaml", &metadata), ("io_config.yaml", &io_config)])
+        .await
+}
+
+fn second_after(first: &pb::AttemptRef) -> (pb::AttemptRef, pb::Assignment) {
+    let second = pb::AttemptRef { block: "second".to_owned(), ..first.clone() };
+    let input = pb::Input {
+        block: "first".to_owned(),
+        mode: pb::InputMode::Whole.into(),
+        item: 0,
+        outputs: vec![pb::OutputRef { child: -1, lease: first.lease }],
+    };
+    let assignment = pb::Assignment { inputs: vec![input], ..assignment(&second) };
+    (second, assignment)
+}
+
+fn blocks() -> domain::pipeline::Pipeline {
+    let mut blocks = pipeline(&["first", "second"]);
+    blocks.blocks[1].upstream = vec!["first".to_owned()];
+    blocks
+}
+
+#[tokio::test]
+async fn outputs_travel_by_a_bucket_from_one_executor_to_another() {
+    let s3 = tokio::task::spawn_blocking(testkit::S3::bucket).await.unwrap();
+    let mut world_of_first = world(&s3.bucket, &s3.endpoint).await;
+    let mut session = world_of_first.session(&blocks()).await;
+    let first = attempt("first");
+    session.assign(vec![assignment(&first)]).await;
+    let Outcome::Completed(completed) = session.outcome().await else { panic!("it completes") };
+    assert_eq!(completed.store, format!("s3://{}/lake", s3.bucket));
+    drop(session);
+    drop(world_of_first);
+
+    let mut world_of_second = world(&s3.bucket, &s3.endpoint).await;
+    let mut session = world_of_second.session(&blocks()).await;
+    let (second, assignment) = second_after(&first);
+    session.assign(vec![assignment]).await;
+    let result = session.result().await;
+    assert!(matches!(result.outcome, Some(Outcome::Completed(_))), "{result:?}");
+    world_of_second.scheduler.line("the list of variables", |line| line.message == "SECRETS []").await;
+
+    let key = Some(("key".to_owned(), "secret".to_owned(), None));
+    let access = Access { aws_key: key, aws_endpoint: Some(s3.endpoint), ..Access::default() };
+    let stored = Folders::open(&format!("s3://{}/lake", s3.bucket), &access).unwrap();
+    let folder = |attempt: &pb::AttemptRef| {
+        let run = domain::id::RunId::from_slice(&attempt.run_id).unwrap();
+        domain::unit::output_folder(run, &attempt.block, attempt.child, attempt.lease)
+    };
+    let sum = stored.read(&folder(&second), "output_0/data.json", 99).await.unwrap().unwrap();
+    assert_eq!(sum, r#"{"sum":6}"#);
+    assert!(stored.read(&folder(&first), "preview.json", 9_999).await.unwrap().is_some());
+    session.acknowledge(&second, false).await;
+    testkit::wait_for("the refused outputs to leave the bucket", crate::scheduler::SOON, async || {
+        stored.read(&folder(&second), "manifest.json", 9).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert!(stored.read(&folder(&first), "manifest.json", 9).await.unwrap().is_some(), "what counts stays");
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_fails_the_attempt_with_its_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 65_536]);
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let mut world = world("closed", &endpoint).await;
+    let mut session = world.session(&blocks()).await;
+    session.assign(vec![assignment(&attempt("first"))]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("it fails") };
+    assert_eq!(failed.code, "OUTPUT", "{failed:?}");
+    assert!(failed.message.contains("s3://closed/lake") && failed.message.contains("credential"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_store_of_somebody_else_is_not_opened_with_our_credentials() {
+    let mut world = World::start(&[("first", FIRST), ("metadata.yaml", "remote_variables_dir: s3://lake/x")]).await;
+    let mut session = world.session(&pipeline(&["first"])).await;
+    session.assign(vec![assignment(&attempt("first"))]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("it fails") };
+    assert!(failed.message.contains("project_outputs") && failed.message.contains("s3://lake/x"), "{failed:?}");
+}

@@ -1,0 +1,197 @@
+//! Triggers in the engine's memory: when each is to be looked at, and what was decided about it so far.
+//!
+//! A hundred thousand of them lie here without being looked at. So a definition is kept as the text that it is stored as,
+//! and read when its trigger is due. Refuses to decide, and to know the database.
+
+use domain::{
+    id::{PipelineId, TriggerId},
+    pipeline::OnLimit,
+    trigger::{Every, Invalid, LANDING_RUNS, Overlap, Spec, State, Timetable, Trigger},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashMap};
+use store::triggers::{Listed, Stored};
+
+/// Of runs that have ended, what a trigger's times depend on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct History {
+    /// The end of the latest run; for `@always_on`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ended_at: Option<Timestamp>,
+    /// How long the latest runs took, newest first; for landing times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) runtimes_s: Vec<u32>,
+}
+
+/// What a start that waits is to be told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) variables: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) event_variables: Option<String>,
+    /// The trace of whoever asked; empty when nobody traces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) traceparent: String,
+}
+
+/// One trigger.
+pub(super) struct Armed {
+    pub(super) pipeline: PipelineId,
+    pub(super) version: i64,
+    pub(super) active: bool,
+    name: Box<str>,
+    enabled_at: Timestamp,
+    paused_at: Option<Timestamp>,
+    /// `domain::trigger::Spec` as JSON.
+    spec: Box<str>,
+    pub(super) run_limit: Option<u32>,
+    pub(super) on_limit: Option<OnLimit>,
+    /// What it does depends on the ends of its runs.
+    pub(super) watches_ends: bool,
+    pub(super) state: State,
+    pub(super) waiting: HashMap<String, Told>,
+    pub(super) history: History,
+    pub(super) next_due: Option<Timestamp>,
+}
+
+impl Armed {
+    /// As it is stored. One whose next look is not known, or was computed for another version, is looked at at once.
+    pub(super) fn new(listed: Listed, stored: Option<Stored>, now: Timestamp) -> Self {
+        let Trigger { pipeline, name, version, active, enabled_at, paused_at, spec, .. } = listed.trigger;
+        let always_on = spec.schedule().is_some_and(|schedule| schedule.every.trim() == "@always_on");
+        let watches_ends = always_on || spec.landing_time || spec.pause_on_failure || spec.overlap != Overlap::AllowAll;
+        let next_due = match &stored {
+            // A run of it may have ended while nobody looked.
+            Some(stored) if stored.version == version && !watches_ends => stored.next_due,
+            _ => Some(now),
+        };
+        // What cannot be read was not written by this version; the state alone is what must not be lost.
+        let read = |value: Option<&Value>| value.cloned().unwrap_or_default();
+        Self {
+            pipeline,
+            version,
+            active,
+            name: name.into(),
+            enabled_at,
+            paused_at,
+            run_limit: spec.run_limit,
+            on_limit: spec.on_limit,
+            watches_ends,
+            spec: serde_json::to_string(&spec).unwrap_or_default().into(),
+            waiting: serde_json::from_value(read(stored.as_ref().map(|s| &s.waiting))).unwrap_or_default(),
+            history: serde_json::from_value(read(stored.as_ref().map(|s| &s.history))).unwrap_or_default(),
+            state: stored.map(|stored| stored.state).unwrap_or_default(),
+            next_due,
+        }
+    }
+
+    /// The definition, and its schedule ready to be asked.
+    pub(super) fn read(&self, id: TriggerId) -> Result<(Trigger, Option<Timetable>), Invalid> {
+        let spec: Spec = serde_json::from_str(&self.spec).map_err(|error| Invalid::new(error.to_string()))?;
+        let timetable = spec.timetable()?;
+        let trigger = Trigger {
+            id,
+            pipeline: self.pipeline,
+            name: self.name.to_string(),
+            version: self.version,
+            active: self.active,
+            enabled_at: self.enabled_at,
+            paused_at: self.paused_at,
+            spec,
+        };
+        Ok((trigger, timetable))
+    }
+
+    /// A run of it has ended.
+    pub(super) fn ended(&mut self, started_at: Option<Timestamp>, ended_at: Timestamp) {
+        self.history.ended_at = Some(ended_at);
+        if let Some(started_at) = started_at {
+            let seconds = u32::try_from(started_at.duration_until(ended_at).as_secs()).unwrap_or(u32::MAX);
+            self.history.runtimes_s.insert(0, seconds);
+            self.history.runtimes_s.truncate(LANDING_RUNS);
+        }
+    }
+}
+
+/// All triggers of an engine, by when they are due.
+#[derive(Default)]
+pub(super) struct Triggers {
+    armed: HashMap<TriggerId, Armed>,
+    due: BTreeSet<(Timestamp, TriggerId)>,
+}
+
+impl Triggers {
+    pub(super) fn len(&self) -> usize {
+        self.armed.len()
+    }
+
+    pub(super) fn get(&self, id: TriggerId) -> Option<&Armed> {
+        self.armed.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: TriggerId) -> Option<&mut Armed> {
+        self.armed.get_mut(&id)
+    }
+
+    /// Adds or replaces one.
+    pub(super) fn arm(&mut self, id: TriggerId, armed: Armed) {
+        self.disarm(id);
+        if let Some(at) = armed.next_due {
+            self.due.insert((at, id));
+        }
+        self.armed.insert(id, armed);
+    }
+
+    pub(super) fn disarm(&mut self, id: TriggerId) {
+        if let Some(at) = self.armed.remove(&id).and_then(|armed| armed.next_due) {
+            self.due.remove(&(at, id));
+        }
+    }
+
+    /// Looks at it at this time.
+    pub(super) fn rearm(&mut self, id: TriggerId, at: Option<Timestamp>) {
+        let Some(armed) = self.armed.get_mut(&id) else { return };
+        if let Some(old) = std::mem::replace(&mut armed.next_due, at) {
+            self.due.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            self.due.insert((at, id));
+        }
+    }
+
+    /// When the next one is due.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The next one that is due, with when it was; it stays armed for that time.
+    pub(super) fn due(&mut self, now: Timestamp) -> Option<(Timestamp, TriggerId)> {
+        let first = self.due.first().copied().filter(|(at, _)| *at <= now)?;
+        self.due.remove(&first);
+        Some(first)
+    }
+
+    pub(super) fn retain(&mut self, stays: impl Fn(PipelineId) -> bool) {
+        self.armed.retain(|_, armed| stays(armed.pipeline));
+        let armed = &self.armed;
+        self.due.retain(|(_, id)| armed.contains_key(id));
+    }
+}
+
+/// What Mage tells a run of a schedule about its period, as texts: the start, the end, the one before, and the length.
+pub(super) fn interval_variables(timetable: &Timetable, nominal: Timestamp) -> Map<String, Value> {
+    let text = |at: Timestamp| Value::String(at.display_with_offset(jiff::tz::Offset::UTC).to_string());
+    let mut told = Map::new();
+    told.insert("interval_start_datetime".into(), text(nominal));
+    let period = match timetable.every() {
+        Every::Once | Every::AlwaysOn => None,
+        _ => timetable.period(nominal),
+    };
+    let before = period.and_then(|period| nominal.checked_sub(period.length).ok());
+    told.insert("interval_end_datetime".into(), period.map_or(Value::Null, |period| text(period.end)));
+    told.insert("interval_seconds".into(), period.map_or(Value::Null, |period| period.length.as_secs().into()));
+    told.insert("interval_start_datetime_previous".into(), before.map_or(Value::Null, text));
+    told
+}

@@ -1,0 +1,488 @@
+//! The firer: decides about the times of triggers when they come, and about calls and events when they are made.
+//!
+//! It sleeps until the earliest due time; no loop looks at all triggers. What `domain::trigger` decides, the firings, the
+//! skipped times, the runs and up to where everything is decided, is one commit, which counts only while the trigger is in
+//! force in the version that decided it: an acknowledged edit or pause is never overtaken. A decision that did not count
+//! is made again with what is in force then.
+//!
+//! Definitions are the web-server's. Changes are found by looking once a second at what was edited lately.
+
+use super::{
+    Engine, EngineError,
+    admission::{FiredBy, Wanted, limits_of, source},
+    armed::{Armed, Told, interval_variables},
+    definitions::Prepared,
+    turn::{Chain, Turn, unavailable},
+};
+use domain::{
+    admission::RunLimits,
+    id::{PipelineId, RunId, TriggerId},
+    pipeline::OnLimit,
+    run::{Event, Options, RunStatus},
+    trigger::{self, Facts, Start, Step, Stop, Timetable, Trigger},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Map;
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+use store::runs::{Decision, PipelineRef, StartablePipeline, StoredRun};
+
+/// Triggers that are decided about in one turn.
+const TURN_TRIGGERS_MAX: usize = 2_000;
+/// Runs that are started in one turn, about: a trigger that catches up starts all of its own.
+const TURN_STARTS_MAX: usize = 4_096;
+/// Triggers that are read at once.
+const PAGE: i64 = 2_000;
+/// Between two looks at what was edited.
+const REFRESH: Duration = Duration::from_secs(1);
+/// A look covers so much time: an edit becomes visible later than the time that it wrote.
+const LOOK_BACK: Duration = Duration::from_secs(60);
+/// Edited triggers that one look reads anew; the next look reads the rest.
+const CHANGED_MAX: i64 = 10_000;
+/// Before a trigger is decided about again whose definition was being edited.
+const OVERTAKEN_PAUSE: SignedDuration = SignedDuration::from_millis(50);
+/// Before a trigger is looked at again whose pipeline or definition could not be read.
+const BROKEN_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What the firer has to read.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// Shards whose triggers are not all read yet, with the last that was.
+    pages: Vec<(Vec<i32>, TriggerId)>,
+    /// Triggers that are to be read anew.
+    stale: BTreeSet<TriggerId>,
+    looked_at: Option<Instant>,
+}
+
+impl Reading {
+    pub(super) fn gain(&mut self, shards: &[i16]) {
+        self.pages.push((shards.iter().map(|shard| i32::from(*shard)).collect(), TriggerId(uuid::Uuid::nil())));
+    }
+
+    pub(super) fn lose(&mut self, is_lost: impl Fn(i32) -> bool) {
+        for (shards, _) in &mut self.pages {
+            shards.retain(|shard| !is_lost(*shard));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What becomes of a start that somebody asked for.
+pub(super) enum Offered {
+    /// This run.
+    Run(RunId),
+    /// It waits for others to end.
+    Waiting,
+    /// It never starts, for this reason.
+    Skipped(&'static str),
+}
+
+/// What all starts of one trigger share.
+struct Aim<'a> {
+    trigger: &'a Trigger,
+    timetable: Option<&'a Timetable>,
+    pipeline: StartablePipeline,
+    definition: Prepared,
+    limits: RunLimits,
+    shard: store::shards::Shard,
+}
+
+impl Engine {
+    /// Reads what was gained or edited; a page in a turn, so that everything else goes on.
+    pub(super) async fn read_triggers(&mut self) {
+        let look = self.reading.looked_at.is_none_or(|at| at.elapsed() >= REFRESH) && self.shards.len() > 0;
+        let waits = self.retry_overtaken_at.is_some_and(|at| at > self.now());
+        if !look && self.reading.pages.is_empty() && (waits || self.reading.stale.is_empty()) {
+            return;
+        }
+        if !waits {
+            self.retry_overtaken_at = None;
+        }
+        if let Err(error) = self.try_read_triggers(look).await {
+            tracing::warn!(error = %Chain(&error), "failed to read triggers; they are read again");
+        }
+        self.metrics.triggers_armed.set(i64::try_from(self.triggers.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Shards were taken: their triggers are read page by page in the next turns, those of runs that wait for a limit now.
+    pub(super) async fn load_triggers(&mut self, shards: &[i16], stored: &[StoredRun]) -> Result<(), store::Error> {
+        self.reading.gain(shards);
+        let waiting = stored.iter().filter(|run| run.row.status == RunStatus::Initial && run.backfill_id.is_none());
+        self.reading.stale.extend(waiting.map(|run| run.trigger_id));
+        if !self.reading.stale.is_empty() {
+            self.try_read_triggers(false).await?;
+        }
+        self.again = true;
+        Ok(())
+    }
+
+    async fn try_read_triggers(&mut self, look: bool) -> Result<(), store::Error> {
+        let client = self.store.client().await?;
+        if look {
+            let shards: Vec<i32> = self.shards.iter().map(|shard| i32::from(shard.id)).collect();
+            for (id, version) in store::triggers::changed(&client, &shards, LOOK_BACK, CHANGED_MAX).await? {
+                let known = self.triggers.get(id).map(|armed| armed.version);
+                if known != Some(version) && self.disarmed.get(&id) != Some(&version) {
+                    self.reading.stale.insert(id);
+                }
+            }
+            self.reading.looked_at = Some(Instant::now());
+            if self.disarmed.len() > TURN_TRIGGERS_MAX {
+                self.disarmed.clear();
+            }
+        }
+        let mut listed = Vec::new();
+        if let Some((shards, after)) = self.reading.pages.last().cloned() {
+            let page = store::triggers::of_shards(&client, &shards, after, PAGE).await?;
+            let last = page.iter().filter_map(|found| found.as_ref().ok()).map(|found| found.trigger.id).max();
+            match last.filter(|_| page.len() as i64 == PAGE) {
+                Some(last) => self.reading.pages.last_mut().into_iter().for_each(|(_, after)| *after = last),
+                None => drop(self.reading.pages.pop()),
+            }
+            listed.extend(page);
+            self.again = true;
+        }
+        let stale: Vec<TriggerId> = self.reading.stale.iter().take(PAGE as usize).copied().collect();
+        if !stale.is_empty() {
+            listed.extend(store::triggers::of_ids(&client, &stale).await?);
+        }
+        let mut readable = Vec::with_capacity(listed.len());
+        for found in listed {
+            match found {
+                Ok(found) => readable.push(found),
+                Err(error) => tracing::error!(error = %Chain(&error), "a trigger cannot be read; the others go on"),
+            }
+        }
+        let ids: Vec<TriggerId> = readable.iter().map(|found| found.trigger.id).collect();
+        let mut states: HashMap<TriggerId, _> =
+            store::triggers::states(&client, &ids).await?.into_iter().map(|state| (state.trigger, state)).collect();
+        let now = self.now();
+        for found in readable {
+            let (id, pipeline) = (found.trigger.id, found.trigger.pipeline);
+            if self.shards.get(pipeline.shard()).is_some() {
+                let state = states.remove(&id);
+                self.disarmed.remove(&id);
+                self.triggers.arm(id, Armed::new(found, state, now));
+            }
+        }
+        for id in stale {
+            self.reading.stale.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Decides about every trigger that is due.
+    pub(super) async fn fire(&mut self, turn: &mut Turn) {
+        let now = self.now();
+        let mut due = Vec::new();
+        while due.len() < TURN_TRIGGERS_MAX
+            && let Some(next) = self.triggers.due(now)
+        {
+            due.push(next);
+        }
+        let Some((oldest, _)) = due.first() else {
+            self.metrics.due_lag.set(0);
+            return;
+        };
+        self.metrics.due_lag.set(oldest.duration_until(now).as_secs());
+        let pipelines = match self.pipelines_of(&due).await {
+            Ok(pipelines) => pipelines,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "failed to read pipelines of due triggers; they wait");
+                return due.into_iter().for_each(|(_, id)| self.triggers.rearm(id, Some(now + OVERTAKEN_PAUSE)));
+            }
+        };
+        let mut started = 0;
+        let mut due = due.into_iter();
+        for (at, id) in due.by_ref() {
+            started += self.fire_one(at, id, &pipelines, turn).await;
+            if started >= TURN_STARTS_MAX {
+                break;
+            }
+        }
+        // Those that are left keep their place.
+        for (at, id) in due {
+            self.triggers.rearm(id, Some(at));
+        }
+        self.again |= self.triggers.next().is_some_and(|next| next <= now);
+    }
+
+    async fn pipelines_of(
+        &self,
+        due: &[(Timestamp, TriggerId)],
+    ) -> Result<HashMap<PipelineId, StartablePipeline>, store::Error> {
+        let wanted: BTreeSet<PipelineId> =
+            due.iter().filter_map(|(_, id)| self.triggers.get(*id)).map(|armed| armed.pipeline).collect();
+        let wanted: Vec<PipelineId> = wanted.into_iter().collect();
+        let found = store::runs::current_pipelines(&self.store, &wanted).await?;
+        Ok(found.into_iter().map(|pipeline| (pipeline.id, pipeline)).collect())
+    }
+
+    /// Decides about one trigger; answers how many runs it started.
+    async fn fire_one(
+        &mut self,
+        due_at: Timestamp,
+        id: TriggerId,
+        pipelines: &HashMap<PipelineId, StartablePipeline>,
+        turn: &mut Turn,
+    ) -> usize {
+        let now = self.now();
+        let Some(armed) = self.triggers.get(id) else { return 0 };
+        let (trigger, timetable) = match armed.read(id) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(trigger.id = %id, error = %error, "a trigger cannot be understood; it does not fire");
+                self.triggers.rearm(id, None);
+                return 0;
+            }
+        };
+        let (active, version) = (armed.active, armed.version);
+        let Some(pipeline) = pipelines.get(&armed.pipeline).cloned() else {
+            // Archived: its triggers are archived with it, and read again as such.
+            if active {
+                self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
+            } else {
+                self.disarmed.insert(id, version);
+                self.triggers.disarm(id);
+            }
+            return 0;
+        };
+        let aim = match self.aim(&trigger, timetable.as_ref(), pipeline).await {
+            Ok(aim) => aim,
+            Err(error) => {
+                tracing::warn!(trigger.id = %id, error = %Chain(&error), "a trigger cannot fire now; it is tried again");
+                self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
+                return 0;
+            }
+        };
+        let facts = self.facts(id, &aim);
+        let Some(armed) = self.triggers.get(id) else { return 0 };
+        let step = trigger::step(&trigger, timetable.as_ref(), &armed.state, &facts);
+        let started = step.start.len();
+        if started > 0 {
+            self.metrics.fire_latency.observe(due_at.duration_until(now).as_secs_f64().max(0.0));
+        }
+        self.apply(id, &aim, step, turn);
+        started
+    }
+
+    async fn aim<'a>(
+        &mut self,
+        trigger: &'a Trigger,
+        timetable: Option<&'a Timetable>,
+        pipeline: StartablePipeline,
+    ) -> Result<Aim<'a>, EngineError> {
+        let shard = self.shards.get(pipeline.id.shard()).ok_or(EngineError::NotOwner)?;
+        let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
+        self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
+        let limits = limits_of(definition.graph.pipeline(), trigger.spec.run_limit, trigger.spec.on_limit);
+        Ok(Aim { trigger, timetable, pipeline, definition, limits, shard })
+    }
+
+    fn facts(&mut self, id: TriggerId, aim: &Aim<'_>) -> Facts {
+        let of = source(id, None);
+        let running = self.queues.unfinished_of(aim.pipeline.id, of);
+        let room = (aim.limits.on_limit == OnLimit::Skip)
+            .then(|| self.queues.of(aim.pipeline.id).room(of, aim.limits))
+            .flatten();
+        let history = self.triggers.get(id).map(|armed| armed.history.clone()).unwrap_or_default();
+        Facts {
+            now: self.now(),
+            running: u32::try_from(running).unwrap_or(u32::MAX),
+            room,
+            ended_at: history.ended_at,
+            lead: trigger::lead(&history.runtimes_s),
+        }
+    }
+
+    /// Does what was decided: in memory and in the turn's commit. Answers the runs by their keys.
+    fn apply(&mut self, id: TriggerId, aim: &Aim<'_>, step: Step, turn: &mut Turn) -> HashMap<String, RunId> {
+        if let Some(stop) = step.stop {
+            self.stop_runs_of(id, stop, turn);
+        }
+        let mut runs = HashMap::with_capacity(step.start.len());
+        for start in step.start {
+            let told = self.triggers.get_mut(id).and_then(|armed| armed.waiting.remove(&start.key)).unwrap_or_default();
+            let key = start.key.clone();
+            runs.insert(key, self.start(aim, start, told, turn));
+            self.metrics.firings.with_label_values(&["fired", ""]).inc();
+        }
+        for skip in &step.skip {
+            self.metrics.firings.with_label_values(&["skipped", skip.reason.as_str()]).inc_by(u64::from(skip.times));
+        }
+        let Some(armed) = self.triggers.get_mut(id) else { return runs };
+        armed.waiting.retain(|key, _| step.state.waiting.iter().any(|start| start.key == *key));
+        let differs = armed.state != step.state || armed.next_due != step.wake || !step.skip.is_empty();
+        armed.state = step.state.clone();
+        if differs || !runs.is_empty() {
+            let decision = Decision {
+                trigger: id,
+                version: armed.version,
+                skips: step.skip,
+                state: step.state,
+                waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
+                history: serde_json::to_value(&armed.history).unwrap_or_default(),
+                next_due: step.wake,
+            };
+            turn.batch.decide(decision, aim.shard);
+        }
+        let gone = !armed.active && armed.state.waiting.is_empty();
+        let version = armed.version;
+        self.triggers.rearm(id, step.wake);
+        if gone {
+            self.disarmed.insert(id, version);
+            self.triggers.disarm(id);
+        }
+        runs
+    }
+
+    fn start(&mut self, aim: &Aim<'_>, start: Start, told: Told, turn: &mut Turn) -> RunId {
+        let spec = &aim.trigger.spec;
+        let mut variables = match aim.timetable {
+            Some(timetable) => interval_variables(timetable, start.at),
+            None => Map::new(),
+        };
+        variables.extend(spec.variables.clone());
+        variables.extend(told.variables);
+        let sla = spec.sla_s.map(|s| SignedDuration::from_secs(i64::from(s)));
+        let wanted = Wanted {
+            pipeline: aim.pipeline.clone(),
+            definition: aim.definition.clone(),
+            shard: aim.shard,
+            fired_by: FiredBy {
+                trigger: aim.trigger.id,
+                name: aim.trigger.name.clone(),
+                version: Some(aim.trigger.version),
+                backfill: None,
+            },
+            logical_key: start.key,
+            variables,
+            event_variables: told.event_variables,
+            execution_date: start.at,
+            options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: spec.timeout_s },
+            parent: None,
+            sla_at: sla.and_then(|sla| start.at.checked_add(sla).ok()),
+            limits: aim.limits,
+            traceparent: told.traceparent,
+        };
+        self.launch(wanted, turn)
+    }
+
+    fn stop_runs_of(&mut self, id: TriggerId, stop: Stop, turn: &mut Turn) {
+        // Runners have one way to be stopped, with a time of grace; both words mean it.
+        let reason = match stop {
+            Stop::Cancel => "OVERLAP: the trigger fired again, and cancels runs that have not ended",
+            Stop::Terminate => "OVERLAP: the trigger fired again, and terminates runs that have not ended",
+        };
+        let of: Vec<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, live)| live.life.trigger == id && live.life.backfill.is_none())
+            .map(|(run, _)| *run)
+            .collect();
+        for run in of {
+            self.advance(run, Event::Cancel { reason: reason.to_owned() }, turn);
+        }
+    }
+
+    /// A start that a call or an event asks for, of a trigger in the version that the caller saw.
+    pub(super) async fn offer(
+        &mut self,
+        (id, version): (TriggerId, i64),
+        start: Start,
+        told: Told,
+        turn: &mut Turn,
+    ) -> Result<Offered, EngineError> {
+        let known = store::runs::known_runs(&self.store, &[(id, start.key.clone())])
+            .await
+            .map_err(|error| unavailable(&error))?;
+        if let Some(Some(run)) = known.first() {
+            return Ok(Offered::Run(*run));
+        }
+        if self.triggers.get(id).is_none_or(|armed| armed.version != version) {
+            self.reading.stale.insert(id);
+            self.try_read_triggers(false).await.map_err(|error| unavailable(&error))?;
+        }
+        let Some(armed) = self.triggers.get(id).filter(|armed| armed.version == version) else {
+            return Err(EngineError::Overtaken(id));
+        };
+        let (trigger, timetable) = armed.read(id).map_err(|error| EngineError::Definition(error.to_string()))?;
+        let pipeline = store::runs::current_pipeline(&self.store, &PipelineRef::Id(armed.pipeline))
+            .await
+            .map_err(|error| unavailable(&error))?
+            .ok_or(EngineError::NoPipeline(armed.pipeline))?;
+        let aim = self.aim(&trigger, timetable.as_ref(), pipeline).await?;
+        let facts = self.facts(id, &aim);
+        let key = start.key.clone();
+        let Some(armed) = self.triggers.get_mut(id) else { return Err(EngineError::Overtaken(id)) };
+        armed.waiting.insert(key.clone(), told);
+        let step = trigger::offer(&trigger, &armed.state, &facts, start);
+        let skipped = step.skip.iter().find(|skip| skip.first.key == key).map(|skip| skip.reason.as_str());
+        let runs = self.apply(id, &aim, step, turn);
+        Ok(match (runs.get(&key), skipped) {
+            (Some(run), _) => Offered::Run(*run),
+            (None, Some(reason)) => Offered::Skipped(reason),
+            (None, None) => Offered::Waiting,
+        })
+    }
+
+    /// A run has ended, in memory: its trigger may have waited for that.
+    pub(super) fn trigger_run_ended(&mut self, run: RunId, turn: &mut Turn) {
+        let Some(live) = self.runs.get(&run).filter(|live| live.life.backfill.is_none()) else { return };
+        let (id, shard, row) = (live.life.trigger, live.shard, live.run.row().clone());
+        let now = self.now();
+        let Some(armed) = self.triggers.get_mut(id).filter(|armed| armed.watches_ends) else { return };
+        armed.ended(row.started_at, row.completed_at.unwrap_or(now));
+        let halts = row.status == RunStatus::Failed && armed.read(id).is_ok_and(|(t, _)| t.spec.pause_on_failure);
+        if halts {
+            tracing::info!(trigger.id = %id, run.id = %run, "a run failed; its trigger is halted until it is started");
+            armed.state.halted = Some(armed.version);
+        }
+        let decision = Decision {
+            trigger: id,
+            version: armed.version,
+            skips: Vec::new(),
+            state: armed.state.clone(),
+            waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
+            history: serde_json::to_value(&armed.history).unwrap_or_default(),
+            next_due: Some(now),
+        };
+        turn.batch.decide(decision, shard);
+        self.triggers.rearm(id, Some(now));
+        self.again = true;
+    }
+
+    /// What was decided by a version that is not in force any more did not count: it is read and decided anew, after the
+    /// edit that may be under way.
+    pub(super) fn overtaken(&mut self, overtaken: &[TriggerId]) {
+        if overtaken.is_empty() {
+            return;
+        }
+        for id in overtaken {
+            self.metrics.decisions_overtaken.inc();
+            self.triggers.disarm(*id);
+            self.reading.stale.insert(*id);
+        }
+        self.retry_overtaken_at = Some(self.now() + OVERTAKEN_PAUSE);
+    }
+
+    /// Runs that have not ended when they should have.
+    pub(super) fn miss_slas(&mut self, turn: &mut Turn) {
+        let now = self.now();
+        while let Some(&(at, run)) = self.slas.first().filter(|(at, _)| *at <= now) {
+            self.slas.remove(&(at, run));
+            let Some(live) = self.runs.get_mut(&run) else { continue };
+            live.life.sla_at = None;
+            if !live.run.row().status.has_ended() {
+                turn.batch.miss_sla(run, now, live.shard);
+                turn.changed.insert(run);
+                self.metrics.slas_missed.inc();
+            }
+        }
+    }
+}

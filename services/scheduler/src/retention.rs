@@ -1,0 +1,126 @@
+//! What decides that outputs go: a period of the project, or a person. Runs say that their outputs are gone at once;
+//! executors, who alone have the credentials, ask here what to remove and tell when it is done.
+//!
+//! Any scheduler may do any of it, several at once: every statement takes only rows that nobody else holds, of runs that
+//! have ended, so no shard's epoch is needed.
+
+use domain::id::{PipelineId, RunId};
+use jiff::Timestamp;
+use proto::internal::v1::{self as pb, output_removal_service_server::OutputRemovalService};
+use std::time::Duration;
+use store::{Error, Store, outputs};
+use tonic::{Request, Response, Status};
+
+/// Between the mark of a run and the first removal of a file: longer than a retry needs from its look to its commit.
+const GRACE: Duration = Duration::from_secs(60);
+/// For an executor to remove what it has claimed.
+const LEASE: Duration = Duration::from_secs(600);
+/// Runs of one statement.
+const BATCH: i64 = 500;
+/// Statements of one request or round.
+const BATCHES_MAX: usize = 20;
+/// Removals that one executor may claim at once.
+const CLAIM_MAX: i64 = 100;
+
+/// Outputs of one pipeline that go.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// Whose.
+    pub pipeline: PipelineId,
+    /// Of runs that ended before.
+    pub before: Timestamp,
+}
+
+impl Due {
+    /// Reads the wire form; `None` when it is malformed.
+    #[must_use]
+    pub fn from_proto(due: &pb::ExpireOutputsOf) -> Option<Self> {
+        let before = Timestamp::from_microsecond(due.before_us).ok()?;
+        Some(Self { pipeline: PipelineId::from_slice(&due.pipeline_id)?, before })
+    }
+}
+
+/// Marks and requests, up to a limit; answers how many runs, and whether there may be more.
+///
+/// # Errors
+/// When the database does not answer; what was marked until then stays marked.
+pub async fn expire(store: &Store, due: impl Iterator<Item = Due>) -> Result<(i64, bool), Error> {
+    let (mut runs, mut batches) = (0, 0);
+    for due in due {
+        loop {
+            if batches == BATCHES_MAX {
+                return Ok((runs, true));
+            }
+            batches += 1;
+            let marked = outputs::request(store, due.pipeline, due.before, GRACE, BATCH).await?;
+            runs += marked;
+            if marked < BATCH {
+                break;
+            }
+        }
+    }
+    Ok((runs, false))
+}
+
+/// One round for every pipeline that has a period; answers how many runs.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn run_once(store: &Store, now: Timestamp) -> Result<i64, Error> {
+    let client = store.client().await?;
+    let retentions = outputs::retentions(&client, None, None).await?;
+    drop(client);
+    let due = retentions.into_iter().filter_map(|kept| {
+        let before = now.checked_sub(kept.period?).ok()?;
+        Some(Due { pipeline: kept.pipeline, before })
+    });
+    expire(store, due).await.map(|(runs, _)| runs)
+}
+
+/// Serves executors.
+#[derive(Clone)]
+pub struct Removals(Store);
+
+impl Removals {
+    /// Reads and writes the database.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self(store)
+    }
+}
+
+fn status(error: &Error) -> Status {
+    rpc::status::to_status(error.kind(), "DATABASE", error.to_string(), &[])
+}
+
+#[tonic::async_trait]
+impl OutputRemovalService for Removals {
+    async fn claim_removals(
+        &self,
+        request: Request<pb::ClaimRemovalsRequest>,
+    ) -> Result<Response<pb::ClaimRemovalsResponse>, Status> {
+        let limit = i64::from(request.into_inner().limit).clamp(0, CLAIM_MAX);
+        let claimed = outputs::claim(&self.0, limit, LEASE).await.map_err(|error| status(&error))?;
+        let removals = claimed
+            .into_iter()
+            .map(|removal| pb::Removal { run_id: removal.run.to_vec(), bundle_digest: removal.bundle_digest })
+            .collect();
+        Ok(Response::new(pb::ClaimRemovalsResponse { removals }))
+    }
+
+    async fn report_removals(
+        &self,
+        request: Request<pb::ReportRemovalsRequest>,
+    ) -> Result<Response<pb::ReportRemovalsResponse>, Status> {
+        let request = request.into_inner();
+        let removed: Vec<RunId> = request.removed_run_ids.iter().filter_map(|id| RunId::from_slice(id)).collect();
+        let failures: Vec<(RunId, String)> = request
+            .failures
+            .into_iter()
+            .filter_map(|failure| Some((RunId::from_slice(&failure.run_id)?, failure.error)))
+            .collect();
+        outputs::removed(&self.0, &removed).await.map_err(|error| status(&error))?;
+        outputs::not_removed(&self.0, &failures).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::ReportRemovalsResponse {}))
+    }
+}

@@ -1,0 +1,115 @@
+//! Triggers: when their times come, and when somebody calls them.
+
+use crate::cluster::{WAIT, World, block};
+use domain::trigger::{Kind, Overlap, Schedule, Spec};
+use scheduler::engine::{Created, EngineError};
+use serde_json::json;
+use store::triggers::Act;
+use testkit::wait_for;
+
+/// Fires once when it is enabled, for the day that it is.
+fn daily() -> Spec {
+    let schedule = Schedule { every: "@daily".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    Spec { create_initial_run: true, sla_s: Some(1), ..Spec::new(Kind::Schedule(schedule)) }
+}
+
+fn api(overlap: Overlap) -> Spec {
+    Spec { overlap, ..Spec::new(Kind::Api) }
+}
+
+async fn fired(world: &World) -> i64 {
+    world.count("SELECT count(*) FROM firing WHERE decided = 'fired'").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_triggers_fire_each_once_and_know_when_they_are_due_again() {
+    const MANY: i64 = 1_000;
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    for n in 0..MANY {
+        world.trigger(pipeline, &format!("t{n}"), &daily()).await;
+    }
+    let mut node = world.node(0..256, 2).await;
+    wait_for("all firings", WAIT, || async { (fired(&world).await == MANY).then_some(()) }).await;
+    node.until_running(2).await;
+    let variables: serde_json::Value = serde_json::from_str(&node.running[0].run.clone().unwrap().variables).unwrap();
+    assert_eq!(variables["interval_seconds"], 86_400);
+    assert_eq!(world.count("SELECT count(*) FROM trigger_state WHERE next_due > now()").await, MANY);
+    // The day began more than a second ago, or will have.
+    wait_for("missed SLAs", WAIT, || async {
+        (world.count("SELECT count(*) FROM run WHERE sla_missed_at IS NOT NULL").await == MANY).then_some(())
+    })
+    .await;
+    // A successor knows what was fired.
+    node.kill();
+    let successor = world.node(0..256, 2).await;
+    wait_for("its triggers", WAIT, || async { (successor.metrics.triggers_armed.get() == MANY).then_some(()) }).await;
+    successor.settle().await;
+    assert_eq!(fired(&world).await, MANY);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_under_way_is_never_overtaken() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = world.trigger(pipeline, "t", &daily()).await;
+    let mut editor = world.store.client().await.unwrap();
+    let edit = editor.transaction().await.unwrap();
+    assert!(store::triggers::act(&edit, id, Act::Pause).await.unwrap());
+    let node = world.node(0..256, 2).await;
+    // It is due, and in force as far as anybody can see; but whoever pauses it may be told so at any moment.
+    wait_for("a decision that does not count", WAIT, || async {
+        (node.metrics.decisions_overtaken.get() > 0).then_some(())
+    })
+    .await;
+    assert_eq!(fired(&world).await, 0);
+    edit.commit().await.unwrap();
+    wait_for("the pause to be seen", WAIT, || async { (node.metrics.triggers_armed.get() == 0).then_some(()) }).await;
+    assert_eq!(fired(&world).await, 0);
+    assert!(store::triggers::act(&world.store.client().await.unwrap(), id, Act::Start).await.unwrap());
+    wait_for("a firing", WAIT, || async { (fired(&world).await == 1).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_runs_once_per_key_and_overlap_skips_or_waits() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let skips = world.trigger(pipeline, "skips", &api(Overlap::Skip)).await;
+    let waits = world.trigger(pipeline, "waits", &api(Overlap::BufferOne)).await;
+    let first = node.offer(pipeline, (skips, 1), "one", json!({})).await.unwrap();
+    assert!(first.run().is_some());
+    assert_eq!(node.offer(pipeline, (skips, 1), "two", json!({})).await.unwrap(), Created::Not("overlap".into()));
+    assert_eq!(node.offer(pipeline, (skips, 1), "one", json!({})).await.unwrap(), first, "a known key is its run");
+    assert_eq!(world.count("SELECT count(*) FROM firing WHERE decided = 'skipped' AND reason = 'overlap'").await, 1);
+
+    assert!(node.offer(pipeline, (waits, 1), "one", json!({ "n": 1 })).await.unwrap().run().is_some());
+    let second = node.offer(pipeline, (waits, 1), "two", json!({ "n": 2 })).await.unwrap();
+    assert_eq!(second, Created::Not("waiting".into()));
+    node.until_running(2).await;
+    node.complete(1).await;
+    node.until_running(2).await;
+    let context = node.running[1].run.clone().unwrap();
+    assert_eq!(context.trigger_name, "waits");
+    assert!(context.variables.contains("\"n\":2"), "what waited is told what its caller said");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_run_halts_its_trigger_until_somebody_starts_it() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let careful = Spec { pause_on_failure: true, ..api(Overlap::AllowAll) };
+    let id = world.trigger(pipeline, "careful", &careful).await;
+    let run = node.offer(pipeline, (id, 1), "one", json!({})).await.unwrap().run().unwrap();
+    node.until_running(1).await;
+    node.fail(0).await;
+    world.until(run, "failed").await;
+    assert_eq!(node.offer(pipeline, (id, 1), "two", json!({})).await.unwrap(), Created::Not("pause".into()));
+    let client = world.store.client().await.unwrap();
+    store::triggers::act(&client, id, Act::Pause).await.unwrap();
+    store::triggers::act(&client, id, Act::Start).await.unwrap();
+    let stale = node.offer(pipeline, (id, 1), "three", json!({})).await;
+    assert!(matches!(stale, Err(EngineError::Overtaken(_))), "{stale:?}");
+    assert!(node.offer(pipeline, (id, 3), "three", json!({})).await.unwrap().run().is_some());
+}
