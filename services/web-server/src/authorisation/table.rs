@@ -241,7 +241,11 @@ const METHODS: &[Row] = &[
     // --- backfills and limits
     act("/orrery.v1.BackfillService/CreateBackfill", On(Workspace("workspace"), Editor), &["pipeline"]),
     read("/orrery.v1.OutputService/GetOutputs", On(Run("run_id"), Viewer)),
-    act_even_archived("/orrery.v1.OutputService/CleanOutputs", On(Workspace("workspace"), Editor), &["pipeline", "dry_run"]),
+    act_even_archived(
+        "/orrery.v1.OutputService/CleanOutputs",
+        On(Workspace("workspace"), Editor),
+        &["pipeline", "dry_run"],
+    ),
     read("/orrery.v1.BackfillService/PreviewBackfill", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.BackfillService/GetBackfill", On(Backfill("backfill_id"), Viewer)),
     read("/orrery.v1.BackfillService/ListBackfills", On(Workspace("workspace"), Viewer)),

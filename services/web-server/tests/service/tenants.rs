@@ -136,7 +136,11 @@ async fn every_method_knows_its_callers() {
                 404 => {
                     matches!(
                         reason(&answer).as_str(),
-                        "WORKSPACE_NOT_FOUND" | "RUN_NOT_FOUND" | "PROJECT_NOT_FOUND" | "TRIGGER_NOT_FOUND" | "BACKFILL_NOT_FOUND"
+                        "WORKSPACE_NOT_FOUND"
+                            | "RUN_NOT_FOUND"
+                            | "PROJECT_NOT_FOUND"
+                            | "TRIGGER_NOT_FOUND"
+                            | "BACKFILL_NOT_FOUND"
                     )
                 }
                 _ => false,
