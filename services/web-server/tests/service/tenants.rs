@@ -48,6 +48,8 @@ fn request(message: &MessageDescriptor, run: &str, trigger: &str) -> Value {
             ("project", Kind::String) => json!("acme"),
             ("run_id", Kind::String) => json!(run),
             ("trigger_id", Kind::String) => json!(trigger),
+            // Its trigger's id, by which the test below made one.
+            ("backfill_id", Kind::String) => json!(trigger),
             ("scope", Kind::Message(_)) => json!({ "workspace": "sales" }),
             _ => continue,
         };
@@ -80,6 +82,10 @@ fn least(method: &str) -> usize {
         "TriggerService/PreviewSchedule" | "TriggerService/GetTrigger" => viewer,
         "TriggerService/ListTriggers" | "TriggerService/ListFirings" => viewer,
         "NotificationService/ListNotifications" => viewer,
+        "BackfillService/PreviewBackfill" | "BackfillService/GetBackfill" | "BackfillService/ListBackfills" => viewer,
+        "LimitService/ListLimits" | "OutputService/GetOutputs" => viewer,
+        m if m.starts_with("BackfillService/") || m.starts_with("LimitService/") => collaborator,
+        m if m.starts_with("OutputService/") => collaborator,
         m if m.starts_with("MonitorService/") => viewer,
         m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
         m if m.starts_with("NotificationService/") => collaborator,
@@ -101,6 +107,11 @@ async fn every_method_knows_its_callers() {
     let World { cluster, tokens, run } = world().await;
     let row = cluster.database.client().await.query_one("SELECT id::text FROM trigger", &[]).await.unwrap();
     let trigger: String = row.get(0);
+    let backfill = "INSERT INTO backfill (id, workspace_id, pipeline_id, shard, name, start_at, end_at, unit, every,
+                                          time_zone, descending, parallelism, status, total)
+                    SELECT t.id, p.workspace_id, p.id, 0, 'b', now(), now(), 'day', 1, 'UTC', false, 1, 'running', 1
+                      FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id";
+    cluster.database.client().await.execute(backfill, &[]).await.unwrap();
     let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let services: Vec<_> = pool.services().filter(|s| s.package_name() == "orrery.v1").collect();
     for method in services.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
@@ -125,7 +136,11 @@ async fn every_method_knows_its_callers() {
                 404 => {
                     matches!(
                         reason(&answer).as_str(),
-                        "WORKSPACE_NOT_FOUND" | "RUN_NOT_FOUND" | "PROJECT_NOT_FOUND" | "TRIGGER_NOT_FOUND"
+                        "WORKSPACE_NOT_FOUND"
+                            | "RUN_NOT_FOUND"
+                            | "PROJECT_NOT_FOUND"
+                            | "TRIGGER_NOT_FOUND"
+                            | "BACKFILL_NOT_FOUND"
                     )
                 }
                 _ => false,
