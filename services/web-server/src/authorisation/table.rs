@@ -220,7 +220,7 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.LogService/TailLogs", On(Run("run_id"), Viewer)),
     read("/orrery.v1.LogService/SearchLogs", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.OutputService/GetOutputs", On(Run("run_id"), Viewer)),
-    act("/orrery.v1.OutputService/CleanOutputs", On(Workspace("workspace"), Editor), &["pipeline", "before", "dry_run"]),
+    act("/orrery.v1.OutputService/CleanOutputs", On(Workspace("workspace"), Editor), &["pipeline", "dry_run"]),
     read("/orrery.v1.MonitorService/GetRunStatistics", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.MonitorService/GetBlockStatistics", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.NotificationService/ListNotifications", On(Workspace("workspace"), Viewer)),
