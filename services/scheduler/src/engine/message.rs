@@ -104,8 +104,6 @@ pub struct CreateRun {
     pub traceparent: String,
     /// The trigger that fires; the pipeline's manual one when absent.
     pub trigger: Option<FiredTrigger>,
-    /// Of the call that asked for it; empty when nobody traces it.
-    pub traceparent: String,
 }
 
 /// The trigger that a run is asked of.
