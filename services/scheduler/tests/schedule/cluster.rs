@@ -194,7 +194,6 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
-            trigger: None,
             traceparent: String::new(),
             trigger: None,
         };
@@ -301,7 +300,6 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
-            trigger: None,
             traceparent: String::new(),
             trigger: None,
         };
