@@ -115,7 +115,6 @@ impl Cluster {
             parent: None,
             trigger: None,
             traceparent: String::new(),
-            trigger: None,
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
