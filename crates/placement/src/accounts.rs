@@ -3,15 +3,18 @@
 use crate::{
     fleet::Fleet,
     policy::Policy,
-    snapshot::{Holding, Owner, Project, Request, Snapshot},
+    snapshot::{Holding, Nomination, Owner, Project, Request, Snapshot},
 };
 use domain::{
     device::DeviceModel,
-    id::{ProjectId, QueueId},
+    id::{HolderId, ProjectId, QueueId},
     queue::Queue,
     quota::{Excess, Usage},
 };
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
 
 /// A million is everything there is.
 const MILLION: u128 = 1_000_000;
@@ -57,7 +60,17 @@ impl Accounts {
         };
         for holding in &snapshot.holdings {
             if let Some(owner) = &holding.owner {
-                accounts.add(owner.project, owner.queue, &usage_of(holding, owner, fleet));
+                let usage = usage_of(holding, owner, fleet);
+                accounts.add(owner.project, owner.queue, &usage);
+                if holding.releasing {
+                    accounts.left_queue(owner.queue, usage.gpu_milli);
+                }
+            }
+        }
+        let waiting: HashMap<HolderId, &Request> = snapshot.requests.iter().map(|r| (r.holder, r)).collect();
+        for nomination in &snapshot.nominations {
+            if let Some(request) = waiting.get(&nomination.holder) {
+                accounts.add(request.project, request.queue, &nominated_usage(request, nomination, fleet));
             }
         }
         accounts
@@ -185,13 +198,15 @@ pub(crate) fn usage_of_ask(request: &Request, model: Option<&DeviceModel>) -> Us
     }
 }
 
+/// What a nomination counts for already: nobody else may use up its quota meanwhile.
+pub(crate) fn nominated_usage(request: &Request, nomination: &Nomination, fleet: &Fleet) -> Usage {
+    let model = nomination.grants.first().and_then(|grant| fleet.model_of(nomination.node, grant.device));
+    usage_of_ask(request, model)
+}
+
 /// What a holding counts for.
 pub(crate) fn usage_of(holding: &Holding, owner: &Owner, fleet: &Fleet) -> Usage {
-    let model = fleet.taking_of(holding).and_then(|taking| {
-        let part = taking.parts.first()?;
-        let device = &fleet.empty[taking.node].devices[part.at];
-        Some(fleet.models[fleet.kinds[device.kind].model].clone())
-    });
+    let model = holding.grants.first().and_then(|grant| fleet.model_of(holding.node, grant.device)).cloned();
     Usage {
         gpu_milli: owner.effective_milli,
         model_milli: model.map(|model| (model, owner.effective_milli)).into_iter().collect(),

@@ -274,6 +274,13 @@ impl Fleet {
         Some(Taking { node, cpu_milli, memory_bytes, parts })
     }
 
+    /// The model of a device.
+    pub(crate) fn model_of(&self, node: NodeId, device: DeviceId) -> Option<&DeviceModel> {
+        let node = self.position(node)?;
+        let at = self.infos[node].devices.iter().position(|id| *id == device)?;
+        Some(&self.models[self.kinds[self.empty[node].devices[at].kind].model])
+    }
+
     /// What has to be kept besides what the victims still hold.
     pub(crate) fn kept_for(&self, nomination: &Nomination, holdings: &[Holding]) -> Option<Taking> {
         let victims: BTreeSet<HolderId> = nomination.victims.iter().copied().collect();

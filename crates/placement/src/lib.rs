@@ -7,6 +7,7 @@
 mod accounts;
 mod admission;
 mod candidate;
+mod explain;
 mod fleet;
 mod keeping;
 mod order;
@@ -32,5 +33,8 @@ pub use snapshot::{
 /// Decides about all requests of a snapshot.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
-    Planner::new(snapshot, policy).run(snapshot.requests.iter())
+    let mut planner = Planner::new(snapshot, policy);
+    let mut plan = planner.run(snapshot.requests.iter());
+    planner.explain(&snapshot.requests, &mut plan);
+    plan
 }

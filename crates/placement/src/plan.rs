@@ -4,7 +4,7 @@ use domain::{
     device::{DeviceModel, Grant},
     id::{HolderId, NodeId, QueueId},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 
 /// The answer to a [`crate::Snapshot`]. Each of its requests is in exactly one of the first three lists.
@@ -125,9 +125,9 @@ pub enum Code {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hint {
-    /// It fits now with a smaller share of each device.
-    LessShare {
-        /// The greatest share that fits, in steps of one percent.
+    /// It fits now with another share of each device.
+    Share {
+        /// The greatest smaller share that fits, in steps of one percent; 1000 where only whole devices are offered.
         gpu_milli: u32,
     },
     /// It fits now with fewer devices.
@@ -159,12 +159,12 @@ pub enum Hint {
     },
     /// The window opens.
     WindowOpens {
-        /// When.
-        at: Timestamp,
+        /// When, in the window's own zone.
+        at: Zoned,
     },
     /// Its turn, when nobody cancels and everybody ends in time.
     Turn {
-        /// 1 is the next of those who wait in the same queue.
+        /// 1 is the first of those who wait in the same queue.
         position: usize,
         /// When a place is free for it, where that is known.
         at: Option<Timestamp>,

@@ -1,7 +1,7 @@
 //! Making decisions, one after the other, each on what the earlier ones left.
 
 use crate::{
-    accounts::{Accounts, usage_of_ask},
+    accounts::{Accounts, nominated_usage, usage_of_ask},
     admission::{self, Reason, end_of},
     fleet::{Fleet, Taking},
     keeping::Keeping,
@@ -156,10 +156,10 @@ impl Planner {
 
     /// Takes the best place that is free, or tells why there is none.
     pub(crate) fn place(&mut self, request: &Request, zone: Option<usize>) -> Result<Done, Reason> {
-        let permitted = self.admit(request)?;
         if let Some(nomination) = self.nominations.get(&request.holder).cloned() {
             return self.place_nominated(request, &nomination);
         }
+        let permitted = self.admit(request)?;
         let taking = self.find(request, &permitted, zone).ok_or_else(|| self.why_no_room(request, &permitted, zone))?;
         Ok(self.take(request, taking))
     }
@@ -193,18 +193,22 @@ impl Planner {
         Shape::new(&request.ask, permitted, &self.fleet.kinds, &self.fleet.models)
     }
 
-    /// Its nominated place, once those who made room have left.
+    /// Its nominated place, once those who made room have left. What it counts for was counted with the nomination.
     fn place_nominated(&mut self, request: &Request, nomination: &Nomination) -> Result<Done, Reason> {
-        let victims = || nomination.victims.iter().collect::<BTreeSet<_>>();
-        let still = self.holdings.iter().filter(|h| h.node == nomination.node && victims().contains(&h.holder)).count();
+        let usage = nominated_usage(request, nomination, &self.fleet);
+        self.accounts.remove(request.project, request.queue, &usage);
+        let admitted = self.admit(request);
+        let still = self.holdings.iter().filter(|h| nomination.victims.contains(&h.holder)).count();
         let taking = self.fleet.kept_for(nomination, &[]).filter(|_| still == 0);
-        let Some(taking) = taking else {
-            let sentence = format!("a place is kept, and {still} others are still leaving it");
-            return Err(Reason::new(Code::WaitingForRelease, sentence));
-        };
-        self.nominations.remove(&request.holder);
-        self.fleet.give(&taking);
-        Ok(self.take(request, taking))
+        if let (Ok(_), Some(taking)) = (&admitted, taking) {
+            self.nominations.remove(&request.holder);
+            self.fleet.give(&taking);
+            return Ok(self.take(request, taking));
+        }
+        self.accounts.add(request.project, request.queue, &usage);
+        admitted?;
+        let sentence = format!("a place is kept, and {still} others are still leaving it");
+        Err(Reason::new(Code::WaitingForRelease, sentence))
     }
 
     /// Takes it, and counts it.

@@ -60,7 +60,7 @@ impl Default for Policy {
             exact_victims_max: 10,
             useful_s: 600,
             start_s: 120,
-            explained_max: 200,
+            explained_max: 100,
         }
     }
 }

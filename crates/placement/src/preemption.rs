@@ -1,7 +1,7 @@
 //! Who has to leave for somebody who may not wait: the least costly set of holders, and only of preemptible queues.
 
 use crate::{
-    accounts::{usage_of, usage_of_ask},
+    accounts::{nominated_usage, usage_of},
     candidate,
     fleet::NodeState,
     plan::Preemption,
@@ -117,8 +117,9 @@ impl Planner {
         Some(unit)
     }
 
-    /// Only from a preemptible queue, out of protection, and for somebody who goes before: a queue of higher priority, a
-    /// queue that takes back what it deserves from one that borrows, or higher priority in the same queue.
+    /// Only from a preemptible queue, out of protection, and for somebody whose turn would have come before: what is
+    /// borrowed for what is deserved; or, as long as nobody borrows at the cost of what others deserve, for a queue of
+    /// higher priority, or for higher priority in the same queue.
     fn may_stop(&self, request: &Request, holding: &Holding, owner: &Owner) -> bool {
         let (Some(theirs), Some(mine)) = (self.accounts.queue(owner.queue), self.accounts.queue(request.queue)) else {
             return false;
@@ -128,11 +129,12 @@ impl Planner {
         if !theirs.queue.preemptible || protected || gone {
             return false;
         }
+        let deserved = self.accounts.is_deserved(request);
+        let borrowed = theirs.used_milli > theirs.queue.deserved_milli;
         if owner.queue == request.queue {
-            return owner.priority < request.priority;
+            return owner.priority < request.priority && (deserved || borrowed);
         }
-        let reclaimed = self.accounts.is_deserved(request) && theirs.used_milli > theirs.queue.deserved_milli;
-        reclaimed || theirs.queue.priority < mine.queue.priority
+        if theirs.queue.priority < mine.queue.priority { deserved || borrowed } else { deserved && borrowed }
     }
 
     /// Adds units until the request fits, then lets stay whoever is not needed, dearest first.
@@ -179,8 +181,8 @@ impl Planner {
         best
     }
 
-    /// No queue falls below what it deserves for another of no higher priority, and no project is disturbed more often
-    /// than it has to bear.
+    /// No queue falls below what it deserves, but for one of higher priority that gets what it deserves itself; and no
+    /// project is disturbed more often than it has to bear.
     fn is_fair(&self, request: &Request, units: &[Unit], chosen: &[usize]) -> bool {
         let mut by_queue: BTreeMap<QueueId, u64> = BTreeMap::new();
         let mut by_project = BTreeMap::new();
@@ -191,9 +193,10 @@ impl Planner {
             }
         }
         let mine = self.accounts.queue(request.queue).map(|account| account.queue.priority);
+        let deserved = self.accounts.is_deserved(request);
         let queues_hold = by_queue.into_iter().filter(|(queue, _)| *queue != request.queue).all(|(queue, milli)| {
             let Some(account) = self.accounts.queue(queue) else { return false };
-            let outranked = mine.is_some_and(|mine| account.queue.priority < mine);
+            let outranked = deserved && mine.is_some_and(|mine| account.queue.priority < mine);
             outranked || account.used_milli.saturating_sub(milli) >= account.queue.deserved_milli
         });
         let projects_bear = by_project.into_iter().all(|(project, count)| {
@@ -238,9 +241,7 @@ impl Planner {
         self.fleet.take(&kept, None);
         self.keeping.remove(request.holder);
         self.keeping.taken(&taking, None);
-        let model = taking.parts.first().map(|part| self.fleet.empty[taking.node].devices[part.at].kind);
-        let model = model.map(|kind| self.fleet.models[self.fleet.kinds[kind].model].clone());
-        self.accounts.add(request.project, request.queue, &usage_of_ask(request, model.as_ref()));
+        self.accounts.add(request.project, request.queue, &nominated_usage(request, &nomination, &self.fleet));
         for member in members {
             let holding = &self.holdings[member];
             if let Some(owner) = &holding.owner {

@@ -183,12 +183,12 @@ fn most_frequent(snapshot: &Snapshot, policy: &Policy) -> Vec<((Ask, Vec<DeviceM
         *counts.entry((canonical(&demand.ask), Vec::new())).or_default() += demand.count;
     }
     let total: u64 = counts.values().sum();
-    let enough = u128::from(total) * u128::from(policy.typical_coverage_ppm) / u128::from(MILLION);
+    let enough = u128::from(total) * u128::from(policy.typical_coverage_ppm);
     let counts: Vec<_> = counts.into_iter().collect();
     let mut covered = 0;
     let mut chosen = Vec::new();
     for (ask, count) in sorted_by_key(&counts, |(_, count)| std::cmp::Reverse(*count)) {
-        if covered >= enough || chosen.len() >= policy.typical_max {
+        if covered * u128::from(MILLION) >= enough || chosen.len() >= policy.typical_max {
             break;
         }
         covered += u128::from(*count);

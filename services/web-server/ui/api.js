@@ -12,6 +12,16 @@ export function takeToken() {
   history.replaceState(null, "", "#/runs");
 }
 
+/** An address and a password for a session's cookies. The reason of a refusal tells whether a new password is needed. */
+export async function signIn(email, password, newPassword) {
+  sessionStorage.removeItem(TOKEN);
+  const body = JSON.stringify({ email, password, newPassword });
+  const response = await fetch("/auth/session", { method: "POST", headers: { "content-type": "application/json" }, body });
+  if (response.ok) return null;
+  const error = await response.json().catch(() => ({}));
+  return { reason: error.details?.[0]?.debug?.reason ?? "", message: error.message ?? `HTTP ${response.status}` };
+}
+
 export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
 
 export class ApiError extends Error {
@@ -25,6 +35,8 @@ async function post(method, message, signal) {
   const headers = { "content-type": "application/json" };
   const token = sessionStorage.getItem(TOKEN);
   if (token) headers.authorization = `Bearer ${token}`;
+  // Without a token the browser's cookie says who we are, and this that our page asked.
+  else headers["x-csrf-token"] = /(?:^|; )orrery_csrf=([^;]*)/.exec(document.cookie)?.[1] ?? "";
   let response;
   try {
     response = await fetch(`/orrery.v1.${method}`, { method: "POST", headers, body: JSON.stringify(message), signal });

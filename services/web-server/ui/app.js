@@ -1,6 +1,6 @@
 // Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
 
-import { all, setToken, takeToken } from "./api.js";
+import { all, setToken, signIn, takeToken } from "./api.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
 import { monitorPage } from "./monitor.js";
@@ -32,12 +32,26 @@ function show() {
   page.focus({ preventScroll: true });
 }
 
-function askToken() {
-  const token = h("input", { type: "password", autocomplete: "off", "aria-label": "Token" });
-  const form = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.value.trim()); start(); } },
-    h("p", null, "This server asks for a token."), token, " ", h("button", { class: "primary" }, "Enter"));
-  page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty" }, form)));
-  token.focus();
+function askSignIn() {
+  const field = (label, type, autocomplete) => h("input", { type, autocomplete, "aria-label": label, placeholder: label });
+  const email = field("E-mail address", "email", "username");
+  const password = field("Password", "password", "current-password");
+  const next = field("New password, 12 characters or more", "password", "new-password");
+  const told = h("p", { class: "error-text", role: "alert" });
+  next.hidden = true;
+  const submit = async (event) => {
+    event.preventDefault();
+    const refused = await signIn(email.value, password.value, next.hidden ? "" : next.value).catch(() => ({ reason: "", message: "the server does not answer" }));
+    if (!refused) return start();
+    if (refused.reason === "NEW_PASSWORD_NEEDED") next.hidden = false;
+    told.textContent = refused.message;
+  };
+  const people = h("form", { onsubmit: submit }, h("p", null, "Sign in"), email, " ", password, " ", next, " ", h("button", { class: "primary" }, "Sign in"), told);
+  const token = field("Token", "password", "off");
+  const programs = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.value.trim()); start(); } },
+    h("p", null, "or with a token of yours"), token, " ", h("button", null, "Enter"));
+  page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty" }, people, programs)));
+  email.focus();
 }
 
 async function start() {
@@ -47,7 +61,7 @@ async function start() {
     const kept = localStorage.getItem(WORKSPACE);
     chooser.replaceChildren(...workspaces.map(({ name }) => h("option", { value: name, selected: name === kept }, name)));
   } catch (error) {
-    if (error.code === "unauthenticated") return askToken();
+    if (error.code === "unauthenticated") return askSignIn();
     return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
   }
   show();

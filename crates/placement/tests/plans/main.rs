@@ -1,5 +1,10 @@
 //! What the planner promises, seen from outside: tables for every reason, and properties over random clusters.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checks;
+mod order;
+mod preemption;
+mod properties;
 mod refusals;
+mod reservations;
 mod world;

@@ -7,7 +7,7 @@ use domain::{
     quota::Quota,
 };
 use jiff::{SignedDuration, Timestamp};
-use placement::{Access, Assignment, Holding, Node, Owner, Plan, Policy, Project, Request, Snapshot, plan};
+use placement::{Access, Assignment, Holding, Node, Nomination, Owner, Plan, Policy, Project, Request, Snapshot, plan};
 use uuid::Uuid;
 
 /// Monday, 2026-11-23, 06:00 UTC.
@@ -182,6 +182,19 @@ impl World {
             let at = world.snapshot.requests.iter().position(|r| r.holder == assignment.holder).unwrap();
             let request = world.snapshot.requests.remove(at);
             world.snapshot.holdings.push(started(&request, assignment, self.snapshot.now));
+        }
+        for preemption in &plan.preemptions {
+            world.snapshot.nominations.push(Nomination {
+                holder: preemption.holder,
+                node: preemption.place.node,
+                grants: preemption.place.grants.clone(),
+                cpu_milli: preemption.place.cpu_milli,
+                memory_bytes: preemption.place.memory_bytes,
+                victims: preemption.victims.clone(),
+            });
+            for holding in &mut world.snapshot.holdings {
+                holding.releasing |= preemption.victims.contains(&holding.holder);
+            }
         }
         let now = world.snapshot.now;
         world.snapshot.holdings.retain(|holding| holding.ends_at.is_none_or(|end| end > now));

@@ -8,14 +8,13 @@ import sys
 import types
 from typing import Any, Dict, List, Optional
 
-from orrery_runner import recorder
+from orrery_runner import disk, recorder
 from orrery_runner.failures import BlockError
 from orrery_runner.recorder import Decorated, Recorder
 
 # The name of the decorator where it is not the block's kind itself.
 _DECORATOR_OF_KIND = {"conditional": "condition", "chart": "data_source"}
 _FOLDER_OF_KIND = {"custom": "custom", "dbt": "dbt"}
-_READ_BYTES = 64 * 1024
 _EXTENSION = {"python": ".py", "sql": ".sql", "r": ".r", "yaml": ".yaml", "markdown": ".md"}
 
 
@@ -64,25 +63,12 @@ def read(block: Dict[str, Any], repo_path: str) -> str:
     """The text of the block's file."""
     path = path_of(block, repo_path)
     try:
-        text = _content(path).decode("utf-8")
+        text = disk.read(path).decode("utf-8")
     except FileNotFoundError:
         raise BlockError(f"block {block['uuid']}: its file {path} does not exist") from None
     except UnicodeDecodeError as error:
         raise BlockError(f"block {block['uuid']}: its file {path} is not UTF-8: {error}") from None
     return (text[1:] if text.startswith("\ufeff") else text).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _content(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while True:
-            part = os.read(fd, _READ_BYTES)
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-    finally:
-        os.close(fd)
 
 
 def load(block: Dict[str, Any], repo_path: str, extra: Optional[Dict[str, Any]] = None) -> BlockFile:

@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from orrery_runner import frames, values
+from orrery_runner import disk, frames, values
 from orrery_runner.failures import BlockError, OutputError, is_disk_full, is_out_of_memory
 
 _JSON = "data.json"
@@ -141,7 +141,7 @@ def _write_tree(value: Any, folder: str, where: str) -> Stored:
 def read(kind: str, folder: str) -> Any:
     """The value of a folder."""
     if kind == "json":
-        return _load_json(os.path.join(folder, _JSON))
+        return disk.read_json(os.path.join(folder, _JSON))
     if kind in ("dictionary_complex", "list_complex", "tagged"):
         return _read_tree(folder)
     if kind == "custom_object":
@@ -156,34 +156,29 @@ def read(kind: str, folder: str) -> Any:
         import scipy.sparse
 
         return scipy.sparse.load_npz(os.path.join(folder, _MATRIX)).asformat(
-            _load_json(os.path.join(folder, _CONFIG))["format"])
+            disk.read_json(os.path.join(folder, _CONFIG))["format"])
     if kind == "model_xgboost":
         import xgboost
 
-        model = getattr(xgboost, _load_json(os.path.join(folder, _CONFIG))["class"])()
+        model = getattr(xgboost, disk.read_json(os.path.join(folder, _CONFIG))["class"])()
         model.load_model(os.path.join(folder, _BOOSTER))
         return model
     return frames.read(kind, folder)
 
 
 def _read_tree(folder: str) -> Any:
-    config = _load_json(os.path.join(folder, _CONFIG))
+    config = disk.read_json(os.path.join(folder, _CONFIG))
     objects: List[Any] = _load_object(os.path.join(folder, _OBJECT)) if config["objects"] else []
     parts = config["parts"]
     decoder = values.Decoder(
         lambda number: read(parts[number]["kind"], os.path.join(folder, parts[number]["name"])),
         lambda number: objects[number])
-    return decoder.decode(_load_json(os.path.join(folder, _JSON)))
+    return decoder.decode(disk.read_json(os.path.join(folder, _JSON)))
 
 
 def _dump_json(value: Any, path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
-
-
-def _load_json(path: str) -> Any:
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
 
 
 def _cloudpickle() -> Any:

@@ -8,6 +8,8 @@ import os
 import struct
 from typing import Any, List, Optional, Tuple
 
+from orrery_runner import disk
+
 DATA = "data.json"
 # Of one item: first byte and the byte after its last.
 _SPAN = struct.Struct("<QQ")
@@ -75,26 +77,13 @@ def read(folder: str, number: int, index: int) -> Optional[Tuple[Any]]:
     span = _read_span(os.path.join(folder, index_name(number)), index)
     if span is None:
         return None
-    fd = os.open(os.path.join(folder, DATA), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # A file cut short gives a text that is no JSON, and so an error.
-        text = b""
-        while len(text) < span[1] - span[0]:
-            part = os.pread(fd, span[1] - span[0] - len(text), span[0] + len(text))
-            if not part:
-                break
-            text += part
-    finally:
-        os.close(fd)
+    # A file cut short gives a text that is no JSON, and so an error.
+    text = disk.read_span(os.path.join(folder, DATA), *span)
     return (json.loads(str(text, "utf-8")),)
 
 
 def _read_span(path: str, index: int) -> Optional[Tuple[int, int]]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        packed = os.pread(fd, _SPAN.size, index * _SPAN.size)
-    finally:
-        os.close(fd)
+    packed = disk.read_span(path, index * _SPAN.size, (index + 1) * _SPAN.size)
     if len(packed) < _SPAN.size:
         return None
     first, end = _SPAN.unpack(packed)

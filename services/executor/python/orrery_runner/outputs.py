@@ -11,7 +11,7 @@ import os
 import shutil
 from typing import Any, Dict, Iterator, List, Tuple
 
-from orrery_runner import dynamic, formats, frames, items, preview, values
+from orrery_runner import disk, dynamic, formats, frames, items, preview, values
 from orrery_runner.failures import BlockError, DiskFull, OutputError, is_disk_full
 
 MANIFEST = "manifest.json"
@@ -244,8 +244,7 @@ def read_one(directory: str, name: str) -> Any:
 def _manifest(directory: str) -> List[Dict[str, Any]]:
     path = os.path.join(directory, MANIFEST)
     try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
+        manifest = disk.read_json(path)
     except FileNotFoundError:
         return []
     if manifest.get("version") != 1:

@@ -45,8 +45,8 @@ async fn dump(cluster: &Cluster) -> String {
     let mut text = String::new();
     for table in db.query(tables, &[]).await.unwrap() {
         let table: String = table.get(0);
-        let sql = format!("SELECT row_to_json(t)::text || encode(t::text::bytea, 'escape') FROM {table} t");
-        text.extend(db.query(&sql, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)));
+        let query = format!("SELECT row_to_json(t)::text || t::text FROM {table} t");
+        text.extend(db.query(&query, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)));
     }
     text
 }

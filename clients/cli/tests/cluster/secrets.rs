@@ -1,0 +1,70 @@
+//! A secret on its way from the command line to a block: it arrives, and is nowhere else, in no line, error or file.
+
+use crate::{cluster::shared, project::step, workspace::Workspace};
+use std::{fs, path::Path};
+
+const CANARY: &str = "canary-5e1d-tell-nobody";
+
+/// The first file below a folder that holds a text in clear, links followed.
+fn holder(folder: &Path, text: &str) -> Option<String> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let found = match fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => holder(&path, text),
+            Ok(meta) if meta.is_file() => {
+                let bytes = fs::read(&path).unwrap_or_default();
+                let holds = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                holds.then(|| path.display().to_string())
+            }
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+#[test]
+fn a_secret_reaches_its_block_and_nothing_else() {
+    let steps = [
+        step(
+            "data_loader",
+            "use",
+            "import logging\nfrom mage_ai.data_preparation.shared.secrets import get_secret_value\n\
+             from mage_ai.io.config import ConfigFileLoader\nfrom mage_ai.settings.repo import get_repo_path\n\
+             @data_loader\ndef f(*args, **kwargs):\n    value = get_secret_value('WAREHOUSE')\n\
+             \x20   assert len(value) == 23, 'the secret did not come'\n\
+             \x20   config = ConfigFileLoader(get_repo_path() + '/io_config.yaml', 'default')\n\
+             \x20   assert config['POSTGRES_PASSWORD'] == value\n\
+             \x20   assert get_secret_value('NONE') is None\n\
+             \x20   print('printed', value)\n    logging.getLogger('x').warning('logged %s', value)\n    return 1\n",
+        ),
+        step(
+            "transformer",
+            "fail",
+            "from mage_ai.data_preparation.shared.secrets import get_secret_value\n\
+             @transformer\ndef f(x, *args, **kwargs):\n    raise ValueError('refused ' + get_secret_value('WAREHOUSE'))\n",
+        )
+        .after(&["use"]),
+    ];
+    let workspace = Workspace::new(shared(), "secretive");
+    workspace.write("io_config.yaml", "default:\n  POSTGRES_PASSWORD: \"{{ mage_secret_var('WAREHOUSE') }}\"\n");
+    workspace.pipeline("p", "", &steps);
+    workspace.deploy().with_code(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), CANARY).unwrap();
+    let from = file.path().to_str().unwrap();
+    workspace.orrery(&["secrets", "set", "WAREHOUSE", "--from-file", from, "--pipeline", "p"]).with_code(0);
+    let run = workspace.run("p").failed();
+    assert_eq!(run.block("use").0["status"], "BLOCK_RUN_STATUS_COMPLETED", "{run:#?}");
+    for line in ["printed [secret]", "logged [secret]", "refused [secret]"] {
+        workspace.logged(&run, line);
+    }
+    assert!(!format!("{run:?}").contains(CANARY));
+    let id = run.run["id"].as_str().unwrap().to_owned();
+    for told in [&["logs", &id][..], &["blocks", &id], &["audit"], &["secrets"], &["runs"]] {
+        assert!(!format!("{:?}", workspace.orrery(told).with_code(0)).contains(CANARY), "{told:?}");
+    }
+    assert_eq!(holder(&shared().data(), CANARY), None);
+}

@@ -1,0 +1,255 @@
+//! What would help somebody who waits. Every way out is tried on what is left at the end of the plan before it is named.
+
+use crate::{
+    admission::{duration, end_of, spoken},
+    candidate,
+    order::{Order, Turn},
+    plan::{Code, Hint, Plan},
+    planner::Planner,
+    snapshot::{Access, Request},
+};
+use domain::{
+    device::{Ask, DeviceModel, GPUS_MAX, WHOLE_MILLI},
+    id::HolderId,
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Other models that are named at most.
+const MODELS_MAX: usize = 3;
+
+/// Steps in which shares are tried, milli-GPU: people think in percent.
+const SHARE_STEP: u64 = 10;
+
+/// Steps in which processor is tried, thousandths of a core.
+const CPU_STEP: u64 = 500;
+
+/// Steps in which memory is tried, bytes.
+const MEMORY_STEP: u64 = 256 << 20;
+
+/// Departures that are looked ahead to.
+const DEPARTURES_MAX: usize = 64;
+
+impl Planner {
+    /// Adds hints to the refusals of a plan that was made on this planner.
+    pub(crate) fn explain(&self, requests: &[Request], plan: &mut Plan) {
+        if plan.refusals.is_empty() {
+            return;
+        }
+        let by_holder: HashMap<HolderId, &Request> = requests.iter().map(|r| (r.holder, r)).collect();
+        let refused = || plan.refusals.iter().filter_map(|r| by_holder.get(&r.holder).copied());
+        let next = self.as_planned_next(refused());
+        let waiting: Vec<&Request> = plan
+            .refusals
+            .iter()
+            .filter(|r| r.code.is_about_turn())
+            .filter_map(|r| by_holder.get(&r.holder).copied())
+            .collect();
+        let turns = self.turns(&waiting);
+        for refusal in plan.refusals.iter_mut().take(self.policy.explained_max) {
+            let Some(request) = by_holder.get(&refusal.holder) else { continue };
+            let mut hints = next.window_hints(request);
+            if request.gang.is_none() && refusal.code.has_ways_out() {
+                hints.extend(next.ways_out(request, refusal.code));
+            }
+            if let Some(position) =
+                waiting.iter().filter(|w| w.queue == request.queue).position(|w| w.holder == request.holder)
+            {
+                hints.push(Hint::Turn { position: position + 1, at: turns.get(&request.holder).copied() });
+            }
+            refusal.hints = hints;
+        }
+    }
+
+    /// The state in which the next plan finds itself when it comes to whoever changed his mind: what was assigned is
+    /// taken, and the others have made their reservations anew.
+    fn as_planned_next<'a>(&self, refused: impl Iterator<Item = &'a Request>) -> Self {
+        let mut next = self.clone();
+        next.keeping = crate::keeping::Keeping::default();
+        let mut order = Order::new(refused, self.now, &self.policy);
+        while let Some(turn) = order.next(&next.accounts, self.now, &self.policy) {
+            if let Turn::Single(request) = turn
+                && !next.nominations.contains_key(&request.holder)
+                && !next.could_start(request)
+            {
+                next.reserve(request);
+            }
+        }
+        next
+    }
+
+    /// Whether nothing is missing. Looks at every node, but does not compare them.
+    fn could_start(&self, request: &Request) -> bool {
+        let Ok(permitted) = self.admit(request) else { return false };
+        let shape = self.shape(request, &permitted);
+        let ends_at = end_of(request, self.now).0;
+        shape.is_possible()
+            && self.nodes_for(request, None).into_iter().any(|at| {
+                let view = self.keeping.view(at, &self.fleet.states[at], request.holder, ends_at);
+                candidate::fits(&self.fleet, at, &view, &shape)
+            })
+    }
+
+    fn could_start_with(&self, request: &Request, change: impl FnOnce(&mut Ask)) -> bool {
+        let mut changed = request.clone();
+        change(&mut changed.ask);
+        self.could_start(&changed)
+    }
+
+    fn ways_out(&self, request: &Request, code: Code) -> Vec<Hint> {
+        let mut hints = Vec::new();
+        let ask = &request.ask;
+        if code == Code::ShareUnsupported {
+            let whole = self.could_start_with(request, |ask| ask.gpu_milli = WHOLE_MILLI);
+            hints.extend(whole.then_some(Hint::Share { gpu_milli: WHOLE_MILLI }));
+        } else if ask.gpus > 0 {
+            let share = greatest(u64::from(ask.gpu_milli), SHARE_STEP, |milli| {
+                milli > 0 && self.could_start_with(request, |ask| ask.gpu_milli = narrow(milli))
+            });
+            hints.extend(share.map(|milli| Hint::Share { gpu_milli: narrow(milli) }));
+        }
+        let gpus = greatest(u64::from(ask.gpus.min(GPUS_MAX + 1)), 1, |gpus| {
+            gpus > 0 && self.could_start_with(request, |ask| ask.gpus = narrow(gpus))
+        });
+        hints.extend(gpus.map(|gpus| Hint::FewerGpus { gpus: narrow(gpus) }));
+        hints.extend(self.other_models(request));
+        let cpu = greatest(ask.cpu_milli, CPU_STEP, |cpu_milli| {
+            self.could_start_with(request, |ask| ask.cpu_milli = cpu_milli)
+        });
+        hints.extend(cpu.map(|cpu_milli| Hint::LessCpu { cpu_milli }));
+        let memory = greatest(ask.memory_bytes, MEMORY_STEP, |memory_bytes| {
+            self.could_start_with(request, |ask| ask.memory_bytes = memory_bytes)
+        });
+        hints.extend(memory.map(|memory_bytes| Hint::LessMemory { memory_bytes }));
+        hints
+    }
+
+    /// Models that were not asked for, are permitted, and would do.
+    fn other_models(&self, request: &Request) -> Vec<Hint> {
+        if request.ask.models.is_empty() {
+            return Vec::new();
+        }
+        let permitted = |model: &&DeviceModel| request.permitted.is_empty() || request.permitted.contains(model);
+        let others = self.fleet.models.iter().filter(|model| !request.ask.models.contains(model)).filter(permitted);
+        others
+            .filter(|model| self.could_start_with(request, |ask| ask.models = vec![(*model).clone()]))
+            .take(MODELS_MAX)
+            .map(|model| Hint::OtherModel { model: model.clone() })
+            .collect()
+    }
+
+    /// When the window opens, and which queue has none and has room.
+    fn window_hints(&self, request: &Request) -> Vec<Hint> {
+        let mut hints = Vec::new();
+        match &request.access {
+            Access::Closed { opens_at: Some(at) } => hints.push(Hint::WindowOpens { at: at.clone() }),
+            Access::Until { opens_again_at: Some(at), .. } => hints.push(Hint::WindowOpens { at: at.clone() }),
+            _ => {}
+        }
+        for queue in request.alternatives.iter().filter(|queue| **queue != request.queue) {
+            let switched = Request { queue: *queue, access: Access::Always, ..request.clone() };
+            let name = self.accounts.queue(*queue).map(|account| account.queue.name.clone());
+            if let Some(name) = name.filter(|_| request.gang.is_none() && self.could_start(&switched)) {
+                hints.push(Hint::OtherQueue { queue: *queue, name });
+            }
+        }
+        hints
+    }
+
+    /// When each gets a place, if nobody else comes and everybody ends in time: the planner, run ahead.
+    fn turns(&self, waiting: &[&Request]) -> BTreeMap<HolderId, Timestamp> {
+        let mut ahead = self.clone();
+        ahead.policy.preemption = false;
+        let mut waiting: Vec<&Request> = waiting.iter().copied().take(self.policy.explained_max).collect();
+        let mut turns = BTreeMap::new();
+        for _ in 0..DEPARTURES_MAX {
+            let ends = ahead.holdings.iter().filter_map(|holding| holding.ends_at);
+            let Some(next) = ends.filter(|end| *end > ahead.now).min() else { break };
+            if waiting.is_empty() {
+                break;
+            }
+            ahead.depart(next);
+            let started = ahead.run(waiting.iter().copied()).assignments;
+            let started: BTreeSet<HolderId> = started.iter().map(|assignment| assignment.holder).collect();
+            turns.extend(started.iter().map(|holder| (*holder, next)));
+            waiting.retain(|request| !started.contains(&request.holder));
+        }
+        turns
+    }
+
+    /// Lets time pass until somebody has ended.
+    fn depart(&mut self, now: Timestamp) {
+        self.now = now;
+        self.keeping = crate::keeping::Keeping::default();
+        let holdings = std::mem::take(&mut self.holdings);
+        let (ended, rest): (Vec<_>, Vec<_>) =
+            holdings.into_iter().partition(|holding| holding.ends_at.is_some_and(|end| end <= now));
+        self.holdings = rest;
+        for holding in ended {
+            if let Some(taking) = self.fleet.taking_of(&holding) {
+                self.fleet.give(&taking);
+            }
+            if let Some(owner) = &holding.owner {
+                let usage = crate::accounts::usage_of(&holding, owner, &self.fleet);
+                self.accounts.remove(owner.project, owner.queue, &usage);
+            }
+        }
+    }
+}
+
+impl Code {
+    /// Whether waiting helps, so that one has a place in the queue.
+    fn is_about_turn(self) -> bool {
+        self.is_about_room() || matches!(self, Self::QuotaExceeded | Self::QueueLimit | Self::GangIncomplete)
+    }
+
+    /// Whether asking for something else may help.
+    fn has_ways_out(self) -> bool {
+        self.is_about_turn()
+            || matches!(self, Self::QuotaTooSmall | Self::ShareUnsupported | Self::NeverFits | Self::ModelAbsent)
+            || matches!(self, Self::ModelNotAllowed)
+    }
+}
+
+impl Hint {
+    /// A sentence for the person who asked.
+    #[must_use]
+    pub fn sentence(&self, now: Timestamp) -> String {
+        match self {
+            Self::Share { gpu_milli } => {
+                let percent = format!("{}.{}", gpu_milli / 10, gpu_milli % 10);
+                format!("it fits now with {} % of each GPU", percent.trim_end_matches(".0"))
+            }
+            Self::FewerGpus { gpus } => format!("it fits now with {gpus} GPU"),
+            Self::OtherModel { model } => format!("it fits now on {model}"),
+            Self::LessCpu { cpu_milli } => format!("it fits now with {cpu_milli} thousandths of a core"),
+            Self::LessMemory { memory_bytes } => format!("it fits now with {} MiB of memory", memory_bytes >> 20),
+            Self::OtherQueue { name, .. } => format!("it fits now in queue {name}"),
+            Self::WindowOpens { at } => format!("the window opens on {}", spoken(at)),
+            Self::Turn { position, at: None } => format!("position {position}; when is not known"),
+            Self::Turn { position, at: Some(at) } => {
+                let seconds = u64::try_from(at.as_second() - now.as_second()).unwrap_or_default();
+                format!("position {position}, about {}", duration(seconds))
+            }
+        }
+    }
+}
+
+/// The greatest multiple of `step` below `limit` for which it holds; whatever holds has to hold for less, too.
+fn greatest(limit: u64, step: u64, holds: impl Fn(u64) -> bool) -> Option<u64> {
+    // In steps: it holds for `low` (as 0 it may not), and not beyond `high`.
+    let (mut low, mut high) = (0, limit.saturating_sub(1) / step);
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if holds(middle * step) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    (limit > 0 && holds(low * step)).then_some(low * step)
+}
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,167 @@
+//! Who has to leave for whom.
+
+use crate::{
+    checks,
+    world::{World, ask, at, shared},
+};
+use domain::{
+    id::{GangId, HolderId, NodeId, QueueId},
+    quota::Quota,
+};
+use placement::{Code, Plan};
+use uuid::Uuid;
+
+/// A node with two devices, a preemptible queue below the first one.
+fn world() -> (World, NodeId, QueueId) {
+    let mut world = World::new();
+    let node = world.node(&["A", "A"], &shared());
+    let low = world.queue("low", -1, true);
+    (world, node, low)
+}
+
+fn planned(world: &World) -> Plan {
+    let plan = world.plan();
+    checks::check(world, &plan);
+    plan
+}
+
+fn victims(world: &World) -> Vec<HolderId> {
+    planned(world).preemptions.into_iter().flat_map(|preemption| preemption.victims).collect()
+}
+
+#[test]
+fn the_least_costly_set_leaves() {
+    let (mut world, node, low) = world();
+    // The first device: two who have little to lose. The second one: one who has more, but is alone.
+    world.hold(node, low, 1, 500).started_at = at(-10);
+    world.hold(node, low, 1, 500).started_at = at(-10);
+    let alone = world.hold(node, low, 1, 1000).holder;
+    world.request(ask(1, 1000));
+    assert_eq!(victims(&world), [alone], "one who leaves is better than two");
+    // Of two single ones, who lost less.
+    let (mut world, node, low) = self::world();
+    world.hold(node, low, 1, 1000);
+    let young = world.hold(node, low, 1, 1000);
+    young.started_at = at(-10);
+    let young = young.holder;
+    world.request(ask(1, 1000));
+    assert_eq!(victims(&world), [young]);
+}
+
+#[test]
+fn a_cheaper_node_is_found() {
+    let (mut world, node, low) = world();
+    world.hold(node, low, 2, 1000);
+    let other = world.node(&["A", "A"], &shared());
+    let lower = world.queue("lower", -2, true);
+    let cheap = world.hold(other, lower, 2, 1000).holder;
+    world.request(ask(2, 1000));
+    assert_eq!(victims(&world), [cheap]);
+}
+
+#[test]
+fn some_never_leave() {
+    let refused = |change: &dyn Fn(&mut World, NodeId, QueueId)| {
+        let (mut world, node, low) = world();
+        change(&mut world, node, low);
+        world.request(ask(1, 1000));
+        let plan = planned(&world);
+        assert_eq!(plan.preemptions, []);
+        assert_eq!(plan.refusals[0].code, Code::NoCapacity);
+    };
+    refused(&|w, node, low| {
+        w.queue_mut(low).preemptible = false;
+        w.hold(node, low, 2, 1000);
+    });
+    refused(&|w, node, low| {
+        w.hold(node, low, 2, 1000).owner.as_mut().unwrap().protected_until = Some(at(1));
+    });
+    refused(&|w, node, low| w.hold(node, low, 2, 1000).owner = None);
+    refused(&|w, node, low| w.hold(node, low, 2, 1000).releasing = true);
+    refused(&|w, node, low| {
+        w.queue_mut(low).priority = 0;
+        w.hold(node, low, 2, 1000);
+    });
+    refused(&|w, node, low| {
+        w.snapshot.projects[0].disruptions_left = Some(0);
+        w.hold(node, low, 2, 1000);
+    });
+    refused(&|w, node, low| {
+        w.policy.preemption = false;
+        w.hold(node, low, 2, 1000);
+    });
+    refused(&|w, node, low| {
+        w.policy.preempt_after_s = 61;
+        w.hold(node, low, 2, 1000);
+    });
+}
+
+#[test]
+fn what_is_deserved_is_taken_back_but_no_more() {
+    let (mut world, node, low) = world();
+    // Even from a queue of higher priority, as long as it borrows.
+    world.queue_mut(low).priority = 5;
+    world.queue_mut(low).deserved_milli = 1000;
+    world.hold(node, low, 1, 1000);
+    world.hold(node, low, 1, 1000);
+    world.snapshot.queues[0].deserved_milli = 2000;
+    world.request(ask(1, 1000));
+    world.request(ask(1, 1000));
+    let plan = planned(&world);
+    assert_eq!((plan.preemptions.len(), plan.refusals.len()), (1, 1), "the other keeps what it deserves");
+}
+
+#[test]
+fn a_gang_leaves_as_a_whole() {
+    let (mut world, node, low) = world();
+    let gang = GangId(Uuid::from_u128(99));
+    let other = world.node(&["A"], &shared());
+    let mut members = Vec::new();
+    for node in [node, other] {
+        let holding = world.hold(node, low, 1, 1000);
+        holding.owner.as_mut().unwrap().gang = Some(gang);
+        members.push(holding.holder);
+    }
+    world.hold(node, low, 1, 1000).owner.as_mut().unwrap().protected_until = Some(at(1));
+    world.request(ask(1, 1000));
+    assert_eq!(victims(&world), members);
+}
+
+#[test]
+fn a_nominated_place_is_kept_until_it_is_empty() {
+    let (mut world, node, low) = world();
+    world.hold(node, low, 2, 1000);
+    let holder = world.request(ask(1, 1000)).holder;
+    let plan = planned(&world);
+    let place = plan.preemptions[0].place.clone();
+    // The victim has not left: neither the nominee nor anybody else gets its devices.
+    let mut leaving = world.after(&plan, 1);
+    leaving.request(ask(1, 600)).priority = 100;
+    let waiting = planned(&leaving);
+    assert_eq!(waiting.assignments, []);
+    assert_eq!(waiting.preemptions, []);
+    let code = |plan: &Plan| plan.refusals.iter().find(|r| r.holder == holder).map(|r| r.code);
+    assert_eq!(code(&waiting), Some(Code::WaitingForRelease));
+    // It has left: the nominee gets its place, the other one what is left.
+    leaving.snapshot.holdings.clear();
+    let plan = leaving.plan();
+    assert_eq!(plan.assignments.iter().find(|a| a.holder == holder).map(|a| &a.place), Some(&place));
+    assert_eq!(plan.assignments.len(), 2);
+}
+
+#[test]
+fn a_nomination_counts_for_the_quota() {
+    let (mut world, node, low) = world();
+    let nominee = world.project(Quota { gpu_milli: Some(1000), ..Quota::default() });
+    world.hold(node, low, 1, 1000);
+    world.hold(node, low, 1, 1000);
+    world.request(ask(1, 1000)).project = nominee;
+    let plan = planned(&world);
+    assert_eq!(plan.preemptions.len(), 1);
+    let mut next = world.after(&plan, 1);
+    next.node(&["A"], &shared());
+    let late = next.request(ask(1, 10));
+    (late.project, late.priority) = (nominee, 100);
+    let plan = next.plan();
+    assert_eq!(plan.refusals[0].code, Code::QuotaExceeded, "{plan:?}");
+}
