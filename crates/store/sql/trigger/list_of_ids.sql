@@ -1,6 +1,7 @@
--- Triggers by their ids ($1), whatever they are now; archived ones, and those of archived pipelines, are not active.
+-- Triggers by their ids ($1), whatever they are now; archived ones, and those of archived pipelines, are not active. The
+-- columns are those of the other lists; whether it was edited or halted is not asked here.
 SELECT t.id, t.pipeline_id, t.name, t.version, t.active AND t.archived_at IS NULL AND p.archived_at IS NULL, t.enabled_at,
-       t.paused_at, t.kind, t.spec, w.name, p.name, t.source, t.created_at, t.updated_at, false
+       t.paused_at, t.kind, t.spec, w.name, p.name, t.source, t.created_at, t.updated_at, false, false
   FROM trigger t
   JOIN pipeline p ON p.id = t.pipeline_id
   JOIN workspace w ON w.id = p.workspace_id

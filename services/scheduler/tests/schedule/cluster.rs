@@ -194,8 +194,8 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
-            trigger: None,
             traceparent: String::new(),
+            trigger: None,
         };
         self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0].run().unwrap()
     }
@@ -300,8 +300,8 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
-            trigger: None,
             traceparent: String::new(),
+            trigger: None,
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.
         for _ in 0..2 {
