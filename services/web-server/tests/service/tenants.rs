@@ -81,6 +81,8 @@ fn least(method: &str) -> usize {
         "TriggerService/ListTriggers" | "TriggerService/ListFirings" => viewer,
         "NotificationService/ListNotifications" => viewer,
         m if m.starts_with("MonitorService/") => viewer,
+        "OutputService/GetOutputs" => viewer,
+        "OutputService/CleanOutputs" => collaborator,
         m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
         m if m.starts_with("NotificationService/") => collaborator,
         m if m.starts_with("PipelineService/") || m.starts_with("LogService/") => viewer,
