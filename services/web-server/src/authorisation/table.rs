@@ -242,12 +242,6 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.TriggerService/ListTriggerTokens", On(Trigger("trigger_id"), Editor)),
     // --- backfills and limits
     act("/orrery.v1.BackfillService/CreateBackfill", On(Workspace("workspace"), Editor), &["pipeline"]),
-    read("/orrery.v1.OutputService/GetOutputs", On(Run("run_id"), Viewer)),
-    act_even_archived(
-        "/orrery.v1.OutputService/CleanOutputs",
-        On(Workspace("workspace"), Editor),
-        &["pipeline", "dry_run"],
-    ),
     read("/orrery.v1.BackfillService/PreviewBackfill", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.BackfillService/GetBackfill", On(Backfill("backfill_id"), Viewer)),
     read("/orrery.v1.BackfillService/ListBackfills", On(Workspace("workspace"), Viewer)),
@@ -294,7 +288,6 @@ const ROUTES: &[Row] = &[
     read("/api/v1/runs/{run_id}/blocks/{block}/outputs", AsMethod),
     read("/api/v1/runs/{run_id}/watch", AsMethod),
     read("/api/v1/runs/{run_id}/logs", AsMethod),
-    read("/api/v1/runs/{run_id}/blocks/{block}/outputs", AsMethod),
     read("/api/v1/workspaces/{workspace}/logs", AsMethod),
     read("/api/v1/workspaces/{workspace}/monitor", AsMethod),
     read("/api/v1/workspaces/{workspace}/monitor/blocks", AsMethod),

@@ -87,8 +87,6 @@ fn least(method: &str) -> usize {
         m if m.starts_with("BackfillService/") || m.starts_with("LimitService/") => collaborator,
         m if m.starts_with("OutputService/") => collaborator,
         m if m.starts_with("MonitorService/") => viewer,
-        "OutputService/GetOutputs" => viewer,
-        "OutputService/CleanOutputs" => collaborator,
         m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
         m if m.starts_with("NotificationService/") => collaborator,
         m if m.starts_with("PipelineService/") || m.starts_with("LogService/") => viewer,
