@@ -421,7 +421,8 @@ mod tests {
     fn an_age_is_an_instant() {
         assert_eq!(before("2026-01-02").unwrap().to_string(), "2026-01-02T00:00:00Z");
         assert_eq!(before("2026-01-02T03:04:05Z").unwrap().to_string(), "2026-01-02T03:04:05Z");
-        let age = jiff::Timestamp::now().duration_since(before("2w").unwrap());
+        let at = before("2w").unwrap();
+        let age = jiff::Timestamp::now().duration_since(at);
         assert_eq!(age.as_hours(), 14 * 24);
         for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
             assert!(before(wrong).is_err(), "{wrong}");

@@ -70,8 +70,7 @@ async fn a_trigger_lives_through_its_versions() {
     let started = cluster.call("TriggerService/StartTrigger", json!({ "triggerId": id })).await;
     assert_eq!(started["trigger"]["version"], "4");
     let db = cluster.database.client().await;
-    let halt = "INSERT INTO trigger_state (trigger_id, shard, version, state)
-                SELECT id, 0, 4, '{\"halted\": 4}' FROM trigger WHERE name = 'nightly'";
+    let halt = "INSERT INTO trigger_state (trigger_id, shard, version, state) SELECT id, 0, version, '{\"halted\": 4}' FROM trigger WHERE name = 'nightly'";
     db.execute(halt, &[]).await.unwrap();
     let halted = get(&cluster, id).await;
     assert_eq!((&halted["halted"], &halted["nextAt"]), (&json!(true), &Value::Null));
