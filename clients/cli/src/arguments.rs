@@ -383,7 +383,7 @@ fn before(text: &str) -> Result<jiff::Timestamp, String> {
         _ => return Err(wrong()),
     };
     let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
-    let age = number.checked_mul(hours).and_then(|hours| SignedDuration::try_from_hours(hours)).ok_or_else(wrong)?;
+    let age = number.checked_mul(hours).and_then(SignedDuration::try_from_hours).ok_or_else(wrong)?;
     jiff::Timestamp::now().checked_sub(age).map_err(|_| wrong())
 }
 

@@ -122,7 +122,7 @@ impl Admission {
     }
 
     /// The next waiting run that may start, oldest first; it is counted from now on.
-    pub fn next(&mut self) -> Option<RunId> {
+    pub fn start_next(&mut self) -> Option<RunId> {
         let heads: BTreeSet<(RunId, Source)> =
             self.waiting.iter().filter_map(|(source, queue)| Some((*queue.first_key_value()?.0, *source))).collect();
         for (run, source) in heads {
@@ -191,9 +191,9 @@ mod tests {
         assert_eq!(admission.ask(run(2), source(1), limits(1, 2)), Verdict::Wait);
         assert_eq!(admission.ask(run(3), source(2), limits(1, 2)), Verdict::Start);
         admission.leave(run(3));
-        assert_eq!(admission.next(), None, "the only waiting run's source is full");
+        assert_eq!(admission.start_next(), None, "the only waiting run's source is full");
         admission.leave(run(1));
-        assert_eq!(admission.next(), Some(run(2)));
+        assert_eq!(admission.start_next(), Some(run(2)));
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
                 if ends && !alive.is_empty() {
                     let (ended, _) = alive.remove(pick.index(alive.len()));
                     admission.leave(ended);
-                    while admission.next().is_some() {}
+                    while admission.start_next().is_some() {}
                 } else {
                     admission.ask(run(n as u128 + 1), source(of), limits);
                     alive.push((run(n as u128 + 1), source(of)));

@@ -119,6 +119,7 @@ pub struct Leases {
     degraded: AtomicBool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 enum Keeper {
     Liar(Liar),
     Postgres(Postgres),

@@ -61,7 +61,6 @@ impl Store {
             // The connection that was used last has the warmest caches on the server.
             queue_mode: QueueMode::Lifo,
             timeouts: Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) },
-            ..PoolConfig::default()
         });
         let pool = config.create_pool(Some(Runtime::Tokio1), NoTls)?;
         let mut single: tokio_postgres::Config = url.parse()?;

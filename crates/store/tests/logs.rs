@@ -80,7 +80,7 @@ impl World {
 }
 
 fn line(run: RunId, at: Timestamp, n: usize) -> NewLine {
-    let (block, block_type) = if n % 3 == 0 { ("load", "data_loader") } else { ("shape", "transformer") };
+    let (block, block_type) = if n.is_multiple_of(3) { ("load", "data_loader") } else { ("shape", "transformer") };
     NewLine {
         run_id: run.0,
         at,

@@ -136,6 +136,7 @@ impl Outputs {
     ///
     /// # Errors
     /// When the project names a store that it may not use, or that is none.
+    #[expect(clippy::result_large_err, reason = "once an attempt, and seldom an error")]
     pub fn place(&self, wanted: &OutputsPlace) -> Result<Place, Error> {
         let Some(url) = &wanted.url else {
             let store = self.store.clone();

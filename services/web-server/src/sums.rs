@@ -169,7 +169,7 @@ mod tests {
         assert_eq!((durations.count, ms(&durations.longest), ms(&durations.mean)), (1000, 10_000.0, 5_005.0));
         assert_eq!((total.count_by_status["completed"], total.count_by_status["cancelled"]), (1000, 1));
         assert_eq!(statistics[0].days.len(), 2);
-        assert_eq!(ms(&statistics[0].days[1].lateness.clone().unwrap().p95), 40.0);
+        assert_eq!(ms(&statistics[0].days[1].lateness.unwrap().p95), 40.0);
         assert!(statistics[0].days[1].durations.is_none());
     }
 }

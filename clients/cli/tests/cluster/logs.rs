@@ -86,11 +86,11 @@ fn a_search_finds_lines_of_all_runs_and_says_where_they_are_from() {
     assert_eq!(found(&["--until", "1h"]), 0);
     assert_eq!(found(&["--level", "error"]), 0);
     assert_eq!(found(&[&first]), 2);
-    assert!(workspace.orrery(&["monitor"]).with_code(0).out.contains("pipeline"));
     let counted = wait::until("the statistics", SOON, || {
         let shown = workspace.orrery(&["monitor", "--json"]).json();
         let total = shown["statistics"][0]["total"]["countByStatus"]["completed"].as_str().map(str::to_owned);
         total.filter(|total| total == "2")
     });
     assert_eq!(counted, "2");
+    assert!(workspace.orrery(&["monitor"]).with_code(0).out.contains("pipeline"));
 }

@@ -212,7 +212,7 @@ impl Engine {
 
     /// Starts every waiting run of a pipeline that may start.
     pub(super) fn start_next(&mut self, pipeline: PipelineId, turn: &mut Turn) {
-        while let Some(next) = self.queues.of(pipeline).next() {
+        while let Some(next) = self.queues.of(pipeline).start_next() {
             self.advance(next, Event::Start, turn);
         }
         if self.queues.of(pipeline).is_idle() {

@@ -14,12 +14,15 @@ use tokio::{task::JoinHandle, time::Instant};
 /// How long acknowledgements wait for others, so that one flush serves them all. No run waits for them.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// What a creation is to be told, and who waits for it.
+type Answer = (Reply<Vec<Created>>, Result<Vec<Created>, EngineError>);
+
 /// What turns have promised since the last flush began.
 #[derive(Default)]
 pub(super) struct Promises {
     pub(super) acks: HashMap<ExecutorId, Vec<pb::ResultAck>>,
     pub(super) done: Vec<Reply<()>>,
-    pub(super) created: Vec<(Reply<Vec<Created>>, Result<Vec<Created>, EngineError>)>,
+    pub(super) created: Vec<Answer>,
 }
 
 /// A flush that is under way, for the promises that were made before it began.
