@@ -3,7 +3,7 @@
 //! Lines wait in one queue that is bounded in lines and bytes; one attempt may fill only a part of it, so that a flood
 //! drowns nobody else's words. An attempt that writes faster than its lines are stored is read no further until there is
 //! room ([`AttemptLog::room`]), so that its own prints wait, and nobody else's. Only when nothing moves for
-//! [`STUCK_AFTER`] is a line without room dropped and counted, and one line at the end of the attempt says how many:
+//! `STUCK_AFTER` is a line without room dropped and counted, and one line at the end of the attempt says how many:
 //! nothing is lost silently, and no code waits for a database that is away.
 
 pub mod mask;
