@@ -104,7 +104,7 @@ impl Admission {
         }
     }
 
-    /// A run has ended, or will never start. It may make room: see [`Admission::next`].
+    /// A run has ended, or will never start. It may make room: see [`Admission::start_next`].
     pub fn leave(&mut self, run: RunId) {
         if let Some(source) = self.running.remove(&run) {
             if let Some(count) = self.by_source.get_mut(&source) {
