@@ -29,7 +29,7 @@ proptest! {
         one in acts(),
         other in acts(),
         order in prop::collection::vec(any::<u8>(), 0..40),
-        losses in prop::collection::vec((0..80_usize, any::<u8>()), 0..3),
+        losses in prop::collection::vec((0..80_usize, any::<u8>()), 0..2),
     ) {
         let plan = plan.unstoppable();
         let mut calm = Play::new(&plan);

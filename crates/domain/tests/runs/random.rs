@@ -233,6 +233,8 @@ pub(crate) struct Play<'a> {
     pokes: BTreeMap<UnitKey, u32>,
     /// Attempts that ended, were lost or taken back.
     over: BTreeSet<(UnitKey, i64)>,
+    /// A process broke: once a play, since the third death of a block is its end.
+    broke: bool,
 }
 
 impl<'a> Play<'a> {
@@ -245,6 +247,7 @@ impl<'a> Play<'a> {
             attempts: BTreeMap::new(),
             pokes: BTreeMap::new(),
             over: BTreeSet::new(),
+            broke: false,
         }
     }
 
@@ -261,7 +264,9 @@ impl<'a> Play<'a> {
                     self.over.insert((key, self.world.current[&key].0));
                     let in_memory = self.world.graph.pipeline().keeps_outputs_in_memory();
                     let outcome = match n % 2 {
-                        1 if in_memory => Outcome::ProcessLost(Failure::new("CRASHED", "it broke its process")),
+                        1 if in_memory && !std::mem::replace(&mut self.broke, true) => {
+                            Outcome::ProcessLost(Failure::new("CRASHED", "it broke its process"))
+                        }
                         _ => Outcome::Released,
                     };
                     self.world.finish(key, outcome);

@@ -152,7 +152,7 @@ class Outputs(ProjectCase):
         result = self.ok("many")
         self.assertEqual([(o["kind"], o["rows"]) for o in result["outputs"]], [("list", 1000)])
         self.assertEqual(self.stored("many"), [{"n": i} for i in range(1000)])
-        self.assertEqual(sorted(os.listdir(self.dir_of("many"))), ["manifest.json", "output_0"])
+        self.assertEqual(sorted(os.listdir(self.dir_of("many"))), ["manifest.json", "output_0", "preview.json"])
         self.assertEqual(os.listdir(self.dir_of("many") + "/output_0"), ["data.json"])
         from orrery_runner import outputs
 
