@@ -203,6 +203,8 @@ impl World {
                 Transition::DropChildren(at) => {
                     self.rows.retain(|key, _| key.step != Step::Block(at) || key.child.is_none());
                 }
+                // It ran others too that the same event takes back: what is said to the dead reaches nobody.
+                Transition::Stop { executor, .. } if self.dead.contains(&executor) => {}
                 Transition::Stop { key, lease, executor } => {
                     assert_eq!(self.current.get(&key), Some(&(lease, executor)), "what is stopped runs");
                     self.stops.push((key, lease));
