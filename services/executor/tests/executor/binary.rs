@@ -50,7 +50,8 @@ async fn a_new_life_kills_what_the_last_one_left_and_leaves_well_itself() {
     let mut second = start(&world);
     let mut session = world.scheduler.welcomed(20_000).await;
     assert_ne!(session.hello.executor_id, before);
-    assert!(!is_alive(left), "it is killed before the first word to a scheduler");
+    // It is killed before the first word to a scheduler; the kernel takes its time to bury it.
+    testkit::wait_for("the end of what was left", SOON, || async { (!is_alive(left)).then_some(()) }).await;
     signal_group(i32::try_from(second.id().unwrap()).unwrap(), Signal::TERM);
     assert!(matches!(session.next().await, Some(Up::Draining(_))));
     assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
