@@ -1,7 +1,7 @@
 //! `orrery backfills`.
 
 use crate::{
-    arguments::{BackfillRange, Backfills},
+    arguments::backfills::{BackfillRange, Backfills},
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Failure, Result},
     render::{
@@ -53,13 +53,7 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Ba
 }
 
 fn spec(name: String, parallelism: u32, range: &BackfillRange) -> Result<BackfillSpec> {
-    let mut variables = serde_json::Map::new();
-    for pair in &range.var {
-        let wrong = || Failure::new(Code::Usage, format!("{pair:?} is no variable"), "write --var name=value");
-        let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_owned()));
-        variables.insert(name.to_owned(), value);
-    }
+    let variables = range.variables.iter().cloned().collect();
     let wrong = |what: String| Failure::new(Code::Usage, what, "write --var name=value");
     let unit: IntervalUnit = range.interval.into();
     Ok(BackfillSpec {

@@ -1,7 +1,7 @@
 //! `orrery limits`.
 
 use crate::{
-    arguments::Limits,
+    arguments::limits::Limits,
     connection::{CALL_TIMEOUT, Connection},
     failure::{Code, Result},
     render::{
