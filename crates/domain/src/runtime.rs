@@ -2,6 +2,8 @@
 //!
 //! Refuses to know who may ask for what, where it runs and how a backend makes it so.
 
+pub mod rules;
+
 use crate::device::Ask;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

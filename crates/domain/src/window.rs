@@ -11,6 +11,7 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone},
 };
 use serde::{Deserialize, Serialize};
+use std::cmp::{Ordering, Reverse};
 
 /// Windows of one plan at most.
 pub const WINDOWS_MAX: usize = 32;
@@ -43,6 +44,65 @@ pub enum Access {
         /// When it opens; `None` is never again.
         opens_at: Option<Zoned>,
     },
+}
+
+impl Access {
+    /// Which of two is of more use: being open over opening later, for longer, sooner.
+    #[must_use]
+    pub fn cmp_use(&self, other: &Self) -> Ordering {
+        // Ranks: always, until, closed with an end, closed for good.
+        let key = |access: &Self| match access {
+            Self::Always => (3, Timestamp::MAX),
+            Self::Until { closes_at, .. } => (2, closes_at.timestamp()),
+            Self::Closed { opens_at: Some(_) } => (1, Timestamp::MAX),
+            Self::Closed { opens_at: None } => (0, Timestamp::MAX),
+        };
+        let sooner = |access: &Self| match access {
+            Self::Closed { opens_at: Some(at) } => Reverse(at.timestamp()),
+            _ => Reverse(Timestamp::MAX),
+        };
+        (key(self), sooner(self)).cmp(&(key(other), sooner(other)))
+    }
+}
+
+/// A window as an administrator writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Definition {
+    /// See [`Window::weekly`].
+    Weekly {
+        /// Of IANA's names.
+        time_zone: String,
+        /// 1 is Monday, 7 is Sunday.
+        weekdays: Vec<u8>,
+        /// After midnight.
+        start_minute: u16,
+        /// After midnight; 1440 is midnight at the end of the day.
+        end_minute: u16,
+    },
+    /// See [`Window::once`].
+    Once {
+        /// Of IANA's names.
+        time_zone: String,
+        /// It opens.
+        starts_at: Timestamp,
+        /// It closes.
+        ends_at: Timestamp,
+    },
+}
+
+impl Definition {
+    /// The window.
+    ///
+    /// # Errors
+    /// As [`Window::weekly`] and [`Window::once`].
+    pub fn compile(&self) -> Result<Window, Invalid> {
+        match self {
+            Self::Weekly { time_zone, weekdays, start_minute, end_minute } => {
+                Window::weekly(time_zone, weekdays, *start_minute, *end_minute)
+            }
+            Self::Once { time_zone, starts_at, ends_at } => Window::once(time_zone, *starts_at, *ends_at),
+        }
+    }
 }
 
 /// One window of a plan.
