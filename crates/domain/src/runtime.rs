@@ -5,6 +5,7 @@
 pub mod activity;
 pub mod life;
 pub mod reason;
+pub mod rules;
 
 use crate::device::Ask;
 use serde::{Deserialize, Serialize};
