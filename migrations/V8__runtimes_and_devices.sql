@@ -148,6 +148,8 @@ CREATE TABLE runtime_spec (
     version      bigint NOT NULL DEFAULT 1,
     -- `domain::runtime::Spec` as JSON.
     spec         jsonb NOT NULL,
+    -- Where it waits for devices.
+    queue_id     uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000' REFERENCES queue (id),
     updated_at   timestamptz NOT NULL DEFAULT now()
 );
 

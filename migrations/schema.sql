@@ -765,6 +765,7 @@ CREATE TABLE public.runtime_spec (
     workspace_id uuid NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
     spec jsonb NOT NULL,
+    queue_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
@@ -1355,6 +1356,9 @@ ALTER TABLE ONLY public.project_policy
 
 ALTER TABLE ONLY public.runtime
     ADD CONSTRAINT runtime_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
+ALTER TABLE ONLY public.runtime_spec
+    ADD CONSTRAINT runtime_spec_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES public.queue(id);
 
 ALTER TABLE ONLY public.runtime_spec
     ADD CONSTRAINT runtime_spec_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
