@@ -18,7 +18,9 @@ pub mod quota;
 pub mod retry;
 pub mod role;
 pub mod run;
+pub mod runtime;
 pub mod trigger;
 pub mod unit;
+pub mod window;
 
 pub use error::ErrorKind;
