@@ -16,6 +16,7 @@ impl Core {
     /// Notes a result; it is still to be sent.
     pub(super) fn result(&mut self, id: AttemptId, outcome: Outcome, duration_us: i64) -> pb::Result {
         self.metrics.attempts.with_label_values(&[outcome::name(&outcome)]).inc();
+        self.backend.journal().result(&id, outcome::name(&outcome));
         let result = pb::Result { attempt: Some(id.to_proto()), outcome: Some(outcome), duration_us };
         self.unacknowledged.insert(id, result.clone());
         result
@@ -25,6 +26,7 @@ impl Core {
         let running = self.running.remove(&id);
         self.count_running();
         if running.is_none_or(|running| running.forgotten) {
+            self.backend.journal().dropped(&id);
             self.discard(vec![id]);
             return None;
         }
@@ -59,6 +61,7 @@ impl Core {
         let mut refused = Vec::new();
         for ack in acks {
             let Some(attempt) = ack.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
+            self.backend.journal().acknowledged(&attempt, ack.accepted);
             match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
                 (true, false) => refused.push(attempt),
                 (true, true) => self.backend.settle(&attempt),
