@@ -15,6 +15,7 @@ pub mod logs;
 pub mod metrics;
 pub mod noop;
 pub mod outputs;
+pub mod pool;
 pub mod process;
 pub mod removals;
 pub mod runner;
