@@ -47,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// After a container has ended, for words of it that are under way.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// A backend may list a container a little later than it started it.
+const LISTED_WITHIN: Duration = Duration::from_secs(15);
 /// After a result, for its container to end by itself.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// A container that was told to go and still is there is named in the log each time so long has passed.
@@ -184,13 +186,13 @@ impl<B: Backend> RemoteBackend<B> {
     /// Tells how the container does, whenever that changes; never returns.
     async fn watch(&self, name: &Name, phases: &watch::Sender<Phase>) {
         loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
             match answered(self.backend.observe(name)).await {
                 Ok(phase) => {
                     phases.send_if_modified(|known| std::mem::replace(known, phase.clone()) != phase);
                 }
                 Err(error) => tracing::debug!(%name, %error, "the backend does not tell how a container does"),
             }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -263,10 +265,15 @@ impl Attending<'_> {
                 },
                 Ok(()) = phase.changed() => {
                     let now = phase.borrow_and_update().clone();
+                    if let Phase::Waiting { reason } = &now
+                        && !reason.is_empty()
+                    {
+                        self.log.system("INFO", reason);
+                    }
                     match now {
-                        Phase::Waiting { reason } if !reason.is_empty() => self.log.system("INFO", &reason),
                         Phase::Ended(ended) => until = Some((Instant::now() + LAST_WORDS, of_end(&ended))),
-                        Phase::Absent => until = Some((Instant::now() + LAST_WORDS, of_absence())),
+                        Phase::Absent => until = Some((Instant::now() + LISTED_WITHIN, of_absence())),
+                        Phase::Waiting { .. } | Phase::Running if !stopping => until = None,
                         Phase::Waiting { .. } | Phase::Running => {}
                     }
                 }

@@ -133,9 +133,8 @@ impl<'a> Conversation<'a> {
 
     /// A session that does not keep up ends; with the next one its guest asks again, and is told again.
     fn say(&mut self, message: Down) {
-        let sent =
-            self.outbox.as_ref().map(|outbox| outbox.try_send(Ok(pb::SessionResponse { message: Some(message) })));
-        if matches!(sent, Some(Err(_))) {
+        let Some(outbox) = &self.outbox else { return };
+        if outbox.try_send(Ok(pb::SessionResponse { message: Some(message) })).is_err() {
             self.outbox = None;
         }
     }

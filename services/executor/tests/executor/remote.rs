@@ -132,7 +132,7 @@ async fn world(stuck: bool) -> (World, Place) {
     world.settings.attempts_listen = "127.0.0.1:0".parse().unwrap();
     world.settings.outputs_dir = Some(world.settings.data_dir.join("outputs"));
     if stuck {
-        world.settings.start_timeout = Duration::from_millis(500);
+        world.settings.start_timeout = Duration::from_millis(1_500);
     }
     let place = Place::new(&world, stuck);
     world.serve_on(place.clone()).await;
