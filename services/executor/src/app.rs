@@ -16,6 +16,7 @@ use crate::{
     removals::Remover,
     runner::{self, Runner},
     settings::Settings,
+    views::Views,
 };
 use anyhow::Context;
 use backend::Backend;
@@ -223,6 +224,7 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
         }),
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
         bundles: Arc::clone(&base.bundles),
+        views: Views::new(data.join("views")).context("empty the folder of copies of projects")?,
         outputs: Arc::clone(&base.outputs),
         journal,
         logs: base.logs.clone(),

@@ -22,5 +22,6 @@ pub mod remote;
 pub mod removals;
 pub mod runner;
 pub mod settings;
+pub mod views;
 
 pub use app::App;

@@ -15,6 +15,7 @@ use crate::{
     journal::Journal,
     logs::{AttemptLog, LogQueue},
     outputs::{Outputs, Place},
+    views::Views,
 };
 use backend_process::{
     Environments, Spawn, Sweeper, Zygotes,
@@ -61,6 +62,8 @@ pub struct Parts {
     pub sweeper: Arc<Sweeper>,
     /// Code.
     pub bundles: Arc<Bundles>,
+    /// Its copies, which attempts may write to.
+    pub views: Views,
     /// Where attempts write.
     pub outputs: Arc<Outputs>,
     /// This executor's own testimony.
@@ -122,13 +125,12 @@ impl ProcessBackend {
     async fn prepare(&self, attempt: &Attempt, log: &AttemptLog) -> Result<Prepared, Outcome> {
         let parts = &self.parts;
         let code = |full: bool, other: &'static str| if full { "DISK_FULL" } else { other };
-        let repo = parts
-            .bundles
-            .ensure(&attempt.definition.bundle_digest)
-            .await
-            .map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let digest = &attempt.definition.bundle_digest;
+        let laid = parts.bundles.ensure(digest).await;
+        let laid = laid.map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let view = parts.views.of(attempt.id.run, digest, &laid.project).await.map_err(|e| not_copied(&e))?;
         let place = self.bring_inputs(attempt, log).await?;
-        let job = job::build(attempt, &repo, &place).map_err(|e| failed("INTERNAL", e))?;
+        let job = job::build(attempt, view.project(), &place).map_err(|e| failed("INTERNAL", e))?;
         if let Some(child) = self.homes.take(attempt.id.run) {
             child.serve(log);
             return Ok(Prepared { child, job, place });
@@ -137,7 +139,6 @@ impl ProcessBackend {
             let gone = "the process that held the outputs of this run in memory has ended";
             return Err(attempt.without_process(failed("CRASHED", gone)));
         }
-        let requirements = tokio::fs::read_to_string(repo.join("requirements.txt")).await.ok();
         let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
         let told = log.clone();
         let relay = tokio::spawn(async move {
@@ -145,7 +146,7 @@ impl ProcessBackend {
                 told.system("INFO", &line);
             }
         });
-        let environment = parts.environments.get(requirements.as_deref(), &progress).await;
+        let environment = parts.environments.get(laid.requirements.as_deref(), &progress).await;
         drop(progress);
         // It ends with its sender.
         let _ = relay.await;
@@ -154,8 +155,9 @@ impl ProcessBackend {
         let mark = attempt.id.to_string();
         // Also when this future is dropped half way, the attempt is over for the sweeper.
         let living = parts.sweeper.begin(mark.clone());
-        let child = zygote.spawn(&self.spawn(attempt, &repo, &mark)).await.map_err(|e| failed("CRASHED", chain(&e)))?;
-        Ok(Prepared { child: JobChild::new(child, living, log), job, place })
+        let spawn = self.spawn(attempt, view.project(), &mark);
+        let child = zygote.spawn(&spawn).await.map_err(|e| failed("CRASHED", chain(&e)))?;
+        Ok(Prepared { child: JobChild::new(child, living, view, log), job, place })
     }
 
     /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.
@@ -325,6 +327,12 @@ impl Attempts for ProcessBackend {
     async fn sweep(&self) {
         self.parts.sweeper.run().await;
     }
+}
+
+fn not_copied(error: &std::io::Error) -> Outcome {
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let code = if full { "DISK_FULL" } else { "ENVIRONMENT" };
+    failed(code, format!("the project could not be copied for its run: {error}"))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
