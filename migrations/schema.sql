@@ -161,6 +161,49 @@ CREATE TABLE public.bundle (
     CONSTRAINT bundle_size_bytes_check CHECK ((size_bytes >= 0))
 );
 
+CREATE TABLE public.device (
+    id uuid NOT NULL,
+    node_id uuid NOT NULL,
+    name text NOT NULL,
+    hardware_id text DEFAULT ''::text NOT NULL,
+    class text NOT NULL,
+    model text NOT NULL,
+    memory_bytes bigint NOT NULL,
+    sharing jsonb NOT NULL,
+    link_group integer DEFAULT 0 NOT NULL,
+    healthy boolean DEFAULT true NOT NULL,
+    condition text DEFAULT ''::text NOT NULL,
+    used_milli integer DEFAULT 0 NOT NULL,
+    used_memory bigint DEFAULT 0 NOT NULL,
+    used_slots bigint DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT device_is_never_promised_twice CHECK ((((used_milli >= 0) AND (used_milli <= 1000)) AND (used_memory >= 0) AND (used_memory <= memory_bytes)))
+);
+
+CREATE TABLE public.device_class (
+    name text NOT NULL,
+    sharing text NOT NULL,
+    step_milli integer DEFAULT 10 NOT NULL,
+    enforcement text NOT NULL,
+    models text[] DEFAULT '{}'::text[] NOT NULL,
+    claim_class text DEFAULT ''::text NOT NULL,
+    worth integer DEFAULT 100 NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT device_class_enforcement CHECK ((enforcement = ANY (ARRAY['hard'::text, 'soft'::text, 'accounting_only'::text]))),
+    CONSTRAINT device_class_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$'::text)),
+    CONSTRAINT device_class_sharing CHECK ((sharing = ANY (ARRAY['exclusive'::text, 'shared'::text, 'mps'::text, 'mig'::text]))),
+    CONSTRAINT device_class_step CHECK (((step_milli >= 1) AND (step_milli <= 1000))),
+    CONSTRAINT device_class_worth CHECK (((worth >= 1) AND (worth <= 1000000)))
+);
+
+CREATE TABLE public.drained_node (
+    pool text NOT NULL,
+    node text NOT NULL,
+    device text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public.executor (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -192,6 +235,22 @@ CREATE TABLE public.firing (
     CONSTRAINT firing_has_run_or_reason CHECK ((((decided = 'fired'::text) = (run_id IS NOT NULL)) AND ((decided = 'skipped'::text) = (reason IS NOT NULL)))),
     CONSTRAINT firing_logical_key_check CHECK (((length(logical_key) >= 1) AND (length(logical_key) <= 255))),
     CONSTRAINT firing_times_check CHECK ((times > 0))
+);
+
+CREATE TABLE public.grant_of_device (
+    device_id uuid NOT NULL,
+    holder uuid NOT NULL,
+    state text DEFAULT 'held'::text NOT NULL,
+    milli integer NOT NULL,
+    memory_bytes bigint NOT NULL,
+    slots bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT grant_of_device_is_something CHECK ((((milli >= 1) AND (milli <= 1000)) AND (memory_bytes >= 0))),
+    CONSTRAINT grant_of_device_state CHECK ((state = ANY (ARRAY['held'::text, 'nominated'::text])))
+);
+
+CREATE TABLE public.group_policy (
+    group_id uuid NOT NULL,
+    allow_root boolean DEFAULT false NOT NULL
 );
 
 CREATE TABLE public.idempotency (
@@ -339,6 +398,20 @@ CREATE TABLE public.model_version (
     CONSTRAINT model_version_size_bytes_check CHECK ((size_bytes >= 0))
 );
 
+CREATE TABLE public.node (
+    id uuid NOT NULL,
+    pool text NOT NULL,
+    name text NOT NULL,
+    zone text DEFAULT ''::text NOT NULL,
+    cpu_milli bigint NOT NULL,
+    memory_bytes bigint NOT NULL,
+    cpu_used bigint DEFAULT 0 NOT NULL,
+    memory_used bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'ready'::text NOT NULL,
+    CONSTRAINT node_never_holds_less_than_nothing CHECK (((cpu_used >= 0) AND (memory_used >= 0))),
+    CONSTRAINT node_state CHECK ((state = ANY (ARRAY['ready'::text, 'unschedulable'::text, 'lost'::text, 'gone'::text])))
+);
+
 CREATE TABLE public.notification (
     id bigint NOT NULL,
     key text NOT NULL,
@@ -417,6 +490,60 @@ CREATE TABLE public.pipeline_version (
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.placement (
+    holder uuid NOT NULL,
+    pool text NOT NULL,
+    node_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    queue_id uuid NOT NULL,
+    state text NOT NULL,
+    cpu_milli bigint NOT NULL,
+    memory_bytes bigint NOT NULL,
+    effective_milli bigint NOT NULL,
+    model text DEFAULT ''::text NOT NULL,
+    victims uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
+);
+
+CREATE TABLE public.plan (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    models text[] DEFAULT '{}'::text[] NOT NULL,
+    gpus_max integer,
+    gpu_milli_max bigint,
+    cpu_milli_max bigint,
+    memory_max bigint,
+    lifetime_max_s integer,
+    version bigint DEFAULT 1 NOT NULL,
+    archived_at timestamp with time zone,
+    CONSTRAINT plan_limits CHECK ((((COALESCE(gpus_max, 0) >= 0) AND (COALESCE(gpus_max, 0) <= 32)) AND (COALESCE(gpu_milli_max, (0)::bigint) >= 0) AND (COALESCE(cpu_milli_max, (0)::bigint) >= 0) AND (COALESCE(memory_max, (0)::bigint) >= 0) AND (COALESCE(lifetime_max_s, 60) >= 60))),
+    CONSTRAINT plan_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
+CREATE TABLE public.plan_queue (
+    plan_id uuid NOT NULL,
+    queue_id uuid NOT NULL
+);
+
+CREATE TABLE public.plan_window (
+    id uuid NOT NULL,
+    plan_id uuid NOT NULL,
+    time_zone text DEFAULT 'UTC'::text NOT NULL,
+    weekdays smallint[],
+    start_minute smallint,
+    end_minute smallint,
+    starts_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    CONSTRAINT plan_window_is_weekly_or_once CHECK ((((weekdays IS NOT NULL) AND ((start_minute >= 0) AND (start_minute <= 1439)) AND ((end_minute >= 0) AND (end_minute <= 1440)) AND ((cardinality(weekdays) >= 1) AND (cardinality(weekdays) <= 7)) AND (1 <= ALL (weekdays)) AND (7 >= ALL (weekdays)) AND (starts_at IS NULL) AND (ends_at IS NULL)) OR ((weekdays IS NULL) AND (start_minute IS NULL) AND (end_minute IS NULL) AND (starts_at < ends_at))))
+);
+
+CREATE TABLE public.pool (
+    name text NOT NULL,
+    shard smallint NOT NULL,
+    CONSTRAINT pool_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
 CREATE TABLE public.project (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -468,6 +595,57 @@ UNION ALL
     array_position(ARRAY['viewer'::text, 'editor'::text, 'admin'::text, 'owner'::text], m.role) AS rank
    FROM (public.project_member m
      JOIN public.user_group_member g ON ((g.group_id = m.group_id)));
+
+CREATE TABLE public.project_plan (
+    project_id uuid NOT NULL,
+    plan_id uuid NOT NULL
+);
+
+CREATE TABLE public.project_policy (
+    project_id uuid NOT NULL,
+    images text[] DEFAULT '{}'::text[] NOT NULL,
+    allow_root boolean DEFAULT false NOT NULL,
+    gpu_milli bigint,
+    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cpu_milli bigint,
+    memory_bytes bigint,
+    storage_bytes bigint,
+    runtimes bigint,
+    disruptions_per_hour integer,
+    idle_timeout_max_s integer,
+    lifetime_max_s integer,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT project_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0) AND (COALESCE(disruptions_per_hour, 0) >= 0) AND (COALESCE(idle_timeout_max_s, 60) >= 60) AND (COALESCE(lifetime_max_s, 60) >= 60)))
+);
+
+CREATE TABLE public.project_usage (
+    project_id uuid NOT NULL,
+    gpu_milli bigint DEFAULT 0 NOT NULL,
+    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cpu_milli bigint DEFAULT 0 NOT NULL,
+    memory_bytes bigint DEFAULT 0 NOT NULL,
+    storage_bytes bigint DEFAULT 0 NOT NULL,
+    runtimes bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT project_usage_is_never_negative CHECK (((gpu_milli >= 0) AND (cpu_milli >= 0) AND (memory_bytes >= 0) AND (storage_bytes >= 0) AND (runtimes >= 0)))
+);
+
+CREATE TABLE public.queue (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    pool text DEFAULT 'default'::text NOT NULL,
+    priority integer DEFAULT 0 NOT NULL,
+    preemptible boolean DEFAULT false NOT NULL,
+    deserved_milli bigint DEFAULT 0 NOT NULL,
+    limit_milli bigint,
+    weight integer DEFAULT 1 NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    archived_at timestamp with time zone,
+    CONSTRAINT queue_default_stays CHECK (((id <> '00000000-0000-0000-0000-000000000000'::uuid) OR ((name = 'default'::text) AND (pool = 'default'::text) AND (archived_at IS NULL)))),
+    CONSTRAINT queue_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
+    CONSTRAINT queue_pool_is_a_dns_label CHECK ((pool ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)),
+    CONSTRAINT queue_shares CHECK (((deserved_milli >= 0) AND ((limit_milli IS NULL) OR (limit_milli >= deserved_milli)))),
+    CONSTRAINT queue_weight CHECK (((weight >= 1) AND (weight <= 1000)))
+);
 
 CREATE TABLE public.run (
     id uuid NOT NULL,
@@ -529,6 +707,66 @@ CREATE TABLE public.run_stat (
     longest_ms double precision NOT NULL
 )
 WITH (fillfactor='70');
+
+CREATE TABLE public.runtime (
+    workspace_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    pool text NOT NULL,
+    queue_id uuid NOT NULL,
+    plan_id uuid,
+    number bigint NOT NULL,
+    holder uuid NOT NULL,
+    spec_version bigint NOT NULL,
+    spec jsonb NOT NULL,
+    state text NOT NULL,
+    step text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    message text DEFAULT ''::text NOT NULL,
+    hint text DEFAULT ''::text NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    node_id uuid,
+    endpoint text DEFAULT ''::text NOT NULL,
+    access_key bytea,
+    requested_by uuid,
+    submitted_at timestamp with time zone NOT NULL,
+    placed_at timestamp with time zone,
+    running_at timestamp with time zone,
+    stopped_at timestamp with time zone,
+    active_at timestamp with time zone,
+    protected_until timestamp with time zone,
+    ends_at timestamp with time zone,
+    ends_because text DEFAULT ''::text NOT NULL,
+    CONSTRAINT runtime_number CHECK ((number >= 1)),
+    CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
+);
+
+CREATE TABLE public.runtime_event (
+    id bigint NOT NULL,
+    workspace_id uuid NOT NULL,
+    number bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    state text NOT NULL,
+    step text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    message text DEFAULT ''::text NOT NULL,
+    actor uuid
+);
+
+ALTER TABLE public.runtime_event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.runtime_event_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.runtime_spec (
+    workspace_id uuid NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    spec jsonb NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+);
 
 CREATE TABLE public.scheduler (
     id uuid NOT NULL,
@@ -716,11 +954,29 @@ ALTER TABLE ONLY public.browser_session
 ALTER TABLE ONLY public.bundle
     ADD CONSTRAINT bundle_pkey PRIMARY KEY (digest);
 
+ALTER TABLE ONLY public.device_class
+    ADD CONSTRAINT device_class_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.device
+    ADD CONSTRAINT device_once UNIQUE (node_id, name);
+
+ALTER TABLE ONLY public.device
+    ADD CONSTRAINT device_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.drained_node
+    ADD CONSTRAINT drained_node_pkey PRIMARY KEY (pool, node, device);
+
 ALTER TABLE ONLY public.executor
     ADD CONSTRAINT executor_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.firing
     ADD CONSTRAINT firing_pkey PRIMARY KEY (trigger_id, logical_key);
+
+ALTER TABLE ONLY public.grant_of_device
+    ADD CONSTRAINT grant_of_device_pkey PRIMARY KEY (device_id, holder);
+
+ALTER TABLE ONLY public.group_policy
+    ADD CONSTRAINT group_policy_pkey PRIMARY KEY (group_id);
 
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (method, key);
@@ -755,6 +1011,12 @@ ALTER TABLE ONLY public.model_upload
 ALTER TABLE ONLY public.model_version
     ADD CONSTRAINT model_version_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.node
+    ADD CONSTRAINT node_once UNIQUE (pool, name);
+
+ALTER TABLE ONLY public.node
+    ADD CONSTRAINT node_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.notification_config
     ADD CONSTRAINT notification_config_pkey PRIMARY KEY (workspace_id, pipeline_id);
 
@@ -779,6 +1041,24 @@ ALTER TABLE ONLY public.pipeline
 ALTER TABLE ONLY public.pipeline_version
     ADD CONSTRAINT pipeline_version_pkey PRIMARY KEY (pipeline_id, version);
 
+ALTER TABLE ONLY public.placement
+    ADD CONSTRAINT placement_pkey PRIMARY KEY (holder);
+
+ALTER TABLE ONLY public.plan
+    ADD CONSTRAINT plan_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.plan
+    ADD CONSTRAINT plan_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.plan_queue
+    ADD CONSTRAINT plan_queue_pkey PRIMARY KEY (plan_id, queue_id);
+
+ALTER TABLE ONLY public.plan_window
+    ADD CONSTRAINT plan_window_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.pool
+    ADD CONSTRAINT pool_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.project_member
     ADD CONSTRAINT project_member_group_once UNIQUE (project_id, group_id);
 
@@ -794,6 +1074,21 @@ ALTER TABLE ONLY public.project
 ALTER TABLE ONLY public.project
     ADD CONSTRAINT project_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.project_plan
+    ADD CONSTRAINT project_plan_pkey PRIMARY KEY (project_id, plan_id);
+
+ALTER TABLE ONLY public.project_policy
+    ADD CONSTRAINT project_policy_pkey PRIMARY KEY (project_id);
+
+ALTER TABLE ONLY public.project_usage
+    ADD CONSTRAINT project_usage_pkey PRIMARY KEY (project_id);
+
+ALTER TABLE ONLY public.queue
+    ADD CONSTRAINT queue_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.queue
+    ADD CONSTRAINT queue_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.run_end
     ADD CONSTRAINT run_end_pkey PRIMARY KEY (id);
 
@@ -802,6 +1097,18 @@ ALTER TABLE ONLY public.run
 
 ALTER TABLE ONLY public.run_stat
     ADD CONSTRAINT run_stat_pkey PRIMARY KEY (workspace_id, day, pipeline_id, trigger_id, status, bucket);
+
+ALTER TABLE ONLY public.runtime_event
+    ADD CONSTRAINT runtime_event_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.runtime
+    ADD CONSTRAINT runtime_holder_key UNIQUE (holder);
+
+ALTER TABLE ONLY public.runtime
+    ADD CONSTRAINT runtime_pkey PRIMARY KEY (workspace_id);
+
+ALTER TABLE ONLY public.runtime_spec
+    ADD CONSTRAINT runtime_spec_pkey PRIMARY KEY (workspace_id);
 
 ALTER TABLE ONLY public.scheduler
     ADD CONSTRAINT scheduler_pkey PRIMARY KEY (id);
@@ -872,6 +1179,8 @@ CREATE INDEX browser_session_by_user ON public.browser_session USING btree (user
 
 CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
 
+CREATE INDEX grant_of_device_by_holder ON public.grant_of_device USING btree (holder);
+
 CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
 
 CREATE INDEX log_line_by_id ON ONLY public.log_line USING btree (id);
@@ -894,6 +1203,14 @@ CREATE INDEX oidc_sign_in_by_end ON public.oidc_sign_in USING btree (expires_at)
 
 CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before);
 
+CREATE INDEX placement_by_node ON public.placement USING btree (node_id);
+
+CREATE INDEX placement_by_pool ON public.placement USING btree (pool);
+
+CREATE INDEX plan_queue_by_queue ON public.plan_queue USING btree (queue_id);
+
+CREATE INDEX plan_window_by_plan ON public.plan_window USING btree (plan_id);
+
 CREATE INDEX project_by_group ON public.project USING btree (owner_group_id) WHERE (owner_group_id IS NOT NULL);
 
 CREATE UNIQUE INDEX project_is_personal_once ON public.project USING btree (owner_user_id) WHERE (owner_user_id IS NOT NULL);
@@ -901,6 +1218,8 @@ CREATE UNIQUE INDEX project_is_personal_once ON public.project USING btree (owne
 CREATE INDEX project_member_by_group ON public.project_member USING btree (group_id) WHERE (group_id IS NOT NULL);
 
 CREATE INDEX project_member_by_user ON public.project_member USING btree (user_id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX project_plan_by_plan ON public.project_plan USING btree (plan_id);
 
 CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (backfill_id IS NOT NULL);
 
@@ -911,6 +1230,12 @@ CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 
 CREATE INDEX run_with_outputs ON public.run USING btree (pipeline_id, completed_at) WHERE ((completed_at IS NOT NULL) AND (outputs_expired_at IS NULL));
+
+CREATE INDEX runtime_alive ON public.runtime USING btree (pool) WHERE (state = ANY (ARRAY['starting'::text, 'running'::text, 'stopping'::text]));
+
+CREATE INDEX runtime_by_project ON public.runtime USING btree (project_id);
+
+CREATE INDEX runtime_event_by_workspace ON public.runtime_event USING btree (workspace_id, id);
 
 CREATE INDEX secret_by_key ON public.secret USING btree (key_id, id);
 
@@ -947,6 +1272,15 @@ ALTER TABLE ONLY public.block_limit
 ALTER TABLE ONLY public.browser_session
     ADD CONSTRAINT browser_session_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
 
+ALTER TABLE ONLY public.device
+    ADD CONSTRAINT device_node_id_fkey FOREIGN KEY (node_id) REFERENCES public.node(id);
+
+ALTER TABLE ONLY public.grant_of_device
+    ADD CONSTRAINT grant_of_device_device_id_fkey FOREIGN KEY (device_id) REFERENCES public.device(id);
+
+ALTER TABLE ONLY public.group_policy
+    ADD CONSTRAINT group_policy_group_id_fkey FOREIGN KEY (group_id) REFERENCES public.user_group(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.model_upload
     ADD CONSTRAINT model_upload_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.user_account(id);
 
@@ -962,6 +1296,9 @@ ALTER TABLE ONLY public.model_version
 ALTER TABLE ONLY public.model
     ADD CONSTRAINT model_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
+ALTER TABLE ONLY public.node
+    ADD CONSTRAINT node_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
 ALTER TABLE ONLY public.notification_config
     ADD CONSTRAINT notification_config_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
@@ -973,6 +1310,24 @@ ALTER TABLE ONLY public.pipeline_version
 
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.placement
+    ADD CONSTRAINT placement_node_id_fkey FOREIGN KEY (node_id) REFERENCES public.node(id);
+
+ALTER TABLE ONLY public.placement
+    ADD CONSTRAINT placement_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
+ALTER TABLE ONLY public.plan_queue
+    ADD CONSTRAINT plan_queue_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES public.plan(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.plan_queue
+    ADD CONSTRAINT plan_queue_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES public.queue(id);
+
+ALTER TABLE ONLY public.plan_window
+    ADD CONSTRAINT plan_window_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES public.plan(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.pool
+    ADD CONSTRAINT pool_shard_fkey FOREIGN KEY (shard) REFERENCES public.shard(id);
 
 ALTER TABLE ONLY public.project_member
     ADD CONSTRAINT project_member_group_id_fkey FOREIGN KEY (group_id) REFERENCES public.user_group(id) ON DELETE CASCADE;
@@ -988,6 +1343,24 @@ ALTER TABLE ONLY public.project
 
 ALTER TABLE ONLY public.project
     ADD CONSTRAINT project_owner_user_id_fkey FOREIGN KEY (owner_user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.project_plan
+    ADD CONSTRAINT project_plan_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES public.plan(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.project_plan
+    ADD CONSTRAINT project_plan_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+
+ALTER TABLE ONLY public.project_policy
+    ADD CONSTRAINT project_policy_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+
+ALTER TABLE ONLY public.runtime
+    ADD CONSTRAINT runtime_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
+ALTER TABLE ONLY public.runtime_spec
+    ADD CONSTRAINT runtime_spec_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
+
+ALTER TABLE ONLY public.runtime
+    ADD CONSTRAINT runtime_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);
 
 ALTER TABLE ONLY public.secret
     ADD CONSTRAINT secret_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);

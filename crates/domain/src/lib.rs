@@ -18,6 +18,7 @@ pub mod quota;
 pub mod retry;
 pub mod role;
 pub mod run;
+pub mod runtime;
 pub mod trigger;
 pub mod unit;
 

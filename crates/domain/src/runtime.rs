@@ -1,0 +1,104 @@
+//! What a workspace's runtime is to be: the container with the editor and the devices.
+//!
+//! Refuses to know who may ask for what, where it runs and how a backend makes it so.
+
+use crate::device::Ask;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What is asked for, as it is stored and as a backend is told. New fields have defaults, so that older rows are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// What is opened.
+    pub app: App,
+    /// The image, with or without a digest; empty where the backend has none, and for its default.
+    #[serde(default)]
+    pub image: String,
+    /// Devices, processor and memory that it is sure of.
+    pub ask: Ask,
+    /// The most processor that it gets, thousandths of a core; 0 is as much as `ask`.
+    #[serde(default)]
+    pub cpu_limit_milli: u64,
+    /// The most memory that it gets, bytes; 0 is as much as `ask`.
+    #[serde(default)]
+    pub memory_limit_bytes: u64,
+    /// Environment of the application.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Volumes that are there already.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Runs as user 0; with no further privilege.
+    #[serde(default)]
+    pub root: bool,
+    /// Between runtimes of one queue, greater is served first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Stopped when nobody used it and nothing worked in it for so long, seconds; 0 is never.
+    #[serde(default)]
+    pub idle_timeout_s: u32,
+    /// Stopped when its devices did nothing for so long, seconds; 0 is never.
+    #[serde(default)]
+    pub gpu_idle_timeout_s: u32,
+    /// Stopped after so long whatever it does, seconds; 0 is never.
+    #[serde(default)]
+    pub lifetime_s: u32,
+    /// From asking it to end to ending it, seconds; 0 is the cluster's default.
+    #[serde(default)]
+    pub grace_s: u32,
+    /// Waits again in its queue after it was stopped for others.
+    #[serde(default)]
+    pub requeue: bool,
+    /// Python source with `get_custom_configs(container_config)`, run apart before the start.
+    #[serde(default)]
+    pub pre_start: String,
+    /// Run inside, before the application; its failure is a warning.
+    #[serde(default)]
+    pub post_start: PostStart,
+}
+
+/// What is opened in a runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum App {
+    /// JupyterLab.
+    Jupyter,
+    /// VS Code in the browser (code-server).
+    VsCode,
+    /// What the image brings along.
+    Custom {
+        /// Where it listens.
+        port: u16,
+        /// What is run; empty is the image's own.
+        #[serde(default)]
+        command: Vec<String>,
+        /// It is served below its base path, and not at the root.
+        #[serde(default)]
+        keeps_base_path: bool,
+        /// A path that answers 200 when it is ready; empty is any answer at all.
+        #[serde(default)]
+        health_path: String,
+    },
+}
+
+/// A volume and where it is seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The backend's name of it: a `PersistentVolumeClaim`, or a folder's name.
+    pub volume: String,
+    /// An absolute path.
+    pub path: String,
+    /// Cannot be written.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// What is run inside after the environment is ready: the command, then the script.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PostStart {
+    /// Program and arguments; may be empty.
+    pub command: Vec<String>,
+    /// Source of a shell script; may be empty.
+    pub script: String,
+}
