@@ -47,6 +47,8 @@ pub struct Shape {
     pub settings: Vec<(String, String)>,
     /// Variables of single services, by name: they win over everything else.
     pub own_settings: Vec<(&'static str, String, String)>,
+    /// Folders for the logs of single services, by name.
+    pub log_folders: Vec<(&'static str, PathBuf)>,
     /// A Redis of its own keeps the leases.
     pub redis: bool,
     /// A wire with this seed lies between any two processes; see [`Cluster::wires`].
@@ -65,6 +67,7 @@ impl Default for Shape {
             slots: 8,
             settings: Vec::new(),
             own_settings: Vec::new(),
+            log_folders: Vec::new(),
             redis: false,
             wires: None,
             programs: Vec::new(),
@@ -202,6 +205,23 @@ impl Cluster {
         self.services.get_mut(name).with_context(|| format!("a service {name}"))
     }
 
+    /// Starts a service again that has ended, or ends it first, with the programs of this build and settings as they are
+    /// now.
+    ///
+    /// # Errors
+    /// When it was never started, or cannot be.
+    pub fn renew(&mut self, name: &str) -> Result<()> {
+        self.service(name)?.kill()?;
+        self.shape.programs.retain(|(of, _)| *of != name);
+        let (kind, number) = name.rsplit_once('-').context("a service's name")?;
+        let number = number.parse()?;
+        match kind {
+            "scheduler" => self.start_scheduler(number),
+            "executor" => self.start_executor(number),
+            _ => self.start_web_server(number),
+        }
+    }
+
     /// Every service that was started, by name.
     pub fn services(&mut self) -> impl Iterator<Item = (&String, &mut Service)> {
         self.services.iter_mut()
@@ -248,7 +268,9 @@ impl Cluster {
         environment.extend(of_its_own.map(|(_, key, value)| (key.clone(), value.clone())));
         let programs = self.shape.programs.iter().find(|(of, _)| *of == name).map(|(_, folder)| folder.clone());
         let program = programs.map_or_else(binaries, Ok)?.join(format!("orrery-{kind}"));
-        let service = Service::start(name, program, self.folder.path().join(format!("{name}.log")), environment)?;
+        let logs = self.shape.log_folders.iter().find(|(of, _)| *of == name).map(|(_, folder)| folder.clone());
+        let log = logs.unwrap_or_else(|| self.folder.path().to_owned()).join(format!("{name}.log"));
+        let service = Service::start(name, program, log, environment)?;
         self.services.insert(name.to_owned(), service);
         Ok(())
     }

@@ -13,6 +13,9 @@ const NAMED_MAX: i64 = 5;
 /// What the worst lateness is called.
 pub(super) const WORST: &str = "worst lateness";
 
+/// What the lateness of 99 of 100 is called.
+pub(super) const P99: &str = "lateness of 99 of 100";
+
 /// Whether all work was done.
 pub(super) struct Drained {
     /// How long it took.
@@ -82,9 +85,7 @@ pub(super) async fn firings(sql: &Client, load: &Load, seen: &mut Seen) -> Resul
         .await?;
     seen.firings += u64::try_from(row.get::<_, i64>(0))?;
     let late: Vec<f64> = row.get(1);
-    for (name, late) in
-        [("median lateness", 0), ("lateness of 99 of 100", 1), (WORST, 2)].map(|(n, i)| (n, late.get(i)))
-    {
+    for (name, late) in [("median lateness", 0), (P99, 1), (WORST, 2)].map(|(n, i)| (n, late.get(i))) {
         seen.tell(name, late.copied().unwrap_or(f64::NAN), "s");
     }
     Ok(())
@@ -112,23 +113,29 @@ pub(super) async fn calls(sql: &Client, told: &Told, seen: &mut Seen) -> Result<
 
 /// Runs are those of firings, each ran what it consists of, once, and nothing is left over.
 pub(super) async fn runs(sql: &Client, seen: &mut Seen) -> Result<()> {
+    // Those that a row started by itself are its own to judge.
     let checks = [
+        ("runs without exactly one firing", "(SELECT count(*) FROM firing f WHERE f.run_id = r.id) <> 1"),
+        ("runs that did not complete", "r.status <> 'completed'"),
         (
-            "runs without exactly one firing",
-            "SELECT count(*) FROM run r WHERE (SELECT count(*) FROM firing f WHERE f.run_id = r.id) <> 1",
+            "runs whose one block did not complete once",
+            "(SELECT count(*) FROM block_run b WHERE b.run_id = r.id AND b.status = 'completed') <> 1",
         ),
+        (
+            "results of an attempt that was not the last one",
+            "EXISTS (SELECT FROM block_run b JOIN attempt a USING (run_id, block, child) WHERE b.run_id = r.id AND a.lease >= b.lease)",
+        ),
+    ];
+    for (what, check) in checks {
+        let of_load =
+            "SELECT count(*) FROM run r JOIN pipeline p ON p.id = r.pipeline_id WHERE starts_with(p.name, 'load_')";
+        let count: i64 = sql.query_one(&format!("{of_load} AND {check}"), &[]).await?.get(0);
+        seen.must(count == 0, || format!("{count} {what}"));
+    }
+    let checks = [
         (
             "firings without their run",
             "SELECT count(*) FROM firing f WHERE f.run_id IS NOT NULL AND NOT EXISTS (SELECT FROM run r WHERE r.id = f.run_id)",
-        ),
-        ("runs that did not complete", "SELECT count(*) FROM run WHERE status <> 'completed'"),
-        (
-            "runs whose one block did not complete once",
-            "SELECT count(*) FROM run r WHERE (SELECT count(*) FROM block_run b WHERE b.run_id = r.id AND b.status = 'completed') <> 1",
-        ),
-        (
-            "accepted attempts with a lower lease than one that was lost",
-            "SELECT count(*) FROM block_run b JOIN attempt a USING (run_id, block, child) WHERE a.lease >= b.lease AND b.status = 'completed'",
         ),
         ("deadlocks", "SELECT coalesce(sum(deadlocks), 0)::bigint FROM pg_stat_database"),
     ];

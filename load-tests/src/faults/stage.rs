@@ -5,27 +5,31 @@
 use super::{
     callers::{Callers, Told},
     judge,
-    seen::Seen,
+    seen::{Seen, Verdict},
 };
 use crate::{
-    cluster::{Cluster, Shape},
+    cluster::{Cluster, Shape, WORKSPACE},
     project_files::{ProjectFolder, noop, python},
 };
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
+use proto::v1::CreateRunRequest;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
 use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
 
 /// Pipelines that triggers and clients start, spread over the shards.
 pub(super) const PIPELINES: usize = 24;
 /// The pipeline with one block of Python that takes a while.
 pub(super) const SLOW: &str = "slow";
+/// The pipeline with one block of Python that puts out as much as it is told to.
+pub(super) const WRITER: &str = "writer";
 /// Between the making of the triggers and their first time.
 const LEAD: Duration = Duration::from_secs(3);
 /// How long anything that the harness itself asks for may take.
@@ -108,6 +112,16 @@ impl Stage {
     /// When it does not start.
     pub(super) async fn open(plan: Plan, shape: Shape) -> Result<Self> {
         let schedulers = shape.schedulers;
+        let stage = Self::unshared(plan, shape).await?;
+        stage.until_shared(schedulers).await?;
+        Ok(stage)
+    }
+
+    /// As [`Stage::open`], for shards that are never shared.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) async fn unshared(plan: Plan, shape: Shape) -> Result<Self> {
         let cluster = Cluster::start_as(shape).await?;
         let folder = cluster.folder().join("load");
         let project = ProjectFolder::create(&folder)?;
@@ -116,10 +130,10 @@ impl Stage {
         }
         project.custom("nap", include_str!("nap.py"))?;
         project.pipeline(SLOW, &[python("nap", &[])])?;
+        project.custom("write", include_str!("write.py"))?;
+        project.pipeline(WRITER, &[python("write", &[])])?;
         cluster.deploy(&folder).await?;
-        let stage = Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None };
-        stage.until_shared(schedulers).await?;
-        Ok(stage)
+        Ok(Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None })
     }
 
     /// A session of its own with the database, past every wire.
@@ -163,6 +177,179 @@ impl Stage {
     /// A number below `below`, by the dice.
     pub(super) fn throw(&mut self, below: usize) -> usize {
         self.dice.random_range(0..below)
+    }
+
+    /// One of so many services of a kind, by the dice.
+    pub(super) fn victim(&mut self, kind: &str, of: usize) -> String {
+        format!("{kind}-{}", self.throw(of) + 1)
+    }
+
+    /// Services that have ended by themselves.
+    pub(super) fn ended(&mut self) -> Vec<String> {
+        self.cluster.services().filter_map(|(name, service)| (!service.is_running()).then(|| name.clone())).collect()
+    }
+
+    /// When the database's server was started.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(super) async fn postgres_started(&self) -> Result<Timestamp> {
+        Ok(self.sql().await?.query_one("SELECT pg_postmaster_start_time()", &[]).await?.get(0))
+    }
+
+    /// Lines of the database's log that hold a text.
+    pub(super) fn postgres_log_lines(&self, text: &str) -> u64 {
+        let log = self.cluster.postgres().map(|postgres| postgres.log_file());
+        let log = log.ok().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).count() as u64
+    }
+
+    /// Starts runs of a pipeline, with these variables; answers their ids.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub(super) async fn start_runs(
+        &mut self,
+        pipeline: &str,
+        count: usize,
+        variables: &[(&str, f64)],
+    ) -> Result<Vec<Uuid>> {
+        let mut ids = Vec::new();
+        for _ in 0..count {
+            let number = |value: f64| prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(value)) };
+            let fields = variables.iter().map(|(name, value)| ((*name).to_owned(), number(*value))).collect();
+            let request = CreateRunRequest {
+                workspace: WORKSPACE.to_owned(),
+                pipeline: pipeline.to_owned(),
+                idempotency_key: format!("row-{}", self.dice.random::<u64>()),
+                variables: Some(prost_types::Struct { fields }),
+                ..CreateRunRequest::default()
+            };
+            let run = self.cluster.runs().create_run(request).await?.into_inner().run.context("a run")?;
+            ids.push(run.id.parse()?);
+        }
+        Ok(ids)
+    }
+
+    /// How these runs stand: status and how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn statuses(&self, runs: &[Uuid]) -> Result<BTreeMap<String, i64>> {
+        let sql = "SELECT status, count(*) FROM run WHERE id = ANY ($1) GROUP BY 1";
+        let rows = self.sql().await?.query(sql, &[&runs]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// Waits until these runs have ended.
+    ///
+    /// # Errors
+    /// When they have not by then.
+    pub(super) async fn until_ended(&self, runs: &[Uuid], limit: Duration) -> Result<BTreeMap<String, i64>> {
+        let begun = Instant::now();
+        loop {
+            let statuses = self.statuses(runs).await?;
+            if !statuses.contains_key("running") && !statuses.contains_key("initial") {
+                return Ok(statuses);
+            }
+            ensure!(begun.elapsed() < limit, "after {} s runs stand as {statuses:?}", limit.as_secs());
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Runs the slow pipeline once, so that environments are ready, then starts so many that each take so long, and waits
+    /// until all of them run.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub(super) async fn warm_and_start_slow(&mut self, count: usize, seconds: f64) -> Result<Vec<Uuid>> {
+        let first = self.start_runs(SLOW, 6, &[("seconds", 0.5)]).await?;
+        self.until_ended(&first, DRAIN_MAX).await?;
+        let runs = self.start_runs(SLOW, count, &[("seconds", seconds)]).await?;
+        let begun = Instant::now();
+        let sql = self.sql().await?;
+        loop {
+            let query = "SELECT count(*) FROM block_run WHERE run_id = ANY ($1) AND status = 'running'";
+            if sql.query_one(query, &[&runs]).await?.get::<_, i64>(0) == i64::try_from(count)? {
+                return Ok(runs);
+            }
+            ensure!(begun.elapsed() < PATIENCE, "slow runs do not start");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// The executor that runs most of these.
+    ///
+    /// # Errors
+    /// When none does.
+    pub(super) async fn holder(&self, runs: &[Uuid]) -> Result<String> {
+        let query = "SELECT e.name FROM block_run b JOIN executor e ON e.id = b.executor_id
+                      WHERE b.run_id = ANY ($1) AND b.status = 'running' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1";
+        let row = self.sql().await?.query_opt(query, &[&runs]).await?;
+        Ok(row.context("an executor that runs something")?.get(0))
+    }
+
+    /// Attempts of these runs that were given up with their executor.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn lost_attempts(&self, runs: &[Uuid]) -> Result<u64> {
+        let query = "SELECT count(*) FROM attempt WHERE run_id = ANY ($1) AND outcome = 'lost'";
+        Ok(u64::try_from(self.sql().await?.query_one(query, &[&runs]).await?.get::<_, i64>(0))?)
+    }
+
+    /// Waits until some of them were; answers how many.
+    ///
+    /// # Errors
+    /// When none was by then.
+    pub(super) async fn until_lost(&self, runs: &[Uuid], limit: Duration) -> Result<u64> {
+        let begun = Instant::now();
+        loop {
+            let lost = self.lost_attempts(runs).await?;
+            if lost > 0 {
+                return Ok(lost);
+            }
+            ensure!(begun.elapsed() < limit, "no attempt was given to others in {} s", limit.as_secs());
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Why blocks of these runs failed.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn errors_of(&self, runs: &[Uuid]) -> Result<Vec<String>> {
+        let query = "SELECT DISTINCT error::text FROM block_run WHERE run_id = ANY ($1) AND status = 'failed'";
+        Ok(self.sql().await?.query(query, &[&runs]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Starts PostgreSQL again; answers how long it took to accept.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) async fn start_postgres(&mut self) -> Result<Duration> {
+        tokio::task::block_in_place(|| self.cluster.start_postgres())
+    }
+
+    /// Has the database write some megabytes to its log, as far as it can.
+    pub(super) async fn write_much(&self) {
+        let Ok(sql) = self.sql().await else { return };
+        let much = "CREATE TABLE IF NOT EXISTS faults_ballast (x text);
+                    INSERT INTO faults_ballast SELECT repeat(md5(n::text), 250) FROM generate_series(1, 1000) AS n";
+        // It is to fail.
+        let _ = sql.batch_execute(much).await;
+    }
+
+    /// Starts again what has ended by itself, as a supervisor does; answers which those were.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub(super) async fn revive(&mut self) -> Result<Vec<String>> {
+        let ended = self.ended();
+        for name in &ended {
+            self.cluster.service(name)?.restart()?;
+        }
+        Ok(ended)
     }
 
     /// Changes of shards' owners since the cluster began, beyond the first.
@@ -231,21 +418,40 @@ impl Stage {
     /// # Errors
     /// As [`Stage::finish`].
     pub(super) async fn finish_within(self, seen: Seen, late_max_s: f64) -> Result<Seen> {
-        let mut seen = self.finish(seen).await?;
-        for worst in seen.measured.iter_mut().filter(|measured| measured.name == judge::WORST) {
-            worst.at_most = Some(late_max_s);
-        }
-        Ok(seen)
+        self.conclude(seen, Some(late_max_s), async |_| Ok(Vec::new())).await
+    }
+
+    /// As [`Stage::finish_within`], with a judgement of one's own before the cluster goes.
+    ///
+    /// # Errors
+    /// As [`Stage::finish`].
+    pub(super) async fn finish_with(
+        self,
+        seen: Seen,
+        late_max_s: f64,
+        judge: impl AsyncFnOnce(&Client) -> Result<Vec<String>>,
+    ) -> Result<Seen> {
+        self.conclude(seen, Some(late_max_s), judge).await
     }
 
     /// Mends the wires, waits until all the work is done, and judges it. Callers have their answers by then.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub(super) async fn finish(mut self, mut seen: Seen) -> Result<Seen> {
+    pub(super) async fn finish(self, seen: Seen) -> Result<Seen> {
+        self.conclude(seen, None, async |_| Ok(Vec::new())).await
+    }
+
+    async fn conclude(
+        mut self,
+        mut seen: Seen,
+        late_max_s: Option<f64>,
+        judge: impl AsyncFnOnce(&Client) -> Result<Vec<String>>,
+    ) -> Result<Seen> {
         if let Ok(wires) = self.cluster.wires() {
             wires.heal();
         }
+        self.revive().await?;
         let (load, callers) = self.load.take().context("a load; see begin")?;
         tokio::time::sleep_until(load.ends_at).await;
         let told = callers.told().await;
@@ -254,7 +460,11 @@ impl Stage {
         seen.tell("until all work was done, after the load", drained.took.as_secs_f64(), "s");
         seen.broken.extend(drained.open);
         self.judge(&sql, &load, &told, &mut seen).await?;
-        if !seen.broken.is_empty() {
+        seen.broken.extend(judge(&sql).await?);
+        for worst in seen.measured.iter_mut().filter(|measured| measured.name == judge::WORST) {
+            worst.at_most = late_max_s;
+        }
+        if seen.verdict(false) != Verdict::Held {
             seen.broken.push(format!("the services' logs are in {}", self.cluster.keep_logs()?));
         }
         Ok(seen)
