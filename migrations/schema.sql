@@ -723,12 +723,15 @@ CREATE TABLE public.runtime (
     reason text DEFAULT ''::text NOT NULL,
     message text DEFAULT ''::text NOT NULL,
     hint text DEFAULT ''::text NOT NULL,
+    start_key text DEFAULT ''::text NOT NULL,
+    start_again boolean DEFAULT false NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     node_id uuid,
     endpoint text DEFAULT ''::text NOT NULL,
     access_key bytea,
     requested_by uuid,
     submitted_at timestamp with time zone NOT NULL,
+    step_at timestamp with time zone DEFAULT now() NOT NULL,
     placed_at timestamp with time zone,
     running_at timestamp with time zone,
     stopped_at timestamp with time zone,
@@ -765,6 +768,7 @@ CREATE TABLE public.runtime_spec (
     workspace_id uuid NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
     spec jsonb NOT NULL,
+    queue_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
@@ -1237,6 +1241,8 @@ CREATE INDEX runtime_by_project ON public.runtime USING btree (project_id);
 
 CREATE INDEX runtime_event_by_workspace ON public.runtime_event USING btree (workspace_id, id);
 
+CREATE INDEX runtime_event_of_preemptions ON public.runtime_event USING btree (at) WHERE ((reason = 'PREEMPTED'::text) AND (state = 'stopping'::text));
+
 CREATE INDEX secret_by_key ON public.secret USING btree (key_id, id);
 
 CREATE UNIQUE INDEX secret_of_project ON public.secret USING btree (project_id, name) WHERE (workspace_id IS NULL);
@@ -1355,6 +1361,9 @@ ALTER TABLE ONLY public.project_policy
 
 ALTER TABLE ONLY public.runtime
     ADD CONSTRAINT runtime_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
+ALTER TABLE ONLY public.runtime_spec
+    ADD CONSTRAINT runtime_spec_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES public.queue(id);
 
 ALTER TABLE ONLY public.runtime_spec
     ADD CONSTRAINT runtime_spec_workspace_id_fkey FOREIGN KEY (workspace_id) REFERENCES public.workspace(id);

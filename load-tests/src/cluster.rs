@@ -1,6 +1,7 @@
 //! A cluster of real processes with a Postgres of its own, ended and removed when dropped.
 
 mod service;
+mod standby;
 mod stores;
 mod wires;
 
@@ -15,7 +16,7 @@ use rpc::{auth::Token, client::Channel};
 pub use service::Service;
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -79,6 +80,9 @@ impl Default for Shape {
 pub struct Cluster {
     services: BTreeMap<String, Service>,
     postgres: Option<PrivatePostgres>,
+    standby: Option<standby::Standby>,
+    /// The standby is the database now.
+    took_over: bool,
     redis: Option<PrivateRedis>,
     wires: Option<Wires>,
     channel: Channel,
@@ -113,6 +117,7 @@ impl Cluster {
         let postgres = PrivatePostgres::start(&folder.path().join("postgres"), ClusterOptions::DURABLE)?;
         let secret: String = (0..4).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
         std::fs::write(folder.path().join("token"), &secret)?;
+        std::fs::create_dir(folder.path().join("history"))?;
         let places = shape.scheduler_places.max(shape.schedulers);
         let scheduler_ports = (0..places).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
         let web_ports = (0..shape.web_servers).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
@@ -127,6 +132,8 @@ impl Cluster {
         let mut cluster = Self {
             services: BTreeMap::new(),
             postgres: Some(postgres),
+            standby: None,
+            took_over: false,
             redis,
             wires,
             channel,
@@ -193,6 +200,7 @@ impl Cluster {
             ("BASE_ENV", self.base_env.display().to_string()),
             ("SLOTS", self.shape.slots.to_string()),
             ("SCHEDULER_URLS", self.scheduler_urls(&name)?),
+            ("HISTORY_FILE", self.history().join(format!("{name}.jsonl")).display().to_string()),
         ];
         self.launch(&name, "EXECUTOR", own)
     }
@@ -284,6 +292,12 @@ impl Cluster {
     #[must_use]
     pub fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// The folder of this cluster's [history](crate::history), in which every executor writes from the start.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.folder.path().join("history")
     }
 
     /// A client of the public API.
@@ -407,7 +421,7 @@ impl Cluster {
         completed(last.context("the run's state")?)
     }
 
-    /// Copies the services' logs to where they outlive this cluster; answers the folder.
+    /// Copies the services' logs and the history to where they outlive this cluster; answers the folder.
     ///
     /// # Errors
     /// When they cannot be copied.
@@ -417,6 +431,11 @@ impl Cluster {
             if entry.path().extension().is_some_and(|extension| extension == "log") {
                 std::fs::copy(entry.path(), kept.join(entry.file_name()))?;
             }
+        }
+        let history = kept.join("history");
+        std::fs::create_dir(&history)?;
+        for entry in std::fs::read_dir(self.history())?.flatten() {
+            std::fs::copy(entry.path(), history.join(entry.file_name()))?;
         }
         Ok(kept.display().to_string())
     }
@@ -433,7 +452,12 @@ impl Cluster {
             };
             let created = workspaces.create_workspace(request).await.is_ok();
             let online = executors.list_executors(pb::ListExecutorsRequest::default()).await;
-            if created && online.is_ok_and(|answer| answer.into_inner().executors.len() >= self.shape.executors) {
+            // A wire accepts what its far end does not yet.
+            let listen = self.web_ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok());
+            if created
+                && listen
+                && online.is_ok_and(|answer| answer.into_inner().executors.len() >= self.shape.executors)
+            {
                 return Ok(());
             }
             if self.services.values_mut().any(|service| !service.is_running()) {
@@ -454,6 +478,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.services.clear();
+        self.standby = None;
         if let Some(postgres) = self.postgres.take() {
             drop(postgres.stop());
         }

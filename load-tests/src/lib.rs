@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod faults;
+pub mod history;
 pub mod project_files;
 pub mod record;
 pub mod wire;

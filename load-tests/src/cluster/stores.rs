@@ -18,7 +18,13 @@ impl Cluster {
     /// The cluster's own database, past every wire.
     #[must_use]
     pub fn database_url(&self) -> String {
-        self.postgres.as_ref().map(|postgres| postgres.tcp_url("postgres")).unwrap_or_default()
+        let url = self.postgres.as_ref().map(|postgres| postgres.tcp_url("postgres")).unwrap_or_default();
+        match (&self.standby, url.rsplit_once('@').and_then(|(user, rest)| Some((user, rest.split_once('/')?)))) {
+            (Some(standby), Some((user, (_, database)))) if self.took_over => {
+                format!("{user}@{}/{database}", standby.address())
+            }
+            _ => url,
+        }
     }
 
     pub(super) fn database_address(&self) -> Result<SocketAddr> {

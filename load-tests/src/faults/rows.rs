@@ -54,6 +54,8 @@ rows! {
         "nothing lost or doubled; firing again 5 s after it accepts; no service ends";
     "6", stores::sessions_ended, true, "ten sessions with PostgreSQL are ended each second",
         "nothing lost or doubled; no service ends; worst lateness 6 s";
+    "7", stores::failed_over, true, "PostgreSQL is killed and a synchronous standby takes over",
+        "nothing lost or doubled; firing again 5 s after it accepts, worst lateness 10 s";
     "8", network::scheduler_without_database, true, "a scheduler is cut off from PostgreSQL: both ways, one way, half open",
         "nothing lost or doubled; worst lateness 6 s";
     "8b", network::executor_alone, true, "an executor is cut off from every scheduler",

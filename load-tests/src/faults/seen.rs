@@ -61,6 +61,8 @@ pub struct Seen {
     pub broken: Vec<String>,
     /// Why the row could not be run, where it could not.
     pub not_here: Option<String>,
+    /// Where the services' logs are, when something went wrong.
+    pub logs: Option<String>,
     /// Logical times that were decided.
     pub firings: u64,
     /// Calls that were acknowledged.
@@ -151,7 +153,8 @@ impl fmt::Display for Seen {
             let missed = if m.is_held() { "" } else { "  MISSED" };
             writeln!(f, "       {}: {:.3} {}{bar}{missed}", m.name, m.figure, m.unit)?;
         }
-        self.broken.iter().try_for_each(|broken| writeln!(f, "       BROKEN: {broken}"))
+        self.broken.iter().try_for_each(|broken| writeln!(f, "       BROKEN: {broken}"))?;
+        self.logs.iter().try_for_each(|logs| writeln!(f, "       the services' logs are in {logs}"))
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, Shape, WORKSPACE},
+    history::{Check, Detail, Promises, Witness},
     project_files::{ProjectFolder, noop, python},
 };
 use anyhow::{Context, Result, ensure};
@@ -30,6 +31,8 @@ pub(super) const PIPELINES: usize = 24;
 pub(super) const SLOW: &str = "slow";
 /// The pipeline with one block of Python that puts out as much as it is told to.
 pub(super) const WRITER: &str = "writer";
+/// Clients, and about how long each waits between two calls.
+const CALLERS: (u64, Duration) = (4, Duration::from_millis(250));
 /// Between the making of the triggers and their first time.
 const LEAD: Duration = Duration::from_secs(3);
 /// How long anything that the harness itself asks for may take.
@@ -82,6 +85,8 @@ pub(super) struct Stage {
     pub(super) dice: StdRng,
     plan: Plan,
     load: Option<(Load, Callers)>,
+    /// What the history is held against.
+    pub(super) promises: Promises,
 }
 
 /// The name of one of the pipelines.
@@ -133,7 +138,11 @@ impl Stage {
         project.custom("write", include_str!("write.py"))?;
         project.pipeline(WRITER, &[python("write", &[])])?;
         cluster.deploy(&folder).await?;
-        Ok(Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None })
+        let promises =
+            Promises { must_check: vec![Check::C1, Check::C2, Check::C3, Check::C8, Check::C9], ..Promises::default() };
+        let stage = Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None, promises };
+        Witness::install(&stage.sql().await?, Detail::Units).await?;
+        Ok(stage)
     }
 
     /// A session of its own with the database, past every wire.
@@ -162,7 +171,8 @@ impl Stage {
         sql.execute(INSERT, &[&"every-", &from.to_string(), &end.to_string(), &count, &places]).await?;
         let lead = Duration::try_from(now.duration_until(end))?;
         let load = Load { from, seconds, triggers, ends_at: Instant::now() + lead };
-        let callers = Callers::start(&self.cluster.channel(), 4, Duration::from_millis(250), load.ends_at, seed);
+        let history = self.cluster.history();
+        let callers = Callers::start(&self.cluster.channel(), &history, CALLERS, load.ends_at, seed)?;
         self.load = Some((load, callers));
         sleep(Duration::try_from(now.duration_until(from))?).await;
         Ok(load)
@@ -403,6 +413,11 @@ impl Stage {
         page.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Batches of a scheduler that did not count: their epoch was old, or the server had ended a session that was frozen.
+    pub(super) async fn refusals(&mut self, scheduler: &str) -> f64 {
+        self.metric(scheduler, "fenced_writes_total").await + self.metric(scheduler, "scheduler_reloads_total").await
+    }
+
     /// The same, summed over all services of a kind, such as `scheduler`.
     pub(super) async fn metric_of_all(&mut self, kind: &str, name: &str) -> f64 {
         let names: Vec<String> = self.cluster.services().map(|(name, _)| name.clone()).collect();
@@ -454,30 +469,32 @@ impl Stage {
         self.revive().await?;
         let (load, callers) = self.load.take().context("a load; see begin")?;
         tokio::time::sleep_until(load.ends_at).await;
-        let told = callers.told().await;
+        let told = callers.told().await?;
         let sql = self.sql().await?;
         let drained = judge::until_drained(&sql, &load, DRAIN_MAX).await?;
         seen.tell("until all work was done, after the load", drained.took.as_secs_f64(), "s");
         seen.broken.extend(drained.open);
-        self.judge(&sql, &load, &told, &mut seen).await?;
+        self.judge(&sql, &told, &mut seen).await?;
         seen.broken.extend(judge(&sql).await?);
         for worst in seen.measured.iter_mut().filter(|measured| measured.name == judge::WORST) {
             worst.at_most = late_max_s;
         }
         if seen.verdict(false) != Verdict::Held {
-            seen.broken.push(format!("the services' logs are in {}", self.cluster.keep_logs()?));
+            seen.logs = Some(self.cluster.keep_logs()?);
         }
         Ok(seen)
     }
 
-    async fn judge(&mut self, sql: &Client, load: &Load, told: &Told, seen: &mut Seen) -> Result<()> {
-        seen.acknowledged += told.acknowledged.len() as u64;
+    async fn judge(&mut self, sql: &Client, told: &Told, seen: &mut Seen) -> Result<()> {
+        seen.acknowledged += told.took.len() as u64;
+        #[expect(clippy::cast_precision_loss, reason = "a count for people")]
         seen.tell("calls that were repeated", told.repeated as f64, "");
-        let slowest = told.acknowledged.iter().map(|call| call.took).max().unwrap_or_default();
+        seen.must(told.given_up == 0, || format!("{} calls were never answered", told.given_up));
+        let slowest = told.took.iter().max().copied().unwrap_or_default();
         seen.tell("slowest call, repetitions included", slowest.as_secs_f64(), "s");
-        judge::firings(sql, load, seen).await?;
-        judge::calls(sql, told, seen).await?;
-        judge::runs(sql, seen).await
+        judge::lateness(sql, seen).await?;
+        judge::leftovers(sql, seen).await?;
+        judge::history(sql, &self.cluster.history(), &self.promises, seen).await
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     bundles::Bundles,
     core::{Core, CoreEvent, Identity},
     data_dir::DataDir,
-    journal::Journal,
+    journal::{Detail, Journal},
     link::{self, Dialer},
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
@@ -103,7 +103,12 @@ fn backend(
 ) -> anyhow::Result<ProcessBackend> {
     let runner = runner(settings, data)?;
     let env = passed_environment(&settings.pass_env);
-    let journal = Journal::open(&data.join("journal.jsonl"), &identity.id.to_string()).context("open the journal")?;
+    let (path, detail) = match &settings.history_file {
+        Some(path) if !path.as_os_str().is_empty() => (path.clone(), Detail::Everything),
+        _ => (data.join("journal.jsonl"), Detail::Processes),
+    };
+    let journal =
+        Journal::open(&path, identity, detail).with_context(|| format!("open the journal {}", path.display()))?;
     Ok(ProcessBackend::new(Parts {
         environments: Environments::new(
             data.join("envs"),

@@ -122,6 +122,12 @@ impl ProcessBackend {
         Self { parts, homes: Homes::default() }
     }
 
+    /// This executor's testimony.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.parts.journal
+    }
+
     /// Masks a value in every line and error from here on; false when there is no room for it.
     #[must_use]
     pub fn mask(&self, value: &str) -> bool {

@@ -48,6 +48,13 @@ pub const KEYS: &[Key] = &[
     Key::new("idle_children", Kind::Integer, "4", "Python processes that wait already forked, per environment."),
     Key::new("memory_limit", Kind::Bytes, "", "Memory of one attempt; none when empty."),
     Key::new("log_limit", Kind::Bytes, "16 MiB", "Text that one attempt may log."),
+    Key::new(
+        "history_file",
+        Kind::Path,
+        "",
+        "Where the journal goes instead of `data_dir`, with every attempt and every answer of a scheduler: for checking a \
+         cluster's history. It only grows.",
+    ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
 ];
 
@@ -71,6 +78,7 @@ pub struct Settings {
     pub idle_children: u32,
     pub memory_limit: Option<u64>,
     pub log_limit: u64,
+    pub history_file: Option<PathBuf>,
     pub pass_env: Vec<String>,
     #[serde(flatten)]
     pub common: Common,
@@ -95,6 +103,7 @@ impl Default for Settings {
             idle_children: 4,
             memory_limit: None,
             log_limit: 16 * 1024 * 1024,
+            history_file: None,
             pass_env: Vec::new(),
             common: Common::default(),
         }

@@ -246,10 +246,12 @@ pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committe
     let Journal { writer, statements, .. } = journal;
     if batch.is_plain() {
         let columns = Columns::of(batch);
-        let row = if batch.is_units_only() {
-            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
-        } else {
+        let row = if !batch.is_units_only() {
             writer.query_one(&statements.commit, &columns.parameters()).await?
+        } else if let Some(step) = columns.step_parameters() {
+            writer.query_one(&statements.commit_step, &step).await?
+        } else {
+            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
         };
         return Ok(committed(&row));
     }
@@ -374,6 +376,34 @@ impl Columns {
             &self.u_error,
             &self.u_children,
         ]
+    }
+
+    /// The parameters of run/commit_step.sql, in its order; `None` unless it is two units of one run.
+    fn step_parameters(&self) -> Option<Vec<&(dyn ToSql + Sync)>> {
+        let ([shard], [epoch], [run, other]) = (&self.shard[..], &self.epoch[..], &self.u_run[..]) else { return None };
+        if run != other {
+            return None;
+        }
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![shard, epoch, run];
+        for at in 0..2 {
+            parameters.extend([
+                &self.u_block[at] as &(dyn ToSql + Sync),
+                &self.u_child[at],
+                &self.u_status[at],
+                &self.u_lease[at],
+                &self.u_attempts[at],
+                &self.u_deaths[at],
+                &self.u_executor[at],
+                &self.u_not_before[at],
+                &self.u_started[at],
+                &self.u_attempt_started[at],
+                &self.u_completed[at],
+                &self.u_output[at],
+                &self.u_error[at],
+                &self.u_children[at],
+            ]);
+        }
+        Some(parameters)
     }
 
     fn of(batch: &Batch) -> Self {

@@ -106,7 +106,7 @@ pub(super) async fn bad_weather(plan: Plan) -> Result<Seen> {
     let load = stage.begin().await?;
     let way =
         Way { latency: Duration::from_millis(20), jitter: Duration::from_millis(40), loss: 0.05, ..Way::default() };
-    stage.cluster.wires()?.set("", "", Weather { tear: 0.000_5, ..Weather::both(way) });
+    stage.cluster.wires()?.set("", "", Weather { tear: 0.004, ..Weather::both(way) });
     tokio::time::sleep_until(load.ends_at).await;
     let wires = stage.cluster.wires()?;
     seen.bite("chunks late", wires.count(|harm| &harm.delayed));

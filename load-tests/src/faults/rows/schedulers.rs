@@ -47,17 +47,17 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     let mut refused = 0.0;
     while stage.goes_on(SLEEP) || sleeps == 0 {
         let victim = stage.victim("scheduler", 3);
-        let before = stage.metric(&victim, "fenced_writes_total").await;
+        let before = stage.refusals(&victim).await;
         stage.cluster.service(&victim)?.freeze()?;
         sleeps += 1;
         tokio::time::sleep(SLEEP).await;
         stage.cluster.service(&victim)?.thaw()?;
         stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
-        refused += stage.metric(&victim, "fenced_writes_total").await - before;
+        refused += stage.refusals(&victim).await - before;
     }
     seen.bite("schedulers frozen for longer than a lease", sleeps);
     seen.bite("shards taken over", stage.takings().await?);
-    seen.bite("writes of a former owner that were refused", count(refused));
+    seen.bite("writes of a former owner that were refused, or whose session was ended", count(refused));
     stage.finish_within(seen, LATE_MAX_S).await
 }
 

@@ -126,6 +126,28 @@ pub(super) async fn sessions_ended(plan: Plan) -> Result<Seen> {
     stage.finish_within(seen, LATE_MAX_S).await
 }
 
+/// Row 7: a standby that every commit waits for takes over.
+pub(super) async fn failed_over(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.cluster.add_standby().await?;
+    stage.begin().await?;
+    stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
+    let server = "SELECT count(*) FROM firing WHERE decided = 'fired'";
+    let before: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
+    let took = stage.cluster.fail_over().await?;
+    let accepts = Timestamp::now();
+    seen.bite("firings before the standby took over", u64::try_from(before)?);
+    let after: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
+    seen.must(after >= before, || format!("of {before} firings that could be read the standby has {after}"));
+    seen.tell("until the standby accepted", took.as_secs_f64(), "s");
+    let again = fires_again(&stage, accepts).await?;
+    seen.at_most("firing again after the standby accepts", again, "s", FIRING_AGAIN_MAX_S);
+    let ended = stage.ended();
+    seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
+    stage.finish_within(seen, 10.0).await
+}
+
 /// Row 17: a snapshot that is held all the time, so that no dead row can go.
 pub(super) async fn transaction_held(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
