@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// How long a command waits for a shard to get its next owner: as long as it takes to replace one that died.
 const HANDOVER_WAIT: Duration = Duration::from_secs(7);
@@ -197,7 +197,8 @@ impl Orders {
         loop {
             let refused = match self.owners.place(shard) {
                 Place::There(_, channel) if hop == Hop::First => match there(peer(channel)).await {
-                    Err(refused) if is_away(&refused) => status(&EngineError::NotOwner),
+                    // What it may have done nevertheless is found again by the command's key.
+                    Err(refused) if rpc::status::is_away(&refused) => status(&EngineError::NotOwner),
                     answer => return answer,
                 },
                 _ => match here().await {
@@ -221,11 +222,6 @@ impl Orders {
         self.engine.send(message(reply)).await.map_err(|_| EngineError::NotOwner)?;
         answer.await.map_err(|_| EngineError::NotOwner)?
     }
-}
-
-/// The owner refuses, is gone, or does not answer in time. What it may have done is found again by the command's key.
-fn is_away(refused: &Status) -> bool {
-    matches!(refused.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }
 
 fn peer(channel: Channel) -> Peer {

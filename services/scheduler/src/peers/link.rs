@@ -80,7 +80,7 @@ async fn one(
     let Some(channel) = peers.owners().channel(peer) else { return Ok(()) };
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
     let (sender, outgoing) = mpsc::channel(LINK_MAX);
-    let hello = Out::Hello(pb::LinkHello { scheduler_id: peers.owners().me().to_vec() });
+    let hello = Out::Hello(pb::LinkHello { scheduler_id: peers.owners().me().to_vec(), peer_id: peer.to_vec() });
     let broken = CancellationToken::new();
     let stream = Stream { sender, broken: broken.clone() };
     stream.send(pb::LinkRequest { message: Some(hello) });
