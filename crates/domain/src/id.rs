@@ -66,6 +66,10 @@ id!(
     QueueId
 );
 id!(
+    /// A plan: what a project may use, and when.
+    PlanId
+);
+id!(
     /// One life of a runtime, or one attempt of a block: what asks for devices and later holds them.
     HolderId
 );

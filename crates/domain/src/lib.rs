@@ -21,5 +21,6 @@ pub mod run;
 pub mod runtime;
 pub mod trigger;
 pub mod unit;
+pub mod window;
 
 pub use error::ErrorKind;

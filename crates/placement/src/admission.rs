@@ -1,12 +1,7 @@
 //! What has to be true before a place is looked for: the ask, the plan's window, quota and limit.
 
-use crate::{
-    accounts::Accounts,
-    plan::Code,
-    policy::Policy,
-    snapshot::{Access, Request},
-};
-use domain::{device::DeviceModel, quota::Excess};
+use crate::{accounts::Accounts, plan::Code, policy::Policy, snapshot::Request};
+use domain::{device::DeviceModel, quota::Excess, window::Access};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// Why not, in a word and a sentence.

@@ -6,11 +6,12 @@ use crate::{
     order::{Order, Turn},
     plan::{Code, Hint, Plan},
     planner::Planner,
-    snapshot::{Access, Request},
+    snapshot::Request,
 };
 use domain::{
     device::{Ask, DeviceModel, GPUS_MAX, WHOLE_MILLI},
     id::HolderId,
+    window::Access,
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

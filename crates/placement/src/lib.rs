@@ -23,12 +23,11 @@ mod snapshot;
 mod typical;
 mod worth;
 
+pub use domain::window::Access;
 pub use plan::{Assignment, Code, Hint, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;
 pub use policy::Policy;
-pub use snapshot::{
-    Access, Demand, Gang, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot,
-};
+pub use snapshot::{Demand, Gang, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
 
 /// Decides about all requests of a snapshot.
 #[must_use]

@@ -7,8 +7,9 @@ use domain::{
     id::{DeviceId, GangId, HolderId, NodeId, ProjectId, QueueId},
     queue::Queue,
     quota::Quota,
+    window::Access,
 };
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -148,26 +149,6 @@ pub struct Gang {
     pub size: u32,
     /// All in one zone.
     pub one_zone: bool,
-}
-
-/// When a plan lets somebody run. Times are in the window's own zone, for sentences.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Access {
-    /// At any time.
-    Always,
-    /// Now, until the window closes; and again at `opens_again_at`.
-    Until {
-        /// When whoever still runs is stopped.
-        closes_at: Zoned,
-        /// The next window's beginning.
-        opens_again_at: Option<Zoned>,
-    },
-    /// Not now.
-    Closed {
-        /// When it opens; `None` is never again.
-        opens_at: Option<Zoned>,
-    },
 }
 
 /// Whose quota is used.

@@ -5,7 +5,7 @@ use crate::{
     bundles::Bundles,
     core::{Core, CoreEvent, Identity},
     data_dir::DataDir,
-    journal::Journal,
+    journal::{Detail, Journal},
     link::{self, Dialer},
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
@@ -55,6 +55,7 @@ pub struct App {
 struct Base {
     data: DataDir,
     identity: Identity,
+    journal: Arc<Journal>,
     metrics: Arc<Metrics>,
     logs: LogQueue,
     lines: Lines,
@@ -190,24 +191,31 @@ impl Base {
         let (core, events) = mpsc::channel(EVENTS_MAX);
         let (bundles, outputs) = stores(settings, &data)?;
         let (identity, dialer) = (identity(settings), dialer(settings)?);
-        Ok(Self { data, identity, metrics, logs, lines, core, events, bundles, outputs, dialer })
+        let journal = Arc::new(journal(settings, &data, &identity)?);
+        Ok(Self { data, identity, journal, metrics, logs, lines, core, events, bundles, outputs, dialer })
     }
 
     fn app(self, attempts: Arc<dyn Attempts>, health: &Health, shutdown: &Shutdown) -> App {
-        let Self { data, identity, metrics, lines, events, bundles, outputs, dialer, .. } = self;
+        let Self { data, identity, journal, metrics, lines, events, bundles, outputs, dialer, .. } = self;
         let remover = Some(Remover::new(dialer.channel(), bundles, outputs));
         let connected = health.condition("session");
-        let core = Core::new(identity, Arc::clone(&attempts), metrics, connected, shutdown.clone());
+        let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
         App { core, attempts, events, dialer, lines, remover, reception: None, data }
     }
+}
+
+fn journal(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<Journal> {
+    let (path, detail) = match &settings.history_file {
+        Some(path) if !path.as_os_str().is_empty() => (path.clone(), Detail::Everything),
+        _ => (data.join("journal.jsonl"), Detail::Processes),
+    };
+    Journal::open(&path, identity, detail).with_context(|| format!("open the journal {}", path.display()))
 }
 
 fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend> {
     let data = &base.data;
     let runner = runner(settings, data)?;
     let env = passed_environment(&settings.pass_env);
-    let executor = base.identity.id.to_string();
-    let journal = Journal::open(&data.join("journal.jsonl"), &executor).context("open the journal")?;
     Ok(ProcessBackend::new(Parts {
         environments: Environments::new(
             data.join("envs"),
@@ -226,7 +234,7 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
         bundles: Arc::clone(&base.bundles),
         views: Views::new(data.join("views")).context("empty the folder of copies of projects")?,
         outputs: Arc::clone(&base.outputs),
-        journal,
+        journal: Arc::clone(&base.journal),
         logs: base.logs.clone(),
         limits: AttemptLimits { memory_bytes: settings.memory_limit, log_bytes: settings.log_limit },
         env,

@@ -9,6 +9,7 @@ mod results;
 use crate::{
     attempt::{Attempt, AttemptId, Definition},
     attempts::{Attempts, Mail, Order},
+    journal::Journal,
     link::{Abandon, LinkEvent},
     metrics::Metrics,
 };
@@ -91,6 +92,7 @@ struct Scheduler {
 /// See the module's page.
 pub struct Core {
     identity: Identity,
+    journal: Arc<Journal>,
     attempts: Arc<dyn Attempts>,
     metrics: Arc<Metrics>,
     connected: Condition,
@@ -113,6 +115,7 @@ impl Core {
     #[must_use]
     pub fn new(
         identity: Identity,
+        journal: Arc<Journal>,
         attempts: Arc<dyn Attempts>,
         metrics: Arc<Metrics>,
         connected: Condition,
@@ -121,6 +124,7 @@ impl Core {
         metrics.slots.set(i64::from(identity.slots));
         Self {
             identity,
+            journal,
             attempts,
             metrics,
             connected,

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod noop;
 pub mod one_shot;
 pub mod outputs;
+pub mod pool;
 pub mod process;
 pub mod remote;
 pub mod removals;

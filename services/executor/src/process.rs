@@ -67,7 +67,7 @@ pub struct Parts {
     /// Where attempts write.
     pub outputs: Arc<Outputs>,
     /// This executor's own testimony.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// Lines on their way.
     pub logs: LogQueue,
     /// Limits.

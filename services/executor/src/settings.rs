@@ -51,6 +51,13 @@ pub const KEYS: &[Key] = &[
     Key::new("memory_limit", Kind::Bytes, "", "Memory of one attempt; none when empty."),
     Key::new("log_limit", Kind::Bytes, "16 MiB", "Text that one attempt may log."),
     Key::new(
+        "history_file",
+        Kind::Path,
+        "",
+        "Where the journal goes instead of `data_dir`, with every attempt and every answer of a scheduler: for checking a \
+         cluster's history. It only grows.",
+    ),
+    Key::new(
         "attempts_listen",
         Kind::Address,
         "127.0.0.1:7073",
@@ -97,6 +104,7 @@ pub struct Settings {
     pub idle_children: u32,
     pub memory_limit: Option<u64>,
     pub log_limit: u64,
+    pub history_file: Option<PathBuf>,
     pub pass_env: Vec<String>,
     pub attempts_listen: SocketAddr,
     pub attempts_url: Option<String>,
@@ -126,6 +134,7 @@ impl Default for Settings {
             idle_children: 4,
             memory_limit: None,
             log_limit: 16 * 1024 * 1024,
+            history_file: None,
             pass_env: Vec::new(),
             attempts_listen: SocketAddr::from(([127, 0, 0, 1], 7073)),
             attempts_url: None,

@@ -73,6 +73,7 @@ impl Core {
             if self.running.contains_key(&id) || self.unacknowledged.contains_key(&id) {
                 continue;
             }
+            self.journal.assigned(&id);
             if self.draining || self.unacknowledged.len() >= UNACKNOWLEDGED_MAX {
                 ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
                 continue;

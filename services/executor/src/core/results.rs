@@ -16,6 +16,7 @@ impl Core {
     /// Notes a result; it is still to be sent.
     pub(super) fn result(&mut self, id: AttemptId, outcome: Outcome, duration_us: i64) -> pb::Result {
         self.metrics.attempts.with_label_values(&[outcome::name(&outcome)]).inc();
+        self.journal.result(&id, outcome::name(&outcome));
         if let Some(errand) = &mut self.errand {
             errand.outcome = Some(outcome.clone());
         }
@@ -28,6 +29,7 @@ impl Core {
         let running = self.running.remove(&id);
         self.count_running();
         if running.is_none_or(|running| running.forgotten) {
+            self.journal.dropped(&id);
             self.discard(vec![id]);
             return None;
         }
@@ -62,6 +64,7 @@ impl Core {
         let mut refused = Vec::new();
         for ack in acks {
             let Some(attempt) = ack.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
+            self.journal.acknowledged(&attempt, ack.accepted);
             match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
                 (true, false) => refused.push(attempt),
                 (true, true) => self.attempts.settle(&attempt),

@@ -5,6 +5,7 @@
 mod attempts;
 mod binary;
 mod ends;
+mod journal;
 mod noop;
 mod outputs;
 mod remote;

@@ -6,7 +6,10 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::repeated::{self, Wanted};
 use crate::{idempotent, new_runs};
-use domain::{ErrorKind, event, trigger::Kind};
+use domain::{
+    ErrorKind, event,
+    trigger::{Kind, key},
+};
 use jiff::Timestamp;
 use proto::internal::v1::NewRun;
 use serde_json::{Map, Value};
@@ -77,10 +80,7 @@ pub(crate) async fn publish(
     idempotency_key: &str,
 ) -> Result<Vec<(Listed, Started)>, Fault> {
     idempotent::check(idempotency_key)?;
-    let key = match idempotency_key {
-        "" => format!("event:{}", uuid::Uuid::now_v7()),
-        key => format!("event-key:{key}"),
-    };
+    let key = key::of_event(idempotency_key, uuid::Uuid::now_v7);
     let variables = Map::from_iter([("event".to_owned(), event.clone())]);
     let told = Told { variables, idempotency_key: idempotency_key.to_owned(), ..Told::default() };
     let mut outcomes = Vec::new();
