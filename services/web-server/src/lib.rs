@@ -30,6 +30,7 @@ mod paging;
 mod people;
 mod protocol;
 mod rates;
+mod repeated;
 mod rest;
 mod router;
 mod scaler;
