@@ -5,7 +5,7 @@ use deadpool_postgres::Client;
 use domain::{
     id::{PlanId, ProjectId, QueueId},
     queue::Queue,
-    quota::Quota,
+    quota::{Quota, Usage},
     runtime::rules::Plan,
     window::Window,
 };
@@ -34,6 +34,8 @@ pub struct Terms {
 pub struct Limits {
     /// At once.
     pub quota: Quota,
+    /// What it holds, over all pools.
+    pub used: Usage,
     /// Of its runtimes, how many may still be stopped for others within this hour.
     pub disruptions_left: Option<u32>,
     /// The longest idleness, seconds.
@@ -137,6 +139,7 @@ fn limits(row: &Row) -> Limits {
     let left: Option<i32> = row.get("disruptions_left");
     Limits {
         quota: ledger::quota(row),
+        used: ledger::usage(row, "used_"),
         disruptions_left: left.map(|left| u32::try_from(left).unwrap_or(0)),
         idle_timeout_max_s: small(row, "idle_timeout_max_s"),
         lifetime_max_s: small(row, "lifetime_max_s"),

@@ -171,7 +171,7 @@ impl Accounts {
         }
         query::execute(db, include_str!("../../sql/project_usage/ensure.sql"), &[&ids]).await?;
         let rows = query::rows(db, include_str!("../../sql/project_usage/lock.sql"), &[&ids]).await?;
-        Ok(Self { usage: rows.iter().map(|row| (ProjectId(row.get("project_id")), usage(row))).collect() })
+        Ok(Self { usage: rows.iter().map(|row| (ProjectId(row.get("project_id")), usage(row, ""))).collect() })
     }
 
     /// Takes back what is released, and the nominations that acts take the place of.
@@ -313,13 +313,15 @@ pub(crate) fn quota(row: &Row) -> Quota {
     }
 }
 
-fn usage(row: &Row) -> Usage {
+/// What a row says that a project holds, in columns that begin with `prefix`.
+pub(crate) fn usage(row: &Row, prefix: &str) -> Usage {
+    let sum = |column: &str| unsigned(row.get(format!("{prefix}{column}").as_str()));
     Usage {
-        gpu_milli: unsigned(row.get("gpu_milli")),
-        model_milli: read_models(&row.get("model_milli")),
-        cpu_milli: unsigned(row.get("cpu_milli")),
-        memory_bytes: unsigned(row.get("memory_bytes")),
-        holders: unsigned(row.get("runtimes")),
+        gpu_milli: sum("gpu_milli"),
+        model_milli: read_models(&row.get(format!("{prefix}model_milli").as_str())),
+        cpu_milli: sum("cpu_milli"),
+        memory_bytes: sum("memory_bytes"),
+        holders: sum("runtimes"),
     }
 }
 
