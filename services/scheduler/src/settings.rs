@@ -174,9 +174,7 @@ impl Settings {
     pub fn timing(&self) -> Timing {
         Timing { heartbeat: self.heartbeat_interval, lost_after: self.executor_lost_after, grace: self.cancel_grace }
     }
-}
 
-impl Settings {
     /// How placers measure executors with nodes, and what ends runtimes.
     #[must_use]
     pub fn placer_timing(&self) -> placer::Timing {
@@ -188,6 +186,12 @@ impl Settings {
             given_up_after: self.runtime_lost_after,
             rules: Rules { min_running, grace_s, ..Rules::default() },
         }
+    }
+}
+
+impl AsRef<Common> for Settings {
+    fn as_ref(&self) -> &Common {
+        &self.common
     }
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod deploy;
 mod events;
 mod http;
+mod models;
 mod operations;
 mod outputs;
 mod people;

@@ -1,0 +1,2 @@
+-- $1 name
+DELETE FROM device_class WHERE name = $1

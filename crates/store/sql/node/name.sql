@@ -1,0 +1,2 @@
+-- $1 node
+SELECT name FROM node WHERE id = $1
