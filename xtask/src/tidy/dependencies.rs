@@ -37,6 +37,7 @@ const SERVICE: &[&str] = &[
     "domain",
     "lease",
     "notify",
+    "placement",
     "project",
     "proto",
     "provision",
