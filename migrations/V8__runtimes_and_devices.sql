@@ -236,6 +236,10 @@ CREATE TABLE runtime (
     reason       text NOT NULL DEFAULT '',
     message      text NOT NULL DEFAULT '',
     hint         text NOT NULL DEFAULT '',
+    -- The key that its start was asked with: the same one again is the same start.
+    start_key    text NOT NULL DEFAULT '',
+    -- It starts once more when it has ended.
+    start_again  boolean NOT NULL DEFAULT false,
     -- Raised with every order to a backend: an older report does not count.
     fence        bigint NOT NULL DEFAULT 0,
     node_id      uuid,
@@ -244,6 +248,8 @@ CREATE TABLE runtime (
     access_key   bytea,
     requested_by uuid,
     submitted_at timestamptz NOT NULL,
+    -- When the step began.
+    step_at      timestamptz NOT NULL DEFAULT now(),
     placed_at    timestamptz,
     running_at   timestamptz,
     stopped_at   timestamptz,
@@ -321,3 +327,5 @@ CREATE TABLE runtime_event (
     actor        uuid
 );
 CREATE INDEX runtime_event_by_workspace ON runtime_event (workspace_id, id);
+-- How often a project was disturbed lately.
+CREATE INDEX runtime_event_of_preemptions ON runtime_event (at) WHERE reason = 'PREEMPTED' AND state = 'stopping';

@@ -86,6 +86,7 @@ impl Cluster {
         let postgres = PrivatePostgres::start(&folder.path().join("postgres"), ClusterOptions::DURABLE)?;
         let secret: String = (0..4).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
         std::fs::write(folder.path().join("token"), &secret)?;
+        std::fs::create_dir(folder.path().join("history"))?;
         let places = shape.scheduler_places.max(shape.schedulers);
         let scheduler_ports = (0..places).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
         let web_ports = (0..shape.web_servers).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
@@ -149,6 +150,7 @@ impl Cluster {
             ("BASE_ENV", self.base_env.display().to_string()),
             ("SLOTS", self.shape.slots.to_string()),
             ("SCHEDULER_URLS", self.scheduler_urls()),
+            ("HISTORY_FILE", self.history().join(format!("{name}.jsonl")).display().to_string()),
         ];
         self.launch(&name, "EXECUTOR", own)
     }
@@ -191,6 +193,12 @@ impl Cluster {
     /// A folder for whatever a scenario writes.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder of this cluster's [history](crate::history), in which every executor writes from the start.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.folder.path().join("history")
     }
 
     /// A client of the public API.

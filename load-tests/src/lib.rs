@@ -4,4 +4,5 @@
 //! Refuses to judge: scenarios measure it, tests and the fault matrix check it.
 
 pub mod cluster;
+pub mod history;
 pub mod project_files;

@@ -1,8 +1,10 @@
-//! Every command a person types while working on Orrery: `cargo xtask up`, `test`, `ci`, `tidy`, `load`.
+//! Every command a person types while working on Orrery: `cargo xtask up`, `test`, `ci`, `tidy`, `load`,
+//! `kube`.
 //!
 //! Refuses to know what the services do; it builds, checks and starts them.
 #![allow(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
+mod kube;
 mod load;
 mod step;
 mod test;
@@ -40,6 +42,9 @@ enum Task {
         #[arg(long)]
         schema: bool,
     },
+    /// A Kubernetes of one's own with simulated GPUs, on the loopback
+    #[command(subcommand)]
+    Kube(kube::Task),
     /// Builds in release and runs one load scenario beside its floor
     Load {
         /// The scenario and its options; see `cargo xtask load --help`
@@ -53,6 +58,7 @@ fn main() -> Result<ExitCode> {
         Task::Up { arguments } => up::run(&arguments),
         Task::Test | Task::Ci => test::run(),
         Task::Tidy { schema } => tidy::run(schema),
+        Task::Kube(task) => kube::run(&task),
         Task::Load { arguments } => load::run(&arguments),
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Refuses to know who may ask for what, where it runs and how a backend makes it so.
 
+pub mod activity;
+pub mod life;
+pub mod reason;
 pub mod rules;
 
 use crate::device::Ask;
@@ -103,4 +106,10 @@ pub struct PostStart {
     pub command: Vec<String>,
     /// Source of a shell script; may be empty.
     pub script: String,
+}
+
+/// The path below which a workspace's application is served, whoever serves it.
+#[must_use]
+pub fn base_path(workspace: &str) -> String {
+    format!("/runtimes/{workspace}/")
 }

@@ -1,5 +1,4 @@
-//! Finds or installs what a machine needs to run and test Orrery: PostgreSQL, Redis and
-//! Python.
+//! Finds or installs what a machine needs to run and test Orrery: PostgreSQL, Redis, Python and a Kubernetes.
 //!
 //! Synchronous and light, because `xtask` links it. Refuses to know Orrery's schema, its services and their settings.
 
@@ -8,6 +7,8 @@ pub mod cache;
 pub mod cluster;
 pub mod command;
 pub mod error;
+pub mod go;
+pub mod kubelab;
 pub mod postgres;
 pub mod python;
 pub mod redis;
@@ -16,6 +17,7 @@ pub mod wheel;
 
 pub use cluster::{ClusterOptions, PrivatePostgres};
 pub use error::{Error, Result};
+pub use kubelab::Kubelab;
 pub use postgres::Postgres;
 pub use python::Python;
 pub use redis::PrivateRedis;

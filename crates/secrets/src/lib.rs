@@ -47,6 +47,46 @@ pub struct Sealed {
     pub value: Vec<u8>,
 }
 
+impl Sealed {
+    /// All three as one column.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(4 + self.key_id.len() + self.wrapped_key.len() + self.value.len());
+        for part in [self.key_id.as_bytes(), &self.wrapped_key] {
+            // Names of keys and wrapped keys are tens of bytes.
+            let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(&part[..usize::from(length)]);
+        }
+        bytes.extend(&self.value);
+        bytes
+    }
+
+    /// Reads [`Sealed::to_bytes`].
+    ///
+    /// # Errors
+    /// [`Error::Altered`] for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+            let (length, rest) = bytes.split_first_chunk::<2>()?;
+            rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        }
+        let read = || {
+            let (key_id, rest) = part(bytes)?;
+            let (wrapped_key, value) = part(rest)?;
+            let key_id = String::from_utf8(key_id.to_vec()).ok()?;
+            Some(Self { key_id, wrapped_key: wrapped_key.to_vec(), value: value.to_vec() })
+        };
+        read().ok_or(Error::Altered)
+    }
+}
+
+/// What opens the application of a runtime, in one of its lives. `workspace` is the workspace's id as text.
+#[must_use]
+pub const fn access_key(workspace: &str, number: i64) -> Place<'_> {
+    Place { scope: workspace, name: "runtime access key", version: number }
+}
+
 /// A value cannot be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

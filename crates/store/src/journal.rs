@@ -30,6 +30,7 @@ pub struct Journal {
 pub(crate) struct Statements {
     pub(crate) commit: Statement,
     pub(crate) commit_units: Statement,
+    pub(crate) commit_step: Statement,
     pub(crate) drop_children: Statement,
     pub(crate) guard: Statement,
     pub(crate) decide: Statement,
@@ -42,6 +43,7 @@ impl Statements {
         Ok(Self {
             commit: writer.prepare(include_str!("../sql/run/commit.sql")).await?,
             commit_units: writer.prepare(include_str!("../sql/run/commit_units.sql")).await?,
+            commit_step: writer.prepare(include_str!("../sql/run/commit_step.sql")).await?,
             drop_children: writer.prepare(include_str!("../sql/run/drop_children.sql")).await?,
             guard: writer.prepare(include_str!("../sql/trigger/guard.sql")).await?,
             decide: writer.prepare(include_str!("../sql/trigger_state/decide.sql")).await?,

@@ -24,6 +24,7 @@ mod listener;
 mod loops;
 mod mage;
 mod metrics;
+mod models;
 mod new_runs;
 mod outputs;
 mod paging;

@@ -10,6 +10,7 @@ pub(crate) mod groups;
 pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod members;
+pub(crate) mod models;
 pub(crate) mod monitor;
 pub(crate) mod notifications;
 pub(crate) mod outputs;

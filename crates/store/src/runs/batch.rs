@@ -246,10 +246,12 @@ pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committe
     let Journal { writer, statements, .. } = journal;
     if batch.is_plain() {
         let columns = Columns::of(batch);
-        let row = if batch.is_units_only() {
-            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
-        } else {
+        let row = if !batch.is_units_only() {
             writer.query_one(&statements.commit, &columns.parameters()).await?
+        } else if let Some(step) = columns.step_parameters() {
+            writer.query_one(&statements.commit_step, &step).await?
+        } else {
+            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
         };
         return Ok(committed(&row));
     }
@@ -273,7 +275,12 @@ fn committed(row: &Row) -> Committed {
 
 fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
     // These types serialise to JSON without failing: no maps with odd keys, no custom serialisers.
-    value.and_then(|value| serde_json::to_string(value).ok()).map(|text| text.replace("\\u0000", ""))
+    value.and_then(|value| serde_json::to_string(value).ok()).map(|text| without_nul(&text))
+}
+
+/// JSON without the one character that PostgreSQL refuses: one caller's value must not fail everybody's commit.
+fn without_nul(json: &str) -> String {
+    json.replace("\\u0000", "")
 }
 
 macro_rules! columns {
@@ -376,6 +383,34 @@ impl Columns {
         ]
     }
 
+    /// The parameters of run/commit_step.sql, in its order; `None` unless it is two units of one run.
+    fn step_parameters(&self) -> Option<Vec<&(dyn ToSql + Sync)>> {
+        let ([shard], [epoch], [run, other]) = (&self.shard[..], &self.epoch[..], &self.u_run[..]) else { return None };
+        if run != other {
+            return None;
+        }
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![shard, epoch, run];
+        for at in 0..2 {
+            parameters.extend([
+                &self.u_block[at] as &(dyn ToSql + Sync),
+                &self.u_child[at],
+                &self.u_status[at],
+                &self.u_lease[at],
+                &self.u_attempts[at],
+                &self.u_deaths[at],
+                &self.u_executor[at],
+                &self.u_not_before[at],
+                &self.u_started[at],
+                &self.u_attempt_started[at],
+                &self.u_completed[at],
+                &self.u_output[at],
+                &self.u_error[at],
+                &self.u_children[at],
+            ]);
+        }
+        Some(parameters)
+    }
+
     fn of(batch: &Batch) -> Self {
         let mut columns = Self::default();
         for (shard, epoch) in &batch.shards {
@@ -411,7 +446,7 @@ impl Columns {
         self.n_pipeline.push(run.pipeline_id.0);
         self.n_version.push(run.pipeline_version);
         self.n_status.push(row.map_or("initial", |row| row.status.as_str()));
-        self.n_variables.push(run.variables.clone());
+        self.n_variables.push(without_nul(&run.variables));
         self.n_execution_date.push(run.execution_date);
         self.n_started.push(row.and_then(|row| row.started_at));
         self.n_completed.push(row.and_then(|row| row.completed_at));
@@ -423,7 +458,7 @@ impl Columns {
         self.n_source.push(run.source.0);
         self.n_trigger_version.push(run.trigger_version);
         self.n_backfill.push(run.backfill_id.map(|backfill| backfill.0));
-        self.n_event.push(run.event_variables.clone());
+        self.n_event.push(run.event_variables.as_deref().map(without_nul));
         self.n_sla.push(run.sla_at);
     }
 

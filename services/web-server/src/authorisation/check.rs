@@ -5,10 +5,11 @@ use super::table::{Thing, Who};
 use super::{Authority, Rule};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
+use crate::models;
 use crate::services::backfills;
 use crate::triggers;
 use domain::ErrorKind;
-use domain::id::{BackfillId, RunId, TriggerId};
+use domain::id::{BackfillId, ModelVersionId, RunId, TriggerId, UploadId};
 use domain::role::Role;
 use std::collections::HashMap;
 use store::Store;
@@ -97,6 +98,8 @@ fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
             targets::Thing::Trigger(rpc::ids::parse::<TriggerId>(text, field)?.0)
         }
         Thing::Backfill(field) => targets::Thing::Backfill(rpc::ids::parse::<BackfillId>(text, field)?.0),
+        Thing::ModelVersion(field) => targets::Thing::ModelVersion(rpc::ids::parse::<ModelVersionId>(text, field)?.0),
+        Thing::Upload(field) => targets::Thing::Upload(rpc::ids::parse::<UploadId>(text, field)?.0),
         // Narrowed before: it is one of the two above by now.
         Thing::Scope => return Err(Fault::not_allowed()),
         Thing::Run(field) => targets::Thing::Run(rpc::ids::parse::<RunId>(text, field)?.0),
@@ -116,6 +119,12 @@ fn not_found(thing: Thing, text: &str) -> Fault {
         }
         Thing::Backfill(_) => {
             text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), backfills::none)
+        }
+        Thing::ModelVersion(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), models::no_version)
+        }
+        Thing::Upload(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), models::no_upload)
         }
         // As the handler writes it: the id, not what was typed.
         Thing::Run(_) => Fault::no_run(text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())),

@@ -44,6 +44,10 @@ pub(super) enum Thing {
     Backfill(&'static str),
     /// A trigger by id; left empty, nothing.
     TriggerOrNothing(&'static str),
+    /// A version of a model by id.
+    ModelVersion(&'static str),
+    /// An upload of a model by id.
+    Upload(&'static str),
     /// The workspace, else the project, of the message `scope`.
     Scope,
 }
@@ -59,6 +63,8 @@ impl Thing {
             | Self::Run(field)
             | Self::Trigger(field)
             | Self::Backfill(field)
+            | Self::ModelVersion(field)
+            | Self::Upload(field)
             | Self::TriggerOrNothing(field) => field,
             Self::Scope => SCOPE_WORKSPACE,
         }
@@ -80,6 +86,8 @@ impl Thing {
             Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::Scope => "workspace",
             Self::Run(_) => "run",
             Self::Backfill(_) => "backfill",
+            Self::ModelVersion(_) => "model version",
+            Self::Upload(_) => "upload",
             Self::Trigger(_) | Self::TriggerOrNothing(_) => "trigger",
         }
     }
@@ -147,7 +155,10 @@ const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'stati
     Row { path, who, told: Some(told), even_archived: true }
 }
 
-use Thing::{Backfill, Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Workspace, WorkspaceOrCluster};
+use Thing::{
+    Backfill, ModelVersion, Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Upload, Workspace,
+    WorkspaceOrCluster,
+};
 use Who::{AsMethod, Cluster, Everybody, On, SignedIn};
 
 /// Methods of the contract.
@@ -228,6 +239,15 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.NotificationService/ListNotificationConfigs", On(Workspace("workspace"), Editor)),
     act("/orrery.v1.NotificationService/SetNotificationConfig", On(Workspace("workspace"), Editor), &["pipeline"]),
     act("/orrery.v1.NotificationService/TestNotifications", On(Workspace("workspace"), Editor), &["pipeline"]),
+    // --- models
+    act("/orrery.v1.ModelService/StartUpload", On(Workspace("workspace"), Editor), &["name", "file_name", "sha256"]),
+    act("/orrery.v1.ModelService/UploadModel", On(Upload("header.upload_id"), Editor), &[]),
+    read("/orrery.v1.ModelService/ListModels", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.ModelService/ListModelVersions", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.ModelService/DownloadModel", On(ModelVersion("version_id"), Viewer)),
+    act("/orrery.v1.ModelService/ArchiveModel", On(Workspace("workspace"), Editor), &["name"]),
+    // Of the workspaces that the caller may see.
+    read("/orrery.v1.ModelService/CountModels", SignedIn),
     // --- triggers
     act("/orrery.v1.TriggerService/CreateTrigger", On(Workspace("workspace"), Editor), &["pipeline", "name", "active"]),
     read("/orrery.v1.TriggerService/GetTrigger", On(Trigger("trigger_id"), Viewer)),
@@ -363,6 +383,10 @@ const ROUTES: &[Row] = &[
     read("/api/v1/runs/{run_id}/blocks/{block}/outputs", AsMethod),
     read("/api/v1/runs/{run_id}/watch", AsMethod),
     read("/api/v1/runs/{run_id}/logs", AsMethod),
+    read("/api/v1/workspaces/{workspace}/models", AsMethod),
+    read("/api/v1/workspaces/{workspace}/models/{name}", AsMethod),
+    read("/api/v1/uploads/{upload_id}", AsMethod),
+    read("/api/v1/model-versions/{version_id}/content", AsMethod),
     read("/api/v1/workspaces/{workspace}/logs", AsMethod),
     read("/api/v1/workspaces/{workspace}/monitor", AsMethod),
     read("/api/v1/workspaces/{workspace}/monitor/blocks", AsMethod),

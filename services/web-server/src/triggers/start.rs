@@ -5,7 +5,10 @@ use crate::commands::Started;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::{idempotent, new_runs};
-use domain::{ErrorKind, event, trigger::Kind};
+use domain::{
+    ErrorKind, event,
+    trigger::{Kind, key},
+};
 use jiff::Timestamp;
 use proto::internal::v1::NewRun;
 use serde_json::{Map, Value};
@@ -60,10 +63,7 @@ pub(crate) async fn publish(
     idempotency_key: &str,
 ) -> Result<Vec<(Listed, Started)>, Fault> {
     idempotent::check(idempotency_key)?;
-    let key = match idempotency_key {
-        "" => format!("event:{}", uuid::Uuid::now_v7()),
-        key => format!("event-key:{key}"),
-    };
+    let key = key::of_event(idempotency_key, uuid::Uuid::now_v7);
     let variables = Map::from_iter([("event".to_owned(), event.clone())]);
     let told = Told { variables, ..Told::default() };
     let mut outcomes = Vec::new();

@@ -8,6 +8,7 @@ mod deploy;
 mod events;
 mod fleet;
 mod http;
+mod models;
 mod operations;
 mod outputs;
 mod people;

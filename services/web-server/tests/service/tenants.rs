@@ -52,8 +52,9 @@ fn request(message: &MessageDescriptor, run: &str, trigger: &str) -> Value {
             ("project", Kind::String) => json!("acme"),
             ("run_id", Kind::String) => json!(run),
             ("trigger_id", Kind::String) => json!(trigger),
-            // Its trigger's id, by which the test below made one.
+            // Its trigger's id, by which the test below made one; so with a model's version.
             ("backfill_id", Kind::String) => json!(trigger),
+            ("version_id", Kind::String) => json!(trigger),
             ("scope", Kind::Message(_)) => json!({ "workspace": "sales" }),
             _ => continue,
         };
@@ -91,6 +92,8 @@ fn least(method: &str) -> usize {
         m if m.starts_with("BackfillService/") || m.starts_with("LimitService/") => collaborator,
         m if m.starts_with("OutputService/") => collaborator,
         m if m.starts_with("MonitorService/") => viewer,
+        "ModelService/ListModels" | "ModelService/ListModelVersions" | "ModelService/DownloadModel" => viewer,
+        m if m.starts_with("ModelService/") => collaborator,
         m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
         m if m.starts_with("NotificationService/") => collaborator,
         m if m.starts_with("PipelineService/") || m.starts_with("LogService/") => viewer,
@@ -123,6 +126,12 @@ async fn every_method_knows_its_callers() {
                     SELECT t.id, p.workspace_id, p.id, 0, 'b', now(), now(), 'day', 1, 'UTC', false, 1, 'running', 1
                       FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id";
     cluster.database.client().await.execute(backfill, &[]).await.unwrap();
+    let model = "WITH m AS (INSERT INTO model (id, workspace_id, name)
+                            SELECT t.id, p.workspace_id, 'm' FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id
+                            RETURNING id)
+                 INSERT INTO model_version (id, model_id, file_name, size_bytes, sha256)
+                 SELECT id, id, 'f', 0, repeat('0', 64) FROM m";
+    cluster.database.client().await.execute(model, &[]).await.unwrap();
     let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let services: Vec<_> = pool.services().filter(|s| s.package_name() == "orrery.v1").collect();
     for method in services.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
@@ -154,6 +163,7 @@ async fn every_method_knows_its_callers() {
                             | "PROJECT_NOT_FOUND"
                             | "TRIGGER_NOT_FOUND"
                             | "BACKFILL_NOT_FOUND"
+                            | "MODEL_VERSION_NOT_FOUND"
                     )
                 }
                 _ => false,

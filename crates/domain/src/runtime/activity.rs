@@ -1,0 +1,146 @@
+//! Whether somebody uses a runtime or something works in it, as several sources saw it. What nobody knows is never idle.
+//!
+//! All times are the scheduler's, at which a word arrived; other clocks are not compared. Refuses to know how a source
+//! finds out.
+
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// Sources of one runtime that count; further ones are ignored.
+pub const SOURCES_MAX: usize = 16;
+
+/// The source that says what the devices do.
+pub const GPU: &str = "gpu";
+
+/// What one source said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sign {
+    /// Active at this time at the latest.
+    Active(Timestamp),
+    /// Idle at least since.
+    Idle(Timestamp),
+    /// It cannot tell, and why.
+    Unknown(String),
+}
+
+/// What is known about one life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// The latest that a proxy saw somebody.
+    seen: Option<Timestamp>,
+    /// By source: what it said last, and when that came.
+    signs: BTreeMap<String, (Sign, Timestamp)>,
+}
+
+/// The sum of all sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing since then, by the word of all.
+    IdleSince(Timestamp),
+    /// Somebody cannot tell: who, and why.
+    Unknown(String),
+}
+
+impl Activity {
+    /// With what a former owner knew.
+    #[must_use]
+    pub fn known(seen: Option<Timestamp>) -> Self {
+        Self { seen, signs: BTreeMap::new() }
+    }
+
+    /// A proxy saw somebody.
+    pub fn seen(&mut self, at: Timestamp) {
+        self.seen = self.seen.max(Some(at));
+    }
+
+    /// A source speaks. A time that has not come yet is now.
+    pub fn says(&mut self, source: &str, sign: Sign, now: Timestamp) {
+        if self.signs.len() >= SOURCES_MAX && !self.signs.contains_key(source) {
+            return;
+        }
+        let sign = match sign {
+            Sign::Active(at) => Sign::Active(at.min(now)),
+            Sign::Idle(since) => Sign::Idle(since.min(now)),
+            unknown @ Sign::Unknown(_) => unknown,
+        };
+        self.signs.insert(source.to_owned(), (sign, now));
+    }
+
+    /// The latest that anybody was known to be active.
+    #[must_use]
+    pub fn latest(&self) -> Option<Timestamp> {
+        let signs = self.signs.values().filter_map(|(sign, _)| match sign {
+            Sign::Active(at) => Some(*at),
+            Sign::Idle(_) | Sign::Unknown(_) => None,
+        });
+        signs.chain(self.seen).max()
+    }
+
+    /// What they say together about a life that runs since `start`. Nobody having said anything is not knowing.
+    #[must_use]
+    pub fn verdict(&self, start: Timestamp) -> Verdict {
+        if self.signs.is_empty() {
+            return Verdict::Unknown("nothing was reported about its activity".to_owned());
+        }
+        let mut since = self.seen.map_or(start, |seen| seen.max(start));
+        for (source, (sign, _)) in &self.signs {
+            match sign {
+                Sign::Active(at) | Sign::Idle(at) => since = since.max(*at),
+                Sign::Unknown(why) => return Verdict::Unknown(format!("{source}: {why}")),
+            }
+        }
+        Verdict::IdleSince(since)
+    }
+
+    /// What the devices' own source says; `None` without one.
+    #[must_use]
+    pub fn devices_idle_since(&self, start: Timestamp) -> Option<Timestamp> {
+        match self.signs.get(GPU)? {
+            (Sign::Active(at) | Sign::Idle(at), _) => Some((*at).max(start)),
+            (Sign::Unknown(_), _) => None,
+        }
+    }
+
+    /// Whether every source has spoken since `at`.
+    #[must_use]
+    pub fn is_fresh(&self, at: Timestamp) -> bool {
+        !self.signs.is_empty() && self.signs.values().all(|(_, heard)| *heard >= at)
+    }
+
+    /// Each source in a few words, for whoever asks why.
+    #[must_use]
+    pub fn evidence(&self) -> String {
+        let seen = self.seen.map(|at| format!("last request {at}"));
+        let signs = self.signs.iter().map(|(source, (sign, _))| match sign {
+            Sign::Active(at) => format!("{source} active {at}"),
+            Sign::Idle(at) => format!("{source} idle since {at}"),
+            Sign::Unknown(why) => format!("{source} unknown ({why})"),
+        });
+        seen.into_iter().chain(signs).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn it_is_idle_only_when_all_say_so() {
+        let mut activity = Activity::default();
+        assert!(matches!(activity.verdict(at(0)), Verdict::Unknown(_)), "no word is no proof");
+        activity.says("kernels", Sign::Idle(at(50)), at(100));
+        assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(50)));
+        activity.seen(at(70));
+        assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(70)));
+        activity.says("cpu", Sign::Unknown("no cgroup".into()), at(100));
+        assert_eq!(activity.verdict(at(0)), Verdict::Unknown("cpu: no cgroup".into()));
+        activity.says("cpu", Sign::Active(at(500)), at(110));
+        assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(110)), "a clock that is ahead is not believed");
+        assert_eq!(activity.verdict(at(200)), Verdict::IdleSince(at(200)), "not before the life began");
+        assert!(!activity.is_fresh(at(105)) && activity.is_fresh(at(100)));
+    }
+}
