@@ -39,6 +39,7 @@ const SERVICE: &[&str] = &[
     "domain",
     "lease",
     "notify",
+    "placement",
     "project",
     "proto",
     "provision",
