@@ -67,8 +67,6 @@ pub struct Plan {
 /// A load that is under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// The first time of every trigger.
-    pub(super) from: Timestamp,
     /// Times of every trigger.
     pub(super) seconds: u32,
     /// How many triggers.
@@ -170,7 +168,7 @@ impl Stage {
         let (count, places) = (i32::try_from(triggers)?, i32::try_from(PIPELINES)?);
         sql.execute(INSERT, &[&"every-", &from.to_string(), &end.to_string(), &count, &places]).await?;
         let lead = Duration::try_from(now.duration_until(end))?;
-        let load = Load { from, seconds, triggers, ends_at: Instant::now() + lead };
+        let load = Load { seconds, triggers, ends_at: Instant::now() + lead };
         let history = self.cluster.history();
         let callers = Callers::start(&self.cluster.channel(), &history, CALLERS, load.ends_at, seed)?;
         self.load = Some((load, callers));
@@ -338,7 +336,14 @@ impl Stage {
     /// # Errors
     /// When it does not start.
     pub(super) async fn start_postgres(&mut self) -> Result<Duration> {
-        tokio::task::block_in_place(|| self.cluster.start_postgres())
+        let begun = Instant::now();
+        tokio::task::block_in_place(|| self.cluster.start_postgres())?;
+        // One that started itself again may still be recovering.
+        while let Err(refused) = self.sql().await {
+            ensure!(begun.elapsed() < SHARED_MAX, "PostgreSQL does not accept: {refused:#}");
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(begun.elapsed())
     }
 
     /// Has the database write some megabytes to its log, as far as it can.
