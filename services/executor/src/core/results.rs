@@ -18,7 +18,10 @@ impl Core {
     /// Notes a result; it is still to be sent.
     pub(super) fn result(&mut self, id: AttemptId, outcome: Outcome, duration_us: i64) -> pb::Result {
         self.metrics.attempts.with_label_values(&[outcome::name(&outcome)]).inc();
-        self.backend.journal().result(&id, outcome::name(&outcome));
+        self.journal.result(&id, outcome::name(&outcome));
+        if let Some(errand) = &mut self.errand {
+            errand.outcome = Some(outcome.clone());
+        }
         let result = pb::Result { attempt: Some(id.to_proto()), outcome: Some(outcome), duration_us };
         self.unacknowledged.insert(id, result.clone());
         result
@@ -28,7 +31,7 @@ impl Core {
         let running = self.running.remove(&id);
         self.count_running();
         if running.is_none_or(|running| running.forgotten) {
-            self.backend.journal().dropped(&id);
+            self.journal.dropped(&id);
             self.discard(vec![id]);
             return None;
         }
@@ -76,22 +79,23 @@ impl Core {
         let mut refused = Vec::new();
         for ack in acks {
             let Some(attempt) = ack.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
-            self.backend.journal().acknowledged(&attempt, ack.accepted);
+            self.journal.acknowledged(&attempt, ack.accepted);
             match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
                 (true, false) => refused.push(attempt),
-                (true, true) => self.backend.settle(&attempt),
+                (true, true) => self.attempts.settle(&attempt),
                 (false, _) => {}
             }
         }
         self.discard(refused);
         self.count_unacknowledged();
+        self.leave_when_over();
     }
 
     /// Removes outputs that do not count, apart from this task.
     pub(super) fn discard(&self, attempts: Vec<AttemptId>) {
         if !attempts.is_empty() {
-            let backend = Arc::clone(&self.backend);
-            tokio::spawn(async move { backend.discard(&attempts).await });
+            let runner = Arc::clone(&self.attempts);
+            tokio::spawn(async move { runner.discard(&attempts).await });
         }
     }
 
