@@ -187,7 +187,7 @@ impl Orders {
     {
         let here = || async {
             here().await.map_err(|refused| match refused {
-                EngineError::NotOwner => NotHere::NotOwner(status(&refused)),
+                EngineError::NotOwner if !self.engine.is_closed() => NotHere::NotOwner(status(&refused)),
                 refused => NotHere::Refused(status(&refused)),
             })
         };

@@ -17,7 +17,7 @@ use store::{
     shards::{self, Ownership, Shard},
 };
 use tokio::sync::Mutex;
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// The owners of the shards, as this process last heard of them. Cheap to clone.
 #[derive(Clone)]
@@ -184,7 +184,8 @@ impl Owners {
         loop {
             let refused = match self.place(shard) {
                 Place::There(_, channel) if hop == Hop::First => match there(channel).await {
-                    Err(refused) if is_away(&refused) => refused,
+                    // What it may have done nevertheless is found again by the command's key.
+                    Err(refused) if rpc::status::is_away(&refused) => Status::unavailable(refused.message()),
                     answer => return answer,
                 },
                 _ => match here().await {
@@ -211,9 +212,4 @@ impl Owners {
     fn write(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The owner refuses, is gone, or does not answer in time. What it may have done is found again by the command's key.
-fn is_away(refused: &Status) -> bool {
-    matches!(refused.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
 }

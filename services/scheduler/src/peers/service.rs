@@ -53,6 +53,11 @@ impl PeerService for PeerLinks {
                 return broken.cancel();
             };
             let Some(gateway) = SchedulerId::from_slice(&hello.scheduler_id) else { return broken.cancel() };
+            // With two streams from one gateway, the end of the one would take away executors that the other keeps.
+            if !hello.peer_id.is_empty() && hello.peer_id != this.peers.owners().me().to_vec() {
+                tracing::debug!(gateway.id = %gateway, "a gateway means a former scheduler of this address");
+                return broken.cancel();
+            }
             let mut link = Link::open(this, gateway, sender, broken.clone());
             while let Some(Ok(Some(message))) = broken.run_until_cancelled(inbound.try_next()).await {
                 let Some(message) = message.message else { continue };
