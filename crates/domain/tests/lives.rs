@@ -109,7 +109,7 @@ fn event() -> impl Strategy<Value = (Event, i64)> {
         1 => Just(Event::Fenced(None)),
         2 => reasons.prop_map(stop),
         1 => Just(Event::Switched(QueueId(Uuid::from_u128(9)), None)),
-        1 => Just(Event::Snoozed(at(1 << 40), None)),
+        1 => Just(Event::Snoozed(at(1 << 30), None)),
         2 => Just(Event::Wake),
     ];
     (events, -1_i64..=1)

@@ -178,7 +178,7 @@ async fn schedulers_that_die_at_any_step_promise_nothing_twice_and_lose_nothing(
         let mut under_way = tokio::task::JoinSet::new();
         for (n, workspace) in workspaces.iter().copied().enumerate() {
             let client = scheduler.caller();
-            let starts = (n as u64 + round) % 3 != 0;
+            let starts = !(n as u64 + round).is_multiple_of(3);
             under_way.spawn(async move {
                 // What becomes of it when the scheduler dies is what the rows say.
                 match starts {
