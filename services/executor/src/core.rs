@@ -18,7 +18,11 @@ use errand::Errand;
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
 use runtime::{health::Condition, shutdown::Shutdown};
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior},
@@ -99,6 +103,9 @@ pub struct Core {
     shutdown: Shutdown,
     running: HashMap<AttemptId, Running>,
     unacknowledged: HashMap<AttemptId, pb::Result>,
+    /// Of these, those that were there at the last look.
+    results_waiting: HashSet<AttemptId>,
+    results_looked_at: Instant,
     definitions: HashMap<String, Arc<Definition>>,
     scheduler: Option<Scheduler>,
     beat: Interval,
@@ -131,6 +138,8 @@ impl Core {
             shutdown,
             running: HashMap::new(),
             unacknowledged: HashMap::new(),
+            results_waiting: HashSet::new(),
+            results_looked_at: Instant::now(),
             definitions: HashMap::new(),
             scheduler: None,
             beat: every(HEARTBEAT_INTERVAL),
@@ -295,6 +304,7 @@ impl Core {
             sequence: self.sequence,
             running: i32::try_from(self.running.len()).unwrap_or(i32::MAX),
         }));
+        self.repeat_results();
         let (starts, builds) = self.attempts.counts();
         self.metrics.zygote_starts.inc_by(starts.saturating_sub(self.metrics.zygote_starts.get()));
         self.metrics.environment_builds.inc_by(builds.saturating_sub(self.metrics.environment_builds.get()));

@@ -20,8 +20,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tonic::Status;
 use tonic::transport::Uri;
-use tonic::{Code, Status};
 
 /// A scheduler that takes longer is passed over.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -200,11 +200,7 @@ impl Commands {
                     return Ok(response.into_inner());
                 }
                 // Away, or frozen. What it may have done nevertheless is found again by the command's key.
-                Err(status)
-                    if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) =>
-                {
-                    refused = Some(status);
-                }
+                Err(status) if rpc::status::is_away(&status) => refused = Some(status),
                 Err(status) => return Err(fault(&status)),
             }
         }

@@ -32,6 +32,7 @@ mod people;
 mod plans;
 mod protocol;
 mod rates;
+mod repeated;
 mod rest;
 mod router;
 mod runtimes;

@@ -1,9 +1,11 @@
-//! Results: kept until a scheduler has confirmed them, sent in batches, said again on every new session.
+//! Results: kept until a scheduler has confirmed them, sent in batches, said again on every new session and when no
+//! confirmation comes.
 
 use super::Core;
 use crate::{attempt::AttemptId, process::outcome};
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
+use tokio::time::Instant;
 
 /// Results that no scheduler has confirmed; beyond it no assignment is taken. All of them are named in one Hello.
 pub(super) const UNACKNOWLEDGED_MAX: usize = 20_000;
@@ -58,6 +60,19 @@ impl Core {
             self.say(Up::Results(pb::Results { results: batch }));
         }
         self.count_unacknowledged();
+    }
+
+    /// Says again what was there at the last look already. A result that reached a scheduler which was just losing or gaining
+    /// its run is answered by nobody, and nobody would ask for it: an acknowledgement that does not come is all that tells.
+    pub(super) fn repeat_results(&mut self) {
+        if self.results_looked_at.elapsed() < self.lost_after / 2 {
+            return;
+        }
+        self.results_looked_at = Instant::now();
+        let waiting: HashSet<AttemptId> = self.unacknowledged.keys().cloned().collect();
+        let before = std::mem::replace(&mut self.results_waiting, waiting);
+        let overdue = before.iter().filter_map(|id| self.unacknowledged.get(id)).cloned().collect();
+        self.send_results(overdue);
     }
 
     pub(super) fn acknowledged(&mut self, acks: Vec<pb::ResultAck>) {
