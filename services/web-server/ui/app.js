@@ -6,6 +6,7 @@ import { executorsPage } from "./executors.js";
 import { monitorPage } from "./monitor.js";
 import { pipelinesPage } from "./pipelines.js";
 import { runPage } from "./run.js";
+import { runtimesPage } from "./runtimes.js";
 import { runsPage } from "./runs.js";
 import { searchPage } from "./search.js";
 
@@ -24,8 +25,8 @@ function show() {
   for (const link of document.querySelectorAll("#nav a")) {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, executors: executorsPage, monitor: monitorPage, logs: searchPage };
-  if (!chooser.value && name !== "executors") return page.replaceChildren(h("div", { class: "panel" },
+  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, executors: executorsPage, monitor: monitorPage, logs: searchPage, runtimes: runtimesPage };
+  if (!chooser.value && name !== "executors" && name !== "runtimes") return page.replaceChildren(h("div", { class: "panel" },
     h("div", { class: "empty" }, "There is no workspace yet. Bring a project with ", h("code", null, "orrery deploy <folder>"), ".")));
   const build = pages[name];
   page.replaceChildren(...(build ? build(context) : [h("div", { class: "empty" }, "There is no such page.")]));

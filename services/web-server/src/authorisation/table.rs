@@ -288,6 +288,8 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.RuntimeService/RestartRuntime", On(Workspace("workspace"), Editor), &[]),
     act_even_archived("/orrery.v1.RuntimeService/ResetRuntime", On(Workspace("workspace"), Editor), &[]),
     act_even_archived("/orrery.v1.RuntimeService/DeleteRuntime", On(Workspace("workspace"), Admin), &[]),
+    // A wrong word gives a device to two.
+    act("/orrery.v1.RuntimeService/FenceRuntime", Cluster(Admin), &["workspace"]),
     // Each of them is authorised, and leaves an entry, by itself.
     act("/orrery.v1.RuntimeService/BatchChangeRuntimes", SignedIn, &["act"]),
     act("/orrery.v1.RuntimeService/SwitchQueue", On(Workspace("workspace"), Editor), &["queue"]),
