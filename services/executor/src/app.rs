@@ -9,10 +9,15 @@ use crate::{
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
     outputs::{self, Outputs},
+    pool::{
+        RuntimeBackend,
+        client::{Member, PoolClient},
+    },
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     removals::Remover,
     runner::{self, Runner},
-    settings::Settings,
+    runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
+    settings::{Runtimes, Settings},
 };
 use anyhow::Context;
 use backend_process::{Environments, Sweeper, ZygoteOptions, Zygotes, process};
@@ -27,6 +32,8 @@ use tonic::transport::Uri;
 const EVENTS_MAX: usize = 4_096;
 /// Messages of the scheduler that the core has not taken.
 const LINK_MAX: usize = 1_024;
+/// After the last runtime, for its report.
+const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,6 +45,7 @@ pub struct App {
     dialer: Dialer,
     lines: Lines,
     remover: Remover,
+    runtimes: Option<(Member, Arc<dyn RuntimeBackend>)>,
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
@@ -67,9 +75,10 @@ impl App {
         let dialer = dialer(settings)?;
         let remover = Remover::new(dialer.channel(), Arc::clone(&stores.0), Arc::clone(&stores.1));
         let backend = Arc::new(backend(settings, &data, &identity, stores, (logs, core_events))?);
+        let runtimes = runtimes(settings, &data, &identity)?;
         let connected = health.condition("session");
         let core = Core::new(identity, Arc::clone(&backend), metrics, connected, shutdown.clone());
-        Ok(Self { core, backend, events, dialer, lines, remover, data })
+        Ok(Self { core, backend, events, dialer, lines, remover, runtimes, data })
     }
 
     /// Serves until it is drained or stopped; then the last log lines are sent.
@@ -77,12 +86,22 @@ impl App {
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
+        let pool = self.runtimes.map(|(member, backend)| {
+            let client = PoolClient::new(member, Arc::clone(&backend), self.dialer.clone());
+            (tokio::spawn(client.run(stop.clone())), backend)
+        });
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
         let warmed = Arc::clone(&self.backend);
         tokio::spawn(async move { warmed.warm_up().await });
         let remover = tokio::spawn(self.remover.run(stop.clone()));
         let sweeper = tokio::spawn(self.backend.sweep());
         self.core.run(link, self.events).await;
+        if let Some((client, backend)) = pool {
+            backend.close().await;
+            // For the last reports to leave; whatever is missed, the next life says again.
+            tokio::time::sleep(LAST_REPORTS).await;
+            client.abort();
+        }
         stop.cancel();
         if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
             tracing::warn!("the last log lines could not be sent in time");
@@ -132,6 +151,33 @@ fn backend(
         env,
         core,
     }))
+}
+
+/// What runs runtimes of workspaces here, if anything does.
+fn runtimes(
+    settings: &Settings,
+    data: &DataDir,
+    identity: &Identity,
+) -> anyhow::Result<Option<(Member, Arc<dyn RuntimeBackend>)>> {
+    match settings.runtimes {
+        Runtimes::None => return Ok(None),
+        Runtimes::Process => {}
+    }
+    let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
+    let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
+    let backend = ProcessRuntimes::new(runtimes::Parts {
+        // In the child this is still our binary, also when its file was replaced.
+        launcher: PathBuf::from("/proc/self/exe"),
+        executor: data.mark().to_owned(),
+        folder: data.join("runtimes"),
+        volumes: data.join("volumes"),
+        apps: Apps::new(data.join("apps"), settings.python.clone()),
+        address: settings.runtimes_address,
+        env: passed_environment(&settings.pass_env),
+        node: runtimes::node(&identity.name, &declared)?,
+    });
+    let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
+    Ok(Some((member, Arc::new(backend))))
 }
 
 /// Where code comes from and where outputs go.

@@ -16,9 +16,11 @@ pub mod metrics;
 pub mod noop;
 pub mod outputs;
 pub mod pool;
+pub mod pre_start;
 pub mod process;
 pub mod removals;
 pub mod runner;
+pub mod runtimes;
 pub mod settings;
 
 pub use app::App;

@@ -13,6 +13,9 @@ use std::process::ExitCode;
 const SERVICE: &str = "orrery-executor";
 
 fn main() -> ExitCode {
+    if let Some(code) = backend_process::launch::when_asked() {
+        return code;
+    }
     let settings: settings::Settings = match runtime::settings::load(SERVICE, "EXECUTOR", settings::KEYS) {
         Ok(settings) => settings,
         Err(error) => return fail(SERVICE, Code::Usage, &error),

@@ -2,7 +2,7 @@
 
 use runtime::settings::{Common, Key, Kind};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// Every row of the table but the common ones.
 pub const KEYS: &[Key] = &[
@@ -56,6 +56,25 @@ pub const KEYS: &[Key] = &[
          cluster's history. It only grows.",
     ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
+    Key::new(
+        "runtimes",
+        Kind::Text,
+        "none",
+        "How this executor runs runtimes of workspaces: `none`, or `process` on this machine, as this user.",
+    ),
+    Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
+    Key::new(
+        "runtimes_address",
+        Kind::Text,
+        "127.0.0.1",
+        "Where applications of runtimes listen, and web-servers reach them; keep it off public networks.",
+    ),
+    Key::new(
+        "devices",
+        Kind::List,
+        "",
+        "Devices that are said to be there, such as `2xA10:24GiB`; nothing keeps a runtime within its share of them.",
+    ),
 ];
 
 /// Values of the table.
@@ -80,8 +99,22 @@ pub struct Settings {
     pub log_limit: u64,
     pub history_file: Option<PathBuf>,
     pub pass_env: Vec<String>,
+    pub runtimes: Runtimes,
+    pub pool: String,
+    pub runtimes_address: IpAddr,
+    pub devices: Vec<String>,
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// How runtimes of workspaces are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtimes {
+    /// Not at all.
+    None,
+    /// As processes on this machine.
+    Process,
 }
 
 impl Default for Settings {
@@ -105,6 +138,10 @@ impl Default for Settings {
             log_limit: 16 * 1024 * 1024,
             history_file: None,
             pass_env: Vec::new(),
+            runtimes: Runtimes::None,
+            pool: "default".to_owned(),
+            runtimes_address: IpAddr::from([127, 0, 0, 1]),
+            devices: Vec::new(),
             common: Common::default(),
         }
     }

@@ -7,6 +7,7 @@ mod binary;
 mod ends;
 mod noop;
 mod outputs;
+mod runtimes;
 mod scheduler;
 mod sessions;
 mod world;
