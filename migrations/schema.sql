@@ -83,14 +83,18 @@ CREATE TABLE public.backfill (
     cancelled bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     completed_at timestamp with time zone,
+    cron text,
+    last_at timestamp with time zone,
     CONSTRAINT backfill_counts_add_up CHECK (((((completed + failed) + cancelled) <= started) AND (started <= total))),
+    CONSTRAINT backfill_cron_check CHECK (((length(cron) >= 1) AND (length(cron) <= 255))),
+    CONSTRAINT backfill_cron_is_there CHECK (((unit = 'cron'::text) = (cron IS NOT NULL))),
     CONSTRAINT backfill_every_check CHECK ((every > 0)),
     CONSTRAINT backfill_name_check CHECK (((length(name) >= 1) AND (length(name) <= 255))),
     CONSTRAINT backfill_parallelism_check CHECK (((parallelism >= 1) AND (parallelism <= 1000))),
     CONSTRAINT backfill_range_goes_forward CHECK ((start_at <= end_at)),
     CONSTRAINT backfill_status_check CHECK ((status = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT backfill_total_check CHECK ((total > 0)),
-    CONSTRAINT backfill_unit_check CHECK ((unit = ANY (ARRAY['second'::text, 'minute'::text, 'hour'::text, 'day'::text, 'week'::text, 'month'::text, 'year'::text])))
+    CONSTRAINT backfill_unit_check CHECK ((unit = ANY (ARRAY['second'::text, 'minute'::text, 'hour'::text, 'day'::text, 'week'::text, 'month'::text, 'year'::text, 'cron'::text])))
 )
 WITH (fillfactor='70');
 
@@ -394,6 +398,7 @@ CREATE TABLE public.model_version (
     sha256 text NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     created_by uuid,
+    parts text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT model_version_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
     CONSTRAINT model_version_size_bytes_check CHECK ((size_bytes >= 0))
 );
@@ -440,7 +445,11 @@ CREATE TABLE public.notification_config (
     pipeline_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
     config jsonb NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    key_id text,
+    wrapped_key bytea,
+    sealed bytea,
+    CONSTRAINT notification_config_seal_is_whole CHECK ((num_nonnulls(key_id, wrapped_key, sealed) = ANY (ARRAY[0, 3])))
 );
 
 ALTER TABLE public.notification ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -670,6 +679,7 @@ CREATE TABLE public.run (
     sla_at timestamp with time zone,
     sla_missed_at timestamp with time zone,
     outputs_expired_at timestamp with time zone,
+    timeout_cancels boolean DEFAULT false NOT NULL,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -1197,6 +1207,8 @@ CREATE INDEX log_line_default_run_id_id_idx ON public.log_line_default USING btr
 
 CREATE INDEX model_upload_by_age ON public.model_upload USING btree (updated_at);
 
+CREATE INDEX model_upload_by_content ON public.model_upload USING btree (workspace_id, name, sha256);
+
 CREATE INDEX model_version_by_model ON public.model_version USING btree (model_id, id);
 
 CREATE INDEX notification_by_workspace ON public.notification USING btree (workspace_id, id);
@@ -1230,6 +1242,8 @@ CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
 CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
+
+CREATE INDEX run_forgettable ON public.run USING btree (pipeline_id, completed_at) WHERE (outputs_expired_at IS NOT NULL);
 
 CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod backfills;
 pub(crate) mod limits;
+pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod triggers;
 
@@ -183,6 +184,11 @@ pub(crate) enum Command {
     Members {
         #[command(subcommand)]
         act: Option<people::Members>,
+    },
+    /// Models of the workspace: list, upload, show, download, archive
+    Models {
+        #[command(subcommand)]
+        act: Option<models::Models>,
     },
     /// Projects, which hold workspaces
     Projects {

@@ -29,6 +29,7 @@ mod lists;
 mod login;
 mod logs;
 mod members;
+mod models;
 mod monitor;
 mod notifications;
 mod outputs;
@@ -75,6 +76,7 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Groups { act } => groups::run(connection, output, act).await,
         Command::Tokens { act } => tokens::run(connection, output, act).await,
         Command::Members { act } => members::run(connection, output, act).await,
+        Command::Models { act } => models::run(connection, output, act).await,
         Command::Projects { act } => projects::run(connection, output, act).await,
         Command::Secrets { act, scope } => secrets::run(connection, output, act, scope).await,
         Command::Audit(options) => audit::run(connection, output, options).await,

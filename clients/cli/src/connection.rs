@@ -10,13 +10,13 @@ use proto::v1::{
     deployment_service_client::DeploymentServiceClient, event_service_client::EventServiceClient,
     executor_service_client::ExecutorServiceClient, group_service_client::GroupServiceClient,
     limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
-    member_service_client::MemberServiceClient, monitor_service_client::MonitorServiceClient,
-    notification_service_client::NotificationServiceClient, output_service_client::OutputServiceClient,
-    pipeline_service_client::PipelineServiceClient, project_service_client::ProjectServiceClient,
-    run_service_client::RunServiceClient, secret_service_client::SecretServiceClient,
-    sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
-    trigger_service_client::TriggerServiceClient, user_service_client::UserServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    member_service_client::MemberServiceClient, model_service_client::ModelServiceClient,
+    monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
+    output_service_client::OutputServiceClient, pipeline_service_client::PipelineServiceClient,
+    project_service_client::ProjectServiceClient, run_service_client::RunServiceClient,
+    secret_service_client::SecretServiceClient, sign_in_service_client::SignInServiceClient,
+    token_service_client::TokenServiceClient, trigger_service_client::TriggerServiceClient,
+    user_service_client::UserServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -92,7 +92,8 @@ impl Connection {
         sign_ins: SignInServiceClient, users: UserServiceClient, groups: GroupServiceClient,
         tokens: TokenServiceClient, projects: ProjectServiceClient, members: MemberServiceClient,
         secrets: SecretServiceClient, audit: AuditServiceClient, triggers: TriggerServiceClient,
-        events: EventServiceClient, outputs: OutputServiceClient, backfills: BackfillServiceClient, limits: LimitServiceClient
+        events: EventServiceClient, outputs: OutputServiceClient, backfills: BackfillServiceClient,
+        limits: LimitServiceClient, models: ModelServiceClient
     }
 
     /// The server's URL, as it was named.

@@ -1,5 +1,5 @@
 //! Content-addressed files and bundle manifests over object storage, bundles laid out on a local disk, and folders of
-//! files that are sent to a store and fetched again. A store is a folder, or a bucket of S3, of what speaks like it, or
+//! files that are sent to a store and fetched again, and large contents in parts. A store is a folder, or a bucket of S3, of what speaks like it, or
 //! of Google.
 //!
 //! Refuses to know what files mean: a bundle is a list of paths, digests and modes, a manifest is bytes.
@@ -8,6 +8,7 @@ mod digest;
 mod error;
 mod folders;
 mod materialise;
+mod parts;
 mod place;
 mod store;
 

@@ -23,7 +23,7 @@ pub type Content = BoxStream<'static, Result<Bytes, Error>>;
 /// A store of files and manifests; clones share it.
 #[derive(Clone)]
 pub struct Blobs {
-    store: Arc<dyn ObjectStore>,
+    pub(crate) store: Arc<dyn ObjectStore>,
     url: String,
 }
 

@@ -197,3 +197,24 @@ async fn many_at_once_agree() {
     }
     assert_eq!(fs::read_dir(&into).unwrap().count(), 1);
 }
+
+#[tokio::test]
+async fn parts_belong_to_one_owner_and_go_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = store(dir.path());
+    let (one, other) = ("0190a1b2-0000-7000-8000-000000000001", "0190a1b2-0000-7000-8000-000000000002");
+    let digest = blobs.put_part(one, Bytes::from_static(b"weights")).await.unwrap();
+    assert_eq!(digest, sha256(b"weights"));
+    assert_eq!(blobs.put_part(one, Bytes::from_static(b"weights")).await.unwrap(), digest);
+    assert_eq!(blobs.put_part(other, Bytes::from_static(b"weights")).await.unwrap(), digest);
+    blobs.remove_parts(one).await.unwrap();
+    blobs.remove_parts(one).await.unwrap();
+    assert!(matches!(blobs.get_part(one, &digest).await, Err(Error::NotFound { .. })));
+    assert_eq!(blobs.get_part(other, &digest).await.unwrap(), "weights");
+    let file = files_below(dir.path()).into_iter().find(|path| path.ends_with(&digest)).unwrap();
+    fs::write(dir.path().join(file), b"weightz").unwrap();
+    assert!(matches!(blobs.get_part(other, &digest).await, Err(Error::Corrupt { .. })));
+    for owner in ["", "../files", "a/b", &"x".repeat(65)] {
+        assert!(blobs.put_part(owner, Bytes::new()).await.is_err(), "{owner}");
+    }
+}

@@ -6,8 +6,9 @@
 
 mod intervals;
 
-pub use intervals::{INTERVALS_MAX, Intervals, IntervalsError, Unit};
+pub use intervals::{CRON_INTERVALS_MAX, INTERVALS_MAX, Interval, Intervals, IntervalsError, Length, Unit};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -101,6 +102,8 @@ pub struct Cursor {
     pub failed: u64,
     /// Runs that were cancelled.
     pub cancelled: u64,
+    /// When the interval begins that was started last.
+    pub last: Option<Timestamp>,
 }
 
 /// Why a command does not apply to a backfill.
@@ -112,7 +115,7 @@ impl Cursor {
     /// Before its first run.
     #[must_use]
     pub fn new(total: u64) -> Self {
-        Self { status: Status::Running, total, started: 0, completed: 0, failed: 0, cancelled: 0 }
+        Self { status: Status::Running, total, started: 0, completed: 0, failed: 0, cancelled: 0, last: None }
     }
 
     /// Runs that have not ended.
@@ -130,17 +133,12 @@ impl Cursor {
         u64::from(parallelism).saturating_sub(self.unfinished()).min(self.total - self.started).min(most)
     }
 
-    /// The index of the next interval; it counts as started from now on.
-    pub fn start_next(&mut self, order: Order) -> Option<u64> {
-        if self.started >= self.total {
-            return None;
-        }
-        let at = match order {
-            Order::Ascending => self.started,
-            Order::Descending => self.total - 1 - self.started,
-        };
+    /// The next interval; it counts as started from now on.
+    pub fn start_next(&mut self, intervals: &Intervals, order: Order) -> Option<Interval> {
+        let next = intervals.next(order, self.started, self.last)?;
         self.started += 1;
-        Some(at)
+        self.last = Some(next.start);
+        Some(next)
     }
 
     /// One of its runs has ended.
@@ -215,18 +213,27 @@ impl Cursor {
 mod tests {
     use super::*;
 
+    /// Three minutes from 1970 on.
+    fn minutes(order: Order, cursor: &mut Cursor) -> Option<i64> {
+        let end = Timestamp::from_second(120).unwrap();
+        let length = Length::Units(Unit::Minute, 1);
+        let intervals = Intervals::new(Timestamp::UNIX_EPOCH, end, &length, jiff::tz::TimeZone::UTC).unwrap();
+        cursor.start_next(&intervals, order).map(|next| next.start.as_second())
+    }
+
     #[test]
     fn it_keeps_so_many_under_way_and_ends_with_the_last() {
         let mut cursor = Cursor::new(3);
         assert_eq!(cursor.due(2, 100), 2);
-        assert_eq!((cursor.start_next(Order::Descending), cursor.start_next(Order::Descending)), (Some(2), Some(1)));
+        let order = Order::Descending;
+        assert_eq!((minutes(order, &mut cursor), minutes(order, &mut cursor)), (Some(120), Some(60)));
         assert_eq!(cursor.due(2, 100), 0);
         cursor.end(End::Failed);
         assert_eq!(cursor.due(2, 100), 1);
         cursor.pause().unwrap();
         assert_eq!(cursor.due(2, 100), 0);
         cursor.resume().unwrap();
-        assert_eq!(cursor.start_next(Order::Descending), Some(0));
+        assert_eq!((minutes(order, &mut cursor), minutes(order, &mut cursor)), (Some(0), None));
         cursor.end(End::Completed);
         cursor.end(End::Completed);
         assert_eq!(cursor.status, Status::Failed);
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn a_cancelled_one_stays_so_when_its_runs_end() {
         let mut cursor = Cursor::new(10);
-        cursor.start_next(Order::Ascending);
+        minutes(Order::Ascending, &mut cursor);
         cursor.cancel().unwrap();
         cursor.end(End::Cancelled);
         assert_eq!((cursor.status, cursor.due(9, 9)), (Status::Cancelled, 0));

@@ -3,7 +3,7 @@
 use crate::{Error, Store, shards::Shard};
 use deadpool_postgres::GenericClient;
 use domain::{
-    backfill::{Cursor, Order, Status, Unit},
+    backfill::{Cursor, Length, Order, Status},
     id::{BackfillId, PipelineId, WorkspaceId},
 };
 use jiff::Timestamp;
@@ -19,8 +19,7 @@ pub struct Spec {
     pub name: String,
     pub start_at: Timestamp,
     pub end_at: Timestamp,
-    pub unit: Unit,
-    pub every: u32,
+    pub length: Length,
     pub time_zone: String,
     pub order: Order,
     pub parallelism: u32,
@@ -61,6 +60,9 @@ pub enum BackfillRef<'a> {
     Name(PipelineId, &'a str),
 }
 
+/// What the column `unit` says of intervals that `cron` names.
+const CRON: &str = "cron";
+
 fn word<T: serde::Serialize>(value: &T) -> String {
     // Unit variants are serialised as their names.
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
@@ -72,6 +74,10 @@ fn word<T: serde::Serialize>(value: &T) -> String {
 /// When the database does not answer.
 pub async fn insert(store: &Store, backfill: &Backfill, shard: Shard) -> Result<bool, Error> {
     let Backfill { id, workspace_id, pipeline_id, spec, cursor, .. } = backfill;
+    let (unit, every, cron) = match &spec.length {
+        Length::Units(unit, every) => (word(unit), *every, None),
+        Length::Cron(expression) => (CRON.to_owned(), 1, Some(expression.as_str())),
+    };
     let client = store.client().await?;
     let statement = client.prepare_cached(include_str!("../sql/backfill/insert.sql")).await?;
     let row = client
@@ -86,14 +92,15 @@ pub async fn insert(store: &Store, backfill: &Backfill, shard: Shard) -> Result<
                 &spec.name,
                 &spec.start_at,
                 &spec.end_at,
-                &word(&spec.unit),
-                &i32::try_from(spec.every).unwrap_or(i32::MAX),
+                &unit,
+                &i32::try_from(every).unwrap_or(i32::MAX),
                 &spec.time_zone,
                 &(spec.order == Order::Descending),
                 &i32::try_from(spec.parallelism).unwrap_or(i32::MAX),
                 &spec.variables.to_string(),
                 &spec.allow_blocks_to_fail,
                 &i64::try_from(cursor.total).unwrap_or(i64::MAX),
+                &cron,
             ],
         )
         .await?;
@@ -150,7 +157,13 @@ fn decode(row: &Row) -> Result<Backfill, Error> {
     let corrupt = |source| Error::Corrupt { what: "backfill", id: id.to_string(), source };
     let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
     let number = |column: &str| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
-    let unit = serde_json::from_value(Value::String(row.get("unit"))).map_err(corrupt)?;
+    let length = match row.get::<_, Option<String>>("cron") {
+        Some(expression) => Length::Cron(expression),
+        None => {
+            let unit = serde_json::from_value(Value::String(row.get("unit"))).map_err(corrupt)?;
+            Length::Units(unit, number("every"))
+        }
+    };
     let status: Status = row.get::<_, &str>("status").parse().map_err(|e| corrupt(serde_json::Error::custom(e)))?;
     let Json(variables): Json<Value> = row.get("variables");
     Ok(Backfill {
@@ -161,8 +174,7 @@ fn decode(row: &Row) -> Result<Backfill, Error> {
             name: row.get("name"),
             start_at: row.get("start_at"),
             end_at: row.get("end_at"),
-            unit,
-            every: number("every"),
+            length,
             time_zone: row.get("time_zone"),
             order: if row.get("descending") { Order::Descending } else { Order::Ascending },
             parallelism: number("parallelism"),
@@ -176,6 +188,7 @@ fn decode(row: &Row) -> Result<Backfill, Error> {
             completed: count("completed"),
             failed: count("failed"),
             cancelled: count("cancelled"),
+            last: row.get("last_at"),
         },
         created_at: row.get("created_at"),
         completed_at: row.get("completed_at"),

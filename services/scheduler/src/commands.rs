@@ -8,7 +8,7 @@ use crate::{
     retention,
 };
 use domain::{
-    backfill::{Order, Unit},
+    backfill::{Length, Order, Unit},
     id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
 };
 use jiff::Timestamp;
@@ -79,7 +79,7 @@ impl CommandService for Commands {
     ) -> Result<Response<pb::CreateBackfillResponse>, Status> {
         let request = request.into_inner();
         let hop = Hop::of(request.forwarded);
-        let id = self.orders.create_backfill((backfill(&request)?, request), hop).await?;
+        let id = self.orders.create_backfill((backfill(&request).await?, request), hop).await?;
         Ok(Response::new(pb::CreateBackfillResponse { backfill_id: id.to_vec() }))
     }
 
@@ -233,10 +233,8 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
     })
 }
 
-fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill, Status> {
+fn length(request: &pb::CreateBackfillRequest) -> Result<Length, Status> {
     use proto::v1::IntervalUnit as Wire;
-    let invalid = |what: &str| Status::invalid_argument(what.to_owned());
-    let at = |us| Timestamp::from_microsecond(us).map_err(|e| Status::invalid_argument(e.to_string()));
     let unit = match Wire::try_from(request.unit).unwrap_or(Wire::Unspecified) {
         Wire::Second => Unit::Second,
         Wire::Minute => Unit::Minute,
@@ -245,14 +243,24 @@ fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill, Statu
         Wire::Week => Unit::Week,
         Wire::Month => Unit::Month,
         Wire::Year => Unit::Year,
+        Wire::Cron => return Ok(Length::Cron(request.cron.clone())),
         Wire::Unspecified => return Err(invalid("unit must be set")),
     };
+    let every = u32::try_from(request.every).map_err(|_| invalid("every must be above 0"))?;
+    Ok(Length::Units(unit, every))
+}
+
+fn invalid(what: &str) -> Status {
+    Status::invalid_argument(what.to_owned())
+}
+
+async fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill, Status> {
+    let at = |us| Timestamp::from_microsecond(us).map_err(|e| Status::invalid_argument(e.to_string()));
     let spec = Spec {
         name: request.name.clone(),
         start_at: at(request.start_us)?,
         end_at: at(request.end_us)?,
-        unit,
-        every: u32::try_from(request.every).map_err(|_| invalid("every must be above 0"))?,
+        length: length(request)?,
         time_zone: request.time_zone.clone(),
         order: if request.descending { Order::Descending } else { Order::Ascending },
         parallelism: u32::try_from(request.parallelism).map_err(|_| invalid("parallelism must be above 0"))?,
@@ -261,5 +269,8 @@ fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill, Statu
     };
     let pipeline =
         PipelineId::from_slice(&request.pipeline_id).ok_or_else(|| invalid("pipeline_id must be 16 bytes"))?;
-    Ok(CreateBackfill { pipeline, spec })
+    // Times of a cron expression are counted one by one, which is nothing for the engine's turn.
+    let created = tokio::task::spawn_blocking(move || CreateBackfill::new(pipeline, spec));
+    let created = created.await.map_err(|_| Status::internal("the intervals could not be counted"))?;
+    created.map_err(|error| Status::invalid_argument(error.to_string()))
 }

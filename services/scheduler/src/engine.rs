@@ -29,7 +29,7 @@ mod recover;
 mod seat;
 mod turn;
 
-pub use backfills::{ChangeBackfill, CreateBackfill, intervals as backfill_intervals};
+pub use backfills::{ChangeBackfill, CreateBackfill};
 pub use message::{
     CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
     SessionEvent,

@@ -11,6 +11,7 @@ use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
 use crate::loops::{prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
+use crate::models::TRANSFERS_MAX;
 use crate::outputs::OutputStores;
 use crate::rates::Rates;
 use crate::router::{self, Api};
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tonic::transport::Uri;
 
 /// A server that listens and does not serve yet.
@@ -206,6 +208,7 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         limits: settings.limits.clone(),
         guesses: Guesses::default(),
         keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
+        transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
         rates: Rates::new(settings.limits.trigger_calls_per_second),
         environment: settings.environment.clone(),
     })

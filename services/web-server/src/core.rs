@@ -8,7 +8,9 @@ use crate::outputs::OutputStores;
 use crate::rates::Rates;
 use crate::settings::{Limits, Projects};
 use domain::id::RunId;
+use std::sync::Arc;
 use store::{Store, run_views, workspaces};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Shared by all services; one per process.
@@ -33,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) keyring: Option<secrets::Keyring>,
     /// Wrong passwords of late.
     pub(crate) guesses: Guesses,
+    /// Models on their way in and out.
+    pub(crate) transfers: Arc<Semaphore>,
     /// Calls by token.
     pub(crate) rates: Rates,
     /// What `envs` of a project's triggers is held against.

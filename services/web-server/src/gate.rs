@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use crate::identity::credentials::Credentials;
 use crate::mage;
 use crate::metrics::Metrics;
+use crate::models::bytes;
 use crate::protocol::Protocol;
 use crate::settings::Limits;
 use axum::extract::{MatchedPath, Request, State};
@@ -81,7 +82,11 @@ impl Gate {
         self.check_host(&host)?;
         check_origin(&request.headers, &host)?;
         let identity = self.identify(request).await?;
-        let longest = if LONG.contains(&path) { self.limits.upload_timeout } else { self.limits.request_timeout };
+        let longest = if LONG.contains(&path) || bytes::is_upload(path) {
+            self.limits.upload_timeout
+        } else {
+            self.limits.request_timeout
+        };
         let asked = text(&request.headers, header::HeaderName::from_static("grpc-timeout")).and_then(grpc_timeout);
         Ok((asked.map_or(longest, |asked| asked.min(longest)), identity))
     }

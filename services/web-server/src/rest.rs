@@ -28,6 +28,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("/api/v1/runs/{run_id}/watch", "/orrery.v1.RunService/WatchRun"),
     ("/api/v1/runs/{run_id}/logs", "/orrery.v1.LogService/ListLogs"),
     ("/api/v1/runs/{run_id}/blocks/{block}/outputs", "/orrery.v1.OutputService/GetOutputs"),
+    ("/api/v1/workspaces/{workspace}/models", "/orrery.v1.ModelService/ListModels"),
+    ("/api/v1/workspaces/{workspace}/models/{name}", "/orrery.v1.ModelService/ListModelVersions"),
     ("/api/v1/workspaces/{workspace}/logs", "/orrery.v1.LogService/SearchLogs"),
     ("/api/v1/workspaces/{workspace}/monitor", "/orrery.v1.MonitorService/GetRunStatistics"),
     ("/api/v1/workspaces/{workspace}/monitor/blocks", "/orrery.v1.MonitorService/GetBlockStatistics"),

@@ -4,6 +4,7 @@ use crate::authorisation::Guarded;
 use crate::browser::Browsers;
 use crate::fault::Fault;
 use crate::gate::{self, Gate};
+use crate::models::bytes;
 use crate::protocol::Protocol;
 use crate::transcode::{Transcoder, connect};
 use crate::{browser, mage, rest, ui};
@@ -45,7 +46,7 @@ const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection
 
 /// The template of every route that is not one of the contract's services: each has a row in the authorisation table.
 pub(crate) fn templates() -> Vec<&'static str> {
-    OWN.into_iter().chain(FOREIGN).chain(mage::TEMPLATES).chain(rest::templates()).collect()
+    OWN.into_iter().chain(FOREIGN).chain(mage::TEMPLATES).chain(bytes::TEMPLATES).chain(rest::templates()).collect()
 }
 
 /// The whole surface.
@@ -59,6 +60,7 @@ pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
         .route(session, post(browser::sign_in))
         .merge(rest::routes())
         .merge(mage::routes())
+        .merge(bytes::routes())
         .fallback(nothing);
     let mut services: Vec<_> =
         api.transcoder.paths().filter_map(|path| path.rsplit_once('/').map(|(s, _)| s)).collect();

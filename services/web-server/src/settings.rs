@@ -130,6 +130,7 @@ pub const KEYS: &[Key] = &[
     Key::new("limits.bundle_files", Kind::Integer, "20000", "The most files of one deployment."),
     Key::new("limits.bundle_bytes", Kind::Bytes, "1 GiB", "The largest deployment, all files together."),
     Key::new("limits.file_bytes", Kind::Bytes, "256 MiB", "The largest file of a deployment."),
+    Key::new("limits.model_bytes", Kind::Bytes, "64 GiB", "The largest model."),
     Key::new(
         "limits.trigger_calls_per_second",
         Kind::Integer,
@@ -237,6 +238,8 @@ pub struct Limits {
     pub bundle_bytes: u64,
     /// Bytes of one file.
     pub file_bytes: u64,
+    /// Bytes of one model.
+    pub model_bytes: u64,
     /// Calls of one API trigger's token.
     pub trigger_calls_per_second: u32,
     /// Open streams.
@@ -289,12 +292,19 @@ impl Default for Limits {
             bundle_files: 20_000,
             bundle_bytes: 1 << 30,
             file_bytes: 256 << 20,
+            model_bytes: 64 << 30,
             trigger_calls_per_second: 50,
             watchers: 2_000,
             connections: 4_096,
             request_timeout: Duration::from_secs(30),
             upload_timeout: Duration::from_secs(15 * 60),
         }
+    }
+}
+
+impl AsRef<Common> for Settings {
+    fn as_ref(&self) -> &Common {
+        &self.common
     }
 }
 

@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use domain::ErrorKind;
-use frames::Frames;
+pub(crate) use frames::{Frames, frame};
 use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{Extensions, HeaderMap, Method, Request, Version};
@@ -72,12 +72,7 @@ impl Transcoder {
             let message = format!("`{path}` takes a stream, which JSON has no form for; call it by gRPC");
             return Err(Status::unimplemented(message));
         }
-        let message = read(method.input(), if json.is_empty() { b"{}" } else { json })?;
-        let response = self.dispatch(path, headers, extensions, &message).await;
-        if let Some(status) = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok) {
-            return Err(status);
-        }
-        let frames = Frames::new(response.into_body());
+        let frames = self.frames(path, headers, extensions, json).await?;
         if method.is_server_streaming() {
             Ok(lines(method.output(), frames))
         } else {
@@ -85,14 +80,39 @@ impl Transcoder {
         }
     }
 
+    /// The messages that answer a request whose message is this JSON text.
+    pub(crate) async fn frames(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        json: &[u8],
+    ) -> Result<Frames, Status> {
+        let method = self.methods.get(path).ok_or_else(|| no_method(path))?;
+        let message = read(method.input(), if json.is_empty() { b"{}" } else { json })?;
+        let body = tonic::body::Body::new(http_body_util::Full::new(frame(&message.encode_to_vec())));
+        self.dispatch(path, headers, extensions, body).await
+    }
+
+    /// Answers a request that is a stream of framed messages; the answer is one message.
+    pub(crate) async fn answer_stream(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        body: tonic::body::Body,
+    ) -> Result<Response, Status> {
+        let method = self.methods.get(path).ok_or_else(|| no_method(path))?;
+        whole(&method.output(), self.dispatch(path, headers, extensions, body).await?).await
+    }
+
     async fn dispatch(
         &self,
         path: &str,
         headers: &HeaderMap,
         extensions: &Extensions,
-        message: &DynamicMessage,
-    ) -> Response<tonic::body::Body> {
-        let body = Body::from(frames::frame(&message.encode_to_vec()));
+        body: tonic::body::Body,
+    ) -> Result<Frames, Status> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
@@ -109,7 +129,10 @@ impl Transcoder {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         let Ok(response) = self.services.clone().oneshot(request).await;
-        response
+        match Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok) {
+            Some(status) => Err(status),
+            None => Ok(Frames::new(response.into_body())),
+        }
     }
 
     fn too_large(&self) -> Fault {

@@ -16,6 +16,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("lease", &["store"]),
     ("project", &["domain"]),
+    ("backend", &[]),
     ("backend-process", &["domain", "provision"]),
     ("rpc", &["domain", "proto", "runtime"]),
     ("testkit", &["provision"]),
@@ -32,11 +33,13 @@ const OWN: &[(&str, &[&str])] = &[
 
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] = &[
+    "backend",
     "backend-process",
     "blobs",
     "domain",
     "lease",
     "notify",
+    "placement",
     "project",
     "proto",
     "provision",

@@ -58,8 +58,11 @@ pub(crate) struct BackfillRange {
     #[arg(long, value_name = "TIME")]
     pub(crate) end: Timestamp,
     /// What an interval is counted in
-    #[arg(long, value_name = "UNIT")]
-    pub(crate) interval: Interval,
+    #[arg(long, value_name = "UNIT", required_unless_present = "cron")]
+    pub(crate) interval: Option<Interval>,
+    /// Intervals begin where this says, such as '0 6 * * 1-5'
+    #[arg(long, value_name = "EXPRESSION", conflicts_with_all = ["interval", "every"])]
+    pub(crate) cron: Option<String>,
     /// Units of one interval
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) every: u32,

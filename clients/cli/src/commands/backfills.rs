@@ -55,13 +55,14 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Ba
 fn spec(name: String, parallelism: u32, range: &BackfillRange) -> Result<BackfillSpec> {
     let variables = range.variables.iter().cloned().collect();
     let wrong = |what: String| Failure::new(Code::Usage, what, "write --var name=value");
-    let unit: IntervalUnit = range.interval.into();
+    let unit = range.interval.map_or(IntervalUnit::Cron, IntervalUnit::from);
     Ok(BackfillSpec {
         name,
         start_time: Some(rpc::timestamp::to_proto(range.start)),
         end_time: Some(rpc::timestamp::to_proto(range.end)),
         unit: unit.into(),
         every: i32::try_from(range.every).unwrap_or(i32::MAX),
+        cron: range.cron.clone().unwrap_or_default(),
         time_zone: range.time_zone.clone(),
         descending: range.descending,
         parallelism: i32::try_from(parallelism).unwrap_or(i32::MAX),

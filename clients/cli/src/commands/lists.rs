@@ -11,11 +11,12 @@ use crate::{
 };
 use jiff::Timestamp;
 use proto::v1::{
-    ArchiveWorkspaceRequest, CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest,
+    ArchiveWorkspaceRequest, CountModelsRequest, CreateWorkspaceRequest, Executor, ExecutorState, ListExecutorsRequest,
     ListExecutorsResponse, ListPipelinesRequest, ListPipelinesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
-    Pipeline, RestoreWorkspaceRequest, Workspace,
+    Pipeline, RestoreWorkspaceRequest, Workspace, WorkspaceCounts,
 };
 use rpc::client;
+use std::collections::HashMap;
 
 /// The workspace's pipelines.
 pub(crate) async fn pipelines(connection: &Connection, output: &Output) -> Result<Code> {
@@ -92,18 +93,26 @@ pub(crate) async fn workspaces(
         ListWorkspacesRequest { page_size: PAGE_SIZE, project, with_archived, ..ListWorkspacesRequest::default() };
     let workspaces = pages!(connection.workspaces(), list_workspaces, request, workspaces);
     let all = ListWorkspacesResponse { workspaces, next_page_token: String::new() };
-    output.answer("orrery.v1.ListWorkspacesResponse", &all, || workspace_table(&all.workspaces, output))?;
+    let request = CountModelsRequest { page_size: PAGE_SIZE, page_token: String::new() };
+    // What each holds is for people; the JSON of the two lists is that of the API.
+    let counts = if output.json { Vec::new() } else { pages!(connection.models(), count_models, request, workspaces) };
+    output.answer("orrery.v1.ListWorkspacesResponse", &all, || workspace_table(&all.workspaces, &counts, output))?;
     Ok(Code::Ok)
 }
 
-fn workspace_table(workspaces: &[Workspace], output: &Output) -> String {
+fn workspace_table(workspaces: &[Workspace], counts: &[WorkspaceCounts], output: &Output) -> String {
     let now = Timestamp::now();
-    let mut table = table::new(output.style, &["workspace", "project", "created", "bundle"]);
+    let counts: HashMap<_, _> = counts.iter().map(|counts| (counts.workspace.as_str(), counts)).collect();
+    let headings = ["workspace", "project", "created", "pipelines", "models", "bundle"];
+    let mut table = table::new(output.style, &headings);
     for workspace in workspaces {
+        let held = counts.get(workspace.name.as_str());
         table.add_row([
             table::cell(&workspace.name, if workspace.archived { Tone::Dim } else { Tone::Plain }),
             table::cell(&workspace.project, Tone::Dim),
             table::cell(time::relative(time::instant(workspace.created_at.as_ref()), now), Tone::Plain),
+            held.map_or_else(|| table::cell("", Tone::Dim), |held| table::number(i64::from(held.pipelines))),
+            held.map_or_else(|| table::cell("", Tone::Dim), |held| table::number(i64::from(held.models))),
             table::cell(&workspace.bundle_digest, Tone::Dim),
         ]);
     }

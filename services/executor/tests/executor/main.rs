@@ -5,9 +5,11 @@
 mod attempts;
 mod binary;
 mod ends;
+mod journal;
 mod noop;
 mod outputs;
 mod runtimes;
+mod remote;
 mod scheduler;
 mod sessions;
 mod world;

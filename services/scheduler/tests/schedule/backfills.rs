@@ -2,7 +2,7 @@
 
 use crate::cluster::{WAIT, World, block};
 use domain::{
-    backfill::{Order, Unit},
+    backfill::{Length, Order, Unit},
     id::{BackfillId, PipelineId},
 };
 use scheduler::engine::{ChangeBackfill, CreateBackfill, EngineError};
@@ -15,8 +15,7 @@ fn spec(name: &str, start: &str, end: &str, unit: Unit, parallelism: u32) -> Spe
         name: name.to_owned(),
         start_at: start.parse().unwrap(),
         end_at: end.parse().unwrap(),
-        unit,
-        every: 1,
+        length: Length::Units(unit, 1),
         time_zone: "UTC".to_owned(),
         order: Order::Descending,
         parallelism,
@@ -27,7 +26,7 @@ fn spec(name: &str, start: &str, end: &str, unit: Unit, parallelism: u32) -> Spe
 
 fn days(pipeline: PipelineId) -> CreateBackfill {
     let spec = spec("march", "2024-03-01T00:00:00Z", "2024-03-05T00:00:00Z", Unit::Day, 2);
-    CreateBackfill { pipeline, spec }
+    CreateBackfill::new(pipeline, spec).unwrap()
 }
 
 async fn state(world: &World, id: BackfillId) -> (&'static str, u64, u64) {
@@ -99,7 +98,7 @@ async fn a_million_intervals_are_a_row_and_what_runs() {
     let mut node = world.node(0..256, 64).await;
     let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
     let spec = spec("million", "2024-01-01T00:00:00Z", "2025-11-25T10:39:00Z", Unit::Minute, 8);
-    let id = node.backfill(CreateBackfill { pipeline, spec }).await.unwrap();
+    let id = node.backfill(CreateBackfill::new(pipeline, spec).unwrap()).await.unwrap();
     node.until_running(8).await;
     assert_eq!(world.count("SELECT count(*) FROM run").await, 8);
     assert_eq!(world.count("SELECT total FROM backfill").await, 1_000_000);

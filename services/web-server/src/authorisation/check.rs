@@ -5,12 +5,14 @@ use super::table::{Thing, Who};
 use super::{Authority, Rule};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
+use crate::models;
 use crate::services::backfills;
 use crate::triggers;
 use domain::ErrorKind;
-use domain::id::{BackfillId, RunId, TriggerId};
+use domain::id::{BackfillId, ModelVersionId, RunId, TriggerId, UploadId};
 use domain::role::Role;
 use std::collections::HashMap;
+use store::Store;
 use store::targets::{self, Target};
 
 /// What was allowed.
@@ -54,20 +56,29 @@ impl Authority {
             (Thing::WorkspaceOrCluster(_), "") => return cluster(caller, need),
             _ => {}
         }
-        let db = self.store.client().await?;
-        let target = targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?;
-        let Some(target) = target else { return Err(not_found(thing, text)) };
-        let role = caller.user.role.max(target.role);
-        if role.is_none() {
-            return Err(not_found(thing, text));
-        }
-        if role < Some(need) {
-            return Err(not_enough(need, role));
-        }
+        let target = reach(&self.store, caller, thing, text, need).await?;
         if target.archived && !rule.row.even_archived {
             return Err(archived(&target.name));
         }
         Ok(Grant { target: Some(target) })
+    }
+}
+
+/// For a request that addresses many workspaces: as a row would decide about one of them, that changes it.
+pub(crate) async fn workspace(store: &Store, caller: &Caller, name: &str, need: Role) -> Result<Target, Fault> {
+    let target = reach(store, caller, Thing::Workspace("workspaces"), name, need).await?;
+    if target.archived { Err(archived(&target.name)) } else { Ok(target) }
+}
+
+/// The addressed thing, when the caller has the role there.
+async fn reach(store: &Store, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Target, Fault> {
+    let db = store.client().await?;
+    let target = targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?;
+    let Some(target) = target else { return Err(not_found(thing, text)) };
+    match caller.user.role.max(target.role) {
+        None => Err(not_found(thing, text)),
+        role if role < Some(need) => Err(not_enough(need, role)),
+        _ => Ok(target),
     }
 }
 
@@ -87,6 +98,8 @@ fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
             targets::Thing::Trigger(rpc::ids::parse::<TriggerId>(text, field)?.0)
         }
         Thing::Backfill(field) => targets::Thing::Backfill(rpc::ids::parse::<BackfillId>(text, field)?.0),
+        Thing::ModelVersion(field) => targets::Thing::ModelVersion(rpc::ids::parse::<ModelVersionId>(text, field)?.0),
+        Thing::Upload(field) => targets::Thing::Upload(rpc::ids::parse::<UploadId>(text, field)?.0),
         // Narrowed before: it is one of the two above by now.
         Thing::Scope => return Err(Fault::not_allowed()),
         Thing::Run(field) => targets::Thing::Run(rpc::ids::parse::<RunId>(text, field)?.0),
@@ -106,6 +119,12 @@ fn not_found(thing: Thing, text: &str) -> Fault {
         }
         Thing::Backfill(_) => {
             text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), backfills::none)
+        }
+        Thing::ModelVersion(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), models::no_version)
+        }
+        Thing::Upload(_) => {
+            text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), models::no_upload)
         }
         // As the handler writes it: the id, not what was typed.
         Thing::Run(_) => Fault::no_run(text.parse::<RunId>().map_or_else(|_| text.to_owned(), |id| id.to_string())),

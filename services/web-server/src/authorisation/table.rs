@@ -44,6 +44,10 @@ pub(super) enum Thing {
     Backfill(&'static str),
     /// A trigger by id; left empty, nothing.
     TriggerOrNothing(&'static str),
+    /// A version of a model by id.
+    ModelVersion(&'static str),
+    /// An upload of a model by id.
+    Upload(&'static str),
     /// The workspace, else the project, of the message `scope`.
     Scope,
 }
@@ -59,6 +63,8 @@ impl Thing {
             | Self::Run(field)
             | Self::Trigger(field)
             | Self::Backfill(field)
+            | Self::ModelVersion(field)
+            | Self::Upload(field)
             | Self::TriggerOrNothing(field) => field,
             Self::Scope => SCOPE_WORKSPACE,
         }
@@ -80,6 +86,8 @@ impl Thing {
             Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::Scope => "workspace",
             Self::Run(_) => "run",
             Self::Backfill(_) => "backfill",
+            Self::ModelVersion(_) => "model version",
+            Self::Upload(_) => "upload",
             Self::Trigger(_) | Self::TriggerOrNothing(_) => "trigger",
         }
     }
@@ -147,7 +155,10 @@ const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'stati
     Row { path, who, told: Some(told), even_archived: true }
 }
 
-use Thing::{Backfill, Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Workspace, WorkspaceOrCluster};
+use Thing::{
+    Backfill, ModelVersion, Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Upload, Workspace,
+    WorkspaceOrCluster,
+};
 use Who::{AsMethod, Cluster, Everybody, On, SignedIn};
 
 /// Methods of the contract.
@@ -228,6 +239,15 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.NotificationService/ListNotificationConfigs", On(Workspace("workspace"), Editor)),
     act("/orrery.v1.NotificationService/SetNotificationConfig", On(Workspace("workspace"), Editor), &["pipeline"]),
     act("/orrery.v1.NotificationService/TestNotifications", On(Workspace("workspace"), Editor), &["pipeline"]),
+    // --- models
+    act("/orrery.v1.ModelService/StartUpload", On(Workspace("workspace"), Editor), &["name", "file_name", "sha256"]),
+    act("/orrery.v1.ModelService/UploadModel", On(Upload("header.upload_id"), Editor), &[]),
+    read("/orrery.v1.ModelService/ListModels", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.ModelService/ListModelVersions", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.ModelService/DownloadModel", On(ModelVersion("version_id"), Viewer)),
+    act("/orrery.v1.ModelService/ArchiveModel", On(Workspace("workspace"), Editor), &["name"]),
+    // Of the workspaces that the caller may see.
+    read("/orrery.v1.ModelService/CountModels", SignedIn),
     // --- triggers
     act("/orrery.v1.TriggerService/CreateTrigger", On(Workspace("workspace"), Editor), &["pipeline", "name", "active"]),
     read("/orrery.v1.TriggerService/GetTrigger", On(Trigger("trigger_id"), Viewer)),
@@ -252,6 +272,81 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.LimitService/SetLimit", On(Workspace("workspace"), Editor), &["name", "max_blocks"]),
     act("/orrery.v1.LimitService/RemoveLimit", On(Workspace("workspace"), Editor), &["name"]),
     act("/orrery.v1.EventService/PublishEvent", On(Workspace("workspace"), Editor), &[]),
+    // --- runtimes: collaborators run them, owners take them away
+    act(
+        "/orrery.v1.RuntimeService/SetRuntimeSpec",
+        On(Workspace("workspace"), Editor),
+        &["queue", "spec.image", "spec.root", "spec.gpus", "spec.sm_percent", "validate_only"],
+    ),
+    read("/orrery.v1.RuntimeService/GetRuntime", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.RuntimeService/ListRuntimes", SignedIn),
+    read("/orrery.v1.RuntimeService/ListRuntimeEvents", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.RuntimeService/WatchRuntime", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.RuntimeService/PlanRuntime", On(Workspace("workspace"), Viewer)),
+    act("/orrery.v1.RuntimeService/StartRuntime", On(Workspace("workspace"), Editor), &["wait_for_window"]),
+    act_even_archived("/orrery.v1.RuntimeService/StopRuntime", On(Workspace("workspace"), Editor), &[]),
+    act("/orrery.v1.RuntimeService/RestartRuntime", On(Workspace("workspace"), Editor), &[]),
+    act_even_archived("/orrery.v1.RuntimeService/ResetRuntime", On(Workspace("workspace"), Editor), &[]),
+    act_even_archived("/orrery.v1.RuntimeService/DeleteRuntime", On(Workspace("workspace"), Admin), &[]),
+    // Each of them is authorised, and leaves an entry, by itself.
+    act("/orrery.v1.RuntimeService/BatchChangeRuntimes", SignedIn, &["act"]),
+    act("/orrery.v1.RuntimeService/SwitchQueue", On(Workspace("workspace"), Editor), &["queue"]),
+    act("/orrery.v1.RuntimeService/SnoozeRuntime", On(Workspace("workspace"), Editor), &[]),
+    // --- what runtimes may have: administrators set it
+    read("/orrery.v1.QueueService/ListQueues", SignedIn),
+    act(
+        "/orrery.v1.QueueService/SetQueue",
+        Cluster(Admin),
+        &[
+            "queue.name",
+            "queue.pool",
+            "queue.priority",
+            "queue.preemptible",
+            "queue.deserved_gpu_milli",
+            "queue.limit_gpu_milli",
+            "force",
+        ],
+    ),
+    act("/orrery.v1.QueueService/ArchiveQueue", Cluster(Admin), &["name"]),
+    read("/orrery.v1.PlanService/ListPlans", SignedIn),
+    act(
+        "/orrery.v1.PlanService/SetPlan",
+        Cluster(Admin),
+        &["plan.name", "plan.gpus_max", "plan.gpu_milli_max", "force"],
+    ),
+    act("/orrery.v1.PlanService/ArchivePlan", Cluster(Admin), &["name", "force"]),
+    act("/orrery.v1.PlanService/GrantPlan", Cluster(Admin), &["project", "plan"]),
+    act("/orrery.v1.PlanService/RevokePlan", Cluster(Admin), &["project", "plan", "force"]),
+    read("/orrery.v1.PolicyService/GetProjectPolicy", On(Project("project"), Viewer)),
+    act(
+        "/orrery.v1.PolicyService/SetProjectPolicy",
+        Cluster(Admin),
+        &[
+            "project",
+            "policy.allow_root",
+            "policy.gpu_milli",
+            "policy.cpu_milli",
+            "policy.memory_bytes",
+            "policy.runtimes",
+            "force",
+        ],
+    ),
+    act("/orrery.v1.PolicyService/SetGroupPolicy", Cluster(Admin), &["group", "allow_root"]),
+    read("/orrery.v1.DeviceService/ListNodes", Cluster(Viewer)),
+    read("/orrery.v1.DeviceService/ListDevices", Cluster(Viewer)),
+    read("/orrery.v1.DeviceService/ListDeviceClasses", SignedIn),
+    act(
+        "/orrery.v1.DeviceService/SetDeviceClass",
+        Cluster(Admin),
+        &["class.name", "class.sharing", "class.enforcement", "force"],
+    ),
+    act("/orrery.v1.DeviceService/DeleteDeviceClass", Cluster(Admin), &["name"]),
+    act(
+        "/orrery.v1.DeviceService/DrainDevices",
+        Cluster(Admin),
+        &["pool", "node", "device", "reason", "validate_only"],
+    ),
+    act("/orrery.v1.DeviceService/UndrainDevices", Cluster(Admin), &["pool", "node", "device"]),
     // Without a role over the whole cluster the list is empty: executors serve every tenant.
     read("/orrery.v1.ExecutorService/ListExecutors", SignedIn),
 ];
@@ -288,6 +383,10 @@ const ROUTES: &[Row] = &[
     read("/api/v1/runs/{run_id}/blocks/{block}/outputs", AsMethod),
     read("/api/v1/runs/{run_id}/watch", AsMethod),
     read("/api/v1/runs/{run_id}/logs", AsMethod),
+    read("/api/v1/workspaces/{workspace}/models", AsMethod),
+    read("/api/v1/workspaces/{workspace}/models/{name}", AsMethod),
+    read("/api/v1/uploads/{upload_id}", AsMethod),
+    read("/api/v1/model-versions/{version_id}/content", AsMethod),
     read("/api/v1/workspaces/{workspace}/logs", AsMethod),
     read("/api/v1/workspaces/{workspace}/monitor", AsMethod),
     read("/api/v1/workspaces/{workspace}/monitor/blocks", AsMethod),

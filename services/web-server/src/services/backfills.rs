@@ -6,11 +6,10 @@ use crate::new_runs;
 use crate::paging::Page;
 use domain::{
     ErrorKind,
-    backfill::{self, Intervals, IntervalsError, Order, Status as Word, Unit},
+    backfill::{self, Interval, Intervals, IntervalsError, Length, Order, Status as Word, Unit},
     id::BackfillId,
     trigger,
 };
-use jiff::Timestamp;
 use proto::internal::v1::{BackfillChange, CreateBackfillRequest as Command};
 use proto::v1::{
     self, BackfillSpec, BackfillStatus, CancelBackfillRequest, CancelBackfillResponse, CreateBackfillRequest,
@@ -47,8 +46,7 @@ impl Checked {
         };
         let start = at(spec.start_time, "spec.start_time")?;
         let end = at(spec.end_time, "spec.end_time")?;
-        let unit = unit(spec.unit())?;
-        let every = number(spec.every, 1, i32::MAX.unsigned_abs(), "spec.every")?;
+        let length = length(&spec)?;
         let most = backfill::PARALLELISM_MAX;
         let parallelism = number(spec.parallelism, backfill::PARALLELISM_DEFAULT, most, "spec.parallelism")?;
         let name = if spec.time_zone.is_empty() { "UTC".to_owned() } else { spec.time_zone };
@@ -59,8 +57,12 @@ impl Checked {
             let why = format!("must be at most {variables_bytes} bytes of JSON; pass a reference instead");
             return Err(Fault::field("spec.variables", why));
         }
-        let intervals = Intervals::new(start, end, unit, every, zone).map_err(|error| {
-            let field = if error == IntervalsError::Zero { "spec.every" } else { "spec.end_time" };
+        let intervals = Intervals::new(start, end, &length, zone).map_err(|error| {
+            let field = match &error {
+                IntervalsError::Zero => "spec.every",
+                IntervalsError::Cron(_) => "spec.cron",
+                _ => "spec.end_time",
+            };
             Fault::field(field, error.to_string())
         })?;
         let order = if spec.descending { Order::Descending } else { Order::Ascending };
@@ -68,8 +70,7 @@ impl Checked {
             name: spec.name,
             start_at: start,
             end_at: end,
-            unit,
-            every,
+            length,
             time_zone: name,
             order,
             parallelism,
@@ -79,16 +80,14 @@ impl Checked {
         Ok(Self { spec, intervals })
     }
 
-    /// When the interval starts that comes at this place.
-    fn nth(&self, place: u64) -> Option<Timestamp> {
-        self.intervals.at(i64::try_from(self.index(place)).ok()?)
-    }
-
-    fn index(&self, place: u64) -> u64 {
-        match self.spec.order {
-            Order::Ascending => place,
-            Order::Descending => self.intervals.count() - 1 - place,
+    /// The first intervals in an order, at most so many.
+    fn first(&self, order: Order, most: u64) -> Vec<Interval> {
+        let mut found: Vec<Interval> = Vec::new();
+        for started in 0..most {
+            let last = found.last().map(|interval| interval.start);
+            found.extend(self.intervals.next(order, started, last));
         }
+        found
     }
 }
 
@@ -100,18 +99,32 @@ fn number(given: i32, default: u32, most: u32, field: &str) -> Result<u32, Fault
     }
 }
 
-fn unit(unit: IntervalUnit) -> Result<Unit, Fault> {
-    match unit {
-        IntervalUnit::Second => Ok(Unit::Second),
-        IntervalUnit::Minute => Ok(Unit::Minute),
-        IntervalUnit::Hour => Ok(Unit::Hour),
-        IntervalUnit::Day => Ok(Unit::Day),
-        IntervalUnit::Week => Ok(Unit::Week),
-        IntervalUnit::Month => Ok(Unit::Month),
-        IntervalUnit::Year => Ok(Unit::Year),
+fn length(spec: &BackfillSpec) -> Result<Length, Fault> {
+    let unit = match spec.unit() {
+        IntervalUnit::Second => Unit::Second,
+        IntervalUnit::Minute => Unit::Minute,
+        IntervalUnit::Hour => Unit::Hour,
+        IntervalUnit::Day => Unit::Day,
+        IntervalUnit::Week => Unit::Week,
+        IntervalUnit::Month => Unit::Month,
+        IntervalUnit::Year => Unit::Year,
+        IntervalUnit::Cron if matches!(spec.every, 0 | 1) => return Ok(Length::Cron(spec.cron.trim().to_owned())),
+        IntervalUnit::Cron => return Err(Fault::field("spec.every", "must be 0 or 1 with a cron expression")),
         IntervalUnit::Unspecified => {
-            Err(Fault::field("spec.unit", "must be a unit of time, such as INTERVAL_UNIT_DAY"))
+            return Err(Fault::field("spec.unit", "must be a unit of time, such as INTERVAL_UNIT_DAY"));
         }
+    };
+    if !spec.cron.is_empty() {
+        return Err(Fault::field("spec.cron", "must be empty, or come with INTERVAL_UNIT_CRON"));
+    }
+    Ok(Length::Units(unit, number(spec.every, 1, i32::MAX.unsigned_abs(), "spec.every")?))
+}
+
+/// Unit, number of units, and expression.
+fn wire_length(length: Length) -> (IntervalUnit, i32, String) {
+    match length {
+        Length::Units(unit, every) => (wire_unit(unit), i32::try_from(every).unwrap_or(i32::MAX), String::new()),
+        Length::Cron(expression) => (IntervalUnit::Cron, 1, expression),
     }
 }
 
@@ -148,7 +161,8 @@ fn message(view: View) -> Result<v1::Backfill, Fault> {
     };
     let spec = backfill.spec;
     let variables = spec.variables.as_object().map(|object| rpc::json::json_to_struct(object, "variables"));
-    let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let parallelism = i32::try_from(spec.parallelism).unwrap_or(i32::MAX);
+    let (unit, every, cron) = wire_length(spec.length);
     let (created_at, completed_at) = (backfill.created_at, backfill.completed_at);
     Ok(v1::Backfill {
         id: backfill.id.to_string(),
@@ -158,11 +172,12 @@ fn message(view: View) -> Result<v1::Backfill, Fault> {
             name: spec.name,
             start_time: Some(rpc::timestamp::to_proto(spec.start_at)),
             end_time: Some(rpc::timestamp::to_proto(spec.end_at)),
-            unit: wire_unit(spec.unit).into(),
-            every: count(spec.every),
+            unit: unit.into(),
+            every,
+            cron,
             time_zone: spec.time_zone,
             descending: spec.order == Order::Descending,
-            parallelism: count(spec.parallelism),
+            parallelism,
             variables: variables.transpose()?,
             allow_blocks_to_fail: spec.allow_blocks_to_fail,
         }),
@@ -184,16 +199,24 @@ impl Backfills {
         message(found.ok_or_else(|| none(id))?)
     }
 
+    /// Off this thread, since times of a cron expression are counted one by one.
+    async fn check(&self, spec: Option<BackfillSpec>) -> Result<Checked, Fault> {
+        let bytes = self.0.limits.variables_bytes;
+        tokio::task::spawn_blocking(move || Checked::of(spec, bytes)).await.map_err(|e| Fault::internal(&e))?
+    }
+
     async fn create(&self, request: CreateBackfillRequest) -> Result<v1::Backfill, Fault> {
-        let Checked { spec, .. } = Checked::of(request.spec, self.0.limits.variables_bytes)?;
+        let Checked { spec, .. } = self.check(request.spec).await?;
         let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+        let (unit, every, cron) = wire_length(spec.length);
         let command = Command {
             pipeline_id: pipeline.to_vec(),
             name: spec.name,
             start_us: spec.start_at.as_microsecond(),
             end_us: spec.end_at.as_microsecond(),
-            unit: wire_unit(spec.unit).into(),
-            every: i32::try_from(spec.every).unwrap_or(i32::MAX),
+            unit: unit.into(),
+            every,
+            cron,
             time_zone: spec.time_zone,
             descending: spec.order == Order::Descending,
             parallelism: i32::try_from(spec.parallelism).unwrap_or(i32::MAX),
@@ -205,18 +228,23 @@ impl Backfills {
     }
 
     async fn preview(&self, request: PreviewBackfillRequest) -> Result<PreviewBackfillResponse, Fault> {
-        let checked = Checked::of(request.spec, self.0.limits.variables_bytes)?;
+        let checked = self.check(request.spec).await?;
         new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
         let total = checked.intervals.count();
-        let times = |places: std::ops::Range<u64>| {
-            places.filter_map(|place| checked.nth(place)).map(rpc::timestamp::to_proto).collect()
+        let (order, backwards) = match checked.spec.order {
+            Order::Ascending => (Order::Ascending, Order::Descending),
+            Order::Descending => (Order::Descending, Order::Ascending),
         };
+        let first = checked.first(order, total.min(PREVIEW));
+        let mut last = checked.first(backwards, total.saturating_sub(PREVIEW).min(PREVIEW));
+        last.reverse();
         let mut variables = checked.spec.variables.as_object().cloned().unwrap_or_default();
-        variables.extend(checked.intervals.variables(checked.index(0)));
+        variables.extend(first.first().map(|interval| checked.intervals.variables(interval)).unwrap_or_default());
+        let times = |found: Vec<Interval>| found.into_iter().map(|i| rpc::timestamp::to_proto(i.start)).collect();
         Ok(PreviewBackfillResponse {
             intervals_total: signed(total),
-            first: times(0..total.min(PREVIEW)),
-            last: times(total.saturating_sub(PREVIEW).max(PREVIEW.min(total))..total),
+            first: times(first),
+            last: times(last),
             variables: Some(rpc::json::json_to_struct(&variables, "variables")?),
         })
     }

@@ -10,6 +10,10 @@ use serde_json::{Map, Value, json};
 /// owner of the workspace, admin of the cluster.
 const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
 
+/// Services whose acts are about the whole cluster.
+const OVER_ALL: [&str; 6] =
+    ["UserService", "GroupService", "QueueService", "PlanService", "PolicyService/Set", "DeviceService"];
+
 struct World {
     cluster: Cluster,
     tokens: [String; 6],
@@ -48,8 +52,9 @@ fn request(message: &MessageDescriptor, run: &str, trigger: &str) -> Value {
             ("project", Kind::String) => json!("acme"),
             ("run_id", Kind::String) => json!(run),
             ("trigger_id", Kind::String) => json!(trigger),
-            // Its trigger's id, by which the test below made one.
+            // Its trigger's id, by which the test below made one; so with a model's version.
             ("backfill_id", Kind::String) => json!(trigger),
+            ("version_id", Kind::String) => json!(trigger),
             ("scope", Kind::Message(_)) => json!({ "workspace": "sales" }),
             _ => continue,
         };
@@ -87,6 +92,8 @@ fn least(method: &str) -> usize {
         m if m.starts_with("BackfillService/") || m.starts_with("LimitService/") => collaborator,
         m if m.starts_with("OutputService/") => collaborator,
         m if m.starts_with("MonitorService/") => viewer,
+        "ModelService/ListModels" | "ModelService/ListModelVersions" | "ModelService/DownloadModel" => viewer,
+        m if m.starts_with("ModelService/") => collaborator,
         m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
         m if m.starts_with("NotificationService/") => collaborator,
         m if m.starts_with("PipelineService/") || m.starts_with("LogService/") => viewer,
@@ -98,6 +105,13 @@ fn least(method: &str) -> usize {
         m if m.starts_with("AuditService/") => owner,
         "SecretService/ListSecrets" => collaborator,
         m if m.starts_with("SecretService/") => owner,
+        "QueueService/ListQueues" | "PlanService/ListPlans" | "DeviceService/ListDeviceClasses" => outsider,
+        "RuntimeService/ListRuntimes" | "RuntimeService/BatchChangeRuntimes" => outsider,
+        "RuntimeService/GetRuntime" | "RuntimeService/WatchRuntime" | "RuntimeService/PlanRuntime" => viewer,
+        "RuntimeService/ListRuntimeEvents" | "PolicyService/GetProjectPolicy" => viewer,
+        "RuntimeService/DeleteRuntime" => owner,
+        m if m.starts_with("RuntimeService/") => collaborator,
+        m if OVER_ALL.iter().any(|service| m.starts_with(service)) => admin,
         other => panic!("{other} is new: say here who may call it"),
     }
 }
@@ -112,19 +126,27 @@ async fn every_method_knows_its_callers() {
                     SELECT t.id, p.workspace_id, p.id, 0, 'b', now(), now(), 'day', 1, 'UTC', false, 1, 'running', 1
                       FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id";
     cluster.database.client().await.execute(backfill, &[]).await.unwrap();
+    let model = "WITH m AS (INSERT INTO model (id, workspace_id, name)
+                            SELECT t.id, p.workspace_id, 'm' FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id
+                            RETURNING id)
+                 INSERT INTO model_version (id, model_id, file_name, size_bytes, sha256)
+                 SELECT id, id, 'f', 0, repeat('0', 64) FROM m";
+    cluster.database.client().await.execute(model, &[]).await.unwrap();
     let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let services: Vec<_> = pool.services().filter(|s| s.package_name() == "orrery.v1").collect();
     for method in services.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
         let name = format!("{}/{}", method.parent_service().name(), method.name());
         // What ends the credential or the thing that the next caller needs has tests of its own.
-        let ends = ["SignOut", "ArchiveWorkspace", "WatchRun", "TailLogs", "DeleteTrigger"].contains(&method.name());
+        let ends = ["SignOut", "ArchiveWorkspace", "WatchRun", "TailLogs", "DeleteTrigger", "WatchRuntime"]
+            .contains(&method.name());
         if method.is_client_streaming() {
             continue;
         }
         for (at, token) in tokens.iter().enumerate() {
             // A collaborator works in a workspace, and is no member of its project.
-            let of_project =
-                at == 3 && ["ProjectService/GetProject", "ProjectService/ListProjectMembers"].contains(&&*name);
+            let of_project = at == 3
+                && ["ProjectService/GetProject", "ProjectService/ListProjectMembers", "PolicyService/GetProjectPolicy"]
+                    .contains(&&*name);
             let allowed = at >= least(&name) && !of_project;
             if allowed && ends {
                 continue;
@@ -141,6 +163,7 @@ async fn every_method_knows_its_callers() {
                             | "PROJECT_NOT_FOUND"
                             | "TRIGGER_NOT_FOUND"
                             | "BACKFILL_NOT_FOUND"
+                            | "MODEL_VERSION_NOT_FOUND"
                     )
                 }
                 _ => false,
@@ -152,7 +175,7 @@ async fn every_method_knows_its_callers() {
             }
             if at == 1 && !allowed {
                 // What is not theirs looks as if it were not there, unless it is no thing at all.
-                let over_all = ["UserService", "GroupService"].iter().any(|s| name.starts_with(s));
+                let over_all = OVER_ALL.iter().any(|s| name.starts_with(s));
                 let over_all =
                     over_all || ["ProjectService/CreateProject", "SecretService/RotateSecrets"].contains(&&*name);
                 assert_eq!(answer.status.as_u16(), if over_all { 403 } else { 404 }, "{name}: {:?}", answer.body);

@@ -145,6 +145,7 @@ pub(super) async fn backfills(
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
     let statuses: Vec<&str> = rows.iter().map(|(_, (_, cursor, _))| cursor.status.as_str()).collect();
     let ends: Vec<Option<Timestamp>> = rows.iter().map(|(_, (.., ended))| *ended).collect();
+    let lasts: Vec<Option<Timestamp>> = rows.iter().map(|(_, (_, cursor, _))| cursor.last).collect();
     transaction
         .execute(
             &statements.backfills,
@@ -158,6 +159,7 @@ pub(super) async fn backfills(
                 &count(|cursor| cursor.failed),
                 &count(|cursor| cursor.cancelled),
                 &ends,
+                &lasts,
             ],
         )
         .await?;

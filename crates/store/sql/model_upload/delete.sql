@@ -1,0 +1,2 @@
+-- $1 upload
+DELETE FROM model_upload WHERE id = $1
