@@ -17,6 +17,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("lease", &["store"]),
     ("project", &["domain"]),
     ("backend-process", &["domain", "provision"]),
+    ("backend-kubernetes", &["domain", "proto"]),
     ("rpc", &["domain", "proto", "runtime"]),
     ("testkit", &["provision"]),
     ("web-server", SERVICE),
@@ -32,6 +33,7 @@ const OWN: &[(&str, &[&str])] = &[
 
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] = &[
+    "backend-kubernetes",
     "backend-process",
     "blobs",
     "domain",
@@ -54,8 +56,10 @@ const FENCED: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
     ("redis", &["lease"]),
+    ("kube", &["backend-kubernetes"]),
+    ("k8s-openapi", &["backend-kubernetes"]),
     ("object_store", &["blobs"]),
-    ("rustls", &["blobs", "notify"]),
+    ("rustls", &["backend-kubernetes", "blobs", "notify"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
     ("lettre", &["notify"]),
