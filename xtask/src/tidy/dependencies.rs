@@ -16,8 +16,9 @@ const OWN: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("lease", &["store"]),
     ("project", &["domain"]),
+    ("backend", &[]),
     ("backend-process", &["domain", "provision"]),
-    ("backend-kubernetes", &["domain", "proto"]),
+    ("backend-kubernetes", &["backend", "domain", "proto"]),
     ("rpc", &["domain", "proto", "runtime"]),
     ("testkit", &["provision"]),
     ("web-server", SERVICE),
@@ -33,12 +34,14 @@ const OWN: &[(&str, &[&str])] = &[
 
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] = &[
+    "backend",
     "backend-kubernetes",
     "backend-process",
     "blobs",
     "domain",
     "lease",
     "notify",
+    "placement",
     "project",
     "proto",
     "provision",

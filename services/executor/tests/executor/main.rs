@@ -8,6 +8,7 @@ mod ends;
 mod journal;
 mod noop;
 mod outputs;
+mod remote;
 mod scheduler;
 mod sessions;
 mod world;
