@@ -18,6 +18,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("project", &["domain"]),
     ("backend", &[]),
     ("backend-process", &["domain", "provision"]),
+    ("backend-kubernetes", &["backend", "domain", "proto"]),
     ("rpc", &["domain", "proto", "runtime"]),
     ("testkit", &["provision"]),
     ("web-server", SERVICE),
@@ -34,6 +35,7 @@ const OWN: &[(&str, &[&str])] = &[
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] = &[
     "backend",
+    "backend-kubernetes",
     "backend-process",
     "blobs",
     "domain",
@@ -57,8 +59,10 @@ const FENCED: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
     ("redis", &["lease"]),
+    ("kube", &["backend-kubernetes"]),
+    ("k8s-openapi", &["backend-kubernetes"]),
     ("object_store", &["blobs"]),
-    ("rustls", &["blobs", "notify"]),
+    ("rustls", &["backend-kubernetes", "blobs", "notify"]),
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
     ("lettre", &["notify"]),
