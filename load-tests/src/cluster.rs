@@ -1,6 +1,9 @@
 //! A cluster of real processes with a Postgres of its own, ended and removed when dropped.
 
 mod service;
+mod standby;
+mod stores;
+mod wires;
 
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
@@ -8,16 +11,17 @@ use proto::v1::{
     log_service_client::LogServiceClient, run_service_client::RunServiceClient,
     workspace_service_client::WorkspaceServiceClient,
 };
-use provision::{ClusterOptions, Postgres, PrivatePostgres, Python};
+use provision::{ClusterOptions, Postgres, PrivatePostgres, PrivateRedis, Python};
 use rpc::{auth::Token, client::Channel};
 pub use service::Service;
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+pub use wires::Wires;
 
 /// The workspace that load runs in.
 pub const WORKSPACE: &str = "load";
@@ -42,11 +46,33 @@ pub struct Shape {
     pub slots: u32,
     /// Settings of every service, as environment variables.
     pub settings: Vec<(String, String)>,
+    /// Variables of single services, by name: they win over everything else.
+    pub own_settings: Vec<(&'static str, String, String)>,
+    /// Folders for the logs of single services, by name.
+    pub log_folders: Vec<(&'static str, PathBuf)>,
+    /// A Redis of its own keeps the leases.
+    pub redis: bool,
+    /// A wire with this seed lies between any two processes; see [`Cluster::wires`].
+    pub wires: Option<u64>,
+    /// Another folder of programs for single services, by name: an earlier build, say.
+    pub programs: Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { schedulers: 1, scheduler_places: 1, executors: 1, web_servers: 1, slots: 8, settings: Vec::new() }
+        Self {
+            schedulers: 1,
+            scheduler_places: 1,
+            executors: 1,
+            web_servers: 1,
+            slots: 8,
+            settings: Vec::new(),
+            own_settings: Vec::new(),
+            log_folders: Vec::new(),
+            redis: false,
+            wires: None,
+            programs: Vec::new(),
+        }
     }
 }
 
@@ -54,6 +80,11 @@ impl Default for Shape {
 pub struct Cluster {
     services: BTreeMap<String, Service>,
     postgres: Option<PrivatePostgres>,
+    standby: Option<standby::Standby>,
+    /// The standby is the database now.
+    took_over: bool,
+    redis: Option<PrivateRedis>,
+    wires: Option<Wires>,
     channel: Channel,
     /// The environment that Python blocks run in.
     pub base_env: PathBuf,
@@ -90,11 +121,21 @@ impl Cluster {
         let places = shape.scheduler_places.max(shape.schedulers);
         let scheduler_ports = (0..places).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
         let web_ports = (0..shape.web_servers).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
-        let uris = web_ports.iter().map(|port| Ok(format!("http://127.0.0.1:{port}").parse()?));
+        let redis = shape.redis.then(PrivateRedis::start).transpose()?;
+        let mut wires = shape.wires.map(Wires::new);
+        let uris = web_ports.iter().enumerate().map(|(at, port)| {
+            let to = SocketAddr::from(([127, 0, 0, 1], *port));
+            let near = wires.as_mut().map(|wires| wires.lay("clients", &format!("web-server-{}", at + 1), to));
+            Ok(format!("http://{}", near.transpose()?.unwrap_or(to)).parse()?)
+        });
         let channel = rpc::client::connect(&uris.collect::<Result<Vec<_>>>()?, Some(&Token::new(&secret)?))?;
         let mut cluster = Self {
             services: BTreeMap::new(),
             postgres: Some(postgres),
+            standby: None,
+            took_over: false,
+            redis,
+            wires,
             channel,
             base_env,
             scheduler_ports,
@@ -121,7 +162,15 @@ impl Cluster {
     /// When there is no such place or the process cannot be started.
     pub fn start_scheduler(&mut self, number: usize) -> Result<()> {
         let port = *self.scheduler_ports.get(number - 1).context("a place for a scheduler; see Shape")?;
-        self.launch(&format!("scheduler-{number}"), "SCHEDULER", vec![("LISTEN", format!("127.0.0.1:{port}"))])
+        let (name, listen) = (format!("scheduler-{number}"), SocketAddr::from(([127, 0, 0, 1], port)));
+        let reached = self.wire("peers", &name, listen)?;
+        let mut own = vec![("LISTEN", listen.to_string()), ("ADVERTISED_ADDRESS", reached.to_string())];
+        if let Some(redis) = &self.redis {
+            let at = redis.url();
+            let at = socket(at.trim_start_matches("redis://").trim_end_matches("/0"))?;
+            own.push(("REDIS_URL", format!("redis://{}/0", self.wire(&name, "redis", at)?)));
+        }
+        self.launch(&name, "SCHEDULER", own)
     }
 
     /// Starts `web-server-<number>`.
@@ -130,12 +179,13 @@ impl Cluster {
     /// As [`Cluster::start_scheduler`].
     pub fn start_web_server(&mut self, number: usize) -> Result<()> {
         let port = *self.web_ports.get(number - 1).context("a place for a web-server; see Shape")?;
+        let name = format!("web-server-{number}");
         let own = vec![
             ("LISTEN", format!("127.0.0.1:{port}")),
             ("TOKEN_FILE", self.folder.path().join("token").display().to_string()),
-            ("SCHEDULER_URLS", self.scheduler_urls()),
+            ("SCHEDULER_URLS", self.scheduler_urls(&name)?),
         ];
-        self.launch(&format!("web-server-{number}"), "WEB_SERVER", own)
+        self.launch(&name, "WEB_SERVER", own)
     }
 
     /// Starts `executor-<number>`; any number will do.
@@ -149,7 +199,7 @@ impl Cluster {
             ("DATA_DIR", self.folder.path().join(&name).display().to_string()),
             ("BASE_ENV", self.base_env.display().to_string()),
             ("SLOTS", self.shape.slots.to_string()),
-            ("SCHEDULER_URLS", self.scheduler_urls()),
+            ("SCHEDULER_URLS", self.scheduler_urls(&name)?),
             ("HISTORY_FILE", self.history().join(format!("{name}.jsonl")).display().to_string()),
         ];
         self.launch(&name, "EXECUTOR", own)
@@ -163,15 +213,58 @@ impl Cluster {
         self.services.get_mut(name).with_context(|| format!("a service {name}"))
     }
 
-    fn scheduler_urls(&self) -> String {
-        self.scheduler_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    /// Starts a service again that has ended, or ends it first, with the programs of this build and settings as they are
+    /// now.
+    ///
+    /// # Errors
+    /// When it was never started, or cannot be.
+    pub fn renew(&mut self, name: &str) -> Result<()> {
+        self.service(name)?.kill()?;
+        self.shape.programs.retain(|(of, _)| *of != name);
+        let (kind, number) = name.rsplit_once('-').context("a service's name")?;
+        let number = number.parse()?;
+        match kind {
+            "scheduler" => self.start_scheduler(number),
+            "executor" => self.start_executor(number),
+            _ => self.start_web_server(number),
+        }
+    }
+
+    /// Every service that was started, by name.
+    pub fn services(&mut self) -> impl Iterator<Item = (&String, &mut Service)> {
+        self.services.iter_mut()
+    }
+
+    /// The wires between all of them.
+    ///
+    /// # Errors
+    /// When the cluster was started without.
+    pub fn wires(&self) -> Result<&Wires> {
+        self.wires.as_ref().context("wires; see Shape")
+    }
+
+    /// Where `from` reaches what listens at `target`.
+    fn wire(&mut self, from: &str, to: &str, target: SocketAddr) -> Result<SocketAddr> {
+        self.wires.as_mut().map_or(Ok(target), |wires| wires.lay(from, to, target))
+    }
+
+    fn scheduler_urls(&mut self, from: &str) -> Result<String> {
+        let ports = self.scheduler_ports.clone();
+        let urls = ports.iter().enumerate().map(|(at, port)| {
+            let to = SocketAddr::from(([127, 0, 0, 1], *port));
+            Ok(format!("http://{}", self.wire(from, &format!("scheduler-{}", at + 1), to)?))
+        });
+        Ok(urls.collect::<Result<Vec<_>>>()?.join(","))
     }
 
     fn launch(&mut self, name: &str, prefix: &str, own: Vec<(&str, String)>) -> Result<()> {
+        let database = self.database_address()?;
+        let near = self.wire(name, "postgres", database)?;
+        let database_url = self.database_url().replace(&database.to_string(), &near.to_string());
         let folder = self.folder.path().display();
         let kind = name.rsplit_once('-').map_or(name, |(kind, _)| kind);
         let mut environment = vec![
-            ("ORRERY_DATABASE_URL".to_owned(), self.database_url()),
+            ("ORRERY_DATABASE_URL".to_owned(), database_url),
             ("ORRERY_CLUSTER_TOKEN_FILE".to_owned(), format!("{folder}/token")),
             ("ORRERY_BLOBS_URL".to_owned(), format!("file://{folder}/blobs")),
             ("ORRERY_LOG__FILTER".to_owned(), "warn".to_owned()),
@@ -179,20 +272,26 @@ impl Cluster {
         ];
         environment.extend(self.shape.settings.iter().cloned());
         environment.extend(own.into_iter().map(|(key, value)| (format!("ORRERY_{prefix}_{key}"), value)));
-        let program = binaries()?.join(format!("orrery-{kind}"));
-        let service = Service::start(name, program, self.folder.path().join(format!("{name}.log")), environment)?;
+        let of_its_own = self.shape.own_settings.iter().filter(|(of, ..)| *of == name);
+        environment.extend(of_its_own.map(|(_, key, value)| (key.clone(), value.clone())));
+        let programs = self.shape.programs.iter().find(|(of, _)| *of == name).map(|(_, folder)| folder.clone());
+        let program = programs.map_or_else(binaries, Ok)?.join(format!("orrery-{kind}"));
+        let logs = self.shape.log_folders.iter().find(|(of, _)| *of == name).map(|(_, folder)| folder.clone());
+        let log = logs.unwrap_or_else(|| self.folder.path().to_owned()).join(format!("{name}.log"));
+        let service = Service::start(name, program, log, environment)?;
         self.services.insert(name.to_owned(), service);
         Ok(())
-    }
-
-    /// The cluster's own database.
-    pub fn database_url(&self) -> String {
-        self.postgres.as_ref().map(|postgres| postgres.tcp_url("postgres")).unwrap_or_default()
     }
 
     /// A folder for whatever a scenario writes.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// To the public API, over all web-servers.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// The folder of this cluster's [history](crate::history), in which every executor writes from the start.
@@ -322,13 +421,21 @@ impl Cluster {
         completed(last.context("the run's state")?)
     }
 
-    /// Copies the services' logs to where they outlive this cluster.
-    fn keep_logs(&self) -> Result<String> {
+    /// Copies the services' logs and the history to where they outlive this cluster; answers the folder.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn keep_logs(&self) -> Result<String> {
         let kept = TempDir::with_prefix("orrery-load-logs-")?.keep();
         for entry in std::fs::read_dir(self.folder.path())?.flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "log") {
                 std::fs::copy(entry.path(), kept.join(entry.file_name()))?;
             }
+        }
+        let history = kept.join("history");
+        std::fs::create_dir(&history)?;
+        for entry in std::fs::read_dir(self.history())?.flatten() {
+            std::fs::copy(entry.path(), history.join(entry.file_name()))?;
         }
         Ok(kept.display().to_string())
     }
@@ -345,7 +452,12 @@ impl Cluster {
             };
             let created = workspaces.create_workspace(request).await.is_ok();
             let online = executors.list_executors(pb::ListExecutorsRequest::default()).await;
-            if created && online.is_ok_and(|answer| answer.into_inner().executors.len() >= self.shape.executors) {
+            // A wire accepts what its far end does not yet.
+            let listen = self.web_ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok());
+            if created
+                && listen
+                && online.is_ok_and(|answer| answer.into_inner().executors.len() >= self.shape.executors)
+            {
                 return Ok(());
             }
             if self.services.values_mut().any(|service| !service.is_running()) {
@@ -366,6 +478,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.services.clear();
+        self.standby = None;
         if let Some(postgres) = self.postgres.take() {
             drop(postgres.stop());
         }
@@ -377,6 +490,10 @@ fn binaries() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     let folder = here.parent().context("a folder of programs")?;
     Ok(if folder.ends_with("deps") { folder.parent().context("a target folder")? } else { folder }.to_owned())
+}
+
+fn socket(text: &str) -> Result<SocketAddr> {
+    text.parse().with_context(|| format!("read the address {text}"))
 }
 
 fn completed(run: pb::Run) -> Result<pb::Run> {

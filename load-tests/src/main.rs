@@ -8,7 +8,7 @@ mod scenarios;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use load_tests::{cluster, project_files};
+use load_tests::{cluster, faults, project_files};
 use report::Verdict;
 use std::process::ExitCode;
 
@@ -28,6 +28,8 @@ struct Arguments {
     logs: scenarios::logs::Size,
     #[command(flatten)]
     openb: scenarios::openb::Options,
+    #[command(flatten)]
+    faults: faults::Options,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,13 +54,19 @@ enum Scenario {
     Logs,
     /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
     Openb,
-    /// All that start a cluster
+    /// A cluster under load that is broken in every way; needs --smoke, --row N or --full
+    Faults,
+    /// All that start a cluster and break nothing
     All,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.scenario == Scenario::Faults {
+        let held = faults::run(&arguments.faults, arguments.json, arguments.record.as_ref()).await?;
+        return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let wanted = |scenario| arguments.scenario == scenario || arguments.scenario == Scenario::All;
     let mut figures = Vec::new();
     if wanted(Scenario::Chain) {

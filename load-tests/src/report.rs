@@ -1,6 +1,7 @@
 //! Figures, each beside its floor and its bar.
 
 use anyhow::Result;
+use load_tests::record::machine;
 use serde_json::{Value, json};
 use std::{fs::OpenOptions, io::Write, path::Path};
 
@@ -108,20 +109,6 @@ pub(crate) fn record(path: &Path, figures: &[Figure]) -> Result<()> {
         json!({ "at": jiff::Timestamp::now().to_string(), "machine": machine(), "figures": figures })
     )?;
     Ok(())
-}
-
-fn machine() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let after = |text: &str, key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-        line.split(':').nth(1).unwrap_or_default().trim().to_owned()
-    };
-    json!({
-        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        "cpu": after(&read("/proc/cpuinfo"), "model name"),
-        "memory": after(&read("/proc/meminfo"), "MemTotal"),
-        "load": read("/proc/loadavg").split(' ').next().unwrap_or_default(),
-    })
 }
 
 /// The value below which this share of the samples lies.

@@ -68,7 +68,9 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let problem = Problem::from_status(&status);
         let (code, usual) = verdict(problem.kind);
-        let details: String = problem.violations.iter().map(|v| format!("; {}: {}", v.field, v.description)).collect();
+        // A message that tells a violation itself does not need it a second time.
+        let untold = problem.violations.iter().filter(|violation| !problem.message.contains(&violation.description));
+        let details: String = untold.map(|v| format!("; {}: {}", v.field, v.description)).collect();
         let what = match problem.kind {
             // The transport's own words tell nobody what is wrong.
             ErrorKind::Unavailable if status.details().is_empty() => "the server does not answer".to_owned(),
@@ -117,5 +119,15 @@ mod tests {
         let told: Status =
             Problem::new(ErrorKind::NotFound, "RUN", "no such run").remedy("look at `orrery runs`").into();
         assert_eq!(Failure::from(told).remedy, "look at `orrery runs`");
+    }
+
+    #[test]
+    fn a_violation_is_told_once() {
+        let told = |message: &str| {
+            let problem = Problem::new(ErrorKind::InvalidArgument, "FIELD", message).field("name", "is too long");
+            Failure::from(Status::from(problem)).what
+        };
+        assert_eq!(told("the request is wrong"), "the request is wrong; name: is too long");
+        assert_eq!(told("name: is too long"), "name: is too long");
     }
 }

@@ -111,7 +111,10 @@ impl Ledger {
         for pool in pools {
             if let Some(hold) = self.hold(pool, shard) {
                 hold.used += 1;
-                hold.idle_since = None;
+                // One that is left over goes on being idle, however often its neighbours are used.
+                if !hold.has_room() {
+                    hold.idle_since = None;
+                }
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod check;
 mod cron;
 mod due;
 mod invalid;
+pub mod key;
 mod overlap;
 mod schedule;
 mod step;
@@ -165,19 +166,6 @@ pub enum CatchUp {
         /// 1 to [`CATCH_UP_MAX`].
         count: u32,
     },
-}
-
-/// The key of the only firing of `@once`.
-pub const ONCE_KEY: &str = "once";
-
-/// The key of a nominal time: it names the firing forever, whatever becomes of the trigger.
-#[must_use]
-pub fn logical_key(nominal: Timestamp) -> String {
-    format!("at:{}", nominal.as_millisecond())
-}
-
-fn always_on_key(at: Timestamp) -> String {
-    format!("always:{}", at.as_millisecond())
 }
 
 impl Spec {

@@ -62,6 +62,7 @@ impl Default for Limits {
 pub struct Builder {
     limits: Limits,
     token: Option<Token>,
+    authenticates: bool,
     ready: Option<watch::Receiver<bool>>,
     routes: RoutesBuilder,
     names: Vec<&'static str>,
@@ -71,13 +72,27 @@ impl Builder {
     /// A server without services.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, token: None, ready: None, routes: RoutesBuilder::default(), names: Vec::new() }
+        Self {
+            limits,
+            token: None,
+            authenticates: false,
+            ready: None,
+            routes: RoutesBuilder::default(),
+            names: Vec::new(),
+        }
     }
 
     /// Every method but health and reflection needs this token. Without one, `serve` refuses addresses beyond loopback.
     #[must_use]
     pub fn token(mut self, token: Option<Token>) -> Self {
         self.token = token;
+        self
+    }
+
+    /// Every service asks its callers by itself who they are, as one does whose callers have different tokens.
+    #[must_use]
+    pub fn authenticating(mut self) -> Self {
+        self.authenticates = true;
         self
     }
 
@@ -118,7 +133,7 @@ impl Builder {
         drained: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
         let addr = listener.local_addr()?;
-        auth::require_auth_beyond_loopback(addr, self.token.is_some())?;
+        auth::require_auth_beyond_loopback(addr, self.authenticates || self.token.is_some())?;
         let (limits, token, names) = (self.limits, self.token.clone(), self.names.clone());
         let (routes, reporter, ready) = self.into_routes()?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));

@@ -90,6 +90,20 @@ pub const fn kind(code: Code) -> ErrorKind {
     }
 }
 
+/// Whether a call failed because its peer is gone, does not answer, or lost the connection, a balancer in between
+/// included: it may have been carried out or not, and another peer may be asked by those who may ask twice.
+#[must_use]
+pub fn is_away(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
+        // A connection that is accepted and then ends has no code of its own; what a peer says has no such source.
+        Code::Unknown => {
+            std::error::Error::source(status).is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>)
+        }
+        _ => false,
+    }
+}
+
 /// The reason when nobody gave a better one.
 const fn default_reason(kind: ErrorKind) -> &'static str {
     match kind {

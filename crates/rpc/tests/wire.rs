@@ -265,3 +265,16 @@ async fn endpoints_are_checked() {
     assert!(refused(&[]) && refused(&["/path"]) && refused(&["https://a:1"]) && refused(&["http://a:1"; 65]));
     assert!(!refused(&["http://a:1", "http://b:1"]));
 }
+
+/// As a balancer does it whose backend is gone.
+#[tokio::test]
+async fn a_connection_that_is_accepted_and_ends_is_a_peer_that_is_away() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let mut client = CommandServiceClient::new(client::connect(&[uri], None).unwrap());
+    let refused = client.cancel_run(within(SOON, CancelRunRequest::default())).await.unwrap_err();
+    assert!(rpc::status::is_away(&refused), "{refused:?}");
+    assert!(!rpc::status::is_away(&Status::unknown("a peer's own word")));
+    assert!(!rpc::status::is_away(&Status::internal("a peer's own fault")));
+}

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod exit;
 pub mod health;
 pub mod secret;
+pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -15,39 +15,17 @@ pub use every_service::{Admin, COMMON_KEYS, Common};
 pub use key::{Key, Kind};
 pub use sources::Sources;
 
-use crate::exit::Code;
 use serde::{Serialize, de::DeserializeOwned};
-use std::io::Write as _;
 
-/// The settings of this process, from its own arguments and environment.
+/// The settings of a process.
 ///
 /// `service` is the program's name, `prefix` its part of the environment: with `SCHEDULER`, the key `grpc.listen` is
 /// `ORRERY_SCHEDULER_GRPC__LISTEN`, or `ORRERY_GRPC__LISTEN` for every service at once. `T` holds one field per row of
 /// `keys` and of [`COMMON_KEYS`] (flatten [`Common`] into it), and its `Default` holds the defaults.
 ///
-/// `--help` and `--version` are answered here: they print and end the process with 0.
-///
 /// # Errors
-/// Unknown keys, values of the wrong type, unreadable files. A service ends with [`Code::Usage`] then.
-pub fn load<T: DeserializeOwned + Serialize + Default>(
-    service: &'static str,
-    prefix: &'static str,
-    keys: &[Key],
-) -> Result<T, SettingsError> {
-    match load_from(service, prefix, keys, Sources::of_process()) {
-        Err(SettingsError::Asked(text)) => {
-            // A closed pipe (`--help | head`) is no failure.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            std::process::exit(i32::from(Code::Ok.number()));
-        }
-        settings => settings,
-    }
-}
-
-/// As [`load`], from sources that are passed in; for tests, and for services that have subcommands of their own.
-///
-/// # Errors
-/// As `load`; and [`SettingsError::Asked`] with the text to print for `--help` and `--version`.
+/// Unknown keys, values of the wrong type, unreadable files; a service ends with [`crate::exit::Code::Usage`] then. And
+/// [`SettingsError::Asked`] with the text to print for `--help` and `--version`.
 pub fn load_from<T: DeserializeOwned + Serialize + Default>(
     service: &'static str,
     prefix: &'static str,

@@ -11,7 +11,7 @@ pub enum Error {
     Pool(#[from] deadpool_postgres::PoolError),
     /// The pool could not be built from the URL.
     #[error("configure the database pool")]
-    Configure(#[from] deadpool_postgres::CreatePoolError),
+    Configure(#[from] deadpool_postgres::BuildError),
     /// A statement failed.
     #[error("run a statement")]
     Postgres(#[from] tokio_postgres::Error),

@@ -12,12 +12,15 @@
 //!
 //! Refuses to know what is written: that is `runs`.
 
-use crate::{Error, Store};
-use std::sync::Arc;
+use crate::{Error, Store, pool::session_options};
+use std::{sync::Arc, time::Duration};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 /// Planned once: left to itself Postgres plans the first five uses anew, which costs more than running them.
 const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c synchronous_commit=off";
+
+/// A writer that freezes in the middle of a transaction keeps others from taking its shards for no longer than this.
+const IDLE_TRANSACTION_MAX: Duration = Duration::from_secs(2);
 
 /// See the module's page. Dropping it ends both sessions.
 pub struct Journal {
@@ -66,7 +69,7 @@ impl Journal {
     /// # Errors
     /// When the database does not answer.
     pub async fn open(store: &Store) -> Result<Self, Error> {
-        let writer = session(store.config(), Some(WRITER)).await?;
+        let writer = session(store.config(), Some(&session_options(IDLE_TRANSACTION_MAX, WRITER))).await?;
         let flusher = session(store.config(), None).await?;
         Ok(Self {
             statements: Statements::prepare(&writer).await?,

@@ -1,14 +1,12 @@
 //! The connection pool and the migrations.
 
 use crate::Error;
-use deadpool_postgres::{
-    Client, Config, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
-};
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts};
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
-use tokio_postgres::NoTls;
+use tokio_postgres::{Config, NoTls};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
@@ -18,6 +16,15 @@ mod embedded {
 const MIGRATE_LOCK: i64 = 0x6f72_7265_7279;
 /// A request would rather fail than wait longer than this for a connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that acknowledges nothing for this long is gone, and so are the sessions with it. Only the kernel can tell.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A silent session is asked whether its server lives after this time, and then this often.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Asked so often without an answer, the server is gone.
+const KEEPALIVES_MAX: u32 = 3;
+/// The server ends a session that says nothing for so long in the middle of a transaction: whoever froze or was cut off
+/// there would keep others from its rows for as long as that lasts.
+const IDLE_TRANSACTION_MAX: Duration = Duration::from_secs(5);
 /// The longest statement of a pool for log lines.
 pub const LOG_STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Called with the time that a caller waited for a connection.
@@ -28,7 +35,7 @@ type Waited = dyn Fn(Duration) + Send + Sync;
 pub struct Store {
     pool: Pool,
     waited: Arc<OnceLock<Box<Waited>>>,
-    config: Arc<tokio_postgres::Config>,
+    config: Arc<Config>,
 }
 
 impl Store {
@@ -52,27 +59,37 @@ impl Store {
     }
 
     async fn open(url: &str, max_connections: usize, options: Option<&str>) -> Result<Self, Error> {
-        let mut config = Config::new();
-        config.url = Some(url.to_owned());
-        config.options = options.map(str::to_owned);
-        config.manager = Some(ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        config.pool = Some(PoolConfig {
-            max_size: max_connections,
-            // The connection that was used last has the warmest caches on the server.
-            queue_mode: QueueMode::Lifo,
-            timeouts: Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) },
-        });
-        let pool = config.create_pool(Some(Runtime::Tokio1), NoTls)?;
-        let mut single: tokio_postgres::Config = url.parse()?;
-        single.connect_timeout(WAIT_TIMEOUT);
-        let store = Self { pool, waited: Arc::default(), config: Arc::new(single) };
+        let mut config: Config = url.parse()?;
+        config
+            .connect_timeout(WAIT_TIMEOUT)
+            .tcp_user_timeout(SILENCE_MAX)
+            .keepalives_idle(KEEPALIVE.0)
+            .keepalives_interval(KEEPALIVE.1)
+            .keepalives_retries(KEEPALIVES_MAX);
+        let mut pooled = config.clone();
+        pooled.options(session_options(IDLE_TRANSACTION_MAX, options.unwrap_or_default()));
+        // The connection that was used last has the warmest caches on the server.
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(pooled, NoTls, recycling))
+            .max_size(max_connections)
+            .queue_mode(QueueMode::Lifo)
+            .timeouts(Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) })
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        let store = Self { pool, waited: Arc::default(), config: Arc::new(config) };
         drop(store.client().await?);
         Ok(store)
     }
 
     /// For sessions beside the pool.
-    pub(crate) fn config(&self) -> &tokio_postgres::Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Gives up every connection that nobody uses at the moment: one of them did not answer, and whatever is the matter
+    /// with it may be the matter with all.
+    pub fn give_up_connections(&self) {
+        self.pool.retain(|_, _| false);
     }
 
     /// A connection from the pool.
@@ -109,4 +126,9 @@ impl Store {
         outcome?;
         Ok(())
     }
+}
+
+/// What a session is opened with, beside `further` options.
+pub(crate) fn session_options(idle_transaction_max: Duration, further: &str) -> String {
+    format!("-c idle_in_transaction_session_timeout={} {further}", idle_transaction_max.as_millis())
 }

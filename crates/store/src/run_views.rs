@@ -91,6 +91,23 @@ pub struct ChildCounts {
     pub failed: i32,
 }
 
+/// What the one who created a run asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// The run.
+    pub id: RunId,
+    /// JSON object: those of the call, over those of the trigger.
+    pub variables: Value,
+    /// JSON object: what a call told beside the variables.
+    pub event_variables: Option<Value>,
+    /// The logical time.
+    pub execution_date: Timestamp,
+    /// Seconds.
+    pub timeout_s: Option<i32>,
+    /// Whether its other blocks go on when one has failed.
+    pub allow_blocks_to_fail: bool,
+}
+
 /// Which runs of a workspace to list.
 #[derive(Debug, Clone)]
 pub struct Filter<'a> {
@@ -149,6 +166,24 @@ fn decode_block(row: &Row) -> BlockRun {
 pub async fn get(db: &impl GenericClient, id: RunId) -> Result<Option<Run>, Error> {
     let statement = db.prepare_cached(include_str!("../sql/run/get.sql")).await?;
     Ok(db.query_opt(&statement, &[&id.0]).await?.as_ref().map(decode_run))
+}
+
+/// What was asked for when these runs were created; those that are gone are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn asked(db: &impl GenericClient, runs: &[RunId]) -> Result<Vec<Asked>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/run/list_asked.sql")).await?;
+    let runs: Vec<uuid::Uuid> = runs.iter().map(|run| run.0).collect();
+    let decode = |row: &Row| Asked {
+        id: RunId(row.get(0)),
+        variables: row.get(1),
+        event_variables: row.get(2),
+        execution_date: row.get(3),
+        timeout_s: row.get(4),
+        allow_blocks_to_fail: row.get(5),
+    };
+    Ok(db.query(&statement, &[&runs]).await?.iter().map(decode).collect())
 }
 
 /// A page of runs, newest first.

@@ -1,6 +1,7 @@
 //! The executor as one value: built from settings, served until it is drained.
 
 use crate::{
+    attempts::Attempts,
     bundles::Bundles,
     core::{Core, CoreEvent, Identity},
     data_dir::DataDir,
@@ -8,18 +9,23 @@ use crate::{
     link::{self, Dialer},
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
+    one_shot,
     outputs::{self, Outputs},
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
+    remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
     runner::{self, Runner},
     settings::Settings,
+    views::Views,
 };
 use anyhow::Context;
+use backend::Backend;
 use backend_process::{Environments, Sweeper, ZygoteOptions, Zygotes, process};
 use domain::id::ExecutorId;
+use proto::internal::v1::{executor_session_service_server::ExecutorSessionServiceServer, result::Outcome};
 use runtime::{health::Health, shutdown::Shutdown, telemetry::Telemetry};
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Uri;
 
@@ -33,18 +39,36 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// An executor that is ready to serve.
 pub struct App {
     core: Core,
-    backend: Arc<ProcessBackend>,
+    attempts: Arc<dyn Attempts>,
     events: mpsc::Receiver<CoreEvent>,
     dialer: Dialer,
     lines: Lines,
-    remover: Remover,
+    /// One that runs a single attempt has no time for it.
+    remover: Option<Remover>,
+    /// Where attempts in containers of their own come back to.
+    reception: Option<(TcpListener, Guests)>,
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
 
+/// What every executor has, whatever runs its attempts.
+struct Base {
+    data: DataDir,
+    identity: Identity,
+    journal: Arc<Journal>,
+    metrics: Arc<Metrics>,
+    logs: LogQueue,
+    lines: Lines,
+    core: mpsc::Sender<CoreEvent>,
+    events: mpsc::Receiver<CoreEvent>,
+    bundles: Arc<Bundles>,
+    outputs: Arc<Outputs>,
+    dialer: Dialer,
+}
+
 impl App {
-    /// Prepares folders, kills what an earlier life left running, and puts the parts together. Must be called inside a
-    /// tokio runtime.
+    /// An executor that runs attempts as processes. Prepares folders, kills what an earlier life left running, and puts
+    /// the parts together. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// When the data folder cannot be written or is in use, or a setting makes no sense.
@@ -54,61 +78,144 @@ impl App {
         health: &Health,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        let data = DataDir::open(&settings.data_dir)?;
-        let leftovers = process::kill(process::marked(data.mark()).into_iter().map(|process| process.pid));
+        let base = Base::new(settings, telemetry)?;
+        let leftovers = process::kill(process::marked(base.data.mark()).into_iter().map(|process| process.pid));
         if leftovers > 0 {
             tracing::warn!(processes = leftovers, "killed what an earlier life of this executor left running");
         }
-        let identity = identity(settings);
-        let metrics = Arc::new(Metrics::new(telemetry.registry())?);
-        let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
-        let (core_events, events) = mpsc::channel(EVENTS_MAX);
-        let stores = stores(settings, &data)?;
-        let dialer = dialer(settings)?;
-        let remover = Remover::new(dialer.channel(), Arc::clone(&stores.0), Arc::clone(&stores.1));
-        let backend = Arc::new(backend(settings, &data, &identity, stores, (logs, core_events))?);
-        let connected = health.condition("session");
-        let core = Core::new(identity, Arc::clone(&backend), metrics, connected, shutdown.clone());
-        Ok(Self { core, backend, events, dialer, lines, remover, data })
+        let attempts = Arc::new(processes(settings, &base)?);
+        Ok(base.app(attempts, health, shutdown))
     }
 
-    /// Serves until it is drained or stopped; then the last log lines are sent.
-    pub async fn serve(self) {
+    /// As [`App::build`], for one attempt and no other.
+    ///
+    /// # Errors
+    /// As [`App::build`].
+    pub fn for_one_attempt(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        health: &Health,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let app = Self::build(&one_shot::settings(settings), telemetry, health, shutdown)?;
+        Ok(Self { core: app.core.for_one_attempt(), remover: None, ..app })
+    }
+
+    /// An executor that runs each attempt in a container of its own, on a backend that is made with this executor's mark.
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`App::build`]; when `attempts_listen` is taken; and when code or outputs would only lie on this disk.
+    pub async fn on<B: Backend>(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        health: &Health,
+        shutdown: &Shutdown,
+        backend: impl FnOnce(&str) -> anyhow::Result<B>,
+    ) -> anyhow::Result<Self> {
+        let given = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
+        if !given(&settings.blobs_url) || !(given(&settings.outputs_url) || settings.outputs_dir.is_some()) {
+            anyhow::bail!(
+                "attempts in containers of their own need blobs_url, and outputs_url or an outputs_dir that they share"
+            );
+        }
+        let base = Base::new(settings, telemetry)?;
+        let backend = backend(base.data.mark())?;
+        let listener = rpc::server::bind(settings.attempts_listen).await.context("attempts_listen")?;
+        let url = settings.attempts_url.clone().filter(|url| !url.is_empty());
+        let url = url.unwrap_or(format!("http://{}", listener.local_addr().context("attempts_listen")?));
+        let guests = Guests::default();
+        let parts = remote::Parts {
+            bundles: Arc::clone(&base.bundles),
+            outputs: Arc::clone(&base.outputs),
+            logs: base.logs.clone(),
+            log_bytes: settings.log_limit,
+            env: one_shot::environment(settings, &url)?,
+            start_timeout: settings.start_timeout,
+            core: base.core.clone(),
+        };
+        let attempts = Arc::new(RemoteBackend::new(backend, guests.clone(), parts));
+        Ok(Self { reception: Some((listener, guests)), ..base.app(attempts, health, shutdown) })
+    }
+
+    /// Serves until it is drained or stopped, or until its one attempt is over; then the last log lines are sent. Answers
+    /// how that one attempt ended.
+    ///
+    /// # Errors
+    /// When the server of attempts in containers fails.
+    pub async fn serve(self) -> anyhow::Result<Option<Outcome>> {
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
-        let warmed = Arc::clone(&self.backend);
+        let (warmed, swept) = (Arc::clone(&self.attempts), self.attempts);
         tokio::spawn(async move { warmed.warm_up().await });
-        let remover = tokio::spawn(self.remover.run(stop.clone()));
-        let sweeper = tokio::spawn(self.backend.sweep());
-        self.core.run(link, self.events).await;
-        stop.cancel();
+        let remover = self.remover.map(|remover| tokio::spawn(remover.run(stop.clone())));
+        let sweeper = tokio::spawn(async move { swept.sweep().await });
+        let (reception, closed) = (receive(self.reception, stop.clone()), stop.clone());
+        let (ended, received) = tokio::join!(
+            async {
+                let _close = closed.drop_guard();
+                self.core.run(link, self.events).await
+            },
+            reception
+        );
         if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
             tracing::warn!("the last log lines could not be sent in time");
         }
         sweeper.abort();
-        remover.abort();
+        if let Some(remover) = remover {
+            remover.abort();
+        }
         opener.abort();
         drop(self.data);
+        received.map(|()| ended)
     }
 }
 
-fn backend(
-    settings: &Settings,
-    data: &DataDir,
-    identity: &Identity,
-    (bundles, outputs): (Arc<Bundles>, Arc<Outputs>),
-    (logs, core): (LogQueue, mpsc::Sender<CoreEvent>),
-) -> anyhow::Result<ProcessBackend> {
-    let runner = runner(settings, data)?;
-    let env = passed_environment(&settings.pass_env);
+/// Serves the sessions of attempts in containers, as long as there may be any.
+async fn receive(reception: Option<(TcpListener, Guests)>, stop: CancellationToken) -> anyhow::Result<()> {
+    let Some((listener, guests)) = reception else { return Ok(()) };
+    let sessions = ExecutorSessionServiceServer::new(guests).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+    let server = rpc::server::Builder::new(rpc::server::Limits::default()).authenticating().add_service(sessions);
+    // Nothing that a session still says after the last attempt is of use.
+    let served = stop.run_until_cancelled(server.serve(listener, std::future::pending())).await;
+    served.unwrap_or(Ok(())).context("serve the sessions of attempts")
+}
+
+impl Base {
+    fn new(settings: &Settings, telemetry: &Telemetry) -> anyhow::Result<Self> {
+        let data = DataDir::open(&settings.data_dir)?;
+        let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
+        let (core, events) = mpsc::channel(EVENTS_MAX);
+        let (bundles, outputs) = stores(settings, &data)?;
+        let (identity, dialer) = (identity(settings), dialer(settings)?);
+        let journal = Arc::new(journal(settings, &data, &identity)?);
+        Ok(Self { data, identity, journal, metrics, logs, lines, core, events, bundles, outputs, dialer })
+    }
+
+    fn app(self, attempts: Arc<dyn Attempts>, health: &Health, shutdown: &Shutdown) -> App {
+        let Self { data, identity, journal, metrics, lines, events, bundles, outputs, dialer, .. } = self;
+        let remover = Some(Remover::new(dialer.channel(), bundles, outputs));
+        let connected = health.condition("session");
+        let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
+        App { core, attempts, events, dialer, lines, remover, reception: None, data }
+    }
+}
+
+fn journal(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<Journal> {
     let (path, detail) = match &settings.history_file {
         Some(path) if !path.as_os_str().is_empty() => (path.clone(), Detail::Everything),
         _ => (data.join("journal.jsonl"), Detail::Processes),
     };
-    let journal =
-        Journal::open(&path, identity, detail).with_context(|| format!("open the journal {}", path.display()))?;
+    Journal::open(&path, identity, detail).with_context(|| format!("open the journal {}", path.display()))
+}
+
+fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend> {
+    let data = &base.data;
+    let runner = runner(settings, data)?;
+    let env = passed_environment(&settings.pass_env);
     Ok(ProcessBackend::new(Parts {
         environments: Environments::new(
             data.join("envs"),
@@ -124,13 +231,14 @@ fn backend(
             env: env.clone(),
         }),
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
-        bundles,
-        outputs,
-        journal,
-        logs,
+        bundles: Arc::clone(&base.bundles),
+        views: Views::new(data.join("views")).context("empty the folder of copies of projects")?,
+        outputs: Arc::clone(&base.outputs),
+        journal: Arc::clone(&base.journal),
+        logs: base.logs.clone(),
         limits: AttemptLimits { memory_bytes: settings.memory_limit, log_bytes: settings.log_limit },
         env,
-        core,
+        core: base.core.clone(),
     }))
 }
 

@@ -16,6 +16,18 @@ const METADATA: &str = "metadata.yaml";
 const IO_CONFIG: &str = "io_config.yaml";
 const CONFIG_BYTES_MAX: u64 = project::YAML_BYTES_MAX;
 
+/// The list of packages that a project asks for.
+const REQUIREMENTS: &str = "requirements.txt";
+
+/// A bundle on this disk. Nobody writes to it and nothing runs in it.
+#[derive(Debug)]
+pub struct Laid {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Its `requirements.txt`, if it has one.
+    pub requirements: Option<String>,
+}
+
 /// What is found out once per bundle.
 type Known<T> = Mutex<HashMap<String, Arc<OnceCell<T>>>>;
 
@@ -24,7 +36,7 @@ type Known<T> = Mutex<HashMap<String, Arc<OnceCell<T>>>>;
 pub struct Bundles {
     blobs: Blobs,
     folder: PathBuf,
-    known: Known<PathBuf>,
+    known: Known<Arc<Laid>>,
     places: Known<Arc<OutputsPlace>>,
     pass_env: Vec<String>,
 }
@@ -37,11 +49,11 @@ impl Bundles {
         Self { blobs, folder: folder.to_owned(), known, places, pass_env: pass_env.to_vec() }
     }
 
-    /// The project folder of a bundle. Many attempts may ask at once; one fetches.
+    /// A bundle, laid out. Many attempts may ask at once; one fetches.
     ///
     /// # Errors
     /// When it cannot be fetched; the next one who asks tries again.
-    pub async fn ensure(&self, digest: &str) -> Result<PathBuf, Error> {
+    pub async fn ensure(&self, digest: &str) -> Result<Arc<Laid>, Error> {
         let cell = Arc::clone(self.known.lock().await.entry(digest.to_owned()).or_default());
         if let Some(known) = cell.get() {
             return Ok(known.clone());
@@ -91,7 +103,7 @@ async fn manifest(blobs: &Blobs, digest: &str) -> Result<Manifest, Error> {
     Ok(manifest)
 }
 
-async fn fetch(blobs: &Blobs, digest: &str, folder: &Path) -> Result<PathBuf, Error> {
+async fn fetch(blobs: &Blobs, digest: &str, folder: &Path) -> Result<Arc<Laid>, Error> {
     let manifest = manifest(blobs, digest).await?;
     let files: Vec<BundleFile> = manifest
         .files
@@ -99,7 +111,9 @@ async fn fetch(blobs: &Blobs, digest: &str, folder: &Path) -> Result<PathBuf, Er
         .map(|file| BundleFile { path: file.path, sha256: file.sha256, executable: file.executable })
         .collect();
     let bundle = Bundle { digest, project_name: &manifest.project_name, files: &files };
-    Ok(blobs.materialise(&bundle, folder).await?)
+    let project = blobs.materialise(&bundle, folder).await?;
+    let requirements = tokio::fs::read_to_string(project.join(REQUIREMENTS)).await.ok();
+    Ok(Arc::new(Laid { project, requirements }))
 }
 
 /// Why a bundle is not there.

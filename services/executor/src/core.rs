@@ -2,20 +2,27 @@
 //! scheduler listens. Everything else tells it and is told by it; it waits for nobody.
 
 mod calls;
+mod errand;
 mod messages;
 mod results;
 
 use crate::{
     attempt::{Attempt, AttemptId, Definition},
+    attempts::{Attempts, Mail, Order},
+    journal::Journal,
     link::{Abandon, LinkEvent},
     metrics::Metrics,
-    process::{Order, ProcessBackend},
 };
 use domain::id::ExecutorId;
+use errand::Errand;
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
 use runtime::{health::Condition, shutdown::Shutdown};
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior},
@@ -89,12 +96,16 @@ struct Scheduler {
 /// See the module's page.
 pub struct Core {
     identity: Identity,
-    backend: Arc<ProcessBackend>,
+    journal: Arc<Journal>,
+    attempts: Arc<dyn Attempts>,
     metrics: Arc<Metrics>,
     connected: Condition,
     shutdown: Shutdown,
     running: HashMap<AttemptId, Running>,
     unacknowledged: HashMap<AttemptId, pb::Result>,
+    /// Of these, those that were there at the last look.
+    results_waiting: HashSet<AttemptId>,
+    results_looked_at: Instant,
     definitions: HashMap<String, Arc<Definition>>,
     scheduler: Option<Scheduler>,
     beat: Interval,
@@ -103,6 +114,7 @@ pub struct Core {
     sequence: i64,
     session_number: i64,
     draining: bool,
+    errand: Option<Errand>,
 }
 
 impl Core {
@@ -110,7 +122,8 @@ impl Core {
     #[must_use]
     pub fn new(
         identity: Identity,
-        backend: Arc<ProcessBackend>,
+        journal: Arc<Journal>,
+        attempts: Arc<dyn Attempts>,
         metrics: Arc<Metrics>,
         connected: Condition,
         shutdown: Shutdown,
@@ -118,12 +131,15 @@ impl Core {
         metrics.slots.set(i64::from(identity.slots));
         Self {
             identity,
-            backend,
+            journal,
+            attempts,
             metrics,
             connected,
             shutdown,
             running: HashMap::new(),
             unacknowledged: HashMap::new(),
+            results_waiting: HashSet::new(),
+            results_looked_at: Instant::now(),
             definitions: HashMap::new(),
             scheduler: None,
             beat: every(HEARTBEAT_INTERVAL),
@@ -132,11 +148,17 @@ impl Core {
             sequence: 0,
             session_number: 0,
             draining: false,
+            errand: None,
         }
     }
 
-    /// Runs until the process may end: drained, or stopped.
-    pub async fn run(mut self, mut link: mpsc::Receiver<LinkEvent>, mut events: mpsc::Receiver<CoreEvent>) {
+    /// Runs until the process may end: drained, or stopped. One that was made for one attempt answers how that ended, if
+    /// it did.
+    pub async fn run(
+        mut self,
+        mut link: mpsc::Receiver<LinkEvent>,
+        mut events: mpsc::Receiver<CoreEvent>,
+    ) -> Option<Outcome> {
         let (draining, stopped) = (self.shutdown.draining(), self.shutdown.stopped());
         tokio::pin!(draining, stopped);
         while !(self.draining && self.is_done()) {
@@ -149,10 +171,11 @@ impl Core {
                 () = self.turn(&mut link, &mut events) => {}
             }
         }
-        self.backend.end_processes().await;
+        self.attempts.end_processes().await;
         self.say(Up::Goodbye(pb::Goodbye {}));
         // One moment for the stream to take it; without it the scheduler learns the same from silence.
         tokio::time::sleep(FAREWELL).await;
+        self.errand.and_then(|errand| errand.outcome)
     }
 
     /// Whatever comes next. Cancel-safe: it waits only for one of the three, and handles it at once.
@@ -209,7 +232,7 @@ impl Core {
         self.say(Up::Hello(pb::Hello {
             executor_id: self.identity.id.to_vec(),
             name: self.identity.name.clone(),
-            backend: "process".to_owned(),
+            backend: self.attempts.backend().to_owned(),
             slots: i32::try_from(self.identity.slots).unwrap_or(i32::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running,
@@ -235,8 +258,8 @@ impl Core {
         let running = Running { order, replies, forgotten: false, calls: HashMap::new() };
         self.running.insert(attempt.id.clone(), running);
         self.count_running();
-        let backend = Arc::clone(&self.backend);
-        tokio::spawn(backend.run(attempt, orders, answers));
+        let attempts = Arc::clone(&self.attempts);
+        tokio::spawn(attempts.run(attempt, Mail { order: orders, replies: answers }));
     }
 
     fn count_running(&self) {
@@ -281,7 +304,8 @@ impl Core {
             sequence: self.sequence,
             running: i32::try_from(self.running.len()).unwrap_or(i32::MAX),
         }));
-        let (starts, builds) = self.backend.counts();
+        self.repeat_results();
+        let (starts, builds) = self.attempts.counts();
         self.metrics.zygote_starts.inc_by(starts.saturating_sub(self.metrics.zygote_starts.get()));
         self.metrics.environment_builds.inc_by(builds.saturating_sub(self.metrics.environment_builds.get()));
         // A scheduler that is silent for half of that has a chance to be replaced before the other half is over.
@@ -295,6 +319,7 @@ impl Core {
         if self.heard.elapsed() > self.lost_after {
             self.lose_everything();
         }
+        self.leave_when_over();
     }
 
     /// No scheduler answered for so long that what runs here was given to others.
@@ -308,14 +333,18 @@ impl Core {
         for attempt in lost {
             self.forget(&attempt);
         }
-        let backend = Arc::clone(&self.backend);
-        tokio::spawn(async move { backend.end_processes().await });
+        let attempts = Arc::clone(&self.attempts);
+        tokio::spawn(async move { attempts.end_processes().await });
     }
 
     fn drain(&mut self) {
         self.draining = true;
         tracing::info!(attempts = self.running.len(), "draining: no new work is taken");
         self.say(Up::Draining(pb::Draining {}));
+        // Whoever ends a container does not wait for what it runs: that goes back, to be run elsewhere.
+        if self.errand.is_some() {
+            self.shutdown.stop();
+        }
     }
 
     /// The deadline has passed: what still runs is stopped and goes back.

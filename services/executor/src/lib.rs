@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod attempt;
+pub mod attempts;
 pub mod bundles;
 pub mod core;
 pub mod data_dir;
@@ -14,10 +15,14 @@ pub mod link;
 pub mod logs;
 pub mod metrics;
 pub mod noop;
+pub mod one_shot;
 pub mod outputs;
+pub mod pool;
 pub mod process;
+pub mod remote;
 pub mod removals;
 pub mod runner;
 pub mod settings;
+pub mod views;
 
 pub use app::App;

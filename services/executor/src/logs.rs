@@ -161,14 +161,23 @@ impl Lines {
 impl AttemptLog {
     /// Writes one line, or counts it as dropped. `level` and `stream` as in `orrery.v1.LogLine`.
     pub fn line(&self, level: &str, stream: &str, text: &str) {
+        self.written(level, stream, text, now_us());
+    }
+
+    fn written(&self, level: &str, stream: &str, text: &str, at_us: i64) {
         // Before any work on the text: a flood costs as little as reading it.
         let size = text.len().min(LINE_BYTES_MAX) as u64 + 1;
         let within = self.share.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size));
         let room = self.share.waiting.load(Ordering::Relaxed) < ATTEMPT_LINES_MAX && self.queue.has_room();
-        if within.is_err() || !room || !self.push(level, stream, self.clean(text)) {
+        if within.is_err() || !room || !self.push(level, stream, self.clean(text), at_us) {
             self.share.dropped.fetch_add(1, Ordering::Relaxed);
             self.queue.metrics.log_lines_dropped.inc();
         }
+    }
+
+    /// Writes a line that another executor has taken from this attempt, with its time.
+    pub fn relay(&self, line: &pb::LogLine) {
+        self.written(&line.level, &line.stream, &line.message, line.at_us);
     }
 
     /// Returns when there is room for more lines of this attempt: at once, unless it floods. Cancel-safe.
@@ -198,7 +207,7 @@ impl AttemptLog {
 
     /// A line of the executor itself, which the attempt's limits do not hold back.
     pub fn system(&self, level: &str, text: &str) {
-        if !self.push(level, "system", self.clean(text)) {
+        if !self.push(level, "system", self.clean(text), now_us()) {
             self.queue.metrics.log_lines_dropped.inc();
         }
     }
@@ -221,14 +230,14 @@ impl AttemptLog {
         }
     }
 
-    fn push(&self, level: &str, stream: &str, message: String) -> bool {
+    fn push(&self, level: &str, stream: &str, message: String, at_us: i64) -> bool {
         let bytes = message.len();
         let line = pb::LogLine {
             run_id: self.attempt.run.to_vec(),
             block: self.attempt.block.clone(),
             child: self.attempt.child,
             lease: self.attempt.lease,
-            at_us: jiff::Timestamp::now().as_microsecond(),
+            at_us,
             level: level.to_owned(),
             stream: stream.to_owned(),
             message,
@@ -248,6 +257,10 @@ impl AttemptLog {
         }
         sent
     }
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
 }
 
 #[cfg(test)]

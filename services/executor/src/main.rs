@@ -1,47 +1,45 @@
-//! The executor's process: settings, telemetry, health, the app, and a drain on SIGTERM.
+//! The executor's process. With `run-attempt` as its first argument it runs one attempt and ends as that ended.
 
-use executor::{App, settings};
+use executor::{
+    App, one_shot,
+    settings::{KEYS, PREFIX, Settings},
+};
 use runtime::{
     admin,
-    exit::{Code, fail},
-    health::Health,
-    shutdown::Shutdown,
-    telemetry,
+    exit::Code,
+    service::{self, Failure, Process, Service},
+    settings::Sources,
 };
 use std::process::ExitCode;
 
-const SERVICE: &str = "orrery-executor";
+const SERVICE: Service = Service { name: "orrery-executor", prefix: PREFIX, keys: KEYS };
 
 fn main() -> ExitCode {
-    let settings: settings::Settings = match runtime::settings::load(SERVICE, "EXECUTOR", settings::KEYS) {
-        Ok(settings) => settings,
-        Err(error) => return fail(SERVICE, Code::Usage, &error),
-    };
-    match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(settings)),
-        Err(error) => fail(SERVICE, Code::Unavailable, &error),
+    let mut sources = Sources::of_process();
+    if sources.take_command(one_shot::COMMAND) {
+        service::main_from(SERVICE, sources, run_attempt)
+    } else {
+        service::main_from(SERVICE, sources, run)
     }
 }
 
-async fn run(settings: settings::Settings) -> ExitCode {
-    let telemetry = match telemetry::init(SERVICE, &settings.common.telemetry) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return fail(SERVICE, Code::Usage, &error),
-    };
-    let shutdown = match Shutdown::listen_after(settings.common.drain_delay, settings.common.drain_timeout) {
-        Ok(shutdown) => shutdown,
-        Err(error) => return fail(SERVICE, Code::Unavailable, &error),
-    };
-    let health = Health::until(&shutdown);
-    let app = match App::build(&settings, &telemetry, &health, &shutdown) {
-        Ok(app) => app,
-        Err(error) => return fail(SERVICE, Code::Usage, error.as_ref()),
-    };
-    let admin = admin::serve(settings.common.admin.listen, health, telemetry.clone(), shutdown.clone()).await;
-    if let Err(error) = admin {
-        return fail(SERVICE, Code::Unavailable, &error);
+async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
+    let Process { telemetry, shutdown, health } = process;
+    let usage = |error| Failure::new(Code::Usage, error);
+    let app = App::build(&settings, telemetry, health, shutdown).map_err(usage)?;
+    let admin = admin::serve(settings.common.admin.listen, health.clone(), telemetry.clone(), shutdown.clone()).await;
+    admin.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    app.serve().await.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    Ok(Code::Ok)
+}
+
+async fn run_attempt(settings: Settings, process: &Process) -> Result<Code, Failure> {
+    let Process { telemetry, shutdown, health } = process;
+    let usage = |error| Failure::new(Code::Usage, error);
+    let app = App::for_one_attempt(&settings, telemetry, health, shutdown).map_err(usage)?;
+    let outcome = app.serve().await.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    if let Some(path) = &settings.outcome_file {
+        one_shot::tell(path, outcome.as_ref()).map_err(|error| Failure::new(Code::Unavailable, error))?;
     }
-    app.serve().await;
-    telemetry.shutdown().await;
-    Code::Ok.into()
+    Ok(one_shot::code(outcome.as_ref()))
 }

@@ -247,6 +247,23 @@ impl Outputs {
         Ok(())
     }
 
+    /// As [`Self::discard`]; what cannot be removed is logged, and goes with the run.
+    pub async fn discard_all(&self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            if let Err(error) = self.discard(attempt).await {
+                let error = runtime::exit::chain(&error);
+                tracing::warn!(%attempt, error, "failed to discard the outputs of a refused attempt");
+            }
+        }
+    }
+
+    /// The attempt writes elsewhere, to the same place: should it not count, its outputs are removed from here.
+    pub fn expect(&self, attempt: &AttemptId, place: &Place) {
+        if place.is_remote() {
+            self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone(), place.clone());
+        }
+    }
+
     /// Removes everything that attempts of a run left.
     ///
     /// # Errors

@@ -2,18 +2,20 @@
 
 mod homes;
 mod job_child;
-mod keeping;
+pub(crate) mod keeping;
 pub(crate) mod outcome;
 mod printing;
 
 use crate::{
     attempt::{Attempt, AttemptId, failed},
+    attempts::{Attempts, Mail, span, stop_asked},
     bundles::Bundles,
     core::CoreEvent,
     job,
     journal::Journal,
     logs::{AttemptLog, LogQueue},
     outputs::{Outputs, Place},
+    views::Views,
 };
 use backend_process::{
     Environments, Spawn, Sweeper, Zygotes,
@@ -26,10 +28,7 @@ use job_child::JobChild;
 use proto::internal::v1::{self as pb, result::Outcome};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument as _;
 
 /// Between SIGTERM and SIGKILL when an attempt takes too long.
@@ -43,18 +42,6 @@ const PASSED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// The call that asks for the outputs of another block.
 pub(crate) const GET_VARIABLE: &str = "get_variable";
-
-/// What an attempt is told while it runs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Order {
-    /// Go on.
-    Run,
-    /// End: SIGTERM, and SIGKILL after the grace.
-    Stop {
-        /// Time to end by itself.
-        grace: Duration,
-    },
-}
 
 /// Limits of every attempt.
 #[derive(Debug, Clone)]
@@ -75,10 +62,12 @@ pub struct Parts {
     pub sweeper: Arc<Sweeper>,
     /// Code.
     pub bundles: Arc<Bundles>,
+    /// Its copies, which attempts may write to.
+    pub views: Views,
     /// Where attempts write.
     pub outputs: Arc<Outputs>,
     /// This executor's own testimony.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// Lines on their way.
     pub logs: LogQueue,
     /// Limits.
@@ -102,12 +91,6 @@ struct Prepared {
     place: Place,
 }
 
-/// The orders and the answers for one attempt.
-struct Mail {
-    order: watch::Receiver<Order>,
-    replies: mpsc::Receiver<Value>,
-}
-
 /// What attempts see of this process's own environment: the usual, and what the settings name.
 #[must_use]
 pub fn passed_environment(further: &[String]) -> BTreeMap<String, String> {
@@ -120,42 +103,6 @@ impl ProcessBackend {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self { parts, homes: Homes::default() }
-    }
-
-    /// This executor's testimony.
-    #[must_use]
-    pub fn journal(&self) -> &Journal {
-        &self.parts.journal
-    }
-
-    /// Masks a value in every line and error from here on; false when there is no room for it.
-    #[must_use]
-    pub fn mask(&self, value: &str) -> bool {
-        self.parts.logs.masks().add(value)
-    }
-
-    /// Starts the base environment's interpreter before anybody waits for it. A failure is told by the first attempt.
-    pub async fn warm_up(&self) {
-        if let Some(base) = self.parts.environments.ready_base() {
-            drop(self.parts.zygotes.get(&base).await);
-        }
-    }
-
-    /// Runs one attempt to its end and tells the core. Never fails: whatever goes wrong is an outcome.
-    pub async fn run(self: Arc<Self>, attempt: Attempt, order: watch::Receiver<Order>, replies: mpsc::Receiver<Value>) {
-        let log = self.parts.logs.of(&attempt.id, &block_type(&attempt), self.parts.limits.log_bytes);
-        let started = Instant::now();
-        let mut mail = Mail { order, replies };
-        let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
-        self.parts.outputs.release(&attempt.id);
-        let outcome = outcome::masked(outcome, self.parts.logs.masks());
-        if let Outcome::Failed(failed) = &outcome {
-            log.system("ERROR", &outcome::told(failed));
-        }
-        log.finish();
-        let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-        // The core has ended only when the process ends.
-        let _ = self.parts.core.send(CoreEvent::Ended { id: attempt.id, outcome, duration_us }).await;
     }
 
     async fn outcome(&self, attempt: &Attempt, log: &AttemptLog, mail: &mut Mail) -> Outcome {
@@ -178,13 +125,12 @@ impl ProcessBackend {
     async fn prepare(&self, attempt: &Attempt, log: &AttemptLog) -> Result<Prepared, Outcome> {
         let parts = &self.parts;
         let code = |full: bool, other: &'static str| if full { "DISK_FULL" } else { other };
-        let repo = parts
-            .bundles
-            .ensure(&attempt.definition.bundle_digest)
-            .await
-            .map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let digest = &attempt.definition.bundle_digest;
+        let laid = parts.bundles.ensure(digest).await;
+        let laid = laid.map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let view = parts.views.of(attempt.id.run, digest, &laid.project).await.map_err(|e| not_copied(&e))?;
         let place = self.bring_inputs(attempt, log).await?;
-        let job = job::build(attempt, &repo, &place).map_err(|e| failed("INTERNAL", e))?;
+        let job = job::build(attempt, view.project(), &place).map_err(|e| failed("INTERNAL", e))?;
         if let Some(child) = self.homes.take(attempt.id.run) {
             child.serve(log);
             return Ok(Prepared { child, job, place });
@@ -193,7 +139,6 @@ impl ProcessBackend {
             let gone = "the process that held the outputs of this run in memory has ended";
             return Err(attempt.without_process(failed("CRASHED", gone)));
         }
-        let requirements = tokio::fs::read_to_string(repo.join("requirements.txt")).await.ok();
         let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
         let told = log.clone();
         let relay = tokio::spawn(async move {
@@ -201,7 +146,7 @@ impl ProcessBackend {
                 told.system("INFO", &line);
             }
         });
-        let environment = parts.environments.get(requirements.as_deref(), &progress).await;
+        let environment = parts.environments.get(laid.requirements.as_deref(), &progress).await;
         drop(progress);
         // It ends with its sender.
         let _ = relay.await;
@@ -210,8 +155,9 @@ impl ProcessBackend {
         let mark = attempt.id.to_string();
         // Also when this future is dropped half way, the attempt is over for the sweeper.
         let living = parts.sweeper.begin(mark.clone());
-        let child = zygote.spawn(&self.spawn(attempt, &repo, &mark)).await.map_err(|e| failed("CRASHED", chain(&e)))?;
-        Ok(Prepared { child: JobChild::new(child, living, log), job, place })
+        let spawn = self.spawn(attempt, view.project(), &mark);
+        let child = zygote.spawn(&spawn).await.map_err(|e| failed("CRASHED", chain(&e)))?;
+        Ok(Prepared { child: JobChild::new(child, living, view, log), job, place })
     }
 
     /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.
@@ -316,59 +262,85 @@ impl ProcessBackend {
         // The core has ended only when the process ends.
         let _ = self.parts.core.send(call).await;
     }
+}
 
-    /// The run has ended: its process may go.
-    pub async fn end_process(&self, run: RunId) {
+#[tonic::async_trait]
+impl Attempts for ProcessBackend {
+    fn backend(&self) -> &'static str {
+        "process"
+    }
+
+    async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {
+        let log = self.parts.logs.of(&attempt.id, &block_type(&attempt), self.parts.limits.log_bytes);
+        let started = Instant::now();
+        let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
+        self.parts.outputs.release(&attempt.id);
+        let outcome = outcome::masked(outcome, self.parts.logs.masks());
+        if let Outcome::Failed(failed) = &outcome {
+            log.system("ERROR", &outcome::told(failed));
+        }
+        log.finish();
+        let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        // The core has ended only when the process ends.
+        let _ = self.parts.core.send(CoreEvent::Ended { id: attempt.id, outcome, duration_us }).await;
+    }
+
+    fn mask(&self, value: &str) -> bool {
+        self.parts.logs.masks().add(value)
+    }
+
+    async fn located(&self, reader: &AttemptId, answer: Value) -> Result<Value, String> {
+        self.bring_named(reader, answer).await
+    }
+
+    fn settle(&self, attempt: &AttemptId) {
+        self.parts.outputs.settle(attempt);
+    }
+
+    async fn discard(&self, attempts: &[AttemptId]) {
+        self.parts.outputs.discard_all(attempts).await;
+    }
+
+    async fn end_process(&self, run: RunId) {
         if let Some(child) = self.homes.take(run) {
             child.end().await;
         }
     }
 
-    /// No run has a process here any more.
-    pub async fn end_processes(&self) {
+    async fn end_processes(&self) {
         for child in self.homes.take_all() {
             child.end().await;
         }
     }
 
-    /// Interpreters started and environments built, ever.
-    #[must_use]
-    pub fn counts(&self) -> (u64, u64) {
+    fn counts(&self) -> (u64, u64) {
         (self.parts.zygotes.starts(), self.parts.environments.builds())
     }
 
-    /// Keeps sweeping after ended attempts; never returns.
-    pub async fn sweep(self: Arc<Self>) {
+    async fn warm_up(&self) {
+        if let Some(base) = self.parts.environments.ready_base() {
+            // A failure is told by the first attempt.
+            drop(self.parts.zygotes.get(&base).await);
+        }
+    }
+
+    async fn sweep(&self) {
         self.parts.sweeper.run().await;
     }
 }
 
-/// Waits for a stop; answers its grace. Cancel-safe.
-async fn stop_asked(order: &mut watch::Receiver<Order>) -> Duration {
-    match order.wait_for(|order| matches!(order, Order::Stop { .. })).await.map(|order| (*order).clone()) {
-        Ok(Order::Stop { grace }) => grace,
-        Ok(Order::Run) => Duration::ZERO,
-        // Whoever gives orders is gone, with the process.
-        Err(_) => std::future::pending().await,
-    }
+fn not_copied(error: &std::io::Error) -> Outcome {
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let code = if full { "DISK_FULL" } else { "ENVIRONMENT" };
+    failed(code, format!("the project could not be copied for its run: {error}"))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
     runtime::exit::chain(error)
 }
 
-/// Of the trace of the call that started the run.
-pub(crate) fn span(attempt: &Attempt) -> tracing::Span {
-    let AttemptId { run, block, child, lease } = &attempt.id;
-    let span = tracing::info_span!("attempt", run.id = %run, block, child, lease);
-    if let Some(context) = &attempt.assignment.run {
-        rpc::trace::continue_from(&span, &context.traceparent);
-    }
-    span
-}
-
 /// As the definition names it, such as `data_loader`.
-fn block_type(attempt: &Attempt) -> String {
+pub(crate) fn block_type(attempt: &Attempt) -> String {
     let kind = attempt.block().map(|block| serde_json::to_value(block.kind));
     kind.and_then(Result::ok).and_then(|kind| Some(kind.as_str()?.to_owned())).unwrap_or_default()
 }

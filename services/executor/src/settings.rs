@@ -2,8 +2,10 @@
 
 use runtime::settings::{Common, Key, Kind};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+/// Of its variables, after `ORRERY_`.
+pub const PREFIX: &str = "EXECUTOR";
 /// Every row of the table but the common ones.
 pub const KEYS: &[Key] = &[
     Key::new("scheduler_urls", Kind::List, "http://127.0.0.1:7071", "Schedulers; any of them serves."),
@@ -55,6 +57,30 @@ pub const KEYS: &[Key] = &[
         "Where the journal goes instead of `data_dir`, with every attempt and every answer of a scheduler: for checking a \
          cluster's history. It only grows.",
     ),
+    Key::new(
+        "attempts_listen",
+        Kind::Address,
+        "127.0.0.1:7073",
+        "Where attempts in containers of their own come back to; each proves itself by a token of its own.",
+    ),
+    Key::new(
+        "attempts_url",
+        Kind::Uri,
+        "",
+        "How they reach that address, such as `http://10.0.0.7:7073`; `attempts_listen` itself when empty.",
+    ),
+    Key::new(
+        "start_timeout",
+        Kind::Duration,
+        "15m",
+        "The longest time from the launch of a container to its first word: image pulls, waiting for a node.",
+    ),
+    Key::new(
+        "outcome_file",
+        Kind::Path,
+        "",
+        "Where `run-attempt` writes how its attempt ended, as JSON of at most 4 KiB; nowhere when empty.",
+    ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
 ];
 
@@ -80,6 +106,11 @@ pub struct Settings {
     pub log_limit: u64,
     pub history_file: Option<PathBuf>,
     pub pass_env: Vec<String>,
+    pub attempts_listen: SocketAddr,
+    pub attempts_url: Option<String>,
+    #[serde(with = "runtime::settings::duration")]
+    pub start_timeout: Duration,
+    pub outcome_file: Option<PathBuf>,
     #[serde(flatten)]
     pub common: Common,
 }
@@ -105,8 +136,18 @@ impl Default for Settings {
             log_limit: 16 * 1024 * 1024,
             history_file: None,
             pass_env: Vec::new(),
+            attempts_listen: SocketAddr::from(([127, 0, 0, 1], 7073)),
+            attempts_url: None,
+            start_timeout: Duration::from_secs(15 * 60),
+            outcome_file: None,
             common: Common::default(),
         }
+    }
+}
+
+impl AsRef<Common> for Settings {
+    fn as_ref(&self) -> &Common {
+        &self.common
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     orders::{Hop, Orders},
     wire::AttemptId,
 };
-use domain::id::RunId;
+use domain::{id::RunId, trigger::key};
 use proto::internal::v1 as pb;
 use secrets::{Keyring, Place, Sealed};
 use serde::Deserialize;
@@ -159,7 +159,7 @@ impl Calls {
             .ok_or_else(|| format!("workspace {} has no pipeline `{}`", parent.workspace, asked.pipeline_uuid))?;
         let command = CreateRun {
             pipeline: pipeline.id,
-            logical_key: format!("{caller}/{}/{}/{}", attempt.block, attempt.child, asked.key),
+            logical_key: key::of_child(caller, &attempt.block, attempt.child, &asked.key),
             variables: Value::Object(asked.variables).to_string(),
             execution_date: None,
             timeout_s: None,

@@ -105,10 +105,14 @@ impl Cluster {
     }
 
     async fn create(&self, pipeline: PipelineId, key: &str) -> Result<RunId, EngineError> {
+        self.create_with(pipeline, key, "{}").await
+    }
+
+    async fn create_with(&self, pipeline: PipelineId, key: &str, variables: &str) -> Result<RunId, EngineError> {
         let command = CreateRun {
             pipeline,
             logical_key: key.to_owned(),
-            variables: "{}".to_owned(),
+            variables: variables.to_owned(),
             execution_date: None,
             timeout_s: None,
             allow_blocks_to_fail: false,
@@ -281,10 +285,12 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
     let lost = silent.assigned().await;
     let mut other = cluster.executor(1).await;
     let beat = {
-        let (engine, id) = (other.engine.clone(), other.id);
+        let (engine, id, silent) = (other.engine.clone(), other.id, silent.id);
         tokio::spawn(async move {
             for sequence in 0.. {
                 tokio::time::sleep(Duration::from_millis(200)).await;
+                // A gateway's word about its slots is no word of the executor.
+                let _ = engine.send(Message::Session(silent, 1, SessionEvent::Lent(0))).await;
                 let event = SessionEvent::Heartbeat { sequence, running: 0 };
                 if engine.send(Message::Session(id, 1, event)).await.is_err() {
                     break;
@@ -445,4 +451,18 @@ async fn sessions_that_end_break_what_was_promised_and_nothing_else() {
     executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     cluster.stop.cancel();
+}
+
+/// PostgreSQL takes no NUL: who sends one must not fail the commit that everybody shares.
+#[tokio::test]
+async fn what_the_database_does_not_take_harms_only_its_sender() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    for key in ["a\0b".to_owned(), String::new(), "k".repeat(256)] {
+        let refused = cluster.create(pipeline, &key).await;
+        assert!(matches!(refused, Err(EngineError::Refused(_))), "{key:?}: {refused:?}");
+    }
+    let run = cluster.create_with(pipeline, "variables", r#"{ "name": "a\u0000b" }"#).await.unwrap();
+    let stored = store::runs::one(&cluster.store, run).await.unwrap().unwrap();
+    assert_eq!(stored.variables, json!({ "name": "ab" }));
 }

@@ -19,10 +19,13 @@ pub(crate) struct Key {
     hash: Vec<u8>,
 }
 
-/// Refuses a key that is too long to store.
+/// Refuses a key that cannot be stored.
 pub(crate) fn check(key: &str) -> Result<(), Fault> {
     if key.len() > KEY_CHARS_MAX {
         return Err(Fault::field("idempotency_key", format!("must have at most {KEY_CHARS_MAX} bytes")));
+    }
+    if key.contains('\0') {
+        return Err(Fault::field("idempotency_key", "must hold no NUL"));
     }
     Ok(())
 }

@@ -1,46 +1,34 @@
-//! The `orrery-web-server` process: configuration, telemetry, serve, drain, exit code.
+//! The web-server's process.
 
-use runtime::exit::{Code, fail};
-use runtime::shutdown::Shutdown;
-use runtime::{admin, settings, telemetry};
-use std::error::Error;
+use runtime::{
+    admin,
+    exit::Code,
+    service::{self, Failure, Process, Service},
+};
 use std::process::ExitCode;
-use web_server::settings::{KEYS, PREFIX, SERVICE, Settings};
-use web_server::{App, BuildError};
+use web_server::{
+    App, BuildError,
+    settings::{KEYS, PREFIX, SERVICE, Settings},
+};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let settings: Settings = match settings::load(SERVICE, PREFIX, KEYS) {
-        Ok(settings) => settings,
-        Err(error) => return fail(SERVICE, Code::Usage, &error),
-    };
-    let telemetry = match telemetry::init(SERVICE, &settings.common.telemetry) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return fail(SERVICE, Code::Usage, &error),
-    };
-    let code = match run(&settings, &telemetry).await {
-        Ok(()) => Code::Ok.into(),
-        Err(error) => fail(SERVICE, code_of(&*error), &*error),
-    };
-    telemetry.shutdown().await;
-    code
+fn main() -> ExitCode {
+    service::main(Service { name: SERVICE, prefix: PREFIX, keys: KEYS }, run)
 }
 
-async fn run(settings: &Settings, telemetry: &telemetry::Telemetry) -> Result<(), Box<dyn Error>> {
-    let shutdown = Shutdown::listen_after(settings.common.drain_delay, settings.common.drain_timeout)?;
-    store::Store::migrate(web_server::database_url(settings)?.expose()).await?;
-    let app = App::build(settings, &shutdown, telemetry).await?;
-    tracing::info!(addr = %app.addr()?, "serving the API and the UI");
-    let admin = admin::serve(settings.common.admin.listen, app.health(), telemetry.clone(), shutdown.clone()).await?;
+async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
+    let Process { telemetry, shutdown, .. } = process;
+    let url = web_server::database_url(&settings).map_err(failure)?;
+    let unavailable = |error| Failure::new(Code::Unavailable, error);
+    store::Store::migrate(url.expose()).await.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    let app = App::build(&settings, shutdown, telemetry).await.map_err(failure)?;
+    tracing::info!(addr = %app.addr().map_err(unavailable)?, "serving the API and the UI");
+    let admin = admin::serve(settings.common.admin.listen, app.health(), telemetry.clone(), shutdown.clone()).await;
+    admin.map_err(unavailable)?;
     app.serve(shutdown.clone()).await;
-    shutdown.stop();
-    admin.join().await;
-    Ok(())
+    Ok(Code::Ok)
 }
 
-fn code_of(error: &(dyn Error + 'static)) -> Code {
-    match error.downcast_ref::<BuildError>() {
-        Some(error) if error.is_usage() => Code::Usage,
-        _ => Code::Unavailable,
-    }
+fn failure(error: BuildError) -> Failure {
+    let code = if error.is_usage() { Code::Usage } else { Code::Unavailable };
+    Failure::new(code, error)
 }

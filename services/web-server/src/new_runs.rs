@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::idempotent;
 use crate::settings::Limits;
 use domain::pipeline::{Pipeline, PipelineKind};
-use domain::{ErrorKind, id::PipelineId};
+use domain::{ErrorKind, id::PipelineId, trigger::key};
 use proto::internal::v1::NewRun;
 use proto::v1::{BatchCreateRunsRequest, CreateRunRequest};
 use store::pipelines;
@@ -40,10 +40,7 @@ fn runnable(pipeline: &Pipeline) -> Result<(), Fault> {
 
 /// The key of the firing: the client's, or one that nobody else has.
 pub(crate) fn logical_key(idempotency_key: &str) -> String {
-    match idempotency_key {
-        "" => format!("request:{}", uuid::Uuid::now_v7()),
-        key => format!("key:{key}"),
-    }
+    key::of_request(idempotency_key, uuid::Uuid::now_v7)
 }
 
 /// One run, as a scheduler takes it.

@@ -370,6 +370,12 @@ impl Default for Limits {
     }
 }
 
+impl AsRef<Common> for Settings {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("lease", &["store"]),
     ("project", &["domain"]),
+    ("backend", &[]),
     ("backend-process", &["domain", "provision"]),
     ("rpc", &["domain", "proto", "runtime"]),
     ("testkit", &["provision"]),
@@ -33,12 +34,14 @@ const OWN: &[(&str, &[&str])] = &[
 
 /// Services never depend on each other: they meet in `proto`.
 const SERVICE: &[&str] = &[
+    "backend",
     "backend-process",
     "blobs",
     "domain",
     "lease",
     "notify",
     "oidc",
+    "placement",
     "project",
     "proto",
     "provision",

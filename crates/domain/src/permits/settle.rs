@@ -57,8 +57,9 @@ pub fn fair_share(max: u32, all: &[Want], held: u32) -> u32 {
     let mut left = max;
     let mut claimants = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
     for want in wanted {
-        let level = if somebody_has_none { left / claimants } else { left.div_ceil(claimants) };
-        if want > level {
+        // Only who wants no more than the even part leaves something: what is left over by rounding is somebody's.
+        if want > left / claimants {
+            let level = if somebody_has_none { left / claimants } else { left.div_ceil(claimants) };
             return if held == 0 { level.max(1) } else { level };
         }
         left -= want;
@@ -80,6 +81,7 @@ mod tests {
         assert_eq!(share(20, &[5, 5]), u32::MAX, "there is enough");
         assert_eq!(share(20, &[100, 100]), 10);
         assert_eq!(share(20, &[1, 100, 100]), 10, "19 for two, rounded up: none is left over");
+        assert_eq!(share(4, &[1, 2, 2]), 2, "3 for two: one of them gets 2");
         assert_eq!(share(0, &[9]), 0);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know what was acted upon.
 
-use super::{CatchUp, Every, Timetable, Trigger, logical_key, step};
+use super::{CatchUp, Every, Timetable, Trigger, key, step};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 /// How many of the latest runtimes a landing is computed from.
@@ -50,8 +50,8 @@ impl<'a> Plan<'a> {
 
     pub(super) fn key(&self, at: Timestamp) -> String {
         match self.timetable.every() {
-            Every::Once => super::ONCE_KEY.to_owned(),
-            _ => logical_key(at),
+            Every::Once => key::ONCE.to_owned(),
+            _ => key::of_time(at),
         }
     }
 

@@ -4,7 +4,7 @@
 //! is decided, and what follows from it is computed anew each time. Refuses to know rows, runs and how long a decision
 //! takes to be written; a decision that was not written is simply made again.
 
-use super::{Every, Kind, Overlap, Stop, Timetable, Trigger, due};
+use super::{Every, Kind, Overlap, Stop, Timetable, Trigger, due, key};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -206,7 +206,7 @@ impl Step {
             self.wake = Some(at);
             return None;
         }
-        Some(Start { key: super::always_on_key(at), at })
+        Some(Start { key: key::of_always_on(at), at })
     }
 
     /// The nominal times that are due, after those that are given up.
@@ -296,7 +296,7 @@ impl Step {
             at = next;
             times += 1;
         }
-        let key = super::logical_key(first);
+        let key = key::of_time(first);
         self.skip.push(Skip { first: Start { key, at: first }, last, times, reason });
     }
 }

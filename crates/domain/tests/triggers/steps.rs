@@ -4,7 +4,7 @@ use domain::{
     id::{PipelineId, TriggerId},
     trigger::{
         CatchUp, Day, Facts, Kind, Overlap, Schedule, SkipReason, Spec, Start, State, Step, Stop, Trigger, Window,
-        logical_key, offer, step,
+        offer, step,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -56,12 +56,6 @@ fn starts(step: &Step) -> Vec<String> {
 
 fn skips(step: &Step) -> Vec<(String, u32, SkipReason)> {
     step.skip.iter().map(|skip| (skip.first.at.to_string(), skip.times, skip.reason)).collect()
-}
-
-#[test]
-fn keys_are_a_wire_format() {
-    assert_eq!(logical_key(ts("2026-01-01T00:00:00Z")), "at:1767225600000");
-    assert_eq!(domain::trigger::ONCE_KEY, "once");
 }
 
 #[test]

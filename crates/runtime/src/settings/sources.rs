@@ -27,6 +27,16 @@ impl Sources {
         Self { arguments: std::env::args_os().collect(), environment: std::env::vars_os().filter_map(text).collect() }
     }
 
+    /// Takes a command of a service's own away from the arguments: true when it was the first of them.
+    #[must_use]
+    pub fn take_command(&mut self, command: &str) -> bool {
+        let first = self.arguments.get(1).is_some_and(|first| first == command);
+        if first {
+            self.arguments.remove(1);
+        }
+        first
+    }
+
     /// Writes every value that is given over `values`.
     pub(super) fn overlay(
         &self,

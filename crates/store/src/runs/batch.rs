@@ -277,7 +277,12 @@ fn committed(row: &Row) -> Committed {
 
 fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
     // These types serialise to JSON without failing: no maps with odd keys, no custom serialisers.
-    value.and_then(|value| serde_json::to_string(value).ok()).map(|text| text.replace("\\u0000", ""))
+    value.and_then(|value| serde_json::to_string(value).ok()).map(|text| without_nul(&text))
+}
+
+/// JSON without the one character that PostgreSQL refuses: one caller's value must not fail everybody's commit.
+fn without_nul(json: &str) -> String {
+    json.replace("\\u0000", "")
 }
 
 macro_rules! columns {
@@ -444,7 +449,7 @@ impl Columns {
         self.n_pipeline.push(run.pipeline_id.0);
         self.n_version.push(run.pipeline_version);
         self.n_status.push(row.map_or("initial", |row| row.status.as_str()));
-        self.n_variables.push(run.variables.clone());
+        self.n_variables.push(without_nul(&run.variables));
         self.n_execution_date.push(run.execution_date);
         self.n_started.push(row.and_then(|row| row.started_at));
         self.n_completed.push(row.and_then(|row| row.completed_at));
@@ -456,7 +461,7 @@ impl Columns {
         self.n_source.push(run.source.0);
         self.n_trigger_version.push(run.trigger_version);
         self.n_backfill.push(run.backfill_id.map(|backfill| backfill.0));
-        self.n_event.push(run.event_variables.clone());
+        self.n_event.push(run.event_variables.as_deref().map(without_nul));
         self.n_sla.push(run.sla_at);
         self.n_cancels.push(run.timeout_cancels);
     }

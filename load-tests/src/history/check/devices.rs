@@ -12,9 +12,27 @@ use uuid::Uuid;
 /// The whole of a device.
 const WHOLE_MILLI: i64 = 1_000;
 
+/// Of each device, by the machine's life and its name, when somebody's share begins (+) or ends (−), and whose.
+type Changes<'a> = BTreeMap<(&'a str, &'a str), Vec<(i64, i64, &'a AttemptName)>>;
+
 pub(super) fn check_shares(history: &History, findings: &mut Findings) {
-    // Of each device: when somebody's share begins (+) or ends (−).
-    let mut changes: BTreeMap<(&str, &str), Vec<(i64, i64, &AttemptName)>> = BTreeMap::new();
+    for ((_, device), mut list) in changes(history) {
+        // At the same microsecond an end comes first.
+        list.sort_by_key(|(at, milli, _)| (*at, *milli));
+        let mut used = 0;
+        for (at, milli, attempt) in list.iter().copied() {
+            used += milli;
+            if milli > 0 && used > WHOLE_MILLI {
+                let what = format!("{attempt} took {milli} of it at {at} µs, {used} of {WHOLE_MILLI} are given away");
+                findings.violation(device, what);
+            }
+        }
+        findings.looked("shares of devices", list.iter().filter(|(_, milli, _)| *milli > 0).count());
+    }
+}
+
+fn changes(history: &History) -> Changes<'_> {
+    let mut changes = Changes::new();
     for (_, lines) in &history.journals {
         let mut held: HashMap<&AttemptName, Vec<(&str, i64)>> = HashMap::new();
         let mut boot = "";
@@ -45,19 +63,7 @@ pub(super) fn check_shares(history: &History, findings: &mut Findings) {
             }
         }
     }
-    for ((_, device), mut list) in changes {
-        // At the same microsecond an end comes first.
-        list.sort_by_key(|(at, milli, _)| (*at, *milli));
-        let mut used = 0;
-        for (at, milli, attempt) in list.iter().copied() {
-            used += milli;
-            if milli > 0 && used > WHOLE_MILLI {
-                let what = format!("{attempt} took {milli} of it at {at} µs, {used} of {WHOLE_MILLI} are given away");
-                findings.violation(device, what);
-            }
-        }
-        findings.looked("shares of devices", list.iter().filter(|(_, milli, _)| *milli > 0).count());
-    }
+    changes
 }
 
 pub(super) fn check_gangs(history: &History, findings: &mut Findings) {

@@ -63,9 +63,9 @@ impl Core {
             let result: Value = serde_json::from_str(&reply.result).unwrap_or_default();
             if method == GET_VARIABLE {
                 // The cluster names an attempt; its outputs are brought here, apart from this task.
-                let (backend, replies) = (Arc::clone(&self.backend), running.replies.clone());
+                let (runner, replies) = (Arc::clone(&self.attempts), running.replies.clone());
                 tokio::spawn(async move {
-                    let answer = match backend.located(&id, result).await {
+                    let answer = match runner.located(&id, result).await {
                         Ok(result) => json!({ "type": "reply", "id": call_id, "result": result }),
                         Err(error) => json!({ "type": "reply", "id": call_id, "error": error }),
                     };
@@ -75,7 +75,7 @@ impl Core {
             }
             // Nobody gets a secret that would not be masked in what they write.
             let answer = match (method.as_str(), result["value"].as_str()) {
-                (GET_SECRET, Some(value)) if !self.backend.mask(value) => {
+                (GET_SECRET, Some(value)) if !self.attempts.mask(value) => {
                     let error = "this executor was given too many secrets; it must be started again";
                     json!({ "type": "reply", "id": call_id, "error": error })
                 }

@@ -3,7 +3,8 @@
 use super::{Core, LAST_GRACE, every, results::UNACKNOWLEDGED_MAX};
 use crate::{
     attempt::{Attempt, AttemptId, Definition, failed},
-    noop, process,
+    attempts::span,
+    noop,
 };
 use domain::id::RunId;
 use proto::internal::v1::{self as pb, result::Outcome, session_response::Message as Down};
@@ -35,8 +36,8 @@ impl Core {
             }
             Down::EndProcess(end) => {
                 if let Some(run) = RunId::from_slice(&end.run_id) {
-                    let backend = Arc::clone(&self.backend);
-                    tokio::spawn(async move { backend.end_process(run).await });
+                    let attempts = Arc::clone(&self.attempts);
+                    tokio::spawn(async move { attempts.end_process(run).await });
                 }
             }
         }
@@ -72,7 +73,7 @@ impl Core {
             if self.running.contains_key(&id) || self.unacknowledged.contains_key(&id) {
                 continue;
             }
-            self.backend.journal().assigned(&id);
+            self.journal.assigned(&id);
             if self.draining || self.unacknowledged.len() >= UNACKNOWLEDGED_MAX {
                 ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
                 continue;
@@ -83,7 +84,7 @@ impl Core {
                 continue;
             };
             let attempt = Attempt { id, definition, assignment: Arc::new(assignment) };
-            match process::span(&attempt).in_scope(|| noop::outcome(&attempt)) {
+            match span(&attempt).in_scope(|| noop::outcome(&attempt)) {
                 Some(outcome) => ended.push(self.result(attempt.id, outcome, 0)),
                 None => self.start(attempt),
             }

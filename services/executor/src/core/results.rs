@@ -1,9 +1,11 @@
-//! Results: kept until a scheduler has confirmed them, sent in batches, said again on every new session.
+//! Results: kept until a scheduler has confirmed them, sent in batches, said again on every new session and when no
+//! confirmation comes.
 
 use super::Core;
 use crate::{attempt::AttemptId, process::outcome};
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
+use tokio::time::Instant;
 
 /// Results that no scheduler has confirmed; beyond it no assignment is taken. All of them are named in one Hello.
 pub(super) const UNACKNOWLEDGED_MAX: usize = 20_000;
@@ -16,7 +18,10 @@ impl Core {
     /// Notes a result; it is still to be sent.
     pub(super) fn result(&mut self, id: AttemptId, outcome: Outcome, duration_us: i64) -> pb::Result {
         self.metrics.attempts.with_label_values(&[outcome::name(&outcome)]).inc();
-        self.backend.journal().result(&id, outcome::name(&outcome));
+        self.journal.result(&id, outcome::name(&outcome));
+        if let Some(errand) = &mut self.errand {
+            errand.outcome = Some(outcome.clone());
+        }
         let result = pb::Result { attempt: Some(id.to_proto()), outcome: Some(outcome), duration_us };
         self.unacknowledged.insert(id, result.clone());
         result
@@ -26,7 +31,7 @@ impl Core {
         let running = self.running.remove(&id);
         self.count_running();
         if running.is_none_or(|running| running.forgotten) {
-            self.backend.journal().dropped(&id);
+            self.journal.dropped(&id);
             self.discard(vec![id]);
             return None;
         }
@@ -57,26 +62,40 @@ impl Core {
         self.count_unacknowledged();
     }
 
+    /// Says again what was there at the last look already. A result that reached a scheduler which was just losing or gaining
+    /// its run is answered by nobody, and nobody would ask for it: an acknowledgement that does not come is all that tells.
+    pub(super) fn repeat_results(&mut self) {
+        if self.results_looked_at.elapsed() < self.lost_after / 2 {
+            return;
+        }
+        self.results_looked_at = Instant::now();
+        let waiting: HashSet<AttemptId> = self.unacknowledged.keys().cloned().collect();
+        let before = std::mem::replace(&mut self.results_waiting, waiting);
+        let overdue = before.iter().filter_map(|id| self.unacknowledged.get(id)).cloned().collect();
+        self.send_results(overdue);
+    }
+
     pub(super) fn acknowledged(&mut self, acks: Vec<pb::ResultAck>) {
         let mut refused = Vec::new();
         for ack in acks {
             let Some(attempt) = ack.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
-            self.backend.journal().acknowledged(&attempt, ack.accepted);
+            self.journal.acknowledged(&attempt, ack.accepted);
             match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
                 (true, false) => refused.push(attempt),
-                (true, true) => self.backend.settle(&attempt),
+                (true, true) => self.attempts.settle(&attempt),
                 (false, _) => {}
             }
         }
         self.discard(refused);
         self.count_unacknowledged();
+        self.leave_when_over();
     }
 
     /// Removes outputs that do not count, apart from this task.
     pub(super) fn discard(&self, attempts: Vec<AttemptId>) {
         if !attempts.is_empty() {
-            let backend = Arc::clone(&self.backend);
-            tokio::spawn(async move { backend.discard(&attempts).await });
+            let runner = Arc::clone(&self.attempts);
+            tokio::spawn(async move { runner.discard(&attempts).await });
         }
     }
 

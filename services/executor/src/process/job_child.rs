@@ -4,7 +4,7 @@ use super::{
     outcome,
     printing::{Printing, Target},
 };
-use crate::logs::AttemptLog;
+use crate::{logs::AttemptLog, views::View};
 use backend_process::{
     Child, Exit, Living, frame,
     process::{is_alive, signal_group},
@@ -39,11 +39,13 @@ pub(crate) struct JobChild {
     ending: watch::Receiver<Option<Exit>>,
     target: Target,
     printing: [Printing; 2],
+    /// Held as long as it may write there.
+    _view: View,
 }
 
 impl JobChild {
     /// Takes over a child that was forked for an attempt.
-    pub(crate) fn new(child: Child, living: Living, log: &AttemptLog) -> Self {
+    pub(crate) fn new(child: Child, living: Living, view: View, log: &AttemptLog) -> Self {
         let Child { pid, stdout, stderr, frames: mut stream, control: mut channel, ending: end } = child;
         living.lead(pid);
         let target = Target::default();
@@ -74,7 +76,7 @@ impl JobChild {
             Printing::start(stdout, "INFO", "stdout", target.clone()),
             Printing::start(stderr, "ERROR", "stderr", target.clone()),
         ];
-        Self { pid, living, control, frames, ending, target, printing }
+        Self { pid, living, control, frames, ending, target, printing, _view: view }
     }
 
     /// Its number.

@@ -3,11 +3,13 @@
 //!
 //! A store that is away is waited for: what was computed is not lost because of it. Refuses to know what outputs hold.
 
-use super::{Mail, ProcessBackend, chain, stop_asked};
+use super::{ProcessBackend, chain};
 use crate::{
     attempt::{Attempt, AttemptId, failed},
+    attempts::{Mail, stop_asked},
+    bundles::Bundles,
     logs::AttemptLog,
-    outputs::{Error, Place},
+    outputs::{Error, Outputs, Place},
 };
 use domain::ErrorKind;
 use proto::internal::v1::{self as pb, result::Outcome};
@@ -37,8 +39,7 @@ impl ProcessBackend {
     }
 
     async fn place(&self, bundle_digest: &str) -> Result<Place, NoPlace> {
-        let wanted = self.parts.bundles.outputs_place(bundle_digest).await?;
-        Ok(self.parts.outputs.place(&wanted)?)
+        place(&self.parts.bundles, &self.parts.outputs, bundle_digest).await
     }
 
     /// Sends what a completed attempt wrote, and only then lets its result go. Everything else leaves nothing.
@@ -118,7 +119,7 @@ impl ProcessBackend {
     ///
     /// # Errors
     /// When they cannot be brought here, for user code to read.
-    pub async fn located(&self, reader: &AttemptId, answer: Value) -> Result<Value, String> {
+    pub(super) async fn bring_named(&self, reader: &AttemptId, answer: Value) -> Result<Value, String> {
         let run = answer["run_id"].as_str().and_then(|run| run.parse().ok());
         let (Some(run), Some(block), Some(lease)) = (run, answer["block"].as_str(), answer["lease"].as_i64()) else {
             return Ok(answer);
@@ -131,20 +132,12 @@ impl ProcessBackend {
         fetched.map_err(|error| chain(&error))?;
         Ok(json!({ "dir": folder, "name": answer["name"].as_str().unwrap_or(FIRST_OUTPUT) }))
     }
+}
 
-    /// These attempts count.
-    pub fn settle(&self, attempt: &AttemptId) {
-        self.parts.outputs.settle(attempt);
-    }
-
-    /// Removes what attempts wrote that does not count.
-    pub async fn discard(&self, attempts: &[AttemptId]) {
-        for attempt in attempts {
-            if let Err(error) = self.parts.outputs.discard(attempt).await {
-                tracing::warn!(%attempt, error = chain(&error), "failed to discard the outputs of a refused attempt");
-            }
-        }
-    }
+/// Where the outputs of a bundle's project are.
+pub(crate) async fn place(bundles: &Bundles, outputs: &Outputs, bundle_digest: &str) -> Result<Place, NoPlace> {
+    let wanted = bundles.outputs_place(bundle_digest).await?;
+    Ok(outputs.place(&wanted)?)
 }
 
 /// The committed attempts that an attempt reads.
@@ -185,7 +178,7 @@ impl<'a> Patience<'a> {
 
 /// Why it is not known where outputs go.
 #[derive(Debug, thiserror::Error)]
-enum NoPlace {
+pub(crate) enum NoPlace {
     /// The bundle's metadata cannot be read.
     #[error("read where the project keeps its outputs")]
     Bundle(#[from] crate::bundles::Error),
@@ -194,7 +187,7 @@ enum NoPlace {
     Place(#[from] Error),
 }
 
-fn broken(error: &NoPlace) -> Outcome {
+pub(crate) fn broken(error: &NoPlace) -> Outcome {
     let full = matches!(error, NoPlace::Bundle(error) if error.is_disk_full());
     failed(if full { "DISK_FULL" } else { "ENVIRONMENT" }, chain(error))
 }

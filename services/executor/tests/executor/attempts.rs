@@ -38,6 +38,37 @@ async fn a_block_runs_and_its_lines_arrive_before_its_result_counts() {
     world.scheduler.line("the list of variables", |line| line.message == "SECRETS []").await;
 }
 
+const WRITER: &str = r#"
+import os
+from mage_ai.settings.repo import get_repo_path
+
+@data_loader
+def load(*args, **kwargs):
+    print("found", sorted(os.listdir(get_repo_path())))
+    with open("note.txt", "a") as note:
+        note.write("x")
+"#;
+
+#[tokio::test]
+async fn what_a_block_writes_into_the_project_only_its_own_run_finds() {
+    let mut world = World::start(&[("writer", WRITER)]).await;
+    let mut session = world.session(&pipeline(&["writer"])).await;
+    let (first, other) = (attempt("writer"), attempt("writer"));
+    let again = pb::AttemptRef { lease: 2, ..first.clone() };
+    for attempt in [&first, &again, &other] {
+        session.assign(vec![assignment(attempt)]).await;
+        let outcome = session.outcome().await;
+        assert!(matches!(outcome, Outcome::Completed(_)), "{outcome:?}");
+    }
+    for (attempt, found) in
+        [(&first, "['data_loaders']"), (&again, "['data_loaders', 'note.txt']"), (&other, "['data_loaders']")]
+    {
+        let of_it = |line: &pb::LogLine| (&line.run_id, line.lease) == (&attempt.run_id, attempt.lease);
+        let line = world.scheduler.line("what it found", |line| of_it(line) && line.message.starts_with("found")).await;
+        assert_eq!(line.message, format!("found {found}"));
+    }
+}
+
 #[tokio::test]
 async fn refused_outputs_are_removed() {
     let mut world = World::start(&[("hello", HELLO)]).await;

@@ -5,8 +5,10 @@
 mod attempts;
 mod binary;
 mod ends;
+mod journal;
 mod noop;
 mod outputs;
+mod remote;
 mod scheduler;
 mod sessions;
 mod world;

@@ -23,7 +23,7 @@ use tokio_stream::{
 use tonic::{Request, Response, Status, Streaming};
 
 /// For anything that must happen.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 const HEARTBEAT_MS: i32 = 100;
 
 /// What all sessions of the server share.

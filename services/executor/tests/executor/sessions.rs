@@ -48,6 +48,19 @@ async fn a_result_that_nobody_confirmed_comes_again_on_the_next_session() {
     assert!(session.hello.running.is_empty());
 }
 
+/// It may have reached a scheduler that had just lost its run: that one says nothing.
+#[tokio::test]
+async fn a_result_that_nobody_confirms_comes_again_on_the_same_session() {
+    let mut world = World::start(&[]).await;
+    let mut session = world.scheduler.welcomed(1_000).await;
+    world.teach(&session, &noop()).await;
+    let noop = attempt("noop");
+    session.assign(vec![assignment(&noop)]).await;
+    assert_eq!(session.result().await.attempt, Some(noop.clone()));
+    assert_eq!(session.result().await.attempt, Some(noop.clone()));
+    session.acknowledge(&noop, true).await;
+}
+
 #[tokio::test]
 async fn what_runs_survives_a_reconnection_and_the_unknown_is_stopped() {
     let mut world = World::start(&[("sleeper", SLEEPER)]).await;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use domain::{id::RunId, pipeline::Pipeline};
 use executor::{App, settings::Settings};
 use project::bundle::{Manifest, ManifestFile, sha256_hex};
-use proto::internal::v1::{self as pb, session_response::Message as Down};
+use proto::internal::v1::{self as pb, result::Outcome, session_response::Message as Down};
 use runtime::{
     health::Health,
     shutdown::Shutdown,
@@ -29,7 +29,7 @@ pub(crate) struct World {
     // Removed at the end.
     _folder: TempDir,
     pub(crate) settings: Settings,
-    serving: Option<JoinHandle<()>>,
+    serving: Option<JoinHandle<anyhow::Result<Option<Outcome>>>>,
     telemetry: Telemetry,
     digest: String,
 }
@@ -76,6 +76,13 @@ impl World {
         self.serving = Some(tokio::spawn(app.serve()));
     }
 
+    /// As `serve`, with attempts in containers.
+    pub(crate) async fn serve_on(&mut self, backend: impl backend::Backend) {
+        let health = Health::until(&self.shutdown);
+        let app = App::on(&self.settings, &self.telemetry, &health, &self.shutdown, |_| Ok(backend)).await.unwrap();
+        self.serving = Some(tokio::spawn(app.serve()));
+    }
+
     /// The first session, welcomed and taught a pipeline of these blocks.
     pub(crate) async fn session(&mut self, pipeline: &Pipeline) -> Session {
         let session = self.scheduler.welcomed(20_000).await;
@@ -96,7 +103,7 @@ impl World {
     /// Waits for the end of the executor.
     pub(crate) async fn ended(&mut self) {
         let serving = self.serving.take().unwrap();
-        tokio::time::timeout(crate::scheduler::SOON, serving).await.expect("an end in time").unwrap();
+        tokio::time::timeout(crate::scheduler::SOON, serving).await.expect("an end in time").unwrap().unwrap();
     }
 
     /// The folder of an attempt's outputs.

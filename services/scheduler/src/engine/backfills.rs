@@ -220,7 +220,7 @@ impl Engine {
                     version: None,
                     backfill: Some(id),
                 },
-                logical_key: trigger::logical_key(execution_date),
+                logical_key: trigger::key::of_time(execution_date),
                 variables,
                 event_variables: None,
                 execution_date,

@@ -12,7 +12,7 @@ use super::{
 use domain::{
     id::{PipelineId, RunId, TriggerId},
     run::{Event, Options, Refused, Run},
-    trigger::Start,
+    trigger::{Start, key},
 };
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 use store::runs::{PipelineRef, StartablePipeline, StoredRun};
@@ -50,6 +50,11 @@ impl Engine {
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
         for command in commands {
+            if !key::is_storable(&command.logical_key) {
+                // The database would refuse it with everything else of the turn.
+                let why = format!("the key of the run must have 1 to {} bytes and hold no NUL", key::BYTES_MAX);
+                return Err(EngineError::Refused(why));
+            }
             let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
             let pipeline = match pipelines.entry(command.pipeline) {
                 Entry::Occupied(known) => known.get().clone(),

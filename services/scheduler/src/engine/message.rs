@@ -291,3 +291,11 @@ pub enum SessionEvent {
     /// The stream broke; it may come back.
     Closed,
 }
+
+impl SessionEvent {
+    /// Whether the executor itself said it. What its gateway says of slots, it also says of an executor that it has not
+    /// heard of for a while.
+    pub(super) fn is_sign_of_life(&self) -> bool {
+        !matches!(self, Self::Lent(_) | Self::Recalled(_) | Self::Closed)
+    }
+}

@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 pub const LEASE_TTL: Duration = Duration::from_secs(4);
 /// Between two renewals.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
+/// A round that takes longer than a lease is given up with the connections it used: on a connection whose far end is gone
+/// without a word, an answer would be waited for without end, and this scheduler would never be a member again.
+const ROUND_MAX: Duration = LEASE_TTL;
 /// The engine's time to let go; after it the epochs do.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -78,8 +81,13 @@ impl Keeper {
                 () = self.parts.peers.shards_are_free() => {}
                 _ = interval.tick() => {}
             }
-            if let Err(error) = self.run_once().await {
-                tracing::warn!(error = %error, "failed to renew the membership");
+            match tokio::time::timeout(ROUND_MAX, self.run_once()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = %error, "failed to renew the membership"),
+                Err(_) => {
+                    tracing::warn!("the database did not answer in {} s; connecting anew", ROUND_MAX.as_secs());
+                    self.parts.store.give_up_connections();
+                }
             }
         }
         let mine: Vec<i16> = self.told.iter().map(|shard| shard.id).collect();

@@ -59,8 +59,9 @@ impl Drop for Registered {
 
 async fn keep_one(peers: Peers, peer: SchedulerId, engine: mpsc::Sender<Message>, stop: CancellationToken) {
     let mut pause = BACKOFF;
-    while !stop.is_cancelled() {
-        match one(&peers, peer, &engine, &mut pause).await {
+    // Two schedulers that drain together would otherwise wait for the end of each other's stream.
+    while let Some(ended) = stop.run_until_cancelled(one(&peers, peer, &engine, &mut pause)).await {
+        match ended {
             Ok(()) => tracing::debug!(peer.id = %peer, "the stream to a scheduler ended"),
             Err(status) if pause.failures() == 0 => {
                 tracing::warn!(peer.id = %peer, error = status.message(), "lost the stream to a scheduler");
@@ -80,7 +81,7 @@ async fn one(
     let Some(channel) = peers.owners().channel(peer) else { return Ok(()) };
     let mut client = PeerServiceClient::new(channel).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
     let (sender, outgoing) = mpsc::channel(LINK_MAX);
-    let hello = Out::Hello(pb::LinkHello { scheduler_id: peers.owners().me().to_vec() });
+    let hello = Out::Hello(pb::LinkHello { scheduler_id: peers.owners().me().to_vec(), peer_id: peer.to_vec() });
     let broken = CancellationToken::new();
     let stream = Stream { sender, broken: broken.clone() };
     stream.send(pb::LinkRequest { message: Some(hello) });

@@ -53,6 +53,11 @@ impl PeerService for PeerLinks {
                 return broken.cancel();
             };
             let Some(gateway) = SchedulerId::from_slice(&hello.scheduler_id) else { return broken.cancel() };
+            // With two streams from one gateway, the end of the one would take away executors that the other keeps.
+            if !hello.peer_id.is_empty() && hello.peer_id != this.peers.owners().me().to_vec() {
+                tracing::debug!(gateway.id = %gateway, "a gateway means a former scheduler of this address");
+                return broken.cancel();
+            }
             let mut link = Link::open(this, gateway, sender, broken.clone());
             while let Some(Ok(Some(message))) = broken.run_until_cancelled(inbound.try_next()).await {
                 let Some(message) = message.message else { continue };
@@ -91,7 +96,7 @@ impl Link {
         // First of all where results are to go; then whatever the engine says. Under the lock that what is said next
         // needs as well, so that no change of it is missed.
         let mut gateways = lock(&service.peers.0.gateways);
-        stream.send(pb::LinkResponse { message: Some(owned_message(&lock(&service.peers.0.owned))) });
+        stream.send(pb::LinkResponse { message: Some(owned_message(&service.peers.0.owned.borrow())) });
         gateways.insert(id, stream);
         drop(gateways);
         Self { service, id, gateway, sender, broken, sessions: HashMap::new() }

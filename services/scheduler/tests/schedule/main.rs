@@ -5,3 +5,4 @@ mod backfills;
 mod cluster;
 mod firing;
 mod limits;
+mod peers;

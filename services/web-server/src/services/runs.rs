@@ -3,9 +3,10 @@
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
+use crate::identity::Caller;
 use crate::new_runs;
 use crate::paging::Page;
-use crate::{block_pages, idempotent, watch};
+use crate::{block_pages, idempotent, repeated, watch};
 use domain::ErrorKind;
 use domain::id::RunId;
 use futures_util::{StreamExt, stream::BoxStream};
@@ -33,8 +34,11 @@ impl Runs {
 
     async fn create(&self, request: CreateRunRequest) -> Result<v1::Run, Fault> {
         let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+        let keys = [request.idempotency_key.clone()];
         let run = new_runs::check(pipeline, request, &self.0.limits)?;
+        let wanted = repeated::Wanted::keyed(&keys, std::slice::from_ref(&run));
         let ids = self.0.commands.create_runs(vec![run]).await?;
+        repeated::check(&self.0, &wanted, &ids).await?;
         let id = ids.first().ok_or_else(|| {
             Fault::new(ErrorKind::Internal, "INTERNAL", "a scheduler started no run and gave no reason")
         })?;
@@ -43,8 +47,11 @@ impl Runs {
 
     async fn create_many(&self, request: BatchCreateRunsRequest) -> Result<BatchCreateRunsResponse, Fault> {
         let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+        let keys: Vec<String> = request.requests.iter().map(|run| run.idempotency_key.clone()).collect();
         let runs = new_runs::check_all(pipeline, request, &self.0.limits)?;
+        let wanted = repeated::Wanted::keyed(&keys, &runs);
         let ids = self.0.commands.create_runs(runs).await?;
+        repeated::check(&self.0, &wanted, &ids).await?;
         Ok(BatchCreateRunsResponse { run_ids: ids.iter().map(ToString::to_string).collect() })
     }
 
@@ -78,9 +85,15 @@ impl Runs {
         self.message(id).await
     }
 
-    async fn retry(&self, request: RetryRunRequest) -> Result<v1::Run, Fault> {
+    async fn retry(&self, caller: &Caller, request: RetryRunRequest) -> Result<v1::Run, Fault> {
         let id = rpc::ids::parse::<RunId>(&request.run_id, "run_id")?;
-        idempotent::check(&request.idempotency_key)?;
+        let key = idempotent::Key::of(caller, "RetryRun", &request.idempotency_key, &request)?;
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let known: Option<internal::RetryRunResponse> = key.answered(&transaction).await?;
+        if let Some(known) = known.and_then(|known| RunId::from_slice(&known.run_id)) {
+            return self.message(known).await;
+        }
         let run = self.0.run(id).await?;
         check_retry(&request, &run)?;
         let command = internal::RetryRunRequest {
@@ -90,7 +103,10 @@ impl Runs {
             logical_key: new_runs::logical_key(&request.idempotency_key),
             forwarded: false,
         };
-        self.message(self.0.commands.retry_run(command).await?).await
+        let run = self.0.commands.retry_run(command).await?;
+        key.record(&transaction, &internal::RetryRunResponse { run_id: run.to_vec() }).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
+        self.message(run).await
     }
 }
 
@@ -160,7 +176,8 @@ impl RunService for Runs {
     }
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
-        let run = self.retry(request.into_inner()).await?;
+        let caller = Caller::of(&request)?;
+        let run = self.retry(&caller, request.into_inner()).await?;
         Ok(Response::new(RetryRunResponse { run: Some(run) }))
     }
 }

@@ -4,8 +4,12 @@
 use crate::commands::Started;
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::repeated::{self, Wanted};
 use crate::{idempotent, new_runs};
-use domain::{ErrorKind, event, trigger::Kind};
+use domain::{
+    ErrorKind, event,
+    trigger::{Kind, key},
+};
 use jiff::Timestamp;
 use proto::internal::v1::NewRun;
 use serde_json::{Map, Value};
@@ -35,14 +39,30 @@ pub(crate) struct Told {
 pub(crate) async fn call(core: &Core, listed: Listed, told: Told) -> Result<(Listed, Started), Fault> {
     idempotent::check(&told.idempotency_key)?;
     let key = new_runs::logical_key(&told.idempotency_key);
-    start(core, listed, |listed| {
+    let started = start(core, listed, |listed| {
         if !listed.trigger.active {
             return Err(paused(listed));
         }
         new_run(core, listed, key.clone(), told.clone()).map(Some)
     })
     .await?
-    .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a call that is no start was started"))
+    .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a call that is no start was started"))?;
+    check_repeated(core, &told, &started.1).await?;
+    Ok(started)
+}
+
+/// A key that has started a run already must have told the same then.
+async fn check_repeated(core: &Core, told: &Told, started: &Started) -> Result<(), Fault> {
+    let (Started::Run(run), false) = (started, told.idempotency_key.is_empty()) else { return Ok(()) };
+    let wanted = Wanted {
+        at: 0,
+        key: told.idempotency_key.clone(),
+        variables: told.variables.clone(),
+        event_variables: Some(told.event_variables.clone()),
+        execution_date: told.execution_date,
+        options: None,
+    };
+    repeated::check(core, &[wanted], &[*run]).await
 }
 
 fn paused(listed: &Listed) -> Fault {
@@ -60,12 +80,9 @@ pub(crate) async fn publish(
     idempotency_key: &str,
 ) -> Result<Vec<(Listed, Started)>, Fault> {
     idempotent::check(idempotency_key)?;
-    let key = match idempotency_key {
-        "" => format!("event:{}", uuid::Uuid::now_v7()),
-        key => format!("event-key:{key}"),
-    };
+    let key = key::of_event(idempotency_key, uuid::Uuid::now_v7);
     let variables = Map::from_iter([("event".to_owned(), event.clone())]);
-    let told = Told { variables, ..Told::default() };
+    let told = Told { variables, idempotency_key: idempotency_key.to_owned(), ..Told::default() };
     let mut outcomes = Vec::new();
     for listed in matching(core, workspace, event).await? {
         let started = start(core, listed, |listed| {
@@ -74,7 +91,11 @@ pub(crate) async fn publish(
             }
             new_run(core, listed, key.clone(), told.clone()).map(Some)
         });
-        outcomes.extend(started.await?);
+        let started = started.await?;
+        if let Some((_, started)) = &started {
+            check_repeated(core, &told, started).await?;
+        }
+        outcomes.extend(started);
     }
     Ok(outcomes)
 }

@@ -43,6 +43,8 @@ async fn both_addresses_start_runs_with_what_they_are_told() {
     let first = call(&cluster, &by_header, &headers, "").await.json();
     let second = call(&cluster, &by_header, &headers, "").await.json();
     assert!(first["pipeline_run"]["id"] == second["pipeline_run"]["id"] && first["pipeline_run"]["id"] != run["id"]);
+    let changed = json!({ "pipeline_run": { "variables": { "b": 3 } } }).to_string();
+    assert_eq!(call(&cluster, &by_header, &headers, changed).await.status, 409, "the key was used for something else");
     let other = [("authorization", bearer.as_str()), ("idempotency-key", "order-8")];
     assert_ne!(
         call(&cluster, &by_header, &other, "{}").await.json()["pipeline_run"]["id"],

@@ -28,9 +28,25 @@ async fn a_key_makes_one_act_of_two_requests() {
     assert_eq!(refused, ("already_exists".to_owned(), "IDEMPOTENCY_KEY_REUSED".to_owned()));
     let taken = cluster.refused("WorkspaceService/CreateWorkspace", json!({ "name": "one" })).await;
     assert_eq!(taken.1, "WORKSPACE_EXISTS");
-    let run = json!({ "workspace": "sales", "pipeline": "daily", "idempotencyKey": "k2" });
-    let first = cluster.call("RunService/CreateRun", run.clone()).await;
-    assert_eq!(cluster.call("RunService/CreateRun", run).await["run"]["id"], first["run"]["id"]);
+    let run = |x: Value| json!({ "workspace": "sales", "pipeline": "daily", "idempotencyKey": "k2", "variables": x });
+    let given = json!({ "x": [1, 2.5, 1e300, null, { "y": "z" }] });
+    let first = cluster.call("RunService/CreateRun", run(given.clone())).await;
+    assert_eq!(cluster.call("RunService/CreateRun", run(given.clone())).await["run"]["id"], first["run"]["id"]);
+    for other in [json!({}), json!({ "x": 2 }), json!({ "x": [1, 2.5, 1e300, null, { "y": "z" }], "more": 1 })] {
+        let refused = cluster.refused("RunService/CreateRun", run(other)).await;
+        assert_eq!(refused, ("already_exists".to_owned(), "IDEMPOTENCY_KEY_REUSED".to_owned()));
+    }
+    let batch = json!({ "workspace": "sales", "pipeline": "daily", "requests": [{}, { "idempotencyKey": "k2" }] });
+    let refused = cluster.refused("RunService/BatchCreateRuns", batch).await;
+    assert_eq!(refused.1, "IDEMPOTENCY_KEY_REUSED");
+
+    let id = first["run"]["id"].as_str().unwrap();
+    let retry = |mode: &str| json!({ "runId": id, "mode": mode, "idempotencyKey": "k3" });
+    cluster.call("RunService/CancelRun", json!({ "runId": id })).await;
+    let again = cluster.call("RunService/RetryRun", retry("RETRY_MODE_WHOLE")).await;
+    assert_eq!(cluster.call("RunService/RetryRun", retry("RETRY_MODE_WHOLE")).await["run"]["id"], again["run"]["id"]);
+    let refused = cluster.refused("RunService/RetryRun", retry("RETRY_MODE_INCOMPLETE")).await;
+    assert_eq!(refused.1, "IDEMPOTENCY_KEY_REUSED");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A scheduler as far as a web-server sees one: it takes commands, writes runs and tells of changes.
 
+use crate::fleet::Fleet;
 use proto::internal::v1::{
     BackfillChange, CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse,
     CreateBackfillRequest, CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest,
@@ -45,7 +46,8 @@ impl Scheduler {
         let addr = listener.local_addr().unwrap();
         let scheduler = Self { database, changes: broadcast::Sender::new(16) };
         let service = CommandServiceServer::new(scheduler.clone());
-        let server = tonic::transport::Server::builder().add_service(service);
+        let fleet = Fleet::service(scheduler.database.clone()).await;
+        let server = tonic::transport::Server::builder().add_service(service).add_service(fleet);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         (scheduler, addr)
     }

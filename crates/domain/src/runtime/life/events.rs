@@ -21,6 +21,8 @@ pub enum Event {
     Placed,
     /// The planner says why it waits.
     Waits(Notice),
+    /// Something is wrong with it that does not end it.
+    Warned(Notice),
     /// Its backend speaks.
     Report(Report),
     /// Its backend said what there is, and did not name it.
@@ -115,6 +117,14 @@ pub struct Entry {
 }
 
 impl Life {
+    /// What its timeline tells of the beginning.
+    #[must_use]
+    pub fn begin(&self) -> Change {
+        let mut change = Change::default();
+        self.tell("", String::new(), self.requested_by, &mut change);
+        change
+    }
+
     /// Applies an event. What does not concern the life as it stands changes nothing.
     pub fn advance(&mut self, event: Event, now: Timestamp, rules: &Rules) -> Change {
         let mut change = Change::default();
@@ -128,6 +138,7 @@ impl Life {
             Event::Waits(notice) if matches!(self.stage, Stage::Queued | Stage::Nominated) => {
                 self.notice(notice, &mut change);
             }
+            Event::Warned(notice) if self.holds() => self.notice(notice, &mut change),
             Event::Report(report) if self.holds() && report.fence == self.fence => {
                 self.reported(report, now, rules, &mut change);
             }

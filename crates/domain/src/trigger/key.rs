@@ -1,0 +1,58 @@
+//! Logical keys: what names a firing among all firings of its trigger, forever.
+//!
+//! A key is a wire format between versions of this program. It is stored, and `(trigger, key)` is what makes that nothing
+//! fires twice: replicas of two versions that named one time by two keys would both fire it, and every stored time that is
+//! still to be caught up with would fire once more after the upgrade. So a form that is here never changes; a new kind of
+//! firing gets a form of its own. `tests/triggers/keys.rs` holds each to the letter.
+
+use crate::id::RunId;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// The most bytes of a key.
+pub const BYTES_MAX: usize = 255;
+/// The only firing of `@once`.
+pub const ONCE: &str = "once";
+
+/// A nominal time of a schedule or of a backfill, before any jitter, in milliseconds since 1970.
+#[must_use]
+pub fn of_time(nominal: Timestamp) -> String {
+    format!("at:{}", nominal.as_millisecond())
+}
+
+/// A run of `@always_on`, by when it became due.
+#[must_use]
+pub fn of_always_on(due: Timestamp) -> String {
+    format!("always:{}", due.as_millisecond())
+}
+
+/// A request or a call, by the idempotency key that its client chose; `fresh` names one whose client chose none.
+#[must_use]
+pub fn of_request(idempotency_key: &str, fresh: impl FnOnce() -> Uuid) -> String {
+    match idempotency_key {
+        "" => format!("request:{}", fresh()),
+        key => format!("key:{key}"),
+    }
+}
+
+/// An event, by the idempotency key that its source chose; `fresh` names one whose source chose none.
+#[must_use]
+pub fn of_event(idempotency_key: &str, fresh: impl FnOnce() -> Uuid) -> String {
+    match idempotency_key {
+        "" => format!("event:{}", fresh()),
+        key => format!("event-key:{key}"),
+    }
+}
+
+/// A run that user code starts: by the run, the block and its child (-1 for none) that ask, and by what they call it.
+#[must_use]
+pub fn of_child(parent: RunId, block: &str, child: i32, key: &str) -> String {
+    format!("{parent}/{block}/{child}/{key}")
+}
+
+/// Whether a key that somebody else chose, wholly or in part, can be stored: 1 to [`BYTES_MAX`] bytes, and no NUL, which
+/// PostgreSQL does not take.
+#[must_use]
+pub fn is_storable(key: &str) -> bool {
+    (1..=BYTES_MAX).contains(&key.len()) && !key.contains('\0')
+}

@@ -1,0 +1,141 @@
+//! Hot statements touch what they name and nothing else: on tables with many rows, none of them reads a table whole.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use serde_json::Value;
+use std::path::Path;
+use store::Store;
+use testkit::Database;
+use tokio_postgres::Client;
+
+/// Each is executed for every command, result, claim, or look of a person. With the arguments that matter to its plan: how
+/// much is taken at once. `None` is planned for any.
+const HOT: &[(&str, Option<&str>)] = &[
+    ("block_run/children", None),
+    ("block_run/count_children", None),
+    ("block_run/list", None),
+    ("block_run/select_output", None),
+    ("firing/list", None),
+    ("firing/select_run", None),
+    ("notification/claim", Some("50, 60")),
+    ("notification/settle", None),
+    ("output_removal/claim", Some("50, 60")),
+    ("pipeline/select_current", None),
+    ("run/commit", None),
+    ("run/commit_step", None),
+    ("run/commit_units", None),
+    ("run/drop_children", None),
+    ("run/get", None),
+    ("run/list", None),
+    ("run/list_asked", None),
+    ("run/list_late", Some("3600, NULL, 100")),
+    ("run/miss_sla", None),
+    ("run/select_accepted", None),
+    ("run/select_committed_output", None),
+    ("run/select_expired", None),
+    ("run/select_state", None),
+    ("run/select_unfinished", Some("ARRAY[1, 2]::smallint[]")),
+    ("run/select_units", None),
+    ("run/target", None),
+    ("run_end/take", Some("50")),
+    ("trigger/guard", None),
+    ("trigger_state/decide", None),
+];
+
+/// Tables that grow with use. Those that are left out have as many rows as there are shards or schedulers.
+const LARGE: &[&str] = &[
+    "attempt",
+    "block_run",
+    "firing",
+    "notification",
+    "output_removal",
+    "pipeline",
+    "pipeline_version",
+    "run",
+    "run_end",
+    "trigger",
+    "trigger_state",
+];
+
+/// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing and an attempt each.
+const FILL: &str = "
+    SET session_replication_role = replica; -- References are not what is tried here.
+    CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
+        $$ SELECT (lpad(to_hex(kind), 8, '0') || '000040008000' || lpad(to_hex(number), 12, '0'))::uuid $$;
+    INSERT INTO workspace (id, name) SELECT pg_temp.id(1, w), 'w' || w FROM generate_series(1, 50) w;
+    INSERT INTO pipeline (id, workspace_id, name, version)
+        SELECT pg_temp.id(2, p), pg_temp.id(1, p % 50 + 1), 'p' || p, 1 FROM generate_series(1, 5000) p;
+    INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec)
+        SELECT pg_temp.id(2, p), v, 'sha256:0', '{\"blocks\": [{\"uuid\": \"b1\", \"kind\": \"custom\"}]}'
+        FROM generate_series(1, 5000) p, generate_series(1, 4) v;
+    INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+        SELECT pg_temp.id(3, p), pg_temp.id(2, p), 'manual', 'manual', true, 'built-in' FROM generate_series(1, 5000) p;
+    INSERT INTO trigger_state (trigger_id, shard, version, state)
+        SELECT pg_temp.id(3, p), (p % 256)::smallint, 1, '{}' FROM generate_series(1, 5000) p;
+    INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, execution_date, completed_at)
+        SELECT pg_temp.id(4, r), pg_temp.id(1, r % 50 + 1), pg_temp.id(2, r % 5000 + 1), 1, pg_temp.id(3, r % 5000 + 1),
+               (r % 256)::smallint, CASE WHEN r % 100 = 0 THEN 'running' ELSE 'completed' END, now(),
+               CASE WHEN r % 100 <> 0 THEN now() END
+        FROM generate_series(1, 20000) r;
+    INSERT INTO block_run (run_id, block, status, lease, output)
+        SELECT pg_temp.id(4, r), 'b' || b, 'completed', 1, '{\"outputs\": []}'
+        FROM generate_series(1, 20000) r, generate_series(1, 4) b;
+    INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch)
+        SELECT pg_temp.id(3, r % 5000 + 1), 'key:' || r, 'fired', pg_temp.id(4, r), 1 FROM generate_series(1, 20000) r;
+    INSERT INTO attempt (run_id, block, child, lease, outcome)
+        SELECT pg_temp.id(4, r), 'b1', -1, 1, 'lost' FROM generate_series(1, 20000) r;
+    INSERT INTO run_end (run_id, status, completed_at)
+        SELECT pg_temp.id(4, r), 'completed', now() FROM generate_series(1, 20000) r;
+    INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, status, ended_at)
+        SELECT 'n' || n, pg_temp.id(1, 1), pg_temp.id(2, 1), 1, 'failure', 'project', 'slack',
+               CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'sent' END, CASE WHEN n % 100 <> 0 THEN now() END
+        FROM generate_series(1, 20000) n;
+    INSERT INTO output_removal (run_id, bundle_digest, not_before)
+        SELECT pg_temp.id(4, r), 'sha256:0', now() FROM generate_series(1, 20000) r;
+    ANALYZE;
+    SET session_replication_role = origin;";
+
+/// The plan for these arguments, or the one that serves all, as JSON.
+async fn plan(client: &Client, sql: &str, arguments: Option<&str>) -> Value {
+    let count = client.prepare(sql).await.unwrap().params().len();
+    let mode = if arguments.is_some() { "force_custom_plan" } else { "force_generic_plan" };
+    let given = arguments.map_or_else(|| vec!["NULL"; count].join(", "), str::to_owned);
+    let given = if given.is_empty() { given } else { format!("({given})") };
+    client.batch_execute(&format!("SET plan_cache_mode = {mode}; PREPARE hot AS {sql}")).await.unwrap();
+    let explained = client.query_one(&format!("EXPLAIN (FORMAT JSON) EXECUTE hot{given}"), &[]).await.unwrap().get(0);
+    client.batch_execute("DEALLOCATE hot").await.unwrap();
+    explained
+}
+
+/// Tables that a plan reads row by row.
+fn read_whole(plan: &Value, found: &mut Vec<String>) {
+    if plan["Node Type"] == "Seq Scan" {
+        found.push(plan["Relation Name"].as_str().unwrap_or_default().to_owned());
+    }
+    let children = plan.as_array().into_iter().flatten().chain(plan["Plans"].as_array().into_iter().flatten());
+    children.chain(plan.get("Plan")).for_each(|child| read_whole(child, found));
+}
+
+#[tokio::test]
+async fn hot_statements_read_no_large_table_whole() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let database =
+        Database::migrated(&here.join("../../migrations"), |url| async move { Store::migrate(&url).await }).await;
+    let client = database.client().await;
+    client.batch_execute(FILL).await.unwrap();
+    let mut wrong = Vec::new();
+    for (name, arguments) in HOT {
+        let sql = std::fs::read_to_string(here.join(format!("sql/{name}.sql"))).unwrap();
+        let mut whole = Vec::new();
+        let plan = plan(&client, &sql, *arguments).await;
+        read_whole(&plan, &mut whole);
+        whole.retain(|table| LARGE.contains(&table.as_str()));
+        if !whole.is_empty() {
+            wrong.push(format!("{name} reads {whole:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What this looks for is found where it is.
+    let mut whole = Vec::new();
+    read_whole(&plan(&client, "SELECT * FROM run WHERE variables = '{}'", None).await, &mut whole);
+    assert_eq!(whole, ["run"]);
+}

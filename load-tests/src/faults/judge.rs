@@ -1,0 +1,122 @@
+//! What became of the load. Whether it is right is judged by the checker of histories; here is how long everything took,
+//! and what that one does not ask.
+
+use super::{seen::Seen, stage::Load};
+use crate::history::{self, History, Promises, Witness};
+use anyhow::Result;
+use std::{path::Path, time::Duration};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Things that are named of those that are wrong.
+const NAMED_MAX: usize = 5;
+
+/// What the worst lateness is called.
+pub(super) const WORST: &str = "worst lateness";
+
+/// What the lateness of 99 of 100 is called.
+pub(super) const P99: &str = "lateness of 99 of 100";
+
+/// Whether all work was done.
+pub(super) struct Drained {
+    /// How long it took.
+    pub(super) took: Duration,
+    /// What was not done in time.
+    pub(super) open: Option<String>,
+}
+
+/// Waits until every logical time is decided and every run has ended.
+pub(super) async fn until_drained(sql: &Client, load: &Load, limit: Duration) -> Result<Drained> {
+    let begun = Instant::now();
+    let expected = i64::from(load.triggers) * i64::from(load.seconds);
+    loop {
+        let row = sql
+            .query_one(
+                "SELECT (SELECT coalesce(sum(f.times), 0) FROM firing f JOIN trigger t ON t.id = f.trigger_id
+                          WHERE starts_with(t.name, 'every-'))::bigint,
+                        (SELECT count(*) FROM run WHERE completed_at IS NULL)",
+                &[],
+            )
+            .await?;
+        let (decided, open): (i64, i64) = (row.get(0), row.get(1));
+        if decided >= expected && open == 0 {
+            return Ok(Drained { took: begun.elapsed(), open: None });
+        }
+        if begun.elapsed() > limit {
+            let open = format!(
+                "{} s after the load {decided} of {expected} logical times are decided, and {open} runs have not ended: {}",
+                limit.as_secs(),
+                unfinished(sql).await?
+            );
+            return Ok(Drained { took: begun.elapsed(), open: Some(open) });
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Some of the runs that have not ended, with where they hang.
+async fn unfinished(sql: &Client) -> Result<String> {
+    let rows = sql
+        .query(
+            "SELECT format('run %s (%s) of shard %s, owner %s, unit %s %s since %s on %s', r.id, r.status, r.shard,
+                           coalesce(s.owner::text, 'none'), coalesce(b.status, 'not begun'), coalesce(b.lease, 0),
+                           coalesce(b.attempt_started_at::text, 'never'), coalesce(e.name || ' ' || e.state, 'none'))
+             FROM run r JOIN shard s ON s.id = r.shard LEFT JOIN block_run b ON b.run_id = r.id
+             LEFT JOIN executor e ON e.id = b.executor_id WHERE r.completed_at IS NULL LIMIT $1",
+            &[&i64::try_from(NAMED_MAX)?],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; "))
+}
+
+/// How late logical times were decided. None may be given up: every trigger catches up with what it missed.
+pub(super) async fn lateness(sql: &Client, seen: &mut Seen) -> Result<()> {
+    let row = sql
+        .query_one(
+            "SELECT count(*) FILTER (WHERE f.decided = 'fired'), count(*) FILTER (WHERE f.decided <> 'fired'),
+                    coalesce(percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP
+                        (ORDER BY extract(epoch FROM f.created_at - f.execution_date)::float8), ARRAY[0, 0, 0]::float8[])
+             FROM firing f JOIN trigger t ON t.id = f.trigger_id WHERE starts_with(t.name, 'every-')",
+            &[],
+        )
+        .await?;
+    let (fired, skipped, late): (i64, i64, Vec<f64>) = (row.get(0), row.get(1), row.get(2));
+    seen.firings += u64::try_from(fired)?;
+    seen.must(skipped == 0, || format!("{skipped} logical times were skipped"));
+    for (name, late) in ["median lateness", P99, WORST].into_iter().zip(late) {
+        seen.tell(name, late, "s");
+    }
+    Ok(())
+}
+
+/// What the checker of histories does not ask: whether the load's runs completed, and nothing stood in its own way.
+pub(super) async fn leftovers(sql: &Client, seen: &mut Seen) -> Result<()> {
+    let checks = [
+        (
+            "runs of the load did not complete",
+            "SELECT count(*) FROM run r JOIN pipeline p ON p.id = r.pipeline_id
+              WHERE starts_with(p.name, 'load_') AND r.status <> 'completed'",
+        ),
+        ("deadlocks", "SELECT coalesce(sum(deadlocks), 0)::bigint FROM pg_stat_database"),
+    ];
+    for (what, check) in checks {
+        let count: i64 = sql.query_one(check, &[]).await?.get(0);
+        seen.must(count == 0, || format!("{count} {what}"));
+    }
+    Ok(())
+}
+
+/// The judgement on everything that the database, the executors and the clients wrote down.
+pub(super) async fn history(sql: &Client, folder: &Path, promises: &Promises, seen: &mut Seen) -> Result<()> {
+    Witness::dump(sql, folder).await?;
+    promises.write(folder)?;
+    let report = history::check(&History::read(folder)?);
+    for verdict in report.verdicts {
+        for violation in verdict.violations.iter().take(NAMED_MAX) {
+            let all = verdict.violation_count;
+            seen.broken.push(format!("{:?}: {}: {} (one of {all})", verdict.check, violation.id, violation.what));
+        }
+    }
+    Ok(())
+}

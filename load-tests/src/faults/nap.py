@@ -1,0 +1,6 @@
+import time
+
+
+@custom
+def nap(*args, **kwargs):
+    time.sleep(kwargs.get('seconds', 3))

@@ -1,0 +1,94 @@
+//! The rows of the matrix, in their order. What each does is in the file of what it breaks.
+
+mod clocks;
+mod definitions;
+mod disks;
+mod executors;
+mod network;
+mod schedulers;
+mod stores;
+
+use super::{Plan, Seen};
+use anyhow::Result;
+use std::{future::Future, pin::Pin};
+
+/// One way to break a cluster, and what is promised meanwhile.
+pub struct Row {
+    /// As people name it.
+    pub number: &'static str,
+    /// What is broken.
+    pub fault: &'static str,
+    /// What holds nevertheless.
+    pub promise: &'static str,
+    /// Whether the usual load is on it.
+    pub is_loaded: bool,
+    pub(super) run: fn(Plan) -> Running,
+}
+
+/// A row under way.
+pub(super) type Running = Pin<Box<dyn Future<Output = Result<Seen>>>>;
+
+macro_rules! rows {
+    ($($number:literal, $run:path, $loaded:literal, $fault:literal, $promise:literal;)*) => {
+        /// Every row.
+        pub const ROWS: &[Row] = &[$(Row {
+            number: $number,
+            fault: $fault,
+            promise: $promise,
+            is_loaded: $loaded,
+            run: |plan| Box::pin($run(plan)),
+        }),*];
+    };
+}
+
+rows! {
+    "1", schedulers::killed, true, "a scheduler is killed every eight seconds, one of three at a time",
+        "nothing lost or doubled; worst lateness 6 s";
+    "2", schedulers::frozen, true, "a scheduler is frozen for longer than its lease, and wakes",
+        "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s";
+    "3", schedulers::lied_to, true, "every scheduler believes that it owns everything",
+        "nothing lost or doubled";
+    "4", stores::redis_lost, true, "Redis is emptied each second, killed, and frozen",
+        "nothing lost or doubled; worst lateness 1 s; schedulers say so";
+    "5", stores::postgres_restarted, true, "PostgreSQL is stopped and killed, and started again",
+        "nothing lost or doubled; firing again 5 s after it accepts; no service ends";
+    "6", stores::sessions_ended, true, "ten sessions with PostgreSQL are ended each second",
+        "nothing lost or doubled; no service ends; worst lateness 6 s";
+    "7", stores::failed_over, true, "PostgreSQL is killed and a synchronous standby takes over",
+        "nothing lost or doubled; firing again 5 s after it accepts, worst lateness 10 s";
+    "8", network::scheduler_without_database, true, "a scheduler is cut off from PostgreSQL: both ways, one way, half open",
+        "nothing lost or doubled; worst lateness 6 s";
+    "8b", network::executor_alone, true, "an executor is cut off from every scheduler",
+        "nothing lost or doubled; its work is given to others, its own results of it do not count";
+    "8c", network::scheduler_alone, true, "a scheduler is cut off from Redis, from its peers, from everybody else",
+        "nothing lost or doubled; worst lateness 6 s";
+    "9", network::bad_weather, true, "every wire is 20 to 60 ms slow and loses 5 %, connections break",
+        "nothing lost or doubled; 99 of 100 at most 5 s late";
+    "10", clocks::wrong, true, "clocks are five minutes off, jump, run twice as fast",
+        "nothing lost or doubled; who is off says so within 30 s";
+    "12", disks::full, true, "the disks of an executor and of a scheduler's log are full",
+        "blocks fail with that reason, nothing else happens; with space it goes on";
+    "12b", stores::disk_full, true, "the disk of PostgreSQL's log is full",
+        "nothing lost or doubled; firing again 10 s after there is space";
+    "13", executors::killed, true, "an executor is killed in the middle of blocks",
+        "its work is with others within 15 s, and completes once";
+    "14", executors::frozen, true, "an executor is frozen while its blocks end, and wakes (no devices yet)",
+        "its results of what others have by then are refused";
+    "17", stores::transaction_held, true, "a transaction is held all the time",
+        "nothing lost or doubled; worst lateness 6 s";
+    "18", definitions::herd, false, "thousands of triggers are due in the same second",
+        "all fired within 2 s";
+    "19", schedulers::rolled, true, "every service is drained and started again, one by one",
+        "nothing lost or doubled; worst lateness 6 s";
+    "20", definitions::edited, true, "triggers are edited, paused and removed while they fire",
+        "no firing of a version after a newer one was acknowledged";
+    "21", schedulers::scaled, true, "from one scheduler to five and back, again and again",
+        "nothing lost or doubled; shares are even within 10 s";
+    "22", no_devices, false, "two schedulers place on the last device",
+        "exactly one wins";
+}
+
+/// Row 22.
+async fn no_devices(_: Plan) -> Result<Seen> {
+    Ok(Seen::not_here("nothing places on devices yet: neither executors nor schedulers know any"))
+}

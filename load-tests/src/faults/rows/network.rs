@@ -1,0 +1,126 @@
+//! What happens between processes: partitions, latency, loss, connections that break or hang.
+
+use super::{
+    executors::REASSIGNED_MAX_S,
+    schedulers::{LATE_MAX_S, count},
+};
+use crate::{
+    faults::{Plan, Seen, stage::Stage},
+    wire::{Way, Weather},
+};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Longer than a lease, and than the time in which a scheduler takes its shards to be its own.
+const PARTITION: Duration = Duration::from_secs(7);
+
+/// Only from the one who connected.
+fn up() -> Weather {
+    Weather { up: Way { held: true, ..Way::default() }, ..Weather::fair() }
+}
+
+/// Only towards it.
+fn down() -> Weather {
+    Weather { down: Way { held: true, ..Way::default() }, ..Weather::fair() }
+}
+
+/// Row 8: a scheduler and its database, in both directions, in one, and half open.
+pub(super) async fn scheduler_without_database(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let mut partitions = 0_usize;
+    let mut harm = 0;
+    while partitions == 0 || stage.goes_on(PARTITION) {
+        let victim = stage.victim("scheduler", 3);
+        let wires = stage.cluster.wires()?;
+        match partitions % 4 {
+            0 => wires.set(&victim, "postgres", Weather::partition()),
+            1 => wires.set(&victim, "postgres", down()),
+            2 => wires.between(&victim, "postgres").for_each(crate::wire::Wire::orphan),
+            _ => wires.set(&victim, "postgres", up()),
+        }
+        partitions += 1;
+        tokio::time::sleep(PARTITION).await;
+        let wires = stage.cluster.wires()?;
+        harm += wires.harm(&victim, "postgres");
+        wires.set(&victim, "postgres", Weather::fair());
+        stage.revive().await?;
+        stage.pass(Duration::from_secs(1), Duration::from_secs(4)).await;
+    }
+    seen.bite("partitions", partitions as u64);
+    seen.bite("chunks held and connections broken", harm);
+    seen.bite("shards taken over", stage.takings().await?);
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Row 8b: an executor and every scheduler. What it ran is given to others, and it stops it by itself.
+pub(super) async fn executor_alone(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    let slow = stage.warm_and_start_slow(9, 25.0).await?;
+    stage.begin().await?;
+    let victim = stage.holder(&slow).await?;
+    stage.cluster.wires()?.set(&victim, "", Weather::partition());
+    let cut = tokio::time::Instant::now();
+    let given = stage.until_lost(&slow, Duration::from_secs(60)).await?;
+    seen.at_most("until its work was with others", cut.elapsed().as_secs_f64(), "s", REASSIGNED_MAX_S);
+    tokio::time::sleep(PARTITION.saturating_sub(cut.elapsed())).await;
+    let wires = stage.cluster.wires()?;
+    seen.bite("chunks held", wires.harm(&victim, ""));
+    wires.set(&victim, "", Weather::fair());
+    seen.bite("attempts given to others", given);
+    let ended = stage.until_ended(&slow, Duration::from_secs(90)).await?;
+    seen.must(ended.get("completed") == Some(&(slow.len() as i64)), || format!("its runs stand as {ended:?}"));
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Row 8c: a scheduler without Redis, without its peers, and without web-servers, one after the other.
+pub(super) async fn scheduler_alone(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let mut partitions = 0_usize;
+    let mut harm = 0;
+    while partitions < 3 || stage.goes_on(PARTITION) {
+        let victim = stage.victim("scheduler", 3);
+        let (from, to) = match partitions % 3 {
+            0 => (victim.as_str(), "redis"),
+            1 => ("peers", victim.as_str()),
+            _ => ("", victim.as_str()),
+        };
+        stage.cluster.wires()?.set(from, to, Weather::partition());
+        partitions += 1;
+        tokio::time::sleep(PARTITION / 2).await;
+        let wires = stage.cluster.wires()?;
+        harm += wires.harm(from, to);
+        wires.set(from, to, Weather::fair());
+        stage.pass(Duration::from_millis(500), Duration::from_secs(1)).await;
+    }
+    seen.bite("partitions", partitions as u64);
+    seen.bite("chunks held", harm);
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Row 9: every wire is slow and loses a twentieth of what travels, and now and then a connection breaks.
+pub(super) async fn bad_weather(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    let load = stage.begin().await?;
+    let way =
+        Way { latency: Duration::from_millis(20), jitter: Duration::from_millis(40), loss: 0.05, ..Way::default() };
+    stage.cluster.wires()?.set("", "", Weather { tear: 0.004, ..Weather::both(way) });
+    tokio::time::sleep_until(load.ends_at).await;
+    let wires = stage.cluster.wires()?;
+    seen.bite("chunks late", wires.count(|harm| &harm.delayed));
+    seen.bite("chunks lost and sent again", wires.count(|harm| &harm.lost));
+    seen.bite("connections torn", wires.count(|harm| &harm.broken));
+    let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    seen.tell("times that a scheduler loaded its memory again", count(reloads) as f64, "");
+    let mut seen = stage.finish(seen).await?;
+    for late in seen.measured.iter_mut().filter(|measured| measured.name == crate::faults::judge::P99) {
+        late.at_most = Some(5.0);
+    }
+    Ok(seen)
+}

@@ -1,0 +1,146 @@
+//! Schedulers that die, sleep, lie, come and go.
+
+use crate::{
+    cluster::Shape,
+    faults::{Plan, Seen, stage::Stage},
+};
+use anyhow::Result;
+use std::{path::PathBuf, time::Duration};
+use tokio::time::Instant;
+
+/// The worst lateness while a scheduler is lost, in seconds: its lease, and a round of those that take over.
+pub(super) const LATE_MAX_S: f64 = 6.0;
+/// Longer than any lease.
+const SLEEP: Duration = Duration::from_secs(8);
+/// Between two kills: one is lost at a time.
+const KILL_EVERY: Duration = Duration::from_secs(8);
+/// The promised time for a change of owners, and for even shares after it.
+const SHARED_MAX_S: f64 = 10.0;
+
+/// Row 1.
+pub(super) async fn killed(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let mut kills = 0;
+    while stage.goes_on(KILL_EVERY) {
+        let begun = Instant::now();
+        let victim = stage.victim("scheduler", 3);
+        stage.cluster.service(&victim)?.kill()?;
+        kills += 1;
+        stage.pass(Duration::from_millis(500), Duration::from_secs(4)).await;
+        stage.cluster.service(&victim)?.restart()?;
+        let rest = KILL_EVERY.saturating_sub(begun.elapsed());
+        stage.pass(rest, rest + Duration::from_secs(2)).await;
+    }
+    seen.bite("schedulers killed", kills);
+    seen.bite("shards taken over", stage.takings().await?);
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Row 2.
+pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let mut sleeps = 0;
+    let mut refused = 0.0;
+    while stage.goes_on(SLEEP) || sleeps == 0 {
+        let victim = stage.victim("scheduler", 3);
+        let before = stage.refusals(&victim).await;
+        stage.cluster.service(&victim)?.freeze()?;
+        sleeps += 1;
+        tokio::time::sleep(SLEEP).await;
+        stage.cluster.service(&victim)?.thaw()?;
+        stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
+        refused += stage.refusals(&victim).await - before;
+    }
+    seen.bite("schedulers frozen for longer than a lease", sleeps);
+    seen.bite("shards taken over", stage.takings().await?);
+    seen.bite("writes of a former owner that were refused, or whose session was ended", count(refused));
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Row 3.
+pub(super) async fn lied_to(plan: Plan) -> Result<Seen> {
+    let settings = vec![("ORRERY_SCHEDULER_LEASES".to_owned(), "liar".to_owned())];
+    let mut stage = Stage::unshared(plan, Shape { settings, ..Stage::shape(plan) }).await?;
+    let mut seen = Seen::default();
+    let load = stage.begin().await?;
+    tokio::time::sleep_until(load.ends_at).await;
+    seen.bite("shards taken from one that lives", stage.takings().await?);
+    let refused = stage.metric_of_all("scheduler", "fenced_writes_total").await;
+    seen.bite("writes of a former owner that were refused", count(refused));
+    stage.finish(seen).await
+}
+
+/// Row 19: every service is drained and started again, one after the other, under load.
+pub(super) async fn rolled(plan: Plan) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let shape = match previous() {
+        Some(folder) => {
+            seen.tell("of two builds", 1.0, "");
+            let all = ["scheduler-1", "scheduler-2", "scheduler-3", "executor-1", "executor-2", "executor-3"];
+            let programs = all.into_iter().map(|name| (name, folder.clone())).collect();
+            Shape { programs, ..Stage::shape(plan) }
+        }
+        None => Stage::shape(plan),
+    };
+    let mut stage = Stage::open(plan, shape).await?;
+    stage.begin().await?;
+    let names: Vec<String> = stage.cluster.services().map(|(name, _)| name.clone()).collect();
+    let mut rolled = 0;
+    let mut longest = Duration::ZERO;
+    for name in &names {
+        let service = stage.cluster.service(name)?;
+        service.drain()?;
+        longest = longest.max(service.wait(Duration::from_secs(35)).await?);
+        stage.cluster.renew(name)?;
+        rolled += 1;
+        stage.pass(Duration::from_millis(200), Duration::from_secs(1)).await;
+    }
+    seen.bite("services drained and started again", rolled);
+    seen.at_most("longest drain", longest.as_secs_f64(), "s", 32.0);
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// The folder of an earlier build's programs.
+fn previous() -> Option<PathBuf> {
+    std::env::var_os("ORRERY_PREVIOUS_PROGRAMS").map(PathBuf::from)
+}
+
+/// Row 21.
+pub(super) async fn scaled(plan: Plan) -> Result<Seen> {
+    let shape = Shape { schedulers: 1, scheduler_places: 5, ..Stage::shape(plan) };
+    let mut stage = Stage::open(plan, shape).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let (mut changes, mut longest, mut drains) = (0, Duration::ZERO, Duration::ZERO);
+    while changes == 0 || stage.goes_on(Duration::from_secs(10)) {
+        for number in 2..=5 {
+            stage.cluster.start_scheduler(number)?;
+        }
+        longest = longest.max(stage.until_shared(5).await?);
+        for number in 2..=5 {
+            stage.cluster.service(&format!("scheduler-{number}"))?.drain()?;
+        }
+        for number in 2..=5 {
+            let service = stage.cluster.service(&format!("scheduler-{number}"))?;
+            drains = drains.max(service.wait(Duration::from_secs(35)).await?);
+        }
+        longest = longest.max(stage.until_shared(1).await?);
+        changes += 1;
+    }
+    seen.bite("times from one scheduler to five and back", changes);
+    seen.bite("shards moved", stage.takings().await?);
+    seen.at_most("until the shares were even", longest.as_secs_f64(), "s", SHARED_MAX_S);
+    seen.at_most("longest drain", drains.as_secs_f64(), "s", 32.0);
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// A counter that was read as a number of the exposition format.
+pub(super) fn count(value: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter: whole and not negative")]
+    let count = value.max(0.0) as u64;
+    count
+}

@@ -1,0 +1,208 @@
+//! What keeps the state: Redis and PostgreSQL, emptied, killed, frozen, slow, full.
+
+use super::{
+    disks::Tmpfs,
+    schedulers::{LATE_MAX_S, count},
+};
+use crate::faults::{Plan, Seen, stage::Stage};
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What losing Redis may cost, in seconds.
+const REDIS_LATE_MAX_S: f64 = 1.0;
+/// Firing goes on so soon after PostgreSQL accepts again, in seconds.
+const FIRING_AGAIN_MAX_S: f64 = 5.0;
+/// How long the harness waits for a first firing.
+const FIRING_AGAIN_WAIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Longer than Redis' time-out, and than the pause after a failure.
+const AWAY: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(4));
+
+/// Row 4: emptied each second, and away.
+pub(super) async fn redis_lost(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let (mut flushes, mut kills, mut freezes, mut noticed) = (0, 0, 0, 0.0);
+    while freezes == 0 || stage.goes_on(Duration::from_secs(4)) {
+        for _ in 0..3 {
+            stage.cluster.redis()?.flush()?;
+            flushes += 1;
+            stage.pass(Duration::from_millis(500), Duration::from_millis(1_500)).await;
+        }
+        stage.cluster.redis()?.kill();
+        kills += 1;
+        stage.pass(AWAY.0, AWAY.1).await;
+        noticed += stage.metric_of_all("scheduler", "redis_degraded").await;
+        stage.cluster.redis()?.restart()?;
+        stage.pass(Duration::from_millis(100), Duration::from_secs(1)).await;
+        stage.cluster.redis()?.freeze()?;
+        freezes += 1;
+        stage.pass(AWAY.0, AWAY.1).await;
+        noticed += stage.metric_of_all("scheduler", "redis_degraded").await;
+        stage.cluster.redis()?.thaw()?;
+        stage.pass(Duration::from_millis(100), Duration::from_secs(1)).await;
+    }
+    seen.bite("times that every key was removed", flushes);
+    seen.bite("times that Redis was killed", kills);
+    seen.bite("times that Redis was frozen", freezes);
+    seen.bite("schedulers that said so", count(noticed));
+    stage.finish_within(seen, REDIS_LATE_MAX_S).await
+}
+
+/// Row 5.
+pub(super) async fn postgres_restarted(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.begin().await?;
+    let (mut stops, mut kills, mut slowest) = (0_u64, 0_u64, 0.0_f64);
+    let mut started = stage.postgres_started().await?;
+    let first = started;
+    while kills == 0 || stage.goes_on(Duration::from_secs(6)) {
+        if stops > kills {
+            stage.cluster.kill_postgres()?;
+            kills += 1;
+        } else {
+            stage.cluster.stop_postgres()?;
+            stops += 1;
+        }
+        let (accepts, took) = start(&mut stage).await?;
+        seen.tell("until PostgreSQL accepted again", took.as_secs_f64(), "s");
+        slowest = slowest.max(fires_again(&stage, accepts).await?);
+        ensure!(stage.postgres_started().await? > started, "PostgreSQL was not started again");
+        started = stage.postgres_started().await?;
+        stage.pass(Duration::from_secs(1), Duration::from_secs(4)).await;
+    }
+    seen.bite("times that PostgreSQL was stopped", stops);
+    seen.bite("times that PostgreSQL was killed", kills);
+    seen.bite("later start of the server", u64::from(started > first));
+    seen.at_most("firing again after PostgreSQL accepts", slowest, "s", FIRING_AGAIN_MAX_S);
+    let ended = stage.ended();
+    seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
+    stage.finish(seen).await
+}
+
+/// Starts it again; answers when it accepted, and how long that took.
+async fn start(stage: &mut Stage) -> Result<(Timestamp, Duration)> {
+    // Nothing else of this process may go on for a while: the wires lie in it.
+    let took = stage.start_postgres().await?;
+    Ok((Timestamp::now(), took))
+}
+
+/// Seconds from `since` to the first firing after it.
+async fn fires_again(stage: &Stage, since: Timestamp) -> Result<f64> {
+    let sql = stage.sql().await?;
+    let begun = Instant::now();
+    loop {
+        let query = "SELECT min(extract(epoch FROM created_at - $1))::float8 FROM firing WHERE created_at > $1";
+        if let Some(after) = sql.query_one(query, &[&since]).await?.get::<_, Option<f64>>(0) {
+            return Ok(after);
+        }
+        ensure!(begun.elapsed() < FIRING_AGAIN_WAIT, "nothing fired in {} s", FIRING_AGAIN_WAIT.as_secs());
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Row 6.
+pub(super) async fn sessions_ended(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    let load = stage.begin().await?;
+    let sql = stage.sql().await?;
+    let mut ended = 0;
+    while Instant::now() < load.ends_at {
+        let one = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
+                    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS victim";
+        ended += sql.query_one(one, &[]).await?.get::<_, i64>(0);
+        sleep(Duration::from_millis(100)).await;
+    }
+    seen.bite("sessions ended by an administrator", u64::try_from(ended)?);
+    let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
+    seen.bite("times that a scheduler dropped its memory and loaded it again", count(reloads));
+    let gone = stage.ended();
+    seen.must(gone.is_empty(), || format!("services ended: {}", gone.join(", ")));
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Row 7: a standby that every commit waits for takes over.
+pub(super) async fn failed_over(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.cluster.add_standby().await?;
+    stage.begin().await?;
+    stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
+    let server = "SELECT count(*) FROM firing WHERE decided = 'fired'";
+    let before: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
+    let took = stage.cluster.fail_over().await?;
+    let accepts = Timestamp::now();
+    seen.bite("firings before the standby took over", u64::try_from(before)?);
+    let after: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
+    seen.must(after >= before, || format!("of {before} firings that could be read the standby has {after}"));
+    seen.tell("until the standby accepted", took.as_secs_f64(), "s");
+    let again = fires_again(&stage, accepts).await?;
+    seen.at_most("firing again after the standby accepts", again, "s", FIRING_AGAIN_MAX_S);
+    let ended = stage.ended();
+    seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
+    stage.finish_within(seen, 10.0).await
+}
+
+/// Row 17: a snapshot that is held all the time, so that no dead row can go.
+pub(super) async fn transaction_held(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    let holder = stage.sql().await?;
+    holder.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM run").await?;
+    // One that wrote as well, so that its number is in everybody's way.
+    let writer = stage.sql().await?;
+    writer.batch_execute("CREATE TABLE faults_held (id int); BEGIN; INSERT INTO faults_held VALUES (1)").await?;
+    let load = stage.begin().await?;
+    tokio::time::sleep_until(load.ends_at).await;
+    let sql = stage.sql().await?;
+    let row = sql
+        .query_one(
+            "SELECT (SELECT coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity
+                      WHERE backend_xmin IS NOT NULL OR backend_xid IS NOT NULL),
+                    (SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables)",
+            &[],
+        )
+        .await?;
+    seen.bite("seconds that a transaction was held", count(row.get::<_, f64>(0)));
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    seen.tell("dead rows that could not go", row.get::<_, i64>(1) as f64, "");
+    let seen = stage.finish_within(seen, LATE_MAX_S).await;
+    drop((holder, writer));
+    seen
+}
+
+/// Row 12, the database's part: its write-ahead log has a small disk of its own, which is full for a while.
+pub(super) async fn disk_full(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    // The log moves to a disk that is a little larger than what is there.
+    stage.cluster.stop_postgres()?;
+    let log = stage.cluster.postgres()?.home().join("data/pg_wal");
+    let disk = Tmpfs::under(&log, 96).context("put the write-ahead log on a disk of its own")?;
+    start(&mut stage).await?;
+    stage.begin().await?;
+    stage.pass(Duration::from_secs(1), Duration::from_secs(2)).await;
+    let before = stage.postgres_log_lines("No space left on device");
+    let ballast = disk.fill()?;
+    let begun = Instant::now();
+    // The server needs new room for its log only once what it has is used up.
+    while stage.postgres_log_lines("No space left on device") == before && begun.elapsed() < Duration::from_secs(30) {
+        stage.write_much().await;
+        sleep(LOOK_AGAIN).await;
+    }
+    seen.bite("times that PostgreSQL found no space", stage.postgres_log_lines("No space left on device") - before);
+    stage.pass(Duration::from_secs(1), Duration::from_secs(2)).await;
+    drop(ballast);
+    // It ends itself when its log has no room; whoever runs it starts it again.
+    let (accepts, took) = start(&mut stage).await?;
+    seen.tell("until PostgreSQL accepted again", took.as_secs_f64(), "s");
+    let again = fires_again(&stage, accepts).await?;
+    seen.at_most("firing again after there was space", again, "s", 10.0);
+    let seen = stage.finish(seen).await;
+    seen
+}

@@ -1,0 +1,209 @@
+//! Attempts in containers of their own: here a container is a process of the real one-shot program. The executor that
+//! starts them is real too; what it does not know is that the place is no cluster.
+
+use crate::{
+    scheduler::SOON,
+    world::{World, assignment, attempt, block, of, pipeline},
+};
+use backend::{ARGUMENTS, Backend, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase, TOKEN_FILE_VARIABLE};
+use proto::internal::v1 as pb;
+use proto::internal::v1::{result::Outcome, session_request::Message as Up, session_response::Message as Down};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::process::{Child, Command};
+
+/// A place that starts a process for each attempt.
+#[derive(Clone)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    started: Arc<Mutex<HashMap<Name, Child>>>,
+    /// Containers that are never ready, as one whose image cannot be pulled.
+    stuck: bool,
+}
+
+impl Place {
+    fn new(world: &World, stuck: bool) -> Self {
+        let folder = world.settings.data_dir.with_file_name("containers");
+        std::fs::create_dir_all(&folder).unwrap();
+        Self { folder, started: Arc::default(), stuck }
+    }
+
+    fn names(&self) -> Vec<Name> {
+        self.started.lock().unwrap().keys().cloned().collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for child in self.started.lock().unwrap().values() {
+            let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap()));
+            let _ = pid.map(|pid| kill_process(pid, signal));
+        }
+    }
+
+    fn outcome_of(&self, name: &Name) -> PathBuf {
+        self.folder.join(format!("{name}.json"))
+    }
+}
+
+impl Backend for Place {
+    fn name(&self) -> &'static str {
+        "tested"
+    }
+
+    async fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        let mut started = self.started.lock().unwrap();
+        if started.contains_key(&launch.name) {
+            return Ok(());
+        }
+        let token = self.folder.join(format!("{}.token", launch.name));
+        std::fs::write(&token, launch.token.expose()).unwrap();
+        let mut command = Command::new(if self.stuck { "sleep" } else { env!("CARGO_BIN_EXE_orrery-executor") });
+        let child = command
+            .args(if self.stuck { &["600"] } else { &ARGUMENTS })
+            .env_clear()
+            .envs(["PATH", "HOME"].map(|name| (name, std::env::var(name).unwrap_or_default())))
+            .envs(&launch.env)
+            .env("ORRERY_EXECUTOR_DATA_DIR", self.folder.join(launch.name.as_str()))
+            .env(TOKEN_FILE_VARIABLE, token)
+            .env(OUTCOME_FILE_VARIABLE, self.outcome_of(&launch.name))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        started.insert(launch.name.clone(), child);
+        // The first answer is lost: whoever asks again finds what is there.
+        if started.len() == 1 { Err(Error::Away("the answer was lost".to_owned())) } else { Ok(()) }
+    }
+
+    async fn observe(&self, name: &Name) -> Result<Phase, Error> {
+        let mut started = self.started.lock().unwrap();
+        let Some(child) = started.get_mut(name) else { return Ok(Phase::Absent) };
+        Ok(match child.try_wait().unwrap() {
+            Some(status) => {
+                status.code().map_or(Phase::Ended(Ended::OutOfMemory), |code| Phase::Ended(Ended::Code(code)))
+            }
+            None if self.stuck => Phase::Waiting { reason: "the image cannot be pulled".to_owned() },
+            None => Phase::Running,
+        })
+    }
+
+    async fn cancel(&self, name: &Name, _grace: Duration) -> Result<(), Error> {
+        if let Some(mut child) = self.started.lock().unwrap().remove(name) {
+            child.start_kill().unwrap();
+        }
+        Ok(())
+    }
+
+    async fn reap(&self, lives: &(dyn Fn(&Name) -> bool + Sync)) -> Result<usize, Error> {
+        let strays: Vec<Name> = self.names().into_iter().filter(|name| !lives(name)).collect();
+        for name in &strays {
+            self.cancel(name, Duration::ZERO).await?;
+        }
+        Ok(strays.len())
+    }
+}
+
+const TALKER: &str = r#"
+from mage_ai.data_preparation.shared.secrets import get_secret_value
+
+@data_loader
+def load(*args, **kwargs):
+    print("the secret is", get_secret_value("key"))
+    return {"answer": 42}
+"#;
+
+const SLEEPER: &str = r#"
+import time
+
+@data_loader
+def load(*args, **kwargs):
+    print("sleeping", flush=True)
+    time.sleep(600)
+"#;
+
+async fn world(stuck: bool) -> (World, Place) {
+    let mut world = World::idle(&[("talker", TALKER), ("sleeper", SLEEPER)]).await;
+    world.settings.attempts_listen = "127.0.0.1:0".parse().unwrap();
+    world.settings.outputs_dir = Some(world.settings.data_dir.join("outputs"));
+    if stuck {
+        world.settings.start_timeout = Duration::from_millis(1_500);
+    }
+    let place = Place::new(&world, stuck);
+    world.serve_on(place.clone()).await;
+    (world, place)
+}
+
+#[tokio::test]
+async fn an_attempt_in_a_container_says_everything_over_its_session() {
+    let (mut world, place) = world(false).await;
+    let mut session = world.session(&pipeline(&["talker"])).await;
+    assert_eq!(session.hello.backend, "tested");
+    let talker = attempt("talker");
+    session.assign(vec![assignment(&talker)]).await;
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call comes first") };
+    assert_eq!((call.method.as_str(), call.attempt.as_ref()), ("get_secret", Some(&talker)));
+    let (call_id, result) = (call.call_id, json!({ "value": "hunter2" }).to_string());
+    session
+        .say(Down::RunnerReply(pb::RunnerReply { call_id, attempt: call.attempt, result, error: String::new() }))
+        .await;
+    let name = place.names().remove(0);
+    let Outcome::Completed(completed) = session.outcome().await else { panic!("it does not fail") };
+    assert_eq!(completed.outputs.len(), 1);
+    assert!(world.outputs(&talker).join("manifest.json").is_file());
+    let line = world.scheduler.line("what it printed", |line| line.message.starts_with("the secret is")).await;
+    assert_eq!((line.message.as_str(), line.block_type.as_str()), ("the secret is [secret]", "data_loader"));
+    assert_eq!(place.names(), [], "its container is gone before its result is told");
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(place.outcome_of(&name)).unwrap()).unwrap();
+    assert_eq!(told, json!({ "outcome": "completed" }));
+}
+
+#[tokio::test]
+async fn a_container_that_dies_or_must_go_leaves_a_clear_end() {
+    let (mut world, place) = world(false).await;
+    let one_process = block("shared", json!({}));
+    let mut session = world.session(&of(vec![block("sleeper", json!({})), one_process])).await;
+    let killed = attempt("sleeper");
+    session.assign(vec![assignment(&killed)]).await;
+    world.scheduler.line("its start", |line| line.message == "sleeping").await;
+    place.signal(Signal::KILL);
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("a killed container is a failure") };
+    assert_eq!(failed.code, "OUT_OF_MEMORY");
+
+    let stopped = pb::AttemptRef { lease: 2, ..killed.clone() };
+    session.assign(vec![assignment(&stopped)]).await;
+    let begun = |line: &pb::LogLine| line.message == "sleeping" && line.lease == 2;
+    world.scheduler.line("its start", begun).await;
+    session.cancel(&stopped, 2_000).await;
+    assert!(matches!(session.outcome().await, Outcome::Cancelled(_)));
+
+    // A cluster that takes a node back: the attempt is given to others, and is no failure.
+    let evicted = pb::AttemptRef { lease: 3, ..killed.clone() };
+    session.assign(vec![assignment(&evicted)]).await;
+    let begun = |line: &pb::LogLine| line.message == "sleeping" && line.lease == 3;
+    world.scheduler.line("its start", begun).await;
+    place.signal(Signal::TERM);
+    assert!(matches!(session.outcome().await, Outcome::Released(_)));
+
+    let shared = pb::AttemptRef { block: "shared".to_owned(), ..killed };
+    session.assign(vec![pb::Assignment { one_process: true, ..assignment(&shared) }]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("containers share no memory") };
+    assert!(failed.message.contains("run_pipeline_in_one_process"), "{}", failed.message);
+    testkit::wait_for("an empty place", SOON, async || place.names().is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_container_that_does_not_begin_is_given_up_with_its_reason() {
+    let (mut world, place) = world(true).await;
+    let mut session = world.session(&pipeline(&["talker"])).await;
+    session.assign(vec![assignment(&attempt("talker"))]).await;
+    let Outcome::Failed(failed) = session.outcome().await else { panic!("it never begins") };
+    assert_eq!(failed.code, "ENVIRONMENT");
+    assert!(failed.message.contains("start_timeout") && failed.message.contains("cannot be pulled"), "{failed:?}");
+    assert_eq!(place.names(), []);
+}
