@@ -22,6 +22,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 
 	"orrery/kubelab/controlplane"
+	"orrery/kubelab/fleet"
 )
 
 // programs are the servers and tools that this binary becomes when its first argument names one.
@@ -58,6 +59,7 @@ func main() {
 
 func serveCommand() *cobra.Command {
 	var lab controlplane.Options
+	var nodes fleet.Options
 	command := &cobra.Command{
 		Use:          "serve",
 		Short:        "Runs the control plane and the fleet until it is told to stop",
@@ -67,25 +69,36 @@ func serveCommand() *cobra.Command {
 			signal.Ignore(syscall.SIGHUP)
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return serve(ctx, lab)
+			return serve(ctx, lab, nodes)
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&lab.Dir, "dir", "", "folder of this lab; what an earlier one left there is removed")
+	flags.StringVar(&lab.Users, "users", "", "end when nobody has held a shared lock on this file for two minutes")
 	flags.StringVar(&lab.FeatureGates, "feature-gates", "", "further feature gates of all servers, such as DRAConsumableCapacity=false")
+	nodes.AddFlags(flags)
 	return command
 }
 
-func serve(ctx context.Context, lab controlplane.Options) error {
+func serve(ctx context.Context, lab controlplane.Options, nodes fleet.Options) error {
 	plane, err := controlplane.Start(ctx, lab)
 	if err != nil {
 		return err
 	}
 	defer plane.Stop()
-	if err := plane.Announce(nil); err != nil {
+	access, err := plane.Fleet()
+	if err != nil {
 		return err
 	}
-	<-ctx.Done()
+	simulated, err := fleet.Start(ctx, access, nodes)
+	if err != nil {
+		return fmt.Errorf("the fleet did not start: %w", err)
+	}
+	defer simulated.Stop()
+	if err := plane.Announce(simulated.NodeNames()); err != nil {
+		return err
+	}
+	controlplane.WaitForUsers(ctx, lab.Users)
 	return nil
 }
 

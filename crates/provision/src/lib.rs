@@ -18,7 +18,7 @@ pub mod wheel;
 
 pub use cluster::{ClusterOptions, PrivatePostgres};
 pub use error::{Error, Result};
-pub use kubelab::Kubelab;
+pub use kubelab::{Kubelab, TestLab};
 pub use postgres::Postgres;
 pub use python::Python;
 pub use redis::PrivateRedis;

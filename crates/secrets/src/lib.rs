@@ -81,6 +81,13 @@ impl Sealed {
     }
 }
 
+/// 256 random bits, as 64 hexadecimal digits.
+#[must_use]
+pub fn random_key() -> Zeroizing<String> {
+    let bytes = Zeroizing::new(<[u8; KEY_BYTES]>::from(Key::<Aes256Gcm>::generate()));
+    Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// What opens the application of a runtime, in one of its lives. `workspace` is the workspace's id as text.
 #[must_use]
 pub const fn access_key(workspace: &str, number: i64) -> Place<'_> {
@@ -195,6 +202,14 @@ mod tests {
             assert_eq!(keys.open(&place, &sealed), Err(Error::Altered), "{place:?}");
         }
         assert_ne!(keys.seal(&PLACE, b"hunter2").unwrap(), sealed, "two seals of one value look alike");
+    }
+
+    #[test]
+    fn one_column_holds_a_sealed_value() {
+        let sealed = keyring(&[("one", 1)]).seal(&PLACE, b"hunter2").unwrap();
+        let bytes = sealed.to_bytes();
+        assert_eq!(Sealed::from_bytes(&bytes), Ok(sealed));
+        assert_eq!(Sealed::from_bytes(&bytes[..10]), Err(Error::Altered));
     }
 
     #[test]

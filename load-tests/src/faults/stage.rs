@@ -29,6 +29,8 @@ use uuid::Uuid;
 pub(super) const PIPELINES: usize = 24;
 /// The pipeline with one block of Python that takes a while.
 pub(super) const SLOW: &str = "slow";
+/// The pipeline with one block of Python that writes as many lines as it is told to.
+pub(super) const FLOOD: &str = "flood";
 /// The pipeline with one block of Python that puts out as much as it is told to.
 pub(super) const WRITER: &str = "writer";
 /// Clients, and about how long each waits between two calls.
@@ -67,8 +69,6 @@ pub struct Plan {
 /// A load that is under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// The first time of every trigger.
-    pub(super) from: Timestamp,
     /// Times of every trigger.
     pub(super) seconds: u32,
     /// How many triggers.
@@ -135,6 +135,8 @@ impl Stage {
         }
         project.custom("nap", include_str!("nap.py"))?;
         project.pipeline(SLOW, &[python("nap", &[])])?;
+        project.custom("flood", include_str!("flood.py"))?;
+        project.pipeline(FLOOD, &[python("flood", &[])])?;
         project.custom("write", include_str!("write.py"))?;
         project.pipeline(WRITER, &[python("write", &[])])?;
         cluster.deploy(&folder).await?;
@@ -170,7 +172,7 @@ impl Stage {
         let (count, places) = (i32::try_from(triggers)?, i32::try_from(PIPELINES)?);
         sql.execute(INSERT, &[&"every-", &from.to_string(), &end.to_string(), &count, &places]).await?;
         let lead = Duration::try_from(now.duration_until(end))?;
-        let load = Load { from, seconds, triggers, ends_at: Instant::now() + lead };
+        let load = Load { seconds, triggers, ends_at: Instant::now() + lead };
         let history = self.cluster.history();
         let callers = Callers::start(&self.cluster.channel(), &history, CALLERS, load.ends_at, seed)?;
         self.load = Some((load, callers));
@@ -267,14 +269,32 @@ impl Stage {
         }
     }
 
+    /// Runs a pipeline a few times, so that code and environments are ready everywhere.
+    ///
+    /// # Errors
+    /// When they do not end.
+    pub(super) async fn warm(&mut self, pipeline: &str, variables: &[(&str, f64)]) -> Result<()> {
+        let first = self.start_runs(pipeline, 6, variables).await?;
+        self.until_ended(&first, DRAIN_MAX).await.map(drop)
+    }
+
+    /// The memory of the service that has most, in MiB.
+    pub(super) fn memory_mib(&mut self) -> f64 {
+        let resident = |pid: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+        };
+        self.cluster.services().map(|(_, service)| resident(service.pid())).fold(0.0, f64::max)
+    }
+
     /// Runs the slow pipeline once, so that environments are ready, then starts so many that each take so long, and waits
     /// until all of them run.
     ///
     /// # Errors
     /// When they do not start.
     pub(super) async fn warm_and_start_slow(&mut self, count: usize, seconds: f64) -> Result<Vec<Uuid>> {
-        let first = self.start_runs(SLOW, 6, &[("seconds", 0.5)]).await?;
-        self.until_ended(&first, DRAIN_MAX).await?;
+        self.warm(SLOW, &[("seconds", 0.5)]).await?;
         let runs = self.start_runs(SLOW, count, &[("seconds", seconds)]).await?;
         let begun = Instant::now();
         let sql = self.sql().await?;
@@ -338,7 +358,14 @@ impl Stage {
     /// # Errors
     /// When it does not start.
     pub(super) async fn start_postgres(&mut self) -> Result<Duration> {
-        tokio::task::block_in_place(|| self.cluster.start_postgres())
+        let begun = Instant::now();
+        tokio::task::block_in_place(|| self.cluster.start_postgres())?;
+        // One that started itself again may still be recovering.
+        while let Err(refused) = self.sql().await {
+            ensure!(begun.elapsed() < SHARED_MAX, "PostgreSQL does not accept: {refused:#}");
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(begun.elapsed())
     }
 
     /// Has the database write some megabytes to its log, as far as it can.

@@ -20,7 +20,10 @@ use crate::{
     orders::Orders,
     owners::Owners,
     peers::{self, Peers, service::PeerLinks},
+    placer,
+    pools::{Pools, service::PoolStreams},
     retention::Removals,
+    runtimes::Runtimes,
     session::Sessions,
     settings::{LeaseKeeper, Settings},
 };
@@ -30,6 +33,7 @@ use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
     output_removal_service_server::OutputRemovalServiceServer, peer_service_server::PeerServiceServer,
+    pool_service_server::PoolServiceServer, runtime_command_service_server::RuntimeCommandServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
@@ -167,22 +171,52 @@ impl App {
         let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
-            tokio::spawn(expirer::run(self.store.clone(), clock, stop_keeper.clone())),
+            tokio::spawn(expirer::run(
+                self.store.clone(),
+                clock.clone(),
+                self.settings.run_retention,
+                stop_keeper.clone(),
+            )),
             tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
-            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
             tokio::spawn(
-                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics)).run(stop_keeper.clone()),
+                Recorder::new(self.store.clone(), self.settings.public_url.clone(), self.keyring.clone())
+                    .run(stop_keeper.clone()),
+            ),
+            tokio::spawn(
+                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics), self.keyring.clone())
+                    .run(stop_keeper.clone()),
             ),
         ];
+        let pools = Pools::new(
+            placer::Parts {
+                store: self.store.clone(),
+                clock: clock.clone(),
+                metrics: Arc::clone(&self.metrics),
+                keyring: self.keyring.clone(),
+                timing: self.settings.placer_timing(),
+            },
+            stop_engine.clone(),
+        );
+        let placers = tokio::spawn(pools.clone().follow(peers.clone()));
+        let runtimes = RuntimeCommandServiceServer::new(Runtimes::new(pools.clone(), owners.clone()))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let pool_streams = PoolServiceServer::new(PoolStreams::new(pools, owners.clone(), stop_engine.clone()))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let orders = Orders::new(engine_sender.clone(), owners);
-        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone(), self.keyring.clone());
+        let calls = Calls::new(
+            self.store.clone(),
+            orders.clone(),
+            changes.clone(),
+            self.keyring.clone(),
+            self.settings.unnamed_secrets,
+        );
         let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
-        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
+        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
@@ -214,6 +248,8 @@ impl App {
             .add_service(commands)
             .add_service(removals)
             .add_service(links_of_others)
+            .add_service(runtimes)
+            .add_service(pool_streams)
             .serve(self.listener, stopping);
         let stopped = self.shutdown.stopped();
         let outcome = tokio::select! {
@@ -225,6 +261,7 @@ impl App {
         stop_engine.cancel();
         drop(tokio::time::timeout(Duration::from_secs(5), engine).await);
         links.abort();
+        placers.abort();
         duties.iter().for_each(tokio::task::JoinHandle::abort);
         outcome
     }

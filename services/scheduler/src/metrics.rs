@@ -41,6 +41,14 @@ pub struct Metrics {
     pub dead_tuples: IntGaugeVec,
     pub xmin_age: Gauge,
     pub notifications: IntCounterVec,
+    pub placements: IntCounter,
+    pub placement_conflicts: IntCounter,
+    pub placement_decisions: IntCounter,
+    pub placement_plan_seconds: Histogram,
+    pub placement_commit_seconds: Histogram,
+    pub runtimes_waiting: IntGaugeVec,
+    pub gpu_milli_total: IntGaugeVec,
+    pub gpu_milli_held: IntGaugeVec,
 }
 
 impl Metrics {
@@ -90,6 +98,17 @@ impl Metrics {
                 .buckets(buckets),
         )?;
         registry.register(Box::new(fire_latency.clone()))?;
+        let planning = vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
+        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(planning.clone()))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
+        let of_pool = |name: &str, help: &str, label: &str| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &["pool", label])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
         let firings =
             IntCounterVec::new(Opts::new("firings_total", "Logical times that were decided"), &["decision", "reason"])?;
         registry.register(Box::new(firings.clone()))?;
@@ -139,6 +158,17 @@ impl Metrics {
             dead_tuples: gauges("dead_tuples", "Dead rows by table, of those that have most", "table")?,
             xmin_age: seconds("xmin_age_seconds", "Age of the oldest transaction that keeps dead rows from removal")?,
             notifications,
+            placements: counter("placements_total", "Decisions about devices that were written, nominations included")?,
+            placement_conflicts: counter(
+                "placement_conflicts_total",
+                "Decisions that a quota or a device had no room for by then",
+            )?,
+            placement_decisions: counter("placement_decisions_total", "Requests for devices that plans decided about")?,
+            placement_plan_seconds: histogram("placement_plan_seconds", "Time of one plan of a pool")?,
+            placement_commit_seconds: histogram("placement_commit_seconds", "Time of one commit of a pool")?,
+            runtimes_waiting: of_pool("runtimes_waiting", "Runtimes that wait for devices or quota", "queue")?,
+            gpu_milli_total: of_pool("gpu_milli_total", "Healthy devices, milli-GPU", "model")?,
+            gpu_milli_held: of_pool("gpu_milli_held", "Of them held or nominated, milli-GPU", "model")?,
         })
     }
 }

@@ -3,23 +3,16 @@
 
 use crate::{
     engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, Message, Reply, RetryRun},
-    owners::{Owners, Place},
+    owners::{NotHere, Owners},
+    wire::AttemptId,
 };
 use domain::id::{BackfillId, RunId};
 use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
 use rpc::client::Channel;
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-/// How long a command waits for a shard to get its next owner: as long as it takes to replace one that died.
-const HANDOVER_WAIT: Duration = Duration::from_secs(7);
-/// Between two looks at who owns it.
-const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
 /// The owner's time to answer; one that is frozen is asked again, or its successor.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -158,6 +151,19 @@ impl Orders {
         self.at_owner(command.run.shard(), hop, here, there).await
     }
 
+    /// Whether an attempt that waited for a run has its permits again; otherwise it is to ask once more.
+    ///
+    /// # Errors
+    /// That the owner is away.
+    pub async fn resume(&self, attempt: &AttemptId, hop: Hop) -> Result<bool, Status> {
+        let here = || self.ask(|reply| Message::Resume(attempt.clone(), reply));
+        let there = |mut peer: Peer| {
+            let message = pb::ResumeAttemptRequest { attempt: Some(attempt.to_proto()), forwarded: true };
+            async move { Ok(peer.resume_attempt(rpc::client::within(PEER_TIMEOUT, message)).await?.into_inner().resumed) }
+        };
+        self.at_owner(attempt.run.shard(), hop, here, there).await
+    }
+
     /// Runs parts of a run again.
     ///
     /// # Errors
@@ -193,28 +199,13 @@ impl Orders {
         H: Future<Output = Result<T, EngineError>>,
         P: Future<Output = Result<T, Status>>,
     {
-        let begun = Instant::now();
-        loop {
-            let refused = match self.owners.place(shard) {
-                Place::There(_, channel) if hop == Hop::First => match there(peer(channel)).await {
-                    // What it may have done nevertheless is found again by the command's key.
-                    Err(refused) if rpc::status::is_away(&refused) => status(&EngineError::NotOwner),
-                    answer => return answer,
-                },
-                _ => match here().await {
-                    Err(refused @ EngineError::NotOwner) => status(&refused),
-                    answer => return answer.map_err(|error| status(&error)),
-                },
-            };
-            if hop == Hop::Last || begun.elapsed() > HANDOVER_WAIT || self.engine.is_closed() {
-                return Err(refused);
-            }
-            tokio::time::sleep(HANDOVER_PAUSE).await;
-            if let Err(error) = self.owners.refresh_after(HANDOVER_PAUSE).await {
-                tracing::warn!(error = %error, "failed to read who owns a shard");
-                return Err(status(&EngineError::Unavailable));
-            }
-        }
+        let here = || async {
+            here().await.map_err(|refused| match refused {
+                EngineError::NotOwner if !self.engine.is_closed() => NotHere::NotOwner(status(&refused)),
+                refused => NotHere::Refused(status(&refused)),
+            })
+        };
+        self.owners.at_owner(shard, hop, here, |channel| there(peer(channel))).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, EngineError> {

@@ -3,6 +3,7 @@
 //! What it knows may be old by a second, or wrong: whoever is asked by mistake refuses, and whoever writes by mistake
 //! writes nothing.
 
+use crate::orders::Hop;
 use domain::id::SchedulerId;
 use rpc::{auth::Token, client::Channel};
 use std::{
@@ -16,6 +17,7 @@ use store::{
     shards::{self, Ownership, Shard},
 };
 use tokio::sync::Mutex;
+use tonic::Status;
 
 /// The owners of the shards, as this process last heard of them. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +38,19 @@ struct Known {
     others: HashMap<SchedulerId, String>,
     /// One channel for each of them that was used.
     channels: HashMap<SchedulerId, Channel>,
+}
+
+/// How long a command waits for a shard to get its next owner: as long as it takes to replace one that died.
+const HANDOVER_WAIT: Duration = Duration::from_secs(7);
+/// Between two looks at who owns it.
+const HANDOVER_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a command was not done here.
+pub enum NotHere {
+    /// The shard is not owned here; what to say when it stays so.
+    NotOwner(Status),
+    /// It was refused.
+    Refused(Status),
 }
 
 /// Where a shard is.
@@ -147,6 +162,47 @@ impl Owners {
             .inspect_err(|error| tracing::warn!(error = %error, address, "a scheduler's address cannot be used"))
             .ok()?;
         Some(self.write().channels.entry(scheduler).or_insert(channel).clone())
+    }
+
+    /// Asks the owner of `shard`, wherever it is: by `here`, or once, on the first hop, by `there`. Repeats while it has none,
+    /// or is away; so the command must be one that may be repeated.
+    ///
+    /// # Errors
+    /// The refusal of the owner; *unavailable* when there is none for too long.
+    pub async fn at_owner<T, H, P>(
+        &self,
+        shard: u8,
+        hop: Hop,
+        here: impl Fn() -> H,
+        there: impl Fn(Channel) -> P,
+    ) -> Result<T, Status>
+    where
+        H: Future<Output = Result<T, NotHere>>,
+        P: Future<Output = Result<T, Status>>,
+    {
+        let begun = Instant::now();
+        loop {
+            let refused = match self.place(shard) {
+                Place::There(_, channel) if hop == Hop::First => match there(channel).await {
+                    // What it may have done nevertheless is found again by the command's key.
+                    Err(refused) if rpc::status::is_away(&refused) => Status::unavailable(refused.message()),
+                    answer => return answer,
+                },
+                _ => match here().await {
+                    Err(NotHere::NotOwner(refused)) => refused,
+                    Err(NotHere::Refused(refused)) => return Err(refused),
+                    Ok(answer) => return Ok(answer),
+                },
+            };
+            if hop == Hop::Last || begun.elapsed() > HANDOVER_WAIT {
+                return Err(refused);
+            }
+            tokio::time::sleep(HANDOVER_PAUSE).await;
+            if let Err(error) = self.refresh_after(HANDOVER_PAUSE).await {
+                tracing::warn!(error = %error, "failed to read who owns a shard");
+                return Err(refused);
+            }
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {

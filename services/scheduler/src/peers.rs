@@ -21,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use store::shards::Shard;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Messages of a stream between two schedulers that its reader has not taken; beyond it the stream is broken and opened
@@ -40,7 +40,7 @@ struct Inner {
     gateways: Mutex<HashMap<u64, Stream<pb::LinkResponse>>>,
     locals: Mutex<Locals>,
     /// What this scheduler owns; a gateway that comes is told first.
-    owned: Mutex<Vec<Shard>>,
+    owned: watch::Sender<Vec<Shard>>,
     shards_are_free: Notify,
 }
 
@@ -67,7 +67,7 @@ impl Peers {
             links: Mutex::default(),
             gateways: Mutex::default(),
             locals: Mutex::default(),
-            owned: Mutex::default(),
+            owned: watch::Sender::new(Vec::new()),
             shards_are_free: Notify::new(),
         }))
     }
@@ -101,13 +101,24 @@ impl Peers {
     /// This scheduler owns exactly these from now on: commands and results of theirs are to come here.
     pub fn own(&self, owned: &[Shard]) {
         self.0.owners.announced(self.0.owners.me(), owned);
-        *lock(&self.0.owned) = owned.to_vec();
+        self.0.owned.send_replace(owned.to_vec());
         self.tell_gateways(&owned_message(owned));
+    }
+
+    /// What this scheduler owns, and every change of it.
+    #[must_use]
+    pub fn owned(&self) -> watch::Receiver<Vec<Shard>> {
+        self.0.owned.subscribe()
     }
 
     /// Tells the others that there are shards to take.
     pub fn wake(&self) {
         self.tell_gateways(&pb::link_response::Message::Wake(pb::Wake {}));
+    }
+
+    /// Tells the others that permits went back which somebody waits for.
+    pub fn permits_are_free(&self) {
+        self.tell_gateways(&pb::link_response::Message::PermitsFreed(pb::PermitsFreed {}));
     }
 
     /// Waits until a peer says that shards are free. Cancel-safe.

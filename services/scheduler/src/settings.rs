@@ -1,6 +1,8 @@
 //! The scheduler's settings: one table, checked against docs/configuration.md by a test.
 
-use crate::engine::Timing;
+use crate::{engine::Timing, placer};
+use domain::runtime::life::Rules;
+use jiff::SignedDuration;
 use runtime::settings::{Common, Key, Kind, duration};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -40,6 +42,24 @@ pub const KEYS: &[Key] = &[
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
+    Key::new(
+        "runtime_grace",
+        Kind::Duration,
+        "30s",
+        "From asking a runtime to end to ending it, where its own spec says nothing.",
+    ),
+    Key::new(
+        "runtime_min_running",
+        Kind::Duration,
+        "10m",
+        "A runtime is left alone for so long after it came up: not stopped for idleness, nor for others.",
+    ),
+    Key::new(
+        "runtime_lost_after",
+        Kind::Duration,
+        "5m",
+        "Silence of a node's executor after which its runtimes are told to end; what they hold stays held.",
+    ),
     Key::new("public_url", Kind::Uri, "", "Where people reach the web-server; links in notifications begin with it."),
     Key::new(
         "notification_networks",
@@ -52,6 +72,18 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "720h",
         "Log lines are kept so long, in whole days; 0s keeps them for ever.",
+    ),
+    Key::new(
+        "run_retention",
+        Kind::Duration,
+        "8760h",
+        "Ended runs are kept so long where their project or pipeline has no run_retention_period; 0s keeps them for ever.",
+    ),
+    Key::new(
+        "unnamed_secrets",
+        Kind::Boolean,
+        "true",
+        "Whether pipelines whose metadata has no `secrets` may read all of their workspace and project, as Mage's code expects.",
     ),
     Key::new(
         "session_age_max",
@@ -81,10 +113,19 @@ pub struct Settings {
     pub executor_lost_after: Duration,
     #[serde(with = "duration")]
     pub cancel_grace: Duration,
+    #[serde(with = "duration")]
+    pub runtime_grace: Duration,
+    #[serde(with = "duration")]
+    pub runtime_min_running: Duration,
+    #[serde(with = "duration")]
+    pub runtime_lost_after: Duration,
     pub public_url: Option<String>,
     pub notification_networks: Vec<String>,
     #[serde(with = "duration")]
     pub log_retention: Duration,
+    #[serde(with = "duration")]
+    pub run_retention: Duration,
+    pub unnamed_secrets: bool,
     #[serde(with = "duration")]
     pub session_age_max: Duration,
     #[serde(flatten)]
@@ -118,9 +159,14 @@ impl Default for Settings {
             heartbeat_interval: timing.heartbeat,
             executor_lost_after: timing.lost_after,
             cancel_grace: timing.grace,
+            runtime_grace: Duration::from_secs(30),
+            runtime_min_running: Duration::from_secs(600),
+            runtime_lost_after: Duration::from_secs(300),
             public_url: None,
             notification_networks: Vec::new(),
             log_retention: Duration::from_secs(30 * 24 * 3600),
+            run_retention: Duration::from_secs(365 * 24 * 3600),
+            unnamed_secrets: true,
             session_age_max: Duration::from_secs(300),
             common: Common::default(),
         }
@@ -144,6 +190,19 @@ impl Settings {
     #[must_use]
     pub fn timing(&self) -> Timing {
         Timing { heartbeat: self.heartbeat_interval, lost_after: self.executor_lost_after, grace: self.cancel_grace }
+    }
+
+    /// How placers measure executors with nodes, and what ends runtimes.
+    #[must_use]
+    pub fn placer_timing(&self) -> placer::Timing {
+        let min_running = SignedDuration::try_from(self.runtime_min_running).unwrap_or(SignedDuration::MAX);
+        let grace_s = u32::try_from(self.runtime_grace.as_secs()).unwrap_or(u32::MAX);
+        placer::Timing {
+            heartbeat: self.heartbeat_interval,
+            lost_after: self.executor_lost_after,
+            given_up_after: self.runtime_lost_after,
+            rules: Rules { min_running, grace_s, ..Rules::default() },
+        }
     }
 }
 

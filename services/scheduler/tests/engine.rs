@@ -285,10 +285,12 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
     let lost = silent.assigned().await;
     let mut other = cluster.executor(1).await;
     let beat = {
-        let (engine, id) = (other.engine.clone(), other.id);
+        let (engine, id, silent) = (other.engine.clone(), other.id, silent.id);
         tokio::spawn(async move {
             for sequence in 0.. {
                 tokio::time::sleep(Duration::from_millis(200)).await;
+                // A gateway's word about its slots is no word of the executor.
+                let _ = engine.send(Message::Session(silent, 1, SessionEvent::Lent(0))).await;
                 let event = SessionEvent::Heartbeat { sequence, running: 0 };
                 if engine.send(Message::Session(id, 1, event)).await.is_err() {
                     break;

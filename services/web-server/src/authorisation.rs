@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::identity::Identity;
 use address::Field;
 use check::Grant;
+pub(crate) use check::workspace;
 use http::{Request, Response};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use rpc::status::Problem;
@@ -29,6 +30,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
+pub(crate) use trail::Trail;
 
 /// A method or a route without a row, or a row that fits nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! Commands to the schedulers: any of them serves any command, so one that is away is passed over. Refuses to validate;
 //! that was done before.
 
+mod runtimes;
+
 use crate::fault::Fault;
 use domain::{
     ErrorKind,
@@ -9,7 +11,7 @@ use domain::{
 use proto::internal::v1::{
     BackfillChange, CancelRunRequest, ChangeBackfillRequest, CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf,
     ExpireOutputsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
-    command_service_client::CommandServiceClient,
+    command_service_client::CommandServiceClient, runtime_command_service_client::RuntimeCommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -35,11 +37,14 @@ pub(crate) enum Started {
 
 /// Client of the command service over one lazily opened connection.
 pub(crate) type Client = CommandServiceClient<Channel>;
+/// The same, of the commands about runtimes.
+type RuntimeClient = RuntimeCommandServiceClient<Channel>;
 
 /// The schedulers that this server knows, and which of them answered last.
 #[derive(Clone)]
 pub(crate) struct Commands {
     peers: Arc<[Client]>,
+    runtimes: Arc<[RuntimeClient]>,
     last: Arc<AtomicUsize>,
     token: Option<Token>,
 }
@@ -53,9 +58,11 @@ impl Commands {
         if uris.is_empty() {
             return Err(ConnectError::Endpoints(0));
         }
-        let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token).map(CommandServiceClient::new);
-        let peers = uris.iter().map(channel).collect::<Result<_, _>>()?;
-        Ok(Self { peers, last: Arc::default(), token: token.cloned() })
+        let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token);
+        let channels = uris.iter().map(channel).collect::<Result<Vec<_>, _>>()?;
+        let peers = channels.iter().cloned().map(CommandServiceClient::new).collect();
+        let runtimes = channels.into_iter().map(RuntimeCommandServiceClient::new).collect();
+        Ok(Self { peers, runtimes, last: Arc::default(), token: token.cloned() })
     }
 
     /// The scheduler that says it is at `address` (`host:port`).
@@ -170,16 +177,24 @@ impl Commands {
         Ok(answer.notifications)
     }
 
-    /// Asks the scheduler that answered last, then the others, each once. Every command may be repeated safely.
     async fn any<T, F>(&self, call: impl Fn(Client) -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
+        self.first(&self.peers, call).await
+    }
+
+    /// Asks the scheduler that answered last, then the others, each once. Every command may be repeated safely.
+    async fn first<P, T, F>(&self, peers: &[P], call: impl Fn(P) -> F) -> Result<T, Fault>
+    where
+        P: Clone,
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
         let first = self.last.load(Ordering::Relaxed);
         let mut refused = None;
-        for step in 0..self.peers.len() {
-            let at = (first + step) % self.peers.len();
-            match call(self.peers[at].clone()).await {
+        for step in 0..peers.len() {
+            let at = (first + step) % peers.len();
+            match call(peers[at].clone()).await {
                 Ok(response) => {
                     self.last.store(at, Ordering::Relaxed);
                     return Ok(response.into_inner());

@@ -2,23 +2,27 @@
 
 use crate::core::Core;
 use crate::services::{
-    audit::Audit, backfills::Backfills, deployments::Deployments, events::Events, executors::Executors, groups::Groups,
-    limits::Limits, logs::Logs, members::Members, models::Models, monitor::Monitor, notifications::Notifications,
-    outputs::Outputs, pipelines::Pipelines, projects::Projects, runs::Runs, secrets::Secrets, sign_in::SignIns,
-    tokens::Tokens, triggers::Triggers, users::Users, workspaces::Workspaces,
+    audit::Audit, backfills::Backfills, deployments::Deployments, devices::Devices, events::Events,
+    executors::Executors, groups::Groups, limits::Limits, logs::Logs, members::Members, models::Models,
+    monitor::Monitor, notifications::Notifications, outputs::Outputs, pipelines::Pipelines, plans::Plans,
+    policies::Policies, projects::Projects, queues::Queues, runs::Runs, runtimes::Runtimes, secrets::Secrets,
+    sign_in::SignIns, tokens::Tokens, triggers::Triggers, users::Users, workspaces::Workspaces,
 };
 use proto::v1::{
     audit_service_server::AuditServiceServer, backfill_service_server::BackfillServiceServer,
-    deployment_service_server::DeploymentServiceServer, event_service_server::EventServiceServer,
-    executor_service_server::ExecutorServiceServer, group_service_server::GroupServiceServer,
-    limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
-    member_service_server::MemberServiceServer, model_service_server::ModelServiceServer,
-    monitor_service_server::MonitorServiceServer, notification_service_server::NotificationServiceServer,
-    output_service_server::OutputServiceServer, pipeline_service_server::PipelineServiceServer,
-    project_service_server::ProjectServiceServer, run_service_server::RunServiceServer,
-    secret_service_server::SecretServiceServer, sign_in_service_server::SignInServiceServer,
-    token_service_server::TokenServiceServer, trigger_service_server::TriggerServiceServer,
-    user_service_server::UserServiceServer, workspace_service_server::WorkspaceServiceServer,
+    deployment_service_server::DeploymentServiceServer, device_service_server::DeviceServiceServer,
+    event_service_server::EventServiceServer, executor_service_server::ExecutorServiceServer,
+    group_service_server::GroupServiceServer, limit_service_server::LimitServiceServer,
+    log_service_server::LogServiceServer, member_service_server::MemberServiceServer,
+    model_service_server::ModelServiceServer, monitor_service_server::MonitorServiceServer,
+    notification_service_server::NotificationServiceServer, output_service_server::OutputServiceServer,
+    pipeline_service_server::PipelineServiceServer, plan_service_server::PlanServiceServer,
+    policy_service_server::PolicyServiceServer, project_service_server::ProjectServiceServer,
+    queue_service_server::QueueServiceServer, run_service_server::RunServiceServer,
+    runtime_service_server::RuntimeServiceServer, secret_service_server::SecretServiceServer,
+    sign_in_service_server::SignInServiceServer, token_service_server::TokenServiceServer,
+    trigger_service_server::TriggerServiceServer, user_service_server::UserServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -72,6 +76,11 @@ pub(crate) async fn routes(
         .add_service(serve!(core, MonitorServiceServer, Monitor))
         .add_service(serve!(core, ModelServiceServer, Models))
         .add_service(serve!(core, NotificationServiceServer, Notifications))
+        .add_service(serve!(core, RuntimeServiceServer, Runtimes))
+        .add_service(serve!(core, QueueServiceServer, Queues))
+        .add_service(serve!(core, PlanServiceServer, Plans))
+        .add_service(serve!(core, PolicyServiceServer, Policies))
+        .add_service(serve!(core, DeviceServiceServer, Devices))
         .add_service(health)
         .add_service(reflection)
         .prepare())

@@ -68,7 +68,7 @@ pub fn check(name: &str, spec: &Spec, terms: &Terms) -> Result<(), Denial> {
         // One that allows it is enough; else the first one's reason is told.
         let verdicts = terms.plans.iter().map(|plan| plan.check(spec));
         let verdict = verdicts.reduce(|first, next| first.or_else(|denial| next.map_err(|_| denial)));
-        verdict.unwrap_or_else(|| Err(not_bound(terms)))?;
+        verdict.unwrap_or_else(|| Err(not_bound(&terms.queue)))?;
     }
     check_offers(spec, &terms.offers)
 }
@@ -85,7 +85,7 @@ pub fn admit(name: &str, spec: &Spec, terms: &Terms, now: Timestamp) -> Result<A
     }
     let allowing = terms.plans.iter().filter(|plan| plan.check(spec).is_ok());
     let best = allowing.map(|plan| (plan, crate::window::access(&plan.windows, now))).max_by(|a, b| a.1.cmp_use(&b.1));
-    let (plan, access) = best.ok_or_else(|| not_bound(terms))?;
+    let (plan, access) = best.ok_or_else(|| not_bound(&terms.queue))?;
     Ok(Admission { plan: Some(plan.id), access })
 }
 
@@ -101,8 +101,10 @@ pub fn closed(terms: &Terms, access: &Access) -> Option<Denial> {
     Some(Denial::new(Code::WindowClosed, "queue", sentence, "wait for the window, or switch to the default queue now"))
 }
 
-fn not_bound(terms: &Terms) -> Denial {
-    let sentence = format!("no plan of the project opens queue `{}`", terms.queue);
+/// The denial of a queue that no plan of a project opens, whether it is there or not.
+#[must_use]
+pub fn not_bound(queue: &str) -> Denial {
+    let sentence = format!("no plan of the project opens queue `{queue}`");
     Denial::new(Code::QueueNotBound, "queue", sentence, "use the default queue, or ask an administrator for a plan")
 }
 

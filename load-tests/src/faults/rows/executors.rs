@@ -11,7 +11,7 @@ const SLOW_RUNS: usize = 9;
 /// How long each takes, in seconds: longer than its executor is away.
 const SLOW_S: f64 = 20.0;
 /// Silence after which an executor is lost, and the promise for its work to be with others.
-const REASSIGNED_MAX_S: f64 = 15.0;
+pub(super) const REASSIGNED_MAX_S: f64 = 15.0;
 /// Longer than an executor is waited for.
 const SLEEP: Duration = Duration::from_secs(13);
 const PATIENCE: Duration = Duration::from_secs(90);

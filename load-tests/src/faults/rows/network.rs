@@ -1,6 +1,9 @@
 //! What happens between processes: partitions, latency, loss, connections that break or hang.
 
-use super::schedulers::{LATE_MAX_S, count};
+use super::{
+    executors::REASSIGNED_MAX_S,
+    schedulers::{LATE_MAX_S, count},
+};
 use crate::{
     faults::{Plan, Seen, stage::Stage},
     wire::{Way, Weather},
@@ -10,8 +13,6 @@ use std::time::Duration;
 
 /// Longer than a lease, and than the time in which a scheduler takes its shards to be its own.
 const PARTITION: Duration = Duration::from_secs(7);
-/// Longer than executors are waited for.
-const LONG_PARTITION: Duration = Duration::from_secs(12);
 
 /// Only from the one who connected.
 fn up() -> Weather {
@@ -61,8 +62,10 @@ pub(super) async fn executor_alone(plan: Plan) -> Result<Seen> {
     stage.begin().await?;
     let victim = stage.holder(&slow).await?;
     stage.cluster.wires()?.set(&victim, "", Weather::partition());
-    tokio::time::sleep(LONG_PARTITION).await;
-    let given = stage.lost_attempts(&slow).await?;
+    let cut = tokio::time::Instant::now();
+    let given = stage.until_lost(&slow, Duration::from_secs(60)).await?;
+    seen.at_most("until its work was with others", cut.elapsed().as_secs_f64(), "s", REASSIGNED_MAX_S);
+    tokio::time::sleep(PARTITION.saturating_sub(cut.elapsed())).await;
     let wires = stage.cluster.wires()?;
     seen.bite("chunks held", wires.harm(&victim, ""));
     wires.set(&victim, "", Weather::fair());

@@ -72,7 +72,9 @@ impl Engine {
             return self.welcome(executor, session, greeting, held, turn);
         }
         let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_session(session)) else { return };
-        seat.seen();
+        if event.is_sign_of_life() {
+            seat.seen();
+        }
         match event {
             SessionEvent::Heartbeat { sequence, running } => self.heartbeat(executor, sequence, running, turn),
             SessionEvent::Results(results) => {

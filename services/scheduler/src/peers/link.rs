@@ -59,8 +59,9 @@ impl Drop for Registered {
 
 async fn keep_one(peers: Peers, peer: SchedulerId, engine: mpsc::Sender<Message>, stop: CancellationToken) {
     let mut pause = BACKOFF;
-    while !stop.is_cancelled() {
-        match one(&peers, peer, &engine, &mut pause).await {
+    // Two schedulers that drain together would otherwise wait for the end of each other's stream.
+    while let Some(ended) = stop.run_until_cancelled(one(&peers, peer, &engine, &mut pause)).await {
+        match ended {
             Ok(()) => tracing::debug!(peer.id = %peer, "the stream to a scheduler ended"),
             Err(status) if pause.failures() == 0 => {
                 tracing::warn!(peer.id = %peer, error = status.message(), "lost the stream to a scheduler");
@@ -121,6 +122,7 @@ async fn hear(peers: &Peers, peer: SchedulerId, message: In, engine: &mpsc::Send
         }
         In::Returned(returned) => slots(returned).map(|(executor, count)| PeerEvent::Returned(executor, count)),
         In::Claimed(claimed) => slots(claimed).map(|(executor, count)| PeerEvent::Claimed(executor, count)),
+        In::PermitsFreed(_) => Some(PeerEvent::PermitsFreed),
         In::Wake(_) => {
             peers.0.shards_are_free.notify_one();
             None

@@ -96,7 +96,7 @@ impl Link {
         // First of all where results are to go; then whatever the engine says. Under the lock that what is said next
         // needs as well, so that no change of it is missed.
         let mut gateways = lock(&service.peers.0.gateways);
-        stream.send(pb::LinkResponse { message: Some(owned_message(&lock(&service.peers.0.owned))) });
+        stream.send(pb::LinkResponse { message: Some(owned_message(&service.peers.0.owned.borrow())) });
         gateways.insert(id, stream);
         drop(gateways);
         Self { service, id, gateway, sender, broken, sessions: HashMap::new() }

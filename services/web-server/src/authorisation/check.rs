@@ -12,6 +12,7 @@ use domain::ErrorKind;
 use domain::id::{BackfillId, ModelVersionId, RunId, TriggerId, UploadId};
 use domain::role::Role;
 use std::collections::HashMap;
+use store::Store;
 use store::targets::{self, Target};
 
 /// What was allowed.
@@ -55,20 +56,29 @@ impl Authority {
             (Thing::WorkspaceOrCluster(_), "") => return cluster(caller, need),
             _ => {}
         }
-        let db = self.store.client().await?;
-        let target = targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?;
-        let Some(target) = target else { return Err(not_found(thing, text)) };
-        let role = caller.user.role.max(target.role);
-        if role.is_none() {
-            return Err(not_found(thing, text));
-        }
-        if role < Some(need) {
-            return Err(not_enough(need, role));
-        }
+        let target = reach(&self.store, caller, thing, text, need).await?;
         if target.archived && !rule.row.even_archived {
             return Err(archived(&target.name));
         }
         Ok(Grant { target: Some(target) })
+    }
+}
+
+/// For a request that addresses many workspaces: as a row would decide about one of them, that changes it.
+pub(crate) async fn workspace(store: &Store, caller: &Caller, name: &str, need: Role) -> Result<Target, Fault> {
+    let target = reach(store, caller, Thing::Workspace("workspaces"), name, need).await?;
+    if target.archived { Err(archived(&target.name)) } else { Ok(target) }
+}
+
+/// The addressed thing, when the caller has the role there.
+async fn reach(store: &Store, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Target, Fault> {
+    let db = store.client().await?;
+    let target = targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?;
+    let Some(target) = target else { return Err(not_found(thing, text)) };
+    match caller.user.role.max(target.role) {
+        None => Err(not_found(thing, text)),
+        role if role < Some(need) => Err(not_enough(need, role)),
+        _ => Ok(target),
     }
 }
 

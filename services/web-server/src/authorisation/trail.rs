@@ -3,13 +3,15 @@
 
 use super::{Authority, Grant, Rule};
 use crate::fault::Fault;
-use crate::identity::Identity;
+use crate::identity::{Caller, Identity};
 use domain::ErrorKind;
 use rpc::status::Problem;
 use runtime::exit::chain;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use store::Store;
 use store::audit::{self, NewEntry, Outcome};
+use store::targets::Target;
 use store::users::User;
 
 /// The longest text of one field.
@@ -60,6 +62,52 @@ impl Authority {
     }
 }
 
+/// One act of a request that does many.
+pub(crate) struct Trail<'a> {
+    /// As if it had been called alone.
+    pub(crate) method: &'a str,
+    /// The workspace's name, as it was given.
+    pub(crate) workspace: &'a str,
+    /// The workspace, when the caller may act on it.
+    pub(crate) target: Option<&'a Target>,
+    /// Why it was not done.
+    pub(crate) problem: Option<&'a Problem>,
+}
+
+impl Trail<'_> {
+    /// Adds its entry. That it cannot be added is told in the log: what was done is done.
+    pub(crate) async fn record(&self, store: &Store, caller: &Caller) {
+        let entry = NewEntry {
+            user: Some(caller.user.id),
+            actor: caller.user.email.clone(),
+            via: caller.via.to_string(),
+            method: self.method.to_owned(),
+            project: self.target.map(|target| target.project),
+            workspace: self.target.and_then(|target| target.workspace),
+            object: format!("workspace {}", short(self.workspace)),
+            outcome: outcome(self.problem, self.target.is_some()),
+            reason: self.problem.map(|problem| problem.reason.clone()).unwrap_or_default(),
+            detail: Value::Object(Map::new()),
+        };
+        let added = match store.client().await {
+            Ok(db) => audit::insert(&db, &entry).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = added {
+            tracing::error!(error = chain(&error), method = entry.method, actor = entry.actor, "the trail has a gap");
+        }
+    }
+}
+
+/// How an act ended that was granted or not.
+fn outcome(problem: Option<&Problem>, granted: bool) -> Outcome {
+    match problem {
+        None => Outcome::Ok,
+        Some(problem) if !granted || is_denial(problem.kind) => Outcome::Denied,
+        Some(_) => Outcome::Failed,
+    }
+}
+
 fn entry(
     rule: &Rule,
     identity: &Identity,
@@ -67,11 +115,7 @@ fn entry(
     grant: Option<&Grant>,
     problem: Option<Problem>,
 ) -> NewEntry {
-    let outcome = match &problem {
-        None => Outcome::Ok,
-        Some(problem) if grant.is_none() || is_denial(problem.kind) => Outcome::Denied,
-        Some(_) => Outcome::Failed,
-    };
+    let outcome = outcome(problem.as_ref(), grant.is_some());
     let (user, actor, via) = match identity {
         Identity::Person(caller) => (Some(caller.user.id), caller.user.email.clone(), caller.via.to_string()),
         Identity::Nobody => (None, short(addressed.get("email").map_or("", String::as_str)), "none".to_owned()),

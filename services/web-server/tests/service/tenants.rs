@@ -10,6 +10,17 @@ use serde_json::{Map, Value, json};
 /// owner of the workspace, admin of the cluster.
 const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
 
+/// Services whose acts are about the whole cluster.
+const OVER_ALL: [&str; 7] = [
+    "UserService",
+    "GroupService",
+    "QueueService",
+    "PlanService",
+    "PolicyService/Set",
+    "DeviceService",
+    "RuntimeService/FenceRuntime",
+];
+
 struct World {
     cluster: Cluster,
     tokens: [String; 6],
@@ -101,6 +112,14 @@ fn least(method: &str) -> usize {
         m if m.starts_with("AuditService/") => owner,
         "SecretService/ListSecrets" => collaborator,
         m if m.starts_with("SecretService/") => owner,
+        "QueueService/ListQueues" | "PlanService/ListPlans" | "DeviceService/ListDeviceClasses" => outsider,
+        "RuntimeService/ListRuntimes" | "RuntimeService/BatchChangeRuntimes" => outsider,
+        "RuntimeService/GetRuntime" | "RuntimeService/WatchRuntime" | "RuntimeService/PlanRuntime" => viewer,
+        "RuntimeService/ListRuntimeEvents" | "PolicyService/GetProjectPolicy" => viewer,
+        "RuntimeService/DeleteRuntime" => owner,
+        "RuntimeService/FenceRuntime" => admin,
+        m if m.starts_with("RuntimeService/") => collaborator,
+        m if OVER_ALL.iter().any(|service| m.starts_with(service)) => admin,
         other => panic!("{other} is new: say here who may call it"),
     }
 }
@@ -126,14 +145,16 @@ async fn every_method_knows_its_callers() {
     for method in services.iter().flat_map(prost_reflect::ServiceDescriptor::methods) {
         let name = format!("{}/{}", method.parent_service().name(), method.name());
         // What ends the credential or the thing that the next caller needs has tests of its own.
-        let ends = ["SignOut", "ArchiveWorkspace", "WatchRun", "TailLogs", "DeleteTrigger"].contains(&method.name());
+        let ends = ["SignOut", "ArchiveWorkspace", "WatchRun", "TailLogs", "DeleteTrigger", "WatchRuntime"]
+            .contains(&method.name());
         if method.is_client_streaming() {
             continue;
         }
         for (at, token) in tokens.iter().enumerate() {
             // A collaborator works in a workspace, and is no member of its project.
-            let of_project =
-                at == 3 && ["ProjectService/GetProject", "ProjectService/ListProjectMembers"].contains(&&*name);
+            let of_project = at == 3
+                && ["ProjectService/GetProject", "ProjectService/ListProjectMembers", "PolicyService/GetProjectPolicy"]
+                    .contains(&&*name);
             let allowed = at >= least(&name) && !of_project;
             if allowed && ends {
                 continue;
@@ -162,7 +183,7 @@ async fn every_method_knows_its_callers() {
             }
             if at == 1 && !allowed {
                 // What is not theirs looks as if it were not there, unless it is no thing at all.
-                let over_all = ["UserService", "GroupService"].iter().any(|s| name.starts_with(s));
+                let over_all = OVER_ALL.iter().any(|s| name.starts_with(s));
                 let over_all =
                     over_all || ["ProjectService/CreateProject", "SecretService/RotateSecrets"].contains(&&*name);
                 assert_eq!(answer.status.as_u16(), if over_all { 403 } else { 404 }, "{name}: {:?}", answer.body);

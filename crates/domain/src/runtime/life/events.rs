@@ -21,6 +21,8 @@ pub enum Event {
     Placed,
     /// The planner says why it waits.
     Waits(Notice),
+    /// Something is wrong with it that does not end it.
+    Warned(Notice),
     /// Its backend speaks.
     Report(Report),
     /// Its backend said what there is, and did not name it.
@@ -115,6 +117,14 @@ pub struct Entry {
 }
 
 impl Life {
+    /// What its timeline tells of the beginning.
+    #[must_use]
+    pub fn begin(&self) -> Change {
+        let mut change = Change::default();
+        self.tell("", String::new(), self.requested_by, &mut change);
+        change
+    }
+
     /// Applies an event. What does not concern the life as it stands changes nothing.
     pub fn advance(&mut self, event: Event, now: Timestamp, rules: &Rules) -> Change {
         let mut change = Change::default();
@@ -128,6 +138,7 @@ impl Life {
             Event::Waits(notice) if matches!(self.stage, Stage::Queued | Stage::Nominated) => {
                 self.notice(notice, &mut change);
             }
+            Event::Warned(notice) if self.holds() => self.notice(notice, &mut change),
             Event::Report(report) if self.holds() && report.fence == self.fence => {
                 self.reported(report, now, rules, &mut change);
             }
@@ -145,7 +156,7 @@ impl Life {
                 self.end(String::new(), actor, now, &mut change);
             }
             Event::Stop { reason, message, again, actor } => {
-                self.asked_to_stop(reason, message, again, actor, now, &mut change);
+                self.asked_to_stop(reason, (message, again), actor, now, &mut change);
             }
             Event::Switched(queue, actor) if self.may_switch() => self.switched(queue, actor, now, &mut change),
             Event::Snoozed(until, actor) if self.is_alive() => {
@@ -227,8 +238,7 @@ impl Life {
     fn asked_to_stop(
         &mut self,
         reason: Reason,
-        message: String,
-        again: bool,
+        (message, again): (String, bool),
         actor: Option<UserId>,
         now: Timestamp,
         change: &mut Change,

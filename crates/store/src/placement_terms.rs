@@ -1,0 +1,159 @@
+//! What people set that a pool's planner goes by: queues, plans, limits, drained nodes. Refuses to write any of it.
+
+use crate::{Error, Store, ledger, query};
+use deadpool_postgres::Client;
+use domain::{
+    id::{PlanId, ProjectId, QueueId},
+    queue::Queue,
+    quota::{Quota, Usage},
+    runtime::rules::Plan,
+    window::Window,
+};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// Everything that planning one pool depends on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Terms {
+    /// The pool's queues.
+    pub queues: Vec<Queue>,
+    /// What the projects may hold; one without a row has no limits.
+    pub projects: BTreeMap<ProjectId, Limits>,
+    /// Which plans open a queue to a project.
+    pub plans: BTreeMap<(ProjectId, QueueId), Vec<Plan>>,
+    /// Node and device; no device is the whole node.
+    pub drained: BTreeSet<(String, String)>,
+    /// By class of devices: models that it means, and what a whole one is worth.
+    pub worths: Vec<(Vec<String>, u64)>,
+}
+
+/// What a project may hold, and for how long.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// At once.
+    pub quota: Quota,
+    /// What it holds, over all pools.
+    pub used: Usage,
+    /// Of its runtimes, how many may still be stopped for others within this hour.
+    pub disruptions_left: Option<u32>,
+    /// The longest idleness, seconds.
+    pub idle_timeout_max_s: Option<u32>,
+    /// The longest lifetime, seconds.
+    pub lifetime_max_s: Option<u32>,
+}
+
+/// Reads the terms of a pool for these projects.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn read(store: &Store, pool: &str, projects: &[ProjectId]) -> Result<Terms, Error> {
+    let client = store.client().await?;
+    let mut terms = Terms::default();
+    let rows = query::rows(&client, include_str!("../sql/queue/of_pool.sql"), &[&pool]).await?;
+    terms.queues = rows.iter().map(queue).collect();
+    let rows = query::rows(&client, include_str!("../sql/drained_node/of_pool.sql"), &[&pool]).await?;
+    terms.drained = rows.iter().map(|row| (row.get("node"), row.get("device"))).collect();
+    let rows = query::rows(&client, include_str!("../sql/device_class/all.sql"), &[]).await?;
+    terms.worths = rows.iter().map(|row| (row.get("models"), count(row, "worth").unwrap_or(1))).collect();
+    if projects.is_empty() {
+        return Ok(terms);
+    }
+    let projects: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
+    let rows = query::rows(&client, include_str!("../sql/project_policy/limits.sql"), &[&projects]).await?;
+    terms.projects = rows.iter().map(|row| (ProjectId(row.get("project_id")), limits(row))).collect();
+    let queues: Vec<Uuid> = terms.queues.iter().map(|queue| queue.id.0).collect();
+    terms.plans = plans(&client, &queues, &projects).await?;
+    Ok(terms)
+}
+
+async fn plans(
+    client: &Client,
+    queues: &[Uuid],
+    projects: &[Uuid],
+) -> Result<BTreeMap<(ProjectId, QueueId), Vec<Plan>>, Error> {
+    let rows = query::rows(client, include_str!("../sql/plan/of_queues.sql"), &[&queues, &projects]).await?;
+    let ids: BTreeSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    let mut windows: BTreeMap<Uuid, Vec<Window>> = BTreeMap::new();
+    for row in query::rows(client, include_str!("../sql/plan_window/of_plans.sql"), &[&ids]).await? {
+        // One that cannot be read opens nothing: the web-server writes none of that kind.
+        if let Some(window) = window(&row) {
+            windows.entry(row.get("plan_id")).or_default().push(window);
+        }
+    }
+    let mut plans: BTreeMap<_, Vec<Plan>> = BTreeMap::new();
+    for row in rows {
+        let windows = windows.get(&row.get("id")).cloned().unwrap_or_default();
+        let key = (ProjectId(row.get("project_id")), QueueId(row.get("queue_id")));
+        plans.entry(key).or_default().push(plan(&row, windows));
+    }
+    Ok(plans)
+}
+
+fn plan(row: &Row, windows: Vec<Window>) -> Plan {
+    Plan {
+        id: PlanId(row.get("id")),
+        name: row.get("name"),
+        models: row.get("models"),
+        gpus_max: small(row, "gpus_max"),
+        gpu_milli_max: big(row, "gpu_milli_max"),
+        cpu_milli_max: big(row, "cpu_milli_max"),
+        memory_max: big(row, "memory_max"),
+        lifetime_max_s: small(row, "lifetime_max_s"),
+        windows,
+    }
+}
+
+fn window(row: &Row) -> Option<Window> {
+    let zone: &str = row.get("time_zone");
+    let days: Option<Vec<i16>> = row.get("weekdays");
+    match days {
+        Some(days) => {
+            let days: Vec<u8> = days.into_iter().filter_map(|day| u8::try_from(day).ok()).collect();
+            let minute = |column: &str| u16::try_from(row.get::<_, Option<i16>>(column)?).ok();
+            Window::weekly(zone, &days, minute("start_minute")?, minute("end_minute")?).ok()
+        }
+        None => {
+            let at = |column: &str| row.get::<_, Option<Timestamp>>(column);
+            Window::once(zone, at("starts_at")?, at("ends_at")?).ok()
+        }
+    }
+}
+
+fn queue(row: &Row) -> Queue {
+    Queue {
+        id: QueueId(row.get("id")),
+        name: row.get("name"),
+        priority: row.get("priority"),
+        preemptible: row.get("preemptible"),
+        deserved_milli: u64::try_from(row.get::<_, i64>("deserved_milli")).unwrap_or(0),
+        limit_milli: big(row, "limit_milli"),
+        weight: small(row, "weight").unwrap_or(1),
+        recent_use: 0,
+    }
+}
+
+fn limits(row: &Row) -> Limits {
+    let left: Option<i32> = row.get("disruptions_left");
+    Limits {
+        quota: ledger::quota(row),
+        used: ledger::usage(row, "used_"),
+        disruptions_left: left.map(|left| u32::try_from(left).unwrap_or(0)),
+        idle_timeout_max_s: small(row, "idle_timeout_max_s"),
+        lifetime_max_s: small(row, "lifetime_max_s"),
+    }
+}
+
+fn small(row: &Row, column: &str) -> Option<u32> {
+    row.get::<_, Option<i32>>(column).and_then(|value| u32::try_from(value).ok())
+}
+
+fn count(row: &Row, column: &str) -> Option<u64> {
+    row.get::<_, Option<i32>>(column).and_then(|value| u64::try_from(value).ok())
+}
+
+fn big(row: &Row, column: &str) -> Option<u64> {
+    row.get::<_, Option<i64>>(column).and_then(|value| u64::try_from(value).ok())
+}

@@ -1,0 +1,19 @@
+//go:build !linux
+
+package fleet
+
+import "syscall"
+
+func lockThread()   {}
+func unlockThread() {}
+
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}
+
+func dirMark(dir string) string {
+	return "KUBELAB_DIR=" + dir
+}
+
+// endMarked needs /proc. Elsewhere only what stays in its process group ends with its pod.
+func endMarked(string) {}

@@ -1,0 +1,228 @@
+//! The placer of one pool: one task that owns its runtimes and devices while this scheduler owns the pool's shard.
+//!
+//! It takes what came since its last turn (commands, what executors report, timers), applies it to the lives in memory,
+//! plans who gets which devices, and writes all of it as one transaction. Only then does it answer, and tell executors
+//! what there shall be. Both sides of a stream state levels: what is lost is said again, whole.
+//!
+//! When a commit fails, memory is dropped and the rows are read again; nothing was said that is not in them. Refuses to
+//! know gRPC, how shards are taken, and who may ask for what.
+
+mod commands;
+mod fleet;
+mod lives;
+mod message;
+mod orders;
+mod planning;
+mod reports;
+mod sentences;
+mod terms;
+mod turn;
+mod wire;
+
+pub use message::{
+    Message, Outbox, PlacerError, Reply, SeenActivity, SessionEvent, StartRuntime, StopRuntime, SwitchQueue,
+};
+
+use crate::{clock::DbClock, metrics::Metrics};
+use domain::{id::HolderId, runtime::life::Rules};
+use fleet::Fleet;
+use jiff::Timestamp;
+use lives::Lives;
+use planning::Planning;
+use secrets::Keyring;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use store::{
+    Store,
+    ledger::{self, Placement},
+    placement_terms::Terms,
+    shards::Shard,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use turn::Turn;
+
+/// Messages that wait for a turn; senders wait beyond it.
+pub const QUEUE_MAX: usize = 4_096;
+/// Messages taken in one turn.
+const TURN_MESSAGES_MAX: usize = 1_024;
+/// Lives of one pool that have not ended.
+const LIVES_MAX: usize = 50_000;
+/// How often silence and terms are looked at when nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+/// First and longest pause between two tries to load.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How long a pool's executors may be silent, and what ends lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// Silence after which an executor's nodes take nobody new.
+    pub lost_after: Duration,
+    /// Silence after which the lives on its nodes are told to end.
+    pub given_up_after: Duration,
+    /// The cluster's times.
+    pub rules: Rules,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(2),
+            lost_after: Duration::from_secs(10),
+            given_up_after: Duration::from_secs(300),
+            rules: Rules::default(),
+        }
+    }
+}
+
+/// What every placer of this process works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Its clock.
+    pub clock: DbClock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Seals the keys of applications; nothing starts without.
+    pub keyring: Option<Arc<Keyring>>,
+    /// How long what may take.
+    pub timing: Timing,
+}
+
+/// The owner of one pool. See the module's page.
+pub struct Placer {
+    parts: Parts,
+    pool: Arc<str>,
+    shard: Shard,
+    lives: Lives,
+    placements: HashMap<HolderId, Placement>,
+    fleet: Fleet,
+    terms: Terms,
+    terms_read_at: Option<Instant>,
+    planning: Planning,
+    stop: CancellationToken,
+}
+
+/// Why a placer ends.
+struct Ended;
+
+impl Placer {
+    /// A placer that knows nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts, pool: Arc<str>, shard: Shard, stop: CancellationToken) -> Self {
+        Self {
+            parts,
+            pool,
+            shard,
+            lives: Lives::default(),
+            placements: HashMap::new(),
+            fleet: Fleet::default(),
+            terms: Terms::default(),
+            terms_read_at: None,
+            planning: Planning::default(),
+            stop,
+        }
+    }
+
+    /// Turns until it is stopped, or the shard has another owner.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let stop = self.stop.clone();
+        if self.load().await.is_err() {
+            return;
+        }
+        let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let due = self.until_due();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
+                () = tokio::time::sleep(due) => {}
+                _ = tick.tick() => {}
+            }
+            if self.turn(messages.drain(..)).await.is_err() {
+                tracing::info!(pool = &*self.pool, "the pool has another owner");
+                break;
+            }
+        }
+        // Streams end with their outboxes: executors look for the next owner.
+    }
+
+    async fn turn(&mut self, messages: impl Iterator<Item = Message>) -> Result<(), Ended> {
+        let mut turn = Turn::default();
+        self.read_terms(&mut turn).await?;
+        for message in messages {
+            self.take(message, &mut turn).await?;
+        }
+        self.look_at_sessions(&mut turn).await?;
+        self.wake(&mut turn);
+        self.begin_successors(&mut turn).await?;
+        self.plan(&mut turn).await;
+        self.finish(turn).await?;
+        self.gauge();
+        Ok(())
+    }
+
+    /// Reads the pool's rows until that works; executors that are connected stay, and are told everything anew.
+    async fn load(&mut self) -> Result<(), Ended> {
+        let mut pause = PAUSE.0;
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(Ended);
+            }
+            match ledger::load(&self.parts.store, self.shard, &self.pool).await {
+                Ok(Some(found)) => return self.take_over(found).await,
+                Ok(None) => return Err(Ended),
+                Err(error) => {
+                    let pool = &*self.pool;
+                    tracing::warn!(
+                        pool,
+                        error = runtime::exit::chain(&error),
+                        "failed to read a pool; it is read again"
+                    );
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    async fn take_over(&mut self, found: ledger::Pool) -> Result<(), Ended> {
+        for problem in &found.unreadable {
+            tracing::error!(pool = &*self.pool, problem, "a runtime cannot be read; what it holds stays held");
+        }
+        self.placements = found.placements.into_iter().map(|placement| (placement.holder, placement)).collect();
+        self.fleet.load(found.nodes, found.devices);
+        self.lives = Lives::default();
+        self.planning.want();
+        self.terms_read_at = None;
+        let count = found.lives.len();
+        for stored in found.lives {
+            self.lives.insert(stored, &self.parts.timing.rules);
+        }
+        for session in self.fleet.ready_sessions() {
+            self.tell_everything(session);
+        }
+        tracing::info!(pool = &*self.pool, runtimes = count, placements = self.placements.len(), "took a pool over");
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Time until something is due by the clock, or may be planned.
+    fn until_due(&self) -> Duration {
+        let due = self.lives.next_due().map(|at| self.now().duration_until(at));
+        let due = due.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO));
+        due.min(self.planning.pause()).min(TICK)
+    }
+}

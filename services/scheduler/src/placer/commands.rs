@@ -1,0 +1,255 @@
+//! What people ask for: starts, stops, other queues.
+
+use super::{
+    Ended, LIVES_MAX, Message, Placer, PlacerError, SeenActivity, StartRuntime, StopRuntime, SwitchQueue, turn::Turn,
+};
+use domain::{
+    id::{HolderId, UserId, WorkspaceId},
+    runtime::{
+        life::{Event, Life, Stage},
+        reason::Reason,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
+use store::ledger::{self, StoredLife};
+use uuid::Uuid;
+
+impl Placer {
+    /// Takes one message.
+    pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) -> Result<(), Ended> {
+        match message {
+            Message::Start(command, reply) => {
+                if self.lives.of(command.workspace).is_some_and(|holder| turn.is_begun(holder)) {
+                    self.flush(turn).await?;
+                }
+                match self.start(&command, turn).await {
+                    Ok((number, begun)) => {
+                        turn.answer(begun, move |written| drop(reply.send(written.map(|()| number))))
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Message::Stop(command, reply) => {
+                if self.lives.of(command.workspace).is_some_and(|holder| turn.is_begun(holder)) {
+                    self.flush(turn).await?;
+                }
+                match self.stop_one(command, turn).await {
+                    Ok(()) => turn.answer(None, move |written| drop(reply.send(written))),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Message::Switch(command, reply) => match self.switch(&command, turn) {
+                Ok(()) => turn.answer(None, move |written| drop(reply.send(written))),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Snooze(workspace, until, actor, reply) => match self.alive(workspace) {
+                Ok(holder) => {
+                    self.happen(holder, Event::Snoozed(until, actor), turn);
+                    turn.answer(None, move |written| drop(reply.send(written)));
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Seen(seen, reply) => {
+                self.seen(&seen, turn);
+                // What proxies saw is written with the life's next change: what a successor needs of it is told again.
+                drop(reply.send(Ok(())));
+            }
+            Message::Imagine(requests, reply) => drop(reply.send(Ok(self.imagine(requests).await))),
+            Message::Session(session, event) => self.hear(session, event, turn).await?,
+        }
+        Ok(())
+    }
+
+    /// Answers the number of the life, and the life if it is a new one.
+    async fn start(&mut self, command: &StartRuntime, turn: &mut Turn) -> Result<(i64, Option<HolderId>), PlacerError> {
+        let found = ledger::startable(&self.parts.store, command.workspace).await.map_err(|error| {
+            tracing::warn!(error = runtime::exit::chain(&error), "failed to read what is to start");
+            PlacerError::Unavailable
+        })?;
+        let found = found.ok_or(PlacerError::NoWorkspace(command.workspace))?;
+        let last = found.last.as_ref().map_or(0, |(number, ..)| *number);
+        if let Some((number, state, key)) = &found.last {
+            if !key.is_empty() && *key == command.key {
+                return Ok((*number, None));
+            }
+            if !matches!(state.as_str(), "stopped" | "error") {
+                return Err(PlacerError::Alive);
+            }
+        }
+        if self.lives.len() >= LIVES_MAX {
+            return Err(PlacerError::Full);
+        }
+        let (spec, version) = found.spec.ok_or_else(|| {
+            PlacerError::denied("SPEC_MISSING", "nobody said what the workspace's runtime is to be; set it first")
+        })?;
+        if version != command.spec_version {
+            return Err(PlacerError::Overtaken("the runtime's spec has changed since it was checked".to_owned()));
+        }
+        let (queue, pool) = found.queue.ok_or_else(|| {
+            PlacerError::denied("QUEUE_NOT_FOUND", "the runtime's queue is no more; choose another one")
+        })?;
+        if *pool != *self.pool {
+            return Err(PlacerError::Overtaken(format!("the runtime's queue is served from pool `{pool}`")));
+        }
+        let holder = HolderId(Uuid::now_v7());
+        let number = last + 1;
+        let mut life = Life::new(command.workspace, found.project, queue, number, holder, spec, version, self.now());
+        life.start_key.clone_from(&command.key);
+        life.requested_by = command.requested_by;
+        let stored = StoredLife {
+            access_key: self.access_key(command.workspace, number)?,
+            life,
+            plan: None,
+            node: None,
+            workspace: found.workspace,
+            project: found.project_name,
+        };
+        self.begin(stored, turn);
+        Ok((number, Some(holder)))
+    }
+
+    fn begin(&mut self, mut stored: StoredLife, turn: &mut Turn) {
+        let holder = stored.life.holder;
+        let change = stored.life.begin();
+        self.bind(&mut stored);
+        self.planning.wants(&stored.life.spec.ask);
+        self.lives.insert(stored, &self.parts.timing.rules);
+        turn.begin(holder);
+        self.follow(holder, change, turn);
+    }
+
+    /// A new key, sealed.
+    fn access_key(&self, workspace: WorkspaceId, number: i64) -> Result<Arc<[u8]>, PlacerError> {
+        let keyring = self.parts.keyring.as_ref().ok_or_else(|| {
+            PlacerError::denied(
+                "SECRET_KEYS_MISSING",
+                "the schedulers have no keys to seal the key of the application; set secret_keys_file for schedulers \
+                 and web-servers",
+            )
+        })?;
+        let key = secrets::random_key();
+        let workspace = workspace.to_string();
+        let sealed = keyring.seal(&secrets::access_key(&workspace, number), key.as_bytes()).map_err(|error| {
+            tracing::error!(error = %error, "failed to seal the key of an application");
+            PlacerError::denied("SECRET_KEYS_MISSING", "the key of the application cannot be sealed; see the log")
+        })?;
+        Ok(sealed.to_bytes().into())
+    }
+
+    fn alive(&self, workspace: WorkspaceId) -> Result<HolderId, PlacerError> {
+        self.lives.of(workspace).ok_or(PlacerError::NoRuntime(workspace))
+    }
+
+    async fn stop_one(&mut self, command: StopRuntime, turn: &mut Turn) -> Result<(), PlacerError> {
+        let StopRuntime { workspace, reason, requested_by: actor, start_again: again } = command;
+        let Some(holder) = self.lives.of(workspace) else {
+            return self.stop_ended(workspace, reason.as_ref(), actor).await;
+        };
+        let Some(reason) = reason else {
+            let node = self.lives.get(holder).and_then(|stored| stored.node);
+            if node.is_some_and(|node| self.fleet.server(node).is_some()) {
+                let sentence = "its node's executor is connected and will say when it has ended; an administrator's word \
+                                counts only for a node that is not heard of";
+                return Err(PlacerError::denied("NODE_ALIVE", sentence));
+            }
+            self.happen(holder, Event::Fenced(actor), turn);
+            return Ok(());
+        };
+        self.happen(holder, Event::Stop { reason, message: String::new(), again, actor }, turn);
+        Ok(())
+    }
+
+    /// There is nothing to stop; an error may be put away.
+    async fn stop_ended(
+        &self,
+        workspace: WorkspaceId,
+        reason: Option<&Reason>,
+        actor: Option<UserId>,
+    ) -> Result<(), PlacerError> {
+        let store = &self.parts.store;
+        let outcome = match reason {
+            Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, actor).await.map(|_| true),
+            _ => ledger::state_of(store, workspace).await.map(|state| state.is_some()),
+        };
+        match outcome {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(PlacerError::NoRuntime(workspace)),
+            Err(error) => {
+                tracing::warn!(error = runtime::exit::chain(&error), "failed to read what is to stop");
+                Err(PlacerError::Unavailable)
+            }
+        }
+    }
+
+    fn switch(&mut self, command: &SwitchQueue, turn: &mut Turn) -> Result<(), PlacerError> {
+        let holder = self.alive(command.workspace)?;
+        let Some(stored) = self.lives.get(holder) else { return Err(PlacerError::NoRuntime(command.workspace)) };
+        let life = &stored.life;
+        if !life.may_switch() {
+            let sentence = "the runtime is stopping already; start it again in the other queue when it has ended";
+            return Err(PlacerError::denied("STOPPING", sentence));
+        }
+        let queue = self.terms.queues.iter().find(|queue| queue.id == command.queue).ok_or_else(|| {
+            PlacerError::denied("QUEUE_NOT_FOUND", "the pool that it waits or runs in serves no such queue")
+        })?;
+        let effective = life.spec.ask.effective_milli();
+        let used = self.used_of_queue(queue.id);
+        if life.holds() && life.queue != queue.id && queue.limit_milli.is_some_and(|limit| used + effective > limit) {
+            let sentence =
+                format!("queue `{}` has no room for it below its limit; wait until others have ended", queue.name);
+            return Err(PlacerError::denied("QUEUE_LIMIT", sentence));
+        }
+        let holds = life.holds();
+        self.happen(holder, Event::Switched(command.queue, command.requested_by), turn);
+        if holds {
+            turn.moved(holder, command.queue);
+            if let Some(placement) = self.placements.get_mut(&holder) {
+                placement.queue = command.queue;
+            }
+        }
+        self.bind_all(turn);
+        self.planning.want();
+        Ok(())
+    }
+
+    fn seen(&mut self, seen: &[SeenActivity], turn: &mut Turn) {
+        let now = self.now();
+        for SeenActivity { workspace, number, ago_ms } in seen {
+            let Some(holder) = self.lives.of(*workspace) else { continue };
+            if self.lives.get(holder).is_some_and(|stored| stored.life.number == *number) {
+                let ago = SignedDuration::from_millis((*ago_ms).max(0));
+                let at: Timestamp = now.saturating_sub(ago).unwrap_or(now);
+                self.happen(holder, Event::Seen(at), turn);
+            }
+        }
+    }
+
+    /// Lives that follow ended ones begin in the same transaction.
+    pub(super) async fn begin_successors(&mut self, turn: &mut Turn) -> Result<(), Ended> {
+        for ended in std::mem::take(&mut turn.followed) {
+            let life = &ended.life;
+            let Some(mut next) = life.successor(HolderId(Uuid::now_v7()), self.now()) else { continue };
+            let afresh = life.start_again && matches!(life.stage, Stage::Stopped(Reason::Restart));
+            if afresh {
+                // A start takes what is in force by now; what was, where that cannot be had.
+                match ledger::startable(&self.parts.store, life.workspace).await {
+                    Ok(Some(found)) => {
+                        if let Some((spec, version)) = found.spec {
+                            (next.spec, next.spec_version) = (spec, version);
+                        }
+                    }
+                    Ok(None) => continue,
+                    Err(error) => {
+                        tracing::warn!(error = runtime::exit::chain(&error), "failed to read what is to start again");
+                        return self.reload(turn).await;
+                    }
+                }
+            }
+            let Ok(access_key) = self.access_key(next.workspace, next.number) else { continue };
+            let stored = StoredLife { life: next, plan: None, node: None, access_key, ..ended };
+            self.begin(stored, turn);
+        }
+        Ok(())
+    }
+}

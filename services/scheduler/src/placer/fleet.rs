@@ -1,0 +1,330 @@
+//! The nodes and devices of one pool, and which executor serves which node. Refuses to know who holds what.
+//!
+//! A node takes nobody new before its executor has said everything: what there is, and what runs there.
+
+use super::{Outbox, wire};
+use domain::{
+    device::{Device, DeviceModel, Sharing},
+    id::{DeviceId, NodeId},
+};
+use placement::{Holding, Node};
+use proto::internal::v1::{self as pb, serve_response::Message as Said};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+use store::ledger::{DeviceRow, NodeRow, NodeState};
+
+/// Nodes of one pool.
+pub(super) const NODES_MAX: usize = 20_000;
+/// Executors of one pool.
+const SESSIONS_MAX: usize = 1_000;
+
+/// One pool's machines.
+#[derive(Default)]
+pub(super) struct Fleet {
+    sessions: BTreeMap<u64, Session>,
+    nodes: BTreeMap<NodeId, NodeEntry>,
+    by_name: HashMap<String, NodeId>,
+}
+
+struct Session {
+    name: String,
+    outbox: Outbox,
+    heard: Instant,
+    has_nodes: bool,
+    has_runtimes: bool,
+    /// It reported a node that another serves: it must not take what it is told for everything.
+    outbid: bool,
+}
+
+struct NodeEntry {
+    row: NodeRow,
+    devices: Vec<DeviceRow>,
+    strangers: Vec<Holding>,
+    /// Which session serves it.
+    server: Option<u64>,
+    /// Since when nobody does.
+    unserved_since: Option<Instant>,
+    /// Its holders were told that it is lost.
+    given_up: bool,
+}
+
+/// What a report about nodes changes in the ledger.
+#[derive(Default)]
+pub(super) struct Inventory {
+    pub(super) nodes: Vec<NodeRow>,
+    /// Nodes whose devices are told, and all of these.
+    pub(super) told: Vec<NodeId>,
+    pub(super) devices: Vec<DeviceRow>,
+    /// Devices that have failed since.
+    pub(super) failed: Vec<(DeviceId, String)>,
+    /// Reports that cannot be.
+    pub(super) problems: Vec<String>,
+}
+
+impl Fleet {
+    /// As rows tell it: nobody serves anything.
+    pub(super) fn load(&mut self, nodes: Vec<NodeRow>, devices: Vec<DeviceRow>) {
+        let mut served: HashMap<NodeId, NodeEntry> = std::mem::take(&mut self.nodes).into_iter().collect();
+        self.by_name = nodes.iter().map(|node| (node.name.clone(), node.id)).collect();
+        for row in nodes {
+            let fresh = NodeEntry {
+                row: row.clone(),
+                devices: Vec::new(),
+                strangers: Vec::new(),
+                server: None,
+                unserved_since: Some(Instant::now()),
+                given_up: false,
+            };
+            let mut entry = served.remove(&row.id).unwrap_or(fresh);
+            entry.row = row;
+            entry.devices.clear();
+            self.nodes.insert(entry.row.id, entry);
+        }
+        for device in devices {
+            if let Some(entry) = self.nodes.get_mut(&device.node) {
+                entry.devices.push(device);
+            }
+        }
+    }
+
+    /// An executor comes. False when there are too many.
+    pub(super) fn open(&mut self, session: u64, name: String, outbox: Outbox) -> bool {
+        if self.sessions.len() >= SESSIONS_MAX {
+            return false;
+        }
+        let session_of =
+            Session { name, outbox, heard: Instant::now(), has_nodes: false, has_runtimes: false, outbid: false };
+        self.sessions.insert(session, session_of);
+        true
+    }
+
+    /// An executor is gone: its nodes are served by nobody.
+    pub(super) fn close(&mut self, session: u64) {
+        if let Some(closed) = self.sessions.remove(&session) {
+            closed.outbox.over.cancel();
+        }
+        for entry in self.nodes.values_mut().filter(|entry| entry.server == Some(session)) {
+            entry.server = None;
+            entry.unserved_since = Some(Instant::now());
+        }
+        // They come again, and may serve now what they could not.
+        self.sessions.values().filter(|other| other.outbid).for_each(|other| other.outbox.over.cancel());
+    }
+
+    pub(super) fn knows(&self, session: u64) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    pub(super) fn heard(&mut self, session: u64) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.heard = Instant::now();
+        }
+    }
+
+    /// Executors that were silent for too long.
+    pub(super) fn silent(&self, lost_after: Duration) -> Vec<u64> {
+        let silent = self.sessions.iter().filter(|(_, session)| session.heard.elapsed() > lost_after);
+        silent.map(|(id, _)| *id).collect()
+    }
+
+    /// Takes a report. What it changes is to be written before anybody is placed by it.
+    pub(super) fn report(&mut self, session: u64, pool: &str, message: pb::Nodes) -> Inventory {
+        let mut inventory = Inventory::default();
+        let mut named = HashSet::new();
+        if let Some(session) = self.sessions.get_mut(&session).filter(|_| message.complete) {
+            session.outbid = false;
+        }
+        for node in message.nodes {
+            if node.name.is_empty() || (self.nodes.len() >= NODES_MAX && !self.by_name.contains_key(&node.name)) {
+                inventory.problems.push(format!("node `{}` is left out: a pool has at most {NODES_MAX}", node.name));
+                continue;
+            }
+            named.insert(node.name.clone());
+            self.report_one(session, pool, node, &mut inventory);
+        }
+        let is_gone = |entry: &NodeEntry| {
+            entry.server == Some(session)
+                && (message.gone.contains(&entry.row.name) || (message.complete && !named.contains(&entry.row.name)))
+        };
+        for entry in self.nodes.values_mut().filter(|entry| is_gone(entry)) {
+            if entry.row.state != NodeState::Gone {
+                entry.row.state = NodeState::Gone;
+                inventory.nodes.push(entry.row.clone());
+            }
+        }
+        if message.complete
+            && let Some(session) = self.sessions.get_mut(&session)
+        {
+            session.has_nodes = true;
+        }
+        inventory
+    }
+
+    fn report_one(&mut self, session: u64, pool: &str, node: pb::Node, inventory: &mut Inventory) {
+        let id = wire::node_id(pool, &node.name);
+        let entry = self.nodes.get(&id);
+        if entry.and_then(|entry| entry.server).is_some_and(|server| server != session) {
+            // Whoever reported it first serves it.
+            self.sessions.get_mut(&session).into_iter().for_each(|session| session.outbid = true);
+            return;
+        }
+        let (row, devices) = match wire::node(id, &node) {
+            Ok(read) => read,
+            Err(problem) => return inventory.problems.push(problem),
+        };
+        if entry.is_none_or(|entry| entry.row != row) {
+            inventory.nodes.push(row.clone());
+        }
+        if entry.is_none_or(|entry| entry.devices != devices) {
+            inventory.told.push(id);
+            inventory.devices.extend(devices.iter().cloned());
+            let was_healthy: BTreeSet<DeviceId> =
+                entry.into_iter().flat_map(|e| &e.devices).filter(|d| d.healthy).map(|d| d.id).collect();
+            let failed = devices.iter().filter(|device| !device.healthy && was_healthy.contains(&device.id));
+            inventory.failed.extend(failed.map(|device| (device.id, device.condition.clone())));
+        }
+        let strangers = wire::strangers(id, &node.foreign, &devices);
+        self.by_name.insert(node.name, id);
+        let entry = NodeEntry { row, devices, strangers, server: Some(session), unserved_since: None, given_up: false };
+        self.nodes.insert(id, entry);
+    }
+
+    /// It has said all that runs there.
+    pub(super) fn has_runtimes(&mut self, session: u64) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.has_runtimes = true;
+        }
+    }
+
+    /// It has said everything, and may be told what there shall be.
+    pub(super) fn is_ready(&self, session: u64) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.has_nodes && session.has_runtimes)
+    }
+
+    pub(super) fn ready_sessions(&self) -> Vec<u64> {
+        self.sessions.keys().copied().filter(|session| self.is_ready(*session)).collect()
+    }
+
+    /// What it is told is all that shall be on the nodes that it sees.
+    pub(super) fn serves_alone(&self, session: u64) -> bool {
+        self.sessions.get(&session).is_some_and(|session| !session.outbid)
+    }
+
+    /// Which session serves a node.
+    pub(super) fn server(&self, node: NodeId) -> Option<u64> {
+        self.nodes.get(&node).and_then(|entry| entry.server)
+    }
+
+    pub(super) fn name_of(&self, node: NodeId) -> &str {
+        self.nodes.get(&node).map_or("", |entry| entry.row.name.as_str())
+    }
+
+    pub(super) fn device(&self, node: NodeId, device: DeviceId) -> Option<&DeviceRow> {
+        self.nodes.get(&node)?.devices.iter().find(|row| row.id == device)
+    }
+
+    /// Says something to an executor. One that does not keep up loses its stream, and comes again.
+    pub(super) fn say(&self, session: u64, message: Said) {
+        let Some(session) = self.sessions.get(&session) else { return };
+        if session.outbox.sender.try_send(Ok(pb::ServeResponse { message: Some(message) })).is_err() {
+            tracing::warn!(executor.name = session.name, "an executor does not keep up with its orders");
+            session.outbox.over.cancel();
+        }
+    }
+
+    /// Nodes whose state in the ledger is not what it should be: those that nobody serves any more.
+    pub(super) fn newly_lost(&mut self, after: Duration) -> Vec<NodeRow> {
+        let lost = self.nodes.values_mut().filter(|entry| {
+            let silent = entry.unserved_since.is_some_and(|since| since.elapsed() >= after);
+            silent && !matches!(entry.row.state, NodeState::Lost | NodeState::Gone)
+        });
+        lost.map(|entry| {
+            entry.row.state = NodeState::Lost;
+            entry.row.clone()
+        })
+        .collect()
+    }
+
+    /// Nodes that nobody has served for so long; each is told once.
+    pub(super) fn give_up(&mut self, after: Duration) -> Vec<NodeId> {
+        let late = |entry: &NodeEntry| entry.unserved_since.is_some_and(|since| since.elapsed() >= after);
+        let lost = self.nodes.values_mut().filter(|entry| !entry.given_up && late(entry));
+        lost.map(|entry| {
+            entry.given_up = true;
+            entry.row.id
+        })
+        .collect()
+    }
+
+    pub(super) fn has_gone(&self) -> bool {
+        self.nodes.values().any(|entry| entry.row.state == NodeState::Gone)
+    }
+
+    pub(super) fn forget(&mut self, nodes: &[NodeId]) {
+        for id in nodes {
+            if let Some(entry) = self.nodes.remove(id) {
+                self.by_name.remove(&entry.row.name);
+            }
+        }
+    }
+
+    /// What the planner sees. `drained` has node and device, or node and nothing.
+    pub(super) fn snapshot(&self, drained: &BTreeSet<(String, String)>) -> (Vec<Node>, Vec<Holding>) {
+        let nodes = self.nodes.values().map(|entry| {
+            let ready = entry.server.is_some_and(|session| self.is_ready(session));
+            let is_drained = |device: &str| drained.contains(&(entry.row.name.clone(), device.to_owned()));
+            Node {
+                id: entry.row.id,
+                zone: entry.row.zone.clone(),
+                cpu_milli: entry.row.cpu_milli,
+                memory_bytes: entry.row.memory_bytes,
+                schedulable: ready && entry.row.state == NodeState::Ready && !is_drained(""),
+                devices: entry.devices.iter().map(|row| device(row, is_drained(&row.name))).collect(),
+            }
+        });
+        let strangers = self.nodes.values().flat_map(|entry| entry.strangers.iter().cloned());
+        (nodes.collect(), strangers.collect())
+    }
+
+    /// Whether a place that is kept can still be had some time.
+    pub(super) fn is_usable(&self, node: NodeId, devices: impl IntoIterator<Item = DeviceId>) -> bool {
+        let Some(entry) = self.nodes.get(&node) else { return false };
+        !matches!(entry.row.state, NodeState::Lost | NodeState::Gone)
+            && devices.into_iter().all(|id| entry.devices.iter().any(|device| device.id == id && device.healthy))
+    }
+
+    /// The models that are there.
+    pub(super) fn models(&self) -> BTreeSet<DeviceModel> {
+        let devices = self.nodes.values().flat_map(|entry| &entry.devices);
+        devices.map(|device| DeviceModel::new(&device.model)).collect()
+    }
+
+    /// Healthy devices by model, milli-GPU.
+    pub(super) fn totals(&self) -> BTreeMap<String, u64> {
+        let mut totals = BTreeMap::new();
+        for device in self.nodes.values().flat_map(|entry| &entry.devices).filter(|device| device.healthy) {
+            *totals.entry(device.model.clone()).or_default() += u64::from(domain::device::WHOLE_MILLI);
+        }
+        totals
+    }
+}
+
+fn device(row: &DeviceRow, drained: bool) -> Device {
+    Device {
+        id: row.id,
+        model: DeviceModel::new(&row.model),
+        memory_bytes: row.memory_bytes,
+        sharing: row.sharing.clone(),
+        link_group: row.link_group.unsigned_abs(),
+        schedulable: row.healthy && !drained,
+    }
+}
+
+/// The name of the piece of a partitioned device that these slots are; empty for others.
+pub(super) fn profile(row: &DeviceRow, slots: u64) -> String {
+    let Sharing::Partitioned { profiles } = &row.sharing else { return String::new() };
+    let is = |profile: &&domain::device::Profile| profile.placements.contains(&slots);
+    profiles.iter().find(is).map(|profile| profile.name.clone()).unwrap_or_default()
+}

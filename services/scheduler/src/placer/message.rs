@@ -1,0 +1,179 @@
+//! What a placer is told, and what it answers.
+
+use domain::{
+    ErrorKind,
+    id::{QueueId, UserId, WorkspaceId},
+    runtime::reason::Reason,
+};
+use jiff::Timestamp;
+use proto::internal::v1 as pb;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, PlacerError>>;
+
+/// Why a command was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlacerError {
+    /// The workspace does not exist.
+    #[error("no workspace {0}")]
+    NoWorkspace(WorkspaceId),
+    /// It has no runtime that could be meant.
+    #[error("workspace {0} has no runtime that waits or runs")]
+    NoRuntime(WorkspaceId),
+    /// A life of it has not ended.
+    #[error("the workspace's runtime has not ended; stop it first, or wait until it has")]
+    Alive,
+    /// What the caller saw is not in force any more.
+    #[error("{0}; look again")]
+    Overtaken(String),
+    /// A rule forbids it.
+    #[error("{sentence}")]
+    Denied {
+        /// A code for programs.
+        code: &'static str,
+        /// Why, and what would help.
+        sentence: String,
+    },
+    /// The pool has as many as it takes.
+    #[error("the pool has {LIVES} runtimes that have not ended, and takes no more; stop some, or use another pool", LIVES = super::LIVES_MAX)]
+    Full,
+    /// This scheduler does not own the pool.
+    #[error("this scheduler does not own the pool; try again")]
+    NotOwner,
+    /// The database does not answer.
+    #[error("the database does not answer; try again")]
+    Unavailable,
+}
+
+impl PlacerError {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoWorkspace(_) | Self::NoRuntime(_) => ErrorKind::NotFound,
+            Self::Alive => ErrorKind::AlreadyExists,
+            Self::Overtaken(_) => ErrorKind::Conflict,
+            Self::Denied { .. } => ErrorKind::FailedPrecondition,
+            Self::Full => ErrorKind::ResourceExhausted,
+            Self::NotOwner | Self::Unavailable => ErrorKind::Unavailable,
+        }
+    }
+
+    /// A stable name for programs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoWorkspace(_) => "WORKSPACE_NOT_FOUND",
+            Self::NoRuntime(_) => "RUNTIME_NOT_FOUND",
+            Self::Alive => "RUNTIME_ALIVE",
+            Self::Overtaken(_) => "RUNTIME_CHANGED",
+            Self::Denied { code, .. } => code,
+            Self::Full => "POOL_FULL",
+            Self::NotOwner => "NOT_OWNER",
+            Self::Unavailable => "DATABASE_UNAVAILABLE",
+        }
+    }
+
+    pub(crate) fn denied(code: &'static str, sentence: impl Into<String>) -> Self {
+        Self::Denied { code, sentence: sentence.into() }
+    }
+}
+
+/// Something for a placer.
+#[derive(Debug)]
+pub enum Message {
+    /// A runtime is to start; answers the life's number.
+    Start(StartRuntime, Reply<i64>),
+    /// A runtime is to stop.
+    Stop(StopRuntime, Reply<()>),
+    /// A life goes to another queue.
+    Switch(SwitchQueue, Reply<()>),
+    /// Nobody stops it for idleness or for others before then.
+    Snooze(WorkspaceId, Timestamp, Option<UserId>, Reply<()>),
+    /// What proxies saw.
+    Seen(Vec<SeenActivity>, Reply<()>),
+    /// What the planner would answer about these besides those that wait.
+    Imagine(Vec<placement::Request>, Reply<placement::Plan>),
+    /// An executor speaks, on a stream of this number.
+    Session(u64, SessionEvent),
+}
+
+/// A runtime is to start.
+#[derive(Debug, Clone)]
+pub struct StartRuntime {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// The version of the spec that was checked.
+    pub spec_version: i64,
+    /// Who asked.
+    pub requested_by: Option<UserId>,
+    /// The same key is the same start; may be empty.
+    pub key: String,
+}
+
+/// A runtime is to stop.
+#[derive(Debug, Clone)]
+pub struct StopRuntime {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Why; `None` is an administrator's word that its node is off for good.
+    pub reason: Option<Reason>,
+    /// Who asked.
+    pub requested_by: Option<UserId>,
+    /// It starts again afterwards.
+    pub start_again: bool,
+}
+
+/// A life goes to another queue.
+#[derive(Debug, Clone)]
+pub struct SwitchQueue {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Which queue.
+    pub queue: QueueId,
+    /// Who asked.
+    pub requested_by: Option<UserId>,
+}
+
+/// What a proxy saw.
+#[derive(Debug, Clone)]
+pub struct SeenActivity {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// In which life.
+    pub number: i64,
+    /// How long ago, milliseconds.
+    pub ago_ms: i64,
+}
+
+/// What an executor says.
+#[derive(Debug)]
+pub enum SessionEvent {
+    /// It is there.
+    Hello {
+        /// As people call it.
+        name: String,
+        /// Where orders go.
+        outbox: Outbox,
+    },
+    /// What nodes there are.
+    Nodes(pb::Nodes),
+    /// What runs.
+    Runtimes(pb::Runtimes),
+    /// It lives.
+    Heartbeat,
+    /// Its stream has ended.
+    Closed,
+}
+
+/// One direction of an executor's stream.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Takes what it is told.
+    pub sender: mpsc::Sender<Result<pb::ServeResponse, Status>>,
+    /// Ends the stream.
+    pub over: CancellationToken,
+}

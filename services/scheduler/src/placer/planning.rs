@@ -1,0 +1,402 @@
+//! When is planned, from what, and what becomes of the answer. Refuses to decide: that is `placement`'s.
+
+use super::{Placer, sentences, turn::Turn};
+use domain::{
+    device::{Ask, DeviceModel},
+    id::{HolderId, QueueId},
+    quota::{Quota, Usage},
+    runtime::{
+        life::{Event, Life, Notice, Stage},
+        reason::Reason,
+        rules::listed,
+    },
+};
+use placement::{
+    Assignment, Demand, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request, Snapshot,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
+use store::ledger::{self, Act, Lost, Placement, PlacementState, StoredLife};
+
+/// Decisions in one transaction.
+const ACTS_MAX: usize = 500;
+/// Between two plans at least the time that the last one took, and this.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Whoever waits is thought of again after so long, though nothing happened: time passes for them too.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Between two plans that say what would help.
+const EXPLAIN: Duration = Duration::from_secs(2);
+/// Between two looks at what metrics are told.
+const GAUGE: Duration = Duration::from_secs(1);
+/// Words to those who wait, of one plan; the others hear of the next one.
+const NOTICES_MAX: usize = 500;
+/// Kinds of asks that are remembered.
+const DEMANDS_MAX: usize = 256;
+
+/// What is to be planned, and when.
+#[derive(Default)]
+pub(super) struct Planning {
+    wanted: bool,
+    planned_at: Option<Instant>,
+    not_before: Option<Instant>,
+    explained_at: Option<Instant>,
+    tidied_at: Option<Instant>,
+    gauged_at: Option<Instant>,
+    /// Their projects' quota is used up elsewhere; they wait for fresh terms.
+    held_back: HashSet<HolderId>,
+    demands: BTreeMap<Ask, u64>,
+    /// What was kept for these is lost.
+    pub(super) denominated: Vec<HolderId>,
+}
+
+impl Planning {
+    /// Something has changed that a plan depends on.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Somebody asks for this.
+    pub(super) fn wants(&mut self, ask: &Ask) {
+        self.wanted = true;
+        if self.demands.len() < DEMANDS_MAX || self.demands.contains_key(ask) {
+            *self.demands.entry(ask.clone()).or_default() += 1;
+        }
+    }
+
+    /// A decision was not done.
+    pub(super) fn lost(&mut self, holder: HolderId, why: &Lost) {
+        tracing::info!(holder = %holder, why = ?why, "a decision came too late; it is made again");
+        self.wanted = true;
+        self.held_back.insert(holder);
+    }
+
+    pub(super) fn terms_are_fresh(&mut self) {
+        self.wanted |= !self.held_back.is_empty();
+        self.held_back.clear();
+    }
+
+    /// Until the next plan, as far as it is known.
+    pub(super) fn pause(&self) -> Duration {
+        if !self.denominated.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        if self.wanted { self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)) } else { AGAIN }
+    }
+
+    /// Seldom enough for what nobody waits for.
+    pub(super) fn may_tidy(&mut self) -> bool {
+        let may = self.tidied_at.is_none_or(|at| at.elapsed() >= AGAIN);
+        if may {
+            self.tidied_at = Some(Instant::now());
+        }
+        may
+    }
+
+    fn may_gauge(&mut self) -> bool {
+        let may = self.gauged_at.is_none_or(|at| at.elapsed() >= GAUGE);
+        if may {
+            self.gauged_at = Some(Instant::now());
+        }
+        may
+    }
+
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let stale = self.planned_at.is_none_or(|at| at.elapsed() >= AGAIN);
+        (self.wanted || stale) && self.not_before.is_none_or(|at| at <= now)
+    }
+}
+
+fn waits(life: &Life) -> bool {
+    matches!(life.stage, Stage::Queued | Stage::Nominated)
+}
+
+impl Placer {
+    /// Plans, when there is a reason to, and puts the decisions into the turn.
+    pub(super) async fn plan(&mut self, turn: &mut Turn) {
+        if self.terms_read_at.is_none() || !self.planning.is_due() {
+            return;
+        }
+        self.planning.wanted = false;
+        self.planning.planned_at = Some(Instant::now());
+        if !self.lives.iter().any(|stored| waits(&stored.life)) {
+            return;
+        }
+        let explains = self.planning.explained_at.is_none_or(|at| at.elapsed() >= EXPLAIN);
+        let mut policy = self.policy();
+        let explained_max = policy.explained_max;
+        if explains {
+            self.planning.explained_at = Some(Instant::now());
+        } else {
+            policy.explained_max = 0;
+        }
+        let held_back = self.planning.held_back.clone();
+        let requests = self.requests().filter(|request| !held_back.contains(&request.holder)).collect();
+        let snapshot = self.snapshot(requests);
+        let count = snapshot.requests.len() as u64;
+        let begun = Instant::now();
+        let planned = tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await;
+        let took = begun.elapsed();
+        self.planning.not_before = Some(Instant::now() + took + PAUSE);
+        self.parts.metrics.placement_decisions.inc_by(count);
+        self.parts.metrics.placement_plan_seconds.observe(took.as_secs_f64());
+        match planned {
+            Ok(plan) => self.decide(plan, explains, explained_max, turn),
+            Err(error) => tracing::error!(pool = &*self.pool, error = %error, "planning failed; it is tried again"),
+        }
+    }
+
+    /// What would be answered with these besides those that wait.
+    pub(super) async fn imagine(&self, imagined: Vec<Request>) -> Plan {
+        let mut requests: Vec<Request> = self.requests().collect();
+        requests.extend(imagined);
+        let (snapshot, policy) = (self.snapshot(requests), self.policy());
+        tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
+    }
+
+    fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
+        for problem in plan.problems {
+            tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
+        }
+        let mut news = 0;
+        for (place, refusal) in plan.refusals.into_iter().enumerate() {
+            let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
+            let code = code.unwrap_or_default();
+            let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
+            let keeps_code = known.is_some_and(|notice| notice.code == code);
+            if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
+                continue;
+            }
+            news += 1;
+            let hint = sentences::hints(&refusal.hints);
+            self.happen(refusal.holder, Event::Waits(Notice { code, message: refusal.sentence, hint }), turn);
+        }
+        let placed = plan.assignments.into_iter().filter_map(|assignment| self.assign(assignment));
+        let mut acts: Vec<Act> = placed.collect();
+        acts.extend(plan.preemptions.into_iter().filter_map(|preemption| self.nominate(preemption)));
+        if acts.len() > ACTS_MAX {
+            acts.truncate(ACTS_MAX);
+            self.planning.want();
+        }
+        turn.acts = acts;
+    }
+
+    fn assign(&self, assignment: Assignment) -> Option<Act> {
+        let mut stored = self.lives.get(assignment.holder)?.clone();
+        let change = stored.life.advance(Event::Placed, self.now(), &self.parts.timing.rules);
+        stored.node = Some(assignment.place.node);
+        let placement = self.placement(&stored, assignment.place, PlacementState::Held, Vec::new());
+        let events = events(&stored, change.told);
+        Some(Act { placement, lives: vec![stored], events, releasing: Vec::new() })
+    }
+
+    fn nominate(&self, preemption: Preemption) -> Option<Act> {
+        let (now, rules) = (self.now(), &self.parts.timing.rules);
+        let mut stored = self.lives.get(preemption.holder)?.clone();
+        let change = stored.life.advance(Event::Nominated, now, rules);
+        let mut events = events(&stored, change.told);
+        let queue = self.terms.queues.iter().find(|queue| queue.id == stored.life.queue);
+        let message =
+            format!("workspace {} of queue {} comes first", stored.workspace, queue.map_or("?", |queue| &queue.name));
+        let victims = preemption.victims.clone();
+        let mut lives = Vec::with_capacity(victims.len() + 1);
+        for victim in &victims {
+            let mut victim = self.lives.get(*victim)?.clone();
+            let stop = Event::Stop { reason: Reason::Preempted, message: message.clone(), again: false, actor: None };
+            let change = victim.life.advance(stop, now, rules);
+            events.extend(self::events(&victim, change.told));
+            lives.push(victim);
+        }
+        let placement = self.placement(&stored, preemption.place, PlacementState::Nominated, victims.clone());
+        lives.push(stored);
+        Some(Act { placement, lives, events, releasing: victims })
+    }
+
+    fn placement(&self, stored: &StoredLife, place: Place, state: PlacementState, victims: Vec<HolderId>) -> Placement {
+        let first = place.grants.first().and_then(|grant| self.fleet.device(place.node, grant.device));
+        Placement {
+            holder: stored.life.holder,
+            node: place.node,
+            project: stored.life.project,
+            queue: stored.life.queue,
+            state,
+            cpu_milli: place.cpu_milli,
+            memory_bytes: place.memory_bytes,
+            effective_milli: stored.life.spec.ask.effective_milli(),
+            model: first.map(|device| device.model.clone()).unwrap_or_default(),
+            victims,
+            grants: place.grants,
+        }
+    }
+
+    fn requests(&self) -> impl Iterator<Item = Request> {
+        self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(|life| {
+            let admitted = self.admitted(life);
+            let bounds = [life.spec.lifetime_s, life.bounds.lifetime_max_s.unwrap_or(0)];
+            Request {
+                holder: life.holder,
+                project: life.project,
+                queue: life.queue,
+                priority: life.spec.priority,
+                submitted_at: life.submitted_at,
+                ask: life.spec.ask.clone(),
+                nodes: None,
+                gang: None,
+                runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
+                access: admitted.access,
+                permitted: self.permitted(&admitted.models),
+                alternatives: vec![QueueId(uuid::Uuid::nil())],
+            }
+        })
+    }
+
+    fn snapshot(&self, requests: Vec<Request>) -> Snapshot {
+        let (nodes, strangers) = self.fleet.snapshot(&self.terms.drained);
+        let held = self.placements.values().filter(|placement| placement.state != PlacementState::Nominated);
+        let mut holdings: Vec<Holding> = held.map(|placement| self.holding(placement)).collect();
+        holdings.extend(strangers);
+        let nominated = self.placements.values().filter(|placement| placement.state == PlacementState::Nominated);
+        Snapshot {
+            now: self.now(),
+            nodes,
+            holdings,
+            nominations: nominated.map(nomination).collect(),
+            projects: self.projects(&requests),
+            requests,
+            queues: self.terms.queues.clone(),
+            recent: self
+                .planning
+                .demands
+                .iter()
+                .map(|(ask, count)| Demand { ask: ask.clone(), count: *count })
+                .collect(),
+        }
+    }
+
+    fn holding(&self, placement: &Placement) -> Holding {
+        let life = self.lives.get(placement.holder).map(|stored| &stored.life);
+        let owner = Owner {
+            project: placement.project,
+            queue: placement.queue,
+            priority: life.map_or(0, |life| life.spec.priority),
+            effective_milli: placement.effective_milli,
+            protected_until: life.and_then(|life| life.protected_until),
+            gang: None,
+        };
+        Holding {
+            holder: placement.holder,
+            owner: Some(owner),
+            node: placement.node,
+            grants: placement.grants.clone(),
+            cpu_milli: placement.cpu_milli,
+            memory_bytes: placement.memory_bytes,
+            // One that cannot be read is nobody's victim.
+            releasing: life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_))),
+            started_at: life.and_then(|life| life.placed_at).unwrap_or_else(|| self.now()),
+            ends_at: life.and_then(|life| life.ending.as_ref()).map(|ending| ending.at),
+        }
+    }
+
+    /// What the projects may hold here: their quotas, less what they hold in other pools.
+    fn projects(&self, requests: &[Request]) -> Vec<Project> {
+        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
+        for placement in self.placements.values() {
+            here.entry(placement.project).or_default().add(&usage(placement));
+        }
+        let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here.keys().copied()).collect();
+        let project = |id| {
+            let limits = self.terms.projects.get(&id);
+            let quota = limits.map(|limits| {
+                let mut elsewhere = limits.used.clone();
+                elsewhere.remove(here.get(&id).unwrap_or(&Usage::default()));
+                less(&limits.quota, &elsewhere)
+            });
+            Project {
+                id,
+                quota: quota.unwrap_or_default(),
+                disruptions_left: limits.and_then(|limits| limits.disruptions_left),
+            }
+        };
+        named.into_iter().map(project).collect()
+    }
+
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        for model in self.fleet.models() {
+            let worth = self.terms.worths.iter().find(|(names, _)| !names.is_empty() && listed(names, model.as_str()));
+            if let Some((_, worth)) = worth {
+                policy.model_value_percent.insert(model, *worth);
+            }
+        }
+        policy
+    }
+
+    /// Effective milli-GPU that count for a queue.
+    pub(super) fn used_of_queue(&self, queue: QueueId) -> u64 {
+        self.placements.values().filter(|p| p.queue == queue).map(|p| p.effective_milli).sum()
+    }
+
+    /// Tells the metrics how things stand.
+    pub(super) fn gauge(&mut self) {
+        if !self.planning.may_gauge() {
+            return;
+        }
+        let metrics = &self.parts.metrics;
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for queue in &self.terms.queues {
+            let waiting = self.lives.iter().filter(|s| waits(&s.life) && s.life.queue == queue.id).count() as u64;
+            metrics.runtimes_waiting.with_label_values(&[&*self.pool, &queue.name]).set(number(waiting));
+        }
+        let held = self.held_by_model();
+        for (model, total) in self.fleet.totals() {
+            let used = held.get(&DeviceModel::new(&model)).copied().unwrap_or(0);
+            metrics.gpu_milli_total.with_label_values(&[&*self.pool, &model]).set(number(total));
+            metrics.gpu_milli_held.with_label_values(&[&*self.pool, &model]).set(number(used));
+        }
+    }
+}
+
+fn events(stored: &StoredLife, told: Vec<domain::runtime::life::Entry>) -> Vec<ledger::Event> {
+    let (workspace, number) = (stored.life.workspace, stored.life.number);
+    told.into_iter().map(|entry| ledger::Event { workspace, number, entry }).collect()
+}
+
+fn nomination(placement: &Placement) -> Nomination {
+    Nomination {
+        holder: placement.holder,
+        node: placement.node,
+        grants: placement.grants.clone(),
+        cpu_milli: placement.cpu_milli,
+        memory_bytes: placement.memory_bytes,
+        victims: placement.victims.clone(),
+    }
+}
+
+fn usage(placement: &Placement) -> Usage {
+    let model = (!placement.model.is_empty()).then(|| (DeviceModel::new(&placement.model), placement.effective_milli));
+    Usage {
+        gpu_milli: placement.effective_milli,
+        model_milli: model.into_iter().collect(),
+        cpu_milli: placement.cpu_milli,
+        memory_bytes: placement.memory_bytes,
+        holders: 1,
+    }
+}
+
+fn less(quota: &Quota, used: &Usage) -> Quota {
+    let left = |limit: Option<u64>, used: u64| limit.map(|limit| limit.saturating_sub(used));
+    let of_model = |(model, limit): (&DeviceModel, &u64)| {
+        let used = used.model_milli.get(model).copied().unwrap_or(0);
+        (model.clone(), limit.saturating_sub(used))
+    };
+    Quota {
+        gpu_milli: left(quota.gpu_milli, used.gpu_milli),
+        model_milli: quota.model_milli.iter().map(of_model).collect(),
+        cpu_milli: left(quota.cpu_milli, used.cpu_milli),
+        memory_bytes: left(quota.memory_bytes, used.memory_bytes),
+        holders: left(quota.holders, used.holders),
+    }
+}

@@ -1,0 +1,201 @@
+//! What executors say, and what their silence means.
+
+use super::{Ended, Placer, SessionEvent, fleet::Inventory, turn::Turn, wire};
+use domain::{
+    device::DeviceModel,
+    id::{DeviceId, HolderId, NodeId},
+    runtime::{
+        life::{Event, Notice, Phase, Stage},
+        reason::Reason,
+    },
+};
+use proto::internal::v1::{self as pb, serve_response::Message as Said};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+use store::ledger;
+
+impl Placer {
+    /// Hears one message of an executor.
+    pub(super) async fn hear(&mut self, session: u64, event: SessionEvent, turn: &mut Turn) -> Result<(), Ended> {
+        if !matches!(event, SessionEvent::Hello { .. }) && !self.fleet.knows(session) {
+            // Its last words; the stream is over.
+            return Ok(());
+        }
+        self.fleet.heard(session);
+        match event {
+            SessionEvent::Hello { name, outbox } => {
+                let over = outbox.over.clone();
+                if !self.fleet.open(session, name, outbox) {
+                    over.cancel();
+                }
+                let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+                let timing = &self.parts.timing;
+                let (heartbeat_ms, lost_after_ms) = (ms(timing.heartbeat), ms(timing.lost_after));
+                self.fleet.say(session, Said::Welcome(pb::PoolWelcome { heartbeat_ms, lost_after_ms }));
+            }
+            SessionEvent::Nodes(nodes) => {
+                let was_ready = self.fleet.is_ready(session);
+                let inventory = self.fleet.report(session, &self.pool, nodes);
+                self.planning.want();
+                self.inventory(&inventory, turn).await?;
+                if was_ready || self.fleet.is_ready(session) {
+                    // A node may be served anew: whoever is on it is told.
+                    turn.introduce.insert(session);
+                }
+            }
+            SessionEvent::Runtimes(runtimes) => self.runtimes(session, runtimes, turn),
+            // An answer without any order: both sides know that the other lives.
+            SessionEvent::Heartbeat => self.fleet.say(session, Said::Orders(pb::Orders::default())),
+            SessionEvent::Closed => {
+                self.fleet.close(session);
+                self.planning.want();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is said about nodes. Nobody is placed by what is not written.
+    async fn inventory(&mut self, inventory: &Inventory, turn: &mut Turn) -> Result<(), Ended> {
+        for problem in &inventory.problems {
+            tracing::warn!(pool = &*self.pool, problem, "an executor reports what cannot be");
+        }
+        let (store, shard) = (&self.parts.store, self.shard);
+        let mut written = Ok(true);
+        if !inventory.nodes.is_empty() {
+            written = ledger::set_nodes(store, shard, &self.pool, &inventory.nodes).await;
+        }
+        if matches!(written, Ok(true)) && !inventory.told.is_empty() {
+            written = ledger::set_devices(store, shard, &inventory.told, &inventory.devices).await;
+        }
+        match written {
+            Ok(true) => {}
+            Ok(false) => return Err(Ended),
+            Err(error) => {
+                let pool = &*self.pool;
+                tracing::warn!(pool, error = runtime::exit::chain(&error), "failed to write what nodes there are");
+                // They come again, and say it again.
+                self.fleet.ready_sessions().into_iter().for_each(|session| self.fleet.close(session));
+                return self.reload(turn).await;
+            }
+        }
+        for (device, condition) in &inventory.failed {
+            self.device_failed(*device, condition, turn);
+        }
+        Ok(())
+    }
+
+    fn device_failed(&mut self, device: DeviceId, condition: &str, turn: &mut Turn) {
+        let uses = |holder: &HolderId| {
+            let placement = self.placements.get(holder);
+            placement.is_some_and(|placement| placement.grants.iter().any(|grant| grant.device == device))
+        };
+        let concerned: Vec<HolderId> = self.lives.holders().into_iter().filter(uses).collect();
+        for holder in concerned {
+            let Some(life) = self.lives.get(holder).map(|stored| &stored.life) else { continue };
+            let message = format!("a device of it failed: {condition}");
+            if life.spec.requeue {
+                let reason = Reason::DeviceFailed;
+                self.happen(holder, Event::Stop { reason, message, again: false, actor: None }, turn);
+            } else {
+                let code = Reason::DeviceFailed.as_str().to_owned();
+                self.happen(holder, Event::Warned(Notice { code, message, hint: String::new() }), turn);
+            }
+        }
+    }
+
+    fn runtimes(&mut self, session: u64, message: pb::Runtimes, turn: &mut Turn) {
+        let now = self.now();
+        let mut named = HashSet::new();
+        for report in message.runtimes {
+            let Some((holder, report)) = wire::report(report, now) else { continue };
+            named.insert(holder);
+            let Some(stored) = self.lives.get(holder) else {
+                self.disown(session, holder, report.fence, report.phase == Phase::Gone);
+                continue;
+            };
+            // Only who serves its node knows what is left of it.
+            if stored.node.and_then(|node| self.fleet.server(node)) == Some(session) {
+                self.happen(holder, Event::Report(report), turn);
+            }
+        }
+        if !message.complete {
+            return;
+        }
+        let served = |holder: &HolderId| {
+            let node = self.lives.get(*holder).and_then(|stored| stored.node);
+            node.and_then(|node| self.fleet.server(node)) == Some(session)
+        };
+        let missing: Vec<HolderId> =
+            self.lives.holders().into_iter().filter(|holder| !named.contains(holder) && served(holder)).collect();
+        for holder in missing {
+            self.happen(holder, Event::Missing, turn);
+        }
+        self.fleet.has_runtimes(session);
+        self.planning.want();
+        if self.fleet.is_ready(session) {
+            turn.introduce.insert(session);
+        }
+    }
+
+    /// Whoever was silent for too long is lost; what is on its nodes goes on holding.
+    pub(super) async fn look_at_sessions(&mut self, turn: &mut Turn) -> Result<(), Ended> {
+        let timing = self.parts.timing;
+        for session in self.fleet.silent(timing.lost_after) {
+            tracing::warn!(pool = &*self.pool, "an executor with nodes was not heard of in time");
+            self.fleet.close(session);
+            self.planning.want();
+        }
+        let lost = self.fleet.newly_lost(timing.lost_after);
+        if !lost.is_empty() {
+            self.inventory(&Inventory { nodes: lost, ..Inventory::default() }, turn).await?;
+        }
+        let given_up: BTreeSet<NodeId> = self.fleet.give_up(timing.given_up_after).into_iter().collect();
+        if !given_up.is_empty() {
+            for holder in self.lives_on(&given_up) {
+                self.happen(holder, Event::NodeLost, turn);
+            }
+        }
+        if self.fleet.has_gone() && self.planning.may_tidy() {
+            match ledger::delete_gone(&self.parts.store, self.shard, &self.pool).await {
+                Ok(removed) => self.fleet.forget(&removed),
+                Err(error) => {
+                    tracing::warn!(error = runtime::exit::chain(&error), "failed to remove nodes that are no more")
+                }
+            }
+        }
+        self.give_up_nominations(turn);
+        Ok(())
+    }
+
+    /// Places that were kept and cannot be had any more are looked for elsewhere.
+    fn give_up_nominations(&mut self, turn: &mut Turn) {
+        let mut lost = std::mem::take(&mut self.planning.denominated);
+        for stored in self.lives.iter().filter(|stored| stored.life.stage == Stage::Nominated) {
+            let holder = stored.life.holder;
+            let usable = self.placements.get(&holder).is_some_and(|placement| {
+                self.fleet.is_usable(placement.node, placement.grants.iter().map(|grant| grant.device))
+            });
+            if !usable {
+                lost.push(holder);
+            }
+        }
+        for holder in lost {
+            self.happen(holder, Event::Denominated, turn);
+        }
+    }
+
+    /// What is held, by model, milli-GPU.
+    pub(super) fn held_by_model(&self) -> std::collections::BTreeMap<DeviceModel, u64> {
+        let mut held = std::collections::BTreeMap::new();
+        for placement in self.placements.values() {
+            for grant in &placement.grants {
+                if let Some(device) = self.fleet.device(placement.node, grant.device) {
+                    *held.entry(DeviceModel::new(&device.model)).or_default() += u64::from(grant.milli);
+                }
+            }
+        }
+        held
+    }
+}

@@ -1,0 +1,132 @@
+//! What people set, read again each second, and what of it binds which life.
+
+use super::{Ended, Placer, turn::Turn};
+use domain::{
+    device::DeviceModel,
+    id::{PlanId, QueueId},
+    runtime::{
+        life::{Bounds, Event, Life, Stage},
+        rules::{Plan, listed},
+    },
+    window::{self, Access},
+};
+use std::time::{Duration, Instant};
+use store::{ledger::StoredLife, placement_terms};
+use uuid::Uuid;
+
+/// Between two looks at what people set.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// By what a life may run.
+pub(super) struct Admitted {
+    pub(super) plan: Option<PlanId>,
+    pub(super) access: Access,
+    /// Models, as the plan names them; empty is any.
+    pub(super) models: Vec<String>,
+    lifetime_max_s: Option<u32>,
+}
+
+impl Placer {
+    /// Reads the terms, when it is time to.
+    pub(super) async fn read_terms(&mut self, turn: &mut Turn) -> Result<(), Ended> {
+        if self.terms_read_at.is_some_and(|at| at.elapsed() < REFRESH) {
+            return Ok(());
+        }
+        match placement_terms::read(&self.parts.store, &self.pool, &self.lives.projects()).await {
+            Ok(terms) => {
+                if terms != self.terms {
+                    self.terms = terms;
+                    self.planning.want();
+                }
+                self.planning.terms_are_fresh();
+                self.terms_read_at = Some(Instant::now());
+                // Windows open and close without an edit.
+                self.bind_all(turn);
+                Ok(())
+            }
+            Err(error) => {
+                let pool = &*self.pool;
+                tracing::warn!(
+                    pool,
+                    error = runtime::exit::chain(&error),
+                    "failed to read what people set; the old terms hold"
+                );
+                // Without any, nobody is placed.
+                self.terms_read_at = self.terms_read_at.map(|_| Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    /// Says to every life what binds it by now.
+    pub(super) fn bind_all(&mut self, turn: &mut Turn) {
+        for holder in self.lives.holders() {
+            let Some(mut stored) = self.lives.get(holder).cloned() else { continue };
+            let (plan, bounds) = (stored.plan, stored.life.bounds);
+            self.bind(&mut stored);
+            if (stored.plan, stored.life.bounds) == (plan, bounds) {
+                continue;
+            }
+            if stored.plan != plan {
+                turn.change(holder);
+            }
+            self.lives.insert(stored, &self.parts.timing.rules);
+            self.happen(holder, Event::Wake, turn);
+        }
+    }
+
+    /// Sets what binds a life.
+    pub(super) fn bind(&self, stored: &mut StoredLife) {
+        let admitted = self.admitted(&stored.life);
+        let limits = self.terms.projects.get(&stored.life.project);
+        let runs = matches!(stored.life.stage, Stage::Starting(_) | Stage::Running);
+        let lifetimes = [admitted.lifetime_max_s, limits.and_then(|limits| limits.lifetime_max_s)];
+        stored.life.bounds = Bounds {
+            closes_at: match admitted.access {
+                Access::Until { closes_at, .. } => Some(closes_at.timestamp()),
+                // It has closed between two looks; or the plan was taken away, which stops nobody by itself.
+                Access::Closed { .. } if runs && admitted.plan.is_some() => {
+                    Some(stored.life.bounds.closes_at.unwrap_or_else(|| self.now()))
+                }
+                Access::Closed { .. } | Access::Always => None,
+            },
+            lifetime_max_s: lifetimes.into_iter().flatten().min(),
+            idle_timeout_max_s: limits.and_then(|limits| limits.idle_timeout_max_s),
+        };
+        stored.plan = admitted.plan;
+    }
+
+    /// Of the plans that open its queue, the one that lets it run longest; the default queue needs none.
+    pub(super) fn admitted(&self, life: &Life) -> Admitted {
+        let plans = self.terms.plans.get(&(life.project, life.queue)).map(Vec::as_slice).unwrap_or_default();
+        let now = self.now();
+        let allowing = plans.iter().filter(|plan| plan.check(&life.spec).is_ok());
+        let best = allowing.map(|plan| (plan, window::access(&plan.windows, now))).max_by(|a, b| a.1.cmp_use(&b.1));
+        let is_default = life.queue == QueueId(Uuid::nil());
+        match best {
+            _ if is_default => {
+                Admitted { plan: None, access: Access::Always, models: Vec::new(), lifetime_max_s: None }
+            }
+            Some((plan, access)) => {
+                let Plan { id, models, lifetime_max_s, .. } = plan;
+                Admitted { plan: Some(*id), access, models: models.clone(), lifetime_max_s: *lifetime_max_s }
+            }
+            None => Admitted {
+                plan: None,
+                access: Access::Closed { opens_at: None },
+                models: Vec::new(),
+                lifetime_max_s: None,
+            },
+        }
+    }
+
+    /// The models of the fleet that a plan's names mean; the names themselves where none does, so that the reason is told.
+    pub(super) fn permitted(&self, names: &[String]) -> Vec<DeviceModel> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let models = self.fleet.models();
+        let meant: Vec<DeviceModel> = models.into_iter().filter(|model| listed(names, model.as_str())).collect();
+        if meant.is_empty() { names.iter().map(|name| DeviceModel::new(name)).collect() } else { meant }
+    }
+}

@@ -1,0 +1,115 @@
+//! One runtime from its start to its end, and what may come in between.
+
+use crate::world::{POOL, WAIT, World};
+use domain::id::QueueId;
+use proto::internal::v1::RuntimePhase as Phase;
+use serde_json::json;
+use testkit::wait_for;
+use tonic::Code;
+use uuid::Uuid;
+
+const DEFAULT: QueueId = QueueId(Uuid::nil());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_starts_runs_stops_and_leaves_nothing() {
+    let (world, scheduler, executor) = World::simple(&[2]).await;
+    let project = world.project("p", Some(1000)).await;
+    let workspace = world.workspace("w", project, DEFAULT, (2, 400), json!({})).await;
+    assert_eq!(scheduler.start_in(POOL, workspace, "key").await.unwrap(), 1);
+    assert_eq!(scheduler.start_in(POOL, workspace, "key").await.unwrap(), 1, "the same start");
+    world.until(workspace, "running").await;
+    assert_eq!(scheduler.start(workspace).await.unwrap_err().code(), Code::AlreadyExists);
+    world.audit(false).await;
+    assert_eq!(world.count("SELECT sum(used_milli)::bigint FROM device").await, 800);
+    let (order, key) = executor.change(|state| {
+        let running = state.runtimes.values().next().unwrap();
+        (running.order.clone(), running.order.access_key.clone())
+    });
+    assert_eq!((order.workspace.as_str(), order.base_path.as_str(), key.len()), ("w", "/runtimes/w/", 64));
+    assert_eq!(order.grants.iter().map(|grant| grant.milli).collect::<Vec<_>>(), [400, 400]);
+    scheduler.stop(workspace, "USER").await.unwrap();
+    world.until(workspace, "stopped").await;
+    world.audit(true).await;
+    scheduler.stop(workspace, "USER").await.unwrap();
+    wait_for("the executor to forget it", WAIT, || async {
+        executor.state.lock().unwrap().runtimes.is_empty().then_some(())
+    })
+    .await;
+    let lines = world.timeline(workspace).await;
+    assert_eq!(
+        lines,
+        ["starting/queued", "starting/placed", "running", "stopping USER", "stopped USER"],
+        "what a person reads"
+    );
+    assert_eq!(scheduler.start(workspace).await.unwrap(), 2);
+    world.until(workspace, "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capacity_comes_back_with_gone_and_nothing_else() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let first = world.workspace("first", project, DEFAULT, (1, 1000), json!({})).await;
+    let second = world.workspace("second", project, DEFAULT, (1, 600), json!({})).await;
+    executor.change(|state| state.keeps = true);
+    scheduler.start(first).await.unwrap();
+    world.until(first, "running").await;
+    scheduler.start(second).await.unwrap();
+    scheduler.stop(first, "USER").await.unwrap();
+    world.until(first, "stopping").await;
+    let waiting = "SELECT count(*) FROM runtime WHERE step = 'queued' AND reason <> '' AND message <> ''";
+    wait_for("a reason to wait", WAIT, || async { (world.count(waiting).await == 1).then_some(()) }).await;
+    assert_eq!(world.stage(second).await, "starting/queued");
+    executor.change(|state| state.keeps = false);
+    world.until(first, "stopped").await;
+    world.until(second, "running").await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_frees_only_when_nothing_is_left_and_can_be_put_away() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let workspace = world.workspace("w", project, DEFAULT, (1, 500), json!({})).await;
+    executor.change(|state| (state.dawdles, state.keeps) = (true, true));
+    scheduler.start(workspace).await.unwrap();
+    world.until(workspace, "starting/accepted").await;
+    executor.change(|state| {
+        let running = state.runtimes.values_mut().next().unwrap();
+        (running.phase, running.code) = (Phase::Failed, "IMAGE_PULL_FAILED".into());
+    });
+    world.until(workspace, "stopping").await;
+    world.audit(false).await;
+    executor.change(|state| state.keeps = false);
+    world.until(workspace, "error").await;
+    world.audit(true).await;
+    assert_eq!(world.reason(workspace).await, "IMAGE_PULL_FAILED");
+    scheduler.stop(workspace, "RESET").await.unwrap();
+    assert_eq!((world.stage(workspace).await, world.reason(workspace).await), ("stopped".into(), "ERROR_RESET".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_takes_the_new_spec_and_a_lost_place_is_looked_for_again() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let workspace = world.workspace("w", project, DEFAULT, (1, 500), json!({})).await;
+    scheduler.start(workspace).await.unwrap();
+    world.until(workspace, "running").await;
+    let edit = "UPDATE runtime_spec SET version = 2, spec = jsonb_set(spec, '{ask,gpu_milli}', '300')";
+    world.database.client().await.execute(edit, &[]).await.unwrap();
+    scheduler.stop(workspace, "RESTART").await.unwrap();
+    wait_for("the second life", WAIT, || async {
+        let sql = "SELECT number * 1000 + spec_version FROM runtime WHERE state = 'running'";
+        let found = world.database.client().await.query_opt(sql, &[]).await.unwrap();
+        (found.map(|row| row.get::<_, i64>(0)) == Some(2002)).then_some(())
+    })
+    .await;
+    assert_eq!(world.count("SELECT sum(used_milli)::bigint FROM device").await, 300);
+    executor.change(|state| state.runtimes.values_mut().for_each(|running| running.phase = Phase::Misplaced));
+    wait_for("the third life", WAIT, || async {
+        let number = world.count("SELECT number FROM runtime").await;
+        (number == 3 && world.stage(workspace).await == "running").then_some(())
+    })
+    .await;
+    world.audit(false).await;
+}

@@ -1,0 +1,8 @@
+//! Who gets which devices: placers on a real Postgres, behind real gRPC, with executors whose fleet is declared.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+mod executor;
+mod flow;
+mod races;
+mod reapers;
+mod world;

@@ -1,0 +1,43 @@
+//! Who is disturbed by a change of definitions: it is told before anything is changed, and done only when that is meant.
+//! Refuses to know which change is meant.
+
+use crate::fault::Fault;
+use domain::ErrorKind;
+use proto::v1::AffectedRuntime;
+use rpc::status::Problem;
+use store::runtime_views::Alive;
+
+/// Runtimes that a refusal names; the others are counted.
+const NAMED_MAX: usize = 5;
+
+/// Those of `alive` to whom a change means something, with what it means.
+pub(crate) fn affected(alive: &[Alive], effect: impl Fn(&Alive) -> Option<String>) -> Vec<AffectedRuntime> {
+    let concerned = |life: &Alive| effect(life).map(|effect| message(life, effect));
+    alive.iter().filter_map(concerned).collect()
+}
+
+fn message(life: &Alive, effect: String) -> AffectedRuntime {
+    AffectedRuntime {
+        workspace: life.workspace.clone(),
+        project: life.project.clone(),
+        state: life.state.clone(),
+        queue: life.queue.clone(),
+        effective_gpu_milli: i64::try_from(life.spec.ask.effective_milli()).unwrap_or(i64::MAX),
+        effect,
+    }
+}
+
+/// Refuses a change that disturbs somebody, unless it is meant.
+pub(crate) fn unless_forced(affected: &[AffectedRuntime], force: bool) -> Result<(), Fault> {
+    if affected.is_empty() || force {
+        return Ok(());
+    }
+    let named = affected.iter().take(NAMED_MAX).map(|runtime| format!("`{}` {}", runtime.workspace, runtime.effect));
+    let more = affected.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    let named = named.collect::<Vec<_>>().join(", ");
+    let message = format!("this concerns what runs or waits now: {named}{more}");
+    let problem = Problem::new(ErrorKind::FailedPrecondition, "WOULD_DISTURB", message);
+    let problem = problem.with("affected", affected.len().to_string());
+    Err(Fault(problem.remedy("set `force` (--force) to do it nevertheless")))
+}

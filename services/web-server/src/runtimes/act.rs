@@ -1,0 +1,213 @@
+//! Acts on runtimes: what a rule forbids is refused here, the rest is a scheduler's. Refuses to write what is so.
+
+use super::{denied, none};
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::idempotent;
+use crate::identity::Caller;
+use domain::ErrorKind;
+use domain::runtime::rules::{self, Admission};
+use domain::window::Access;
+use jiff::{SignedDuration, Timestamp};
+use proto::internal::v1 as internal;
+use rpc::status::Problem;
+use store::queues::Queue;
+use store::runtime_specs::{self, Saved};
+use store::runtime_views::{Life, Runtime};
+use store::targets::{self, Thing};
+
+/// The longest that nobody may stop a runtime for idleness or for others.
+const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// Tries of a start while somebody edits its spec.
+const TRIES_MAX: usize = 3;
+
+/// How a start is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Start<'a> {
+    /// Waits for a window that is closed.
+    pub(crate) wait_for_window: bool,
+    /// With the same key, the same life; empty is a key of its own.
+    pub(crate) key: &'a str,
+}
+
+/// Begins a life.
+pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: Start<'_>) -> Result<(), Fault> {
+    idempotent::check(start.key)?;
+    // Two people may choose the same key: neither learns of the other.
+    let unique = || uuid::Uuid::now_v7().to_string();
+    let idempotency_key = if start.key.is_empty() { unique() } else { format!("{}/{}", caller.user.id, start.key) };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let saved = startable(core, workspace, start.wait_for_window).await?;
+        let (_, id) = core.target(workspace).await?;
+        let command = internal::StartRuntimeRequest {
+            workspace_id: id.to_vec(),
+            pool: saved.pool,
+            spec_version: saved.version,
+            requested_by: caller.user.id.to_vec(),
+            idempotency_key: idempotency_key.clone(),
+            forwarded: false,
+        };
+        match core.commands.start_runtime(command).await {
+            // Somebody edited it meanwhile: what is in force now is checked and started.
+            Err(fault) if fault.0.kind == ErrorKind::Conflict && tries < TRIES_MAX => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The spec that would be started now, when the rules let it.
+async fn startable(core: &Core, workspace: &str, wait_for_window: bool) -> Result<Saved, Fault> {
+    let (target, id) = core.target(workspace).await?;
+    let saved = runtime_specs::get(&core.store.client().await?, id).await?.ok_or_else(|| none(workspace))?;
+    let queue = core.queue(&saved.queue_name).await?;
+    let project = target.project;
+    let (terms, admission) = admitted(core, &target.name, project, &saved.spec, &queue).await?;
+    match rules::closed(&terms, &admission.access) {
+        Some(_) if wait_for_window && !matches!(admission.access, Access::Closed { opens_at: None }) => Ok(saved),
+        Some(denial) => Err(denied(denial)),
+        None => Ok(saved),
+    }
+}
+
+/// Whether a project's runtime may be in a queue, and when.
+pub(super) async fn admitted(
+    core: &Core,
+    workspace: &str,
+    project: domain::id::ProjectId,
+    spec: &domain::runtime::Spec,
+    queue: &Queue,
+) -> Result<(rules::Terms, Admission), Fault> {
+    let db = core.store.client().await?;
+    let terms = runtime_specs::terms(&db, project, queue).await?;
+    let admission = rules::admit(workspace, spec, &terms, Timestamp::now()).map_err(denied)?;
+    Ok((terms, admission))
+}
+
+/// Ends a life; one that has ended stays so.
+pub(crate) async fn stop(core: &Core, caller: &Caller, workspace: &str) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    let Some(life) = alive(&runtime) else { return Ok(()) };
+    let reason = reason(core, caller, workspace).await?;
+    core.commands.stop_runtime(command(&runtime, life, caller, reason, false)).await
+}
+
+/// Ends a life and begins the next one.
+pub(crate) async fn restart(core: &Core, caller: &Caller, workspace: &str) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    let Some(life) = alive(&runtime) else { return start(core, caller, workspace, Start::default()).await };
+    // What cannot start again is not stopped.
+    startable(core, workspace, false).await?;
+    core.commands.stop_runtime(command(&runtime, life, caller, "RESTART", true)).await
+}
+
+/// Puts an error away.
+pub(crate) async fn reset(core: &Core, caller: &Caller, workspace: &str) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    match &runtime.life {
+        Some(life) if life.state == "error" => {
+            core.commands.stop_runtime(command(&runtime, life, caller, "RESET", false)).await
+        }
+        Some(life) if life.state != "stopped" => Err(wrong_state(&runtime, "only an error is reset; stop it instead")),
+        _ => Ok(()),
+    }
+}
+
+/// Takes an administrator's word that the node of a life is off for good.
+pub(crate) async fn fence(core: &Core, caller: &Caller, workspace: &str) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    match alive(&runtime) {
+        Some(life) => core.commands.stop_runtime(command(&runtime, life, caller, "FENCED", false)).await,
+        None => Ok(()),
+    }
+}
+
+/// Moves what waits or runs to another queue, and its next starts too.
+pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, queue: &str) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    let queue = core.queue(queue).await?;
+    let life = alive(&runtime);
+    let spec = life.map(|life| &life.spec).or(runtime.saved.as_ref().map(|saved| &saved.spec));
+    let spec = spec.ok_or_else(|| none(workspace))?;
+    let (terms, admission) = admitted(core, &runtime.name, runtime.project_id, spec, &queue).await?;
+    if let Some(life) = life {
+        if let Some(denial) = rules::closed(&terms, &admission.access) {
+            return Err(denied(denial));
+        }
+        if life.pool != queue.pool {
+            let message = format!(
+                "queue `{}` is served from pool `{}`, and the runtime is in `{}`",
+                queue.definition.name, queue.pool, life.pool
+            );
+            let problem = Problem::new(ErrorKind::FailedPrecondition, "OTHER_POOL", message);
+            return Err(Fault(problem.remedy("stop it, and start it in that queue")));
+        }
+        let command = internal::SwitchQueueRequest {
+            workspace_id: runtime.workspace.to_vec(),
+            pool: life.pool.clone(),
+            queue_id: queue.definition.id.to_vec(),
+            requested_by: caller.user.id.to_vec(),
+            forwarded: false,
+        };
+        core.commands.switch_queue(command).await?;
+    }
+    runtime_specs::set_queue(&core.store.client().await?, runtime.workspace, queue.definition.id).await?;
+    Ok(())
+}
+
+/// Lets nobody stop it for idleness or for others for a while.
+pub(crate) async fn snooze(core: &Core, caller: &Caller, workspace: &str, until: Timestamp) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    let wanted = until.duration_since(runtime.now);
+    if wanted <= SignedDuration::ZERO || wanted > SNOOZE_MAX {
+        return Err(Fault::field("until", "must lie within the next 24 hours"));
+    }
+    let Some(life) = alive(&runtime) else {
+        return Err(wrong_state(&runtime, "only what waits or runs can be kept"));
+    };
+    let command = internal::SnoozeRuntimeRequest {
+        workspace_id: runtime.workspace.to_vec(),
+        pool: life.pool.clone(),
+        until_us: until.as_microsecond(),
+        requested_by: caller.user.id.to_vec(),
+        forwarded: false,
+    };
+    core.commands.snooze_runtime(command).await
+}
+
+/// The life that has not ended.
+fn alive(runtime: &Runtime) -> Option<&Life> {
+    runtime.life.as_ref().filter(|life| life.state != "stopped")
+}
+
+/// Whoever has no part in the workspace acts as an administrator, and the timeline says so.
+async fn reason(core: &Core, caller: &Caller, workspace: &str) -> Result<&'static str, Fault> {
+    let db = core.store.client().await?;
+    let target = targets::find(&db, Thing::Workspace(workspace), Some(caller.user.id)).await?;
+    Ok(if target.is_some_and(|target| target.role.is_some()) { "USER" } else { "ADMIN" })
+}
+
+fn command(
+    runtime: &Runtime,
+    life: &Life,
+    caller: &Caller,
+    reason: &str,
+    start_again: bool,
+) -> internal::StopRuntimeRequest {
+    internal::StopRuntimeRequest {
+        workspace_id: runtime.workspace.to_vec(),
+        pool: life.pool.clone(),
+        reason: reason.to_owned(),
+        requested_by: caller.user.id.to_vec(),
+        start_again,
+        forwarded: false,
+    }
+}
+
+/// An act that its state forbids.
+pub(super) fn wrong_state(runtime: &Runtime, remedy: &str) -> Fault {
+    let state = runtime.life.as_ref().map_or("stopped", |life| life.state.as_str());
+    let message = format!("the runtime of workspace `{}` is {state}", runtime.name);
+    Fault(Problem::new(ErrorKind::FailedPrecondition, "WRONG_STATE", message).remedy(remedy))
+}

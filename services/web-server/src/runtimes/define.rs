@@ -1,0 +1,67 @@
+//! What a runtime shall be: checked when it is saved, by the rules that hold at its start. Refuses to touch a life.
+
+use super::{denied, none, spec};
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::runtimes::act;
+use domain::ErrorKind;
+use domain::runtime::Spec;
+use domain::runtime::rules::{self, Terms};
+use jiff::Timestamp;
+use proto::v1::{SetRuntimeSpecRequest, SetRuntimeSpecResponse};
+use store::runtime_specs;
+
+/// Checks a spec and saves it.
+pub(crate) async fn set(core: &Core, request: SetRuntimeSpecRequest) -> Result<SetRuntimeSpecResponse, Fault> {
+    let spec = spec::decode(request.spec.ok_or_else(|| Fault::field("spec", "must say what it shall be"))?)?;
+    if request.version < 0 {
+        return Err(Fault::field("version", "must not be negative"));
+    }
+    let (target, workspace) = core.target(&request.workspace).await?;
+    let queue = core.queue(&request.queue).await?;
+    let db = core.store.client().await?;
+    let terms = runtime_specs::terms(&db, target.project, &queue).await?;
+    rules::check(&target.name, &spec, &terms).map_err(denied)?;
+    let warnings = warnings(&spec, &terms, Timestamp::now());
+    if request.validate_only {
+        let saved = runtime_specs::get(&db, workspace).await?;
+        return Ok(SetRuntimeSpecResponse { version: saved.map_or(0, |saved| saved.version), warnings });
+    }
+    let id = queue.definition.id;
+    let version = runtime_specs::set(&db, workspace, &spec, id, request.version).await?.ok_or_else(|| {
+        let message = format!("version {} of the spec is not in force any more; read it again", request.version);
+        Fault::new(ErrorKind::Conflict, "SPEC_CHANGED", message)
+    })?;
+    Ok(SetRuntimeSpecResponse { version, warnings })
+}
+
+/// What is odd, and may be meant.
+fn warnings(spec: &Spec, terms: &Terms, now: Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let absent = |model: &&domain::device::DeviceModel| !terms.offers.iter().any(|offer| offer.model == **model);
+    for model in spec.ask.models.iter().filter(absent) {
+        warnings.push(format!("no node has a device of model `{model}` at present"));
+    }
+    if spec.ask.gpus > 0 && terms.offers.is_empty() {
+        warnings.push(format!("no devices are known in the pool of queue `{}` at present", terms.queue));
+    }
+    let open = terms.plans.iter().filter(|plan| plan.check(spec).is_ok());
+    let best = open.map(|plan| domain::window::access(&plan.windows, now)).max_by(domain::window::Access::cmp_use);
+    if let Some(denial) = best.and_then(|access| rules::closed(terms, &access)) {
+        warnings.push(denial.sentence);
+    }
+    warnings
+}
+
+/// Forgets what a runtime shall be, once it has stopped.
+pub(crate) async fn delete(core: &Core, workspace: &str) -> Result<(), Fault> {
+    let (_, id) = core.target(workspace).await?;
+    if runtime_specs::delete(&core.store.client().await?, id).await? {
+        return Ok(());
+    }
+    let runtime = core.runtime(workspace).await?;
+    if runtime.saved.is_none() {
+        return Err(none(workspace));
+    }
+    Err(act::wrong_state(&runtime, "stop it first, and an error has to be reset"))
+}

@@ -1,0 +1,144 @@
+//! What would become of a start, as the planner of its pool says. Refuses to plan by itself, and to name workspaces that the
+//! caller may not see.
+
+use super::act::admitted;
+use super::{none, spec};
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::identity::Caller;
+use domain::ErrorKind;
+use domain::device::DeviceModel;
+use domain::id::HolderId;
+use domain::runtime::{Spec, rules};
+use jiff::Timestamp;
+use placement::{Hint, Place, Plan, Refusal, Request};
+use proto::internal::v1::PlanRuntimesRequest;
+use proto::v1::{PlanRuntimeRequest, RuntimeForecast};
+use rpc::timestamp::to_proto;
+use std::collections::BTreeSet;
+use store::queues::{self, Queue};
+use store::runtime_specs;
+use store::{Client, fleet_views, runtime_views};
+
+/// Runtimes that are imagined at once.
+const COUNT_MAX: i32 = 100;
+
+/// What would become of each.
+pub(crate) async fn forecast(
+    core: &Core,
+    caller: &Caller,
+    request: PlanRuntimeRequest,
+) -> Result<Vec<RuntimeForecast>, Fault> {
+    let count = match request.count {
+        0 => 1,
+        count if (1..=COUNT_MAX).contains(&count) => count,
+        _ => return Err(Fault::field("count", format!("must be 1 to {COUNT_MAX}"))),
+    };
+    let (target, workspace) = core.target(&request.workspace).await?;
+    let saved = runtime_specs::get(&core.store.client().await?, workspace).await?;
+    let queue = match (request.queue.as_str(), &saved) {
+        ("", Some(saved)) => saved.queue_name.clone(),
+        (named, _) => named.to_owned(),
+    };
+    let spec = match (request.spec, saved) {
+        (Some(spec), _) => spec::decode(spec)?,
+        (None, Some(saved)) => saved.spec,
+        (None, None) => return Err(none(&request.workspace)),
+    };
+    let queue = core.queue(&queue).await?;
+    let (terms, admission) = admitted(core, &target.name, target.project, &spec, &queue).await?;
+    let now = Timestamp::now();
+    let imagined = |_| Request {
+        holder: HolderId(uuid::Uuid::now_v7()),
+        project: target.project,
+        queue: queue.definition.id,
+        priority: spec.priority,
+        submitted_at: now,
+        ask: spec.ask.clone(),
+        nodes: None,
+        gang: None,
+        runtime_s: (spec.lifetime_s > 0).then(|| spec.lifetime_s.into()),
+        access: admission.access.clone(),
+        permitted: permitted(&spec, &terms, admission.plan),
+        alternatives: alternatives(&queue),
+    };
+    let requests: Vec<Request> = (0..count).map(imagined).collect();
+    let plan = ask(core, &queue, &requests).await?;
+    let db = core.store.client().await?;
+    let mut forecasts = Vec::with_capacity(requests.len());
+    for request in &requests {
+        forecasts.push(one(&db, caller, &plan, request.holder, now).await?);
+    }
+    Ok(forecasts)
+}
+
+/// The models of the pool that its plan lets it have; none is any.
+fn permitted(spec: &Spec, terms: &rules::Terms, plan: Option<domain::id::PlanId>) -> Vec<DeviceModel> {
+    let plan = terms.plans.iter().find(|known| Some(known.id) == plan).filter(|plan| !plan.models.is_empty());
+    let Some(plan) = plan else { return Vec::new() };
+    let known = terms.offers.iter().map(|offer| &offer.model).chain(&spec.ask.models);
+    let permitted: BTreeSet<&DeviceModel> = known.filter(|model| rules::listed(&plan.models, model.as_str())).collect();
+    permitted.into_iter().cloned().collect()
+}
+
+fn alternatives(queue: &Queue) -> Vec<domain::id::QueueId> {
+    if queue.definition.id == queues::DEFAULT { Vec::new() } else { vec![queues::DEFAULT] }
+}
+
+async fn ask(core: &Core, queue: &Queue, requests: &[Request]) -> Result<Plan, Fault> {
+    let requests = serde_json::to_string(requests).map_err(|e| Fault::internal(&e))?;
+    let command = PlanRuntimesRequest { pool: queue.pool.clone(), requests, forwarded: false };
+    let plan = core.commands.plan_runtimes(command).await?;
+    serde_json::from_str(&plan).map_err(|e| Fault::internal(&e))
+}
+
+async fn one(
+    db: &Client,
+    caller: &Caller,
+    plan: &Plan,
+    holder: HolderId,
+    now: Timestamp,
+) -> Result<RuntimeForecast, Fault> {
+    if let Some(assignment) = plan.assignments.iter().find(|assignment| assignment.holder == holder) {
+        let forecast = placed(db, &assignment.place).await?;
+        let stopped_at = assignment.stopped_at.map(to_proto);
+        return Ok(RuntimeForecast { fits: true, stopped_at, starts_at: Some(to_proto(now)), ..forecast });
+    }
+    if let Some(preemption) = plan.preemptions.iter().find(|preemption| preemption.holder == holder) {
+        let forecast = placed(db, &preemption.place).await?;
+        let preempted = i32::try_from(preemption.victims.len()).unwrap_or(i32::MAX);
+        let preempted_workspaces = runtime_views::names(db, &preemption.victims, caller.sees()).await?;
+        return Ok(RuntimeForecast { fits: true, preempted, preempted_workspaces, ..forecast });
+    }
+    let refusal = plan.refusals.iter().find(|refusal| refusal.holder == holder);
+    refusal
+        .map(|refusal| refused(refusal, now))
+        .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "the planner said nothing about what it was asked"))
+}
+
+async fn placed(db: &Client, place: &Place) -> Result<RuntimeForecast, Fault> {
+    let devices: Vec<_> = place.grants.iter().map(|grant| grant.device).collect();
+    let names = fleet_views::device_names(db, &devices).await?;
+    Ok(RuntimeForecast {
+        node: fleet_views::node_name(db, place.node).await?.unwrap_or_default(),
+        devices: devices.iter().filter_map(|device| names.get(device).cloned()).collect(),
+        ..RuntimeForecast::default()
+    })
+}
+
+fn refused(refusal: &Refusal, now: Timestamp) -> RuntimeForecast {
+    let turn = refusal.hints.iter().find_map(|hint| match hint {
+        Hint::Turn { position, at } => Some((*position, *at)),
+        _ => None,
+    });
+    let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
+    RuntimeForecast {
+        fits: false,
+        code: code.unwrap_or_default(),
+        message: refusal.sentence.clone(),
+        hints: refusal.hints.iter().map(|hint| hint.sentence(now)).collect(),
+        position: turn.map_or(0, |(position, _)| i32::try_from(position).unwrap_or(i32::MAX)),
+        starts_at: turn.and_then(|(_, at)| at).map(to_proto),
+        ..RuntimeForecast::default()
+    }
+}

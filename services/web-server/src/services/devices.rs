@@ -1,0 +1,298 @@
+//! The fleet: nodes, devices and who holds what of them; device classes and drains. Refuses to know how an inventory comes
+//! about, and to move anybody.
+
+use crate::core::Core;
+use crate::disturbed;
+use crate::fault::Fault;
+use crate::paging::Page;
+use crate::plans::check_list;
+use domain::ErrorKind;
+use domain::device::Sharing;
+use proto::v1::{
+    self, AffectedRuntime, DeleteDeviceClassRequest, DeleteDeviceClassResponse, DrainDevicesRequest,
+    DrainDevicesResponse, ListDeviceClassesRequest, ListDeviceClassesResponse, ListDevicesRequest, ListDevicesResponse,
+    ListNodesRequest, ListNodesResponse, SetDeviceClassRequest, SetDeviceClassResponse, UndrainDevicesRequest,
+    UndrainDevicesResponse, device_service_server::DeviceService,
+};
+use rpc::status::Problem;
+use std::sync::Arc;
+use store::fleet_views::{self, Class, Device, Filter, Holder, Node};
+use store::runtime_views::{self, Concerned};
+use tonic::{Request, Response, Status, async_trait};
+
+/// Serves `orrery.v1.DeviceService`.
+pub(crate) struct Devices(pub(crate) Arc<Core>);
+
+/// The longest name of a device class.
+const CLASS_CHARS_MAX: usize = 63;
+/// The longest reason of a drain.
+const REASON_CHARS_MAX: usize = 200;
+
+fn node(node: Node) -> v1::Node {
+    let count = |value: i64| i32::try_from(value).unwrap_or(i32::MAX);
+    v1::Node {
+        pool: node.pool,
+        name: node.name,
+        zone: node.zone,
+        state: node.state,
+        drained: node.drained.is_some(),
+        drain_reason: node.drained.unwrap_or_default(),
+        cpu_milli: node.cpu.0,
+        cpu_held_milli: node.cpu.1,
+        memory_bytes: node.memory.0,
+        memory_held_bytes: node.memory.1,
+        devices: count(node.devices),
+        gpu_milli: node.devices.saturating_mul(i64::from(domain::device::WHOLE_MILLI)),
+        gpu_held_milli: node.held_milli,
+    }
+}
+
+fn device(device: Device, holders: Vec<Holder>) -> v1::Device {
+    let sharing = match serde_json::from_value(device.sharing) {
+        Ok(Sharing::Exclusive) => "exclusive",
+        Ok(Sharing::Shared { .. }) => "shared",
+        Ok(Sharing::Partitioned { .. }) => "partitioned",
+        Err(_) => "",
+    };
+    v1::Device {
+        pool: device.pool,
+        node: device.node,
+        name: device.name,
+        hardware_id: device.hardware_id,
+        class: device.class,
+        model: device.model,
+        memory_bytes: device.memory_bytes,
+        sharing: sharing.to_owned(),
+        enforcement: device.enforcement,
+        healthy: device.healthy,
+        condition: device.condition,
+        drained: device.drained,
+        held_milli: device.held_milli,
+        held_memory_bytes: device.held_memory,
+        holders: holders.into_iter().map(holder).collect(),
+    }
+}
+
+fn holder(holder: Holder) -> v1::DeviceHolder {
+    v1::DeviceHolder {
+        workspace: holder.workspace,
+        project: holder.project,
+        queue: holder.queue,
+        milli: holder.milli,
+        memory_bytes: holder.memory_bytes,
+        state: holder.state,
+    }
+}
+
+fn class(class: Class) -> v1::DeviceClass {
+    v1::DeviceClass {
+        name: class.name,
+        sharing: class.sharing,
+        step_milli: class.step_milli,
+        enforcement: class.enforcement,
+        models: class.models,
+        claim_class: class.claim_class,
+        worth: class.worth,
+        version: class.version,
+        devices: class.devices,
+    }
+}
+
+fn decode(class: v1::DeviceClass) -> Result<Class, Fault> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let name = &class.name;
+    if name.len() > CLASS_CHARS_MAX || !name.chars().all(inner) || !name.starts_with(ends) || !name.ends_with(ends) {
+        return Err(Fault::field("class.name", "must have 1 to 63 lower-case letters, digits, inner hyphens and dots"));
+    }
+    if !["exclusive", "shared", "mps", "mig"].contains(&class.sharing.as_str()) {
+        return Err(Fault::field("class.sharing", "must be exclusive, shared, mps or mig"));
+    }
+    if !["hard", "soft", "accounting_only"].contains(&class.enforcement.as_str()) {
+        return Err(Fault::field("class.enforcement", "must be hard, soft or accounting_only"));
+    }
+    check_list(&class.models, "class.models")?;
+    if class.claim_class.len() > 253 {
+        return Err(Fault::field("class.claim_class", "must be a name of at most 253 characters"));
+    }
+    let within = |value: i32, default: i32, max: i32, field: &'static str| match value {
+        0 => Ok(default),
+        value if (1..=max).contains(&value) => Ok(value),
+        _ => Err(Fault::field(field, format!("must be 1 to {max}"))),
+    };
+    Ok(Class {
+        step_milli: within(class.step_milli, 10, 1_000, "class.step_milli")?,
+        worth: within(class.worth, 100, 1_000_000, "class.worth")?,
+        name: class.name,
+        sharing: class.sharing,
+        enforcement: class.enforcement,
+        models: class.models,
+        claim_class: class.claim_class,
+        version: class.version,
+        devices: 0,
+    })
+}
+
+fn pool(name: &str) -> &str {
+    if name.is_empty() { "default" } else { name }
+}
+
+fn none(pool: &str, node: &str, device: &str) -> Fault {
+    let message = match device {
+        "" => format!("there is no node `{node}` in pool `{pool}`; `orrery gpus nodes` lists them"),
+        device => format!("there is no device `{device}` on node `{node}` of pool `{pool}`; `orrery gpus` lists them"),
+    };
+    Fault::new(ErrorKind::NotFound, "DEVICE_NOT_FOUND", message)
+}
+
+impl Devices {
+    async fn nodes(&self, request: ListNodesRequest) -> Result<ListNodesResponse, Fault> {
+        let page = Page::of(request.page_size)?;
+        let scope = format!("nodes/{}", request.pool);
+        let after: (String, String) = rpc::paging::decode(&scope, &request.page_token)?.unwrap_or_default();
+        let db = self.0.store.client().await?;
+        let mut rows = fleet_views::nodes(&db, &request.pool, (&after.0, &after.1), page.limit()).await?;
+        let next_page_token = page.cut(&scope, &mut rows, |node| (node.pool.clone(), node.name.clone()))?;
+        Ok(ListNodesResponse { nodes: rows.into_iter().map(node).collect(), next_page_token })
+    }
+
+    async fn devices(&self, request: ListDevicesRequest) -> Result<ListDevicesResponse, Fault> {
+        let page = Page::of(request.page_size)?;
+        let scope = format!("devices/{}/{}/{}", request.pool, request.node, request.model);
+        let after: (String, String, String) = rpc::paging::decode(&scope, &request.page_token)?.unwrap_or_default();
+        let filter = Filter { pool: &request.pool, node: &request.node, model: &request.model };
+        let db = self.0.store.client().await?;
+        let mut rows = fleet_views::devices(&db, filter, (&after.0, &after.1, &after.2), page.limit()).await?;
+        let key = |device: &Device| (device.pool.clone(), device.node.clone(), device.name.clone());
+        let next_page_token = page.cut(&scope, &mut rows, key)?;
+        let ids: Vec<_> = rows.iter().map(|device| device.id).collect();
+        let mut holders = fleet_views::holders(&db, &ids).await?;
+        let mut with_holders = |found: Device| {
+            let holders = holders.remove(&found.id).unwrap_or_default();
+            device(found, holders)
+        };
+        Ok(ListDevicesResponse { devices: rows.into_iter().map(&mut with_holders).collect(), next_page_token })
+    }
+
+    async fn set_class(&self, request: SetDeviceClassRequest) -> Result<SetDeviceClassResponse, Fault> {
+        let wanted = decode(request.class.ok_or_else(|| Fault::field("class", "must say what it shall be"))?)?;
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let old = fleet_views::lock_class(&transaction, &wanted.name).await?;
+        if wanted.version > 0 && old.as_ref().map(|old| old.version) != Some(wanted.version) {
+            let message =
+                format!("device class `{}` is not in the version that was edited; read it again", wanted.name);
+            return Err(Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message));
+        }
+        let concerned = Concerned { class: Some(&wanted.name), ..Concerned::default() };
+        let divided_anew = old.is_some_and(|old| {
+            (&old.sharing, old.step_milli, &old.claim_class)
+                != (&wanted.sharing, wanted.step_milli, &wanted.claim_class)
+        });
+        let alive = if divided_anew { runtime_views::alive(&transaction, &concerned).await? } else { Vec::new() };
+        let affected = disturbed::affected(&alive, |_| Some("keeps what it holds as it was divided before".to_owned()));
+        disturbed::unless_forced(&affected, request.force)?;
+        fleet_views::set_class(&transaction, &wanted).await?;
+        let set = fleet_views::lock_class(&transaction, &wanted.name).await?.map(class);
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(SetDeviceClassResponse { class: set, affected })
+    }
+
+    async fn delete_class(&self, name: &str) -> Result<(), Fault> {
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let class = fleet_views::lock_class(&transaction, name).await?.ok_or_else(|| {
+            let message = format!("there is no device class `{name}`; `orrery gpus classes` lists them");
+            Fault::new(ErrorKind::NotFound, "DEVICE_CLASS_NOT_FOUND", message)
+        })?;
+        if class.devices > 0 {
+            let message = format!("{} devices of the fleet are of class `{name}`", class.devices);
+            let problem = Problem::new(ErrorKind::FailedPrecondition, "DEVICE_CLASS_IN_USE", message);
+            return Err(Fault(problem.remedy("take them out of the fleet first")));
+        }
+        fleet_views::delete_class(&transaction, name).await?;
+        Ok(transaction.commit().await.map_err(store::Error::from)?)
+    }
+
+    async fn drain(&self, request: DrainDevicesRequest) -> Result<Vec<AffectedRuntime>, Fault> {
+        if request.reason.chars().count() > REASON_CHARS_MAX {
+            return Err(Fault::field("reason", format!("must have at most {REASON_CHARS_MAX} characters")));
+        }
+        let DrainDevicesRequest { node, device, reason, .. } = &request;
+        let pool = pool(&request.pool);
+        let db = self.0.store.client().await?;
+        if !fleet_views::exists(&db, pool, node, device).await? {
+            return Err(none(pool, node, device));
+        }
+        if !request.validate_only {
+            fleet_views::drain(&db, pool, node, device, reason).await?;
+        }
+        let device = Some(device.as_str()).filter(|device| !device.is_empty());
+        let concerned = Concerned { node: Some((pool, node)), device, ..Concerned::default() };
+        let alive = runtime_views::alive(&db, &concerned).await?;
+        Ok(disturbed::affected(&alive, |_| Some("goes on there until it stops".to_owned())))
+    }
+
+    async fn undrain(&self, request: &UndrainDevicesRequest) -> Result<(), Fault> {
+        let (pool, UndrainDevicesRequest { node, device, .. }) = (pool(&request.pool), request);
+        if fleet_views::undrain(&self.0.store.client().await?, pool, node, device).await? {
+            return Ok(());
+        }
+        let message = format!("nothing of node `{node}` in pool `{pool}` is drained in that way");
+        Err(Fault::new(ErrorKind::NotFound, "NOT_DRAINED", message))
+    }
+}
+
+#[async_trait]
+impl DeviceService for Devices {
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        Ok(Response::new(self.nodes(request.into_inner()).await?))
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<ListDevicesRequest>,
+    ) -> Result<Response<ListDevicesResponse>, Status> {
+        Ok(Response::new(self.devices(request.into_inner()).await?))
+    }
+
+    async fn list_device_classes(
+        &self,
+        _: Request<ListDeviceClassesRequest>,
+    ) -> Result<Response<ListDeviceClassesResponse>, Status> {
+        let db = self.0.store.client().await.map_err(Fault::from)?;
+        let classes = fleet_views::classes(&db).await.map_err(Fault::from)?;
+        Ok(Response::new(ListDeviceClassesResponse { classes: classes.into_iter().map(class).collect() }))
+    }
+
+    async fn set_device_class(
+        &self,
+        request: Request<SetDeviceClassRequest>,
+    ) -> Result<Response<SetDeviceClassResponse>, Status> {
+        Ok(Response::new(self.set_class(request.into_inner()).await?))
+    }
+
+    async fn delete_device_class(
+        &self,
+        request: Request<DeleteDeviceClassRequest>,
+    ) -> Result<Response<DeleteDeviceClassResponse>, Status> {
+        self.delete_class(&request.get_ref().name).await?;
+        Ok(Response::new(DeleteDeviceClassResponse {}))
+    }
+
+    async fn drain_devices(
+        &self,
+        request: Request<DrainDevicesRequest>,
+    ) -> Result<Response<DrainDevicesResponse>, Status> {
+        let affected = self.drain(request.into_inner()).await?;
+        Ok(Response::new(DrainDevicesResponse { affected }))
+    }
+
+    async fn undrain_devices(
+        &self,
+        request: Request<UndrainDevicesRequest>,
+    ) -> Result<Response<UndrainDevicesResponse>, Status> {
+        self.undrain(request.get_ref()).await?;
+        Ok(Response::new(UndrainDevicesResponse {}))
+    }
+}

@@ -1,0 +1,189 @@
+//! Projects' and groups' policies: get and set. Refuses to judge a runtime by anything but the domain's rules.
+
+use crate::core::Core;
+use crate::disturbed;
+use crate::fault::Fault;
+use crate::plans::{check_list, lifetime};
+use crate::runtimes::spec::{large, signed, signed_small, small};
+use domain::ErrorKind;
+use domain::device::DeviceModel;
+use domain::quota::{Quota, Usage};
+use domain::runtime::rules;
+use proto::v1::{
+    self, AffectedRuntime, GetProjectPolicyRequest, GetProjectPolicyResponse, SetGroupPolicyRequest,
+    SetGroupPolicyResponse, SetProjectPolicyRequest, SetProjectPolicyResponse, policy_service_server::PolicyService,
+};
+use std::sync::Arc;
+use store::policies::{self, Policy};
+use store::projects::{self, Project};
+use store::runtime_views::{self, Alive, Concerned};
+use store::{Transaction, groups, plans};
+use tonic::{Request, Response, Status, async_trait};
+
+/// Serves `orrery.v1.PolicyService`.
+pub(crate) struct Policies(pub(crate) Arc<Core>);
+
+/// Models with a quota of their own.
+const MODELS_MAX: usize = 100;
+
+fn message(policy: Policy) -> v1::ProjectPolicy {
+    let (rules, quota) = (policy.rules.clone(), policy.rules.quota);
+    let models = quota.model_milli.into_iter().map(|(model, milli)| (model.to_string(), signed(milli)));
+    v1::ProjectPolicy {
+        images: rules.images,
+        allow_root: rules.allow_root,
+        gpu_milli: quota.gpu_milli.map(signed),
+        model_gpu_milli: models.collect(),
+        cpu_milli: quota.cpu_milli.map(signed),
+        memory_bytes: quota.memory_bytes.map(signed),
+        storage_bytes: policy.storage_bytes.map(signed),
+        runtimes: quota.holders.map(signed),
+        disruptions_per_hour: policy.disruptions_per_hour.map(signed_small),
+        idle_timeout_s_max: rules.idle_timeout_max_s.map(signed_small),
+        lifetime_s_max: rules.lifetime_max_s.map(signed_small),
+        version: policy.version,
+    }
+}
+
+fn decode(policy: v1::ProjectPolicy) -> Result<Policy, Fault> {
+    check_list(&policy.images, "policy.images")?;
+    if policy.model_gpu_milli.len() > MODELS_MAX {
+        return Err(Fault::field("policy.model_gpu_milli", format!("must be at most {MODELS_MAX} models")));
+    }
+    let many =
+        |value: Option<i64>, field: &str| value.map(|value| large(value, &format!("policy.{field}"))).transpose();
+    let models = policy
+        .model_gpu_milli
+        .iter()
+        .map(|(model, milli)| Ok((DeviceModel::new(model), large(*milli, "policy.model_gpu_milli")?)));
+    let quota = Quota {
+        gpu_milli: many(policy.gpu_milli, "gpu_milli")?,
+        model_milli: models.collect::<Result<_, Fault>>()?,
+        cpu_milli: many(policy.cpu_milli, "cpu_milli")?,
+        memory_bytes: many(policy.memory_bytes, "memory_bytes")?,
+        holders: many(policy.runtimes, "runtimes")?,
+    };
+    let seconds = |value: Option<i32>, field: &str| value.map(|s| lifetime(s, &format!("policy.{field}"))).transpose();
+    let rules = rules::Policy {
+        images: policy.images,
+        allow_root: policy.allow_root,
+        group_allows_root: None,
+        quota,
+        idle_timeout_max_s: seconds(policy.idle_timeout_s_max, "idle_timeout_s_max")?,
+        lifetime_max_s: seconds(policy.lifetime_s_max, "lifetime_s_max")?,
+    };
+    let disruptions = policy.disruptions_per_hour.map(|count| small(count, "policy.disruptions_per_hour"));
+    Ok(Policy {
+        rules,
+        storage_bytes: many(policy.storage_bytes, "storage_bytes")?,
+        disruptions_per_hour: disruptions.transpose()?,
+        version: policy.version,
+    })
+}
+
+impl Policies {
+    async fn get(&self, name: &str) -> Result<GetProjectPolicyResponse, Fault> {
+        let db = self.0.store.client().await?;
+        let project = projects::get(&db, name).await?.ok_or_else(|| Fault::no_project(name))?;
+        let policy = policies::get(&db, project.id).await?.unwrap_or_default();
+        let (usage, storage_bytes) = policies::usage(&db, project.id).await?;
+        let models = usage.model_milli.into_iter().map(|(model, milli)| (model.to_string(), signed(milli)));
+        Ok(GetProjectPolicyResponse {
+            group_allows_root: policy.rules.group_allows_root.unwrap_or(true),
+            policy: Some(message(policy)),
+            usage: Some(v1::ProjectUsage {
+                gpu_milli: signed(usage.gpu_milli),
+                model_gpu_milli: models.collect(),
+                cpu_milli: signed(usage.cpu_milli),
+                memory_bytes: signed(usage.memory_bytes),
+                storage_bytes: signed(storage_bytes),
+                runtimes: signed(usage.holders),
+            }),
+            plans: plans::names(&db, project.id).await?,
+        })
+    }
+
+    async fn set(&self, request: SetProjectPolicyRequest) -> Result<SetProjectPolicyResponse, Fault> {
+        let wanted = decode(request.policy.ok_or_else(|| Fault::field("policy", "must say what it shall be"))?)?;
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let name = &request.project;
+        let project = projects::get(&transaction, name).await?.ok_or_else(|| Fault::no_project(name))?;
+        if !projects::lock(&transaction, project.id).await? {
+            return Err(Fault::no_project(name));
+        }
+        let old = policies::get(&transaction, project.id).await?.unwrap_or_default();
+        if wanted.version > 0 && wanted.version != old.version {
+            let message =
+                format!("the policy of project `{name}` is not in the version that was edited; read it again");
+            return Err(Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message));
+        }
+        let affected = affected(&transaction, &project, &old, &wanted).await?;
+        disturbed::unless_forced(&affected, request.force)?;
+        policies::set(&transaction, project.id, &wanted).await?;
+        let policy = policies::get(&transaction, project.id).await?.map(message);
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(SetProjectPolicyResponse { policy, affected })
+    }
+
+    async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<(), Fault> {
+        let db = self.0.store.client().await?;
+        let group = groups::get(&db, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
+        Ok(policies::set_group(&db, group.id, request.allow_root).await?)
+    }
+}
+
+/// To whom a change of a policy means something: quotas that are less than what is held, and rules that are broken then.
+async fn affected(
+    db: &Transaction<'_>,
+    project: &Project,
+    old: &Policy,
+    new: &Policy,
+) -> Result<Vec<AffectedRuntime>, Fault> {
+    let concerned = Concerned { project: Some(project.id), ..Concerned::default() };
+    let alive = runtime_views::alive(db, &concerned).await?;
+    let (usage, _) = policies::usage(db, project.id).await?;
+    let over = newly_over(&usage, &old.rules.quota, &new.rules.quota);
+    let new_rules = rules::Policy { group_allows_root: old.rules.group_allows_root, ..new.rules.clone() };
+    Ok(disturbed::affected(&alive, |life| breaks(&old.rules, &new_rules, life).or_else(|| over.clone())))
+}
+
+fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<String> {
+    let denial = new.check(&life.spec).err()?;
+    old.check(&life.spec).is_ok().then(|| format!("goes on, and cannot start again: {}", denial.sentence))
+}
+
+/// In which dimension more is held than the new quota allows, where the old one allowed it.
+fn newly_over(usage: &Usage, old: &Quota, new: &Quota) -> Option<String> {
+    let nothing = Usage::default();
+    let excess = new.excess(&nothing, usage).filter(|_| old.excess(&nothing, usage).is_none())?;
+    Some(format!(
+        "goes on, and nothing new starts in the project until it holds less {} than {}; now it is {}",
+        excess.what, excess.limit, excess.wanted
+    ))
+}
+
+#[async_trait]
+impl PolicyService for Policies {
+    async fn get_project_policy(
+        &self,
+        request: Request<GetProjectPolicyRequest>,
+    ) -> Result<Response<GetProjectPolicyResponse>, Status> {
+        Ok(Response::new(self.get(&request.get_ref().project).await?))
+    }
+
+    async fn set_project_policy(
+        &self,
+        request: Request<SetProjectPolicyRequest>,
+    ) -> Result<Response<SetProjectPolicyResponse>, Status> {
+        Ok(Response::new(self.set(request.into_inner()).await?))
+    }
+
+    async fn set_group_policy(
+        &self,
+        request: Request<SetGroupPolicyRequest>,
+    ) -> Result<Response<SetGroupPolicyResponse>, Status> {
+        self.set_group(request.get_ref()).await?;
+        Ok(Response::new(SetGroupPolicyResponse {}))
+    }
+}
