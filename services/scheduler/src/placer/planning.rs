@@ -158,7 +158,7 @@ impl Placer {
     }
 
     fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
-        for problem in plan.problems {
+        for problem in plan.problems.iter().filter(|_| explains) {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
         }
         let mut news = 0;
