@@ -11,12 +11,21 @@ use crate::{
     metrics::Metrics,
     one_shot,
     outputs::{self, Outputs},
+    pool::{
+        RuntimeBackend,
+        client::{Member, PoolClient},
+    },
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
     runner::{self, Runner},
+<<<<<<< HEAD
+    runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
+    settings::{Runtimes, Settings},
+=======
     settings::Settings,
     views::Views,
+>>>>>>> main
 };
 use anyhow::Context;
 use backend::Backend;
@@ -33,6 +42,8 @@ use tonic::transport::Uri;
 const EVENTS_MAX: usize = 4_096;
 /// Messages of the scheduler that the core has not taken.
 const LINK_MAX: usize = 1_024;
+/// After the last runtime, for its report.
+const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,10 +54,15 @@ pub struct App {
     events: mpsc::Receiver<CoreEvent>,
     dialer: Dialer,
     lines: Lines,
+<<<<<<< HEAD
+    remover: Remover,
+    runtimes: Option<(Member, Arc<dyn RuntimeBackend>)>,
+=======
     /// One that runs a single attempt has no time for it.
     remover: Option<Remover>,
     /// Where attempts in containers of their own come back to.
     reception: Option<(TcpListener, Guests)>,
+>>>>>>> main
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
@@ -83,8 +99,23 @@ impl App {
         if leftovers > 0 {
             tracing::warn!(processes = leftovers, "killed what an earlier life of this executor left running");
         }
+<<<<<<< HEAD
+        let identity = identity(settings);
+        let metrics = Arc::new(Metrics::new(telemetry.registry())?);
+        let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
+        let (core_events, events) = mpsc::channel(EVENTS_MAX);
+        let stores = stores(settings, &data)?;
+        let dialer = dialer(settings)?;
+        let remover = Remover::new(dialer.channel(), Arc::clone(&stores.0), Arc::clone(&stores.1));
+        let backend = Arc::new(backend(settings, &data, &identity, stores, (logs, core_events))?);
+        let runtimes = runtimes(settings, &data, &identity)?;
+        let connected = health.condition("session");
+        let core = Core::new(identity, Arc::clone(&backend), metrics, connected, shutdown.clone());
+        Ok(Self { core, backend, events, dialer, lines, remover, runtimes, data })
+=======
         let attempts = Arc::new(processes(settings, &base)?);
         Ok(base.app(attempts, health, shutdown))
+>>>>>>> main
     }
 
     /// As [`App::build`], for one attempt and no other.
@@ -147,9 +178,25 @@ impl App {
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
+        let pool = self.runtimes.map(|(member, backend)| {
+            let client = PoolClient::new(member, Arc::clone(&backend), self.dialer.clone());
+            (tokio::spawn(client.run(stop.clone())), backend)
+        });
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
         let (warmed, swept) = (Arc::clone(&self.attempts), self.attempts);
         tokio::spawn(async move { warmed.warm_up().await });
+<<<<<<< HEAD
+        let remover = tokio::spawn(self.remover.run(stop.clone()));
+        let sweeper = tokio::spawn(self.backend.sweep());
+        self.core.run(link, self.events).await;
+        if let Some((client, backend)) = pool {
+            backend.close().await;
+            // For the last reports to leave; whatever is missed, the next life says again.
+            tokio::time::sleep(LAST_REPORTS).await;
+            client.abort();
+        }
+        stop.cancel();
+=======
         let remover = self.remover.map(|remover| tokio::spawn(remover.run(stop.clone())));
         let sweeper = tokio::spawn(async move { swept.sweep().await });
         let (reception, closed) = (receive(self.reception, stop.clone()), stop.clone());
@@ -160,6 +207,7 @@ impl App {
             },
             reception
         );
+>>>>>>> main
         if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
             tracing::warn!("the last log lines could not be sent in time");
         }
@@ -240,6 +288,33 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
         env,
         core: base.core.clone(),
     }))
+}
+
+/// What runs runtimes of workspaces here, if anything does.
+fn runtimes(
+    settings: &Settings,
+    data: &DataDir,
+    identity: &Identity,
+) -> anyhow::Result<Option<(Member, Arc<dyn RuntimeBackend>)>> {
+    match settings.runtimes {
+        Runtimes::None => return Ok(None),
+        Runtimes::Process => {}
+    }
+    let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
+    let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
+    let backend = ProcessRuntimes::new(runtimes::Parts {
+        // In the child this is still our binary, also when its file was replaced.
+        launcher: PathBuf::from("/proc/self/exe"),
+        executor: data.mark().to_owned(),
+        folder: data.join("runtimes"),
+        volumes: data.join("volumes"),
+        apps: Apps::new(data.join("apps"), settings.python.clone()),
+        address: settings.runtimes_address,
+        env: passed_environment(&settings.pass_env),
+        node: runtimes::node(&identity.name, &declared)?,
+    });
+    let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
+    Ok(Some((member, Arc::new(backend))))
 }
 
 /// Where code comes from and where outputs go.

@@ -8,6 +8,7 @@ mod ends;
 mod journal;
 mod noop;
 mod outputs;
+mod runtimes;
 mod remote;
 mod scheduler;
 mod sessions;
