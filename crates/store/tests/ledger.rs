@@ -186,10 +186,8 @@ async fn what_loses_is_left_out_alone_and_what_is_released_comes_back_once() {
 async fn nothing_is_written_under_an_epoch_that_has_passed_and_no_life_begins_beside_another() {
     let world = World::new(5000).await;
     let a = world.life("a", 600).await;
-    let second = StoredLife {
-        life: Life { number: 2, holder: HolderId(Uuid::now_v7()), ..a.life.clone() },
-        ..a.clone()
-    };
+    let second =
+        StoredLife { life: Life { number: 2, holder: HolderId(Uuid::now_v7()), ..a.life.clone() }, ..a.clone() };
     let outcome = world.commit(Batch { begun: vec![second], acts: vec![act(&a)], ..Batch::default() }).await;
     assert!(matches!(outcome, Outcome::Alive(of) if of == [a.life.workspace]));
     assert_eq!(world.used().await, (0, 0), "all or nothing");
