@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "the matrix reports on stdout")]
 
 pub mod cluster;
+pub mod declared;
 pub mod faults;
 pub mod history;
 pub mod project_files;
