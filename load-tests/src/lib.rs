@@ -10,4 +10,5 @@ pub mod history;
 pub mod project_files;
 pub mod record;
 pub mod repeater;
+pub mod rewriter;
 pub mod wire;
