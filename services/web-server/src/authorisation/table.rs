@@ -370,6 +370,10 @@ const ROUTES: &[Row] = &[
     read("/readyz", Everybody),
     // A sign-in is open; `browser` leaves its trail.
     read("/auth/session", Everybody),
+    // As is one elsewhere: what to offer, the way there, and the way back.
+    read("/auth/options", Everybody),
+    read("/auth/oidc", Everybody),
+    read("/auth/oidc/callback", Everybody),
     read("/grpc.health.v1.Health/{method}", AsMethod),
     read("/grpc.reflection.v1.ServerReflection/{method}", AsMethod),
     read("/api/v1/workspaces", AsMethod),
