@@ -42,6 +42,7 @@ pub mod queues;
 pub mod run_ends;
 pub mod run_views;
 pub mod runs;
+pub mod runtime_routes;
 pub mod runtime_specs;
 pub mod runtime_views;
 pub mod schedulers;

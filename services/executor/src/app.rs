@@ -19,13 +19,9 @@ use crate::{
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
     runner::{self, Runner},
-<<<<<<< HEAD
     runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
     settings::{Runtimes, Settings},
-=======
-    settings::Settings,
     views::Views,
->>>>>>> main
 };
 use anyhow::Context;
 use backend::Backend;
@@ -54,15 +50,12 @@ pub struct App {
     events: mpsc::Receiver<CoreEvent>,
     dialer: Dialer,
     lines: Lines,
-<<<<<<< HEAD
-    remover: Remover,
-    runtimes: Option<(Member, Arc<dyn RuntimeBackend>)>,
-=======
     /// One that runs a single attempt has no time for it.
     remover: Option<Remover>,
     /// Where attempts in containers of their own come back to.
     reception: Option<(TcpListener, Guests)>,
->>>>>>> main
+    /// What runs runtimes of workspaces, and for which pool.
+    runtimes: Option<(Member, Arc<dyn RuntimeBackend>)>,
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
@@ -99,23 +92,9 @@ impl App {
         if leftovers > 0 {
             tracing::warn!(processes = leftovers, "killed what an earlier life of this executor left running");
         }
-<<<<<<< HEAD
-        let identity = identity(settings);
-        let metrics = Arc::new(Metrics::new(telemetry.registry())?);
-        let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
-        let (core_events, events) = mpsc::channel(EVENTS_MAX);
-        let stores = stores(settings, &data)?;
-        let dialer = dialer(settings)?;
-        let remover = Remover::new(dialer.channel(), Arc::clone(&stores.0), Arc::clone(&stores.1));
-        let backend = Arc::new(backend(settings, &data, &identity, stores, (logs, core_events))?);
-        let runtimes = runtimes(settings, &data, &identity)?;
-        let connected = health.condition("session");
-        let core = Core::new(identity, Arc::clone(&backend), metrics, connected, shutdown.clone());
-        Ok(Self { core, backend, events, dialer, lines, remover, runtimes, data })
-=======
+        let runtimes = runtimes(settings, &base.data, &base.identity)?;
         let attempts = Arc::new(processes(settings, &base)?);
-        Ok(base.app(attempts, health, shutdown))
->>>>>>> main
+        Ok(Self { runtimes, ..base.app(attempts, health, shutdown) })
     }
 
     /// As [`App::build`], for one attempt and no other.
@@ -129,7 +108,7 @@ impl App {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let app = Self::build(&one_shot::settings(settings), telemetry, health, shutdown)?;
-        Ok(Self { core: app.core.for_one_attempt(), remover: None, ..app })
+        Ok(Self { core: app.core.for_one_attempt(), remover: None, runtimes: None, ..app })
     }
 
     /// An executor that runs each attempt in a container of its own, on a backend that is made with this executor's mark.
@@ -180,23 +159,11 @@ impl App {
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
         let pool = self.runtimes.map(|(member, backend)| {
             let client = PoolClient::new(member, Arc::clone(&backend), self.dialer.clone());
-            (tokio::spawn(client.run(stop.clone())), backend)
+            (tokio::spawn(client.run(CancellationToken::new())), backend)
         });
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
         let (warmed, swept) = (Arc::clone(&self.attempts), self.attempts);
         tokio::spawn(async move { warmed.warm_up().await });
-<<<<<<< HEAD
-        let remover = tokio::spawn(self.remover.run(stop.clone()));
-        let sweeper = tokio::spawn(self.backend.sweep());
-        self.core.run(link, self.events).await;
-        if let Some((client, backend)) = pool {
-            backend.close().await;
-            // For the last reports to leave; whatever is missed, the next life says again.
-            tokio::time::sleep(LAST_REPORTS).await;
-            client.abort();
-        }
-        stop.cancel();
-=======
         let remover = self.remover.map(|remover| tokio::spawn(remover.run(stop.clone())));
         let sweeper = tokio::spawn(async move { swept.sweep().await });
         let (reception, closed) = (receive(self.reception, stop.clone()), stop.clone());
@@ -207,7 +174,12 @@ impl App {
             },
             reception
         );
->>>>>>> main
+        if let Some((client, backend)) = pool {
+            backend.close().await;
+            // For the last reports to leave; whatever is missed, the next life says again.
+            tokio::time::sleep(LAST_REPORTS).await;
+            client.abort();
+        }
         if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
             tracing::warn!("the last log lines could not be sent in time");
         }
@@ -248,7 +220,7 @@ impl Base {
         let remover = Some(Remover::new(dialer.channel(), bundles, outputs));
         let connected = health.condition("session");
         let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
-        App { core, attempts, events, dialer, lines, remover, reception: None, data }
+        App { core, attempts, events, dialer, lines, remover, reception: None, runtimes: None, data }
     }
 }
 

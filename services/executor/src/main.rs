@@ -15,24 +15,14 @@ use std::process::ExitCode;
 const SERVICE: Service = Service { name: "orrery-executor", prefix: PREFIX, keys: KEYS };
 
 fn main() -> ExitCode {
-<<<<<<< HEAD
     if let Some(code) = backend_process::launch::when_asked() {
         return code;
     }
-    let settings: settings::Settings = match runtime::settings::load(SERVICE, "EXECUTOR", settings::KEYS) {
-        Ok(settings) => settings,
-        Err(error) => return fail(SERVICE, Code::Usage, &error),
-    };
-    match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(settings)),
-        Err(error) => fail(SERVICE, Code::Unavailable, &error),
-=======
     let mut sources = Sources::of_process();
     if sources.take_command(one_shot::COMMAND) {
         service::main_from(SERVICE, sources, run_attempt)
     } else {
         service::main_from(SERVICE, sources, run)
->>>>>>> main
     }
 }
 

@@ -2,11 +2,11 @@
 
 use runtime::settings::{Common, Key, Kind};
 use serde::{Deserialize, Serialize};
-<<<<<<< HEAD
-use std::{net::IpAddr, path::PathBuf};
-=======
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
->>>>>>> main
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Of its variables, after `ORRERY_`.
 pub const PREFIX: &str = "EXECUTOR";
@@ -129,18 +129,15 @@ pub struct Settings {
     pub log_limit: u64,
     pub history_file: Option<PathBuf>,
     pub pass_env: Vec<String>,
-<<<<<<< HEAD
-    pub runtimes: Runtimes,
-    pub pool: String,
-    pub runtimes_address: IpAddr,
-    pub devices: Vec<String>,
-=======
     pub attempts_listen: SocketAddr,
     pub attempts_url: Option<String>,
     #[serde(with = "runtime::settings::duration")]
     pub start_timeout: Duration,
     pub outcome_file: Option<PathBuf>,
->>>>>>> main
+    pub runtimes: Runtimes,
+    pub pool: String,
+    pub runtimes_address: IpAddr,
+    pub devices: Vec<String>,
     #[serde(flatten)]
     pub common: Common,
 }
@@ -176,17 +173,14 @@ impl Default for Settings {
             log_limit: 16 * 1024 * 1024,
             history_file: None,
             pass_env: Vec::new(),
-<<<<<<< HEAD
-            runtimes: Runtimes::None,
-            pool: "default".to_owned(),
-            runtimes_address: IpAddr::from([127, 0, 0, 1]),
-            devices: Vec::new(),
-=======
             attempts_listen: SocketAddr::from(([127, 0, 0, 1], 7073)),
             attempts_url: None,
             start_timeout: Duration::from_secs(15 * 60),
             outcome_file: None,
->>>>>>> main
+            runtimes: Runtimes::None,
+            pool: "default".to_owned(),
+            runtimes_address: IpAddr::from([127, 0, 0, 1]),
+            devices: Vec::new(),
             common: Common::default(),
         }
     }

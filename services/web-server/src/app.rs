@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::models::TRANSFERS_MAX;
 use crate::oidc_sign_in::Elsewhere;
 use crate::outputs::OutputStores;
+use crate::proxy::{self, Proxy};
 use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
@@ -44,6 +45,7 @@ pub struct App {
     health: Health,
     connections: usize,
     scaler: Option<(TcpListener, Option<Token>)>,
+    proxy: Arc<Proxy>,
 }
 
 /// Why a server cannot be built.
@@ -114,7 +116,7 @@ impl App {
     /// When a setting is wrong, or something that it needs is away.
     pub async fn build(settings: &Settings, shutdown: &Shutdown, telemetry: &Telemetry) -> Result<Self, BuildError> {
         let core = Arc::new(core(settings, shutdown).await?);
-        let credentials = credentials(settings, &core).await?;
+        let credentials = Arc::new(credentials(settings, &core).await?);
         let health = Health::until(shutdown);
         prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
@@ -135,6 +137,8 @@ impl App {
             secure: settings.secure_cookies,
             elsewhere: elsewhere(settings)?,
         };
+        let names = (settings.runtimes_domain.as_str(), settings.public_url.as_str());
+        let proxy = Arc::new(Proxy::new(core.clone(), credentials.clone(), names, settings.secure_cookies));
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
             credentials,
@@ -147,9 +151,16 @@ impl App {
             default_workspace: settings.default_workspace.as_str().into(),
             token_in_url: settings.trigger_token_in_url,
         };
-        let api = Api { services, transcoder, mage, browsers: Arc::new(browsers), health: health.clone() };
+        let api = Api {
+            services,
+            transcoder,
+            mage,
+            browsers: Arc::new(browsers),
+            health: health.clone(),
+            proxy: proxy.clone(),
+        };
         let router = router::router(api, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler })
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler, proxy })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -169,6 +180,7 @@ impl App {
     /// Serves until drained.
     pub async fn serve(self, shutdown: Shutdown) {
         subscriber::start(&self.core);
+        proxy::report_activity(self.proxy);
         if let Some((listener, token)) = self.scaler {
             let draining = self.core.draining.clone();
             let scaler = Scaler::start(self.core.store.clone(), token, draining.clone());

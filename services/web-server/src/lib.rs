@@ -33,6 +33,7 @@ mod paging;
 mod people;
 mod plans;
 mod protocol;
+mod proxy;
 mod rates;
 mod repeated;
 mod rest;

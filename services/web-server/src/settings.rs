@@ -69,6 +69,20 @@ pub const KEYS: &[Key] = &[
         "Host names under which browsers may reach this server, besides those of the loopback.",
     ),
     Key::new(
+        "runtimes_domain",
+        Kind::Text,
+        "",
+        "Domain, with a port where there is one, below which each workspace's application has an origin of its own; a \
+         wildcard name must lead here. Without it applications are served below `/runtimes/`, and whoever opens one has \
+         to trust whoever may change it.",
+    ),
+    Key::new(
+        "public_url",
+        Kind::Text,
+        "",
+        "Where people reach this server, such as `https://orrery.example`; who comes to an application first is sent there.",
+    ),
+    Key::new(
         "database_url",
         Kind::Text,
         "",
@@ -197,6 +211,10 @@ pub struct Settings {
     pub oidc: Oidc,
     /// Names of this server for browsers.
     pub allowed_hosts: Vec<String>,
+    /// Below which each workspace's application has an origin.
+    pub runtimes_domain: String,
+    /// Where people reach this server.
+    pub public_url: String,
     /// The database, when its URL holds no secret.
     pub database_url: Option<String>,
     /// The database, when it does.
@@ -331,6 +349,8 @@ impl Default for Settings {
             owner_password_file: None,
             oidc: Oidc::default(),
             allowed_hosts: Vec::new(),
+            runtimes_domain: String::new(),
+            public_url: String::new(),
             database_url: None,
             database_url_file: None,
             database_connections: 20,

@@ -368,6 +368,10 @@ const ROUTES: &[Row] = &[
     read("/ui/{*path}", Everybody),
     read("/livez", Everybody),
     read("/readyz", Everybody),
+    // Applications of workspaces: `proxy` lets in who may open them, since their pages cannot show what ours do.
+    read("/runtimes/{workspace}", Everybody),
+    read("/runtimes/{workspace}/", Everybody),
+    read("/runtimes/{workspace}/{*path}", Everybody),
     // A sign-in is open; `browser` leaves its trail.
     read("/auth/session", Everybody),
     // As is one elsewhere: what to offer, the way there, and the way back.
