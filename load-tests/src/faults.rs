@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::{io::Write, path::PathBuf, time::Instant};
 
 /// A small load for a short while: what a test has time for.
-pub const SMOKE: Size = Size { seconds: 10, triggers: 30 };
+pub const SMOKE: Size = Size { seconds: 12, triggers: 30 };
 /// Enough for a bar.
 const ROW: Size = Size { seconds: 30, triggers: 100 };
 /// Logical times that a full run decides, all rows together.

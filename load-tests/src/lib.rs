@@ -8,4 +8,5 @@ pub mod faults;
 pub mod history;
 pub mod project_files;
 pub mod record;
+pub mod repeater;
 pub mod wire;

@@ -14,6 +14,7 @@ pub mod executor_views;
 pub mod executors;
 pub mod firing_views;
 pub mod fleet_views;
+pub mod forget;
 pub mod groups;
 pub mod health;
 pub mod idempotency;

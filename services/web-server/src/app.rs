@@ -12,6 +12,7 @@ use crate::loops::{prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
 use crate::models::TRANSFERS_MAX;
+use crate::oidc_sign_in::Elsewhere;
 use crate::outputs::OutputStores;
 use crate::proxy::{self, Proxy};
 use crate::rates::Rates;
@@ -20,6 +21,7 @@ use crate::scaler::Scaler;
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
 use crate::{grpc, listener, people};
+use oidc::{Provider, Registration, RegistrationError};
 use prost_reflect::DescriptorPool;
 use rpc::auth::{AuthError, Token};
 use rpc::client::ConnectError;
@@ -67,6 +69,9 @@ pub enum BuildError {
     /// A file with a secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The provider of sign-ins cannot be used.
+    #[error("the provider of sign-ins: {0}")]
+    Provider(#[from] RegistrationError),
     /// The keys of secrets cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -93,7 +98,13 @@ impl BuildError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Keys(_) | Self::Connect(_)
+            Self::Missing(_)
+                | Self::Scheduler(_)
+                | Self::Auth(_)
+                | Self::Secret(_)
+                | Self::Keys(_)
+                | Self::Connect(_)
+                | Self::Provider(_)
         )
     }
 }
@@ -120,7 +131,12 @@ impl App {
             None => None,
         };
         let methods = transcoder.paths().cloned().collect();
-        let browsers = Browsers { core: core.clone(), authority: authority.clone(), secure: settings.secure_cookies };
+        let browsers = Browsers {
+            core: core.clone(),
+            authority: authority.clone(),
+            secure: settings.secure_cookies,
+            elsewhere: elsewhere(settings)?,
+        };
         let names = (settings.runtimes_domain.as_str(), settings.public_url.as_str());
         let proxy = Arc::new(Proxy::new(core.clone(), credentials.clone(), names, settings.secure_cookies));
         let gate = Gate {
@@ -182,6 +198,21 @@ async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, Bu
     let owner = bootstrap::first_owner(&core.store, &email, file).await.map_err(failed)?;
     let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
     Ok(Credentials { store: core.store.clone(), operator: token.zip(owner) })
+}
+
+/// The provider by which people may sign in, when one is named.
+fn elsewhere(settings: &Settings) -> Result<Option<Elsewhere>, BuildError> {
+    let oidc = &settings.oidc;
+    let Some(issuer) = oidc.issuer.clone() else { return Ok(None) };
+    let secret = oidc.client_secret_file.as_deref().map(Secret::from_file).transpose()?;
+    let provider = Provider::new(Registration {
+        issuer,
+        client_id: oidc.client_id.clone().ok_or(BuildError::Missing("oidc.client_id"))?,
+        client_secret: secret.map(|secret| secret.expose().to_owned()),
+        redirect_url: oidc.redirect_url.clone().ok_or(BuildError::Missing("oidc.redirect_url"))?,
+    })?;
+    let domains = oidc.email_domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
+    Ok(Some(Elsewhere { provider, name: oidc.name.clone(), domains }))
 }
 
 async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, Option<Token>), BuildError> {

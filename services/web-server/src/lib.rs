@@ -26,6 +26,8 @@ mod mage;
 mod metrics;
 mod models;
 mod new_runs;
+mod notification_seals;
+mod oidc_sign_in;
 mod outputs;
 mod paging;
 mod people;

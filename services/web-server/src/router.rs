@@ -8,7 +8,7 @@ use crate::models::bytes;
 use crate::protocol::Protocol;
 use crate::proxy::{self, Proxy};
 use crate::transcode::{Transcoder, connect};
-use crate::{browser, mage, rest, ui};
+use crate::{browser, mage, oidc_sign_in, rest, ui};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -43,7 +43,8 @@ pub(crate) struct Api {
 }
 
 /// Routes that are no methods.
-const OWN: [&str; 5] = ["/", "/ui/{*path}", "/livez", "/readyz", "/auth/session"];
+const OWN: [&str; 8] =
+    ["/", "/ui/{*path}", "/livez", "/readyz", "/auth/session", "/auth/options", "/auth/oidc", "/auth/oidc/callback"];
 /// Services of others.
 const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection.v1.ServerReflection/{method}"];
 
@@ -60,13 +61,16 @@ pub(crate) fn templates() -> Vec<&'static str> {
 
 /// The whole surface.
 pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
-    let [index, files, livez, ready, session] = OWN;
+    let [index, files, livez, ready, session, options, depart, arrive] = OWN;
     let mut router = Router::new()
         .route(index, get(ui::index))
         .route(files, get(ui::file))
         .route(livez, get(async || "ok\n"))
         .route(ready, get(readyz))
         .route(session, post(browser::sign_in))
+        .route(options, get(oidc_sign_in::options))
+        .route(depart, get(oidc_sign_in::depart))
+        .route(arrive, get(oidc_sign_in::arrive))
         .merge(rest::routes())
         .merge(mage::routes())
         .merge(proxy::routes())

@@ -78,7 +78,7 @@ export function monitorPage({ workspace, query, signal }) {
     const columns = [[state.pipeline ? "Trigger" : "Pipeline"], ["Completed", "number"], ["Failed", "number"], ["Cancelled", "number"],
       ["Failed", "number"], ["Median", "number"], ["95 %", "number"], ["Longest", "number"], ["Late, 95 %", "number"], ["Latest", "number"]];
     body.replaceChildren(
-      h("div", { class: "panel" }, h("div", { class: "facts" }, facts.map(([label, value]) =>
+      h("div", { class: "panel" }, h("div", { class: "figures" }, facts.map(([label, value]) =>
         h("div", null, h("b", null, value), h("span", { class: "quiet small" }, label)))), bars(all.days, state.range)),
       h("div", { class: "panel" }, table(columns, rows(single.statistics))),
       together.cut || single.cut ? h("p", { class: "quiet" }, "There is more than is added up at once; choose fewer days, or one pipeline.") : "");

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import importlib
 import json
 import os
 import select
@@ -259,6 +260,14 @@ class ProjectCase(unittest.TestCase):
         from orrery_runner import outputs
 
         return outputs.read(self.dir_of(uuid))
+
+
+def library(case: unittest.TestCase, name: str) -> Any:
+    """A library that the base environment does not hold; without it the test is skipped, and counted as that."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        case.skipTest(f"NO {name.upper()}: `cargo xtask test --libraries` tries it")
 
 
 def readable(fd: Any, patience_s: float) -> bool:

@@ -364,7 +364,11 @@ impl Engine {
             variables,
             event_variables: told.event_variables,
             execution_date: start.at,
-            options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: spec.timeout_s },
+            options: Options {
+                allow_blocks_to_fail: spec.allow_blocks_to_fail,
+                timeout_s: spec.timeout_s,
+                timeout_status: spec.timeout_status,
+            },
             parent: None,
             sla_at: sla.and_then(|sla| start.at.checked_add(sla).ok()),
             limits: aim.limits,

@@ -30,6 +30,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const EXPLAIN: Duration = Duration::from_secs(2);
 /// Between two looks at what metrics are told.
 const GAUGE: Duration = Duration::from_secs(1);
+/// Words to those who wait, of one plan; the others hear of the next one.
+const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
 
@@ -125,6 +127,7 @@ impl Placer {
         }
         let explains = self.planning.explained_at.is_none_or(|at| at.elapsed() >= EXPLAIN);
         let mut policy = self.policy();
+        let explained_max = policy.explained_max;
         if explains {
             self.planning.explained_at = Some(Instant::now());
         } else {
@@ -141,7 +144,7 @@ impl Placer {
         self.parts.metrics.placement_decisions.inc_by(count);
         self.parts.metrics.placement_plan_seconds.observe(took.as_secs_f64());
         match planned {
-            Ok(plan) => self.decide(plan, explains, turn),
+            Ok(plan) => self.decide(plan, explains, explained_max, turn),
             Err(error) => tracing::error!(pool = &*self.pool, error = %error, "planning failed; it is tried again"),
         }
     }
@@ -154,17 +157,20 @@ impl Placer {
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 
-    fn decide(&mut self, plan: Plan, explains: bool, turn: &mut Turn) {
+    fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
         for problem in plan.problems {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
         }
-        for refusal in plan.refusals {
+        let mut news = 0;
+        for (place, refusal) in plan.refusals.into_iter().enumerate() {
             let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
             let code = code.unwrap_or_default();
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
-            if known.is_some_and(|notice| notice.code == code && !explains) {
+            let keeps_code = known.is_some_and(|notice| notice.code == code);
+            if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
                 continue;
             }
+            news += 1;
             let hint = sentences::hints(&refusal.hints);
             self.happen(refusal.holder, Event::Waits(Notice { code, message: refusal.sentence, hint }), turn);
         }

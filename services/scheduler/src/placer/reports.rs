@@ -46,7 +46,8 @@ impl Placer {
                 }
             }
             SessionEvent::Runtimes(runtimes) => self.runtimes(session, runtimes, turn),
-            SessionEvent::Heartbeat => {}
+            // An answer without any order: both sides know that the other lives.
+            SessionEvent::Heartbeat => self.fleet.say(session, Said::Orders(pb::Orders::default())),
             SessionEvent::Closed => {
                 self.fleet.close(session);
                 self.planning.want();

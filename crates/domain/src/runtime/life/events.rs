@@ -156,7 +156,7 @@ impl Life {
                 self.end(String::new(), actor, now, &mut change);
             }
             Event::Stop { reason, message, again, actor } => {
-                self.asked_to_stop(reason, message, again, actor, now, &mut change);
+                self.asked_to_stop(reason, (message, again), actor, now, &mut change);
             }
             Event::Switched(queue, actor) if self.may_switch() => self.switched(queue, actor, now, &mut change),
             Event::Snoozed(until, actor) if self.is_alive() => {
@@ -238,8 +238,7 @@ impl Life {
     fn asked_to_stop(
         &mut self,
         reason: Reason,
-        message: String,
-        again: bool,
+        (message, again): (String, bool),
         actor: Option<UserId>,
         now: Timestamp,
         change: &mut Change,
