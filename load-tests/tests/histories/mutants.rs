@@ -19,7 +19,11 @@ use load_tests::{
 };
 use std::time::Duration;
 
-const SECONDS: u32 = 6;
+const SECONDS: u32 = 8;
+/// Each of the schedulers in turn is frozen for longer than the other one needs to take everything, and wakes again.
+const FREEZES: usize = 5;
+const FROZEN: Duration = Duration::from_millis(1_600);
+const AWAKE: Duration = Duration::from_millis(300);
 const SCHEDULERS: [&str; 2] = ["scheduler-1", "scheduler-2"];
 /// For the rest of the work, which without guards may never be done.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +68,10 @@ async fn played(rules: &[Rule], has_key: bool, promises: &Promises) -> Result<Re
     }
     play.until_members(i64::try_from(count)?).await?;
     play.begin(SECONDS).await?;
+    for round in 0..FREEZES {
+        play.freeze(SCHEDULERS[round % count], FROZEN).await?;
+        tokio::time::sleep(AWAKE).await;
+    }
     // Two that take everything from each other each second can keep each other from their work on a slow machine.
     play.end_when_over(SCHEDULERS[1]).await?;
     let report = play.finish(promises, PATIENCE).await?;

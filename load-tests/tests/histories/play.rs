@@ -104,6 +104,15 @@ impl Play {
         Ok(())
     }
 
+    /// Freezes a scheduler for so long: it wakes up with times that are due and believes that they are its own.
+    pub(crate) async fn freeze(&mut self, scheduler: &str, time: Duration) -> Result<()> {
+        self.harness.fault("freeze", scheduler)?;
+        self.cluster.service(scheduler)?.freeze()?;
+        tokio::time::sleep(time).await;
+        self.cluster.service(scheduler)?.thaw()?;
+        self.harness.healed("freeze", scheduler)
+    }
+
     /// When the last time is due, ends a scheduler that disturbs the others, so that they can do what is left.
     pub(crate) async fn end_when_over(&mut self, scheduler: &str) -> Result<()> {
         let left = Duration::try_from(self.load.as_ref().context("a load")?.end.duration_since(self.now().await?));
