@@ -74,6 +74,7 @@ func serveCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&lab.Dir, "dir", "", "folder of this lab; what an earlier one left there is removed")
+	flags.StringVar(&lab.Users, "users", "", "end when nobody has held a shared lock on this file for two minutes")
 	flags.StringVar(&lab.FeatureGates, "feature-gates", "", "further feature gates of all servers, such as DRAConsumableCapacity=false")
 	nodes.AddFlags(flags)
 	return command
@@ -97,7 +98,7 @@ func serve(ctx context.Context, lab controlplane.Options, nodes fleet.Options) e
 	if err := plane.Announce(simulated.NodeNames()); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	controlplane.WaitForUsers(ctx, lab.Users)
 	return nil
 }
 

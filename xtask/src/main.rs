@@ -33,7 +33,11 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Every check and every test; ends with one line that counts them
-    Test,
+    Test {
+        /// Only the runner's tests, in an environment with xgboost, dbt, polars and scikit-learn too
+        #[arg(long)]
+        libraries: bool,
+    },
     /// What CI runs: the same as `test`
     Ci,
     /// Checks the house: who depends on whom, names, sizes, SQL, protos, the schema
@@ -56,7 +60,8 @@ enum Task {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().task {
         Task::Up { arguments } => up::run(&arguments),
-        Task::Test | Task::Ci => test::run(),
+        Task::Test { libraries: true } => test::run_with_libraries(),
+        Task::Test { libraries: false } | Task::Ci => test::run(),
         Task::Tidy { schema } => tidy::run(schema),
         Task::Kube(task) => kube::run(&task),
         Task::Load { arguments } => load::run(&arguments),

@@ -35,6 +35,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub struct Kubelab {
     /// The process that runs all of it; none for a cluster that was named.
     pub pid: Option<i32>,
+    /// The program that runs it.
+    #[serde(default)]
+    pub program: PathBuf,
     /// Credentials of its administrator.
     pub kubeconfig: PathBuf,
     /// Credentials with the rights of an executor.
@@ -54,6 +57,7 @@ impl Kubelab {
         let kubeconfig = env::var_os(EXISTING).filter(|value| !value.is_empty()).map(PathBuf::from)?;
         Some(Self {
             pid: None,
+            program: PathBuf::new(),
             executor_kubeconfig: kubeconfig.clone(),
             server: format!("see {}", kubeconfig.display()),
             kubeconfig,
@@ -110,6 +114,47 @@ impl Kubelab {
             }
             thread::sleep(LOOK_AGAIN);
         }
+    }
+}
+
+/// The lab that all test processes of a user share, for as long as this value lives. Some time after the last one it ends
+/// by itself.
+#[derive(Debug)]
+pub struct TestLab {
+    /// The lab.
+    pub lab: Kubelab,
+    /// A shared lock: tells the lab that somebody uses it.
+    _in_use: File,
+}
+
+impl TestLab {
+    /// The running lab, built and started if need be; the cluster that [`EXISTING`] names, if it does.
+    ///
+    /// # Errors
+    /// It cannot be built or does not start.
+    pub fn share(sources: &Path) -> Result<Self> {
+        let dir = cache::dir().join("kubelab/tests");
+        let users = dir.join("users");
+        let in_use = cache::lock_file(&users)?;
+        if let Some(lab) = Kubelab::named() {
+            return Ok(Self { lab, _in_use: in_use });
+        }
+        let program = build(sources)?;
+        // One process at a time, so that only one starts it.
+        let _starting = cache::lock(&dir.join("starting"))?;
+        // A lab that is about to end holds this alone until it has.
+        in_use.lock_shared().map_err(Error::file("lock", &users))?;
+        let arguments = [OsStr::new("--users"), users.as_os_str()];
+        let lab = match Kubelab::attach(&dir)? {
+            // One that was built from other sources is nobody's any more.
+            Some(running) if running.program == program => running,
+            Some(_) => {
+                stop(&dir)?;
+                Kubelab::start(&program, &dir, &arguments)?
+            }
+            None => Kubelab::start(&program, &dir, &arguments)?,
+        };
+        Ok(Self { lab, _in_use: in_use })
     }
 }
 

@@ -12,13 +12,15 @@ pub mod kubelab;
 pub mod postgres;
 pub mod python;
 pub mod redis;
+pub mod rscript;
 pub mod test_server;
 pub mod wheel;
 
 pub use cluster::{ClusterOptions, PrivatePostgres};
 pub use error::{Error, Result};
-pub use kubelab::Kubelab;
+pub use kubelab::{Kubelab, TestLab};
 pub use postgres::Postgres;
 pub use python::Python;
 pub use redis::PrivateRedis;
+pub use rscript::Rscript;
 pub use test_server::TestServer;

@@ -1,4 +1,4 @@
-//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, and waiting
+//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, a real provider of sign-ins, and waiting
 //! for a level instead of sleeping.
 //!
 //! A dev-dependency only. Refuses to know the schema: whoever needs tables hands over a way to migrate.
@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "linked into tests only, where a panic is the report")]
 
 pub mod database;
+pub mod identity;
 pub mod object_store;
 pub mod wait;
 
 pub use database::Database;
+pub use identity::IdentityProvider;
 pub use object_store::{Google, S3};
 /// A Redis of its own for one test; it ends with the value.
 pub use provision::PrivateRedis;

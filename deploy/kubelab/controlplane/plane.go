@@ -27,6 +27,8 @@ const startTimeout = 3 * time.Minute
 type Options struct {
 	// Dir holds everything of one lab. It is emptied at the start.
 	Dir string
+	// Users is a file on which whoever uses the lab holds a shared lock. None is needed when it is empty.
+	Users string
 	// FeatureGates are added to all servers, in the form of their flag.
 	FeatureGates string
 }
@@ -270,6 +272,7 @@ const (
 // Announcement tells others where a lab is. It is there from the moment in which all of the lab can be used.
 type Announcement struct {
 	Pid                int      `json:"pid"`
+	Program            string   `json:"program"`
 	Kubeconfig         string   `json:"kubeconfig"`
 	ExecutorKubeconfig string   `json:"executor_kubeconfig"`
 	Server             string   `json:"server"`
@@ -279,8 +282,13 @@ type Announcement struct {
 
 // Announce writes the announcement as a whole or not at all.
 func (p *Plane) Announce(nodes []string) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	text, err := json.MarshalIndent(Announcement{
 		Pid:                os.Getpid(),
+		Program:            program,
 		Kubeconfig:         p.kubeconfig("admin"),
 		ExecutorKubeconfig: p.kubeconfig("executor"),
 		Server:             p.ports.apiURL(),

@@ -1,0 +1,144 @@
+//! What kube-scheduler, kubelets and drivers say, as codes that people and programs act on.
+//!
+//! The texts are theirs and part of no promise; what is not known keeps its words under a code that says only who spoke.
+
+/// Nothing free fits, or what was pinned is not free.
+pub const NO_MATCHING_DEVICE: &str = "NO_MATCHING_DEVICE";
+/// kube-scheduler gave other devices than were granted.
+pub const PLACEMENT_CONFLICT: &str = "PLACEMENT_CONFLICT";
+/// A device that was granted is not published any more.
+pub const DEVICE_MISSING: &str = "DEVICE_MISSING";
+/// A chip was granted in a way in which it cannot be asked for.
+pub const DEVICE_NOT_DIVISIBLE: &str = "DEVICE_NOT_DIVISIBLE";
+/// The driver could not prepare a device.
+pub const DEVICE_PREPARE_FAILED: &str = "DEVICE_PREPARE_FAILED";
+/// A device failed, and its users were evicted.
+pub const DEVICE_FAILED: &str = "DEVICE_FAILED";
+/// The node was given up, and its pods were evicted.
+pub const NODE_LOST: &str = "NODE_LOST";
+/// The pod was taken away, by nobody that we know.
+pub const POD_LOST: &str = "POD_LOST";
+/// The image cannot be had.
+pub const IMAGE_PULL_FAILED: &str = "IMAGE_PULL_FAILED";
+/// The container cannot be made.
+pub const CONTAINER_CONFIG: &str = "CONTAINER_CONFIG";
+/// It used more memory than it may.
+pub const OUT_OF_MEMORY: &str = "OUT_OF_MEMORY";
+/// It ended with an error.
+pub const APP_FAILED: &str = "APP_FAILED";
+/// It ended by itself, without one.
+pub const EXITED: &str = "EXITED";
+/// A volume cannot be mounted.
+pub const VOLUME_FAILED: &str = "VOLUME_FAILED";
+/// A volume belongs to another project, or to nobody.
+pub const VOLUME_FORBIDDEN: &str = "VOLUME_FORBIDDEN";
+/// The API server refuses an object.
+pub const CLUSTER_REFUSED: &str = "CLUSTER_REFUSED";
+/// An object of this name belongs to somebody else.
+pub const NAME_TAKEN: &str = "NAME_TAKEN";
+/// kube-scheduler has another reason.
+pub const UNSCHEDULABLE: &str = "UNSCHEDULABLE";
+
+/// Fragments of kube-scheduler's reasons; the first that is found counts, so what tells more comes first.
+const SCHEDULER: [(&str, &str); 18] = [
+    ("timed out trying to allocate devices", "ALLOCATOR_TIMEOUT"),
+    ("does not exist", "DEVICE_CLASS_MISSING"),
+    ("is being deleted", "CLAIM_DELETING"),
+    ("resourceclaim in use", "CLAIM_IN_USE"),
+    ("in the process of being allocated", "CLAIM_RACING"),
+    ("in the meantime", "CLAIM_RACING"),
+    ("got allocated elsewhere", "CLAIM_RACING"),
+    ("exceeds the claim limit", "LIMIT_32"),
+    ("invalid resource pools", "POOL_UPDATING"),
+    ("currently being updated", "POOL_UPDATING"),
+    ("CEL", "BAD_SELECTOR"),
+    ("cannot allocate all claims", NO_MATCHING_DEVICE),
+    ("resourceclaim not available on the node", "CLAIM_PINNED_ELSEWHERE"),
+    ("resourceclaim.resource.k8s.io", "CLAIM_MISSING"),
+    ("Insufficient cpu", "NODE_FULL"),
+    ("Insufficient memory", "NODE_FULL"),
+    ("untolerated taint", "NODE_TAINTED"),
+    ("persistentvolumeclaim", VOLUME_FAILED),
+];
+
+/// With these, what was pinned is not to be had: it helps to be placed anew.
+const MISPLACED: [&str; 7] = [
+    NO_MATCHING_DEVICE,
+    "CLAIM_PINNED_ELSEWHERE",
+    "DEVICE_CLASS_MISSING",
+    "NODE_FULL",
+    "NODE_TAINTED",
+    "ALLOCATOR_TIMEOUT",
+    UNSCHEDULABLE,
+];
+
+/// Reasons of events about a pod that is bound to its node, and of containers that wait.
+const NODE: [(&str, &str); 11] = [
+    ("FailedPrepareDynamicResources", DEVICE_PREPARE_FAILED),
+    ("FailedMount", VOLUME_FAILED),
+    ("FailedAttachVolume", VOLUME_FAILED),
+    ("ErrImagePull", IMAGE_PULL_FAILED),
+    ("ImagePullBackOff", IMAGE_PULL_FAILED),
+    ("InvalidImageName", IMAGE_PULL_FAILED),
+    ("ErrImageNeverPull", IMAGE_PULL_FAILED),
+    ("CreateContainerConfigError", CONTAINER_CONFIG),
+    ("CreateContainerError", CONTAINER_CONFIG),
+    ("RunContainerError", CONTAINER_CONFIG),
+    ("BindingConditionsPending", "DEVICE_NOT_READY"),
+];
+
+/// What kube-scheduler says about a pod that it cannot place, as a code and its own words without the tail about
+/// preemption, which never frees devices.
+#[must_use]
+pub fn of_scheduler(message: &str) -> (&'static str, &str) {
+    let end = ["still not schedulable", "preemption:"].iter().filter_map(|tail| message.find(tail)).min();
+    let reasons = message[..end.unwrap_or(message.len())].trim_end_matches([' ', '.', ',']);
+    let known = SCHEDULER.iter().find(|(fragment, _)| reasons.contains(fragment));
+    (known.map_or(UNSCHEDULABLE, |(_, code)| code), reasons)
+}
+
+/// Whether a new place is what helps.
+#[must_use]
+pub fn wants_another_place(code: &str) -> bool {
+    MISPLACED.contains(&code)
+}
+
+/// The code for a reason of a kubelet; `None` for those that are no trouble.
+#[must_use]
+pub fn of_node(reason: &str) -> Option<&'static str> {
+    NODE.iter().find(|(known, _)| *known == reason).map(|(_, code)| *code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_has_its_code() {
+        for (message, code) in [
+            (
+                "0/5 nodes are available: 1 cannot allocate all claims, 4 node(s) didn't match Pod's node affinity/selector. \
+                 still not schedulable, preemption: 0/5 nodes are available: 5 Preemption is not helpful for scheduling.",
+                NO_MATCHING_DEVICE,
+            ),
+            (
+                "0/5 nodes are available: 1 invalid resource pools were encountered, 4 cannot allocate all claims.",
+                "POOL_UPDATING",
+            ),
+            (r#"0/1 nodes are available: request gpu: device class x does not exist"#, "DEVICE_CLASS_MISSING"),
+            (r#"resourceclaim "x" is being deleted"#, "CLAIM_DELETING"),
+            (r#"resourceclaim.resource.k8s.io "x" not found"#, "CLAIM_MISSING"),
+            ("node n: timed out trying to allocate devices", "ALLOCATOR_TIMEOUT"),
+            ("0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1", "NODE_FULL"),
+            ("0/1 nodes are available: 1 node(s) were unschedulable.", UNSCHEDULABLE),
+        ] {
+            assert_eq!(of_scheduler(message).0, code, "{message}");
+        }
+        let (_, words) =
+            of_scheduler("0/5 nodes are available: 5 cannot allocate all claims. still not schedulable, preemption: x");
+        assert_eq!(words, "0/5 nodes are available: 5 cannot allocate all claims");
+        assert!(wants_another_place(NO_MATCHING_DEVICE) && !wants_another_place("CLAIM_RACING"));
+        assert_eq!(of_node("FailedMount"), Some(VOLUME_FAILED));
+        assert_eq!(of_node("Scheduled"), None);
+    }
+}

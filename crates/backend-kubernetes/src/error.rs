@@ -1,0 +1,49 @@
+//! What can go wrong with a cluster.
+
+use crate::render::claim::ClaimError;
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Completes "failed to …".
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The credentials cannot be read.
+    #[error("read the credentials for Kubernetes: {0}")]
+    Credentials(String),
+    /// The API server refused, or was not reached.
+    #[error("ask Kubernetes: {0}")]
+    Api(#[from] kube::Error),
+    /// A watch ended for good.
+    #[error("watch {0}: it ended")]
+    Watch(&'static str),
+    /// The server drops fields that are needed.
+    #[error(
+        "use Kubernetes {version}: it drops the capacity that a claim asks for; version 1.36 or newer, or the feature gate \
+         DRAConsumableCapacity, is needed"
+    )]
+    DropsCapacity {
+        /// The server's version.
+        version: String,
+    },
+    /// A life cannot be written down.
+    #[error("write a life as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A grant does not fit to its chip.
+    #[error("render the claim: {0}")]
+    Claim(#[from] ClaimError),
+}
+
+impl Error {
+    /// The object is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 404)
+    }
+
+    /// The API server refuses the object itself: trying again does not help.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422))
+    }
+}

@@ -1,0 +1,258 @@
+//! What there is: nodes and their chips, less what strangers hold. Pure.
+//!
+//! Only pools that are complete in their newest generation count. A pool that is being replaced stays as it was, and takes
+//! nobody new meanwhile. Refuses to allocate: kube-scheduler does.
+
+use crate::{
+    chip::{self, Chip, Use},
+    names::{self, POOL},
+    quantity,
+};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod},
+    resource::v1::{DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice},
+};
+use proto::internal::v1 as pb;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Taints with these keys are tolerated by the pods that we make.
+pub const TOLERATED: [&str; 2] = ["nvidia.com/gpu", "orrery.dev/gpu"];
+
+/// Objects of a cluster at one moment.
+#[derive(Debug, Default)]
+pub struct View {
+    /// All nodes.
+    pub nodes: Vec<Arc<Node>>,
+    /// All slices.
+    pub slices: Vec<Arc<ResourceSlice>>,
+    /// All device classes.
+    pub classes: Vec<Arc<DeviceClass>>,
+    /// All claims of all namespaces.
+    pub claims: Vec<Arc<ResourceClaim>>,
+    /// All pods of all namespaces.
+    pub pods: Vec<Arc<Pod>>,
+}
+
+/// What is known of the chips. Remembers pools that were complete once.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    pools: BTreeMap<(String, String), Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    node: String,
+    chips: Vec<Chip>,
+    /// A newer generation is under way.
+    stale: bool,
+}
+
+impl Inventory {
+    /// Takes a view over and answers all nodes, as a pool is told. `own` is the pool whose claims and pods are ours.
+    pub fn nodes(&mut self, view: &View, own: &str) -> Vec<pb::Node> {
+        self.take(view);
+        let claims = self.foreign_claims(&view.claims, own);
+        let mut strangers = foreign_pods(&view.pods, own);
+        view.nodes
+            .iter()
+            .map(|node| {
+                let name = node.metadata.name.clone().unwrap_or_default();
+                let mut foreign: Vec<pb::Foreign> = claims.get(&name).cloned().unwrap_or_default();
+                foreign.extend(strangers.remove(&name));
+                let devices = self.chips_of(&name).map(|(chip, stale)| device(chip, stale)).collect();
+                describe(node, name, grouped(devices, &self.roots_of(node)), foreign)
+            })
+            .collect()
+    }
+
+    /// The chip of this name.
+    #[must_use]
+    pub fn chip(&self, name: &str) -> Option<&Chip> {
+        self.pools.values().flat_map(|pool| &pool.chips).find(|chip| chip.name == name)
+    }
+
+    /// What an allocation is of our chips.
+    #[must_use]
+    pub fn used(&self, result: &DeviceRequestAllocationResult) -> Option<Use> {
+        let pool = self.pools.get(&(result.driver.clone(), result.pool.clone()))?;
+        let consumed = |name: &str| {
+            let all = result.consumed_capacity.as_ref()?;
+            all.get(name).or_else(|| all.get(&format!("{}/{name}", result.driver))).map(quantity::units)
+        };
+        pool.chips.iter().find_map(|chip| chip.used_by(&result.device, (consumed("cores"), consumed("memory"))))
+    }
+
+    fn take(&mut self, view: &View) {
+        let classes: BTreeSet<String> = view.classes.iter().filter_map(|class| class.metadata.name.clone()).collect();
+        let mut pools: BTreeMap<(String, String), Vec<&ResourceSlice>> = BTreeMap::new();
+        for slice in &view.slices {
+            pools.entry((slice.spec.driver.clone(), slice.spec.pool.name.clone())).or_default().push(slice);
+        }
+        self.pools.retain(|key, _| pools.contains_key(key));
+        for (key, slices) in pools {
+            match newest(&slices) {
+                Some(complete) => {
+                    if let Some(known) = read(&key, &complete, &classes) {
+                        self.pools.insert(key, known);
+                    }
+                }
+                None => {
+                    self.pools.entry(key).and_modify(|known| known.stale = true);
+                }
+            }
+        }
+    }
+
+    fn chips_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Chip, bool)> {
+        let here = self.pools.values().filter(move |pool| pool.node == node);
+        here.flat_map(|pool| pool.chips.iter().map(|chip| (chip, pool.stale)))
+    }
+
+    fn roots_of(&self, node: &Node) -> Vec<String> {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        self.chips_of(name).map(|(chip, _)| chip.root.clone()).collect()
+    }
+
+    /// Allocated claims that are none of ours, by node.
+    fn foreign_claims(&self, claims: &[Arc<ResourceClaim>], own: &str) -> BTreeMap<String, Vec<pb::Foreign>> {
+        let mut found: BTreeMap<String, Vec<pb::Foreign>> = BTreeMap::new();
+        for claim in claims.iter().filter(|claim| names::label(&claim.metadata, POOL) != Some(own)) {
+            let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
+            let results = allocation.and_then(|allocation| allocation.devices.as_ref()?.results.as_ref());
+            let mut grants: BTreeMap<&str, Vec<pb::DeviceGrant>> = BTreeMap::new();
+            for result in results.into_iter().flatten().filter(|result| result.admin_access != Some(true)) {
+                let pool = self.pools.get(&(result.driver.clone(), result.pool.clone()));
+                if let (Some(pool), Some(used)) = (pool, self.used(result)) {
+                    grants.entry(&pool.node).or_default().push(grant(used));
+                }
+            }
+            let holder = format!(
+                "{}/{}",
+                claim.metadata.namespace.as_deref().unwrap_or_default(),
+                claim.metadata.name.as_deref().unwrap_or_default()
+            );
+            for (node, grants) in grants {
+                let foreign = pb::Foreign { holder: holder.clone(), cpu_milli: 0, memory_bytes: 0, grants };
+                found.entry(node.to_owned()).or_default().push(foreign);
+            }
+        }
+        found
+    }
+}
+
+/// The slices of the newest generation, when all of them are there.
+fn newest<'a>(slices: &[&'a ResourceSlice]) -> Option<Vec<&'a ResourceSlice>> {
+    let generation = slices.iter().map(|slice| slice.spec.pool.generation).max()?;
+    let of: Vec<_> = slices.iter().copied().filter(|slice| slice.spec.pool.generation == generation).collect();
+    let wanted = of.first()?.spec.pool.resource_slice_count;
+    (i64::try_from(of.len()) == Ok(wanted)).then_some(of)
+}
+
+/// A pool of one node. Devices that any node can reach are none of a node's, and are left out.
+fn read(key: &(String, String), slices: &[&ResourceSlice], classes: &BTreeSet<String>) -> Option<Known> {
+    let node = slices.iter().find_map(|slice| slice.spec.node_name.clone())?;
+    let devices: Vec<_> = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten()).collect();
+    let counters: Vec<_> = slices.iter().flat_map(|slice| slice.spec.shared_counters.iter().flatten()).collect();
+    Some(Known { node, chips: chip::chips(&key.0, &key.1, &devices, &counters, classes), stale: false })
+}
+
+fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
+    let condition = if stale { "its pool is being updated".to_owned() } else { chip.condition.clone() };
+    pb::PoolDevice {
+        name: chip.name.clone(),
+        hardware_id: chip.uuid.clone(),
+        class: chip.class.clone(),
+        model: chip.model.clone(),
+        memory_bytes: signed(chip.memory_bytes),
+        // It is made of words and numbers only.
+        sharing: serde_json::to_string(&chip.sharing()).unwrap_or_default(),
+        link_group: 0,
+        healthy: condition.is_empty(),
+        condition,
+    }
+}
+
+/// Numbers the roots of a node's devices, in the order in which they come.
+fn grouped(mut devices: Vec<pb::PoolDevice>, roots: &[String]) -> Vec<pb::PoolDevice> {
+    let mut order: Vec<&String> = Vec::new();
+    for (device, root) in devices.iter_mut().zip(roots) {
+        let at = order.iter().position(|known| *known == root).unwrap_or_else(|| {
+            order.push(root);
+            order.len() - 1
+        });
+        device.link_group = i32::try_from(at).unwrap_or(0);
+    }
+    devices
+}
+
+fn describe(node: &Node, name: String, devices: Vec<pb::PoolDevice>, foreign: Vec<pb::Foreign>) -> pb::Node {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let amount = |what: &str| allocatable.and_then(|all| all.get(what));
+    let condition = trouble(node);
+    pb::Node {
+        zone: names::label(&node.metadata, "topology.kubernetes.io/zone").unwrap_or_default().to_owned(),
+        cpu_milli: signed(amount("cpu").map_or(0, quantity::milli)),
+        memory_bytes: signed(amount("memory").map_or(0, quantity::units)),
+        schedulable: condition.is_empty(),
+        condition,
+        devices,
+        foreign,
+        name,
+    }
+}
+
+/// Why a node takes no new pods; empty when it does.
+fn trouble(node: &Node) -> String {
+    let spec = node.spec.clone().unwrap_or_default();
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    if ready.is_none_or(|ready| ready.status != "True") {
+        return format!("NODE_NOT_READY: {}", ready.and_then(|ready| ready.message.clone()).unwrap_or_default());
+    }
+    if spec.unschedulable == Some(true) {
+        return "NODE_CORDONED: an administrator keeps new pods away".to_owned();
+    }
+    let taint = spec
+        .taints
+        .into_iter()
+        .flatten()
+        .find(|taint| taint.effect != "PreferNoSchedule" && !TOLERATED.contains(&taint.key.as_str()));
+    taint.map(|taint| format!("NODE_TAINTED: {} ({})", taint.key, taint.effect)).unwrap_or_default()
+}
+
+/// What pods that are not ours ask of each node, as one holder.
+fn foreign_pods(pods: &[Arc<Pod>], own: &str) -> BTreeMap<String, pb::Foreign> {
+    let mut found: BTreeMap<String, pb::Foreign> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| names::label(&pod.metadata, POOL) != Some(own)) {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let Some(spec) = pod.spec.as_ref().filter(|_| !matches!(phase, Some("Succeeded" | "Failed"))) else { continue };
+        let Some(node) = &spec.node_name else { continue };
+        let requests = spec.containers.iter().filter_map(|c| c.resources.as_ref()?.requests.as_ref());
+        let stranger = found
+            .entry(node.clone())
+            .or_insert_with(|| pb::Foreign { holder: "other pods".to_owned(), ..pb::Foreign::default() });
+        for request in requests {
+            stranger.cpu_milli += signed(request.get("cpu").map_or(0, quantity::milli));
+            stranger.memory_bytes += signed(request.get("memory").map_or(0, quantity::units));
+        }
+    }
+    found.retain(|_, stranger| stranger.cpu_milli > 0 || stranger.memory_bytes > 0);
+    found
+}
+
+fn grant(used: Use) -> pb::DeviceGrant {
+    pb::DeviceGrant {
+        device: used.chip,
+        milli: i32::try_from(used.milli).unwrap_or(i32::MAX),
+        memory_bytes: signed(used.memory_bytes),
+        profile: used.profile,
+        slots: used.slots,
+    }
+}
+
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
+}

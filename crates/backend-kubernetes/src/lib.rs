@@ -1,0 +1,23 @@
+//! Runtimes on Kubernetes: what there is, the objects of a life, what is seen of it, and the loop that makes one out of
+//! the other.
+//!
+//! Rendering, inventory and observation are pure; the client is thin. Refuses to know schedulers, sessions and policy: it is
+//! told levels and says levels. kube-scheduler allocates, and nothing here writes an allocation.
+
+pub mod backend;
+pub mod chip;
+pub mod cluster;
+pub mod codes;
+pub mod error;
+pub mod inventory;
+pub mod life;
+pub mod names;
+pub mod observe;
+pub mod quantity;
+pub mod render;
+mod step;
+
+pub use backend::{Backend, Goal, Order, Sink};
+pub use cluster::{Access, Cluster};
+pub use error::Error;
+pub use life::{Grant, Life};

@@ -1,0 +1,182 @@
+//! What is seen of a life, as a report. Pure: objects in, one level out.
+//!
+//! Refuses to act, and to remember.
+
+use crate::{
+    chip::Use,
+    codes,
+    life::{Grant, Life},
+    names::{self, HOLDER},
+    render::app,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{
+    core::v1::{ContainerState, Event, Pod, PodStatus},
+    resource::v1::ResourceClaim,
+};
+use proto::internal::v1::RuntimePhase;
+
+/// kube-scheduler has so long to agree with a pin; its own picture may be a little behind ours.
+pub const PIN_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+
+/// Everything that is there of one life.
+#[derive(Debug, Default)]
+pub struct Objects<'a> {
+    /// Its claim.
+    pub claim: Option<&'a ResourceClaim>,
+    /// What the claim's allocation is of our chips.
+    pub uses: Vec<Use>,
+    /// Its pod.
+    pub pod: Option<&'a Pod>,
+    /// Its pod was there before.
+    pub pod_was_made: bool,
+    /// Warnings about the pod, in any order.
+    pub warnings: &'a [Event],
+}
+
+/// What is told of a life.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// How far it is.
+    pub phase: RuntimePhase,
+    /// What is wrong; empty when nothing is.
+    pub code: String,
+    /// In words.
+    pub message: String,
+    /// Where the application answers.
+    pub endpoint: String,
+    /// Labels, claim and reservation are as they should be.
+    pub bound: bool,
+}
+
+impl Seen {
+    fn at(phase: RuntimePhase) -> Self {
+        Self { phase, ..Self::default() }
+    }
+
+    fn with(phase: RuntimePhase, code: &str, message: impl Into<String>) -> Self {
+        Self { phase, code: code.to_owned(), message: message.into(), ..Self::default() }
+    }
+}
+
+/// What is seen of a life that is to run.
+#[must_use]
+pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
+    let allocated = objects.claim.is_some_and(|claim| claim.status.as_ref().is_some_and(|s| s.allocation.is_some()));
+    let Some(pod) = objects.pod else {
+        return match objects.claim {
+            _ if objects.pod_was_made => {
+                Seen::with(RuntimePhase::Failed, codes::POD_LOST, "the pod was taken away by somebody else")
+            }
+            None => Seen::at(RuntimePhase::Accepted),
+            Some(_) => Seen::at(RuntimePhase::ClaimCreated),
+        };
+    };
+    if allocated && !as_granted(&life.grants, &objects.uses) {
+        let message = "the devices that were allocated are not those that were granted";
+        return Seen::with(RuntimePhase::Misplaced, codes::PLACEMENT_CONFLICT, message);
+    }
+    let status = pod.status.clone().unwrap_or_default();
+    let mut seen = match status.phase.as_deref() {
+        Some("Succeeded") => Seen::with(RuntimePhase::Failed, codes::EXITED, "the application ended by itself"),
+        Some("Failed") => failed(&status),
+        _ if pod.metadata.deletion_timestamp.is_some() => disrupted(&status),
+        _ if !is(&status, "PodScheduled") => waiting(pod, &status, now),
+        _ => starting(life, &status, allocated, objects.warnings),
+    };
+    seen.bound = names::label(&pod.metadata, HOLDER) == Some(life.holder.to_string().as_str())
+        && (life.grants.is_empty() || allocated && objects.claim.is_some_and(|claim| reserved(claim, pod)));
+    seen
+}
+
+/// Not bound to a node yet.
+fn waiting(pod: &Pod, status: &PodStatus, now: Timestamp) -> Seen {
+    let said = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled");
+    let Some(message) = said.and_then(|condition| condition.message.as_deref()) else {
+        return Seen::at(RuntimePhase::PodCreated);
+    };
+    let (code, words) = codes::of_scheduler(message);
+    let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+    let late = now.duration_since(since) >= PIN_PATIENCE;
+    let phase =
+        if late && codes::wants_another_place(code) { RuntimePhase::Misplaced } else { RuntimePhase::PodCreated };
+    Seen::with(phase, code, words)
+}
+
+/// On its node: images, scripts, the application.
+fn starting(life: &Life, status: &PodStatus, allocated: bool, warnings: &[Event]) -> Seen {
+    let container = status.container_statuses.iter().flatten().next();
+    let state = container.and_then(|container| container.state.as_ref());
+    if let Some(ContainerState { running: Some(_), .. }) = state {
+        let address = status.pod_ip.as_deref().unwrap_or_default();
+        if is(status, "Ready") && !address.is_empty() {
+            let endpoint = match address.contains(':') {
+                true => format!("[{address}]:{}", app::port(&life.spec.app)),
+                false => format!("{address}:{}", app::port(&life.spec.app)),
+            };
+            return Seen { endpoint, ..Seen::at(RuntimePhase::Ready) };
+        }
+        return Seen::at(RuntimePhase::Starting);
+    }
+    let waits = state.and_then(|state| state.waiting.as_ref());
+    let reason = waits.and_then(|waits| waits.reason.as_deref()).unwrap_or_default();
+    if let Some(code) = codes::of_node(reason) {
+        return Seen::with(RuntimePhase::Pulling, code, waits.and_then(|w| w.message.clone()).unwrap_or_default());
+    }
+    let trouble = warnings.iter().filter_map(|event| Some((codes::of_node(event.reason.as_deref()?)?, event)));
+    if let Some((code, event)) = trouble.max_by_key(|(_, event)| event.last_timestamp.as_ref().map(|time| time.0)) {
+        return Seen::with(RuntimePhase::Pulling, code, event.message.clone().unwrap_or_default());
+    }
+    Seen::at(match state {
+        Some(_) => RuntimePhase::Pulling,
+        None if allocated || life.grants.is_empty() => RuntimePhase::ClaimAllocated,
+        None => RuntimePhase::PodCreated,
+    })
+}
+
+fn failed(status: &PodStatus) -> Seen {
+    let ended =
+        status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref()?.terminated.as_ref());
+    if disrupted_by(status).is_some() {
+        return disrupted(status);
+    }
+    let (reason, code) = ended.map_or((None, 0), |ended| (ended.reason.as_deref(), ended.exit_code));
+    let message = ended.and_then(|ended| ended.message.clone()).or_else(|| status.message.clone()).unwrap_or_default();
+    if reason == Some("OOMKilled") {
+        return Seen::with(RuntimePhase::Failed, codes::OUT_OF_MEMORY, "it used more memory than it may");
+    }
+    Seen::with(RuntimePhase::Failed, codes::APP_FAILED, format!("ended with code {code}: {}", message.trim()))
+}
+
+/// Somebody else ends the pod.
+fn disrupted(status: &PodStatus) -> Seen {
+    let (code, message) = disrupted_by(status).unwrap_or((codes::POD_LOST, String::new()));
+    Seen::with(RuntimePhase::Failed, code, message)
+}
+
+fn disrupted_by(status: &PodStatus) -> Option<(&'static str, String)> {
+    let condition = status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget" && c.status == "True")?;
+    let code = match condition.reason.as_deref() {
+        Some("DeletionByDeviceTaintManager") => codes::DEVICE_FAILED,
+        Some("DeletionByTaintManager" | "DeletionByPodGC") => codes::NODE_LOST,
+        _ => codes::POD_LOST,
+    };
+    Some((code, condition.message.clone().unwrap_or_default()))
+}
+
+fn is(status: &PodStatus, condition: &str) -> bool {
+    status.conditions.iter().flatten().any(|known| known.type_ == condition && known.status == "True")
+}
+
+fn reserved(claim: &ResourceClaim, pod: &Pod) -> bool {
+    let reserved = claim.status.as_ref().and_then(|status| status.reserved_for.as_ref());
+    reserved.into_iter().flatten().any(|consumer| Some(&consumer.uid) == pod.metadata.uid.as_ref())
+}
+
+/// Whether an allocation gives each chip that was granted, and no other, and no less of it.
+fn as_granted(grants: &[Grant], uses: &[Use]) -> bool {
+    grants.len() == uses.len()
+        && grants.iter().all(|grant| {
+            uses.iter().any(|used| used.chip == grant.device && used.slots == grant.slots && used.milli >= grant.milli)
+        })
+}

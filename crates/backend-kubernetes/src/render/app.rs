@@ -1,0 +1,94 @@
+//! What is run for each kind of application.
+
+use crate::life::Life;
+use domain::runtime::{App, PostStart};
+
+/// Where JupyterLab listens.
+const JUPYTER_PORT: u16 = 8888;
+/// Where code-server listens.
+const VS_CODE_PORT: u16 = 8080;
+
+/// Images where a life names none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// For JupyterLab.
+    pub jupyter: String,
+    /// For VS Code.
+    pub vs_code: String,
+}
+
+/// Runs what comes after the start-up script, whose failure is only told.
+pub(super) const LAUNCHER: &str = r#"if [ -n "$ORRERY_POST_START" ]; then
+  sh -c "$ORRERY_POST_START" || echo "the post-start commands failed with $?" >&2
+fi
+unset ORRERY_POST_START
+exec "$@""#;
+
+/// Where the application listens.
+#[must_use]
+pub fn port(app: &App) -> u16 {
+    match app {
+        App::Jupyter => JUPYTER_PORT,
+        App::VsCode => VS_CODE_PORT,
+        App::Custom { port, .. } => *port,
+    }
+}
+
+/// The image to run.
+#[must_use]
+pub fn image<'a>(images: &'a Images, life: &'a Life) -> &'a str {
+    match &life.spec.app {
+        _ if !life.spec.image.is_empty() => &life.spec.image,
+        App::Jupyter => &images.jupyter,
+        App::VsCode => &images.vs_code,
+        App::Custom { .. } => "",
+    }
+}
+
+/// The command line; empty is the image's own. `$(POD_IP)` is Kubernetes' to fill in, and where the application listens.
+#[must_use]
+pub fn command(life: &Life) -> Vec<String> {
+    let words: Vec<String> = match &life.spec.app {
+        App::Jupyter => vec![
+            "jupyter".into(),
+            "lab".into(),
+            "--no-browser".into(),
+            "--ServerApp.ip=$(POD_IP)".into(),
+            format!("--ServerApp.port={JUPYTER_PORT}"),
+            "--ServerApp.port_retries=0".into(),
+            format!("--ServerApp.base_url={}", life.base_path),
+            // Requests come from a proxy that has checked their origin, by a name that the application does not know.
+            "--ServerApp.allow_remote_access=True".into(),
+        ],
+        App::VsCode => vec![
+            "code-server".into(),
+            format!("--bind-addr=$(POD_IP):{VS_CODE_PORT}"),
+            // Whoever gets here was let in by the proxy; nobody else is let through to this pod.
+            "--auth=none".into(),
+            "--disable-telemetry".into(),
+            "--disable-update-check".into(),
+        ],
+        App::Custom { command, .. } => command.clone(),
+    };
+    words
+}
+
+/// The path that answers when the application is ready; none where a connection is enough.
+#[must_use]
+pub fn health(life: &Life) -> Option<String> {
+    match &life.spec.app {
+        App::Jupyter => Some(format!("{}api", life.base_path)),
+        App::VsCode => Some("/healthz".to_owned()),
+        App::Custom { health_path, .. } if health_path.is_empty() => None,
+        App::Custom { health_path, .. } => Some(format!("/{}", health_path.trim_start_matches('/'))),
+    }
+}
+
+/// What is run before the application; empty is nothing.
+#[must_use]
+pub fn post_start(life: &Life) -> String {
+    let PostStart { command, script } = &life.spec.post_start;
+    let quoted: Vec<String> = command.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    let parts = [quoted.join(" "), script.clone()];
+    parts.into_iter().filter(|part| !part.trim().is_empty()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,146 @@
+//! The claim: as many devices as are granted, pinned to them by CEL.
+
+use super::{Place, metadata};
+use crate::{
+    chip::{Chip, Kind},
+    life::{Grant, Life},
+    quantity,
+};
+use k8s_openapi::{
+    api::resource::v1::{
+        CELDeviceSelector, CapacityRequirements, DeviceClaim, DeviceRequest, DeviceSelector, ExactDeviceRequest,
+        ResourceClaim, ResourceClaimSpec,
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+use std::collections::BTreeMap;
+
+/// What cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// The chip is not published any more.
+    #[error("device `{0}` is not there any more")]
+    Missing(String),
+    /// Nothing tells this chip from others.
+    #[error("device `{0}` cannot be pinned: its driver publishes no id of it")]
+    NoId(String),
+    /// A chip that one user has at a time, or a piece of it, cannot be had in part.
+    #[error("device `{0}` has no part as it was granted")]
+    NoSuchPart(String),
+}
+
+/// Requests that differ in nothing but the device are one, which never gives the same device twice.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
+    class: String,
+    driver: String,
+    profile: String,
+    capacity: BTreeMap<String, String>,
+}
+
+/// The claim of a life; none for one without grants.
+///
+/// # Errors
+/// A grant does not fit to what its chip is.
+pub fn claim<'a>(
+    place: &Place,
+    life: &Life,
+    record_uid: &str,
+    chip: impl Fn(&str) -> Option<&'a Chip>,
+) -> Result<Option<ResourceClaim>, ClaimError> {
+    if life.grants.is_empty() {
+        return Ok(None);
+    }
+    let mut groups: BTreeMap<Alike, Vec<String>> = BTreeMap::new();
+    for grant in &life.grants {
+        let chip = chip(&grant.device).ok_or_else(|| ClaimError::Missing(grant.device.clone()))?;
+        let (alike, uuid) = asked(chip, grant)?;
+        groups.entry(alike).or_default().push(uuid);
+    }
+    let requests =
+        groups.into_iter().enumerate().map(|(index, (alike, uuids))| request(index, alike, &uuids)).collect();
+    let devices = DeviceClaim { requests: Some(requests), ..DeviceClaim::default() };
+    Ok(Some(ResourceClaim {
+        metadata: metadata(place, life, Some(record_uid)),
+        spec: ResourceClaimSpec { devices: Some(devices) },
+        status: None,
+    }))
+}
+
+/// What is asked for, and the id by which it is pinned.
+fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
+    let mut alike = Alike {
+        class: chip.class.clone(),
+        driver: chip.driver.clone(),
+        profile: String::new(),
+        capacity: BTreeMap::new(),
+    };
+    let no_part = || ClaimError::NoSuchPart(chip.name.clone());
+    let mut uuid = chip.uuid.clone();
+    match &chip.kind {
+        Kind::Exclusive { .. } if grant.milli < domain::device::WHOLE_MILLI => return Err(no_part()),
+        Kind::Exclusive { .. } => {}
+        Kind::Shared { cores, step, .. } => {
+            let wanted = (u64::from(grant.milli) * cores).div_ceil(u64::from(domain::device::WHOLE_MILLI));
+            let wanted = wanted.next_multiple_of(*step).min(*cores);
+            alike.capacity.insert("cores".to_owned(), wanted.to_string());
+            alike.capacity.insert("memory".to_owned(), grant.memory_bytes.to_string());
+        }
+        Kind::Partitioned { pieces } => {
+            let piece = pieces.iter().find(|piece| piece.profile == grant.profile && piece.slots == grant.slots);
+            let piece = piece.ok_or_else(no_part)?;
+            alike.class.clone_from(&piece.class);
+            alike.profile.clone_from(&piece.profile);
+            uuid.clone_from(&piece.uuid);
+        }
+    }
+    if uuid.is_empty() { Err(ClaimError::NoId(chip.name.clone())) } else { Ok((alike, uuid)) }
+}
+
+fn request(index: usize, alike: Alike, uuids: &[String]) -> DeviceRequest {
+    let driver = literal(&alike.driver);
+    let uuids: Vec<String> = uuids.iter().map(|uuid| literal(uuid)).collect();
+    // The driver first: an attribute that is missing ends the expression with an error, which stops the scheduling.
+    let expression = format!("device.driver == {driver} && device.attributes[{driver}].uuid in [{}]", uuids.join(", "));
+    let capacity: BTreeMap<String, Quantity> =
+        alike.capacity.into_iter().map(|(name, value)| (name, quantity::of(value.parse().unwrap_or(0)))).collect();
+    DeviceRequest {
+        name: format!("gpu-{index}"),
+        exactly: Some(ExactDeviceRequest {
+            device_class_name: alike.class,
+            allocation_mode: Some("ExactCount".to_owned()),
+            count: i64::try_from(uuids.len()).ok(),
+            selectors: Some(vec![DeviceSelector { cel: Some(CELDeviceSelector { expression }) }]),
+            capacity: (!capacity.is_empty()).then_some(CapacityRequirements { requests: Some(capacity) }),
+            ..ExactDeviceRequest::default()
+        }),
+        ..DeviceRequest::default()
+    }
+}
+
+/// A string of CEL. What drivers publish is not ours, so nothing of it may end the string.
+fn literal(text: &str) -> String {
+    let mut made = String::with_capacity(text.len() + 2);
+    made.push('\'');
+    for letter in text.chars() {
+        match letter {
+            '\'' | '\\' => made.extend(['\\', letter]),
+            plain if !plain.is_control() => made.push(plain),
+            control => made.push_str(&format!("\\u{:04x}", u32::from(control))),
+        }
+    }
+    made.push('\'');
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn nothing_ends_a_literal() {
+        assert_eq!(literal("GPU-1"), "'GPU-1'");
+        assert_eq!(literal(r"a' || true || '\"), r"'a\' || true || \'\\'");
+        assert_eq!(literal("a\nb"), "'a\\u000ab'");
+    }
+}

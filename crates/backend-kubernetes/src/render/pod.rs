@@ -1,0 +1,180 @@
+//! The pod: one container, pinned to its node, with nothing that it does not need.
+
+use super::{ACCESS_KEY, Place, app, metadata};
+use crate::{inventory::TOLERATED, life::Life, names, quantity};
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+        PersistentVolumeClaimVolumeSource, Pod, PodResourceClaim, PodSecurityContext, PodSpec, Probe,
+        ResourceClaim as ContainerClaim, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
+        TCPSocketAction, Toleration, Volume, VolumeMount,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use std::collections::BTreeMap;
+
+/// Who an application runs as, unless it may be root.
+const USER: i64 = 1000;
+/// By which the container names the claim.
+const CLAIM: &str = "gpu";
+/// What a container runs as when nobody says how long it has to end.
+const GRACE_S: u32 = 30;
+
+/// The pod of a life.
+#[must_use]
+pub fn pod(place: &Place, life: &Life, record_uid: &str) -> Pod {
+    let claims = (!life.grants.is_empty()).then(|| {
+        vec![PodResourceClaim {
+            name: CLAIM.to_owned(),
+            resource_claim_name: Some(names::object(&life.workspace, life.number)),
+            ..PodResourceClaim::default()
+        }]
+    });
+    let grace = if life.spec.grace_s == 0 { GRACE_S } else { life.spec.grace_s };
+    let spec = PodSpec {
+        containers: vec![container(place, life)],
+        resource_claims: claims,
+        // By the selector and not by the node's name, which would go round the scheduler and the claim with it.
+        node_selector: Some(BTreeMap::from([("kubernetes.io/hostname".to_owned(), life.node.clone())])),
+        tolerations: Some(TOLERATED.map(tolerated).into()),
+        restart_policy: Some("Never".to_owned()),
+        priority_class_name: Some(names::priority_class(life.queue_priority)),
+        termination_grace_period_seconds: Some(i64::from(grace)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_user: Some(if life.spec.root { 0 } else { USER }),
+            run_as_non_root: Some(!life.spec.root),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        volumes: Some(life.spec.mounts.iter().enumerate().map(volume).collect()),
+        ..PodSpec::default()
+    };
+    Pod { metadata: metadata(place, life, Some(record_uid)), spec: Some(spec), status: None }
+}
+
+fn container(place: &Place, life: &Life) -> Container {
+    let port = i32::from(app::port(&life.spec.app));
+    let mut command = app::command(life);
+    let post_start = app::post_start(life);
+    if !post_start.is_empty() && !command.is_empty() {
+        let launcher = ["/bin/sh", "-c", app::LAUNCHER, "launcher"].map(str::to_owned);
+        command.splice(0..0, launcher);
+    }
+    Container {
+        name: "app".to_owned(),
+        image: Some(app::image(&place.images, life).to_owned()),
+        command: (!command.is_empty()).then_some(command),
+        env: Some(environment(life, post_start)),
+        ports: Some(vec![ContainerPort {
+            name: Some("app".to_owned()),
+            container_port: port,
+            ..ContainerPort::default()
+        }]),
+        readiness_probe: Some(readiness(life)),
+        resources: Some(resources(life)),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            privileged: Some(false),
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(
+            life.spec
+                .mounts
+                .iter()
+                .enumerate()
+                .map(|(index, mount)| VolumeMount {
+                    name: format!("volume-{index}"),
+                    mount_path: mount.path.clone(),
+                    read_only: Some(mount.read_only),
+                    ..VolumeMount::default()
+                })
+                .collect(),
+        ),
+        ..Container::default()
+    }
+}
+
+/// The user's variables first: those that Kubernetes fills in are ours, and win.
+fn environment(life: &Life, post_start: String) -> Vec<EnvVar> {
+    let ours =
+        ["POD_IP", "JUPYTER_TOKEN", "ORRERY_ACCESS_KEY", "ORRERY_BASE_PATH", "ORRERY_WORKSPACE", "ORRERY_POST_START"];
+    let plain = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
+    let from = |name: &str, value_from| EnvVar { name: name.to_owned(), value: None, value_from: Some(value_from) };
+    let key = || EnvVarSource {
+        secret_key_ref: Some(SecretKeySelector {
+            name: names::object(&life.workspace, life.number),
+            key: ACCESS_KEY.to_owned(),
+            optional: None,
+        }),
+        ..EnvVarSource::default()
+    };
+    let address = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector {
+            field_path: "status.podIP".to_owned(),
+            api_version: Some("v1".to_owned()),
+        }),
+        ..EnvVarSource::default()
+    };
+    let users = life.spec.env.iter().filter(|(name, _)| !ours.contains(&name.as_str()));
+    // A dollar sign would begin a reference of Kubernetes; what a user wrote is meant as it stands.
+    let mut all: Vec<EnvVar> = users.map(|(name, value)| plain(name, value.replace('$', "$$"))).collect();
+    all.extend([
+        from("POD_IP", address),
+        from("JUPYTER_TOKEN", key()),
+        from("ORRERY_ACCESS_KEY", key()),
+        plain("ORRERY_BASE_PATH", life.base_path.clone()),
+        plain("ORRERY_WORKSPACE", life.workspace.clone()),
+    ]);
+    if !post_start.is_empty() {
+        all.push(plain("ORRERY_POST_START", post_start.replace('$', "$$")));
+    }
+    all
+}
+
+fn readiness(life: &Life) -> Probe {
+    let port = IntOrString::String("app".to_owned());
+    let path = app::health(life);
+    Probe {
+        http_get: path.map(|path| HTTPGetAction { path: Some(path), port: port.clone(), ..HTTPGetAction::default() }),
+        tcp_socket: app::health(life).is_none().then_some(TCPSocketAction { port, host: None }),
+        period_seconds: Some(1),
+        timeout_seconds: Some(5),
+        // An application that is busy for a moment is not taken away from its user.
+        failure_threshold: Some(30),
+        ..Probe::default()
+    }
+}
+
+fn resources(life: &Life) -> ResourceRequirements {
+    let (spec, ask) = (&life.spec, &life.spec.ask);
+    let amounts = |cpu: u64, memory: u64| {
+        let all = [("cpu", cpu, quantity::of_milli(cpu)), ("memory", memory, quantity::of(memory))];
+        let given = all.into_iter().filter(|(_, amount, _)| *amount > 0);
+        Some(given.map(|(name, _, written)| (name.to_owned(), written)).collect::<BTreeMap<_, _>>())
+    };
+    ResourceRequirements {
+        requests: amounts(ask.cpu_milli, ask.memory_bytes),
+        limits: amounts(spec.cpu_limit_milli.max(ask.cpu_milli), spec.memory_limit_bytes.max(ask.memory_bytes)),
+        claims: (!life.grants.is_empty()).then(|| vec![ContainerClaim { name: CLAIM.to_owned(), request: None }]),
+    }
+}
+
+fn volume((index, mount): (usize, &domain::runtime::Mount)) -> Volume {
+    Volume {
+        name: format!("volume-{index}"),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: mount.volume.clone(),
+            read_only: Some(mount.read_only),
+        }),
+        ..Volume::default()
+    }
+}
+
+fn tolerated(key: &str) -> Toleration {
+    Toleration { key: Some(key.to_owned()), operator: Some("Exists".to_owned()), ..Toleration::default() }
+}

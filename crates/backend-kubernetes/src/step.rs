@@ -1,0 +1,337 @@
+//! One step of one life: the next thing that has to be done, done once, and what is seen after it.
+
+use crate::{
+    backend::{Goal, Order, Sink},
+    cluster::{Cluster, Watches},
+    codes,
+    error::{Error, Result},
+    inventory::Inventory,
+    life::Life,
+    names::{self, HOLDER, PROJECT},
+    observe::{self, Objects, Seen},
+    render::{self, FENCE, GONE, GRACE, MADE, STATE, STOP, claim, network, pod},
+};
+use domain::id::HolderId;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    core::v1::{Event, PersistentVolumeClaim, Pod, Secret, Service},
+    networking::v1::NetworkPolicy,
+    resource::v1::ResourceClaim,
+    scheduling::v1::PriorityClass,
+};
+use kube::{
+    ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+    runtime::reflector::ObjectRef,
+};
+use proto::internal::v1::{self as pb, RuntimePhase};
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Warnings of one pod that are read; the youngest counts.
+const WARNINGS_MAX: u32 = 50;
+
+/// One life: what it shall be, and what has been done for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Desired {
+    pub(crate) holder: HolderId,
+    fence: i64,
+    goal: Goal,
+    /// Known from an order or from the record.
+    pub(crate) life: Option<Arc<Life>>,
+    /// The record as it was written last. Nobody else writes it, so it is read once.
+    record: Arc<Mutex<Option<Secret>>>,
+}
+
+/// What a step came to.
+pub(crate) enum Progress {
+    /// There is more to do, or to see.
+    Going,
+    /// The record is gone, too, by this order.
+    Forgotten(i64),
+}
+
+/// What steps are made with.
+pub(crate) struct Step<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) watches: &'a Watches,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) sink: &'a dyn Sink,
+}
+
+impl Desired {
+    pub(crate) fn new(holder: HolderId) -> Self {
+        Self { holder, fence: i64::MIN, goal: Goal::Forget, life: None, record: Arc::default() }
+    }
+
+    fn known_record(&self) -> Option<Secret> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a record that was read or written.
+    pub(crate) fn keep(&self, record: &Secret) {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(record.clone());
+    }
+
+    /// Takes an order over, unless a later one is known.
+    pub(crate) fn order(&mut self, order: Order) {
+        if order.fence < self.fence {
+            return;
+        }
+        if let Goal::Run(life) = &order.goal {
+            self.life = Some(Arc::clone(life));
+        }
+        self.fence = order.fence;
+        self.goal = order.goal;
+    }
+
+    /// Takes a step's result over; true when nothing is left to remember.
+    pub(crate) fn merge(&mut self, progress: Progress) -> bool {
+        matches!(progress, Progress::Forgotten(fence) if fence == self.fence && self.goal == Goal::Forget)
+    }
+}
+
+impl Step<'_> {
+    /// Does what is next. An API server that does not answer is asked again with the next look.
+    pub(crate) async fn take(&self, desired: Desired) -> Progress {
+        let done = match &desired.goal {
+            Goal::Run(life) => self.run(&desired, life).await.map(|()| Progress::Going),
+            Goal::Stop { grace } => self.stop(&desired, grace.as_secs()).await.map(|()| Progress::Going),
+            Goal::Forget => self.forget(&desired).await.map(|()| Progress::Forgotten(desired.fence)),
+        };
+        done.unwrap_or_else(|error| {
+            tracing::warn!(holder = %desired.holder, error = %error, "a runtime's objects are not as they should be yet");
+            if error.is_refusal() && matches!(desired.goal, Goal::Run(_)) {
+                self.report(&desired, failed(codes::CLUSTER_REFUSED, error.to_string()));
+            }
+            Progress::Going
+        })
+    }
+
+    async fn run(&self, desired: &Desired, life: &Arc<Life>) -> Result<()> {
+        let Some(record) = self.record(desired, life).await? else {
+            let message = "another life has objects of this name";
+            self.report(desired, failed(codes::NAME_TAKEN, message));
+            return Ok(());
+        };
+        match state(&record) {
+            GONE => self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() }),
+            // What was to end once does not run again.
+            STOP => self.report(desired, Seen { phase: RuntimePhase::Stopping, ..Seen::default() }),
+            MADE => self.look(desired, life, true).await?,
+            _ => match self.make(desired, life, &record).await {
+                Ok(None) => self.look(desired, life, false).await?,
+                Ok(Some(trouble)) => self.report(desired, trouble),
+                Err(Error::Claim(error)) => self.report(desired, misplaced(&error)),
+                Err(error) => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    /// The record of this life, made if need be; `None` when the name is another's.
+    async fn record(&self, desired: &Desired, life: &Life) -> Result<Option<Secret>> {
+        let (api, name) = (self.cluster.api::<Secret>(), names::object(&life.workspace, life.number));
+        let record = match self.written(desired, &name).await? {
+            None => {
+                self.report(desired, Seen { phase: RuntimePhase::Accepted, ..Seen::default() });
+                let made = render::record(&self.cluster.place, life, desired.fence)?;
+                self.cluster.apply(&api, &made).await?
+            }
+            Some(record) => record,
+        };
+        if names::label(&record.metadata, HOLDER) != Some(life.holder.to_string().as_str()) {
+            return Ok(None);
+        }
+        let fence = desired.fence.to_string();
+        desired.keep(&record);
+        if record.annotations().get(FENCE) != Some(&fence) {
+            self.note(desired, &name, json!({ FENCE: fence })).await?;
+        }
+        Ok(Some(record))
+    }
+
+    /// The record of this name, if there is one.
+    async fn written(&self, desired: &Desired, name: &str) -> Result<Option<Secret>> {
+        match desired.known_record() {
+            Some(record) => Ok(Some(record)),
+            None => Ok(self.cluster.api::<Secret>().get_opt(name).await?),
+        }
+    }
+
+    /// Makes all objects, the pod last, and notes that. Answers what stands in the way.
+    async fn make(&self, desired: &Desired, life: &Life, record: &Secret) -> Result<Option<Seen>> {
+        if let Some(trouble) = self.forbidden_volume(life).await? {
+            return Ok(Some(trouble));
+        }
+        let (cluster, place) = (self.cluster, &*self.cluster.place);
+        let owner = record.uid().unwrap_or_default();
+        let class = render::priority_class(life.queue_priority);
+        cluster.apply(&cluster.everywhere::<PriorityClass>(), &class).await?;
+        if let Some(claim) = claim::claim(place, life, &owner, |name| self.inventory.chip(name))? {
+            cluster.apply(&cluster.api(), &claim).await?;
+        }
+        cluster.apply(&cluster.api::<NetworkPolicy>(), &network::policy(place, life, &owner)).await?;
+        cluster.apply(&cluster.api::<Service>(), &network::service(place, life, &owner)).await?;
+        cluster.apply(&cluster.api::<Pod>(), &pod::pod(place, life, &owner)).await?;
+        self.note(desired, &names::object(&life.workspace, life.number), json!({ STATE: MADE })).await?;
+        Ok(None)
+    }
+
+    /// A volume has to be labelled with the life's project: its name alone says nothing about whose it is.
+    async fn forbidden_volume(&self, life: &Life) -> Result<Option<Seen>> {
+        let project = names::as_label(&life.project);
+        for mount in &life.spec.mounts {
+            let volume = self.cluster.api::<PersistentVolumeClaim>().get_opt(&mount.volume).await?;
+            let whose = volume.as_ref().and_then(|volume| names::label(&volume.metadata, PROJECT));
+            if whose != Some(project.as_str()) {
+                let message =
+                    format!("volume `{}` does not exist or is not labelled {PROJECT}={project}", mount.volume);
+                return Ok(Some(failed(codes::VOLUME_FORBIDDEN, message)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports what is there.
+    async fn look(&self, desired: &Desired, life: &Life, pod_was_made: bool) -> Result<()> {
+        let name = names::object(&life.workspace, life.number);
+        let claim = self.watched_claim(&name);
+        // What is not in the copy may only be too young for it.
+        let pod = match self.watched_pod(&name) {
+            Some(pod) => Some(pod),
+            None => self.cluster.api::<Pod>().get_opt(&name).await?.map(Arc::new),
+        };
+        let warnings = match &pod {
+            Some(pod) if is_stuck(pod) => self.warnings(pod).await?,
+            _ => Vec::new(),
+        };
+        let results =
+            claim.as_ref().and_then(|c| c.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?.results.as_ref());
+        let uses = results.into_iter().flatten().filter_map(|result| self.inventory.used(result)).collect();
+        let objects = Objects { claim: claim.as_deref(), uses, pod: pod.as_deref(), pod_was_made, warnings: &warnings };
+        self.report(desired, observe::observe(life, &objects, Timestamp::now()));
+        Ok(())
+    }
+
+    async fn warnings(&self, pod: &Pod) -> Result<Vec<Event>> {
+        let fields = format!("involvedObject.uid={},type=Warning", pod.uid().unwrap_or_default());
+        let list = ListParams::default().fields(&fields).limit(WARNINGS_MAX);
+        Ok(self.cluster.api::<Event>().list(&list).await?.items)
+    }
+
+    /// Ends it: pod, then claim, then the rest; each only after the one before is gone.
+    async fn stop(&self, desired: &Desired, grace_s: u64) -> Result<()> {
+        let Some(life) = &desired.life else {
+            // Told to stop what is not there.
+            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
+            return Ok(());
+        };
+        let (name, holder) = (names::object(&life.workspace, life.number), life.holder.to_string());
+        let record = self.written(desired, &name).await?;
+        let Some(record) = record.filter(|record| names::label(&record.metadata, HOLDER) == Some(&holder)) else {
+            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
+            return Ok(());
+        };
+        if state(&record) == GONE {
+            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
+            return Ok(());
+        }
+        if state(&record) != STOP {
+            let note = json!({ STATE: STOP, FENCE: desired.fence.to_string(), GRACE: grace_s.to_string() });
+            self.note(desired, &name, note).await?;
+        }
+        self.report(desired, Seen { phase: RuntimePhase::Stopping, ..Seen::default() });
+        if self.ended(&name, u32::try_from(grace_s).unwrap_or(u32::MAX)).await? {
+            self.note(desired, &name, json!({ STATE: GONE, FENCE: desired.fence.to_string() })).await?;
+            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left but the record; asks for the next removal otherwise.
+    async fn ended(&self, name: &str, grace_s: u32) -> Result<bool> {
+        let pods = self.cluster.api::<Pod>();
+        if let Some(pod) = pods.get_opt(name).await? {
+            if pod.metadata.deletion_timestamp.is_none() {
+                self.cluster.delete(&pods, name, pod.uid(), Some(grace_s)).await?;
+            }
+            return Ok(false);
+        }
+        // With its finalizer it stays until its devices are free.
+        let claims = self.cluster.api::<ResourceClaim>();
+        if let Some(claim) = claims.get_opt(name).await? {
+            if claim.metadata.deletion_timestamp.is_none() {
+                self.cluster.delete(&claims, name, claim.uid(), None).await?;
+            }
+            return Ok(false);
+        }
+        self.cluster.delete(&self.cluster.api::<Service>(), name, None, None).await?;
+        self.cluster.delete(&self.cluster.api::<NetworkPolicy>(), name, None, None).await?;
+        Ok(true)
+    }
+
+    async fn forget(&self, desired: &Desired) -> Result<()> {
+        if let Some(life) = &desired.life {
+            let (api, name) = (self.cluster.api::<Secret>(), names::object(&life.workspace, life.number));
+            let record = api.get_opt(&name).await?;
+            let holder = life.holder.to_string();
+            // The uid: a record of this name may be another's by now.
+            if let Some(record) = record.filter(|record| names::label(&record.metadata, HOLDER) == Some(&holder)) {
+                self.cluster.delete(&api, &name, record.uid(), None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(&self, desired: &Desired, name: &str, annotations: serde_json::Value) -> Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        desired.keep(&self.cluster.api::<Secret>().patch(name, &PatchParams::default(), &patch).await?);
+        Ok(())
+    }
+
+    fn watched_claim(&self, name: &str) -> Option<Arc<ResourceClaim>> {
+        self.watches.claims.get(&ObjectRef::new(name).within(&self.cluster.place.namespace))
+    }
+
+    fn watched_pod(&self, name: &str) -> Option<Arc<Pod>> {
+        self.watches.pods.get(&ObjectRef::new(name).within(&self.cluster.place.namespace))
+    }
+
+    fn report(&self, desired: &Desired, seen: Seen) {
+        self.sink.report(pb::RuntimeReport {
+            holder: desired.holder.to_vec(),
+            fence: desired.fence,
+            phase: seen.phase.into(),
+            code: seen.code,
+            message: seen.message,
+            endpoint: seen.endpoint,
+            activities: Vec::new(),
+            bound: seen.bound,
+            node: desired.life.as_ref().map(|life| life.node.clone()).unwrap_or_default(),
+        });
+    }
+}
+
+fn state(record: &Secret) -> &str {
+    record.annotations().get(STATE).map_or("", String::as_str)
+}
+
+fn failed(code: &str, message: impl Into<String>) -> Seen {
+    Seen { phase: RuntimePhase::Failed, code: code.to_owned(), message: message.into(), ..Seen::default() }
+}
+
+fn misplaced(error: &claim::ClaimError) -> Seen {
+    let code = match error {
+        claim::ClaimError::Missing(_) => codes::DEVICE_MISSING,
+        claim::ClaimError::NoId(_) | claim::ClaimError::NoSuchPart(_) => codes::DEVICE_NOT_DIVISIBLE,
+    };
+    Seen { phase: RuntimePhase::Misplaced, code: code.to_owned(), message: error.to_string(), ..Seen::default() }
+}
+
+/// On its node, and no container of it runs: the events tell more than the pod.
+fn is_stuck(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    bound && status.is_some_and(|status| status.phase.as_deref() == Some("Pending"))
+}
