@@ -26,7 +26,7 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(150);
 /// What anything else may take that a test waits for.
 const WAIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const FENCED_WRITES: &str = "orrery_fenced_writes_total";
+const FENCED_WRITES: &str = "fenced_writes_total";
 
 /// See the module's page.
 pub(crate) struct Play {
