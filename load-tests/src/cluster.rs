@@ -348,6 +348,17 @@ impl Cluster {
         LogServiceClient::new(self.channel.clone())
     }
 
+    /// To each place of a scheduler, whether one is there or not.
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn schedulers(&self) -> Result<Vec<Channel>> {
+        let token = Token::from_file(&self.folder.path().join("token"))?;
+        let channel =
+            |port: &u16| Ok(rpc::client::connect(&[format!("http://127.0.0.1:{port}").parse()?], Some(&token))?);
+        self.scheduler_ports.iter().map(channel).collect()
+    }
+
     /// To the first scheduler, as executors and web-servers reach it.
     ///
     /// # Errors

@@ -116,7 +116,8 @@ pub async fn run(options: &Options, as_json: bool, record: Option<&PathBuf>) -> 
     let (rows, size) = (options.rows()?, options.size());
     let mut outcomes = Vec::new();
     for row in rows {
-        let outcome = run_row(row, size, options.seed, true).await?;
+        // Programs that are not optimised would be measured against themselves.
+        let outcome = run_row(row, size, options.seed, !cfg!(debug_assertions)).await?;
         print(&outcome);
         outcomes.push(outcome);
     }
@@ -128,7 +129,9 @@ pub async fn run(options: &Options, as_json: bool, record: Option<&PathBuf>) -> 
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
         let rows: Vec<Value> = outcomes.iter().map(Outcome::json).collect();
         let at = jiff::Timestamp::now().to_string();
-        writeln!(file, "{}", json!({ "at": at, "machine": machine(), "seed": options.seed, "faults": rows }))?;
+        let build = if cfg!(debug_assertions) { "unoptimised" } else { "release" };
+        let line = json!({ "at": at, "machine": machine(), "build": build, "seed": options.seed, "faults": rows });
+        writeln!(file, "{line}")?;
     }
     Ok(outcomes.iter().all(|outcome| matches!(outcome.verdict, Verdict::Held | Verdict::NotHere)))
 }

@@ -116,7 +116,7 @@ fn event() -> impl Strategy<Value = (Event, i64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn capacity_comes_free_once_and_an_ended_life_orders_nothing(

@@ -28,6 +28,7 @@ pub mod log_search;
 pub mod log_views;
 pub mod logs;
 pub mod members;
+pub mod migrations;
 pub mod models;
 pub mod notifications;
 pub mod outbox;

@@ -368,13 +368,11 @@ impl Stage {
         Ok(begun.elapsed())
     }
 
-    /// Has the database write some megabytes to its log, as far as it can.
-    pub(super) async fn write_much(&self) {
+    /// Has the database go on to the next file of its log, as far as it can.
+    pub(super) async fn use_up_log(&self) {
         let Ok(sql) = self.sql().await else { return };
-        let much = "CREATE TABLE IF NOT EXISTS faults_ballast (x text);
-                    INSERT INTO faults_ballast SELECT repeat(md5(n::text), 250) FROM generate_series(1, 1000) AS n";
-        // It is to fail.
-        let _ = sql.batch_execute(much).await;
+        // It is to fail. A file that nothing was written to would not be left.
+        let _ = sql.batch_execute("SELECT pg_logical_emit_message(false, 'faults', 'x'); SELECT pg_switch_wal()").await;
     }
 
     /// Starts again what has ended by itself, as a supervisor does; answers which those were.

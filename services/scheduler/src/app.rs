@@ -28,7 +28,7 @@ use crate::{
     settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
-use domain::id::SchedulerId;
+use domain::{ErrorKind, id::SchedulerId};
 use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
@@ -310,7 +310,9 @@ async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
         };
         match attempt.await {
             Ok(store) => return Ok(store),
-            Err(error) if pause.failures() >= DATABASE_TRIES => return Err(error).context("connect to the database"),
+            Err(error) if pause.failures() >= DATABASE_TRIES || error.kind() == ErrorKind::FailedPrecondition => {
+                return Err(error).context("connect to the database");
+            }
             Err(error) => {
                 tracing::warn!(error = runtime::exit::chain(&error), "the database does not answer yet");
                 tokio::time::sleep(pause.next(backoff::random())).await;

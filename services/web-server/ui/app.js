@@ -46,6 +46,7 @@ const REFUSED = {
 };
 
 async function askSignIn() {
+  document.body.classList.add("signed-out");
   const labelled = (label, type, autocomplete) => {
     const input = h("input", { type, autocomplete, required: true });
     return { input, row: h("label", { class: "field" }, h("span", null, label), input) };
@@ -90,6 +91,7 @@ async function start() {
     if (error.code === "unauthenticated") return askSignIn();
     return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
   }
+  document.body.classList.remove("signed-out");
   show();
 }
 

@@ -42,10 +42,10 @@ function firing(row) {
   ] };
 }
 
-export function triggersPage({ workspace, signal }) {
+export function triggersPage({ workspace, signal, id }) {
   const list = h("div", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
   const detail = h("div");
-  let chosen = "";
+  let shown = false;
 
   const fail = (place) => (error) => {
     if (!signal.aborted) place.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
@@ -63,10 +63,10 @@ export function triggersPage({ workspace, signal }) {
   function row(trigger) {
     const act = trigger.active && !trigger.halted ? "Pause" : "Start";
     return {
-      class: `link${trigger.id === chosen ? " chosen" : ""}`,
-      onclick: (event) => { if (!event.target.closest("a, button")) choose(trigger); },
+      class: `link${trigger.id === id ? " chosen" : ""}`,
+      onclick: (event) => { if (!event.target.closest("a, button")) location.hash = `#/triggers/${trigger.id}`; },
       cells: [
-        h("button", { class: "plain", onclick: () => choose(trigger) }, trigger.name),
+        h("a", { href: `#/triggers/${trigger.id}` }, trigger.name),
         h("a", { href: `#/runs?pipeline=${encodeURIComponent(trigger.pipeline)}` }, trigger.pipeline),
         state(trigger), waitsFor(trigger), soon(trigger.active ? trigger.nextAt : ""),
         h("span", { class: "quiet" }, trigger.edited ? `${trigger.source}, edited` : trigger.source),
@@ -75,13 +75,11 @@ export function triggersPage({ workspace, signal }) {
     };
   }
 
-  async function choose(trigger) {
-    chosen = trigger.id;
+  async function open(trigger) {
     const times = trigger.spec.schedule ? call("TriggerService/PreviewSchedule", { triggerId: trigger.id, count: TIMES }, signal) : { localTimes: [] };
     try {
       const [{ firings }, { localTimes }] = await Promise.all([
         call("TriggerService/ListFirings", { triggerId: trigger.id, pageSize: FIRINGS }, signal), times]);
-      if (chosen !== trigger.id) return;
       detail.replaceChildren(
         h("section", { class: "panel" }, h("div", { class: "title" }, h("h2", null, trigger.name), h("span", { class: "quiet" }, trigger.spec.description)),
           localTimes.length ? h("div", { class: "detail" }, h("span", { class: "quiet small" }, "Next times"),
@@ -95,6 +93,11 @@ export function triggersPage({ workspace, signal }) {
 
   function show(triggers) {
     const own = triggers.filter(({ spec }) => !spec.manual);
+    const chosen = own.find((trigger) => trigger.id === id);
+    if (chosen && !shown) {
+      shown = true;
+      open(chosen);
+    }
     list.replaceChildren(own.length ? table(
       [["Trigger"], ["Pipeline"], ["State"], ["Waits for"], ["Next"], ["From"], ["", "act"]], own.map(row))
       : h("div", { class: "empty" }, "Nothing starts pipelines by itself here. Make a trigger with ", h("code", null, "orrery triggers create"),

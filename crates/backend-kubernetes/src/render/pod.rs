@@ -9,7 +9,7 @@ use k8s_openapi::{
         ResourceClaim as ContainerClaim, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
         TCPSocketAction, Toleration, Volume, VolumeMount,
     },
-    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use std::collections::BTreeMap;
 
@@ -153,10 +153,9 @@ fn readiness(life: &Life) -> Probe {
 fn resources(life: &Life) -> ResourceRequirements {
     let (spec, ask) = (&life.spec, &life.spec.ask);
     let amounts = |cpu: u64, memory: u64| {
-        let all: [(&str, u64, fn(u64) -> Quantity); 2] =
-            [("cpu", cpu, quantity::of_milli), ("memory", memory, quantity::of)];
+        let all = [("cpu", cpu, quantity::of_milli(cpu)), ("memory", memory, quantity::of(memory))];
         let given = all.into_iter().filter(|(_, amount, _)| *amount > 0);
-        Some(given.map(|(name, amount, written)| (name.to_owned(), written(amount))).collect::<BTreeMap<_, _>>())
+        Some(given.map(|(name, _, written)| (name.to_owned(), written)).collect::<BTreeMap<_, _>>())
     };
     ResourceRequirements {
         requests: amounts(ask.cpu_milli, ask.memory_bytes),

@@ -86,7 +86,7 @@ class Dbt(ProjectCase):
                "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
         warehouse = os.path.join(self.root, "warehouse.duckdb")
         self.file("dbt/shop/dbt_project.yml",
-                  "name: shop\nversion: '1'\nprofile: shop\nmodel-paths: [models]\nmodels:\n  +materialized: table\n")
+                  "name: shop\nversion: '1.0'\nprofile: shop\nmodel-paths: [models]\nmodels:\n  +materialized: table\n")
         self.file("dbt/shop/profiles.yml", "shop:\n  target: dev\n  outputs:\n    dev:\n      type: duckdb\n"
                                            f"      path: {warehouse}\n    other:\n      type: duckdb\n      path: ':memory:'\n")
         self.file("dbt/shop/models/orders.sql", "select 7 as id, {{ var('amount') }} as amount\n")

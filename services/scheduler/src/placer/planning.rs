@@ -3,7 +3,7 @@
 use super::{Placer, sentences, turn::Turn};
 use domain::{
     device::{Ask, DeviceModel},
-    id::{HolderId, QueueId},
+    id::{HolderId, ProjectId, QueueId},
     quota::{Quota, Usage},
     runtime::{
         life::{Event, Life, Notice, Stage},
@@ -158,7 +158,7 @@ impl Placer {
     }
 
     fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
-        for problem in plan.problems {
+        for problem in plan.problems.iter().filter(|_| explains) {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
         }
         let mut news = 0;
@@ -302,18 +302,12 @@ impl Placer {
 
     /// What the projects may hold here: their quotas, less what they hold in other pools.
     fn projects(&self, requests: &[Request]) -> Vec<Project> {
-        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
-        for placement in self.placements.values() {
-            here.entry(placement.project).or_default().add(&usage(placement));
-        }
+        let here = self.held_here();
         let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here.keys().copied()).collect();
         let project = |id| {
             let limits = self.terms.projects.get(&id);
-            let quota = limits.map(|limits| {
-                let mut elsewhere = limits.used.clone();
-                elsewhere.remove(here.get(&id).unwrap_or(&Usage::default()));
-                less(&limits.quota, &elsewhere)
-            });
+            let elsewhere = self.elsewhere.get(&id).cloned().unwrap_or_default();
+            let quota = limits.map(|limits| less(&limits.quota, &elsewhere));
             Project {
                 id,
                 quota: quota.unwrap_or_default(),
@@ -321,6 +315,15 @@ impl Placer {
             }
         };
         named.into_iter().map(project).collect()
+    }
+
+    /// What projects hold in this pool.
+    pub(super) fn held_here(&self) -> BTreeMap<ProjectId, Usage> {
+        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
+        for placement in self.placements.values() {
+            here.entry(placement.project).or_default().add(&usage(placement));
+        }
+        here
     }
 
     fn policy(&self) -> Policy {

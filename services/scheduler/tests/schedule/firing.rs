@@ -166,3 +166,19 @@ async fn no_firing_of_an_older_version_comes_after_an_edit_was_acknowledged() {
     wait_for("the last version to fire", WAIT, fires).await;
     assert!(node.metrics.decisions_overtaken.get() > 0, "no firing was under way, and nothing was tried");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_triggers_are_made_at_once_all_of_them_are_found() {
+    // More than one look reads.
+    const MANY: i64 = 10_050;
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let node = world.node(0..256, 2).await;
+    let schedule = Schedule { every: "0 0 1 1 *".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    let spec = serde_json::to_value(Spec::new(Kind::Schedule(schedule))).unwrap();
+    // In one transaction: each has the same time.
+    let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source, spec)
+                  SELECT gen_random_uuid(), $1, 't' || n, 'time', true, 'api', $2 FROM generate_series(1, $3::bigint) AS n";
+    world.database.client().await.execute(insert, &[&pipeline.0, &spec, &MANY]).await.unwrap();
+    wait_for("every trigger", 3 * WAIT, || async { (node.metrics.triggers_armed.get() == MANY).then_some(()) }).await;
+}
