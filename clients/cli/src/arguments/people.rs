@@ -176,7 +176,7 @@ pub(crate) enum Projects {
         /// The project
         name: String,
         #[command(flatten)]
-        policy: Box<super::gpus::Policy>,
+        policy: Box<super::gpus::PolicyOptions>,
     },
     /// Give a person or a group a role
     Grant {
