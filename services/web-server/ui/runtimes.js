@@ -70,7 +70,7 @@ function many({ signal }) {
   const failed = (error) => list.replaceChildren(h("div", { class: "empty error-text" }, error.message));
   const link = (runtime) => `#/runtimes/${encodeURIComponent(runtime.workspace)}`;
   const show = (runtimes) => list.replaceChildren(runtimes.length ? table(
-    [["Workspace"], ["State"], ["Why"], ["Queue"], ["GPU"], ["Effective", "number"], ["Ends"], ["", "act"]],
+    [["Workspace"], ["State"], ["Why"], ["Queue"], ["GPU", "short"], ["Effective", "number"], ["Ends"], ["", "act"]],
     runtimes.map((runtime) => ({
       class: "link",
       onclick: (event) => { if (!event.target.closest("a, button")) location.hash = link(runtime); },

@@ -235,10 +235,8 @@ pub(crate) struct SetPlan {
 }
 
 /// What a project's runtimes may be and hold; what is not said stays as it is, and saying nothing shows it.
-// The command that it belongs to is called the same, and so would be their groups.
 #[derive(Debug, Default, Args)]
-#[group(id = "policy_options")]
-pub(crate) struct Policy {
+pub(crate) struct PolicyOptions {
     /// An image: a reference, a beginning ending in *, or name@sha256:digest; may be repeated, and replaces those that are set
     #[arg(long, conflicts_with = "any_image")]
     pub(crate) image: Vec<String>,
@@ -280,7 +278,7 @@ pub(crate) struct Policy {
     pub(crate) force: bool,
 }
 
-impl Policy {
+impl PolicyOptions {
     /// Nothing is to be changed.
     pub(crate) fn is_empty(&self) -> bool {
         let lists = self.image.is_empty() && self.model_gpu.is_empty() && !self.any_image && self.allow_root.is_none();

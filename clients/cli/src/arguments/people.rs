@@ -90,8 +90,8 @@ pub(crate) enum Groups {
     Policy {
         /// Its name
         name: String,
-        /// They may, when they allow it themselves
-        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        /// They may, when they allow it themselves; --allow-root false takes it back
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
         allow_root: bool,
     },
     /// Add a person
@@ -176,7 +176,7 @@ pub(crate) enum Projects {
         /// The project
         name: String,
         #[command(flatten)]
-        policy: Box<super::gpus::Policy>,
+        policy: Box<super::gpus::PolicyOptions>,
     },
     /// Give a person or a group a role
     Grant {

@@ -1,7 +1,7 @@
 //! `orrery projects policy` and `orrery groups policy`.
 
 use crate::{
-    arguments::{amounts::Bound, gpus::Policy},
+    arguments::{amounts::Bound, gpus::PolicyOptions},
     commands::{gpus::affected, workspaces::gpus},
     connection::{CALL_TIMEOUT, Connection},
     failure::Result,
@@ -20,7 +20,7 @@ pub(crate) async fn of_project(
     connection: &Connection,
     output: &Output,
     project: String,
-    policy: Policy,
+    policy: PolicyOptions,
 ) -> Result<()> {
     let request = GetProjectPolicyRequest { project: project.clone() };
     let answer = connection.policies().get_project_policy(within(CALL_TIMEOUT, request)).await?.into_inner();
@@ -46,7 +46,7 @@ pub(crate) async fn of_group(connection: &Connection, output: &Output, group: St
     })
 }
 
-fn overlay(mut policy: ProjectPolicy, change: Policy) -> ProjectPolicy {
+fn overlay(mut policy: ProjectPolicy, change: PolicyOptions) -> ProjectPolicy {
     if change.any_image || !change.image.is_empty() {
         policy.images = change.image;
     }

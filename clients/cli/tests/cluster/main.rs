@@ -16,7 +16,6 @@ mod outputs;
 mod processes;
 mod project;
 mod rubbish;
-mod runtimes;
 mod secrets;
 mod traces;
 mod wait;
