@@ -334,6 +334,9 @@ pub(crate) struct Up {
     /// How many executors
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) executors: u16,
+    /// Say that the first executor has these devices, such as 2xA10:24GiB; nothing keeps anybody within a share of them
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub(crate) devices: Vec<String>,
     /// Run this pipeline once everything is up
     #[arg(long, value_name = "PIPELINE", requires = "project")]
     pub(crate) run: Option<String>,

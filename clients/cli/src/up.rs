@@ -115,7 +115,8 @@ impl Up<'_> {
         let (python, environment) =
             steps.during("Python", self.services.or_death(async { joined(python.await) })).await?;
         for number in 1..=self.options.executors {
-            self.services.start(cluster.executor(number, &python.path, &environment), &self.folder);
+            self.services
+                .start(cluster.executor(number, (&python.path, &environment), &self.options.devices), &self.folder);
         }
 
         let server = ports.server();

@@ -137,7 +137,8 @@ impl App {
             secure: settings.secure_cookies,
             elsewhere: elsewhere(settings)?,
         };
-        let names = (settings.runtimes_domain.as_str(), settings.public_url.as_str());
+        let domain = settings.runtimes_domain.as_deref().unwrap_or_default();
+        let names = (domain, settings.public_url.as_deref().unwrap_or_default());
         let proxy = Arc::new(Proxy::new(core.clone(), credentials.clone(), names, settings.secure_cookies));
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),

@@ -212,9 +212,9 @@ pub struct Settings {
     /// Names of this server for browsers.
     pub allowed_hosts: Vec<String>,
     /// Below which each workspace's application has an origin.
-    pub runtimes_domain: String,
+    pub runtimes_domain: Option<String>,
     /// Where people reach this server.
-    pub public_url: String,
+    pub public_url: Option<String>,
     /// The database, when its URL holds no secret.
     pub database_url: Option<String>,
     /// The database, when it does.
@@ -349,8 +349,8 @@ impl Default for Settings {
             owner_password_file: None,
             oidc: Oidc::default(),
             allowed_hosts: Vec::new(),
-            runtimes_domain: String::new(),
-            public_url: String::new(),
+            runtimes_domain: None,
+            public_url: None,
             database_url: None,
             database_url_file: None,
             database_connections: 20,

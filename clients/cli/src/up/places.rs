@@ -86,6 +86,9 @@ impl Cluster<'_> {
             .with("ORRERY_WEB_SERVER_OWNER_PASSWORD_FILE", self.folder.owner_password_file())
             .with("ORRERY_WEB_SERVER_CLUSTER_TOKEN_FILE", self.folder.cluster_token_file())
             .with("ORRERY_WEB_SERVER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
+            // Every name below `localhost` is this machine: applications of workspaces have origins without any set-up.
+            .with("ORRERY_WEB_SERVER_RUNTIMES_DOMAIN", format!("localhost:{}", self.ports.web_server))
+            .with("ORRERY_WEB_SERVER_PUBLIC_URL", self.ports.server())
     }
 
     pub(super) fn scheduler(&self, database_url_file: &Path) -> Spec {
@@ -96,9 +99,13 @@ impl Cluster<'_> {
             .with("ORRERY_SCHEDULER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
     }
 
-    pub(super) fn executor(&self, number: u16, python: &Path, base_env: &Path) -> Spec {
+    /// `devices` are declared for it. The first one runs runtimes of workspaces: there is one machine.
+    pub(super) fn executor(&self, number: u16, (python, base_env): (&Path, &Path), devices: &[String]) -> Spec {
         let name = format!("executor-{number}");
+        let runtimes = if number == 1 { "process" } else { "none" };
         self.spec(&name, "executor")
+            .with("ORRERY_EXECUTOR_RUNTIMES", runtimes)
+            .with("ORRERY_EXECUTOR_DEVICES", devices.join(","))
             .with("ORRERY_EXECUTOR_SCHEDULER_URLS", self.scheduler_url())
             .with("ORRERY_EXECUTOR_NAME", &name)
             .with("ORRERY_EXECUTOR_DATA_DIR", self.folder.path().join(&name))
