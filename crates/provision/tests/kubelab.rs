@@ -72,7 +72,8 @@ impl Lab {
     fn processes(&self) -> Vec<String> {
         let folder = self.dir.path().to_str().unwrap();
         let of = |process: &Path| {
-            let read = |name: &str| String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned();
+            let read =
+                |name: &str| String::from_utf8_lossy(&fs::read(process.join(name)).unwrap_or_default()).into_owned();
             let command = read("cmdline");
             (command.contains(folder) || read("environ").contains(folder)).then_some(command)
         };
@@ -95,7 +96,8 @@ fn a_claim_is_consumed_by_a_process_and_nothing_is_left() {
     }
     let program = kubelab::build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubelab")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let running = Kubelab::start(&program, dir.path(), &["--shared", "1", "--whole", "0", "--partitioned", "0"]).unwrap();
+    let running =
+        Kubelab::start(&program, dir.path(), &["--shared", "1", "--whole", "0", "--partitioned", "0"]).unwrap();
     assert_eq!(running.nodes, ["shared-0", "plain-0"]);
     let lab = Lab { dir, program, running };
     // The default service account of a namespace is made a moment after it.

@@ -1,11 +1,12 @@
-//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, and waiting
-//! for a level instead of sleeping.
+//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, a real
+//! Kubernetes with a namespace per test, and waiting for a level instead of sleeping.
 //!
 //! A dev-dependency only. Refuses to know the schema: whoever needs tables hands over a way to migrate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "linked into tests only, where a panic is the report")]
 
 pub mod database;
+pub mod kubernetes;
 pub mod object_store;
 pub mod wait;
 
