@@ -5,6 +5,7 @@ mod standby;
 mod stores;
 mod wires;
 
+use crate::repeater::Repeater;
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::{
     self as pb, backfill_service_client::BackfillServiceClient, deployment_service_client::DeploymentServiceClient,
@@ -54,6 +55,8 @@ pub struct Shape {
     pub redis: bool,
     /// A wire with this seed lies between any two processes; see [`Cluster::wires`].
     pub wires: Option<u64>,
+    /// Between everybody and each scheduler stands a [`Repeater`](crate::repeater::Repeater).
+    pub repeaters: bool,
     /// Another folder of programs for single services, by name: an earlier build, say.
     pub programs: Vec<(&'static str, PathBuf)>,
 }
@@ -71,6 +74,7 @@ impl Default for Shape {
             log_folders: Vec::new(),
             redis: false,
             wires: None,
+            repeaters: false,
             programs: Vec::new(),
         }
     }
@@ -85,6 +89,8 @@ pub struct Cluster {
     took_over: bool,
     redis: Option<PrivateRedis>,
     wires: Option<Wires>,
+    /// Those in front of schedulers, by their places.
+    repeaters: Vec<Repeater>,
     channel: Channel,
     /// The environment that Python blocks run in.
     pub base_env: PathBuf,
@@ -123,6 +129,11 @@ impl Cluster {
         let web_ports = (0..shape.web_servers).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
         let redis = shape.redis.then(PrivateRedis::start).transpose()?;
         let mut wires = shape.wires.map(Wires::new);
+        let seed = shape.wires.unwrap_or_default();
+        let behind = scheduler_ports.iter().take(if shape.repeaters { places } else { 0 });
+        let repeaters =
+            behind.map(|port| Repeater::to(SocketAddr::from(([127, 0, 0, 1], *port)), seed ^ u64::from(*port)));
+        let repeaters = repeaters.collect::<Result<Vec<_>>>()?;
         let uris = web_ports.iter().enumerate().map(|(at, port)| {
             let to = SocketAddr::from(([127, 0, 0, 1], *port));
             let near = wires.as_mut().map(|wires| wires.lay("clients", &format!("web-server-{}", at + 1), to));
@@ -136,6 +147,7 @@ impl Cluster {
             took_over: false,
             redis,
             wires,
+            repeaters,
             channel,
             base_env,
             scheduler_ports,
@@ -163,7 +175,8 @@ impl Cluster {
     pub fn start_scheduler(&mut self, number: usize) -> Result<()> {
         let port = *self.scheduler_ports.get(number - 1).context("a place for a scheduler; see Shape")?;
         let (name, listen) = (format!("scheduler-{number}"), SocketAddr::from(([127, 0, 0, 1], port)));
-        let reached = self.wire("peers", &name, listen)?;
+        let reached = self.repeaters.get(number - 1).map_or(listen, Repeater::address);
+        let reached = self.wire("peers", &name, reached)?;
         let mut own = vec![("LISTEN", listen.to_string()), ("ADVERTISED_ADDRESS", reached.to_string())];
         if let Some(redis) = &self.redis {
             let at = redis.url();
@@ -243,6 +256,23 @@ impl Cluster {
         self.wires.as_ref().context("wires; see Shape")
     }
 
+    /// Calls, and messages of streams, that schedulers were told twice.
+    #[must_use]
+    pub fn repeated(&self) -> (u64, u64) {
+        (self.repeaters.iter().map(Repeater::calls).sum(), self.repeaters.iter().map(Repeater::messages).sum())
+    }
+
+    /// A way to the first web-server over a wire of its own, for a client that is to be harmed alone.
+    ///
+    /// # Errors
+    /// When there is no web-server, or no port is free.
+    pub fn slow_reader(&mut self, name: &str) -> Result<Channel> {
+        let port = *self.web_ports.first().context("a web-server")?;
+        let near = self.wire(name, "web-server-1", SocketAddr::from(([127, 0, 0, 1], port)))?;
+        let token = Token::from_file(&self.folder.path().join("token"))?;
+        Ok(rpc::client::connect(&[format!("http://{near}").parse()?], Some(&token))?)
+    }
+
     /// Where `from` reaches what listens at `target`.
     fn wire(&mut self, from: &str, to: &str, target: SocketAddr) -> Result<SocketAddr> {
         self.wires.as_mut().map_or(Ok(target), |wires| wires.lay(from, to, target))
@@ -251,7 +281,8 @@ impl Cluster {
     fn scheduler_urls(&mut self, from: &str) -> Result<String> {
         let ports = self.scheduler_ports.clone();
         let urls = ports.iter().enumerate().map(|(at, port)| {
-            let to = SocketAddr::from(([127, 0, 0, 1], *port));
+            let listen = SocketAddr::from(([127, 0, 0, 1], *port));
+            let to = self.repeaters.get(at).map_or(listen, Repeater::address);
             Ok(format!("http://{}", self.wire(from, &format!("scheduler-{}", at + 1), to)?))
         });
         Ok(urls.collect::<Result<Vec<_>>>()?.join(","))
@@ -315,6 +346,17 @@ impl Cluster {
     #[must_use]
     pub fn logs(&self) -> LogServiceClient<Channel> {
         LogServiceClient::new(self.channel.clone())
+    }
+
+    /// To each place of a scheduler, whether one is there or not.
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn schedulers(&self) -> Result<Vec<Channel>> {
+        let token = Token::from_file(&self.folder.path().join("token"))?;
+        let channel =
+            |port: &u16| Ok(rpc::client::connect(&[format!("http://127.0.0.1:{port}").parse()?], Some(&token))?);
+        self.scheduler_ports.iter().map(channel).collect()
     }
 
     /// To the first scheduler, as executors and web-servers reach it.

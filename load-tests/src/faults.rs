@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use std::{io::Write, path::PathBuf, time::Instant};
 
 /// A small load for a short while: what a test has time for.
-pub const SMOKE: Size = Size { seconds: 10, triggers: 30 };
+pub const SMOKE: Size = Size { seconds: 12, triggers: 30 };
 /// Enough for a bar.
 const ROW: Size = Size { seconds: 30, triggers: 100 };
 /// Logical times that a full run decides, all rows together.
@@ -116,7 +116,8 @@ pub async fn run(options: &Options, as_json: bool, record: Option<&PathBuf>) -> 
     let (rows, size) = (options.rows()?, options.size());
     let mut outcomes = Vec::new();
     for row in rows {
-        let outcome = run_row(row, size, options.seed, true).await?;
+        // Programs that are not optimised would be measured against themselves.
+        let outcome = run_row(row, size, options.seed, !cfg!(debug_assertions)).await?;
         print(&outcome);
         outcomes.push(outcome);
     }
@@ -128,7 +129,9 @@ pub async fn run(options: &Options, as_json: bool, record: Option<&PathBuf>) -> 
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
         let rows: Vec<Value> = outcomes.iter().map(Outcome::json).collect();
         let at = jiff::Timestamp::now().to_string();
-        writeln!(file, "{}", json!({ "at": at, "machine": machine(), "seed": options.seed, "faults": rows }))?;
+        let build = if cfg!(debug_assertions) { "unoptimised" } else { "release" };
+        let line = json!({ "at": at, "machine": machine(), "build": build, "seed": options.seed, "faults": rows });
+        writeln!(file, "{line}")?;
     }
     Ok(outcomes.iter().all(|outcome| matches!(outcome.verdict, Verdict::Held | Verdict::NotHere)))
 }

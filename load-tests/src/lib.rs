@@ -4,8 +4,11 @@
 #![allow(clippy::print_stdout, reason = "the matrix reports on stdout")]
 
 pub mod cluster;
+pub mod declared;
 pub mod faults;
 pub mod history;
 pub mod project_files;
 pub mod record;
+pub mod repeater;
+pub mod rewriter;
 pub mod wire;

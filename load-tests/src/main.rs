@@ -30,6 +30,8 @@ struct Arguments {
     openb: scenarios::openb::Options,
     #[command(flatten)]
     faults: faults::Options,
+    #[command(flatten)]
+    devices: scenarios::devices::Options,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,6 +56,10 @@ enum Scenario {
     Logs,
     /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
     Openb,
+    /// 10,000 starts and stops of runtimes against too few GPUs, on three schedulers that are killed at random
+    Devices,
+    /// Durable placements with three schedulers, and decisions over a large fleet
+    Placements,
     /// A cluster under load that is broken in every way; needs --smoke, --row N or --full
     Faults,
     /// All that start a cluster and break nothing
@@ -95,6 +101,12 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::Logs) {
         figures.extend(scenarios::logs::run(arguments.logs).await?);
+    }
+    if wanted(Scenario::Devices) {
+        figures.extend(scenarios::devices::run(&arguments.devices).await?);
+    }
+    if wanted(Scenario::Placements) {
+        figures.extend(scenarios::placements::run().await?);
     }
     if arguments.scenario == Scenario::Openb {
         figures.extend(scenarios::openb::run(&arguments.openb)?);

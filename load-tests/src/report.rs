@@ -14,6 +14,8 @@ pub(crate) enum Bar {
     AtLeast(f64),
     /// The figure itself must not exceed it.
     FigureAtMost(f64),
+    /// The figure itself must reach it.
+    FigureAtLeast(f64),
 }
 
 /// Held or missed.
@@ -54,6 +56,7 @@ impl Figure {
             Bar::AtMost(bar) => self.ratio() <= bar,
             Bar::AtLeast(bar) => self.ratio() >= bar,
             Bar::FigureAtMost(bar) => self.figure <= bar,
+            Bar::FigureAtLeast(bar) => self.figure >= bar,
         };
         if held { Verdict::Held } else { Verdict::Missed }
     }
@@ -63,6 +66,7 @@ impl Figure {
             Bar::AtMost(bar) => (bar, format!("ratio ≤ {bar}")),
             Bar::AtLeast(bar) => (bar, format!("ratio ≥ {bar}")),
             Bar::FigureAtMost(bar) => (bar, format!("≤ {bar} {}", self.unit)),
+            Bar::FigureAtLeast(bar) => (bar, format!("≥ {bar} {}", self.unit)),
         }
     }
 

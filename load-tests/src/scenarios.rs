@@ -2,6 +2,7 @@
 
 pub(crate) mod backfill;
 pub(crate) mod chain;
+pub(crate) mod devices;
 pub(crate) mod fanout;
 pub(crate) mod first_line;
 pub(crate) mod herd;
@@ -9,4 +10,6 @@ pub(crate) mod idle_triggers;
 pub(crate) mod independent;
 pub(crate) mod logs;
 pub(crate) mod openb;
+pub(crate) mod placements;
 pub(crate) mod python;
+pub(crate) mod runtimes;

@@ -311,6 +311,7 @@ async fn deliver(to: &mut OwnedWriteHalf, direction: Direction<'_>, mut arriving
         until_open(direction.shared, direction.way).await;
         let rate = (direction.way)(&direction.shared.weather.borrow()).rate;
         if let Some(rate) = rate {
+            direction.shared.harm.delayed.fetch_add(1, Ordering::Relaxed);
             let micros = chunk.len() as u64 * 1_000_000 / rate.max(1);
             sleep(Duration::from_micros(micros)).await;
         }

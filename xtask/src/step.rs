@@ -8,39 +8,42 @@ use std::{
     time::Instant,
 };
 
-/// Tests that passed and failed.
+/// Tests that passed, failed, and were not run because this machine lacks something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl AddAssign for Count {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 
 impl Count {
     /// One check that has no tests inside.
     pub(crate) fn of_check(ok: bool) -> Self {
-        Self { passed: ok.into(), failed: (!ok).into() }
+        Self { passed: ok.into(), failed: (!ok).into(), skipped: 0 }
     }
 
     /// The tests that this line of output reports, by cargo's or unittest's closing lines.
     fn in_line(line: &str) -> Self {
         if let Some(result) = line.strip_prefix("test result: ") {
-            return Self { passed: number_before(result, " passed"), failed: number_before(result, " failed") };
+            let [passed, failed, skipped] = [" passed", " failed", " ignored"].map(|word| number_before(result, word));
+            return Self { passed, failed, skipped };
         }
         if let Some(ran) = line.strip_prefix("Ran ").filter(|l| l.contains(" test")) {
             let ran = ran.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            return Self { passed: ran, failed: 0 };
+            return Self { passed: ran, ..Self::default() };
         }
-        // unittest: the failed ones were counted by "Ran N tests" already.
-        if let Some(bad) = line.strip_prefix("FAILED (") {
-            let failed = number_after(bad, "failures=") + number_after(bad, "errors=");
-            return Self { passed: 0, failed };
+        // unittest: these were counted by "Ran N tests" already.
+        if let Some(others) = line.strip_prefix("FAILED (").or_else(|| line.strip_prefix("OK (")) {
+            let failed = number_after(others, "failures=") + number_after(others, "errors=");
+            return Self { passed: 0, failed, skipped: number_after(others, "skipped=") };
         }
         Self::default()
     }
@@ -53,7 +56,7 @@ pub(crate) fn check(name: &str, command: &mut Command) -> Result<Count> {
     Ok(closed(name, Count::of_check(ok), begun))
 }
 
-/// Runs a step and counts the tests in its output.
+/// Runs a step and counts the tests in its output. Of tests that are named one by one, those that passed are not shown.
 pub(crate) fn tests(name: &str, command: &mut Command) -> Result<Count> {
     let begun = announce(name);
     // unittest reports on stderr, cargo on stdout; both go to one pipe so that nothing is read out of order.
@@ -65,7 +68,9 @@ pub(crate) fn tests(name: &str, command: &mut Command) -> Result<Count> {
     let mut count = Count::default();
     for line in BufReader::new(reader).lines() {
         let line = line.unwrap_or_default();
-        println!("{line}");
+        if !line.ends_with(" ... ok") {
+            println!("{line}");
+        }
         count += Count::in_line(&line);
     }
     let ok = child.wait()?.success();
@@ -103,17 +108,20 @@ mod tests {
 
     #[test]
     fn closing_lines_are_counted() {
-        let check = |line, passed, failed| assert_eq!(Count::in_line(line), Count { passed, failed }, "{line}");
-        check("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", 12, 0);
-        check("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured", 3, 2);
-        check("Ran 17 tests in 0.3s", 17, 0);
-        check("FAILED (failures=1, errors=2)", 0, 3);
-        check("test cluster::tests::x ... ok", 0, 0);
+        let check = |line, passed, failed, skipped| {
+            assert_eq!(Count::in_line(line), Count { passed, failed, skipped }, "{line}");
+        };
+        check("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", 12, 0, 1);
+        check("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured", 3, 2, 0);
+        check("Ran 17 tests in 0.3s", 17, 0, 0);
+        check("FAILED (failures=1, errors=2, skipped=4)", 0, 3, 4);
+        check("OK (skipped=2)", 0, 0, 2);
+        check("test cluster::tests::x ... ok", 0, 0, 0);
     }
 
     #[test]
     fn a_step_that_dies_without_a_word_has_failed() {
         let count = tests("dies", Command::new("/bin/sh").args(["-c", "exit 3"])).unwrap();
-        assert_eq!(count, Count { passed: 0, failed: 1 });
+        assert_eq!(count, Count { passed: 0, failed: 1, skipped: 0 });
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use provision::{
-    Postgres, Python, TestServer,
+    Postgres, Python, Rscript, TestServer,
     kubelab::{self, Kubelab},
 };
 use std::{
@@ -24,8 +24,10 @@ const PACKAGES: [(&str, &str); 2] =
 const WITHOUT_KUBERNETES: &str = "ORRERY_WITHOUT_KUBERNETES";
 /// What the runner's environments hold; the client needs nothing.
 const REQUIREMENTS: &str = "services/executor/python/base-requirements.txt";
+/// Further libraries that outputs and blocks know and that are heavy: tried on demand only.
+const LIBRARIES: &str = "services/executor/python/tests/libraries.txt";
 
-/// Runs everything, and prints `N passed, N failed` as its last line. Where no Kubernetes can be had, its tests are skipped,
+/// Runs everything, and prints `N passed, N failed, N skipped` as its last line. Where no Kubernetes can be had, its tests are skipped,
 /// which counts as a failure if they `must_run`.
 pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
     let postgres = Postgres::find_or_install()?;
@@ -33,6 +35,10 @@ pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
     let python = Python::find_or_install()?;
     println!("Python {}.{} at {}", python.version.0, python.version.1, python.path.display());
 
+    match Rscript::find_or_install() {
+        Ok(rscript) => println!("R at {}", rscript.path.display()),
+        Err(error) => println!("blocks in R are not tested: {error}"),
+    }
     let without = without_kubernetes();
 
     let mut count = step::check("format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
@@ -46,7 +52,7 @@ pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
     tests.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
     if let Some(reason) = &without {
         tests.env(WITHOUT_KUBERNETES, reason);
-        count += Count { passed: 0, failed: must_run.into() };
+        count += Count { failed: must_run.into(), skipped: (!must_run).into(), ..Count::default() };
     }
     count += step::tests("cargo test", &mut tests)?;
     count += python_tests(&python)?;
@@ -64,8 +70,24 @@ pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
     if let Some(reason) = without {
         println!("SKIPPED: every test on Kubernetes: {reason}");
     }
-    println!("{} passed, {} failed", count.passed, count.failed);
-    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(told(count))
+}
+
+/// `cargo xtask test --libraries`: the runner's tests alone, in an environment with libraries that are too heavy for the base.
+pub(crate) fn run_with_libraries() -> Result<ExitCode> {
+    let python = Python::find_or_install()?;
+    let environment = python.environment(&[read(REQUIREMENTS)?, read(LIBRARIES)?].join("\n"))?;
+    let (name, package) = PACKAGES[0];
+    Ok(told(unittest(name, &environment, package)?))
+}
+
+fn told(count: Count) -> ExitCode {
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn read(file: &str) -> Result<String> {
+    fs::read_to_string(workspace::root().join(file)).with_context(|| format!("cannot read {file}"))
 }
 
 /// Builds the Kubernetes that tests share, before they would wait for it; why not, where it cannot be had.
@@ -89,21 +111,29 @@ fn without_kubernetes() -> Option<String> {
 
 /// The packages' own tests, in the environment that blocks get.
 fn python_tests(python: &Python) -> Result<Count> {
-    let requirements = workspace::root().join(REQUIREMENTS);
-    let text = fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let environment = python.environment(&text)?;
+    let environment = python.environment(&read(REQUIREMENTS)?)?;
     let mut all = Count::default();
     for (name, package) in PACKAGES {
-        let count = step::tests(name, &mut unittest(&environment, &workspace::root().join(package)))?;
-        // "Ran N tests" counts the failed ones too.
-        all += Count { passed: count.passed.saturating_sub(count.failed), failed: count.failed };
+        all += unittest(name, &environment, package)?;
     }
     Ok(all)
 }
 
-fn unittest(environment: &Path, folder: &Path) -> Command {
+fn unittest(name: &str, environment: &Path, package: &str) -> Result<Count> {
     let mut command = Command::new(environment.join("bin/python"));
-    command.args(["-m", "unittest", "discover", "--start-directory", "tests", "--top-level-directory", "."]);
-    command.current_dir(folder).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
+    // Verbose, since only then it says why a test was skipped.
+    command.args([
+        "-m",
+        "unittest",
+        "discover",
+        "--verbose",
+        "--start-directory",
+        "tests",
+        "--top-level-directory",
+        ".",
+    ]);
+    command.current_dir(workspace::root().join(package)).env("PYTHONDONTWRITEBYTECODE", "1");
+    let count = step::tests(name, &mut command)?;
+    // "Ran N tests" counts those that failed or were skipped too.
+    Ok(Count { passed: count.passed.saturating_sub(count.failed + count.skipped), ..count })
 }

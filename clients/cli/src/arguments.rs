@@ -1,10 +1,13 @@
 //! What can be typed.
 
+pub(crate) mod amounts;
 pub(crate) mod backfills;
+pub(crate) mod gpus;
 pub(crate) mod limits;
 pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod triggers;
+pub(crate) mod workspaces;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -141,8 +144,11 @@ pub(crate) enum Command {
     },
     /// List executors
     Executors,
-    /// List workspaces, or create one
+    /// List workspaces, or create one; set, start, stop and watch their runtimes
+    #[command(args_conflicts_with_subcommands = true)]
     Workspaces {
+        #[command(subcommand)]
+        act: Option<workspaces::Workspaces>,
         /// Create this one
         #[arg(long, value_name = "NAME")]
         create: Option<String>,
@@ -158,6 +164,21 @@ pub(crate) enum Command {
         /// Also list those that are archived
         #[arg(long)]
         archived: bool,
+    },
+    /// Devices, nodes and device classes; drain them, and ask what would become of a start
+    Gpus {
+        #[command(subcommand)]
+        act: Option<gpus::Gpus>,
+    },
+    /// Queues, in which runtimes wait for devices
+    Queues {
+        #[command(subcommand)]
+        act: Option<gpus::Queues>,
+    },
+    /// Plans: what projects may use besides the default queue, and when
+    Plans {
+        #[command(subcommand)]
+        act: Option<gpus::Plans>,
     },
     /// Sign in to a server and keep a token for it; asks for the password
     Login(people::Login),

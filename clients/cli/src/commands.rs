@@ -23,6 +23,7 @@ mod blocks;
 mod clean;
 mod control;
 pub(crate) mod deploy;
+mod gpus;
 mod groups;
 mod limits;
 mod lists;
@@ -33,13 +34,17 @@ mod models;
 mod monitor;
 mod notifications;
 mod outputs;
+mod plans;
+mod policies;
 mod projects;
+mod queues;
 pub(crate) mod run;
 mod runs;
 mod secrets;
 mod tokens;
 mod triggers;
 mod users;
+mod workspaces;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -118,7 +123,11 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         Command::Triggers { command } => triggers::run(connection, output, command).await,
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
-        Command::Workspaces { create, project, archive, restore, archived } => {
+        Command::Gpus { act } => gpus::run(connection, output, act).await,
+        Command::Queues { act } => queues::run(connection, output, act).await,
+        Command::Plans { act } => plans::run(connection, output, act).await,
+        Command::Workspaces { act: Some(act), .. } => workspaces::run(connection, output, act).await,
+        Command::Workspaces { act: None, create, project, archive, restore, archived } => {
             let project = project.unwrap_or_default();
             match (create, archive, restore) {
                 (Some(name), _, _) => lists::create_workspace(connection, output, name, project).await,

@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,6 +27,8 @@ use tokio::{
 /// After a failed build, attempts that want the same packages fail with the same words for so long: those that waited
 /// for it do not try one after the other, and a repaired index is noticed soon.
 const REMEMBER_FAILURE: Duration = Duration::from_secs(30);
+/// Lists of packages whose environments are known at once.
+const FOUND_MAX: usize = 256;
 /// The marker of a whole environment, written last.
 const COMPLETE: &str = ".complete";
 
@@ -49,6 +51,8 @@ pub struct Environments {
     version: OnceCell<String>,
     builds: AtomicU64,
     places: Mutex<HashMap<String, Arc<Mutex<Place>>>>,
+    /// By what was asked for, so that most attempts wait for nothing.
+    found: RwLock<HashMap<String, Environment>>,
 }
 
 /// What is known of one environment in this life.
@@ -71,6 +75,7 @@ impl Environments {
             version: OnceCell::new(),
             builds: AtomicU64::new(0),
             places: Mutex::default(),
+            found: RwLock::default(),
         }
     }
 
@@ -87,6 +92,13 @@ impl Environments {
         Some(Environment { key: "base".to_owned(), python: base.join("bin/python") })
     }
 
+    /// The environment for a project's `requirements.txt`, when this executor has had it in its hands already.
+    #[must_use]
+    pub fn known(&self, requirements: Option<&str>) -> Option<Environment> {
+        let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
+        found.get(requirements.unwrap_or_default()).cloned()
+    }
+
     /// The environment for a project's `requirements.txt` (`None` or blank: the base environment). When packages have
     /// to be installed, the installer's lines go to `progress`.
     ///
@@ -94,6 +106,21 @@ impl Environments {
     /// When packages cannot be installed; the text names the line, if one can be told, and the reason first, and ends
     /// with what the installer said.
     pub async fn get(&self, requirements: Option<&str>, progress: &mpsc::Sender<String>) -> Result<Environment, Error> {
+        let environment = self.find_or_build(requirements, progress).await?;
+        let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+        // What is known beyond it is found again, by its digest.
+        if found.len() >= FOUND_MAX {
+            found.clear();
+        }
+        found.insert(requirements.unwrap_or_default().to_owned(), environment.clone());
+        Ok(environment)
+    }
+
+    async fn find_or_build(
+        &self,
+        requirements: Option<&str>,
+        progress: &mpsc::Sender<String>,
+    ) -> Result<Environment, Error> {
         let wanted = requirements.map(significant).map(|text| renamed(&text)).filter(|text| !text.is_empty());
         if let (None, Some(base)) = (&wanted, &self.base) {
             return Ok(Environment { key: "base".to_owned(), python: base.join("bin/python") });

@@ -1,11 +1,13 @@
-//! Attempts as local Python processes: environments, zygotes and their children.
+//! Attempts as local Python processes: environments, zygotes and their children; and programs in sessions of their own.
 //!
 //! Refuses to know what an attempt means, where its code and outputs lie, and who asked for it.
 
 pub mod child;
 pub mod environment;
 pub mod frame;
+pub mod launch;
 pub mod process;
+pub mod sessions;
 pub mod sweeper;
 pub mod zygote;
 

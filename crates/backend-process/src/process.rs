@@ -85,7 +85,7 @@ pub fn orphans(marked: &[Marked], living: &HashMap<String, Option<i32>>, executo
     marked.iter().filter(strayed).map(|process| process.pid).collect()
 }
 
-fn value(environ: &[u8], name: &str) -> Option<String> {
+pub(crate) fn value(environ: &[u8], name: &str) -> Option<String> {
     let pairs = environ.split(|byte| *byte == 0);
     let mut values = pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
     values.next().map(|value| String::from_utf8_lossy(value).into_owned())

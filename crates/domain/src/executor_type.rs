@@ -34,8 +34,14 @@ impl<'a> ExecutorType<'a> {
     /// What counts: the block's own type, unless that is the usual one; then the pipeline's.
     #[must_use]
     pub fn of(block: Option<&'a str>, pipeline: Option<&'a str>) -> Self {
-        let unusual = |written: &Option<&'a str>| !matches!(written.map(str::trim), None | Some("" | LOCAL));
+        let unusual = |written: &Option<&'a str>| Self::says_something(*written);
         [block, pipeline].into_iter().find(unusual).flatten().map_or(Self::Process, Self::named)
+    }
+
+    /// Whether it is more than the usual type, which leaves the choice to whoever is asked next.
+    #[must_use]
+    pub fn says_something(written: Option<&str>) -> bool {
+        !matches!(written.map(str::trim), None | Some("" | LOCAL))
     }
 
     fn named(written: &'a str) -> Self {

@@ -217,12 +217,14 @@ impl Ledger {
         claims
     }
 
-    /// The pool's answers to claims.
-    pub fn settled(&mut self, answers: &[Answer]) {
+    /// The pool's answers to claims. True when permits went back that somebody waits for.
+    pub fn settled(&mut self, answers: &[Answer]) -> bool {
+        let mut freed = false;
         for answer in answers {
             let Some(state) = self.pools.get_mut(&answer.pool) else { continue };
             state.contended = answer.contended;
             let Some(hold) = state.holds.get_mut(&answer.shard) else { continue };
+            freed |= answer.contended && answer.granted < hold.known;
             state.dry |= answer.granted < answer.wanted;
             hold.granted = answer.granted;
             hold.known = answer.granted;
@@ -230,6 +232,7 @@ impl Ledger {
             hold.told = answer.wanted;
             hold.unsure = false;
         }
+        freed
     }
 
     /// Nobody knows whether these claims were heard: they are made again.

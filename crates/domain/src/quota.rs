@@ -51,6 +51,19 @@ pub struct Excess {
     pub wanted: u64,
 }
 
+impl Excess {
+    /// `limit`, `used` or `wanted` as people say it: `0.4 GPU`, `512 MiB of memory`, `3 runtimes at once`.
+    #[must_use]
+    pub fn spoken(&self, value: u64) -> String {
+        let text = match self.what.as_str() {
+            "memory" => return format!("{} MiB of memory", value >> 20),
+            "holders" => return format!("{value} runtimes at once"),
+            _ => format!("{}.{:03}", value / 1000, value % 1000),
+        };
+        format!("{} {}", text.trim_end_matches('0').trim_end_matches('.'), self.what)
+    }
+}
+
 impl Usage {
     /// Adds what `other` holds.
     pub fn add(&mut self, other: &Self) {
@@ -120,6 +133,9 @@ mod tests {
         };
         let mut used = Usage::default();
         used.add(&ask(400, 1000));
+        let spoken = |more: &Usage| quota.excess(&used, more).map(|e| (e.spoken(e.wanted), e.spoken(e.limit)));
+        assert_eq!(spoken(&ask(700, 0)), Some(("0.7 GPU".to_owned(), "1 GPU".to_owned())));
+        assert_eq!(spoken(&ask(0, 3001)), Some(("3.001 CPU".to_owned(), "4 CPU".to_owned())));
         let what = |more: &Usage| quota.excess(&used, more).map(|e| e.what);
         assert_eq!(what(&ask(100, 3000)), None);
         assert_eq!(what(&ask(101, 0)).as_deref(), Some("GPU of model A10"));

@@ -21,6 +21,7 @@ mod units;
 use crate::{
     graph::Graph,
     id::{ExecutorId, RunId},
+    trigger::TimeoutStatus,
     unit::{Ending, Failure, LostAttempt, Outcome, Output, Unit, UnitKey, UnitRow},
 };
 use fan::Fan;
@@ -90,6 +91,8 @@ pub struct Options {
     pub allow_blocks_to_fail: bool,
     /// Longest time of the run, seconds from its start.
     pub timeout_s: Option<u32>,
+    /// How a run ends that took longer.
+    pub timeout_status: TimeoutStatus,
 }
 
 /// What happened to a run.
@@ -392,7 +395,11 @@ impl Run {
     fn wake(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
         if self.halt.is_none() && self.deadline().is_some_and(|at| at <= now) {
             let limit = self.options.timeout_s.or(self.graph.pipeline().run_timeout_s).unwrap_or_default();
-            self.halt(Halt::Failed(format!("the run took longer than {limit} s")), now, out);
+            let reason = format!("the run took longer than {limit} s");
+            match self.options.timeout_status {
+                TimeoutStatus::Failed => self.halt(Halt::Failed(reason), now, out),
+                TimeoutStatus::Cancelled => self.cancel(reason, now, out),
+            }
         }
         // That a pause is over is a fact of the clock: the unit's row and phase stay as they are until it is leased.
         while let Some((_, key)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {

@@ -89,6 +89,38 @@ async fn redis_keeps_the_protocol() {
     one_wins(&locks).await;
 }
 
+/// Takes as it should, and frees with a bare DEL whatever is there.
+struct BareDel {
+    locks: Redis,
+    client: redis::Client,
+}
+
+impl Locks for BareDel {
+    async fn hold(&self, owner: Uuid, names: &[String], ttl: Duration) -> Result<Vec<bool>, lease::Error> {
+        self.locks.hold(owner, names, ttl).await
+    }
+
+    async fn release(&self, _: Uuid, names: &[String]) -> Result<(), lease::Error> {
+        let keys: Vec<String> = names.iter().map(|name| format!("orrery:lease:{name}")).collect();
+        let mut connection = self.client.get_multiplexed_async_connection().await.unwrap();
+        let _: i64 = redis::cmd("DEL").arg(&keys).query_async(&mut connection).await.unwrap();
+        Ok(())
+    }
+}
+
+/// The suite is worth something: it finds the commonest mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_frees_with_a_bare_del_does_not_pass() {
+    let server = PrivateRedis::start().unwrap();
+    let locks =
+        BareDel { locks: Redis::new(&server.url()).unwrap(), client: redis::Client::open(server.url()).unwrap() };
+    answers(&locks).await;
+    let outcome = tokio::spawn(async move { excludes(&locks).await }).await;
+    let panic = outcome.expect_err("a bare DEL frees another one's lock").into_panic();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.contains("others free nothing"), "{said}");
+}
+
 #[tokio::test]
 async fn the_liar_says_yes_to_everybody() {
     answers(&Liar).await;

@@ -29,6 +29,12 @@ pub struct Metadata {
     pub remote_variables_dir: Option<String>,
     /// How long outputs are kept after a run's end, seconds; `None` keeps them.
     pub variables_retention_s: Option<u64>,
+    /// How long ended runs are kept, seconds; `None` is the cluster's own time.
+    #[serde(default)]
+    pub runs_retention_s: Option<u64>,
+    /// The secrets that every pipeline may ask for, unless it names its own.
+    #[serde(default)]
+    pub secrets: Option<Vec<String>>,
     /// Switches such as `polars`.
     pub features: Map<String, Value>,
     /// Every block's retries, unless its pipeline or itself says otherwise.
@@ -93,7 +99,9 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
         remote_variables_dir: trimmed("remote_variables_dir", report)
             .filter(|dir| is_bucket(dir))
             .or_else(|| trimmed("variables_dir", report).filter(|dir| is_bucket(dir))),
-        variables_retention_s: retention(keys, report),
+        variables_retention_s: retention("variables_retention_period", keys, report),
+        runs_retention_s: retention("run_retention_period", keys, report),
+        secrets: secrets(keys, report),
         features: keys.object("features", report),
         retry: limits::retry(RetryPolicy::default(), keys, report),
         concurrency: limits::concurrency(&limits::from_environment(env, report), keys, report),
@@ -119,18 +127,21 @@ pub(crate) fn is_bucket(dir: &str) -> bool {
     (dir.starts_with("s3://") || dir.starts_with("gs://")) && dir != "s3://bucket/path_prefix"
 }
 
-fn retention(keys: &Keys<'_>, report: &mut Report) -> Option<u64> {
-    let period = keys.text("variables_retention_period", report)?.trim().to_owned();
+/// A period of time after the end of a run.
+pub(crate) fn retention(key: &str, keys: &Keys<'_>, report: &mut Report) -> Option<u64> {
+    let period = keys.text(key, report)?.trim().to_owned();
     let seconds = seconds_of(&period);
     if seconds.is_none() {
-        let message = format!("the period {period:?} is not understood: outputs are kept for ever");
-        report.warn(
-            keys.place("variables_retention_period"),
-            message,
-            "write a number above 0 and h, d or w, such as 90d",
-        );
+        let message = format!("the period {period:?} is not understood, so nothing is removed because of it");
+        report.warn(keys.place(key), message, "write a number above 0 and h, d or w, such as 90d");
     }
     seconds
+}
+
+/// The names under `secrets`; an empty list names none, no list says nothing.
+pub(crate) fn secrets(keys: &Keys<'_>, report: &mut Report) -> Option<Vec<String>> {
+    keys.node("secrets")?;
+    Some(keys.list("secrets", report).into_iter().map(|named| named.name).collect())
 }
 
 /// `12h`, `90d` or `2w`.

@@ -12,7 +12,7 @@ use crate::{
     diagnostic::{Place, Report},
     files::Folder,
     keys::Keys,
-    limits, nearest,
+    limits, metadata, nearest,
     yaml::{self, Document},
 };
 use block::Draft;
@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
-const KNOWN: [&str; 36] = [
+const KNOWN: [&str; 38] = [
     "name",
     "uuid",
     "description",
@@ -61,6 +61,8 @@ const KNOWN: [&str; 36] = [
     "schedules",
     "data_providers",
     "limits",
+    "run_retention_period",
+    "secrets",
 ];
 
 /// What a pipeline is read with.
@@ -114,12 +116,15 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         variables: keys.object("variables", report),
         one_process: keys.flag("run_pipeline_in_one_process", report).unwrap_or_else(|| one_process(context.env)),
         cache_output_in_memory: keys.flag("cache_block_output_in_memory", report).unwrap_or(false),
-        executor_type: executor::read(keys, report),
+        executor_type: executor::of_pipeline(keys, context.env, report),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
         notification_config: notification_config(context, keys, report),
         run_timeout_s: keys.positive("timeout", report),
         outputs_retention_s: context.metadata.variables_retention_s,
+        runs_retention_s: metadata::retention("run_retention_period", keys, report)
+            .or(context.metadata.runs_retention_s),
+        secrets: metadata::secrets(keys, report).or_else(|| context.metadata.secrets.clone()),
     };
     add_blocks(context, keys, &mut pipeline, report);
     pipeline

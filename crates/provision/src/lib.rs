@@ -12,6 +12,7 @@ pub mod kubelab;
 pub mod postgres;
 pub mod python;
 pub mod redis;
+pub mod rscript;
 pub mod test_server;
 pub mod wheel;
 
@@ -21,4 +22,5 @@ pub use kubelab::{Kubelab, TestLab};
 pub use postgres::Postgres;
 pub use python::Python;
 pub use redis::PrivateRedis;
+pub use rscript::Rscript;
 pub use test_server::TestServer;

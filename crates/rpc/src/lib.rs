@@ -2,6 +2,7 @@
 //!
 //! Refuses to know any service's business, the database and the process it runs in.
 
+pub mod attempt;
 pub mod auth;
 pub mod client;
 pub mod deadline;

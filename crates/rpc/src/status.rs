@@ -94,14 +94,13 @@ pub const fn kind(code: Code) -> ErrorKind {
 /// included: it may have been carried out or not, and another peer may be asked by those who may ask twice.
 #[must_use]
 pub fn is_away(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
-        // A connection that is accepted and then ends has no code of its own; what a peer says has no such source.
-        Code::Unknown => {
-            std::error::Error::source(status).is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>)
-        }
-        _ => false,
-    }
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) || is_cut(status)
+}
+
+/// A connection that is accepted and then ends has no code of its own; what a peer says has no such source.
+fn is_cut(status: &Status) -> bool {
+    status.code() == Code::Unknown
+        && std::error::Error::source(status).is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>)
 }
 
 /// The reason when nobody gave a better one.
@@ -195,7 +194,7 @@ impl Problem {
     #[must_use]
     pub fn from_status(status: &Status) -> Self {
         let details = status.get_error_details();
-        let kind = kind(status.code());
+        let kind = if is_cut(status) { ErrorKind::Unavailable } else { kind(status.code()) };
         let info = details.error_info().filter(|info| info.domain == DOMAIN);
         let mut metadata: BTreeMap<_, _> =
             info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();

@@ -6,8 +6,8 @@ use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use proto::internal::v1::{
     CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
     CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
-    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
-    WatchChangesResponse,
+    ResumeAttemptRequest, ResumeAttemptResponse, RetryRunRequest, RetryRunResponse, TestNotificationRequest,
+    TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_client::CommandServiceClient,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -95,6 +95,13 @@ impl CommandService for Commands {
         &self,
         _: Request<ChangeBackfillRequest>,
     ) -> Result<Response<ChangeBackfillResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn resume_attempt(
+        &self,
+        _: Request<ResumeAttemptRequest>,
+    ) -> Result<Response<ResumeAttemptResponse>, Status> {
         Err(Status::unimplemented("not asked here"))
     }
 

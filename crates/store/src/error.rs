@@ -1,5 +1,6 @@
 //! What can go wrong between a service and Postgres.
 
+use crate::migrations::MigrationError;
 use domain::ErrorKind;
 use tokio_postgres::error::SqlState;
 
@@ -16,8 +17,8 @@ pub enum Error {
     #[error("run a statement")]
     Postgres(#[from] tokio_postgres::Error),
     /// A migration failed.
-    #[error("migrate the schema")]
-    Migrate(#[from] refinery::Error),
+    #[error(transparent)]
+    Migrate(#[from] MigrationError),
     /// What waited for an answer was ended before it came.
     #[error("wait for the database's answer")]
     Interrupted,
@@ -40,12 +41,13 @@ impl Error {
         match self {
             Self::Pool(_) | Self::Interrupted => ErrorKind::Unavailable,
             Self::Postgres(e) => of_postgres(e),
-            Self::Configure(_) | Self::Migrate(_) | Self::Corrupt { .. } => ErrorKind::Internal,
+            Self::Migrate(e) => e.kind(),
+            Self::Configure(_) | Self::Corrupt { .. } => ErrorKind::Internal,
         }
     }
 }
 
-fn of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
+pub(crate) fn of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
     if error.is_closed() {
         return ErrorKind::Unavailable;
     }

@@ -113,6 +113,14 @@ pub async fn invite(
     Ok(())
 }
 
+/// Whether an address was invited to any workspace.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn is_invited(db: &impl GenericClient, email: &str) -> Result<bool, Error> {
+    Ok(query::one(db, include_str!("../sql/workspace_invitation/exists.sql"), &[&email]).await?.get(0))
+}
+
 /// Takes an invitation back; false when there is none.
 ///
 /// # Errors

@@ -1,7 +1,10 @@
 //! Notifications on their way out: noted with what they are about, claimed, sent, settled. Refuses to know how any is
 //! sent.
 
-use crate::{Error, Store};
+use crate::{
+    Error, Store,
+    notifications::{self, SealedConfig},
+};
 use deadpool_postgres::GenericClient;
 use domain::id::{PipelineId, RunId, WorkspaceId};
 use jiff::Timestamp;
@@ -67,8 +70,10 @@ pub struct Claimed {
     pub facts: Value,
     /// When it was noted.
     pub created_at: Timestamp,
-    /// The configuration as it is now; `None` when it was removed.
+    /// The configuration as it is now, without its secrets where they are sealed; `None` when it was removed.
     pub config: Option<Value>,
+    /// The same with its secrets.
+    pub sealed: Option<SealedConfig>,
 }
 
 /// What became of an attempt.
@@ -124,6 +129,7 @@ pub async fn claim(store: &Store, limit: i64, lease: Duration) -> Result<Vec<Cla
         facts: row.get("facts"),
         created_at: row.get("created_at"),
         config: row.get("config"),
+        sealed: notifications::sealed(row),
     };
     Ok(rows.iter().map(claimed).collect())
 }

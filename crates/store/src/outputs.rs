@@ -33,6 +33,8 @@ pub struct Retention {
     pub name: String,
     /// From a run's end; `None` for ever.
     pub period: Option<Duration>,
+    /// Of the runs themselves; `None` is the cluster's own time.
+    pub runs_period: Option<Duration>,
 }
 
 /// What a removal would take.
@@ -104,6 +106,7 @@ pub async fn retentions(
         pipeline: PipelineId(row.get("id")),
         name: row.get("name"),
         period: period(row.get("retention_s")),
+        runs_period: period(row.get("runs_retention_s")),
     };
     Ok(rows.iter().map(read).collect())
 }

@@ -1,6 +1,6 @@
-//! The connection pool and the migrations.
+//! The connection pool.
 
-use crate::Error;
+use crate::{Error, migrations};
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts};
 use std::{
     sync::{Arc, OnceLock},
@@ -8,12 +8,6 @@ use std::{
 };
 use tokio_postgres::{Config, NoTls};
 
-mod embedded {
-    refinery::embed_migrations!("../../migrations");
-}
-
-/// Held while migrations run: refinery takes no lock of its own.
-const MIGRATE_LOCK: i64 = 0x6f72_7265_7279;
 /// A request would rather fail than wait longer than this for a connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that acknowledges nothing for this long is gone, and so are the sessions with it. Only the kernel can tell.
@@ -111,20 +105,12 @@ impl Store {
         let _ = self.waited.set(Box::new(waited));
     }
 
-    /// Brings the schema up to date, once, even when several processes start together.
+    /// Brings the schema up to date with this version's migrations; see [`migrations::migrate`].
     ///
     /// # Errors
-    /// When the database does not answer or a migration fails.
+    /// As there.
     pub async fn migrate(url: &str) -> Result<(), Error> {
-        let (mut client, connection) = tokio_postgres::connect(url, NoTls).await?;
-        let driver = tokio::spawn(connection);
-        client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATE_LOCK]).await?;
-        let outcome = embedded::migrations::runner().run_async(&mut client).await;
-        drop(client);
-        // The lock ends with the session.
-        let _ = driver.await;
-        outcome?;
-        Ok(())
+        migrations::migrate(url, &migrations::embedded()?).await
     }
 }
 

@@ -203,8 +203,13 @@ pub async fn list(
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn get_for_run(db: &impl GenericClient, asker: &Asker<'_>, name: &str) -> Result<Option<Secret>, Error> {
-    let parameters: query::Parameters<'_> = &[&asker.run.0, &asker.block, &asker.child, &asker.lease, &name];
+pub async fn get_for_run(
+    db: &impl GenericClient,
+    asker: &Asker<'_>,
+    name: &str,
+    unnamed: bool,
+) -> Result<Option<Secret>, Error> {
+    let parameters: query::Parameters<'_> = &[&asker.run.0, &asker.block, &asker.child, &asker.lease, &name, &unnamed];
     Ok(query::row(db, include_str!("../sql/secret/get_for_run.sql"), parameters).await?.as_ref().map(decode))
 }
 

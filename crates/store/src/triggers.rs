@@ -6,7 +6,7 @@ mod states;
 mod tokens;
 
 pub use desired::{Desired, MANUAL, add_built_in, retire, set_desired};
-pub use states::{Stored, changed, of_ids, states};
+pub use states::{Edited, Stored, changed, of_ids, states};
 pub use tokens::{Held, TOKENS_MAX, Token, keep_project_token, rotate, token, tokens};
 
 use crate::Error;

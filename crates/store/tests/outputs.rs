@@ -4,7 +4,7 @@
 use domain::id::{PipelineId, RunId};
 use jiff::{SignedDuration, Timestamp};
 use std::{path::Path, time::Duration};
-use store::{Store, outputs};
+use store::{Store, forget, outputs};
 use testkit::Database;
 use uuid::Uuid;
 
@@ -130,4 +130,58 @@ async fn a_run_that_was_taken_up_again_keeps_its_outputs() {
     assert_eq!(world.claimed().await, []);
     assert_eq!(outputs::expired_at(&world.store, revived).await.unwrap(), None);
     assert_eq!(world.claimed().await, [], "its request is gone too");
+}
+
+#[tokio::test]
+async fn runs_are_forgotten_once_their_outputs_are_gone_and_their_firings_after_them() {
+    let world = World::new().await;
+    let with_outputs = world.run("completed", 9, true).await;
+    let without = world.run("failed", 8, false).await;
+    let running = world.run("running", 7, true).await;
+    let latest = world.run("completed", 6, true).await;
+    let client = world.database.client().await;
+    let attempt = "INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at)
+                   VALUES ($1, 'b', -1, 1, $1, 'lost', now())";
+    client.execute(attempt, &[&without.0]).await.unwrap();
+    let trigger = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source, spec)
+                   VALUES ($1, $1, 't', 'time', true, 'api', $2)";
+    let spec = serde_json::json!({ "catch_up": { "all": { "window_s": 30 * 86_400, "count": 5 } } });
+    client.execute(trigger, &[&world.pipeline.0, &spec]).await.unwrap();
+    let firing = "INSERT INTO firing (trigger_id, logical_key, decided, reason, run_id, shard_epoch, created_at)
+                  VALUES ($1, $2, CASE WHEN $3::uuid IS NULL THEN 'skipped' ELSE 'fired' END,
+                          CASE WHEN $3::uuid IS NULL THEN 'pause' END, $3, 1, now() - make_interval(days => $4))";
+    for (key, run, days) in [
+        ("at:1", Some(without.0), 40),
+        ("at:2", Some(latest.0), 40),
+        ("at:3", None, 40),
+        ("at:4", None, 20),
+        ("once", Some(without.0), 40),
+    ] {
+        client.execute(firing, &[&world.pipeline.0, &key, &run, &days]).await.unwrap();
+    }
+    let yesterday = Timestamp::now() - SignedDuration::from_hours(24);
+    let forget = async || forget::runs(&world.store, world.pipeline, yesterday, 10).await.unwrap();
+    assert_eq!(forget().await, 0, "outputs go first");
+    world.request(10).await;
+    assert_eq!(forget().await, 0, "a retry may have looked just before");
+    client
+        .execute("UPDATE run SET outputs_expired_at = now() - interval '1 h' WHERE outputs_expired_at IS NOT NULL", &[])
+        .await
+        .unwrap();
+    assert_eq!(forget().await, 1, "an executor has not said yet that the other's outputs are gone");
+    outputs::removed(&world.store, &[with_outputs]).await.unwrap();
+    assert_eq!((forget().await, forget().await), (1, 0));
+    let left = |table: &str| format!("SELECT array_agg(DISTINCT {table}) FROM {}", table.split('.').next().unwrap());
+    let ids = async |sql: String| -> Vec<Uuid> {
+        client.query_one(&sql, &[]).await.unwrap().get::<_, Option<Vec<Uuid>>>(0).unwrap_or_default()
+    };
+    let mut kept = [running.0, latest.0];
+    kept.sort_unstable();
+    assert_eq!((ids(left("run.id")).await, ids(left("block_run.run_id")).await), (kept.to_vec(), kept.to_vec()));
+    assert_eq!(ids(left("attempt.run_id")).await, Vec::<Uuid>::new());
+    let day = Duration::from_secs(86_400);
+    assert_eq!(forget::firings(&world.store, day, 100).await.unwrap(), 2);
+    let keys = client.query("SELECT logical_key FROM firing ORDER BY 1", &[]).await.unwrap();
+    let keys: Vec<String> = keys.iter().map(|row| row.get(0)).collect();
+    assert_eq!(keys, ["at:2", "at:4", "once"], "one has its run, one is in its catch-up window, one is for ever");
 }

@@ -168,7 +168,7 @@ fn program(environment: &std::path::Path) -> PathBuf {
     )
 }
 
-fn serve(words: impl Fn(u16) -> Vec<String>) -> (Child, u16) {
+pub(crate) fn serve(words: impl Fn(u16) -> Vec<String>) -> (Child, u16) {
     // Free a moment ago; should somebody else be faster, the server ends and the panic says so.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let words = words(port);

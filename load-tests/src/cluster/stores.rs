@@ -27,7 +27,11 @@ impl Cluster {
         }
     }
 
-    pub(super) fn database_address(&self) -> Result<SocketAddr> {
+    /// Where that database listens.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn database_address(&self) -> Result<SocketAddr> {
         let url = self.database_url();
         let after = url.rsplit_once('@').map(|(_, rest)| rest).context("the database's address")?;
         socket(after.split('/').next().unwrap_or_default())

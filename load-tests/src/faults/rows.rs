@@ -4,6 +4,7 @@ mod clocks;
 mod definitions;
 mod disks;
 mod executors;
+mod messages;
 mod network;
 mod schedulers;
 mod stores;
@@ -66,6 +67,8 @@ rows! {
         "nothing lost or doubled; 99 of 100 at most 5 s late";
     "10", clocks::wrong, true, "clocks are five minutes off, jump, run twice as fast",
         "nothing lost or doubled; who is off says so within 30 s";
+    "11", needs_no_cluster, false, "clocks that jump with the seasons, in every time zone",
+        "each local time comes as it is written";
     "12", disks::full, true, "the disks of an executor and of a scheduler's log are full",
         "blocks fail with that reason, nothing else happens; with space it goes on";
     "12b", stores::disk_full, true, "the disk of PostgreSQL's log is full",
@@ -74,6 +77,10 @@ rows! {
         "its work is with others within 15 s, and completes once";
     "14", executors::frozen, true, "an executor is frozen while its blocks end, and wakes (no devices yet)",
         "its results of what others have by then are refused";
+    "15", messages::repeated, true, "every call to a scheduler comes twice, and calls overtake each other",
+        "nothing lost or doubled; the same as if each came once";
+    "16", messages::read_slowly, true, "readers of logs and states take 1 KiB a second while blocks flood the log",
+        "nothing lost or doubled; worst lateness 6 s; no service takes more than 256 MiB";
     "17", stores::transaction_held, true, "a transaction is held all the time",
         "nothing lost or doubled; worst lateness 6 s";
     "18", definitions::herd, false, "thousands of triggers are due in the same second",
@@ -86,6 +93,14 @@ rows! {
         "nothing lost or doubled; shares are even within 10 s";
     "22", no_devices, false, "two schedulers place on the last device",
         "exactly one wins";
+}
+
+/// Row 11.
+async fn needs_no_cluster(_: Plan) -> Result<Seen> {
+    Ok(Seen::not_here(
+        "needs no cluster: `cargo test -p domain --test triggers zones` holds every zone's transitions against an evaluator \
+         of its own",
+    ))
 }
 
 /// Row 22.

@@ -29,6 +29,8 @@ use uuid::Uuid;
 pub(super) const PIPELINES: usize = 24;
 /// The pipeline with one block of Python that takes a while.
 pub(super) const SLOW: &str = "slow";
+/// The pipeline with one block of Python that writes as many lines as it is told to.
+pub(super) const FLOOD: &str = "flood";
 /// The pipeline with one block of Python that puts out as much as it is told to.
 pub(super) const WRITER: &str = "writer";
 /// Clients, and about how long each waits between two calls.
@@ -133,6 +135,8 @@ impl Stage {
         }
         project.custom("nap", include_str!("nap.py"))?;
         project.pipeline(SLOW, &[python("nap", &[])])?;
+        project.custom("flood", include_str!("flood.py"))?;
+        project.pipeline(FLOOD, &[python("flood", &[])])?;
         project.custom("write", include_str!("write.py"))?;
         project.pipeline(WRITER, &[python("write", &[])])?;
         cluster.deploy(&folder).await?;
@@ -265,14 +269,32 @@ impl Stage {
         }
     }
 
+    /// Runs a pipeline a few times, so that code and environments are ready everywhere.
+    ///
+    /// # Errors
+    /// When they do not end.
+    pub(super) async fn warm(&mut self, pipeline: &str, variables: &[(&str, f64)]) -> Result<()> {
+        let first = self.start_runs(pipeline, 6, variables).await?;
+        self.until_ended(&first, DRAIN_MAX).await.map(drop)
+    }
+
+    /// The memory of the service that has most, in MiB.
+    pub(super) fn memory_mib(&mut self) -> f64 {
+        let resident = |pid: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+        };
+        self.cluster.services().map(|(_, service)| resident(service.pid())).fold(0.0, f64::max)
+    }
+
     /// Runs the slow pipeline once, so that environments are ready, then starts so many that each take so long, and waits
     /// until all of them run.
     ///
     /// # Errors
     /// When they do not start.
     pub(super) async fn warm_and_start_slow(&mut self, count: usize, seconds: f64) -> Result<Vec<Uuid>> {
-        let first = self.start_runs(SLOW, 6, &[("seconds", 0.5)]).await?;
-        self.until_ended(&first, DRAIN_MAX).await?;
+        self.warm(SLOW, &[("seconds", 0.5)]).await?;
         let runs = self.start_runs(SLOW, count, &[("seconds", seconds)]).await?;
         let begun = Instant::now();
         let sql = self.sql().await?;
@@ -346,13 +368,11 @@ impl Stage {
         Ok(begun.elapsed())
     }
 
-    /// Has the database write some megabytes to its log, as far as it can.
-    pub(super) async fn write_much(&self) {
+    /// Has the database go on to the next file of its log, as far as it can.
+    pub(super) async fn use_up_log(&self) {
         let Ok(sql) = self.sql().await else { return };
-        let much = "CREATE TABLE IF NOT EXISTS faults_ballast (x text);
-                    INSERT INTO faults_ballast SELECT repeat(md5(n::text), 250) FROM generate_series(1, 1000) AS n";
-        // It is to fail.
-        let _ = sql.batch_execute(much).await;
+        // It is to fail. A file that nothing was written to would not be left.
+        let _ = sql.batch_execute("SELECT pg_logical_emit_message(false, 'faults', 'x'); SELECT pg_switch_wal()").await;
     }
 
     /// Starts again what has ended by itself, as a supervisor does; answers which those were.

@@ -11,11 +11,16 @@ use crate::{
     metrics::Metrics,
     one_shot,
     outputs::{self, Outputs},
+    pool::{
+        RuntimeBackend,
+        client::{Member, PoolClient},
+    },
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
     runner::{self, Runner},
-    settings::Settings,
+    runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
+    settings::{Runtimes, Settings},
     views::Views,
 };
 use anyhow::Context;
@@ -33,6 +38,8 @@ use tonic::transport::Uri;
 const EVENTS_MAX: usize = 4_096;
 /// Messages of the scheduler that the core has not taken.
 const LINK_MAX: usize = 1_024;
+/// After the last runtime, for its report.
+const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,6 +54,8 @@ pub struct App {
     remover: Option<Remover>,
     /// Where attempts in containers of their own come back to.
     reception: Option<(TcpListener, Guests)>,
+    /// What runs runtimes of workspaces, and for which pool.
+    runtimes: Option<(Member, Arc<dyn RuntimeBackend>)>,
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
@@ -83,8 +92,9 @@ impl App {
         if leftovers > 0 {
             tracing::warn!(processes = leftovers, "killed what an earlier life of this executor left running");
         }
+        let runtimes = runtimes(settings, &base.data, &base.identity)?;
         let attempts = Arc::new(processes(settings, &base)?);
-        Ok(base.app(attempts, health, shutdown))
+        Ok(Self { runtimes, ..base.app(attempts, health, shutdown) })
     }
 
     /// As [`App::build`], for one attempt and no other.
@@ -98,7 +108,7 @@ impl App {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let app = Self::build(&one_shot::settings(settings), telemetry, health, shutdown)?;
-        Ok(Self { core: app.core.for_one_attempt(), remover: None, ..app })
+        Ok(Self { core: app.core.for_one_attempt(), remover: None, runtimes: None, ..app })
     }
 
     /// An executor that runs each attempt in a container of its own, on a backend that is made with this executor's mark.
@@ -147,6 +157,10 @@ impl App {
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
+        let pool = self.runtimes.map(|(member, backend)| {
+            let client = PoolClient::new(member, Arc::clone(&backend), self.dialer.clone());
+            (tokio::spawn(client.run(CancellationToken::new())), backend)
+        });
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
         let (warmed, swept) = (Arc::clone(&self.attempts), self.attempts);
         tokio::spawn(async move { warmed.warm_up().await });
@@ -160,6 +174,12 @@ impl App {
             },
             reception
         );
+        if let Some((client, backend)) = pool {
+            backend.close().await;
+            // For the last reports to leave; whatever is missed, the next life says again.
+            tokio::time::sleep(LAST_REPORTS).await;
+            client.abort();
+        }
         if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
             tracing::warn!("the last log lines could not be sent in time");
         }
@@ -200,7 +220,7 @@ impl Base {
         let remover = Some(Remover::new(dialer.channel(), bundles, outputs));
         let connected = health.condition("session");
         let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
-        App { core, attempts, events, dialer, lines, remover, reception: None, data }
+        App { core, attempts, events, dialer, lines, remover, reception: None, runtimes: None, data }
     }
 }
 
@@ -240,6 +260,33 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
         env,
         core: base.core.clone(),
     }))
+}
+
+/// What runs runtimes of workspaces here, if anything does.
+fn runtimes(
+    settings: &Settings,
+    data: &DataDir,
+    identity: &Identity,
+) -> anyhow::Result<Option<(Member, Arc<dyn RuntimeBackend>)>> {
+    match settings.runtimes {
+        Runtimes::None => return Ok(None),
+        Runtimes::Process => {}
+    }
+    let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
+    let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
+    let backend = ProcessRuntimes::new(runtimes::Parts {
+        // In the child this is still our binary, also when its file was replaced.
+        launcher: PathBuf::from("/proc/self/exe"),
+        executor: data.mark().to_owned(),
+        folder: data.join("runtimes"),
+        volumes: data.join("volumes"),
+        apps: Apps::new(data.join("apps"), settings.python.clone()),
+        address: settings.runtimes_address,
+        env: passed_environment(&settings.pass_env),
+        node: runtimes::node(&identity.name, &declared)?,
+    });
+    let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
+    Ok(Some((member, Arc::new(backend))))
 }
 
 /// Where code comes from and where outputs go.

@@ -1,49 +1,10 @@
 //! One try of one block, as both sides name it, and what is needed to run it.
 
-use domain::{
-    id::RunId,
-    pipeline::{Block, Pipeline},
-};
+use domain::pipeline::{Block, Pipeline};
 use proto::internal::v1::{self as pb, result::Outcome};
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-/// Names an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AttemptId {
-    /// The run.
-    pub run: RunId,
-    /// The block, or `<callback>:<watched block>`.
-    pub block: String,
-    /// -1 for none.
-    pub child: i32,
-    /// The fence.
-    pub lease: i64,
-}
-
-impl AttemptId {
-    /// Reads the wire form; `None` when it is malformed.
-    #[must_use]
-    pub fn from_proto(attempt: &pb::AttemptRef) -> Option<Self> {
-        Some(Self {
-            run: RunId::from_slice(&attempt.run_id)?,
-            block: attempt.block.clone(),
-            child: attempt.child,
-            lease: attempt.lease,
-        })
-    }
-
-    /// The wire form.
-    #[must_use]
-    pub fn to_proto(&self) -> pb::AttemptRef {
-        pb::AttemptRef { run_id: self.run.to_vec(), block: self.block.clone(), child: self.child, lease: self.lease }
-    }
-}
-
-impl fmt::Display for AttemptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.run, self.block, self.child, self.lease)
-    }
-}
+pub use rpc::attempt::AttemptId;
 
 /// A pipeline version as this session was taught it.
 #[derive(Debug)]

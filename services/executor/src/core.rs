@@ -267,7 +267,7 @@ impl Core {
     }
 
     fn cancel(&mut self, attempts: &[pb::AttemptRef], grace: Duration) {
-        for attempt in attempts.iter().filter_map(AttemptId::from_proto) {
+        for attempt in attempts.iter().cloned().filter_map(AttemptId::from_proto) {
             if let Some(running) = self.running.get(&attempt) {
                 // The first cancellation counts: repeating it does not prolong the grace.
                 running.order.send_if_modified(|order| {

@@ -18,10 +18,12 @@ pub mod noop;
 pub mod one_shot;
 pub mod outputs;
 pub mod pool;
+pub mod pre_start;
 pub mod process;
 pub mod remote;
 pub mod removals;
 pub mod runner;
+pub mod runtimes;
 pub mod settings;
 pub mod views;
 

@@ -15,6 +15,9 @@ use std::process::ExitCode;
 const SERVICE: Service = Service { name: "orrery-executor", prefix: PREFIX, keys: KEYS };
 
 fn main() -> ExitCode {
+    if let Some(code) = backend_process::launch::when_asked() {
+        return code;
+    }
     let mut sources = Sources::of_process();
     if sources.take_command(one_shot::COMMAND) {
         service::main_from(SERVICE, sources, run_attempt)

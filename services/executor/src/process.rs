@@ -18,7 +18,7 @@ use crate::{
     views::Views,
 };
 use backend_process::{
-    Environments, Spawn, Sweeper, Zygotes,
+    Environment, Environments, Spawn, Sweeper, Zygotes,
     child::Limits,
     process::{ATTEMPT_MARK, EXECUTOR_MARK},
 };
@@ -139,18 +139,10 @@ impl ProcessBackend {
             let gone = "the process that held the outputs of this run in memory has ended";
             return Err(attempt.without_process(failed("CRASHED", gone)));
         }
-        let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
-        let told = log.clone();
-        let relay = tokio::spawn(async move {
-            while let Some(line) = lines.recv().await {
-                told.system("INFO", &line);
-            }
-        });
-        let environment = parts.environments.get(laid.requirements.as_deref(), &progress).await;
-        drop(progress);
-        // It ends with its sender.
-        let _ = relay.await;
-        let environment = environment.map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
+        let environment = match parts.environments.known(laid.requirements.as_deref()) {
+            Some(known) => known,
+            None => self.environment(laid.requirements.as_deref(), log).await?,
+        };
         let zygote = parts.zygotes.get(&environment).await.map_err(|e| failed("ENVIRONMENT", chain(&e)))?;
         let mark = attempt.id.to_string();
         // Also when this future is dropped half way, the attempt is over for the sweeper.
@@ -158,6 +150,22 @@ impl ProcessBackend {
         let spawn = self.spawn(attempt, view.project(), &mark);
         let child = zygote.spawn(&spawn).await.map_err(|e| failed("CRASHED", chain(&e)))?;
         Ok(Prepared { child: JobChild::new(child, living, view, log), job, place })
+    }
+
+    /// Finds or builds an environment; what the installer says goes to the attempt's log.
+    async fn environment(&self, requirements: Option<&str>, log: &AttemptLog) -> Result<Environment, Outcome> {
+        let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
+        let told = log.clone();
+        let relay = tokio::spawn(async move {
+            while let Some(line) = lines.recv().await {
+                told.system("INFO", &line);
+            }
+        });
+        let environment = self.parts.environments.get(requirements, &progress).await;
+        drop(progress);
+        // It ends with its sender.
+        let _ = relay.await;
+        environment.map_err(|e| failed(if e.is_disk_full() { "DISK_FULL" } else { "ENVIRONMENT" }, chain(&e)))
     }
 
     /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.

@@ -2,7 +2,11 @@
 
 use runtime::settings::{Common, Key, Kind};
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Of its variables, after `ORRERY_`.
 pub const PREFIX: &str = "EXECUTOR";
@@ -82,6 +86,25 @@ pub const KEYS: &[Key] = &[
         "Where `run-attempt` writes how its attempt ended, as JSON of at most 4 KiB; nowhere when empty.",
     ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
+    Key::new(
+        "runtimes",
+        Kind::Text,
+        "none",
+        "How this executor runs runtimes of workspaces: `none`, or `process` on this machine, as this user.",
+    ),
+    Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
+    Key::new(
+        "runtimes_address",
+        Kind::Text,
+        "127.0.0.1",
+        "Where applications of runtimes listen, and web-servers reach them; keep it off public networks.",
+    ),
+    Key::new(
+        "devices",
+        Kind::List,
+        "",
+        "Devices that are said to be there, such as `2xA10:24GiB`; nothing keeps a runtime within its share of them.",
+    ),
 ];
 
 /// Values of the table.
@@ -111,8 +134,22 @@ pub struct Settings {
     #[serde(with = "runtime::settings::duration")]
     pub start_timeout: Duration,
     pub outcome_file: Option<PathBuf>,
+    pub runtimes: Runtimes,
+    pub pool: String,
+    pub runtimes_address: IpAddr,
+    pub devices: Vec<String>,
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// How runtimes of workspaces are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtimes {
+    /// Not at all.
+    None,
+    /// As processes on this machine.
+    Process,
 }
 
 impl Default for Settings {
@@ -140,6 +177,10 @@ impl Default for Settings {
             attempts_url: None,
             start_timeout: Duration::from_secs(15 * 60),
             outcome_file: None,
+            runtimes: Runtimes::None,
+            pool: "default".to_owned(),
+            runtimes_address: IpAddr::from([127, 0, 0, 1]),
+            devices: Vec::new(),
             common: Common::default(),
         }
     }

@@ -28,7 +28,7 @@ use crate::{
     settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
-use domain::id::SchedulerId;
+use domain::{ErrorKind, id::SchedulerId};
 use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
@@ -171,11 +171,20 @@ impl App {
         let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
-            tokio::spawn(expirer::run(self.store.clone(), clock.clone(), stop_keeper.clone())),
+            tokio::spawn(expirer::run(
+                self.store.clone(),
+                clock.clone(),
+                self.settings.run_retention,
+                stop_keeper.clone(),
+            )),
             tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
-            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
             tokio::spawn(
-                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics)).run(stop_keeper.clone()),
+                Recorder::new(self.store.clone(), self.settings.public_url.clone(), self.keyring.clone())
+                    .run(stop_keeper.clone()),
+            ),
+            tokio::spawn(
+                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics), self.keyring.clone())
+                    .run(stop_keeper.clone()),
             ),
         ];
         let pools = Pools::new(
@@ -194,14 +203,20 @@ impl App {
         let pool_streams = PoolServiceServer::new(PoolStreams::new(pools, owners.clone(), stop_engine.clone()))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let orders = Orders::new(engine_sender.clone(), owners);
-        let calls = Calls::new(self.store.clone(), orders.clone(), changes.clone(), self.keyring.clone());
+        let calls = Calls::new(
+            self.store.clone(),
+            orders.clone(),
+            changes.clone(),
+            self.keyring.clone(),
+            self.settings.unnamed_secrets,
+        );
         let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
-        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes))
+        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
@@ -295,7 +310,9 @@ async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
         };
         match attempt.await {
             Ok(store) => return Ok(store),
-            Err(error) if pause.failures() >= DATABASE_TRIES => return Err(error).context("connect to the database"),
+            Err(error) if pause.failures() >= DATABASE_TRIES || error.kind() == ErrorKind::FailedPrecondition => {
+                return Err(error).context("connect to the database");
+            }
             Err(error) => {
                 tracing::warn!(error = runtime::exit::chain(&error), "the database does not answer yet");
                 tokio::time::sleep(pause.next(backoff::random())).await;

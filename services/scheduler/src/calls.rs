@@ -7,6 +7,7 @@ use crate::{
     changes::Changes,
     engine::{CreateRun, Created},
     orders::{Hop, Orders},
+    wire::AttemptId,
 };
 use domain::{id::RunId, trigger::key};
 use proto::internal::v1 as pb;
@@ -33,6 +34,7 @@ pub struct Calls {
     orders: Orders,
     changes: Changes,
     keyring: Option<Arc<Keyring>>,
+    unnamed_secrets: bool,
     places: Arc<Semaphore>,
 }
 
@@ -81,17 +83,28 @@ fn a_day() -> f64 {
 }
 
 impl Calls {
-    /// Reads from the database, starts runs at their owners, opens secrets with `keyring`.
+    /// Reads from the database, starts runs at their owners, opens secrets with `keyring`; with `unnamed_secrets` also for
+    /// pipelines whose metadata names none.
     #[must_use]
-    pub fn new(store: Store, orders: Orders, changes: Changes, keyring: Option<Arc<Keyring>>) -> Self {
-        Self { store, orders, changes, keyring, places: Arc::new(Semaphore::new(CALLS_MAX)) }
+    pub fn new(
+        store: Store,
+        orders: Orders,
+        changes: Changes,
+        keyring: Option<Arc<Keyring>>,
+        unnamed_secrets: bool,
+    ) -> Self {
+        Self { store, orders, changes, keyring, unnamed_secrets, places: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// Answers one call on its session, some time later.
     pub fn answer(&self, call: pb::RunnerCall, outbox: mpsc::Sender<pb::SessionResponse>) {
         let this = self.clone();
         tokio::spawn(async move {
-            let outcome = this.call(&call).await;
+            let outcome = tokio::select! {
+                outcome = this.call(&call) => outcome,
+                // Nobody is left who could be told.
+                () = outbox.closed() => return,
+            };
             let (result, error) = match outcome {
                 Ok(value) => (value.to_string(), String::new()),
                 Err(error) => (String::new(), error),
@@ -107,7 +120,11 @@ impl Calls {
         let attempt = call.attempt.as_ref().ok_or("the call names no attempt")?;
         let caller = RunId::from_slice(&attempt.run_id).ok_or("the call names no run")?;
         match call.method.as_str() {
-            "wait_run" => self.wait(caller, read(&call.arguments)?).await,
+            "wait_run" => {
+                let ended = self.wait(caller, read(&call.arguments)?).await?;
+                self.resume(attempt).await;
+                Ok(ended)
+            }
             method => {
                 let _place = self.places.acquire().await.map_err(|_| "the scheduler is stopping")?;
                 match method {
@@ -179,6 +196,20 @@ impl Calls {
         }
     }
 
+    /// An attempt that waits for a run holds no permits of limits. It goes on when it has them again, so that it never
+    /// exceeds one.
+    async fn resume(&self, attempt: &pb::AttemptRef) {
+        let Some(attempt) = AttemptId::from_proto(attempt.clone()) else { return };
+        loop {
+            match self.orders.resume(&attempt, Hop::First).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                // Its run has no owner at this moment.
+                Err(_) => tokio::time::sleep(BACKSTOP).await,
+            }
+        }
+    }
+
     async fn check(&self, caller: RunId, asked: CheckStatus) -> Result<Value, String> {
         let caller = self.stored(caller).await?;
         let until = asked.execution_date.unwrap_or(caller.execution_date);
@@ -223,7 +254,9 @@ impl Calls {
         let away = |_| "the database does not answer".to_owned();
         let asker = Asker { run: caller, block: &attempt.block, child: attempt.child, lease: attempt.lease };
         let db = self.store.client().await.map_err(away)?;
-        let Some(secret) = secrets_of_runs::get_for_run(&db, &asker, &asked.name).await.map_err(away)? else {
+        let Some(secret) =
+            secrets_of_runs::get_for_run(&db, &asker, &asked.name, self.unnamed_secrets).await.map_err(away)?
+        else {
             return Ok(Value::Null);
         };
         let scope = secret.scope.text();

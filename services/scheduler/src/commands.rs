@@ -6,6 +6,7 @@ use crate::{
     notification_test,
     orders::{Hop, Orders, status},
     retention,
+    wire::AttemptId,
 };
 use domain::{
     backfill::{Length, Order, Unit},
@@ -13,7 +14,8 @@ use domain::{
 };
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
-use std::{pin::Pin, time::Duration};
+use secrets::Keyring;
+use std::{pin::Pin, sync::Arc, time::Duration};
 use store::{Store, backfills::Spec};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -32,13 +34,14 @@ pub struct Commands {
     orders: Orders,
     store: Store,
     changes: Changes,
+    keyring: Option<Arc<Keyring>>,
 }
 
 impl Commands {
-    /// Passes commands on to their owners.
+    /// Passes commands on to their owners; `keyring` opens configurations that are to be tested.
     #[must_use]
-    pub fn new(orders: Orders, store: Store, changes: Changes) -> Self {
-        Self { orders, store, changes }
+    pub fn new(orders: Orders, store: Store, changes: Changes, keyring: Option<Arc<Keyring>>) -> Self {
+        Self { orders, store, changes, keyring }
     }
 }
 
@@ -135,6 +138,17 @@ impl CommandService for Commands {
         Ok(Response::new(pb::ExpireOutputsResponse { runs, more }))
     }
 
+    async fn resume_attempt(
+        &self,
+        request: Request<pb::ResumeAttemptRequest>,
+    ) -> Result<Response<pb::ResumeAttemptResponse>, Status> {
+        let request = request.into_inner();
+        let attempt = request.attempt.and_then(AttemptId::from_proto);
+        let attempt = attempt.ok_or_else(|| invalid("attempt must name a run, a block and a lease"))?;
+        let resumed = self.orders.resume(&attempt, Hop::of(request.forwarded)).await?;
+        Ok(Response::new(pb::ResumeAttemptResponse { resumed }))
+    }
+
     async fn test_notification(
         &self,
         request: Request<pb::TestNotificationRequest>,
@@ -143,7 +157,7 @@ impl CommandService for Commands {
         let workspace = WorkspaceId::from_slice(&request.workspace_id)
             .ok_or_else(|| Status::invalid_argument("workspace_id must be 16 bytes"))?;
         let pipeline = PipelineId::from_slice(&request.pipeline_id);
-        let noted = notification_test::note(&self.store, workspace, pipeline).await;
+        let noted = notification_test::note(&self.store, self.keyring.as_deref(), workspace, pipeline).await;
         let notifications = noted.map_err(|_| status(&EngineError::Unavailable))?;
         Ok(Response::new(pb::TestNotificationResponse { notifications }))
     }

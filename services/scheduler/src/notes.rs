@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 use notify::{Config, Event, Facts};
+use secrets::{Keyring, Place};
 use serde_json::Value;
 use std::collections::HashMap;
 use store::{
     Error,
-    notifications::{self, Configured},
+    notifications::{self, Configured, SealedConfig},
     outbox::{Note, Source},
     run_ends::{Ended, Failure},
+    secrets::Sealed,
 };
 
 /// Versions whose configuration is kept in memory; beyond it the memory starts anew.
@@ -52,6 +54,40 @@ impl Versions {
 pub fn parse(config: &Value, of: &str) -> Option<Config> {
     let config = Config::parse(config.as_object()?);
     config.inspect_err(|error| tracing::warn!(%error, pipeline = of, "a notification_config cannot be used")).ok()
+}
+
+/// Configurations of the API with their secrets; one whose seal does not open tells nobody, and the log why.
+#[must_use]
+pub fn opened(keyring: Option<&Keyring>, configured: Vec<Configured>) -> Vec<Configured> {
+    let open = |mut configured: Configured| match open(keyring, configured.sealed.as_ref(), Some(configured.config)) {
+        Ok(Some(config)) => {
+            configured.config = config;
+            Some(configured)
+        }
+        Ok(None) => None,
+        Err(why) => {
+            tracing::warn!(pipeline = configured.pipeline_name, why, "a notification_config cannot be used");
+            None
+        }
+    };
+    configured.into_iter().filter_map(open).collect()
+}
+
+/// What is sealed, or else what lies in clear.
+///
+/// # Errors
+/// When there is a seal and no key that opens it.
+pub fn open(
+    keyring: Option<&Keyring>,
+    sealed: Option<&SealedConfig>,
+    clear: Option<Value>,
+) -> Result<Option<Value>, String> {
+    let Some(SealedConfig { scope, version, seal }) = sealed else { return Ok(clear) };
+    let keyring = keyring.ok_or("this scheduler has no `secret_keys_file`, which opens it")?;
+    let place = Place { scope, name: notifications::SEAL_NAME, version: *version };
+    let Sealed { key_id, wrapped_key, value } = seal.clone();
+    let opened = keyring.open(&place, &secrets::Sealed { key_id, wrapped_key, value }).map_err(|e| e.to_string())?;
+    serde_json::from_slice(&opened).map(Some).map_err(|_| "what is sealed is no JSON".to_owned())
 }
 
 /// What these ends, or late runs, are to be told as.
@@ -182,6 +218,8 @@ mod tests {
             pipeline: None,
             pipeline_name: String::new(),
             config,
+            version: 1,
+            sealed: None,
             updated_at: Timestamp::UNIX_EPOCH,
         };
         let notes = notes(&[end], &Versions::default(), &[configured], &HashMap::new(), Some("https://o.example/"));

@@ -4,6 +4,7 @@
 use crate::{
     engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, Message, Reply, RetryRun},
     owners::{NotHere, Owners},
+    wire::AttemptId,
 };
 use domain::id::{BackfillId, RunId};
 use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
@@ -148,6 +149,19 @@ impl Orders {
             async move { peer.cancel_run(rpc::client::within(PEER_TIMEOUT, message)).await.map(drop) }
         };
         self.at_owner(command.run.shard(), hop, here, there).await
+    }
+
+    /// Whether an attempt that waited for a run has its permits again; otherwise it is to ask once more.
+    ///
+    /// # Errors
+    /// That the owner is away.
+    pub async fn resume(&self, attempt: &AttemptId, hop: Hop) -> Result<bool, Status> {
+        let here = || self.ask(|reply| Message::Resume(attempt.clone(), reply));
+        let there = |mut peer: Peer| {
+            let message = pb::ResumeAttemptRequest { attempt: Some(attempt.to_proto()), forwarded: true };
+            async move { Ok(peer.resume_attempt(rpc::client::within(PEER_TIMEOUT, message)).await?.into_inner().resumed) }
+        };
+        self.at_owner(attempt.run.shard(), hop, here, there).await
     }
 
     /// Runs parts of a run again.

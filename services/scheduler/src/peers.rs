@@ -116,6 +116,11 @@ impl Peers {
         self.tell_gateways(&pb::link_response::Message::Wake(pb::Wake {}));
     }
 
+    /// Tells the others that permits went back which somebody waits for.
+    pub fn permits_are_free(&self) {
+        self.tell_gateways(&pb::link_response::Message::PermitsFreed(pb::PermitsFreed {}));
+    }
+
     /// Waits until a peer says that shards are free. Cancel-safe.
     pub async fn shards_are_free(&self) {
         self.0.shards_are_free.notified().await;

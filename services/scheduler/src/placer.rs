@@ -24,14 +24,18 @@ pub use message::{
 };
 
 use crate::{clock::DbClock, metrics::Metrics};
-use domain::{id::HolderId, runtime::life::Rules};
+use domain::{
+    id::{HolderId, ProjectId},
+    quota::Usage,
+    runtime::life::Rules,
+};
 use fleet::Fleet;
 use jiff::Timestamp;
 use lives::Lives;
 use planning::Planning;
 use secrets::Keyring;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -104,6 +108,10 @@ pub struct Placer {
     placements: HashMap<HolderId, Placement>,
     fleet: Fleet,
     terms: Terms,
+    /// Whose terms these are.
+    terms_of: BTreeSet<ProjectId>,
+    /// What projects held in other pools when the terms were read.
+    elsewhere: BTreeMap<ProjectId, Usage>,
     terms_read_at: Option<Instant>,
     planning: Planning,
     stop: CancellationToken,
@@ -124,6 +132,8 @@ impl Placer {
             placements: HashMap::new(),
             fleet: Fleet::default(),
             terms: Terms::default(),
+            terms_of: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
             terms_read_at: None,
             planning: Planning::default(),
             stop,
@@ -165,6 +175,8 @@ impl Placer {
         self.look_at_sessions(&mut turn).await?;
         self.wake(&mut turn);
         self.begin_successors(&mut turn).await?;
+        // Of a project that is new here nothing was known.
+        self.read_terms(&mut turn).await?;
         self.plan(&mut turn).await;
         self.finish(turn).await?;
         self.gauge();

@@ -108,7 +108,7 @@ impl Pools {
         match ledger::pools_of(&self.0.parts.store, &ids).await {
             Ok(pools) => {
                 for (pool, shard) in pools {
-                    if let Some(shard) = u8::try_from(shard).ok() {
+                    if let Ok(shard) = u8::try_from(shard) {
                         self.start(&pool, shard);
                     }
                 }

@@ -8,7 +8,7 @@ use domain::id::{PipelineId, RunId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, output_removal_service_server::OutputRemovalService};
 use std::time::Duration;
-use store::{Error, Store, outputs};
+use store::{Error, Store, forget, outputs};
 use tonic::{Request, Response, Status};
 
 /// Between the mark of a run and the first removal of a file: longer than a retry needs from its look to its commit.
@@ -19,6 +19,8 @@ const LEASE: Duration = Duration::from_secs(600);
 const BATCH: i64 = 500;
 /// Statements of one request or round.
 const BATCHES_MAX: usize = 20;
+/// Firings that one round forgets.
+const FIRINGS_MAX: i64 = 10_000;
 /// Removals that one executor may claim at once.
 const CLAIM_MAX: i64 = 100;
 
@@ -62,19 +64,53 @@ pub async fn expire(store: &Store, due: impl Iterator<Item = Due>) -> Result<(i6
     Ok((runs, false))
 }
 
-/// One round for every pipeline that has a period; answers how many runs.
+/// What one round took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Runs that lost their outputs.
+    pub expired: i64,
+    /// Runs that are forgotten.
+    pub forgotten: i64,
+    /// Firings that are.
+    pub firings: u64,
+}
+
+/// One round for every pipeline. Runs are kept for `runs_kept` where their pipeline says nothing; zero is for ever. The
+/// outputs of a run go before it does.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn run_once(store: &Store, now: Timestamp) -> Result<i64, Error> {
+pub async fn run_once(store: &Store, now: Timestamp, runs_kept: Duration) -> Result<Report, Error> {
     let client = store.client().await?;
     let retentions = outputs::retentions(&client, None, None).await?;
     drop(client);
-    let due = retentions.into_iter().filter_map(|kept| {
-        let before = now.checked_sub(kept.period?).ok()?;
+    let default = Some(runs_kept).filter(|kept| !kept.is_zero());
+    let before = |period: Option<Duration>| now.checked_sub(period?).ok();
+    let runs_period = |kept: &outputs::Retention| kept.runs_period.or(default);
+    let due = retentions.iter().filter_map(|kept| {
+        let before = before([kept.period, runs_period(kept)].into_iter().flatten().min())?;
         Some(Due { pipeline: kept.pipeline, before })
     });
-    expire(store, due).await.map(|(runs, _)| runs)
+    let (expired, _) = expire(store, due).await?;
+    let (mut forgotten, mut batches) = (0, 0);
+    for kept in &retentions {
+        let Some(before) = before(runs_period(kept)) else { continue };
+        while batches < BATCHES_MAX {
+            batches += 1;
+            let runs = forget::runs(store, kept.pipeline, before, BATCH).await?;
+            forgotten += runs;
+            if runs < BATCH {
+                break;
+            }
+        }
+    }
+    // As long as the longest-kept run, so that what is looked through is what can go.
+    let longest = retentions.iter().filter_map(runs_period).chain(default).max();
+    let firings = match longest {
+        Some(kept) if default.is_some() => forget::firings(store, kept, FIRINGS_MAX).await?,
+        _ => 0,
+    };
+    Ok(Report { expired, forgotten, firings })
 }
 
 /// Serves executors.

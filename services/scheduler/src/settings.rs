@@ -74,6 +74,18 @@ pub const KEYS: &[Key] = &[
         "Log lines are kept so long, in whole days; 0s keeps them for ever.",
     ),
     Key::new(
+        "run_retention",
+        Kind::Duration,
+        "8760h",
+        "Ended runs are kept so long where their project or pipeline has no run_retention_period; 0s keeps them for ever.",
+    ),
+    Key::new(
+        "unnamed_secrets",
+        Kind::Boolean,
+        "true",
+        "Whether pipelines whose metadata has no `secrets` may read all of their workspace and project, as Mage's code expects.",
+    ),
+    Key::new(
         "session_age_max",
         Kind::Duration,
         "5m",
@@ -111,6 +123,9 @@ pub struct Settings {
     pub notification_networks: Vec<String>,
     #[serde(with = "duration")]
     pub log_retention: Duration,
+    #[serde(with = "duration")]
+    pub run_retention: Duration,
+    pub unnamed_secrets: bool,
     #[serde(with = "duration")]
     pub session_age_max: Duration,
     #[serde(flatten)]
@@ -150,6 +165,8 @@ impl Default for Settings {
             public_url: None,
             notification_networks: Vec::new(),
             log_retention: Duration::from_secs(30 * 24 * 3600),
+            run_retention: Duration::from_secs(365 * 24 * 3600),
+            unnamed_secrets: true,
             session_age_max: Duration::from_secs(300),
             common: Common::default(),
         }

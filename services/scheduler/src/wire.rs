@@ -8,37 +8,7 @@ use domain::{
 };
 use proto::internal::v1 as pb;
 
-/// One try of one block, as an executor names it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AttemptId {
-    /// The run.
-    pub run: RunId,
-    /// The stored name of the unit.
-    pub block: String,
-    /// -1 for none.
-    pub child: i32,
-    /// The fence.
-    pub lease: i64,
-}
-
-impl AttemptId {
-    /// Reads the wire form; `None` when the run id is not 16 bytes.
-    #[must_use]
-    pub fn from_proto(attempt: pb::AttemptRef) -> Option<Self> {
-        Some(Self {
-            run: RunId::from_slice(&attempt.run_id)?,
-            block: attempt.block,
-            child: attempt.child,
-            lease: attempt.lease,
-        })
-    }
-
-    /// The wire form.
-    #[must_use]
-    pub fn to_proto(&self) -> pb::AttemptRef {
-        pb::AttemptRef { run_id: self.run.to_vec(), block: self.block.clone(), child: self.child, lease: self.lease }
-    }
-}
+pub use rpc::attempt::AttemptId;
 
 /// Reads how an attempt ended. An empty outcome comes from a newer executor and counts as a failure that says so.
 #[must_use]

@@ -7,6 +7,7 @@ use scheduler::{
     loops::{notifier::Notifier, recorder::Recorder},
     metrics::Metrics,
 };
+use secrets::{Keyring, Place};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use store::{
@@ -24,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const WAIT: Duration = Duration::from_secs(20);
+
+fn keyring() -> Keyring {
+    Keyring::parse(&format!("one:{}", "11".repeat(32))).unwrap()
+}
 
 struct World {
     database: Database,
@@ -79,14 +84,14 @@ impl World {
     }
 
     fn recorder(&self) -> Recorder {
-        Recorder::new(self.store.clone(), Some("https://orrery.example".into()))
+        Recorder::new(self.store.clone(), Some("https://orrery.example".into()), Some(Arc::new(keyring())))
     }
 
     fn notify(&self) -> CancellationToken {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let policy = Policy::new(&["127.0.0.0/8".into()]).unwrap();
-        tokio::spawn(Notifier::new(self.store.clone(), policy, metrics).run(stop.clone()));
+        tokio::spawn(Notifier::new(self.store.clone(), policy, metrics, Some(Arc::new(keyring()))).run(stop.clone()));
         stop
     }
 
@@ -261,6 +266,33 @@ async fn a_late_run_is_told_once_while_it_goes_on_and_not_again_at_its_end() {
     client.execute("UPDATE run SET status = 'completed', completed_at = now() WHERE id = $1", &[&run]).await.unwrap();
     let end = "INSERT INTO run_end (run_id, status, completed_at) VALUES ($1, 'completed', now())";
     client.execute(end, &[&run]).await.unwrap();
+    world.recorder().run_once().await.unwrap();
+    assert_eq!(world.told().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_sealed_is_opened_to_tell_and_nowhere_else() {
+    let (url, mut bodies) = receiver(0).await;
+    let world = World::new(json!({})).await;
+    let db = world.store.client().await.unwrap();
+    let config = json!({ "webhook_config": { "url": url } });
+    let scope = notifications::scope(world.workspace, None);
+    let place = Place { scope: &scope, name: notifications::SEAL_NAME, version: 1 };
+    let sealed = keyring().seal(&place, config.to_string().as_bytes()).unwrap();
+    let seal = store::secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
+    let shown = notify::config::redact(&config);
+    let set = async |version: i64| {
+        notifications::configure(&db, world.workspace, None, &shown, version, Some(&seal)).await.unwrap()
+    };
+    assert!(set(1).await && !set(1).await, "two who set it at once do not overwrite each other");
+    world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    let stop = world.notify();
+    assert_eq!(bodies.recv().await.unwrap()["event"], "failure");
+    stop.cancel();
+    // A seal for another place, or version, tells nobody, and does not stop the recorder.
+    assert!(set(2).await);
+    world.run("failed").await;
     world.recorder().run_once().await.unwrap();
     assert_eq!(world.told().await.len(), 1);
 }

@@ -12,13 +12,16 @@ use crate::loops::{prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
 use crate::models::TRANSFERS_MAX;
+use crate::oidc_sign_in::Elsewhere;
 use crate::outputs::OutputStores;
+use crate::proxy::{self, Proxy};
 use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
 use crate::settings::Settings;
 use crate::transcode::Transcoder;
 use crate::{grpc, listener, people};
+use oidc::{Provider, Registration, RegistrationError};
 use prost_reflect::DescriptorPool;
 use rpc::auth::{AuthError, Token};
 use rpc::client::ConnectError;
@@ -42,6 +45,7 @@ pub struct App {
     health: Health,
     connections: usize,
     scaler: Option<(TcpListener, Option<Token>)>,
+    proxy: Arc<Proxy>,
 }
 
 /// Why a server cannot be built.
@@ -65,6 +69,9 @@ pub enum BuildError {
     /// A file with a secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The provider of sign-ins cannot be used.
+    #[error("the provider of sign-ins: {0}")]
+    Provider(#[from] RegistrationError),
     /// The keys of secrets cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -91,7 +98,13 @@ impl BuildError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Missing(_) | Self::Scheduler(_) | Self::Auth(_) | Self::Secret(_) | Self::Keys(_) | Self::Connect(_)
+            Self::Missing(_)
+                | Self::Scheduler(_)
+                | Self::Auth(_)
+                | Self::Secret(_)
+                | Self::Keys(_)
+                | Self::Connect(_)
+                | Self::Provider(_)
         )
     }
 }
@@ -103,7 +116,7 @@ impl App {
     /// When a setting is wrong, or something that it needs is away.
     pub async fn build(settings: &Settings, shutdown: &Shutdown, telemetry: &Telemetry) -> Result<Self, BuildError> {
         let core = Arc::new(core(settings, shutdown).await?);
-        let credentials = credentials(settings, &core).await?;
+        let credentials = Arc::new(credentials(settings, &core).await?);
         let health = Health::until(shutdown);
         prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
@@ -118,7 +131,14 @@ impl App {
             None => None,
         };
         let methods = transcoder.paths().cloned().collect();
-        let browsers = Browsers { core: core.clone(), authority: authority.clone(), secure: settings.secure_cookies };
+        let browsers = Browsers {
+            core: core.clone(),
+            authority: authority.clone(),
+            secure: settings.secure_cookies,
+            elsewhere: elsewhere(settings)?,
+        };
+        let names = (settings.runtimes_domain.as_str(), settings.public_url.as_str());
+        let proxy = Arc::new(Proxy::new(core.clone(), credentials.clone(), names, settings.secure_cookies));
         let gate = Gate {
             hosts: gate::hosts(settings.listen.ip().is_loopback(), &settings.allowed_hosts),
             credentials,
@@ -131,9 +151,16 @@ impl App {
             default_workspace: settings.default_workspace.as_str().into(),
             token_in_url: settings.trigger_token_in_url,
         };
-        let api = Api { services, transcoder, mage, browsers: Arc::new(browsers), health: health.clone() };
+        let api = Api {
+            services,
+            transcoder,
+            mage,
+            browsers: Arc::new(browsers),
+            health: health.clone(),
+            proxy: proxy.clone(),
+        };
         let router = router::router(api, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler })
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler, proxy })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -153,6 +180,7 @@ impl App {
     /// Serves until drained.
     pub async fn serve(self, shutdown: Shutdown) {
         subscriber::start(&self.core);
+        proxy::report_activity(self.proxy);
         if let Some((listener, token)) = self.scaler {
             let draining = self.core.draining.clone();
             let scaler = Scaler::start(self.core.store.clone(), token, draining.clone());
@@ -170,6 +198,21 @@ async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, Bu
     let owner = bootstrap::first_owner(&core.store, &email, file).await.map_err(failed)?;
     let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
     Ok(Credentials { store: core.store.clone(), operator: token.zip(owner) })
+}
+
+/// The provider by which people may sign in, when one is named.
+fn elsewhere(settings: &Settings) -> Result<Option<Elsewhere>, BuildError> {
+    let oidc = &settings.oidc;
+    let Some(issuer) = oidc.issuer.clone() else { return Ok(None) };
+    let secret = oidc.client_secret_file.as_deref().map(Secret::from_file).transpose()?;
+    let provider = Provider::new(Registration {
+        issuer,
+        client_id: oidc.client_id.clone().ok_or(BuildError::Missing("oidc.client_id"))?,
+        client_secret: secret.map(|secret| secret.expose().to_owned()),
+        redirect_url: oidc.redirect_url.clone().ok_or(BuildError::Missing("oidc.redirect_url"))?,
+    })?;
+    let domains = oidc.email_domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
+    Ok(Some(Elsewhere { provider, name: oidc.name.clone(), domains }))
 }
 
 async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, Option<Token>), BuildError> {

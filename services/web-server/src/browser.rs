@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::cookies::{self, Cookie};
 use crate::identity::tokens;
+use crate::oidc_sign_in::Elsewhere;
 use crate::router::Api;
 use crate::sign_in;
 use crate::transcode::connect;
@@ -29,6 +30,8 @@ pub(crate) struct Browsers {
     pub(crate) authority: Arc<Authority>,
     /// People reach us by TLS, so cookies go nowhere else.
     pub(crate) secure: bool,
+    /// Where people may sign in elsewhere.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 /// What the page's form sends; `Debug` is left out on purpose.

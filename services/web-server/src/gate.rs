@@ -29,7 +29,7 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 /// The rules of this server.
 pub(crate) struct Gate {
     /// What callers present.
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: Arc<Credentials>,
     /// What needs no credential.
     pub(crate) authority: Arc<Authority>,
     /// Names in `Host` that are ours; empty allows all.
@@ -82,7 +82,7 @@ impl Gate {
         self.check_host(&host)?;
         check_origin(&request.headers, &host)?;
         let identity = self.identify(request).await?;
-        let longest = if LONG.contains(&path) || bytes::is_upload(path) {
+        let longest = if LONG.contains(&path) || bytes::is_upload(path) || path.starts_with("/runtimes/") {
             self.limits.upload_timeout
         } else {
             self.limits.request_timeout

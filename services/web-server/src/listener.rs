@@ -76,7 +76,7 @@ async fn connection(stream: TcpStream, router: Router, shutdown: &Shutdown) {
         .max_concurrent_streams(STREAMS_MAX);
     let service =
         TowerToHyperService::new(router.map_request(|request: Request<_>| request.map(axum::body::Body::new)));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let draining = shutdown.draining();
     let stopped = shutdown.stopped();

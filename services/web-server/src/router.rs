@@ -6,8 +6,9 @@ use crate::fault::Fault;
 use crate::gate::{self, Gate};
 use crate::models::bytes;
 use crate::protocol::Protocol;
+use crate::proxy::{self, Proxy};
 use crate::transcode::{Transcoder, connect};
-use crate::{browser, mage, rest, ui};
+use crate::{browser, mage, oidc_sign_in, rest, ui};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -37,29 +38,42 @@ pub(crate) struct Api {
     pub(crate) mage: mage::Mage,
     /// Whether this replica should get work.
     pub(crate) health: Health,
+    /// The way to applications of workspaces.
+    pub(crate) proxy: Arc<Proxy>,
 }
 
 /// Routes that are no methods.
-const OWN: [&str; 5] = ["/", "/ui/{*path}", "/livez", "/readyz", "/auth/session"];
+const OWN: [&str; 8] =
+    ["/", "/ui/{*path}", "/livez", "/readyz", "/auth/session", "/auth/options", "/auth/oidc", "/auth/oidc/callback"];
 /// Services of others.
 const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection.v1.ServerReflection/{method}"];
 
 /// The template of every route that is not one of the contract's services: each has a row in the authorisation table.
 pub(crate) fn templates() -> Vec<&'static str> {
-    OWN.into_iter().chain(FOREIGN).chain(mage::TEMPLATES).chain(bytes::TEMPLATES).chain(rest::templates()).collect()
+    OWN.into_iter()
+        .chain(FOREIGN)
+        .chain(mage::TEMPLATES)
+        .chain(bytes::TEMPLATES)
+        .chain(rest::templates())
+        .chain(proxy::TEMPLATES)
+        .collect()
 }
 
 /// The whole surface.
 pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
-    let [index, files, livez, ready, session] = OWN;
+    let [index, files, livez, ready, session, options, depart, arrive] = OWN;
     let mut router = Router::new()
         .route(index, get(ui::index))
         .route(files, get(ui::file))
         .route(livez, get(async || "ok\n"))
         .route(ready, get(readyz))
         .route(session, post(browser::sign_in))
+        .route(options, get(oidc_sign_in::options))
+        .route(depart, get(oidc_sign_in::depart))
+        .route(arrive, get(oidc_sign_in::arrive))
         .merge(rest::routes())
         .merge(mage::routes())
+        .merge(proxy::routes())
         .merge(bytes::routes())
         .fallback(nothing);
     let mut services: Vec<_> =
@@ -75,6 +89,7 @@ pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
     router
         .with_state(api.clone())
         .layer(axum::middleware::from_fn_with_state(gate, gate::admit))
+        .layer(axum::middleware::from_fn_with_state(api.proxy, proxy::by_origin))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,

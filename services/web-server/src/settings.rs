@@ -37,10 +37,50 @@ pub const KEYS: &[Key] = &[
         "Where the first start writes the first owner's one-time password, for this user's eyes; else it is printed.",
     ),
     Key::new(
+        "oidc.issuer",
+        Kind::Text,
+        "",
+        "Address of an OpenID Connect provider by which people may sign in, as it writes it itself; https, but on the loopback.",
+    ),
+    Key::new("oidc.client_id", Kind::Text, "", "This cluster's name at the provider."),
+    Key::new(
+        "oidc.client_secret_file",
+        Kind::SecretFile,
+        "",
+        "This cluster's secret at the provider; without it PKCE alone proves who asks.",
+    ),
+    Key::new(
+        "oidc.redirect_url",
+        Kind::Text,
+        "",
+        "Where the provider sends people back: https://HOST/auth/oidc/callback, as it is registered there.",
+    ),
+    Key::new("oidc.name", Kind::Text, "Single sign-on", "What the button of the sign-in page says."),
+    Key::new(
+        "oidc.email_domains",
+        Kind::List,
+        "",
+        "People with verified addresses of these domains get an account by signing in; others need one, or an invitation.",
+    ),
+    Key::new(
         "allowed_hosts",
         Kind::List,
         "",
         "Host names under which browsers may reach this server, besides those of the loopback.",
+    ),
+    Key::new(
+        "runtimes_domain",
+        Kind::Text,
+        "",
+        "Domain, with a port where there is one, below which each workspace's application has an origin of its own; a \
+         wildcard name must lead here. Without it applications are served below `/runtimes/`, and whoever opens one has \
+         to trust whoever may change it.",
+    ),
+    Key::new(
+        "public_url",
+        Kind::Text,
+        "",
+        "Where people reach this server, such as `https://orrery.example`; who comes to an application first is sent there.",
     ),
     Key::new(
         "database_url",
@@ -102,6 +142,12 @@ pub const KEYS: &[Key] = &[
         "Likewise CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT; 0 is none.",
     ),
     Key::new(
+        "projects.default_executor_type",
+        Kind::Text,
+        "",
+        "Likewise DEFAULT_EXECUTOR_TYPE, for pipelines whose executor_type is none or local_python.",
+    ),
+    Key::new(
         "secret_keys_file",
         Kind::SecretFile,
         "",
@@ -161,8 +207,14 @@ pub struct Settings {
     pub owner_email: String,
     /// Where the first owner's one-time password goes.
     pub owner_password_file: Option<PathBuf>,
+    /// Where people may sign in elsewhere.
+    pub oidc: Oidc,
     /// Names of this server for browsers.
     pub allowed_hosts: Vec<String>,
+    /// Below which each workspace's application has an origin.
+    pub runtimes_domain: String,
+    /// Where people reach this server.
+    pub public_url: String,
     /// The database, when its URL holds no secret.
     pub database_url: Option<String>,
     /// The database, when it does.
@@ -209,6 +261,8 @@ pub struct Projects {
     pub block_run_limit: u32,
     /// Runs of one trigger at once; 0 is no limit.
     pub pipeline_run_limit: u32,
+    /// Where blocks run; `None` is a process of an executor.
+    pub default_executor_type: Option<String>,
 }
 
 impl Projects {
@@ -220,7 +274,38 @@ impl Projects {
             "RUN_PIPELINE_IN_ONE_PROCESS" => Some(self.run_pipeline_in_one_process.to_string()),
             "CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT" => limit(self.block_run_limit),
             "CONCURRENCY_CONFIG_PIPELINE_RUN_LIMIT" => limit(self.pipeline_run_limit),
+            "DEFAULT_EXECUTOR_TYPE" => self.default_executor_type.clone(),
             _ => None,
+        }
+    }
+}
+
+/// A provider by which people may sign in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Oidc {
+    /// Its address; without it there is none.
+    pub issuer: Option<String>,
+    /// Our name there.
+    pub client_id: Option<String>,
+    /// Our secret there.
+    pub client_secret_file: Option<PathBuf>,
+    /// Where it sends people back.
+    pub redirect_url: Option<String>,
+    /// What the button says.
+    pub name: String,
+    /// Whose people need no invitation.
+    pub email_domains: Vec<String>,
+}
+
+impl Default for Oidc {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            client_id: None,
+            client_secret_file: None,
+            redirect_url: None,
+            name: "Single sign-on".to_owned(),
+            email_domains: Vec::new(),
         }
     }
 }
@@ -262,7 +347,10 @@ impl Default for Settings {
             secure_cookies: false,
             owner_email: "owner@localhost".to_owned(),
             owner_password_file: None,
+            oidc: Oidc::default(),
             allowed_hosts: Vec::new(),
+            runtimes_domain: String::new(),
+            public_url: String::new(),
             database_url: None,
             database_url_file: None,
             database_connections: 20,

@@ -22,6 +22,12 @@ export async function signIn(email, password, newPassword) {
   return { reason: error.details?.[0]?.debug?.reason ?? "", message: error.message ?? `HTTP ${response.status}` };
 }
 
+/** What the sign-in page offers beside a password: the name of a provider, or null. */
+export async function signInElsewhere() {
+  const response = await fetch("/auth/options").catch(() => null);
+  return response?.ok ? (await response.json()).elsewhere : null;
+}
+
 export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
 
 export class ApiError extends Error {

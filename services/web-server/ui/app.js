@@ -1,13 +1,15 @@
 // Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
 
-import { all, setToken, signIn, takeToken } from "./api.js";
+import { all, setToken, signIn, signInElsewhere, takeToken } from "./api.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
 import { monitorPage } from "./monitor.js";
 import { pipelinesPage } from "./pipelines.js";
 import { runPage } from "./run.js";
+import { runtimesPage } from "./runtimes.js";
 import { runsPage } from "./runs.js";
 import { searchPage } from "./search.js";
+import { triggersPage } from "./triggers.js";
 
 const WORKSPACE = "orrery.workspace";
 const page = document.getElementById("page");
@@ -24,34 +26,59 @@ function show() {
   for (const link of document.querySelectorAll("#nav a")) {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, executors: executorsPage, monitor: monitorPage, logs: searchPage };
-  if (!chooser.value && name !== "executors") return page.replaceChildren(h("div", { class: "panel" },
+  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, triggers: triggersPage, executors: executorsPage, monitor: monitorPage, logs: searchPage, runtimes: runtimesPage };
+  if (!chooser.value && name !== "executors" && name !== "runtimes") return page.replaceChildren(h("div", { class: "panel" },
     h("div", { class: "empty" }, "There is no workspace yet. Bring a project with ", h("code", null, "orrery deploy <folder>"), ".")));
   const build = pages[name];
   page.replaceChildren(...(build ? build(context) : [h("div", { class: "empty" }, "There is no such page.")]));
   page.focus({ preventScroll: true });
 }
 
-function askSignIn() {
-  const field = (label, type, autocomplete) => h("input", { type, autocomplete, "aria-label": label, placeholder: label });
-  const email = field("E-mail address", "email", "username");
-  const password = field("Password", "password", "current-password");
-  const next = field("New password, 12 characters or more", "password", "new-password");
+/** Why a provider's sign-in came to nothing; the address has only the word. */
+const REFUSED = {
+  NOT_INVITED: "Nobody has invited you. Ask an owner of a workspace to invite your address.",
+  ADDRESS_NOT_VERIFIED: "The provider has not verified your e-mail address.",
+  ACCOUNT_TAKEN: "The account with your address belongs to somebody else at the provider. Ask an admin.",
+  ACCOUNT_DISABLED: "Your account is disabled. Ask an admin.",
+  SIGN_IN_OVER: "This sign-in was not begun in this browser, or took too long. Sign in again.",
+  PROVIDER_AWAY: "The provider does not answer. Try again, or sign in with a password.",
+  TOO_MANY_SIGN_INS: "Too many people sign in at this moment. Try again soon.",
+};
+
+async function askSignIn() {
+  document.body.classList.add("signed-out");
+  const labelled = (label, type, autocomplete) => {
+    const input = h("input", { type, autocomplete, required: true });
+    return { input, row: h("label", { class: "field" }, h("span", null, label), input) };
+  };
+  const email = labelled("E-mail address", "email", "username");
+  const password = labelled("Password", "password", "current-password");
+  const next = labelled("New password, 12 characters or more", "password", "new-password");
   const told = h("p", { class: "error-text", role: "alert" });
-  next.hidden = true;
+  const needNew = (needed) => { next.row.hidden = !needed; next.input.required = needed; };
+  needNew(false);
   const submit = async (event) => {
     event.preventDefault();
-    const refused = await signIn(email.value, password.value, next.hidden ? "" : next.value).catch(() => ({ reason: "", message: "the server does not answer" }));
+    const refused = await signIn(email.input.value, password.input.value, next.row.hidden ? "" : next.input.value)
+      .catch(() => ({ reason: "", message: "The server does not answer." }));
     if (!refused) return start();
-    if (refused.reason === "NEW_PASSWORD_NEEDED") next.hidden = false;
+    if (refused.reason === "NEW_PASSWORD_NEEDED") needNew(true);
     told.textContent = refused.message;
   };
-  const people = h("form", { onsubmit: submit }, h("p", null, "Sign in"), email, " ", password, " ", next, " ", h("button", { class: "primary" }, "Sign in"), told);
-  const token = field("Token", "password", "off");
-  const programs = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.value.trim()); start(); } },
-    h("p", null, "or with a token of yours"), token, " ", h("button", null, "Enter"));
-  page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty" }, people, programs)));
-  email.focus();
+  const why = /^#\/sign-in\?refused=([A-Z_]+)/.exec(location.hash)?.[1];
+  if (why) {
+    told.textContent = REFUSED[why] ?? "The provider did not sign you in. Try again, or sign in with a password.";
+    history.replaceState(null, "", "#/runs");
+  }
+  const elsewhere = await signInElsewhere();
+  const people = h("form", { onsubmit: submit }, email.row, password.row, next.row, h("button", { class: "primary" }, "Sign in"));
+  const token = labelled("Token", "password", "off");
+  const programs = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.input.value.trim()); start(); } },
+    token.row, h("button", null, "Enter"));
+  page.replaceChildren(h("div", { class: "panel sign-in" }, h("h1", null, "Sign in"), told,
+    elsewhere && h("a", { class: "button primary", href: "/auth/oidc" }, elsewhere), people,
+    h("details", null, h("summary", null, "With a token"), programs)));
+  email.input.focus();
 }
 
 async function start() {
@@ -64,6 +91,7 @@ async function start() {
     if (error.code === "unauthenticated") return askSignIn();
     return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
   }
+  document.body.classList.remove("signed-out");
   show();
 }
 

@@ -2,8 +2,8 @@
 
 import { h } from "./dom.js";
 
-/** `RUN_STATUS_FAILED` and `EXECUTOR_STATE_LOST` as `failed` and `lost`. */
-export const word = (value) => (value ?? "").replace(/^(BLOCK_)?RUN_STATUS_|^EXECUTOR_STATE_/, "").toLowerCase();
+/** `RUN_STATUS_FAILED` or `EXECUTOR_STATE_LOST` as `failed` and `lost`. */
+export const word = (value) => (value ?? "").replace(/^(BLOCK_)?RUN_STATUS_|^EXECUTOR_STATE_|^RUNTIME_STATE_/, "").toLowerCase();
 
 export const status = (value) => h("span", { class: `status ${word(value)}` }, word(value).replaceAll("_", " "));
 
@@ -22,7 +22,7 @@ export function duration(from, to) {
   return seconds < 10 ? `${Math.max(seconds, 0).toFixed(2)} s` : span(seconds);
 }
 
-function span(seconds) {
+export function span(seconds) {
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60 ? `${whole % 60} s` : ""}`.trim();

@@ -42,7 +42,7 @@ function bars(days, range) {
         s("title", null, `${day}: ${counts[status]} ${status}`));
     });
   });
-  return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "bars", role: "img", "aria-label": `Runs by day, at most ${highest} on one` }, parts);
+  return s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "bars", role: "img", "aria-label": `Runs by day, at most ${highest} on one` }, parts);
 }
 
 export function monitorPage({ workspace, query, signal }) {
@@ -74,12 +74,13 @@ export function monitorPage({ workspace, query, signal }) {
     }
     const counts = all.total.countByStatus ?? {};
     const facts = [["completed", number(counts.completed)], ["failed", number(counts.failed)], ["cancelled", number(counts.cancelled)],
-      ["not ended", unfinished], ["failed", share(counts)], ["median", span(all.total.durations?.p50)], ["95 %", span(all.total.durations?.p95)]];
+      ["not ended", unfinished], ["share failed", share(counts)], ["median", span(all.total.durations?.p50)], ["95 %", span(all.total.durations?.p95)]];
     const columns = [[state.pipeline ? "Trigger" : "Pipeline"], ["Completed", "number"], ["Failed", "number"], ["Cancelled", "number"],
-      ["Failed", "number"], ["Median", "number"], ["95 %", "number"], ["Longest", "number"], ["Late, 95 %", "number"], ["Latest", "number"]];
+      ["Share failed", "number"], ["Median", "number"], ["95 %", "number"], ["Longest", "number"], ["Late, 95 %", "number"], ["Latest", "number"]];
     body.replaceChildren(
-      h("div", { class: "panel" }, h("div", { class: "facts" }, facts.map(([label, value]) =>
-        h("div", null, h("b", null, value), h("span", { class: "quiet small" }, label)))), bars(all.days, state.range)),
+      h("div", { class: "panel" }, h("div", { class: "figures" }, facts.map(([label, value]) =>
+        h("div", null, h("b", null, value), h("span", { class: "quiet small" }, label)))), bars(all.days, state.range),
+        h("div", { class: "axis quiet small" }, h("span", null, isoDay(state.range - 1)), h("span", null, isoDay(0)))),
       h("div", { class: "panel" }, table(columns, rows(single.statistics))),
       together.cut || single.cut ? h("p", { class: "quiet" }, "There is more than is added up at once; choose fewer days, or one pipeline.") : "");
   }

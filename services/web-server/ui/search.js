@@ -6,8 +6,10 @@ import { h } from "./dom.js";
 const PAGE = 100;
 const LEVELS = ["", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 
+const when = (instant) => new Date(instant).toLocaleString([], { month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+
 export function searchPage({ workspace, query, signal }) {
-  const lines = h("div", { class: "log" });
+  const lines = h("div", { class: "log found" });
   const status = h("p", { class: "quiet", role: "status" });
   const more = h("button", { hidden: true, onclick: () => read() }, "Older");
   const text = h("input", { type: "search", placeholder: "Text", "aria-label": "Text", value: query.get("text") ?? "" });
@@ -27,7 +29,7 @@ export function searchPage({ workspace, query, signal }) {
 
   function row(line) {
     const from = line.block ? `${line.pipeline} · ${line.block}` : line.pipeline;
-    return h("div", { class: line.level }, h("span", { class: "at" }, new Date(line.at).toLocaleString([], { hour12: false })),
+    return h("div", { class: line.level }, h("span", { class: "at" }, when(line.at)),
       h("span", { class: "level" }, line.level.toLowerCase()), h("a", { class: "from", title: from, href: `#/runs/${line.runId}` }, from),
       h("span", { class: "text" }, line.message));
   }

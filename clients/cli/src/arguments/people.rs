@@ -86,6 +86,14 @@ pub(crate) enum Groups {
         /// Its name
         name: String,
     },
+    /// Set whether its projects may let containers run as root
+    Policy {
+        /// Its name
+        name: String,
+        /// They may, when they allow it themselves
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        allow_root: bool,
+    },
     /// Add a person
     Add {
         /// The group
@@ -162,6 +170,13 @@ pub(crate) enum Projects {
     Members {
         /// Its name
         name: String,
+    },
+    /// Show or change what its runtimes may be and hold
+    Policy {
+        /// The project
+        name: String,
+        #[command(flatten)]
+        policy: Box<super::gpus::Policy>,
     },
     /// Give a person or a group a role
     Grant {

@@ -2,7 +2,7 @@
 
 use crate::{
     arguments::people::Groups,
-    commands::users::users_table,
+    commands::{policies, users::users_table},
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
     render::{
@@ -41,6 +41,9 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gr
             let request = within(CALL_TIMEOUT, DeleteGroupRequest { name: name.clone() });
             let answer = groups.delete_group(request).await?.into_inner();
             output.answer("orrery.v1.DeleteGroupResponse", &answer, || format!("group {name} is gone"))?;
+        }
+        Some(Groups::Policy { name, allow_root }) => {
+            policies::of_group(connection, output, name, allow_root).await?;
         }
         Some(Groups::Members { name }) => {
             let request = ListGroupMembersRequest { name, page_size: PAGE_SIZE, page_token: String::new() };

@@ -2,7 +2,10 @@
 
 use crate::{
     arguments::people::{Projects, Who},
-    commands::users::{role_word, to_proto},
+    commands::{
+        policies,
+        users::{role_word, to_proto},
+    },
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
     render::{
@@ -31,6 +34,7 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Pr
             let answer = projects.archive_project(request).await?.into_inner();
             output.answer("orrery.v1.ArchiveProjectResponse", &answer, || format!("project {name} is archived"))?;
         }
+        Some(Projects::Policy { name, policy }) => policies::of_project(connection, output, name, *policy).await?,
         Some(Projects::Members { name }) => members(connection, output, name).await?,
         Some(Projects::Grant { name, who: Who { email, group }, role }) => {
             let (email, group) = (email.unwrap_or_default(), group.unwrap_or_default());

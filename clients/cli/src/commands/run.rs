@@ -37,7 +37,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, options: argum
     Ok(Code::Ok)
 }
 
-/// Starts a run in the connection's workspace.
+/// Starts a run in the connection's workspace. A server that is lost before it answered is asked again with the same key,
+/// so that there is one run and its caller knows it.
 pub(crate) async fn create(
     connection: &Connection,
     mut request: CreateRunRequest,
@@ -46,7 +47,21 @@ pub(crate) async fn create(
     request.workspace.clone_from(&connection.workspace);
     let values = rpc::json::json_to_struct(variables, "variables");
     request.variables = Some(values.map_err(|e| Failure::new(Code::Usage, e.message, "check --var and --vars-file"))?);
-    let response = connection.runs().create_run(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+    if request.idempotency_key.is_empty() {
+        request.idempotency_key = uuid::Uuid::new_v4().to_string();
+    }
+    let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut lost = 0;
+    let response = loop {
+        match connection.runs().create_run(client::within(CALL_TIMEOUT, request.clone())).await {
+            Ok(response) => break response.into_inner(),
+            // Without any server there is nothing to wait for.
+            Err(error) if lost == 0 && error.code() == Grpc::Unavailable => return Err(error.into()),
+            Err(error) if lost < RECONNECTS_MAX && rpc::status::is_away(&error) => lost += 1,
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(pause.next(backoff::random())).await;
+    };
     response.run.ok_or_else(|| Failure::new(Code::Internal, "the server answered without a run", ""))
 }
 

@@ -73,6 +73,16 @@ pub(crate) fn to_be_hurt() -> (&'static Cluster, MutexGuard<'static, ()>) {
     (cluster, turn)
 }
 
+/// A cluster with two declared GPUs, of which runtimes get shares as processes; for one test at a time.
+pub(crate) fn with_gpus() -> (&'static Cluster, MutexGuard<'static, ()>) {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let settings = &[("ORRERY_EXECUTOR_RUNTIMES", "process"), ("ORRERY_EXECUTOR_DEVICES", "2xA10:24GiB")];
+    let cluster = SHARED.get_or_init(|| Cluster::start(&Shape { executors: "1", settings, small_disks: &[] }));
+    (cluster, turn)
+}
+
 /// See [`Cluster::traced`].
 const TRACED_SLOTS: &str = "2";
 

@@ -71,6 +71,8 @@ pub struct Life {
     pub bounds: Bounds,
     /// Its sources were asked to look again.
     probed_at: Option<Timestamp>,
+    /// The latest use that is stored: a new owner of the life knows no later one.
+    use_stored_at: Option<Timestamp>,
     /// Warnings of this ending that were given.
     warned: usize,
     /// Times in a row that its place was not there.
@@ -138,6 +140,7 @@ impl Life {
             activity: Activity::default(),
             bounds: Bounds::default(),
             probed_at: None,
+            use_stored_at: None,
             warned: 0,
             misplaced: 0,
         }

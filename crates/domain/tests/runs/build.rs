@@ -62,6 +62,8 @@ pub(crate) fn pipeline(blocks: Vec<Block>) -> Pipeline {
         notification_config: Map::new(),
         run_timeout_s: None,
         outputs_retention_s: None,
+        runs_retention_s: None,
+        secrets: None,
     }
 }
 
@@ -88,7 +90,7 @@ pub(crate) fn strict() -> Options {
 }
 
 pub(crate) fn lenient() -> Options {
-    Options { allow_blocks_to_fail: true, timeout_s: None }
+    Options { allow_blocks_to_fail: true, ..Options::default() }
 }
 
 pub(crate) fn executor(n: u128) -> ExecutorId {

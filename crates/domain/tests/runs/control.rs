@@ -9,6 +9,7 @@ use crate::{
 use domain::{
     pipeline::Pipeline,
     run::{DEATHS_MAX, Event, Options, Refused},
+    trigger::TimeoutStatus,
     unit::{Failure, Outcome, Output},
 };
 
@@ -104,6 +105,24 @@ fn a_run_that_takes_too_long_fails() {
         world.pass(&["b", "c"]);
         assert_eq!(world.run_status(), "completed", "a retry has its own time");
     }
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_cancelled_where_its_trigger_says_so() {
+    let options = Options { timeout_s: Some(30), timeout_status: TimeoutStatus::Cancelled, ..strict() };
+    let mut world = World::started(pipeline(chain()), options);
+    world.pass(&["a"]);
+    world.lease_all();
+    world.sleep();
+    assert_eq!(world.stops, [(world.key("b"), 1)]);
+    world.rebuild();
+    assert!(world.run.next_wake().is_none(), "it times out once");
+    world.finish(world.key("b"), Outcome::Cancelled);
+    assert_eq!(world.run_status(), "cancelled");
+    assert_eq!(world.run.row().cancel_reason.as_deref(), Some("the run took longer than 30 s"));
+    world.event(Event::RetryIncomplete).expect("it has ended");
+    world.pass(&["b", "c"]);
+    assert_eq!(world.run_status(), "completed", "a retry has its own time");
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Plan {
     }
 
     pub(crate) fn options(&self) -> Options {
-        Options { allow_blocks_to_fail: self.lenient, timeout_s: self.timeout_s }
+        Options { allow_blocks_to_fail: self.lenient, timeout_s: self.timeout_s, ..Options::default() }
     }
 
     pub(crate) fn pipeline(&self) -> Pipeline {

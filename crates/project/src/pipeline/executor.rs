@@ -1,7 +1,16 @@
 //! Warns of an `executor_type` that changes nothing here: blocks of every type run as processes of an executor.
 
-use crate::{diagnostic::Report, keys::Keys, nearest};
+use crate::{Env, diagnostic::Report, keys::Keys, nearest};
 use domain::executor_type::ExecutorType;
+
+/// The `executor_type` of a pipeline; where that says nothing, the environment's `DEFAULT_EXECUTOR_TYPE`.
+pub(super) fn of_pipeline(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Option<String> {
+    let written = read(keys, report);
+    if ExecutorType::says_something(written.as_deref()) {
+        return written;
+    }
+    env("DEFAULT_EXECUTOR_TYPE").filter(|kind| !kind.trim().is_empty()).or(written)
+}
 
 /// The `executor_type` of a pipeline or a block, as written.
 pub(super) fn read(keys: &Keys<'_>, report: &mut Report) -> Option<String> {

@@ -9,7 +9,8 @@ WITH due AS (
       FROM due WHERE n.id = due.id
     RETURNING n.*
 )
-SELECT c.id, c.key, c.attempts, c.event, c.channel, c.facts, c.created_at,
+SELECT c.id, c.key, c.attempts, c.event, c.channel, c.facts, c.created_at, o.workspace_id, o.pipeline_id, o.version, o.key_id, o.wrapped_key,
+       o.sealed,
        CASE c.source WHEN 'project' THEN v.spec -> 'notification_config' ELSE o.config END AS config
   FROM claimed c
   LEFT JOIN pipeline_version v ON c.source = 'project' AND v.pipeline_id = c.pipeline_id AND v.version = c.pipeline_version

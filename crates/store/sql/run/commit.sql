@@ -17,16 +17,16 @@ WITH own AS (
 ), created AS (
     INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date,
                      started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
-                     backfill_id, event_variables, sla_at)
+                     backfill_id, event_variables, sla_at, timeout_cancels)
     SELECT n.id, n.workspace_id, n.pipeline_id, n.pipeline_version, n.trigger_id, n.shard, n.status, n.variables::jsonb,
            n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason,
-           n.backfill_id, n.event_variables::jsonb, n.sla_at
+           n.backfill_id, n.event_variables::jsonb, n.sla_at, n.timeout_cancels
     FROM unnest($3::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $4::uuid[], $6::smallint[], $11::text[], $12::text[],
                 $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[],
-                $56::uuid[], $57::text[], $58::timestamptz[])
+                $56::uuid[], $57::text[], $58::timestamptz[], $59::boolean[])
         AS n (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables,
               execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
-              backfill_id, event_variables, sla_at)
+              backfill_id, event_variables, sla_at, timeout_cancels)
     JOIN fired ON fired.run_id = n.id
     RETURNING id, status, started_at, completed_at
 ), changed AS (

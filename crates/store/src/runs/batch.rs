@@ -35,6 +35,8 @@ pub struct NewRun {
     pub variables: String,
     pub execution_date: Timestamp,
     pub timeout_s: Option<i32>,
+    /// Beyond its time it ends as cancelled, not as failed.
+    pub timeout_cancels: bool,
     pub allow_blocks_to_fail: bool,
     pub parent_run_id: Option<RunId>,
     pub backfill_id: Option<BackfillId>,
@@ -356,6 +358,7 @@ columns! {
     n_backfill: Option<Uuid>,
     n_event: Option<String>,
     n_sla: Option<Timestamp>,
+    n_cancels: bool,
 }
 
 impl Columns {
@@ -460,6 +463,7 @@ impl Columns {
         self.n_backfill.push(run.backfill_id.map(|backfill| backfill.0));
         self.n_event.push(run.event_variables.as_deref().map(without_nul));
         self.n_sla.push(run.sla_at);
+        self.n_cancels.push(run.timeout_cancels);
     }
 
     fn run(&mut self, run: RunId, shard: i16, row: &RunRow) {

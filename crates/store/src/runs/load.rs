@@ -6,6 +6,7 @@ use domain::{
     id::{BackfillId, ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
     pipeline::Pipeline,
     run::{Options, RunRow, unit_key},
+    trigger::TimeoutStatus,
     unit::UnitRow,
 };
 use jiff::Timestamp;
@@ -263,6 +264,10 @@ fn run(row: &Row) -> Result<StoredRun, Error> {
         options: Options {
             allow_blocks_to_fail: row.get("allow_blocks_to_fail"),
             timeout_s: row.get::<_, Option<i32>>("timeout_s").and_then(|s| u32::try_from(s).ok()),
+            timeout_status: match row.get("timeout_cancels") {
+                true => TimeoutStatus::Cancelled,
+                false => TimeoutStatus::Failed,
+            },
         },
         backfill_id: row.get::<_, Option<Uuid>>("backfill_id").map(BackfillId),
         event_variables: row.get::<_, Option<Json<Value>>>("event_variables").map(|Json(value)| value),

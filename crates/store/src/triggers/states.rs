@@ -58,7 +58,18 @@ pub async fn of_ids(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<V
     Ok(db.query(&statement, &[&ids]).await?.iter().map(decode).collect())
 }
 
-/// Which triggers of these shards were edited within so long a time, with their versions in force; at most `limit`.
+/// An edit of a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edited {
+    /// Whose.
+    pub trigger: TriggerId,
+    /// The version that it left in force.
+    pub version: i64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A page of the triggers of these shards that were edited within so long a time, by time and id after those of `after`.
 ///
 /// # Errors
 /// When the statement fails.
@@ -66,9 +77,16 @@ pub async fn changed(
     db: &impl GenericClient,
     shards: &[i32],
     within: Duration,
+    after: Option<Edited>,
     limit: i64,
-) -> Result<Vec<(TriggerId, i64)>, Error> {
+) -> Result<Vec<Edited>, Error> {
     let statement = db.prepare_cached(include_str!("../../sql/trigger/changed.sql")).await?;
-    let rows = db.query(&statement, &[&shards, &within.as_secs_f64(), &limit]).await?;
-    Ok(rows.iter().map(|row| (TriggerId(row.get("id")), row.get("version"))).collect())
+    let (at, id) = after.map_or((domain::trigger::FIRST, Uuid::nil()), |edited| (edited.at, edited.trigger.0));
+    let rows = db.query(&statement, &[&shards, &within.as_secs_f64(), &limit, &at, &id]).await?;
+    let edited = |row: &tokio_postgres::Row| Edited {
+        trigger: TriggerId(row.get("id")),
+        version: row.get("version"),
+        at: row.get("updated_at"),
+    };
+    Ok(rows.iter().map(edited).collect())
 }

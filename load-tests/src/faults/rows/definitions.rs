@@ -79,7 +79,6 @@ pub(super) async fn edited(plan: Plan) -> Result<Seen> {
     seen.bite("edits, pauses and removals that were acknowledged", edits.len() as u64);
     seen.bite("removals among them", removed);
     seen.must(refused == 0, || format!("{refused} edits were refused"));
-    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
     let overtaken = stage.metric_of_all("scheduler", "scheduler_decisions_overtaken_total").await;
     seen.tell("decisions that an edit overtook", overtaken, "");
     let count = "SELECT count(*) FROM firing f JOIN trigger t ON t.id = f.trigger_id

@@ -58,7 +58,7 @@ pub(super) async fn scheduler_without_database(plan: Plan) -> Result<Seen> {
 pub(super) async fn executor_alone(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
-    let slow = stage.warm_and_start_slow(9, 25.0).await?;
+    let slow = stage.warm_and_start_slow(9, 9.0).await?;
     stage.begin().await?;
     let victim = stage.holder(&slow).await?;
     stage.cluster.wires()?.set(&victim, "", Weather::partition());

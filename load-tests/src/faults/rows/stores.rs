@@ -139,7 +139,10 @@ pub(super) async fn failed_over(plan: Plan) -> Result<Seen> {
     let accepts = Timestamp::now();
     seen.bite("firings before the standby took over", u64::try_from(before)?);
     let after: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
-    seen.must(after >= before, || format!("of {before} firings that could be read the standby has {after}"));
+    // Read before they were durable, and so not told to anybody: they are decided again. What was acknowledged is judged
+    // by the checker.
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    seen.tell("firings that could be read and were not durable yet", (before - after).max(0) as f64, "");
     seen.tell("until the standby accepted", took.as_secs_f64(), "s");
     let again = fires_again(&stage, accepts).await?;
     seen.at_most("firing again after the standby accepts", again, "s", FIRING_AGAIN_MAX_S);
@@ -189,10 +192,9 @@ pub(super) async fn disk_full(plan: Plan) -> Result<Seen> {
     stage.pass(Duration::from_secs(1), Duration::from_secs(2)).await;
     let before = stage.postgres_log_lines("No space left on device");
     let ballast = disk.fill()?;
-    let begun = Instant::now();
     // The server needs new room for its log only once what it has is used up.
-    while stage.postgres_log_lines("No space left on device") == before && begun.elapsed() < Duration::from_secs(30) {
-        stage.write_much().await;
+    while stage.postgres_log_lines("No space left on device") == before && stage.goes_on(Duration::from_secs(4)) {
+        stage.use_up_log().await;
         sleep(LOOK_AGAIN).await;
     }
     seen.bite("times that PostgreSQL found no space", stage.postgres_log_lines("No space left on device") - before);
@@ -203,6 +205,5 @@ pub(super) async fn disk_full(plan: Plan) -> Result<Seen> {
     seen.tell("until PostgreSQL accepted again", took.as_secs_f64(), "s");
     let again = fires_again(&stage, accepts).await?;
     seen.at_most("firing again after there was space", again, "s", 10.0);
-    let seen = stage.finish(seen).await;
-    seen
+    stage.finish(seen).await
 }

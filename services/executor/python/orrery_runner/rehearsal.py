@@ -26,15 +26,15 @@ def run() -> None:
     from orrery_runner import attempt, current
     from orrery_runner.channel import Channel
 
-    modules, path = set(sys.modules), list(sys.path)
+    path = list(sys.path)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         attempt.Process(None).run(_job(), Channel(ours))
     current.clear()
     os.environ.pop("MAGE_RUNTIME__REPO_PATH", None)
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if name in ("default_repo", "rehearsal") or name.startswith("orrery_block_"):
-            del sys.modules[name]
+    # By name: a look at all modules would count a reference to each, and so copy the pages that they lie in.
+    for name in ("default_repo", "rehearsal", "orrery_block_rehearsal"):
+        sys.modules.pop(name, None)
 
 

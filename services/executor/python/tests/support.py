@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import importlib
 import json
 import os
 import select
@@ -17,7 +18,7 @@ import unittest
 from typing import Any, Callable, Dict, List, Optional
 
 RUNNER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 if RUNNER not in sys.path:
     sys.path.insert(0, RUNNER)
 
@@ -259,6 +260,14 @@ class ProjectCase(unittest.TestCase):
         from orrery_runner import outputs
 
         return outputs.read(self.dir_of(uuid))
+
+
+def library(case: unittest.TestCase, name: str) -> Any:
+    """A library that the base environment does not hold; without it the test is skipped, and counted as that."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        case.skipTest(f"NO {name.upper()}: `cargo xtask test --libraries` tries it")
 
 
 def readable(fd: Any, patience_s: float) -> bool:

@@ -12,7 +12,7 @@ import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import support  # noqa: F401
+import support
 import numpy as np
 import pandas as pd
 
@@ -132,10 +132,7 @@ class RoundTrips(unittest.TestCase):
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_polars(self) -> None:
-        try:
-            import polars
-        except ImportError:
-            self.skipTest("polars is not installed")
+        polars = support.library(self, "polars")
         frame = polars.DataFrame({"a": [1, None], "l": [[1], [2, 3]], "s": ["x", "y"]})
         (got,) = self.trip(frame)
         self.assertTrue(got.equals(frame))
@@ -144,11 +141,10 @@ class RoundTrips(unittest.TestCase):
         self.assertEqual(self.entries[0]["kind"], "series_polars")
 
     def test_models_and_matrices(self) -> None:
-        try:
-            import scipy.sparse
-            from sklearn.linear_model import LinearRegression
-        except ImportError:
-            self.skipTest("scipy and scikit-learn are not installed")
+        support.library(self, "sklearn")
+        import scipy.sparse
+        from sklearn.linear_model import LinearRegression
+
         (got,) = self.trip(LinearRegression().fit([[1], [2]], [1, 2]))
         self.assertAlmostEqual(got.predict([[3]])[0], 3)
         self.assertEqual(self.entries[0]["kind"], "model_sklearn")
@@ -156,6 +152,20 @@ class RoundTrips(unittest.TestCase):
             (got,) = self.trip(matrix)
             self.assertEqual((got.format, got.toarray().tolist()), (matrix.format, [[0, 1]]))
             self.assertEqual(self.entries[0]["kind"], "matrix_sparse")
+
+    def test_xgboost(self) -> None:
+        xgboost = support.library(self, "xgboost")
+        import numpy
+
+        x, y = numpy.arange(20.0).reshape(-1, 1), numpy.arange(20.0) > 9
+        booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(x, y), 5)
+        (got,) = self.trip(booster)
+        self.assertEqual(self.entries[0]["kind"], "model_xgboost")
+        self.assertEqual(got.predict(xgboost.DMatrix(x)).tolist(), booster.predict(xgboost.DMatrix(x)).tolist())
+        model = xgboost.XGBClassifier(n_estimators=3).fit(x, y)
+        got, rows = self.trip(model, 20)
+        self.assertEqual((type(got), rows), (type(model), 20))
+        self.assertEqual(got.predict(x).tolist(), model.predict(x).tolist())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""SQL blocks on real DuckDB and PostgreSQL; blocks in R and dbt; statement splitting."""
+"""SQL blocks on real DuckDB and PostgreSQL; statement splitting."""
 from __future__ import annotations
 
 import json
@@ -237,31 +237,6 @@ def f(*args, **kwargs):
         self.assertEqual(frame["v"].tolist(), ["a", "new", "c"])
         self.assertEqual(frame["j"].tolist()[0], {"x": [1]})
         self.assertEqual(frame["m"].tolist()[:2], ["tab\t", "new\nline"])
-
-
-class OtherLanguages(ProjectCase):
-    def test_r(self) -> None:
-        self.block("frame", FRAME)
-        self.ok("frame")
-        self.block("r", "transform <- function(df_1, ...) { df_1$twice <- df_1$id * global_vars$by; df_1 }\n",
-                   "transformer", "r", ["frame"])
-        if shutil.which("Rscript") is None:
-            self.fails("r", "USER_CODE", "Rscript is not installed", variables={"by": 2})
-            return
-        self.ok("r", variables={"by": 2}, request={"env": dict(os.environ)})
-        self.assertEqual(self.stored("r")[0]["twice"].tolist(), [2, 4, 6])
-
-    def test_dbt(self) -> None:
-        self.block("models/m", "select 1", "dbt", "sql")
-        self.fails("models/m", "USER_CODE", "dbt is not installed", request={"env": {"PATH": "/nonexistent"}})
-        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\nexit $CODE\n")
-        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
-        self.file("dbt/dbt_project.yml", "name: x\n")
-        path = os.path.join(self.repo, "bin") + ":/bin:/usr/bin"
-        self.ok("models/m", request={"env": {"PATH": path, "CODE": "0"}})
-        self.assertIn("run --select m --vars", self.last.text())
-        self.assertIn(f"--project-dir {self.repo}/dbt", self.last.text())
-        self.fails("models/m", "USER_CODE", "code 2", request={"env": {"PATH": path, "CODE": "2"}})
 
 
 if __name__ == "__main__":

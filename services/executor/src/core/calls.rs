@@ -52,7 +52,7 @@ impl Core {
     }
 
     pub(super) fn reply(&mut self, reply: pb::RunnerReply) {
-        let Some(id) = reply.attempt.as_ref().and_then(AttemptId::from_proto) else { return };
+        let Some(id) = reply.attempt.clone().and_then(AttemptId::from_proto) else { return };
         let Some(running) = self.running.get_mut(&id) else { return };
         // An answer to a question that was asked twice comes twice.
         let Some((method, _)) = running.calls.remove(&reply.call_id) else { return };

@@ -30,7 +30,7 @@ impl Core {
             Down::Reconnect(_) => {}
             Down::InventoryRequest(_) => self.inventory(),
             Down::Forget(forget) => {
-                for attempt in forget.attempts.iter().filter_map(AttemptId::from_proto) {
+                for attempt in forget.attempts.into_iter().filter_map(AttemptId::from_proto) {
                     self.forget(&attempt);
                 }
             }
@@ -50,7 +50,7 @@ impl Core {
         self.lost_after = millis(welcome.lost_after_ms);
         self.beat = every(millis(welcome.heartbeat_interval_ms));
         // A result that waits for its acknowledgement was sent again after Hello: its own answer says whether it counts.
-        for attempt in welcome.unknown.iter().filter_map(AttemptId::from_proto) {
+        for attempt in welcome.unknown.iter().cloned().filter_map(AttemptId::from_proto) {
             self.forget(&attempt);
         }
         self.ask_again();
@@ -68,7 +68,7 @@ impl Core {
     fn assign(&mut self, assignments: Vec<pb::Assignment>) {
         let mut ended = Vec::new();
         for assignment in assignments {
-            let Some(id) = assignment.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
+            let Some(id) = assignment.attempt.clone().and_then(AttemptId::from_proto) else { continue };
             // Said twice, after a reconnection say: it runs already, or its result is on the way.
             if self.running.contains_key(&id) || self.unacknowledged.contains_key(&id) {
                 continue;

@@ -78,7 +78,7 @@ impl Core {
     pub(super) fn acknowledged(&mut self, acks: Vec<pb::ResultAck>) {
         let mut refused = Vec::new();
         for ack in acks {
-            let Some(attempt) = ack.attempt.as_ref().and_then(AttemptId::from_proto) else { continue };
+            let Some(attempt) = ack.attempt.and_then(AttemptId::from_proto) else { continue };
             self.journal.acknowledged(&attempt, ack.accepted);
             match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
                 (true, false) => refused.push(attempt),

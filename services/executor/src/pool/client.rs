@@ -198,7 +198,8 @@ impl PoolClient {
     }
 
     fn on_orders(&mut self, orders: &pb::Orders) {
-        for order in &orders.orders {
+        // One without a goal only names its holder.
+        for order in orders.orders.iter().filter(|order| order.goal() != pb::RuntimeGoal::Unspecified) {
             match Order::from_proto(order) {
                 Ok(order) => self.on_order(order),
                 Err(what) => {

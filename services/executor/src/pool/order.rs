@@ -101,12 +101,57 @@ impl Order {
         Ok(Self { holder, fence: order.fence, goal })
     }
 
+    /// The same as a message.
+    ///
+    /// # Errors
+    /// When the spec cannot be written.
+    pub fn to_proto(&self) -> Result<pb::Order, serde_json::Error> {
+        let order = pb::Order { holder: self.holder.to_vec(), fence: self.fence, ..pb::Order::default() };
+        Ok(match &self.goal {
+            Goal::Run(life) => pb::Order {
+                goal: RuntimeGoal::Run.into(),
+                workspace_id: life.workspace_id.to_vec(),
+                workspace: life.workspace.clone(),
+                project: life.project.clone(),
+                queue: life.queue.clone(),
+                queue_priority: life.queue_priority,
+                preemptible: life.preemptible,
+                number: life.number,
+                node: life.node.clone(),
+                grants: life.grants.iter().map(Grant::to_proto).collect(),
+                spec: serde_json::to_string(&life.spec)?,
+                access_key: life.access_key.expose().to_owned(),
+                base_path: life.base_path.clone(),
+                ..order
+            },
+            Goal::Stop { grace, reason } => pb::Order {
+                goal: RuntimeGoal::Stop.into(),
+                grace_s: i32::try_from(grace.as_secs()).unwrap_or(i32::MAX),
+                reason: reason.clone(),
+                ..order
+            },
+            Goal::Forget => pb::Order { goal: RuntimeGoal::Forget.into(), ..order },
+        })
+    }
+
     /// The life that it is about, when it says.
     #[must_use]
     pub fn life(&self) -> Option<&Arc<Life>> {
         match &self.goal {
             Goal::Run(life) => Some(life),
             Goal::Stop { .. } | Goal::Forget => None,
+        }
+    }
+}
+
+impl Grant {
+    fn to_proto(&self) -> pb::DeviceGrant {
+        pb::DeviceGrant {
+            device: self.device.clone(),
+            milli: i32::try_from(self.milli).unwrap_or(i32::MAX),
+            memory_bytes: i64::try_from(self.memory_bytes).unwrap_or(i64::MAX),
+            profile: self.profile.clone(),
+            slots: self.slots,
         }
     }
 }
@@ -172,7 +217,9 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_is_named() {
-        let order = Order::from_proto(&run()).unwrap();
+        let grants = vec![pb::DeviceGrant { device: "gpu-0".into(), milli: 400, slots: 6, ..Default::default() }];
+        let order = Order::from_proto(&pb::Order { grants, ..run() }).unwrap();
+        assert_eq!(Order::from_proto(&order.to_proto().unwrap()).unwrap(), order, "it is kept on a disk like this");
         assert_eq!(order.life().unwrap().spec.app, domain::runtime::App::Jupyter);
         assert!(!format!("{order:?}").contains("k3y"), "the key is in no log");
         for (change, word) in [

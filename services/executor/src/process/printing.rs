@@ -13,8 +13,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Bytes read at once.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes read at once. Every attempt has two such buffers, and most print little: a larger one costs more to clear than it saves.
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Where the lines of a process go; changes from attempt to attempt in a process that is used again.
 #[derive(Debug, Clone, Default)]

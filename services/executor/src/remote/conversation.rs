@@ -80,7 +80,12 @@ impl<'a> Conversation<'a> {
         let (heartbeat_interval_ms, lost_after_ms) = (millis(HEARTBEAT_INTERVAL), millis(LOST_AFTER));
         self.say(Down::Welcome(pb::Welcome { heartbeat_interval_ms, lost_after_ms, unknown: Vec::new() }));
         if self.stop.is_none()
-            && !hello.running.iter().any(|running| AttemptId::from_proto(running).as_ref() == Some(&self.attempt.id))
+            && !hello
+                .running
+                .iter()
+                .cloned()
+                .filter_map(AttemptId::from_proto)
+                .any(|running| running == self.attempt.id)
         {
             self.assign();
         }

@@ -9,6 +9,7 @@ mod journal;
 mod noop;
 mod outputs;
 mod remote;
+mod runtimes;
 mod scheduler;
 mod sessions;
 mod world;

@@ -15,6 +15,7 @@ use domain::{
     id::{BackfillId, PipelineId, RunId, TriggerId},
     pipeline::{OnLimit, Pipeline},
     run::{Event, Options, Run},
+    trigger::TimeoutStatus,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -152,6 +153,7 @@ impl Engine {
                 variables: Value::Object(wanted.variables).to_string(),
                 execution_date: wanted.execution_date,
                 timeout_s: wanted.options.timeout_s.and_then(|s| i32::try_from(s).ok()),
+                timeout_cancels: wanted.options.timeout_status == TimeoutStatus::Cancelled,
                 allow_blocks_to_fail: wanted.options.allow_blocks_to_fail,
                 parent_run_id: wanted.parent,
                 backfill_id: fired_by.backfill,

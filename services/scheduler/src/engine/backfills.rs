@@ -224,7 +224,7 @@ impl Engine {
                 variables,
                 event_variables: None,
                 execution_date,
-                options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: None },
+                options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, ..Options::default() },
                 parent: None,
                 sla_at: None,
                 limits: limits_of_backfill(definition.graph.pipeline()),

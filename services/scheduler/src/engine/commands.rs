@@ -22,6 +22,7 @@ impl Engine {
         match message {
             Message::Session(executor, session, event) => self.session(executor, session, event, turn),
             Message::Peer(peer, event) => self.peer(peer, event),
+            Message::Resume(attempt, reply) => self.permits.resume(attempt, reply),
             Message::Create(runs, reply) => match self.create(runs, turn).await {
                 Ok((runs, keys)) => turn.created.push(Creation { runs, keys, reply }),
                 Err(error) => drop(reply.send(Err(error))),
@@ -88,7 +89,11 @@ impl Engine {
                 });
                 continue;
             }
-            let options = Options { allow_blocks_to_fail: command.allow_blocks_to_fail, timeout_s: command.timeout_s };
+            let options = Options {
+                allow_blocks_to_fail: command.allow_blocks_to_fail,
+                timeout_s: command.timeout_s,
+                ..Options::default()
+            };
             keys.push((pipeline.trigger_id, command.logical_key.clone()));
             let wanted = Wanted {
                 fired_by: FiredBy {

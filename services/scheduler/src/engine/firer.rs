@@ -27,7 +27,10 @@ use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
-use store::runs::{Decision, PipelineRef, StartablePipeline, StoredRun};
+use store::{
+    runs::{Decision, PipelineRef, StartablePipeline, StoredRun},
+    triggers::Edited,
+};
 
 /// Triggers that are decided about in one turn.
 const TURN_TRIGGERS_MAX: usize = 2_000;
@@ -39,7 +42,7 @@ const PAGE: i64 = 2_000;
 const REFRESH: Duration = Duration::from_secs(1);
 /// A look covers so much time: an edit becomes visible later than the time that it wrote.
 const LOOK_BACK: Duration = Duration::from_secs(60);
-/// Edited triggers that one look reads anew; the next look reads the rest.
+/// Edited triggers of one page; the next turn looks at the next one.
 const CHANGED_MAX: i64 = 10_000;
 /// Before a trigger is decided about again whose definition was being edited.
 const OVERTAKEN_PAUSE: SignedDuration = SignedDuration::from_millis(50);
@@ -54,6 +57,8 @@ pub(super) struct Reading {
     /// Triggers that are to be read anew.
     stale: BTreeSet<TriggerId>,
     looked_at: Option<Instant>,
+    /// Up to where a look at what was edited has come that found more than a page.
+    looked_up_to: Option<Edited>,
 }
 
 impl Reading {
@@ -95,7 +100,8 @@ struct Aim<'a> {
 impl Engine {
     /// Reads what was gained or edited; a page in a turn, so that everything else goes on.
     pub(super) async fn read_triggers(&mut self) {
-        let look = self.reading.looked_at.is_none_or(|at| at.elapsed() >= REFRESH) && self.shards.len() > 0;
+        let is_time = self.reading.looked_at.is_none_or(|at| at.elapsed() >= REFRESH);
+        let look = (is_time || self.reading.looked_up_to.is_some()) && self.shards.len() > 0;
         let waits = self.retry_overtaken_at.is_some_and(|at| at > self.now());
         if !look && self.reading.pages.is_empty() && (waits || self.reading.stale.is_empty()) {
             return;
@@ -125,7 +131,10 @@ impl Engine {
         let client = self.store.client().await?;
         if look {
             let shards: Vec<i32> = self.shards.iter().map(|shard| i32::from(shard.id)).collect();
-            for (id, version) in store::triggers::changed(&client, &shards, LOOK_BACK, CHANGED_MAX).await? {
+            let after = self.reading.looked_up_to;
+            let edited = store::triggers::changed(&client, &shards, LOOK_BACK, after, CHANGED_MAX).await?;
+            self.reading.looked_up_to = edited.last().copied().filter(|_| edited.len() as i64 == CHANGED_MAX);
+            for Edited { trigger: id, version, .. } in edited {
                 let known = self.triggers.get(id).map(|armed| armed.version);
                 if known != Some(version) && self.disarmed.get(&id) != Some(&version) {
                     self.reading.stale.insert(id);
@@ -173,6 +182,7 @@ impl Engine {
         for id in stale {
             self.reading.stale.remove(&id);
         }
+        self.again |= self.reading.looked_up_to.is_some() || !self.reading.stale.is_empty();
         Ok(())
     }
 
@@ -364,7 +374,11 @@ impl Engine {
             variables,
             event_variables: told.event_variables,
             execution_date: start.at,
-            options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, timeout_s: spec.timeout_s },
+            options: Options {
+                allow_blocks_to_fail: spec.allow_blocks_to_fail,
+                timeout_s: spec.timeout_s,
+                timeout_status: spec.timeout_status,
+            },
             parent: None,
             sla_at: sla.and_then(|sla| start.at.checked_add(sla).ok()),
             limits: aim.limits,

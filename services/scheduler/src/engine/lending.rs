@@ -57,6 +57,7 @@ impl Engine {
                     seat.claimed(peer, count);
                 }
             }
+            PeerEvent::PermitsFreed => self.permits.ledger.stir(|_| true),
             PeerEvent::Down => {
                 self.lending.wishes.remove(&peer);
                 for seat in self.seats.values_mut() {

@@ -109,6 +109,19 @@ impl Live {
         }
     }
 
+    /// Takes the permits of a unit that has waited and goes on, all or none; answers the pools that have none.
+    pub(super) fn hold_if_free(&mut self, key: UnitKey, ledger: &mut Ledger) -> Vec<Pool> {
+        if self.held.contains_key(&key) {
+            return Vec::new();
+        }
+        let (shard, pools) = (self.shard_byte(), Arc::clone(self.pools.of(key.step)));
+        let lacking: Vec<Pool> = pools.iter().filter(|pool| ledger.room(shard, pool) == 0).cloned().collect();
+        if lacking.is_empty() {
+            self.hold(key, ledger);
+        }
+        lacking
+    }
+
     /// Gives back the permits of a unit that does not run any more, if it holds some.
     pub(super) fn release(&mut self, key: UnitKey, ledger: &mut Ledger, now: Timestamp) {
         if let Some(pools) = self.held.remove(&key) {

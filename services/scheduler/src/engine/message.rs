@@ -168,6 +168,8 @@ pub enum Message {
     CreateBackfill(CreateBackfill, Reply<BackfillId>),
     /// Pauses, resumes or cancels a backfill.
     ChangeBackfill(BackfillId, ChangeBackfill, Reply<()>),
+    /// An attempt that waited for a run wants to go on: whether it has its permits again, or is to ask once more.
+    Resume(AttemptId, Reply<bool>),
     /// From an executor's session.
     Session(ExecutorId, u64, SessionEvent),
     /// From another scheduler, about executors whose gateway this one is.
@@ -192,6 +194,8 @@ pub enum PeerEvent {
     Returned(ExecutorId, u32),
     /// So many more are in use than it was lent.
     Claimed(ExecutorId, u32),
+    /// Permits went back that somebody waits for.
+    PermitsFreed,
     /// The stream to it broke.
     Down,
 }

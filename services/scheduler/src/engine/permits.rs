@@ -2,11 +2,12 @@
 //! pools. What this engine lacks or can spare is settled with the database before it leases; see `domain::permits`.
 
 use super::{
-    Engine, TICK,
+    Engine, Reply, TICK,
     admission::source,
     armed::Triggers,
     turn::{Chain, Turn},
 };
+use crate::wire::AttemptId;
 use domain::{
     id::{RunId, WorkspaceId},
     limits::{self, Definitions},
@@ -27,6 +28,10 @@ use store::Store;
 const REFRESH: Duration = Duration::from_secs(1);
 /// A look covers so much time: a change becomes visible later than the time that it wrote.
 const LOOK_BACK: Duration = Duration::from_secs(15);
+/// Attempts that want to go on at once; more are told to ask again.
+const RESUMING_MAX: usize = 10_000;
+/// How long an attempt waits for its permits before it is told to ask again: less than another scheduler waits for an answer.
+const RESUME_WAIT: Duration = Duration::from_secs(1);
 /// Workspaces whose limits are kept; beyond it the memory starts anew, which costs a read each.
 const WORKSPACES_MAX: usize = 10_000;
 
@@ -129,12 +134,26 @@ pub(super) struct Permits {
     pub(super) ledger: Ledger,
     /// By pool and shard, in the order in which they began to wait.
     parked: HashMap<Pool, BTreeMap<u8, VecDeque<RunId>>>,
+    /// Attempts that waited for a run and want to go on, in the order in which they asked.
+    resuming: VecDeque<Resuming>,
     stirred_at: Instant,
+}
+
+/// An attempt that wants its permits back.
+struct Resuming {
+    attempt: AttemptId,
+    asked_at: Instant,
+    reply: Reply<bool>,
 }
 
 impl Default for Permits {
     fn default() -> Self {
-        Self { ledger: Ledger::default(), parked: HashMap::new(), stirred_at: Instant::now() }
+        Self {
+            ledger: Ledger::default(),
+            parked: HashMap::new(),
+            resuming: VecDeque::new(),
+            stirred_at: Instant::now(),
+        }
     }
 }
 
@@ -142,6 +161,14 @@ impl Permits {
     /// Nothing is held, nothing waits.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// An attempt wants to go on; one that asks beyond the limit is told to ask again.
+    pub(super) fn resume(&mut self, attempt: AttemptId, reply: Reply<bool>) {
+        if self.resuming.len() >= RESUMING_MAX {
+            return drop(reply.send(Ok(false)));
+        }
+        self.resuming.push_back(Resuming { attempt, asked_at: Instant::now(), reply });
     }
 }
 
@@ -154,6 +181,7 @@ impl Engine {
             self.permits.ledger.stir(|_| true);
         }
         self.permits.ledger.begin_pass();
+        self.resume_attempts();
         self.unpark();
         self.lease_ready(turn);
         let claims = self.permits.ledger.claims(self.now());
@@ -165,7 +193,9 @@ impl Engine {
         match store::permits::settle(&self.store, &owned).await {
             Ok(answers) => {
                 self.metrics.permit_settlements.inc();
-                self.permits.ledger.settled(&answers);
+                if self.permits.ledger.settled(&answers) {
+                    self.peers.permits_are_free();
+                }
             }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "failed to settle permits; they are settled again");
@@ -173,8 +203,37 @@ impl Engine {
                 return;
             }
         }
+        self.resume_attempts();
         self.unpark();
         self.lease_ready(turn);
+    }
+
+    /// Attempts that waited for a run go on, before anything new starts: as many as there are permits for.
+    fn resume_attempts(&mut self) {
+        for Resuming { attempt, asked_at, reply } in std::mem::take(&mut self.permits.resuming) {
+            if self.resume_attempt(&attempt) {
+                drop(reply.send(Ok(true)));
+            } else if asked_at.elapsed() >= RESUME_WAIT {
+                drop(reply.send(Ok(false)));
+            } else if !reply.is_closed() {
+                self.permits.resuming.push_back(Resuming { attempt, asked_at, reply });
+            }
+        }
+    }
+
+    /// Whether the attempt has its permits, or needs none because it is over.
+    fn resume_attempt(&mut self, attempt: &AttemptId) -> bool {
+        let Some(live) = self.runs.get_mut(&attempt.run) else { return true };
+        let Some(key) = live.run.unit_key(&attempt.block, attempt.child) else { return true };
+        let runs = live.run.running_units().any(|(unit, lease, _)| unit == key && lease == attempt.lease);
+        if !runs {
+            return true;
+        }
+        let lacking = live.hold_if_free(key, &mut self.permits.ledger);
+        for pool in &lacking {
+            self.permits.ledger.lack(attempt.run.shard(), pool, 1);
+        }
+        lacking.is_empty()
     }
 
     /// Runs that wait for a permit look again: as many as their shard has permits, and where more may be had as many as

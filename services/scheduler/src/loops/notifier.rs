@@ -2,10 +2,11 @@
 //! is slow delays what is for itself and nothing else. Claims have a lease, so that what a dead scheduler had claimed is
 //! sent by another; a receiver can tell by the message's id.
 
-use crate::{engine::Chain, metrics::Metrics};
+use crate::{engine::Chain, metrics::Metrics, notes};
 use jiff::{SignedDuration, Timestamp};
 use notify::{Channel, Config, Event, Facts, Policy, SendError};
 use runtime::backoff;
+use secrets::Keyring;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -41,18 +42,20 @@ pub struct Notifier {
     store: Store,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
+    keyring: Option<Arc<Keyring>>,
     places: Arc<Semaphore>,
     receivers: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Notifier {
-    /// Sends to where `policy` allows.
+    /// Sends to where `policy` allows; `keyring` opens what says where that is.
     #[must_use]
-    pub fn new(store: Store, policy: Policy, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Store, policy: Policy, metrics: Arc<Metrics>, keyring: Option<Arc<Keyring>>) -> Self {
         Self {
             store,
             policy: Arc::new(policy),
             metrics,
+            keyring,
             places: Arc::new(Semaphore::new(SENDING_MAX)),
             receivers: Arc::default(),
         }
@@ -90,7 +93,7 @@ impl Notifier {
 
     /// Sends in a task of its own, or puts back what is too much.
     async fn start(&self, claimed: Claimed) -> Result<(), store::Error> {
-        let (config, channel) = match channel(&claimed) {
+        let (config, channel) = match channel(self.keyring.as_deref(), &claimed) {
             Ok(found) => found,
             Err(why) => return outbox::settle(&self.store, &claimed, &Fate::Failed(why)).await,
         };
@@ -158,8 +161,9 @@ impl Drop for Turn {
 }
 
 /// Where a notification goes by its configuration as it is now.
-fn channel(claimed: &Claimed) -> Result<(Config, Channel), String> {
-    let config = claimed.config.as_ref().and_then(serde_json::Value::as_object);
+fn channel(keyring: Option<&Keyring>, claimed: &Claimed) -> Result<(Config, Channel), String> {
+    let config = notes::open(keyring, claimed.sealed.as_ref(), claimed.config.clone())?;
+    let config = config.as_ref().and_then(serde_json::Value::as_object);
     let config = config.ok_or("its notification_config was removed")?;
     let config = Config::parse(config).map_err(|error| error.to_string())?;
     let channel = config.channels.get(&claimed.channel).cloned();
@@ -196,6 +200,7 @@ mod tests {
             facts: serde_json::Value::Null,
             created_at: now - SignedDuration::from_hours(hours),
             config: None,
+            sealed: None,
         };
         let passing = || Err(SendError::Passing("503".into()));
         let again = |secs| Fate::Again(Duration::from_secs(secs), "503".into());

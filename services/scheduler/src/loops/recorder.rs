@@ -7,7 +7,11 @@ use crate::{
     notes::{self, Versions},
 };
 use domain::id::RunId;
-use std::time::{Duration, Instant};
+use secrets::Keyring;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use store::{Store, notifications, outbox, run_ends};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,15 +29,16 @@ const LATELY_S: f64 = 600.0;
 pub struct Recorder {
     store: Store,
     public_url: Option<String>,
+    keyring: Option<Arc<Keyring>>,
     versions: Versions,
     looked: Option<Instant>,
 }
 
 impl Recorder {
-    /// Links in messages begin with `public_url`.
+    /// Links in messages begin with `public_url`; `keyring` opens what says whom to tell.
     #[must_use]
-    pub fn new(store: Store, public_url: Option<String>) -> Self {
-        Self { store, public_url, versions: Versions::default(), looked: None }
+    pub fn new(store: Store, public_url: Option<String>, keyring: Option<Arc<Keyring>>) -> Self {
+        Self { store, public_url, keyring, versions: Versions::default(), looked: None }
     }
 
     /// Runs until it is stopped.
@@ -96,6 +101,7 @@ impl Recorder {
         workspaces.sort_unstable();
         workspaces.dedup();
         let configured = notifications::configured(db, &workspaces).await?;
+        let configured = notes::opened(self.keyring.as_deref(), configured);
         let failed: Vec<Uuid> = ends.iter().filter(|end| end.status == "failed").map(|end| end.run.0).collect();
         let failures = if failed.is_empty() { Default::default() } else { run_ends::failures(db, &failed).await? };
         let notes = notes::notes(ends, &self.versions, &configured, &failures, self.public_url.as_deref());

@@ -122,6 +122,7 @@ async fn hear(peers: &Peers, peer: SchedulerId, message: In, engine: &mpsc::Send
         }
         In::Returned(returned) => slots(returned).map(|(executor, count)| PeerEvent::Returned(executor, count)),
         In::Claimed(claimed) => slots(claimed).map(|(executor, count)| PeerEvent::Claimed(executor, count)),
+        In::PermitsFreed(_) => Some(PeerEvent::PermitsFreed),
         In::Wake(_) => {
             peers.0.shards_are_free.notify_one();
             None

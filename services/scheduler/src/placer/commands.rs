@@ -114,6 +114,9 @@ impl Placer {
         let change = stored.life.begin();
         self.bind(&mut stored);
         self.planning.wants(&stored.life.spec.ask);
+        if !self.terms_of.contains(&stored.life.project) {
+            self.terms_read_at = None;
+        }
         self.lives.insert(stored, &self.parts.timing.rules);
         turn.begin(holder);
         self.follow(holder, change, turn);
@@ -170,7 +173,12 @@ impl Placer {
         let store = &self.parts.store;
         let outcome = match reason {
             Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, actor).await.map(|_| true),
-            _ => ledger::state_of(store, workspace).await.map(|state| state.is_some()),
+            _ => match ledger::state_of(store, workspace).await {
+                Ok(Some((_, state, pool))) if !matches!(state.as_str(), "stopped" | "error") => {
+                    return Err(PlacerError::Overtaken(format!("the runtime is in pool `{pool}`")));
+                }
+                found => found.map(|state| state.is_some()),
+            },
         };
         match outcome {
             Ok(true) => Ok(()),

@@ -5,7 +5,7 @@
 use super::{Outbox, wire};
 use domain::{
     device::{Device, DeviceModel, Sharing},
-    id::{DeviceId, NodeId},
+    id::{DeviceId, ExecutorId, NodeId},
 };
 use placement::{Holding, Node};
 use proto::internal::v1::{self as pb, serve_response::Message as Said};
@@ -29,6 +29,7 @@ pub(super) struct Fleet {
 }
 
 struct Session {
+    executor: ExecutorId,
     name: String,
     outbox: Outbox,
     heard: Instant,
@@ -90,12 +91,23 @@ impl Fleet {
     }
 
     /// An executor comes. False when there are too many.
-    pub(super) fn open(&mut self, session: u64, name: String, outbox: Outbox) -> bool {
+    pub(super) fn open(&mut self, session: u64, executor: ExecutorId, name: String, outbox: Outbox) -> bool {
+        // It has lost its former stream, whose end has not come here yet.
+        let former: Vec<u64> =
+            self.sessions.iter().filter(|(_, other)| other.executor == executor).map(|(id, _)| *id).collect();
+        former.into_iter().for_each(|former| self.close(former));
         if self.sessions.len() >= SESSIONS_MAX {
             return false;
         }
-        let session_of =
-            Session { name, outbox, heard: Instant::now(), has_nodes: false, has_runtimes: false, outbid: false };
+        let session_of = Session {
+            executor,
+            name,
+            outbox,
+            heard: Instant::now(),
+            has_nodes: false,
+            has_runtimes: false,
+            outbid: false,
+        };
         self.sessions.insert(session, session_of);
         true
     }

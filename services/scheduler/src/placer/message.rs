@@ -2,7 +2,7 @@
 
 use domain::{
     ErrorKind,
-    id::{QueueId, UserId, WorkspaceId},
+    id::{ExecutorId, QueueId, UserId, WorkspaceId},
     runtime::reason::Reason,
 };
 use jiff::Timestamp;
@@ -154,6 +154,8 @@ pub struct SeenActivity {
 pub enum SessionEvent {
     /// It is there.
     Hello {
+        /// Which life of it: a second stream of one takes the place of the first.
+        executor: ExecutorId,
         /// As people call it.
         name: String,
         /// Where orders go.

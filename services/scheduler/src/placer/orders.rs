@@ -14,8 +14,10 @@ use proto::internal::v1::{self as pb, serve_response::Message as Said};
 use std::collections::{BTreeMap, BTreeSet};
 use store::ledger::StoredLife;
 
-/// Orders in one message.
-const ORDERS_MAX: usize = 1_000;
+/// Bytes of specs in one message, about: receivers take a few mebibytes.
+const PART_BYTES_MAX: usize = 1 << 20;
+/// What an order has beside its spec, at most, about.
+const ORDER_BYTES: usize = 4 << 10;
 
 impl Placer {
     /// Tells what a turn changed.
@@ -32,8 +34,8 @@ impl Placer {
             }
         }
         for (session, orders) in orders.into_iter().filter(|(session, _)| self.fleet.is_ready(*session)) {
-            for part in orders.chunks(ORDERS_MAX) {
-                self.fleet.say(session, Said::Orders(pb::Orders { orders: part.to_vec(), complete: false }));
+            for orders in parts(orders) {
+                self.fleet.say(session, Said::Orders(pb::Orders { orders, complete: false }));
             }
         }
         let mut probes: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
@@ -54,9 +56,22 @@ impl Placer {
     /// Everything that shall be on the nodes of an executor.
     pub(super) fn tell_everything(&self, session: u64) {
         let orders = self.lives.iter().filter_map(|stored| self.order_for(stored));
-        let orders = orders.filter(|(server, _)| *server == session).map(|(_, order)| order).collect();
+        let orders: Vec<pb::Order> = orders.filter(|(server, _)| *server == session).map(|(_, order)| order).collect();
+        let names = |order: &pb::Order| pb::Order { holder: order.holder.clone(), ..pb::Order::default() };
+        let named = orders.iter().map(names).collect();
         let complete = self.fleet.serves_alone(session);
-        self.fleet.say(session, Said::Orders(pb::Orders { orders, complete }));
+        let mut said = parts(orders);
+        match said.pop() {
+            Some(orders) if said.is_empty() => {
+                self.fleet.say(session, Said::Orders(pb::Orders { orders, complete }));
+            }
+            last => {
+                for orders in said.into_iter().chain(last) {
+                    self.fleet.say(session, Said::Orders(pb::Orders { orders, complete: false }));
+                }
+                self.fleet.say(session, Said::Orders(pb::Orders { orders: named, complete }));
+            }
+        }
     }
 
     /// What is to be done about something that nobody here knows: it ends, and then it is forgotten.
@@ -145,6 +160,23 @@ impl Placer {
         let here = self.lives.iter().filter(|stored| stored.node.is_some_and(|node| nodes.contains(&node)));
         here.map(|stored| stored.life.holder).collect()
     }
+}
+
+/// The same in messages that are small enough.
+fn parts(orders: Vec<pb::Order>) -> Vec<Vec<pb::Order>> {
+    let (mut parts, mut bytes): (Vec<Vec<pb::Order>>, usize) = (Vec::new(), PART_BYTES_MAX);
+    for order in orders {
+        let size = order.spec.len() + ORDER_BYTES;
+        bytes += size;
+        if bytes > PART_BYTES_MAX {
+            parts.push(Vec::new());
+            bytes = size;
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(order);
+        }
+    }
+    parts
 }
 
 fn order(holder: HolderId, fence: i64, goal: pb::RuntimeGoal) -> pb::Order {

@@ -3,7 +3,7 @@
 use super::{Placer, sentences, turn::Turn};
 use domain::{
     device::{Ask, DeviceModel},
-    id::{HolderId, QueueId},
+    id::{HolderId, ProjectId, QueueId},
     quota::{Quota, Usage},
     runtime::{
         life::{Event, Life, Notice, Stage},
@@ -30,6 +30,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const EXPLAIN: Duration = Duration::from_secs(2);
 /// Between two looks at what metrics are told.
 const GAUGE: Duration = Duration::from_secs(1);
+/// Words to those who wait, of one plan; the others hear of the next one.
+const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
 
@@ -125,6 +127,7 @@ impl Placer {
         }
         let explains = self.planning.explained_at.is_none_or(|at| at.elapsed() >= EXPLAIN);
         let mut policy = self.policy();
+        let explained_max = policy.explained_max;
         if explains {
             self.planning.explained_at = Some(Instant::now());
         } else {
@@ -141,7 +144,7 @@ impl Placer {
         self.parts.metrics.placement_decisions.inc_by(count);
         self.parts.metrics.placement_plan_seconds.observe(took.as_secs_f64());
         match planned {
-            Ok(plan) => self.decide(plan, explains, turn),
+            Ok(plan) => self.decide(plan, explains, explained_max, turn),
             Err(error) => tracing::error!(pool = &*self.pool, error = %error, "planning failed; it is tried again"),
         }
     }
@@ -154,17 +157,20 @@ impl Placer {
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 
-    fn decide(&mut self, plan: Plan, explains: bool, turn: &mut Turn) {
-        for problem in plan.problems {
+    fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
+        for problem in plan.problems.iter().filter(|_| explains) {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
         }
-        for refusal in plan.refusals {
+        let mut news = 0;
+        for (place, refusal) in plan.refusals.into_iter().enumerate() {
             let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
             let code = code.unwrap_or_default();
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
-            if known.is_some_and(|notice| notice.code == code && !explains) {
+            let keeps_code = known.is_some_and(|notice| notice.code == code);
+            if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
                 continue;
             }
+            news += 1;
             let hint = sentences::hints(&refusal.hints);
             self.happen(refusal.holder, Event::Waits(Notice { code, message: refusal.sentence, hint }), turn);
         }
@@ -296,18 +302,12 @@ impl Placer {
 
     /// What the projects may hold here: their quotas, less what they hold in other pools.
     fn projects(&self, requests: &[Request]) -> Vec<Project> {
-        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
-        for placement in self.placements.values() {
-            here.entry(placement.project).or_default().add(&usage(placement));
-        }
+        let here = self.held_here();
         let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here.keys().copied()).collect();
         let project = |id| {
             let limits = self.terms.projects.get(&id);
-            let quota = limits.map(|limits| {
-                let mut elsewhere = limits.used.clone();
-                elsewhere.remove(here.get(&id).unwrap_or(&Usage::default()));
-                less(&limits.quota, &elsewhere)
-            });
+            let elsewhere = self.elsewhere.get(&id).cloned().unwrap_or_default();
+            let quota = limits.map(|limits| less(&limits.quota, &elsewhere));
             Project {
                 id,
                 quota: quota.unwrap_or_default(),
@@ -315,6 +315,15 @@ impl Placer {
             }
         };
         named.into_iter().map(project).collect()
+    }
+
+    /// What projects hold in this pool.
+    pub(super) fn held_here(&self) -> BTreeMap<ProjectId, Usage> {
+        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
+        for placement in self.placements.values() {
+            here.entry(placement.project).or_default().add(&usage(placement));
+        }
+        here
     }
 
     fn policy(&self) -> Policy {

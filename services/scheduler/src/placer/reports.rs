@@ -25,9 +25,9 @@ impl Placer {
         }
         self.fleet.heard(session);
         match event {
-            SessionEvent::Hello { name, outbox } => {
+            SessionEvent::Hello { executor, name, outbox } => {
                 let over = outbox.over.clone();
-                if !self.fleet.open(session, name, outbox) {
+                if !self.fleet.open(session, executor, name, outbox) {
                     over.cancel();
                 }
                 let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
@@ -46,7 +46,8 @@ impl Placer {
                 }
             }
             SessionEvent::Runtimes(runtimes) => self.runtimes(session, runtimes, turn),
-            SessionEvent::Heartbeat => {}
+            // An answer without any order: both sides know that the other lives.
+            SessionEvent::Heartbeat => self.fleet.say(session, Said::Orders(pb::Orders::default())),
             SessionEvent::Closed => {
                 self.fleet.close(session);
                 self.planning.want();

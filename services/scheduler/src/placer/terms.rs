@@ -3,15 +3,22 @@
 use super::{Ended, Placer, turn::Turn};
 use domain::{
     device::DeviceModel,
-    id::{PlanId, QueueId},
+    id::{PlanId, ProjectId, QueueId},
+    quota::Usage,
     runtime::{
         life::{Bounds, Event, Life, Stage},
         rules::{Plan, listed},
     },
     window::{self, Access},
 };
-use std::time::{Duration, Instant};
-use store::{ledger::StoredLife, placement_terms};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use store::{
+    ledger::StoredLife,
+    placement_terms::{self, Limits, Terms},
+};
 use uuid::Uuid;
 
 /// Between two looks at what people set.
@@ -32,8 +39,11 @@ impl Placer {
         if self.terms_read_at.is_some_and(|at| at.elapsed() < REFRESH) {
             return Ok(());
         }
-        match placement_terms::read(&self.parts.store, &self.pool, &self.lives.projects()).await {
-            Ok(terms) => {
+        let projects = self.lives.projects();
+        match placement_terms::read(&self.parts.store, &self.pool, &projects).await {
+            Ok(mut terms) => {
+                self.elsewhere = self.held_elsewhere(&mut terms);
+                self.terms_of = projects.into_iter().collect();
                 if terms != self.terms {
                     self.terms = terms;
                     self.planning.want();
@@ -56,6 +66,17 @@ impl Placer {
                 Ok(())
             }
         }
+    }
+
+    /// What projects hold in other pools. It is taken out of the terms, which are compared with the former ones.
+    fn held_elsewhere(&self, terms: &mut Terms) -> BTreeMap<ProjectId, Usage> {
+        let here = self.held_here();
+        let of = |(id, limits): (&ProjectId, &mut Limits)| {
+            let mut used = std::mem::take(&mut limits.used);
+            used.remove(here.get(id).unwrap_or(&Usage::default()));
+            (*id, used)
+        };
+        terms.projects.iter_mut().map(of).collect()
     }
 
     /// Says to every life what binds it by now.

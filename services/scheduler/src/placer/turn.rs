@@ -149,7 +149,7 @@ impl Placer {
     async fn write(&mut self, turn: &mut Turn) -> Result<(), Ended> {
         let mut batch = std::mem::take(&mut turn.batch);
         let stored = |holder: &HolderId| self.lives.get(*holder).cloned();
-        batch.changed = turn.ended.iter().cloned().collect();
+        batch.changed = turn.ended.clone();
         let begun_before = |id: &&HolderId| !turn.begun.contains(*id);
         batch.changed.extend(turn.changed.iter().filter(begun_before).filter_map(stored));
         batch.begun = turn.begun.iter().filter_map(stored).collect();

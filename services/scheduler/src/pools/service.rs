@@ -6,6 +6,7 @@ use crate::{
     placer::{Message, Outbox, SessionEvent},
     session::next_session,
 };
+use domain::id::ExecutorId;
 use proto::internal::v1::{
     self as pb, pool_service_client::PoolServiceClient, pool_service_server::PoolService, serve_request::Message as Up,
 };
@@ -51,12 +52,10 @@ impl PoolService for PoolStreams {
         let Some(Up::Hello(hello)) = first else {
             return Err(Status::invalid_argument("the first message must be PoolHello"));
         };
-        if hello.executor_id.len() != 16 {
-            return Err(Status::invalid_argument("PoolHello.executor_id must be 16 bytes"));
-        }
+        let executor = ExecutorId(rpc::ids::uuid(&hello.executor_id, "executor_id")?);
         match self.owners.place(shard_of(&hello.pool)) {
             Place::There(_, channel) if !hello.forwarded => self.relay(channel, hello, inbound).await,
-            _ => self.serve_here(hello, inbound).await,
+            _ => self.serve_here(executor, hello, inbound).await,
         }
     }
 }
@@ -81,6 +80,7 @@ impl PoolStreams {
 
     async fn serve_here(
         &self,
+        executor: ExecutorId,
         hello: pb::PoolHello,
         mut inbound: Streaming<pb::ServeRequest>,
     ) -> Result<Response<Outgoing>, Status> {
@@ -90,7 +90,7 @@ impl PoolStreams {
         let over = self.stop.child_token();
         let outbox = Outbox { sender, over: over.clone() };
         let tell = |event| placer.send(Message::Session(session, event));
-        tell(SessionEvent::Hello { name: hello.name, outbox }).await.map_err(|_| moved())?;
+        tell(SessionEvent::Hello { executor, name: hello.name, outbox }).await.map_err(|_| moved())?;
         let (placer, ended) = (placer.clone(), over.clone());
         tokio::spawn(async move {
             while let Some(Ok(Some(request))) = ended.run_until_cancelled(inbound.try_next()).await {

@@ -3,4 +3,6 @@
 
 mod executor;
 mod flow;
+mod races;
+mod reapers;
 mod world;

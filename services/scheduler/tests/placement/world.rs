@@ -40,7 +40,7 @@ pub(crate) struct World {
 pub(crate) struct Scheduler {
     pub(crate) id: SchedulerId,
     pub(crate) address: String,
-    pub(crate) metrics: Arc<Metrics>,
+
     peers: Peers,
     owners: Owners,
     stop: CancellationToken,
@@ -74,7 +74,7 @@ impl World {
         let parts = Parts {
             store: self.store.clone(),
             clock: DbClock::new(now),
-            metrics: Arc::clone(&metrics),
+            metrics,
             keyring: Some(Arc::new(secrets::Keyring::parse(&keys).unwrap())),
             timing: self.timing,
         };
@@ -89,7 +89,7 @@ impl World {
             .serve(listener, stop.clone().cancelled_owned());
         tokio::spawn(server);
         self.addresses.lock().unwrap().push(address.clone());
-        Scheduler { id, address, metrics, peers, owners, stop, addresses: Arc::clone(&self.addresses) }
+        Scheduler { id, address, peers, owners, stop, addresses: Arc::clone(&self.addresses) }
     }
 
     /// `scheduler` takes all shards, whoever had them; the others hear of it by their own look.
@@ -247,9 +247,50 @@ impl World {
     }
 }
 
+/// Calls one scheduler.
+#[derive(Clone)]
+pub(crate) struct Caller(String);
+
 impl Scheduler {
+    /// Reads who owns what.
+    pub(crate) async fn refresh(&self) {
+        self.owners.refresh().await.unwrap();
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        Caller(self.address.clone())
+    }
+
+    pub(crate) async fn start(&self, workspace: WorkspaceId) -> Result<i64, Status> {
+        self.caller().start(workspace).await
+    }
+
+    pub(crate) async fn start_in(&self, pool: &str, workspace: WorkspaceId, key: &str) -> Result<i64, Status> {
+        self.caller().start_in(pool, workspace, key).await
+    }
+
+    pub(crate) async fn stop(&self, workspace: WorkspaceId, reason: &str) -> Result<(), Status> {
+        self.caller().stop_in(POOL, workspace, reason).await
+    }
+
+    pub(crate) async fn stop_in(&self, pool: &str, workspace: WorkspaceId, reason: &str) -> Result<(), Status> {
+        self.caller().stop_in(pool, workspace, reason).await
+    }
+
+    pub(crate) async fn switch(&self, workspace: WorkspaceId, queue: QueueId) -> Result<(), Status> {
+        self.caller().switch(workspace, queue).await
+    }
+
+    /// It is not there any more, from one moment to the next.
+    pub(crate) fn kill(&self) {
+        self.addresses.lock().unwrap().retain(|address| *address != self.address);
+        self.stop.cancel();
+    }
+}
+
+impl Caller {
     fn client(&self) -> RuntimeCommandServiceClient<rpc::client::Channel> {
-        let uri = format!("http://{}", self.address).parse().unwrap();
+        let uri = format!("http://{}", self.0).parse().unwrap();
         RuntimeCommandServiceClient::new(rpc::client::connect(&[uri], None).unwrap())
     }
 
@@ -290,12 +331,6 @@ impl Scheduler {
             ..pb::SwitchQueueRequest::default()
         };
         self.client().switch_queue(request).await.map(drop)
-    }
-
-    /// It is not there any more, from one moment to the next.
-    pub(crate) fn kill(&self) {
-        self.addresses.lock().unwrap().retain(|address| *address != self.address);
-        self.stop.cancel();
     }
 }
 

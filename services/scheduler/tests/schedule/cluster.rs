@@ -282,6 +282,17 @@ impl Node {
         self.engine.send(Message::Session(self.executor, 1, event)).await.unwrap();
     }
 
+    /// The attempt that runs at this place.
+    pub(crate) fn attempt(&self, at: usize) -> AttemptId {
+        AttemptId::from_proto(self.running[at].attempt.clone().unwrap()).unwrap()
+    }
+
+    /// Whether an attempt runs, or waits for a run.
+    pub(crate) async fn hold(&self, attempt: &AttemptId, runs: bool) {
+        let event = SessionEvent::SlotChange(attempt.clone(), runs);
+        self.engine.send(Message::Session(self.executor, 1, event)).await.unwrap();
+    }
+
     pub(crate) async fn complete(&mut self, at: usize) {
         self.end(at, Outcome::Completed(Output::default())).await;
     }

@@ -113,3 +113,72 @@ async fn a_failed_run_halts_its_trigger_until_somebody_starts_it() {
     assert!(matches!(stale, Err(EngineError::Overtaken(_))), "{stale:?}");
     assert!(node.offer(pipeline, (id, 3), "three", json!({})).await.unwrap().run().is_some());
 }
+
+/// Comes every second.
+fn every_second(description: &str) -> Spec {
+    let schedule = Schedule { every: "* * * * * *".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    let spec = Spec::new(Kind::Schedule(schedule));
+    Spec { overlap: Overlap::AllowAll, description: description.to_owned(), ..spec }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_firing_of_an_older_version_comes_after_an_edit_was_acknowledged() {
+    const EDITS: usize = 5;
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let metronome = world.trigger(pipeline, "metronome", &every_second("")).await;
+    let edited = world.trigger(pipeline, "edited", &every_second("")).await;
+    let paused = world.trigger(pipeline, "paused", &every_second("")).await;
+    let client = world.database.client().await;
+    let of = async |id: domain::id::TriggerId, version: i64| -> i64 {
+        let count = "SELECT count(*) FROM firing WHERE trigger_id = $1 AND trigger_version <= $2";
+        client.query_one(count, &[&id.0, &version]).await.unwrap().get(0)
+    };
+    let beat = async || {
+        let seen = of(metronome, i64::MAX).await;
+        wait_for("the next second", WAIT, || async { (of(metronome, i64::MAX).await > seen).then_some(()) }).await;
+    };
+    let node = world.node(0..256, 2).await;
+    let mut acknowledged = Vec::new();
+    for edit in 0..EDITS {
+        let mut editor = world.store.client().await.unwrap();
+        let transaction = editor.transaction().await.unwrap();
+        let version = 1 + i64::try_from(edit).unwrap();
+        let spec = every_second(&format!("edit {edit}"));
+        let document = serde_json::to_value(&spec).unwrap();
+        let definition = store::triggers::Definition { spec: &spec, document: &document };
+        assert!(store::triggers::update(&transaction, edited, version, definition).await.unwrap());
+        let act = if edit % 2 == 0 { Act::Pause } else { Act::Start };
+        assert!(store::triggers::act(&transaction, paused, act).await.unwrap());
+        // Both are due while their edits are under way.
+        beat().await;
+        transaction.commit().await.unwrap();
+        acknowledged.push((edited, version, of(edited, version).await));
+        acknowledged.push((paused, version, of(paused, version).await));
+        beat().await;
+    }
+    beat().await;
+    for (id, version, then) in acknowledged {
+        assert_eq!(of(id, version).await, then, "version {version} fired after its successor was acknowledged");
+    }
+    let last = i64::try_from(EDITS).unwrap();
+    let fires = async || (of(edited, i64::MAX).await > of(edited, last).await).then_some(());
+    wait_for("the last version to fire", WAIT, fires).await;
+    assert!(node.metrics.decisions_overtaken.get() > 0, "no firing was under way, and nothing was tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_triggers_are_made_at_once_all_of_them_are_found() {
+    // More than one look reads.
+    const MANY: i64 = 10_050;
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let node = world.node(0..256, 2).await;
+    let schedule = Schedule { every: "0 0 1 1 *".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    let spec = serde_json::to_value(Spec::new(Kind::Schedule(schedule))).unwrap();
+    // In one transaction: each has the same time.
+    let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source, spec)
+                  SELECT gen_random_uuid(), $1, 't' || n, 'time', true, 'api', $2 FROM generate_series(1, $3::bigint) AS n";
+    world.database.client().await.execute(insert, &[&pipeline.0, &spec, &MANY]).await.unwrap();
+    wait_for("every trigger", 3 * WAIT, || async { (node.metrics.triggers_armed.get() == MANY).then_some(()) }).await;
+}

@@ -1,6 +1,7 @@
 //! Limits, within a pipeline and across pipelines and engines.
 
-use crate::cluster::{WAIT, World, block};
+use crate::cluster::{Node, WAIT, World, block};
+use scheduler::engine::Message;
 use serde_json::json;
 use testkit::wait_for;
 
@@ -78,6 +79,41 @@ async fn a_key_counts_for_itself_and_an_expression_for_each_value() {
     node.settle().await;
     node.look().await;
     assert_eq!(node.running.len(), 5, "acme's second run waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_for_a_run_goes_on_when_there_is_a_permit_again() {
+    let world = World::new().await;
+    world.limit("workspace", 1).await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    node.create(pipeline, "parent").await;
+    node.until_running(1).await;
+    let parent = node.attempt(0);
+    node.hold(&parent, false).await;
+    // The run that it waits for, and two that came in between: each has the only permit in its turn.
+    for key in ["child", "other", "later"] {
+        node.create(pipeline, key).await;
+    }
+    node.until_running(2).await;
+    node.complete(1).await;
+    node.until_running(2).await;
+    let resume = async |node: &Node| node.ask(|reply| Message::Resume(parent.clone(), reply)).await.unwrap();
+    assert!(!resume(&node).await, "somebody else has the permit");
+    assert_eq!(world.count("SELECT sum(used) FROM limit_pool").await, 1);
+    let (reply, resumed) = tokio::sync::oneshot::channel();
+    node.engine.send(Message::Resume(parent.clone(), reply)).await.unwrap();
+    node.complete(1).await;
+    assert!(resumed.await.unwrap().unwrap(), "it comes before what is new");
+    node.hold(&parent, true).await;
+    assert!(resume(&node).await, "asking twice takes one permit");
+    node.settle().await;
+    node.look().await;
+    assert_eq!((node.running.len(), world.count("SELECT sum(used) FROM limit_pool").await), (1, 1));
+    node.complete(0).await;
+    node.until_running(1).await;
+    // One that is over needs none.
+    assert!(resume(&node).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

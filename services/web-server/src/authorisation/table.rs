@@ -288,6 +288,8 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.RuntimeService/RestartRuntime", On(Workspace("workspace"), Editor), &[]),
     act_even_archived("/orrery.v1.RuntimeService/ResetRuntime", On(Workspace("workspace"), Editor), &[]),
     act_even_archived("/orrery.v1.RuntimeService/DeleteRuntime", On(Workspace("workspace"), Admin), &[]),
+    // A wrong word gives a device to two.
+    act("/orrery.v1.RuntimeService/FenceRuntime", Cluster(Admin), &["workspace"]),
     // Each of them is authorised, and leaves an entry, by itself.
     act("/orrery.v1.RuntimeService/BatchChangeRuntimes", SignedIn, &["act"]),
     act("/orrery.v1.RuntimeService/SwitchQueue", On(Workspace("workspace"), Editor), &["queue"]),
@@ -366,8 +368,16 @@ const ROUTES: &[Row] = &[
     read("/ui/{*path}", Everybody),
     read("/livez", Everybody),
     read("/readyz", Everybody),
+    // Applications of workspaces: `proxy` lets in who may open them, since their pages cannot show what ours do.
+    read("/runtimes/{workspace}", Everybody),
+    read("/runtimes/{workspace}/", Everybody),
+    read("/runtimes/{workspace}/{*path}", Everybody),
     // A sign-in is open; `browser` leaves its trail.
     read("/auth/session", Everybody),
+    // As is one elsewhere: what to offer, the way there, and the way back.
+    read("/auth/options", Everybody),
+    read("/auth/oidc", Everybody),
+    read("/auth/oidc/callback", Everybody),
     read("/grpc.health.v1.Health/{method}", AsMethod),
     read("/grpc.reflection.v1.ServerReflection/{method}", AsMethod),
     read("/api/v1/workspaces", AsMethod),

@@ -3,7 +3,8 @@
 use super::{COMMAND_TIMEOUT, Commands, RuntimeClient};
 use crate::fault::Fault;
 use proto::internal::v1::{
-    PlanRuntimesRequest, SnoozeRuntimeRequest, StartRuntimeRequest, StopRuntimeRequest, SwitchQueueRequest,
+    PlanRuntimesRequest, ReportActivityRequest, SnoozeRuntimeRequest, StartRuntimeRequest, StopRuntimeRequest,
+    SwitchQueueRequest,
 };
 use rpc::client::within;
 use std::future::Future;
@@ -42,6 +43,15 @@ impl Commands {
         let call = |mut peer: RuntimeClient| {
             let request = within(COMMAND_TIMEOUT, message.clone());
             async move { peer.snooze_runtime(request).await }
+        };
+        self.of_runtimes(call).await.map(drop)
+    }
+
+    /// What proxies saw.
+    pub(crate) async fn report_activity(&self, message: ReportActivityRequest) -> Result<(), Fault> {
+        let call = |mut peer: RuntimeClient| {
+            let request = within(COMMAND_TIMEOUT, message.clone());
+            async move { peer.report_activity(request).await }
         };
         self.of_runtimes(call).await.map(drop)
     }

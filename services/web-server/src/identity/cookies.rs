@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The secret of a session; no script reads it.
 pub(crate) const SESSION: &str = "orrery_session";
+/// The secret of a sign-in elsewhere that has begun.
+pub(crate) const OIDC: &str = "orrery_sign_in";
 /// The token against forged requests: the page reads it and sends it as [`CSRF_HEADER`].
 pub(crate) const CSRF: &str = "orrery_csrf";
 /// Shows that our page made the request: others cannot read the cookie.

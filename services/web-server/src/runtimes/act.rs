@@ -114,6 +114,15 @@ pub(crate) async fn reset(core: &Core, caller: &Caller, workspace: &str) -> Resu
     }
 }
 
+/// Takes an administrator's word that the node of a life is off for good.
+pub(crate) async fn fence(core: &Core, caller: &Caller, workspace: &str) -> Result<(), Fault> {
+    let runtime = core.runtime(workspace).await?;
+    match alive(&runtime) {
+        Some(life) => core.commands.stop_runtime(command(&runtime, life, caller, "FENCED", false)).await,
+        None => Ok(()),
+    }
+}
+
 /// Moves what waits or runs to another queue, and its next starts too.
 pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, queue: &str) -> Result<(), Fault> {
     let runtime = core.runtime(workspace).await?;

@@ -4,11 +4,14 @@ use super::spec::{percent, signed, signed_small};
 use crate::core::Core;
 use crate::fault::Fault;
 use domain::id::HolderId;
-use domain::runtime::{App, Spec};
+use domain::runtime::{App, Spec, base_path};
 use proto::v1::{self, RuntimeApp, RuntimeState};
 use rpc::timestamp::to_proto;
 use std::collections::HashMap;
 use store::runtime_views::{self, Event, Held, Life, Runtime};
+
+/// The code of a life that runs and is not as it should be.
+const UNBOUND: &str = "UNBOUND";
 
 /// A state as its column has it.
 const STATES: [(&str, RuntimeState); 5] = [
@@ -101,9 +104,9 @@ fn lived(message: &mut v1::Runtime, life: Life) {
         message.node = life.node;
     }
     message.state = state(&life.state).into();
-    message.bound = life.state == "running" && life.step != "unbound";
+    message.bound = life.state == "running" && life.reason != UNBOUND;
     if life.state == "running" {
-        message.path = format!("/runtimes/{}/", message.workspace);
+        message.path = base_path(&message.workspace);
     }
     message.step = life.step;
     message.reason = life.reason;

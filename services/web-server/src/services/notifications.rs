@@ -3,8 +3,10 @@
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
+use crate::notification_seals as configs;
 use crate::paging::Page;
 use crate::targets;
+use domain::ErrorKind;
 use domain::id::RunId;
 use notify::Config;
 use proto::internal::v1::TestNotificationRequest;
@@ -85,8 +87,18 @@ impl Notifications {
         }
         let db = self.0.store.client().await?;
         let target = targets::find(&self.0, &db, &request.workspace, &request.pipeline, "").await?;
-        let is_empty = json.as_object().is_none_or(serde_json::Map::is_empty);
-        notifications::configure(&db, target.workspace, target.pipeline, (!is_empty).then_some(&json)).await?;
+        if json.as_object().is_none_or(serde_json::Map::is_empty) {
+            notifications::unconfigure(&db, target.workspace, target.pipeline).await?;
+        } else {
+            let version = notifications::version(&db, target.workspace, target.pipeline).await? + 1;
+            let scope = notifications::scope(target.workspace, target.pipeline);
+            let (shown, seal) = configs::seal(self.0.keyring.as_ref(), &scope, version, &json)?;
+            let (of, seal) = (target.pipeline, seal.as_ref());
+            if !notifications::configure(&db, target.workspace, of, &shown, version, seal).await? {
+                let message = "somebody else changed this configuration meanwhile; look at it and try again";
+                return Err(Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message));
+            }
+        }
         let configured = notifications::configured(&db, &[target.workspace.0]).await?;
         let now = configured.into_iter().find(|configured| configured.pipeline == target.pipeline).map(config);
         Ok(SetNotificationConfigResponse { config: now })

@@ -157,10 +157,8 @@ fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<Stri
 fn newly_over(usage: &Usage, old: &Quota, new: &Quota) -> Option<String> {
     let nothing = Usage::default();
     let excess = new.excess(&nothing, usage).filter(|_| old.excess(&nothing, usage).is_none())?;
-    Some(format!(
-        "goes on, and nothing new starts in the project until it holds less {} than {}; now it is {}",
-        excess.what, excess.limit, excess.wanted
-    ))
+    let (held, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
+    Some(format!("goes on, and nothing new starts in the project, which holds {held} of {limit} then"))
 }
 
 #[async_trait]

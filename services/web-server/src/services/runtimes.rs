@@ -8,12 +8,12 @@ use crate::runtimes::{act, batch, define, forecast, spec, view, watch};
 use futures_util::{StreamExt, stream::BoxStream};
 use proto::v1::{
     self, BatchChangeRuntimesRequest, BatchChangeRuntimesResponse, DeleteRuntimeRequest, DeleteRuntimeResponse,
-    GetRuntimeRequest, GetRuntimeResponse, ListRuntimeEventsRequest, ListRuntimeEventsResponse, ListRuntimesRequest,
-    ListRuntimesResponse, PlanRuntimeRequest, PlanRuntimeResponse, ResetRuntimeRequest, ResetRuntimeResponse,
-    RestartRuntimeRequest, RestartRuntimeResponse, SetRuntimeSpecRequest, SetRuntimeSpecResponse, SnoozeRuntimeRequest,
-    SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse, StopRuntimeRequest, StopRuntimeResponse,
-    SwitchQueueRequest, SwitchQueueResponse, WatchRuntimeRequest, WatchRuntimeResponse,
-    runtime_service_server::RuntimeService,
+    FenceRuntimeRequest, FenceRuntimeResponse, GetRuntimeRequest, GetRuntimeResponse, ListRuntimeEventsRequest,
+    ListRuntimeEventsResponse, ListRuntimesRequest, ListRuntimesResponse, PlanRuntimeRequest, PlanRuntimeResponse,
+    ResetRuntimeRequest, ResetRuntimeResponse, RestartRuntimeRequest, RestartRuntimeResponse, SetRuntimeSpecRequest,
+    SetRuntimeSpecResponse, SnoozeRuntimeRequest, SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse,
+    StopRuntimeRequest, StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse, WatchRuntimeRequest,
+    WatchRuntimeResponse, runtime_service_server::RuntimeService,
 };
 use std::sync::Arc;
 use store::runtime_views::{self, Filter};
@@ -154,6 +154,16 @@ impl RuntimeService for Runtimes {
     ) -> Result<Response<DeleteRuntimeResponse>, Status> {
         define::delete(&self.0, &request.get_ref().workspace).await?;
         Ok(Response::new(DeleteRuntimeResponse {}))
+    }
+
+    async fn fence_runtime(
+        &self,
+        request: Request<FenceRuntimeRequest>,
+    ) -> Result<Response<FenceRuntimeResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let workspace = &request.get_ref().workspace;
+        act::fence(&self.0, &caller, workspace).await?;
+        Ok(Response::new(FenceRuntimeResponse { runtime: self.message(workspace).await? }))
     }
 
     async fn batch_change_runtimes(

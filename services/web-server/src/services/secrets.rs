@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
+use crate::notification_seals;
 use crate::paging::Page;
 use domain::ErrorKind;
 use domain::id::SecretId;
@@ -12,6 +13,7 @@ use proto::v1::{
 };
 use secrets::{Keyring, Place};
 use std::sync::Arc;
+use store::notifications;
 use store::secrets::{self as rows, Scope, Sealed, Secret, Summary};
 use store::targets::{self, Thing};
 use tonic::{Request, Response, Status, async_trait};
@@ -51,19 +53,22 @@ fn message(scope: SecretScope, row: Summary) -> v1::Secret {
     }
 }
 
-fn refused(error: &secrets::Error) -> Fault {
+pub(crate) fn refused(error: &secrets::Error) -> Fault {
     match error.kind() {
         ErrorKind::Internal => Fault::internal(error),
         kind => Fault::new(kind, "UNKNOWN_KEY", error.to_string()),
     }
 }
 
+/// Nothing secret is kept where nothing can be sealed.
+pub(crate) fn no_keys() -> Fault {
+    let message = "this cluster keeps no secrets; give its web-servers and schedulers a `secret_keys_file`";
+    Fault::new(ErrorKind::FailedPrecondition, "SECRETS_OFF", message)
+}
+
 impl Secrets {
     fn keyring(&self) -> Result<&Keyring, Fault> {
-        self.0.keyring.as_ref().ok_or_else(|| {
-            let message = "this cluster keeps no secrets; give its web-servers and schedulers a `secret_keys_file`";
-            Fault::new(ErrorKind::FailedPrecondition, "SECRETS_OFF", message)
-        })
+        self.0.keyring.as_ref().ok_or_else(no_keys)
     }
 
     /// The scope that a request names; the authorisation found it before, by the same fields.
@@ -161,12 +166,17 @@ impl Secrets {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let stale = rows::lock_stale(&transaction, &key_id, limit).await?;
-        let rotated = i64::try_from(stale.len()).unwrap_or(i64::MAX);
+        let configs = notifications::lock_stale(&transaction, &key_id, limit).await?;
+        let rotated = i64::try_from(stale.len() + configs.len()).unwrap_or(i64::MAX);
         for secret in stale {
             rows::rewrap(&transaction, &rewrapped(keyring, secret)?).await?;
         }
+        for config in configs {
+            let (shown, seal) = notification_seals::reseal(keyring, &config)?;
+            notifications::reseal(&transaction, &config, &shown, &seal).await?;
+        }
         transaction.commit().await.map_err(store::Error::from)?;
-        let remaining = rows::count_stale(&db, &key_id).await?;
+        let remaining = rows::count_stale(&db, &key_id).await? + notifications::count_stale(&db, &key_id).await?;
         Ok(RotateSecretsResponse { rotated, remaining, key_id })
     }
 }

@@ -2,6 +2,7 @@
 //! command service, which writes the rows that a scheduler would.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the report of a test")]
 
+mod backfills;
 mod calls;
 mod cluster;
 mod deploy;
@@ -9,6 +10,7 @@ mod events;
 mod fleet;
 mod http;
 mod models;
+mod oidc;
 mod operations;
 mod outputs;
 mod people;

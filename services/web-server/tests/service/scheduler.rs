@@ -2,10 +2,10 @@
 
 use crate::fleet::Fleet;
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
-    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
-    RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest,
-    WatchChangesResponse,
+    BackfillChange, CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse,
+    CreateBackfillRequest, CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest,
+    ExpireOutputsResponse, ResumeAttemptRequest, ResumeAttemptResponse, RetryRunRequest, RetryRunResponse,
+    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -129,18 +129,72 @@ impl CommandService for Scheduler {
         Ok(Response::new(TestNotificationResponse { notifications: 1 }))
     }
 
+    async fn resume_attempt(
+        &self,
+        _: Request<ResumeAttemptRequest>,
+    ) -> Result<Response<ResumeAttemptResponse>, Status> {
+        Err(Status::unimplemented("web-servers ask for nothing of this kind"))
+    }
+
     async fn create_backfill(
         &self,
-        _: Request<CreateBackfillRequest>,
+        request: Request<CreateBackfillRequest>,
     ) -> Result<Response<CreateBackfillResponse>, Status> {
-        Err(Status::unimplemented("these tests start no backfills"))
+        let backfill = request.into_inner();
+        let db = self.database.client().await;
+        let (id, pipeline) = (Uuid::now_v7(), uuid(&backfill.pipeline_id));
+        let cron = Some(backfill.cron).filter(|cron| !cron.is_empty());
+        let (start, end) = (backfill.start_us as f64 / 1e6, backfill.end_us as f64 / 1e6);
+        let insert =
+            "INSERT INTO backfill (id, workspace_id, pipeline_id, shard, name, start_at, end_at, unit, cron, every,
+                                            time_zone, descending, parallelism, status, total)
+                      SELECT $1, workspace_id, id, 0, $3, to_timestamp($4), to_timestamp($5),
+                             CASE WHEN $6::text IS NULL THEN 'day' ELSE 'cron' END, $6, $7, $8, $9, $10, 'running', 5
+                        FROM pipeline WHERE id = $2
+                      ON CONFLICT (pipeline_id, name) DO NOTHING";
+        let rows = db
+            .execute(
+                insert,
+                &[
+                    &id,
+                    &pipeline,
+                    &backfill.name,
+                    &start,
+                    &end,
+                    &cron,
+                    &backfill.every,
+                    &backfill.time_zone,
+                    &backfill.descending,
+                    &backfill.parallelism,
+                ],
+            )
+            .await
+            .unwrap();
+        if rows == 0 {
+            let why = "the pipeline has another backfill of this name";
+            return Err(rpc::status::to_status(domain::ErrorKind::AlreadyExists, "BACKFILL_EXISTS", why.into(), &[]));
+        }
+        Ok(Response::new(CreateBackfillResponse { backfill_id: id.as_bytes().to_vec() }))
     }
 
     async fn change_backfill(
         &self,
-        _: Request<ChangeBackfillRequest>,
+        request: Request<ChangeBackfillRequest>,
     ) -> Result<Response<ChangeBackfillResponse>, Status> {
-        Err(Status::unimplemented("these tests start no backfills"))
+        let request = request.into_inner();
+        let status = match request.change() {
+            BackfillChange::Pause => "paused",
+            BackfillChange::Resume => "running",
+            _ => "cancelled",
+        };
+        let change = "UPDATE backfill SET status = $2 WHERE id = $1 AND status <> 'cancelled'";
+        let db = self.database.client().await;
+        if db.execute(change, &[&uuid(&request.backfill_id), &status]).await.unwrap() == 0 && status != "cancelled" {
+            let why = "the backfill is cancelled; it cannot be changed any more";
+            let kind = domain::ErrorKind::FailedPrecondition;
+            return Err(rpc::status::to_status(kind, "BACKFILL_ENDED", why.into(), &[]));
+        }
+        Ok(Response::new(ChangeBackfillResponse {}))
     }
 
     type WatchChangesStream = std::pin::Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;

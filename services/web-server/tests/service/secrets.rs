@@ -19,7 +19,7 @@ async fn seen(cluster: &Cluster, keyring: &Keyring, run: Uuid, name: &str) -> Op
     let store = Store::connect(cluster.database.url(), 1).await.unwrap();
     let db = store.client().await.unwrap();
     let asker = Asker { run: domain::id::RunId(run), block: "a", child: -1, lease: 1 };
-    let secret = store::secrets::get_for_run(&db, &asker, name).await.unwrap()?;
+    let secret = store::secrets::get_for_run(&db, &asker, name, true).await.unwrap()?;
     let scope = secret.scope.text();
     let place = Place { scope: &scope, name: &secret.name, version: secret.version };
     let sealed = secret.sealed;
@@ -148,4 +148,82 @@ async fn keys_rotate_while_secrets_are_read() {
     let admin = cluster.person("admin@example.org", "ROLE_ADMIN").await;
     assert_eq!(cluster.refused_as(&admin, "SecretService/RotateSecrets", json!({})).await, "PERMISSION_DENIED");
     assert_eq!(cluster.post_as(TOKEN, "SecretService/RotateSecrets", json!({ "limit": 1001 })).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_pipeline_sees_what_its_metadata_names() {
+    let cluster = Cluster::new().await;
+    let run = running(&cluster).await;
+    for (scope, name) in [
+        (json!({ "workspace": "sales" }), "NAMED"),
+        (json!({ "workspace": "sales" }), "OTHER"),
+        (json!({ "workspace": "sales", "pipeline": "daily" }), "OWN"),
+    ] {
+        cluster.call("SecretService/SetSecret", set(scope, name, "value")).await;
+    }
+    let store = Store::connect(cluster.database.url(), 1).await.unwrap();
+    let db = store.client().await.unwrap();
+    let asker = Asker { run: domain::id::RunId(run), block: "a", child: -1, lease: 1 };
+    let visible = async |unnamed: bool| {
+        let mut names = Vec::new();
+        for name in ["NAMED", "OTHER", "OWN"] {
+            if store::secrets::get_for_run(&db, &asker, name, unnamed).await.unwrap().is_some() {
+                names.push(name);
+            }
+        }
+        names
+    };
+    // Whose metadata says nothing sees what the cluster lets it.
+    assert_eq!(visible(true).await, ["NAMED", "OTHER", "OWN"]);
+    assert_eq!(visible(false).await, ["OWN"]);
+    let name = async |list: Value| {
+        let db = cluster.database.client().await;
+        let update = "UPDATE pipeline_version SET spec = spec || jsonb_build_object('secrets', $1::jsonb)";
+        db.execute(update, &[&list]).await.unwrap();
+    };
+    name(json!(["NAMED", "NOWHERE"])).await;
+    assert_eq!(visible(true).await, ["NAMED", "OWN"]);
+    name(json!([])).await;
+    assert_eq!(visible(true).await, ["OWN"]);
+}
+
+#[tokio::test]
+async fn whom_to_tell_is_sealed_and_rotates_with_the_secrets() {
+    let mut cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let url = format!("https://hooks.example.com/{CANARY}");
+    let config = |url: &str| json!({ "workspace": "sales", "config": { "slack_config": { "webhook_url": url } } });
+    let answer = cluster.call("NotificationService/SetNotificationConfig", config("https://hooks.example.com/x")).await;
+    assert!(answer.to_string().contains("***"));
+    cluster.call("NotificationService/SetNotificationConfig", config(&url)).await;
+    let dumped = dump(&cluster).await;
+    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert!(dumped.contains("slack_config") && !dumped.contains(CANARY) && !dumped.contains(&hex), "{dumped}");
+    // What was set in the time before seals lies in clear, until keys rotate.
+    let clear = "INSERT INTO notification_config (workspace_id, pipeline_id, config)
+                 SELECT id, id, jsonb_build_object('slack_config', jsonb_build_object('webhook_url', $1::text)) FROM workspace";
+    cluster.database.client().await.execute(clear, &[&url]).await.unwrap();
+    let keys = format!("two:{}\none:{}", "22".repeat(32), "11".repeat(32));
+    let write = |settings: &mut Settings| std::fs::write(settings.secret_keys_file.as_ref().unwrap(), &keys).unwrap();
+    cluster.restart(write).await;
+    let rotated = cluster.call("SecretService/RotateSecrets", json!({})).await;
+    assert_eq!((&rotated["rotated"], &rotated["remaining"]), (&json!("2"), &json!("0")));
+    assert!(!dump(&cluster).await.contains(CANARY));
+    let keyring = Keyring::parse(&format!("two:{}", "22".repeat(32))).unwrap();
+    let store = Store::connect(cluster.database.url(), 1).await.unwrap();
+    let db = store.client().await.unwrap();
+    let workspace: Uuid = db.query_one("SELECT id FROM workspace", &[]).await.unwrap().get(0);
+    let known = store::notifications::configured(&db, &[workspace]).await.unwrap();
+    assert_eq!(known.len(), 2);
+    for of in known {
+        let sealed = of.sealed.unwrap();
+        let place = Place { scope: &sealed.scope, name: store::notifications::SEAL_NAME, version: sealed.version };
+        let seal = sealed.seal;
+        let seal = secrets::Sealed { key_id: seal.key_id, wrapped_key: seal.wrapped_key, value: seal.value };
+        assert!(String::from_utf8(keyring.open(&place, &seal).unwrap().to_vec()).unwrap().contains(CANARY));
+    }
+    // Where nothing can be sealed, nothing secret is taken.
+    cluster.restart(|settings| settings.secret_keys_file = None).await;
+    let refused = cluster.refused("NotificationService/SetNotificationConfig", config(&url)).await;
+    assert_eq!(refused.1, "SECRETS_OFF");
 }

@@ -11,8 +11,15 @@ use serde_json::{Map, Value, json};
 const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
 
 /// Services whose acts are about the whole cluster.
-const OVER_ALL: [&str; 6] =
-    ["UserService", "GroupService", "QueueService", "PlanService", "PolicyService/Set", "DeviceService"];
+const OVER_ALL: [&str; 7] = [
+    "UserService",
+    "GroupService",
+    "QueueService",
+    "PlanService",
+    "PolicyService/Set",
+    "DeviceService",
+    "RuntimeService/FenceRuntime",
+];
 
 struct World {
     cluster: Cluster,
@@ -110,6 +117,7 @@ fn least(method: &str) -> usize {
         "RuntimeService/GetRuntime" | "RuntimeService/WatchRuntime" | "RuntimeService/PlanRuntime" => viewer,
         "RuntimeService/ListRuntimeEvents" | "PolicyService/GetProjectPolicy" => viewer,
         "RuntimeService/DeleteRuntime" => owner,
+        "RuntimeService/FenceRuntime" => admin,
         m if m.starts_with("RuntimeService/") => collaborator,
         m if OVER_ALL.iter().any(|service| m.starts_with(service)) => admin,
         other => panic!("{other} is new: say here who may call it"),

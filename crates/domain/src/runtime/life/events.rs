@@ -10,6 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 /// The longest that somebody may protect a life for, from now on.
 const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
 
+/// How much later use has to be to be stored again.
+const USE_STORED_EVERY: SignedDuration = SignedDuration::from_secs(30);
+
 /// Something that happens to a life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -156,7 +159,7 @@ impl Life {
                 self.end(String::new(), actor, now, &mut change);
             }
             Event::Stop { reason, message, again, actor } => {
-                self.asked_to_stop(reason, message, again, actor, now, &mut change);
+                self.asked_to_stop(reason, (message, again), actor, now, &mut change);
             }
             Event::Switched(queue, actor) if self.may_switch() => self.switched(queue, actor, now, &mut change),
             Event::Snoozed(until, actor) if self.is_alive() => {
@@ -167,6 +170,7 @@ impl Life {
             Event::Seen(at) => self.activity.seen(at.min(now)),
             _ => {}
         }
+        self.store_use(&mut change);
         self.wake(now, rules, &mut change);
         change
     }
@@ -238,8 +242,7 @@ impl Life {
     fn asked_to_stop(
         &mut self,
         reason: Reason,
-        message: String,
-        again: bool,
+        (message, again): (String, bool),
         actor: Option<UserId>,
         now: Timestamp,
         change: &mut Change,
@@ -319,6 +322,16 @@ impl Life {
             self.enter(Stage::Queued, now, change);
         }
         self.tell("QUEUE_SWITCHED", String::new(), actor, change);
+    }
+
+    /// Use is stored now and then: often enough for whoever takes the life over, seldom enough for the database.
+    fn store_use(&mut self, change: &mut Change) {
+        let latest = self.activity.latest();
+        let is_news = |latest| self.use_stored_at.is_none_or(|stored: Timestamp| stored + USE_STORED_EVERY <= latest);
+        if latest.is_some_and(is_news) {
+            self.use_stored_at = latest;
+            change.stored = true;
+        }
     }
 
     /// What the clock demands.

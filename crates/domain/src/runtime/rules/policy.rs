@@ -60,13 +60,8 @@ impl Policy {
     /// Against the whole quota: what others of the project hold may be given back.
     fn check_quota(&self, spec: &Spec) -> Result<(), Denial> {
         let Some(excess) = self.quota.excess(&Usage::default(), &usage(spec)) else { return Ok(()) };
-        let sentence = format!(
-            "{} of {} {} asked for, and the project may never hold more than {}",
-            excess.wanted,
-            excess.what,
-            if excess.wanted == 1 { "is" } else { "are" },
-            excess.limit
-        );
+        let (wanted, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
+        let sentence = format!("{wanted} is asked for, and the project may never hold more than {limit}");
         Err(Denial::new(Code::QuotaTooSmall, "spec", sentence, "ask for less, or ask an administrator for more quota"))
     }
 }

@@ -1,0 +1,234 @@
+//! Lives of runtimes under whatever may happen to them, in any order.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::{
+    device::{Ask, Link},
+    id::{HolderId, ProjectId, QueueId, WorkspaceId},
+    runtime::{
+        App, PostStart, Spec,
+        activity::Sign,
+        life::{Bounds, Event, Goal, Life, Phase, Report, Rules, Stage, Step},
+        reason::Reason,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use std::sync::Arc;
+use uuid::Uuid;
+
+fn spec() -> Spec {
+    Spec {
+        app: App::Jupyter,
+        image: String::new(),
+        ask: Ask {
+            gpus: 1,
+            gpu_milli: 500,
+            gpu_memory_bytes: None,
+            models: Vec::new(),
+            models_ordered: false,
+            link: Link::Any,
+            cpu_milli: 1000,
+            memory_bytes: 1 << 30,
+        },
+        cpu_limit_milli: 0,
+        memory_limit_bytes: 0,
+        env: [].into(),
+        mounts: Vec::new(),
+        root: false,
+        priority: 0,
+        idle_timeout_s: 0,
+        gpu_idle_timeout_s: 0,
+        lifetime_s: 0,
+        grace_s: 0,
+        requeue: false,
+        pre_start: String::new(),
+        post_start: PostStart::default(),
+    }
+}
+
+fn life(spec: Spec) -> Life {
+    let id = Uuid::from_u128;
+    let (workspace, project, queue) = (WorkspaceId(id(1)), ProjectId(id(2)), QueueId(id(3)));
+    Life::new(workspace, project, queue, 1, HolderId(id(4)), Arc::new(spec), 1, at(0))
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn report(fence: i64, phase: Phase) -> Event {
+    let (code, message, endpoint) = (String::new(), String::new(), "a:1".to_owned());
+    Event::Report(Report { fence, phase, code, message, endpoint, signs: Vec::new() })
+}
+
+fn signs(fence: i64, signs: &[(&str, Sign)]) -> Event {
+    let signs = signs.iter().map(|(source, sign)| ((*source).to_owned(), sign.clone())).collect();
+    let Event::Report(ready) = report(fence, Phase::Ready) else { unreachable!() };
+    Event::Report(Report { signs, ..ready })
+}
+
+fn stop(reason: Reason) -> Event {
+    Event::Stop { reason, message: String::new(), again: false, actor: None }
+}
+
+/// One that runs since second 10, without a least time.
+fn running(spec: Spec) -> (Life, Rules) {
+    let rules = Rules { min_running: SignedDuration::ZERO, ..Rules::default() };
+    let mut life = life(spec);
+    life.advance(Event::Placed, at(5), &rules);
+    life.advance(report(1, Phase::Ready), at(10), &rules);
+    assert_eq!(life.stage, Stage::Running);
+    (life, rules)
+}
+
+/// What may happen; fences are told against the one in force.
+fn event() -> impl Strategy<Value = (Event, i64)> {
+    let phases = prop_oneof![
+        Just(Phase::Starting(Step::Accepted)),
+        Just(Phase::Starting(Step::Pulling)),
+        Just(Phase::Ready),
+        Just(Phase::Stopping),
+        Just(Phase::Gone),
+        Just(Phase::Failed),
+        Just(Phase::Misplaced),
+    ];
+    let reasons = prop_oneof![
+        Just(Reason::User),
+        Just(Reason::Preempted),
+        Just(Reason::Restart),
+        Just(Reason::ErrorReset),
+        Just(Reason::Idle)
+    ];
+    let events = prop_oneof![
+        2 => Just(Event::Nominated),
+        1 => Just(Event::Denominated),
+        3 => Just(Event::Placed),
+        6 => phases.prop_map(|phase| report(0, phase)),
+        1 => Just(Event::Missing),
+        1 => Just(Event::NodeLost),
+        1 => Just(Event::Fenced(None)),
+        2 => reasons.prop_map(stop),
+        1 => Just(Event::Switched(QueueId(Uuid::from_u128(9)), None)),
+        1 => Just(Event::Snoozed(at(1 << 30), None)),
+        2 => Just(Event::Wake),
+    ];
+    (events, -1_i64..=1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn capacity_comes_free_once_and_an_ended_life_orders_nothing(
+        events in proptest::collection::vec((event(), 0_i64..2_000), 0..40),
+        requeue: bool,
+    ) {
+        let rules = Rules::default();
+        let mut life = life(Spec { requeue, lifetime_s: 3_600, ..spec() });
+        let (mut now, mut has) = (0, false);
+        for ((event, offset), later) in events {
+            now += later;
+            let fence = life.fence;
+            let event = match event {
+                Event::Report(report) => Event::Report(Report { fence: fence + offset, ..report }),
+                other => other,
+            };
+            let before = life.clone();
+            let stale = matches!(&event, Event::Report(report) if report.fence != fence);
+            let change = life.advance(event.clone(), at(now), &rules);
+            prop_assert!(life.fence >= before.fence);
+            prop_assert!(change.stored || life.stage == before.stage, "a change of stage is stored");
+            if stale {
+                let mut woken = before.clone();
+                woken.advance(Event::Wake, at(now), &rules);
+                prop_assert_eq!(&life, &woken, "an old fence says nothing");
+            }
+            if change.released {
+                prop_assert!(has, "{:?} frees what is not held", event);
+                prop_assert!(!life.holds());
+                has = false;
+            }
+            has |= life.stage == Stage::Nominated || life.holds();
+            prop_assert_eq!(has, life.stage == Stage::Nominated || life.holds());
+            if !before.is_alive() {
+                prop_assert!(!change.ordered && !life.is_alive() && life.fence == before.fence);
+            }
+            if before.holds() && !life.holds() {
+                let by_word = matches!(&event, Event::Report(report) if report.phase == Phase::Gone) || matches!(event, Event::Fenced(_));
+                prop_assert!(by_word, "{:?} is nobody's word that nothing is left", event);
+            }
+            prop_assert!(life.is_alive() || life.due(&rules).is_none(), "nothing is due of an ended life");
+        }
+        life.advance(stop(Reason::User), at(now), &rules);
+        if life.holds() {
+            prop_assert_eq!(life.goal(), Some(Goal::Stop));
+            life.advance(report(life.fence, Phase::Gone), at(now), &rules);
+        }
+        prop_assert!(!life.is_alive(), "whoever is asked to end does, at {:?}", life.stage);
+    }
+}
+
+#[test]
+fn idleness_is_asked_about_again_and_what_nobody_knows_is_not_idle() {
+    let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
+    assert_eq!(life.due(&rules), None, "nothing was said about its use yet");
+    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
+    assert_eq!(life.due(&rules), Some(at(320)), "warned five minutes before");
+    let warned = life.advance(Event::Wake, at(320), &rules);
+    assert_eq!((warned.told.len(), life.ending.as_ref().map(|ending| ending.at)), (1, Some(at(620))));
+    life.advance(Event::Seen(at(400)), at(400), &rules);
+    assert_eq!(life.ending, None, "somebody is there");
+    let asked = life.advance(Event::Wake, at(1000), &rules);
+    assert!(asked.probe && life.stage == Stage::Running, "a stop is never by old words");
+    let unknown = [("kernels", Sign::Unknown("no answer".into()))];
+    life.advance(signs(1, &unknown), at(1001), &rules);
+    life.advance(Event::Wake, at(5000), &rules);
+    assert_eq!(life.stage, Stage::Running);
+    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(5001), &rules);
+    let change = life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(5002), &rules);
+    assert_eq!(life.stage, Stage::Stopping(Reason::Idle));
+    assert!(change.told[0].message.contains("kernels idle since"), "{}", change.told[0].message);
+}
+
+#[test]
+fn a_busy_answer_or_a_snooze_keeps_it() {
+    let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
+    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
+    assert!(life.advance(Event::Wake, at(620), &rules).probe);
+    life.advance(signs(1, &[("kernels", Sign::Active(at(621)))]), at(621), &rules);
+    assert_eq!((life.stage.clone(), life.due(&rules)), (Stage::Running, Some(at(921))));
+    life.advance(Event::Snoozed(at(9_000), None), at(700), &rules);
+    assert_eq!(life.due(&rules), Some(at(8_700)));
+}
+
+#[test]
+fn windows_warn_and_close_and_another_queue_wins_only_before() {
+    let (mut life, rules) = running(spec());
+    life.bounds = Bounds { closes_at: Some(at(2_000)), ..Bounds::default() };
+    life.advance(Event::Wake, at(11), &rules);
+    assert_eq!(life.due(&rules), Some(at(1_100)), "fifteen minutes before");
+    for warning in [1_100, 1_700, 1_940] {
+        assert_eq!(life.advance(Event::Wake, at(warning), &rules).told.len(), 1, "at {warning}");
+    }
+    let mut switched = life.clone();
+    switched.bounds = Bounds::default();
+    switched.advance(Event::Switched(QueueId(Uuid::from_u128(9)), None), at(1_999), &rules);
+    switched.advance(Event::Wake, at(2_000), &rules);
+    assert_eq!((switched.stage, switched.ending), (Stage::Running, None));
+    life.advance(Event::Wake, at(2_000), &rules);
+    assert_eq!(life.stage, Stage::Stopping(Reason::PlanWindowExpired));
+    assert!(!life.may_switch());
+}
+
+#[test]
+fn whoever_was_disturbed_waits_again_with_its_first_time() {
+    let (mut life, rules) = running(Spec { requeue: true, ..spec() });
+    life.advance(stop(Reason::Preempted), at(100), &rules);
+    let mut stopped = life.clone();
+    life.advance(report(2, Phase::Gone), at(110), &rules);
+    let next = life.successor(HolderId(Uuid::from_u128(7)), at(110)).unwrap();
+    assert_eq!((next.submitted_at, next.number, next.stage), (at(0), 2, Stage::Queued));
+    stopped.advance(stop(Reason::User), at(105), &rules);
+    stopped.advance(report(2, Phase::Gone), at(110), &rules);
+    assert_eq!(stopped.successor(HolderId(Uuid::from_u128(7)), at(110)), None, "the person's word is the last");
+}

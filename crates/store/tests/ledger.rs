@@ -1,0 +1,211 @@
+//! The transaction by which pools change: what it refuses to write, whoever asks.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::{
+    device::{Ask, Grant, Link, Sharing},
+    id::{DeviceId, HolderId, NodeId, ProjectId, QueueId, WorkspaceId},
+    runtime::{
+        App, PostStart, Spec,
+        life::{Event, Life, Rules},
+    },
+};
+use jiff::Timestamp;
+use std::{path::Path, sync::Arc};
+use store::{
+    Store,
+    ledger::{self, Act, Batch, DeviceRow, Lost, NodeRow, NodeState, Outcome, Placement, PlacementState, StoredLife},
+    shards::Shard,
+};
+use testkit::Database;
+use uuid::Uuid;
+
+const SHARD: Shard = Shard { id: 7, epoch: 0 };
+const POOL: &str = "default";
+const NODE: NodeId = NodeId(Uuid::from_u128(1));
+const DEVICE: DeviceId = DeviceId(Uuid::from_u128(2));
+
+struct World {
+    database: Database,
+    store: Store,
+    project: ProjectId,
+}
+
+impl World {
+    /// One node with one device, and a project that may hold so much.
+    async fn new(quota_milli: i64) -> Self {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let migrations = here.join("../../migrations");
+        let database = Database::migrated(&migrations, |url| async move { Store::migrate(&url).await }).await;
+        let store = Store::connect(database.url(), 4).await.unwrap();
+        ledger::ensure_pool(&store, POOL, SHARD).await.unwrap();
+        let node = NodeRow {
+            id: NODE,
+            name: "n".into(),
+            zone: String::new(),
+            cpu_milli: 8_000,
+            memory_bytes: 1 << 34,
+            state: NodeState::Ready,
+        };
+        assert!(ledger::set_nodes(&store, SHARD, POOL, &[node]).await.unwrap());
+        let device = DeviceRow {
+            id: DEVICE,
+            node: NODE,
+            name: "gpu-0".into(),
+            hardware_id: String::new(),
+            class: "shared".into(),
+            model: "A10".into(),
+            memory_bytes: 1000,
+            sharing: Sharing::Shared { step_milli: 10 },
+            link_group: 0,
+            healthy: true,
+            condition: String::new(),
+        };
+        assert!(ledger::set_devices(&store, SHARD, &[NODE], &[device]).await.unwrap());
+        let project = ProjectId(Uuid::now_v7());
+        let client = database.client().await;
+        client.execute("INSERT INTO project (id, name) VALUES ($1, 'p')", &[&project.0]).await.unwrap();
+        let policy = "INSERT INTO project_policy (project_id, gpu_milli) VALUES ($1, $2)";
+        client.execute(policy, &[&project.0, &quota_milli]).await.unwrap();
+        Self { database, store, project }
+    }
+
+    /// A life that waits, stored.
+    async fn life(&self, name: &str, gpu_milli: u32) -> StoredLife {
+        let workspace = WorkspaceId(Uuid::now_v7());
+        let insert = "INSERT INTO workspace (id, name, project_id) VALUES ($1, $2, $3)";
+        self.database.client().await.execute(insert, &[&workspace.0, &name, &self.project.0]).await.unwrap();
+        let (queue, holder) = (QueueId(Uuid::nil()), HolderId(Uuid::now_v7()));
+        let life = Life::new(workspace, self.project, queue, 1, holder, Arc::new(spec(gpu_milli)), 1, Timestamp::now());
+        let stored = StoredLife {
+            life,
+            plan: None,
+            node: None,
+            access_key: Arc::from([1_u8, 2].as_slice()),
+            workspace: name.into(),
+            project: "p".into(),
+        };
+        let outcome = self.commit(Batch { begun: vec![stored.clone()], ..Batch::default() }).await;
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+        stored
+    }
+
+    async fn commit(&self, batch: Batch) -> Outcome {
+        ledger::commit(&self.store, SHARD, POOL, &batch).await.unwrap()
+    }
+
+    async fn used(&self) -> (i64, i64) {
+        let sql = "SELECT (SELECT used_milli FROM device)::bigint, (SELECT coalesce(sum(gpu_milli), 0) FROM project_usage)::bigint";
+        let row = self.database.client().await.query_one(sql, &[]).await.unwrap();
+        (row.get(0), row.get(1))
+    }
+}
+
+fn spec(gpu_milli: u32) -> Spec {
+    Spec {
+        app: App::Jupyter,
+        image: String::new(),
+        ask: Ask {
+            gpus: 1,
+            gpu_milli,
+            gpu_memory_bytes: None,
+            models: Vec::new(),
+            models_ordered: false,
+            link: Link::Any,
+            cpu_milli: 100,
+            memory_bytes: 1,
+        },
+        cpu_limit_milli: 0,
+        memory_limit_bytes: 0,
+        env: [].into(),
+        mounts: Vec::new(),
+        root: false,
+        priority: 0,
+        idle_timeout_s: 0,
+        gpu_idle_timeout_s: 0,
+        lifetime_s: 0,
+        grace_s: 0,
+        requeue: false,
+        pre_start: String::new(),
+        post_start: PostStart::default(),
+    }
+}
+
+fn act(stored: &StoredLife) -> Act {
+    let mut placed = stored.clone();
+    placed.life.advance(Event::Placed, Timestamp::now(), &Rules::default());
+    placed.node = Some(NODE);
+    let milli = stored.life.spec.ask.gpu_milli;
+    let placement = Placement {
+        holder: stored.life.holder,
+        node: NODE,
+        project: stored.life.project,
+        queue: stored.life.queue,
+        state: PlacementState::Held,
+        cpu_milli: 100,
+        memory_bytes: 1,
+        effective_milli: u64::from(milli),
+        model: "A10".into(),
+        victims: Vec::new(),
+        grants: vec![Grant { device: DEVICE, milli, memory_bytes: u64::from(milli), slots: 0 }],
+    };
+    Act { placement, lives: vec![placed], events: Vec::new(), releasing: Vec::new() }
+}
+
+#[tokio::test]
+async fn what_loses_is_left_out_alone_and_what_is_released_comes_back_once() {
+    let world = World::new(900).await;
+    let (a, b, c, d) = (
+        world.life("a", 600).await,
+        world.life("b", 500).await,
+        world.life("c", 300).await,
+        world.life("d", 100).await,
+    );
+    // b finds the quota used up by a; d finds the quota used up by a and c.
+    let acts = [&a, &b, &c, &d].map(act).into();
+    let Outcome::Done(lost) = world.commit(Batch { acts, ..Batch::default() }).await else { panic!("it counts") };
+    let losers: Vec<_> = lost.iter().map(|(holder, _)| *holder).collect();
+    assert_eq!(losers, [b.life.holder, d.life.holder]);
+    assert!(lost.iter().all(|(_, why)| matches!(why, Lost::Quota(excess) if excess.limit == 900)), "{lost:?}");
+    assert_eq!(world.used().await, (900, 900));
+    let raise = "UPDATE project_policy SET gpu_milli = 5000";
+    world.database.client().await.execute(raise, &[]).await.unwrap();
+    let Outcome::Done(lost) = world.commit(Batch { acts: vec![act(&b), act(&d)], ..Batch::default() }).await else {
+        panic!("it counts")
+    };
+    assert_eq!(lost, [(b.life.holder, Lost::Device(DEVICE))], "d still fits");
+    assert_eq!(world.used().await, (1000, 1000));
+    for _ in 0..2 {
+        let released = vec![(a.life.holder, world.project)];
+        let outcome = world.commit(Batch { released, ..Batch::default() }).await;
+        assert!(matches!(outcome, Outcome::Done(_)));
+        assert_eq!(world.used().await, (400, 400), "once is all");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_under_an_epoch_that_has_passed_and_no_life_begins_beside_another() {
+    let world = World::new(5000).await;
+    let a = world.life("a", 600).await;
+    let second = {
+        let mut next = a.clone();
+        (next.life.number, next.life.holder) = (2, HolderId(Uuid::now_v7()));
+        next
+    };
+    let outcome = world.commit(Batch { begun: vec![second], acts: vec![act(&a)], ..Batch::default() }).await;
+    assert!(matches!(outcome, Outcome::Alive(of) if of == [a.life.workspace]));
+    assert_eq!(world.used().await, (0, 0), "all or nothing");
+    let unknown = {
+        let mut unknown = a.clone();
+        unknown.life.number = 9;
+        unknown
+    };
+    let outcome = world.commit(Batch { changed: vec![unknown], ..Batch::default() }).await;
+    assert!(matches!(outcome, Outcome::Drifted));
+    world.database.client().await.execute("UPDATE shard SET epoch = 1 WHERE id = 7", &[]).await.unwrap();
+    assert!(matches!(world.commit(Batch { acts: vec![act(&a)], ..Batch::default() }).await, Outcome::Stale));
+    assert!(ledger::load(&world.store, SHARD, POOL).await.unwrap().is_none());
+    let now = Shard { epoch: 1, ..SHARD };
+    let found = ledger::load(&world.store, now, POOL).await.unwrap().unwrap();
+    assert_eq!((found.lives.len(), found.devices.len(), found.placements.len()), (1, 1, 0));
+    assert_eq!(found.lives[0].life.spec, a.life.spec);
+}

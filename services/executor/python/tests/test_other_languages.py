@@ -1,0 +1,112 @@
+"""Blocks in R, and dbt blocks: with the real programs where they are."""
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from support import ProjectCase, library
+
+HAS_R = shutil.which("Rscript") is not None
+FRAME = """
+import pandas as pd
+@data_loader
+def f(*args, **kwargs):
+    return pd.DataFrame({'id': [1, 2, 3], 'Name of': ['a, "b"', None, 'ü\\n'], 'x': [1.5, None, 3.5], 'ok': [True, False, True]})
+"""
+
+
+class R(ProjectCase):
+    def run_r(self, uuid: str, code: str, kind: str = "transformer", upstream: tuple = ("frame",), **fields) -> dict:
+        self.block(uuid, code, kind, "r", upstream)
+        return self.ok(uuid, request={"env": dict(os.environ)}, **fields)
+
+    def test_without_r_the_remedy_is_said(self) -> None:
+        self.block("r", "transform <- function(df_1, ...) df_1\n", "transformer", "r")
+        self.fails("r", "USER_CODE", "Rscript is not installed", request={"env": {"PATH": "/nonexistent"}})
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_a_frame_goes_through_r(self) -> None:
+        self.block("frame", FRAME)
+        self.ok("frame")
+        self.run_r("r", "transform <- function(df_1, ...) { df_1$twice <- df_1$id * global_vars$by; df_1 }\n",
+                   variables={"by": 2, "nested": {"list": [1, "a", None, True]}})
+        frame = self.stored("r")[0]
+        self.assertEqual(frame["twice"].tolist(), [2, 4, 6])
+        self.assertEqual(frame["Name of"].tolist()[::2], ['a, "b"', "ü\n"])
+        self.assertTrue(frame["Name of"].isna()[1] and frame["x"].isna()[1])
+        self.assertEqual(frame["ok"].tolist(), [True, False, True])
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_every_kind_of_r_block(self) -> None:
+        self.run_r("loader", "load_data <- function() { cat('loading\\n'); data.frame(n = 1:3, s = c('a', NA, 'c')) }\n",
+                   "data_loader", ())
+        self.assertEqual(self.stored("loader")[0]["n"].tolist(), [1, 2, 3])
+        self.assertIn("loading", self.last.text())
+        self.block("frame", FRAME)
+        self.ok("frame")
+        self.run_r("both", "transform <- function(df_1, df_2, ...) merge(df_1, df_2, by.x = 'id', by.y = 'n')\n",
+                   upstream=("frame", "loader"))
+        self.assertEqual(self.stored("both")[0]["s"].tolist()[::2], ["a", "c"])
+        exported = os.path.join(self.root, "exported.csv")
+        result = self.run_r("exporter", f"export_data <- function(df_1, ...) write.csv(df_1, '{exported}')\n",
+                            "data_exporter")
+        self.assertEqual(result["outputs"], [])
+        self.assertTrue(os.path.getsize(exported))
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_what_r_says_is_in_the_log(self) -> None:
+        self.block("bad", "load_data <- function() stop('no such table')\n", "data_loader", "r")
+        self.fails("bad", "USER_CODE", "Rscript ended with code 1", request={"env": dict(os.environ)})
+        self.assertIn("no such table", self.last.text("stderr"))
+        self.block("other", "load <- function() 1\n", "data_loader", "r")
+        self.fails("other", "USER_CODE", "code 1", request={"env": dict(os.environ)})
+        self.assertIn("the file defines no function load_data", self.last.text("stderr"))
+
+
+class Dbt(ProjectCase):
+    def test_the_command_line(self) -> None:
+        self.block("models/m", "select 1", "dbt", "sql")
+        self.fails("models/m", "USER_CODE", "dbt is not installed", request={"env": {"PATH": "/nonexistent"}})
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\nexit $CODE\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/dbt_project.yml", "name: x\n")
+        path = os.path.join(self.repo, "bin") + ":/bin:/usr/bin"
+        self.ok("models/m", request={"env": {"PATH": path, "CODE": "0"}})
+        self.assertIn("run --select m --vars", self.last.text())
+        self.assertIn(f"--project-dir {self.repo}/dbt", self.last.text())
+        self.fails("models/m", "USER_CODE", "code 2", request={"env": {"PATH": path, "CODE": "2"}})
+
+    def test_real_models(self) -> None:
+        library(self, "dbt.adapters.duckdb")
+        env = {**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
+               "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+        warehouse = os.path.join(self.root, "warehouse.duckdb")
+        self.file("dbt/shop/dbt_project.yml",
+                  "name: shop\nversion: '1.0'\nprofile: shop\nmodel-paths: [models]\nmodels:\n  +materialized: table\n")
+        self.file("dbt/shop/profiles.yml", "shop:\n  target: dev\n  outputs:\n    dev:\n      type: duckdb\n"
+                                           f"      path: {warehouse}\n    other:\n      type: duckdb\n      path: ':memory:'\n")
+        self.file("dbt/shop/models/orders.sql", "select 7 as id, {{ var('amount') }} as amount\n")
+        self.file("dbt/shop/models/totals.sql", "select sum(amount) as total from {{ ref('orders') }}\n")
+        for model in ("orders", "totals"):
+            self.block(f"shop/models/{model}", None, "dbt", "sql", file=f"dbt/shop/models/{model}.sql")
+            self.ok(f"shop/models/{model}", request={"env": env}, variables={"amount": 35})
+        import duckdb
+
+        with duckdb.connect(warehouse) as connection:
+            self.assertEqual(connection.execute("SELECT total FROM totals").fetchall(), [(35,)])
+        self.block("build", "build --select orders", "dbt", "yaml", file="dbt/build.yaml",
+                   configuration={"dbt": {"command": "build"}, "dbt_project_name": "shop", "dbt_profile_target": "other"})
+        self.file("dbt/build.yaml", "--select orders\n")
+        self.ok("build", request={"env": env}, variables={"amount": 1})
+        self.file("dbt/shop/models/totals.sql", "select nothing from nowhere\n")
+        self.fails("shop/models/totals", "USER_CODE", "dbt run ended with code 1", request={"env": env},
+                   variables={"amount": 35})
+        self.assertIn("nowhere", self.last.text())
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,144 @@
+//! The script of a spec that may change how its runtime is started: `get_custom_configs(container_config)`, run once in a
+//! process apart, before the start.
+//!
+//! That process has an empty environment, an empty folder, and limits of time, memory and output; nothing of ours is in
+//! its reach but what it is given. Refuses to know what a backend makes of the answer.
+
+use backend_process::{
+    launch::Launch,
+    sessions::{self, SESSION_MARK},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The longest that a script may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Processor time, seconds.
+const CPU_SECONDS: u64 = 10;
+/// Memory, bytes.
+const MEMORY_BYTES: u64 = 512 << 20;
+/// The longest answer.
+const ANSWER_BYTES_MAX: u64 = 256 << 10;
+/// Text that is quoted of what it printed.
+const QUOTED_BYTES: usize = 1_000;
+
+/// Reads the script and the configuration from its folder, and writes the answer there.
+const PROGRAM: &str = "\
+import json, sys
+scope = {'__name__': 'pre_start'}
+with open('script.py') as f:
+    exec(compile(f.read(), 'pre_start.py', 'exec'), scope)
+if not callable(scope.get('get_custom_configs')):
+    sys.exit('it has to define get_custom_configs(container_config)')
+with open('config.json') as f:
+    config = json.load(f)
+answer = scope['get_custom_configs'](config)
+if not isinstance(answer, dict):
+    sys.exit('get_custom_configs has to return a dict')
+with open('answer.json', 'w') as f:
+    json.dump(answer, f)
+";
+
+/// What the scripts are run with.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// The binary that launches.
+    pub launcher: PathBuf,
+    /// The interpreter.
+    pub python: PathBuf,
+    /// Marks the processes of this executor.
+    pub executor: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PreStartError {
+    /// Nothing could be run.
+    #[error("the pre-start script could not be run")]
+    Io(#[from] io::Error),
+    /// It failed, or did what it must not.
+    #[error("the pre-start script failed: {0}")]
+    Failed(String),
+}
+
+impl Sandbox {
+    /// What the script makes of `config`. `name` is that of the runtime, for the mark; `folder` is emptied before and
+    /// removed after. Dropped half way, the processes are left to the next sweep of that name.
+    ///
+    /// # Errors
+    /// When it fails, takes too long or too much, or answers no object.
+    pub async fn run(&self, script: &str, config: &Value, name: &str, folder: &Path) -> Result<Value, PreStartError> {
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        tokio::fs::create_dir_all(folder).await?;
+        tokio::fs::write(folder.join("script.py"), script).await?;
+        tokio::fs::write(folder.join("config.json"), config.to_string()).await?;
+        let answer = self.answer(name, folder).await;
+        tokio::fs::remove_dir_all(folder).await?;
+        answer
+    }
+
+    async fn answer(&self, name: &str, folder: &Path) -> Result<Value, PreStartError> {
+        let log = folder.join("log");
+        let session = format!("{name}.pre-start");
+        let mark = sessions::mark(&self.executor, &session);
+        let launch = Launch {
+            launcher: self.launcher.clone(),
+            command: [self.python.as_os_str(), "-I".as_ref(), "-c".as_ref(), PROGRAM.as_ref()].map(Into::into).into(),
+            env: std::env::var("PATH")
+                .map(|path| ("PATH".to_owned(), path))
+                .into_iter()
+                .chain([(SESSION_MARK.to_owned(), mark)])
+                .collect(),
+            cwd: folder.to_owned(),
+            data_bytes: Some(MEMORY_BYTES),
+            cpu_seconds: Some(CPU_SECONDS),
+        };
+        let mut child =
+            tokio::process::Command::from(launch.command(&File::create(&log)?)?).kill_on_drop(true).spawn()?;
+        let ended = tokio::time::timeout(TIMEOUT, child.wait()).await;
+        // Also what it started and left.
+        let executor = self.executor.clone();
+        let kill =
+            move || sessions::signal(sessions::all(&executor).get(&session).map_or(&[], Vec::as_slice), Signal::KILL);
+        let _ = tokio::task::spawn_blocking(kill).await;
+        match ended {
+            Err(_) => Err(PreStartError::Failed(format!("it took longer than {} s", TIMEOUT.as_secs()))),
+            Ok(Ok(status)) if status.success() => read(&folder.join("answer.json")),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(_)) => Err(PreStartError::Failed(tail(&log, QUOTED_BYTES))),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Value, PreStartError> {
+    let mut text = String::new();
+    File::open(path)?.take(ANSWER_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > ANSWER_BYTES_MAX {
+        return Err(PreStartError::Failed(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
+    }
+    serde_json::from_str(&text).map_err(|error| PreStartError::Failed(format!("its answer is no JSON: {error}")))
+}
+
+/// The end of a file, as text.
+pub(crate) fn tail(path: &Path, bytes: usize) -> String {
+    use std::io::{Seek as _, SeekFrom};
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(bytes as u64)))?;
+        file.take(bytes as u64).read_to_end(&mut text)
+    });
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).trim().to_owned(),
+        Err(error) => format!("its output cannot be read: {error}"),
+    }
+}

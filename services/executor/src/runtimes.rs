@@ -1,0 +1,244 @@
+//! Runtimes as local processes: each a session of processes with a folder of its own, on this machine as the only node.
+//!
+//! A runtime outlives an executor that crashes, and the next life of that executor finds it again; an executor that is
+//! asked to end ends its runtimes first. They run as the executor's own user, so this backend is for machines whose
+//! users trust each other. Refuses to know who may have what.
+
+mod activity;
+mod apps;
+mod http;
+mod life;
+mod machine;
+mod record;
+
+pub use apps::Apps;
+pub use machine::{DeclaredDevices, node};
+
+use crate::pool::{Board, Order, RuntimeBackend, order::Goal};
+use backend_process::sessions;
+use domain::id::HolderId;
+use futures_util::future::BoxFuture;
+use life::{Ended, Living, Running};
+use proto::internal::v1::{self as pb, RuntimePhase};
+use record::Record;
+use rustix::process::Signal;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// For runtimes to end before the executor does.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the backend is made of.
+pub struct Parts {
+    /// The binary that launches; see [`backend_process::launch`].
+    pub launcher: PathBuf,
+    /// The mark of this executor's processes.
+    pub executor: String,
+    /// Where each life has a folder until its end was noted.
+    pub folder: PathBuf,
+    /// Where each workspace has a folder for good.
+    pub volumes: PathBuf,
+    /// What can be opened.
+    pub apps: Apps,
+    /// Where applications listen, and proxies reach them.
+    pub address: IpAddr,
+    /// What applications see of this executor's environment.
+    pub env: BTreeMap<String, String>,
+    /// This machine.
+    pub node: pb::Node,
+}
+
+/// See the module's page.
+pub struct ProcessRuntimes(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    board: Arc<Board>,
+    lives: Mutex<HashMap<HolderId, Handle>>,
+    closing: CancellationToken,
+    ended: Notify,
+}
+
+struct Handle {
+    order: watch::Sender<Order>,
+    probe: Arc<Notify>,
+}
+
+impl ProcessRuntimes {
+    /// A backend that runs nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Shared {
+            parts,
+            board: Arc::new(Board::new()),
+            lives: Mutex::default(),
+            closing: CancellationToken::new(),
+            ended: Notify::new(),
+        }))
+    }
+}
+
+impl RuntimeBackend for ProcessRuntimes {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn board(&self) -> &Arc<Board> {
+        &self.0.board
+    }
+
+    fn recover(&self) -> BoxFuture<'_, anyhow::Result<Vec<Order>>> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let reader = Arc::clone(&shared);
+            let found = tokio::task::spawn_blocking(move || reader.find()).await??;
+            let mut orders = Vec::new();
+            for (order, running, ended) in found {
+                match ended {
+                    Some(ended) => shared.board.report(gone(&order, &ended)),
+                    None => shared.begin(order.clone(), running),
+                }
+                orders.push(order);
+            }
+            shared.board.set_nodes(vec![shared.parts.node.clone()]);
+            Ok(orders)
+        })
+    }
+
+    fn apply(&self, order: Order) {
+        let lives = self.0.lock();
+        match (lives.get(&order.holder), &order.goal) {
+            (Some(handle), Goal::Run(_)) => {
+                // It lives already; only the number under which it reports is new.
+                self.0.board.amend(order.holder, |report| report.fence = order.fence);
+                handle.order.send_replace(order);
+            }
+            (Some(handle), Goal::Stop { .. }) => drop(handle.order.send_replace(order)),
+            // Nobody forgets what lives.
+            (Some(_), Goal::Forget) => tracing::error!(holder = %order.holder, "told to forget what still runs"),
+            (None, Goal::Run(_)) if self.0.board.runtime(order.holder).is_none() => {
+                drop(lives);
+                self.0.begin(order, None);
+            }
+            (None, Goal::Run(_)) => self.0.board.amend(order.holder, |report| report.fence = order.fence),
+            (None, Goal::Stop { .. }) => {
+                let before = self.0.board.runtime(order.holder).filter(|report| report.phase() == RuntimePhase::Gone);
+                let ended = before.map(|report| Ended { code: report.code, message: report.message });
+                self.0.board.report(gone(&order, &ended.unwrap_or_default()));
+            }
+            (None, Goal::Forget) => {
+                self.0.board.forget(order.holder);
+                if let Err(error) = record::remove(&self.0.folder(order.holder)) {
+                    tracing::warn!(holder = %order.holder, %error, "the folder of an ended runtime could not be removed");
+                }
+            }
+        }
+    }
+
+    fn probe(&self, holders: Vec<HolderId>) {
+        let lives = self.0.lock();
+        holders.iter().filter_map(|holder| lives.get(holder)).for_each(|handle| handle.probe.notify_one());
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.0.closing.cancel();
+            let all_gone = async {
+                loop {
+                    let ended = self.0.ended.notified();
+                    if self.0.lock().is_empty() {
+                        return;
+                    }
+                    ended.await;
+                }
+            };
+            if tokio::time::timeout(CLOSE_TIMEOUT, all_gone).await.is_err() {
+                tracing::warn!("runtimes did not end in time; the next life of this executor finds them");
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn begin(self: &Arc<Self>, order: Order, running: Option<Running>) {
+        let Some(life) = order.life().cloned() else { return };
+        let holder = order.holder;
+        let probe = Arc::new(Notify::new());
+        let (sender, orders) = watch::channel(order);
+        self.lock().insert(holder, Handle { order: sender, probe: Arc::clone(&probe) });
+        let living = Living { shared: Arc::clone(self), holder, life, orders, probe };
+        tokio::spawn(living.run(running));
+    }
+
+    /// Everything of it is gone.
+    fn finish(&self, holder: HolderId, ended: &Ended) {
+        // Under the lock no order can come between the last one's fence and the report.
+        let mut lives = self.lock();
+        if let Some(handle) = lives.remove(&holder) {
+            self.board.report(gone(&handle.order.borrow(), ended));
+        }
+        drop(lives);
+        self.ended.notify_one();
+    }
+
+    fn folder(&self, holder: HolderId) -> PathBuf {
+        self.parts.folder.join(holder.to_string())
+    }
+
+    /// What an earlier life left: each with its processes, or how it ended. What nobody wrote down is killed.
+    fn find(&self) -> anyhow::Result<Vec<(Order, Option<Running>, Option<Ended>)>> {
+        std::fs::create_dir_all(&self.parts.folder)?;
+        let mut sessions = sessions::all(&self.parts.executor);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.parts.folder)? {
+            let folder = entry?.path();
+            let Some(Record { order, running, ended }) = Record::read(&folder) else {
+                record::remove(&folder)?;
+                continue;
+            };
+            let members = sessions.remove(&order.holder.to_string()).unwrap_or_default();
+            let led = running.is_some_and(|running| running.lives());
+            let ended = match ended {
+                None if !led => {
+                    sessions::signal(&members, Signal::KILL);
+                    let message = "it ended while its executor was away".to_owned();
+                    let ended = Ended { code: "RUNTIME_LOST".to_owned(), message };
+                    record::write_ended(&folder, &ended)?;
+                    Some(ended)
+                }
+                ended => ended,
+            };
+            tracing::info!(holder = %order.holder, lives = ended.is_none(), "found a runtime of an earlier life");
+            found.push((order, running, ended));
+        }
+        let strays: usize = sessions.values().map(Vec::len).sum();
+        if strays > 0 {
+            tracing::warn!(processes = strays, "killed what belonged to no runtime");
+            sessions.values().for_each(|members| sessions::signal(members, Signal::KILL));
+        }
+        Ok(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<HolderId, Handle>> {
+        // Nothing panics while it is held.
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn gone(order: &Order, ended: &Ended) -> pb::RuntimeReport {
+    pb::RuntimeReport {
+        holder: order.holder.to_vec(),
+        fence: order.fence,
+        phase: RuntimePhase::Gone.into(),
+        code: ended.code.clone(),
+        message: ended.message.clone(),
+        ..pb::RuntimeReport::default()
+    }
+}

@@ -1,0 +1,51 @@
+//! One request to an application on this machine, to see how it is. Refuses to follow, to keep connections, and to read
+//! more than a little.
+
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// An application that takes longer is not well.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest answer that is looked at.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// Status and body of `GET path`, with the key as a token. HTTP/1.0, so that the answer is plain and ends with its
+/// connection.
+pub(super) async fn get(at: SocketAddr, path: &str, key: &str) -> io::Result<(u16, Vec<u8>)> {
+    let ask = async {
+        let mut stream = TcpStream::connect(at).await?;
+        let request = format!(
+            "GET {path} HTTP/1.0\r\nHost: {at}\r\nUser-Agent: orrery-probe\r\nAuthorization: token {key}\r\n\
+             Accept: application/json\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+        parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it does not answer in HTTP"))
+    };
+    timeout(TIMEOUT, ask).await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer in time"))?
+}
+
+fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n")?;
+    let line = std::str::from_utf8(answer.get(..head)?).ok()?.lines().next()?;
+    let status = line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer[head + 4..].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn answers_are_read() {
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"), Some((200, b"{}".to_vec())));
+        assert_eq!(parse(b"HTTP/1.0 404\r\n\r\n"), Some((404, Vec::new())));
+        assert_eq!(parse(b"SSH-2.0\r\n\r\n"), None);
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n"), None);
+    }
+}

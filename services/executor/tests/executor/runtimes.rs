@@ -1,0 +1,329 @@
+//! Runtimes as real processes, ordered by hand.
+
+use crate::scheduler::SOON;
+use backend_process::{process::is_alive, sessions};
+use domain::{
+    device::Ask,
+    id::{HolderId, WorkspaceId},
+    runtime::{App, Spec},
+};
+use executor::{
+    pool::{Life, Order, RuntimeBackend, order::Goal},
+    runtimes::{Apps, Parts, ProcessRuntimes},
+};
+use proto::internal::v1::{RuntimePhase, RuntimeReport, activity_report::State};
+use runtime::secret::Secret;
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{IpAddr, TcpStream},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// For what is installed first.
+const LATER: Duration = Duration::from_secs(600);
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// Answers on $PORT with what it knows; started below a shell that also leaves something behind.
+const SERVER: &str = "\
+setsid sleep 600 & echo $! > $USER_CODE_PATH/left
+exec python3 -c '
+import http.server, os, json
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps(dict(os.environ)).encode()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.HTTPServer((os.environ[\"HOST\"], int(os.environ[\"PORT\"])), H).serve_forever()'";
+
+struct Machine {
+    folder: TempDir,
+    mark: String,
+    apps: Option<PathBuf>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), mark: Uuid::new_v4().simple().to_string(), apps: None }
+    }
+
+    fn backend(&self) -> ProcessRuntimes {
+        let folder = self.folder.path();
+        let python = provision::Python::find_or_install().unwrap().path;
+        ProcessRuntimes::new(Parts {
+            launcher: PathBuf::from(env!("CARGO_BIN_EXE_orrery-executor")),
+            executor: self.mark.clone(),
+            folder: folder.join("runtimes"),
+            volumes: folder.join("volumes"),
+            apps: Apps::new(self.apps.clone().unwrap_or_else(|| folder.join("apps")), python),
+            address: IpAddr::from([127, 0, 0, 1]),
+            env: executor::process::passed_environment(&[]),
+            node: executor::runtimes::node("here", &["2xA10:24GiB".parse().unwrap()]).unwrap(),
+        })
+    }
+
+    fn left(&self) -> usize {
+        sessions::all(&self.mark).values().map(Vec::len).sum()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for members in sessions::all(&self.mark).values() {
+            sessions::signal(members, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn spec(app: App) -> Spec {
+    let ask = Ask {
+        gpus: 0,
+        gpu_milli: 0,
+        gpu_memory_bytes: None,
+        models: Vec::new(),
+        models_ordered: false,
+        link: domain::device::Link::Any,
+        cpu_milli: 100,
+        memory_bytes: 0,
+    };
+    let mut spec: Spec = serde_json::from_value(serde_json::json!({ "app": "jupyter", "ask": ask })).unwrap();
+    spec.app = app;
+    spec
+}
+
+fn shell(script: &str) -> Spec {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let command = ["/bin/sh", "-c", script].map(str::to_owned).into();
+    spec(App::Custom { port, command, keeps_base_path: false, health_path: String::new() })
+}
+
+fn run(spec: Spec) -> Order {
+    let workspace_id = WorkspaceId(Uuid::new_v4());
+    let life = Life {
+        workspace_id,
+        workspace: "lab".into(),
+        project: "p".into(),
+        queue: "default".into(),
+        queue_priority: 0,
+        preemptible: false,
+        number: 1,
+        node: "here".into(),
+        grants: Vec::new(),
+        spec,
+        access_key: Secret::new(KEY),
+        base_path: "/runtimes/lab/".into(),
+    };
+    Order { holder: HolderId(Uuid::new_v4()), fence: 1, goal: Goal::Run(Arc::new(life)) }
+}
+
+fn stop(order: &Order, grace: Duration) -> Order {
+    Order { fence: order.fence + 1, goal: Goal::Stop { grace, reason: "USER".into() }, ..order.clone() }
+}
+
+async fn reaches(backend: &ProcessRuntimes, order: &Order, phase: RuntimePhase, within: Duration) -> RuntimeReport {
+    let reached = async || {
+        let report = backend.board().runtime(order.holder)?;
+        let ended = matches!(report.phase(), RuntimePhase::Failed | RuntimePhase::Gone);
+        assert!(report.phase() == phase || !ended || phase == RuntimePhase::Gone, "{report:?}");
+        (report.phase() == phase).then_some(report)
+    };
+    testkit::wait_for(phase.as_str_name(), within, reached).await
+}
+
+fn ask(endpoint: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(endpoint).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nAuthorization: token {KEY}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_runtime_runs_and_nothing_of_it_is_left() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    assert!(backend.recover().await.unwrap().is_empty());
+    let mut spec = shell(SERVER);
+    spec.env = BTreeMap::from([("GREETING".to_owned(), "moin".to_owned())]);
+    spec.pre_start =
+        "def get_custom_configs(c):\n    c['env'].append({'name': 'ADDED', 'value': 'by-script'})\n    return c".into();
+    spec.post_start.script = "touch made; exit 3".into();
+    let order = run(spec);
+    backend.apply(order.clone());
+    let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    assert_eq!((ready.fence, ready.code.as_str(), ready.bound), (1, "POST_START_FAILED", true), "only a warning");
+    let answer = ask(&ready.endpoint, "/");
+    for word in ["moin", "by-script", "USER_CODE_PATH", "\"CUDA_VISIBLE_DEVICES\": \"\""] {
+        assert!(answer.contains(word), "{word}: {answer}");
+    }
+    let project =
+        machine.folder.path().join("volumes").join(order.life().unwrap().workspace_id.to_string()).join("project");
+    let left: i32 = std::fs::read_to_string(project.join("left")).unwrap().trim().parse().unwrap();
+    assert!(is_alive(left) && project.join("made").exists());
+
+    backend.apply(order.clone());
+    backend.apply(stop(&order, Duration::from_secs(5)));
+    let gone = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!((gone.fence, gone.code.as_str()), (2, ""));
+    assert!(!is_alive(left), "also what left its session");
+    assert_eq!(machine.left(), 0);
+    assert!(project.join("made").exists(), "the folder stays");
+    // What has ended is not started again, and is told until it is forgotten.
+    backend.apply(Order { fence: 3, ..order.clone() });
+    assert_eq!(backend.board().runtime(order.holder).unwrap().phase(), RuntimePhase::Gone);
+    backend.apply(Order { fence: 4, goal: Goal::Forget, ..order.clone() });
+    assert!(backend.board().runtime(order.holder).is_none());
+    backend.apply(Order { fence: 5, ..stop(&order, Duration::ZERO) });
+    assert_eq!(backend.board().runtime(order.holder).unwrap().phase(), RuntimePhase::Gone, "it has none, and says so");
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let mut refused = shell("true");
+    refused.pre_start = "def get_custom_configs(c):\n    return {'securityContext': {}}".into();
+    let mut broken = shell("true");
+    broken.pre_start = "import os\nos.kill(os.getppid(), 0)\nraise ValueError('no idea')".into();
+    let imageless =
+        spec(App::Custom { port: 8_099, command: vec![], keeps_base_path: false, health_path: String::new() });
+    for (spec, code, word) in [
+        (shell("echo the reason; exit 7"), "APP_EXITED", "the reason"),
+        (refused, "PRE_START_REFUSED", "securityContext"),
+        (broken, "PRE_START_FAILED", "no idea"),
+        (imageless, "COMMAND_MISSING", "command"),
+    ] {
+        let order = run(spec);
+        backend.apply(order.clone());
+        let gone = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+        assert_eq!(gone.code, code, "{gone:?}");
+        assert!(gone.message.contains(word), "{gone:?}");
+    }
+    // One that ignores being asked is made to end.
+    let order = run(shell(&format!("trap '' TERM HUP; {}", SERVER.replace("exec ", ""))));
+    backend.apply(order.clone());
+    reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    backend.apply(stop(&order, Duration::from_millis(300)));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(machine.left(), 0);
+}
+
+#[tokio::test]
+async fn a_new_life_of_the_executor_finds_what_runs() {
+    let machine = Arc::new(Machine::new());
+    let (order, dying) = (run(shell(SERVER)), run(shell(SERVER)));
+    let first = async |machine: Arc<Machine>, order: Order, dying: Order| {
+        let backend = machine.backend();
+        backend.recover().await.unwrap();
+        backend.apply(order.clone());
+        backend.apply(dying.clone());
+        reaches(&backend, &dying, RuntimePhase::Ready, SOON).await;
+        reaches(&backend, &order, RuntimePhase::Ready, SOON).await.endpoint
+    };
+    let (theirs, orders) = (Arc::clone(&machine), (order.clone(), dying.clone()));
+    // With this runtime everything that the first life does ends, as in a crash.
+    let endpoint = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let endpoint = runtime.block_on(first(theirs, orders.0, orders.1));
+        runtime.shutdown_background();
+        endpoint
+    });
+    let endpoint = endpoint.await.unwrap();
+    for member in sessions::all(&machine.mark).remove(&dying.holder.to_string()).unwrap() {
+        sessions::signal(&[member], rustix::process::Signal::KILL);
+    }
+    let backend = machine.backend();
+    let found = backend.recover().await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(found.contains(&order), "with everything that it was told");
+    assert_eq!(reaches(&backend, &order, RuntimePhase::Ready, SOON).await.endpoint, endpoint);
+    let lost = reaches(&backend, &dying, RuntimePhase::Gone, SOON).await;
+    assert_eq!(lost.code, "RUNTIME_LOST");
+    backend.close().await;
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(machine.left(), 0);
+}
+
+/// What each source says, asked now.
+async fn activity(backend: &ProcessRuntimes, order: &Order) -> BTreeMap<String, State> {
+    let before = backend.board().runtime(order.holder).unwrap().activities;
+    backend.probe(vec![order.holder]);
+    let asked = async || {
+        let now = backend.board().runtime(order.holder).unwrap().activities;
+        (now != before && !now.is_empty()).then_some(now)
+    };
+    let now = testkit::wait_for("a look at its activity", SOON, asked).await;
+    now.into_iter().map(|report| (report.source, report.state.unwrap())).collect()
+}
+
+fn active(all: &BTreeMap<String, State>) -> Vec<&str> {
+    all.iter().filter(|(_, state)| matches!(state, State::ActiveUs(_))).map(|(source, _)| source.as_str()).collect()
+}
+
+async fn settles(backend: &ProcessRuntimes, order: &Order, what: &str, wanted: &[&str]) {
+    let settled = async || {
+        let all = activity(backend, order).await;
+        assert!(!all.values().any(|state| matches!(state, State::Unknown(_))), "{what}: {all:?}");
+        (active(&all) == wanted).then_some(())
+    };
+    testkit::wait_for(what, SOON, settled).await;
+}
+
+/// Talks to a JupyterLab as a person's browser would: Python with the packages that it has itself.
+async fn as_a_person(machine: &Machine, endpoint: &str, script: &str) -> tokio::process::Child {
+    let apps = machine.apps.as_ref().unwrap().join("jupyter");
+    let mut folders = std::fs::read_dir(apps).unwrap().flatten().map(|entry| entry.path());
+    let python = folders.find(|path| path.join("bin/python").exists()).unwrap().join("bin/python");
+    let helper = include_str!("person.py");
+    tokio::process::Command::new(python)
+        .args(["-c", helper, &format!("http://{endpoint}/runtimes/lab/"), KEY, script])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_jupyterlab_that_works_is_never_taken_for_idle() {
+    let mut machine = Machine::new();
+    machine.apps = Some(provision::cache::dir().join("tests/apps"));
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let order = run(spec(App::Jupyter));
+    backend.apply(order.clone());
+    let ready = reaches(&backend, &order, RuntimePhase::Ready, LATER).await;
+    assert!(ask(&ready.endpoint, "/runtimes/lab/lab").contains("jupyter-config-data"));
+    settles(&backend, &order, "nobody does anything", &[]).await;
+    for (script, wanted) in [
+        // A cell that computes, one that only waits, and one whose window is closed meanwhile.
+        ("cell:while True: pass", &["cpu", "kernels"][..]),
+        ("cell:import time; time.sleep(600)", &["kernels"]),
+        ("leave:import time; time.sleep(600)", &["kernels"]),
+        // What a cell started goes on by itself.
+        ("cell:import subprocess; p = subprocess.Popen(['sleep', '600'])", &["jobs"]),
+        // A terminal: a program in it, and one that outlives it.
+        ("terminal:sleep 600", &["jobs"]),
+        ("terminal:nohup sleep 600 > /dev/null 2>&1 & exit", &["jobs"]),
+        ("terminal:setsid sh -c 'while :; do :; done' & exit", &["cpu"]),
+    ] {
+        let mut person = as_a_person(&machine, &ready.endpoint, script).await;
+        settles(&backend, &order, script, wanted).await;
+        person.kill().await.unwrap();
+        let mut tidy = as_a_person(&machine, &ready.endpoint, "tidy:").await;
+        assert!(tidy.wait().await.unwrap().success());
+        for members in sessions::all(&machine.mark).values() {
+            let strays: Vec<_> =
+                members.iter().filter(|m| ["sleep", "sh"].contains(&m.name.as_str())).cloned().collect();
+            sessions::signal(&strays, rustix::process::Signal::KILL);
+        }
+        settles(&backend, &order, "nobody does anything any more", &[]).await;
+    }
+    backend.apply(stop(&order, Duration::from_secs(10)));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(machine.left(), 0);
+}

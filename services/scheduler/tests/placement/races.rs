@@ -1,0 +1,209 @@
+//! Several schedulers, deaths at every step, and people who change their minds at the wrong moment.
+
+use crate::world::{POOL, Scheduler, WAIT, World, shard};
+use domain::id::QueueId;
+use proto::internal::v1::RuntimePhase as Phase;
+use serde_json::json;
+use std::time::Duration;
+use testkit::wait_for;
+use uuid::Uuid;
+
+const DEFAULT: QueueId = QueueId(Uuid::nil());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_holds_over_pools_of_three_schedulers() {
+    const POOLS: [&str; 3] = ["red", "green", "blue"];
+    let world = World::new().await;
+    let project = world.project("p", Some(1000)).await;
+    let mut schedulers = Vec::new();
+    for pool in POOLS {
+        let scheduler = world.scheduler().await;
+        world.give(&scheduler, shard(pool)).await;
+        schedulers.push(scheduler);
+    }
+    // Each executor comes to any scheduler, which passes it on to the owner.
+    for scheduler in &schedulers {
+        scheduler.refresh().await;
+    }
+    let executors = POOLS.map(|pool| world.executor(pool, &[4]));
+    let mut workspaces = Vec::new();
+    for n in 0..12 {
+        let pool = POOLS[n % 3];
+        let name = format!("q-{pool}-{n}");
+        let queue = world.queue(&name, pool, 0, false).await;
+        world.open(project, queue, None).await;
+        workspaces.push((pool, world.workspace(&format!("w{n}"), project, queue, (1, 300), json!({})).await));
+    }
+    for (n, (pool, workspace)) in workspaces.iter().enumerate() {
+        // By any of them.
+        schedulers[(n + 1) % 3].start_in(pool, *workspace, "").await.unwrap();
+    }
+    for left in (1..=workspaces.len()).rev() {
+        let expected = i64::try_from(left.min(3)).unwrap();
+        wait_for("as many to run as the quota allows", WAIT, || async {
+            world.audit(false).await;
+            let running = world.count("SELECT count(*) FROM runtime WHERE state = 'running'").await;
+            assert!(running <= 3);
+            (running == expected).then_some(())
+        })
+        .await;
+        let running = "SELECT workspace_id FROM runtime WHERE state = 'running' LIMIT 1";
+        let id: Uuid = world.database.client().await.query_one(running, &[]).await.unwrap().get(0);
+        let (pool, workspace) = workspaces.iter().find(|(_, workspace)| workspace.0 == id).unwrap();
+        schedulers[left % 3].stop_in(pool, *workspace, "USER").await.unwrap();
+        world.until(*workspace, "stopped").await;
+    }
+    world.audit(true).await;
+    assert!(executors.iter().all(|executor| executor.violations().is_empty()));
+}
+
+/// The scheduler is replaced by one that knows nothing.
+async fn replace(world: &World, scheduler: Scheduler) -> Scheduler {
+    scheduler.kill();
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    next
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preemption_goes_on_over_a_new_scheduler_between_any_two_of_its_steps() {
+    let (world, mut scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let (low, high) = (world.queue("low", POOL, 0, true).await, world.queue("high", POOL, 10, false).await);
+    // The high one deserves what it asks for.
+    world
+        .database
+        .client()
+        .await
+        .execute("UPDATE queue SET deserved_milli = 1000 WHERE name = 'high'", &[])
+        .await
+        .unwrap();
+    for queue in [low, high] {
+        world.open(project, queue, None).await;
+    }
+    let victim = world.workspace("victim", project, low, (1, 800), json!({ "requeue": true })).await;
+    let winner = world.workspace("winner", project, high, (1, 700), json!({})).await;
+    scheduler.start(victim).await.unwrap();
+    world.until(victim, "running").await;
+    let submitted = "SELECT extract(epoch FROM submitted_at)::bigint FROM runtime WHERE queue_id IN (SELECT id FROM queue WHERE name = 'low')";
+    let first_time = world.count(submitted).await;
+    executor.change(|state| (state.keeps, state.dawdles) = (true, true));
+    scheduler.start(winner).await.unwrap();
+    world.until(winner, "starting/nominated").await;
+    assert_eq!((world.stage(victim).await, world.reason(victim).await), ("stopping".into(), "PREEMPTED".into()));
+    world.audit(false).await;
+    scheduler = replace(&world, scheduler).await;
+    wait_for("the victim to be told again", WAIT, || async {
+        let told = executor.state.lock().unwrap().runtimes.values().any(|running| running.phase == Phase::Stopping);
+        told.then_some(())
+    })
+    .await;
+    assert_eq!(world.stage(winner).await, "starting/nominated", "the place is kept");
+    executor.change(|state| state.keeps = false);
+    world.until(winner, "starting/accepted").await;
+    world.audit(false).await;
+    assert_eq!(world.stage(victim).await, "starting/queued", "whoever was disturbed waits again");
+    assert_eq!(world.count(submitted).await, first_time, "with its first time");
+    scheduler = replace(&world, scheduler).await;
+    executor.change(|state| state.dawdles = false);
+    world.until(winner, "running").await;
+    scheduler = replace(&world, scheduler).await;
+    wait_for("a command to be taken", WAIT, || async { scheduler.stop(winner, "USER").await.ok() }).await;
+    world.until(winner, "stopped").await;
+    world.until(victim, "running").await;
+    scheduler.stop(victim, "USER").await.unwrap();
+    world.until(victim, "stopped").await;
+    world.audit(true).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_of_the_queue_wins_or_loses_whole_against_the_closing_window() {
+    const RACERS: u32 = 8;
+    let (world, scheduler, _executor) = World::simple(&[4]).await;
+    let project = world.project("p", None).await;
+    let queue = world.queue("office", POOL, 0, false).await;
+    world.open(project, queue, None).await;
+    let mut racers = Vec::new();
+    for n in 0..RACERS {
+        let workspace = world.workspace(&format!("w{n}"), project, queue, (1, 100), json!({})).await;
+        scheduler.start(workspace).await.unwrap();
+        racers.push(workspace);
+    }
+    for workspace in &racers {
+        world.until(*workspace, "running").await;
+    }
+    // The plan gets a window that closes in a moment; it is seen with the next look.
+    let window = "INSERT INTO plan_window (id, plan_id, starts_at, ends_at)
+                  SELECT $1, id, now() - interval '1 hour', now() + interval '2.5 seconds' FROM plan";
+    world.database.client().await.execute(window, &[&Uuid::now_v7()]).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut outcomes = Vec::new();
+    for (n, workspace) in racers.iter().enumerate() {
+        let at = Duration::from_millis(2_200 + 80 * n as u64);
+        tokio::time::sleep_until(begun + at).await;
+        outcomes.push(scheduler.switch(*workspace, DEFAULT).await.is_ok());
+    }
+    wait_for("the window to have closed", WAIT, || async {
+        let left = "SELECT count(*) FROM runtime r JOIN queue q ON q.id = r.queue_id
+                    WHERE q.name = 'office' AND r.state <> 'stopped'";
+        (world.count(left).await == 0).then_some(())
+    })
+    .await;
+    for (workspace, won) in racers.iter().zip(&outcomes) {
+        let stage = world.stage(*workspace).await;
+        match won {
+            true => assert_eq!(stage, "running"),
+            false => {
+                assert_eq!((stage, world.reason(*workspace).await), ("stopped".into(), "PLAN_WINDOW_EXPIRED".into()))
+            }
+        }
+    }
+    assert!(outcomes[0], "the first was well before the end");
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedulers_that_die_at_any_step_promise_nothing_twice_and_lose_nothing() {
+    const WORKSPACES: usize = 24;
+    const DEATHS: u64 = 8;
+    let (world, mut scheduler, executor) = World::simple(&[2, 1]).await;
+    let project = world.project("p", Some(2_500)).await;
+    let mut workspaces = Vec::new();
+    for n in 0..WORKSPACES {
+        let share = [300, 500, 700][n % 3];
+        workspaces.push(world.workspace(&format!("w{n}"), project, DEFAULT, (1, share), json!({})).await);
+    }
+    for round in 0..DEATHS {
+        let mut under_way = tokio::task::JoinSet::new();
+        for (n, workspace) in workspaces.iter().copied().enumerate() {
+            let client = scheduler.caller();
+            let starts = !(n as u64 + round).is_multiple_of(3);
+            under_way.spawn(async move {
+                // What becomes of it when the scheduler dies is what the rows say.
+                match starts {
+                    true => drop(client.start(workspace).await),
+                    false => drop(client.stop(workspace, "USER").await),
+                }
+            });
+        }
+        // Sooner in each round: between decision and commit, commit and order, order and report.
+        tokio::time::sleep(Duration::from_millis(120 / (round + 1))).await;
+        scheduler = replace(&world, scheduler).await;
+        under_way.abort_all();
+        world.audit(false).await;
+    }
+    wait_for("everything to be stopped", WAIT, || async {
+        world.audit(false).await;
+        for workspace in &workspaces {
+            // One that never started has nothing to stop.
+            let _ = scheduler.stop(*workspace, "USER").await;
+        }
+        let alive = "SELECT count(*) FROM runtime WHERE state NOT IN ('stopped', 'error')";
+        (world.count(alive).await == 0).then_some(())
+    })
+    .await;
+    world.audit(true).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+    assert!(executor.state.lock().unwrap().started > 0);
+}

@@ -1,0 +1,88 @@
+//! What ends runtimes without anybody asking: idleness, lost nodes, failed devices.
+
+use crate::world::{POOL, WAIT, World};
+use domain::id::QueueId;
+use proto::internal::v1 as pb;
+use serde_json::json;
+use std::time::Duration;
+use testkit::wait_for;
+use uuid::Uuid;
+
+const DEFAULT: QueueId = QueueId(Uuid::nil());
+
+fn activity(state: pb::activity_report::State) -> Vec<pb::ActivityReport> {
+    vec![pb::ActivityReport { source: "kernels".into(), state: Some(state), read_us: 5_000_000 }]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_runtime_is_asked_once_more_before_it_ends() {
+    use pb::activity_report::State::{IdleSinceUs, Unknown};
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let idle = world.workspace("idle", project, DEFAULT, (1, 100), json!({ "idle_timeout_s": 1 })).await;
+    let silent = world.workspace("silent", project, DEFAULT, (1, 100), json!({ "idle_timeout_s": 1 })).await;
+    for workspace in [idle, silent] {
+        scheduler.start(workspace).await.unwrap();
+        world.until(workspace, "running").await;
+    }
+    let (idle_holder, silent_holder) = (world.holder(idle).await, world.holder(silent).await);
+    executor.change(|state| {
+        state.runtimes.get_mut(&idle_holder).unwrap().activities = activity(IdleSinceUs(0));
+        state.runtimes.get_mut(&silent_holder).unwrap().activities = activity(Unknown("no answer".into()));
+    });
+    world.until(idle, "stopped").await;
+    assert_eq!(world.reason(idle).await, "IDLE");
+    assert!(executor.state.lock().unwrap().probes.contains(&idle_holder), "it was asked before");
+    assert_eq!(world.stage(silent).await, "running", "what nobody knows is not idle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_node_frees_nothing_until_an_administrator_says_so() {
+    let mut world = World::new().await;
+    world.timing.lost_after = Duration::from_millis(300);
+    world.timing.given_up_after = Duration::from_secs(1);
+    let scheduler = world.scheduler().await;
+    world.give_all(&scheduler).await;
+    let executor = world.executor(POOL, &[1]);
+    let project = world.project("p", None).await;
+    let lost = world.workspace("lost", project, DEFAULT, (1, 1000), json!({})).await;
+    let waits = world.workspace("waits", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(lost).await.unwrap();
+    world.until(lost, "running").await;
+    let refused = scheduler.stop(lost, "FENCED").await.unwrap_err();
+    assert!(refused.message().contains("connected"), "{refused}");
+    executor.die();
+    world.until(lost, "stopping").await;
+    assert_eq!(world.reason(lost).await, "NODE_LOST");
+    assert_eq!(world.count("SELECT count(*) FROM node WHERE state = 'lost'").await, 1);
+    scheduler.start(waits).await.unwrap();
+    assert_eq!(world.count("SELECT used_milli::bigint FROM device").await, 1000, "it may still run there");
+    scheduler.stop(lost, "FENCED").await.unwrap();
+    world.until(lost, "stopped").await;
+    world.audit(true).await;
+    let _back = world.executor(POOL, &[1]);
+    world.until(waits, "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_device_moves_who_asked_for_it_and_warns_the_others() {
+    let (world, scheduler, executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
+    scheduler.start(moves).await.unwrap();
+    world.until(moves, "running").await;
+    let device = "SELECT name FROM device WHERE used_milli > 0";
+    let failed: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
+    executor.set_nodes(|nodes| {
+        let device = nodes[0].devices.iter_mut().find(|device| device.name == failed).unwrap();
+        (device.healthy, device.condition) = (false, "fell off the bus".into());
+    });
+    wait_for("it to run on the other device", WAIT, || async {
+        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
+                   WHERE d.used_milli = 600 AND d.healthy";
+        (world.count(sql).await == 1).then_some(())
+    })
+    .await;
+    assert!(world.timeline(moves).await.contains(&"stopping DEVICE_FAILED".to_owned()));
+    world.audit(false).await;
+}

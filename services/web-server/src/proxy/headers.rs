@@ -1,0 +1,274 @@
+//! Which headers pass, in both directions. Pure; refuses to know where anything goes.
+
+use super::Way;
+use crate::identity::cookies;
+use domain::runtime::App;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// About one connection, so not about the next one.
+const HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// What only a proxy may say, or is shown to us and nobody else.
+const OURS: [&str; 6] = ["forwarded", "x-real-ip", "authorization", "x-csrf-token", "expect", "orrery-notification"];
+/// Likewise, by their beginning.
+const OUR_PREFIXES: [&str; 5] = ["x-forwarded-", "x-remote-", "x-auth-", "x-orrery-", "proxy-"];
+/// Cookies that no application sees or sets, by their beginning: ours, and the one by which the editor is opened.
+const OUR_COOKIES: [&str; 4] = ["orrery_", "__Host-orrery", "__Secure-orrery", EDITOR_COOKIE];
+/// By it code-server knows who may come.
+const EDITOR_COOKIE: &str = "code-server-session";
+
+/// Whether a request wants its connection to become something else.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE) && named(headers).any(|name| name == "upgrade")
+}
+
+fn named(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
+    let all = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase())
+}
+
+fn passes(name: &HeaderName, connection: &[String]) -> bool {
+    let name = name.as_str();
+    !HOP.contains(&name) && !connection.iter().any(|named| named == name)
+}
+
+/// The headers of a request as the application gets them. `host` is the name under which people come.
+pub(super) fn towards(
+    headers: &HeaderMap,
+    host: &str,
+    scheme: &str,
+    base: &str,
+    opens: (Option<&App>, &str),
+) -> HeaderMap {
+    let connection: Vec<String> = named(headers).collect();
+    let ours = |name: &str| OURS.contains(&name) || OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let mut out = HeaderMap::new();
+    for (name, value) in headers {
+        if passes(name, &connection) && !ours(name.as_str()) && name != header::COOKIE && name != header::HOST {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let theirs = all.flat_map(|value| value.split(';')).map(str::trim);
+    let theirs = theirs.filter(|pair| !pair.is_empty() && !OUR_COOKIES.iter().any(|ours| pair.starts_with(ours)));
+    let mut kept: Vec<String> = theirs.map(str::to_owned).collect();
+    let (app, key) = opens;
+    let authorization = match app {
+        Some(App::Jupyter) => Some(format!("token {key}")),
+        Some(App::VsCode) => {
+            kept.push(format!("{EDITOR_COOKIE}={key}"));
+            None
+        }
+        Some(App::Custom { .. }) | None => Some(format!("Bearer {key}")),
+    };
+    let mut set = |name: HeaderName, value: String| {
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(name == header::AUTHORIZATION || name == header::COOKIE);
+            out.insert(name, value);
+        }
+    };
+    if !kept.is_empty() {
+        set(header::COOKIE, kept.join("; "));
+    }
+    if let Some(value) = authorization {
+        set(header::AUTHORIZATION, value);
+    }
+    set(header::HOST, host.to_owned());
+    set(HeaderName::from_static("x-forwarded-host"), host.to_owned());
+    set(HeaderName::from_static("x-forwarded-proto"), scheme.to_owned());
+    set(HeaderName::from_static("x-forwarded-prefix"), base.trim_end_matches('/').to_owned());
+    if is_upgrade(headers) {
+        set(header::CONNECTION, "Upgrade".to_owned());
+        if let Some(value) = headers.get(header::UPGRADE) {
+            out.insert(header::UPGRADE, value.clone());
+        }
+    }
+    out
+}
+
+/// How addresses of an application become ours.
+pub(super) struct Addresses<'a> {
+    /// Under which people come.
+    pub(super) host: &'a str,
+    /// Where the application is.
+    pub(super) endpoint: &'a str,
+    /// Where it is for people; begins and ends with a slash.
+    pub(super) base: &'a str,
+    /// It believes to be at its root.
+    pub(super) stripped: bool,
+    /// How people come.
+    pub(super) way: Way,
+}
+
+/// The headers of an answer as people get them.
+pub(super) fn back(headers: &HeaderMap, at: &Addresses<'_>) -> HeaderMap {
+    let connection: Vec<String> = named(headers).collect();
+    let mut out = HeaderMap::new();
+    for (name, value) in headers {
+        // On a path, an application must not speak for the whole origin, which is ours.
+        let too_wide = at.way == Way::Path
+            && matches!(name.as_str(), "service-worker-allowed" | "clear-site-data" | "strict-transport-security");
+        if !passes(name, &connection) || too_wide || name.as_str().starts_with("x-orrery-") {
+            continue;
+        }
+        let value = match (name, value.to_str()) {
+            (&header::LOCATION, Ok(text)) => HeaderValue::try_from(location(text, at)).ok(),
+            (&header::SET_COOKIE, text) => text.ok().and_then(|text| cookie(text, at)),
+            _ => Some(value.clone()),
+        };
+        if let Some(value) = value {
+            out.append(name.clone(), value);
+        }
+    }
+    if !out.contains_key(header::CONTENT_SECURITY_POLICY) {
+        out.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'self'"));
+    }
+    out
+}
+
+/// An address of the application itself becomes a path of ours; any other is not touched.
+fn location(text: &str, at: &Addresses<'_>) -> String {
+    let path = match text.split_once("://") {
+        Some((_, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            if !authority.eq_ignore_ascii_case(at.host) && authority != at.endpoint {
+                return text.to_owned();
+            }
+            if path.is_empty() { "/" } else { path }
+        }
+        None => text,
+    };
+    let rooted = path.starts_with('/') && !path.starts_with("//");
+    if rooted && at.stripped && !path.starts_with(at.base) {
+        return format!("{}{}", at.base, &path[1..]);
+    }
+    path.to_owned()
+}
+
+/// A cookie stays with its workspace: without a domain, and on a path below it where the origin is shared.
+fn cookie(text: &str, at: &Addresses<'_>) -> Option<HeaderValue> {
+    let mut parts = text.split(';').map(str::trim);
+    let pair = parts.next()?;
+    if OUR_COOKIES.iter().any(|ours| pair.starts_with(ours)) || pair.starts_with(cookies::CSRF) {
+        return None;
+    }
+    let mut kept = vec![pair.to_owned()];
+    let mut below = false;
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "domain" => {}
+            "path" if at.way == Way::Path && !value.starts_with(at.base) => {}
+            "path" => {
+                below = true;
+                kept.push(part.to_owned());
+            }
+            _ => kept.push(part.to_owned()),
+        }
+    }
+    if !below && at.way == Way::Path {
+        kept.push(format!("Path={}", at.base));
+    }
+    HeaderValue::try_from(kept.join("; ")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn an_application_sees_its_own_and_nothing_of_ours() {
+        let sent = map(&[
+            ("host", "orrery.example"),
+            ("cookie", "orrery_session=secret; _xsrf=1; orrery_csrf=x"),
+            ("cookie", "__Host-orrery_runtime=t; code-server-session=guess; mine=2"),
+            ("authorization", "Bearer orrery_token"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "host=evil"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-remote-user", "root"),
+            ("x-auth-request-user", "root"),
+            ("connection", "close, X-Secret-Hop"),
+            ("x-secret-hop", "1"),
+            ("te", "trailers"),
+            ("accept", "text/html"),
+        ]);
+        let got = towards(&sent, "orrery.example", "http", "/runtimes/lab/", (Some(&App::Jupyter), "key"));
+        let mut names: Vec<_> = got.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected = [
+            "accept",
+            "authorization",
+            "cookie",
+            "host",
+            "x-forwarded-host",
+            "x-forwarded-prefix",
+            "x-forwarded-proto",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(got["cookie"], "_xsrf=1; mine=2");
+        assert_eq!(got["authorization"], "token key");
+        assert_eq!(got["x-forwarded-host"], "orrery.example");
+        assert_eq!(got["x-forwarded-prefix"], "/runtimes/lab");
+        let editor = towards(&sent, "h", "http", "/b/", (Some(&App::VsCode), "key"));
+        assert_eq!(editor["cookie"], "_xsrf=1; mine=2; code-server-session=key");
+        assert!(!editor.contains_key("authorization"));
+        let upgrade =
+            map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "k")]);
+        let got = towards(&upgrade, "h", "http", "/b/", (None, "key"));
+        assert!(got["upgrade"] == "websocket" && got["connection"] == "Upgrade" && got["sec-websocket-key"] == "k");
+    }
+
+    #[test]
+    fn an_answer_speaks_for_its_workspace_only() {
+        let at = |way, stripped| Addresses {
+            host: "orrery.example",
+            endpoint: "127.0.0.1:9",
+            base: "/runtimes/lab/",
+            stripped,
+            way,
+        };
+        for (from, stripped, to) in [
+            ("/login", true, "/runtimes/lab/login"),
+            ("/runtimes/lab/lab", false, "/runtimes/lab/lab"),
+            ("http://127.0.0.1:9/x", true, "/runtimes/lab/x"),
+            ("http://orrery.example/runtimes/lab/x", false, "/runtimes/lab/x"),
+            ("./x", true, "./x"),
+            ("https://elsewhere.example/x", true, "https://elsewhere.example/x"),
+        ] {
+            assert_eq!(location(from, &at(Way::Path, stripped)), to, "{from}");
+        }
+        let answered = map(&[
+            ("set-cookie", "a=1; Domain=example; Path=/; HttpOnly"),
+            ("set-cookie", "orrery_session=stolen; Path=/"),
+            ("set-cookie", "b=2; Path=/runtimes/lab/x"),
+            ("service-worker-allowed", "/"),
+            ("connection", "close"),
+        ]);
+        let got = back(&answered, &at(Way::Path, false));
+        let cookies: Vec<_> = got.get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; HttpOnly; Path=/runtimes/lab/", "b=2; Path=/runtimes/lab/x"]);
+        assert!(!got.contains_key("service-worker-allowed") && !got.contains_key("connection"));
+        let own = back(&answered, &at(Way::Origin, false));
+        assert_eq!(own.get_all("set-cookie").iter().next().unwrap(), "a=1; Path=/; HttpOnly");
+        assert!(own.contains_key("service-worker-allowed"));
+    }
+}

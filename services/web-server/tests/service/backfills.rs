@@ -1,0 +1,152 @@
+//! Backfills and limits as callers see them: what is refused before any scheduler hears of it, what a preview promises, and
+//! whose they are.
+
+use crate::cluster::Cluster;
+use serde_json::{Value, json};
+
+async fn world() -> Cluster {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    cluster.pipeline("sales", "daily", &[("a", &[])]).await;
+    cluster
+}
+
+fn spec() -> Value {
+    json!({
+        "name": "march", "startTime": "2024-03-29T05:00:00Z", "endTime": "2024-04-02T05:00:00Z",
+        "unit": "INTERVAL_UNIT_DAY", "timeZone": "Europe/Berlin", "parallelism": 2,
+    })
+}
+
+fn of(spec: Value) -> Value {
+    json!({ "workspace": "sales", "pipeline": "daily", "spec": spec })
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut spec = spec();
+    spec[field] = value;
+    of(spec)
+}
+
+#[tokio::test]
+async fn a_preview_counts_and_shows_both_ends_in_order() {
+    let cluster = world().await;
+    let preview = async |message: Value| cluster.call("BackfillService/PreviewBackfill", message).await;
+    let days = preview(of(spec())).await;
+    assert_eq!(days["intervalsTotal"], "5");
+    // Six o'clock in Berlin, on both sides of the clock's jump.
+    assert_eq!(days["first"][0], "2024-03-29T05:00:00Z");
+    assert_eq!(days["first"][2], "2024-03-31T04:00:00Z");
+    assert_eq!((days["first"].as_array().unwrap().len(), &days["last"]), (5, &json!([])));
+    assert_eq!(days["variables"]["interval_seconds"], json!(86_400.0));
+    let backwards = preview(with("descending", json!(true))).await;
+    assert_eq!(backwards["first"][0], "2024-04-02T04:00:00Z");
+    let mut cron = spec();
+    cron["unit"] = json!("INTERVAL_UNIT_CRON");
+    cron["cron"] = json!("0 6 * * 1-5");
+    let working = preview(of(cron.clone())).await;
+    assert_eq!(working["first"], json!(["2024-03-29T05:00:00Z", "2024-04-01T04:00:00Z", "2024-04-02T04:00:00Z"]));
+    assert_eq!(working["variables"]["interval_seconds"], json!(71.0 * 3600.0));
+    let mut minutes = spec();
+    minutes["unit"] = json!("INTERVAL_UNIT_MINUTE");
+    let many = preview(of(minutes)).await;
+    assert_eq!(many["intervalsTotal"], "5761");
+    assert_eq!(many["last"][4], "2024-04-02T05:00:00Z");
+    assert_eq!(many["last"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_by_its_field() {
+    let cluster = world().await;
+    for (field, value, place) in [
+        ("name", json!(""), "spec.name"),
+        ("startTime", Value::Null, "spec.start_time"),
+        ("startTime", json!("9999-01-01T00:00:00Z"), "spec.end_time"),
+        ("endTime", json!("2024-03-01T00:00:00Z"), "spec.end_time"),
+        ("unit", json!("INTERVAL_UNIT_UNSPECIFIED"), "spec.unit"),
+        ("unit", json!("INTERVAL_UNIT_CRON"), "spec.cron"),
+        ("cron", json!("0 6 * * *"), "spec.cron"),
+        ("every", json!(-1), "spec.every"),
+        ("timeZone", json!("Mars/Olympus"), "spec.time_zone"),
+        ("parallelism", json!(1_001), "spec.parallelism"),
+        ("parallelism", json!(-1), "spec.parallelism"),
+        ("variables", json!({ "x": "y".repeat(300 << 10) }), "spec.variables"),
+    ] {
+        for method in ["CreateBackfill", "PreviewBackfill"] {
+            let answer = cluster.post(&format!("BackfillService/{method}"), with(field, value.clone())).await;
+            let told = answer.json()["details"][1]["debug"]["fieldViolations"][0]["field"].clone();
+            assert_eq!((answer.status.as_u16(), told), (400, json!(place)), "{method} {field}: {:?}", answer.body);
+        }
+    }
+    let mut endless = spec();
+    endless["unit"] = json!("INTERVAL_UNIT_SECOND");
+    endless["startTime"] = json!("1990-01-01T00:00:00Z");
+    let (_, reason) = cluster.refused("BackfillService/CreateBackfill", of(endless)).await;
+    assert_eq!(reason, "INVALID_FIELD");
+    let nowhere = json!({ "workspace": "sales", "pipeline": "nothing", "spec": spec() });
+    assert_eq!(cluster.refused("BackfillService/CreateBackfill", nowhere).await.1, "PIPELINE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_backfill_is_made_listed_and_changed() {
+    let cluster = world().await;
+    let made = cluster.call("BackfillService/CreateBackfill", of(spec())).await["backfill"].clone();
+    assert_eq!((&made["status"], &made["pipeline"]), (&json!("BACKFILL_STATUS_RUNNING"), &json!("daily")));
+    assert_eq!((&made["spec"]["unit"], &made["spec"]["parallelism"]), (&json!("INTERVAL_UNIT_DAY"), &json!(2)));
+    let again = cluster.refused("BackfillService/CreateBackfill", of(spec())).await;
+    assert_eq!(again, ("already_exists".to_owned(), "BACKFILL_EXISTS".to_owned()));
+    let mut cron = spec();
+    (cron["name"], cron["unit"], cron["cron"]) = (json!("weekdays"), json!("INTERVAL_UNIT_CRON"), json!("0 6 * * 1-5"));
+    let other = cluster.call("BackfillService/CreateBackfill", of(cron)).await["backfill"].clone();
+    assert_eq!((&other["spec"]["unit"], &other["spec"]["cron"]), (&json!("INTERVAL_UNIT_CRON"), &json!("0 6 * * 1-5")));
+    let page = json!({ "workspace": "sales", "pipeline": "daily", "pageSize": 1 });
+    let listed = cluster.call("BackfillService/ListBackfills", page.clone()).await;
+    assert_eq!(listed["backfills"][0]["id"], other["id"]);
+    let mut next = page;
+    next["pageToken"] = listed["nextPageToken"].clone();
+    assert_eq!(cluster.call("BackfillService/ListBackfills", next).await["backfills"][0]["id"], made["id"]);
+    let id = json!({ "backfillId": made["id"] });
+    for (act, status) in [("Pause", "PAUSED"), ("Resume", "RUNNING"), ("Cancel", "CANCELLED"), ("Cancel", "CANCELLED")]
+    {
+        let changed = cluster.call(&format!("BackfillService/{act}Backfill"), id.clone()).await;
+        assert_eq!(changed["backfill"]["status"], format!("BACKFILL_STATUS_{status}"));
+    }
+    let ended = cluster.refused("BackfillService/ResumeBackfill", id.clone()).await;
+    assert_eq!(ended.1, "BACKFILL_ENDED");
+    assert_eq!(
+        cluster.call("BackfillService/GetBackfill", id).await["backfill"]["status"],
+        "BACKFILL_STATUS_CANCELLED"
+    );
+    let none = json!({ "backfillId": uuid::Uuid::nil() });
+    assert_eq!(cluster.refused("BackfillService/PauseBackfill", none).await.1, "BACKFILL_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn limits_are_set_listed_and_removed() {
+    let cluster = world().await;
+    let limit = |name: &str, blocks: i64| json!({ "workspace": "sales", "name": name, "maxBlocks": blocks });
+    for (name, blocks) in [("workspace", 50), ("warehouse", 2), ("tenant:*", 1), ("warehouse", 3)] {
+        cluster.call("LimitService/SetLimit", limit(name, blocks)).await;
+    }
+    let list =
+        async || cluster.call("LimitService/ListLimits", json!({ "workspace": "sales" })).await["limits"].clone();
+    let told = list().await;
+    let mut told: Vec<(&str, i64, &str)> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|limit| {
+            (limit["name"].as_str().unwrap(), limit["maxBlocks"].as_i64().unwrap(), limit["source"].as_str().unwrap())
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [("tenant:*", 1, "api"), ("warehouse", 3, "api"), ("workspace", 50, "api")]);
+    for (name, blocks) in [("", 1), ("a b", 1), ("x", 0), ("x", -1), ("x", 1_000_001), (&"x".repeat(300), 1)] {
+        let refused = cluster.refused("LimitService/SetLimit", limit(name, blocks)).await;
+        assert_eq!(refused.1, "INVALID_FIELD", "{name} {blocks}");
+    }
+    let warehouse = json!({ "workspace": "sales", "name": "warehouse" });
+    cluster.call("LimitService/RemoveLimit", warehouse.clone()).await;
+    assert_eq!(list().await.as_array().unwrap().len(), 2);
+    assert_eq!(cluster.refused("LimitService/RemoveLimit", warehouse).await.1, "LIMIT_NOT_FOUND");
+}
