@@ -186,19 +186,13 @@ async fn what_loses_is_left_out_alone_and_what_is_released_comes_back_once() {
 async fn nothing_is_written_under_an_epoch_that_has_passed_and_no_life_begins_beside_another() {
     let world = World::new(5000).await;
     let a = world.life("a", 600).await;
-    let second = {
-        let mut next = a.clone();
-        (next.life.number, next.life.holder) = (2, HolderId(Uuid::now_v7()));
-        next
-    };
+    let mut second = a.clone();
+    (second.life.number, second.life.holder) = (2, HolderId(Uuid::now_v7()));
     let outcome = world.commit(Batch { begun: vec![second], acts: vec![act(&a)], ..Batch::default() }).await;
     assert!(matches!(outcome, Outcome::Alive(of) if of == [a.life.workspace]));
     assert_eq!(world.used().await, (0, 0), "all or nothing");
-    let unknown = {
-        let mut unknown = a.clone();
-        unknown.life.number = 9;
-        unknown
-    };
+    let mut unknown = a.clone();
+    unknown.life.number = 9;
     let outcome = world.commit(Batch { changed: vec![unknown], ..Batch::default() }).await;
     assert!(matches!(outcome, Outcome::Drifted));
     world.database.client().await.execute("UPDATE shard SET epoch = 1 WHERE id = 7", &[]).await.unwrap();

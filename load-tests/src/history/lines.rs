@@ -441,7 +441,7 @@ pub enum HarnessEvent {
     Counted {
         /// The service.
         service: String,
-        /// Of its metrics, such as `orrery_fenced_writes_total`.
+        /// Of its metrics, such as `fenced_writes_total`.
         metric: String,
         /// The value.
         value: u64,

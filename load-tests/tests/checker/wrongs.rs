@@ -304,7 +304,7 @@ fn c9_what_a_former_owner_wrote() {
 #[test]
 fn c9_a_fault_that_did_not_bite() {
     let counted = |at_us, value| {
-        let (service, metric) = ("scheduler-1".to_owned(), "orrery_fenced_writes_total".to_owned());
+        let (service, metric) = ("scheduler-1".to_owned(), "fenced_writes_total".to_owned());
         HarnessLine { at_us, event: HarnessEvent::Counted { service, metric, value } }
     };
     let mut history = right();

@@ -235,7 +235,9 @@ pub(crate) struct SetPlan {
 }
 
 /// What a project's runtimes may be and hold; what is not said stays as it is, and saying nothing shows it.
+// The command that it belongs to is called the same, and so would be their groups.
 #[derive(Debug, Default, Args)]
+#[group(id = "policy_options")]
 pub(crate) struct Policy {
     /// An image: a reference, a beginning ending in *, or name@sha256:digest; may be repeated, and replaces those that are set
     #[arg(long, conflicts_with = "any_image")]

@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// A lease is this many times the epoch in which it was first given, and its number in it.
 const LEASES_PER_EPOCH: i64 = 1 << 20;
 /// The metric that counts refused writes of former owners.
-const FENCED_WRITES: &str = "orrery_fenced_writes_total";
+const FENCED_WRITES: &str = "fenced_writes_total";
 
 pub(super) fn check(history: &History, findings: &mut Findings) {
     let mut takings: BTreeMap<i16, Vec<&Taking>> = BTreeMap::new();

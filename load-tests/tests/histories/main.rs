@@ -1,0 +1,11 @@
+//! Real clusters, and the checker's judgement on what they did.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+mod mutants;
+mod play;
+mod upgrade;
+
+use tokio::sync::Mutex;
+
+/// One cluster at a time: two cores are enough for one.
+static ALONE: Mutex<()> = Mutex::const_new(());
