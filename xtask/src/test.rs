@@ -1,27 +1,35 @@
 //! `cargo xtask test`: every check and every test, all of them even when one fails.
 
 use crate::{
+    kube,
     step::{self, Count},
     tidy, workspace,
 };
 use anyhow::{Context, Result};
-use provision::{Postgres, Python, Rscript, TestServer};
+use provision::{
+    Postgres, Python, Rscript, TestServer,
+    kubelab::{self, Kubelab},
+};
 use std::{
     fs,
     path::Path,
     process::{Command, ExitCode},
+    time::Instant,
 };
 
 /// The Python that is tested with Python: the runner inside executors, and the client.
 const PACKAGES: [(&str, &str); 2] =
     [("the runner's tests", "services/executor/python"), ("the Python client's tests", "clients/python")];
+/// Tells tests that there is no Kubernetes, and why.
+const WITHOUT_KUBERNETES: &str = "ORRERY_WITHOUT_KUBERNETES";
 /// What the runner's environments hold; the client needs nothing.
 const REQUIREMENTS: &str = "services/executor/python/base-requirements.txt";
 /// Further libraries that outputs and blocks know and that are heavy: tried on demand only.
 const LIBRARIES: &str = "services/executor/python/tests/libraries.txt";
 
-/// Runs everything, and prints `N passed, N failed, N skipped` as its last line.
-pub(crate) fn run() -> Result<ExitCode> {
+/// Runs everything, and prints `N passed, N failed, N skipped` as its last line. Where no Kubernetes can be had, its tests are skipped,
+/// which counts as a failure if they `must_run`.
+pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
     let postgres = Postgres::find_or_install()?;
     println!("PostgreSQL {} in {}", postgres.major, postgres.bin.display());
     let python = Python::find_or_install()?;
@@ -31,6 +39,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Ok(rscript) => println!("R at {}", rscript.path.display()),
         Err(error) => println!("blocks in R are not tested: {error}"),
     }
+    let without = without_kubernetes();
 
     let mut count = step::check("format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
     count += step::check(
@@ -39,7 +48,13 @@ pub(crate) fn run() -> Result<ExitCode> {
     )?;
     // Binaries first: tests start services beside the binaries that they are built into.
     count += step::check("build", workspace::cargo().args(["build", "--workspace", "--quiet"]))?;
-    count += step::tests("cargo test", workspace::cargo().args(["test", "--workspace", "--no-fail-fast", "--quiet"]))?;
+    let mut tests = workspace::cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
+    if let Some(reason) = &without {
+        tests.env(WITHOUT_KUBERNETES, reason);
+        count += Count { failed: must_run.into(), skipped: (!must_run).into(), ..Count::default() };
+    }
+    count += step::tests("cargo test", &mut tests)?;
     count += python_tests(&python)?;
     count += step::check(
         "docs",
@@ -48,6 +63,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     count += tidy::check()?;
     if let Err(error) = TestServer::stop_if_unused() {
         println!("the test server was left running: {error}");
+    }
+    if let Err(error) = kubelab::TestLab::stop_if_unused() {
+        println!("the tests' Kubernetes was left running: {error}");
+    }
+    if let Some(reason) = without {
+        println!("SKIPPED: every test on Kubernetes: {reason}");
     }
     Ok(told(count))
 }
@@ -67,6 +88,25 @@ fn told(count: Count) -> ExitCode {
 
 fn read(file: &str) -> Result<String> {
     fs::read_to_string(workspace::root().join(file)).with_context(|| format!("cannot read {file}"))
+}
+
+/// Builds the Kubernetes that tests share, before they would wait for it; why not, where it cannot be had.
+fn without_kubernetes() -> Option<String> {
+    if let Some(named) = Kubelab::named() {
+        println!("Kubernetes {}", named.server);
+        return None;
+    }
+    let begun = Instant::now();
+    match kubelab::build(&kube::sources()) {
+        Ok(program) => {
+            println!("Kubernetes in {}, after {:.0} s", program.display(), begun.elapsed().as_secs_f64());
+            None
+        }
+        Err(error) => {
+            println!("SKIPPED: every test on Kubernetes: {error}");
+            Some(error.to_string())
+        }
+    }
 }
 
 /// The packages' own tests, in the environment that blocks get.

@@ -133,7 +133,7 @@ impl TestLab {
     /// # Errors
     /// It cannot be built or does not start.
     pub fn share(sources: &Path) -> Result<Self> {
-        let dir = cache::dir().join("kubelab/tests");
+        let dir = Self::dir();
         let users = dir.join("users");
         let in_use = cache::lock_file(&users)?;
         if let Some(lab) = Kubelab::named() {
@@ -155,6 +155,25 @@ impl TestLab {
             None => Kubelab::start(&program, &dir, &arguments)?,
         };
         Ok(Self { lab, _in_use: in_use })
+    }
+
+    /// Ends it now, unless some test process uses it. `cargo xtask test` ends with this.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn stop_if_unused() -> Result<()> {
+        let dir = Self::dir();
+        if holder(&dir)?.is_none() {
+            return Ok(());
+        }
+        match cache::lock_file(&dir.join("users"))?.try_lock() {
+            Ok(()) => stop(&dir).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn dir() -> PathBuf {
+        cache::dir().join("kubelab/tests")
     }
 }
 

@@ -1,5 +1,5 @@
-//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, a real provider of sign-ins, and waiting
-//! for a level instead of sleeping.
+//! What tests stand on: a real Postgres with a database per test, real object stores with a bucket per test, a real
+//! Kubernetes with a namespace per test, a real provider of sign-ins, and waiting for a level instead of sleeping.
 //!
 //! A dev-dependency only. Refuses to know the schema: whoever needs tables hands over a way to migrate.
 
@@ -7,6 +7,7 @@
 
 pub mod database;
 pub mod identity;
+pub mod kubernetes;
 pub mod object_store;
 pub mod wait;
 

@@ -1,0 +1,27 @@
+//! A real Kubernetes with simulated GPU nodes, which all tests of a machine share: each makes a namespace of its own, and
+//! keeps to the devices that it says in its head.
+
+use provision::{Kubelab, TestLab};
+use std::{env, path::Path, sync::OnceLock};
+
+/// Set to a reason where no Kubernetes can be had: its tests are skipped, and say so.
+pub const WITHOUT: &str = "ORRERY_WITHOUT_KUBERNETES";
+
+/// The lab, built and started if need be; blocking, for minutes where nothing was built yet. `None` where [`WITHOUT`] is set.
+///
+/// # Panics
+/// When it cannot be built or does not start.
+#[must_use]
+pub fn lab() -> Option<&'static Kubelab> {
+    static LAB: OnceLock<Option<TestLab>> = OnceLock::new();
+    let shared = LAB.get_or_init(|| {
+        if let Some(reason) = env::var_os(WITHOUT).filter(|reason| !reason.is_empty()) {
+            eprintln!("SKIPPED: no Kubernetes to test on: {}", reason.display());
+            return None;
+        }
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubelab");
+        let lab = TestLab::share(&sources);
+        Some(lab.unwrap_or_else(|error| panic!("no Kubernetes to test on, and {WITHOUT} is not set: {error}")))
+    });
+    shared.as_ref().map(|shared| &shared.lab)
+}
