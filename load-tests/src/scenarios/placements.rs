@@ -129,7 +129,7 @@ fn snapshot() -> Snapshot {
             gpus: [1, 1, 1, 2, 1, 4, 1, 8][at % 8],
             gpu_milli: [500, 250, 1000, 400, 100, 1000, 700, 1000][at % 8],
             gpu_memory_bytes: None,
-            models: if at % 3 == 0 { vec![models[at / 3 % 3].clone()] } else { Vec::new() },
+            models: if at.is_multiple_of(3) { vec![models[at / 3 % 3].clone()] } else { Vec::new() },
             models_ordered: false,
             link: Link::Any,
             cpu_milli: 1_000 * (1 + at as u64 % 8),

@@ -1,5 +1,5 @@
 //! Real clusters, and the checker's judgement on what they did.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, where a panic is the report")]
 
 mod mutants;
 mod play;

@@ -9,7 +9,7 @@
 //! | [`lock`] | a release compares who holds the lock | a late release frees another one's lock |
 //!
 //! The lock is no guard of the other three: they are searched with one that says yes to everybody at any time.
-#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test reports by panics and prints")]
 
 mod device;
 mod firing;

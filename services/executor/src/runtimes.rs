@@ -166,6 +166,9 @@ impl RuntimeBackend for ProcessRuntimes {
     }
 }
 
+/// What an earlier life left of a runtime: its processes, or how it ended.
+type Found = (Order, Option<Running>, Option<Ended>);
+
 impl Shared {
     fn begin(self: &Arc<Self>, order: Order, running: Option<Running>) {
         let Some(life) = order.life().cloned() else { return };
@@ -193,7 +196,7 @@ impl Shared {
     }
 
     /// What an earlier life left: each with its processes, or how it ended. What nobody wrote down is killed.
-    fn find(&self) -> anyhow::Result<Vec<(Order, Option<Running>, Option<Ended>)>> {
+    fn find(&self) -> anyhow::Result<Vec<Found>> {
         std::fs::create_dir_all(&self.parts.folder)?;
         let mut sessions = sessions::all(&self.parts.executor);
         let mut found = Vec::new();

@@ -120,12 +120,8 @@ impl Watcher {
             .sum();
         match self.looked.map(|looked| looked.elapsed()) {
             Some(window) if window < WINDOW_MIN => return state(self.cpu_active, now),
-            Some(window) => {
-                if used.as_micros() * 1_000 > window.as_micros() * BUSY_MILLI {
-                    self.cpu_active = now;
-                }
-            }
-            None => {}
+            Some(window) if used.as_micros() * 1_000 > window.as_micros() * BUSY_MILLI => self.cpu_active = now,
+            _ => {}
         }
         self.looked = Some(Instant::now());
         self.cpu = members.iter().map(|member| ((member.pid, member.started), member.cpu)).collect();

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_write_breaks_the_seal() {
-        let writes: [(&str, fn(&Path)); 6] = [
+        type Write = fn(&Path);
+        let writes: [(&str, Write); 6] = [
             ("change", |copy| fs::write(copy.join("a/b.py"), "c").unwrap()),
             ("same bytes", |copy| fs::write(copy.join("a/b.py"), "b").unwrap()),
             ("add", |copy| fs::write(copy.join("a/new"), "").unwrap()),

@@ -88,7 +88,7 @@ impl Ticket {
 
     /// Reads one; `None` for anything that this cluster did not seal.
     pub(super) fn open(core: &Core, text: &str) -> Option<Self> {
-        if !text.is_ascii() || text.len() % 2 != 0 {
+        if !text.is_ascii() || !text.len().is_multiple_of(2) {
             return None;
         }
         let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
