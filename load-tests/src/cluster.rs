@@ -55,7 +55,7 @@ pub struct Shape {
     pub redis: bool,
     /// A wire with this seed lies between any two processes; see [`Cluster::wires`].
     pub wires: Option<u64>,
-    /// Between everybody and each scheduler stands a [`Repeater`](crate::repeater::Repeater).
+    /// Between everybody and each scheduler stands a [`Repeater`].
     pub repeaters: bool,
     /// Another folder of programs for single services, by name: an earlier build, say.
     pub programs: Vec<(&'static str, PathBuf)>,

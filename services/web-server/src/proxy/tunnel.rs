@@ -181,7 +181,7 @@ mod tests {
     fn data_is_told_from_pings_however_it_is_cut() {
         let sent = [frame(9, 5), frame(1, 300), frame(10, 0), frame(2, 70_000), frame(9, 125)].concat();
         let data_at = [11, 11 + 308 + 6];
-        for step in [1, 2, 7, 1_000, sent.len()] {
+        for step in [1, 2, 7, 100, sent.len()] {
             let mut frames = Frames::default();
             let told: Vec<usize> = sent
                 .chunks(step)
