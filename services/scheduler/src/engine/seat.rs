@@ -2,7 +2,10 @@
 
 use super::Outbox;
 use crate::wire::AttemptId;
-use domain::id::{ExecutorId, SchedulerId};
+use domain::{
+    executor_type::Backend,
+    id::{ExecutorId, SchedulerId},
+};
 use proto::internal::v1 as pb;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -97,6 +100,11 @@ impl Seat {
             idle: false,
             running: 0,
         }
+    }
+
+    /// What runs there.
+    pub(super) fn backend(&self) -> Backend {
+        Backend::named(&self.backend)
     }
 
     pub(super) fn is_session(&self, session: u64) -> bool {
