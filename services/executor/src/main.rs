@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
     let Process { telemetry, shutdown, health } = process;
     let usage = |error| Failure::new(Code::Usage, error);
-    let app = App::build(&settings, telemetry, health, shutdown).map_err(usage)?;
+    let app = App::start(&settings, telemetry, health, shutdown).await.map_err(usage)?;
     let admin = admin::serve(settings.common.admin.listen, health.clone(), telemetry.clone(), shutdown.clone()).await;
     admin.map_err(|error| Failure::new(Code::Unavailable, error))?;
     app.serve().await.map_err(|error| Failure::new(Code::Unavailable, error))?;

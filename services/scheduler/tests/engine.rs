@@ -183,11 +183,22 @@ impl FakeExecutor {
         slots: u32,
         held: Vec<AttemptId>,
     ) -> Self {
+        Self::connect_on("fake", id, session, engine, slots, held).await
+    }
+
+    async fn connect_on(
+        backend: &str,
+        id: ExecutorId,
+        session: u64,
+        engine: &mpsc::Sender<Message>,
+        slots: u32,
+        held: Vec<AttemptId>,
+    ) -> Self {
         let (outbox, inbox) = mpsc::channel(64);
         let hello = SessionEvent::Hello {
             number: i64::try_from(session).unwrap(),
             name: "fake".into(),
-            backend: "fake".into(),
+            backend: backend.into(),
             slots,
             version: "0".into(),
             held: held.clone(),
@@ -273,6 +284,50 @@ async fn a_chain_runs_block_by_block() {
     executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     assert_eq!(cluster.create(pipeline, "k").await.unwrap(), run, "a known key answers the run that it made");
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_go_to_executors_of_the_backend_that_they_need() {
+    let cluster = Cluster::new().await;
+    let of = |kind: &str, mut block: Value| {
+        block["executor_type"] = json!(kind);
+        block
+    };
+    let pipeline = cluster
+        .deploy(json!([
+            of("k8s", block("a", &[])),
+            of("local_python", block("b", &[])),
+            of("k8s", block("c", &["b"])),
+            of("noop", block("d", &["a"])),
+        ]))
+        .await;
+    let mut process = cluster.executor(8).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = process.assigned().await;
+    assert_eq!(first.iter().map(name).collect::<Vec<_>>(), ["b"], "the other one waits, and keeps nobody waiting");
+    let id = ExecutorId(Uuid::now_v7());
+    let mut jobs = FakeExecutor::connect_on("kubernetes", id, 1, &cluster.engine, 1, Vec::new()).await;
+    let first_job = jobs.assigned().await;
+    assert_eq!(first_job.iter().map(name).collect::<Vec<_>>(), ["a"]);
+    // Its only slot is taken: `c` waits for it, though others are free.
+    process.complete(&first[0]).await;
+    assert!(process.acked().await);
+    jobs.complete(&first_job[0]).await;
+    let mut rest = 2;
+    while rest > 0 {
+        let (executor, assigned) = tokio::select! {
+            assigned = jobs.assigned() => (&jobs, assigned),
+            assigned = process.assigned() => (&process, assigned),
+        };
+        for assignment in &assigned {
+            // A no-op runs anywhere.
+            assert!(name(assignment) == "d" || std::ptr::eq(executor, &raw const jobs), "{assignment:?}");
+            executor.complete(assignment).await;
+            rest -= 1;
+        }
+    }
+    cluster.until(run, "completed").await;
     cluster.stop.cancel();
 }
 

@@ -92,6 +92,9 @@ pub(crate) fn details(block: &BlockRun, now: Timestamp) -> String {
     if block.outputs.iter().any(|o| o.rows >= 0) {
         parts.push(format!("{rows} rows"));
     }
+    if !block.wait_reason.is_empty() {
+        parts.push(one_line(&block.wait_reason));
+    }
     if let Some(error) = &block.error {
         parts.push(format!("{}: {}", error.code, one_line(&error.message)));
     }

@@ -1,7 +1,29 @@
-//! Warns of an `executor_type` that changes nothing here: blocks of every type run as processes of an executor.
+//! Where blocks run and what they ask of it: `executor_type`, with a warning where it changes nothing here, and
+//! `executor_config`.
+//!
+//! Refuses to know what of a config holds on a cluster: its executor says that when a block runs.
 
-use crate::{Env, diagnostic::Report, keys::Keys, nearest};
-use domain::executor_type::ExecutorType;
+use super::Context;
+use crate::{
+    Env, YAML_BYTES_MAX,
+    diagnostic::Report,
+    keys::Keys,
+    nearest,
+    yaml::{self, Node},
+};
+use domain::{
+    executor_type::{Backend, ExecutorType, KUBERNETES},
+    pipeline::Pipeline,
+};
+use serde_json::{Map, Value};
+
+/// What every block on Kubernetes asks for, in the project's metadata.
+const PROJECT_KEY: &str = "k8s_executor_config";
+/// A file of the project with the four keys below.
+const FILE_KEY: &str = "config_file";
+const FILE_KEYS: [&str; 4] = ["metadata", "container", "pod", "job"];
+/// May be a text with YAML in it.
+const CONTAINER_KEY: &str = "container_config";
 
 /// The `executor_type` of a pipeline; where that says nothing, the environment's `DEFAULT_EXECUTOR_TYPE`.
 pub(super) fn of_pipeline(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Option<String> {
@@ -16,9 +38,10 @@ pub(super) fn of_pipeline(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) ->
 pub(super) fn read(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
     let written = keys.text("executor_type", report).filter(|kind| !kind.is_empty())?;
     let (why, remedy) = match ExecutorType::of(Some(&written), None) {
-        ExecutorType::Process | ExecutorType::Noop => return Some(written),
+        ExecutorType::Process | ExecutorType::Noop | ExecutorType::Remote(KUBERNETES) => return Some(written),
         ExecutorType::Remote(_) => {
-            ("names machines that this cluster does not have", "give the executors what it needs".to_owned())
+            let remedy = format!("give the executors what it needs, or write {KUBERNETES:?}");
+            ("names machines that no executor has", remedy)
         }
         ExecutorType::Template(_) => ("is a template, which is not rendered", "write the type itself".to_owned()),
         ExecutorType::Unknown(_) => ("is not known", nearest::choose(&written, &ExecutorType::NAMES)),
@@ -26,4 +49,82 @@ pub(super) fn read(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
     let message = format!("the executor type {written:?} {why}; what asks for it runs as a process of an executor");
     report.warn(keys.place("executor_type"), message, remedy);
     Some(written)
+}
+
+/// Gives every block on Kubernetes all that is asked of its container: the project's `k8s_executor_config`, overlaid with the
+/// pipeline's `executor_config` and the block's own, key by key.
+pub(super) fn configure(context: &Context<'_>, keys: &Keys<'_>, pipeline: &mut Pipeline, report: &mut Report) {
+    let is_kubernetes = |block: &domain::pipeline::Block| {
+        let kind = ExecutorType::of(block.executor_type.as_deref(), pipeline.executor_type.as_deref());
+        kind == ExecutorType::Remote(KUBERNETES)
+    };
+    if pipeline.one_process && pipeline.blocks.iter().any(is_kubernetes) {
+        let message = "the blocks of a run in one process share a memory: they run as a process, not on Kubernetes";
+        let remedy = "turn run_pipeline_in_one_process off, or remove the executor type";
+        report.warn(keys.place("executor_type"), message, remedy);
+    }
+    let project = context.metadata.settings.get(PROJECT_KEY).and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut configs = Vec::new();
+    let lists = [&pipeline.blocks, &pipeline.conditionals, &pipeline.callbacks];
+    for block in lists.into_iter().flatten() {
+        let wanted = Backend::of(block, pipeline) == Some(Backend::Kubernetes);
+        configs.push(wanted.then(|| {
+            let mut merged = project.clone();
+            merged.extend(pipeline.executor_config.clone());
+            merged.extend(block.executor_config.clone());
+            unfold(context, keys, merged, report)
+        }));
+    }
+    let lists = [&mut pipeline.blocks, &mut pipeline.conditionals, &mut pipeline.callbacks];
+    for (block, config) in lists.into_iter().flatten().zip(configs) {
+        if let Some(config) = config {
+            block.executor_config = config;
+        }
+    }
+}
+
+/// With everything in it that it names elsewhere or says as a text.
+fn unfold(
+    context: &Context<'_>,
+    keys: &Keys<'_>,
+    mut config: Map<String, Value>,
+    report: &mut Report,
+) -> Map<String, Value> {
+    if let Some(Value::String(text)) = config.get(CONTAINER_KEY) {
+        match parsed(text) {
+            Ok(fields) => drop(config.insert(CONTAINER_KEY.to_owned(), Value::Object(fields))),
+            Err(why) => {
+                let message = format!("{CONTAINER_KEY} is a text that is no YAML map: {why}");
+                report.warn(keys.place("executor_config"), message, "write its keys as a map");
+            }
+        }
+    }
+    let Some(Value::String(file)) = config.get(FILE_KEY).cloned() else { return config };
+    let read = context.folder.read(&file, YAML_BYTES_MAX).map_err(|refusal| refusal.to_string());
+    match read.and_then(|text| parsed(&text)) {
+        Ok(fields) => {
+            config.remove(FILE_KEY);
+            for (key, value) in fields.into_iter().filter(|(key, _)| FILE_KEYS.contains(&key.as_str())) {
+                config.entry(key).or_insert(value);
+            }
+        }
+        Err(why) => {
+            let message = format!("{FILE_KEY} {file:?} cannot be read, and what it asks for is not had: {why}");
+            report.warn(
+                keys.place("executor_config"),
+                message,
+                "put the file into the project, and name it from there",
+            );
+        }
+    }
+    config
+}
+
+fn parsed(text: &str) -> Result<Map<String, Value>, String> {
+    let document = yaml::parse(text).map_err(|broken| broken.message)?;
+    match Node::to_json(&document.root) {
+        Value::Object(fields) => Ok(fields),
+        Value::Null => Ok(Map::new()),
+        _ => Err("it is no map".to_owned()),
+    }
 }
