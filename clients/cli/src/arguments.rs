@@ -180,7 +180,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         act: Option<gpus::Plans>,
     },
-    /// Sign in to a server and keep a token for it; asks for the password
+    /// Sign in to a server and keep a token for it; asks for the password, or lets a browser ask
     Login(people::Login),
     /// Give the kept token back
     Logout,
