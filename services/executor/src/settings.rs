@@ -1,6 +1,6 @@
 //! The executor's settings: one table, checked against docs/configuration.md by a test.
 
-use runtime::settings::{Common, Key, Kind};
+use runtime::settings::{Common, Key, Kind, shared};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,8 +12,8 @@ use std::{
 pub const PREFIX: &str = "EXECUTOR";
 /// Every row of the table but the common ones.
 pub const KEYS: &[Key] = &[
-    Key::new("scheduler_urls", Kind::List, "http://127.0.0.1:7071", "Schedulers; any of them serves."),
-    Key::new("cluster_token_file", Kind::SecretFile, "", "Token of the cluster's services."),
+    shared::SCHEDULER_URLS,
+    shared::CLUSTER_TOKEN_FILE,
     Key::new("name", Kind::Text, "", "Shown to people; the host's name when empty."),
     Key::new("slots", Kind::Integer, "0", "Attempts at once; 0 means four per core."),
     Key::new("data_dir", Kind::Path, "orrery-executor", "Code, environments, outputs and the journal."),
@@ -23,31 +23,15 @@ pub const KEYS: &[Key] = &[
         "",
         "Outputs of attempts; $MAGE_DATA_DIR/outputs or else `<data_dir>/outputs` when empty. Executors share it.",
     ),
-    Key::new(
-        "outputs_url",
-        Kind::Text,
-        "",
-        "Outputs of attempts in an object store, `s3://bucket/prefix` or `gs://bucket/prefix`; wins over `outputs_dir`.",
-    ),
+    shared::OUTPUTS_URL,
     Key::new(
         "outputs_cache",
         Kind::Bytes,
         "10 GiB",
         "Disk for copies of outputs that lie in an object store, below `data_dir`; what running attempts use may exceed it.",
     ),
-    Key::new(
-        "project_outputs",
-        Kind::List,
-        "",
-        "Beginnings of the addresses that projects may give (`remote_variables_dir`) and this executor opens with its own \
-         credentials, such as `s3://lake/`; others need keys in the project's `io_config.yaml`.",
-    ),
-    Key::new(
-        "blobs_url",
-        Kind::Text,
-        "",
-        "Where web-servers store bundles: `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.",
-    ),
+    shared::PROJECT_OUTPUTS,
+    shared::BLOBS_URL,
     Key::new("python", Kind::Path, "python3", "Interpreter, 3.9 or newer, from which environments are made."),
     Key::new("base_env", Kind::Path, "", "A ready environment that holds the base packages; made when empty."),
     Key::new("runner_dir", Kind::Path, "", "The runner's Python packages; those of the binary when empty."),
