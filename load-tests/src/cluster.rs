@@ -8,6 +8,7 @@ mod stores;
 mod wires;
 
 pub use clients::seconds_between;
+pub use launch::PROGRAMS;
 pub use service::Service;
 pub use wires::Wires;
 
@@ -30,6 +31,9 @@ use tempfile::TempDir;
 pub const WORKSPACE: &str = "load";
 /// How long anything may take to be ready.
 const READY: Duration = Duration::from_secs(60);
+/// Ports below those that Linux takes for connections.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+const PORT_TRIES: u32 = 100;
 /// What a single call may take while everything starts, and before the next one.
 const CALL_MAX: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -274,6 +278,10 @@ fn socket(text: &str) -> Result<SocketAddr> {
     text.parse().with_context(|| format!("read the address {text}"))
 }
 
+/// A port that nobody listens at. The kernel gives none of these to whoever connects, so that it is still free when a
+/// service that was killed is started again.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let mut tried = (0..PORT_TRIES).map(|_| rand::random_range(PORTS));
+    let found = tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    found.context("a free port of the loopback")
 }

@@ -12,4 +12,3 @@ pub(crate) mod logs;
 pub(crate) mod openb;
 pub(crate) mod placements;
 pub(crate) mod python;
-pub(crate) mod runtimes;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use load_tests::{
     cluster::{Cluster, Shape, WORKSPACE},
     project_files::{ProjectFolder, noop},
+    wire::Weather,
 };
 use proto::v1 as pb;
 use provision::PrivateRedis;
@@ -22,6 +23,8 @@ use tokio_postgres::{Client, NoTls};
 const PIPELINES: usize = 24;
 const BLOCKS: usize = 6;
 const WAIT: Duration = Duration::from_secs(60);
+/// Schedulers look by themselves so often.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// One cluster at a time: what takes how long is measured here.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -79,6 +82,25 @@ impl Replicas {
             }
             anyhow::ensure!(begun.elapsed() < WAIT, "the shares are {shares:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// From the first look at which a shard has no owner to the first at which none is without; no time at all when it was
+    /// too short to be seen. The scheduler in question is gone by then.
+    async fn ownerless(&mut self, drained: &str) -> Result<Duration> {
+        let free = "SELECT count(*) FROM shard s WHERE NOT EXISTS (SELECT FROM scheduler m WHERE m.id = s.owner)";
+        let (begun, mut since) = (Instant::now(), None);
+        self.cluster.service(drained)?.drain()?;
+        loop {
+            let free: i64 = self.sql.query_one(free, &[]).await?.get(0);
+            match since {
+                None if free > 0 => since = Some(Instant::now()),
+                Some(since) if free == 0 => return Ok(since.elapsed()),
+                None if self.shares().await?.len() < 3 => return Ok(Duration::ZERO),
+                _ => {}
+            }
+            anyhow::ensure!(begun.elapsed() < WAIT, "{free} shards have no owner");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -209,6 +231,28 @@ async fn redis_may_be_emptied_and_may_be_away() -> Result<()> {
     let ids = replicas.create_all("back").await?;
     replicas.until_completed(&ids).await?;
     replicas.check_once(3).await
+}
+
+/// Schedulers tell each other that shards are free. Where that is lost, the next round finds them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_wake_up_costs_one_round() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let shape = Shape { schedulers: 3, scheduler_places: 3, slots: 4, wires: Some(1), ..Shape::default() };
+    let mut replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;
+    replicas.until_shared(3).await?;
+    let heard = replicas.ownerless("scheduler-3").await?;
+    replicas.cluster.service("scheduler-3")?.wait(WAIT).await?;
+    replicas.cluster.start_scheduler(3)?;
+    replicas.until_shared(3).await?;
+    replicas.cluster.wires()?.set("peers", "", Weather::partition());
+    let lost = replicas.ownerless("scheduler-3").await?;
+    println!("without an owner: {heard:?} where it was heard, {lost:?} where it was lost");
+    assert!(replicas.cluster.wires()?.harm("peers", "") > 0, "nothing was held: the partition did not bite");
+    assert!(lost < ROUND + Duration::from_secs(1), "without a wake-up shards had no owner for {lost:?}");
+    replicas.cluster.wires()?.heal();
+    let ids = replicas.create_all("after").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.check_once(1).await
 }
 
 /// Every scheduler believes that everything is its own, and takes it from the others each second. Epochs decide.

@@ -115,8 +115,15 @@ impl Cluster {
     }
 }
 
+/// Names a folder of services' programs to run instead of those that were built with this one: optimised ones, say, beside
+/// a harness that is not.
+pub const PROGRAMS: &str = "ORRERY_PROGRAMS";
+
 /// Where the services' programs are: beside this one, or above it when this is a test.
 fn binaries() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(PROGRAMS) {
+        return Ok(PathBuf::from(folder));
+    }
     let here = std::env::current_exe()?;
     let folder = here.parent().context("a folder of programs")?;
     Ok(if folder.ends_with("deps") { folder.parent().context("a target folder")? } else { folder }.to_owned())

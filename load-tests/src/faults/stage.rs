@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long shards may take to be shared evenly.
 const SHARED_MAX: Duration = Duration::from_secs(60);
 /// How long the rest of the work may take once everything is mended.
-const DRAIN_MAX: Duration = Duration::from_secs(120);
+const DRAIN_MAX: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Every trigger of the load is due each second from its first time to its last. What it missed it catches up with.
@@ -85,6 +85,8 @@ pub(super) struct Stage {
     load: Option<(Load, Callers)>,
     /// What the history is held against.
     pub(super) promises: Promises,
+    /// Files that the services read.
+    kept: Vec<tempfile::NamedTempFile>,
 }
 
 /// The name of one of the pipelines.
@@ -140,7 +142,8 @@ impl Stage {
         cluster.deploy(&folder).await?;
         let promises =
             Promises { must_check: vec![Check::C1, Check::C2, Check::C3, Check::C8, Check::C9], ..Promises::default() };
-        let stage = Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None, promises };
+        let stage =
+            Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None, promises, kept: Vec::new() };
         Witness::install(&stage.sql().await?, Detail::Units).await?;
         Ok(stage)
     }
@@ -164,6 +167,11 @@ impl Stage {
         self.load = Some((load, callers));
         sleep(Duration::try_from(now.duration_until(from))?).await;
         Ok(load)
+    }
+
+    /// Keeps a file for as long as the cluster.
+    pub(super) fn keep(&mut self, file: tempfile::NamedTempFile) {
+        self.kept.push(file);
     }
 
     /// Whether the load will last for at least so much longer.

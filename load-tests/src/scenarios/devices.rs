@@ -1,7 +1,6 @@
 //! Ten thousand starts and stops of runtimes that ask for more GPUs than there are, on three schedulers that are killed at
 //! random: no device and no quota is ever given away twice, and in the end everything is free.
 
-use super::runtimes::{Caller, Setup, WORLD, audit, is_empty};
 use crate::{
     cluster::Cluster,
     floor,
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use load_tests::{
     declared::{Declared, Shape},
     history::{self, Check},
+    runtimes::{Caller, Setup, WORLD, audit, is_empty},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
@@ -56,7 +56,7 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
         .pools
         .iter()
         .map(|pool| {
-            let shape = Shape { pool: (*pool).to_owned(), nodes: NODES, gpus: GPUS };
+            let shape = Shape { pool: (*pool).to_owned(), nodes: NODES, gpus: GPUS, ..Shape::default() };
             let journal = cluster.history().join(format!("executor-declared-{pool}.jsonl"));
             Declared::start(shape, cluster.schedulers()?, &journal)
         })

@@ -108,7 +108,8 @@ pub struct Core {
     /// Of these, those that were there at the last look.
     results_waiting: HashSet<AttemptId>,
     results_looked_at: Instant,
-    definitions: HashMap<String, Arc<Definition>>,
+    /// What this session was taught; `None` is what could not be read.
+    definitions: HashMap<String, Option<Arc<Definition>>>,
     scheduler: Option<Scheduler>,
     beat: Interval,
     lost_after: Duration,

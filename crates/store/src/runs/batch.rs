@@ -74,6 +74,9 @@ pub struct Decision {
     pub history: serde_json::Value,
     /// When it will be looked at again.
     pub next_due: Option<Timestamp>,
+    /// The latest nominal time that starts by it because it has come; none of it counts before the database's clock
+    /// agrees.
+    pub latest: Option<Timestamp>,
 }
 
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
@@ -163,7 +166,8 @@ impl Batch {
             Some((_, earlier)) => {
                 let mut skips = std::mem::take(&mut earlier.skips);
                 skips.extend(decision.skips);
-                *earlier = Decision { skips, ..decision };
+                let latest = earlier.latest.max(decision.latest);
+                *earlier = Decision { skips, latest, ..decision };
             }
             None => {
                 self.decisions.insert(decision.trigger, (shard.id, decision));

@@ -28,6 +28,15 @@ impl Stage {
         Ok(self.sql().await?.query_one("SELECT pg_postmaster_start_time()", &[]).await?.get(0))
     }
 
+    /// The version of its schema.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(in crate::faults) async fn schema(&self) -> Result<i32> {
+        let newest = "SELECT max(version) FROM refinery_schema_history";
+        Ok(self.sql().await?.query_one(newest, &[]).await?.get(0))
+    }
+
     /// Lines of the database's log that hold a text.
     pub(in crate::faults) fn postgres_log_lines(&self, text: &str) -> u64 {
         let log = self.cluster.postgres().map(|postgres| postgres.log_file());

@@ -150,7 +150,8 @@ impl Engine {
         if started > 0 {
             self.metrics.fire_latency.observe(due_at.duration_until(now).as_secs_f64().max(0.0));
         }
-        self.apply(id, &aim, step, turn);
+        let latest = step.start.iter().map(|start| start.at).max();
+        self.apply(id, &aim, step, latest, turn);
         started
     }
 
@@ -183,8 +184,16 @@ impl Engine {
         }
     }
 
-    /// Does what was decided: in memory and in the turn's commit. Answers the runs by their keys.
-    fn apply(&mut self, id: TriggerId, aim: &Aim<'_>, step: Step, turn: &mut Turn) -> HashMap<String, RunId> {
+    /// Does what was decided: in memory and in the turn's commit, which leaves it out while the `latest` of its times has
+    /// not come. Answers the runs by their keys.
+    fn apply(
+        &mut self,
+        id: TriggerId,
+        aim: &Aim<'_>,
+        step: Step,
+        latest: Option<Timestamp>,
+        turn: &mut Turn,
+    ) -> HashMap<String, RunId> {
         if let Some(stop) = step.stop {
             self.stop_runs_of(id, stop, turn);
         }
@@ -211,6 +220,7 @@ impl Engine {
                 waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
                 history: serde_json::to_value(&armed.history).unwrap_or_default(),
                 next_due: step.wake,
+                latest,
             };
             turn.batch.decide(decision, aim.shard);
         }
@@ -310,7 +320,8 @@ impl Engine {
         armed.waiting.insert(key.clone(), told);
         let step = trigger::offer(&trigger, &armed.state, &facts, start);
         let skipped = step.skip.iter().find(|skip| skip.first.key == key).map(|skip| skip.reason.as_str());
-        let runs = self.apply(id, &aim, step, turn);
+        // It is asked for now, whatever time it is.
+        let runs = self.apply(id, &aim, step, None, turn);
         Ok(match (runs.get(&key), skipped) {
             (Some(run), _) => Offered::Run(*run),
             (None, Some(reason)) => Offered::Skipped(reason),

@@ -26,6 +26,7 @@ impl Engine {
             waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
             history: serde_json::to_value(&armed.history).unwrap_or_default(),
             next_due: Some(now),
+            latest: None,
         };
         turn.batch.decide(decision, shard);
         self.triggers.rearm(id, Some(now));
