@@ -103,7 +103,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
                 .await
         }
-        Command::Clean { pipeline, before, dry_run } => {
+        Command::Clean { logs: true, before, dry_run, .. } => clean::logs(connection, output, before, dry_run).await,
+        Command::Clean { pipeline, before, dry_run, .. } => {
             clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
         }
         Command::Cancel { run, reason } => {
