@@ -107,8 +107,11 @@ pub(crate) enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Remove outputs of ended runs; the runs stay
+    /// Remove outputs of ended runs, which stay; or old days of log lines
     Clean {
+        /// Whole days of log lines of the whole cluster instead; without `--before`, those that are older than it keeps
+        #[arg(long, conflicts_with = "pipeline")]
+        logs: bool,
         /// Only this pipeline
         #[arg(long)]
         pipeline: Option<String>,

@@ -107,7 +107,8 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
             outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
                 .await
         }
-        Command::Clean { pipeline, before, dry_run } => {
+        Command::Clean { logs: true, before, dry_run, .. } => clean::logs(connection, output, before, dry_run).await,
+        Command::Clean { pipeline, before, dry_run, .. } => {
             clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
         }
         Command::Cancel { run, reason } => {

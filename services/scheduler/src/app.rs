@@ -7,6 +7,7 @@ use crate::{
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
     load::LoadGauge,
+    log_retention::LogRetention,
     logs::{self, LogSink},
     loops::{
         expirer,
@@ -177,8 +178,14 @@ impl App {
         });
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
-        let retention = self.settings.log_retention;
-        let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
+        let log_retention = LogRetention::new(self.log_store.clone(), clock.clone(), self.settings.log_retention);
+        let house = Housekeeper::new(
+            self.store.clone(),
+            self.log_store.clone(),
+            log_retention.clone(),
+            clock.clone(),
+            Arc::clone(&self.metrics),
+        );
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
             tokio::spawn(expirer::run(
@@ -193,8 +200,14 @@ impl App {
                     .run(stop_keeper.clone()),
             ),
             tokio::spawn(
-                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics), self.keyring.clone())
-                    .run(stop_keeper.clone()),
+                Notifier::new(
+                    self.store.clone(),
+                    clock.clone(),
+                    self.policy,
+                    Arc::clone(&self.metrics),
+                    self.keyring.clone(),
+                )
+                .run(stop_keeper.clone()),
             ),
         ];
         let pools = Pools::new(
@@ -226,8 +239,9 @@ impl App {
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
-        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring))
-            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let commands =
+            CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring, log_retention))
+                .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod engine;
 pub mod load;
+pub mod log_retention;
 pub mod logs;
 pub mod loops;
 pub mod metrics;
