@@ -11,4 +11,5 @@ pub mod project_files;
 pub mod record;
 pub mod repeater;
 pub mod rewriter;
+pub mod usage;
 pub mod wire;

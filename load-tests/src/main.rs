@@ -31,6 +31,10 @@ struct Arguments {
     #[command(flatten)]
     faults: faults::Options,
     #[command(flatten)]
+    peers: scenarios::peers::Options,
+    #[command(flatten)]
+    soak: scenarios::soak::Length,
+    #[command(flatten)]
     devices: scenarios::devices::Options,
 }
 
@@ -60,9 +64,17 @@ enum Scenario {
     Devices,
     /// Durable placements with three schedulers, and decisions over a large fleet
     Placements,
+    /// What one, two and four schedulers get done, and what a run costs with each
+    Replicas,
+    /// What idle services take of the machine, and what a further one of each adds
+    Idle,
+    /// A steady load for an hour (--minutes): growth of memory, dead rows and lateness
+    Soak,
+    /// The same work on what a user would pick instead (--peers), as a table of ratios
+    Peers,
     /// A cluster under load that is broken in every way; needs --smoke, --row N or --full
     Faults,
-    /// All that start a cluster and break nothing
+    /// All that start a cluster and break nothing, but the soak and the peers
     All,
 }
 
@@ -72,6 +84,10 @@ async fn main() -> Result<ExitCode> {
     if arguments.scenario == Scenario::Faults {
         let held = faults::run(&arguments.faults, arguments.json, arguments.record.as_ref()).await?;
         return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    if arguments.scenario == Scenario::Peers {
+        scenarios::peers::run(&arguments.peers, arguments.json, arguments.record.as_deref()).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     let wanted = |scenario| arguments.scenario == scenario || arguments.scenario == Scenario::All;
     let mut figures = Vec::new();
@@ -101,6 +117,15 @@ async fn main() -> Result<ExitCode> {
     }
     if wanted(Scenario::Logs) {
         figures.extend(scenarios::logs::run(arguments.logs).await?);
+    }
+    if wanted(Scenario::Replicas) {
+        figures.extend(scenarios::replicas::run().await?);
+    }
+    if wanted(Scenario::Idle) {
+        figures.extend(scenarios::idle::run().await?);
+    }
+    if arguments.scenario == Scenario::Soak {
+        figures.extend(scenarios::soak::run(arguments.soak).await?);
     }
     if wanted(Scenario::Devices) {
         figures.extend(scenarios::devices::run(&arguments.devices).await?);
