@@ -42,24 +42,23 @@ pub struct Size {
 
 /// What is run.
 #[derive(Debug, clap::Args)]
-#[group(id = "faults")]
 pub struct Options {
-    /// Of `faults`: every row, small
+    /// Every row, small
     #[arg(long, conflicts_with_all = ["row", "full"])]
     smoke: bool,
-    /// Of `faults`: one row, by its number; may be given several times
+    /// One row, by its number; may be given several times
     #[arg(long, value_name = "N", conflicts_with = "full")]
     row: Vec<String>,
-    /// Of `faults`: every row, a million logical times in all
+    /// Every row, a million logical times in all
     #[arg(long)]
     full: bool,
-    /// Of `faults`: what decides when what is broken
+    /// What decides when what is broken
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Of `faults`: seconds of load in each row, instead of what is usual
+    /// Seconds of load in each row, instead of what is usual
     #[arg(long, value_name = "S")]
     seconds: Option<u32>,
-    /// Of `faults`: triggers that are due each second, instead of what is usual
+    /// Triggers that are due each second, instead of what is usual
     #[arg(long, value_name = "N")]
     triggers: Option<u32>,
 }

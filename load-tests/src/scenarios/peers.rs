@@ -16,10 +16,10 @@ use system::SYSTEMS;
 /// Which, and how much.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Of `peers`: which ones, by their names; all without
+    /// Which ones, by their names; all without
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     peers: Vec<String>,
-    /// Of `peers`: how often a chain and a fan-out are run, unless that takes a minute
+    /// How often a chain and a fan-out are run, unless that takes a minute
     #[arg(long, default_value_t = 3)]
     repeats: usize,
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How long.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Length {
-    /// Of `soak`: minutes of load
+    /// Minutes of load
     #[arg(long, default_value_t = 60)]
     minutes: u32,
 }
