@@ -12,4 +12,5 @@ pub mod record;
 pub mod repeater;
 pub mod rewriter;
 pub mod runtimes;
+pub mod usage;
 pub mod wire;

@@ -33,7 +33,9 @@ enum Scenario {
     Measured(Measured),
     /// A cluster under load that is broken in every way; needs --smoke, --row N or --full
     Faults(faults::Options),
-    /// All that start a cluster and break nothing, each at its usual size
+    /// The same work on what a user would pick instead, as a table of ratios
+    Peers(scenarios::peers::Options),
+    /// All that start a cluster and break nothing, each at its usual size; neither the soak nor the peers
     All,
 }
 
@@ -64,6 +66,12 @@ enum Measured {
     Devices(scenarios::devices::Options),
     /// Durable placements with three schedulers, and decisions over a large fleet
     Placements,
+    /// What one, two and four schedulers get done, and what a run costs with each
+    Replicas,
+    /// What idle services take of the machine, and what a further one of each adds
+    Idle,
+    /// A steady load for an hour: growth of memory, dead rows and lateness
+    Soak(scenarios::soak::Length),
 }
 
 /// One scenario at its usual size.
@@ -74,7 +82,7 @@ struct Alone {
 }
 
 /// What `all` runs, in this order.
-const ALL: [&str; 11] = [
+const ALL: [&str; 13] = [
     "chain",
     "fanout",
     "independent",
@@ -86,6 +94,8 @@ const ALL: [&str; 11] = [
     "logs",
     "devices",
     "placements",
+    "replicas",
+    "idle",
 ];
 
 async fn measure(scenario: Measured) -> Result<Vec<Figure>> {
@@ -102,6 +112,9 @@ async fn measure(scenario: Measured) -> Result<Vec<Figure>> {
         Measured::Openb(options) => scenarios::openb::run(&options),
         Measured::Devices(options) => scenarios::devices::run(&options).await,
         Measured::Placements => scenarios::placements::run().await,
+        Measured::Replicas => scenarios::replicas::run().await,
+        Measured::Idle => scenarios::idle::run().await,
+        Measured::Soak(length) => scenarios::soak::run(length).await,
     }
 }
 
@@ -112,6 +125,10 @@ async fn main() -> Result<ExitCode> {
         Scenario::Faults(options) => {
             let held = faults::run(&options, json, record.as_ref()).await?;
             return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Scenario::Peers(options) => {
+            scenarios::peers::run(&options, json, record.as_deref()).await?;
+            return Ok(ExitCode::SUCCESS);
         }
         Scenario::All => {
             let mut figures = Vec::new();
