@@ -20,7 +20,7 @@ use crate::{
     removals::Remover,
     runner::{self, Runner},
     runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
-    settings::{Runtimes, Settings},
+    settings::{PreStartNetwork, Runtimes, Settings},
     views::Views,
 };
 use anyhow::Context;
@@ -274,6 +274,11 @@ fn runtimes(
     }
     let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
     let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
+    let cgroups = runtimes::Cgroups::divide_own();
+    match &cgroups {
+        Ok(_) => tracing::info!("runtimes are kept within their processor and memory by cgroups"),
+        Err(why) => tracing::info!(why, "no cgroups: memory limits hold for single processes, processors are counted"),
+    }
     let backend = ProcessRuntimes::new(runtimes::Parts {
         // In the child this is still our binary, also when its file was replaced.
         launcher: PathBuf::from("/proc/self/exe"),
@@ -284,6 +289,8 @@ fn runtimes(
         address: settings.runtimes_address,
         env: passed_environment(&settings.pass_env),
         node: runtimes::node(&identity.name, &declared)?,
+        cgroups: cgroups.ok(),
+        isolated_pre_start: settings.pre_start_network == PreStartNetwork::None,
     });
     let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
     Ok(Some((member, Arc::new(backend))))

@@ -92,6 +92,12 @@ pub const KEYS: &[Key] = &[
         "none",
         "How this executor runs runtimes of workspaces: `none`, or `process` on this machine, as this user.",
     ),
+    Key::new(
+        "pre_start_network",
+        Kind::Text,
+        "none",
+        "Network of pre-start scripts of runtimes: `none`, without which they are not run, or `host`, this machine's.",
+    ),
     Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
     Key::new(
         "runtimes_address",
@@ -135,6 +141,7 @@ pub struct Settings {
     pub start_timeout: Duration,
     pub outcome_file: Option<PathBuf>,
     pub runtimes: Runtimes,
+    pub pre_start_network: PreStartNetwork,
     pub pool: String,
     pub runtimes_address: IpAddr,
     pub devices: Vec<String>,
@@ -150,6 +157,16 @@ pub enum Runtimes {
     None,
     /// As processes on this machine.
     Process,
+}
+
+/// What scripts reach that are run before a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreStartNetwork {
+    /// Nothing.
+    None,
+    /// What this executor reaches.
+    Host,
 }
 
 impl Default for Settings {
@@ -178,6 +195,7 @@ impl Default for Settings {
             start_timeout: Duration::from_secs(15 * 60),
             outcome_file: None,
             runtimes: Runtimes::None,
+            pre_start_network: PreStartNetwork::None,
             pool: "default".to_owned(),
             runtimes_address: IpAddr::from([127, 0, 0, 1]),
             devices: Vec::new(),
