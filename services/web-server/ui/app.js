@@ -1,6 +1,6 @@
 // Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
 
-import { all, setToken, signIn, signInElsewhere, takeToken } from "./api.js";
+import { all, enter, signIn, signInElsewhere, takeToken } from "./api.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
 import { monitorPage } from "./monitor.js";
@@ -73,7 +73,7 @@ async function askSignIn() {
   const elsewhere = await signInElsewhere();
   const people = h("form", { onsubmit: submit }, email.row, password.row, next.row, h("button", { class: "primary" }, "Sign in"));
   const token = labelled("Token", "password", "off");
-  const programs = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.input.value.trim()); start(); } },
+  const programs = h("form", { onsubmit: async (event) => { event.preventDefault(); await enter(token.input.value.trim()); start(); } },
     token.row, h("button", null, "Enter"));
   page.replaceChildren(h("div", { class: "panel sign-in" }, h("h1", null, "Sign in"), told,
     elsewhere && h("a", { class: "button primary", href: "/auth/oidc" }, elsewhere), people,
@@ -82,7 +82,7 @@ async function askSignIn() {
 }
 
 async function start() {
-  takeToken();
+  await takeToken();
   try {
     const workspaces = await all("WorkspaceService/ListWorkspaces", "workspaces");
     const kept = localStorage.getItem(WORKSPACE);
