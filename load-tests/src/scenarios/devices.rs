@@ -35,13 +35,13 @@ const WAIT: Duration = Duration::from_secs(120);
 /// How much, and from which seed.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Starts of runtimes, for `devices`
+    /// Starts of runtimes
     #[arg(long, default_value_t = 10_000)]
     starts: u64,
-    /// Seconds between two deaths of schedulers, about, for `devices`
+    /// Seconds between two deaths of schedulers, about
     #[arg(long, default_value_t = 5)]
     death_every_s: u64,
-    /// The seed of `devices`
+    /// What decides who asks for what, and who dies when
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
