@@ -114,6 +114,12 @@ pub const KEYS: &[Key] = &[
         "Drivers on Kubernetes whose devices count, and the device class by which each is asked for: `driver=class`, or \
          `driver/type=class` for devices of one `type`.",
     ),
+    Key::new(
+        "pre_start_network",
+        Kind::Text,
+        "none",
+        "Network of pre-start scripts of runtimes: `none`, without which they are not run, or `host`, this machine's.",
+    ),
     Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
     Key::new(
         "runtimes_address",
@@ -158,6 +164,7 @@ pub struct Settings {
     pub outcome_file: Option<PathBuf>,
     pub attempts: AttemptBackend,
     pub runtimes: Runtimes,
+    pub pre_start_network: PreStartNetwork,
     pub kubeconfig: Option<PathBuf>,
     pub kubernetes_namespace: String,
     pub jupyter_image: String,
@@ -192,6 +199,16 @@ pub enum Runtimes {
     Kubernetes,
 }
 
+/// What scripts reach that are run before a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreStartNetwork {
+    /// Nothing.
+    None,
+    /// What this executor reaches.
+    Host,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -219,6 +236,7 @@ impl Default for Settings {
             outcome_file: None,
             attempts: AttemptBackend::Process,
             runtimes: Runtimes::None,
+            pre_start_network: PreStartNetwork::None,
             kubeconfig: None,
             kubernetes_namespace: "orrery".to_owned(),
             jupyter_image: "jupyter/base-notebook".to_owned(),

@@ -3,6 +3,7 @@
 //! It writes runtime state (firings, runs, block runs, attempts, executors, log lines) and nothing else; definitions
 //! belong to the web-server, user code to executors.
 
+pub mod access_keys;
 pub mod app;
 pub mod calls;
 pub mod changes;

@@ -133,6 +133,7 @@ impl App {
         let methods = transcoder.paths().cloned().collect();
         let browsers = Browsers {
             core: core.clone(),
+            credentials: credentials.clone(),
             authority: authority.clone(),
             secure: settings.secure_cookies,
             elsewhere: elsewhere(settings)?,

@@ -1,6 +1,6 @@
 // Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
 
-import { all, call, setToken, signIn, signInElsewhere, signOut, takeToken } from "./api.js";
+import { all, call, enter, signIn, signInElsewhere, signOut, takeToken } from "./api.js";
 import { connectPage } from "./connect.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
@@ -81,7 +81,7 @@ async function askSignIn() {
   const elsewhere = await signInElsewhere();
   const people = h("form", { onsubmit: submit }, email.row, password.row, next.row, h("button", { class: "primary" }, "Sign in"));
   const token = labelled("Token", "password", "off");
-  const programs = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.input.value.trim()); start(); } },
+  const programs = h("form", { onsubmit: async (event) => { event.preventDefault(); await enter(token.input.value.trim()); start(); } },
     token.row, h("button", null, "Enter"));
   page.replaceChildren(h("div", { class: "panel sign-in" }, h("h1", null, "Sign in"), told,
     elsewhere && h("a", { class: "button primary", href: "/auth/oidc", onclick: remember }, elsewhere), people,
@@ -90,7 +90,7 @@ async function askSignIn() {
 }
 
 async function start() {
-  takeToken();
+  await takeToken();
   try {
     const workspaces = await all("WorkspaceService/ListWorkspaces", "workspaces");
     const kept = localStorage.getItem(WORKSPACE);
