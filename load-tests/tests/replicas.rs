@@ -9,7 +9,13 @@ use load_tests::{
 };
 use proto::v1 as pb;
 use provision::PrivateRedis;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
@@ -262,5 +268,41 @@ async fn with_a_lock_that_lies_to_everybody_each_run_runs_once() -> Result<()> {
     }
     let epochs: i64 = replicas.sql.query_one("SELECT sum(epoch)::bigint FROM shard", &[]).await?.get(0);
     assert!(epochs > 2 * 256, "nobody took anything from anybody: the lie did not bite ({epochs})");
+    replicas.check_once(3).await
+}
+
+/// Blocks at once over all pipelines, in the test below.
+const LIMIT: i64 = 3;
+
+/// The most blocks that ran at one instant, as one statement saw them, until it is told to stop.
+async fn watch_running(url: String, stop: Arc<AtomicBool>) -> Result<i64> {
+    let (sql, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    let running = sql.prepare("SELECT count(*) FROM block_run WHERE status = 'running'").await?;
+    let mut most = 0;
+    while !stop.load(Ordering::Relaxed) {
+        most = most.max(sql.query_one(&running, &[]).await?.get(0));
+    }
+    Ok(most)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_holds_over_every_scheduler_also_when_one_dies() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut replicas = Replicas::start(3, 2).await?;
+    let limit = "INSERT INTO block_limit (workspace_id, name, max_blocks, source)
+                 SELECT id, 'workspace', $1::bigint, 'api' FROM workspace WHERE name = $2";
+    replicas.sql.execute(limit, &[&LIMIT, &WORKSPACE]).await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let watch = tokio::spawn(watch_running(replicas.cluster.database_url(), Arc::clone(&stop)));
+    let mut ids = replicas.create_all("first").await?;
+    ids.extend(replicas.create_all("second").await?);
+    replicas.cluster.service("scheduler-2")?.kill()?;
+    ids.extend(replicas.create_all("third").await?);
+    let took = replicas.until_completed(&ids).await?;
+    stop.store(true, Ordering::Relaxed);
+    let most = watch.await??;
+    println!("{} runs of {BLOCKS} blocks, {LIMIT} at once, in {took:?}", ids.len());
+    assert_eq!(most, LIMIT, "blocks that ran at one instant: as many as may, and no more");
     replicas.check_once(3).await
 }

@@ -14,21 +14,38 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 
+/// Options that every command has are told apart from its own.
+const EVERYWHERE: &str = "Options of every command";
+/// Below the list of commands.
+const FIRST_STEPS: &str = "First steps:
+  orrery up --project DIR       a cluster on this machine, with the pipelines of a Mage project
+  orrery pipelines              what it holds
+  orrery run PIPELINE --wait    runs one, and shows each block as it goes
+  orrery logs RUN               what the run wrote";
+
 /// Runs data and ML pipelines on a cluster.
 #[derive(Debug, Parser)]
-#[command(name = "orrery", version, max_term_width = 100)]
+#[command(name = "orrery", version, max_term_width = 100, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
     /// Where the server is; without it, the running `orrery up` of this folder or machine
-    #[arg(long, global = true, env = "ORRERY_SERVER", value_name = "URL")]
+    #[arg(long, global = true, env = "ORRERY_SERVER", value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) server: Option<String>,
     /// File with the server's token
-    #[arg(long, global = true, env = "ORRERY_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "ORRERY_TOKEN_FILE", value_name = "FILE", help_heading = EVERYWHERE)]
     pub(crate) token_file: Option<PathBuf>,
     /// The workspace
-    #[arg(long, short, global = true, env = "ORRERY_WORKSPACE", default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "ORRERY_WORKSPACE",
+        default_value = "default",
+        value_name = "NAME",
+        help_heading = EVERYWHERE
+    )]
     pub(crate) workspace: String,
     /// Print JSON: one document, or one line per event where something is followed
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -180,7 +197,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         act: Option<gpus::Plans>,
     },
-    /// Sign in to a server and keep a token for it; asks for the password
+    /// Sign in to a server and keep a token for it; asks for the password, or lets a browser ask
     Login(people::Login),
     /// Give the kept token back
     Logout,
@@ -337,6 +354,9 @@ pub(crate) struct Up {
     /// Say that the first executor has these devices, such as 2xA10:24GiB; nothing keeps anybody within a share of them
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
+    /// Run runtimes of workspaces on the Kubernetes that this file has credentials for, and not as processes
+    #[arg(long, value_name = "KUBECONFIG", conflicts_with = "devices")]
+    pub(crate) kubernetes: Option<PathBuf>,
     /// Run this pipeline once everything is up
     #[arg(long, value_name = "PIPELINE", requires = "project")]
     pub(crate) run: Option<String>,

@@ -43,10 +43,12 @@ pub(crate) async fn run(options: arguments::Up, workspace: &str, output: &Output
         let what = format!("{} is not a folder", project.display());
         return Err(Failure::new(Code::Usage, what, "name a Mage project folder by --project"));
     }
+    let kubeconfig = options.kubernetes.as_deref().map(places::kubeconfig).transpose()?;
     let folder = Folder::open(&options.data_dir)?;
     let mut signals = Signals::new()?;
     // A script that waits for one run must see that it was cut short; a person who stops a cluster has no failure.
     let stopped = if options.once { Code::Interrupted } else { Code::Ok };
+    let options = arguments::Up { kubernetes: kubeconfig, ..options };
     let mut up = Up { options, workspace, output, folder, services: Services::new(), postgres: None, record: None };
     let result = tokio::select! {
         result = up.live() => result,
@@ -114,9 +116,12 @@ impl Up<'_> {
         self.services.start(cluster.web_server(&database), &self.folder);
         let (python, environment) =
             steps.during("Python", self.services.or_death(async { joined(python.await) })).await?;
+        let runtimes = match &self.options.kubernetes {
+            Some(kubeconfig) => places::Runtimes::Kubernetes { kubeconfig: kubeconfig.clone() },
+            None => places::Runtimes::Here { devices: &self.options.devices },
+        };
         for number in 1..=self.options.executors {
-            self.services
-                .start(cluster.executor(number, (&python.path, &environment), &self.options.devices), &self.folder);
+            self.services.start(cluster.executor(number, (&python.path, &environment), &runtimes), &self.folder);
         }
 
         let server = ports.server();

@@ -102,7 +102,7 @@ impl Backend {
             orders.push(order);
         }
         let watches = shared.cluster.watch().await?;
-        let mut inventory = Inventory::default();
+        let mut inventory = Inventory::new(shared.cluster.place.classes.clone());
         // What is gone, and where everything is, is on the board before anybody is asked.
         pass(shared, &watches, &mut inventory).await;
         let worker = tokio::spawn(work(Arc::clone(shared), watches, inventory));
@@ -154,7 +154,7 @@ async fn work(shared: Arc<Shared>, watches: Watches, mut inventory: Inventory) {
 
 /// One look at everything.
 async fn pass(shared: &Shared, watches: &Watches, inventory: &mut Inventory) {
-    let nodes = inventory.nodes(&watches.view(), &shared.cluster.place.pool);
+    let nodes = inventory.nodes(&watches.view(), &shared.cluster.place);
     shared.sink.nodes(nodes);
     let lives: Vec<Desired> = shared.lock().values().cloned().collect();
     let step = Step { cluster: &shared.cluster, watches, inventory, sink: &*shared.sink };

@@ -1,15 +1,10 @@
 //! One GPU as we count it, made of what its driver publishes: a device, or a whole and its partitions that exclude each
 //! other by counters. Refuses to know who uses it.
 
-use crate::quantity;
+use crate::{classes::Classes, quantity};
 use domain::device::{Profile, SLOTS_MAX, Sharing, WHOLE_MILLI};
 use k8s_openapi::api::resource::v1::{CounterSet, Device, DeviceCounterConsumption};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Drivers that publish several kinds of device, and the class by which each is asked for. Everywhere else the class has
-/// the driver's name.
-const CLASSES: [(&str, &str, &str); 2] =
-    [("gpu.nvidia.com", "gpu", "gpu.nvidia.com"), ("gpu.nvidia.com", "mig", "mig.nvidia.com")];
 
 /// One GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,14 +89,15 @@ pub struct Use {
     pub slots: u64,
 }
 
-/// The chips of one pool. `classes` are those that exist: what no class serves cannot be asked for and is left out.
+/// The chips of one pool. `installed` are the classes that exist: what none of them serves cannot be asked for and is left
+/// out, and so is what `classes` do not name.
 #[must_use]
 pub fn chips(
-    driver: &str,
-    pool: &str,
+    (driver, pool): (&str, &str),
     devices: &[&Device],
     counters: &[&CounterSet],
-    classes: &BTreeSet<String>,
+    classes: &Classes,
+    installed: &BTreeSet<String>,
 ) -> Vec<Chip> {
     let mut chips = Vec::new();
     let mut pieces: BTreeMap<&str, Vec<&Device>> = BTreeMap::new();
@@ -110,18 +106,19 @@ pub fn chips(
             Some([consumption]) => pieces.entry(&consumption.counter_set).or_default().push(device),
             // Whoever draws from several sets overlaps with several chips: nothing that we could count.
             Some([_, ..]) => {}
-            _ => chips.extend(single(driver, pool, device)),
+            _ => chips.extend(single((driver, pool), device, classes)),
         }
     }
     for set in counters {
-        let made = pieces.get(set.name.as_str()).and_then(|devices| partitioned(driver, pool, set, devices));
+        let made = pieces.get(set.name.as_str()).and_then(|devices| partitioned((driver, pool), set, devices, classes));
         chips.extend(made);
     }
-    chips.retain(|chip| classes.contains(&chip.class));
+    chips.retain(|chip| installed.contains(&chip.class));
     chips
 }
 
-fn single(driver: &str, pool: &str, device: &Device) -> Option<Chip> {
+fn single((driver, pool): (&str, &str), device: &Device, classes: &Classes) -> Option<Chip> {
+    let class = classes.of(driver, &text(driver, device, "type"))?.to_owned();
     let memory_bytes = capacity(driver, device, "memory").unwrap_or(0);
     let cores = capacity(driver, device, "cores").filter(|cores| *cores > 0);
     let kind = match (device.allow_multiple_allocations, cores) {
@@ -138,7 +135,7 @@ fn single(driver: &str, pool: &str, device: &Device) -> Option<Chip> {
         name: format!("{driver}/{pool}/{}", device.name),
         driver: driver.to_owned(),
         pool: pool.to_owned(),
-        class: class_of(driver, device),
+        class,
         uuid: text(driver, device, "uuid"),
         model: if profile.is_empty() { model } else { format!("{model} {profile}") },
         memory_bytes,
@@ -148,7 +145,7 @@ fn single(driver: &str, pool: &str, device: &Device) -> Option<Chip> {
     })
 }
 
-fn partitioned(driver: &str, pool: &str, set: &CounterSet, devices: &[&Device]) -> Option<Chip> {
+fn partitioned((driver, pool): (&str, &str), set: &CounterSet, devices: &[&Device], classes: &Classes) -> Option<Chip> {
     // Counters of which there is one are the places; pieces that need the same one exclude each other.
     let places: Vec<&String> =
         set.counters.iter().filter(|(_, counter)| quantity::units(&counter.value) == 1).map(|(name, _)| name).collect();
@@ -163,6 +160,7 @@ fn partitioned(driver: &str, pool: &str, set: &CounterSet, devices: &[&Device]) 
     let mut pieces: Vec<Piece> = Vec::new();
     for device in devices {
         let consumption = device.consumes_counters.as_deref()?.first()?;
+        let Some(class) = classes.of(driver, &text(driver, device, "type")) else { continue };
         let slots = (0..)
             .zip(&places)
             .filter(|(_, name)| used(consumption, name) > 0)
@@ -170,7 +168,7 @@ fn partitioned(driver: &str, pool: &str, set: &CounterSet, devices: &[&Device]) 
         let profile = text(driver, device, "profile");
         pieces.push(Piece {
             device: device.name.clone(),
-            class: class_of(driver, device),
+            class: class.to_owned(),
             profile: if profile.is_empty() { "whole".to_owned() } else { profile },
             milli: u32::try_from(used(consumption, measure) * u64::from(WHOLE_MILLI) / all.max(1))
                 .unwrap_or(WHOLE_MILLI),
@@ -241,12 +239,6 @@ impl Chip {
             Kind::Exclusive { .. } | Kind::Shared { .. } => None,
         }
     }
-}
-
-fn class_of(driver: &str, device: &Device) -> String {
-    let kind = text(driver, device, "type");
-    let known = CLASSES.iter().find(|(of, with, _)| *of == driver && *with == kind);
-    known.map_or(driver, |(_, _, class)| class).to_owned()
 }
 
 /// Taints that keep new users away, in words.

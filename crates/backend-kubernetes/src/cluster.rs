@@ -8,7 +8,7 @@ use crate::{
 };
 use futures_util::StreamExt as _;
 use k8s_openapi::api::{
-    core::v1::{Node, Pod},
+    core::v1::{Namespace, Node, Pod},
     resource::v1::{
         CapacityRequirements, DeviceClaim, DeviceClass, DeviceRequest, ExactDeviceRequest, ResourceClaim,
         ResourceClaimSpec, ResourceSlice,
@@ -61,10 +61,11 @@ pub(crate) struct Watches {
 }
 
 impl Cluster {
-    /// Reads credentials and asks the server what it can do.
+    /// Reads credentials, asks the server what it can do, and makes the namespace when it is not there.
     ///
     /// # Errors
-    /// No credentials, no answer, or a server that drops what claims need.
+    /// No credentials, no answer, a namespace that is not there and may not be made, or a server that drops what claims
+    /// need.
     pub async fn connect(access: &Access, place: Place) -> Result<Self> {
         static PROVIDER: Once = Once::new();
         // Whoever was first is right; TLS panics without one.
@@ -73,8 +74,33 @@ impl Cluster {
         // Larger than any of our watches' time limit would break them; shorter would hide a server that hangs.
         config.connect_timeout = Some(READ_TIMEOUT);
         let cluster = Self { client: Client::try_from(config)?, place: Arc::new(place) };
-        cluster.probe().await?;
+        // The probe makes nothing, so it is also the cheapest way to learn whether the namespace is there.
+        match cluster.probe().await {
+            Err(error) if error.is_not_found() => {
+                cluster.make_namespace().await?;
+                cluster.probe().await?;
+            }
+            probed => probed?,
+        }
         Ok(cluster)
+    }
+
+    /// Makes our namespace, in which no pod may have a privilege. One that is there is left as it is.
+    async fn make_namespace(&self) -> Result<()> {
+        let name = &self.place.namespace;
+        let labels = BTreeMap::from([("pod-security.kubernetes.io/enforce".to_owned(), "baseline".to_owned())]);
+        let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        match self.everywhere::<Namespace>().create(&PostParams::default(), &namespace).await.map_err(Error::from) {
+            Ok(_) => tracing::info!(namespace = name, "made the namespace"),
+            // Somebody else was faster.
+            Err(Error::Api(kube::Error::Api(status))) if status.code == 409 => {}
+            Err(Error::Api(kube::Error::Api(status))) if status.code == 403 => {
+                return Err(Error::NoNamespace { name: name.clone() });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Whether the capacity that a claim asks for survives. A server whose gate is off drops it silently, and a pod would

@@ -32,6 +32,10 @@ pub const EXITED: &str = "EXITED";
 pub const VOLUME_FAILED: &str = "VOLUME_FAILED";
 /// A volume belongs to another project, or to nobody.
 pub const VOLUME_FORBIDDEN: &str = "VOLUME_FORBIDDEN";
+/// Root on a share that only software enforces.
+pub const ROOT_NOT_ALLOWED: &str = "ROOT_NOT_ALLOWED";
+/// A pre-start script, which pods do not have.
+pub const PRE_START_REFUSED: &str = "PRE_START_REFUSED";
 /// The API server refuses an object.
 pub const CLUSTER_REFUSED: &str = "CLUSTER_REFUSED";
 /// An object of this name belongs to somebody else.

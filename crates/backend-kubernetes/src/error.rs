@@ -26,6 +26,12 @@ pub enum Error {
         /// The server's version.
         version: String,
     },
+    /// The namespace is not there, and these credentials may not make it.
+    #[error("use the namespace `{name}`: it is not there; make it with `kubectl create namespace {name}`")]
+    NoNamespace {
+        /// Its name.
+        name: String,
+    },
     /// A life cannot be written down.
     #[error("write a life as JSON: {0}")]
     Json(#[from] serde_json::Error),

@@ -5,13 +5,16 @@
 
 use crate::{
     chip::{self, Chip, Use},
+    classes::Classes,
     names::{self, POOL},
     quantity,
+    render::Place,
 };
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     resource::v1::{DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice},
 };
+use kube::api::ObjectMeta;
 use proto::internal::v1 as pb;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,8 +40,9 @@ pub struct View {
 }
 
 /// What is known of the chips. Remembers pools that were complete once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inventory {
+    classes: Classes,
     pools: BTreeMap<(String, String), Known>,
 }
 
@@ -51,8 +55,14 @@ struct Known {
 }
 
 impl Inventory {
-    /// Takes a view over and answers all nodes, as a pool is told. `own` is the pool whose claims and pods are ours.
-    pub fn nodes(&mut self, view: &View, own: &str) -> Vec<pb::Node> {
+    /// Of the devices that these classes serve; nothing is known yet.
+    #[must_use]
+    pub fn new(classes: Classes) -> Self {
+        Self { classes, pools: BTreeMap::new() }
+    }
+
+    /// Takes a view over and answers all nodes, as a pool is told. `own` is the place whose claims and pods are ours.
+    pub fn nodes(&mut self, view: &View, own: &Place) -> Vec<pb::Node> {
         self.take(view);
         let claims = self.foreign_claims(&view.claims, own);
         let mut strangers = foreign_pods(&view.pods, own);
@@ -86,7 +96,7 @@ impl Inventory {
     }
 
     fn take(&mut self, view: &View) {
-        let classes: BTreeSet<String> = view.classes.iter().filter_map(|class| class.metadata.name.clone()).collect();
+        let installed: BTreeSet<String> = view.classes.iter().filter_map(|class| class.metadata.name.clone()).collect();
         let mut pools: BTreeMap<(String, String), Vec<&ResourceSlice>> = BTreeMap::new();
         for slice in &view.slices {
             pools.entry((slice.spec.driver.clone(), slice.spec.pool.name.clone())).or_default().push(slice);
@@ -95,7 +105,7 @@ impl Inventory {
         for (key, slices) in pools {
             match newest(&slices) {
                 Some(complete) => {
-                    if let Some(known) = read(&key, &complete, &classes) {
+                    if let Some(known) = read(&key, &complete, &self.classes, &installed) {
                         self.pools.insert(key, known);
                     }
                 }
@@ -117,9 +127,9 @@ impl Inventory {
     }
 
     /// Allocated claims that are none of ours, by node.
-    fn foreign_claims(&self, claims: &[Arc<ResourceClaim>], own: &str) -> BTreeMap<String, Vec<pb::Foreign>> {
+    fn foreign_claims(&self, claims: &[Arc<ResourceClaim>], own: &Place) -> BTreeMap<String, Vec<pb::Foreign>> {
         let mut found: BTreeMap<String, Vec<pb::Foreign>> = BTreeMap::new();
-        for claim in claims.iter().filter(|claim| names::label(&claim.metadata, POOL) != Some(own)) {
+        for claim in claims.iter().filter(|claim| !is_own(&claim.metadata, own)) {
             let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
             let results = allocation.and_then(|allocation| allocation.devices.as_ref()?.results.as_ref());
             let mut grants: BTreeMap<&str, Vec<pb::DeviceGrant>> = BTreeMap::new();
@@ -152,11 +162,16 @@ fn newest<'a>(slices: &[&'a ResourceSlice]) -> Option<Vec<&'a ResourceSlice>> {
 }
 
 /// A pool of one node. Devices that any node can reach are none of a node's, and are left out.
-fn read(key: &(String, String), slices: &[&ResourceSlice], classes: &BTreeSet<String>) -> Option<Known> {
+fn read(
+    key: &(String, String),
+    slices: &[&ResourceSlice],
+    classes: &Classes,
+    installed: &BTreeSet<String>,
+) -> Option<Known> {
     let node = slices.iter().find_map(|slice| slice.spec.node_name.clone())?;
     let devices: Vec<_> = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten()).collect();
     let counters: Vec<_> = slices.iter().flat_map(|slice| slice.spec.shared_counters.iter().flatten()).collect();
-    Some(Known { node, chips: chip::chips(&key.0, &key.1, &devices, &counters, classes), stale: false })
+    Some(Known { node, chips: chip::chips((&key.0, &key.1), &devices, &counters, classes, installed), stale: false })
 }
 
 fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
@@ -223,10 +238,15 @@ fn trouble(node: &Node) -> String {
     taint.map(|taint| format!("NODE_TAINTED: {} ({})", taint.key, taint.effect)).unwrap_or_default()
 }
 
+/// Another installation may have a pool of the same name, and what it holds is not ours.
+fn is_own(metadata: &ObjectMeta, own: &Place) -> bool {
+    metadata.namespace.as_ref() == Some(&own.namespace) && names::label(metadata, POOL) == Some(&own.pool)
+}
+
 /// What pods that are not ours ask of each node, as one holder.
-fn foreign_pods(pods: &[Arc<Pod>], own: &str) -> BTreeMap<String, pb::Foreign> {
+fn foreign_pods(pods: &[Arc<Pod>], own: &Place) -> BTreeMap<String, pb::Foreign> {
     let mut found: BTreeMap<String, pb::Foreign> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| names::label(&pod.metadata, POOL) != Some(own)) {
+    for pod in pods.iter().filter(|pod| !is_own(&pod.metadata, own)) {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let Some(spec) = pod.spec.as_ref().filter(|_| !matches!(phase, Some("Succeeded" | "Failed"))) else { continue };
         let Some(node) = &spec.node_name else { continue };

@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod chip;
+pub mod classes;
 pub mod cluster;
 pub mod codes;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod render;
 mod step;
 
 pub use backend::{Backend, Goal, Order, Sink};
+pub use classes::Classes;
 pub use cluster::{Access, Cluster};
 pub use error::Error;
 pub use life::{Grant, Life};

@@ -9,6 +9,7 @@ pub mod network;
 pub mod pod;
 
 use crate::{
+    classes::Classes,
     life::Life,
     names::{self, GPU_MILLI, HOLDER, POOL, PROJECT, QUEUE, WORKSPACE},
 };
@@ -48,6 +49,8 @@ pub struct Place {
     pub namespace: String,
     /// The image where a life names none, by application.
     pub images: app::Images,
+    /// Whose devices count, and by which class they are asked for.
+    pub classes: Classes,
 }
 
 /// The record: the first object of a life and the last. All others belong to it, so that none outlives it.

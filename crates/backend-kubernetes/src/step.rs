@@ -2,16 +2,17 @@
 
 use crate::{
     backend::{Goal, Order, Sink},
+    chip::Kind,
     cluster::{Cluster, Watches},
     codes,
     error::{Error, Result},
     inventory::Inventory,
-    life::Life,
+    life::{Grant, Life},
     names::{self, HOLDER, PROJECT},
     observe::{self, Objects, Seen},
     render::{self, FENCE, GONE, GRACE, MADE, STATE, STOP, claim, network, pod},
 };
-use domain::id::HolderId;
+use domain::{device::WHOLE_MILLI, id::HolderId};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Event, PersistentVolumeClaim, Pod, Secret, Service},
@@ -161,7 +162,7 @@ impl Step<'_> {
 
     /// Makes all objects, the pod last, and notes that. Answers what stands in the way.
     async fn make(&self, desired: &Desired, life: &Life, record: &Secret) -> Result<Option<Seen>> {
-        if let Some(trouble) = self.forbidden_volume(life).await? {
+        if let Some(trouble) = self.refusal(life).or(self.forbidden_volume(life).await?) {
             return Ok(Some(trouble));
         }
         let (cluster, place) = (self.cluster, &*self.cluster.place);
@@ -176,6 +177,29 @@ impl Step<'_> {
         cluster.apply(&cluster.api::<Pod>(), &pod::pod(place, life, &owner)).await?;
         self.note(desired, &names::object(&life.workspace, life.number), json!({ STATE: MADE })).await?;
         Ok(None)
+    }
+
+    /// What is never made, whoever asks for it: the last line, after that of whoever keeps specs.
+    fn refusal(&self, life: &Life) -> Option<Seen> {
+        let in_part = |grant: &&Grant| {
+            let chip = self.inventory.chip(&grant.device);
+            grant.milli < WHOLE_MILLI && chip.is_some_and(|chip| matches!(chip.kind, Kind::Shared { .. }))
+        };
+        if life.spec.root
+            && let Some(grant) = life.grants.iter().find(in_part)
+        {
+            let message = format!(
+                "as root it could take more than its share of `{}`: nothing in hardware stops it",
+                grant.device
+            );
+            return Some(failed(codes::ROOT_NOT_ALLOWED, message));
+        }
+        if !life.spec.pre_start.is_empty() {
+            let message =
+                "pods have no pre-start script: set the environment in the spec, or use the post-start script";
+            return Some(failed(codes::PRE_START_REFUSED, message));
+        }
+        None
     }
 
     /// A volume has to be labelled with the life's project: its name alone says nothing about whose it is.

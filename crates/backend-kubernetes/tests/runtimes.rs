@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the report of a test")]
 
 use backend_kubernetes::{
-    Access, Backend, Cluster, Goal, Grant, Life, Order, Sink, names,
+    Access, Backend, Classes, Cluster, Goal, Grant, Life, Order, Sink, names,
     render::{Place, app::Images},
 };
 use domain::id::{HolderId, WorkspaceId};
@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config, ResourceExt as _,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use proto::internal::v1::{self as pb, RuntimePhase};
@@ -81,21 +81,17 @@ impl Lab {
         let namespace = format!("{name}-{}", &Uuid::new_v4().to_string()[..8]);
         let place = Place {
             pool: namespace.clone(),
-            namespace: namespace.clone(),
+            namespace,
             images: Images { jupyter: "jupyter".into(), vs_code: "code".into() },
+            classes: Classes::known(),
         };
         let access = Access { kubeconfig: Some(lab.kubeconfig.clone()) };
-        let cluster = Cluster::connect(&access, place.clone()).await;
-        // The namespace is not there yet, and the probe says so in the server's words: it makes nothing.
-        assert!(cluster.is_err_and(|error| error.to_string().contains("not found")));
+        // The namespace is not there yet; whoever connects first makes it.
+        let cluster = Cluster::connect(&access, place.clone()).await.unwrap();
         let config = Kubeconfig::read_from(&lab.kubeconfig).unwrap();
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
-        let metadata = ObjectMeta { name: Some(namespace), ..ObjectMeta::default() };
-        let made = Namespace { metadata, ..Namespace::default() };
-        Api::all(client.clone()).create(&PostParams::default(), &made).await.unwrap();
         let board = Arc::new(Board::default());
-        let cluster = Cluster::connect(&access, place.clone()).await.unwrap();
         let backend = Backend::new(cluster, Arc::clone(&board) as Arc<dyn Sink>);
         Some(Self { client, place, access, board, backend })
     }

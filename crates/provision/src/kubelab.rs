@@ -84,17 +84,20 @@ impl Kubelab {
 
     /// Starts a lab in `dir` and waits until all of it can be used. It goes on when this process ends.
     ///
-    /// `arguments` go to `kubelab serve`.
+    /// `arguments` go to `kubelab serve`; in the folders `programs`, pods look first for what they run.
     ///
     /// # Errors
     /// It ends or is not ready in time; the message names its log.
-    pub fn start(program: &Path, dir: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
+    pub fn start(program: &Path, dir: &Path, arguments: &[impl AsRef<OsStr>], programs: &[PathBuf]) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
         let log = dir.join("kubelab.log");
         let output = File::create(&log).map_err(Error::file("create", &log))?;
         let both = output.try_clone().map_err(Error::file("open", &log))?;
         let mut serve = Command::new(program);
         serve.arg("serve").arg("--dir").arg(dir).args(arguments);
+        let usual = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths(programs.iter().cloned().chain(env::split_paths(&usual)));
+        serve.env("PATH", path.map_err(|error| Error::file("name programs of", dir)(io::Error::other(error)))?);
         // A group of its own: the terminal's interrupt is not meant for it.
         serve.stdin(Stdio::null()).stdout(output).stderr(both).process_group(0);
         let mut child = serve.spawn().map_err(Error::file("run", program))?;
@@ -150,9 +153,9 @@ impl TestLab {
             Some(running) if running.program == program => running,
             Some(_) => {
                 stop(&dir)?;
-                Kubelab::start(&program, &dir, &arguments)?
+                Kubelab::start(&program, &dir, &arguments, &[])?
             }
-            None => Kubelab::start(&program, &dir, &arguments)?,
+            None => Kubelab::start(&program, &dir, &arguments, &[])?,
         };
         Ok(Self { lab, _in_use: in_use })
     }

@@ -97,7 +97,7 @@ fn a_claim_is_consumed_by_a_process_and_nothing_is_left() {
     let program = kubelab::build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubelab")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let running =
-        Kubelab::start(&program, dir.path(), &["--shared", "1", "--whole", "0", "--partitioned", "0"]).unwrap();
+        Kubelab::start(&program, dir.path(), &["--shared", "1", "--whole", "0", "--partitioned", "0"], &[]).unwrap();
     assert_eq!(running.nodes, ["shared-0", "plain-0"]);
     let lab = Lab { dir, program, running };
     // The default service account of a namespace is made a moment after it.

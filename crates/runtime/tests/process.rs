@@ -37,6 +37,7 @@ async fn a_signal_drains_and_a_second_one_stops() {
     assert!(!health.is_ready() && !shutdown.is_stopped());
     send("-INT");
     timeout(SOON, shutdown.stopped()).await.unwrap();
+    assert!(shutdown.is_cut_short());
 }
 
 #[tokio::test]
@@ -58,6 +59,17 @@ async fn the_drain_has_an_end() {
     let shutdown = Shutdown::listen(Duration::from_millis(20)).unwrap();
     shutdown.drain();
     timeout(SOON, shutdown.stopped()).await.unwrap();
+    assert!(shutdown.is_cut_short());
+}
+
+#[tokio::test]
+async fn what_was_drained_in_time_is_not_cut_short() {
+    let _alone = SIGNALS.lock().await;
+    let shutdown = Shutdown::listen(LATE).unwrap();
+    send("-TERM");
+    timeout(SOON, shutdown.draining()).await.unwrap();
+    shutdown.stop();
+    assert!(!shutdown.is_cut_short());
 }
 
 async fn get(addr: SocketAddr, path: &str, header: &str) -> (u16, String) {

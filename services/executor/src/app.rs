@@ -6,6 +6,7 @@ use crate::{
     core::{Core, CoreEvent, Identity},
     data_dir::DataDir,
     journal::{Detail, Journal},
+    kubernetes::{self, KubernetesRuntimes},
     link::{self, Dialer},
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
@@ -20,7 +21,7 @@ use crate::{
     removals::Remover,
     runner::{self, Runner},
     runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
-    settings::{Runtimes, Settings},
+    settings::{AttemptBackend, Runtimes, Settings},
     views::Views,
 };
 use anyhow::Context;
@@ -50,7 +51,7 @@ pub struct App {
     events: mpsc::Receiver<CoreEvent>,
     dialer: Dialer,
     lines: Lines,
-    /// One that runs a single attempt has no time for it.
+    /// One that runs a single attempt has no time for it, and one that runs none has nothing to do with it.
     remover: Option<Remover>,
     /// Where attempts in containers of their own come back to.
     reception: Option<(TcpListener, Guests)>,
@@ -217,7 +218,8 @@ impl Base {
 
     fn app(self, attempts: Arc<dyn Attempts>, health: &Health, shutdown: &Shutdown) -> App {
         let Self { data, identity, journal, metrics, lines, events, bundles, outputs, dialer, .. } = self;
-        let remover = Some(Remover::new(dialer.channel(), bundles, outputs));
+        // Whoever runs no attempt has none of the outputs that are to go.
+        let remover = (identity.slots > 0).then(|| Remover::new(dialer.channel(), bundles, outputs));
         let connected = health.condition("session");
         let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
         App { core, attempts, events, dialer, lines, remover, reception: None, runtimes: None, data }
@@ -268,13 +270,21 @@ fn runtimes(
     data: &DataDir,
     identity: &Identity,
 ) -> anyhow::Result<Option<(Member, Arc<dyn RuntimeBackend>)>> {
-    match settings.runtimes {
+    let backend: Arc<dyn RuntimeBackend> = match settings.runtimes {
         Runtimes::None => return Ok(None),
-        Runtimes::Process => {}
-    }
+        Runtimes::Process => Arc::new(process_runtimes(settings, data, identity)?),
+        Runtimes::Kubernetes => {
+            Arc::new(KubernetesRuntimes::new(kubernetes::access(settings)?, kubernetes::place(settings)?))
+        }
+    };
+    let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
+    Ok(Some((member, backend)))
+}
+
+fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {
     let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
     let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
-    let backend = ProcessRuntimes::new(runtimes::Parts {
+    Ok(ProcessRuntimes::new(runtimes::Parts {
         // In the child this is still our binary, also when its file was replaced.
         launcher: PathBuf::from("/proc/self/exe"),
         executor: data.mark().to_owned(),
@@ -284,9 +294,7 @@ fn runtimes(
         address: settings.runtimes_address,
         env: passed_environment(&settings.pass_env),
         node: runtimes::node(&identity.name, &declared)?,
-    });
-    let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
-    Ok(Some((member, Arc::new(backend))))
+    }))
 }
 
 /// Where code comes from and where outputs go.
@@ -320,6 +328,7 @@ fn runner(settings: &Settings, data: &DataDir) -> anyhow::Result<Runner> {
 fn identity(settings: &Settings) -> Identity {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let slots = match settings.slots {
+        _ if settings.attempts == AttemptBackend::None => 0,
         0 => u32::try_from(cores * 4).unwrap_or(u32::MAX),
         slots => slots,
     };

@@ -11,6 +11,7 @@ pub mod core;
 pub mod data_dir;
 pub mod job;
 pub mod journal;
+pub mod kubernetes;
 pub mod link;
 pub mod logs;
 pub mod metrics;

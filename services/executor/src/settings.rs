@@ -1,6 +1,6 @@
 //! The executor's settings: one table, checked against docs/configuration.md by a test.
 
-use runtime::settings::{Common, Key, Kind};
+use runtime::settings::{Common, Key, Kind, shared};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,8 +12,8 @@ use std::{
 pub const PREFIX: &str = "EXECUTOR";
 /// Every row of the table but the common ones.
 pub const KEYS: &[Key] = &[
-    Key::new("scheduler_urls", Kind::List, "http://127.0.0.1:7071", "Schedulers; any of them serves."),
-    Key::new("cluster_token_file", Kind::SecretFile, "", "Token of the cluster's services."),
+    shared::SCHEDULER_URLS,
+    shared::CLUSTER_TOKEN_FILE,
     Key::new("name", Kind::Text, "", "Shown to people; the host's name when empty."),
     Key::new("slots", Kind::Integer, "0", "Attempts at once; 0 means four per core."),
     Key::new("data_dir", Kind::Path, "orrery-executor", "Code, environments, outputs and the journal."),
@@ -23,31 +23,15 @@ pub const KEYS: &[Key] = &[
         "",
         "Outputs of attempts; $MAGE_DATA_DIR/outputs or else `<data_dir>/outputs` when empty. Executors share it.",
     ),
-    Key::new(
-        "outputs_url",
-        Kind::Text,
-        "",
-        "Outputs of attempts in an object store, `s3://bucket/prefix` or `gs://bucket/prefix`; wins over `outputs_dir`.",
-    ),
+    shared::OUTPUTS_URL,
     Key::new(
         "outputs_cache",
         Kind::Bytes,
         "10 GiB",
         "Disk for copies of outputs that lie in an object store, below `data_dir`; what running attempts use may exceed it.",
     ),
-    Key::new(
-        "project_outputs",
-        Kind::List,
-        "",
-        "Beginnings of the addresses that projects may give (`remote_variables_dir`) and this executor opens with its own \
-         credentials, such as `s3://lake/`; others need keys in the project's `io_config.yaml`.",
-    ),
-    Key::new(
-        "blobs_url",
-        Kind::Text,
-        "",
-        "Where web-servers store bundles: `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.",
-    ),
+    shared::PROJECT_OUTPUTS,
+    shared::BLOBS_URL,
     Key::new("python", Kind::Path, "python3", "Interpreter, 3.9 or newer, from which environments are made."),
     Key::new("base_env", Kind::Path, "", "A ready environment that holds the base packages; made when empty."),
     Key::new("runner_dir", Kind::Path, "", "The runner's Python packages; those of the binary when empty."),
@@ -85,12 +69,50 @@ pub const KEYS: &[Key] = &[
         "",
         "Where `run-attempt` writes how its attempt ended, as JSON of at most 4 KiB; nowhere when empty.",
     ),
+    Key::new(
+        "attempts",
+        Kind::Text,
+        "process",
+        "How this executor runs attempts of blocks: `process` on this machine, or `none`: then it has no slots.",
+    ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
     Key::new(
         "runtimes",
         Kind::Text,
         "none",
-        "How this executor runs runtimes of workspaces: `none`, or `process` on this machine, as this user.",
+        "How this executor runs runtimes of workspaces: `none`, `process` on this machine, as this user, or `kubernetes`.",
+    ),
+    Key::new(
+        "kubeconfig",
+        Kind::Path,
+        "",
+        "Credentials for Kubernetes; when empty, those of `$KUBECONFIG` or `~/.kube/config`, or else of this pod.",
+    ),
+    Key::new(
+        "kubernetes_namespace",
+        Kind::Text,
+        "orrery",
+        "The namespace of what is made on Kubernetes; made itself when it is not there and that is allowed.",
+    ),
+    Key::new(
+        "jupyter_image",
+        Kind::Text,
+        "jupyter/base-notebook",
+        "The image for JupyterLab on Kubernetes where a runtime names none.",
+    ),
+    Key::new(
+        "vs_code_image",
+        Kind::Text,
+        "codercom/code-server",
+        "The image for VS Code on Kubernetes where a runtime names none.",
+    ),
+    Key::new(
+        "device_classes",
+        Kind::List,
+        "gpu.nvidia.com/gpu=gpu.nvidia.com,gpu.nvidia.com/mig=mig.nvidia.com,\
+         hami-core-gpu.project-hami.io=hami-core-gpu.project-hami.io,gpu.example.com=gpu.example.com",
+        "Drivers on Kubernetes whose devices count, and the device class by which each is asked for: `driver=class`, or \
+         `driver/type=class` for devices of one `type`.",
     ),
     Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
     Key::new(
@@ -134,12 +156,28 @@ pub struct Settings {
     #[serde(with = "runtime::settings::duration")]
     pub start_timeout: Duration,
     pub outcome_file: Option<PathBuf>,
+    pub attempts: AttemptBackend,
     pub runtimes: Runtimes,
+    pub kubeconfig: Option<PathBuf>,
+    pub kubernetes_namespace: String,
+    pub jupyter_image: String,
+    pub vs_code_image: String,
+    pub device_classes: Vec<String>,
     pub pool: String,
     pub runtimes_address: IpAddr,
     pub devices: Vec<String>,
     #[serde(flatten)]
     pub common: Common,
+}
+
+/// How attempts of blocks are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptBackend {
+    /// Not at all.
+    None,
+    /// As processes on this machine.
+    Process,
 }
 
 /// How runtimes of workspaces are run.
@@ -150,6 +188,8 @@ pub enum Runtimes {
     None,
     /// As processes on this machine.
     Process,
+    /// As pods of a cluster.
+    Kubernetes,
 }
 
 impl Default for Settings {
@@ -177,7 +217,13 @@ impl Default for Settings {
             attempts_url: None,
             start_timeout: Duration::from_secs(15 * 60),
             outcome_file: None,
+            attempts: AttemptBackend::Process,
             runtimes: Runtimes::None,
+            kubeconfig: None,
+            kubernetes_namespace: "orrery".to_owned(),
+            jupyter_image: "jupyter/base-notebook".to_owned(),
+            vs_code_image: "codercom/code-server".to_owned(),
+            device_classes: backend_kubernetes::classes::KNOWN.map(str::to_owned).into(),
             pool: "default".to_owned(),
             runtimes_address: IpAddr::from([127, 0, 0, 1]),
             devices: Vec::new(),

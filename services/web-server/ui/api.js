@@ -28,6 +28,12 @@ export async function signInElsewhere() {
   return response?.ok ? (await response.json()).elsewhere : null;
 }
 
+/** Ends the session or the token of this page; the operator's token is only forgotten here. */
+export async function signOut() {
+  await call("SignInService/SignOut").catch(() => {});
+  sessionStorage.removeItem(TOKEN);
+}
+
 export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
 
 export class ApiError extends Error {

@@ -79,7 +79,7 @@ fn executor_table(executors: &[Executor], output: &Output) -> String {
             table::cell(&executor.version, Tone::Dim),
         ]);
     }
-    table::text(&table, "no executors")
+    table::text(&table, "no executors; runs wait until one connects")
 }
 
 /// Every workspace that one may see.

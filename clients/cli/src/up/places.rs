@@ -66,6 +66,28 @@ fn free(port: u16) -> Option<u16> {
     Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()?.port())
 }
 
+/// Where runtimes of workspaces run.
+pub(super) enum Runtimes<'a> {
+    /// As processes of this machine, which is said to have these devices.
+    Here {
+        /// As `--devices` has them.
+        devices: &'a [String],
+    },
+    /// As pods.
+    Kubernetes {
+        /// Credentials.
+        kubeconfig: PathBuf,
+    },
+}
+
+/// The file with credentials, by a path that is good in every folder.
+pub(super) fn kubeconfig(named: &Path) -> Result<PathBuf> {
+    named.canonicalize().ok().filter(|path| path.is_file()).ok_or_else(|| {
+        let what = format!("{} is no file", named.display());
+        Failure::new(Code::Usage, what, "name a kubeconfig; `cargo xtask kube up` makes a cluster and tells of its own")
+    })
+}
+
 /// Makes the services' commands.
 pub(super) struct Cluster<'a> {
     pub(super) folder: &'a Folder,
@@ -99,14 +121,20 @@ impl Cluster<'_> {
             .with("ORRERY_SCHEDULER_SECRET_KEYS_FILE", self.folder.secret_keys_file())
     }
 
-    /// `devices` are declared for it. The first one runs runtimes of workspaces: there is one machine.
-    pub(super) fn executor(&self, number: u16, (python, base_env): (&Path, &Path), devices: &[String]) -> Spec {
+    /// The first one runs runtimes of workspaces: there is one machine, or one cluster.
+    pub(super) fn executor(&self, number: u16, (python, base_env): (&Path, &Path), runtimes: &Runtimes<'_>) -> Spec {
         let name = format!("executor-{number}");
-        let runtimes = if number == 1 { "process" } else { "none" };
-        self.spec(&name, "executor")
-            .with("ORRERY_EXECUTOR_RUNTIMES", runtimes)
-            .with("ORRERY_EXECUTOR_DEVICES", devices.join(","))
-            .with("ORRERY_EXECUTOR_SCHEDULER_URLS", self.scheduler_url())
+        let spec = self.spec(&name, "executor");
+        let spec = match runtimes {
+            _ if number > 1 => spec.with("ORRERY_EXECUTOR_RUNTIMES", "none"),
+            Runtimes::Here { devices } => {
+                spec.with("ORRERY_EXECUTOR_RUNTIMES", "process").with("ORRERY_EXECUTOR_DEVICES", devices.join(","))
+            }
+            Runtimes::Kubernetes { kubeconfig } => {
+                spec.with("ORRERY_EXECUTOR_RUNTIMES", "kubernetes").with("ORRERY_EXECUTOR_KUBECONFIG", kubeconfig)
+            }
+        };
+        spec.with("ORRERY_EXECUTOR_SCHEDULER_URLS", self.scheduler_url())
             .with("ORRERY_EXECUTOR_NAME", &name)
             .with("ORRERY_EXECUTOR_DATA_DIR", self.folder.path().join(&name))
             // A block may run on another executor than its upstream blocks.

@@ -59,14 +59,20 @@ pub fn command(life: &Life) -> Vec<String> {
             format!("--ServerApp.base_url={}", life.base_path),
             // Requests come from a proxy that has checked their origin, by a name that the application does not know.
             "--ServerApp.allow_remote_access=True".into(),
+            // Who it runs as is decided by the pod, where root needs a permission.
+            "--ServerApp.allow_root=True".into(),
+            "--ServerApp.quit_button=False".into(),
+            "--ServerApp.shutdown_no_activity_timeout=0".into(),
+            "--LabApp.news_url=None".into(),
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate".into(),
         ],
         App::VsCode => vec![
             "code-server".into(),
             format!("--bind-addr=$(POD_IP):{VS_CODE_PORT}"),
-            // Whoever gets here was let in by the proxy; nobody else is let through to this pod.
-            "--auth=none".into(),
+            "--auth=password".into(),
             "--disable-telemetry".into(),
             "--disable-update-check".into(),
+            "--disable-proxy".into(),
         ],
         App::Custom { command, .. } => command.clone(),
     };

@@ -20,6 +20,12 @@ const CLAIM: &str = "gpu";
 /// What a container runs as when nobody says how long it has to end.
 const GRACE_S: u32 = 30;
 
+/// Variables that are never the user's.
+const OURS: [&str; 5] =
+    ["POD_IP", "JUPYTER_TOKEN", "HASHED_PASSWORD", "NVIDIA_VISIBLE_DEVICES", "CUDA_DISABLE_CONTROL"];
+/// Likewise, by their beginning: ours, and those by which drivers tell an application its share.
+const OUR_PREFIXES: [&str; 4] = ["ORRERY_", "CUDA_DEVICE_SM_LIMIT", "CUDA_DEVICE_MEMORY_LIMIT", "CUDA_MPS_"];
+
 /// The pod of a life.
 #[must_use]
 pub fn pod(place: &Place, life: &Life, record_uid: &str) -> Pod {
@@ -101,8 +107,6 @@ fn container(place: &Place, life: &Life) -> Container {
 
 /// The user's variables first: those that Kubernetes fills in are ours, and win.
 fn environment(life: &Life, post_start: String) -> Vec<EnvVar> {
-    let ours =
-        ["POD_IP", "JUPYTER_TOKEN", "ORRERY_ACCESS_KEY", "ORRERY_BASE_PATH", "ORRERY_WORKSPACE", "ORRERY_POST_START"];
     let plain = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let from = |name: &str, value_from| EnvVar { name: name.to_owned(), value: None, value_from: Some(value_from) };
     let key = || EnvVarSource {
@@ -120,12 +124,15 @@ fn environment(life: &Life, post_start: String) -> Vec<EnvVar> {
         }),
         ..EnvVarSource::default()
     };
-    let users = life.spec.env.iter().filter(|(name, _)| !ours.contains(&name.as_str()));
+    let ours = |name: &str| OURS.contains(&name) || OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let users = life.spec.env.iter().filter(|(name, _)| !ours(name));
     // A dollar sign would begin a reference of Kubernetes; what a user wrote is meant as it stands.
     let mut all: Vec<EnvVar> = users.map(|(name, value)| plain(name, value.replace('$', "$$"))).collect();
     all.extend([
         from("POD_IP", address),
         from("JUPYTER_TOKEN", key()),
+        // code-server compares it with the cookie that the proxy brings; nobody types it.
+        from("HASHED_PASSWORD", key()),
         from("ORRERY_ACCESS_KEY", key()),
         plain("ORRERY_BASE_PATH", life.base_path.clone()),
         plain("ORRERY_WORKSPACE", life.workspace.clone()),

@@ -1,6 +1,6 @@
 //! What a batch writes beside runs and units, in the same transaction: seldom, so each has a statement of its own.
 
-use super::{Batch, Decision, json};
+use super::{Batch, Decision, columns::json};
 use crate::{Error, journal::Statements};
 use domain::id::TriggerId;
 use jiff::Timestamp;

@@ -1,0 +1,84 @@
+//! Whose devices are GPUs of ours, and by which device class each kind of them is asked for. An administrator's word: a
+//! cluster may have drivers of network cards and of much else.
+//!
+//! Refuses to know whether a class is installed.
+
+use std::str::FromStr;
+
+/// The classes that the charts of known drivers install.
+pub const KNOWN: [&str; 4] = [
+    "gpu.nvidia.com/gpu=gpu.nvidia.com",
+    "gpu.nvidia.com/mig=mig.nvidia.com",
+    "hami-core-gpu.project-hami.io=hami-core-gpu.project-hami.io",
+    "gpu.example.com=gpu.example.com",
+];
+
+/// Drivers and their classes. Devices of a driver that is not named are none of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Classes(Vec<Row>);
+
+/// Devices of one driver, and of one kind where it has several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    driver: String,
+    /// As the devices' attribute `type` has it; empty is any.
+    kind: String,
+    class: String,
+}
+
+impl Classes {
+    /// Reads rows such as `gpu.nvidia.com/mig=mig.nvidia.com`: a driver, the `type` of its devices unless all are meant,
+    /// and the class.
+    ///
+    /// # Errors
+    /// The row that is none, in words.
+    pub fn read<'a>(rows: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        rows.into_iter().map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Those of [`KNOWN`].
+    #[must_use]
+    pub fn known() -> Self {
+        Self::read(KNOWN).unwrap_or_default()
+    }
+
+    /// The class for devices of this driver and kind; `None` when they are none of ours.
+    #[must_use]
+    pub fn of(&self, driver: &str, kind: &str) -> Option<&str> {
+        let row = self.0.iter().find(|row| row.driver == driver && (row.kind.is_empty() || row.kind == kind))?;
+        Some(&row.class)
+    }
+}
+
+impl FromStr for Row {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` names no class; write `driver=class` or `driver/type=class`");
+        let (devices, class) = text.trim().split_once('=').ok_or_else(wrong)?;
+        let (driver, kind) = devices.split_once('/').unwrap_or((devices, ""));
+        let [driver, kind, class] = [driver, kind, class].map(|part| part.trim().to_owned());
+        if driver.is_empty() || class.is_empty() || (devices.contains('/') && kind.is_empty()) {
+            return Err(wrong());
+        }
+        Ok(Self { driver, kind, class })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_asked_for_by_the_class_of_their_kind() {
+        let known = Classes::known();
+        assert_eq!(known.0.len(), KNOWN.len(), "each of them reads");
+        assert_eq!(known.of("gpu.nvidia.com", "mig"), Some("mig.nvidia.com"));
+        assert_eq!(known.of("gpu.nvidia.com", "vfio"), None, "a device that no container can use");
+        assert_eq!(known.of("hami-core-gpu.project-hami.io", "hami-gpu"), Some("hami-core-gpu.project-hami.io"));
+        assert_eq!(known.of("nic.example.com", ""), None, "no card of the network is a GPU");
+        for bad in ["", "driver", "=class", "driver=", "driver/=class"] {
+            assert!(Classes::read([bad]).is_err(), "{bad}");
+        }
+    }
+}
