@@ -51,8 +51,8 @@ pub struct Options {
     /// Every row, small
     #[arg(long, conflicts_with = "full")]
     smoke: bool,
-    /// One row, by its number; may be given several times. With `--full` as large as it is there
-    #[arg(long, value_name = "N", conflicts_with = "smoke")]
+    /// One row, by its number; may be given several times. With `--full` or `--smoke` as large as it is there
+    #[arg(long, value_name = "N")]
     row: Vec<String>,
     /// Every row, a million logical times in all
     #[arg(long)]
