@@ -6,6 +6,7 @@ pub(crate) mod gpus;
 pub(crate) mod limits;
 pub(crate) mod models;
 pub(crate) mod people;
+pub(crate) mod times;
 pub(crate) mod triggers;
 pub(crate) mod workspaces;
 
@@ -117,8 +118,8 @@ pub(crate) enum Command {
         pipeline: Option<String>,
         /// Of runs that ended before: an instant, a day, or an age such as 12h, 30d or 2w; without it, each pipeline's own
         /// variables_retention_period
-        #[arg(long, value_name = "TIME", value_parser = before)]
-        before: Option<jiff::Timestamp>,
+        #[arg(long, value_name = "TIME", value_parser = times::before)]
+        before: Option<Timestamp>,
         /// Only say what would go
         #[arg(long)]
         dry_run: bool,
@@ -278,10 +279,10 @@ pub(crate) struct Logs {
     #[arg(long, requires = "pipeline", conflicts_with = "follow")]
     pub(crate) trigger: Option<String>,
     /// From then on: an instant such as 2026-01-31T12:00:00Z, or a duration back from now such as 2h
-    #[arg(long, value_name = "TIME", value_parser = past, conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "follow")]
     pub(crate) since: Option<Timestamp>,
     /// Before then, in the same forms
-    #[arg(long, value_name = "TIME", value_parser = past, conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "follow")]
     pub(crate) until: Option<Timestamp>,
     /// Of a search, the newest so many
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -421,37 +422,6 @@ impl Level {
     }
 }
 
-/// An instant (`2026-01-02T03:04:05Z`), the beginning of a day in UTC (`2026-01-02`), or so long ago (`12h`, `30d`, `2w`).
-fn before(text: &str) -> Result<jiff::Timestamp, String> {
-    if let Ok(instant) = text.parse() {
-        return Ok(instant);
-    }
-    if let Ok(day) = text.parse::<jiff::civil::Date>() {
-        return day.in_tz("UTC").map(|start| start.timestamp()).map_err(|e| e.to_string());
-    }
-    let wrong = || "write an instant, a day such as 2026-01-02, or an age such as 12h, 30d or 2w".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let hours = match unit {
-        'h' => 1,
-        'd' => 24,
-        'w' => 168,
-        _ => return Err(wrong()),
-    };
-    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
-    let age = number.checked_mul(hours).and_then(SignedDuration::try_from_hours).ok_or_else(wrong)?;
-    jiff::Timestamp::now().checked_sub(age).map_err(|_| wrong())
-}
-
-/// An instant, or one that lies so long back.
-fn past(text: &str) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let back: SignedDuration =
-        text.parse().map_err(|_| "write 2026-01-31T12:00:00Z, or a duration back from now such as 2h".to_owned())?;
-    Timestamp::now().checked_sub(back).map_err(|e| e.to_string())
-}
-
 /// `key=value`, with the value as JSON when it is JSON.
 fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
@@ -470,26 +440,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn an_age_is_an_instant() {
-        assert_eq!(before("2026-01-02").unwrap().to_string(), "2026-01-02T00:00:00Z");
-        assert_eq!(before("2026-01-02T03:04:05Z").unwrap().to_string(), "2026-01-02T03:04:05Z");
-        let at = before("2w").unwrap();
-        let age = jiff::Timestamp::now().duration_since(at);
-        assert_eq!(age.as_hours(), 14 * 24);
-        for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
-            assert!(before(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn instants_may_be_told_from_now() {
-        assert_eq!(past("2026-01-31T12:00:00Z").unwrap().as_second(), 1_769_860_800);
-        let hour = Timestamp::now().duration_since(past("1h").unwrap()).as_secs();
-        assert!((3599..3602).contains(&hour), "{hour}");
-        assert!(past("yesterday").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Amounts as people write them: GPUs, cores, bytes, lengths of time and windows. Refuses to know whose they are.
 
-use jiff::{SignedDuration, Timestamp};
+use super::times;
+use jiff::SignedDuration;
 use proto::v1::PlanWindow;
 
 /// A limit that is set or taken away.
@@ -85,12 +86,6 @@ pub(crate) fn seconds_bound(text: &str) -> Result<Bound, String> {
     bound(text, |text| seconds(text).map(i64::from))
 }
 
-/// A point in time, in any of the notations of RFC 3339.
-pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
-    text.parse()
-        .map_err(|_| "write a time up to the year 9999 with its offset, such as 2026-01-31T06:00:00Z".to_owned())
-}
-
 /// `A10=2.5`: a model and its GPUs.
 pub(crate) fn model_milli(text: &str) -> Result<(String, i64), String> {
     let (model, gpus) = text.rsplit_once('=').ok_or("write it as MODEL=GPUS")?;
@@ -102,7 +97,7 @@ pub(crate) fn window(text: &str) -> Result<PlanWindow, String> {
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
     if let Some((from, to)) = first.split_once('/') {
-        let at = |text: &str| instant(text).map(rpc::timestamp::to_proto);
+        let at = |text: &str| times::instant(text).map(rpc::timestamp::to_proto);
         let time_zone = words.next().unwrap_or("UTC").to_owned();
         return Ok(PlanWindow {
             time_zone,
