@@ -89,7 +89,7 @@ impl From<Status> for Failure {
 
 fn verdict(kind: ErrorKind) -> (Code, &'static str) {
     match kind {
-        ErrorKind::InvalidArgument => (Code::Usage, "see `orrery help`"),
+        ErrorKind::InvalidArgument => (Code::Usage, "`orrery help COMMAND` tells what it takes"),
         ErrorKind::NotFound => (Code::NotFound, "check the name, and the workspace (`--workspace`)"),
         ErrorKind::AlreadyExists => (Code::Data, "choose another name"),
         ErrorKind::FailedPrecondition => (Code::Data, ""),
