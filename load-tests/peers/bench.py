@@ -119,23 +119,39 @@ def measure_runs(run, chain, fan_out, one):
     """
     one(['warm'])
     report('idle', **idle())
-    for figure, what in (('chain', chain), ('fan_out', fan_out)):
-        seconds = []
-        # What takes a minute does not get more exact by being done again.
-        while len(seconds) < WORK['repeats'] and sum(seconds) < 60:
-            begun = time.time()
-            run(what)
-            seconds.append(time.time() - begun)
-        report(figure, seconds=seconds)
+    attempt('chain', lambda: repeated(lambda: run(chain)))
+    attempt('fan_out', lambda: repeated(lambda: run(fan_out)))
+    tags = [f'at-once-{number}' for number in range(WORK['runs'])]
+    attempt('runs', lambda: [took(lambda: one(tags)) / WORK['runs']])
+    attempt('first_line', lambda: [first_line(one, f'call-{number}') for number in range(WORK['calls'])])
+
+
+def attempt(figure, measure):
+    """Reports a figure; one that fails is told and does not stop the next."""
+    try:
+        report(figure, seconds=measure())
+    except Exception as error:
+        print(json.dumps({'failed': f'{figure}: {type(error).__name__}: {error}'}), flush=True)
+
+
+def took(work):
     begun = time.time()
-    one([f'at-once-{number}' for number in range(WORK['runs'])])
-    report('runs', seconds=[(time.time() - begun) / WORK['runs']])
-    first_lines = []
-    for number in range(WORK['calls']):
-        begun = time.time()
-        one([f'call-{number}'])
-        first_lines.append(stamps(f'call-{number}')[0] - begun)
-    report('first_line', seconds=first_lines)
+    work()
+    return time.time() - begun
+
+
+def repeated(work):
+    """Seconds of each time; what takes a minute does not get more exact by being done again."""
+    seconds = []
+    while len(seconds) < WORK['repeats'] and sum(seconds) < 60:
+        seconds.append(took(work))
+    return seconds
+
+
+def first_line(one, tag):
+    begun = time.time()
+    one([tag])
+    return stamps(tag)[0] - begun
 
 
 def due_minute(margin):

@@ -58,7 +58,7 @@ def state(dag, run):
 
 def wait(dag, runs):
     for run in runs:
-        ended = bench.until(f'{dag} to end', lambda: (s := state(dag, run)) in ENDED and s, 600, 0.1)
+        ended = bench.until(f'{dag} to end', lambda: (s := state(dag, run)) in ENDED and s, 300, 0.1)
         if ended != 'success':
             raise RuntimeError(f'{dag} ended as {ended}')
 

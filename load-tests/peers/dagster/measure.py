@@ -54,7 +54,7 @@ def trigger(job, tag=''):
 def wait(runs):
     for run in runs:
         status = lambda: (s := ask(STATUS, id=run)['runOrError']['status']) in ENDED and s
-        ended = bench.until('a run to end', status, 600, 0.1)
+        ended = bench.until('a run to end', status, 300, 0.1)
         if ended != 'SUCCESS':
             raise RuntimeError(f'a run ended as {ended}')
 

@@ -86,7 +86,7 @@ def status(run):
 
 def wait(runs):
     for run in runs:
-        ended = bench.until('a pipeline run to end', lambda: (s := status(run)) in ENDED and s, 600, 0.1)
+        ended = bench.until('a pipeline run to end', lambda: (s := status(run)) in ENDED and s, 300, 0.1)
         if ended != 'completed':
             raise RuntimeError(f'a pipeline run ended as {ended}')
 

@@ -40,7 +40,7 @@ def trigger(flow, **parameters):
 def wait(runs):
     for run in runs:
         state = lambda: (s := api('GET', f'/flow_runs/{run}')['state_type']) in ENDED and s
-        ended = bench.until('a flow run to end', state, 600, 0.1)
+        ended = bench.until('a flow run to end', state, 300, 0.1)
         if ended != 'COMPLETED':
             raise RuntimeError(f'a flow run ended as {ended}')
 

@@ -49,6 +49,12 @@ struct Measured {
     failed: Option<String>,
 }
 
+impl Measured {
+    fn fail(&mut self, why: String) {
+        self.failed = Some(self.failed.take().map_or(why.clone(), |before| format!("{before}; {why}")));
+    }
+}
+
 /// Measures Orrery, then each peer; prints a table, and with `json` a line for each system; appends both to `record`.
 pub(crate) async fn run(options: &Options, json: bool, record: Option<&Path>) -> Result<()> {
     let unknown = options.peers.iter().find(|name| SYSTEMS.iter().all(|system| system.name != **name));

@@ -65,7 +65,7 @@ impl System {
     pub(super) async fn measure(&self, work: &Work) -> Measured {
         let mut measured = Measured::default();
         if let Err(error) = self.try_measure(work, &mut measured).await {
-            measured.failed.get_or_insert(format!("{error:#}"));
+            measured.fail(format!("{error:#}"));
         }
         measured
     }
@@ -137,7 +137,7 @@ async fn listen(program: &mut Child, measured: &mut Measured) -> Result<()> {
                 measured.idle_cpu_percent = Some(cpu_percent);
             }
             Ok(Said::Seconds { figure, seconds }) => drop(measured.seconds.insert(figure, seconds)),
-            Ok(Said::Failed { failed }) => measured.failed = Some(failed),
+            Ok(Said::Failed { failed }) => measured.fail(failed),
             Err(_) => {}
         }
     }
