@@ -1,6 +1,7 @@
 //! Floors: what the same Postgres can do at best, by hand-written SQL.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
@@ -31,7 +32,19 @@ pub(crate) async fn commit_ms(client: &Client, count: usize) -> Result<f64> {
 
 /// Tasks a second of a loop that inserts, claims and completes them in batches of 100, one commit each, one client.
 pub(crate) async fn batched_tasks_per_s(client: &Client, length: Duration) -> Result<f64> {
-    client
+    create_tasks(client).await?;
+    loop_in_batches(client, length).await
+}
+
+/// As [`batched_tasks_per_s`], by several clients at once on one table.
+pub(crate) async fn batched_tasks_per_s_by(clients: &[Client], length: Duration) -> Result<f64> {
+    let first = clients.first().context("a client")?;
+    create_tasks(first).await?;
+    Ok(try_join_all(clients.iter().map(|client| loop_in_batches(client, length))).await?.iter().sum())
+}
+
+async fn create_tasks(client: &Client) -> Result<()> {
+    Ok(client
         .batch_execute(
             "DROP TABLE IF EXISTS floor_task;
              CREATE TABLE floor_task (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run_id bigint NOT NULL,
@@ -40,7 +53,10 @@ pub(crate) async fn batched_tasks_per_s(client: &Client, length: Duration) -> Re
                claimed_at timestamptz, finished_at timestamptz);
              CREATE INDEX floor_task_ready ON floor_task (id) WHERE state = 0",
         )
-        .await?;
+        .await?)
+}
+
+async fn loop_in_batches(client: &Client, length: Duration) -> Result<f64> {
     let insert = client
         .prepare(
             "INSERT INTO floor_task (run_id, block, payload) SELECT 7, b, '{\"n\":10}' FROM unnest($1::int[]) AS b",

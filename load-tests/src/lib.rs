@@ -11,4 +11,6 @@ pub mod project_files;
 pub mod record;
 pub mod repeater;
 pub mod rewriter;
+pub mod runtimes;
+pub mod usage;
 pub mod wire;

@@ -7,9 +7,9 @@ mod report;
 mod scenarios;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand};
 use load_tests::{cluster, faults, project_files};
-use report::Verdict;
+use report::{Figure, Verdict};
 use std::process::ExitCode;
 
 /// One scenario, with what it needs started for it.
@@ -17,25 +17,31 @@ use std::process::ExitCode;
 #[command(name = "cargo xtask load")]
 struct Arguments {
     /// What to measure
+    #[command(subcommand)]
     scenario: Scenario,
     /// End with one line of JSON per figure
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     /// Append the figures to this file, with the machine's description
-    #[arg(long)]
+    #[arg(long, global = true)]
     record: Option<std::path::PathBuf>,
-    #[command(flatten)]
-    logs: scenarios::logs::Size,
-    #[command(flatten)]
-    openb: scenarios::openb::Options,
-    #[command(flatten)]
-    faults: faults::Options,
-    #[command(flatten)]
-    devices: scenarios::devices::Options,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Subcommand)]
 enum Scenario {
+    #[command(flatten)]
+    Measured(Measured),
+    /// A cluster under load that is broken in every way; needs --smoke, --row N or --full
+    Faults(faults::Options),
+    /// The same work on what a user would pick instead, as a table of ratios
+    Peers(scenarios::peers::Options),
+    /// All that start a cluster and break nothing, each at its usual size; neither the soak nor the peers
+    All,
+}
+
+/// Scenarios that end with figures.
+#[derive(Subcommand)]
+enum Measured {
     /// 40 no-op blocks in a row, against durable commits
     Chain,
     /// 10,000 dynamic children, against 100, and against batched SQL
@@ -53,68 +59,104 @@ enum Scenario {
     /// A backfill of a million intervals, against one of ten
     Backfill,
     /// Searches over 10 million log lines, and no-ops beside a flood of 20,000 lines a second
-    Logs,
-    /// A trace of tasks and GPUs through the planner, against published placement policies; needs --nodes and --tasks
-    Openb,
+    Logs(scenarios::logs::Size),
+    /// A trace of tasks and GPUs through the planner, against published placement policies
+    Openb(scenarios::openb::Options),
     /// 10,000 starts and stops of runtimes against too few GPUs, on three schedulers that are killed at random
-    Devices,
+    Devices(scenarios::devices::Options),
     /// Durable placements with three schedulers, and decisions over a large fleet
     Placements,
-    /// A cluster under load that is broken in every way; needs --smoke, --row N or --full
-    Faults,
-    /// All that start a cluster and break nothing
-    All,
+    /// What one, two and four schedulers get done, and what a run costs with each
+    Replicas,
+    /// What idle services take of the machine, and what a further one of each adds
+    Idle,
+    /// A steady load for an hour: growth of memory, dead rows and lateness
+    Soak(scenarios::soak::Length),
+}
+
+/// One scenario at its usual size.
+#[derive(Parser)]
+struct Alone {
+    #[command(subcommand)]
+    scenario: Measured,
+}
+
+/// What `all` runs, in this order.
+const ALL: [&str; 13] = [
+    "chain",
+    "fanout",
+    "independent",
+    "python",
+    "first-line",
+    "herd",
+    "idle-triggers",
+    "backfill",
+    "logs",
+    "devices",
+    "placements",
+    "replicas",
+    "idle",
+];
+
+async fn measure(scenario: Measured) -> Result<Vec<Figure>> {
+    match scenario {
+        Measured::Chain => scenarios::chain::run().await,
+        Measured::Fanout => scenarios::fanout::run().await,
+        Measured::Independent => scenarios::independent::run().await,
+        Measured::Python => scenarios::python::run().await,
+        Measured::FirstLine => scenarios::first_line::run().await,
+        Measured::Herd => scenarios::herd::run().await,
+        Measured::IdleTriggers => scenarios::idle_triggers::run().await,
+        Measured::Backfill => scenarios::backfill::run().await,
+        Measured::Logs(size) => scenarios::logs::run(size).await,
+        Measured::Openb(options) => scenarios::openb::run(&options),
+        Measured::Devices(options) => scenarios::devices::run(&options).await,
+        Measured::Placements => scenarios::placements::run().await,
+        Measured::Replicas => scenarios::replicas::run().await,
+        Measured::Idle => scenarios::idle::run().await,
+        Measured::Soak(length) => scenarios::soak::run(length).await,
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    if arguments.scenario == Scenario::Faults {
-        let held = faults::run(&arguments.faults, arguments.json, arguments.record.as_ref()).await?;
-        return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    }
-    let wanted = |scenario| arguments.scenario == scenario || arguments.scenario == Scenario::All;
-    let mut figures = Vec::new();
-    if wanted(Scenario::Chain) {
-        figures.extend(scenarios::chain::run().await?);
-    }
-    if wanted(Scenario::Fanout) {
-        figures.extend(scenarios::fanout::run().await?);
-    }
-    if wanted(Scenario::Independent) {
-        figures.extend(scenarios::independent::run().await?);
-    }
-    if wanted(Scenario::Python) {
-        figures.extend(scenarios::python::run().await?);
-    }
-    if wanted(Scenario::FirstLine) {
-        figures.extend(scenarios::first_line::run().await?);
-    }
-    if wanted(Scenario::Herd) {
-        figures.extend(scenarios::herd::run().await?);
-    }
-    if wanted(Scenario::IdleTriggers) {
-        figures.extend(scenarios::idle_triggers::run().await?);
-    }
-    if wanted(Scenario::Backfill) {
-        figures.extend(scenarios::backfill::run().await?);
-    }
-    if wanted(Scenario::Logs) {
-        figures.extend(scenarios::logs::run(arguments.logs).await?);
-    }
-    if wanted(Scenario::Devices) {
-        figures.extend(scenarios::devices::run(&arguments.devices).await?);
-    }
-    if wanted(Scenario::Placements) {
-        figures.extend(scenarios::placements::run().await?);
-    }
-    if arguments.scenario == Scenario::Openb {
-        figures.extend(scenarios::openb::run(&arguments.openb)?);
-    }
-    report::print(&figures, arguments.json);
-    if let Some(path) = &arguments.record {
+    let Arguments { scenario, json, record } = Arguments::parse();
+    let figures = match scenario {
+        Scenario::Faults(options) => {
+            let held = faults::run(&options, json, record.as_ref()).await?;
+            return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Scenario::Peers(options) => {
+            scenarios::peers::run(&options, json, record.as_deref()).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Scenario::All => {
+            let mut figures = Vec::new();
+            for name in ALL {
+                figures.extend(measure(Alone::parse_from(["load", name]).scenario).await?);
+            }
+            figures
+        }
+        Scenario::Measured(one) => measure(one).await?,
+    };
+    report::print(&figures, json);
+    if let Some(path) = &record {
         report::record(path, &figures)?;
     }
     let missed = figures.iter().any(|figure| figure.verdict() == Verdict::Missed);
     Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_scenario_can_be_asked_for_by_its_name_alone() {
+        Arguments::command().debug_assert();
+        for name in ALL {
+            assert!(Alone::try_parse_from(["load", name]).is_ok(), "{name}");
+        }
+    }
 }

@@ -5,10 +5,17 @@ use anyhow::{Context, Result};
 use load_tests::{
     cluster::{Cluster, Shape, WORKSPACE},
     project_files::{ProjectFolder, noop},
+    wire::Weather,
 };
 use proto::v1 as pb;
 use provision::PrivateRedis;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
@@ -16,6 +23,8 @@ use tokio_postgres::{Client, NoTls};
 const PIPELINES: usize = 24;
 const BLOCKS: usize = 6;
 const WAIT: Duration = Duration::from_secs(60);
+/// Schedulers look by themselves so often.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// One cluster at a time: what takes how long is measured here.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -73,6 +82,25 @@ impl Replicas {
             }
             anyhow::ensure!(begun.elapsed() < WAIT, "the shares are {shares:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// From the first look at which a shard has no owner to the first at which none is without; no time at all when it was
+    /// too short to be seen. The scheduler in question is gone by then.
+    async fn ownerless(&mut self, drained: &str) -> Result<Duration> {
+        let free = "SELECT count(*) FROM shard s WHERE NOT EXISTS (SELECT FROM scheduler m WHERE m.id = s.owner)";
+        let (begun, mut since) = (Instant::now(), None);
+        self.cluster.service(drained)?.drain()?;
+        loop {
+            let free: i64 = self.sql.query_one(free, &[]).await?.get(0);
+            match since {
+                None if free > 0 => since = Some(Instant::now()),
+                Some(since) if free == 0 => return Ok(since.elapsed()),
+                None if self.shares().await?.len() < 3 => return Ok(Duration::ZERO),
+                _ => {}
+            }
+            anyhow::ensure!(begun.elapsed() < WAIT, "{free} shards have no owner");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -205,6 +233,28 @@ async fn redis_may_be_emptied_and_may_be_away() -> Result<()> {
     replicas.check_once(3).await
 }
 
+/// Schedulers tell each other that shards are free. Where that is lost, the next round finds them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_wake_up_costs_one_round() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let shape = Shape { schedulers: 3, scheduler_places: 3, slots: 4, wires: Some(1), ..Shape::default() };
+    let mut replicas = Replicas::deployed(Cluster::start_as(shape).await?).await?;
+    replicas.until_shared(3).await?;
+    let heard = replicas.ownerless("scheduler-3").await?;
+    replicas.cluster.service("scheduler-3")?.wait(WAIT).await?;
+    replicas.cluster.start_scheduler(3)?;
+    replicas.until_shared(3).await?;
+    replicas.cluster.wires()?.set("peers", "", Weather::partition());
+    let lost = replicas.ownerless("scheduler-3").await?;
+    println!("without an owner: {heard:?} where it was heard, {lost:?} where it was lost");
+    assert!(replicas.cluster.wires()?.harm("peers", "") > 0, "nothing was held: the partition did not bite");
+    assert!(lost < ROUND + Duration::from_secs(1), "without a wake-up shards had no owner for {lost:?}");
+    replicas.cluster.wires()?.heal();
+    let ids = replicas.create_all("after").await?;
+    replicas.until_completed(&ids).await?;
+    replicas.check_once(1).await
+}
+
 /// Every scheduler believes that everything is its own, and takes it from the others each second. Epochs decide.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_lock_that_lies_to_everybody_each_run_runs_once() -> Result<()> {
@@ -218,5 +268,41 @@ async fn with_a_lock_that_lies_to_everybody_each_run_runs_once() -> Result<()> {
     }
     let epochs: i64 = replicas.sql.query_one("SELECT sum(epoch)::bigint FROM shard", &[]).await?.get(0);
     assert!(epochs > 2 * 256, "nobody took anything from anybody: the lie did not bite ({epochs})");
+    replicas.check_once(3).await
+}
+
+/// Blocks at once over all pipelines, in the test below.
+const LIMIT: i64 = 3;
+
+/// The most blocks that ran at one instant, as one statement saw them, until it is told to stop.
+async fn watch_running(url: String, stop: Arc<AtomicBool>) -> Result<i64> {
+    let (sql, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    let running = sql.prepare("SELECT count(*) FROM block_run WHERE status = 'running'").await?;
+    let mut most = 0;
+    while !stop.load(Ordering::Relaxed) {
+        most = most.max(sql.query_one(&running, &[]).await?.get(0));
+    }
+    Ok(most)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_holds_over_every_scheduler_also_when_one_dies() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut replicas = Replicas::start(3, 2).await?;
+    let limit = "INSERT INTO block_limit (workspace_id, name, max_blocks, source)
+                 SELECT id, 'workspace', $1::bigint, 'api' FROM workspace WHERE name = $2";
+    replicas.sql.execute(limit, &[&LIMIT, &WORKSPACE]).await?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let watch = tokio::spawn(watch_running(replicas.cluster.database_url(), Arc::clone(&stop)));
+    let mut ids = replicas.create_all("first").await?;
+    ids.extend(replicas.create_all("second").await?);
+    replicas.cluster.service("scheduler-2")?.kill()?;
+    ids.extend(replicas.create_all("third").await?);
+    let took = replicas.until_completed(&ids).await?;
+    stop.store(true, Ordering::Relaxed);
+    let most = watch.await??;
+    println!("{} runs of {BLOCKS} blocks, {LIMIT} at once, in {took:?}", ids.len());
+    assert_eq!(most, LIMIT, "blocks that ran at one instant: as many as may, and no more");
     replicas.check_once(3).await
 }

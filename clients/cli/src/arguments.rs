@@ -6,6 +6,7 @@ pub(crate) mod gpus;
 pub(crate) mod limits;
 pub(crate) mod models;
 pub(crate) mod people;
+pub(crate) mod times;
 pub(crate) mod triggers;
 pub(crate) mod workspaces;
 
@@ -14,21 +15,38 @@ use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 
+/// Options that every command has are told apart from its own.
+const EVERYWHERE: &str = "Options of every command";
+/// Below the list of commands.
+const FIRST_STEPS: &str = "First steps:
+  orrery up --project DIR       a cluster on this machine, with the pipelines of a Mage project
+  orrery pipelines              what it holds
+  orrery run PIPELINE --wait    runs one, and shows each block as it goes
+  orrery logs RUN               what the run wrote";
+
 /// Runs data and ML pipelines on a cluster.
 #[derive(Debug, Parser)]
-#[command(name = "orrery", version, max_term_width = 100)]
+#[command(name = "orrery", version, max_term_width = 100, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
     /// Where the server is; without it, the running `orrery up` of this folder or machine
-    #[arg(long, global = true, env = "ORRERY_SERVER", value_name = "URL")]
+    #[arg(long, global = true, env = "ORRERY_SERVER", value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) server: Option<String>,
     /// File with the server's token
-    #[arg(long, global = true, env = "ORRERY_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "ORRERY_TOKEN_FILE", value_name = "FILE", help_heading = EVERYWHERE)]
     pub(crate) token_file: Option<PathBuf>,
     /// The workspace
-    #[arg(long, short, global = true, env = "ORRERY_WORKSPACE", default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "ORRERY_WORKSPACE",
+        default_value = "default",
+        value_name = "NAME",
+        help_heading = EVERYWHERE
+    )]
     pub(crate) workspace: String,
     /// Print JSON: one document, or one line per event where something is followed
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -90,15 +108,18 @@ pub(crate) enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Remove outputs of ended runs; the runs stay
+    /// Remove outputs of ended runs, which stay; or old days of log lines
     Clean {
+        /// Whole days of log lines of the whole cluster instead; without `--before`, those that are older than it keeps
+        #[arg(long, conflicts_with = "pipeline")]
+        logs: bool,
         /// Only this pipeline
         #[arg(long)]
         pipeline: Option<String>,
         /// Of runs that ended before: an instant, a day, or an age such as 12h, 30d or 2w; without it, each pipeline's own
         /// variables_retention_period
-        #[arg(long, value_name = "TIME", value_parser = before)]
-        before: Option<jiff::Timestamp>,
+        #[arg(long, value_name = "TIME", value_parser = times::before)]
+        before: Option<Timestamp>,
         /// Only say what would go
         #[arg(long)]
         dry_run: bool,
@@ -180,7 +201,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         act: Option<gpus::Plans>,
     },
-    /// Sign in to a server and keep a token for it; asks for the password
+    /// Sign in to a server and keep a token for it; asks for the password, or lets a browser ask
     Login(people::Login),
     /// Give the kept token back
     Logout,
@@ -258,10 +279,10 @@ pub(crate) struct Logs {
     #[arg(long, requires = "pipeline", conflicts_with = "follow")]
     pub(crate) trigger: Option<String>,
     /// From then on: an instant such as 2026-01-31T12:00:00Z, or a duration back from now such as 2h
-    #[arg(long, value_name = "TIME", value_parser = past, conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "follow")]
     pub(crate) since: Option<Timestamp>,
     /// Before then, in the same forms
-    #[arg(long, value_name = "TIME", value_parser = past, conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "follow")]
     pub(crate) until: Option<Timestamp>,
     /// Of a search, the newest so many
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -401,37 +422,6 @@ impl Level {
     }
 }
 
-/// An instant (`2026-01-02T03:04:05Z`), the beginning of a day in UTC (`2026-01-02`), or so long ago (`12h`, `30d`, `2w`).
-fn before(text: &str) -> Result<jiff::Timestamp, String> {
-    if let Ok(instant) = text.parse() {
-        return Ok(instant);
-    }
-    if let Ok(day) = text.parse::<jiff::civil::Date>() {
-        return day.in_tz("UTC").map(|start| start.timestamp()).map_err(|e| e.to_string());
-    }
-    let wrong = || "write an instant, a day such as 2026-01-02, or an age such as 12h, 30d or 2w".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let hours = match unit {
-        'h' => 1,
-        'd' => 24,
-        'w' => 168,
-        _ => return Err(wrong()),
-    };
-    let number: i64 = text[..text.len() - 1].parse().ok().filter(|number| *number >= 0).ok_or_else(wrong)?;
-    let age = number.checked_mul(hours).and_then(SignedDuration::try_from_hours).ok_or_else(wrong)?;
-    jiff::Timestamp::now().checked_sub(age).map_err(|_| wrong())
-}
-
-/// An instant, or one that lies so long back.
-fn past(text: &str) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let back: SignedDuration =
-        text.parse().map_err(|_| "write 2026-01-31T12:00:00Z, or a duration back from now such as 2h".to_owned())?;
-    Timestamp::now().checked_sub(back).map_err(|e| e.to_string())
-}
-
 /// `key=value`, with the value as JSON when it is JSON.
 fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
@@ -450,26 +440,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn an_age_is_an_instant() {
-        assert_eq!(before("2026-01-02").unwrap().to_string(), "2026-01-02T00:00:00Z");
-        assert_eq!(before("2026-01-02T03:04:05Z").unwrap().to_string(), "2026-01-02T03:04:05Z");
-        let at = before("2w").unwrap();
-        let age = jiff::Timestamp::now().duration_since(at);
-        assert_eq!(age.as_hours(), 14 * 24);
-        for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
-            assert!(before(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn instants_may_be_told_from_now() {
-        assert_eq!(past("2026-01-31T12:00:00Z").unwrap().as_second(), 1_769_860_800);
-        let hour = Timestamp::now().duration_since(past("1h").unwrap()).as_secs();
-        assert!((3599..3602).contains(&hour), "{hour}");
-        assert!(past("yesterday").is_err());
     }
 
     #[test]

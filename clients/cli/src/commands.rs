@@ -72,7 +72,11 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         command => command,
     };
     let connection = Connection::open(server.as_deref(), token_file.as_deref(), &workspace)?;
-    let connection = &connection;
+    served(&connection, output, command).await.map_err(|failure| failure.of_server(connection.server()))
+}
+
+/// What a server does.
+async fn served(connection: &Connection, output: &Output, command: Command) -> Result<Code> {
     match command {
         Command::Up(_) | Command::Login(_) | Command::Completions { .. } => Ok(Code::Ok),
         Command::Logout => login::logout(connection, output).await,
@@ -103,7 +107,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
             outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
                 .await
         }
-        Command::Clean { pipeline, before, dry_run } => {
+        Command::Clean { logs: true, before, dry_run, .. } => clean::logs(connection, output, before, dry_run).await,
+        Command::Clean { pipeline, before, dry_run, .. } => {
             clean::run(connection, output, pipeline.unwrap_or_default(), before, dry_run).await
         }
         Command::Cancel { run, reason } => {

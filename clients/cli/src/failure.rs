@@ -50,7 +50,15 @@ pub(crate) struct Failure {
     pub(crate) remedy: String,
 }
 
+/// What is said when the transport failed; its own words tell nobody what is wrong.
+const NO_ANSWER: &str = "the server does not answer";
+
 impl Failure {
+    /// Names the server where it is what does not answer.
+    pub(crate) fn of_server(self, server: &str) -> Self {
+        if self.what == NO_ANSWER { Self { what: format!("{server} does not answer"), ..self } } else { self }
+    }
+
     pub(crate) fn new(code: Code, what: impl Display, remedy: impl Display) -> Self {
         Self { code, what: what.to_string(), remedy: remedy.to_string() }
     }
@@ -72,8 +80,7 @@ impl From<Status> for Failure {
         let untold = problem.violations.iter().filter(|violation| !problem.message.contains(&violation.description));
         let details: String = untold.map(|v| format!("; {}: {}", v.field, v.description)).collect();
         let what = match problem.kind {
-            // The transport's own words tell nobody what is wrong.
-            ErrorKind::Unavailable if status.details().is_empty() => "the server does not answer".to_owned(),
+            ErrorKind::Unavailable if status.details().is_empty() => NO_ANSWER.to_owned(),
             _ => format!("{}{details}", problem.message),
         };
         Self::new(code, what, problem.remedy.as_deref().unwrap_or(usual))
@@ -82,7 +89,7 @@ impl From<Status> for Failure {
 
 fn verdict(kind: ErrorKind) -> (Code, &'static str) {
     match kind {
-        ErrorKind::InvalidArgument => (Code::Usage, "see `orrery help`"),
+        ErrorKind::InvalidArgument => (Code::Usage, "`orrery help COMMAND` tells what it takes"),
         ErrorKind::NotFound => (Code::NotFound, "check the name, and the workspace (`--workspace`)"),
         ErrorKind::AlreadyExists => (Code::Data, "choose another name"),
         ErrorKind::FailedPrecondition => (Code::Data, ""),
@@ -119,6 +126,8 @@ mod tests {
         let told: Status =
             Problem::new(ErrorKind::NotFound, "RUN", "no such run").remedy("look at `orrery runs`").into();
         assert_eq!(Failure::from(told).remedy, "look at `orrery runs`");
+        let away = Failure::from(Status::unavailable("tcp connect error")).of_server("http://there:7070");
+        assert_eq!(away.what, "http://there:7070 does not answer");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! - Nobody waits: permits without a unit stay with their shard for a moment, and most work touches no pool at all.
 //! - Somebody waits: each shard may use up to a fair share, and gives the rest back.
 //! - An answer that was lost, a shard that changes its owner: the shard's units are counted again and settled.
+//! - More is held than the limit, since it was lowered, or since a new owner counts units of which it does not know yet that
+//!   they wait: whatever is given back vanishes, until as much is held as may be.
 //!
 //! Refuses to know the database: [`settle`] is what its statement does, in plain numbers, for tests and readers.
 
@@ -65,6 +67,8 @@ struct PoolState {
     contended: bool,
     /// We did not get all that we asked for last time: asking again at once is useless.
     dry: bool,
+    /// Permits beyond the limit, of all schedulers: none is used again before so many are gone.
+    excess: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +144,7 @@ impl Ledger {
                     hold.granted -= 1;
                 }
             }
+            state.shed();
             self.stirred.insert(pool.clone());
         }
     }
@@ -231,6 +236,13 @@ impl Ledger {
             hold.share = answer.share;
             hold.told = answer.wanted;
             hold.unsure = false;
+            state.excess = answer.excess;
+        }
+        for answer in answers.iter().filter(|answer| answer.excess > 0) {
+            if let Some(state) = self.pools.get_mut(&answer.pool) {
+                state.shed();
+                self.stirred.insert(answer.pool.clone());
+            }
         }
         freed
     }
@@ -291,6 +303,16 @@ impl PoolState {
             if hold.granted <= hold.used {
                 hold.idle_since = None;
             }
+        }
+    }
+
+    /// Gives up idle permits while there are too many. Another scheduler may do the same at this moment: then there are too
+    /// few of them until somebody asks, and never too many.
+    fn shed(&mut self) {
+        for hold in self.holds.values_mut() {
+            let gone = hold.granted.saturating_sub(hold.used).min(self.excess);
+            hold.granted -= gone;
+            self.excess -= gone;
         }
     }
 

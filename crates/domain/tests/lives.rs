@@ -10,6 +10,7 @@ use domain::{
         life::{Bounds, Event, Goal, Life, Phase, Report, Rules, Stage, Step},
         reason::Reason,
     },
+    window::{self, Access, Window},
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -218,6 +219,31 @@ fn windows_warn_and_close_and_another_queue_wins_only_before() {
     life.advance(Event::Wake, at(2_000), &rules);
     assert_eq!(life.stage, Stage::Stopping(Reason::PlanWindowExpired));
     assert!(!life.may_switch());
+}
+
+#[test]
+fn a_window_ends_a_life_by_its_own_clock_on_the_days_on_which_that_jumps() {
+    let night = [Window::weekly("Europe/Berlin", &[7], 0, 150).unwrap()];
+    for (opened, closes) in [
+        // 02:30 is not there that night and stands for the end of the gap; then it comes twice, and the first counts.
+        ("2026-03-28T23:00:00Z", "2026-03-29T01:00:00Z"),
+        ("2026-10-24T22:00:00Z", "2026-10-25T00:30:00Z"),
+    ] {
+        let (opened, closes): (Timestamp, Timestamp) = (opened.parse().unwrap(), closes.parse().unwrap());
+        let Access::Until { closes_at, .. } = window::access(&night, opened) else { panic!("it is open at {opened}") };
+        let (mut life, rules) = running(spec());
+        life.bounds = Bounds { closes_at: Some(closes_at.timestamp()), ..Bounds::default() };
+        life.advance(Event::Wake, opened, &rules);
+        for minutes in [15, 5, 1] {
+            let warned = closes - SignedDuration::from_mins(minutes);
+            assert_eq!(life.due(&rules), Some(warned), "{minutes} minutes before {closes}");
+            assert_eq!(life.advance(Event::Wake, warned, &rules).told.len(), 1);
+        }
+        life.advance(Event::Wake, closes - SignedDuration::from_secs(1), &rules);
+        assert_eq!((life.stage.clone(), life.due(&rules)), (Stage::Running, Some(closes)));
+        life.advance(Event::Wake, closes, &rules);
+        assert_eq!(life.stage, Stage::Stopping(Reason::PlanWindowExpired));
+    }
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Rows {
         let want = |(shard, held): (&u8, &u32)| Want { held: *held, wanted: self.wanted[shard] };
         let all: Vec<Want> = self.held.iter().map(want).collect();
         let contended = all.iter().map(|want| want.wanted).sum::<u32>() > self.max;
+        let excess = self.held.values().sum::<u32>().saturating_sub(self.max);
         let answer = |(claim, granted): (&Claim, u32)| Answer {
             pool: claim.pool.clone(),
             shard: claim.shard,
@@ -45,18 +46,24 @@ impl Rows {
             wanted: claim.wanted,
             contended,
             share: fair_share(self.max, &all, granted),
+            excess,
         };
         claims.iter().zip(granted).map(answer).collect()
     }
 }
 
-/// Units that wait and run, by shard, and who owns the shard.
+/// Units that wait for a permit, that run, and that wait for something else, by shard, and who owns the shard.
 struct World {
     rows: Rows,
     engines: Vec<Ledger>,
     owner: BTreeMap<u8, usize>,
     waiting: BTreeMap<u8, u32>,
     running: BTreeMap<u8, u32>,
+    /// They gave their permit back, and go on when they have one again.
+    resting: BTreeMap<u8, u32>,
+    /// Of those that rest, the ones that a new owner takes for running.
+    mistaken: BTreeMap<u8, u32>,
+    was_mistaken: bool,
     now: Timestamp,
 }
 
@@ -70,6 +77,12 @@ enum Act {
     Tick(usize),
     /// The owner dies; another engine takes the shard.
     Move(u8, usize),
+    /// A unit that runs waits for something else than a permit.
+    Rest(u8),
+    /// One that rested goes on, if there is a permit.
+    GoOn(u8),
+    /// The owner hears which units rest.
+    Tell(u8),
 }
 
 impl World {
@@ -80,6 +93,9 @@ impl World {
             owner: (0..SHARDS).map(|shard| (shard, usize::from(shard) % engines)).collect(),
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            mistaken: BTreeMap::new(),
+            was_mistaken: false,
             now: Timestamp::UNIX_EPOCH,
         }
     }
@@ -97,8 +113,21 @@ impl World {
                 self.turn(engine % count, false);
             }
             Act::Move(shard, to) => self.take_over(shard, to % count),
+            Act::Rest(shard) if self.running.get(&shard).is_some_and(|running| *running > 0) => {
+                self.end(shard);
+                *self.resting.entry(shard).or_default() += 1;
+            }
+            Act::Rest(_) => {}
+            Act::GoOn(shard) => self.go_on(shard),
+            Act::Tell(shard) => {
+                for _ in 0..self.mistaken.remove(&shard).unwrap_or(0) {
+                    self.engines[self.owner[&shard]].give_back(shard, &[pool()], self.now);
+                }
+            }
         }
-        assert!(self.rows.held.values().sum::<u32>() <= self.rows.max, "more is granted than there is");
+        assert!(self.running.values().sum::<u32>() <= self.rows.max, "more runs than may");
+        let granted: u32 = self.rows.held.values().sum();
+        assert!(granted <= self.rows.max || self.was_mistaken, "more is granted than there is");
         for (shard, running) in &self.running {
             let held = self.rows.held.get(shard).copied().unwrap_or(0);
             assert!(*running <= held, "shard {shard} runs {running} and holds {held}");
@@ -110,6 +139,25 @@ impl World {
         if *running > 0 {
             *running -= 1;
             self.engines[self.owner[&shard]].give_back(shard, &[pool()], self.now);
+        }
+    }
+
+    fn go_on(&mut self, shard: u8) {
+        let resting = self.resting.entry(shard).or_default();
+        if *resting == 0 {
+            return;
+        }
+        let ledger = &mut self.engines[self.owner[&shard]];
+        let mistaken = self.mistaken.entry(shard).or_default();
+        if *mistaken > 0 {
+            *mistaken -= 1;
+            ledger.give_back(shard, &[pool()], self.now);
+        }
+        if ledger.take(shard, &[pool()]).is_ok() {
+            *resting -= 1;
+            *self.running.entry(shard).or_default() += 1;
+        } else {
+            ledger.lack(shard, &pool(), 1);
         }
     }
 
@@ -145,15 +193,21 @@ impl World {
     fn take_over(&mut self, shard: u8, to: usize) {
         let from = self.owner.insert(shard, to).unwrap();
         self.engines[from].forget(|lost| lost == shard);
-        for _ in 0..self.running.get(&shard).copied().unwrap_or(0) {
+        let resting = self.resting.get(&shard).copied().unwrap_or(0);
+        for _ in 0..self.running.get(&shard).copied().unwrap_or(0) + resting {
             self.engines[to].restore(shard, &[pool()]);
         }
+        self.mistaken.insert(shard, resting);
+        self.was_mistaken |= resting > 0;
         if self.rows.held.contains_key(&shard) {
             self.engines[to].found(shard, pool());
         }
     }
 
     fn settle_down(&mut self) {
+        for shard in 0..SHARDS {
+            self.act(&Act::Tell(shard));
+        }
         for _ in 0..12 {
             for engine in 0..self.engines.len() {
                 self.act(&Act::Tick(engine));
@@ -170,7 +224,10 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (0..3_usize).prop_map(Act::Turn),
         1 => (0..3_usize).prop_map(Act::LostAnswer),
         2 => (0..3_usize).prop_map(Act::Tick),
-        1 => (shard, 0..3_usize).prop_map(|(shard, to)| Act::Move(shard, to)),
+        1 => (shard.clone(), 0..3_usize).prop_map(|(shard, to)| Act::Move(shard, to)),
+        1 => shard.clone().prop_map(Act::Rest),
+        2 => shard.clone().prop_map(Act::GoOn),
+        1 => shard.prop_map(Act::Tell),
     ]
 }
 

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod json;
 pub mod paging;
 pub mod panics;
+pub mod personal_token;
 pub mod server;
 pub mod status;
 pub mod timestamp;

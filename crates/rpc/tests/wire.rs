@@ -4,10 +4,10 @@
 use domain::ErrorKind;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use proto::internal::v1::{
-    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CreateBackfillRequest,
-    CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse,
-    ResumeAttemptRequest, ResumeAttemptResponse, RetryRunRequest, RetryRunResponse, TestNotificationRequest,
-    TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
+    CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse, CleanLogsRequest,
+    CleanLogsResponse, CreateBackfillRequest, CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse,
+    ExpireOutputsRequest, ExpireOutputsResponse, ResumeAttemptRequest, ResumeAttemptResponse, RetryRunRequest,
+    RetryRunResponse, TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
     command_service_client::CommandServiceClient,
     command_service_server::{CommandService, CommandServiceServer},
 };
@@ -74,6 +74,10 @@ impl CommandService for Commands {
         &self,
         _: Request<ExpireOutputsRequest>,
     ) -> Result<Response<ExpireOutputsResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn clean_logs(&self, _: Request<CleanLogsRequest>) -> Result<Response<CleanLogsResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

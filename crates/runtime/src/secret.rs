@@ -40,6 +40,17 @@ impl Secret {
         Ok(Self(value.to_owned()))
     }
 
+    /// A setting that may be given as text, or as the name of a file where it is secret; the file wins.
+    ///
+    /// # Errors
+    /// As [`Secret::from_file`].
+    pub fn given(file: Option<&Path>, text: Option<&str>) -> Result<Option<Self>, SecretError> {
+        match file {
+            Some(path) => Self::from_file(path).map(Some),
+            None => Ok(text.map(Self::new)),
+        }
+    }
+
     /// The secret itself; keep it out of logs and messages.
     #[must_use]
     pub fn expose(&self) -> &str {

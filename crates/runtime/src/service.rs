@@ -46,6 +46,24 @@ impl Failure {
     pub fn new(code: Code, error: impl Into<Box<dyn Error>>) -> Self {
         Self { code, error: error.into() }
     }
+
+    /// The configuration is wrong: starting again changes nothing.
+    #[must_use]
+    pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::new(Code::Usage, error)
+    }
+
+    /// Something that is needed is not there.
+    #[must_use]
+    pub fn unavailable(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::new(Code::Unavailable, error)
+    }
+
+    /// How the process ends by it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
 }
 
 impl fmt::Display for Failure {
@@ -83,7 +101,7 @@ where
     };
     let ended = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(live(service.name, settings, serve)),
-        Err(error) => Err(Failure::new(Code::Unavailable, error)),
+        Err(error) => Err(Failure::unavailable(error)),
     };
     match ended {
         Ok(code) => code.into(),
@@ -97,12 +115,13 @@ async fn live<S: AsRef<Common>>(
     serve: impl AsyncFnOnce(S, &Process) -> Result<Code, Failure>,
 ) -> Result<Code, Failure> {
     let common = settings.as_ref();
-    let telemetry = telemetry::init(name, &common.telemetry).map_err(|e| Failure::new(Code::Usage, e))?;
-    let shutdown = Shutdown::listen_after(common.drain_delay, common.drain_timeout)
-        .map_err(|e| Failure::new(Code::Unavailable, e))?;
+    let telemetry = telemetry::init(name, &common.telemetry).map_err(Failure::usage)?;
+    let shutdown = Shutdown::listen_after(common.drain_delay, common.drain_timeout).map_err(Failure::unavailable)?;
     let process = Process { health: Health::until(&shutdown), telemetry, shutdown };
     let ended = serve(settings, &process).await;
     process.shutdown.stop();
+    let cut_short = process.shutdown.is_cut_short();
     process.telemetry.shutdown().await;
-    ended
+    // What others have to take over now is not done.
+    ended.map(|code| if cut_short && code == Code::Ok { Code::Temporary } else { code })
 }

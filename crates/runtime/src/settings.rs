@@ -6,6 +6,7 @@ pub mod duration;
 mod error;
 mod every_service;
 mod key;
+pub mod shared;
 mod sources;
 mod tree;
 

@@ -4,7 +4,10 @@
 
 use std::{
     io, mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +20,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 pub struct Shutdown {
     draining: CancellationToken,
     stopped: CancellationToken,
+    cut_short: Arc<AtomicBool>,
     before_drain: Arc<Mutex<Vec<Hook>>>,
 }
 
@@ -59,7 +63,10 @@ impl Shutdown {
             let drain = levels.run(drain_delay, drain_timeout);
             tokio::select! {
                 () = drain => {}
-                name = asked() => tracing::warn!(signal = name, "stopping without waiting for the drain"),
+                name = asked() => {
+                    tracing::warn!(signal = name, "stopping without waiting for the drain");
+                    levels.cut_short.store(true, Ordering::Relaxed);
+                }
             }
             levels.stop();
         });
@@ -76,6 +83,7 @@ impl Shutdown {
             () = self.stopped.cancelled() => {}
             () = tokio::time::sleep(drain_timeout) => {
                 tracing::warn!(drain_timeout = ?drain_timeout, "the drain took too long");
+                self.cut_short.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -144,6 +152,12 @@ impl Shutdown {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Whether the process must end before everything was drained: the time was over, or a second signal came.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short.load(Ordering::Relaxed)
     }
 
     /// Whether the process must end.

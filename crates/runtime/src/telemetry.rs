@@ -1,8 +1,10 @@
 //! Logs, traces and metrics of a process. Refuses to know what is measured.
 
+mod push;
+
 use crate::secret::{Secret, SecretError};
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     metrics::SdkMeterProvider,
@@ -10,6 +12,7 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 use prometheus::{Encoder as _, TextEncoder};
+use push::Pusher;
 use serde::{Deserialize, Serialize};
 use std::{io::IsTerminal as _, path::PathBuf};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -62,6 +65,7 @@ pub struct Telemetry {
     registry: prometheus::Registry,
     meter: SdkMeterProvider,
     tracer: Option<SdkTracerProvider>,
+    pusher: Option<Pusher>,
     metrics_token: Option<Secret>,
 }
 
@@ -105,7 +109,8 @@ where
 }
 
 impl Telemetry {
-    /// Metrics without a log and without a place among the process's globals; for tests.
+    /// Metrics without a log and without a place among the process's globals; for tests. With an `otlp_endpoint`, to be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     /// As `init`.
@@ -120,17 +125,17 @@ impl Telemetry {
         let registry = prometheus::Registry::new();
         let pulled = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
         let pulled = pulled.map_err(|e| TelemetryError::Metrics(e.into()))?;
-        let mut meter = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(pulled);
-        let mut tracer = None;
+        let meter = SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(pulled).build();
+        let metrics_token = settings.metrics_token_file.as_deref().map(Secret::from_file).transpose()?;
+        let (mut tracer, mut pusher) = (None, None);
         if let Some(endpoint) = &settings.otlp_endpoint {
             let fail = |e| TelemetryError::Endpoint { endpoint: endpoint.clone(), source: Box::new(e) };
-            let metrics = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(fail)?;
             let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(fail)?;
-            meter = meter.with_periodic_exporter(metrics);
+            // Not by the meter: it knows only its own instruments, and collectors may be registered beside it.
+            pusher = Some(Pusher::start(endpoint.clone(), &resource, registry.clone()));
             tracer = Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(spans).build());
         }
-        let token = settings.metrics_token_file.as_deref().map(Secret::from_file).transpose()?;
-        Ok(Self { registry, meter: meter.build(), tracer, metrics_token: token })
+        Ok(Self { registry, meter, tracer, pusher, metrics_token })
     }
 
     /// What `/metrics` shows; collectors of one's own may be registered here.
@@ -164,6 +169,9 @@ impl Telemetry {
 
     /// Sends what is still buffered. The last call of `main`; each exporter gives up after its own time limit.
     pub async fn shutdown(self) {
+        if let Some(pusher) = self.pusher {
+            pusher.end().await;
+        }
         // The exporters block while they flush, and need the runtime's threads meanwhile.
         let flush = tokio::task::spawn_blocking(move || {
             let tracer = self.tracer.map(|tracer| tracer.shutdown());

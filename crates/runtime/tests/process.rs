@@ -1,17 +1,24 @@
 //! The parts of a process together: signals, drain, readiness and the pages beside it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_server::{MetricsService, MetricsServiceServer},
+    },
+    metrics::v1::{Metric, NumberDataPoint, metric::Data, number_data_point::Value},
+};
 use runtime::{
     admin,
     health::Health,
     shutdown::Shutdown,
     telemetry::{Telemetry, TelemetrySettings},
 };
-use std::{io::Write as _, net::SocketAddr, process::Command, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, net::SocketAddr, process::Command, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::Mutex,
+    sync::{Mutex, watch},
     time::timeout,
 };
 
@@ -37,6 +44,7 @@ async fn a_signal_drains_and_a_second_one_stops() {
     assert!(!health.is_ready() && !shutdown.is_stopped());
     send("-INT");
     timeout(SOON, shutdown.stopped()).await.unwrap();
+    assert!(shutdown.is_cut_short());
 }
 
 #[tokio::test]
@@ -58,6 +66,17 @@ async fn the_drain_has_an_end() {
     let shutdown = Shutdown::listen(Duration::from_millis(20)).unwrap();
     shutdown.drain();
     timeout(SOON, shutdown.stopped()).await.unwrap();
+    assert!(shutdown.is_cut_short());
+}
+
+#[tokio::test]
+async fn what_was_drained_in_time_is_not_cut_short() {
+    let _alone = SIGNALS.lock().await;
+    let shutdown = Shutdown::listen(LATE).unwrap();
+    send("-TERM");
+    timeout(SOON, shutdown.draining()).await.unwrap();
+    shutdown.stop();
+    assert!(!shutdown.is_cut_short());
 }
 
 async fn get(addr: SocketAddr, path: &str, header: &str) -> (u16, String) {
@@ -93,6 +112,66 @@ async fn pages_tell_health_and_metrics() {
     shutdown.stop();
     timeout(SOON, server.join()).await.unwrap();
     assert!(TcpStream::connect(addr).await.is_err());
+}
+
+/// What a collector was told last: by name, the sum of its points.
+#[derive(Clone)]
+struct Collector(watch::Sender<BTreeMap<String, f64>>);
+
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        let of_process = request.into_inner().resource_metrics.remove(0);
+        assert!(of_process.resource.unwrap().attributes.iter().any(|a| a.key == "service.name"));
+        let metrics = of_process.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+        self.0.send_replace(metrics.map(|metric| (metric.name.clone(), sum(&metric))).collect());
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+fn sum(metric: &Metric) -> f64 {
+    let number = |point: &NumberDataPoint| match point.value {
+        Some(Value::AsDouble(value)) => value,
+        _ => f64::NAN,
+    };
+    match metric.data.as_ref().unwrap() {
+        Data::Sum(sum) => sum.data_points.iter().map(number).sum(),
+        Data::Gauge(gauge) => gauge.data_points.iter().map(number).sum(),
+        Data::Histogram(histogram) => {
+            let point = &histogram.data_points[0];
+            assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 1, 1][..], &[0.1, 1.0][..]));
+            point.sum.unwrap()
+        }
+        _ => f64::NAN,
+    }
+}
+
+#[tokio::test]
+async fn a_collector_is_told_what_the_page_shows() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (told, mut seen) = watch::channel(BTreeMap::new());
+    let server = tonic::transport::Server::builder().add_service(MetricsServiceServer::new(Collector(told)));
+    tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    let settings = TelemetrySettings { otlp_endpoint: Some(endpoint), ..TelemetrySettings::default() };
+    let telemetry = Telemetry::detached("sample", &settings).unwrap();
+    timeout(SOON, seen.changed()).await.unwrap().unwrap();
+
+    // Of both libraries: what goes by the meter, and what is registered beside it.
+    telemetry.meter("sample").u64_counter("firings").build().add(3, &[]);
+    let waiting = prometheus::IntGauge::new("waiting", "how many wait").unwrap();
+    waiting.set(7);
+    let took = prometheus::HistogramOpts::new("took", "how long it took").buckets(vec![0.1, 1.0]);
+    let took = prometheus::Histogram::with_opts(took).unwrap();
+    [0.05, 0.5, 5.0].into_iter().for_each(|seconds| took.observe(seconds));
+    telemetry.registry().register(Box::new(waiting)).unwrap();
+    telemetry.registry().register(Box::new(took)).unwrap();
+    telemetry.shutdown().await;
+    let seen = seen.borrow().clone();
+    assert_eq!((seen["firings_total"], seen["waiting"], seen["took"]), (3.0, 7.0, 5.55), "{seen:?}");
 }
 
 #[tokio::test]

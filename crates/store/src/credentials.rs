@@ -10,6 +10,7 @@ use domain::id::{TokenId, UserId};
 use jiff::Timestamp;
 use std::time::Duration;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// A browser that is signed in.
 pub struct Session {
@@ -64,6 +65,16 @@ pub struct NewToken<'a> {
     pub secret_hash: &'a [u8],
     /// `None` for ever.
     pub lifetime: Option<Duration>,
+}
+
+/// What became of a token to be.
+pub enum Added {
+    /// It is in force.
+    Token(AccessToken),
+    /// The person has [`TOKENS_MAX`] in force.
+    TooMany,
+    /// There is one that begins so, of whomever.
+    Taken,
 }
 
 /// The most tokens of one person that are in force at once.
@@ -152,16 +163,20 @@ pub async fn take_oidc(db: &impl GenericClient, key_hash: &[u8]) -> Result<Optio
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// Adds a token; `None` when the person has [`TOKENS_MAX`] in force.
+/// Adds a token.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn insert_token(db: &impl GenericClient, new: &NewToken<'_>) -> Result<Option<AccessToken>, Error> {
+pub async fn insert_token(db: &impl GenericClient, new: &NewToken<'_>) -> Result<Added, Error> {
     let seconds = new.lifetime.map(|lifetime| lifetime.as_secs_f64());
     let parameters: query::Parameters<'_> =
         &[&new.id.0, &new.user.0, &new.name, &new.prefix, &new.secret_hash, &seconds, &TOKENS_MAX];
     let row = query::row(db, include_str!("../sql/access_token/insert.sql"), parameters).await?;
-    Ok(row.as_ref().map(decode_token))
+    Ok(match row {
+        None => Added::TooMany,
+        Some(row) if row.get::<_, Option<Uuid>>(0).is_none() => Added::Taken,
+        Some(row) => Added::Token(decode_token(&row)),
+    })
 }
 
 /// The token in force that begins so.
@@ -197,7 +212,7 @@ pub async fn tokens(
     before: Option<TokenId>,
     limit: i64,
 ) -> Result<Vec<AccessToken>, Error> {
-    let before = before.map_or(uuid::Uuid::max(), |id| id.0);
+    let before = before.map_or(Uuid::max(), |id| id.0);
     let rows = query::rows(db, include_str!("../sql/access_token/list.sql"), &[&user.0, &before, &limit]).await?;
     Ok(rows.iter().map(decode_token).collect())
 }

@@ -6,6 +6,7 @@ mod error;
 mod pool;
 mod query;
 
+pub mod access_keys;
 pub mod audit;
 pub mod backfills;
 pub mod credentials;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 struct Granted {
     granted: u32,
     max: u32,
+    excess: u32,
     others: Vec<Want>,
 }
 
@@ -52,6 +53,7 @@ pub async fn settle(store: &Store, claims: &[(Shard, Claim)]) -> Result<Vec<Answ
             wanted: claim.wanted,
             contended: wanted > found.max,
             share: fair_share(found.max, all, found.granted),
+            excess: found.excess,
         })
     };
     Ok(claims.iter().filter_map(answer).collect())
@@ -102,7 +104,9 @@ fn granted(row: &Row) -> (Key, Granted) {
     let others = held.into_iter().zip(wanted).map(|(held, wanted)| Want { held: count(held), wanted: count(wanted) });
     let shard = u8::try_from(row.get::<_, i16>("shard")).unwrap_or(0);
     let key = (row.get("workspace_id"), row.get("key"), shard);
-    (key, Granted { granted: count(row.get("granted")), max: count(row.get("max")), others: others.collect() })
+    let (granted, max, excess) = (row.get("granted"), row.get("max"), row.get("excess"));
+    let (granted, max, excess) = (count(granted), count(max), count(excess));
+    (key, Granted { granted, max, excess, others: others.collect() })
 }
 
 /// The limit where none is defined: a key that lost its definition limits no more.

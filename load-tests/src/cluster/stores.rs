@@ -50,7 +50,7 @@ impl Cluster {
     /// # Errors
     /// When it does not run.
     pub fn kill_postgres(&self) -> Result<()> {
-        let pid = self.postgres_pid()?;
+        let pid = i32::try_from(self.postgres_pid()?).ok().and_then(Pid::from_raw).context("a process id")?;
         kill_process(pid, Signal::KILL).context("kill PostgreSQL")?;
         // Its children notice by themselves; before that nothing can be started on the same data.
         let begun = Instant::now();
@@ -103,11 +103,15 @@ impl Cluster {
         self.redis.as_mut().context("a Redis; see Shape")
     }
 
-    fn postgres_pid(&self) -> Result<Pid> {
+    /// The process id of PostgreSQL's first process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn postgres_pid(&self) -> Result<u32> {
         let file = self.postgres()?.home().join("data/postmaster.pid");
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
-        pid.and_then(Pid::from_raw).context("the process id of PostgreSQL")
+        pid.context("the process id of PostgreSQL")
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod definitions;
+mod devices;
 mod disks;
 mod executors;
 mod messages;
@@ -75,8 +76,10 @@ rows! {
         "nothing lost or doubled; firing again 10 s after there is space";
     "13", executors::killed, true, "an executor is killed in the middle of blocks",
         "its work is with others within 15 s, and completes once";
-    "14", executors::frozen, true, "an executor is frozen while its blocks end, and wakes (no devices yet)",
+    "14", executors::frozen, true, "an executor is frozen while its blocks end, and wakes",
         "its results of what others have by then are refused";
+    "14b", devices::asleep, true, "an executor with devices is frozen while it is told to end what runs on them, and wakes",
+        "nobody gets a device of which it has not said that it is free";
     "15", messages::repeated, true, "every call to a scheduler comes twice, and calls overtake each other",
         "nothing lost or doubled; the same as if each came once";
     "16", messages::read_slowly, true, "readers of logs and states take 1 KiB a second while blocks flood the log",
@@ -91,8 +94,8 @@ rows! {
         "no firing of a version after a newer one was acknowledged";
     "21", schedulers::scaled, true, "from one scheduler to five and back, again and again",
         "nothing lost or doubled; shares are even within 10 s";
-    "22", no_devices, false, "two schedulers place on the last device",
-        "exactly one wins";
+    "22", devices::raced, true, "many ask for few devices, strangers take parts of them, and schedulers are killed",
+        "no device and no quota is given away twice, gangs start whole, and all capacity comes back";
 }
 
 /// Row 11.
@@ -101,9 +104,4 @@ async fn needs_no_cluster(_: Plan) -> Result<Seen> {
         "needs no cluster: `cargo test -p domain --test triggers zones` holds every zone's transitions against an evaluator \
          of its own",
     ))
-}
-
-/// Row 22.
-async fn no_devices(_: Plan) -> Result<Seen> {
-    Ok(Seen::not_here("nothing places on devices yet: neither executors nor schedulers know any"))
 }

@@ -10,6 +10,8 @@ pub enum Verdict {
     Held,
     /// Something that was promised did not hold.
     Broken,
+    /// Nothing was lost or doubled, but it took longer, or more, than was promised.
+    Missed,
     /// Nothing shows that the fault did anything: such a run proves nothing, and counts as failed.
     DidNotBite,
     /// What the row is about is not there yet.
@@ -21,6 +23,7 @@ impl fmt::Display for Verdict {
         f.pad(match self {
             Self::Held => "held",
             Self::Broken => "BROKEN",
+            Self::Missed => "MISSED",
             Self::DidNotBite => "DID NOT BITE",
             Self::NotHere => "not here",
         })
@@ -109,11 +112,14 @@ impl Seen {
         if self.not_here.is_some() {
             return Verdict::NotHere;
         }
-        if !self.broken.is_empty() || (bars_count && self.measured.iter().any(|measured| !measured.is_held())) {
+        if !self.broken.is_empty() {
             return Verdict::Broken;
         }
         if self.bites.is_empty() || self.bites.iter().any(|(_, count)| *count == 0) {
             return Verdict::DidNotBite;
+        }
+        if bars_count && self.measured.iter().any(|measured| !measured.is_held()) {
+            return Verdict::Missed;
         }
         Verdict::Held
     }
@@ -179,6 +185,6 @@ mod tests {
         let mut seen = Seen::default();
         seen.bite("kills", 1);
         seen.at_most("lateness", 7.0, "s", 6.0);
-        assert_eq!((seen.verdict(true), seen.verdict(false)), (Verdict::Broken, Verdict::Held));
+        assert_eq!((seen.verdict(true), seen.verdict(false)), (Verdict::Missed, Verdict::Held));
     }
 }

@@ -1,7 +1,6 @@
 //! Ten thousand starts and stops of runtimes that ask for more GPUs than there are, on three schedulers that are killed at
 //! random: no device and no quota is ever given away twice, and in the end everything is free.
 
-use super::runtimes::{Caller, Setup, WORLD, audit, is_empty};
 use crate::{
     cluster::Cluster,
     floor,
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use load_tests::{
     declared::{Declared, Shape},
     history::{self, Check},
+    runtimes::{Caller, Setup, WORLD, audit, is_empty},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
@@ -35,13 +35,13 @@ const WAIT: Duration = Duration::from_secs(120);
 /// How much, and from which seed.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Starts of runtimes, for `devices`
+    /// Starts of runtimes
     #[arg(long, default_value_t = 10_000)]
     starts: u64,
-    /// Seconds between two deaths of schedulers, about, for `devices`
+    /// Seconds between two deaths of schedulers, about
     #[arg(long, default_value_t = 5)]
     death_every_s: u64,
-    /// The seed of `devices`
+    /// What decides who asks for what, and who dies when
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
@@ -56,7 +56,7 @@ pub(crate) async fn run(options: &Options) -> Result<Vec<Figure>> {
         .pools
         .iter()
         .map(|pool| {
-            let shape = Shape { pool: (*pool).to_owned(), nodes: NODES, gpus: GPUS };
+            let shape = Shape { pool: (*pool).to_owned(), nodes: NODES, gpus: GPUS, ..Shape::default() };
             let journal = cluster.history().join(format!("executor-declared-{pool}.jsonl"));
             Declared::start(shape, cluster.schedulers()?, &journal)
         })

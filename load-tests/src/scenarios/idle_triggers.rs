@@ -5,7 +5,8 @@ use crate::{
     floor, project_files as files,
     report::{Bar, Figure},
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use load_tests::usage::Usage;
 use std::time::{Duration, Instant};
 
 const TRIGGERS: i32 = 100_000;
@@ -13,8 +14,6 @@ const TRIGGERS: i32 = 100_000;
 const WATCH: Duration = Duration::from_secs(10);
 /// How long it may take to read all of them.
 const READ: Duration = Duration::from_secs(120);
-/// Clock ticks of `/proc/<pid>/stat` in a second; fixed in Linux's interface.
-const TICKS_PER_S: f64 = 100.0;
 
 const INSERT: &str = "
     INSERT INTO trigger (id, pipeline_id, name, kind, active, source, spec)
@@ -30,7 +29,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     cluster.deploy(&folder).await?;
     let sql = floor::connect(&cluster.database_url()).await?;
     let pid = cluster.service("scheduler-1")?.pid();
-    let (cpu_without, memory_without) = watch(pid).await?;
+    let (cpu_without, memory_without) = watch(pid).await;
     sql.execute(INSERT, &[&TRIGGERS]).await?;
     let begun = Instant::now();
     let read = "SELECT count(*) FROM trigger_state WHERE next_due IS NOT NULL";
@@ -40,7 +39,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     }
     // Definitions count as edited lately for a minute, and are looked at each second meanwhile.
     sql.execute("UPDATE trigger SET updated_at = now() - interval '1 hour'", &[]).await?;
-    let (cpu, memory) = watch(pid).await?;
+    let (cpu, memory) = watch(pid).await;
     let figure = |name, figure, unit, floor, bar| Figure {
         name,
         figure,
@@ -55,21 +54,9 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     ])
 }
 
-async fn watch(pid: u32) -> Result<(f64, f64)> {
-    let before = ticks(pid)?;
+async fn watch(pid: u32) -> (f64, f64) {
+    let before = Usage::of(&[pid]);
     tokio::time::sleep(WATCH).await;
-    let used = (ticks(pid)? - before) / TICKS_PER_S / WATCH.as_secs_f64() * 100.0;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("the memory in use")?;
-    let kb: f64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
-    Ok((used, kb / 1_000.0))
-}
-
-/// What it has used of all processors so far.
-fn ticks(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in brackets, may hold spaces; user and system time are the 12th and 13th words after it.
-    let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let word = |at: usize| words.get(at).context("a time")?.parse::<f64>().context("a number");
-    Ok(word(11)? + word(12)?)
+    let after = Usage::of(&[pid]);
+    ((after - before).cpu_s / WATCH.as_secs_f64() * 100.0, after.memory_mb)
 }

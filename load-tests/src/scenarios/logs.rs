@@ -19,13 +19,13 @@ use uuid::Uuid;
 /// How much.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Size {
-    /// `logs`: lines that are searched
+    /// Lines that are searched
     #[arg(long, default_value_t = 10_000_000)]
     lines: i64,
-    /// `logs`: seconds of the flood
+    /// Seconds of the flood
     #[arg(long, default_value_t = 60)]
     flood_s: u64,
-    /// `logs`: lines a second of the flood
+    /// Lines a second of the flood
     #[arg(long, default_value_t = 20_000)]
     flood_rate: usize,
 }

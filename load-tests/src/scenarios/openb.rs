@@ -17,22 +17,22 @@ use std::path::PathBuf;
 /// What is replayed.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Of `openb`: a CSV file of nodes (sn, cpu_milli, memory_mib, gpu, model)
+    /// A CSV file of nodes (sn, cpu_milli, memory_mib, gpu, model)
     #[arg(long, value_name = "FILE")]
-    nodes: Option<PathBuf>,
-    /// Of `openb`: a CSV file of tasks (cpu_milli, memory_mib, num_gpu, gpu_milli, gpu_spec)
+    nodes: PathBuf,
+    /// A CSV file of tasks (cpu_milli, memory_mib, num_gpu, gpu_milli, gpu_spec)
     #[arg(long, value_name = "FILE")]
-    tasks: Option<PathBuf>,
-    /// Of `openb`: how many seeds, from 42 on
+    tasks: PathBuf,
+    /// How many seeds, from 42 on
     #[arg(long, default_value_t = 10)]
     seeds: u64,
-    /// Of `openb`: percent of the GPU tasks that get models to insist on, besides those that have some
+    /// Percent of the GPU tasks that get models to insist on, besides those that have some
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     demanding: u8,
-    /// Of `openb`: how these models are drawn
+    /// How these models are drawn
     #[arg(long, value_enum, default_value_t = trace::Draw::Supply)]
     draw: trace::Draw,
-    /// Of `openb`: only the planner, without the policies it is compared with
+    /// Only the planner, without the policies it is compared with
     #[arg(long)]
     alone: bool,
 }
@@ -53,9 +53,7 @@ type Fresh = fn(&[trace::Node], &[trace::Task], u64) -> Box<dyn Placer>;
 
 /// Replays the trace, prints what each policy reaches, and answers the planner's figures.
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
-    let (Some(nodes), Some(tasks)) = (&options.nodes, &options.tasks) else {
-        bail!("openb replays a trace: name its files by --nodes FILE and --tasks FILE");
-    };
+    let Options { nodes, tasks, .. } = options;
     if options.seeds == 0 {
         bail!("--seeds must be at least 1");
     }

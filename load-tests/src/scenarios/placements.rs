@@ -1,6 +1,5 @@
 //! How many placements three schedulers write in a second, and how many decisions one planner makes over a large fleet.
 
-use super::runtimes::{Caller, Setup, WORLD};
 use crate::{
     floor,
     report::{Bar, Figure},
@@ -13,7 +12,10 @@ use domain::{
     quota::Quota,
     window::Access,
 };
-use load_tests::declared::{Declared, Shape};
+use load_tests::{
+    declared::{Declared, Shape},
+    runtimes::{Caller, Setup, WORLD},
+};
 use placement::{Node, Policy, Project, Request, Snapshot};
 use std::{
     sync::Arc,
@@ -54,7 +56,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     let starts_per_s = workspaces.len() as f64 / begun.elapsed().as_secs_f64();
     let mut fleets = Vec::new();
     for pool in WORLD.pools {
-        let shape = Shape { pool: pool.to_owned(), nodes: NODES, gpus: GPUS };
+        let shape = Shape { pool: pool.to_owned(), nodes: NODES, gpus: GPUS, ..Shape::default() };
         let journal = cluster.history().join(format!("executor-declared-{pool}.jsonl"));
         fleets.push(Declared::start(shape, cluster.schedulers()?, &journal)?);
     }

@@ -1,6 +1,7 @@
 //! Real clusters, and the checker's judgement on what they did.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, where a panic is the report")]
 
+mod devices;
 mod mutants;
 mod play;
 mod upgrade;

@@ -1,11 +1,11 @@
 //! Clusters without one of their guards: the checker of histories must find what that leads to. The same cluster with all
 //! guards is right, though its schedulers all believe that everything is theirs.
 //!
-//! The guards are taken away in the test's own database and on the way to it; the programs are those that are shipped. Two
-//! guards cannot be shown so. Devices are placed by nobody yet, so that freeing one by its lease is a matter of the models
-//! (`tests/models/device.rs`) and of what journals tell (`tests/checker/devices.rs`). And no lock guards anything here, not
-//! even one whose release is a bare DEL: what that does to a lock is in `tests/models/lock.rs` and in the conformance
-//! suite of `lease`; what it could do to a cluster is less than what the lock that lies to everybody does here.
+//! The guards are taken away in the test's own database and on the way to it; the programs are those that are shipped. Devices
+//! that come back too early are in `devices.rs`. One guard cannot be shown so: no lock guards anything here, not even one
+//! whose release is a bare DEL. Whoever loses it so only has somebody else ask for shards of which PostgreSQL says that their
+//! owner lives. What a bare DEL does to a lock is in `tests/models/lock.rs` and in the conformance suite of `lease`; what it
+//! could do to a cluster is less than what the lock that lies to everybody does here.
 
 use crate::{
     ALONE,
@@ -80,9 +80,14 @@ async fn played(rules: &[Rule], has_key: bool, promises: &Promises) -> Result<Re
     Ok(report)
 }
 
-/// The lie has to have led to something. That former owners do write is seen without the epoch.
+/// The lie has to have led to something.
 fn biting() -> Promises {
     Promises { takings_min: TAKINGS_MIN, ..promises() }
+}
+
+/// With guards, something has to have been refused.
+fn refusing() -> Promises {
+    Promises { fenced_writes_min: 1, ..biting() }
 }
 
 /// What a check found, which has to have found something.
@@ -95,7 +100,7 @@ fn words(report: &Report, check: Check) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_its_guards_a_cluster_whose_lock_lies_is_right() -> Result<()> {
     let _alone = ALONE.lock().await;
-    let report = played(&[], true, &biting()).await?;
+    let report = played(&[], true, &refusing()).await?;
     assert!(report.is_held(), "{report}");
     Ok(())
 }

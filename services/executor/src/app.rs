@@ -21,7 +21,7 @@ use crate::{
     removals::Remover,
     runner::{self, Runner},
     runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
-    settings::{AttemptBackend, Runtimes, Settings},
+    settings::{AttemptBackend, PreStartNetwork, Runtimes, Settings},
     views::Views,
 };
 use anyhow::Context;
@@ -310,6 +310,11 @@ fn runtimes(
 fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {
     let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
     let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
+    let cgroups = runtimes::Cgroups::divide_own();
+    match &cgroups {
+        Ok(_) => tracing::info!("runtimes are kept within their processor and memory by cgroups"),
+        Err(why) => tracing::info!(why, "no cgroups: memory limits hold for single processes, processors are counted"),
+    }
     Ok(ProcessRuntimes::new(runtimes::Parts {
         // In the child this is still our binary, also when its file was replaced.
         launcher: PathBuf::from("/proc/self/exe"),
@@ -320,6 +325,8 @@ fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) ->
         address: settings.runtimes_address,
         env: passed_environment(&settings.pass_env),
         node: runtimes::node(&identity.name, &declared)?,
+        cgroups: cgroups.ok(),
+        isolated_pre_start: settings.pre_start_network == PreStartNetwork::None,
     }))
 }
 

@@ -84,6 +84,8 @@ struct Running {
     forgotten: bool,
     /// Calls without an answer; asked again on the next session. Their keys make that safe.
     calls: HashMap<i64, (String, String)>,
+    /// It waits for a run, and an owner was told so after it had asked.
+    recounted: bool,
 }
 
 /// The stream to a scheduler.
@@ -106,7 +108,8 @@ pub struct Core {
     /// Of these, those that were there at the last look.
     results_waiting: HashSet<AttemptId>,
     results_looked_at: Instant,
-    definitions: HashMap<String, Arc<Definition>>,
+    /// What this session was taught; `None` is what could not be read.
+    definitions: HashMap<String, Option<Arc<Definition>>>,
     scheduler: Option<Scheduler>,
     beat: Interval,
     lost_after: Duration,
@@ -223,6 +226,7 @@ impl Core {
     /// Answers the question of a new owner of something that runs here.
     fn inventory(&mut self) {
         self.say(Up::Inventory(pb::Inventory { running: self.held() }));
+        self.tell_who_waits();
         self.send_results(self.unacknowledged.values().cloned().collect());
     }
 
@@ -255,7 +259,7 @@ impl Core {
     fn start(&mut self, attempt: Attempt) {
         let (order, orders) = watch::channel(Order::Run);
         let (replies, answers) = mpsc::channel(calls::REPLIES_MAX);
-        let running = Running { order, replies, forgotten: false, calls: HashMap::new() };
+        let running = Running { order, replies, forgotten: false, calls: HashMap::new(), recounted: false };
         self.running.insert(attempt.id.clone(), running);
         self.count_running();
         let attempts = Arc::clone(&self.attempts);

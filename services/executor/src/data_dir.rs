@@ -10,6 +10,11 @@ use std::{
 /// Socket paths are at most 107 bytes; a folder of this length leaves room for a name.
 const SOCKET_FOLDER_BYTES_MAX: usize = 80;
 
+/// Another executor uses the folder.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is in use by another executor; give each its own with --data-dir", .0.display())]
+pub struct InUse(PathBuf);
+
 /// A data folder that belongs to this process as long as this value lives.
 #[derive(Debug)]
 pub struct DataDir {
@@ -23,16 +28,14 @@ impl DataDir {
     /// Creates or takes over the folder.
     ///
     /// # Errors
-    /// When it cannot be written, or another executor uses it.
+    /// When it cannot be written; [`InUse`] when another executor uses it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path).with_context(|| format!("create {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
         let lock = File::create(path.join("lock")).with_context(|| format!("write to {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                anyhow::bail!("{} is in use by another executor; give each its own with --data-dir", path.display())
-            }
+            Err(TryLockError::WouldBlock) => return Err(InUse(path).into()),
             Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
         }
         let name = path.join("identity");

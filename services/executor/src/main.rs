@@ -1,7 +1,9 @@
 //! The executor's process. With `run-attempt` as its first argument it runs one attempt and ends as that ended.
 
 use executor::{
-    App, one_shot,
+    App,
+    data_dir::InUse,
+    one_shot,
     settings::{KEYS, PREFIX, Settings},
 };
 use runtime::{
@@ -28,21 +30,24 @@ fn main() -> ExitCode {
 
 async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
     let Process { telemetry, shutdown, health } = process;
-    let usage = |error| Failure::new(Code::Usage, error);
-    let app = App::start(&settings, telemetry, health, shutdown).await.map_err(usage)?;
+    let app = App::start(&settings, telemetry, health, shutdown).await.map_err(not_built)?;
     let admin = admin::serve(settings.common.admin.listen, health.clone(), telemetry.clone(), shutdown.clone()).await;
-    admin.map_err(|error| Failure::new(Code::Unavailable, error))?;
-    app.serve().await.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    admin.map_err(Failure::unavailable)?;
+    app.serve().await.map_err(Failure::unavailable)?;
     Ok(Code::Ok)
 }
 
 async fn run_attempt(settings: Settings, process: &Process) -> Result<Code, Failure> {
     let Process { telemetry, shutdown, health } = process;
-    let usage = |error| Failure::new(Code::Usage, error);
-    let app = App::for_one_attempt(&settings, telemetry, health, shutdown).map_err(usage)?;
-    let outcome = app.serve().await.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    let app = App::for_one_attempt(&settings, telemetry, health, shutdown).map_err(not_built)?;
+    let outcome = app.serve().await.map_err(Failure::unavailable)?;
     if let Some(path) = &settings.outcome_file {
-        one_shot::tell(path, outcome.as_ref()).map_err(|error| Failure::new(Code::Unavailable, error))?;
+        one_shot::tell(path, outcome.as_ref()).map_err(Failure::unavailable)?;
     }
     Ok(one_shot::code(outcome.as_ref()))
+}
+
+/// Folders and settings are the operator's to put right; a folder that is in use will be free again.
+fn not_built(error: anyhow::Error) -> Failure {
+    if error.is::<InUse>() { Failure::unavailable(error) } else { Failure::usage(error) }
 }

@@ -1,11 +1,12 @@
 //! The script of a spec that may change how its runtime is started: `get_custom_configs(container_config)`, run once in a
 //! process apart, before the start.
 //!
-//! That process has an empty environment, an empty folder, and limits of time, memory and output; nothing of ours is in
-//! its reach but what it is given. Refuses to know what a backend makes of the answer.
+//! That process has an empty environment, an empty folder, no network, and limits of time, memory and output. It runs as
+//! this executor's user: what that user can read is in its reach, and cannot be sent anywhere. Refuses to know what a
+//! backend makes of the answer.
 
 use backend_process::{
-    launch::Launch,
+    launch::{Launch, Limits, NOT_ISOLATED},
     sessions::{self, SESSION_MARK},
 };
 use rustix::process::Signal;
@@ -23,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const CPU_SECONDS: u64 = 10;
 /// Memory, bytes.
 const MEMORY_BYTES: u64 = 512 << 20;
-/// The longest answer.
+/// The longest answer, and the longest file of any kind.
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
 /// Text that is quoted of what it printed.
 const QUOTED_BYTES: usize = 1_000;
@@ -54,6 +55,8 @@ pub struct Sandbox {
     pub python: PathBuf,
     /// Marks the processes of this executor.
     pub executor: String,
+    /// Scripts are cut off from the network; where that is impossible they are not run.
+    pub isolated: bool,
 }
 
 /// Why there is no answer.
@@ -65,6 +68,12 @@ pub enum PreStartError {
     /// It failed, or did what it must not.
     #[error("the pre-start script failed: {0}")]
     Failed(String),
+    /// This machine does not let a process be cut off from its network.
+    #[error(
+        "a pre-start script must not reach the network, and this machine does not let it be cut off ({0}); run the \
+         executor as root or allow unprivileged user namespaces, or set its `pre_start_network` to `host`"
+    )]
+    NotIsolated(String),
 }
 
 impl Sandbox {
@@ -99,8 +108,13 @@ impl Sandbox {
                 .chain([(SESSION_MARK.to_owned(), mark)])
                 .collect(),
             cwd: folder.to_owned(),
-            data_bytes: Some(MEMORY_BYTES),
-            cpu_seconds: Some(CPU_SECONDS),
+            limits: Limits {
+                data_bytes: Some(MEMORY_BYTES),
+                cpu_seconds: Some(CPU_SECONDS),
+                file_bytes: Some(ANSWER_BYTES_MAX),
+                isolated: self.isolated,
+                cgroup: None,
+            },
         };
         let mut child =
             tokio::process::Command::from(launch.command(&File::create(&log)?)?).kill_on_drop(true).spawn()?;
@@ -114,6 +128,9 @@ impl Sandbox {
             Err(_) => Err(PreStartError::Failed(format!("it took longer than {} s", TIMEOUT.as_secs()))),
             Ok(Ok(status)) if status.success() => read(&folder.join("answer.json")),
             Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(status)) if self.isolated && status.code() == Some(NOT_ISOLATED.into()) => {
+                Err(PreStartError::NotIsolated(tail(&log, QUOTED_BYTES)))
+            }
             Ok(Ok(_)) => Err(PreStartError::Failed(tail(&log, QUOTED_BYTES))),
         }
     }

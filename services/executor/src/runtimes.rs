@@ -6,12 +6,14 @@
 
 mod activity;
 mod apps;
+mod cgroup;
 mod http;
 mod life;
 mod machine;
 mod record;
 
 pub use apps::Apps;
+pub use cgroup::Cgroups;
 pub use machine::{DeclaredDevices, node};
 
 use crate::pool::{Board, Order, RuntimeBackend, order::Goal};
@@ -53,6 +55,10 @@ pub struct Parts {
     pub env: BTreeMap<String, String>,
     /// This machine.
     pub node: pb::Node,
+    /// Keeps each runtime within its processor and memory; `None` where this machine does not allow it.
+    pub cgroups: Option<Cgroups>,
+    /// Pre-start scripts are cut off from the network, or not run.
+    pub isolated_pre_start: bool,
 }
 
 /// See the module's page.

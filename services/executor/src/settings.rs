@@ -1,6 +1,6 @@
 //! The executor's settings: one table, checked against docs/configuration.md by a test.
 
-use runtime::settings::{Common, Key, Kind};
+use runtime::settings::{Common, Key, Kind, shared};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,8 +12,8 @@ use std::{
 pub const PREFIX: &str = "EXECUTOR";
 /// Every row of the table but the common ones.
 pub const KEYS: &[Key] = &[
-    Key::new("scheduler_urls", Kind::List, "http://127.0.0.1:7071", "Schedulers; any of them serves."),
-    Key::new("cluster_token_file", Kind::SecretFile, "", "Token of the cluster's services."),
+    shared::SCHEDULER_URLS,
+    shared::CLUSTER_TOKEN_FILE,
     Key::new("name", Kind::Text, "", "Shown to people; the host's name when empty."),
     Key::new(
         "slots",
@@ -28,31 +28,15 @@ pub const KEYS: &[Key] = &[
         "",
         "Outputs of attempts; $MAGE_DATA_DIR/outputs or else `<data_dir>/outputs` when empty. Executors share it.",
     ),
-    Key::new(
-        "outputs_url",
-        Kind::Text,
-        "",
-        "Outputs of attempts in an object store, `s3://bucket/prefix` or `gs://bucket/prefix`; wins over `outputs_dir`.",
-    ),
+    shared::OUTPUTS_URL,
     Key::new(
         "outputs_cache",
         Kind::Bytes,
         "10 GiB",
         "Disk for copies of outputs that lie in an object store, below `data_dir`; what running attempts use may exceed it.",
     ),
-    Key::new(
-        "project_outputs",
-        Kind::List,
-        "",
-        "Beginnings of the addresses that projects may give (`remote_variables_dir`) and this executor opens with its own \
-         credentials, such as `s3://lake/`; others need keys in the project's `io_config.yaml`.",
-    ),
-    Key::new(
-        "blobs_url",
-        Kind::Text,
-        "",
-        "Where web-servers store bundles: `file:///folder`, `s3://bucket/prefix` or `gs://bucket/prefix`.",
-    ),
+    shared::PROJECT_OUTPUTS,
+    shared::BLOBS_URL,
     Key::new("python", Kind::Path, "python3", "Interpreter, 3.9 or newer, from which environments are made."),
     Key::new("base_env", Kind::Path, "", "A ready environment that holds the base packages; made when empty."),
     Key::new("runner_dir", Kind::Path, "", "The runner's Python packages; those of the binary when empty."),
@@ -182,6 +166,12 @@ pub const KEYS: &[Key] = &[
         "Drivers on Kubernetes whose devices count, and the device class by which each is asked for: `driver=class`, or \
          `driver/type=class` for devices of one `type`.",
     ),
+    Key::new(
+        "pre_start_network",
+        Kind::Text,
+        "none",
+        "Network of pre-start scripts of runtimes: `none`, without which they are not run, or `host`, this machine's.",
+    ),
     Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
     Key::new(
         "runtimes_address",
@@ -235,6 +225,7 @@ pub struct Settings {
     pub jobs_volumes: Vec<String>,
     pub jobs_gpu_class: String,
     pub runtimes: Runtimes,
+    pub pre_start_network: PreStartNetwork,
     pub kubeconfig: Option<PathBuf>,
     pub kubernetes_namespace: String,
     pub jupyter_image: String,
@@ -269,6 +260,16 @@ pub enum Runtimes {
     Process,
     /// As pods of a cluster.
     Kubernetes,
+}
+
+/// What scripts reach that are run before a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreStartNetwork {
+    /// Nothing.
+    None,
+    /// What this executor reaches.
+    Host,
 }
 
 impl Default for Settings {
@@ -307,6 +308,7 @@ impl Default for Settings {
             jobs_volumes: Vec::new(),
             jobs_gpu_class: "gpu.nvidia.com".to_owned(),
             runtimes: Runtimes::None,
+            pre_start_network: PreStartNetwork::None,
             kubeconfig: None,
             kubernetes_namespace: "orrery".to_owned(),
             jupyter_image: "jupyter/base-notebook".to_owned(),

@@ -7,6 +7,7 @@ use crate::{
     commands::Commands,
     engine::{Engine, Message, Ownership, QUEUE_MAX},
     load::LoadGauge,
+    log_retention::LogRetention,
     logs::{self, LogSink},
     loops::{
         expirer,
@@ -38,6 +39,8 @@ use proto::internal::v1::{
 use runtime::{
     backoff::{self, Backoff},
     health::Health,
+    secret::Secret,
+    service::Failure,
     shutdown::Shutdown,
     telemetry::Telemetry,
     watchdog::Watchdog,
@@ -82,21 +85,29 @@ impl App {
     /// Connects, migrates, listens.
     ///
     /// # Errors
-    /// When the database does not answer, a setting makes no sense, or the address is taken.
+    /// A usage failure when a setting makes no sense; another when the database does not answer or the address is taken.
     pub async fn build(
         settings: Settings,
         telemetry: &Telemetry,
         health: Health,
         shutdown: Shutdown,
+    ) -> Result<Self, Failure> {
+        let given = Given::read(&settings).map_err(Failure::usage)?;
+        Self::connect(given, settings, telemetry, health, shutdown).await.map_err(Failure::unavailable)
+    }
+
+    async fn connect(
+        given: Given,
+        settings: Settings,
+        telemetry: &Telemetry,
+        health: Health,
+        shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
-        let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
-        rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
-        let keyring = settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?.map(Arc::new);
-        let policy = notify::Policy::new(&settings.notification_networks).context("read notification_networks")?;
-        let url = database_url(&settings)?;
-        let store = connect(&url, settings.database_connections).await?;
-        let leases = leases(&settings, &store)?;
-        let log_store = Store::connect_for_logs(&url, LOG_CONNECTIONS).await.context("connect to the database")?;
+        let Given { database_url, redis, token, keyring, policy } = given;
+        let store = connect(database_url.expose(), settings.database_connections).await?;
+        let leases = leases(settings.leases, redis, &store);
+        let log_store = Store::connect_for_logs(database_url.expose(), LOG_CONNECTIONS).await;
+        let log_store = log_store.context("connect to the database")?;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         for store in [&store, &log_store] {
@@ -167,8 +178,14 @@ impl App {
         });
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
-        let retention = self.settings.log_retention;
-        let house = Housekeeper::new(self.store.clone(), self.log_store.clone(), retention, Arc::clone(&self.metrics));
+        let log_retention = LogRetention::new(self.log_store.clone(), clock.clone(), self.settings.log_retention);
+        let house = Housekeeper::new(
+            self.store.clone(),
+            self.log_store.clone(),
+            log_retention.clone(),
+            clock.clone(),
+            Arc::clone(&self.metrics),
+        );
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
             tokio::spawn(expirer::run(
@@ -183,8 +200,14 @@ impl App {
                     .run(stop_keeper.clone()),
             ),
             tokio::spawn(
-                Notifier::new(self.store.clone(), self.policy, Arc::clone(&self.metrics), self.keyring.clone())
-                    .run(stop_keeper.clone()),
+                Notifier::new(
+                    self.store.clone(),
+                    clock.clone(),
+                    self.policy,
+                    Arc::clone(&self.metrics),
+                    self.keyring.clone(),
+                )
+                .run(stop_keeper.clone()),
             ),
         ];
         let pools = Pools::new(
@@ -216,8 +239,9 @@ impl App {
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
-        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring))
-            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let commands =
+            CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring, log_retention))
+                .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();
@@ -267,19 +291,42 @@ impl App {
     }
 }
 
+/// What settings and the files that they name say, before anything is connected.
+struct Given {
+    database_url: Secret,
+    redis: Option<lease::Redis>,
+    token: Option<rpc::auth::Token>,
+    keyring: Option<Arc<Keyring>>,
+    policy: notify::Policy,
+}
+
+impl Given {
+    fn read(settings: &Settings) -> anyhow::Result<Self> {
+        let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
+        rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
+        let given = Secret::given(settings.database_url_file.as_deref(), settings.database_url.as_deref())?;
+        let redis = Secret::given(settings.redis_url_file.as_deref(), settings.redis_url.as_deref())?;
+        Ok(Self {
+            database_url: given.context("database_url is not set; give it, or database_url_file")?,
+            redis: redis.map(|url| lease::Redis::new(url.expose())).transpose().context("read redis_url")?,
+            token,
+            keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?.map(Arc::new),
+            policy: notify::Policy::new(&settings.notification_networks).context("read notification_networks")?,
+        })
+    }
+}
+
 /// Who bothers with what is kept in Redis where there is one.
-fn leases(settings: &Settings, store: &Store) -> anyhow::Result<Leases> {
-    if settings.leases == LeaseKeeper::Liar {
+fn leases(keeper: LeaseKeeper, redis: Option<lease::Redis>, store: &Store) -> Leases {
+    if keeper == LeaseKeeper::Liar {
         tracing::warn!("leases=liar: every scheduler tries to own everything; this is for tests");
-        return Ok(Leases::lying());
+        return Leases::lying();
     }
     let postgres = lease::Postgres::new(store.clone());
-    let url = match (&settings.redis_url, &settings.redis_url_file) {
-        (_, Some(file)) => runtime::secret::Secret::from_file(file)?.expose().trim().to_owned(),
-        (Some(url), None) => url.clone(),
-        (None, None) => return Ok(Leases::in_postgres(postgres)),
-    };
-    Ok(Leases::in_redis(lease::Redis::new(&url)?, postgres))
+    match redis {
+        Some(redis) => Leases::in_redis(redis, postgres),
+        None => Leases::in_postgres(postgres),
+    }
 }
 
 /// Tells how long the drain takes, until the process ends.
@@ -289,14 +336,6 @@ async fn tell_drain(metrics: Arc<Metrics>) {
     loop {
         tick.tick().await;
         metrics.drain.set(begun.elapsed().as_secs_f64());
-    }
-}
-
-fn database_url(settings: &Settings) -> anyhow::Result<String> {
-    match (&settings.database_url, &settings.database_url_file) {
-        (_, Some(file)) => Ok(runtime::secret::Secret::from_file(file)?.expose().trim().to_owned()),
-        (Some(url), None) => Ok(url.clone()),
-        (None, None) => anyhow::bail!("database_url is not set; give it, or database_url_file"),
     }
 }
 

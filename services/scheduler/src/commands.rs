@@ -3,6 +3,7 @@
 use crate::{
     changes::{Changes, News},
     engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, FiredTrigger, RetryRun},
+    log_retention::LogRetention,
     notification_test,
     orders::{Hop, Orders, status},
     retention,
@@ -16,7 +17,7 @@ use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
 use secrets::Keyring;
 use std::{pin::Pin, sync::Arc, time::Duration};
-use store::{Store, backfills::Spec};
+use store::{Store, backfills::Spec, logs::Partition};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -35,13 +36,20 @@ pub struct Commands {
     store: Store,
     changes: Changes,
     keyring: Option<Arc<Keyring>>,
+    log_retention: LogRetention,
 }
 
 impl Commands {
     /// Passes commands on to their owners; `keyring` opens configurations that are to be tested.
     #[must_use]
-    pub fn new(orders: Orders, store: Store, changes: Changes, keyring: Option<Arc<Keyring>>) -> Self {
-        Self { orders, store, changes, keyring }
+    pub fn new(
+        orders: Orders,
+        store: Store,
+        changes: Changes,
+        keyring: Option<Arc<Keyring>>,
+        log_retention: LogRetention,
+    ) -> Self {
+        Self { orders, store, changes, keyring, log_retention }
     }
 }
 
@@ -136,6 +144,24 @@ impl CommandService for Commands {
         let (runs, more) =
             expired.map_err(|error| rpc::status::to_status(error.kind(), "DATABASE", error.to_string(), &[]))?;
         Ok(Response::new(pb::ExpireOutputsResponse { runs, more }))
+    }
+
+    async fn clean_logs(
+        &self,
+        request: Request<pb::CleanLogsRequest>,
+    ) -> Result<Response<pb::CleanLogsResponse>, Status> {
+        let pb::CleanLogsRequest { before_us, dry_run } = request.into_inner();
+        let before = before_us.map(Timestamp::from_microsecond).transpose();
+        let before = before.map_err(|_| invalid("before_us must be an instant"))?;
+        let expired = match dry_run {
+            true => self.log_retention.expired(before).await,
+            false => self.log_retention.drop_expired(before).await,
+        };
+        let expired =
+            expired.map_err(|error| rpc::status::to_status(error.kind(), "LOG_RETENTION", error.to_string(), &[]))?;
+        let day = |day: Partition| pb::LogDay { name: day.name, size_bytes: day.bytes };
+        let days = expired.days.into_iter().map(day).collect();
+        Ok(Response::new(pb::CleanLogsResponse { days, before_us: expired.before.as_microsecond() }))
     }
 
     async fn resume_attempt(

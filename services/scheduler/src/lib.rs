@@ -3,6 +3,7 @@
 //! It writes runtime state (firings, runs, block runs, attempts, executors, log lines) and nothing else; definitions
 //! belong to the web-server, user code to executors.
 
+pub mod access_keys;
 pub mod app;
 pub mod calls;
 pub mod changes;
@@ -10,6 +11,7 @@ pub mod clock;
 pub mod commands;
 pub mod engine;
 pub mod load;
+pub mod log_retention;
 pub mod logs;
 pub mod loops;
 pub mod metrics;

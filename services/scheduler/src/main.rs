@@ -18,10 +18,9 @@ fn main() -> ExitCode {
 async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
     let Process { telemetry, shutdown, health } = process;
     let listen = settings.common.admin.listen;
-    let app = App::build(settings, telemetry, health.clone(), shutdown.clone()).await;
-    let app = app.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    let app = App::build(settings, telemetry, health.clone(), shutdown.clone()).await?;
     let admin = admin::serve(listen, health.clone(), telemetry.clone(), shutdown.clone()).await;
-    admin.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    admin.map_err(Failure::unavailable)?;
     app.serve().await.map_err(|error| Failure::new(Code::Temporary, error))?;
     Ok(Code::Ok)
 }

@@ -66,6 +66,12 @@ impl Pools {
         Self(Arc::new(Inner { parts, state: Mutex::default(), stop }))
     }
 
+    /// What the placers work with.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
     /// Follows what the engine owns, until it is stopped.
     pub async fn follow(self, peers: Peers) {
         let mut owned = peers.owned();

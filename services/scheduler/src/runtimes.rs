@@ -1,6 +1,7 @@
 //! Commands about runtimes, as gRPC, and their way to the owner of the pool. Refuses to know what they do.
 
 use crate::{
+    access_keys,
     orders::Hop,
     owners::{NotHere, Owners},
     placer::{Message, PlacerError, Reply, SeenActivity, StartRuntime, StopRuntime, SwitchQueue},
@@ -205,5 +206,20 @@ impl RuntimeCommandService for Runtimes {
         let to = (request.pool.as_str(), request.forwarded);
         let answer = |plan| pb::PlanRuntimesResponse { plan: serde_json::to_string(&plan).unwrap_or_default() };
         self.at_owner(to, message, there, answer).await
+    }
+
+    async fn rewrap_access_keys(
+        &self,
+        request: Request<pb::RewrapAccessKeysRequest>,
+    ) -> Result<Response<pb::RewrapAccessKeysResponse>, Status> {
+        let request = request.into_inner();
+        let limit = i64::from(request.limit);
+        if !(1..=access_keys::LIMIT_MAX).contains(&limit) {
+            return Err(Status::invalid_argument(format!("limit must be 1 to {}", access_keys::LIMIT_MAX)));
+        }
+        let parts = self.pools.parts();
+        let rewrapped = access_keys::rewrap(&parts.store, parts.keyring.as_deref(), (&request.key_id, limit)).await;
+        let rewrapped = rewrapped.map_err(|refused| status(&refused))?;
+        Ok(Response::new(pb::RewrapAccessKeysResponse { rewrapped: i64::try_from(rewrapped).unwrap_or(i64::MAX) }))
     }
 }

@@ -3,7 +3,7 @@
 use crate::{engine::Timing, placer};
 use domain::runtime::life::Rules;
 use jiff::SignedDuration;
-use runtime::settings::{Common, Key, Kind, duration};
+use runtime::settings::{Common, Key, Kind, duration, shared};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,9 +16,9 @@ pub const KEYS: &[Key] = &[
         "",
         "host:port at which other schedulers reach it; otherwise listen's, with the host's name for a wildcard address.",
     ),
-    Key::new("database_url", Kind::Uri, "", "PostgreSQL, as in postgres://user@host/database."),
-    Key::new("database_url_file", Kind::SecretFile, "", "File that holds database_url, when it contains a password."),
-    Key::new("database_connections", Kind::Integer, "8", "Connections of its pool."),
+    shared::DATABASE_URL,
+    shared::DATABASE_URL_FILE,
+    shared::DATABASE_CONNECTIONS,
     Key::new(
         "redis_url",
         Kind::Uri,
@@ -32,13 +32,8 @@ pub const KEYS: &[Key] = &[
         "auto",
         "`auto`; or `liar`, for tests only: every scheduler tries to own everything.",
     ),
-    Key::new("cluster_token_file", Kind::SecretFile, "", "Token that callers must present; required beyond loopback."),
-    Key::new(
-        "secret_keys_file",
-        Kind::SecretFile,
-        "",
-        "Keys that open secrets, as the web-servers have them, so that blocks can ask for one.",
-    ),
+    shared::CLUSTER_TOKEN_FILE,
+    shared::SECRET_KEYS_FILE,
     Key::new("heartbeat_interval", Kind::Duration, "2s", "Between two heartbeats of an executor."),
     Key::new("executor_lost_after", Kind::Duration, "10s", "Silence after which an executor's attempts go to others."),
     Key::new("cancel_grace", Kind::Duration, "10s", "Between SIGTERM and SIGKILL of a cancelled attempt."),
@@ -60,7 +55,7 @@ pub const KEYS: &[Key] = &[
         "5m",
         "Silence of a node's executor after which its runtimes are told to end; what they hold stays held.",
     ),
-    Key::new("public_url", Kind::Uri, "", "Where people reach the web-server; links in notifications begin with it."),
+    shared::PUBLIC_URL,
     Key::new(
         "notification_networks",
         Kind::List,

@@ -4,6 +4,7 @@
 use domain::id::{PipelineId, WorkspaceId};
 use notify::Policy;
 use scheduler::{
+    clock::DbClock,
     loops::{notifier::Notifier, recorder::Recorder},
     metrics::Metrics,
 };
@@ -91,7 +92,16 @@ impl World {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let policy = Policy::new(&["127.0.0.0/8".into()]).unwrap();
-        tokio::spawn(Notifier::new(self.store.clone(), policy, metrics, Some(Arc::new(keyring()))).run(stop.clone()));
+        tokio::spawn(
+            Notifier::new(
+                self.store.clone(),
+                DbClock::new(jiff::Timestamp::now()),
+                policy,
+                metrics,
+                Some(Arc::new(keyring())),
+            )
+            .run(stop.clone()),
+        );
         stop
     }
 

@@ -133,6 +133,7 @@ impl App {
         let methods = transcoder.paths().cloned().collect();
         let browsers = Browsers {
             core: core.clone(),
+            credentials: credentials.clone(),
             authority: authority.clone(),
             secure: settings.secure_cookies,
             elsewhere: elsewhere(settings)?,
@@ -228,11 +229,8 @@ async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, O
 /// # Errors
 /// When there is none, or its file cannot be read.
 pub fn database_url(settings: &Settings) -> Result<Secret, BuildError> {
-    match (&settings.database_url_file, &settings.database_url) {
-        (Some(path), _) => Ok(Secret::from_file(path)?),
-        (None, Some(url)) => Ok(Secret::new(url)),
-        (None, None) => Err(BuildError::Missing("database_url")),
-    }
+    let given = Secret::given(settings.database_url_file.as_deref(), settings.database_url.as_deref())?;
+    given.ok_or(BuildError::Missing("database_url"))
 }
 
 async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildError> {

@@ -1,32 +1,37 @@
 //! Browsers that sign in: a session in a cookie that no script reads, and a second cookie that only our page can read
-//! and shows with every request. Refuses to judge passwords.
+//! and shows with every request. Refuses to judge passwords and tokens.
 
 use crate::authorisation::Authority;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::cookies::{self, Cookie};
-use crate::identity::tokens;
+use crate::identity::credentials::Credentials;
+use crate::identity::{Caller, Identity, Via, tokens};
 use crate::oidc_sign_in::Elsewhere;
 use crate::router::Api;
 use crate::sign_in;
 use crate::transcode::connect;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use domain::id::UserId;
+use domain::{ErrorKind, id::UserId};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
-use store::credentials;
+use store::{credentials, users::User};
 use tonic::Status;
 
 /// How long a browser stays signed in.
 pub(crate) const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
+/// A browser that came with the operator's token has the address to come with again, so its session is a working day's.
+const OPERATOR_SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+
 /// What browsers need beside the methods.
 pub(crate) struct Browsers {
     pub(crate) core: Arc<Core>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) authority: Arc<Authority>,
     /// People reach us by TLS, so cookies go nowhere else.
     pub(crate) secure: bool,
@@ -44,28 +49,57 @@ pub(crate) struct Form {
     new_password: String,
 }
 
-/// `POST /auth/session`: an address and a password for two cookies. `SignInService/SignOut` ends the session.
-pub(crate) async fn sign_in(State(api): State<Api>, Json(form): Json<Form>) -> Response {
-    // A form of another page cannot send JSON unasked, and the gate checked the origin.
+/// `POST /auth/session`: an address and a password for two cookies; or, without a body, the operator's token as a bearer's,
+/// for the cookies of the person as whom it acts. `SignInService/SignOut` ends the session.
+pub(crate) async fn sign_in(State(api): State<Api>, headers: HeaderMap, form: Option<Json<Form>>) -> Response {
+    // A form of another page can send neither JSON nor a bearer's token unasked, and the gate checked the origin.
     let browsers = &api.browsers;
-    let attempt =
-        sign_in::Attempt { email: form.email.clone(), password: form.password, new_password: form.new_password };
-    let outcome = sign_in::by_password(&browsers.core, attempt).await;
-    browsers.authority.record_sign_in(&form.email, outcome.as_ref()).await;
+    let (email, lifetime, outcome) = match form {
+        Some(Json(form)) => {
+            let attempt = sign_in::Attempt {
+                email: form.email.clone(),
+                password: form.password,
+                new_password: form.new_password,
+            };
+            (form.email, SESSION_LIFETIME, sign_in::by_password(&browsers.core, attempt).await)
+        }
+        None => {
+            let outcome = by_operator(&browsers.credentials, &headers).await;
+            let email = outcome.as_ref().map(|user| user.email.clone()).unwrap_or_default();
+            (email, OPERATOR_SESSION_LIFETIME, outcome)
+        }
+    };
+    browsers.authority.record_sign_in(&email, outcome.as_ref()).await;
     let signed_in = match outcome {
-        Ok(user) => begin(browsers, user.id).await,
+        Ok(user) => begin(browsers, user.id, lifetime).await,
         Err(fault) => Err(fault),
     };
     signed_in.unwrap_or_else(|fault| connect::error(&Status::from(fault)))
 }
 
+/// The person as whom the operator's token acts. Tokens of people are for programs: a session would outlive the token
+/// that it came from.
+async fn by_operator(credentials: &Credentials, headers: &HeaderMap) -> Result<User, Fault> {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Err(Fault::unauthenticated("send an address and a password as JSON"));
+    }
+    match credentials.identify(&Method::POST, headers).await? {
+        Identity::Person(Caller { user, via: Via::Operator }) => Ok(user),
+        _ => {
+            let message =
+                "a personal token begins no session; sign in with the password, or send the token with each call";
+            Err(Fault::new(ErrorKind::PermissionDenied, "TOKEN_BEGINS_NO_SESSION", message))
+        }
+    }
+}
+
 /// Begins a session and sets its cookies.
-pub(crate) async fn begin(browsers: &Browsers, user: UserId) -> Result<Response, Fault> {
+pub(crate) async fn begin(browsers: &Browsers, user: UserId, lifetime: Duration) -> Result<Response, Fault> {
     let (secret, csrf) = (tokens::secret(), tokens::secret());
     let db = browsers.core.store.client().await?;
-    credentials::insert_session(&db, &tokens::hash(&secret), &tokens::hash(&csrf), user, SESSION_LIFETIME).await?;
+    credentials::insert_session(&db, &tokens::hash(&secret), &tokens::hash(&csrf), user, lifetime).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    for cookie in pair(&secret, &csrf, SESSION_LIFETIME, browsers.secure) {
+    for cookie in pair(&secret, &csrf, lifetime, browsers.secure) {
         set(&mut response, &cookie);
     }
     Ok(response)

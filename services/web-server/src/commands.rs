@@ -9,9 +9,10 @@ use domain::{
     id::{BackfillId, RunId},
 };
 use proto::internal::v1::{
-    BackfillChange, CancelRunRequest, ChangeBackfillRequest, CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf,
-    ExpireOutputsRequest, NewRun, RetryRunRequest, TestNotificationRequest,
-    command_service_client::CommandServiceClient, runtime_command_service_client::RuntimeCommandServiceClient,
+    BackfillChange, CancelRunRequest, ChangeBackfillRequest, CleanLogsRequest, CleanLogsResponse,
+    CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf, ExpireOutputsRequest, NewRun, RetryRunRequest,
+    TestNotificationRequest, command_service_client::CommandServiceClient,
+    runtime_command_service_client::RuntimeCommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -164,6 +165,15 @@ impl Commands {
             })
             .await?;
         Ok(answer.more)
+    }
+
+    /// Drops days of log lines, or tells which ones would go.
+    pub(crate) async fn clean_logs(&self, message: CleanLogsRequest) -> Result<CleanLogsResponse, Fault> {
+        self.any(|mut peer| {
+            let request = within(COMMAND_TIMEOUT, message);
+            async move { peer.clean_logs(request).await }
+        })
+        .await
     }
 
     /// Sends a test message to whoever is told; answers how many messages there are.

@@ -18,17 +18,15 @@ fn main() -> ExitCode {
 async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
     let Process { telemetry, shutdown, .. } = process;
     let url = web_server::database_url(&settings).map_err(failure)?;
-    let unavailable = |error| Failure::new(Code::Unavailable, error);
-    store::Store::migrate(url.expose()).await.map_err(|error| Failure::new(Code::Unavailable, error))?;
+    store::Store::migrate(url.expose()).await.map_err(Failure::unavailable)?;
     let app = App::build(&settings, shutdown, telemetry).await.map_err(failure)?;
-    tracing::info!(addr = %app.addr().map_err(unavailable)?, "serving the API and the UI");
+    tracing::info!(addr = %app.addr().map_err(Failure::unavailable)?, "serving the API and the UI");
     let admin = admin::serve(settings.common.admin.listen, app.health(), telemetry.clone(), shutdown.clone()).await;
-    admin.map_err(unavailable)?;
+    admin.map_err(Failure::unavailable)?;
     app.serve(shutdown.clone()).await;
     Ok(Code::Ok)
 }
 
 fn failure(error: BuildError) -> Failure {
-    let code = if error.is_usage() { Code::Usage } else { Code::Unavailable };
-    Failure::new(code, error)
+    if error.is_usage() { Failure::usage(error) } else { Failure::unavailable(error) }
 }

@@ -1,6 +1,6 @@
 //! The settings of the web-server: one table, which the documentation shows and a test compares.
 
-use runtime::settings::{Common, Key, Kind};
+use runtime::settings::{Common, Key, Kind, shared};
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -76,32 +76,12 @@ pub const KEYS: &[Key] = &[
          wildcard name must lead here. Without it applications are served below `/runtimes/`, and whoever opens one has \
          to trust whoever may change it.",
     ),
-    Key::new(
-        "public_url",
-        Kind::Text,
-        "",
-        "Where people reach this server, such as `https://orrery.example`; who comes to an application first is sent there.",
-    ),
-    Key::new(
-        "database_url",
-        Kind::Text,
-        "",
-        "PostgreSQL connection URL; use `database_url_file` when it holds a password.",
-    ),
-    Key::new(
-        "database_url_file",
-        Kind::SecretFile,
-        "",
-        "File with the PostgreSQL connection URL; wins over `database_url`.",
-    ),
-    Key::new("database_connections", Kind::Integer, "20", "The most connections to PostgreSQL."),
-    Key::new(
-        "scheduler_urls",
-        Kind::List,
-        "http://127.0.0.1:7071",
-        "Every scheduler; commands go to whichever answers.",
-    ),
-    Key::new("cluster_token_file", Kind::SecretFile, "", "Bearer token that schedulers ask for."),
+    shared::PUBLIC_URL,
+    shared::DATABASE_URL,
+    shared::DATABASE_URL_FILE,
+    shared::DATABASE_CONNECTIONS.with_default("20"),
+    shared::SCHEDULER_URLS,
+    shared::CLUSTER_TOKEN_FILE,
     Key::new(
         "scaler_listen",
         Kind::Address,
@@ -109,25 +89,9 @@ pub const KEYS: &[Key] = &[
         "Where KEDA's external scaler is served; nowhere without it, and beyond loopback only with `scaler_token_file`.",
     ),
     Key::new("scaler_token_file", Kind::SecretFile, "", "Token that KEDA presents as `token` in scalerMetadata."),
-    Key::new(
-        "blobs_url",
-        Kind::Text,
-        "",
-        "Where bundles are stored: `file:///folder` that the whole cluster sees, `s3://bucket/prefix` or `gs://bucket/prefix`.",
-    ),
-    Key::new(
-        "outputs_url",
-        Kind::Text,
-        "",
-        "Where executors keep outputs, as their own `outputs_url`; without it nobody can look at an output here.",
-    ),
-    Key::new(
-        "project_outputs",
-        Kind::List,
-        "",
-        "Beginnings of the addresses that projects may give (`remote_variables_dir`) and this server may read with its own \
-         credentials, such as `s3://lake/`.",
-    ),
+    shared::BLOBS_URL,
+    shared::OUTPUTS_URL,
+    shared::PROJECT_OUTPUTS,
     Key::new(
         "projects.run_pipeline_in_one_process",
         Kind::Boolean,
@@ -147,12 +111,7 @@ pub const KEYS: &[Key] = &[
         "",
         "Likewise DEFAULT_EXECUTOR_TYPE, for pipelines whose executor_type is none or local_python.",
     ),
-    Key::new(
-        "secret_keys_file",
-        Kind::SecretFile,
-        "",
-        "Keys that seal secrets, one `<id>:<64 hex digits>` a line, the one for new values first; without it none are kept.",
-    ),
+    shared::SECRET_KEYS_FILE,
     Key::new(
         "environment",
         Kind::Text,

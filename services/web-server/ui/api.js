@@ -5,11 +5,21 @@ const TOKEN = "orrery.token";
 const PASSING = ["unavailable", "unknown", "resource_exhausted", "deadline_exceeded"];
 
 /** The token comes in the fragment, which no server sees, and leaves the address at once. */
-export function takeToken() {
+export async function takeToken() {
   const match = /[#&?]token=([^&]+)/.exec(location.hash);
   if (!match) return;
-  sessionStorage.setItem(TOKEN, decodeURIComponent(match[1]));
   history.replaceState(null, "", "#/runs");
+  await enter(decodeURIComponent(match[1]));
+}
+
+/**
+ * The operator's token becomes a session's cookies, by which applications of workspaces open too, and is forgotten here.
+ * Any other goes with the calls of this window.
+ */
+export async function enter(token) {
+  sessionStorage.removeItem(TOKEN);
+  const response = await fetch("/auth/session", { method: "POST", headers: { authorization: `Bearer ${token}` } }).catch(() => null);
+  if (!response?.ok) sessionStorage.setItem(TOKEN, token);
 }
 
 /** An address and a password for a session's cookies. The reason of a refusal tells whether a new password is needed. */
@@ -28,7 +38,11 @@ export async function signInElsewhere() {
   return response?.ok ? (await response.json()).elsewhere : null;
 }
 
-export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
+/** Ends the session or the token of this page; the operator's token is only forgotten here. */
+export async function signOut() {
+  await call("SignInService/SignOut").catch(() => {});
+  sessionStorage.removeItem(TOKEN);
+}
 
 export class ApiError extends Error {
   constructor(code, message) {

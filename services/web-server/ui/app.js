@@ -1,6 +1,7 @@
 // Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
 
-import { all, setToken, signIn, signInElsewhere, takeToken } from "./api.js";
+import { all, call, enter, signIn, signInElsewhere, signOut, takeToken } from "./api.js";
+import { connectPage } from "./connect.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
 import { monitorPage } from "./monitor.js";
@@ -12,8 +13,11 @@ import { searchPage } from "./search.js";
 import { triggersPage } from "./triggers.js";
 
 const WORKSPACE = "orrery.workspace";
+/** Where a sign-in at a provider was begun, if that was no common page. */
+const AFTER = "orrery.after";
 const page = document.getElementById("page");
 const chooser = document.getElementById("workspace");
+const me = document.getElementById("me");
 let leaving = new AbortController();
 
 function show() {
@@ -26,8 +30,8 @@ function show() {
   for (const link of document.querySelectorAll("#nav a")) {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, triggers: triggersPage, executors: executorsPage, monitor: monitorPage, logs: searchPage, runtimes: runtimesPage };
-  if (!chooser.value && name !== "executors" && name !== "runtimes") return page.replaceChildren(h("div", { class: "panel" },
+  const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, triggers: triggersPage, executors: executorsPage, monitor: monitorPage, logs: searchPage, runtimes: runtimesPage, connect: connectPage };
+  if (!chooser.value && !["executors", "runtimes", "connect"].includes(name)) return page.replaceChildren(h("div", { class: "panel" },
     h("div", { class: "empty" }, "There is no workspace yet. Bring a project with ", h("code", null, "orrery deploy <folder>"), ".")));
   const build = pages[name];
   page.replaceChildren(...(build ? build(context) : [h("div", { class: "empty" }, "There is no such page.")]));
@@ -44,6 +48,10 @@ const REFUSED = {
   PROVIDER_AWAY: "The provider does not answer. Try again, or sign in with a password.",
   TOO_MANY_SIGN_INS: "Too many people sign in at this moment. Try again soon.",
 };
+
+function remember() {
+  if (location.hash.startsWith("#/connect?")) sessionStorage.setItem(AFTER, location.hash);
+}
 
 async function askSignIn() {
   document.body.classList.add("signed-out");
@@ -73,16 +81,16 @@ async function askSignIn() {
   const elsewhere = await signInElsewhere();
   const people = h("form", { onsubmit: submit }, email.row, password.row, next.row, h("button", { class: "primary" }, "Sign in"));
   const token = labelled("Token", "password", "off");
-  const programs = h("form", { onsubmit: (event) => { event.preventDefault(); setToken(token.input.value.trim()); start(); } },
+  const programs = h("form", { onsubmit: async (event) => { event.preventDefault(); await enter(token.input.value.trim()); start(); } },
     token.row, h("button", null, "Enter"));
   page.replaceChildren(h("div", { class: "panel sign-in" }, h("h1", null, "Sign in"), told,
-    elsewhere && h("a", { class: "button primary", href: "/auth/oidc" }, elsewhere), people,
+    elsewhere && h("a", { class: "button primary", href: "/auth/oidc", onclick: remember }, elsewhere), people,
     h("details", null, h("summary", null, "With a token"), programs)));
   email.input.focus();
 }
 
 async function start() {
-  takeToken();
+  await takeToken();
   try {
     const workspaces = await all("WorkspaceService/ListWorkspaces", "workspaces");
     const kept = localStorage.getItem(WORKSPACE);
@@ -92,9 +100,27 @@ async function start() {
     return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
   }
   document.body.classList.remove("signed-out");
+  greet();
+  const after = sessionStorage.getItem(AFTER);
+  if (after) {
+    sessionStorage.removeItem(AFTER);
+    history.replaceState(null, "", after);
+  }
   show();
 }
 
+/** Says who is signed in, and ends that when asked. */
+async function greet() {
+  const { user } = await call("SignInService/WhoAmI").catch(() => ({}));
+  me.hidden = !user;
+  me.open = false;
+  me.querySelector("summary").textContent = user?.email ?? "";
+}
+
+me.querySelector("button").addEventListener("click", async () => {
+  await signOut();
+  start();
+});
 chooser.addEventListener("change", () => {
   localStorage.setItem(WORKSPACE, chooser.value);
   if (location.hash.startsWith("#/runs/")) location.hash = "#/runs"; else show();

@@ -76,7 +76,7 @@ export function monitorPage({ workspace, query, signal }) {
     const facts = [["completed", number(counts.completed)], ["failed", number(counts.failed)], ["cancelled", number(counts.cancelled)],
       ["not ended", unfinished], ["share failed", share(counts)], ["median", span(all.total.durations?.p50)], ["95 %", span(all.total.durations?.p95)]];
     const columns = [[state.pipeline ? "Trigger" : "Pipeline"], ["Completed", "number"], ["Failed", "number"], ["Cancelled", "number"],
-      ["Share failed", "number"], ["Median", "number"], ["95 %", "number"], ["Longest", "number"], ["Late, 95 %", "number"], ["Latest", "number"]];
+      ["Share failed", "number"], ["Median", "number"], ["95 %", "number"], ["Longest", "number"], ["Late, 95 %", "number"], ["Late, most", "number"]];
     body.replaceChildren(
       h("div", { class: "panel" }, h("div", { class: "figures" }, facts.map(([label, value]) =>
         h("div", null, h("b", null, value), h("span", { class: "quiet small" }, label)))), bars(all.days, state.range),

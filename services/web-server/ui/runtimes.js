@@ -5,9 +5,11 @@ import { h, notice, table } from "./dom.js";
 import { ago, span, status, word } from "./format.js";
 
 const EVERY_MS = 2000;
+/** How long somebody who is idle may be kept by one click. */
+const KEEP_MS = 2 * 3600 * 1000;
 
-export function runtimesPage({ signal, id }) {
-  return id ? one({ signal, workspace: decodeURIComponent(id) }) : many({ signal });
+export function runtimesPage({ signal, id, workspace }) {
+  return id ? one({ signal, workspace: decodeURIComponent(id) }) : many({ signal, chosen: workspace });
 }
 
 /** GPUs times share, as quotas count: `0.4`. */
@@ -31,16 +33,22 @@ const why = (runtime) => [
 
 /** What can be done in this state. An act is told by its answer, and the page reads again. */
 function acts(runtime, refresh) {
-  const act = (label, method, kind) => h("button", { class: kind, onclick: async (event) => {
+  const act = (label, method, kind, more = () => ({})) => h("button", { class: kind, onclick: async (event) => {
     event.stopPropagation();
     event.target.disabled = true;
-    await call(`RuntimeService/${method}`, { workspace: runtime.workspace }).catch((error) => notice(error.message));
+    await call(`RuntimeService/${method}`, { workspace: runtime.workspace, ...more() }).catch((error) => notice(error.message));
     refresh();
   } }, label);
+  // What keeps it beyond the end that is near: it wins or loses whole, and the answer says which.
+  const keep = {
+    PLAN_WINDOW_EXPIRED: () => act("Move to the default queue", "SwitchQueue", "primary"),
+    IDLE: () => act("Keep", "SnoozeRuntime", "primary", () => ({ until: new Date(Date.parse(runtime.now) + KEEP_MS).toISOString() })),
+  }[runtime.endsBecause];
+  const kept = keep ? [" ", keep()] : [];
   const state = word(runtime.state);
   const open = runtime.path && h("a", { class: "button primary", href: runtime.path, target: "_blank", rel: "noopener" }, "Open");
-  if (state === "running") return [open, " ", act("Stop", "StopRuntime")];
-  if (state === "starting") return [act("Stop", "StopRuntime")];
+  if (state === "running") return [open, ...kept, " ", act("Restart", "RestartRuntime"), " ", act("Stop", "StopRuntime")];
+  if (state === "starting") return [act("Stop", "StopRuntime"), ...kept];
   if (state === "error") return [act("Reset", "ResetRuntime")];
   if (state === "stopped" && runtime.specVersion !== "0") return [act("Start", "StartRuntime", "primary")];
   return [];
@@ -65,10 +73,38 @@ function reader(signal, read, show, failed) {
   return refresh;
 }
 
-function many({ signal }) {
+/** For the chosen workspace that has no runtime: what is needed for a first one, and no more. */
+function firstOf(workspace, refresh) {
+  const number = (value, min, max) => h("input", { type: "number", value, min, max, required: true });
+  const gpus = number(0, 0, 32);
+  const share = number(100, 1, 100);
+  const begin = (label, app) => h("button", { class: "primary", onclick: async () => {
+    const spec = { app, gpus: gpus.valueAsNumber || 0, smPercent: gpus.valueAsNumber ? share.valueAsNumber || 100 : 0 };
+    try {
+      await call("RuntimeService/SetRuntimeSpec", { workspace, spec });
+      await call("RuntimeService/StartRuntime", { workspace });
+    } catch (error) {
+      notice(error.message);
+    }
+    refresh();
+  } }, label);
+  return h("div", { class: "panel" }, h("div", { class: "empty" }, h("b", null, workspace), " has no runtime yet. ",
+    h("label", null, "GPUs ", gpus), " ", h("label", null, "percent of each ", share), " ",
+    begin("Start JupyterLab", "RUNTIME_APP_JUPYTER"), " ", begin("Start VS Code", "RUNTIME_APP_VS_CODE")));
+}
+
+function many({ signal, chosen }) {
+  const first = h("div", null);
   const list = h("div", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
   const failed = (error) => list.replaceChildren(h("div", { class: "empty error-text" }, error.message));
   const link = (runtime) => `#/runtimes/${encodeURIComponent(runtime.workspace)}`;
+  let offered = false;
+  const offer = (runtimes) => {
+    const wanted = Boolean(chosen) && !runtimes.some((runtime) => runtime.workspace === chosen);
+    // Only when that changes: what somebody types into it stays.
+    if (wanted !== offered) first.replaceChildren(...(wanted ? [firstOf(chosen, () => refresh())] : []));
+    offered = wanted;
+  };
   const show = (runtimes) => list.replaceChildren(runtimes.length ? table(
     [["Workspace"], ["State"], ["Why"], ["Queue"], ["GPU", "short"], ["Effective", "number"], ["Ends"], ["", "act"]],
     runtimes.map((runtime) => ({
@@ -79,10 +115,13 @@ function many({ signal }) {
         status(runtime.state), why(runtime), h("span", { class: "quiet" }, runtime.queue), share(runtime), effective(runtime),
         countdown(runtime), acts(runtime, () => refresh()),
       ],
-    }))) : h("div", { class: "empty" }, "No workspace has a runtime yet. Say what one shall be with ",
+    }))) : h("div", { class: "empty" }, "Everything that a runtime can be is said with ",
     h("code", null, "orrery workspaces set <workspace> --gpus 1 --sm 40"), "."));
-  const refresh = reader(signal, () => all("RuntimeService/ListRuntimes", "runtimes"), show, failed);
-  return [h("div", { class: "head" }, h("h1", null, "Workspaces")), list];
+  const refresh = reader(signal, () => all("RuntimeService/ListRuntimes", "runtimes"), (runtimes) => {
+    offer(runtimes);
+    show(runtimes);
+  }, failed);
+  return [h("div", { class: "head" }, h("h1", null, "Workspaces")), first, list];
 }
 
 function one({ signal, workspace }) {

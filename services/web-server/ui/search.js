@@ -5,6 +5,9 @@ import { h } from "./dom.js";
 
 const PAGE = 100;
 const LEVELS = ["", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
+const TYPES = ["data_loader", "transformer", "data_exporter", "sensor", "callback", "conditional", "custom", "scratchpad", "dbt"];
+/** Hours, and what they are called. */
+const SPANS = [[0, "any time"], [1, "last hour"], [24, "last day"], [168, "last week"]];
 
 const when = (instant) => new Date(instant).toLocaleString([], { month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
@@ -14,14 +17,21 @@ export function searchPage({ workspace, query, signal }) {
   const more = h("button", { hidden: true, onclick: () => read() }, "Older");
   const text = h("input", { type: "search", placeholder: "Text", "aria-label": "Text", value: query.get("text") ?? "" });
   const pipeline = h("input", { placeholder: "Pipeline", "aria-label": "Pipeline", value: query.get("pipeline") ?? "" });
+  const trigger = h("input", { placeholder: "Trigger", "aria-label": "Trigger, of the pipeline" });
   const block = h("input", { placeholder: "Block", "aria-label": "Block" });
+  const type = h("select", { "aria-label": "Block type" }, h("option", { value: "" }, "all types"),
+    TYPES.map((name) => h("option", { value: name }, name.replace("_", " "))));
+  const span = h("select", { "aria-label": "Time" }, SPANS.map(([hours, name]) => h("option", { value: hours }, name)));
   const level = h("select", { "aria-label": "Level" }, LEVELS.map((name) => h("option", { value: name }, name ? `${name.toLowerCase()} and above` : "all levels")));
-  const form = h("form", { class: "head", onsubmit: (event) => { event.preventDefault(); begin(); } },
-    h("h1", null, "Logs"), h("span", { class: "space" }), text, pipeline, block, level, h("button", { class: "primary" }, "Search"));
+  const form = h("form", { class: "head search", onsubmit: (event) => { event.preventDefault(); begin(); } },
+    h("h1", null, "Logs"), h("span", { class: "space" }), text, pipeline, trigger, block, type, level, span, h("button", { class: "primary" }, "Search"));
   let request, round = 0;
 
   function begin() {
-    request = { workspace, text: text.value, pipeline: pipeline.value.trim(), block: block.value.trim(), minLevel: level.value, pageSize: PAGE, pageToken: "" };
+    const hours = Number(span.value);
+    request = { workspace, text: text.value, pipeline: pipeline.value.trim(), trigger: trigger.value.trim(), block: block.value.trim(),
+      blockType: type.value, minLevel: level.value, since: hours ? new Date(Date.now() - hours * 3600e3).toISOString() : undefined,
+      pageSize: PAGE, pageToken: "" };
     round += 1;
     lines.replaceChildren();
     read();

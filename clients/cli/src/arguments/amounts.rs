@@ -1,6 +1,7 @@
 //! Amounts as people write them: GPUs, cores, bytes, lengths of time and windows. Refuses to know whose they are.
 
-use jiff::{SignedDuration, Timestamp};
+use super::times;
+use jiff::SignedDuration;
 use proto::v1::PlanWindow;
 
 /// A limit that is set or taken away.
@@ -96,7 +97,7 @@ pub(crate) fn window(text: &str) -> Result<PlanWindow, String> {
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
     if let Some((from, to)) = first.split_once('/') {
-        let at = |text: &str| text.parse::<Timestamp>().map(rpc::timestamp::to_proto).map_err(|e| e.to_string());
+        let at = |text: &str| times::instant(text).map(rpc::timestamp::to_proto);
         let time_zone = words.next().unwrap_or("UTC").to_owned();
         return Ok(PlanWindow {
             time_zone,

@@ -1,5 +1,6 @@
 //! What can be typed after `orrery backfills`.
 
+use super::times;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
@@ -52,10 +53,10 @@ pub(crate) struct BackfillRange {
     /// The pipeline
     pub(crate) pipeline: String,
     /// The first interval begins here, as in 2024-01-31T00:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = times::instant)]
     pub(crate) start: Timestamp,
     /// The last interval begins here or before
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = times::instant)]
     pub(crate) end: Timestamp,
     /// What an interval is counted in
     #[arg(long, value_name = "UNIT", required_unless_present = "cron")]

@@ -30,6 +30,9 @@ pub(crate) struct Login {
     /// Read the password from this file instead of asking for it; the new one, where it is of one use, is its second line
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Sign in at the server's page instead, in whatever way you do that, and let this terminal in there
+    #[arg(long, conflicts_with_all = ["email", "password_file"])]
+    pub(crate) browser: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! What can be typed after `orrery triggers`.
 
+use super::times;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
@@ -63,7 +64,7 @@ pub(crate) enum Triggers {
         #[arg(long, default_value = "UTC", value_name = "IANA NAME")]
         zone: String,
         /// Times after this one
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = times::instant)]
         after: Option<Timestamp>,
         /// How many
         #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(i32).range(1..=1_000))]
@@ -108,10 +109,10 @@ pub(crate) struct Definition {
     #[arg(long, value_name = "IANA NAME")]
     pub(crate) zone: Option<String>,
     /// Nothing comes before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = times::instant)]
     pub(crate) start: Option<Timestamp>,
     /// Nothing comes from this time on
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = times::instant)]
     pub(crate) end: Option<Timestamp>,
     /// Starts for events that match this JSON pattern; may be repeated
     #[arg(long, value_name = "PATTERN", conflicts_with = "api")]
@@ -165,7 +166,7 @@ pub(crate) struct Definition {
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<SignedDuration>,
     /// At most so many runs of it at once; 0 follows the pipeline
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), allow_negative_numbers = true)]
     pub(crate) run_limit: Option<i32>,
     /// What a run over the limit does
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! `orrery clean`: outputs of ended runs go; the runs stay.
+//! `orrery clean`: outputs of ended runs go, while the runs stay; or days of log lines.
 
 use crate::{
     connection::{Connection, UPLOAD_TIMEOUT},
@@ -10,7 +10,7 @@ use crate::{
         time,
     },
 };
-use proto::v1::{CleanOutputsRequest, CleanOutputsResponse, CleanedPipeline};
+use proto::v1::{CleanLogsRequest, CleanLogsResponse, CleanOutputsRequest, CleanOutputsResponse, CleanedPipeline};
 use rpc::client;
 
 /// Requests of one cleaning.
@@ -41,6 +41,33 @@ pub(crate) async fn run(
     let answer = answer.unwrap_or_default();
     output.answer("orrery.v1.CleanOutputsResponse", &answer, || shown(&answer, dry_run, output.style))?;
     Ok(Code::Ok)
+}
+
+/// Drops old days of log lines, or says which ones would go.
+pub(crate) async fn logs(
+    connection: &Connection,
+    output: &Output,
+    before: Option<jiff::Timestamp>,
+    dry_run: bool,
+) -> Result<Code> {
+    let request = CleanLogsRequest { before: before.map(rpc::timestamp::to_proto), dry_run };
+    let answer = connection.logs().clean_logs(client::within(UPLOAD_TIMEOUT, request)).await?.into_inner();
+    output.answer("orrery.v1.CleanLogsResponse", &answer, || shown_days(&answer, dry_run, output.style))?;
+    Ok(Code::Ok)
+}
+
+fn shown_days(answer: &CleanLogsResponse, dry_run: bool, style: Style) -> String {
+    if answer.days.is_empty() {
+        let before = time::instant(answer.before.as_ref()).map(|at| format!("{at:.0}")).unwrap_or_default();
+        return format!("there is no day of log lines wholly before {before}");
+    }
+    let mut table = table::new(style, &["day", "size"]);
+    for day in &answer.days {
+        table.add_row([table::cell(&day.day, Tone::Plain), table::number(bytes(day.size_bytes))]);
+    }
+    let size = bytes(answer.days.iter().map(|day| day.size_bytes).sum());
+    let verb = if dry_run { "would remove" } else { "removed" };
+    format!("{table}\n{verb} {} days of log lines, {size}", answer.days.len())
 }
 
 fn shown(answer: &CleanOutputsResponse, dry_run: bool, style: Style) -> String {

@@ -157,7 +157,8 @@ pub(crate) fn report(response: &CreateDeploymentResponse, style: Style, validate
     text.join("\n")
 }
 
-fn short_digest(digest: &str) -> &str {
+/// Enough of a digest to tell bundles apart.
+pub(crate) fn short_digest(digest: &str) -> &str {
     digest.get(..19).unwrap_or(digest)
 }
 

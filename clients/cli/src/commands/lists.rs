@@ -1,5 +1,6 @@
 //! `orrery pipelines`, `executors` and `workspaces`.
 
+use super::deploy;
 use crate::{
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
@@ -79,7 +80,7 @@ fn executor_table(executors: &[Executor], output: &Output) -> String {
             table::cell(&executor.version, Tone::Dim),
         ]);
     }
-    table::text(&table, "no executors")
+    table::text(&table, "no executors; runs wait until one connects")
 }
 
 /// Every workspace that one may see.
@@ -113,7 +114,7 @@ fn workspace_table(workspaces: &[Workspace], counts: &[WorkspaceCounts], output:
             table::cell(time::relative(time::instant(workspace.created_at.as_ref()), now), Tone::Plain),
             held.map_or_else(|| table::cell("", Tone::Dim), |held| table::number(i64::from(held.pipelines))),
             held.map_or_else(|| table::cell("", Tone::Dim), |held| table::number(i64::from(held.models))),
-            table::cell(&workspace.bundle_digest, Tone::Dim),
+            table::cell(deploy::short_digest(&workspace.bundle_digest), Tone::Dim),
         ]);
     }
     table::text(&table, "no workspaces")

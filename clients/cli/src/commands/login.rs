@@ -1,5 +1,7 @@
 //! `orrery login`, `logout` and `whoami`.
 
+mod browser;
+
 use crate::{
     arguments::people::Login,
     commands::users::role_word,
@@ -11,9 +13,13 @@ use crate::{
 };
 use proto::v1::{SignInRequest, SignInResponse, SignOutRequest, WhoAmIRequest};
 use rpc::{client::within, status::Problem};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{IsTerminal, stdin},
+    path::Path,
+};
 
-/// Signs in with a password and keeps the token.
+/// Signs in with a password, or by a browser, and keeps the token.
 pub(crate) async fn login(
     server: Option<&str>,
     token_file: Option<&Path>,
@@ -22,13 +28,18 @@ pub(crate) async fn login(
     options: Login,
 ) -> Result<Code> {
     let connection = Connection::open(server, token_file, workspace)?;
+    let name = format!("orrery on {}", host());
     let email = match options.email {
+        _ if options.browser => String::new(),
         Some(email) => email,
-        None => terminal::ask("e-mail address: ")?,
+        None => terminal::ask("e-mail address, or nothing to sign in by a browser: ")?,
     };
+    if options.browser || (email.is_empty() && stdin().is_terminal()) {
+        let answer = browser::sign_in(&connection, &name).await?;
+        return keep(&connection, output, answer);
+    }
     let (password, next) = passwords(options.password_file.as_deref())?;
-    let mut request =
-        SignInRequest { email, password, new_password: String::new(), token_name: format!("orrery on {}", host()) };
+    let mut request = SignInRequest { email, password, new_password: String::new(), token_name: name };
     let answer = match connection.sign_ins().sign_in(within(CALL_TIMEOUT, request.clone())).await {
         Err(status) if Problem::from_status(&status).reason == "NEW_PASSWORD_NEEDED" => {
             request.new_password = match next {

@@ -72,5 +72,5 @@ fn table_of(runs: &[Run], output: &Output, now: Timestamp) -> String {
             table::cell(block::one_line(&run.reason), Tone::Plain),
         ]);
     }
-    table::text(&table, "no runs")
+    table::text(&table, "no runs; `orrery run PIPELINE` starts one")
 }

@@ -26,8 +26,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<To
         }
         Some(Tokens::Create { name, lifetime }) => {
             let lifetime = lifetime.map(to_proto).transpose()?;
-            let made =
-                tokens.create_token(within(CALL_TIMEOUT, CreateTokenRequest { name, lifetime })).await?.into_inner();
+            let request = CreateTokenRequest { name, lifetime, made: None };
+            let made = tokens.create_token(within(CALL_TIMEOUT, request)).await?.into_inner();
             // Alone on its line, so that a script can keep it.
             output.answer("orrery.v1.CreateTokenResponse", &made, || made.token.clone())?;
         }

@@ -88,9 +88,10 @@ pub(crate) fn details(block: &BlockRun, now: Timestamp) -> String {
             if block.children_failed > 0 { format!(", {} failed", block.children_failed) } else { String::new() };
         parts.push(format!("{} of {} children{failed}", block.children_completed, block.children_total));
     }
-    let rows: i64 = block.outputs.iter().map(|o| o.rows.max(0)).sum();
-    if block.outputs.iter().any(|o| o.rows >= 0) {
-        parts.push(format!("{rows} rows"));
+    // A returned list counts its values, which nobody calls rows.
+    let counts = || block.outputs.iter().filter(|o| o.rows >= 0 && o.kind != "list").map(|o| o.rows);
+    if counts().next().is_some() {
+        parts.push(format!("{} rows", counts().sum::<i64>()));
     }
     if !block.wait_reason.is_empty() {
         parts.push(one_line(&block.wait_reason));
@@ -128,7 +129,8 @@ mod tests {
 
         let mut block = BlockRun { child: 4, child_name: "x".into(), block: "b".into(), ..BlockRun::default() };
         block.set_status(BlockRunStatus::Completed);
-        block.outputs = vec![Output { rows: 5, ..Output::default() }, Output { rows: -1, ..Output::default() }];
+        let list = Output { rows: 2, kind: "list".into(), ..Output::default() };
+        block.outputs = vec![Output { rows: 5, ..Output::default() }, Output { rows: -1, ..Output::default() }, list];
         assert_eq!((name(&block), details(&block, now)), ("b[4] x".into(), "completed  5 rows".into()));
     }
 }

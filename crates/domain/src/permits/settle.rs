@@ -19,13 +19,19 @@ pub struct Answer {
     pub contended: bool,
     /// What it may use while others wait: see [`fair_share`].
     pub share: u32,
+    /// Permits that all shards together hold beyond the limit, for units that run already.
+    pub excess: u32,
 }
 
 /// What each claim on one pool holds afterwards. `max` is the limit, `used` what is granted in all, and `held` what each
 /// claimant holds now. What is given up comes first; what runs is held in any case; the rest is granted in order.
 #[must_use]
 pub fn settle(max: u32, used: u32, claims: &[(u32, &Claim)]) -> Vec<u32> {
-    let kept: Vec<u32> = claims.iter().map(|(held, claim)| claim.in_use.max((*held).min(claim.target))).collect();
+    // Beyond the limit nothing is kept but what runs.
+    let kept = |(held, claim): &(u32, &Claim)| {
+        if used > max { claim.in_use } else { claim.in_use.max((*held).min(claim.target)) }
+    };
+    let kept: Vec<u32> = claims.iter().map(kept).collect();
     let others = used - claims.iter().map(|(held, _)| held).sum::<u32>().min(used);
     let mut free = max.saturating_sub(others.saturating_add(kept.iter().sum()));
     let mut granted = Vec::with_capacity(claims.len());

@@ -147,23 +147,32 @@ fn split(expression: &str) -> Vec<(usize, &str)> {
 
 /// Which part of which field the parser refuses: each is tried alone among wildcards.
 fn blame(fields: &[(usize, &str)], reason: &str) -> Invalid {
-    let names = ["second", "minute", "hour", "day", "month", "weekday"];
-    let names = &names[names.len() - fields.len()..];
+    let kinds = [
+        "second, which takes 0 to 59",
+        "minute, which takes 0 to 59",
+        "hour, which takes 0 to 23",
+        "day, which takes 1 to 31 and L",
+        "month, which takes 1 to 12 and JAN to DEC",
+        "weekday, which takes 0 to 7 and SUN to SAT",
+    ];
+    let kinds = &kinds[kinds.len() - fields.len()..];
     for (position, (column, field)) in fields.iter().enumerate() {
         let alone = |part: &str| {
             let mut all = vec!["*"; fields.len()];
             all[position] = part;
             fields_of(&all.join(" "))
         };
-        let Err(error) = alone(field) else { continue };
+        if alone(field).is_ok() {
+            continue;
+        }
         let mut at = *column;
         for part in field.split(',') {
             if part.is_empty() || alone(part).is_err() {
-                return Invalid::at(at, format!("has {part:?} as {}: {error}", names[position]));
+                return Invalid::at(at, format!("has {part:?} as {}", kinds[position]));
             }
             at += part.len() + 1;
         }
-        return Invalid::at(*column, format!("has {field:?} as {}: {error}", names[position]));
+        return Invalid::at(*column, format!("has {field:?} as {}", kinds[position]));
     }
     Invalid::at(1, reason.to_owned())
 }

@@ -24,6 +24,12 @@ impl Key {
         Self { name, kind, default, doc }
     }
 
+    /// The same setting where another default fits.
+    #[must_use]
+    pub const fn with_default(self, default: &'static str) -> Self {
+        Self { default, ..self }
+    }
+
     /// Its name in the environment, after `ORRERY_` and the service.
     pub(super) fn environment(&self) -> String {
         self.name.to_ascii_uppercase().replace('.', "__").replace('-', "_")

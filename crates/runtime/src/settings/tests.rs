@@ -160,3 +160,18 @@ fn the_page_is_compared_with_the_table() {
     assert!(check_doc(&page, "sample", KEYS).unwrap_err().to_string().contains("ORRERY_UPDATE_DOCS"));
     assert!(check_doc(&page, "other", KEYS).unwrap_err().to_string().contains("markers"));
 }
+
+#[test]
+fn a_name_means_the_same_in_every_service() {
+    // What a service itself listens on is its own.
+    const OWN: &str = "`listen`";
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+    let mut meanings = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let [key, _, kind, _default, doc] = cells[..] else { continue };
+        let earlier = meanings.insert(key, (kind, doc));
+        assert!(key.ends_with(OWN) || earlier.is_none_or(|e| e == (kind, doc)), "{key} means two things");
+    }
+    assert!(meanings.len() > 60, "{}", meanings.len());
+}

@@ -1,7 +1,8 @@
 -- Settles what shards hold of pools, as domain::permits::settle does. Claims are absolute: the same ones again change
 -- nothing.
 -- Guards: a claim counts only while its shard is owned in the epoch that is named ($1, $2); pools are locked in the order
--- of their keys; no pool grants more than its limit, except for units that run already (in_use).
+-- of their keys; no pool grants more than its limit, except for units that run already (in_use); of one that does, nothing
+-- else is kept.
 -- $3 workspaces, $4 keys, $5 names of the limits that hold for them, $6 limits where none is defined, $7 shards,
 -- $8 in use, $9 targets, $10 wanted
 WITH own AS (
@@ -23,7 +24,7 @@ WITH own AS (
     FOR UPDATE OF p
 ), kept AS (
     SELECT a.workspace_id, a.key, a.shard, a.target, a.wanted, p.used, p.max, coalesce(h.held, 0) AS held,
-           greatest(a.in_use, least(coalesce(h.held, 0), a.target)) AS kept
+           CASE WHEN p.used > p.max THEN a.in_use ELSE greatest(a.in_use, least(coalesce(h.held, 0), a.target)) END AS kept
     FROM asked a
     JOIN pool p ON p.workspace_id = a.workspace_id AND p.key = a.key
     LEFT JOIN limit_hold h ON h.workspace_id = a.workspace_id AND h.key = a.key AND h.shard = a.shard
@@ -47,6 +48,7 @@ WITH own AS (
     WHERE p.workspace_id = g.workspace_id AND p.key = g.key
 )
 SELECT g.workspace_id, g.key, g.shard, g.granted, g.max,
+       greatest(g.used + sum(g.granted - g.held) OVER (PARTITION BY g.workspace_id, g.key) - g.max, 0)::integer AS excess,
        ARRAY(SELECT h.held FROM limit_hold h WHERE h.workspace_id = g.workspace_id AND h.key = g.key AND h.wanted > 0
              AND NOT EXISTS (SELECT FROM asked a WHERE a.workspace_id = h.workspace_id AND a.key = h.key AND a.shard = h.shard)
              ORDER BY h.shard) AS others_held,

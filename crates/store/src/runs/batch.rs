@@ -1,8 +1,10 @@
 //! One step of the scheduler for many runs, as columns of one statement.
 
+mod columns;
 mod extras;
 
 use crate::{Error, journal::Journal, shards::Shard};
+use columns::Columns;
 use domain::{
     admission::Source,
     backfill::Cursor,
@@ -13,9 +15,8 @@ use domain::{
     unit::{LostAttempt, UnitKey, UnitRow},
 };
 use jiff::Timestamp;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// A run that does not exist yet, with the firing that creates it.
@@ -73,6 +74,9 @@ pub struct Decision {
     pub history: serde_json::Value,
     /// When it will be looked at again.
     pub next_due: Option<Timestamp>,
+    /// The latest nominal time that starts by it because it has come; none of it counts before the database's clock
+    /// agrees.
+    pub latest: Option<Timestamp>,
 }
 
 /// Changes that are committed together. A later change of the same row replaces the earlier one.
@@ -162,7 +166,8 @@ impl Batch {
             Some((_, earlier)) => {
                 let mut skips = std::mem::take(&mut earlier.skips);
                 skips.extend(decision.skips);
-                *earlier = Decision { skips, ..decision };
+                let latest = earlier.latest.max(decision.latest);
+                *earlier = Decision { skips, latest, ..decision };
             }
             None => {
                 self.decisions.insert(decision.trigger, (shard.id, decision));
@@ -273,239 +278,4 @@ fn committed(row: &Row) -> Committed {
     let created: Vec<Uuid> = row.get("created");
     let created = created.into_iter().map(RunId).collect();
     Committed { shards: row.get("shards"), created, overtaken: Vec::new() }
-}
-
-fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
-    // These types serialise to JSON without failing: no maps with odd keys, no custom serialisers.
-    value.and_then(|value| serde_json::to_string(value).ok()).map(|text| without_nul(&text))
-}
-
-/// JSON without the one character that PostgreSQL refuses: one caller's value must not fail everybody's commit.
-fn without_nul(json: &str) -> String {
-    json.replace("\\u0000", "")
-}
-
-macro_rules! columns {
-    ($($name:ident: $type:ty,)*) => {
-        /// The parameters of run/commit.sql, in its order.
-        #[derive(Default)]
-        struct Columns { $($name: Vec<$type>,)* }
-
-        impl Columns {
-            fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-                vec![$(&self.$name,)*]
-            }
-        }
-    };
-}
-
-columns! {
-    shard: i16,
-    epoch: i64,
-    n_id: Uuid,
-    n_trigger: Uuid,
-    n_key: String,
-    n_shard: i16,
-    n_epoch: i64,
-    n_workspace: Uuid,
-    n_pipeline: Uuid,
-    n_version: i64,
-    n_status: &'static str,
-    n_variables: String,
-    n_execution_date: Timestamp,
-    n_started: Option<Timestamp>,
-    n_completed: Option<Timestamp>,
-    n_timeout: Option<i32>,
-    n_allow: bool,
-    n_reason: Option<String>,
-    n_parent: Option<Uuid>,
-    r_id: Uuid,
-    r_shard: i16,
-    r_status: &'static str,
-    r_started: Option<Timestamp>,
-    r_completed: Option<Timestamp>,
-    r_reason: Option<String>,
-    r_cancel: Option<String>,
-    a_run: Uuid,
-    a_shard: i16,
-    a_block: String,
-    a_child: i32,
-    a_lease: i64,
-    a_executor: Uuid,
-    a_outcome: &'static str,
-    a_started: Timestamp,
-    a_error: Option<String>,
-    u_run: Uuid,
-    u_shard: i16,
-    u_new: bool,
-    u_block: String,
-    u_child: i32,
-    u_status: &'static str,
-    u_lease: i64,
-    u_attempts: i32,
-    u_deaths: i16,
-    u_executor: Option<Uuid>,
-    u_not_before: Option<Timestamp>,
-    u_started: Option<Timestamp>,
-    u_attempt_started: Option<Timestamp>,
-    u_completed: Option<Timestamp>,
-    u_output: Option<String>,
-    u_error: Option<String>,
-    u_children: Option<i32>,
-    n_cancel: Option<String>,
-    n_source: Uuid,
-    n_trigger_version: Option<i64>,
-    n_backfill: Option<Uuid>,
-    n_event: Option<String>,
-    n_sla: Option<Timestamp>,
-    n_cancels: bool,
-}
-
-impl Columns {
-    /// The parameters of run/commit_units.sql, in its order.
-    fn unit_parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![
-            &self.shard,
-            &self.epoch,
-            &self.u_run,
-            &self.u_shard,
-            &self.u_block,
-            &self.u_child,
-            &self.u_status,
-            &self.u_lease,
-            &self.u_attempts,
-            &self.u_deaths,
-            &self.u_executor,
-            &self.u_not_before,
-            &self.u_started,
-            &self.u_attempt_started,
-            &self.u_completed,
-            &self.u_output,
-            &self.u_error,
-            &self.u_children,
-        ]
-    }
-
-    /// The parameters of run/commit_step.sql, in its order; `None` unless it is two units of one run.
-    fn step_parameters(&self) -> Option<Vec<&(dyn ToSql + Sync)>> {
-        let ([shard], [epoch], [run, other]) = (&self.shard[..], &self.epoch[..], &self.u_run[..]) else { return None };
-        if run != other {
-            return None;
-        }
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![shard, epoch, run];
-        for at in 0..2 {
-            parameters.extend([
-                &self.u_block[at] as &(dyn ToSql + Sync),
-                &self.u_child[at],
-                &self.u_status[at],
-                &self.u_lease[at],
-                &self.u_attempts[at],
-                &self.u_deaths[at],
-                &self.u_executor[at],
-                &self.u_not_before[at],
-                &self.u_started[at],
-                &self.u_attempt_started[at],
-                &self.u_completed[at],
-                &self.u_output[at],
-                &self.u_error[at],
-                &self.u_children[at],
-            ]);
-        }
-        Some(parameters)
-    }
-
-    fn of(batch: &Batch) -> Self {
-        let mut columns = Self::default();
-        for (shard, epoch) in &batch.shards {
-            columns.shard.push(*shard);
-            columns.epoch.push(*epoch);
-        }
-        for (run, shard) in &batch.new {
-            columns.new_run(run, *shard, batch);
-        }
-        for (run, (shard, row)) in &batch.runs {
-            columns.run(*run, *shard, row);
-        }
-        for (run, shard, block, child, attempt) in &batch.lost {
-            columns.attempt(*run, *shard, (block, *child), attempt);
-        }
-        // One global order of row locks: by key.
-        let mut units: Vec<_> = batch.units.iter().collect();
-        units.sort_unstable_by_key(|(key, _)| **key);
-        for ((run, _), unit) in units {
-            columns.unit(*run, unit);
-        }
-        columns
-    }
-
-    fn new_run(&mut self, run: &NewRun, shard: i16, batch: &Batch) {
-        let row = batch.new_rows.get(&run.id);
-        self.n_id.push(run.id.0);
-        self.n_trigger.push(run.trigger_id.0);
-        self.n_key.push(run.logical_key.clone());
-        self.n_shard.push(shard);
-        self.n_epoch.push(batch.epoch(shard));
-        self.n_workspace.push(run.workspace_id.0);
-        self.n_pipeline.push(run.pipeline_id.0);
-        self.n_version.push(run.pipeline_version);
-        self.n_status.push(row.map_or("initial", |row| row.status.as_str()));
-        self.n_variables.push(without_nul(&run.variables));
-        self.n_execution_date.push(run.execution_date);
-        self.n_started.push(row.and_then(|row| row.started_at));
-        self.n_completed.push(row.and_then(|row| row.completed_at));
-        self.n_timeout.push(run.timeout_s);
-        self.n_allow.push(run.allow_blocks_to_fail);
-        self.n_reason.push(row.and_then(|row| row.reason.clone()));
-        self.n_cancel.push(row.and_then(|row| row.cancel_reason.clone()));
-        self.n_parent.push(run.parent_run_id.map(|parent| parent.0));
-        self.n_source.push(run.source.0);
-        self.n_trigger_version.push(run.trigger_version);
-        self.n_backfill.push(run.backfill_id.map(|backfill| backfill.0));
-        self.n_event.push(run.event_variables.as_deref().map(without_nul));
-        self.n_sla.push(run.sla_at);
-        self.n_cancels.push(run.timeout_cancels);
-    }
-
-    fn run(&mut self, run: RunId, shard: i16, row: &RunRow) {
-        self.r_id.push(run.0);
-        self.r_shard.push(shard);
-        self.r_status.push(row.status.as_str());
-        self.r_started.push(row.started_at);
-        self.r_completed.push(row.completed_at);
-        self.r_reason.push(row.reason.as_ref().map(|reason| reason.replace('\0', "")));
-        self.r_cancel.push(row.cancel_reason.as_ref().map(|reason| reason.replace('\0', "")));
-    }
-
-    fn attempt(&mut self, run: RunId, shard: i16, (block, child): (&String, i32), attempt: &LostAttempt) {
-        self.a_run.push(run.0);
-        self.a_shard.push(shard);
-        self.a_block.push(block.clone());
-        self.a_child.push(child);
-        self.a_lease.push(attempt.lease);
-        self.a_executor.push(attempt.executor.0);
-        self.a_outcome.push(attempt.outcome);
-        self.a_started.push(attempt.started_at);
-        self.a_error.push(json(attempt.error.as_ref()));
-    }
-
-    fn unit(&mut self, run: RunId, unit: &UnitColumns) {
-        let row = &unit.row;
-        self.u_run.push(run.0);
-        self.u_shard.push(unit.shard);
-        self.u_new.push(unit.is_new);
-        self.u_block.push(unit.block.clone());
-        self.u_child.push(unit.child);
-        self.u_status.push(row.status.as_str());
-        self.u_lease.push(row.lease);
-        self.u_attempts.push(i32::try_from(row.attempts).unwrap_or(i32::MAX));
-        self.u_deaths.push(i16::try_from(row.deaths).unwrap_or(i16::MAX));
-        self.u_executor.push(row.executor.map(|executor| executor.0));
-        self.u_not_before.push(row.not_before);
-        self.u_started.push(row.started_at);
-        self.u_attempt_started.push(row.attempt_started_at);
-        self.u_completed.push(row.completed_at);
-        self.u_output.push(json(row.output.as_ref()));
-        self.u_error.push(json(row.error.as_ref()));
-        self.u_children.push(row.children.map(|children| i32::try_from(children).unwrap_or(i32::MAX)));
-    }
 }

@@ -1,5 +1,5 @@
-"""Random numbers of its own for every forked child. The standard library sees to its own generator; numpy's global one
-would give each child the numbers of the zygote.
+"""Random numbers of its own for every forked child: the generator of the standard library and numpy's global one would give
+each child the numbers of the zygote.
 
 Seeding as numpy does it touches much memory, which a fresh fork has to copy. Where numpy shows the state of its
 generator, it is overwritten instead: any words are a valid state of a Mersenne twister.
@@ -7,8 +7,12 @@ generator, it is overwritten instead: any words are a valid state of a Mersenne 
 from __future__ import annotations
 
 import os
+import random
 import sys
 from typing import Any, Optional
+
+# More than anybody can guess; the generator's whole state would be hundreds of times as much.
+_SEED_BYTES = 32
 
 _state: Optional[Any] = None
 
@@ -38,6 +42,7 @@ def find() -> None:
 
 def renew() -> None:
     """In a child, before anything draws."""
+    random.seed(int.from_bytes(os.urandom(_SEED_BYTES), "big"))
     if _state is not None:
         _state.raw = os.urandom(len(_state))
         return

@@ -19,6 +19,10 @@ _VARIABLES = {
 # Read by libraries when they are loaded, so before any import.
 os.environ.update(_VARIABLES)
 
+from orrery_runner import forking
+
+forking.watch()
+
 import _signal
 import argparse
 import array
@@ -271,7 +275,7 @@ class Zygote:
     def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            pid = os.fork()
+            pid = forking.fork()
         except OSError as error:
             ours.close()
             theirs.close()
@@ -354,6 +358,7 @@ def warm_up() -> None:
     child.set_up([*_VARIABLES, "PYTHONPATH"])
     rehearsal.run()
     seeds.find()
+    forking.settle()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",

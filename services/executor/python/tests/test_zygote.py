@@ -7,12 +7,13 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from support import PATIENCE_S, Child, ProjectCase, Zygote, readable, wait_for
+from support import PATIENCE_S, RUNNER, Child, ProjectCase, Zygote, readable, wait_for
 
 
 def alive(pid: int) -> bool:
@@ -122,6 +123,16 @@ def f():
         self.ok("draw", output_dir=self.dir_of("again"))
         for one, other in zip(self.stored("draw"), self.stored("again")):
             self.assertNotEqual(one, other)
+
+    def test_whoever_cares_for_forks_is_told_of_them(self) -> None:
+        told = ("import os, sys\nfrom orrery_runner import forking\nforking.watch()\nimport threading\n{}"
+                "forking.settle()\npid = forking.fork()\nif pid == 0: os._exit(7 if told else 3)\n"
+                "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), forking._fork is os.fork)\n")
+        cares = "told = []\nos.register_at_fork(after_in_child=lambda: told.append(1))\n"
+        for code, expected in (("told = []\n", "3 False"), (cares, "7 True")):
+            said = subprocess.run([sys.executable, "-c", told.format(code)], env={**os.environ, "PYTHONPATH": RUNNER},
+                                  stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE_S).stdout
+            self.assertEqual(said.strip(), expected)
 
     def test_a_child_leaks_no_descriptor(self) -> None:
         self.block("fds", "import os\n@data_loader\ndef f(): return [sorted(int(fd) for fd in os.listdir('/proc/self/fd'))]\n")

@@ -1,6 +1,6 @@
 //! What user code asks of the cluster, and the slot that it gives back while it waits for a run.
 
-use super::Core;
+use super::{Core, Running};
 use crate::{attempt::AttemptId, process::GET_VARIABLE};
 use proto::internal::v1::{self as pb, session_request::Message as Up};
 use serde_json::{Value, json};
@@ -16,6 +16,12 @@ const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 const GET_SECRET: &str = "get_secret";
 /// The call during which an attempt holds no slot.
 const WAIT: &str = "wait_run";
+
+impl Running {
+    fn waits(&self) -> bool {
+        self.calls.values().any(|(method, _)| method == WAIT)
+    }
+}
 
 impl Core {
     pub(super) fn call(&mut self, id: &AttemptId, call_id: i64, method: String, arguments: &Value) {
@@ -38,6 +44,21 @@ impl Core {
         self.say(Up::RunnerCall(pb::RunnerCall { call_id, attempt: Some(id.to_proto()), method, arguments }));
     }
 
+    /// A new owner counts every attempt as running, until it hears which ones wait. The answer that ends such a wait may
+    /// be on its way, on the word of the former owner: it does not count any more, see `reply`.
+    pub(super) fn tell_who_waits(&mut self) {
+        let mut waiting = Vec::new();
+        for (id, running) in self.running.iter_mut().filter(|(_, running)| !running.forgotten) {
+            if running.waits() {
+                running.recounted = true;
+                waiting.push(id.to_proto());
+            }
+        }
+        for attempt in waiting {
+            self.say(Up::SlotChange(pb::SlotChange { attempt: Some(attempt), holds_slot: false }));
+        }
+    }
+
     /// A session took its calls with it: the next one hears them again.
     pub(super) fn ask_again(&mut self) {
         let calls: Vec<_> = self
@@ -55,8 +76,12 @@ impl Core {
         let Some(id) = reply.attempt.clone().and_then(AttemptId::from_proto) else { return };
         let Some(running) = self.running.get_mut(&id) else { return };
         // An answer to a question that was asked twice comes twice.
-        let Some((method, _)) = running.calls.remove(&reply.call_id) else { return };
+        let Some((method, arguments)) = running.calls.remove(&reply.call_id) else { return };
         let call_id = reply.call_id;
+        if method == WAIT && std::mem::take(&mut running.recounted) {
+            running.calls.insert(call_id, (method.clone(), arguments.clone()));
+            return self.ask(&id, call_id, method, arguments);
+        }
         if !reply.error.is_empty() {
             let _ = running.replies.try_send(json!({ "type": "reply", "id": call_id, "error": reply.error }));
         } else {
@@ -83,7 +108,7 @@ impl Core {
             };
             let _ = running.replies.try_send(answer);
         }
-        if method == WAIT && running.calls.values().all(|(method, _)| method != WAIT) {
+        if method == WAIT && !running.waits() {
             self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: true }));
         }
     }

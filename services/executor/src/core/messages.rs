@@ -57,12 +57,11 @@ impl Core {
     }
 
     fn learn(&mut self, definition: pb::Definition) {
-        match Definition::from_proto(&definition) {
-            Ok(known) => {
-                self.definitions.insert(definition.id, Arc::new(known));
-            }
-            Err(error) => tracing::error!(definition = definition.id, %error, "failed to read a definition"),
+        let read = Definition::from_proto(&definition).map(Arc::new);
+        if let Err(error) = &read {
+            tracing::error!(definition = definition.id, %error, "failed to read a definition");
         }
+        self.definitions.insert(definition.id, read.ok());
     }
 
     fn assign(&mut self, assignments: Vec<pb::Assignment>) {
@@ -78,10 +77,18 @@ impl Core {
                 ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
                 continue;
             }
-            let Some(definition) = self.definitions.get(&assignment.definition_id).map(Arc::clone) else {
-                let missing = format!("the scheduler did not teach a readable definition {}", assignment.definition_id);
-                ended.push(self.result(id, failed("INTERNAL", missing), 0));
-                continue;
+            let definition = match self.definitions.get(&assignment.definition_id) {
+                Some(Some(definition)) => Arc::clone(definition),
+                Some(None) => {
+                    let unread = format!("the executor cannot read the definition {}", assignment.definition_id);
+                    ended.push(self.result(id, failed("INTERNAL", unread), 0));
+                    continue;
+                }
+                // It was taught in a former session, and its owner has not heard of this one yet: no fault of the block.
+                None => {
+                    ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
+                    continue;
+                }
             };
             let attempt = Attempt { id, definition, assignment: Arc::new(assignment) };
             match span(&attempt).in_scope(|| noop::outcome(&attempt)) {

@@ -94,7 +94,12 @@ impl Apps {
 
     /// What pre-start scripts are run with.
     pub(super) fn sandbox(&self, parts: &Parts) -> Sandbox {
-        Sandbox { launcher: parts.launcher.clone(), python: self.python.clone(), executor: parts.executor.clone() }
+        Sandbox {
+            launcher: parts.launcher.clone(),
+            python: self.python.clone(),
+            executor: parts.executor.clone(),
+            isolated: parts.isolated_pre_start,
+        }
     }
 
     /// The program of a life, installed when it is not; lines of the installer go to `progress`.

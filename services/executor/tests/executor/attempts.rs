@@ -172,6 +172,17 @@ def load(*args, **kwargs):
     assert!(!change.holds_slot);
     let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call") };
     assert_eq!(call.method, "wait_run");
+    // Another owner asks what runs here: it hears who waits, and an answer on the word of the former one is asked for anew.
+    session.say(Down::InventoryRequest(pb::InventoryRequest {})).await;
+    let Some(Up::Inventory(inventory)) = session.next().await else { panic!("an inventory") };
+    assert_eq!(inventory.running, [asker.clone()]);
+    session.say(reply(&call, json!({ "run_id": "r", "status": "completed" }), "")).await;
+    for _ in 0..2 {
+        let Some(Up::SlotChange(change)) = session.next().await else { panic!("it still waits") };
+        assert!(!change.holds_slot);
+    }
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call") };
+    assert_eq!(call.method, "wait_run");
     session.say(reply(&call, json!({ "run_id": "r", "status": "completed" }), "")).await;
     let Some(Up::SlotChange(change)) = session.next().await else { panic!("the slot is taken back") };
     assert!(change.holds_slot);

@@ -5,6 +5,7 @@
 mod attempts;
 mod binary;
 mod ends;
+mod idle;
 mod journal;
 mod noop;
 mod outputs;

@@ -4,13 +4,16 @@
 //! skipped times, the runs and up to where everything is decided, is one commit, which counts only while the trigger is in
 //! force in the version that decided it: an acknowledged edit or pause is never overtaken. A decision that did not count
 //! is made again with what is in force then.
-//!
-//! Definitions are the web-server's. Changes are found by looking once a second at what was edited lately.
+
+mod ends;
+mod reader;
+
+pub(super) use reader::Reading;
 
 use super::{
     Engine, EngineError,
     admission::{FiredBy, Wanted, limits_of, source},
-    armed::{Armed, Told, interval_variables},
+    armed::{Told, interval_variables},
     definitions::Prepared,
     turn::{Chain, Turn, unavailable},
 };
@@ -18,64 +21,22 @@ use domain::{
     admission::RunLimits,
     id::{PipelineId, RunId, TriggerId},
     pipeline::OnLimit,
-    run::{Event, Options, RunStatus},
+    run::{Event, Options},
     trigger::{self, Facts, Start, Step, Stop, Timetable, Trigger},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Map;
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::{Duration, Instant},
-};
-use store::{
-    runs::{Decision, PipelineRef, StartablePipeline, StoredRun},
-    triggers::Edited,
-};
+use std::collections::{BTreeSet, HashMap};
+use store::runs::{Decision, PipelineRef, StartablePipeline};
 
 /// Triggers that are decided about in one turn.
 const TURN_TRIGGERS_MAX: usize = 2_000;
 /// Runs that are started in one turn, about: a trigger that catches up starts all of its own.
 const TURN_STARTS_MAX: usize = 4_096;
-/// Triggers that are read at once.
-const PAGE: i64 = 2_000;
-/// Between two looks at what was edited.
-const REFRESH: Duration = Duration::from_secs(1);
-/// A look covers so much time: an edit becomes visible later than the time that it wrote.
-const LOOK_BACK: Duration = Duration::from_secs(60);
-/// Edited triggers of one page; the next turn looks at the next one.
-const CHANGED_MAX: i64 = 10_000;
 /// Before a trigger is decided about again whose definition was being edited.
 const OVERTAKEN_PAUSE: SignedDuration = SignedDuration::from_millis(50);
 /// Before a trigger is looked at again whose pipeline or definition could not be read.
 const BROKEN_PAUSE: SignedDuration = SignedDuration::from_secs(30);
-
-/// What the firer has to read.
-#[derive(Default)]
-pub(super) struct Reading {
-    /// Shards whose triggers are not all read yet, with the last that was.
-    pages: Vec<(Vec<i32>, TriggerId)>,
-    /// Triggers that are to be read anew.
-    stale: BTreeSet<TriggerId>,
-    looked_at: Option<Instant>,
-    /// Up to where a look at what was edited has come that found more than a page.
-    looked_up_to: Option<Edited>,
-}
-
-impl Reading {
-    pub(super) fn gain(&mut self, shards: &[i16]) {
-        self.pages.push((shards.iter().map(|shard| i32::from(*shard)).collect(), TriggerId(uuid::Uuid::nil())));
-    }
-
-    pub(super) fn lose(&mut self, is_lost: impl Fn(i32) -> bool) {
-        for (shards, _) in &mut self.pages {
-            shards.retain(|shard| !is_lost(*shard));
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
 
 /// What becomes of a start that somebody asked for.
 pub(super) enum Offered {
@@ -98,94 +59,6 @@ struct Aim<'a> {
 }
 
 impl Engine {
-    /// Reads what was gained or edited; a page in a turn, so that everything else goes on.
-    pub(super) async fn read_triggers(&mut self) {
-        let is_time = self.reading.looked_at.is_none_or(|at| at.elapsed() >= REFRESH);
-        let look = (is_time || self.reading.looked_up_to.is_some()) && self.shards.len() > 0;
-        let waits = self.retry_overtaken_at.is_some_and(|at| at > self.now());
-        if !look && self.reading.pages.is_empty() && (waits || self.reading.stale.is_empty()) {
-            return;
-        }
-        if !waits {
-            self.retry_overtaken_at = None;
-        }
-        if let Err(error) = self.try_read_triggers(look).await {
-            tracing::warn!(error = %Chain(&error), "failed to read triggers; they are read again");
-        }
-        self.metrics.triggers_armed.set(i64::try_from(self.triggers.len()).unwrap_or(i64::MAX));
-    }
-
-    /// Shards were taken: their triggers are read page by page in the next turns, those of runs that wait for a limit now.
-    pub(super) async fn load_triggers(&mut self, shards: &[i16], stored: &[StoredRun]) -> Result<(), store::Error> {
-        self.reading.gain(shards);
-        let waiting = stored.iter().filter(|run| run.row.status == RunStatus::Initial && run.backfill_id.is_none());
-        self.reading.stale.extend(waiting.map(|run| run.trigger_id));
-        if !self.reading.stale.is_empty() {
-            self.try_read_triggers(false).await?;
-        }
-        self.again = true;
-        Ok(())
-    }
-
-    async fn try_read_triggers(&mut self, look: bool) -> Result<(), store::Error> {
-        let client = self.store.client().await?;
-        if look {
-            let shards: Vec<i32> = self.shards.iter().map(|shard| i32::from(shard.id)).collect();
-            let after = self.reading.looked_up_to;
-            let edited = store::triggers::changed(&client, &shards, LOOK_BACK, after, CHANGED_MAX).await?;
-            self.reading.looked_up_to = edited.last().copied().filter(|_| edited.len() as i64 == CHANGED_MAX);
-            for Edited { trigger: id, version, .. } in edited {
-                let known = self.triggers.get(id).map(|armed| armed.version);
-                if known != Some(version) && self.disarmed.get(&id) != Some(&version) {
-                    self.reading.stale.insert(id);
-                }
-            }
-            self.reading.looked_at = Some(Instant::now());
-            if self.disarmed.len() > TURN_TRIGGERS_MAX {
-                self.disarmed.clear();
-            }
-        }
-        let mut listed = Vec::new();
-        if let Some((shards, after)) = self.reading.pages.last().cloned() {
-            let page = store::triggers::of_shards(&client, &shards, after, PAGE).await?;
-            let last = page.iter().filter_map(|found| found.as_ref().ok()).map(|found| found.trigger.id).max();
-            match last.filter(|_| page.len() as i64 == PAGE) {
-                Some(last) => self.reading.pages.last_mut().into_iter().for_each(|(_, after)| *after = last),
-                None => drop(self.reading.pages.pop()),
-            }
-            listed.extend(page);
-            self.again = true;
-        }
-        let stale: Vec<TriggerId> = self.reading.stale.iter().take(PAGE as usize).copied().collect();
-        if !stale.is_empty() {
-            listed.extend(store::triggers::of_ids(&client, &stale).await?);
-        }
-        let mut readable = Vec::with_capacity(listed.len());
-        for found in listed {
-            match found {
-                Ok(found) => readable.push(found),
-                Err(error) => tracing::error!(error = %Chain(&error), "a trigger cannot be read; the others go on"),
-            }
-        }
-        let ids: Vec<TriggerId> = readable.iter().map(|found| found.trigger.id).collect();
-        let mut states: HashMap<TriggerId, _> =
-            store::triggers::states(&client, &ids).await?.into_iter().map(|state| (state.trigger, state)).collect();
-        let now = self.now();
-        for found in readable {
-            let (id, pipeline) = (found.trigger.id, found.trigger.pipeline);
-            if self.shards.get(pipeline.shard()).is_some() {
-                let state = states.remove(&id);
-                self.disarmed.remove(&id);
-                self.triggers.arm(id, Armed::new(found, state, now));
-            }
-        }
-        for id in stale {
-            self.reading.stale.remove(&id);
-        }
-        self.again |= self.reading.looked_up_to.is_some() || !self.reading.stale.is_empty();
-        Ok(())
-    }
-
     /// Decides about every trigger that is due.
     pub(super) async fn fire(&mut self, turn: &mut Turn) {
         let now = self.now();
@@ -277,7 +150,8 @@ impl Engine {
         if started > 0 {
             self.metrics.fire_latency.observe(due_at.duration_until(now).as_secs_f64().max(0.0));
         }
-        self.apply(id, &aim, step, turn);
+        let latest = step.start.iter().map(|start| start.at).max();
+        self.apply(id, &aim, step, latest, turn);
         started
     }
 
@@ -310,8 +184,16 @@ impl Engine {
         }
     }
 
-    /// Does what was decided: in memory and in the turn's commit. Answers the runs by their keys.
-    fn apply(&mut self, id: TriggerId, aim: &Aim<'_>, step: Step, turn: &mut Turn) -> HashMap<String, RunId> {
+    /// Does what was decided: in memory and in the turn's commit, which leaves it out while the `latest` of its times has
+    /// not come. Answers the runs by their keys.
+    fn apply(
+        &mut self,
+        id: TriggerId,
+        aim: &Aim<'_>,
+        step: Step,
+        latest: Option<Timestamp>,
+        turn: &mut Turn,
+    ) -> HashMap<String, RunId> {
         if let Some(stop) = step.stop {
             self.stop_runs_of(id, stop, turn);
         }
@@ -338,6 +220,7 @@ impl Engine {
                 waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
                 history: serde_json::to_value(&armed.history).unwrap_or_default(),
                 next_due: step.wake,
+                latest,
             };
             turn.batch.decide(decision, aim.shard);
         }
@@ -437,66 +320,12 @@ impl Engine {
         armed.waiting.insert(key.clone(), told);
         let step = trigger::offer(&trigger, &armed.state, &facts, start);
         let skipped = step.skip.iter().find(|skip| skip.first.key == key).map(|skip| skip.reason.as_str());
-        let runs = self.apply(id, &aim, step, turn);
+        // It is asked for now, whatever time it is.
+        let runs = self.apply(id, &aim, step, None, turn);
         Ok(match (runs.get(&key), skipped) {
             (Some(run), _) => Offered::Run(*run),
             (None, Some(reason)) => Offered::Skipped(reason),
             (None, None) => Offered::Waiting,
         })
-    }
-
-    /// A run has ended, in memory: its trigger may have waited for that.
-    pub(super) fn trigger_run_ended(&mut self, run: RunId, turn: &mut Turn) {
-        let Some(live) = self.runs.get(&run).filter(|live| live.life.backfill.is_none()) else { return };
-        let (id, shard, row) = (live.life.trigger, live.shard, live.run.row().clone());
-        let now = self.now();
-        let Some(armed) = self.triggers.get_mut(id).filter(|armed| armed.watches_ends) else { return };
-        armed.ended(row.started_at, row.completed_at.unwrap_or(now));
-        let halts = row.status == RunStatus::Failed && armed.read(id).is_ok_and(|(t, _)| t.spec.pause_on_failure);
-        if halts {
-            tracing::info!(trigger.id = %id, run.id = %run, "a run failed; its trigger is halted until it is started");
-            armed.state.halted = Some(armed.version);
-        }
-        let decision = Decision {
-            trigger: id,
-            version: armed.version,
-            skips: Vec::new(),
-            state: armed.state.clone(),
-            waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
-            history: serde_json::to_value(&armed.history).unwrap_or_default(),
-            next_due: Some(now),
-        };
-        turn.batch.decide(decision, shard);
-        self.triggers.rearm(id, Some(now));
-        self.again = true;
-    }
-
-    /// What was decided by a version that is not in force any more did not count: it is read and decided anew, after the
-    /// edit that may be under way.
-    pub(super) fn overtaken(&mut self, overtaken: &[TriggerId]) {
-        if overtaken.is_empty() {
-            return;
-        }
-        for id in overtaken {
-            self.metrics.decisions_overtaken.inc();
-            self.triggers.disarm(*id);
-            self.reading.stale.insert(*id);
-        }
-        self.retry_overtaken_at = Some(self.now() + OVERTAKEN_PAUSE);
-    }
-
-    /// Runs that have not ended when they should have.
-    pub(super) fn miss_slas(&mut self, turn: &mut Turn) {
-        let now = self.now();
-        while let Some(&(at, run)) = self.slas.first().filter(|(at, _)| *at <= now) {
-            self.slas.remove(&(at, run));
-            let Some(live) = self.runs.get_mut(&run) else { continue };
-            live.life.sla_at = None;
-            if !live.run.row().status.has_ended() {
-                turn.batch.miss_sla(run, now, live.shard);
-                turn.changed.insert(run);
-                self.metrics.slas_missed.inc();
-            }
-        }
     }
 }

@@ -30,6 +30,14 @@ pub(super) struct Life {
     pub(super) sla_at: Option<Timestamp>,
 }
 
+/// Permits of a unit.
+struct Hold {
+    pools: Arc<[Pool]>,
+    /// Found with the run when it was loaded: whether the unit runs or waits for a run is not known yet. It counts as
+    /// running, and what it is allowed to do does not follow from that.
+    is_assumed: bool,
+}
+
 /// One unfinished run.
 pub(super) struct Live {
     pub(super) run: Run,
@@ -44,7 +52,7 @@ pub(super) struct Live {
     /// What its units need permits of.
     pub(super) pools: Pools,
     /// The permits that its running units hold.
-    held: HashMap<UnitKey, Arc<[Pool]>>,
+    held: HashMap<UnitKey, Hold>,
     /// Pools that it waits for.
     pub(super) parked: Vec<Pool>,
     /// Its place was given to others.
@@ -113,14 +121,17 @@ impl Live {
         let pools = Arc::clone(self.pools.of(key.step));
         // There was room when it was asked for, in this very turn.
         if ledger.take(self.shard_byte(), &pools).is_ok() {
-            self.held.insert(key, pools);
+            self.held.insert(key, Hold { pools, is_assumed: false });
         }
     }
 
-    /// Takes the permits of a unit that has waited and goes on, all or none; answers the pools that have none.
-    pub(super) fn hold_if_free(&mut self, key: UnitKey, ledger: &mut Ledger) -> Vec<Pool> {
-        if self.held.contains_key(&key) {
-            return Vec::new();
+    /// Takes the permits of a unit that has waited and wants to go on, all or none; answers the pools that have none.
+    pub(super) fn hold_if_free(&mut self, key: UnitKey, ledger: &mut Ledger, now: Timestamp) -> Vec<Pool> {
+        match self.held.get(&key) {
+            // Whoever asks waits: what was assumed of it was wrong.
+            Some(hold) if hold.is_assumed => self.release(key, ledger, now),
+            Some(_) => return Vec::new(),
+            None => {}
         }
         let (shard, pools) = (self.shard_byte(), Arc::clone(self.pools.of(key.step)));
         let lacking: Vec<Pool> = pools.iter().filter(|pool| ledger.room(shard, pool) == 0).cloned().collect();
@@ -132,43 +143,49 @@ impl Live {
 
     /// Gives back the permits of a unit that does not run any more, if it holds some.
     pub(super) fn release(&mut self, key: UnitKey, ledger: &mut Ledger, now: Timestamp) {
-        if let Some(pools) = self.held.remove(&key) {
-            ledger.give_back(self.shard_byte(), &pools, now);
+        if let Some(hold) = self.held.remove(&key) {
+            ledger.give_back(self.shard_byte(), &hold.pools, now);
         }
     }
 
     /// Gives back every permit.
     pub(super) fn release_all(&mut self, ledger: &mut Ledger, now: Timestamp) {
         let shard = self.shard_byte();
-        for (_, pools) in self.held.drain() {
-            ledger.give_back(shard, &pools, now);
+        for (_, hold) in self.held.drain() {
+            ledger.give_back(shard, &hold.pools, now);
         }
     }
 
-    /// Holds a permit for a unit that runs, whether there is one or not: found when the run was loaded, or one that has
-    /// waited and goes on.
+    /// Holds a permit for a unit that runs, whether there is one or not: it has waited and goes on.
     pub(super) fn hold_running(&mut self, key: UnitKey, ledger: &mut Ledger) {
+        self.restore(key, false, ledger);
+        if let Some(hold) = self.held.get_mut(&key) {
+            hold.is_assumed = false;
+        }
+    }
+
+    /// Holds permits for every unit that was found running when the run was loaded; some may wait for another run.
+    pub(super) fn assume_all_running(&mut self, ledger: &mut Ledger) {
+        let running: Vec<UnitKey> = self.run.running_units().map(|(key, ..)| key).collect();
+        for key in running {
+            self.restore(key, true, ledger);
+        }
+    }
+
+    fn restore(&mut self, key: UnitKey, is_assumed: bool, ledger: &mut Ledger) {
         if !self.held.contains_key(&key) {
             let pools = Arc::clone(self.pools.of(key.step));
             ledger.restore(self.shard_byte(), &pools);
-            self.held.insert(key, pools);
-        }
-    }
-
-    /// Holds permits for every unit that runs.
-    pub(super) fn hold_all_running(&mut self, ledger: &mut Ledger) {
-        let running: Vec<UnitKey> = self.run.running_units().map(|(key, ..)| key).collect();
-        for key in running {
-            self.hold_running(key, ledger);
+            self.held.insert(key, Hold { pools, is_assumed });
         }
     }
 
     /// Other limits hold now: units that run are counted by them.
     pub(super) fn recount(&mut self, ledger: &mut Ledger) {
-        let running: Vec<UnitKey> = self.held.keys().copied().collect();
+        let running: Vec<_> = self.held.iter().map(|(key, hold)| (*key, hold.is_assumed)).collect();
         self.release_all(ledger, Timestamp::UNIX_EPOCH);
-        for key in running {
-            self.hold_running(key, ledger);
+        for (key, is_assumed) in running {
+            self.restore(key, is_assumed, ledger);
         }
     }
 

@@ -223,13 +223,14 @@ impl Engine {
 
     /// Whether the attempt has its permits, or needs none because it is over.
     fn resume_attempt(&mut self, attempt: &AttemptId) -> bool {
+        let now = self.now();
         let Some(live) = self.runs.get_mut(&attempt.run) else { return true };
         let Some(key) = live.run.unit_key(&attempt.block, attempt.child) else { return true };
         let runs = live.run.running_units().any(|(unit, lease, _)| unit == key && lease == attempt.lease);
         if !runs {
             return true;
         }
-        let lacking = live.hold_if_free(key, &mut self.permits.ledger);
+        let lacking = live.hold_if_free(key, &mut self.permits.ledger, now);
         for pool in &lacking {
             self.permits.ledger.lack(attempt.run.shard(), pool, 1);
         }
@@ -310,7 +311,7 @@ impl Engine {
     /// Counts a run that was loaded: its place among the runs of its pipeline, and the permits of what it runs.
     pub(super) fn restore_limits(&mut self, run: RunId) {
         let Some(live) = self.runs.get_mut(&run) else { return };
-        live.hold_all_running(&mut self.permits.ledger);
+        live.assume_all_running(&mut self.permits.ledger);
         let is_running = live.run.row().status != RunStatus::Initial;
         let source = source(live.life.trigger, live.life.backfill);
         let (pipeline, limits) = (live.life.pipeline, live.life.limits);

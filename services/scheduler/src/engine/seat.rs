@@ -183,6 +183,11 @@ impl Seat {
         !self.known.contains(definition) && self.known.insert(definition.to_owned())
     }
 
+    /// It gave something back that it did not begin: it may have a session by now that was taught nothing.
+    pub(super) fn unlearn(&mut self) {
+        self.known.clear();
+    }
+
     /// Says something. A session that does not keep up is closed: its executor comes again with what it still has.
     pub(super) fn send(&mut self, message: pb::session_response::Message) {
         if self.outbox.as_ref().is_some_and(|outbox| !outbox.send(message)) {

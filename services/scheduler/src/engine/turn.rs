@@ -336,6 +336,9 @@ impl Engine {
     ) {
         if let Some(seat) = self.seats.get_mut(&executor) {
             seat.release(attempt);
+            if matches!(outcome, domain::unit::Outcome::Released) {
+                seat.unlearn();
+            }
         }
         let key = self.runs.get(&attempt.run).and_then(|live| {
             let key = live.run.unit_key(&attempt.block, attempt.child)?;

@@ -1,8 +1,13 @@
 //! The housekeeper: creates the log partitions of the coming days, drops those that are old enough, and marks executors
 //! that nobody knows any more.
 
-use crate::{engine::Chain, metrics::Metrics};
-use jiff::{SignedDuration, Timestamp};
+use crate::{
+    clock::DbClock,
+    engine::Chain,
+    log_retention::{LogRetention, LogRetentionError},
+    metrics::Metrics,
+};
+use jiff::SignedDuration;
 use std::{sync::Arc, time::Duration};
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -22,16 +27,23 @@ const FORGOTTEN_MAX: i64 = 10_000;
 pub struct Housekeeper {
     store: Store,
     log_store: Store,
-    log_retention: Duration,
+    log_retention: LogRetention,
+    clock: DbClock,
     metrics: Arc<Metrics>,
     cleaned: Option<std::time::Instant>,
 }
 
 impl Housekeeper {
-    /// Log lines are kept for `log_retention`; zero keeps them for ever.
+    /// `log_store` is that of [`Store::connect_for_logs`].
     #[must_use]
-    pub fn new(store: Store, log_store: Store, log_retention: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { store, log_store, log_retention, metrics, cleaned: None }
+    pub fn new(
+        store: Store,
+        log_store: Store,
+        log_retention: LogRetention,
+        clock: DbClock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { store, log_store, log_retention, clock, metrics, cleaned: None }
     }
 
     /// Runs until it is stopped.
@@ -74,14 +86,10 @@ impl Housekeeper {
     }
 
     async fn clean(&self) -> Result<(), store::Error> {
-        let now = Timestamp::now();
-        store::outbox::forget(&self.store, now - NOTIFICATIONS_KEPT, FORGOTTEN_MAX).await?;
-        let Some(before) = SignedDuration::try_from(self.log_retention).ok().filter(|kept| !kept.is_zero()) else {
-            return Ok(());
-        };
-        for day in store::logs::drop_expired(&self.log_store, now - before).await? {
-            tracing::info!(partition = day.name, bytes = day.bytes, "dropped a day of log lines");
+        store::outbox::forget(&self.store, self.clock.now() - NOTIFICATIONS_KEPT, FORGOTTEN_MAX).await?;
+        match self.log_retention.drop_expired(None).await {
+            Ok(_) | Err(LogRetentionError::ForEver) => Ok(()),
+            Err(LogRetentionError::Store(error)) => Err(error),
         }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! is slow delays what is for itself and nothing else. Claims have a lease, so that what a dead scheduler had claimed is
 //! sent by another; a receiver can tell by the message's id.
 
-use crate::{engine::Chain, metrics::Metrics, notes};
+use crate::{clock::DbClock, engine::Chain, metrics::Metrics, notes};
 use jiff::{SignedDuration, Timestamp};
 use notify::{Channel, Config, Event, Facts, Policy, SendError};
 use runtime::backoff;
@@ -40,6 +40,8 @@ const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Clone)]
 pub struct Notifier {
     store: Store,
+    /// A machine whose own clock jumps puts nothing off for a year.
+    clock: DbClock,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     keyring: Option<Arc<Keyring>>,
@@ -50,9 +52,16 @@ pub struct Notifier {
 impl Notifier {
     /// Sends to where `policy` allows; `keyring` opens what says where that is.
     #[must_use]
-    pub fn new(store: Store, policy: Policy, metrics: Arc<Metrics>, keyring: Option<Arc<Keyring>>) -> Self {
+    pub fn new(
+        store: Store,
+        clock: DbClock,
+        policy: Policy,
+        metrics: Arc<Metrics>,
+        keyring: Option<Arc<Keyring>>,
+    ) -> Self {
         Self {
             store,
+            clock,
             policy: Arc::new(policy),
             metrics,
             keyring,
@@ -117,7 +126,7 @@ impl Notifier {
         let event = Event::parse(&claimed.event).unwrap_or(Event::Test);
         let message = notify::message::message(config, event, &facts);
         let outcome = notify::send(channel, &claimed.key, &message, &facts, &self.policy).await;
-        let fate = fate(claimed, outcome, Timestamp::now(), backoff::random());
+        let fate = fate(claimed, outcome, self.clock.now(), backoff::random());
         let word = match &fate {
             Fate::Sent => "sent",
             Fate::Again(..) | Fate::Back(_) => "again",

@@ -113,3 +113,40 @@ async fn a_restart_takes_the_new_spec_and_a_lost_place_is_looked_for_again() {
     .await;
     world.audit(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clusters_keys_change_under_an_application_that_runs() {
+    let (mut world, first, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let (one, two) = (world.keys.clone(), format!("two:{}\n", "08".repeat(32)));
+    let runs = world.workspace("runs", project, DEFAULT, (1, 400), json!({})).await;
+    first.start(runs).await.unwrap();
+    world.until(runs, "running").await;
+    let key = executor.change(|state| state.runtimes.values().next().unwrap().order.access_key.clone());
+    let refused = first.caller().rewrap("two", 10).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "this one does not seal with that key: {refused}");
+    // Started again with the new key before the old one.
+    let (mut scheduler, mut last) = (first, None);
+    for keys in [format!("{two}{one}"), two] {
+        scheduler.kill();
+        world.keys = keys;
+        scheduler = world.scheduler().await;
+        world.give_all(&scheduler).await;
+        if last.is_none() {
+            let caller = scheduler.caller();
+            let (a, b) = tokio::join!(caller.rewrap("two", 10), caller.rewrap("two", 10));
+            assert_eq!(a.unwrap() + b.unwrap(), 1, "once, whoever asks at once");
+        }
+        last = Some(scheduler.caller().rewrap("two", 10).await.unwrap());
+    }
+    assert_eq!(last, Some(0));
+    // The old key is gone. An order whose key did not open would be missing, and what is not named ends.
+    let later = world.workspace("later", project, DEFAULT, (1, 400), json!({})).await;
+    wait_for("a start to be taken", WAIT, || async { scheduler.start(later).await.ok() }).await;
+    world.until(later, "running").await;
+    assert_eq!(world.stage(runs).await, "running");
+    executor.change(|state| {
+        let same = state.runtimes.values().find(|running| running.order.access_key == key);
+        assert_eq!(same.map(|running| running.phase), Some(Phase::Ready), "with the key that it was started with");
+    });
+}

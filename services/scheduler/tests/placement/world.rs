@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) addresses: Arc<Mutex<Vec<String>>>,
     pub(crate) timing: Timing,
+    /// The file of keys of the next scheduler.
+    pub(crate) keys: String,
 }
 
 /// One scheduler, as far as pools are concerned.
@@ -57,7 +59,8 @@ impl World {
             ..domain::runtime::life::Rules::default()
         };
         let timing = Timing { heartbeat: Duration::from_millis(500), rules, ..Timing::default() };
-        Self { database, store, addresses: Arc::default(), timing }
+        let keys = format!("one:{}\n", "07".repeat(32));
+        Self { database, store, addresses: Arc::default(), timing, keys }
     }
 
     /// A scheduler that owns nothing yet.
@@ -70,12 +73,11 @@ impl World {
         let owners = Owners::new(self.store.clone(), id, None);
         let peers = Peers::new(owners.clone());
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-        let keys = format!("one:{}\n", "07".repeat(32));
         let parts = Parts {
             store: self.store.clone(),
             clock: DbClock::new(now),
             metrics,
-            keyring: Some(Arc::new(secrets::Keyring::parse(&keys).unwrap())),
+            keyring: Some(Arc::new(secrets::Keyring::parse(&self.keys).unwrap())),
             timing: self.timing,
         };
         let stop = CancellationToken::new();
@@ -321,6 +323,11 @@ impl Caller {
             ..pb::StopRuntimeRequest::default()
         };
         self.client().stop_runtime(request).await.map(drop)
+    }
+
+    pub(crate) async fn rewrap(&self, key_id: &str, limit: i32) -> Result<i64, Status> {
+        let request = pb::RewrapAccessKeysRequest { key_id: key_id.to_owned(), limit };
+        Ok(self.client().rewrap_access_keys(request).await?.into_inner().rewrapped)
     }
 
     pub(crate) async fn switch(&self, workspace: WorkspaceId, queue: QueueId) -> Result<(), Status> {

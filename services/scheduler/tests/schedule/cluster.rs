@@ -5,6 +5,7 @@ use domain::{
     trigger::Spec,
     unit::{Failure, Outcome, Output},
 };
+use jiff::SignedDuration;
 use proto::internal::v1 as pb;
 use scheduler::{
     changes::Changes,
@@ -61,6 +62,11 @@ impl World {
 
     /// An engine that takes these shards, whoever had them.
     pub(crate) async fn node(&self, shards: Range<i16>, slots: u32) -> Node {
+        self.node_ahead(SignedDuration::ZERO, shards, slots).await
+    }
+
+    /// The same, whose clock is ahead of the database's by so much.
+    pub(crate) async fn node_ahead(&self, ahead: SignedDuration, shards: Range<i16>, slots: u32) -> Node {
         let scheduler = SchedulerId(Uuid::now_v7());
         let now = store::schedulers::renew(
             &self.store,
@@ -80,7 +86,7 @@ impl World {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let timing = Timing { lost_after: Duration::from_secs(600), ..Timing::default() };
-        let clock = DbClock::new(now);
+        let clock = DbClock::new(now + ahead);
         let peers = Peers::new(Owners::new(self.store.clone(), scheduler, None));
         let core = Engine::new(
             self.store.clone(),

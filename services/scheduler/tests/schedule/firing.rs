@@ -2,6 +2,7 @@
 
 use crate::cluster::{WAIT, World, block};
 use domain::trigger::{Kind, Overlap, Schedule, Spec};
+use jiff::SignedDuration;
 use scheduler::engine::{Created, EngineError};
 use serde_json::json;
 use store::triggers::Act;
@@ -165,6 +166,17 @@ async fn no_firing_of_an_older_version_comes_after_an_edit_was_acknowledged() {
     let fires = async || (of(edited, i64::MAX).await > of(edited, last).await).then_some(());
     wait_for("the last version to fire", WAIT, fires).await;
     assert!(node.metrics.decisions_overtaken.get() > 0, "no firing was under way, and nothing was tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_fires_nothing_before_its_time() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    world.trigger(pipeline, "t", &every_second("")).await;
+    let node = world.node_ahead(SignedDuration::from_millis(400), 0..256, 2).await;
+    wait_for("firings", WAIT, || async { (fired(&world).await >= 3).then_some(()) }).await;
+    assert!(node.metrics.decisions_overtaken.get() > 0, "no time was decided too early, and nothing was tried");
+    assert_eq!(world.count("SELECT count(*) FROM firing WHERE created_at < execution_date").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

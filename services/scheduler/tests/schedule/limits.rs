@@ -140,6 +140,44 @@ async fn a_successor_counts_what_runs_and_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_successor_lets_nobody_go_on_who_only_seemed_to_run() {
+    let world = World::new().await;
+    world.limit("workspace", 1).await;
+    let mut first = world.node(0..256, 10).await;
+    // In shards of their own, so that a permit that is left over in one of them would not be missed in the other.
+    let parents = world.deploy("parents", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let children = world.deploy("children", 7, json!({ "blocks": [block("a", &[])] })).await;
+    first.create(parents, "parent").await;
+    first.until_running(1).await;
+    let parent = first.attempt(0);
+    first.hold(&parent, false).await;
+    first.create(children, "child").await;
+    first.until_running(2).await;
+    first.kill();
+    let mut second = world.node(0..256, 10).await;
+    second.adopt(first, 10).await;
+    let resume = async |node: &Node| node.ask(|reply| Message::Resume(parent.clone(), reply)).await.unwrap();
+    assert!(!resume(&second).await, "the child has the only permit, though both were found running");
+    // Its executor says as well that it waits: there is still none for anybody else of its shard.
+    second.hold(&parent, false).await;
+    second.create(parents, "other").await;
+    second.settle().await;
+    second.look().await;
+    assert_eq!((second.running.len(), world.count("SELECT sum(used) FROM limit_pool").await), (2, 1));
+    // With the child's end there is one, and who has waited comes first.
+    let (reply, resumed) = tokio::sync::oneshot::channel();
+    second.engine.send(Message::Resume(parent.clone(), reply)).await.unwrap();
+    second.complete(1).await;
+    assert!(resumed.await.unwrap().unwrap());
+    second.hold(&parent, true).await;
+    second.settle().await;
+    second.look().await;
+    assert_eq!((second.running.len(), world.count("SELECT sum(used) FROM limit_pool").await), (1, 1));
+    second.complete(0).await;
+    second.until_running(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_over_the_pipelines_limit_wait_in_order_retries_too() {
     let world = World::new().await;
     let mut node = world.node(0..256, 10).await;

@@ -230,6 +230,7 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.LogService/ListLogs", On(Run("run_id"), Viewer)),
     read("/orrery.v1.LogService/TailLogs", On(Run("run_id"), Viewer)),
     read("/orrery.v1.LogService/SearchLogs", On(Workspace("workspace"), Viewer)),
+    act("/orrery.v1.LogService/CleanLogs", Cluster(Admin), &["dry_run"]),
     read("/orrery.v1.OutputService/GetOutputs", On(Run("run_id"), Viewer)),
     act("/orrery.v1.OutputService/CleanOutputs", On(Workspace("workspace"), Editor), &["pipeline", "dry_run"]),
     read("/orrery.v1.MonitorService/GetRunStatistics", On(Workspace("workspace"), Viewer)),

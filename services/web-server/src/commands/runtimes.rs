@@ -3,8 +3,8 @@
 use super::{COMMAND_TIMEOUT, Commands, RuntimeClient};
 use crate::fault::Fault;
 use proto::internal::v1::{
-    PlanRuntimesRequest, ReportActivityRequest, SnoozeRuntimeRequest, StartRuntimeRequest, StopRuntimeRequest,
-    SwitchQueueRequest,
+    PlanRuntimesRequest, ReportActivityRequest, RewrapAccessKeysRequest, SnoozeRuntimeRequest, StartRuntimeRequest,
+    StopRuntimeRequest, SwitchQueueRequest,
 };
 use rpc::client::within;
 use std::future::Future;
@@ -63,6 +63,15 @@ impl Commands {
             async move { peer.plan_runtimes(request).await }
         };
         Ok(self.of_runtimes(call).await?.plan)
+    }
+
+    /// Seals keys of applications anew; answers how many.
+    pub(crate) async fn rewrap_access_keys(&self, message: RewrapAccessKeysRequest) -> Result<i64, Fault> {
+        let call = |mut peer: RuntimeClient| {
+            let request = within(COMMAND_TIMEOUT, message.clone());
+            async move { peer.rewrap_access_keys(request).await }
+        };
+        Ok(self.of_runtimes(call).await?.rewrapped)
     }
 
     async fn of_runtimes<T, F>(&self, call: impl Fn(RuntimeClient) -> F) -> Result<T, Fault>

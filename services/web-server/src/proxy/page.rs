@@ -74,7 +74,11 @@ pub(super) fn refused(fault: &Fault) -> Response {
         ErrorKind::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    page(status, "This cannot be opened", &format!("<p>{}</p>", escaped(&fault.0.message)), false)
+    let way_in = match status {
+        StatusCode::UNAUTHORIZED => "<p><a href=\"/#/runtimes\">Sign in</a></p>",
+        _ => "",
+    };
+    page(status, "This cannot be opened", &format!("<p>{}</p>{way_in}", escaped(&fault.0.message)), false)
 }
 
 fn page(status: StatusCode, title: &str, body: &str, again: bool) -> Response {

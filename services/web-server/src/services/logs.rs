@@ -1,4 +1,4 @@
-//! The log of a run. Refuses to write any line.
+//! The log of a run, searches over many, and the end of old days. Refuses to write any line.
 
 mod search;
 
@@ -8,9 +8,10 @@ use crate::paging::Page;
 use crate::watch::log::{self, Follow};
 use domain::id::RunId;
 use futures_util::{StreamExt, stream::BoxStream};
+use proto::internal::v1 as internal;
 use proto::v1::{
-    ListLogsRequest, ListLogsResponse, LogLine, SearchLogsRequest, SearchLogsResponse, TailLogsRequest,
-    TailLogsResponse, log_service_server::LogService,
+    CleanLogsRequest, CleanLogsResponse, ListLogsRequest, ListLogsResponse, LogDay, LogLine, SearchLogsRequest,
+    SearchLogsResponse, TailLogsRequest, TailLogsResponse, log_service_server::LogService,
 };
 use std::sync::Arc;
 use store::log_views::{self, Filter, Line};
@@ -77,8 +78,36 @@ impl Logs {
     }
 }
 
+/// What the tables of days are called, before the day.
+const TABLE: &str = "log_line_";
+
+/// `2026-01-31`, from a table's name.
+fn day_of(table: &str) -> String {
+    let digits = table.strip_prefix(TABLE).unwrap_or(table);
+    match (digits.get(..4), digits.get(4..6), digits.get(6..)) {
+        (Some(year), Some(month), Some(day)) => format!("{year}-{month}-{day}"),
+        _ => digits.to_owned(),
+    }
+}
+
+impl Logs {
+    async fn clean(&self, request: CleanLogsRequest) -> Result<CleanLogsResponse, Fault> {
+        let before = request.before.map(|at| rpc::timestamp::from_proto(&at, "before")).transpose()?;
+        let before_us = before.map(jiff::Timestamp::as_microsecond);
+        let message = internal::CleanLogsRequest { before_us, dry_run: request.dry_run };
+        let answer = self.0.commands.clean_logs(message).await?;
+        let day = |day: internal::LogDay| LogDay { day: day_of(&day.name), size_bytes: day.size_bytes };
+        let before = jiff::Timestamp::from_microsecond(answer.before_us).ok().map(rpc::timestamp::to_proto);
+        Ok(CleanLogsResponse { days: answer.days.into_iter().map(day).collect(), before })
+    }
+}
+
 #[async_trait]
 impl LogService for Logs {
+    async fn clean_logs(&self, request: Request<CleanLogsRequest>) -> Result<Response<CleanLogsResponse>, Status> {
+        Ok(Response::new(self.clean(request.into_inner()).await?))
+    }
+
     async fn search_logs(&self, request: Request<SearchLogsRequest>) -> Result<Response<SearchLogsResponse>, Status> {
         Ok(Response::new(search::search(&self.0, request.into_inner()).await?))
     }

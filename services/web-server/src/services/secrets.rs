@@ -7,15 +7,16 @@ use crate::notification_seals;
 use crate::paging::Page;
 use domain::ErrorKind;
 use domain::id::SecretId;
+use proto::internal::v1::RewrapAccessKeysRequest;
 use proto::v1::{
     self, DeleteSecretRequest, DeleteSecretResponse, ListSecretsRequest, ListSecretsResponse, RotateSecretsRequest,
     RotateSecretsResponse, SecretScope, SetSecretRequest, SetSecretResponse, secret_service_server::SecretService,
 };
-use secrets::{Keyring, Place};
+use secrets::{Keyring, Place, Sealed as Sealing};
 use std::sync::Arc;
-use store::notifications;
 use store::secrets::{self as rows, Scope, Sealed, Secret, Summary};
 use store::targets::{self, Thing};
+use store::{Client, access_keys, notifications};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.SecretService`.
@@ -176,8 +177,20 @@ impl Secrets {
             notifications::reseal(&transaction, &config, &shown, &seal).await?;
         }
         transaction.commit().await.map_err(store::Error::from)?;
-        let remaining = rows::count_stale(&db, &key_id).await? + notifications::count_stale(&db, &key_id).await?;
+        let rotated = rotated + self.rotate_access_keys(&db, &key_id, limit).await?;
+        let remaining = rows::count_stale(&db, &key_id).await?
+            + notifications::count_stale(&db, &key_id).await?
+            + access_keys::count_stale(&db, &Sealing::begins(&key_id)).await?;
         Ok(RotateSecretsResponse { rotated, remaining, key_id })
+    }
+
+    /// Those of applications lie with the runtimes, which schedulers write.
+    async fn rotate_access_keys(&self, db: &Client, key_id: &str, limit: i64) -> Result<i64, Fault> {
+        if access_keys::count_stale(db, &Sealing::begins(key_id)).await? == 0 {
+            return Ok(0);
+        }
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        self.0.commands.rewrap_access_keys(RewrapAccessKeysRequest { key_id: key_id.to_owned(), limit }).await
     }
 }
 
@@ -185,7 +198,7 @@ fn rewrapped(keyring: &Keyring, secret: Secret) -> Result<Secret, Fault> {
     let text = secret.scope.text();
     let place = Place { scope: &text, name: &secret.name, version: secret.version };
     let Sealed { key_id, wrapped_key, value } = secret.sealed;
-    let sealed = keyring.rewrap(&place, &secrets::Sealed { key_id, wrapped_key, value }).map_err(|e| refused(&e))?;
+    let sealed = keyring.rewrap(&place, &Sealing { key_id, wrapped_key, value }).map_err(|e| refused(&e))?;
     let sealed = Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
     Ok(Secret { sealed, ..secret })
 }

@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::identity::{Caller, Via};
+use crate::identity::{Caller, Via, tokens};
 use crate::sign_in;
 use proto::v1::{
     self, ChangePasswordRequest, ChangePasswordResponse, SignInRequest, SignInResponse, SignOutRequest,
@@ -26,9 +26,10 @@ impl SignIns {
         let attempt =
             sign_in::Attempt { email: request.email, password: request.password, new_password: request.new_password };
         let user = sign_in::by_password(&self.0, attempt).await?;
-        let (text, token) = super::tokens::make(&self.0, user.id, name, Some(TOKEN_LIFETIME)).await?;
+        let fresh = tokens::generate();
+        let token = super::tokens::add(&self.0, user.id, name, TOKEN_LIFETIME, &fresh).await?;
         let expires_at = token.expires_at.map(rpc::timestamp::to_proto);
-        Ok(SignInResponse { token: text, expires_at, user: Some(super::users::message(user)) })
+        Ok(SignInResponse { token: fresh.text, expires_at, user: Some(super::users::message(user)) })
     }
 
     async fn who_am_i(&self, caller: Caller) -> Result<WhoAmIResponse, Fault> {

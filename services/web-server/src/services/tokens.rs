@@ -2,17 +2,19 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::identity::{Caller, tokens};
+use crate::identity::Caller;
+use crate::identity::tokens::{self, Fresh};
 use crate::paging::Page;
 use domain::ErrorKind;
 use domain::id::{TokenId, UserId};
 use proto::v1::{
-    self, CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest,
-    RevokeTokenResponse, token_service_server::TokenService,
+    self, CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, MadeToken,
+    RevokeTokenRequest, RevokeTokenResponse, token_service_server::TokenService,
 };
+use rpc::personal_token::hash_from_hex;
 use std::sync::Arc;
 use std::time::Duration;
-use store::credentials::{self, AccessToken, NewToken, TOKENS_MAX};
+use store::credentials::{self, AccessToken, Added, NewToken, TOKENS_MAX};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.TokenService`.
@@ -35,27 +37,43 @@ pub(super) fn check_name(name: &str, field: &'static str) -> Result<(), Fault> {
     Err(Fault::field(field, format!("must have 1 to {NAME_CHARS_MAX} characters, such as `laptop`")))
 }
 
-/// A new token of a person: its text, and what may be shown of it later.
-pub(super) async fn make(
+/// Adds a token of a person; answers what may be shown of it later.
+pub(super) async fn add(
     core: &Core,
     user: UserId,
     name: &str,
-    lifetime: Option<Duration>,
-) -> Result<(String, AccessToken), Fault> {
-    let fresh = tokens::generate();
+    lifetime: Duration,
+    fresh: &Fresh,
+) -> Result<AccessToken, Fault> {
     let new = NewToken {
         id: TokenId(uuid::Uuid::now_v7()),
         user,
         name,
         prefix: &fresh.prefix,
         secret_hash: &fresh.secret_hash,
-        lifetime,
+        lifetime: Some(lifetime),
     };
-    let token = credentials::insert_token(&core.store.client().await?, &new).await?.ok_or_else(|| {
-        let message = format!("there are {TOKENS_MAX} tokens in force; revoke one by `orrery tokens revoke`");
-        Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TOKENS", message)
-    })?;
-    Ok((fresh.text, token))
+    match credentials::insert_token(&core.store.client().await?, &new).await? {
+        Added::Token(token) => Ok(token),
+        Added::TooMany => {
+            let message = format!("there are {TOKENS_MAX} tokens in force; revoke one by `orrery tokens revoke`");
+            Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TOKENS", message))
+        }
+        Added::Taken => {
+            let message = "a token that begins so is known already; make another one, as `orrery login` does each time";
+            Err(Fault::new(ErrorKind::Conflict, "TOKEN_TAKEN", message))
+        }
+    }
+}
+
+/// A token of which its maker tells no more than we keep.
+fn made_elsewhere(made: MadeToken) -> Result<Fresh, Fault> {
+    if !tokens::is_prefix(&made.prefix) {
+        return Err(Fault::field("made.prefix", "must be `orr_` and twelve hexadecimal digits"));
+    }
+    let secret_hash = hash_from_hex(&made.secret_sha256)
+        .ok_or_else(|| Fault::field("made.secret_sha256", "must be a SHA-256 as 64 hexadecimal digits"))?;
+    Ok(Fresh { text: String::new(), prefix: made.prefix, secret_hash })
 }
 
 fn message(token: AccessToken) -> v1::AccessToken {
@@ -74,8 +92,9 @@ impl Tokens {
     async fn create(&self, caller: &Caller, request: CreateTokenRequest) -> Result<CreateTokenResponse, Fault> {
         check_name(&request.name, "name")?;
         let lifetime = request.lifetime.map_or(Ok(LIFETIME_DEFAULT), lifetime)?;
-        let (token, row) = make(&self.0, caller.user.id, &request.name, Some(lifetime)).await?;
-        Ok(CreateTokenResponse { token, access_token: Some(message(row)) })
+        let fresh = request.made.map_or_else(|| Ok(tokens::generate()), made_elsewhere)?;
+        let row = add(&self.0, caller.user.id, &request.name, lifetime, &fresh).await?;
+        Ok(CreateTokenResponse { token: fresh.text, access_token: Some(message(row)) })
     }
 
     async fn list(&self, caller: &Caller, request: ListTokensRequest) -> Result<ListTokensResponse, Fault> {

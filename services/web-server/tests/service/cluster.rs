@@ -51,7 +51,7 @@ impl Cluster {
         let token_file = folder.path().join("token");
         std::fs::write(&token_file, TOKEN).unwrap();
         let keys_file = folder.path().join("secret.keys");
-        std::fs::write(&keys_file, format!("one:{}", "11".repeat(32))).unwrap();
+        std::fs::write(&keys_file, one_key()).unwrap();
         let mut settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
             token_file: Some(token_file),
@@ -74,6 +74,11 @@ impl Cluster {
         change(&mut self.settings);
         self.shutdown.drain();
         (self.addr, self.shutdown, self.serving) = serve(&self.settings).await;
+    }
+
+    /// Another server of the same cluster.
+    pub(crate) async fn replica(&self) -> SocketAddr {
+        serve(&self.settings).await.0
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -198,6 +203,16 @@ impl Cluster {
         self.database.client().await.execute(statement, &[&run]).await.unwrap();
         self.scheduler.tell(run);
     }
+}
+
+/// The keys that seal, as every cluster here begins with them.
+pub(crate) fn one_key() -> String {
+    format!("one:{}", "11".repeat(32))
+}
+
+/// A new key before the old one.
+pub(crate) fn two_keys() -> String {
+    format!("two:{}\n{}", "22".repeat(32), one_key())
 }
 
 async fn serve(settings: &Settings) -> (SocketAddr, Shutdown, JoinHandle<()>) {

@@ -1,9 +1,10 @@
 //! Runtimes and devices as far as a web-server sees them: commands that write the rows that a scheduler would.
 
+use crate::cluster::two_keys;
 use proto::internal::v1::{
-    PlanRuntimesRequest, PlanRuntimesResponse, ReportActivityRequest, ReportActivityResponse, SnoozeRuntimeRequest,
-    SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse, StopRuntimeRequest, StopRuntimeResponse,
-    SwitchQueueRequest, SwitchQueueResponse,
+    PlanRuntimesRequest, PlanRuntimesResponse, ReportActivityRequest, ReportActivityResponse, RewrapAccessKeysRequest,
+    RewrapAccessKeysResponse, SnoozeRuntimeRequest, SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse,
+    StopRuntimeRequest, StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse,
     runtime_command_service_server::{RuntimeCommandService, RuntimeCommandServiceServer},
 };
 use std::sync::Arc;
@@ -138,5 +139,27 @@ impl RuntimeCommandService for Fleet {
             }]);
         }
         Ok(Response::new(PlanRuntimesResponse { plan: plan.to_string() }))
+    }
+
+    /// As a scheduler with both keys does it.
+    async fn rewrap_access_keys(
+        &self,
+        request: Request<RewrapAccessKeysRequest>,
+    ) -> Result<Response<RewrapAccessKeysResponse>, Status> {
+        let request = request.into_inner();
+        let keyring = secrets::Keyring::parse(&two_keys()).unwrap();
+        assert_eq!(request.key_id, keyring.current());
+        let db = store::Store::connect(self.0.url(), 1).await.unwrap().client().await.unwrap();
+        let begins = secrets::Sealed::begins(&request.key_id);
+        let stale = store::access_keys::stale(&db, &begins, i64::from(request.limit)).await.unwrap();
+        let anew = |key: store::access_keys::Key| {
+            let workspace = key.workspace.to_string();
+            let sealed = secrets::Sealed::from_bytes(&key.sealed).unwrap();
+            let sealed = keyring.rewrap(&secrets::access_key(&workspace, key.number), &sealed).unwrap().to_bytes();
+            (key, sealed)
+        };
+        let keys: Vec<_> = stale.into_iter().map(anew).collect();
+        let rewrapped = store::access_keys::rewrap(&db, &keys).await.unwrap();
+        Ok(Response::new(RewrapAccessKeysResponse { rewrapped: i64::try_from(rewrapped).unwrap() }))
     }
 }

@@ -15,6 +15,7 @@ mod operations;
 mod outputs;
 mod people;
 mod protocols;
+mod proxy;
 mod runs;
 mod runtimes;
 mod scheduler;

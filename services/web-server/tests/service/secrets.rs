@@ -1,6 +1,6 @@
 //! Secrets: nobody reads one back, nothing keeps one in clear, and keys change while they are in use.
 
-use crate::cluster::{Cluster, TOKEN};
+use crate::cluster::{Cluster, TOKEN, two_keys};
 use secrets::{Keyring, Place};
 use serde_json::{Value, json};
 use store::Store;
@@ -127,7 +127,7 @@ async fn keys_rotate_while_secrets_are_read() {
         cluster.call("SecretService/SetSecret", secret).await;
     }
     // A new key before the old one.
-    let keys = format!("two:{}\none:{}", "22".repeat(32), "11".repeat(32));
+    let keys = two_keys();
     let write = |settings: &mut Settings| std::fs::write(settings.secret_keys_file.as_ref().unwrap(), &keys).unwrap();
     cluster.restart(write).await;
     let keyring = Keyring::parse(&keys).unwrap();
@@ -203,7 +203,7 @@ async fn whom_to_tell_is_sealed_and_rotates_with_the_secrets() {
     let clear = "INSERT INTO notification_config (workspace_id, pipeline_id, config)
                  SELECT id, id, jsonb_build_object('slack_config', jsonb_build_object('webhook_url', $1::text)) FROM workspace";
     cluster.database.client().await.execute(clear, &[&url]).await.unwrap();
-    let keys = format!("two:{}\none:{}", "22".repeat(32), "11".repeat(32));
+    let keys = two_keys();
     let write = |settings: &mut Settings| std::fs::write(settings.secret_keys_file.as_ref().unwrap(), &keys).unwrap();
     cluster.restart(write).await;
     let rotated = cluster.call("SecretService/RotateSecrets", json!({})).await;

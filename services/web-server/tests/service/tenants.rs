@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
 
 /// Services whose acts are about the whole cluster.
-const OVER_ALL: [&str; 7] = [
+const OVER_ALL: [&str; 8] = [
     "UserService",
     "GroupService",
     "QueueService",
@@ -19,6 +19,7 @@ const OVER_ALL: [&str; 7] = [
     "PolicyService/Set",
     "DeviceService",
     "RuntimeService/FenceRuntime",
+    "LogService/CleanLogs",
 ];
 
 struct World {
@@ -103,6 +104,7 @@ fn least(method: &str) -> usize {
         m if m.starts_with("ModelService/") => collaborator,
         m if m.starts_with("TriggerService/") || m.starts_with("EventService/") => collaborator,
         m if m.starts_with("NotificationService/") => collaborator,
+        "LogService/CleanLogs" => admin,
         m if m.starts_with("PipelineService/") || m.starts_with("LogService/") => viewer,
         "RunService/GetRun" | "RunService/ListRuns" | "RunService/ListBlockRuns" | "RunService/WatchRun" => viewer,
         m if m.starts_with("RunService/") || m.starts_with("DeploymentService/") => collaborator,

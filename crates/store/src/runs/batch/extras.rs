@@ -1,6 +1,6 @@
 //! What a batch writes beside runs and units, in the same transaction: seldom, so each has a statement of its own.
 
-use super::{Batch, Decision, json};
+use super::{Batch, Decision, columns::json};
 use crate::{Error, journal::Statements};
 use domain::id::TriggerId;
 use jiff::Timestamp;
@@ -19,7 +19,8 @@ pub(super) async fn guard(
     }
     let ids: Vec<Uuid> = batch.decisions.keys().map(|id| id.0).collect();
     let versions: Vec<i64> = batch.decisions.values().map(|(_, decision)| decision.version).collect();
-    let rows = transaction.query(&statements.guard, &[&ids, &versions]).await?;
+    let latest: Vec<Option<Timestamp>> = batch.decisions.values().map(|(_, decision)| decision.latest).collect();
+    let rows = transaction.query(&statements.guard, &[&ids, &versions, &latest]).await?;
     let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
     Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
 }

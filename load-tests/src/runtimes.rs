@@ -1,57 +1,84 @@
-//! What scenarios about runtimes share: three pools in shards of their own, workspaces that ask for shares of GPUs, and
-//! callers of any scheduler.
+//! What everything about runtimes shares: three pools in shards of their own, workspaces that ask for shares of GPUs,
+//! callers of any scheduler, and questions about what is held.
 
-use crate::{
-    cluster::{Cluster, Shape},
-    floor,
-};
+use crate::cluster::{Cluster, Shape};
 use anyhow::{Context, Result};
 use proto::internal::v1::{self as pb, runtime_command_service_client::RuntimeCommandServiceClient};
 use rpc::client::Channel;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 /// A call is given up after this; whoever asked asks again.
 const CALL_MAX: Duration = Duration::from_secs(20);
 
 /// Where runtimes run.
-pub(super) struct World {
-    pub(super) pools: [&'static str; 3],
+#[derive(Debug, Clone, Copy)]
+pub struct World {
+    /// Their names.
+    pub pools: [&'static str; 3],
 }
 
 /// The three pools of every scenario.
-pub(super) const WORLD: World = World { pools: ["red", "green", "blue"] };
+pub const WORLD: World = World { pools: ["red", "green", "blue"] };
 
 /// A cluster of schedulers whose keys can seal.
-pub(super) struct Setup {
-    pub(super) cluster: Cluster,
-    pub(super) sql: Client,
+pub struct Setup {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// A session with its database.
+    pub sql: Client,
     /// Lives as long as the cluster, which reads it.
-    pub(super) keys: tempfile::NamedTempFile,
+    pub keys: tempfile::NamedTempFile,
+}
+
+/// A file of keys by which schedulers can seal what runtimes are opened with, and the setting that names it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keys() -> Result<(tempfile::NamedTempFile, (String, String))> {
+    let keys = tempfile::NamedTempFile::with_prefix("orrery-keys-")?;
+    std::fs::write(keys.path(), format!("one:{}\n", "07".repeat(32)))?;
+    let setting = ("ORRERY_SCHEDULER_SECRET_KEYS_FILE".to_owned(), keys.path().display().to_string());
+    Ok((keys, setting))
 }
 
 impl Setup {
-    pub(super) async fn new(schedulers: usize) -> Result<Self> {
-        let keys = tempfile::NamedTempFile::with_prefix("orrery-keys-")?;
-        std::fs::write(keys.path(), format!("one:{}\n", "07".repeat(32)))?;
-        let settings = vec![("ORRERY_SCHEDULER_SECRET_KEYS_FILE".to_owned(), keys.path().display().to_string())];
-        let shape = Shape { schedulers, scheduler_places: schedulers, executors: 0, settings, ..Shape::default() };
+    /// So many schedulers, a web-server, and no executor.
+    #[must_use]
+    pub fn shape(schedulers: usize) -> Shape {
+        Shape { schedulers, scheduler_places: schedulers, executors: 0, ..Shape::default() }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When the cluster does not start.
+    pub async fn new(schedulers: usize) -> Result<Self> {
+        Self::with(Self::shape(schedulers)).await
+    }
+
+    /// The same, of another shape.
+    ///
+    /// # Errors
+    /// When the cluster does not start.
+    pub async fn with(mut shape: Shape) -> Result<Self> {
+        let (keys, setting) = keys()?;
+        shape.settings.push(setting);
         let cluster = Cluster::start_as(shape).await?;
-        let sql = floor::connect(&cluster.database_url()).await?;
+        let (sql, connection) = tokio_postgres::connect(&cluster.database_url(), NoTls).await?;
+        tokio::spawn(connection);
         Ok(Self { cluster, sql, keys })
     }
 }
 
 impl World {
     /// A project with this quota, a queue for each pool, and so many workspaces in each.
-    pub(super) async fn fill(
-        &self,
-        sql: &Client,
-        each: usize,
-        quota: Option<i64>,
-    ) -> Result<Vec<(&'static str, Uuid)>> {
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn fill(&self, sql: &Client, each: usize, quota: Option<i64>) -> Result<Vec<(&'static str, Uuid)>> {
         let (project, plan) = (Uuid::now_v7(), Uuid::now_v7());
         sql.execute("INSERT INTO project (id, name) VALUES ($1, 'gpus')", &[&project]).await?;
         let policy = "INSERT INTO project_policy (project_id, gpu_milli) VALUES ($1, $2)";
@@ -87,18 +114,27 @@ fn spec(at: usize) -> Value {
 }
 
 /// Asks schedulers; the next one, when one is away.
-pub(super) struct Caller {
+#[derive(Clone)]
+pub struct Caller {
     schedulers: Vec<Channel>,
     pool: String,
     first: usize,
 }
 
 impl Caller {
-    pub(super) fn new(cluster: &Cluster, pool: &str, first: usize) -> Result<Self> {
+    /// Of runtimes in this pool; asks this scheduler first.
+    ///
+    /// # Errors
+    /// When the cluster has no token.
+    pub fn new(cluster: &Cluster, pool: &str, first: usize) -> Result<Self> {
         Ok(Self { schedulers: cluster.schedulers()?, pool: pool.to_owned(), first })
     }
 
-    pub(super) async fn start(&self, workspace: Uuid) -> Result<i64> {
+    /// Starts one; answers its number.
+    ///
+    /// # Errors
+    /// The last refusal, when no scheduler takes it.
+    pub async fn start(&self, workspace: Uuid) -> Result<i64> {
         let request = || pb::StartRuntimeRequest {
             workspace_id: workspace.as_bytes().to_vec(),
             pool: self.pool.clone(),
@@ -115,11 +151,27 @@ impl Caller {
         Err(last.context("a scheduler")?.into())
     }
 
-    pub(super) async fn stop(&self, workspace: Uuid) -> Result<()> {
+    /// Stops one.
+    ///
+    /// # Errors
+    /// As [`Caller::start`].
+    pub async fn stop(&self, workspace: Uuid) -> Result<()> {
+        self.end(workspace, "USER").await
+    }
+
+    /// Says that the node of one is off for good, whether that is true or not.
+    ///
+    /// # Errors
+    /// As [`Caller::start`].
+    pub async fn fence(&self, workspace: Uuid) -> Result<()> {
+        self.end(workspace, "FENCED").await
+    }
+
+    async fn end(&self, workspace: Uuid, reason: &str) -> Result<()> {
         let request = || pb::StopRuntimeRequest {
             workspace_id: workspace.as_bytes().to_vec(),
             pool: self.pool.clone(),
-            reason: "USER".to_owned(),
+            reason: reason.to_owned(),
             ..pb::StopRuntimeRequest::default()
         };
         let mut last = None;
@@ -140,7 +192,10 @@ impl Caller {
 
 /// Rows that are not what they should be at this instant: sums that are not those of their parts, devices and quotas beyond
 /// their whole.
-pub(super) async fn audit(sql: &Client) -> Result<i64> {
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn audit(sql: &Client) -> Result<i64> {
     let wrong = "
         SELECT (SELECT count(*) FROM device d WHERE d.used_milli > 1000 OR d.used_milli <> coalesce((SELECT sum(milli)
                     FROM grant_of_device g WHERE g.device_id = d.id AND g.state = 'held'), 0))
@@ -154,8 +209,11 @@ pub(super) async fn audit(sql: &Client) -> Result<i64> {
     Ok(sql.query_one(wrong, &[]).await?.get(0))
 }
 
-/// Placements, grants and lives that are left.
-pub(super) async fn is_empty(sql: &Client) -> Result<i64> {
+/// Placements, grants and lives that are left, and what projects are said to hold.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_empty(sql: &Client) -> Result<i64> {
     let left = "SELECT (SELECT count(*) FROM placement) + (SELECT count(*) FROM grant_of_device)
                      + (SELECT count(*) FROM runtime WHERE state NOT IN ('stopped', 'error'))
                      + (SELECT coalesce(sum(gpu_milli + runtimes), 0) FROM project_usage)::bigint";

@@ -1,0 +1,249 @@
+//! Devices that are too few: raced for while schedulers are killed at any step between a decision and its binding, and held
+//! by an executor that sleeps.
+
+use super::schedulers::LATE_MAX_S;
+use crate::{
+    cluster::Shape,
+    declared::{Declared, Shape as Nodes},
+    faults::{Plan, Seen, stage::Stage},
+    history::Check,
+    runtimes::{Caller, WORLD, audit, is_empty, keys},
+};
+use anyhow::{Result, ensure};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// Workspaces of each pool: many times what its devices hold.
+const WORKSPACES: usize = 40;
+/// Devices of each pool.
+const NODES: usize = 2;
+const GPUS: usize = 3;
+/// The most that the project may hold over all pools, milli-GPU: less than there is.
+const QUOTA_MILLI: i64 = 15_000;
+/// Starts that a row makes at most, and at least.
+const STARTS: (u64, u64) = (200, 10_000);
+/// A runtime takes so long to start, and to be gone.
+const LINGER: Duration = Duration::from_millis(30);
+/// Between two deaths of schedulers, and how long one stays dead.
+const DEATH_EVERY: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(5));
+const DEAD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1_500));
+/// Between two looks at all sums.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long the starts that are wanted, and the end of everything, are waited for.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// Longer than an executor is waited for.
+const SLEEP: Duration = Duration::from_secs(13);
+
+/// What a row with devices has.
+struct Play {
+    stage: Stage,
+    sql: Client,
+    workspaces: Vec<(&'static str, Uuid)>,
+    fleets: Vec<Declared>,
+}
+
+impl Play {
+    async fn open(plan: Plan, each: usize, shape: impl Fn(&str) -> Nodes) -> Result<Self> {
+        let (keys, setting) = keys()?;
+        let mut stage = Stage::open(plan, Shape { settings: vec![setting], ..Stage::shape(plan) }).await?;
+        stage.keep(keys);
+        stage.promises.must_check.extend([Check::C4, Check::C5]);
+        let sql = stage.sql().await?;
+        let workspaces = WORLD.fill(&sql, each, Some(QUOTA_MILLI)).await?;
+        let start = |pool: &&str| {
+            let journal = stage.cluster.history().join(format!("executor-declared-{pool}.jsonl"));
+            Declared::start(shape(pool), stage.cluster.schedulers()?, &journal)
+        };
+        let fleets = WORLD.pools.iter().map(start).collect::<Result<Vec<_>>>()?;
+        Ok(Self { stage, sql, workspaces, fleets })
+    }
+
+    /// Stops everything, and holds that nothing is left of it.
+    async fn settle(&self, seen: &mut Seen) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            for (at, (pool, workspace)) in self.workspaces.iter().enumerate() {
+                // What has ended cannot be stopped again.
+                let _ = Caller::new(&self.stage.cluster, pool, at)?.stop(*workspace).await;
+            }
+            let left = is_empty(&self.sql).await?;
+            if left == 0 || begun.elapsed() > PATIENCE {
+                seen.must(left == 0, || format!("{left} placements, grants, lives and sums of quotas are left"));
+                return Ok(());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn count(&self, of: fn(&crate::declared::Counts) -> &AtomicU64) -> u64 {
+        self.fleets.iter().map(|fleet| of(fleet.counts()).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Row 22.
+pub(super) async fn raced(plan: Plan) -> Result<Seen> {
+    let nodes = |pool: &str| Nodes {
+        pool: pool.to_owned(),
+        nodes: NODES,
+        gpus: GPUS,
+        linger: LINGER,
+        strangers: Some(plan.seed),
+        ..Nodes::default()
+    };
+    let mut play = Play::open(plan, WORKSPACES, nodes).await?;
+    let mut seen = Seen::default();
+    let load = play.stage.begin().await?;
+    let wanted = u64::from(plan.triggers * plan.seconds / 4).clamp(STARTS.0, STARTS.1);
+    let users = Users::start(&play, wanted, plan.seed)?;
+    let looks = tokio::spawn(look(play.stage.sql().await?, Arc::clone(&users.over)));
+    let (mut kills, mut between) = (0, 0);
+    let begun = Instant::now();
+    while Instant::now() < load.ends_at || (users.asked() < wanted && begun.elapsed() < PATIENCE) {
+        play.stage.pass(DEATH_EVERY.0, DEATH_EVERY.1).await;
+        let victim = play.stage.victim("scheduler", 3);
+        let begun = "SELECT count(*) FROM runtime WHERE state = 'starting'";
+        between += u64::try_from(play.sql.query_one(begun, &[]).await?.get::<_, i64>(0))?;
+        play.stage.cluster.service(&victim)?.kill()?;
+        kills += 1;
+        play.stage.pass(DEAD.0, DEAD.1).await;
+        play.stage.cluster.service(&victim)?.restart()?;
+    }
+    seen.bite("starts of runtimes that ask for more than there is", users.asked());
+    seen.must(users.asked() >= wanted, || format!("only {} of {wanted} starts were taken", users.asked()));
+    users.end().await;
+    let (wrong, looked) = looks.await??;
+    play.settle(&mut seen).await?;
+    seen.bite("looks at all sums and quotas", looked);
+    seen.must(wrong == 0, || format!("{wrong} sums or quotas were wrong at a look"));
+    seen.bite("runtimes that ran on devices", play.count(|counts| &counts.started));
+    seen.bite("schedulers killed", kills);
+    seen.bite("starts under way when one was", between);
+    seen.bite("parts of devices that strangers took", play.count(|counts| &counts.strangers));
+    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+    seen.tell("orders that strangers had overtaken", play.count(|counts| &counts.refused) as f64, "");
+    let Play { stage, .. } = play;
+    stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// People who start and stop runtimes, whatever becomes of them.
+struct Users {
+    tasks: JoinSet<()>,
+    asked: Arc<AtomicU64>,
+    /// 1 when it is over.
+    over: Arc<AtomicU64>,
+}
+
+impl Users {
+    fn start(play: &Play, wanted: u64, seed: u64) -> Result<Self> {
+        let (asked, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = JoinSet::new();
+        for (at, (pool, workspace)) in play.workspaces.iter().enumerate() {
+            let caller = Caller::new(&play.stage.cluster, pool, at)?;
+            let dice = StdRng::seed_from_u64(seed.wrapping_add(at as u64));
+            tasks.spawn(use_one(caller, *workspace, (Arc::clone(&asked), wanted, Arc::clone(&over)), dice));
+        }
+        Ok(Self { tasks, asked, over })
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn end(self) {
+        self.over.store(1, Ordering::Relaxed);
+        self.tasks.join_all().await;
+    }
+}
+
+/// One of them, until it is over or enough was asked.
+async fn use_one(
+    caller: Caller,
+    workspace: Uuid,
+    (asked, wanted, over): (Arc<AtomicU64>, u64, Arc<AtomicU64>),
+    mut dice: StdRng,
+) {
+    while over.load(Ordering::Relaxed) == 0 && asked.load(Ordering::Relaxed) < wanted {
+        if caller.start(workspace).await.is_ok() {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+        // A moment of use; or of waiting, since there is too little.
+        sleep(Duration::from_millis(dice.random_range(5..250))).await;
+        // What a scheduler that died has done of it is found out with the next start.
+        let _ = caller.stop(workspace).await;
+        sleep(Duration::from_millis(dice.random_range(0..50))).await;
+    }
+}
+
+/// Looks at all sums until it is over; answers how many were wrong, and how often it looked.
+async fn look(sql: Client, over: Arc<AtomicU64>) -> Result<(i64, u64)> {
+    let (mut wrong, mut looks) = (0, 0);
+    while over.load(Ordering::Relaxed) == 0 {
+        wrong += audit(&sql).await?;
+        looks += 1;
+        sleep(LOOK_EVERY).await;
+    }
+    Ok((wrong, looks))
+}
+
+/// Row 14, with devices: an executor that sleeps is told to end what it runs, and others wait for the devices.
+pub(super) async fn asleep(plan: Plan) -> Result<Seen> {
+    let nodes = |pool: &str| Nodes { pool: pool.to_owned(), nodes: 1, gpus: 2, linger: LINGER, ..Nodes::default() };
+    let mut play = Play::open(plan, 8, nodes).await?;
+    let mut seen = Seen::default();
+    play.stage.begin().await?;
+    for (at, (pool, workspace)) in play.workspaces.iter().enumerate() {
+        Caller::new(&play.stage.cluster, pool, at)?.start(*workspace).await?;
+    }
+    let held = "SELECT coalesce(array_agg(holder ORDER BY holder), '{}') FROM placement WHERE state <> 'nominated'";
+    let begun = Instant::now();
+    let holders = loop {
+        let holders: Vec<Uuid> = play.sql.query_one(held, &[]).await?.get(0);
+        let waiting = "SELECT count(*) FROM runtime WHERE state = 'starting'";
+        let waiting: i64 = play.sql.query_one(waiting, &[]).await?.get(0);
+        if holders.len() >= WORLD.pools.len() && waiting > 0 && play.count(|counts| &counts.started) > 3 {
+            break holders;
+        }
+        ensure!(begun.elapsed() < PATIENCE, "runtimes do not start: {} hold devices, {waiting} wait", holders.len());
+        sleep(LOOK_EVERY).await;
+    };
+    play.fleets.iter().for_each(|fleet| fleet.freeze(true));
+    for (at, (pool, workspace)) in play.workspaces.iter().enumerate() {
+        let of = "SELECT EXISTS (SELECT FROM runtime WHERE workspace_id = $1 AND holder = ANY ($2))";
+        if play.sql.query_one(of, &[workspace, &holders]).await?.get(0) {
+            Caller::new(&play.stage.cluster, pool, at)?.stop(*workspace).await?;
+        }
+    }
+    let started = play.count(|counts| &counts.started);
+    sleep(SLEEP).await;
+    let after: Vec<Uuid> = play.sql.query_one(held, &[]).await?.get(0);
+    let freed = holders.iter().filter(|holder| !after.contains(holder)).count();
+    seen.must(freed == 0, || format!("{freed} holders lost their devices while nobody knew whether they use them"));
+    let left = "SELECT count(*) FROM placement WHERE state = 'releasing' AND holder = ANY ($1)";
+    let told: i64 = play.sql.query_one(left, &[&holders]).await?.get(0);
+    seen.bite(
+        "holders that were told to leave, and kept what they had while their executor slept",
+        u64::try_from(told)?,
+    );
+    play.fleets.iter().for_each(|fleet| fleet.freeze(false));
+    let begun = Instant::now();
+    while play.count(|counts| &counts.started) == started {
+        ensure!(begun.elapsed() < PATIENCE, "those who waited do not start");
+        sleep(LOOK_EVERY).await;
+    }
+    seen.bite("runtimes that started when it woke", play.count(|counts| &counts.started) - started);
+    play.settle(&mut seen).await?;
+    let Play { stage, .. } = play;
+    stage.finish_within(seen, LATE_MAX_S).await
+}

@@ -1,0 +1,107 @@
+//! What services say of themselves, which of them live, and who owns what.
+
+use super::{LOOK_AGAIN, SHARED_MAX, Stage};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+impl Stage {
+    /// Services that have ended by themselves.
+    pub(in crate::faults) fn ended(&mut self) -> Vec<String> {
+        self.cluster.services().filter_map(|(name, service)| (!service.is_running()).then(|| name.clone())).collect()
+    }
+
+    /// Starts again what has ended by itself, as a supervisor does; answers which those were.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub(in crate::faults) async fn revive(&mut self) -> Result<Vec<String>> {
+        let ended = self.ended();
+        for name in &ended {
+            self.cluster.service(name)?.restart()?;
+        }
+        Ok(ended)
+    }
+
+    /// The memory of the service that has most, in MiB.
+    pub(in crate::faults) fn memory_mib(&mut self) -> f64 {
+        let resident = |pid: u32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+        };
+        self.cluster.services().map(|(_, service)| resident(service.pid())).fold(0.0, f64::max)
+    }
+
+    /// A counter or gauge of a service, summed over its labels; 0 when it does not say, and when the service is away.
+    pub(in crate::faults) async fn metric(&mut self, service: &str, name: &str) -> f64 {
+        let Ok(address) = self.cluster.service(service).map(|service| service.admin()) else { return 0.0 };
+        let page = timeout(Duration::from_secs(2), page(&address)).await;
+        let Ok(Ok(page)) = page else { return 0.0 };
+        let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        page.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Batches of a scheduler that did not count: their epoch was old, or the server had ended a session that was frozen.
+    pub(in crate::faults) async fn refusals(&mut self, scheduler: &str) -> f64 {
+        self.metric(scheduler, "fenced_writes_total").await + self.metric(scheduler, "scheduler_reloads_total").await
+    }
+
+    /// The same, summed over all services of a kind, such as `scheduler`.
+    pub(in crate::faults) async fn metric_of_all(&mut self, kind: &str, name: &str) -> f64 {
+        let names: Vec<String> = self.cluster.services().map(|(name, _)| name.clone()).collect();
+        let mut sum = 0.0;
+        for service in names.iter().filter(|service| service.starts_with(kind)) {
+            sum += self.metric(service, name).await;
+        }
+        sum
+    }
+
+    /// Changes of shards' owners since the cluster began, beyond the first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(in crate::faults) async fn takings(&self) -> Result<u64> {
+        let sql = self.sql().await?;
+        let row = sql.query_one("SELECT coalesce(sum(greatest(epoch - 1, 0)), 0)::bigint FROM shard", &[]).await?;
+        Ok(u64::try_from(row.get::<_, i64>(0))?)
+    }
+
+    /// Until so many schedulers have all shards, in even parts; answers how long that took.
+    ///
+    /// # Errors
+    /// When it takes longer than a minute.
+    pub(in crate::faults) async fn until_shared(&self, schedulers: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        let sql = self.sql().await?;
+        let even = 256 / i64::try_from(schedulers)?;
+        loop {
+            let rows = sql
+                .query(
+                    "SELECT count(s.id) FROM scheduler m LEFT JOIN shard s ON s.owner = m.id
+                      WHERE m.lease_until > clock_timestamp() GROUP BY m.id ORDER BY 1",
+                    &[],
+                )
+                .await?;
+            let shares: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+            let is_even = shares.iter().all(|share| (share - even).abs() * 5 <= even);
+            if shares.len() == schedulers && shares.iter().sum::<i64>() == 256 && is_even {
+                return Ok(begun.elapsed());
+            }
+            ensure!(begun.elapsed() < SHARED_MAX, "the shares are {shares:?}");
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+async fn page(address: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
+}

@@ -1,0 +1,179 @@
+//! Devices that come back too early, in real clusters: the checker must see that two have one device. The executor obeys without a
+//! look at what it holds, so that nothing but the ledger stands between two holders; with the ledger's rule, that capacity
+//! comes back by the executor's word and no other, the same cluster is right.
+
+use crate::ALONE;
+use anyhow::{Context, Result, ensure};
+use load_tests::{
+    cluster::{Cluster, Shape},
+    declared::{Declared, Shape as Nodes},
+    history::{Check, Detail, History, Promises, Report, Standing, Witness, check},
+    rewriter::{Rewriter, Rule},
+    runtimes::{Caller, Setup, WORLD, is_empty},
+};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Workspaces of each pool, for one GPU.
+const WORKSPACES: usize = 5;
+const ROUNDS: usize = 6;
+/// From being told to end to being gone: long enough for somebody else to be told to start.
+const LINGER: Duration = Duration::from_millis(300);
+/// A moment of use.
+const USE: Duration = Duration::from_millis(400);
+/// An executor that is silent for so long is taken to be lost.
+const SILENCE: Duration = Duration::from_secs(11);
+/// For the end of everything, which without the rule may never come.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What was told to leave gives everything back in that moment.
+const BY_ORDER: [Rule; 1] = [Rule {
+    from: "UPDATE placement SET state = 'releasing' WHERE holder = ANY ($1::uuid[]) AND state = 'held'",
+    to: include_str!("../../../crates/store/sql/placement/release.sql"),
+}];
+
+/// What gives devices back, beside the executor's word.
+#[derive(Clone, Copy, PartialEq)]
+enum Release {
+    /// Nothing.
+    Nothing,
+    /// The order to leave.
+    Order,
+    /// The end of an executor's lease: somebody takes its silence for its end.
+    Lease,
+}
+
+struct Play {
+    setup: Setup,
+    workspaces: Vec<(&'static str, Uuid)>,
+    fleets: Vec<Declared>,
+    rewriter: Rewriter,
+}
+
+impl Play {
+    async fn start(rules: &[Rule]) -> Result<Self> {
+        let mut setup = Setup::with(Shape { wires: Some(1), ..Setup::shape(2) }).await?;
+        let rewriter = before(&mut setup.cluster, rules).await?;
+        Witness::install(&setup.sql, Detail::Owners).await?;
+        let workspaces = WORLD.fill(&setup.sql, WORKSPACES, None).await?;
+        let fleet = |pool: &&str| {
+            let nodes = Nodes { pool: (*pool).to_owned(), linger: LINGER, is_blind: true, ..Nodes::default() };
+            let journal = setup.cluster.history().join(format!("executor-declared-{pool}.jsonl"));
+            Declared::start(nodes, setup.cluster.schedulers()?, &journal)
+        };
+        let fleets = WORLD.pools.iter().map(fleet).collect::<Result<_>>()?;
+        Ok(Self { setup, workspaces, fleets, rewriter })
+    }
+
+    /// Starts whatever does not run.
+    async fn start_all(&self) -> Result<()> {
+        for (at, (pool, workspace)) in self.workspaces.iter().enumerate() {
+            // What runs is not started again.
+            let _ = Caller::new(&self.setup.cluster, pool, at)?.start(*workspace).await;
+        }
+        Ok(())
+    }
+
+    /// Tells whoever has devices to end; as the word of somebody who says that the node is gone, where it is `lost`.
+    async fn end_holders(&self, lost: bool) -> Result<()> {
+        let holders = "SELECT workspace_id FROM runtime r JOIN placement p USING (holder) WHERE p.state = 'held'";
+        let rows = self.setup.sql.query(holders, &[]).await?;
+        let holders: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        for (at, (pool, workspace)) in self.workspaces.iter().enumerate() {
+            if holders.contains(workspace) {
+                let caller = Caller::new(&self.setup.cluster, pool, at)?;
+                let _ = if lost { caller.fence(*workspace).await } else { caller.stop(*workspace).await };
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_started(&self, more_than: u64) -> Result<()> {
+        let begun = Instant::now();
+        while self.fleets.iter().map(Declared::started).sum::<u64>() <= more_than && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<Report> {
+        let begun = Instant::now();
+        while is_empty(&self.setup.sql).await? > 0 && begun.elapsed() < PATIENCE {
+            for (at, (pool, workspace)) in self.workspaces.iter().enumerate() {
+                let _ = Caller::new(&self.setup.cluster, pool, at)?.stop(*workspace).await;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let folder = self.setup.cluster.history();
+        drop(self.fleets);
+        Witness::dump(&self.setup.sql, &folder).await?;
+        Promises { must_check: vec![Check::C4], ..Promises::default() }.write(&folder)?;
+        let report = check(&History::read(&folder)?);
+        println!("{report}");
+        Ok(report)
+    }
+}
+
+/// Schedulers that reach the database through a rewriter.
+async fn before(cluster: &mut Cluster, rules: &[Rule]) -> Result<Rewriter> {
+    let rewriter = Rewriter::before(cluster.database_address()?, rules).await?;
+    for name in ["scheduler-1", "scheduler-2"] {
+        cluster.service(name)?.kill()?;
+        cluster.wires()?.between(name, "postgres").for_each(|wire| wire.lead_to(rewriter.address()));
+        cluster.service(name)?.restart()?;
+    }
+    Ok(rewriter)
+}
+
+async fn played(release: Release) -> Result<Report> {
+    let rules = if release == Release::Order { &BY_ORDER[..] } else { &[] };
+    let play = Play::start(rules).await?;
+    play.start_all().await?;
+    play.until_started(2).await?;
+    if release == Release::Lease {
+        play.fleets.iter().for_each(|fleet| fleet.freeze(true));
+        tokio::time::sleep(SILENCE).await;
+        play.end_holders(true).await?;
+        let started = play.fleets.iter().map(Declared::started).sum();
+        play.fleets.iter().for_each(|fleet| fleet.freeze(false));
+        play.until_started(started).await?;
+    } else {
+        for _ in 0..ROUNDS {
+            tokio::time::sleep(USE).await;
+            play.end_holders(false).await?;
+            play.start_all().await?;
+        }
+    }
+    let idle = play.rewriter.idle_rules();
+    let started: u64 = play.fleets.iter().map(Declared::started).sum();
+    let report = play.finish().await?;
+    ensure!(idle == 0, "the rule is still there: no statement was changed");
+    ensure!(started > WORLD.pools.len() as u64, "nobody took the place of anybody: {started} starts");
+    Ok(report)
+}
+
+fn c4(report: &Report) -> Result<Standing> {
+    Ok(report.verdicts.iter().find(|verdict| verdict.check == Check::C4).context("the check of devices")?.standing)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_by_the_executors_word_has_one_holder() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    assert_eq!(c4(&played(Release::Nothing).await?)?, Standing::Held);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_with_the_order_to_leave_has_two() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    assert_eq!(c4(&played(Release::Order).await?)?, Standing::Broken);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_with_a_lease_has_two() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    assert_eq!(c4(&played(Release::Lease).await?)?, Standing::Broken);
+    Ok(())
+}

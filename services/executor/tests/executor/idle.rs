@@ -1,0 +1,191 @@
+//! Whether somebody uses an application, asked of real ones while somebody does, or something works in them alone.
+
+use crate::runtimes::{KEY, Machine, ask, reaches, run, spec, stop};
+use crate::scheduler::SOON;
+use backend_process::sessions::{self, SESSION_MARK};
+use domain::runtime::App;
+use executor::{
+    pool::{Order, RuntimeBackend},
+    runtimes::ProcessRuntimes,
+};
+use jiff::Timestamp;
+use proto::internal::v1::{RuntimePhase, activity_report::State};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// For what is installed first, and compiled.
+const LATER: Duration = Duration::from_secs(1_500);
+
+/// What each source says, asked now.
+async fn activity(backend: &ProcessRuntimes, order: &Order) -> BTreeMap<String, State> {
+    let before = backend.board().runtime(order.holder).unwrap().activities;
+    backend.probe(vec![order.holder]);
+    let asked = async || {
+        let now = backend.board().runtime(order.holder).unwrap().activities;
+        (now != before && !now.is_empty()).then_some(now)
+    };
+    let now = testkit::wait_for("a look at its activity", SOON, asked).await;
+    now.into_iter().map(|report| (report.source, report.state.unwrap())).collect()
+}
+
+fn active(all: &BTreeMap<String, State>) -> Vec<&str> {
+    all.iter().filter(|(_, state)| matches!(state, State::ActiveUs(_))).map(|(source, _)| source.as_str()).collect()
+}
+
+/// Asks again until just these sources say that somebody is active; no source may say that it cannot tell.
+async fn settles(backend: &ProcessRuntimes, order: &Order, what: &str, wanted: &[&str]) {
+    let settled = async || {
+        let all = activity(backend, order).await;
+        assert!(!all.values().any(|state| matches!(state, State::Unknown(_))), "{what}: {all:?}");
+        (active(&all) == wanted).then_some(())
+    };
+    testkit::wait_for(what, SOON, settled).await;
+}
+
+/// Talks to a JupyterLab as a person's browser would: Python with the packages that it has itself.
+async fn as_a_person(machine: &Machine, endpoint: &str, script: &str) -> tokio::process::Child {
+    let apps = machine.apps.as_ref().unwrap().join("jupyter");
+    let mut folders = std::fs::read_dir(apps).unwrap().flatten().map(|entry| entry.path());
+    let python = folders.find(|path| path.join("bin/python").exists()).unwrap().join("bin/python");
+    let helper = include_str!("person.py");
+    tokio::process::Command::new(python)
+        .args(["-c", helper, &format!("http://{endpoint}/runtimes/lab/"), KEY, script])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_jupyterlab_that_works_is_never_taken_for_idle() {
+    let mut machine = Machine::new();
+    machine.apps = Some(provision::cache::dir().join("tests/apps"));
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let order = run(spec(App::Jupyter));
+    backend.apply(order.clone());
+    let ready = reaches(&backend, &order, RuntimePhase::Ready, LATER).await;
+    assert!(ask(&ready.endpoint, "/runtimes/lab/lab").contains("jupyter-config-data"));
+    settles(&backend, &order, "nobody does anything", &[]).await;
+    for (script, wanted) in [
+        // A cell that computes, one that only waits, and one whose window is closed meanwhile.
+        ("cell:while True: pass", &["cpu", "kernels"][..]),
+        ("cell:import time; time.sleep(600)", &["kernels"]),
+        ("leave:import time; time.sleep(600)", &["kernels"]),
+        // What a cell started goes on by itself.
+        ("cell:import subprocess; p = subprocess.Popen(['sleep', '600'])", &["jobs"]),
+        // A terminal: a program in it, and one that outlives it.
+        ("terminal:sleep 600", &["jobs"]),
+        ("terminal:nohup sleep 600 > /dev/null 2>&1 & exit", &["jobs"]),
+        ("terminal:setsid sh -c 'while :; do :; done' & exit", &["cpu"]),
+    ] {
+        let mut person = as_a_person(&machine, &ready.endpoint, script).await;
+        settles(&backend, &order, script, wanted).await;
+        person.kill().await.unwrap();
+        let mut tidy = as_a_person(&machine, &ready.endpoint, "tidy:").await;
+        assert!(tidy.wait().await.unwrap().success());
+        for members in sessions::all(&machine.mark).values() {
+            let strays: Vec<_> =
+                members.iter().filter(|m| ["sleep", "sh"].contains(&m.name.as_str())).cloned().collect();
+            sessions::signal(&strays, rustix::process::Signal::KILL);
+        }
+        settles(&backend, &order, "nobody does anything any more", &[]).await;
+    }
+    backend.apply(stop(&order, Duration::from_secs(10)));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(machine.left(), 0);
+}
+
+/// A program that nobody waits for any more: the terminal that began it is gone.
+fn left_behind(machine: &Machine, order: &Order, command: &[&str]) {
+    let mark = sessions::mark(&machine.mark, &order.holder.to_string());
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .env(SESSION_MARK, mark)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::spawn(move || child.wait());
+}
+
+/// Since when the editor says that no window of it was open, in its own words.
+async fn last_beat(backend: &ProcessRuntimes, order: &Order) -> Timestamp {
+    match activity(backend, order).await.remove("heartbeat").unwrap() {
+        State::IdleSinceUs(us) | State::ActiveUs(us) => Timestamp::from_microsecond(us).unwrap(),
+        State::Unknown(why) => panic!("{why}"),
+    }
+}
+
+/// What a browser sends to code-server; answers the connection when it has been accepted.
+fn to_editor(endpoint: &str, path: &str, more: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(endpoint).unwrap();
+    let cookie = format!("Cookie: code-server-session={KEY}");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {endpoint}\r\n{cookie}\r\n{more}\r\n").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    let status = String::from_utf8_lossy(&status).into_owned();
+    assert!(["HTTP/1.1 200", "HTTP/1.1 101", "HTTP/1.1 302"].contains(&status.as_str()), "{path}: {status}");
+    stream
+}
+
+#[tokio::test]
+async fn an_editor_that_is_used_is_never_taken_for_idle() {
+    let mut machine = Machine::new();
+    machine.apps = Some(provision::cache::dir().join("tests/apps"));
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let order = run(spec(App::VsCode));
+    backend.apply(order.clone());
+    let ready = reaches(&backend, &order, RuntimePhase::Ready, LATER).await;
+    settles(&backend, &order, "nobody does anything", &[]).await;
+    // What we ask ourselves is no use of it.
+    let quiet = last_beat(&backend, &order).await;
+    assert_eq!(last_beat(&backend, &order).await, quiet);
+    // Somebody looks.
+    let before = Timestamp::now();
+    drop(to_editor(&ready.endpoint, "/", "Connection: close\r\n"));
+    let beats = async |after: Timestamp| (last_beat(&backend, &order).await >= after).then_some(());
+    testkit::wait_for("the look to be seen", SOON, || beats(before)).await;
+    // A window that stays open without a key being touched: its sign of life comes once a minute.
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let token = "reconnectionToken=0c6f5a0e-9c3f-4f0a-8f0c-000000000001&reconnection=false&skipWebSocketFrames=false";
+    let window = to_editor(&ready.endpoint, &format!("/?{token}"), upgrade);
+    let minute_later = Timestamp::now() + jiff::SignedDuration::from_secs(61);
+    testkit::wait_for("the open window to count after a minute", 4 * SOON, || beats(minute_later)).await;
+    drop(window);
+    // What goes on without any window.
+    for (command, wanted) in [
+        (&["sleep", "600"][..], &["jobs"][..]),
+        (&["tail", "-f", "/dev/null"], &["jobs"]),
+        (&["sh", "-c", "while :; do :; done"], &["cpu"]),
+    ] {
+        left_behind(&machine, &order, command);
+        settles(&backend, &order, command[0], wanted).await;
+        for members in sessions::all(&machine.mark).values() {
+            let strays: Vec<_> =
+                members.iter().filter(|m| ["sleep", "sh", "tail"].contains(&m.name.as_str())).cloned().collect();
+            sessions::signal(&strays, rustix::process::Signal::KILL);
+        }
+        settles(&backend, &order, "nobody does anything any more", &[]).await;
+    }
+    // An editor that does not answer is not idle: nobody knows.
+    let leader = sessions::all(&machine.mark).remove(&order.holder.to_string()).unwrap();
+    sessions::signal(&leader, rustix::process::Signal::STOP);
+    let stalled = async || {
+        let all = activity(&backend, &order).await;
+        matches!(all.get("heartbeat"), Some(State::Unknown(_))).then_some(())
+    };
+    testkit::wait_for("a stalled editor to be unknown", SOON, stalled).await;
+    sessions::signal(&leader, rustix::process::Signal::CONT);
+    settles(&backend, &order, "it answers again", &[]).await;
+    backend.apply(stop(&order, Duration::from_secs(10)));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(machine.left(), 0);
+}

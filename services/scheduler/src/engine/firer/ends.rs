@@ -1,0 +1,50 @@
+//! What ends of runs mean to triggers, and runs that do not end in time. Refuses to know why a run ended.
+
+use super::Engine;
+use crate::engine::turn::Turn;
+use domain::{id::RunId, run::RunStatus};
+use store::runs::Decision;
+
+impl Engine {
+    /// A run has ended, in memory: its trigger may have waited for that.
+    pub(in crate::engine) fn trigger_run_ended(&mut self, run: RunId, turn: &mut Turn) {
+        let Some(live) = self.runs.get(&run).filter(|live| live.life.backfill.is_none()) else { return };
+        let (id, shard, row) = (live.life.trigger, live.shard, live.run.row().clone());
+        let now = self.now();
+        let Some(armed) = self.triggers.get_mut(id).filter(|armed| armed.watches_ends) else { return };
+        armed.ended(row.started_at, row.completed_at.unwrap_or(now));
+        let halts = row.status == RunStatus::Failed && armed.read(id).is_ok_and(|(t, _)| t.spec.pause_on_failure);
+        if halts {
+            tracing::info!(trigger.id = %id, run.id = %run, "a run failed; its trigger is halted until it is started");
+            armed.state.halted = Some(armed.version);
+        }
+        let decision = Decision {
+            trigger: id,
+            version: armed.version,
+            skips: Vec::new(),
+            state: armed.state.clone(),
+            waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
+            history: serde_json::to_value(&armed.history).unwrap_or_default(),
+            next_due: Some(now),
+            latest: None,
+        };
+        turn.batch.decide(decision, shard);
+        self.triggers.rearm(id, Some(now));
+        self.again = true;
+    }
+
+    /// Runs that have not ended when they should have.
+    pub(in crate::engine) fn miss_slas(&mut self, turn: &mut Turn) {
+        let now = self.now();
+        while let Some(&(at, run)) = self.slas.first().filter(|(at, _)| *at <= now) {
+            self.slas.remove(&(at, run));
+            let Some(live) = self.runs.get_mut(&run) else { continue };
+            live.life.sla_at = None;
+            if !live.run.row().status.has_ended() {
+                turn.batch.miss_sla(run, now, live.shard);
+                turn.changed.insert(run);
+                self.metrics.slas_missed.inc();
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! How long log lines are kept, and the end of those that are older: whole days, of the whole cluster. By the database's
+//! clock, so that one machine whose clock jumps removes nothing. Refuses to know who asks: the housekeeper, or a person.
+
+use crate::clock::DbClock;
+use domain::ErrorKind;
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+use store::{
+    Store,
+    logs::{self, Partition},
+};
+
+/// The keeping of log lines. Copies share it.
+#[derive(Clone)]
+pub struct LogRetention {
+    store: Store,
+    clock: DbClock,
+    kept: Duration,
+}
+
+/// Why nothing was removed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogRetentionError {
+    /// Nobody said how long lines are kept.
+    #[error("log lines are kept for ever: name a time, or set `log_retention` of the schedulers")]
+    ForEver,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl LogRetentionError {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ForEver => ErrorKind::FailedPrecondition,
+            Self::Store(error) => error.kind(),
+        }
+    }
+}
+
+/// Days that are over, and the instant before which they lie.
+#[derive(Debug)]
+pub struct Expired {
+    /// Never later than now.
+    pub before: Timestamp,
+    /// Oldest first.
+    pub days: Vec<Partition>,
+}
+
+impl LogRetention {
+    /// Lines are kept for `kept`; zero keeps them for ever. `store` is that of [`Store::connect_for_logs`].
+    #[must_use]
+    pub fn new(store: Store, clock: DbClock, kept: Duration) -> Self {
+        Self { store, clock, kept }
+    }
+
+    /// The days that lie wholly before an instant, or before what is kept.
+    ///
+    /// # Errors
+    /// When lines are kept for ever and no instant is named, or the database does not answer.
+    pub async fn expired(&self, before: Option<Timestamp>) -> Result<Expired, LogRetentionError> {
+        let before = self.before(before)?;
+        Ok(Expired { before, days: logs::expired(&self.store, before).await? })
+    }
+
+    /// Drops them; answers what was dropped.
+    ///
+    /// # Errors
+    /// As [`LogRetention::expired`]; days that were dropped before an error stay dropped.
+    pub async fn drop_expired(&self, before: Option<Timestamp>) -> Result<Expired, LogRetentionError> {
+        let before = self.before(before)?;
+        let days = logs::drop_expired(&self.store, before).await?;
+        for day in &days {
+            tracing::info!(partition = day.name, bytes = day.bytes, "dropped a day of log lines");
+        }
+        Ok(Expired { before, days })
+    }
+
+    fn before(&self, asked: Option<Timestamp>) -> Result<Timestamp, LogRetentionError> {
+        let now = self.clock.now();
+        if let Some(asked) = asked {
+            // Today's lines, and the tables of the days to come, are never old.
+            return Ok(asked.min(now));
+        }
+        let kept = SignedDuration::try_from(self.kept).ok().filter(|kept| !kept.is_zero());
+        kept.and_then(|kept| now.checked_sub(kept).ok()).ok_or(LogRetentionError::ForEver)
+    }
+}
