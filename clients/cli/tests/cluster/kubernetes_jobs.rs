@@ -80,7 +80,7 @@ fn kubectl(lab: &Kubelab, words: &[&str]) -> Answer {
 #[test]
 fn a_pipeline_of_the_sample_project_runs_as_jobs() {
     let Some(world) = world() else { return };
-    let workspace = Workspace::new(&world.cluster, "jobs-sample");
+    let workspace = Workspace::new(&world.cluster, "hello");
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
     let copied = Command::new("cp").arg("-r").arg(sample.join(".")).arg(workspace.path()).status().unwrap();
     assert!(copied.success());

@@ -128,3 +128,98 @@ fn parsed(text: &str) -> Result<Map<String, Value>, String> {
         _ => Err("it is no map".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Project, load};
+    use domain::executor_type::Backend;
+    use serde_json::{Map, Value, json};
+    use std::fs;
+
+    const PROJECT: &str = "k8s_executor_config: {namespace: lab, resource_limits: {cpu: 1}, job_name_prefix: x}\n";
+
+    fn project(files: &[(&str, &str)], default: Option<&str>) -> Project {
+        let folder = tempfile::tempdir().unwrap();
+        let blocks = ["data_loaders/a.py", "data_loaders/b.py", "callbacks/a_callback.py"].map(|path| (path, ""));
+        for (path, text) in [("metadata.yaml", PROJECT)].iter().chain(&blocks).chain(files) {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        load(folder.path(), &|name| default.filter(|_| name == "DEFAULT_EXECUTOR_TYPE").map(str::to_owned))
+    }
+
+    /// Where a block runs, and what it asks for there.
+    type Placed = (Option<Backend>, Map<String, Value>);
+
+    /// The blocks of the pipeline and its callbacks, and what was said about it.
+    fn blocks(files: &[(&str, &str)], default: Option<&str>) -> (Vec<Placed>, String) {
+        let project = project(files, default);
+        let pipeline = project.pipelines[0].definition.as_ref().unwrap();
+        let all = pipeline.blocks.iter().chain(&pipeline.callbacks);
+        let found = all.map(|block| (Backend::of(block, pipeline), block.executor_config.clone())).collect();
+        (found, project.diagnostics.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_block_on_kubernetes_asks_for_what_the_project_the_pipeline_and_itself_say() {
+        let pipeline = "executor_type: k8s\nexecutor_config: {namespace: data, gpus: 1}\nblocks:\n\
+            - {uuid: a, type: data_loader, executor_config: {namespace: own, container_config: 'image: mine'}}\n\
+            - {uuid: b, type: data_loader, executor_type: local_python_force, executor_config: {namespace: own}}\n\
+            callbacks:\n- {uuid: a_callback, type: callback, upstream_blocks: [a]}\n";
+        let (blocks, said) = blocks(&[("pipelines/p/metadata.yaml", pipeline)], None);
+        let usual = json!({ "resource_limits": { "cpu": 1 }, "job_name_prefix": "x", "gpus": 1 });
+        let with = |more: Value| {
+            let mut config = usual.as_object().unwrap().clone();
+            config.extend(more.as_object().unwrap().clone());
+            config
+        };
+        let own = with(json!({ "namespace": "own", "container_config": { "image": "mine" } }));
+        assert_eq!(blocks[0], (Some(Backend::Kubernetes), own), "{said}");
+        assert_eq!(blocks[1].0, Some(Backend::Process));
+        assert_eq!(Value::from(blocks[1].1.clone()), json!({ "namespace": "own" }), "a process asks for nothing more");
+        assert_eq!(blocks[2], (Some(Backend::Kubernetes), with(json!({ "namespace": "data" }))), "a callback, too");
+        assert_eq!(said, "");
+    }
+
+    #[test]
+    fn the_default_of_the_environment_holds_where_nothing_else_is_said() {
+        let pipeline = "blocks:\n- {uuid: a, type: data_loader}\n\
+            - {uuid: b, type: data_loader, executor_type: local_python_force}\n";
+        let places = |head: &str, default| {
+            let (blocks, _) = blocks(&[("pipelines/p/metadata.yaml", &format!("{head}{pipeline}"))], default);
+            [blocks[0].0, blocks[1].0]
+        };
+        let (process, kubernetes) = (Some(Backend::Process), Some(Backend::Kubernetes));
+        assert_eq!(places("", None), [process, process]);
+        assert_eq!(places("", Some("k8s")), [kubernetes, process]);
+        assert_eq!(places("executor_type: local_python\n", Some("k8s")), [kubernetes, process]);
+        assert_eq!(places("executor_type: local_python_force\n", Some("k8s")), [process, process]);
+        assert_eq!(places("executor_type: noop\n", Some("k8s")), [None, process]);
+        assert_eq!(places("run_pipeline_in_one_process: true\n", Some("k8s")), [process, process]);
+        assert_eq!(places("", Some("ecs")), [process, process]);
+    }
+
+    #[test]
+    fn a_config_file_is_read_with_the_project_and_one_that_cannot_be_read_is_told() {
+        let pipeline = |file: &str| {
+            format!(
+                "executor_type: k8s\nexecutor_config: {{config_file: {file}, pod: {{schedulerName: own}}}}\n\
+                 blocks: [{{uuid: a, type: data_loader}}]\n"
+            )
+        };
+        let file = "pod: {schedulerName: theirs}\njob: {activeDeadlineSeconds: 9}\nmore: 1\n";
+        let read = |named: &str| {
+            let files = [("pipelines/p/metadata.yaml", pipeline(named)), ("k8s/config.yaml", file.to_owned())];
+            let (mut blocks, said) = blocks(&files.each_ref().map(|(path, text)| (*path, text.as_str())), None);
+            (Value::from(blocks.remove(0).1), said)
+        };
+        let (config, said) = read("k8s/config.yaml");
+        assert_eq!((&config["pod"]["schedulerName"], &config["job"]["activeDeadlineSeconds"]), (&json!("own"), &json!(9)));
+        assert_eq!((config.get("more"), config.get("config_file"), said.as_str()), (None, None, ""));
+        for nowhere in ["gone.yaml", "../outside.yaml", "/etc/passwd"] {
+            let (config, said) = read(nowhere);
+            assert!(said.contains(nowhere) && config.get("job").is_none(), "{config}: {said}");
+        }
+    }
+}
