@@ -44,11 +44,11 @@ pub fn place(settings: &Settings) -> anyhow::Result<Place> {
 /// # Errors
 /// When no image is named (there is none that every cluster could pull), and when a row of `jobs_volumes` is none.
 pub fn jobs(settings: &Settings) -> anyhow::Result<Policy> {
-    if settings.jobs_image.trim().is_empty() {
+    let Some(image) = settings.jobs_image.clone().filter(|image| !image.trim().is_empty()) else {
         anyhow::bail!(
             "jobs_image: attempts on Kubernetes need an image that holds this program; name the executor's own"
         );
-    }
+    };
     let volume = |row: &String| {
         let (claim, folder) =
             row.split_once(':').filter(|(claim, folder)| !claim.is_empty() && folder.starts_with('/'))?;
@@ -61,12 +61,12 @@ pub fn jobs(settings: &Settings) -> anyhow::Result<Policy> {
         volumes: volumes.collect::<Result<_, _>>()?,
         namespace: settings.kubernetes_namespace.clone(),
         other_namespaces: settings.jobs_namespaces.clone(),
-        image: settings.jobs_image.clone(),
+        image,
         other_images: settings.jobs_images.clone(),
         program: settings.jobs_program.clone(),
-        service_account: settings.jobs_service_account.clone(),
+        service_account: settings.jobs_service_account.clone().unwrap_or_default(),
         other_service_accounts: settings.jobs_service_accounts.clone(),
-        secret: settings.jobs_secret.clone(),
+        secret: settings.jobs_secret.clone().unwrap_or_default(),
         gpu_class: settings.jobs_gpu_class.clone(),
     })
 }
@@ -85,7 +85,7 @@ mod tests {
         let settings = Settings { device_classes: vec!["gpu.example.com".into()], ..Settings::default() };
         assert!(place(&settings).unwrap_err().to_string().contains("gpu.example.com"));
         assert!(jobs(&settings).unwrap_err().to_string().contains("jobs_image"));
-        let settings = Settings { jobs_image: "orrery-executor:1".into(), ..Settings::default() };
+        let settings = Settings { jobs_image: Some("orrery-executor:1".into()), ..Settings::default() };
         assert_eq!(
             (jobs(&settings).unwrap().program.as_str(), jobs(&settings).unwrap().namespace.as_str()),
             ("orrery-executor", "orrery")
