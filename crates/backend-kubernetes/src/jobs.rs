@@ -107,7 +107,7 @@ impl Jobs {
         };
         let owner = job.owner_ref(&()).unwrap_or_default();
         self.apply(&namespace, &render::token(launch, &allowed, &self.mark, &owner)).await?;
-        if let Some(claim) = render::claim(launch, &allowed, &self.policy, &self.mark, &owner) {
+        if let Some(claim) = render::claim(launch, &allowed, &self.mark, &owner) {
             self.apply(&namespace, &claim).await?;
         }
         Ok(allowed.asked.remarks)

@@ -63,7 +63,7 @@ impl Lab {
             namespace: namespace.clone(),
             image: "ours".to_owned(),
             program: program.to_str().unwrap().to_owned(),
-            gpu_class: "hami-core-gpu.project-hami.io".to_owned(),
+            gpu_classes: vec!["hami-core-gpu.project-hami.io".to_owned()],
             ..Policy::default()
         };
         let (access, mark) = (Access { kubeconfig: Some(lab.kubeconfig.clone()) }, Uuid::new_v4().simple().to_string());

@@ -67,7 +67,7 @@ pub fn jobs(settings: &Settings) -> anyhow::Result<Policy> {
         service_account: settings.jobs_service_account.clone().unwrap_or_default(),
         other_service_accounts: settings.jobs_service_accounts.clone(),
         secret: settings.jobs_secret.clone().unwrap_or_default(),
-        gpu_class: settings.jobs_gpu_class.clone(),
+        gpu_classes: settings.jobs_gpu_classes.clone(),
     })
 }
 

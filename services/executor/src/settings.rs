@@ -122,10 +122,11 @@ pub const KEYS: &[Key] = &[
          not in an object store.",
     ),
     Key::new(
-        "jobs_gpu_class",
-        Kind::Text,
-        "gpu.nvidia.com",
-        "The device class of GPUs that a block asks for without naming one.",
+        "jobs_gpu_classes",
+        Kind::List,
+        "",
+        "Device classes by which blocks may ask for GPUs, such as `gpu.nvidia.com`; the first where they name none. Without \
+         any they get none: what blocks take counts towards no project's quota.",
     ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
     Key::new(
@@ -223,7 +224,7 @@ pub struct Settings {
     pub jobs_service_accounts: Vec<String>,
     pub jobs_secret: Option<String>,
     pub jobs_volumes: Vec<String>,
-    pub jobs_gpu_class: String,
+    pub jobs_gpu_classes: Vec<String>,
     pub runtimes: Runtimes,
     pub pre_start_network: PreStartNetwork,
     pub kubeconfig: Option<PathBuf>,
@@ -306,7 +307,7 @@ impl Default for Settings {
             jobs_service_accounts: Vec::new(),
             jobs_secret: None,
             jobs_volumes: Vec::new(),
-            jobs_gpu_class: "gpu.nvidia.com".to_owned(),
+            jobs_gpu_classes: Vec::new(),
             runtimes: Runtimes::None,
             pre_start_network: PreStartNetwork::None,
             kubeconfig: None,

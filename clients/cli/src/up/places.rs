@@ -15,6 +15,8 @@ const DRAIN: &str = "10s";
 
 /// Whoever starts a cluster for himself lets his projects use his own credentials.
 const ANY_BUCKET: &str = "s3://,gs://";
+/// Nobody else is there to be kept from them.
+const JOBS_GPU_CLASSES: &str = "gpu.nvidia.com,hami-core-gpu.project-hami.io";
 
 /// The folder with the services' programs.
 pub(super) struct Programs(PathBuf);
@@ -148,6 +150,7 @@ impl Cluster<'_> {
             .with("ORRERY_EXECUTOR_KUBECONFIG", kubeconfig)
             .with("ORRERY_EXECUTOR_ATTEMPTS_LISTEN", "127.0.0.1:0")
             .with("ORRERY_EXECUTOR_JOBS_IMAGE", "orrery-executor")
+            .with("ORRERY_EXECUTOR_JOBS_GPU_CLASSES", JOBS_GPU_CLASSES)
             .with("ORRERY_EXECUTOR_JOBS_PROGRAM", self.programs.0.join("orrery-executor"));
         self.with_places(spec, name, python)
     }

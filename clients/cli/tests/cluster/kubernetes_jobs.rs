@@ -4,13 +4,20 @@
 use crate::{
     answer::{Answer, Run},
     cluster::{Cluster, shared},
+    processes,
     project::step,
     wait::{self, output},
     workspace::{SOON, Workspace},
 };
 use provision::Kubelab;
+use rustix::process::Signal;
 use serde_json::Value;
-use std::{path::Path, process::Command, sync::OnceLock, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 /// For a step of a busy control plane.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -36,9 +43,11 @@ struct World {
     namespace: String,
 }
 
-/// `None` where tests on Kubernetes are skipped.
-fn world() -> Option<&'static World> {
+/// For one test at a time: its executor is killed. `None` where tests on Kubernetes are skipped.
+fn world() -> Option<(&'static World, MutexGuard<'static, ()>)> {
     static WORLD: OnceLock<Option<World>> = OnceLock::new();
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let world = WORLD.get_or_init(|| {
         let lab = testkit::kubernetes::lab()?;
         let namespace = format!("orrery-jobs-{}", std::process::id());
@@ -46,7 +55,7 @@ fn world() -> Option<&'static World> {
         let cluster = Cluster::on_kubernetes(lab.kubeconfig.to_str().unwrap(), &namespace);
         Some(World { cluster, lab, namespace })
     });
-    world.as_ref()
+    Some((world.as_ref()?, turn))
 }
 
 impl World {
@@ -79,7 +88,7 @@ fn kubectl(lab: &Kubelab, words: &[&str]) -> Answer {
 
 #[test]
 fn a_pipeline_of_the_sample_project_runs_as_jobs() {
-    let Some(world) = world() else { return };
+    let Some((world, _turn)) = world() else { return };
     let workspace = Workspace::new(&world.cluster, "hello");
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/hello");
     let copied = Command::new("cp").arg("-r").arg(sample.join(".")).arg(workspace.path()).status().unwrap();
@@ -101,7 +110,7 @@ fn a_pipeline_of_the_sample_project_runs_as_jobs() {
 
 #[test]
 fn what_a_block_asks_for_reaches_its_container() {
-    let Some(world) = world() else { return };
+    let Some((world, _turn)) = world() else { return };
     let says = "
 import os
 @data_loader
@@ -134,7 +143,7 @@ def f(*args, **kwargs):
 
 #[test]
 fn a_pod_that_is_killed_fails_its_try_and_a_cancelled_one_is_gone() {
-    let Some(world) = world() else { return };
+    let Some((world, _turn)) = world() else { return };
     let steps = [step("data_loader", "load", WAITS).with("retry_config: {retries: 1, delay: 0}")];
     let workspace = Workspace::with_pipeline(&world.cluster, "jobs-killed", "executor_type: k8s", &steps);
     let id = workspace.start("p", &[]);
@@ -153,6 +162,24 @@ fn a_pod_that_is_killed_fails_its_try_and_a_cancelled_one_is_gone() {
     workspace.told("begun-3");
     workspace.orrery(&["cancel", &id]).with_code(0);
     workspace.end_of(&id);
+    world.until_empty();
+}
+
+#[test]
+fn what_a_killed_executor_left_ends_and_its_next_life_runs_the_block_again() {
+    let Some((world, _turn)) = world() else { return };
+    let steps = [step("data_loader", "load", WAITS)];
+    let workspace = Workspace::with_pipeline(&world.cluster, "jobs-orphaned", "executor_type: k8s", &steps);
+    let id = workspace.start("p", &[]);
+    let user_code: i32 = workspace.told("begun-1").parse().unwrap();
+    let left = world.objects("jobs").remove(0)["metadata"]["name"].clone();
+    processes::signal(world.cluster.service("executor-kubernetes"), Signal::KILL);
+    wait::until("the end of its user code", SOON, || (!processes::lives(user_code)).then_some(()));
+    workspace.told("begun-2");
+    assert!(world.objects("jobs").iter().all(|job| job["metadata"]["name"] != left), "{left}");
+    workspace.tell("go-2");
+    workspace.end_of(&id).completed();
+    assert!(!workspace.has_been_told("begun-3"));
     world.until_empty();
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Asked {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Gpus {
     pub(super) count: u32,
-    /// The device class; the operator's when it is empty.
+    /// The device class; the operator's first when it is empty.
     pub(super) class: String,
     /// Of each one's compute, percent; the whole of it when 0.
     pub(super) sm: u32,

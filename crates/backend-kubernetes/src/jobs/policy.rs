@@ -1,6 +1,6 @@
 //! What of a project's wishes the operator allows. Pure; whose an object is, is asked by whoever has a client.
 
-use super::config::Asked;
+use super::config::{Asked, Gpus};
 use crate::names;
 use k8s_openapi::api::core::v1::{EnvVarSource, Volume};
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ pub struct Policy {
     pub secret: String,
     /// Volume claims that every job mounts, each with the folder where: code and outputs that lie in no object store.
     pub volumes: Vec<(String, String)>,
-    /// The device class by which GPUs are asked for where a block names none.
-    pub gpu_class: String,
+    /// The device classes by which blocks may ask for GPUs; the first one where they name none. Without any they get none.
+    pub gpu_classes: Vec<String>,
 }
 
 impl Policy {
@@ -92,6 +92,7 @@ pub(super) fn allow(mut asked: Asked, policy: &Policy) -> Allowed {
     let account = Choice { what: "service account", usual: &policy.service_account, setting: "jobs_service_accounts" };
     let service_account =
         account.of(asked.service_account.take(), |name| named(&policy.other_service_accounts, name), &mut remarks);
+    asked.gpus = asked.gpus.take().and_then(|gpus| of_class(gpus, &policy.gpu_classes, &mut remarks));
     asked.remarks.extend(remarks);
     let variables_from = variables_from(&asked);
     Allowed { asked, namespace, image, service_account, variables_from }
@@ -121,6 +122,21 @@ impl Choice<'_> {
         ));
         (*usual).to_owned()
     }
+}
+
+/// The same GPUs with a class that blocks may use.
+fn of_class(mut gpus: Gpus, classes: &[String], remarks: &mut Vec<String>) -> Option<Gpus> {
+    if gpus.class.is_empty() {
+        gpus.class = classes.first().cloned().unwrap_or_default();
+    }
+    if classes.contains(&gpus.class) {
+        return Some(gpus);
+    }
+    let of = if gpus.class.is_empty() { String::new() } else { format!(" of the class `{}`", gpus.class) };
+    remarks.push(format!(
+        "executor_config: GPUs{of} are not for blocks (the executor's setting jobs_gpu_classes); the block runs without"
+    ));
+    None
 }
 
 /// Whether an object is for blocks of this workspace. What we made ourselves is for nobody: it holds keys.
@@ -206,4 +222,63 @@ fn of_variable(source: &EnvVarSource) -> Option<(Kind, String)> {
     let secret = source.secret_key_ref.as_ref().map(|key| (Kind::Secret, key.name.clone()));
     let map = source.config_map_key_ref.as_ref().map(|key| (Kind::ConfigMap, key.name.clone()));
     secret.or(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::config, *};
+    use serde_json::{Value, json};
+
+    fn held(config: &Value, policy: &Policy) -> Allowed {
+        allow(config::read(&config.to_string()), policy)
+    }
+
+    #[test]
+    fn a_project_chooses_among_what_the_operator_named() {
+        let policy = Policy {
+            namespace: "jobs".into(),
+            other_namespaces: vec!["data".into()],
+            image: "ours:1".into(),
+            other_images: vec!["lake/".into(), String::new()],
+            other_service_accounts: vec!["loader".into()],
+            gpu_classes: vec!["whole".into(), "shared".into()],
+            ..Policy::default()
+        };
+        let config = |namespace: &str, image: &str, account: &str, class: &str| {
+            json!({
+                "namespace": namespace,
+                "container_config": { "image": image },
+                "service_account_name": account,
+                "gpus": { "count": 1, "class": class },
+            })
+        };
+        let chosen = held(&config("data", "lake/own:7", "loader", "shared"), &policy);
+        let words = (chosen.namespace.as_str(), chosen.image.as_str(), chosen.service_account.as_str());
+        assert_eq!(words, ("data", "lake/own:7", "loader"));
+        assert_eq!(chosen.asked.gpus.unwrap().class, "shared");
+        assert_eq!(chosen.asked.remarks, Vec::<String>::new());
+
+        let refused = held(&config("kube-system", "evil/lake/own", "admin", "others"), &policy);
+        let words = (refused.namespace.as_str(), refused.image.as_str(), refused.service_account.as_str());
+        assert_eq!((words, refused.asked.gpus), (("jobs", "ours:1", ""), None));
+        for setting in ["jobs_namespaces", "jobs_images", "jobs_service_accounts", "jobs_gpu_classes"] {
+            assert!(refused.asked.remarks.iter().any(|remark| remark.contains(setting)), "{setting}");
+        }
+
+        let usual = held(&json!({ "gpus": 1 }), &policy).asked;
+        assert_eq!((usual.gpus.unwrap().class.as_str(), usual.remarks.len()), ("whole", 0));
+        let closed = held(&json!({ "resource_limits": { "nvidia.com/gpu": 1 } }), &Policy::default()).asked;
+        assert_eq!((closed.gpus, closed.remarks.len()), (None, 1), "without a class there are none for blocks");
+    }
+
+    #[test]
+    fn an_object_is_for_blocks_of_the_workspace_in_its_label_unless_it_is_ours() {
+        let labels =
+            |of: &[(&str, &str)]| of.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<Labels>();
+        assert!(belongs(Some(&labels(&[("orrery.dev/workspace", "lake")])), "lake"));
+        assert!(!belongs(Some(&labels(&[("orrery.dev/workspace", "sea")])), "lake"));
+        let ours = [("orrery.dev/workspace", "lake"), ("app.kubernetes.io/managed-by", "orrery")];
+        assert!(!belongs(Some(&labels(&ours)), "lake"));
+        assert!(!belongs(Some(&labels(&[])), "") && !belongs(None, "lake"));
+    }
 }

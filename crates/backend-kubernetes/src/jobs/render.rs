@@ -78,19 +78,12 @@ pub(super) fn token(launch: &Launch, allowed: &Allowed, mark: &str, owner: &Owne
 }
 
 /// Its devices; none when it asks for none. kube-scheduler chooses them.
-pub(super) fn claim(
-    launch: &Launch,
-    allowed: &Allowed,
-    policy: &Policy,
-    mark: &str,
-    owner: &OwnerReference,
-) -> Option<ResourceClaim> {
+pub(super) fn claim(launch: &Launch, allowed: &Allowed, mark: &str, owner: &OwnerReference) -> Option<ResourceClaim> {
     let gpus = allowed.asked.gpus.as_ref()?;
-    let class = if gpus.class.is_empty() { &policy.gpu_class } else { &gpus.class };
     let request = DeviceRequest {
         name: CLAIM.to_owned(),
         exactly: Some(ExactDeviceRequest {
-            device_class_name: class.clone(),
+            device_class_name: gpus.class.clone(),
             allocation_mode: Some("ExactCount".to_owned()),
             count: Some(i64::from(gpus.count)),
             capacity: capacity(gpus),

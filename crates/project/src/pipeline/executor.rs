@@ -215,7 +215,10 @@ mod tests {
             (Value::from(blocks.remove(0).1), said)
         };
         let (config, said) = read("k8s/config.yaml");
-        assert_eq!((&config["pod"]["schedulerName"], &config["job"]["activeDeadlineSeconds"]), (&json!("own"), &json!(9)));
+        assert_eq!(
+            (&config["pod"]["schedulerName"], &config["job"]["activeDeadlineSeconds"]),
+            (&json!("own"), &json!(9))
+        );
         assert_eq!((config.get("more"), config.get("config_file"), said.as_str()), (None, None, ""));
         for nowhere in ["gone.yaml", "../outside.yaml", "/etc/passwd"] {
             let (config, said) = read(nowhere);

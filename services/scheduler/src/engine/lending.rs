@@ -2,16 +2,13 @@
 //! that are connected elsewhere.
 //!
 //! A scheduler with ready units and no free slots says so to every gateway (*demand*). A gateway lends slots of its
-//! executors: fair shares while several want them, all that is free otherwise, for each backend by itself. A borrower uses a slot again and again,
-//! and returns it when it has nothing to do or the gateway asks. Both sides count; when they lose each other, the
-//! gateway keeps the slots that were in use until the new owners of those attempts claim them.
+//! executors: fair shares while several want them, all that is free otherwise, for each backend by itself. A borrower
+//! uses a slot again and again, and returns it when it has nothing to do or the gateway asks. Both sides count; when they
+//! lose each other, the gateway keeps the slots that were in use until the new owners of those attempts claim them.
 //!
 //! Refuses to know streams. With one scheduler it does nothing.
 
-use super::{
-    Engine, PeerEvent, Units,
-    seat::{Seat, wire},
-};
+use super::{Engine, PeerEvent, Units, seat::Seat};
 use domain::{
     executor_type::Backend,
     id::{ExecutorId, SchedulerId},
@@ -241,4 +238,9 @@ impl Engine {
             }
         }
     }
+}
+
+/// So many slots of an executor, on the wire.
+pub(super) fn wire(executor: ExecutorId, count: u32) -> pb::Slots {
+    pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(count).unwrap_or(i32::MAX) }
 }

@@ -1,6 +1,6 @@
 //! A seat: what the engine knows of one executor.
 
-use super::Outbox;
+use super::{Outbox, lending::wire};
 use crate::wire::AttemptId;
 use domain::{
     executor_type::Backend,
@@ -388,11 +388,6 @@ struct Loan {
     slots: u32,
     /// Of these, asked back.
     recalled: u32,
-}
-
-/// So many slots of an executor, on the wire.
-pub(super) fn wire(executor: ExecutorId, count: u32) -> pb::Slots {
-    pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(count).unwrap_or(i32::MAX) }
 }
 
 /// What an executor says of itself when it comes.
