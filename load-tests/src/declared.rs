@@ -75,9 +75,10 @@ pub struct Counts {
 /// An executor that serves until it is dropped.
 #[derive(Debug)]
 pub struct Declared {
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<()>>,
     counts: Arc<Counts>,
     frozen: watch::Sender<bool>,
+    over: watch::Sender<bool>,
 }
 
 impl Declared {
@@ -89,14 +90,22 @@ impl Declared {
         let counts = Arc::new(Counts::default());
         let mut fleet = Fleet::new(shape, Arc::clone(&counts), journal)?;
         let (frozen, mut is_frozen) = watch::channel(false);
+        let (over, mut is_over) = watch::channel(false);
         let task = tokio::spawn(async move {
-            for turn in 0_usize.. {
-                // A stream that breaks is opened again, with whoever is next.
-                let _ = serve(&mut fleet, schedulers[turn % schedulers.len()].clone(), &mut is_frozen).await;
-                tokio::time::sleep(PAUSE).await;
+            let serve = async {
+                for turn in 0_usize.. {
+                    // A stream that breaks is opened again, with whoever is next.
+                    let _ = serve(&mut fleet, schedulers[turn % schedulers.len()].clone(), &mut is_frozen).await;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            };
+            tokio::select! {
+                () = serve => {}
+                _ = is_over.wait_for(|over| *over) => {}
             }
+            fleet.close()
         });
-        Ok(Self { task, counts, frozen })
+        Ok(Self { task, counts, frozen, over })
     }
 
     /// Runtimes that it has started.
@@ -109,6 +118,15 @@ impl Declared {
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Sends strangers away and serves no longer. What runs stays, as of an executor that was killed.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn close(mut self) -> Result<()> {
+        self.over.send_replace(true);
+        (&mut self.task).await?
     }
 
     /// Freezes it, or lets it go on: while it is frozen it hears, says and does nothing, and its connection stays open.

@@ -81,7 +81,6 @@ fn trees(roots: &[u32]) -> BTreeSet<u32> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is the report of a test")]
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};

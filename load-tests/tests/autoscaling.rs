@@ -68,6 +68,19 @@ impl Keda {
         (0..=NAPS).find(|count| *count as f64 >= replicas).context("a number of replicas")
     }
 
+    /// Until it wants more, which is told from an aggregate of each second.
+    async fn until_more_than(&mut self, executors: usize) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let desired = self.desired().await?;
+            if desired > executors {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < WAKE_MAX, "{desired} executors are wanted for {NAPS} blocks");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn watch(&mut self) -> Result<Streaming<proto::externalscaler::IsActiveResponse>> {
         Ok(self.client.stream_is_active(self.object.clone()).await?.into_inner())
     }
@@ -187,8 +200,7 @@ async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
 
     let mut executors = 1;
     while executors < EXECUTORS_MAX {
-        let desired = keda.desired().await?;
-        ensure!(desired > executors, "{desired} executors are wanted for {NAPS} blocks");
+        keda.until_more_than(executors).await?;
         executors += 1;
         stage.cluster.start_executor(executors)?;
     }

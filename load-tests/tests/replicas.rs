@@ -291,7 +291,9 @@ async fn a_limit_holds_over_every_scheduler_also_when_one_dies() -> Result<()> {
     let _alone = ALONE.lock().await;
     let mut replicas = Replicas::start(3, 2).await?;
     let limit = "INSERT INTO block_limit (workspace_id, name, max_blocks, source)
-                 SELECT id, 'workspace', $1::bigint, 'api' FROM workspace WHERE name = $2";
+                 SELECT id, 'workspace', $1::bigint, 'api' FROM workspace WHERE name = $2
+                 ON CONFLICT (workspace_id, name) DO UPDATE
+                 SET max_blocks = excluded.max_blocks, source = excluded.source, changed_at = clock_timestamp()";
     replicas.sql.execute(limit, &[&LIMIT, &WORKSPACE]).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let watch = tokio::spawn(watch_running(replicas.cluster.database_url(), Arc::clone(&stop)));

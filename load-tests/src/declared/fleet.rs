@@ -131,6 +131,12 @@ impl Fleet {
         Ok(said)
     }
 
+    /// Strangers leave.
+    pub(super) fn close(&mut self) -> Result<()> {
+        let Some(strangers) = self.strangers.take() else { return Ok(()) };
+        strangers.leave(&mut self.journal)
+    }
+
     fn said_of(&self, holders: &BTreeSet<HolderId>) -> Vec<Up> {
         if holders.is_empty() { Vec::new() } else { vec![Up::Runtimes(self.reports(holders, false))] }
     }

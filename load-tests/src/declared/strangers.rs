@@ -83,7 +83,7 @@ impl Strangers {
             self.there.iter().filter(|(_, stranger)| stranger.until <= now).map(|(place, _)| place.clone()).collect();
         for place in &gone {
             if let Some(stranger) = self.there.remove(place) {
-                journal.note(JournalEvent::End { attempt: stranger.name, outcome: "left".to_owned() })?;
+                stranger.leave(journal)?;
             }
         }
         let Some(place) = place.filter(|_| left >= MILLI) else { return Ok(!gone.is_empty()) };
@@ -93,5 +93,16 @@ impl Strangers {
         self.taken += 1;
         self.there.insert(place, Stranger { name, until: now + STAY_MAX.mul_f64(self.dice.random()) });
         Ok(true)
+    }
+
+    /// All go.
+    pub(super) fn leave(self, journal: &mut Journal) -> Result<()> {
+        self.there.into_values().try_for_each(|stranger| stranger.leave(journal))
+    }
+}
+
+impl Stranger {
+    fn leave(self, journal: &mut Journal) -> Result<()> {
+        journal.note(JournalEvent::End { attempt: self.name, outcome: "left".to_owned() })
     }
 }

@@ -108,7 +108,7 @@ struct Instant {
 }
 
 impl Instant {
-    /// `None` for the kind that nothing here uses: quantiles, which cannot be added up.
+    /// `None` for the kinds that nothing here uses: quantiles, which cannot be added up, and what has no kind.
     fn metric(self, family: &model::MetricFamily) -> Option<Metric> {
         let temporality = AggregationTemporality::Cumulative.into();
         let numbers = |value: fn(&model::Metric) -> f64| {
@@ -123,14 +123,11 @@ impl Instant {
             model::MetricType::GAUGE => {
                 Data::Gauge(Gauge { data_points: numbers(|metric| metric.get_gauge().get_value()) })
             }
-            model::MetricType::UNTYPED => {
-                Data::Gauge(Gauge { data_points: numbers(|metric| metric.get_untyped().get_value()) })
-            }
             model::MetricType::HISTOGRAM => Data::Histogram(Histogram {
                 data_points: family.get_metric().iter().map(|metric| self.histogram(metric)).collect(),
                 aggregation_temporality: temporality,
             }),
-            model::MetricType::SUMMARY => return None,
+            model::MetricType::SUMMARY | model::MetricType::UNTYPED => return None,
         };
         let (name, description) = (family.name().to_owned(), family.help().to_owned());
         Some(Metric { name, description, data: Some(data), ..Metric::default() })

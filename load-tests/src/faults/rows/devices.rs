@@ -87,6 +87,14 @@ impl Play {
         }
     }
 
+    /// Ends the executors, and judges.
+    async fn finish(self, seen: Seen) -> Result<Seen> {
+        for fleet in self.fleets {
+            fleet.close().await?;
+        }
+        self.stage.finish_within(seen, LATE_MAX_S).await
+    }
+
     fn count(&self, of: fn(&crate::declared::Counts) -> &AtomicU64) -> u64 {
         self.fleets.iter().map(|fleet| of(fleet.counts()).load(Ordering::Relaxed)).sum()
     }
@@ -106,7 +114,7 @@ pub(super) async fn raced(plan: Plan) -> Result<Seen> {
     let mut seen = Seen::default();
     let load = play.stage.begin().await?;
     let wanted = u64::from(plan.triggers * plan.seconds / 4).clamp(STARTS.0, STARTS.1);
-    let users = Users::start(&play, wanted, plan.seed)?;
+    let users = Users::start(&play, wanted, plan)?;
     let looks = tokio::spawn(look(play.stage.sql().await?, Arc::clone(&users.over)));
     let (mut kills, mut between) = (0, 0);
     let begun = Instant::now();
@@ -133,8 +141,7 @@ pub(super) async fn raced(plan: Plan) -> Result<Seen> {
     seen.bite("parts of devices that strangers took", play.count(|counts| &counts.strangers));
     #[expect(clippy::cast_precision_loss, reason = "a count for people")]
     seen.tell("orders that strangers had overtaken", play.count(|counts| &counts.refused) as f64, "");
-    let Play { stage, .. } = play;
-    stage.finish_within(seen, LATE_MAX_S).await
+    play.finish(seen).await
 }
 
 /// People who start and stop runtimes, whatever becomes of them.
@@ -146,13 +153,16 @@ struct Users {
 }
 
 impl Users {
-    fn start(play: &Play, wanted: u64, seed: u64) -> Result<Self> {
+    fn start(play: &Play, wanted: u64, plan: Plan) -> Result<Self> {
+        // So that they are at it until the load is over.
+        let users = u32::try_from(play.workspaces.len())?;
+        let turn = Duration::from_secs(plan.seconds.into()) * users / u32::try_from(wanted)?;
         let (asked, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for (at, (pool, workspace)) in play.workspaces.iter().enumerate() {
             let caller = Caller::new(&play.stage.cluster, pool, at)?;
-            let dice = StdRng::seed_from_u64(seed.wrapping_add(at as u64));
-            tasks.spawn(use_one(caller, *workspace, (Arc::clone(&asked), wanted, Arc::clone(&over)), dice));
+            let dice = StdRng::seed_from_u64(plan.seed.wrapping_add(at as u64));
+            tasks.spawn(use_one(caller, *workspace, (Arc::clone(&asked), Arc::clone(&over)), turn, dice));
         }
         Ok(Self { tasks, asked, over })
     }
@@ -167,22 +177,23 @@ impl Users {
     }
 }
 
-/// One of them, until it is over or enough was asked.
+/// One of them, until it is over; a turn of use and pause takes so long at the mean.
 async fn use_one(
     caller: Caller,
     workspace: Uuid,
-    (asked, wanted, over): (Arc<AtomicU64>, u64, Arc<AtomicU64>),
+    (asked, over): (Arc<AtomicU64>, Arc<AtomicU64>),
+    turn: Duration,
     mut dice: StdRng,
 ) {
-    while over.load(Ordering::Relaxed) == 0 && asked.load(Ordering::Relaxed) < wanted {
+    while over.load(Ordering::Relaxed) == 0 {
         if caller.start(workspace).await.is_ok() {
             asked.fetch_add(1, Ordering::Relaxed);
         }
         // A moment of use; or of waiting, since there is too little.
-        sleep(Duration::from_millis(dice.random_range(5..250))).await;
+        sleep(turn.mul_f64(dice.random())).await;
         // What a scheduler that died has done of it is found out with the next start.
         let _ = caller.stop(workspace).await;
-        sleep(Duration::from_millis(dice.random_range(0..50))).await;
+        sleep(turn.mul_f64(dice.random())).await;
     }
 }
 
@@ -244,6 +255,5 @@ pub(super) async fn asleep(plan: Plan) -> Result<Seen> {
     }
     seen.bite("runtimes that started when it woke", play.count(|counts| &counts.started) - started);
     play.settle(&mut seen).await?;
-    let Play { stage, .. } = play;
-    stage.finish_within(seen, LATE_MAX_S).await
+    play.finish(seen).await
 }

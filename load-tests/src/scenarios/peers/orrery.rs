@@ -12,7 +12,7 @@ use load_tests::usage::Usage;
 use proto::v1 as pb;
 use serde_json::Value;
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -117,7 +117,7 @@ async fn idle(cluster: &mut Cluster) -> (Option<f64>, Option<f64>) {
 }
 
 /// How late the first lines of schedules were that are due in the next minute, seconds.
-async fn cron(cluster: &Cluster, stamps: &PathBuf, work: &Work) -> Result<Vec<f64>> {
+async fn cron(cluster: &Cluster, stamps: &Path, work: &Work) -> Result<Vec<f64>> {
     let due = ((now_s()? + 5.0) / 60.0).floor() * 60.0 + 60.0;
     #[expect(clippy::cast_possible_truncation, reason = "whole minutes")]
     let at = jiff::Timestamp::from_second(due as i64)?.to_zoned(jiff::tz::TimeZone::UTC);

@@ -175,7 +175,7 @@ def load(*args, **kwargs):
     // Another owner asks what runs here: it hears who waits, and an answer on the word of the former one is asked for anew.
     session.say(Down::InventoryRequest(pb::InventoryRequest {})).await;
     let Some(Up::Inventory(inventory)) = session.next().await else { panic!("an inventory") };
-    assert_eq!(inventory.running, [asker.clone()]);
+    assert_eq!(inventory.running, std::slice::from_ref(&asker));
     session.say(reply(&call, json!({ "run_id": "r", "status": "completed" }), "")).await;
     for _ in 0..2 {
         let Some(Up::SlotChange(change)) = session.next().await else { panic!("it still waits") };
