@@ -1,7 +1,7 @@
 //! Attempts as Jobs on a real control plane: from a launch to nothing. The program is a script; what the executor's own does
 //! there is tested with the executor.
 //!
-//! Each test has a namespace of its own; of devices, only shares of `shared-0` GPU 3 and `whole-0` could be chosen for what is
+//! Each test has a namespace of its own, in which the backend may do what the chart allows it and no more; of devices, only shares of `shared-0` GPU 3 and `whole-0` could be chosen for what is
 //! asked here, by kube-scheduler and together with other tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the report of a test")]
 
@@ -10,6 +10,7 @@ use backend_kubernetes::{Access, Jobs, Policy};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret},
+    rbac::v1::{Role, RoleBinding},
     resource::v1::ResourceClaim,
 };
 use kube::{
@@ -18,13 +19,20 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use testkit::wait_for;
 use uuid::Uuid;
 
 /// For one step, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "0123456789abcdef";
+/// What the chart allows an executor of Jobs.
+const RULES: &str = include_str!("../../../deploy/helm/orrery/files/jobs-rules.yaml");
 
 /// Leaves what it sees where the test can read it, then does what it was told.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -66,13 +74,16 @@ impl Lab {
             gpu_classes: vec!["hami-core-gpu.project-hami.io".to_owned()],
             ..Policy::default()
         };
-        let (access, mark) = (Access { kubeconfig: Some(lab.kubeconfig.clone()) }, Uuid::new_v4().simple().to_string());
-        // Connecting is also what makes TLS work.
-        let jobs = Jobs::connect(&access, policy.clone(), &mark).await.unwrap();
+        // Whoever was first is right.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::try_from(config).unwrap();
-        let metadata = ObjectMeta { name: Some(namespace), ..ObjectMeta::default() };
+        let metadata = ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() };
         let made = Namespace { metadata, ..Namespace::default() };
         Api::all(client.clone()).create(&PostParams::default(), &made).await.unwrap();
+        let kubeconfig = folder.join("kubeconfig");
+        std::fs::write(&kubeconfig, as_the_chart_allows(&client, &namespace, &lab.kubeconfig).await).unwrap();
+        let (access, mark) = (Access { kubeconfig: Some(kubeconfig) }, Uuid::new_v4().simple().to_string());
+        let jobs = Jobs::connect(&access, policy.clone(), &mark).await.unwrap();
         Some(Self { client, access, policy, folder, mark, jobs })
     }
 
@@ -131,6 +142,24 @@ impl Lab {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.patch(&self.policy.namespace, &PatchParams::default(), &patch).await.unwrap();
     }
+}
+
+/// Credentials of one who may do what the chart allows, and nothing else.
+async fn as_the_chart_allows(client: &Client, namespace: &str, kubeconfig: &Path) -> String {
+    let rules: Value = serde_saphyr::from_str(RULES).unwrap();
+    let role: Role = serde_json::from_value(json!({ "metadata": { "name": "jobs" }, "rules": rules })).unwrap();
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": "jobs" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "jobs" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "jobs", "namespace": namespace }],
+    }))
+    .unwrap();
+    let params = PostParams::default();
+    Api::namespaced(client.clone(), namespace).create(&params, &role).await.unwrap();
+    Api::namespaced(client.clone(), namespace).create(&params, &binding).await.unwrap();
+    let mut config: Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig).unwrap()).unwrap();
+    config["users"][0]["user"]["as"] = json!(format!("system:serviceaccount:{namespace}:jobs"));
+    config.to_string()
 }
 
 impl Drop for Lab {
