@@ -45,7 +45,6 @@ pub(super) struct Asked {
     pub(super) node_selector: BTreeMap<String, String>,
     pub(super) scheduler_name: Option<String>,
     pub(super) tolerations: Vec<Toleration>,
-    pub(super) deadline_s: Option<i64>,
     /// What does not hold, and why.
     pub(super) remarks: Vec<String>,
 }
@@ -106,7 +105,7 @@ fn top(mut keys: Map<String, Value>, asked: &mut Asked, reader: &mut Reader) {
         pod(fields, asked, reader);
     }
     if let Some(fields) = reader.map("job", keys.remove("job")) {
-        job(fields, asked, reader);
+        job(fields, reader);
     }
     asked.namespace = reader.typed("namespace", keys.remove("namespace")).or(asked.namespace.take());
     let account = reader.typed("service_account_name", keys.remove("service_account_name"));
@@ -178,18 +177,21 @@ fn pod(mut fields: Map<String, Value>, asked: &mut Asked, reader: &mut Reader) {
     reader.leftover("pod", &fields, taken);
 }
 
-fn job(mut fields: Map<String, Value>, asked: &mut Asked, reader: &mut Reader) {
+/// Its deadline became the time-out of the block when the project was deployed.
+fn job(mut fields: Map<String, Value>, reader: &mut Reader) {
     let mut take = |key: &str| fields.remove(key).or_else(|| fields.remove(&reader::camel(key)));
     let (deadline, retries, kept) =
         (take("active_deadline_seconds"), take("backoff_limit"), take("ttl_seconds_after_finished"));
-    asked.deadline_s = reader.typed("job.active_deadline_seconds", deadline);
+    if deadline.is_some() {
+        reader.refuse("job.active_deadline_seconds", "is no positive number of seconds");
+    }
     if retries.is_some_and(|limit| limit.as_i64() != Some(0)) {
         reader.refuse("job.backoff_limit", "does not retry: the block's retry_config does");
     }
     if kept.is_some() {
         reader.refuse("job.ttl_seconds_after_finished", "keeps nothing: a job goes when its result is known");
     }
-    reader.leftover("job", &fields, "active_deadline_seconds");
+    reader.leftover("job", &fields, "active_deadline_seconds and a backoff_limit of 0");
 }
 
 /// What `gpus` says, a number or a map; where it says nothing, what was asked for as Kubernetes' older resource.

@@ -31,8 +31,12 @@ pub(super) fn phase(job: Option<&Job>, pods: &[Arc<Pod>], warnings: &[Event], no
     let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let failed = conditions.find(|condition| condition.type_ == "Failed" && condition.status == "True");
     if let Some(failed) = failed {
-        let reason = failed.message.clone().or(failed.reason.clone()).unwrap_or_default();
-        return Phase::Ended(Ended::Evicted { reason: format!("its pod is gone: {reason}") });
+        let reason = match failed.reason.as_deref() {
+            // A pod that is gone counts as one that failed.
+            Some("BackoffLimitExceeded") => "somebody else removed its pod".to_owned(),
+            reason => format!("its pod is gone: {}", failed.message.as_deref().or(reason).unwrap_or_default()),
+        };
+        return Phase::Ended(Ended::Evicted { reason });
     }
     if job.metadata.deletion_timestamp.is_some() {
         return Phase::Absent;

@@ -49,8 +49,6 @@ const CORES: &str = "cores";
 
 /// The Job, the owner of everything else.
 pub(super) fn job(launch: &Launch, allowed: &Allowed, policy: &Policy, mark: &str) -> Job {
-    let asked = allowed.asked.deadline_s.filter(|seconds| *seconds > 0).unwrap_or(i64::MAX);
-    let deadline = seconds(launch.lifetime_max).min(asked);
     let metadata = metadata(launch, allowed, mark, None);
     let template = ObjectMeta { name: None, namespace: None, ..metadata.clone() };
     let spec = JobSpec {
@@ -59,7 +57,7 @@ pub(super) fn job(launch: &Launch, allowed: &Allowed, policy: &Policy, mark: &st
         completions: Some(1),
         parallelism: Some(1),
         pod_replacement_policy: Some("Failed".to_owned()),
-        active_deadline_seconds: Some(deadline),
+        active_deadline_seconds: Some(seconds(launch.lifetime_max)),
         ttl_seconds_after_finished: Some(KEPT_S),
         template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(launch, allowed, policy)) },
         ..JobSpec::default()

@@ -22,6 +22,8 @@ const PROJECT_KEY: &str = "k8s_executor_config";
 /// A file of the project with the four keys below.
 const FILE_KEY: &str = "config_file";
 const FILE_KEYS: [&str; 4] = ["metadata", "container", "pod", "job"];
+/// Of a `job`, in either spelling.
+const DEADLINE_KEYS: [&str; 2] = ["active_deadline_seconds", "activeDeadlineSeconds"];
 /// May be a text with YAML in it.
 const CONTAINER_KEY: &str = "container_config";
 
@@ -77,10 +79,23 @@ pub(super) fn configure(context: &Context<'_>, keys: &Keys<'_>, pipeline: &mut P
     }
     let lists = [&mut pipeline.blocks, &mut pipeline.conditionals, &mut pipeline.callbacks];
     for (block, config) in lists.into_iter().flatten().zip(configs) {
-        if let Some(config) = config {
+        if let Some(mut config) = config {
+            if let Some(deadline) = take_deadline(&mut config) {
+                block.timeout_s = Some(block.timeout_s.map_or(deadline, |timeout| timeout.min(deadline)));
+            }
             block.executor_config = config;
         }
     }
+}
+
+/// What Mage leaves to the Job is the block's time-out here: a container that its cluster ends gives its attempt back, and
+/// that would begin again.
+fn take_deadline(config: &mut Map<String, Value>) -> Option<u32> {
+    let job = config.get_mut("job")?.as_object_mut()?;
+    let key = DEADLINE_KEYS.into_iter().find(|key| job.contains_key(*key))?;
+    let seconds = job[key].as_u64().and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| *seconds > 0)?;
+    job.remove(key);
+    Some(seconds)
 }
 
 /// With everything in it that it names elsewhere or says as a text.
@@ -201,6 +216,23 @@ mod tests {
     }
 
     #[test]
+    fn the_deadline_of_a_job_is_the_time_out_of_its_block() {
+        let timeouts = |timeout: &str, deadline: &str| {
+            let pipeline = format!(
+                "executor_type: k8s\nexecutor_config: {{job: {{active_deadline_seconds: {deadline}}}}}\n\
+                 blocks: [{{uuid: a, type: data_loader{timeout}}}]\n"
+            );
+            let project = project(&[("pipelines/p/metadata.yaml", &pipeline)], None);
+            let block = &project.pipelines[0].definition.as_ref().unwrap().blocks[0];
+            (block.timeout_s, block.executor_config["job"].as_object().unwrap().len())
+        };
+        assert_eq!(timeouts("", "60"), (Some(60), 0));
+        assert_eq!(timeouts(", timeout: 7", "60"), (Some(7), 0));
+        assert_eq!(timeouts(", timeout: 70", "60"), (Some(60), 0));
+        assert_eq!(timeouts(", timeout: 7", "-1"), (Some(7), 1), "the executor tells what it does not take");
+    }
+
+    #[test]
     fn a_config_file_is_read_with_the_project_and_one_that_cannot_be_read_is_told() {
         let pipeline = |file: &str| {
             format!(
@@ -208,17 +240,14 @@ mod tests {
                  blocks: [{{uuid: a, type: data_loader}}]\n"
             )
         };
-        let file = "pod: {schedulerName: theirs}\njob: {activeDeadlineSeconds: 9}\nmore: 1\n";
+        let file = "pod: {schedulerName: theirs}\njob: {backoffLimit: 0}\nmore: 1\n";
         let read = |named: &str| {
             let files = [("pipelines/p/metadata.yaml", pipeline(named)), ("k8s/config.yaml", file.to_owned())];
             let (mut blocks, said) = blocks(&files.each_ref().map(|(path, text)| (*path, text.as_str())), None);
             (Value::from(blocks.remove(0).1), said)
         };
         let (config, said) = read("k8s/config.yaml");
-        assert_eq!(
-            (&config["pod"]["schedulerName"], &config["job"]["activeDeadlineSeconds"]),
-            (&json!("own"), &json!(9))
-        );
+        assert_eq!((&config["pod"]["schedulerName"], &config["job"]["backoffLimit"]), (&json!("own"), &json!(0)));
         assert_eq!((config.get("more"), config.get("config_file"), said.as_str()), (None, None, ""));
         for nowhere in ["gone.yaml", "../outside.yaml", "/etc/passwd"] {
             let (config, said) = read(nowhere);

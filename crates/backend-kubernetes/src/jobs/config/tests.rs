@@ -38,11 +38,11 @@ fn everything_that_a_block_may_ask_for_is_taken() {
             ],
             "image_pull_secrets": ["registry"],
         },
-        "job": { "active_deadline_seconds": 60, "backoff_limit": 0 },
+        "job": { "backoff_limit": 0 },
     }));
     assert_eq!(asked.remarks, Vec::<String>::new());
     assert_eq!((asked.namespace.as_deref(), asked.service_account.as_deref()), (Some("data"), Some("loader")));
-    assert_eq!((asked.image.as_deref(), asked.deadline_s), (Some("own/image"), Some(60)));
+    assert_eq!(asked.image.as_deref(), Some("own/image"));
     let amounts = |amounts: &Amounts| amounts.iter().map(|(n, q)| format!("{n}={}", q.0)).collect::<Vec<_>>();
     assert_eq!(amounts(&asked.limits), ["cpu=2", "memory=8Gi"]);
     assert_eq!(amounts(&asked.requests), ["cpu=0.5", "memory=1Gi"]);
@@ -92,6 +92,7 @@ fn whatever_would_break_out_is_refused_and_told() {
         (json!({ "container_config": { "env": [{ "name": "ORRERY_EXECUTOR_SLOTS", "value": "9" }] } }), "env ORRERY_"),
         (json!({ "container_config": { "env": [{ "name": "A", "valeu": "9" }] } }), "env[0].valeu"),
         (json!({ "job": { "backoff_limit": 3 } }), "job.backoff_limit"),
+        (json!({ "job": { "active_deadline_seconds": -1 } }), "job.active_deadline_seconds"),
         (json!({ "job": { "ttl_seconds_after_finished": 60 } }), "job.ttl_seconds_after_finished"),
         (json!({ "metadata": { "labels": { "orrery.dev/executor": "x" } } }), "metadata.labels.orrery.dev/executor"),
         (json!({ "job_name_prefix": "mine" }), "job_name_prefix"),

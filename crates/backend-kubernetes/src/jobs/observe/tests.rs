@@ -87,7 +87,7 @@ fn nothing_has_ended_while_a_pod_lives_and_a_lost_node_is_not_awaited() {
     let removed = job(
         json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m" }] }),
     );
-    let reason = "its pod is gone: m".to_owned();
+    let reason = "somebody else removed its pod".to_owned();
     assert_eq!(phase(Some(&removed), &[], &[], at(5)), Phase::Ended(Ended::Evicted { reason }));
     assert_eq!(phase(None, &[], &[], at(5)), Phase::Absent);
 }
