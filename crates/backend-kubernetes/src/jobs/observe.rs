@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// What does not become well in so long after a pod was bound never will: an image, a setting, a volume.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+/// Beyond the end of its grace a pod is not awaited for longer: nobody may tell that its node is lost.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(120);
 /// Bytes of what a container wrote last.
 const OUTPUT_BYTES_MAX: usize = 1_024;
 
@@ -59,10 +61,15 @@ pub(super) fn asks_why(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Option<S
 
 fn of_living(pod: &Pod, warnings: &[Event], now: Timestamp) -> Phase {
     let status = pod.status.clone().unwrap_or_default();
-    if pod.metadata.deletion_timestamp.is_some()
-        && let Some((true, reason)) = disrupted(&status)
-    {
-        return Phase::Ended(Ended::Lost { reason });
+    // When its grace is over; a node that answers ends it then.
+    if let Some(due) = pod.metadata.deletion_timestamp.as_ref() {
+        if let Some((true, reason)) = disrupted(&status) {
+            return Phase::Ended(Ended::Lost { reason });
+        }
+        if now.duration_since(due.0) >= OVERDUE {
+            let reason = format!("its node does not end it: {}", node(pod));
+            return Phase::Ended(Ended::Lost { reason });
+        }
     }
     if has_begun(pod) {
         return Phase::Running;
@@ -88,6 +95,10 @@ fn of_living(pod: &Pod, warnings: &[Event], now: Timestamp) -> Phase {
         Some(reason) => Phase::Waiting { reason },
         None => Phase::Waiting { reason: String::new() },
     }
+}
+
+fn node(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("none")
 }
 
 fn of_ended(pod: &Pod) -> Ended {

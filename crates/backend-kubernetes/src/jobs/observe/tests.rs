@@ -77,9 +77,14 @@ fn nothing_has_ended_while_a_pod_lives_and_a_lost_node_is_not_awaited() {
         "ready": true, "restartCount": 0, "state": { "running": {} } }] });
     let failed = pod(json!({ "phase": "Failed" }));
     assert_eq!(phase(None, &[failed, pod(running.clone())], &[], at(5)), Phase::Running, "a deleted Job's pod runs on");
-    let mut lost = running;
+    let mut lost = running.clone();
     lost["conditions"] = json!([{ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "gone" }]);
     assert_eq!(seen(lost.clone(), 5), Phase::Running, "it is told to go, and can");
+    let mut late = Arc::unwrap_or_clone(pod(running.clone()));
+    late.metadata.deletion_timestamp = late.metadata.creation_timestamp.clone();
+    let late = [Arc::new(late)];
+    assert_eq!(phase(None, &late, &[], at(119)), Phase::Running, "it has time to end");
+    assert!(matches!(phase(None, &late, &[], at(120)), Phase::Ended(Ended::Lost { .. })));
     let mut pod = Arc::unwrap_or_clone(pod(lost));
     pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp.clone();
     let reason = "gone".to_owned();
