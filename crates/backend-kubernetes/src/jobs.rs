@@ -139,6 +139,7 @@ impl Jobs {
                 }
             };
         }
+        allowed.without_our_variables();
         Ok(())
     }
 

@@ -112,7 +112,7 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "A Secret of the namespace whose entries are variables of the program in each Job, such as the object store's \
-         credentials; user code does not get them.",
+         credentials; blocks' code is not given them, but runs as the same user.",
     ),
     Key::new(
         "jobs_volumes",

@@ -18,6 +18,8 @@ pub(super) use volumes::OURS;
 
 /// By which projects of other clusters ask for GPUs.
 const GPU_RESOURCE: &str = "nvidia.com/gpu";
+/// With which the names of our own variables begin.
+pub(super) const OUR_VARIABLES: &str = "ORRERY_";
 /// Devices of one block.
 const GPUS_MAX: u32 = 32;
 
@@ -73,7 +75,7 @@ pub(super) fn read(config: &str) -> Asked {
     }
     volumes::keep_safe(&mut asked, &mut reader);
     asked.env.retain(|variable| {
-        let ours = variable.name.starts_with("ORRERY_");
+        let ours = variable.name.starts_with(OUR_VARIABLES);
         if ours {
             reader.refuse(&format!("env {}", variable.name), "begins with ORRERY_, which names our own variables");
         }
@@ -130,11 +132,13 @@ fn metadata(mut fields: Map<String, Value>, asked: &mut Asked, reader: &mut Read
         let path = format!("metadata.{key}");
         *texts = reader.texts(&path, fields.remove(key));
         texts.retain(|name, _| {
-            let ours = name.contains("orrery.dev/") || name.contains("kubernetes.io/");
-            if ours {
-                reader.refuse(&format!("{path}.{name}"), "is a name that is kept for the cluster");
+            // Container runtimes, networks and admission obey such names: they hand out devices, identities, interfaces.
+            let told = name.contains(['/', '.']);
+            if told {
+                let why = "has a prefix or a dot: programs of the cluster obey such names, which are not for projects";
+                reader.refuse(&format!("{path}.{name}"), why);
             }
-            !ours
+            !told
         });
     }
     reader.leftover("metadata", &fields, "labels, annotations and namespace");

@@ -1,8 +1,8 @@
 //! What of a project's wishes the operator allows. Pure; whose an object is, is asked by whoever has a client.
 
-use super::config::{Asked, Gpus};
+use super::config::{Asked, Gpus, OUR_VARIABLES};
 use crate::names;
-use k8s_openapi::api::core::v1::{EnvVarSource, Volume};
+use k8s_openapi::api::core::v1::{EnvFromSource, EnvVarSource, Volume};
 use std::collections::BTreeMap;
 
 /// The labels of an object.
@@ -68,6 +68,12 @@ pub(super) struct VariablesFrom {
     prefix: String,
     /// Its entries, once they were read.
     pub(super) names: Vec<String>,
+}
+
+impl VariablesFrom {
+    fn variables(&self) -> impl Iterator<Item = String> {
+        self.names.iter().map(|name| format!("{}{name}", self.prefix))
+    }
 }
 
 /// What is allowed of what was asked.
@@ -180,35 +186,50 @@ impl Allowed {
         asked.mounts.retain(|mount| volumes.iter().any(|volume| volume.name == mount.name));
         asked.env.retain(|variable| !is(variable.value_from.as_ref().and_then(of_variable)));
         asked.image_pull_secrets.retain(|secret| kind != Kind::Secret || secret.name != name);
+        self.without_source(kind, name);
+    }
+
+    /// Takes away sources of variables that would set ours. Their entries have to be known.
+    pub(super) fn without_our_variables(&mut self) {
+        let sets_ours = |from: &&VariablesFrom| from.variables().any(|name| name.starts_with(OUR_VARIABLES));
+        let refused = self.variables_from.iter().filter(sets_ours).map(|from| (from.kind, from.name.clone()));
+        for (kind, name) in refused.collect::<Vec<_>>() {
+            self.asked.remarks.push(format!(
+                "executor_config: the {} `{name}` gives variables that begin with {OUR_VARIABLES}, which are our own; it is \
+                 passed over as a source of variables",
+                kind.noun(),
+            ));
+            self.without_source(kind, &name);
+        }
+    }
+
+    fn without_source(&mut self, kind: Kind, name: &str) {
         self.variables_from.retain(|from| from.kind != kind || from.name != name);
-        asked.env_from = std::mem::take(&mut asked.env_from)
-            .into_iter()
-            .filter(|from| {
-                let secret = from.secret_ref.as_ref().map(|secret| (Kind::Secret, secret.name.clone()));
-                let map = from.config_map_ref.as_ref().map(|map| (Kind::ConfigMap, map.name.clone()));
-                !is(secret.or(map))
-            })
-            .collect();
+        self.asked.env_from.retain(|from| source(from).is_none_or(|(k, n)| k != kind || n != name));
     }
 
     /// The variables that user code may see: all that the project set itself.
     pub(super) fn seen_by_user_code(&self) -> Vec<String> {
         let mut names: Vec<String> = self.asked.env.iter().map(|variable| variable.name.clone()).collect();
         for from in &self.variables_from {
-            names.extend(from.names.iter().map(|name| format!("{}{name}", from.prefix)));
+            names.extend(from.variables());
         }
         names
     }
 }
 
 fn variables_from(asked: &Asked) -> Vec<VariablesFrom> {
-    let of = |from: &k8s_openapi::api::core::v1::EnvFromSource| {
-        let secret = from.secret_ref.as_ref().map(|secret| (Kind::Secret, secret.name.clone()));
-        let map = from.config_map_ref.as_ref().map(|map| (Kind::ConfigMap, map.name.clone()));
-        let (kind, name) = secret.or(map)?;
+    let of = |from: &EnvFromSource| {
+        let (kind, name) = source(from)?;
         Some(VariablesFrom { kind, name, prefix: from.prefix.clone().unwrap_or_default(), names: Vec::new() })
     };
     asked.env_from.iter().filter_map(of).collect()
+}
+
+fn source(from: &EnvFromSource) -> Option<(Kind, String)> {
+    let secret = from.secret_ref.as_ref().map(|secret| (Kind::Secret, secret.name.clone()));
+    let map = from.config_map_ref.as_ref().map(|map| (Kind::ConfigMap, map.name.clone()));
+    secret.or(map)
 }
 
 fn of_volume(volume: &Volume) -> Option<(Kind, String)> {
@@ -269,6 +290,19 @@ mod tests {
         assert_eq!((usual.gpus.unwrap().class.as_str(), usual.remarks.len()), ("whole", 0));
         let closed = held(&json!({ "resource_limits": { "nvidia.com/gpu": 1 } }), &Policy::default()).asked;
         assert_eq!((closed.gpus, closed.remarks.len()), (None, 1), "without a class there are none for blocks");
+    }
+
+    #[test]
+    fn a_source_of_variables_does_not_set_ours() {
+        let source = |name: &str, prefix: &str| json!({ "config_map_ref": { "name": name }, "prefix": prefix });
+        let sources = json!([source("a", ""), source("b", "ORRERY_"), source("c", "OR")]);
+        let mut allowed = held(&json!({ "container_config": { "env_from": sources } }), &Policy::default());
+        for from in &mut allowed.variables_from {
+            from.names = vec![if from.name == "c" { "RERY_X" } else { "KEY" }.to_owned()];
+        }
+        allowed.without_our_variables();
+        assert_eq!(allowed.seen_by_user_code(), ["KEY"]);
+        assert_eq!((allowed.asked.env_from.len(), allowed.asked.remarks.len()), (1, 2));
     }
 
     #[test]

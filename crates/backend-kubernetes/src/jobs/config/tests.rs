@@ -95,6 +95,14 @@ fn whatever_would_break_out_is_refused_and_told() {
         (json!({ "job": { "active_deadline_seconds": -1 } }), "job.active_deadline_seconds"),
         (json!({ "job": { "ttl_seconds_after_finished": 60 } }), "job.ttl_seconds_after_finished"),
         (json!({ "metadata": { "labels": { "orrery.dev/executor": "x" } } }), "metadata.labels.orrery.dev/executor"),
+        (
+            json!({ "metadata": { "annotations": { "cdi.k8s.io/gpu": "nvidia.com/gpu=all" } } }),
+            "annotations.cdi.k8s.io",
+        ),
+        (
+            json!({ "metadata": { "annotations": { "io.kubernetes.cri-o.Devices": "/dev/sda" } } }),
+            "io.kubernetes.cri-o",
+        ),
         (json!({ "job_name_prefix": "mine" }), "job_name_prefix"),
         (json!({ "config_file": "gone.yaml" }), "config_file"),
         (json!({ "resource_limit": {} }), "resource_limit"),
@@ -103,7 +111,8 @@ fn whatever_would_break_out_is_refused_and_told() {
     ] {
         let asked = read_json(&config);
         assert!(asked.remarks.iter().any(|remark| remark.contains(what)), "{config}: {:?}", asked.remarks);
-        assert!(asked.volumes.is_empty() && asked.labels.is_empty(), "{config}");
+        let taken = (asked.volumes.len(), asked.labels.len(), asked.annotations.len());
+        assert_eq!(taken, (0, 0, 0), "{config}");
     }
     let mounts = read_json(&json!({
         "pod": { "volumes": [{ "name": "a", "emptyDir": {} }] },
