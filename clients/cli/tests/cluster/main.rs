@@ -10,6 +10,7 @@ mod control;
 mod definitions;
 mod faults;
 mod flow;
+mod kubernetes_jobs;
 mod limits;
 mod logs;
 mod outputs;
