@@ -1,6 +1,6 @@
 //! What goes wrong on simulated nodes, and what is never made.
 
-use crate::lab::{Lab, chip, life};
+use crate::lab::{Lab, PATIENCE, chip, life, until};
 use backend_kubernetes::{
     Access, Classes, Cluster, Error, names,
     render::{Place, app::Images},
@@ -76,9 +76,17 @@ async fn troubles_have_codes() {
     lab.run(&evicted, 1);
     lab.until(evicted.holder, RuntimePhase::Ready, "").await;
     let name = names::object(&evicted.workspace, evicted.number);
-    lab.api::<Pod>().evict(&name, &EvictParams::default()).await.unwrap();
+    let pods = lab.api::<Pod>();
+    lab.annotate(pods.clone(), &name, "kubelab/fault", Some("linger")).await;
+    pods.evict(&name, &EvictParams::default()).await.unwrap();
     lab.until(evicted.holder, RuntimePhase::Failed, "EVICTED").await;
-    lab.end(&evicted, 2).await;
+    // That it is gone altogether by now says less.
+    lab.annotate(pods.clone(), &name, "kubelab/fault", None).await;
+    until("the pod's end", PATIENCE, || async { pods.get_opt(&name).await.unwrap().is_none() }).await;
+    lab.run(&evicted, 2);
+    until("the later fence", PATIENCE, || async { lab.report(evicted.holder).fence == 2 }).await;
+    assert_eq!(lab.report(evicted.holder).code, "EVICTED");
+    lab.end(&evicted, 3).await;
 
     // A pod that somebody took away.
     let lost = next();
