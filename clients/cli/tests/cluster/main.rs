@@ -17,6 +17,7 @@ mod outputs;
 mod processes;
 mod project;
 mod rubbish;
+mod runtimes;
 mod secrets;
 mod traces;
 mod wait;
