@@ -9,6 +9,7 @@ mod admission;
 mod candidate;
 mod explain;
 mod fleet;
+mod gangs;
 mod keeping;
 mod order;
 mod plan;
@@ -23,11 +24,11 @@ mod snapshot;
 mod typical;
 mod worth;
 
-pub use domain::window::Access;
+pub use domain::{runtime::gang::Gang, window::Access};
 pub use plan::{Assignment, Code, Hint, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;
 pub use policy::Policy;
-pub use snapshot::{Demand, Gang, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
+pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
 
 /// Decides about all requests of a snapshot.
 #[must_use]

@@ -53,7 +53,7 @@ pub struct Preemption {
     pub holder: HolderId,
     /// What.
     pub place: Place,
-    /// Who has to leave, in order of their ids; none when others of its gang make the room.
+    /// Who has to leave, in order of their ids; members of a gang name all who leave for any of them.
     pub victims: Vec<HolderId>,
 }
 

@@ -92,6 +92,10 @@ pub struct Life {
     pub ends_because: String,
     /// In its queue while it waits, from 1; else 0.
     pub position: i64,
+    /// While it waits: when it gets a place, as far as that is known.
+    pub expected_at: Option<Timestamp>,
+    /// Members of the gang with which it starts; 0 is alone.
+    pub gang_size: i32,
 }
 
 /// Which runtimes.
@@ -229,6 +233,8 @@ fn life(row: &Row, pool: String, workspace: WorkspaceId) -> Result<Life, Error> 
         ends_at: row.get(28),
         ends_because: row.get(29),
         position: row.get(30),
+        expected_at: row.get(32),
+        gang_size: row.get(33),
     })
 }
 

@@ -17,6 +17,7 @@ mod disturbed;
 mod encode;
 mod fault;
 mod gate;
+mod gpu_statistics;
 mod grpc;
 mod idempotent;
 mod identity;

@@ -1,5 +1,7 @@
 //! `orrery gpus`.
 
+mod usage;
+
 use crate::{
     arguments::gpus::{Class, Enforcement, Gpus, Place, Plan, Sharing, Which},
     commands::workspaces::{gpus, spec},
@@ -51,6 +53,7 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gp
             let answer = fleet.undrain_devices(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.UndrainDevicesResponse", &answer, || format!("{node} takes newcomers again"))?;
         }
+        Some(Gpus::Usage { pool, hours }) => usage::show(connection, output, pool.unwrap_or_default(), hours).await?,
         Some(Gpus::Plan(plan)) => return what_if(connection, output, *plan).await,
     }
     Ok(Code::Ok)
