@@ -7,6 +7,7 @@
 mod accounts;
 mod admission;
 mod candidate;
+mod consolidation;
 mod explain;
 mod fleet;
 mod gangs;
@@ -25,7 +26,7 @@ mod typical;
 mod worth;
 
 pub use domain::{runtime::gang::Gang, window::Access};
-pub use plan::{Assignment, Code, Hint, Place, Plan, Preemption, Refusal, Reservation};
+pub use plan::{Assignment, Code, Hint, Move, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;
 pub use policy::Policy;
 pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
@@ -36,5 +37,6 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
     let mut planner = Planner::new(snapshot, policy);
     let mut plan = planner.run(snapshot.requests.iter());
     planner.explain(&snapshot.requests, &mut plan);
+    plan.moves = planner.moves();
     plan
 }

@@ -330,6 +330,35 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
     query::rows(db, sql, parameters).await?.iter().map(decode).collect()
 }
 
+/// Whose life it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whose {
+    /// Of which workspace.
+    pub workspace: String,
+    /// Of which project.
+    pub project: String,
+    /// In which queue.
+    pub queue: String,
+    /// That queue's runtimes may be stopped for others.
+    pub preemptible: bool,
+}
+
+/// Whose lives these are; those that are forgotten are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn of_holders(db: &impl GenericClient, lives: &[HolderId]) -> Result<HashMap<HolderId, Whose>, Error> {
+    let lives: Vec<Uuid> = lives.iter().map(|life| life.0).collect();
+    let rows = query::rows(db, include_str!("../sql/runtime/of_holders.sql"), &[&lives]).await?;
+    let whose = |row: &Row| Whose {
+        workspace: row.get("workspace"),
+        project: row.get("project"),
+        queue: row.get("queue"),
+        preemptible: row.get("preemptible"),
+    };
+    Ok(rows.iter().map(|row| (HolderId(row.get("holder")), whose(row))).collect())
+}
+
 /// Names of the workspaces of these lives that `user` may see.
 ///
 /// # Errors

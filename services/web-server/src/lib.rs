@@ -11,6 +11,7 @@ mod browser;
 mod bundles;
 mod changes;
 mod commands;
+mod consolidation;
 mod core;
 mod deploy;
 mod disturbed;

@@ -50,6 +50,12 @@ pub(crate) enum Gpus {
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i32).range(1..=168))]
         hours: i32,
     },
+    /// Whose restart elsewhere would free whole devices; nobody is moved, ask them first
+    Consolidate {
+        /// Of this pool
+        #[arg(long)]
+        pool: Option<String>,
+    },
     /// What would become of a start now, without starting anything: of the workspace's runtime as it is saved
     Plan(Box<Plan>),
 }

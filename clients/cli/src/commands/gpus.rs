@@ -1,5 +1,6 @@
 //! `orrery gpus`.
 
+mod consolidation;
 mod usage;
 
 use crate::{
@@ -54,6 +55,9 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gp
             output.answer("orrery.v1.UndrainDevicesResponse", &answer, || format!("{node} takes newcomers again"))?;
         }
         Some(Gpus::Usage { pool, hours }) => usage::show(connection, output, pool.unwrap_or_default(), hours).await?,
+        Some(Gpus::Consolidate { pool }) => {
+            consolidation::show(connection, output, pool.unwrap_or_default()).await?;
+        }
         Some(Gpus::Plan(plan)) => return what_if(connection, output, *plan).await,
     }
     Ok(Code::Ok)

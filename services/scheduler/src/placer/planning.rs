@@ -35,6 +35,8 @@ const GAUGE: Duration = Duration::from_secs(1);
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
+/// Moves that are named at once.
+const MOVES_MAX: usize = 64;
 
 /// What is to be planned, and when.
 #[derive(Default)]
@@ -150,11 +152,12 @@ impl Placer {
         }
     }
 
-    /// What would be answered with these besides those that wait.
+    /// What would be answered with these besides those that wait; with none of them, who could move.
     pub(super) async fn imagine(&self, imagined: Vec<Request>) -> Plan {
+        let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
         let mut requests: Vec<Request> = self.requests().collect();
         requests.extend(imagined);
-        let (snapshot, policy) = (self.snapshot(requests), self.policy());
+        let (snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 

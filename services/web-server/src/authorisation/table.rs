@@ -353,6 +353,7 @@ const METHODS: &[Row] = &[
         &["pool", "node", "device", "reason", "validate_only"],
     ),
     act("/orrery.v1.DeviceService/UndrainDevices", Cluster(Admin), &["pool", "node", "device"]),
+    read("/orrery.v1.DeviceService/PlanConsolidation", Cluster(Viewer)),
     // Without a role over the whole cluster the list is empty: executors serve every tenant.
     read("/orrery.v1.ExecutorService/ListExecutors", SignedIn),
 ];

@@ -361,6 +361,10 @@ async fn the_fleet_says_who_holds_what() {
     assert_eq!(seen, ["1", "1000", "400", "600"], "{figures}");
     assert_eq!(figures["queues"][0]["heldMilli"], "400");
     assert_eq!(cluster.refused("MonitorService/GetGpuStatistics", json!({ "hours": 999 })).await.0, "invalid_argument");
+    let could = cluster.call("DeviceService/PlanConsolidation", json!({})).await;
+    let step = ["workspace", "project", "device", "toNode", "toDevice"].map(|name| could["moves"][0][name].as_str());
+    assert_eq!(step, [Some("lab"), Some("acme"), Some("gpu-1"), Some("node-a"), Some("gpu-0")], "{could}");
+    assert_eq!((&could["moves"][0]["milli"], &could["devicesFreed"]), (&json!(400), &json!(1)));
     let held = cluster.call("QueueService/ListQueues", json!({})).await;
     assert_eq!((&held["queues"][0]["heldGpuMilli"], &held["queues"][0]["running"]), (&json!("400"), &json!("1")));
 }
