@@ -66,6 +66,8 @@ enum Measured {
     Devices(scenarios::devices::Options),
     /// Durable placements with three schedulers, and decisions over a large fleet
     Placements,
+    /// From asking for a workspace on Kubernetes to its open application, against the same pod and claim by hand
+    WorkspaceStart,
     /// What one, two and four schedulers get done, and what a run costs with each
     Replicas,
     /// What idle services take of the machine, and what a further one of each adds
@@ -82,7 +84,7 @@ struct Alone {
 }
 
 /// What `all` runs, in this order.
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "chain",
     "fanout",
     "independent",
@@ -94,6 +96,7 @@ const ALL: [&str; 13] = [
     "logs",
     "devices",
     "placements",
+    "workspace-start",
     "replicas",
     "idle",
 ];
@@ -112,6 +115,7 @@ async fn measure(scenario: Measured) -> Result<Vec<Figure>> {
         Measured::Openb(options) => scenarios::openb::run(&options),
         Measured::Devices(options) => scenarios::devices::run(&options).await,
         Measured::Placements => scenarios::placements::run().await,
+        Measured::WorkspaceStart => scenarios::workspace_start::run().await,
         Measured::Replicas => scenarios::replicas::run().await,
         Measured::Idle => scenarios::idle::run().await,
         Measured::Soak(length) => scenarios::soak::run(length).await,

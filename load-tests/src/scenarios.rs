@@ -16,3 +16,4 @@ pub(crate) mod placements;
 pub(crate) mod python;
 pub(crate) mod replicas;
 pub(crate) mod soak;
+pub(crate) mod workspace_start;

@@ -5,18 +5,12 @@
 use crate::workspace;
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use provision::{
-    Python,
-    kubelab::{self, Kubelab},
-};
+use provision::kubelab::{self, Kubelab};
 use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode},
 };
-
-/// What pods of JupyterLab need.
-const JUPYTER: &str = "jupyterlab>=4.4,<5\npip\n";
 
 /// What can be done with it.
 #[derive(Subcommand)]
@@ -48,7 +42,11 @@ pub(crate) fn run(task: &Task) -> Result<ExitCode> {
                 Some(named) => named,
                 None => match Kubelab::attach(&dir)? {
                     Some(running) => running,
-                    None => Kubelab::start(&kubelab::build(&sources())?, &dir, arguments, &[jupyter()?])?,
+                    None => {
+                        let program = kubelab::build(&sources())?;
+                        println!("looking for JupyterLab; its first installation takes a minute");
+                        Kubelab::start(&program, &dir, arguments, &[kubelab::jupyter()?])?
+                    }
                 },
             };
             describe(&running);
@@ -85,13 +83,6 @@ fn describe(running: &Kubelab) {
     println!("nodes: {}", if running.nodes.is_empty() { "not simulated".to_owned() } else { running.nodes.join(", ") });
     println!("export KUBECONFIG={}", running.kubeconfig.display());
     println!("then: cargo xtask up --kubernetes $KUBECONFIG");
-}
-
-/// Simulated nodes have no images: where JupyterLab's programs lie, installed once.
-fn jupyter() -> Result<PathBuf> {
-    let python = Python::find_or_install()?;
-    println!("looking for JupyterLab; its first installation takes a minute");
-    Ok(python.environment(JUPYTER)?.join("bin"))
 }
 
 /// Where the Go module lies.

@@ -358,7 +358,7 @@ pub(crate) struct Up {
     /// Say that the first executor has these devices, such as 2xA10:24GiB; nothing keeps anybody within a share of them
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
-    /// Run runtimes of workspaces on the Kubernetes that this file has credentials for, and not as processes
+    /// Run runtimes of workspaces, and blocks of the executor type k8s, on the Kubernetes that this file has credentials for
     #[arg(long, value_name = "KUBECONFIG", conflicts_with = "devices")]
     pub(crate) kubernetes: Option<PathBuf>,
     /// Run this pipeline once everything is up

@@ -123,10 +123,14 @@ impl Up<'_> {
         for number in 1..=self.options.executors {
             self.services.start(cluster.executor(number, (&python.path, &environment), &runtimes), &self.folder);
         }
+        let mut executors = usize::from(self.options.executors);
+        if let places::Runtimes::Kubernetes { kubeconfig } = &runtimes {
+            self.services.start(cluster.jobs_executor((&python.path, &environment), kubeconfig), &self.folder);
+            executors += 1;
+        }
 
         let server = ports.server();
         let connection = Connection::to(&server, Some(&self.folder.api_token()?), self.workspace)?;
-        let executors = usize::from(self.options.executors);
         steps.during("web-server", self.services.or_death(ready::server(&connection))).await?;
         steps.during("executors", self.services.or_death(ready::executors(&connection, executors, begun))).await?;
         ready::workspace(&connection).await?;

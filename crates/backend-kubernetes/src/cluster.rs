@@ -67,13 +67,7 @@ impl Cluster {
     /// No credentials, no answer, a namespace that is not there and may not be made, or a server that drops what claims
     /// need.
     pub async fn connect(access: &Access, place: Place) -> Result<Self> {
-        static PROVIDER: Once = Once::new();
-        // Whoever was first is right; TLS panics without one.
-        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let mut config = config(access).await?;
-        // Larger than any of our watches' time limit would break them; shorter would hide a server that hangs.
-        config.connect_timeout = Some(READ_TIMEOUT);
-        let cluster = Self { client: Client::try_from(config)?, place: Arc::new(place) };
+        let cluster = Self { client: client(access).await?, place: Arc::new(place) };
         // The probe makes nothing, so it is also the cheapest way to learn whether the namespace is there.
         match cluster.probe().await {
             Err(error) if error.is_not_found() => {
@@ -208,6 +202,17 @@ impl Watches {
             pods: self.pods.state(),
         }
     }
+}
+
+/// A client with these credentials; nothing is asked yet.
+pub(crate) async fn client(access: &Access) -> Result<Client> {
+    static PROVIDER: Once = Once::new();
+    // Whoever was first is right; TLS panics without one.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let mut config = config(access).await?;
+    // Larger than any of our watches' time limit would break them; shorter would hide a server that hangs.
+    config.connect_timeout = Some(READ_TIMEOUT);
+    Ok(Client::try_from(config)?)
 }
 
 async fn config(access: &Access) -> Result<Config> {

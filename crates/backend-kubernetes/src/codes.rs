@@ -16,6 +16,10 @@ pub const DEVICE_PREPARE_FAILED: &str = "DEVICE_PREPARE_FAILED";
 pub const DEVICE_FAILED: &str = "DEVICE_FAILED";
 /// The node was given up, and its pods were evicted.
 pub const NODE_LOST: &str = "NODE_LOST";
+/// Somebody emptied the node, or the node ran short of something.
+pub const EVICTED: &str = "EVICTED";
+/// The claim was taken away before it was allocated.
+pub const CLAIM_MISSING: &str = "CLAIM_MISSING";
 /// The pod was taken away, by nobody that we know.
 pub const POD_LOST: &str = "POD_LOST";
 /// The image cannot be had.
@@ -44,7 +48,7 @@ pub const NAME_TAKEN: &str = "NAME_TAKEN";
 pub const UNSCHEDULABLE: &str = "UNSCHEDULABLE";
 
 /// Fragments of kube-scheduler's reasons; the first that is found counts, so what tells more comes first.
-const SCHEDULER: [(&str, &str); 18] = [
+const SCHEDULER: [(&str, &str); 20] = [
     ("timed out trying to allocate devices", "ALLOCATOR_TIMEOUT"),
     ("does not exist", "DEVICE_CLASS_MISSING"),
     ("is being deleted", "CLAIM_DELETING"),
@@ -58,16 +62,19 @@ const SCHEDULER: [(&str, &str); 18] = [
     ("CEL", "BAD_SELECTOR"),
     ("cannot allocate all claims", NO_MATCHING_DEVICE),
     ("resourceclaim not available on the node", "CLAIM_PINNED_ELSEWHERE"),
-    ("resourceclaim.resource.k8s.io", "CLAIM_MISSING"),
+    ("resourceclaim.resource.k8s.io", CLAIM_MISSING),
     ("Insufficient cpu", "NODE_FULL"),
     ("Insufficient memory", "NODE_FULL"),
     ("untolerated taint", "NODE_TAINTED"),
     ("persistentvolumeclaim", VOLUME_FAILED),
+    ("unbound immediate PersistentVolumeClaims", VOLUME_FAILED),
+    ("volume node affinity conflict", VOLUME_FAILED),
 ];
 
 /// With these, what was pinned is not to be had: it helps to be placed anew.
-const MISPLACED: [&str; 7] = [
+const MISPLACED: [&str; 8] = [
     NO_MATCHING_DEVICE,
+    CLAIM_MISSING,
     "CLAIM_PINNED_ELSEWHERE",
     "DEVICE_CLASS_MISSING",
     "NODE_FULL",

@@ -47,6 +47,12 @@ impl Error {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 404)
     }
 
+    /// The object is there already, or it is another one than was meant.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
+    }
+
     /// The API server refuses the object itself: trying again does not help.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -1,5 +1,5 @@
 //! Runtimes on Kubernetes: what there is, the objects of a life, what is seen of it, and the loop that makes one out of
-//! the other.
+//! the other. And attempts of blocks, each as a Job.
 //!
 //! Rendering, inventory and observation are pure; the client is thin. Refuses to know schedulers, sessions and policy: it is
 //! told levels and says levels. kube-scheduler allocates, and nothing here writes an allocation.
@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod codes;
 pub mod error;
 pub mod inventory;
+pub mod jobs;
 pub mod life;
 pub mod names;
 pub mod observe;
@@ -18,8 +19,9 @@ pub mod quantity;
 pub mod render;
 mod step;
 
-pub use backend::{Backend, Goal, Order, Sink};
+pub use self::backend::{Backend, Goal, Order, Sink};
 pub use classes::Classes;
 pub use cluster::{Access, Cluster};
 pub use error::Error;
+pub use jobs::{Jobs, policy::Policy};
 pub use life::{Grant, Life};

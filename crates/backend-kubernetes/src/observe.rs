@@ -81,7 +81,10 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
         Some("Succeeded") => Seen::with(RuntimePhase::Failed, codes::EXITED, "the application ended by itself"),
         Some("Failed") => failed(&status),
         _ if pod.metadata.deletion_timestamp.is_some() => disrupted(&status),
-        _ if !is(&status, "PodScheduled") => waiting(pod, &status, now),
+        _ if !is(&status, "PodScheduled") => {
+            let claim_is_gone = !life.grants.is_empty() && objects.claim.is_none();
+            waiting(pod, &status, claim_is_gone, now)
+        }
         _ => starting(life, &status, allocated, objects.warnings),
     };
     seen.bound = names::label(&pod.metadata, HOLDER) == Some(life.holder.to_string().as_str())
@@ -90,12 +93,14 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
 }
 
 /// Not bound to a node yet.
-fn waiting(pod: &Pod, status: &PodStatus, now: Timestamp) -> Seen {
+fn waiting(pod: &Pod, status: &PodStatus, claim_is_gone: bool, now: Timestamp) -> Seen {
     let said = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled");
-    let Some(message) = said.and_then(|condition| condition.message.as_deref()) else {
-        return Seen::at(RuntimePhase::PodCreated);
+    let (code, words) = match said.and_then(|condition| condition.message.as_deref()) {
+        // kube-scheduler does not even try a pod without its claim, so what it said last is about earlier.
+        _ if claim_is_gone => (codes::CLAIM_MISSING, "the claim was taken away by somebody else"),
+        Some(message) => codes::of_scheduler(message),
+        None => return Seen::at(RuntimePhase::PodCreated),
     };
-    let (code, words) = codes::of_scheduler(message);
     let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let late = now.duration_since(since) >= PIN_PATIENCE;
     let phase =
@@ -159,6 +164,7 @@ fn disrupted_by(status: &PodStatus) -> Option<(&'static str, String)> {
     let code = match condition.reason.as_deref() {
         Some("DeletionByDeviceTaintManager") => codes::DEVICE_FAILED,
         Some("DeletionByTaintManager" | "DeletionByPodGC") => codes::NODE_LOST,
+        Some("EvictionByEvictionAPI" | "TerminationByKubelet") => codes::EVICTED,
         _ => codes::POD_LOST,
     };
     Some((code, condition.message.clone().unwrap_or_default()))

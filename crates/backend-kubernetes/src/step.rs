@@ -13,6 +13,7 @@ use crate::{
     render::{self, FENCE, GONE, GRACE, MADE, STATE, STOP, claim, network, pod},
 };
 use domain::{device::WHOLE_MILLI, id::HolderId};
+use futures_util::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Event, PersistentVolumeClaim, Pod, Secret, Service},
@@ -42,6 +43,8 @@ pub(crate) struct Desired {
     pub(crate) life: Option<Arc<Life>>,
     /// The record as it was written last. Nobody else writes it, so it is read once.
     record: Arc<Mutex<Option<Secret>>>,
+    /// How it failed, as that was seen first. What is seen later is of its remains, and says less.
+    failure: Arc<Mutex<Option<Seen>>>,
 }
 
 /// What a step came to.
@@ -62,7 +65,14 @@ pub(crate) struct Step<'a> {
 
 impl Desired {
     pub(crate) fn new(holder: HolderId) -> Self {
-        Self { holder, fence: i64::MIN, goal: Goal::Forget, life: None, record: Arc::default() }
+        Self {
+            holder,
+            fence: i64::MIN,
+            goal: Goal::Forget,
+            life: None,
+            record: Arc::default(),
+            failure: Arc::default(),
+        }
     }
 
     fn known_record(&self) -> Option<Secret> {
@@ -72,6 +82,15 @@ impl Desired {
     /// Keeps a record that was read or written.
     pub(crate) fn keep(&self, record: &Secret) {
         *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(record.clone());
+    }
+
+    /// What is told: the first failure, once there was one.
+    fn told(&self, seen: Seen) -> Seen {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() && seen.phase == RuntimePhase::Failed {
+            *failure = Some(seen.clone());
+        }
+        failure.clone().unwrap_or(seen)
     }
 
     /// Takes an order over, unless a later one is known.
@@ -168,12 +187,22 @@ impl Step<'_> {
         let (cluster, place) = (self.cluster, &*self.cluster.place);
         let owner = record.uid().unwrap_or_default();
         let class = render::priority_class(life.queue_priority);
-        cluster.apply(&cluster.everywhere::<PriorityClass>(), &class).await?;
-        if let Some(claim) = claim::claim(place, life, &owner, |name| self.inventory.chip(name))? {
-            cluster.apply(&cluster.api(), &claim).await?;
-        }
-        cluster.apply(&cluster.api::<NetworkPolicy>(), &network::policy(place, life, &owner)).await?;
-        cluster.apply(&cluster.api::<Service>(), &network::service(place, life, &owner)).await?;
+        let claim = claim::claim(place, life, &owner, |name| self.inventory.chip(name))?;
+        let (policy, service) = (network::policy(place, life, &owner), network::service(place, life, &owner));
+        let (classes, claims) = (cluster.everywhere::<PriorityClass>(), cluster.api());
+        let (policies, services) = (cluster.api::<NetworkPolicy>(), cluster.api::<Service>());
+        // None of them needs another; the pod needs all, and above all its policy.
+        try_join!(
+            cluster.apply(&classes, &class),
+            async {
+                match &claim {
+                    Some(claim) => cluster.apply(&claims, claim).await.map(drop),
+                    None => Ok(()),
+                }
+            },
+            cluster.apply(&policies, &policy),
+            cluster.apply(&services, &service),
+        )?;
         cluster.apply(&cluster.api::<Pod>(), &pod::pod(place, life, &owner)).await?;
         self.note(desired, &names::object(&life.workspace, life.number), json!({ STATE: MADE })).await?;
         Ok(None)
@@ -234,7 +263,7 @@ impl Step<'_> {
             claim.as_ref().and_then(|c| c.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?.results.as_ref());
         let uses = results.into_iter().flatten().filter_map(|result| self.inventory.used(result)).collect();
         let objects = Objects { claim: claim.as_deref(), uses, pod: pod.as_deref(), pod_was_made, warnings: &warnings };
-        self.report(desired, observe::observe(life, &objects, Timestamp::now()));
+        self.report(desired, desired.told(observe::observe(life, &objects, Timestamp::now())));
         Ok(())
     }
 

@@ -16,6 +16,10 @@ pub const TOKEN_FILE_VARIABLE: &str = "ORRERY_EXECUTOR_CLUSTER_TOKEN_FILE";
 /// The variable that names a file into which it writes at its end, as one JSON object, how the attempt ended. It has at
 /// most 4,096 bytes, so that it fits where a cluster shows why a container ended.
 pub const OUTCOME_FILE_VARIABLE: &str = "ORRERY_EXECUTOR_OUTCOME_FILE";
+/// The variable that names the folder in which it keeps everything while it runs.
+pub const DATA_DIR_VARIABLE: &str = "ORRERY_EXECUTOR_DATA_DIR";
+/// The variable that names, between commas, those variables of its environment that user code may see.
+pub const PASS_ENV_VARIABLE: &str = "ORRERY_EXECUTOR_PASS_ENV";
 
 /// A place where attempts run. Dropping a future of it leaves what it did; doing it again is safe.
 pub trait Backend: Send + Sync + 'static {
@@ -23,11 +27,12 @@ pub trait Backend: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Starts a container. One of this name that is there already is adopted: a name is never used for two attempts, so it
-    /// was started by a launch whose answer was lost.
+    /// was started by a launch whose answer was lost. Answers what of [`Launch::config`] does not hold here, and why: one
+    /// sentence each, for whoever wrote it.
     ///
     /// # Errors
     /// [`Error::Away`] when it is not known whether it was started; [`Error::Refused`] when it will never be.
-    fn launch(&self, launch: &Launch) -> impl Future<Output = Result<(), Error>> + Send;
+    fn launch(&self, launch: &Launch) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
     /// How a container does. It is asked about once a second for each, so the answer should come from a watch or a list
     /// that is shared.
@@ -151,13 +156,29 @@ pub enum Phase {
 /// Why a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this code.
-    Code(i32),
+    /// By itself.
+    Exited {
+        /// With this code.
+        code: i32,
+        /// The last that was read of its output; may be empty.
+        output: String,
+    },
     /// It used more memory than it may.
     OutOfMemory,
     /// By the place.
     Evicted {
         /// Why, for people: a node was drained, a spot instance was taken back.
+        reason: String,
+    },
+    /// Its machine does not answer any more and was given up by the place. What may still run there hears nothing from us
+    /// either, and ends.
+    Lost {
+        /// Which, for people.
+        reason: String,
+    },
+    /// It never began and never will: there is no such image, a setting makes no sense.
+    Unstartable {
+        /// Why, for people.
         reason: String,
     },
 }

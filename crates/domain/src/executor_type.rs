@@ -2,6 +2,8 @@
 //!
 //! Refuses to know which executors there are.
 
+use crate::pipeline::{Block, Pipeline};
+
 /// Names that Mage gives to its own machine.
 const LOCAL: &str = "local_python";
 /// The same, whatever the pipeline says.
@@ -51,6 +53,51 @@ impl<'a> ExecutorType<'a> {
             name if REMOTE.contains(&name) => Self::Remote(name),
             name if name.contains("{{") => Self::Template(name),
             name => Self::Unknown(name),
+        }
+    }
+}
+
+/// Mage's name for machines of a Kubernetes cluster.
+pub const KUBERNETES: &str = REMOTE[0];
+
+/// Where an executor runs attempts. An executor has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Backend {
+    /// As processes beside it.
+    Process,
+    /// Each as a job of a Kubernetes cluster.
+    Kubernetes,
+}
+
+impl Backend {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Process, Self::Kubernetes];
+
+    /// As executors name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+
+    /// What an executor with a backend of this name takes: one that is not known takes what asks for no other place.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|backend| backend.as_str() == name).unwrap_or(Self::Process)
+    }
+
+    /// The backend that a block has to run on; `None` for one that every executor runs.
+    ///
+    /// Only Mage's `k8s` asks for a place of its own. What cannot be had (other clouds, names that nobody knows) runs as a
+    /// process, as its deployment warned; so do runs in one process, whose blocks share a memory.
+    #[must_use]
+    pub fn of(block: &Block, pipeline: &Pipeline) -> Option<Self> {
+        match ExecutorType::of(block.executor_type.as_deref(), pipeline.executor_type.as_deref()) {
+            ExecutorType::Noop => None,
+            ExecutorType::Remote(KUBERNETES) if !pipeline.one_process => Some(Self::Kubernetes),
+            _ => Some(Self::Process),
         }
     }
 }

@@ -127,6 +127,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         secrets: metadata::secrets(keys, report).or_else(|| context.metadata.secrets.clone()),
     };
     add_blocks(context, keys, &mut pipeline, report);
+    executor::configure(context, keys, &mut pipeline, report);
     pipeline
 }
 

@@ -6,6 +6,7 @@ use crate::{
     cache,
     error::{Error, Result},
     go::Go,
+    python::Python,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
@@ -23,6 +24,8 @@ use std::{
 
 /// Names an existing cluster, which is used instead of a lab.
 pub const EXISTING: &str = "ORRERY_KUBECONFIG";
+/// What pods of JupyterLab need.
+const JUPYTER: &str = "jupyterlab>=4.4,<5\npip\n";
 /// For all of it to be there, on a busy machine with two cores.
 const START_TIMEOUT: Duration = Duration::from_secs(240);
 /// For all of it to be gone; then it is killed.
@@ -217,6 +220,14 @@ pub fn build(sources: &Path) -> Result<PathBuf> {
     }
     fs::rename(&unfinished, &program).map_err(Error::file("rename", &unfinished))?;
     Ok(program)
+}
+
+/// The folder with the programs of JupyterLab, installed unless it was before: simulated nodes have no images to find them in.
+///
+/// # Errors
+/// There is no Python, or the installation fails.
+pub fn jupyter() -> Result<PathBuf> {
+    Ok(Python::find_or_install()?.environment(JUPYTER)?.join("bin"))
 }
 
 /// Ends the lab in `dir` and waits until it is gone; tells whether there was one.

@@ -37,6 +37,15 @@ pub struct After {
     pub id: ExecutorId,
 }
 
+/// The backends of executors that take work now.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn backends(db: &impl GenericClient) -> Result<Vec<String>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/executor/list_backends.sql")).await?;
+    Ok(db.query(&statement, &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// A page of executors, the latest to connect first.
 ///
 /// # Errors

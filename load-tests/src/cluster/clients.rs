@@ -24,6 +24,14 @@ impl Cluster {
         self.channel.clone()
     }
 
+    /// Where the first web-server listens.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn web_server(&self) -> Result<SocketAddr> {
+        Ok(SocketAddr::from(([127, 0, 0, 1], *self.web_ports.first().context("a web-server")?)))
+    }
+
     /// A client of the public API.
     pub fn runs(&self) -> RunServiceClient<Channel> {
         RunServiceClient::new(self.channel.clone())

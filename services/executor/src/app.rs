@@ -26,6 +26,7 @@ use crate::{
 };
 use anyhow::Context;
 use backend::Backend;
+use backend_kubernetes::Jobs;
 use backend_process::{Environments, Sweeper, ZygoteOptions, Zygotes, process};
 use domain::id::ExecutorId;
 use proto::internal::v1::{executor_session_service_server::ExecutorSessionServiceServer, result::Outcome};
@@ -39,6 +40,8 @@ use tonic::transport::Uri;
 const EVENTS_MAX: usize = 4_096;
 /// Messages of the scheduler that the core has not taken.
 const LINK_MAX: usize = 1_024;
+/// Attempts at once that run as Jobs, unless the settings say otherwise: this machine only talks with them.
+const JOBS_AT_ONCE: u32 = 100;
 /// After the last runtime, for its report.
 const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
@@ -77,6 +80,28 @@ struct Base {
 }
 
 impl App {
+    /// An executor as its settings say. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`App::build`] and [`App::on`]; and when the cluster that is to run attempts cannot be read.
+    pub async fn start(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        health: &Health,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        match settings.attempts {
+            AttemptBackend::None | AttemptBackend::Process => Self::build(settings, telemetry, health, shutdown),
+            AttemptBackend::Kubernetes => {
+                let (access, policy) = (kubernetes::access(settings)?, kubernetes::jobs(settings)?);
+                Self::on(settings, telemetry, health, shutdown, async move |mark: &str| {
+                    Jobs::connect(&access, policy, mark).await.context("reach Kubernetes")
+                })
+                .await
+            }
+        }
+    }
+
     /// An executor that runs attempts as processes. Prepares folders, kills what an earlier life left running, and puts
     /// the parts together. Must be called inside a tokio runtime.
     ///
@@ -122,7 +147,7 @@ impl App {
         telemetry: &Telemetry,
         health: &Health,
         shutdown: &Shutdown,
-        backend: impl FnOnce(&str) -> anyhow::Result<B>,
+        backend: impl AsyncFnOnce(&str) -> anyhow::Result<B>,
     ) -> anyhow::Result<Self> {
         let given = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
         if !given(&settings.blobs_url) || !(given(&settings.outputs_url) || settings.outputs_dir.is_some()) {
@@ -131,7 +156,8 @@ impl App {
             );
         }
         let base = Base::new(settings, telemetry)?;
-        let backend = backend(base.data.mark())?;
+        let backend = backend(base.data.mark()).await?;
+        let runtimes = runtimes(settings, &base.data, &base.identity)?;
         let listener = rpc::server::bind(settings.attempts_listen).await.context("attempts_listen")?;
         let url = settings.attempts_url.clone().filter(|url| !url.is_empty());
         let url = url.unwrap_or(format!("http://{}", listener.local_addr().context("attempts_listen")?));
@@ -146,7 +172,7 @@ impl App {
             core: base.core.clone(),
         };
         let attempts = Arc::new(RemoteBackend::new(backend, guests.clone(), parts));
-        Ok(Self { reception: Some((listener, guests)), ..base.app(attempts, health, shutdown) })
+        Ok(Self { reception: Some((listener, guests)), runtimes, ..base.app(attempts, health, shutdown) })
     }
 
     /// Serves until it is drained or stopped, or until its one attempt is over; then the last log lines are sent. Answers
@@ -336,6 +362,7 @@ fn identity(settings: &Settings) -> Identity {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let slots = match settings.slots {
         _ if settings.attempts == AttemptBackend::None => 0,
+        0 if settings.attempts == AttemptBackend::Kubernetes => JOBS_AT_ONCE,
         0 => u32::try_from(cores * 4).unwrap_or(u32::MAX),
         slots => slots,
     };

@@ -1,4 +1,4 @@
-//! This executor on Kubernetes: what its settings say of the cluster, and its runtimes there.
+//! This executor on Kubernetes: what its settings say of the cluster and of Jobs, and its runtimes there.
 //!
 //! Refuses to know objects and watches; those are `backend-kubernetes`'s.
 
@@ -8,7 +8,7 @@ pub use runtimes::KubernetesRuntimes;
 
 use crate::settings::Settings;
 use backend_kubernetes::{
-    Access, Classes,
+    Access, Classes, Policy,
     render::{Place, app::Images},
 };
 
@@ -39,6 +39,38 @@ pub fn place(settings: &Settings) -> anyhow::Result<Place> {
     })
 }
 
+/// What Jobs are made of, and what projects may choose.
+///
+/// # Errors
+/// When no image is named (there is none that every cluster could pull), and when a row of `jobs_volumes` is none.
+pub fn jobs(settings: &Settings) -> anyhow::Result<Policy> {
+    let Some(image) = settings.jobs_image.clone().filter(|image| !image.trim().is_empty()) else {
+        anyhow::bail!(
+            "jobs_image: attempts on Kubernetes need an image that holds this program; name the executor's own"
+        );
+    };
+    let volume = |row: &String| {
+        let (claim, folder) =
+            row.split_once(':').filter(|(claim, folder)| !claim.is_empty() && folder.starts_with('/'))?;
+        Some((claim.to_owned(), folder.to_owned()))
+    };
+    let rows = settings.jobs_volumes.iter().filter(|row| !row.trim().is_empty());
+    let volumes =
+        rows.map(|row| volume(row).ok_or_else(|| anyhow::anyhow!("jobs_volumes: `{row}` is no `claim:/folder`")));
+    Ok(Policy {
+        volumes: volumes.collect::<Result<_, _>>()?,
+        namespace: settings.kubernetes_namespace.clone(),
+        other_namespaces: settings.jobs_namespaces.clone(),
+        image,
+        other_images: settings.jobs_images.clone(),
+        program: settings.jobs_program.clone(),
+        service_account: settings.jobs_service_account.clone().unwrap_or_default(),
+        other_service_accounts: settings.jobs_service_accounts.clone(),
+        secret: settings.jobs_secret.clone().unwrap_or_default(),
+        gpu_classes: settings.jobs_gpu_classes.clone(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +84,11 @@ mod tests {
         assert_eq!(place(&settings).unwrap().classes, Classes::known());
         let settings = Settings { device_classes: vec!["gpu.example.com".into()], ..Settings::default() };
         assert!(place(&settings).unwrap_err().to_string().contains("gpu.example.com"));
+        assert!(jobs(&settings).unwrap_err().to_string().contains("jobs_image"));
+        let settings = Settings { jobs_image: Some("orrery-executor:1".into()), ..Settings::default() };
+        assert_eq!(
+            (jobs(&settings).unwrap().program.as_str(), jobs(&settings).unwrap().namespace.as_str()),
+            ("orrery-executor", "orrery")
+        );
     }
 }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
     let Process { telemetry, shutdown, health } = process;
-    let app = App::build(&settings, telemetry, health, shutdown).map_err(not_built)?;
+    let app = App::start(&settings, telemetry, health, shutdown).await.map_err(not_built)?;
     let admin = admin::serve(settings.common.admin.listen, health.clone(), telemetry.clone(), shutdown.clone()).await;
     admin.map_err(Failure::unavailable)?;
     app.serve().await.map_err(Failure::unavailable)?;

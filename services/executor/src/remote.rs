@@ -174,11 +174,15 @@ impl<B: Backend> RemoteBackend<B> {
         let (until, mut pause) = (Instant::now() + PATIENCE, Backoff::new(BACKOFF.0, BACKOFF.1));
         loop {
             match answered(self.backend.launch(launch)).await {
+                Ok(remarks) => {
+                    remarks.iter().for_each(|remark| log.system("WARNING", remark));
+                    return Ok(());
+                }
                 Err(Error::Away(reason)) if Instant::now() < until => {
                     log.system("WARNING", &format!("the container could not be started yet: {reason}; trying again"));
                     tokio::time::sleep(pause.next(backoff::random())).await;
                 }
-                launched => return launched,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -386,8 +390,13 @@ fn of_end(ended: &Ended) -> Outcome {
             "OUT_OF_MEMORY",
             "the container was killed since it used more memory than it may: give the block more in its executor_config",
         ),
-        Ended::Code(code) => failed("CRASHED", format!("the container ended with code {code} before it had a result")),
-        Ended::Evicted { reason } => failed("CRASHED", format!("the container was ended by its cluster: {reason}")),
+        Ended::Exited { code, output } => {
+            let said = if output.is_empty() { String::new() } else { format!("; the last that it wrote: {output}") };
+            failed("CRASHED", format!("the container ended with code {code} before it had a result{said}"))
+        }
+        Ended::Evicted { reason } => failed("LOST", format!("the container was ended by its cluster: {reason}")),
+        Ended::Lost { reason } => failed("LOST", format!("the machine of the container was lost: {reason}")),
+        Ended::Unstartable { reason } => failed("ENVIRONMENT", format!("the container cannot start: {reason}")),
     }
 }
 

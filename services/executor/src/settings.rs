@@ -15,7 +15,12 @@ pub const KEYS: &[Key] = &[
     shared::SCHEDULER_URLS,
     shared::CLUSTER_TOKEN_FILE,
     Key::new("name", Kind::Text, "", "Shown to people; the host's name when empty."),
-    Key::new("slots", Kind::Integer, "0", "Attempts at once; 0 means four per core."),
+    Key::new(
+        "slots",
+        Kind::Integer,
+        "0",
+        "Attempts at once; 0 means four per core, and 100 where they run on Kubernetes.",
+    ),
     Key::new("data_dir", Kind::Path, "orrery-executor", "Code, environments, outputs and the journal."),
     Key::new(
         "outputs_dir",
@@ -73,7 +78,55 @@ pub const KEYS: &[Key] = &[
         "attempts",
         Kind::Text,
         "process",
-        "How this executor runs attempts of blocks: `process` on this machine, or `none`: then it has no slots.",
+        "How this executor runs attempts of blocks: `process` on this machine; `kubernetes`, each as a Job, for blocks of the \
+         executor type k8s; or `none`: then it has no slots.",
+    ),
+    Key::new(
+        "jobs_image",
+        Kind::Text,
+        "",
+        "The image of Jobs: this executor's own, or one made from it. Needed with `attempts = kubernetes`.",
+    ),
+    Key::new(
+        "jobs_program",
+        Kind::Text,
+        "orrery-executor",
+        "The executor's program in such an image: a name that is found there, or a path.",
+    ),
+    Key::new(
+        "jobs_images",
+        Kind::List,
+        "",
+        "Beginnings of the names of other images that projects may choose; they have to hold the program, too.",
+    ),
+    Key::new("jobs_namespaces", Kind::List, "", "Other namespaces that projects may choose for their Jobs."),
+    Key::new(
+        "jobs_service_account",
+        Kind::Text,
+        "",
+        "What Jobs run as, without its token; the namespace's own when empty.",
+    ),
+    Key::new("jobs_service_accounts", Kind::List, "", "Other service accounts that projects may choose."),
+    Key::new(
+        "jobs_secret",
+        Kind::Text,
+        "",
+        "A Secret of the namespace whose entries are variables of the program in each Job, such as the object store's \
+         credentials; user code does not get them.",
+    ),
+    Key::new(
+        "jobs_volumes",
+        Kind::List,
+        "",
+        "Volume claims of the namespace that each Job mounts, as `claim:/folder`: where code and outputs lie in folders and \
+         not in an object store.",
+    ),
+    Key::new(
+        "jobs_gpu_classes",
+        Kind::List,
+        "",
+        "Device classes by which blocks may ask for GPUs, such as `gpu.nvidia.com`; the first where they name none. Without \
+         any they get none: what blocks take counts towards no project's quota.",
     ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
     Key::new(
@@ -164,6 +217,15 @@ pub struct Settings {
     pub start_timeout: Duration,
     pub outcome_file: Option<PathBuf>,
     pub attempts: AttemptBackend,
+    pub jobs_image: Option<String>,
+    pub jobs_program: String,
+    pub jobs_images: Vec<String>,
+    pub jobs_namespaces: Vec<String>,
+    pub jobs_service_account: Option<String>,
+    pub jobs_service_accounts: Vec<String>,
+    pub jobs_secret: Option<String>,
+    pub jobs_volumes: Vec<String>,
+    pub jobs_gpu_classes: Vec<String>,
     pub runtimes: Runtimes,
     pub pre_start_network: PreStartNetwork,
     pub kubeconfig: Option<PathBuf>,
@@ -186,6 +248,8 @@ pub enum AttemptBackend {
     None,
     /// As processes on this machine.
     Process,
+    /// Each as a Job of a cluster.
+    Kubernetes,
 }
 
 /// How runtimes of workspaces are run.
@@ -236,6 +300,15 @@ impl Default for Settings {
             start_timeout: Duration::from_secs(15 * 60),
             outcome_file: None,
             attempts: AttemptBackend::Process,
+            jobs_image: None,
+            jobs_program: "orrery-executor".to_owned(),
+            jobs_images: Vec::new(),
+            jobs_namespaces: Vec::new(),
+            jobs_service_account: None,
+            jobs_service_accounts: Vec::new(),
+            jobs_secret: None,
+            jobs_volumes: Vec::new(),
+            jobs_gpu_classes: Vec::new(),
             runtimes: Runtimes::None,
             pre_start_network: PreStartNetwork::None,
             kubeconfig: None,

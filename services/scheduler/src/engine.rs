@@ -32,7 +32,7 @@ mod turn;
 pub use backfills::{ChangeBackfill, CreateBackfill};
 pub use message::{
     CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
-    SessionEvent,
+    SessionEvent, Units,
 };
 
 use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};

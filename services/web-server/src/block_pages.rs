@@ -5,7 +5,7 @@ use crate::block_runs::View;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::paging::Page;
-use domain::pipeline::Pipeline;
+use domain::{executor_type::Backend, pipeline::Pipeline};
 use proto::v1::{self, ListBlockRunsRequest, ListBlockRunsResponse};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -19,12 +19,19 @@ pub(crate) struct Loaded {
     pipeline: Pipeline,
     rows: HashMap<String, BlockRun>,
     counts: HashMap<String, ChildCounts>,
+    backends: Option<Vec<Backend>>,
 }
 
 impl Loaded {
     /// As it can be shown.
     pub(crate) fn view(&self) -> View<'_> {
-        View { run: &self.run, pipeline: &self.pipeline, rows: &self.rows, counts: &self.counts }
+        View {
+            run: &self.run,
+            pipeline: &self.pipeline,
+            rows: &self.rows,
+            counts: &self.counts,
+            backends: self.backends.as_deref(),
+        }
     }
 
     /// The definition, for the next read of the same run: a run never changes its version.
@@ -49,7 +56,12 @@ pub(crate) async fn load(core: &Core, id: domain::id::RunId, pipeline: Option<Pi
     } else {
         HashMap::new()
     };
-    Ok(Loaded { run, pipeline, rows, counts })
+    let mut loaded = Loaded { run, pipeline, rows, counts, backends: None };
+    if loaded.view().has_queued() {
+        let names = store::executor_views::backends(&db).await?;
+        loaded.backends = Some(names.iter().map(|name| Backend::named(name)).collect());
+    }
+    Ok(loaded)
 }
 
 /// Where a page begins: after this entry of the list of blocks, and after this child of it.

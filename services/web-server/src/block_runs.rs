@@ -2,7 +2,10 @@
 //! stored. Pure. Refuses to know where the rows come from.
 
 use crate::encode;
-use domain::pipeline::{Block, Pipeline};
+use domain::{
+    executor_type::Backend,
+    pipeline::{Block, Pipeline},
+};
 use proto::v1::{self, BlockRunStatus as Status};
 use std::collections::HashMap;
 use store::run_views::{BlockRun, ChildCounts, Run};
@@ -17,6 +20,8 @@ pub(crate) struct View<'a> {
     pub(crate) rows: &'a HashMap<String, BlockRun>,
     /// The counts of those that have children.
     pub(crate) counts: &'a HashMap<String, ChildCounts>,
+    /// What runs on executors that take work now; `None` where nobody asked.
+    pub(crate) backends: Option<&'a [Backend]>,
 }
 
 impl View<'_> {
@@ -25,6 +30,35 @@ impl View<'_> {
         let each =
             |block: &Block| std::iter::once(self.block(block)).chain(self.callbacks_of(block)).collect::<Vec<_>>();
         self.pipeline.blocks.iter().flat_map(each).collect()
+    }
+
+    /// Whether some block could start now; a row that waits may be one of many children.
+    pub(crate) fn has_queued(&self) -> bool {
+        let queued = |block: &Block| match self.rows.get(&block.uuid) {
+            Some(row) => {
+                let open = matches!(row.status.as_deref(), None | Some("initial" | "running"));
+                open && !self.run.has_ended()
+            }
+            None => self.status_without_row(block) == Status::Queued,
+        };
+        self.pipeline.blocks.iter().any(queued)
+    }
+
+    /// Why a queued block does not start, where nobody is there for it.
+    fn wait_reason(&self, block: &Block, status: Status) -> String {
+        let Some(backends) = self.backends.filter(|_| status == Status::Queued) else { return String::new() };
+        let (what, remedy) = match Backend::of(block, self.pipeline) {
+            _ if backends.is_empty() => ("", "start one"),
+            Some(Backend::Kubernetes) if !backends.contains(&Backend::Kubernetes) => (
+                " that runs blocks on Kubernetes (executor_type k8s)",
+                "start one with `attempts = kubernetes`, or remove the executor type",
+            ),
+            Some(Backend::Process) if !backends.contains(&Backend::Process) => {
+                (" that runs blocks as processes", "start one with `attempts = process`, or make k8s the executor type")
+            }
+            _ => return String::new(),
+        };
+        format!("no executor is connected{what}: {remedy}")
     }
 
     /// A child of a block, from its row.
@@ -41,14 +75,18 @@ impl View<'_> {
     fn block(&self, block: &Block) -> v1::BlockRun {
         match self.rows.get(&block.uuid) {
             Some(row) => self.message(block, row, self.status(row.status.as_deref().unwrap_or_default(), row.waits)),
-            None => v1::BlockRun {
-                run_id: self.run.id.to_string(),
-                block: block.uuid.clone(),
-                r#type: encode::name(&block.kind),
-                child: -1,
-                status: self.status_without_row(block).into(),
-                ..v1::BlockRun::default()
-            },
+            None => {
+                let status = self.status_without_row(block);
+                v1::BlockRun {
+                    run_id: self.run.id.to_string(),
+                    block: block.uuid.clone(),
+                    r#type: encode::name(&block.kind),
+                    child: -1,
+                    status: status.into(),
+                    wait_reason: self.wait_reason(block, status),
+                    ..v1::BlockRun::default()
+                }
+            }
         }
     }
 
@@ -112,6 +150,7 @@ impl View<'_> {
             children_total: row.children.unwrap_or_default(),
             children_completed: counts.completed,
             children_failed: counts.failed,
+            wait_reason: self.wait_reason(block, status),
         }
     }
 }

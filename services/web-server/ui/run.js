@@ -89,12 +89,13 @@ export function runPage({ id, signal }) {
     if (!block) return;
     const error = block.error && [h("p", { class: "error-text" }, h("strong", null, block.error.code), " · ", block.error.message),
       block.error.traceback && h("pre", null, block.error.traceback)];
+    const waits = block.waitReason && h("p", { class: "error-text" }, block.waitReason);
     const kept = (block.outputs ?? []).map((output) => h("li", null, h("span", { class: "mono" }, output.name), ` · ${output.kind} · `,
       Number(output.rows) >= 0 ? `${Number(output.rows).toLocaleString()} rows · ` : "", bytes(output.sizeBytes)));
     const from = hasEnded(state.run) && h("p", null, act("Run again from here", "RunService/RetryRun",
       { mode: "RETRY_MODE_FROM_BLOCK", fromBlock: block.block, idempotencyKey: newKey() }));
     const look = kept.length > 0 && outputsPanel(state.preview, id, block);
-    detail.replaceChildren(...[h("h2", { class: "mono" }, block.block), error, kept.length ? h("ul", null, kept) : !error
+    detail.replaceChildren(...[h("h2", { class: "mono" }, block.block), waits, error, kept.length ? h("ul", null, kept) : !error
       && h("p", { class: "quiet" }, "No outputs yet."), look, from].flat().filter(Boolean));
   }
 

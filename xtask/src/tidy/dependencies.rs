@@ -29,7 +29,7 @@ const OWN: &[(&str, &[&str])] = &[
     ("xtask", &["provision"]),
     (
         "load-tests",
-        &["blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"],
+        &["backend-kubernetes", "blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"],
     ),
 ];
 
@@ -61,8 +61,8 @@ const FENCED: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["store"]),
     ("refinery", &["store"]),
     ("redis", &["lease"]),
-    ("kube", &["backend-kubernetes"]),
-    ("k8s-openapi", &["backend-kubernetes"]),
+    ("kube", &["backend-kubernetes", "load-tests"]),
+    ("k8s-openapi", &["backend-kubernetes", "load-tests"]),
     ("object_store", &["blobs"]),
     ("rustls", &["backend-kubernetes", "blobs", "notify", "oidc"]),
     ("openidconnect", &["oidc"]),

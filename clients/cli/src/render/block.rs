@@ -93,6 +93,9 @@ pub(crate) fn details(block: &BlockRun, now: Timestamp) -> String {
     if counts().next().is_some() {
         parts.push(format!("{} rows", counts().sum::<i64>()));
     }
+    if !block.wait_reason.is_empty() {
+        parts.push(one_line(&block.wait_reason));
+    }
     if let Some(error) = &block.error {
         parts.push(format!("{}: {}", error.code, one_line(&error.message)));
     }

@@ -17,8 +17,8 @@ const LIVE_BLOCKS_MAX: usize = 40;
 pub(crate) struct Progress {
     output: Output,
     live: Option<Live>,
-    /// Status and tries of each block, and how many of its children were done.
-    seen: HashMap<String, ((i32, i32), i32)>,
+    /// Status and tries of each block, whether somebody has to act for it, and how many of its children were done.
+    seen: HashMap<String, ((i32, i32, bool), i32)>,
     width: usize,
 }
 
@@ -44,7 +44,7 @@ impl Progress {
     pub(crate) fn show(&mut self, blocks: &[BlockRun]) {
         let now = Timestamp::now();
         for run in blocks {
-            let state = (run.status, run.attempts);
+            let state = (run.status, run.attempts, !run.wait_reason.is_empty());
             let before = self.seen.insert(run.block.clone(), (state, run.children_completed));
             if before == Some((state, run.children_completed)) {
                 continue;
@@ -82,7 +82,7 @@ impl Progress {
     fn tell(&self, run: &BlockRun, now: Timestamp) {
         let status = run.status();
         let dull = matches!(status, BlockRunStatus::Initial | BlockRunStatus::Queued | BlockRunStatus::Unspecified);
-        if dull && run.attempts == 0 {
+        if dull && run.attempts == 0 && run.wait_reason.is_empty() {
             return;
         }
         let (sign, _, tone) = block::block_status(status);

@@ -15,6 +15,8 @@ const DRAIN: &str = "10s";
 
 /// Whoever starts a cluster for himself lets his projects use his own credentials.
 const ANY_BUCKET: &str = "s3://,gs://";
+/// Nobody else is there to be kept from them.
+const JOBS_GPU_CLASSES: &str = "gpu.nvidia.com,hami-core-gpu.project-hami.io";
 
 /// The folder with the services' programs.
 pub(super) struct Programs(PathBuf);
@@ -134,9 +136,29 @@ impl Cluster<'_> {
                 spec.with("ORRERY_EXECUTOR_RUNTIMES", "kubernetes").with("ORRERY_EXECUTOR_KUBECONFIG", kubeconfig)
             }
         };
+        self.with_places(spec, &name, (python, base_env))
+    }
+
+    /// The one that runs blocks of the executor type k8s. The cluster's nodes have to see this machine's files and its
+    /// loopback, as those of a lab do.
+    pub(super) fn jobs_executor(&self, python: (&Path, &Path), kubeconfig: &Path) -> Spec {
+        let name = "executor-kubernetes";
+        let spec = self
+            .spec(name, "executor")
+            .with("ORRERY_EXECUTOR_ATTEMPTS", "kubernetes")
+            .with("ORRERY_EXECUTOR_RUNTIMES", "none")
+            .with("ORRERY_EXECUTOR_KUBECONFIG", kubeconfig)
+            .with("ORRERY_EXECUTOR_ATTEMPTS_LISTEN", "127.0.0.1:0")
+            .with("ORRERY_EXECUTOR_JOBS_IMAGE", "orrery-executor")
+            .with("ORRERY_EXECUTOR_JOBS_GPU_CLASSES", JOBS_GPU_CLASSES)
+            .with("ORRERY_EXECUTOR_JOBS_PROGRAM", self.programs.0.join("orrery-executor"));
+        self.with_places(spec, name, python)
+    }
+
+    fn with_places(&self, spec: Spec, name: &str, (python, base_env): (&Path, &Path)) -> Spec {
         spec.with("ORRERY_EXECUTOR_SCHEDULER_URLS", self.scheduler_url())
-            .with("ORRERY_EXECUTOR_NAME", &name)
-            .with("ORRERY_EXECUTOR_DATA_DIR", self.folder.path().join(&name))
+            .with("ORRERY_EXECUTOR_NAME", name)
+            .with("ORRERY_EXECUTOR_DATA_DIR", self.folder.path().join(name))
             // A block may run on another executor than its upstream blocks.
             .with("ORRERY_EXECUTOR_OUTPUTS_DIR", self.folder.path().join("outputs"))
             .with("ORRERY_EXECUTOR_PROJECT_OUTPUTS", ANY_BUCKET)

@@ -42,6 +42,8 @@ struct Shape {
     settings: &'static [(&'static str, &'static str)],
     /// Folders of the data folder that are small file systems of their own, where root may mount them.
     small_disks: &'static [&'static str],
+    /// Credentials of a Kubernetes that runs its runtimes.
+    kubernetes: Option<&'static str>,
 }
 
 /// The cluster of most tests. Attempts have 256 MiB of memory and 1 MiB of log.
@@ -57,6 +59,7 @@ pub(crate) fn shared() -> &'static Cluster {
                 ("ORRERY_SCHEDULER_CANCEL_GRACE", "1s"),
             ],
             small_disks: &[],
+            kubernetes: None,
         })
     })
 }
@@ -67,7 +70,12 @@ pub(crate) fn to_be_hurt() -> (&'static Cluster, MutexGuard<'static, ()>) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = SHARED.get_or_init(|| {
-        Cluster::start(&Shape { executors: "2", settings: &[("ORRERY_EXECUTOR_SLOTS", "4")], small_disks: &[] })
+        Cluster::start(&Shape {
+            executors: "2",
+            settings: &[("ORRERY_EXECUTOR_SLOTS", "4")],
+            small_disks: &[],
+            kubernetes: None,
+        })
     });
     cluster.wait_for_executors(2);
     (cluster, turn)
@@ -86,6 +94,7 @@ pub(crate) fn tiny() -> (&'static Cluster, MutexGuard<'static, ()>) {
             executors: "1",
             settings: &[("ORRERY_EXECUTOR_SLOTS", "1")],
             small_disks: &["outputs", "executor-1"],
+            kubernetes: None,
         })
     });
     (cluster, turn)
@@ -96,7 +105,14 @@ impl Cluster {
     pub(crate) fn traced(endpoint: String) -> &'static Self {
         let endpoint: &'static str = endpoint.leak();
         let settings = vec![("ORRERY_EXECUTOR_SLOTS", TRACED_SLOTS), ("ORRERY_OTLP_ENDPOINT", endpoint)].leak();
-        Box::leak(Box::new(Self::start(&Shape { executors: "1", settings, small_disks: &[] })))
+        Box::leak(Box::new(Self::start(&Shape { executors: "1", settings, small_disks: &[], kubernetes: None })))
+    }
+
+    /// A cluster whose runtimes are pods of this namespace.
+    pub(crate) fn on_kubernetes(kubeconfig: &'static str, namespace: &str) -> Self {
+        let namespace: &'static str = namespace.to_owned().leak();
+        let settings = vec![("ORRERY_EXECUTOR_KUBERNETES_NAMESPACE", namespace)].leak();
+        Self::start(&Shape { executors: "1", settings, small_disks: &[], kubernetes: Some(kubeconfig) })
     }
 
     fn start(shape: &Shape) -> Self {
@@ -110,6 +126,7 @@ impl Cluster {
         command.args(["up", "--executors", shape.executors, "--data-dir"]).arg(&data);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         command.args(["--port", &port.to_string()]);
+        command.args(shape.kubernetes.iter().flat_map(|kubeconfig| ["--kubernetes", kubeconfig]));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORRERY_")) {
             command.env_remove(name);
         }

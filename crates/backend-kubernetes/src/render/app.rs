@@ -86,7 +86,10 @@ pub fn health(life: &Life) -> Option<String> {
         App::Jupyter => Some(format!("{}api", life.base_path)),
         App::VsCode => Some("/healthz".to_owned()),
         App::Custom { health_path, .. } if health_path.is_empty() => None,
-        App::Custom { health_path, .. } => Some(format!("/{}", health_path.trim_start_matches('/'))),
+        App::Custom { health_path, keeps_base_path, .. } => {
+            let base = if *keeps_base_path { &life.base_path } else { "/" };
+            Some(format!("{base}{}", health_path.trim_start_matches('/')))
+        }
     }
 }
 

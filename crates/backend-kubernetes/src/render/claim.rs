@@ -100,8 +100,11 @@ fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
 fn request(index: usize, alike: Alike, uuids: &[String]) -> DeviceRequest {
     let driver = literal(&alike.driver);
     let uuids: Vec<String> = uuids.iter().map(|uuid| literal(uuid)).collect();
-    // The driver first: an attribute that is missing ends the expression with an error, which stops the scheduling.
-    let expression = format!("device.driver == {driver} && device.attributes[{driver}].uuid in [{}]", uuids.join(", "));
+    // An attribute that is missing ends the expression with an error, and with it the scheduling; and a driver may publish
+    // devices without this one beside those that are meant.
+    let attributes = format!("device.attributes[{driver}]");
+    let is_one = format!("{attributes}.uuid in [{}]", uuids.join(", "));
+    let expression = format!("device.driver == {driver} && 'uuid' in {attributes} && {is_one}");
     let capacity: BTreeMap<String, Quantity> =
         alike.capacity.into_iter().map(|(name, value)| (name, quantity::of(value.parse().unwrap_or(0)))).collect();
     DeviceRequest {

@@ -66,11 +66,21 @@ impl Run {
     /// How many units could be leased now, counted up to `max`.
     #[must_use]
     pub fn ready_units(&self, max: usize) -> usize {
+        self.count_ready(self.ready.len(), max, &|_| true)
+    }
+
+    /// As [`Run::ready_units`], of the steps that `counts` names.
+    #[must_use]
+    pub fn ready_units_where(&self, max: usize, counts: &dyn Fn(Step) -> bool) -> usize {
+        self.count_ready(self.ready.iter().filter(|key| counts(key.step)).take(max).count(), max, counts)
+    }
+
+    fn count_ready(&self, ready: usize, max: usize, counts: &dyn Fn(Step) -> bool) -> usize {
         if !self.may_lease() {
             return 0;
         }
-        let mut count = self.ready.len();
-        for at in &self.open_fans {
+        let mut count = ready;
+        for at in self.open_fans.iter().filter(|at| counts(Step::Block(**at))) {
             if count >= max {
                 break;
             }

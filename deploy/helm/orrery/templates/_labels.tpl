@@ -24,10 +24,10 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 {{- end }}
 
-{{/* The part of a pod's spec that is the same for all; only `runtimes` talks to the Kubernetes API. */}}
+{{/* The part of a pod's spec that is the same for all; only `runtimes` and `jobs` talk to the Kubernetes API. */}}
 {{- define "orrery.pod" -}}
 serviceAccountName: {{ include "orrery.name" . }}
-automountServiceAccountToken: {{ eq .part "runtimes" }}
+automountServiceAccountToken: {{ has .part (list "runtimes" "jobs") }}
 enableServiceLinks: false
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:

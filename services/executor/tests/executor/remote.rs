@@ -5,7 +5,10 @@ use crate::{
     scheduler::SOON,
     world::{World, assignment, attempt, block, of, pipeline},
 };
-use backend::{ARGUMENTS, Backend, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase, TOKEN_FILE_VARIABLE};
+use backend::{
+    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase,
+    TOKEN_FILE_VARIABLE,
+};
 use proto::internal::v1 as pb;
 use proto::internal::v1::{result::Outcome, session_request::Message as Up, session_response::Message as Down};
 use rustix::process::{Pid, Signal, kill_process};
@@ -56,10 +59,10 @@ impl Backend for Place {
         "tested"
     }
 
-    async fn launch(&self, launch: &Launch) -> Result<(), Error> {
+    async fn launch(&self, launch: &Launch) -> Result<Vec<String>, Error> {
         let mut started = self.started.lock().unwrap();
         if started.contains_key(&launch.name) {
-            return Ok(());
+            return Ok(vec!["its wishes are not heard here".to_owned()]);
         }
         let token = self.folder.join(format!("{}.token", launch.name));
         std::fs::write(&token, launch.token.expose()).unwrap();
@@ -69,7 +72,7 @@ impl Backend for Place {
             .env_clear()
             .envs(["PATH", "HOME"].map(|name| (name, std::env::var(name).unwrap_or_default())))
             .envs(&launch.env)
-            .env("ORRERY_EXECUTOR_DATA_DIR", self.folder.join(launch.name.as_str()))
+            .env(DATA_DIR_VARIABLE, self.folder.join(launch.name.as_str()))
             .env(TOKEN_FILE_VARIABLE, token)
             .env(OUTCOME_FILE_VARIABLE, self.outcome_of(&launch.name))
             .stdin(Stdio::null())
@@ -78,7 +81,7 @@ impl Backend for Place {
             .unwrap();
         started.insert(launch.name.clone(), child);
         // The first answer is lost: whoever asks again finds what is there.
-        if started.len() == 1 { Err(Error::Away("the answer was lost".to_owned())) } else { Ok(()) }
+        if started.len() == 1 { Err(Error::Away("the answer was lost".to_owned())) } else { Ok(Vec::new()) }
     }
 
     async fn observe(&self, name: &Name) -> Result<Phase, Error> {
@@ -86,7 +89,8 @@ impl Backend for Place {
         let Some(child) = started.get_mut(name) else { return Ok(Phase::Absent) };
         Ok(match child.try_wait().unwrap() {
             Some(status) => {
-                status.code().map_or(Phase::Ended(Ended::OutOfMemory), |code| Phase::Ended(Ended::Code(code)))
+                let exited = |code| Ended::Exited { code, output: String::new() };
+                Phase::Ended(status.code().map_or(Ended::OutOfMemory, exited))
             }
             None if self.stuck => Phase::Waiting { reason: "the image cannot be pulled".to_owned() },
             None => Phase::Running,
@@ -158,6 +162,7 @@ async fn an_attempt_in_a_container_says_everything_over_its_session() {
     assert!(world.outputs(&talker).join("manifest.json").is_file());
     let line = world.scheduler.line("what it printed", |line| line.message.starts_with("the secret is")).await;
     assert_eq!((line.message.as_str(), line.block_type.as_str()), ("the secret is [secret]", "data_loader"));
+    world.scheduler.line("what does not hold", |line| line.message == "its wishes are not heard here").await;
     assert_eq!(place.names(), [], "its container is gone before its result is told");
     let told: serde_json::Value = serde_json::from_slice(&std::fs::read(place.outcome_of(&name)).unwrap()).unwrap();
     assert_eq!(told, json!({ "outcome": "completed" }));

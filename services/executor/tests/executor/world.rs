@@ -79,7 +79,8 @@ impl World {
     /// As `serve`, with attempts in containers.
     pub(crate) async fn serve_on(&mut self, backend: impl backend::Backend) {
         let health = Health::until(&self.shutdown);
-        let app = App::on(&self.settings, &self.telemetry, &health, &self.shutdown, |_| Ok(backend)).await.unwrap();
+        let app = App::on(&self.settings, &self.telemetry, &health, &self.shutdown, async |_: &str| Ok(backend));
+        let app = app.await.unwrap();
         self.serving = Some(tokio::spawn(app.serve()));
     }
 

@@ -1,54 +1,129 @@
 //! Dispatch: ready units go to executors with free slots, run by run in turn, so that a fan of ten thousand does not
 //! keep a single block waiting. And what executors' sessions say.
 
-use super::{Engine, SessionEvent, TURN_LEASES_MAX, seat::Greeting, seat::Seat, turn::Turn};
+use super::{
+    Engine, SessionEvent, TURN_LEASES_MAX,
+    live::Leased,
+    seat::{Greeting, Seat},
+    turn::Turn,
+};
 use crate::wire::{self, AttemptId};
 use domain::{
+    executor_type::Backend,
     id::{ExecutorId, RunId},
     unit::Outcome,
 };
 use proto::internal::v1 as pb;
+use std::collections::HashSet;
+
+/// An executor that would take more attempts.
+struct Free {
+    executor: ExecutorId,
+    backend: Backend,
+    credits: u32,
+}
+
+/// Executors with free slots, and the runs that had nothing for some of them.
+struct Places {
+    free: Vec<Free>,
+    next: usize,
+    /// Nothing becomes ready in the middle of a pass.
+    without: HashSet<(RunId, Backend)>,
+}
+
+/// What became of a run in turn.
+enum Placed {
+    /// A unit of it was leased.
+    Leased,
+    /// What is ready waits for other executors.
+    Later,
+    /// It has nothing that could be leased.
+    Nothing,
+}
+
+impl Places {
+    /// Where the next unit of a run may go: a run in one process waits for its own executor.
+    fn find(&self, run: RunId, home: Option<ExecutorId>) -> Option<usize> {
+        let fits = |at: &usize| !self.without.contains(&(run, self.free[*at].backend));
+        match home {
+            Some(home) => self.free.iter().position(|free| free.executor == home).filter(fits),
+            None => (0..self.free.len()).map(|step| (self.next + step) % self.free.len()).find(fits),
+        }
+    }
+
+    fn used(&mut self, at: usize) {
+        self.next += 1;
+        self.free[at].credits -= 1;
+        if self.free[at].credits == 0 {
+            self.free.swap_remove(at);
+        }
+    }
+}
 
 impl Engine {
     /// Leases until nothing is ready, nobody is free, or the turn is full.
     pub(super) fn lease_ready(&mut self, turn: &mut Turn) {
-        let mut free: Vec<(ExecutorId, u32)> =
-            self.seats.iter().map(|(id, seat)| (*id, seat.credits())).filter(|(_, credits)| *credits > 0).collect();
-        // Runs that found no seat in this pass; a one-process run waits for its own executor.
+        let free = self.seats.iter().map(|(id, seat)| Free {
+            executor: *id,
+            backend: seat.backend(),
+            credits: seat.credits(),
+        });
+        let free = free.filter(|free| free.credits > 0).collect();
+        let mut places = Places { free, next: 0, without: HashSet::new() };
+        // Runs that found no seat in this pass, one after the other.
         let mut unlucky = 0;
         let mut leases = 0;
-        let mut next = 0;
-        while !free.is_empty() && unlucky < self.ready.len() && leases < TURN_LEASES_MAX {
+        while !places.free.is_empty() && unlucky < self.ready.len() && leases < TURN_LEASES_MAX {
             let Some(run) = self.ready.pop_front() else { break };
-            let home = self.runs.get(&run).and_then(|live| live.run.home());
-            let place = match home {
-                Some(home) => free.iter().position(|(executor, _)| *executor == home),
-                None => Some(next % free.len()),
-            };
-            let Some(place) = place else {
-                unlucky += 1;
-                self.ready.push_back(run);
-                continue;
-            };
-            if self.lease_one(run, free[place].0, turn) {
-                leases += 1;
-                unlucky = 0;
-                next += 1;
-                free[place].1 -= 1;
-                if free[place].1 == 0 {
-                    free.swap_remove(place);
+            match self.place(run, &mut places, turn) {
+                Placed::Leased => {
+                    leases += 1;
+                    unlucky = 0;
                 }
+                Placed::Later => {
+                    unlucky += 1;
+                    if let Some(live) = self.runs.get_mut(&run) {
+                        live.queued = true;
+                        self.ready.push_back(run);
+                    }
+                }
+                Placed::Nothing => {}
             }
         }
     }
 
-    fn lease_one(&mut self, run: RunId, executor: ExecutorId, turn: &mut Turn) -> bool {
+    /// Leases one unit of a run, by any executor that takes one.
+    fn place(&mut self, run: RunId, places: &mut Places, turn: &mut Turn) -> Placed {
+        let home = self.runs.get(&run).and_then(|live| live.run.home());
+        let mut lacking = Vec::new();
+        let placed = loop {
+            let Some(at) = places.find(run, home) else { break Placed::Later };
+            let backend = places.free[at].backend;
+            let leased = self.lease_one(run, places.free[at].executor, backend, turn);
+            if leased.lease.is_some() {
+                places.used(at);
+                break Placed::Leased;
+            }
+            places.without.insert((run, backend));
+            lacking.extend(leased.lacking);
+            if !leased.elsewhere {
+                break Placed::Nothing;
+            }
+        };
+        if !matches!(placed, Placed::Leased) && !lacking.is_empty() {
+            // Without other units a run that waits for permits is not put back: it waits with those that do.
+            self.park(run, &lacking);
+        }
+        placed
+    }
+
+    fn lease_one(&mut self, run: RunId, executor: ExecutorId, backend: Backend, turn: &mut Turn) -> Leased {
         let now = self.now();
-        let Some(live) = self.runs.get_mut(&run) else { return false };
+        let Some(live) = self.runs.get_mut(&run) else { return Leased::default() };
         live.queued = false;
         let mut transitions = Vec::new();
-        let (lease, lacking) = live.lease(executor, now, &self.permits.ledger, &mut transitions);
-        if let Some(lease) = &lease {
+        let leased = live.lease((executor, backend), now, &self.permits.ledger, &mut transitions);
+        if let Some(lease) = &leased.lease {
             live.hold(lease.key, &mut self.permits.ledger);
             let assignment = wire::assignment(run, live.run.graph(), &live.definition.id, &live.context, lease);
             let (block, child) = live.run.unit_name(lease.key);
@@ -57,13 +132,10 @@ impl Engine {
             }
             turn.assignments.entry(executor).or_default().push(assignment);
         }
-        // A run that only waits for permits is not put back: it waits with those that do.
-        live.queued = lease.is_none() && !lacking.is_empty();
+        // What becomes of a run that waits for permits or other executors is decided when all of these were asked.
+        live.queued = leased.lease.is_none() && (leased.elsewhere || !leased.lacking.is_empty());
         self.record(run, &transitions, turn);
-        if lease.is_none() && !lacking.is_empty() {
-            self.park(run, &lacking);
-        }
-        lease.is_some()
+        leased
     }
 
     pub(super) fn session(&mut self, executor: ExecutorId, session: u64, event: SessionEvent, turn: &mut Turn) {

@@ -2,24 +2,24 @@
 //! that are connected elsewhere.
 //!
 //! A scheduler with ready units and no free slots says so to every gateway (*demand*). A gateway lends slots of its
-//! executors: fair shares while several want them, all that is free otherwise. A borrower uses a slot again and again,
-//! and returns it when it has nothing to do or the gateway asks. Both sides count; when they lose each other, the
-//! gateway keeps the slots that were in use until the new owners of those attempts claim them.
+//! executors: fair shares while several want them, all that is free otherwise, for each backend by itself. A borrower
+//! uses a slot again and again, and returns it when it has nothing to do or the gateway asks. Both sides count; when they
+//! lose each other, the gateway keeps the slots that were in use until the new owners of those attempts claim them.
 //!
 //! Refuses to know streams. With one scheduler it does nothing.
 
-use super::{
-    Engine, PeerEvent,
-    seat::{Seat, wire},
+use super::{Engine, PeerEvent, Units, seat::Seat};
+use domain::{
+    executor_type::Backend,
+    id::{ExecutorId, SchedulerId},
 };
-use domain::id::{ExecutorId, SchedulerId};
 use proto::internal::v1 as pb;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-/// Units that one wish counts; more are asked for when these are placed.
+/// Units that one wish counts for each backend; more are asked for when these are placed.
 const DEMAND_MAX: usize = 4_096;
 /// Executors that one wish names.
 const HOMES_MAX: usize = 64;
@@ -32,20 +32,20 @@ const IDLE_LOOK: Duration = Duration::from_millis(250);
 #[derive(Default)]
 pub(super) struct Lending {
     wishes: BTreeMap<SchedulerId, Wish>,
-    said: Option<(usize, Instant)>,
+    said: Option<(Units, Instant)>,
     looked: Option<Instant>,
 }
 
 /// What one peer could use.
 struct Wish {
-    units: u32,
+    units: Units,
     homes: Vec<ExecutorId>,
 }
 
 impl Engine {
     pub(super) fn peer(&mut self, peer: SchedulerId, event: PeerEvent) {
         match event {
-            PeerEvent::Demand(0, _) => drop(self.lending.wishes.remove(&peer)),
+            PeerEvent::Demand(units, _) if units.is_none() => drop(self.lending.wishes.remove(&peer)),
             PeerEvent::Demand(units, homes) => drop(self.lending.wishes.insert(peer, Wish { units, homes })),
             PeerEvent::Returned(executor, count) => {
                 if let Some(seat) = self.seats.get_mut(&executor) {
@@ -70,27 +70,35 @@ impl Engine {
     /// Before units of this scheduler are leased: peers that have less than their share get it, from what is free, and
     /// what is missing is asked back from those that have more.
     pub(super) fn lend_shares(&mut self) {
-        let wants_own = !self.ready.is_empty();
-        if self.lending.wishes.is_empty() && !wants_own {
+        if self.lending.wishes.is_empty() && self.ready.is_empty() {
             return;
         }
-        let mut takers: BTreeSet<SchedulerId> = self.seats.values().flat_map(Seat::borrowers).collect();
-        takers.extend(self.lending.wishes.keys());
+        for backend in Backend::ALL {
+            self.lend_shares_of(backend);
+        }
+    }
+
+    fn lend_shares_of(&mut self, backend: Backend) {
+        let seats = || self.seats.values().filter(move |seat| seat.backend() == backend);
+        let mut takers: BTreeSet<SchedulerId> = seats().flat_map(Seat::borrowers).collect();
+        let wishes = self.lending.wishes.iter().filter(|(_, wish)| wish.units.on(backend) > 0);
+        takers.extend(wishes.map(|(peer, _)| *peer));
         if takers.is_empty() {
             return;
         }
         let (mut total, mut own, mut free) = (0_u32, 0_u32, 0_u32);
-        for seat in self.seats.values().filter(|seat| seat.is_local()) {
+        for seat in seats().filter(|seat| seat.is_local()) {
             total += seat.slots();
             own += seat.busy();
             free += seat.credits();
         }
+        let wants_own = self.is_ready_on(backend);
         let parts = u32::try_from(takers.len()).unwrap_or(u32::MAX).saturating_add(u32::from(wants_own));
         let share = (total / parts).max(1);
         let mut missing = 0;
-        for (peer, units) in self.wished() {
-            let due = share.saturating_sub(self.lent_to(peer)).min(units);
-            let lent = self.lend(peer, due);
+        for (peer, units) in self.wished(backend) {
+            let due = share.saturating_sub(self.lent_to(peer, backend)).min(units);
+            let lent = self.lend(peer, backend, due);
             free = free.saturating_sub(lent);
             missing += due - lent;
         }
@@ -98,14 +106,16 @@ impl Engine {
             missing += share.saturating_sub(own.saturating_add(free));
         }
         if missing > 0 {
-            self.recall(&takers, missing, share);
+            self.recall(backend, &takers, missing, share);
         }
     }
 
     /// After units of this scheduler were leased: what is still free goes to whoever wants it.
     pub(super) fn lend_rest(&mut self) {
-        for (peer, units) in self.wished() {
-            self.lend(peer, units);
+        for backend in Backend::ALL {
+            for (peer, units) in self.wished(backend) {
+                self.lend(peer, backend, units);
+            }
         }
     }
 
@@ -120,62 +130,80 @@ impl Engine {
         if look {
             self.lending.looked = Some(Instant::now());
         }
-        let idle_too = look && self.ready.is_empty();
-        for (executor, seat) in self.seats.iter_mut().filter(|(_, seat)| !seat.is_local()) {
-            seat.give_back_free(*executor, idle_too);
+        for backend in Backend::ALL {
+            let idle_too = look && !self.is_ready_on(backend);
+            let borrowed = |seat: &Seat| !seat.is_local() && seat.backend() == backend;
+            for (executor, seat) in self.seats.iter_mut().filter(|(_, seat)| borrowed(seat)) {
+                seat.give_back_free(*executor, idle_too);
+            }
         }
     }
 
+    /// Something is ready that needs this backend.
+    fn is_ready_on(&self, backend: Backend) -> bool {
+        self.ready.iter().filter_map(|run| self.runs.get(run)).any(|live| live.ready_units_on(backend, 1) > 0)
+    }
+
     fn say_demand(&mut self) {
-        let (before, at) = self.lending.said.map_or((0, None), |(before, at)| (before, Some(at)));
+        let (before, at) = self.lending.said.map_or((Units::default(), None), |(before, at)| (before, Some(at)));
         // A wish that lasts is repeated: a gateway counts down what it has lent.
         let is_due = at.is_none_or(|at| at.elapsed() >= DEMAND_PAUSE);
-        if !is_due && self.ready.is_empty() == (before == 0) {
+        if !is_due && self.ready.is_empty() == before.is_none() {
             return;
         }
-        let mut units = 0;
+        let mut units = Units::default();
         let mut homes = BTreeSet::new();
         for live in self.ready.iter().filter_map(|run| self.runs.get(run)) {
-            units += live.run.ready_units(DEMAND_MAX - units);
+            for backend in Backend::ALL {
+                let room = DEMAND_MAX.saturating_sub(units.on(backend) as usize);
+                *units.on_mut(backend) += u32::try_from(live.ready_units_on(backend, room)).unwrap_or(0);
+            }
             if homes.len() < HOMES_MAX {
                 homes.extend(live.run.home());
             }
-            if units >= DEMAND_MAX {
+            if Backend::ALL.iter().all(|backend| units.on(*backend) as usize >= DEMAND_MAX) {
                 break;
             }
         }
-        if units == 0 && before == 0 {
+        if units.is_none() && before.is_none() {
             return;
         }
         self.lending.said = Some((units, Instant::now()));
+        let count = |units: u32| i32::try_from(units).unwrap_or(i32::MAX);
         self.peers.tell_gateways(&pb::link_response::Message::Demand(pb::Demand {
-            units: i32::try_from(units).unwrap_or(i32::MAX),
+            units: count(units.process),
             home_ids: homes.into_iter().map(ExecutorId::to_vec).collect(),
+            kubernetes_units: count(units.kubernetes),
         }));
     }
 
     /// Peers with wishes, those that have least first.
-    fn wished(&self) -> Vec<(SchedulerId, u32)> {
-        let mut wished: Vec<_> = self.lending.wishes.iter().map(|(peer, wish)| (*peer, wish.units)).collect();
-        wished.sort_by_key(|(peer, _)| self.lent_to(*peer));
+    fn wished(&self, backend: Backend) -> Vec<(SchedulerId, u32)> {
+        let wishes = self.lending.wishes.iter().map(|(peer, wish)| (*peer, wish.units.on(backend)));
+        let mut wished: Vec<_> = wishes.filter(|(_, units)| *units > 0).collect();
+        wished.sort_by_key(|(peer, _)| self.lent_to(*peer, backend));
         wished
     }
 
-    fn lent_to(&self, peer: SchedulerId) -> u32 {
-        self.seats.values().map(|seat| seat.lent_to(peer)).sum()
+    fn lent_to(&self, peer: SchedulerId, backend: Backend) -> u32 {
+        self.seats.values().filter(|seat| seat.backend() == backend).map(|seat| seat.lent_to(peer)).sum()
     }
 
     /// Lends up to `count` free slots; answers how many.
-    fn lend(&mut self, peer: SchedulerId, count: u32) -> u32 {
+    fn lend(&mut self, peer: SchedulerId, backend: Backend, count: u32) -> u32 {
         let Some(wish) = self.lending.wishes.get_mut(&peer) else { return 0 };
-        let mut rest = count.min(wish.units);
+        let wanted = count.min(wish.units.on(backend));
+        let mut rest = wanted;
         let homes = std::mem::take(&mut wish.homes);
         let others: Vec<ExecutorId> = self.seats.keys().filter(|id| !homes.contains(id)).copied().collect();
         for executor in homes.iter().copied().chain(others) {
             if rest == 0 {
                 break;
             }
-            let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_local()) else { continue };
+            let Some(seat) = self.seats.get_mut(&executor) else { continue };
+            if !seat.is_local() || seat.backend() != backend {
+                continue;
+            }
             let lent = seat.credits().min(rest);
             if lent == 0 {
                 continue;
@@ -184,21 +212,22 @@ impl Engine {
             rest -= lent;
             self.peers.tell(peer, pb::link_request::Message::Lent(wire(executor, lent)));
         }
-        let lent = count.min(wish.units) - rest;
+        let lent = wanted - rest;
         wish.homes = homes;
-        wish.units -= lent;
-        if wish.units == 0 {
+        *wish.units.on_mut(backend) -= lent;
+        if wish.units.is_none() {
             self.lending.wishes.remove(&peer);
         }
         lent
     }
 
     /// Asks peers that have more than `share` for `missing` slots of it.
-    fn recall(&mut self, borrowers: &BTreeSet<SchedulerId>, mut missing: u32, share: u32) {
+    fn recall(&mut self, backend: Backend, borrowers: &BTreeSet<SchedulerId>, mut missing: u32, share: u32) {
         for &peer in borrowers {
-            let kept: u32 = self.seats.values().map(|seat| seat.kept_by(peer)).sum();
+            let seats = self.seats.values().filter(|seat| seat.backend() == backend);
+            let kept: u32 = seats.map(|seat| seat.kept_by(peer)).sum();
             let mut excess = kept.saturating_sub(share).min(missing);
-            for (executor, seat) in &mut self.seats {
+            for (executor, seat) in self.seats.iter_mut().filter(|(_, seat)| seat.backend() == backend) {
                 let wanted = seat.wants_back(peer, excess);
                 if wanted == 0 {
                     continue;
@@ -209,4 +238,9 @@ impl Engine {
             }
         }
     }
+}
+
+/// So many slots of an executor, on the wire.
+pub(super) fn wire(executor: ExecutorId, count: u32) -> pb::Slots {
+    pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(count).unwrap_or(i32::MAX) }
 }

@@ -3,6 +3,8 @@
 use super::permits::Pools;
 use domain::{
     admission::RunLimits,
+    executor_type::Backend,
+    graph::Graph,
     id::{BackfillId, ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
     permits::{Ledger, Pool},
     run::{Lease, Run, Transition},
@@ -55,6 +57,8 @@ pub(super) struct Live {
     pub(super) parked: Vec<Pool>,
     /// Its place was given to others.
     pub(super) has_left: bool,
+    /// Some unit needs Kubernetes.
+    wants_kubernetes: bool,
     due: Vec<Transition>,
 }
 
@@ -69,6 +73,9 @@ impl Live {
     ) -> Self {
         // A crash of the database may have forgotten leases of an earlier epoch that executors still hold.
         let run = run.with_leases_above(shard.epoch.saturating_mul(LEASES_PER_EPOCH));
+        let pipeline = run.graph().pipeline();
+        let mut steps = pipeline.blocks.iter().chain(&pipeline.callbacks);
+        let wants_kubernetes = steps.any(|block| Backend::of(block, pipeline) == Some(Backend::Kubernetes));
         Self {
             run,
             shard,
@@ -81,6 +88,7 @@ impl Live {
             held: HashMap::new(),
             parked: Vec::new(),
             has_left: false,
+            wants_kubernetes,
             due: Vec::new(),
         }
     }
@@ -181,17 +189,32 @@ impl Live {
         }
     }
 
-    /// Leases the next unit that there are permits for. Answers the pools that kept others waiting as well.
+    /// Units that are ready and run on this backend, counted up to `max`.
+    pub(super) fn ready_units_on(&self, backend: Backend, max: usize) -> usize {
+        if !self.wants_kubernetes {
+            return if backend == Backend::Process { self.run.ready_units(max) } else { 0 };
+        }
+        let graph = Arc::clone(self.run.graph());
+        // What runs anywhere is counted once.
+        self.run.ready_units_where(max, &|step| needed(&graph, step).unwrap_or(Backend::Process) == backend)
+    }
+
+    /// Leases the next unit that there are permits for and that may run there. Answers what kept others waiting as well.
     pub(super) fn lease(
         &mut self,
-        executor: ExecutorId,
+        (executor, backend): (ExecutorId, Backend),
         now: Timestamp,
         ledger: &Ledger,
         out: &mut Vec<Transition>,
-    ) -> (Option<Lease>, Vec<Pool>) {
+    ) -> Leased {
+        let graph = Arc::clone(self.run.graph());
         let (shard, pools) = (self.shard_byte(), &self.pools);
-        let mut lacking: Vec<Pool> = Vec::new();
+        let (mut lacking, mut elsewhere) = (Vec::<Pool>::new(), false);
         let mut has_room = |step: Step| {
+            if needed(&graph, step).is_some_and(|needed| needed != backend) {
+                elsewhere = true;
+                return false;
+            }
             let mut room = true;
             for pool in pools.of(step).iter().filter(|pool| ledger.room(shard, pool) == 0) {
                 room = false;
@@ -202,8 +225,28 @@ impl Live {
             room
         };
         let lease = self.run.lease_where(executor, now, &mut has_room, out);
-        (lease, lacking)
+        Leased { lease, lacking, elsewhere }
     }
+}
+
+/// What came of asking a run for its next unit.
+#[derive(Default)]
+pub(super) struct Leased {
+    pub(super) lease: Option<Lease>,
+    /// The pools that had no permit for some unit.
+    pub(super) lacking: Vec<Pool>,
+    /// Some unit needs another backend.
+    pub(super) elsewhere: bool,
+}
+
+/// The backend that a step needs.
+fn needed(graph: &Graph, step: Step) -> Option<Backend> {
+    let pipeline = graph.pipeline();
+    let block = match step {
+        Step::Block(at) => pipeline.blocks.get(at),
+        Step::Callback { callback, .. } => pipeline.callbacks.get(callback),
+    };
+    block.and_then(|block| Backend::of(block, pipeline))
 }
 
 /// What the executor needs to know of the run around an attempt.

@@ -4,6 +4,7 @@ use super::backfills::{ChangeBackfill, CreateBackfill};
 use crate::wire::AttemptId;
 use domain::{
     ErrorKind,
+    executor_type::Backend,
     id::{BackfillId, ExecutorId, PipelineId, RunId, SchedulerId, TriggerId},
     unit::Outcome,
 };
@@ -185,11 +186,45 @@ pub struct Ownership {
     pub done: Option<oneshot::Sender<()>>,
 }
 
+/// Units by the backend that they need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Units {
+    /// Those that run as processes, or anywhere.
+    pub process: u32,
+    /// Those that run on Kubernetes only.
+    pub kubernetes: u32,
+}
+
+impl Units {
+    /// Those of one backend.
+    #[must_use]
+    pub fn on(self, backend: Backend) -> u32 {
+        match backend {
+            Backend::Process => self.process,
+            Backend::Kubernetes => self.kubernetes,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn on_mut(&mut self, backend: Backend) -> &mut u32 {
+        match backend {
+            Backend::Process => &mut self.process,
+            Backend::Kubernetes => &mut self.kubernetes,
+        }
+    }
+
+    /// None at all.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// What a scheduler that borrows slots says to the gateway of the executors.
 #[derive(Debug)]
 pub enum PeerEvent {
-    /// It could use so many more, and needs some of these executors.
-    Demand(u32, Vec<ExecutorId>),
+    /// It could use so many more of each kind, and needs some of these executors.
+    Demand(Units, Vec<ExecutorId>),
     /// It gives back so many of an executor.
     Returned(ExecutorId, u32),
     /// So many more are in use than it was lent.

@@ -1,8 +1,11 @@
 //! A seat: what the engine knows of one executor.
 
-use super::Outbox;
+use super::{Outbox, lending::wire};
 use crate::wire::AttemptId;
-use domain::id::{ExecutorId, SchedulerId};
+use domain::{
+    executor_type::Backend,
+    id::{ExecutorId, SchedulerId},
+};
 use proto::internal::v1 as pb;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -97,6 +100,11 @@ impl Seat {
             idle: false,
             running: 0,
         }
+    }
+
+    /// What runs there.
+    pub(super) fn backend(&self) -> Backend {
+        Backend::named(&self.backend)
     }
 
     pub(super) fn is_session(&self, session: u64) -> bool {
@@ -380,11 +388,6 @@ struct Loan {
     slots: u32,
     /// Of these, asked back.
     recalled: u32,
-}
-
-/// So many slots of an executor, on the wire.
-pub(super) fn wire(executor: ExecutorId, count: u32) -> pb::Slots {
-    pb::Slots { executor_id: executor.to_vec(), slots: i32::try_from(count).unwrap_or(i32::MAX) }
 }
 
 /// What an executor says of itself when it comes.

@@ -1,7 +1,7 @@
 //! The gateway's side of the streams: one to every other scheduler that lives, opened again whenever it breaks.
 
 use super::{LINK_MAX, Peers, Stream, lock};
-use crate::engine::{Message, PeerEvent};
+use crate::engine::{Message, PeerEvent, Units};
 use domain::id::{ExecutorId, SchedulerId};
 use proto::internal::v1::{
     self as pb, link_request::Message as Out, link_response::Message as In, peer_service_client::PeerServiceClient,
@@ -118,7 +118,9 @@ async fn hear(peers: &Peers, peer: SchedulerId, message: In, engine: &mpsc::Send
         }
         In::Demand(demand) => {
             let homes = demand.home_ids.iter().filter_map(|id| ExecutorId::from_slice(id)).collect();
-            Some(PeerEvent::Demand(u32::try_from(demand.units).unwrap_or(0), homes))
+            let count = |units: i32| u32::try_from(units).unwrap_or(0);
+            let units = Units { process: count(demand.units), kubernetes: count(demand.kubernetes_units) };
+            Some(PeerEvent::Demand(units, homes))
         }
         In::Returned(returned) => slots(returned).map(|(executor, count)| PeerEvent::Returned(executor, count)),
         In::Claimed(claimed) => slots(claimed).map(|(executor, count)| PeerEvent::Claimed(executor, count)),

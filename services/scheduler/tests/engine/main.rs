@@ -1,253 +1,23 @@
 //! The engine on a real Postgres, with executors that are channels.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod world;
+
 use domain::{
-    id::{ExecutorId, PipelineId, RunId, SchedulerId},
+    id::ExecutorId,
     unit::{Outcome, Output},
 };
 use proto::internal::v1 as pb;
-use runtime::health::Health;
 use scheduler::{
-    changes::Changes,
-    clock::DbClock,
-    engine::{CancelRun, CreateRun, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
-    loops::keeper::{Keeper, Parts},
-    metrics::Metrics,
-    owners::Owners,
-    peers::Peers,
+    engine::{CancelRun, EngineError, Message, RetryRun, SessionEvent, Timing},
     wire::AttemptId,
 };
 use serde_json::{Value, json};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
-use store::{Store, schedulers::Load};
-use testkit::{Database, wait_for};
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
+use testkit::wait_for;
+use tokio::sync::oneshot;
 use uuid::Uuid;
-
-const WAIT: Duration = Duration::from_secs(20);
-
-struct Cluster {
-    database: Database,
-    store: Store,
-    engine: mpsc::Sender<Message>,
-    stop: CancellationToken,
-}
-
-struct FakeExecutor {
-    id: ExecutorId,
-    session: u64,
-    engine: mpsc::Sender<Message>,
-    inbox: mpsc::Receiver<pb::SessionResponse>,
-    /// Acknowledgements and assignments that came while the test waited for the other: they are told in any order.
-    acks: VecDeque<bool>,
-    assignments: VecDeque<Vec<pb::Assignment>>,
-    held: Vec<AttemptId>,
-}
-
-impl Cluster {
-    async fn new() -> Self {
-        Self::with(Timing::default()).await
-    }
-
-    async fn with(timing: Timing) -> Self {
-        let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
-        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
-        let store = Store::connect(database.url(), 8).await.unwrap();
-        let (engine, stop) = start(&store, timing).await;
-        let cluster = Self { database, store, engine, stop };
-        // Taking shards asks every executor to come again, so the first one comes afterwards.
-        let nothing = PipelineId(Uuid::nil());
-        wait_for("the shards", WAIT, || async {
-            matches!(cluster.create(nothing, "k").await, Err(EngineError::NoPipeline(_))).then_some(())
-        })
-        .await;
-        cluster
-    }
-
-    async fn deploy(&self, blocks: Value) -> PipelineId {
-        let client = self.database.client().await;
-        let pipeline = Uuid::now_v7();
-        let workspace = Uuid::now_v7();
-        let name = format!("w{}", workspace.simple());
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let spec = json!({ "name": "p", "kind": "python", "blocks": blocks });
-        client
-            .execute(
-                "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'x', 0, 0) ON CONFLICT DO NOTHING",
-                &[&digest],
-            )
-            .await
-            .unwrap();
-        client.execute("INSERT INTO workspace (id, name) VALUES ($1, $2)", &[&workspace, &name]).await.unwrap();
-        client
-            .execute(
-                "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, 'p', 1)",
-                &[&pipeline, &workspace],
-            )
-            .await
-            .unwrap();
-        client
-            .execute(
-                "INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec) VALUES ($1, 1, $2, $3)",
-                &[&pipeline, &digest, &spec],
-            )
-            .await
-            .unwrap();
-        client
-            .execute(
-                "INSERT INTO trigger (id, pipeline_id, name, kind, active, source) VALUES ($1, $2, 'manual', 'manual', true, 'built-in')",
-                &[&Uuid::now_v7(), &pipeline],
-            )
-            .await
-            .unwrap();
-        PipelineId(pipeline)
-    }
-
-    async fn create(&self, pipeline: PipelineId, key: &str) -> Result<RunId, EngineError> {
-        self.create_with(pipeline, key, "{}").await
-    }
-
-    async fn create_with(&self, pipeline: PipelineId, key: &str, variables: &str) -> Result<RunId, EngineError> {
-        let command = CreateRun {
-            pipeline,
-            logical_key: key.to_owned(),
-            variables: variables.to_owned(),
-            execution_date: None,
-            timeout_s: None,
-            allow_blocks_to_fail: false,
-            parent: None,
-            trigger: None,
-            traceparent: String::new(),
-        };
-        let (reply, answer) = oneshot::channel();
-        self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
-        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
-    }
-
-    async fn executor(&self, slots: u32) -> FakeExecutor {
-        FakeExecutor::connect(ExecutorId(Uuid::now_v7()), 1, &self.engine, slots, Vec::new()).await
-    }
-
-    async fn status(&self, run: RunId) -> String {
-        store::runs::one(&self.store, run).await.unwrap().unwrap().row.status.as_str().to_owned()
-    }
-
-    async fn until(&self, run: RunId, status: &str) {
-        wait_for(&format!("run to be {status}"), WAIT, || async { (self.status(run).await == status).then_some(()) })
-            .await;
-    }
-}
-
-async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {
-    let scheduler = SchedulerId(Uuid::now_v7());
-    let now = store::schedulers::renew(store, scheduler, Duration::from_secs(4), "", Load::default()).await.unwrap();
-    let clock = DbClock::new(now);
-    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-    let stop = CancellationToken::new();
-    let (sender, inbox) = mpsc::channel(1024);
-    let (owned, shards) = mpsc::channel(4);
-    let peers = Peers::new(Owners::new(store.clone(), scheduler, None));
-    let engine = Engine::new(
-        store.clone(),
-        scheduler,
-        clock.clone(),
-        Changes::default(),
-        Arc::clone(&metrics),
-        timing,
-        peers.clone(),
-        stop.clone(),
-    );
-    tokio::spawn(engine.run(inbox, shards));
-    let keeper = Keeper::new(Parts {
-        store: store.clone(),
-        scheduler,
-        address: String::new(),
-        clock,
-        health: Health::new(),
-        metrics,
-        load: Arc::default(),
-        peers,
-        leases: lease::Leases::in_postgres(lease::Postgres::new(store.clone())),
-        owned,
-    });
-    tokio::spawn(keeper.run(stop.clone()));
-    (sender, stop)
-}
-
-impl FakeExecutor {
-    async fn connect(
-        id: ExecutorId,
-        session: u64,
-        engine: &mpsc::Sender<Message>,
-        slots: u32,
-        held: Vec<AttemptId>,
-    ) -> Self {
-        let (outbox, inbox) = mpsc::channel(64);
-        let hello = SessionEvent::Hello {
-            number: i64::try_from(session).unwrap(),
-            name: "fake".into(),
-            backend: "fake".into(),
-            slots,
-            version: "0".into(),
-            held: held.clone(),
-            draining: false,
-            outbox: Outbox::Local(outbox),
-            gateway: None,
-        };
-        engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self { id, session, engine: engine.clone(), inbox, acks: VecDeque::new(), assignments: VecDeque::new(), held }
-    }
-
-    async fn tell(&self, event: SessionEvent) {
-        self.engine.send(Message::Session(self.id, self.session, event)).await.unwrap();
-    }
-
-    /// The next message, after every question for what it runs was answered.
-    async fn next(&mut self) -> pb::session_response::Message {
-        loop {
-            let message = tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time");
-            match message.unwrap().message.unwrap() {
-                pb::session_response::Message::InventoryRequest(_) => {
-                    self.tell(SessionEvent::Inventory(self.held.clone())).await;
-                }
-                message => return message,
-            }
-        }
-    }
-
-    /// The next assignments, whatever else is said before.
-    async fn assigned(&mut self) -> Vec<pb::Assignment> {
-        while self.assignments.is_empty() {
-            self.sort().await;
-        }
-        self.assignments.pop_front().unwrap()
-    }
-
-    async fn acked(&mut self) -> bool {
-        while self.acks.is_empty() {
-            self.sort().await;
-        }
-        self.acks.pop_front().unwrap()
-    }
-
-    async fn sort(&mut self) {
-        match self.next().await {
-            pb::session_response::Message::ResultAcks(acks) => self.acks.push_back(acks.acks[0].accepted),
-            pb::session_response::Message::Assignments(assigned) => self.assignments.push_back(assigned.assignments),
-            _ => {}
-        }
-    }
-
-    async fn end(&self, assignment: &pb::Assignment, outcome: Outcome) {
-        let attempt = AttemptId::from_proto(assignment.attempt.clone().unwrap()).unwrap();
-        self.tell(SessionEvent::Results(vec![(attempt, outcome)])).await;
-    }
-
-    async fn complete(&self, assignment: &pb::Assignment) {
-        self.end(assignment, Outcome::Completed(Output::default())).await;
-    }
-}
+use world::{Cluster, FakeExecutor, WAIT, start};
 
 fn block(uuid: &str, upstream: &[&str]) -> Value {
     json!({ "uuid": uuid, "name": uuid, "kind": "custom", "language": "python", "upstream": upstream })
@@ -273,6 +43,50 @@ async fn a_chain_runs_block_by_block() {
     executor.complete(&second[0]).await;
     cluster.until(run, "completed").await;
     assert_eq!(cluster.create(pipeline, "k").await.unwrap(), run, "a known key answers the run that it made");
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_go_to_executors_of_the_backend_that_they_need() {
+    let cluster = Cluster::new().await;
+    let of = |kind: &str, mut block: Value| {
+        block["executor_type"] = json!(kind);
+        block
+    };
+    let pipeline = cluster
+        .deploy(json!([
+            of("k8s", block("a", &[])),
+            of("local_python", block("b", &[])),
+            of("k8s", block("c", &["b"])),
+            of("noop", block("d", &["a"])),
+        ]))
+        .await;
+    let mut process = cluster.executor(8).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = process.assigned().await;
+    assert_eq!(first.iter().map(name).collect::<Vec<_>>(), ["b"], "the other one waits, and keeps nobody waiting");
+    let id = ExecutorId(Uuid::now_v7());
+    let mut jobs = FakeExecutor::connect_on("kubernetes", id, 1, &cluster.engine, 1, Vec::new()).await;
+    let first_job = jobs.assigned().await;
+    assert_eq!(first_job.iter().map(name).collect::<Vec<_>>(), ["a"]);
+    // Its only slot is taken: `c` waits for it, though others are free.
+    process.complete(&first[0]).await;
+    assert!(process.acked().await);
+    jobs.complete(&first_job[0]).await;
+    let mut rest = 2;
+    while rest > 0 {
+        let (executor, assigned) = tokio::select! {
+            assigned = jobs.assigned() => (&jobs, assigned),
+            assigned = process.assigned() => (&process, assigned),
+        };
+        for assignment in &assigned {
+            // A no-op runs anywhere.
+            assert!(name(assignment) == "d" || std::ptr::eq(executor, &raw const jobs), "{assignment:?}");
+            executor.complete(assignment).await;
+            rest -= 1;
+        }
+    }
+    cluster.until(run, "completed").await;
     cluster.stop.cancel();
 }
 

@@ -1,0 +1,307 @@
+//! What kube-scheduler, controllers and kubelets say of a node that is only written down: its driver and its kubelet are this
+//! test, so that nobody else's pods come to harm.
+
+use crate::lab::{Lab, PATIENCE, afterwards, life, until};
+use backend_kubernetes::{Classes, Goal, Life, Order, names};
+use k8s_openapi::api::{
+    core::v1::{Event, Node, PersistentVolumeClaim, Pod},
+    resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
+};
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use proto::internal::v1::RuntimePhase;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use std::{fmt::Debug, time::Duration};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// More often than a node may be silent before it is given up.
+const BEAT: Duration = Duration::from_secs(2);
+
+struct Paper {
+    lab: Lab,
+    /// Of the node, its pool, its slice; and its driver and class, which are below it.
+    name: String,
+    driver: String,
+    beat: JoinHandle<()>,
+    lives: u32,
+}
+
+impl Paper {
+    /// A node with two whole GPUs and room for little.
+    async fn new() -> Option<Self> {
+        let name = format!("paper-{}", &Uuid::new_v4().to_string()[..8]);
+        let driver = format!("{name}.example.com");
+        let row = format!("{driver}={driver}");
+        let lab = Lab::with("paper", Classes::read([row.as_str()]).unwrap()).await?;
+        let node = json!({
+            "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+            // Ours tolerate it, and nobody else's.
+            "spec": { "taints": [{ "key": "orrery.dev/gpu", "effect": "NoSchedule" }] },
+        });
+        Api::<Node>::all(lab.client.clone())
+            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+            .await
+            .unwrap();
+        let beat = tokio::spawn(beat(Api::all(lab.client.clone()), name.clone()));
+        let paper = Self { lab, name, driver, beat, lives: 0 };
+        paper.class(&format!("device.driver == '{}'", paper.driver)).await;
+        paper.publish(1, json!([])).await;
+        paper.lab.backend.recover().await.unwrap();
+        until("the node", PATIENCE, || async {
+            let node = paper.lab.node(&paper.name);
+            node.schedulable && node.devices.len() == 3
+        })
+        .await;
+        Some(paper)
+    }
+
+    async fn class(&self, selector: &str) {
+        let spec = json!({ "selectors": [{ "cel": { "expression": selector } }] });
+        self.apply(&Api::<DeviceClass>::all(self.lab.client.clone()), &self.driver, json!({ "spec": spec })).await;
+    }
+
+    /// Publishes both devices in this generation, of one slice; the first one has these taints.
+    async fn publish(&self, generation: i64, taints: Value) {
+        self.publish_slice(&self.name, (generation, 1), taints).await;
+    }
+
+    /// Publishes a slice in this generation of so many.
+    async fn publish_slice(&self, name: &str, (generation, slices): (i64, i64), taints: Value) {
+        let device = |index: u32, taints: Value| {
+            let attributes =
+                json!({ "uuid": { "string": format!("GPU-{index}") }, "productName": { "string": "Paper" } });
+            json!({ "name": format!("gpu-{index}"), "attributes": attributes, "taints": taints,
+                    "capacity": { "memory": { "value": "16Gi" } } })
+        };
+        let spec = json!({
+            "driver": self.driver, "nodeName": self.name,
+            "pool": { "name": self.name, "generation": generation, "resourceSliceCount": slices },
+            // What has no id cannot be pinned, and must not harm what has one.
+            "devices": [{ "name": "a-channel", "attributes": {} }, device(0, taints), device(1, json!([]))],
+        });
+        self.apply(&self.slices(), name, json!({ "spec": spec })).await;
+    }
+
+    fn slices(&self) -> Api<ResourceSlice> {
+        Api::all(self.lab.client.clone())
+    }
+
+    async fn apply<K>(&self, api: &Api<K>, name: &str, mut object: Value)
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        object["apiVersion"] = K::api_version(&()).into();
+        object["kind"] = K::kind(&()).into();
+        object["metadata"]["name"] = name.into();
+        api.patch(name, &PatchParams::apply("paper").force(), &Patch::Apply(&object)).await.unwrap();
+    }
+
+    async fn patch_node(&self, patch: Value) {
+        let nodes: Api<Node> = Api::all(self.lab.client.clone());
+        nodes.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Besides the one that keeps others away.
+    async fn taint(&self, taints: &[(&str, &str)]) {
+        let ours = [("orrery.dev/gpu", "NoSchedule")];
+        let all = ours.iter().chain(taints).map(|(key, effect)| json!({ "key": key, "effect": effect }));
+        self.patch_node(json!({ "spec": { "taints": all.collect::<Value>() } })).await;
+    }
+
+    /// A life on the first device.
+    fn life(&mut self) -> Life {
+        self.lives += 1;
+        let device = format!("{0}/{1}/gpu-0", self.driver, self.name);
+        life(&format!("paper-{}", self.lives), &self.name, &[(&device, 1000)])
+    }
+
+    async fn begins(&mut self) -> Life {
+        let life = self.life();
+        self.lab.run(&life, 1);
+        life
+    }
+
+    /// One whose pod is bound; no kubelet takes it up.
+    async fn bound(&mut self) -> Life {
+        let life = self.begins().await;
+        self.lab.until(life.holder, RuntimePhase::ClaimAllocated, "").await;
+        life
+    }
+
+    async fn status(&self, life: &Life, status: Value) {
+        let pods = self.lab.api::<Pod>();
+        let patch = Patch::Strategic(json!({ "status": status }));
+        pods.patch_status(&names::object(&life.workspace, life.number), &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Ends a life. Where a pod was bound, its end is never told, so that it is taken away.
+    async fn end(&self, life: &Life) {
+        let name = names::object(&life.workspace, life.number);
+        let goal = Goal::Stop { grace: Duration::from_secs(1) };
+        self.lab.backend.apply(Order { holder: life.holder, fence: 2, goal });
+        let pods = self.lab.api::<Pod>();
+        until("the end of its pod", PATIENCE, || async {
+            let pod = pods.get_opt(&name).await.unwrap();
+            if pod.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                assert_ne!(self.lab.report(life.holder).phase(), RuntimePhase::Gone, "its pod may still run");
+                drop(pods.delete(&name, &DeleteParams::default().grace_period(0)).await);
+            }
+            pod.is_none()
+        })
+        .await;
+        self.lab.end(life, 3).await;
+    }
+}
+
+impl Drop for Paper {
+    fn drop(&mut self) {
+        self.beat.abort();
+        let (name, class) = (&self.name, &self.driver);
+        afterwards(self.lab.config(), async |client| {
+            let all = DeleteParams::default();
+            drop(Api::<Node>::all(client.clone()).delete(name, &all).await);
+            for slice in [name, &format!("{name}-second")] {
+                drop(Api::<ResourceSlice>::all(client.clone()).delete(slice, &all).await);
+            }
+            drop(Api::<DeviceClass>::all(client).delete(class, &all).await);
+        });
+    }
+}
+
+/// What a kubelet says of its node, again and again.
+async fn beat(nodes: Api<Node>, name: String) {
+    let size = json!({ "cpu": "8", "memory": "64Gi", "pods": "20" });
+    loop {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let ready = json!({ "type": "Ready", "status": "True", "reason": "Paper", "lastHeartbeatTime": now });
+        let status = json!({ "capacity": size, "allocatable": size, "conditions": [ready] });
+        drop(nodes.patch_status(&name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await);
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kube_scheduler_says_why() {
+    let Some(mut paper) = Paper::new().await else { return };
+    let waits = RuntimePhase::PodCreated;
+    let mut large = paper.life();
+    large.spec.ask.cpu_milli = 9_000;
+    paper.lab.run(&large, 1);
+    paper.lab.until(large.holder, waits, "NODE_FULL").await;
+    paper.lab.end(&large, 2).await;
+
+    let mut nowhere = paper.life();
+    (nowhere.node, nowhere.grants) = ("nowhere".to_owned(), Vec::new());
+    paper.lab.run(&nowhere, 1);
+    paper.lab.until(nowhere.holder, waits, "UNSCHEDULABLE").await;
+    paper.lab.until(nowhere.holder, RuntimePhase::Misplaced, "UNSCHEDULABLE").await;
+    paper.lab.end(&nowhere, 2).await;
+
+    let volume = json!({
+        "metadata": { "name": "data", "labels": { names::PROJECT: names::as_label("Ökonomie") } },
+        "spec": { "storageClassName": "nobody", "accessModes": ["ReadWriteOnce"],
+                  "resources": { "requests": { "storage": "1Gi" } } },
+    });
+    let volumes = paper.lab.api::<PersistentVolumeClaim>();
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    let mut mounts = paper.life();
+    mounts.spec.mounts = serde_json::from_value(json!([{ "volume": "data", "path": "/data" }])).unwrap();
+    paper.lab.run(&mounts, 1);
+    paper.lab.until(mounts.holder, waits, "VOLUME_FAILED").await;
+    paper.lab.end(&mounts, 2).await;
+
+    // Other devices than were granted: somebody else has written the allocation.
+    paper.taint(&[("broken", "NoSchedule")]).await;
+    let life = paper.begins().await;
+    paper.lab.until(life.holder, waits, "NODE_TAINTED").await;
+    let other = json!({ "request": "gpu-0", "driver": paper.driver, "pool": paper.name, "device": "gpu-1" });
+    let status = json!({ "status": { "allocation": { "devices": { "results": [other] } } } });
+    let claims = paper.lab.api::<ResourceClaim>();
+    let name = names::object(&life.workspace, life.number);
+    claims.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    paper.lab.until(life.holder, RuntimePhase::Misplaced, "PLACEMENT_CONFLICT").await;
+    paper.lab.end(&life, 2).await;
+    paper.taint(&[]).await;
+
+    // A generation of which a slice is missing takes nobody new; one whose devices come twice is none.
+    let second = format!("{}-second", paper.name);
+    paper.publish_slice(&paper.name, (2, 2), json!([])).await;
+    until("the pool that changes", PATIENCE, || async {
+        paper.lab.node(&paper.name).devices.iter().all(|device| device.condition.contains("being updated"))
+    })
+    .await;
+    paper.publish_slice(&second, (2, 2), json!([])).await;
+    until("both slices", PATIENCE, || async { paper.lab.node(&paper.name).devices.len() == 6 }).await;
+    let life = paper.begins().await;
+    paper.lab.until(life.holder, waits, "POOL_UPDATING").await;
+    paper.slices().delete(&second, &DeleteParams::default()).await.unwrap();
+    paper.publish(3, json!([])).await;
+    paper.lab.until(life.holder, RuntimePhase::ClaimAllocated, "").await;
+    paper.end(&life).await;
+
+    // A class that asks for an attribute which nobody publishes; then it is gone, and with it the claim.
+    paper.class(&format!("device.attributes['{}'].nothing == 'x'", paper.driver)).await;
+    let life = paper.begins().await;
+    paper.lab.until(life.holder, waits, "BAD_SELECTOR").await;
+    let classes: Api<DeviceClass> = Api::all(paper.lab.client.clone());
+    classes.delete(&paper.driver, &DeleteParams::default()).await.unwrap();
+    paper.publish(4, json!([])).await;
+    paper.lab.until(life.holder, waits, "DEVICE_CLASS_MISSING").await;
+    claims.delete(&names::object(&life.workspace, life.number), &DeleteParams::default()).await.unwrap();
+    let told = paper.lab.until(life.holder, RuntimePhase::Misplaced, "CLAIM_MISSING").await;
+    assert!(!told.bound, "{told:?}");
+    paper.lab.end(&life, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_and_devices_take_lives_along() {
+    let Some(mut paper) = Paper::new().await else { return };
+    // What a kubelet says of a container that it cannot start.
+    let life = paper.bound().await;
+    for (reason, code) in
+        [("ImagePullBackOff", "IMAGE_PULL_FAILED"), ("CreateContainerConfigError", "CONTAINER_CONFIG")]
+    {
+        let waiting = json!({ "waiting": { "reason": reason, "message": "in its own words" } });
+        let container = json!({ "name": "app", "image": "none", "imageID": "", "ready": false, "restartCount": 0, "state": waiting });
+        paper.status(&life, json!({ "phase": "Pending", "containerStatuses": [container] })).await;
+        let told = paper.lab.until(life.holder, RuntimePhase::Pulling, code).await;
+        assert_eq!(told.message, "in its own words");
+    }
+    paper.end(&life).await;
+
+    let life = paper.bound().await;
+    let pod = paper.lab.api::<Pod>().get(&names::object(&life.workspace, life.number)).await.unwrap();
+    let event = json!({
+        "metadata": { "generateName": "paper-" }, "type": "Warning", "reason": "FailedMount", "message": "no such disk",
+        "involvedObject": { "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "namespace": pod.namespace(),
+                            "uid": pod.uid() },
+    });
+    let events = paper.lab.api::<Event>();
+    events.create(&PostParams::default(), &serde_json::from_value(event).unwrap()).await.unwrap();
+    paper.lab.until(life.holder, RuntimePhase::Pulling, "VOLUME_FAILED").await;
+    // Its device fails under it.
+    paper.publish(2, json!([{ "key": "example.com/xid", "value": "79", "effect": "NoExecute" }])).await;
+    paper.lab.until(life.holder, RuntimePhase::Failed, "DEVICE_FAILED").await;
+    paper.end(&life).await;
+    paper.publish(3, json!([])).await;
+
+    // The node ran short of memory.
+    let life = paper.bound().await;
+    let target = json!({ "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet",
+                         "message": "The node was low on resource: memory." });
+    let status = json!({ "phase": "Failed", "reason": "Evicted", "conditions": [target] });
+    paper.status(&life, status).await;
+    let told = paper.lab.until(life.holder, RuntimePhase::Failed, "EVICTED").await;
+    assert!(told.message.contains("low on resource"), "{told:?}");
+    paper.end(&life).await;
+
+    // The node is given up.
+    let life = paper.bound().await;
+    paper.taint(&[("example.com/gone", "NoExecute")]).await;
+    paper.lab.until(life.holder, RuntimePhase::Failed, "NODE_LOST").await;
+    paper.end(&life).await;
+}
