@@ -512,6 +512,7 @@ CREATE TABLE public.placement (
     model text DEFAULT ''::text NOT NULL,
     victims uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    storage_bytes bigint DEFAULT 0 NOT NULL,
     CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
 );
 
@@ -624,6 +625,8 @@ CREATE TABLE public.project_policy (
     idle_timeout_max_s integer,
     lifetime_max_s integer,
     version bigint DEFAULT 1 NOT NULL,
+    over_quota_grace_s integer,
+    quota_set_at timestamp with time zone,
     CONSTRAINT project_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0) AND (COALESCE(disruptions_per_hour, 0) >= 0) AND (COALESCE(idle_timeout_max_s, 60) >= 60) AND (COALESCE(lifetime_max_s, 60) >= 60)))
 );
 
@@ -749,6 +752,8 @@ CREATE TABLE public.runtime (
     protected_until timestamp with time zone,
     ends_at timestamp with time zone,
     ends_because text DEFAULT ''::text NOT NULL,
+    gang jsonb,
+    expected_at timestamp with time zone,
     CONSTRAINT runtime_number CHECK ((number >= 1)),
     CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
 );
@@ -1090,6 +1095,9 @@ ALTER TABLE ONLY public.project
 
 ALTER TABLE ONLY public.project_plan
     ADD CONSTRAINT project_plan_pkey PRIMARY KEY (project_id, plan_id);
+
+ALTER TABLE public.project_policy
+    ADD CONSTRAINT project_policy_grace CHECK ((over_quota_grace_s >= 60)) NOT VALID;
 
 ALTER TABLE ONLY public.project_policy
     ADD CONSTRAINT project_policy_pkey PRIMARY KEY (project_id);

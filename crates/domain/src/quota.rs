@@ -18,6 +18,8 @@ pub struct Quota {
     pub cpu_milli: Option<u64>,
     /// Memory, bytes.
     pub memory_bytes: Option<u64>,
+    /// Disk that holders fill beside their volumes, bytes.
+    pub storage_bytes: Option<u64>,
     /// Holders at once.
     pub holders: Option<u64>,
 }
@@ -34,6 +36,8 @@ pub struct Usage {
     pub cpu_milli: u64,
     /// Memory, bytes.
     pub memory_bytes: u64,
+    /// Disk beside volumes, bytes.
+    pub storage_bytes: u64,
     /// Holders.
     pub holders: u64,
 }
@@ -41,7 +45,7 @@ pub struct Usage {
 /// One dimension in which a quota would be exceeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excess {
-    /// Which, in the words of a sentence: `GPU`, `GPU of model A10`, `CPU`, `memory`, `holders`.
+    /// Which, in the words of a sentence: `GPU`, `GPU of model A10`, `CPU`, `memory`, `storage`, `holders`.
     pub what: String,
     /// What may be held.
     pub limit: u64,
@@ -56,12 +60,35 @@ impl Excess {
     #[must_use]
     pub fn spoken(&self, value: u64) -> String {
         let text = match self.what.as_str() {
-            "memory" => return format!("{} MiB of memory", value >> 20),
+            "memory" | "storage" => return format!("{} MiB of {}", value >> 20, self.what),
             "holders" => return format!("{value} runtimes at once"),
             _ => format!("{}.{:03}", value / 1000, value % 1000),
         };
         format!("{} {}", text.trim_end_matches('0').trim_end_matches('.'), self.what)
     }
+}
+
+impl Excess {
+    /// Whether somebody who holds `own` has something of what is too much.
+    #[must_use]
+    pub fn concerns(&self, own: &Usage) -> bool {
+        let part = match self.what.as_str() {
+            "GPU" => own.gpu_milli,
+            "CPU" => own.cpu_milli,
+            "memory" => own.memory_bytes,
+            "storage" => own.storage_bytes,
+            "holders" => own.holders,
+            what => {
+                own.model_milli.iter().find(|(model, _)| what == model_excess(model)).map_or(0, |(_, milli)| *milli)
+            }
+        };
+        part > 0
+    }
+}
+
+/// The name of too much of a model.
+fn model_excess(model: &DeviceModel) -> String {
+    format!("GPU of model {model}")
 }
 
 impl Usage {
@@ -73,6 +100,7 @@ impl Usage {
         }
         self.cpu_milli += other.cpu_milli;
         self.memory_bytes += other.memory_bytes;
+        self.storage_bytes += other.storage_bytes;
         self.holders += other.holders;
     }
 
@@ -86,6 +114,7 @@ impl Usage {
         }
         self.cpu_milli = self.cpu_milli.saturating_sub(other.cpu_milli);
         self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
+        self.storage_bytes = self.storage_bytes.saturating_sub(other.storage_bytes);
         self.holders = self.holders.saturating_sub(other.holders);
     }
 }
@@ -102,11 +131,12 @@ impl Quota {
             .or_else(|| {
                 more.model_milli.iter().find_map(|(model, wanted)| {
                     let held = used.model_milli.get(model).copied().unwrap_or_default();
-                    over(&format!("GPU of model {model}"), self.model_milli.get(model).copied(), held, *wanted)
+                    over(&model_excess(model), self.model_milli.get(model).copied(), held, *wanted)
                 })
             })
             .or_else(|| over("CPU", self.cpu_milli, used.cpu_milli, more.cpu_milli))
             .or_else(|| over("memory", self.memory_bytes, used.memory_bytes, more.memory_bytes))
+            .or_else(|| over("storage", self.storage_bytes, used.storage_bytes, more.storage_bytes))
             .or_else(|| over("holders", self.holders, used.holders, more.holders))
     }
 }
@@ -141,6 +171,9 @@ mod tests {
         assert_eq!(what(&ask(101, 0)).as_deref(), Some("GPU of model A10"));
         assert_eq!(what(&ask(700, 0)).as_deref(), Some("GPU"));
         assert_eq!(what(&ask(0, 3001)).as_deref(), Some("CPU"));
+        let disk = Quota { storage_bytes: Some(1 << 30), ..Quota::default() };
+        let excess = disk.excess(&used, &Usage { storage_bytes: 2 << 30, ..Usage::default() }).unwrap();
+        assert_eq!(excess.spoken(excess.limit), "1024 MiB of storage");
         used.remove(&ask(400, 1000));
         assert_eq!(used, Usage { model_milli: [(model.clone(), 0)].into(), ..Usage::default() });
     }

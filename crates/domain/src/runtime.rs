@@ -3,6 +3,7 @@
 //! Refuses to know who may ask for what, where it runs and how a backend makes it so.
 
 pub mod activity;
+pub mod gang;
 pub mod life;
 pub mod reason;
 pub mod rules;
@@ -27,6 +28,9 @@ pub struct Spec {
     /// The most memory that it gets, bytes; 0 is as much as `ask`.
     #[serde(default)]
     pub memory_limit_bytes: u64,
+    /// Disk that it may fill beside its volumes, bytes; 0 is whatever its backend gives without being asked.
+    #[serde(default)]
+    pub storage_bytes: u64,
     /// Environment of the application.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

@@ -33,6 +33,7 @@ fn spec() -> Spec {
         },
         cpu_limit_milli: 0,
         memory_limit_bytes: 0,
+        storage_bytes: 0,
         env: [].into(),
         mounts: Vec::new(),
         root: false,
@@ -219,6 +220,17 @@ fn windows_warn_and_close_and_another_queue_wins_only_before() {
     life.advance(Event::Wake, at(2_000), &rules);
     assert_eq!(life.stage, Stage::Stopping(Reason::PlanWindowExpired));
     assert!(!life.may_switch());
+}
+
+#[test]
+fn a_smaller_quota_warns_and_runs_its_grace() {
+    let (mut life, rules) = running(Spec { requeue: true, ..spec() });
+    life.bounds = Bounds { over_quota_until: Some(at(2_000)), closes_at: Some(at(3_000)), ..Bounds::default() };
+    assert_eq!(life.advance(Event::Wake, at(1_100), &rules).told.len(), 1, "a warning");
+    life.advance(Event::Wake, at(2_000), &rules);
+    assert_eq!(life.stage, Stage::Stopping(Reason::QuotaReduced));
+    life.advance(report(2, Phase::Gone), at(2_010), &rules);
+    assert!(life.successor(HolderId(Uuid::from_u128(7)), at(2_010)).is_some(), "it waits for room");
 }
 
 #[test]

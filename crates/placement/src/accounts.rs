@@ -13,7 +13,7 @@ use domain::{
 };
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
 };
 
 /// A million is everything there is.
@@ -24,6 +24,8 @@ const MILLION: u128 = 1_000_000;
 pub(crate) struct Accounts {
     queues: BTreeMap<QueueId, QueueAccount>,
     projects: BTreeMap<ProjectId, ProjectAccount>,
+    /// Who is counted already, for a place that others are leaving.
+    nominated: BTreeSet<HolderId>,
     /// What the whole fleet has.
     total: Usage,
 }
@@ -56,6 +58,7 @@ impl Accounts {
         let mut accounts = Self {
             queues: snapshot.queues.iter().map(queue).collect(),
             projects: snapshot.projects.iter().map(project).collect(),
+            nominated: BTreeSet::new(),
             total: total(fleet),
         };
         for holding in &snapshot.holdings {
@@ -71,6 +74,7 @@ impl Accounts {
         for nomination in &snapshot.nominations {
             if let Some(request) = waiting.get(&nomination.holder) {
                 accounts.add(request.project, request.queue, &nominated_usage(request, nomination, fleet));
+                accounts.nominated.insert(request.holder);
             }
         }
         accounts
@@ -140,7 +144,8 @@ impl Accounts {
     /// Whether the queue gets no more than it deserves with this.
     pub(crate) fn is_deserved(&self, request: &Request) -> bool {
         let account = self.queues.get(&request.queue);
-        account.is_some_and(|a| a.used_milli + request.ask.effective_milli() <= a.queue.deserved_milli)
+        let more = if self.nominated.contains(&request.holder) { 0 } else { request.ask.effective_milli() };
+        account.is_some_and(|a| a.used_milli + more <= a.queue.deserved_milli)
     }
 
     /// Whose turn it is: what is deserved comes before what is borrowed; then priority, the queue's share, priority within
@@ -194,6 +199,7 @@ pub(crate) fn usage_of_ask(request: &Request, model: Option<&DeviceModel>) -> Us
         model_milli: model.map(|model| (model.clone(), gpu_milli)).into_iter().collect(),
         cpu_milli: request.ask.cpu_milli,
         memory_bytes: request.ask.memory_bytes,
+        storage_bytes: request.storage_bytes,
         holders: 1,
     }
 }
@@ -212,6 +218,7 @@ pub(crate) fn usage_of(holding: &Holding, owner: &Owner, fleet: &Fleet) -> Usage
         model_milli: model.map(|model| (model, owner.effective_milli)).into_iter().collect(),
         cpu_milli: holding.cpu_milli,
         memory_bytes: holding.memory_bytes,
+        storage_bytes: owner.storage_bytes,
         holders: 1,
     }
 }

@@ -114,6 +114,7 @@ fn quota_reason(excess: &Excess) -> Reason {
     let Excess { what, limit, used, wanted } = excess;
     let (unit, scale): (&str, fn(u64) -> String) = match what.as_str() {
         "memory" => ("MiB of memory", |bytes| (bytes >> 20).to_string()),
+        "storage" => ("MiB of storage", |bytes| (bytes >> 20).to_string()),
         "holders" => ("running at once", |count| count.to_string()),
         unit => (unit, thousandths),
     };

@@ -10,11 +10,11 @@ use crate::{
 };
 use domain::{
     device::{Ask, DeviceModel, GPUS_MAX, WHOLE_MILLI},
-    id::HolderId,
+    id::{HolderId, QueueId},
     window::Access,
 };
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Other models that are named at most.
 const MODELS_MAX: usize = 3;
@@ -39,7 +39,8 @@ impl Planner {
         }
         let by_holder: HashMap<HolderId, &Request> = requests.iter().map(|r| (r.holder, r)).collect();
         let refused = || plan.refusals.iter().filter_map(|r| by_holder.get(&r.holder).copied());
-        let next = self.as_planned_next(refused());
+        let (next, sure) = self.as_planned_next(refused());
+        let all_wait = sure.len() == plan.refusals.len();
         let waiting: Vec<&Request> = plan
             .refusals
             .iter()
@@ -49,8 +50,11 @@ impl Planner {
         let turns = self.turns(&waiting);
         for refusal in plan.refusals.iter_mut().take(self.policy.explained_max) {
             let Some(request) = by_holder.get(&refusal.holder) else { continue };
-            let mut hints = next.window_hints(request);
-            if request.gang.is_none() && refusal.code.has_ways_out() {
+            let mut hints = Vec::from_iter(when_it_opens(request));
+            if request.gang.is_none() && all_wait {
+                hints.extend(next.other_queues(request));
+            }
+            if request.gang.is_none() && refusal.code.has_ways_out() && sure.contains(&request.holder) {
                 hints.extend(next.ways_out(request, refusal.code));
             }
             if let Some(position) =
@@ -63,20 +67,53 @@ impl Planner {
     }
 
     /// The state in which the next plan finds itself when it comes to whoever changed his mind: what was assigned is
-    /// taken, and the others have made their reservations anew.
-    fn as_planned_next<'a>(&self, refused: impl Iterator<Item = &'a Request>) -> Self {
+    /// taken, and the others have made their reservations anew. With those whose turn comes before anybody gets a place in
+    /// it: where reservations move, or where somebody who started now may be stopped again, somebody does, and what helps
+    /// whoever comes later is told by that plan.
+    fn as_planned_next<'a>(&self, refused: impl Iterator<Item = &'a Request>) -> (Self, HashSet<HolderId>) {
         let mut next = self.clone();
+        let (mut sure, mut all_wait) = (HashSet::new(), true);
         next.keeping = crate::keeping::Keeping::default();
+        let exposed = next.close_plan();
         let mut order = Order::new(refused, self.now, &self.policy);
         while let Some(turn) = order.next(&next.accounts, self.now, &self.policy) {
-            if let Turn::Single(request) = turn
-                && !next.nominations.contains_key(&request.holder)
-                && !next.could_start(request)
-            {
-                next.reserve(request);
+            let members = match &turn {
+                Turn::Gang(members) => &members[..],
+                Turn::Single(request) => std::slice::from_ref(request),
+            };
+            all_wait &= next.waits_again(&turn, exposed);
+            sure.extend(members.iter().filter(|_| all_wait).map(|member| member.holder));
+        }
+        (next, sure)
+    }
+
+    /// Whoever was told to leave does, and whoever started is as everybody else. Answers whether one of these may be stopped.
+    fn close_plan(&mut self) -> bool {
+        let leaving = std::mem::take(&mut self.leaving);
+        let mut exposed = false;
+        for holding in &mut self.holdings {
+            holding.releasing |= leaving.contains(&holding.holder);
+            if let Some(owner) = holding.owner.as_mut().filter(|owner| owner.protected_until == Some(Timestamp::MAX)) {
+                owner.protected_until = None;
+                exposed |= self.accounts.queue(owner.queue).is_some_and(|account| account.queue.preemptible);
             }
         }
-        next
+        exposed
+    }
+
+    /// Whether they wait in the next plan, too; then their reservation is made.
+    fn waits_again(&mut self, turn: &Turn<'_>, exposed: bool) -> bool {
+        match turn {
+            Turn::Gang(members) if exposed && self.could_make_room(members) => false,
+            Turn::Gang(members) => self.reserve_if_waiting(members),
+            Turn::Single(request) if self.nominations.contains_key(&request.holder) => true,
+            Turn::Single(request) if self.could_start(request) => false,
+            Turn::Single(request) if exposed && self.least_costly(request, None).is_some() => false,
+            Turn::Single(request) => {
+                self.reserve(request);
+                true
+            }
+        }
     }
 
     /// Whether nothing is missing. Looks at every node, but does not compare them.
@@ -139,22 +176,17 @@ impl Planner {
             .collect()
     }
 
-    /// When the window opens, and which queue has none and has room.
-    fn window_hints(&self, request: &Request) -> Vec<Hint> {
-        let mut hints = Vec::new();
-        match &request.access {
-            Access::Closed { opens_at: Some(at) } => hints.push(Hint::WindowOpens { at: at.clone() }),
-            Access::Until { opens_again_at: Some(at), .. } => hints.push(Hint::WindowOpens { at: at.clone() }),
-            _ => {}
-        }
-        for queue in request.alternatives.iter().filter(|queue| **queue != request.queue) {
-            let switched = Request { queue: *queue, access: Access::Always, ..request.clone() };
-            let name = self.accounts.queue(*queue).map(|account| account.queue.name.clone());
-            if let Some(name) = name.filter(|_| request.gang.is_none() && self.could_start(&switched)) {
-                hints.push(Hint::OtherQueue { queue: *queue, name });
-            }
-        }
-        hints
+    /// Queues without a window that have room.
+    fn other_queues(&self, request: &Request) -> Vec<Hint> {
+        let others = request.alternatives.iter().filter(|queue| **queue != request.queue);
+        let has_room =
+            |queue: &QueueId| self.could_start(&Request { queue: *queue, access: Access::Always, ..request.clone() });
+        let name = |queue: &QueueId| self.accounts.queue(*queue).map(|account| account.queue.name.clone());
+        others
+            .filter_map(|queue| {
+                Some(Hint::OtherQueue { queue: *queue, name: name(queue)? }).filter(|_| has_room(queue))
+            })
+            .collect()
     }
 
     /// When each gets a place, if nobody else comes and everybody ends in time: the planner, run ahead.
@@ -195,6 +227,15 @@ impl Planner {
                 self.accounts.remove(owner.project, owner.queue, &usage);
             }
         }
+    }
+}
+
+fn when_it_opens(request: &Request) -> Option<Hint> {
+    match &request.access {
+        Access::Closed { opens_at: at } | Access::Until { opens_again_at: at, .. } => {
+            at.clone().map(|at| Hint::WindowOpens { at })
+        }
+        Access::Always => None,
     }
 }
 

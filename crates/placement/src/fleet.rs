@@ -146,8 +146,9 @@ impl Fleet {
                 None => problems.push(format!("{} holds something that is not in the fleet", holding.holder)),
             }
         }
+        let mut leaving = leaving(snapshot);
         for nomination in sorted_by_key(&snapshot.nominations, |n| (n.holder, n.node)) {
-            match fleet.kept_for(nomination, &snapshot.holdings) {
+            match fleet.kept_for(nomination, &mut leaving) {
                 Some(taking) if fleet.take(&taking, None) => {}
                 Some(_) => problems.push(format!("what is nominated for {} is held by others", nomination.holder)),
                 None => problems.push(format!("{} is nominated for what is not in the fleet", nomination.holder)),
@@ -281,28 +282,29 @@ impl Fleet {
         Some(&self.models[self.kinds[self.empty[node].devices[at].kind].model])
     }
 
-    /// What has to be kept besides what the victims still hold.
-    pub(crate) fn kept_for(&self, nomination: &Nomination, holdings: &[Holding]) -> Option<Taking> {
+    /// What has to be kept besides what the victims still hold. It is taken out of `leaving`: what counts for one
+    /// nomination does not count for another one with the same victims.
+    pub(crate) fn kept_for(&self, nomination: &Nomination, leaving: &mut [Holding]) -> Option<Taking> {
         let victims: BTreeSet<HolderId> = nomination.victims.iter().copied().collect();
-        let leaving: Vec<&Holding> =
-            holdings.iter().filter(|h| h.node == nomination.node && victims.contains(&h.holder)).collect();
-        let sum = |amount: fn(&Holding) -> u64| leaving.iter().map(|h| amount(h)).sum::<u64>();
-        let rest = |grant: &Grant| {
-            let held = || leaving.iter().filter_map(|h| h.grant(grant.device));
-            Grant {
-                device: grant.device,
-                milli: grant.milli.saturating_sub(held().map(|g| g.milli).sum()),
-                memory_bytes: grant.memory_bytes.saturating_sub(held().map(|g| g.memory_bytes).sum()),
-                slots: held().fold(grant.slots, |slots, g| slots & !g.slots),
+        let mut leaving: Vec<&mut Holding> = leaving
+            .iter_mut()
+            .filter(|holding| holding.node == nomination.node && victims.contains(&holding.holder))
+            .collect();
+        let mut grants = nomination.grants.clone();
+        let (mut cpu_milli, mut memory_bytes) = (nomination.cpu_milli, nomination.memory_bytes);
+        for holding in &mut leaving {
+            spend(&mut cpu_milli, &mut holding.cpu_milli);
+            spend(&mut memory_bytes, &mut holding.memory_bytes);
+            for held in &mut holding.grants {
+                let Some(grant) = grants.iter_mut().find(|grant| grant.device == held.device) else { continue };
+                let milli = grant.milli.min(held.milli);
+                (grant.milli, held.milli) = (grant.milli - milli, held.milli - milli);
+                spend(&mut grant.memory_bytes, &mut held.memory_bytes);
+                let slots = grant.slots & held.slots;
+                (grant.slots, held.slots) = (grant.slots & !slots, held.slots & !slots);
             }
-        };
-        let grants: Vec<Grant> = nomination.grants.iter().map(rest).collect();
-        self.taking(
-            nomination.node,
-            &grants,
-            nomination.cpu_milli.saturating_sub(sum(|h| h.cpu_milli)),
-            nomination.memory_bytes.saturating_sub(sum(|h| h.memory_bytes)),
-        )
+        }
+        self.taking(nomination.node, &grants, cpu_milli, memory_bytes)
     }
 
     /// An amount, as the outside names it.
@@ -321,6 +323,22 @@ impl Fleet {
             memory_bytes: taking.memory_bytes,
         }
     }
+}
+
+/// What those who make room for nominations still hold.
+fn leaving(snapshot: &Snapshot) -> Vec<Holding> {
+    let victims: BTreeSet<HolderId> = snapshot.nominations.iter().flat_map(|n| n.victims.iter().copied()).collect();
+    let mut leaving: Vec<Holding> =
+        snapshot.holdings.iter().filter(|holding| victims.contains(&holding.holder)).cloned().collect();
+    leaving.sort_by_key(|holding| (holding.holder, holding.node));
+    leaving
+}
+
+/// Covers a need from what there is, as far as it goes.
+fn spend(need: &mut u64, there: &mut u64) {
+    let part = (*need).min(*there);
+    *need -= part;
+    *there -= part;
 }
 
 /// References in the order of a key, so that the order of the snapshot's lists does not matter.

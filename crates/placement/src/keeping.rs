@@ -12,11 +12,11 @@ pub(crate) struct Keeping {
     by_node: BTreeMap<usize, Kept>,
 }
 
-/// One reservation.
+/// One reservation: of one request, or of the members of one gang.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
-    pub(crate) holder: HolderId,
-    pub(crate) taking: Taking,
+    /// Who gets what of the node.
+    pub(crate) takings: Vec<(HolderId, Taking)>,
     /// When it can be taken; `None` is unknown.
     pub(crate) free_at: Option<Timestamp>,
     /// What is left for others at that time, with the reservation taken.
@@ -25,11 +25,13 @@ pub(crate) struct Kept {
 
 impl Keeping {
     pub(crate) fn add(&mut self, kept: Kept) {
-        self.by_node.insert(kept.taking.node, kept);
+        if let Some((_, taking)) = kept.takings.first() {
+            self.by_node.insert(taking.node, kept);
+        }
     }
 
     pub(crate) fn remove(&mut self, holder: HolderId) {
-        self.by_node.retain(|_, kept| kept.holder != holder);
+        self.by_node.retain(|_, kept| !kept.is_for(holder));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -53,7 +55,7 @@ impl Keeping {
         ends_at: Option<Timestamp>,
     ) -> Cow<'a, NodeState> {
         match self.by_node.get(&node) {
-            Some(kept) if kept.holder != holder && !kept.outlasts(ends_at) => Cow::Owned(state.lesser(&kept.left_then)),
+            Some(kept) if !kept.is_for(holder) && !kept.outlasts(ends_at) => Cow::Owned(state.lesser(&kept.left_then)),
             _ => Cow::Borrowed(state),
         }
     }
@@ -79,6 +81,10 @@ impl Keeping {
 }
 
 impl Kept {
+    fn is_for(&self, holder: HolderId) -> bool {
+        self.takings.iter().any(|(kept_for, _)| *kept_for == holder)
+    }
+
     fn outlasts(&self, ends_at: Option<Timestamp>) -> bool {
         matches!((ends_at, self.free_at), (Some(end), Some(free)) if end <= free)
     }

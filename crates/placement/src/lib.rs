@@ -7,8 +7,10 @@
 mod accounts;
 mod admission;
 mod candidate;
+mod consolidation;
 mod explain;
 mod fleet;
+mod gangs;
 mod keeping;
 mod order;
 mod plan;
@@ -23,11 +25,11 @@ mod snapshot;
 mod typical;
 mod worth;
 
-pub use domain::window::Access;
-pub use plan::{Assignment, Code, Hint, Place, Plan, Preemption, Refusal, Reservation};
+pub use domain::{runtime::gang::Gang, window::Access};
+pub use plan::{Assignment, Code, Hint, Move, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;
 pub use policy::Policy;
-pub use snapshot::{Demand, Gang, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
+pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
 
 /// Decides about all requests of a snapshot.
 #[must_use]
@@ -35,5 +37,6 @@ pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
     let mut planner = Planner::new(snapshot, policy);
     let mut plan = planner.run(snapshot.requests.iter());
     planner.explain(&snapshot.requests, &mut plan);
+    plan.moves = planner.moves();
     plan
 }

@@ -2,7 +2,7 @@
 
 use domain::{
     device::{DeviceModel, Grant},
-    id::{HolderId, NodeId, QueueId},
+    id::{DeviceId, HolderId, NodeId, QueueId},
 };
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// What is kept free for those who waited long.
     pub reservations: Vec<Reservation>,
+    /// Who could move so that whole devices become free, where [`crate::Policy::moves_max`] asks for that. Nobody is told to.
+    #[serde(default)]
+    pub moves: Vec<Move>,
     /// What in the snapshot cannot be; the rest was planned without it.
     pub problems: Vec<String>,
 }
@@ -53,7 +56,7 @@ pub struct Preemption {
     pub holder: HolderId,
     /// What.
     pub place: Place,
-    /// Who has to leave, in order of their ids; none when others of its gang make the room.
+    /// Who has to leave, in order of their ids; members of a gang name all who leave for any of them.
     pub victims: Vec<HolderId>,
 }
 
@@ -66,6 +69,19 @@ pub struct Reservation {
     pub place: Place,
     /// When it is free; `None` where a holder in the way has no known end.
     pub free_at: Option<Timestamp>,
+}
+
+/// Somebody who could be elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Who.
+    pub holder: HolderId,
+    /// Where it is.
+    pub node: NodeId,
+    /// Of which device it holds a part. When all have moved who hold one of it, it is free.
+    pub device: DeviceId,
+    /// Where there is room for it.
+    pub to: Place,
 }
 
 /// Why somebody waits.

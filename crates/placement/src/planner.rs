@@ -40,8 +40,10 @@ pub struct Planner {
 
 /// What was done for one request, so that it can be undone.
 pub(crate) struct Done {
-    taking: Taking,
+    pub(crate) taking: Taking,
     last_end: Option<Timestamp>,
+    /// What it was nominated for before.
+    nomination: Option<Nomination>,
     pub(crate) assignment: Assignment,
 }
 
@@ -98,60 +100,12 @@ impl Planner {
             Err(reason) => reason,
         };
         if reason.code.is_about_room() {
-            if let Some(preemption) = self.preempt(request, &plan.preemptions) {
+            if let Some(preemption) = self.preempt(request) {
                 return plan.preemptions.push(preemption);
             }
             self.reserve(request);
         }
         plan.refusals.push(refusal(request, reason));
-    }
-
-    /// All of them or none.
-    fn gang(&mut self, members: &[&Request], plan: &mut Plan) {
-        let missing = members.iter().filter_map(|m| m.gang.as_ref()).map(|g| g.size as usize).max().unwrap_or_default();
-        if members.len() < missing {
-            let sentence = format!("{} of {missing} members wait; nothing starts before all do", members.len());
-            let reason = Reason::new(Code::GangIncomplete, sentence);
-            plan.refusals.extend(members.iter().map(|member| refusal(member, reason.clone())));
-            return;
-        }
-        let one_zone = members.iter().filter_map(|member| member.gang.as_ref()).any(|gang| gang.one_zone);
-        let zones = if one_zone { (0..self.fleet.zones).map(Some).collect() } else { vec![None] };
-        let mut reason = None;
-        for zone in zones {
-            match self.place_all(members, zone) {
-                Ok(done) => return plan.assignments.extend(done.into_iter().map(|done| done.assignment)),
-                Err(found) => reason = reason.or(Some(found)),
-            }
-        }
-        let Some((culprit, reason)) = reason else { return };
-        for member in members {
-            let own = if member.holder == culprit {
-                reason.clone()
-            } else {
-                Reason::new(
-                    Code::GangIncomplete,
-                    format!("another member of the gang has no place: {}", reason.sentence),
-                )
-            };
-            plan.refusals.push(refusal(member, own));
-        }
-    }
-
-    fn place_all(&mut self, members: &[&Request], zone: Option<usize>) -> Result<Vec<Done>, (HolderId, Reason)> {
-        let mut done: Vec<Done> = Vec::with_capacity(members.len());
-        for member in members {
-            match self.place(member, zone) {
-                Ok(placed) => done.push(placed),
-                Err(reason) => {
-                    for (placed, member) in done.into_iter().zip(members).rev() {
-                        self.undo(placed, member);
-                    }
-                    return Err((member.holder, reason));
-                }
-            }
-        }
-        Ok(done)
     }
 
     /// Takes the best place that is free, or tells why there is none.
@@ -199,11 +153,11 @@ impl Planner {
         self.accounts.remove(request.project, request.queue, &usage);
         let admitted = self.admit(request);
         let still = self.holdings.iter().filter(|h| nomination.victims.contains(&h.holder)).count();
-        let taking = self.fleet.kept_for(nomination, &[]).filter(|_| still == 0);
+        let taking = self.fleet.kept_for(nomination, &mut []).filter(|_| still == 0);
         if let (Ok(_), Some(taking)) = (&admitted, taking) {
-            self.nominations.remove(&request.holder);
+            let nomination = self.nominations.remove(&request.holder);
             self.fleet.give(&taking);
-            return Ok(self.take(request, taking));
+            return Ok(Done { nomination, ..self.take(request, taking) });
         }
         self.accounts.add(request.project, request.queue, &usage);
         admitted?;
@@ -227,6 +181,7 @@ impl Planner {
                 queue: request.queue,
                 priority: request.priority,
                 effective_milli: request.ask.effective_milli(),
+                storage_bytes: request.storage_bytes,
                 // Nobody is stopped in the plan that starts him.
                 protected_until: Some(Timestamp::MAX),
                 gang: request.gang.as_ref().map(|gang| gang.id),
@@ -240,16 +195,22 @@ impl Planner {
             ends_at,
         });
         let assignment = Assignment { holder: request.holder, place, stopped_at: ends_at.filter(|_| stopped) };
-        Done { taking, last_end, assignment }
+        Done { taking, last_end, nomination: None, assignment }
     }
 
-    fn undo(&mut self, done: Done, request: &Request) {
+    /// As if it had not been placed; a nomination is in force again.
+    pub(crate) fn undo(&mut self, done: Done, request: &Request) {
         let model = self.model_of(&done.taking);
         self.accounts.remove(request.project, request.queue, &usage_of_ask(request, model.as_ref()));
         self.fleet.give(&done.taking);
         self.fleet.states[done.taking.node].last_end = done.last_end;
         self.keeping.given_back(&done.taking, end_of(request, self.now).0, &self.fleet.empty[done.taking.node]);
         self.holdings.pop();
+        if let Some(nomination) = done.nomination {
+            self.accounts.add(request.project, request.queue, &nominated_usage(request, &nomination, &self.fleet));
+            self.fleet.take(&done.taking, None);
+            self.nominations.insert(request.holder, nomination);
+        }
     }
 
     fn model_of(&self, taking: &Taking) -> Option<DeviceModel> {
@@ -257,9 +218,9 @@ impl Planner {
         Some(self.fleet.models[self.fleet.kinds[device.kind].model].clone())
     }
 
-    /// The members of a gang that hold something.
+    /// The members of a gang that hold something and were not told to leave.
     pub(crate) fn gang_members(&self, gang: GangId) -> impl Iterator<Item = usize> {
-        let of_gang = move |h: &Holding| h.owner.as_ref().is_some_and(|owner| owner.gang == Some(gang));
+        let of_gang = move |h: &Holding| !h.releasing && h.owner.as_ref().is_some_and(|owner| owner.gang == Some(gang));
         self.holdings.iter().enumerate().filter(move |(_, h)| of_gang(h)).map(|(at, _)| at)
     }
 }

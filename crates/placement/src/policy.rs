@@ -40,6 +40,8 @@ pub struct Policy {
     pub start_s: u64,
     /// Refused requests whose ways out are looked for.
     pub explained_max: usize,
+    /// Moves that are looked for at the end of a plan; 0 where nobody asks for them.
+    pub moves_max: usize,
 }
 
 impl Default for Policy {
@@ -61,6 +63,7 @@ impl Default for Policy {
             useful_s: 600,
             start_s: 120,
             explained_max: 100,
+            moves_max: 0,
         }
     }
 }

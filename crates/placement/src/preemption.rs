@@ -3,7 +3,7 @@
 use crate::{
     accounts::{nominated_usage, usage_of},
     candidate,
-    fleet::NodeState,
+    fleet::{NodeState, Taking},
     plan::Preemption,
     planner::Planner,
     shape::Shape,
@@ -38,6 +38,15 @@ struct Cost {
     lost: u128,
 }
 
+/// Whose stop makes room on a node, and what is free there then.
+pub(crate) struct Least {
+    node: usize,
+    shape: Shape,
+    state: NodeState,
+    /// Positions in the planner's list of holdings.
+    pub(crate) victims: Vec<usize>,
+}
+
 /// A set of units on a node.
 struct Choice {
     cost: Cost,
@@ -48,18 +57,28 @@ struct Choice {
 
 impl Planner {
     /// Nominates a place, and those who have to leave for it. `None`: nobody may be stopped, or it would not help.
-    pub(crate) fn preempt(&mut self, request: &Request, so_far: &[Preemption]) -> Option<Preemption> {
-        let waited = u64::try_from(self.now.as_second() - request.submitted_at.as_second()).unwrap_or_default();
-        if !self.policy.preemption || waited < self.policy.preempt_after_s {
+    pub(crate) fn preempt(&mut self, request: &Request) -> Option<Preemption> {
+        let Least { node, shape, state, victims } = self.least_costly(request, None)?;
+        let taking = self.search.taking_on(&self.fleet, node, &state, &shape, &self.policy)?;
+        let mut leaving: Vec<Holding> = victims.iter().map(|at| self.holdings[*at].clone()).collect();
+        let told = leaving.clone();
+        let holders: BTreeSet<HolderId> = told.iter().map(|holding| holding.holder).collect();
+        let preemption = self.keep_place(request, &taking, &holders, &mut leaving)?;
+        told.iter().for_each(|holding| self.tell_to_leave(holding));
+        Some(preemption)
+    }
+
+    /// The holders whose stop costs least of those that make room for a request.
+    pub(crate) fn least_costly(&self, request: &Request, zone: Option<usize>) -> Option<Least> {
+        if !self.policy.preemption || self.waited_s(request) < self.policy.preempt_after_s {
             return None;
         }
         let permitted = self.admit(request).ok()?;
         let shape = self.shape(request, &permitted);
-        let stopped: usize = so_far.iter().map(|preemption| preemption.victims.len()).sum();
-        let most = self.policy.victims_max.saturating_sub(stopped);
+        let most = self.policy.victims_max.saturating_sub(self.leaving.len());
         let by_node = self.holdings_by_node();
         let units: BTreeMap<usize, Vec<Unit>> = self
-            .nodes_for(request, None)
+            .nodes_for(request, zone)
             .into_iter()
             .map(|at| (at, self.units(request, &by_node[at])))
             .filter(|(_, units)| !units.is_empty())
@@ -73,7 +92,10 @@ impl Planner {
             self.exact(request, choice, units, &shape)
         });
         let best = exact.min_by_key(|choice| (choice.cost, choice.node))?;
-        self.nominate(request, &shape, &best, &units[&best.node])
+        let units = &units[&best.node];
+        let state = self.without(request, best.node, units, &best.units);
+        let victims = best.units.iter().flat_map(|unit| units[*unit].members.clone()).collect();
+        Some(Least { node: best.node, shape, state, victims })
     }
 
     /// Who may be stopped on a node for this request, cheapest first.
@@ -223,37 +245,42 @@ impl Planner {
         self.keeping.view(at, &state, request.holder, ends_at).into_owned()
     }
 
-    fn nominate(&mut self, request: &Request, shape: &Shape, choice: &Choice, units: &[Unit]) -> Option<Preemption> {
-        let state = self.without(request, choice.node, units, &choice.units);
-        let taking = self.search.taking_on(&self.fleet, choice.node, &state, shape, &self.policy)?;
-        let place = self.fleet.place(&taking);
-        let members: Vec<usize> = choice.units.iter().flat_map(|unit| units[*unit].members.clone()).collect();
-        let victims: BTreeSet<HolderId> = members.iter().map(|member| self.holdings[*member].holder).collect();
+    /// Keeps a place for which `leaving` make room, as far as that is not counted for others of a gang.
+    pub(crate) fn keep_place(
+        &mut self,
+        request: &Request,
+        taking: &Taking,
+        victims: &BTreeSet<HolderId>,
+        leaving: &mut [Holding],
+    ) -> Option<Preemption> {
+        let place = self.fleet.place(taking);
+        let victims: Vec<HolderId> = victims.iter().copied().collect();
         let nomination = Nomination {
             holder: request.holder,
             node: place.node,
             grants: place.grants.clone(),
             cpu_milli: place.cpu_milli,
             memory_bytes: place.memory_bytes,
-            victims: victims.iter().copied().collect(),
+            victims: victims.clone(),
         };
-        let kept = self.fleet.kept_for(&nomination, &self.holdings)?;
+        let kept = self.fleet.kept_for(&nomination, leaving)?;
         self.fleet.take(&kept, None);
         self.keeping.remove(request.holder);
-        self.keeping.taken(&taking, None);
+        self.keeping.taken(taking, None);
         self.accounts.add(request.project, request.queue, &nominated_usage(request, &nomination, &self.fleet));
-        for member in members {
-            let holding = &self.holdings[member];
-            if let Some(owner) = &holding.owner {
-                self.accounts.stopped(owner.project);
-                // What it held counts for its queue no more: the queue must not lose more than was decided.
-                let usage = usage_of(holding, owner, &self.fleet);
-                self.accounts.left_queue(owner.queue, usage.gpu_milli);
-            }
-        }
-        self.leaving.extend(&victims);
         self.nominations.insert(request.holder, nomination);
-        Some(Preemption { holder: request.holder, place, victims: victims.into_iter().collect() })
+        Some(Preemption { holder: request.holder, place, victims })
+    }
+
+    /// A holder is told to leave. What it held counts for its queue no more: the queue must not lose more than was
+    /// decided. Its project's quota is free only when it has left.
+    pub(crate) fn tell_to_leave(&mut self, holding: &Holding) {
+        if let Some(owner) = &holding.owner {
+            self.accounts.stopped(owner.project);
+            let usage = usage_of(holding, owner, &self.fleet);
+            self.accounts.left_queue(owner.queue, usage.gpu_milli);
+        }
+        self.leaving.insert(holding.holder);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     shape::Shape,
     snapshot::{Holding, Request},
 };
+use domain::id::HolderId;
 use jiff::Timestamp;
 
 /// When a node has room for somebody.
@@ -24,8 +25,7 @@ pub(crate) struct Opening {
 impl Planner {
     /// Keeps the place that is free first, if the request waited long enough and there are not too many already.
     pub(crate) fn reserve(&mut self, request: &Request) {
-        let waited = u64::try_from(self.now.as_second() - request.submitted_at.as_second()).unwrap_or_default();
-        if waited < self.policy.reserve_after_s || self.keeping.len() >= self.policy.reservations_max {
+        if self.waited_s(request) < self.policy.reserve_after_s || self.keeping.len() >= self.policy.reservations_max {
             return;
         }
         let Ok(permitted) = self.admit(request) else { return };
@@ -40,17 +40,18 @@ impl Planner {
         let Some(taking) = self.calmest(at, &opening.state, &shape) else { return };
         let mut left_then = opening.state;
         left_then.take(&taking);
-        self.keeping.add(Kept { holder: request.holder, taking, free_at: opening.free_at, left_then });
+        self.keeping.add(Kept { takings: vec![(request.holder, taking)], free_at: opening.free_at, left_then });
     }
 
     /// The reservations that were made.
     pub(crate) fn reservations(&self) -> Vec<Reservation> {
-        let reservation = |kept: &Kept| Reservation {
-            holder: kept.holder,
-            place: self.fleet.place(&kept.taking),
+        let all = self.keeping.iter().flat_map(|kept| kept.takings.iter().map(move |taking| (kept, taking)));
+        let reservation = |(kept, (holder, taking)): (&Kept, &(HolderId, Taking))| Reservation {
+            holder: *holder,
+            place: self.fleet.place(taking),
             free_at: kept.free_at,
         };
-        self.keeping.iter().map(reservation).collect()
+        all.map(reservation).collect()
     }
 
     pub(crate) fn holdings_by_node(&self) -> Vec<Vec<usize>> {
@@ -89,7 +90,7 @@ impl Planner {
     }
 
     /// When a holder is gone; whoever was told to leave is as good as gone.
-    fn end(&self, holding: &Holding) -> Option<Timestamp> {
+    pub(crate) fn end(&self, holding: &Holding) -> Option<Timestamp> {
         if holding.releasing || self.leaving.contains(&holding.holder) {
             return Some(self.now);
         }

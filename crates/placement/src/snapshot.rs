@@ -4,9 +4,10 @@
 
 use domain::{
     device::{Ask, Device, DeviceModel, Grant},
-    id::{DeviceId, GangId, HolderId, NodeId, ProjectId, QueueId},
+    id::{GangId, HolderId, NodeId, ProjectId, QueueId},
     queue::Queue,
     quota::Quota,
+    runtime::gang::Gang,
     window::Access,
 };
 use jiff::Timestamp;
@@ -88,6 +89,8 @@ pub struct Owner {
     pub priority: i32,
     /// Effective GPU as it was asked for, milli-GPU: what counts for quota, limit and fairness.
     pub effective_milli: u64,
+    /// Disk beside volumes, bytes; only quotas count it.
+    pub storage_bytes: u64,
     /// It must not be stopped before: least running time, or a snooze.
     pub protected_until: Option<Timestamp>,
     /// It ends with all others of its gang.
@@ -107,7 +110,7 @@ pub struct Nomination {
     pub cpu_milli: u64,
     /// Memory, bytes.
     pub memory_bytes: u64,
-    /// Who makes room. What they still hold is not kept twice.
+    /// Who makes room; members of a gang name the same ones. What they still hold is not kept twice.
     pub victims: Vec<HolderId>,
 }
 
@@ -126,6 +129,9 @@ pub struct Request {
     pub submitted_at: Timestamp,
     /// What.
     pub ask: Ask,
+    /// Disk beside volumes, bytes; only quotas count it.
+    #[serde(default)]
+    pub storage_bytes: u64,
     /// Only on one of these, for the sake of a volume that lies there.
     pub nodes: Option<BTreeSet<NodeId>>,
     /// Together with whom.
@@ -138,17 +144,6 @@ pub struct Request {
     pub permitted: Vec<DeviceModel>,
     /// Queues to which it could be switched, and in which no window binds it. For hints.
     pub alternatives: Vec<QueueId>,
-}
-
-/// Requests that start all together or not at all. All members carry the same value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Gang {
-    /// Which.
-    pub id: GangId,
-    /// How many members there are; nothing starts before all of them wait.
-    pub size: u32,
-    /// All in one zone.
-    pub one_zone: bool,
 }
 
 /// Whose quota is used.
@@ -169,11 +164,4 @@ pub struct Demand {
     pub ask: Ask,
     /// How often.
     pub count: u64,
-}
-
-impl Holding {
-    /// What it has of a device.
-    pub(crate) fn grant(&self, device: DeviceId) -> Option<&Grant> {
-        self.grants.iter().find(|grant| grant.device == device)
-    }
 }

@@ -200,6 +200,19 @@ pub async fn device_names(db: &impl GenericClient, devices: &[DeviceId]) -> Resu
     Ok(rows.iter().map(|row| (DeviceId(row.get(0)), row.get(1))).collect())
 }
 
+/// The names of the nodes of devices and of the devices there, by their ids; those that are forgotten are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn places(
+    db: &impl GenericClient,
+    devices: &[DeviceId],
+) -> Result<HashMap<DeviceId, (String, String)>, Error> {
+    let ids: Vec<Uuid> = devices.iter().map(|device| device.0).collect();
+    let rows = query::rows(db, include_str!("../sql/device/places.sql"), &[&ids]).await?;
+    Ok(rows.iter().map(|row| (DeviceId(row.get("id")), (row.get("node"), row.get("device")))).collect())
+}
+
 /// The name of a node; `None` once it is forgotten.
 ///
 /// # Errors

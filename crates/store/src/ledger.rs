@@ -9,7 +9,7 @@ mod load;
 mod rows;
 
 pub use commit::{Act, Batch, Lost, Outcome, commit};
-pub(crate) use commit::{quota, usage};
+pub(crate) use commit::{held_by, quota, usage};
 pub use inventory::{DeviceRow, NodeRow, delete_gone, set_devices, set_nodes};
 pub use load::{Pool, Startable, load, startable, state_of};
 pub use rows::{Event, NodeState, Placement, PlacementState, StoredLife};

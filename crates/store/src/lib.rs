@@ -16,6 +16,7 @@ pub mod executors;
 pub mod firing_views;
 pub mod fleet_views;
 pub mod forget;
+pub mod gpu_statistics;
 pub mod groups;
 pub mod health;
 pub mod idempotency;

@@ -3,7 +3,7 @@
 use crate::{Error, Store, ledger, query};
 use deadpool_postgres::Client;
 use domain::{
-    id::{PlanId, ProjectId, QueueId},
+    id::{HolderId, PlanId, ProjectId, QueueId},
     queue::Queue,
     quota::{Quota, Usage},
     runtime::rules::Plan,
@@ -21,6 +21,8 @@ pub struct Terms {
     pub queues: Vec<Queue>,
     /// What the projects may hold; one without a row has no limits.
     pub projects: BTreeMap<ProjectId, Limits>,
+    /// Who of projects that hold more than they may has to make room, and when: whoever was placed last goes first.
+    pub over_quota: BTreeMap<HolderId, Timestamp>,
     /// Which plans open a queue to a project.
     pub plans: BTreeMap<(ProjectId, QueueId), Vec<Plan>>,
     /// Node and device; no device is the whole node.
@@ -38,6 +40,8 @@ pub struct Limits {
     pub used: Usage,
     /// Of its runtimes, how many may still be stopped for others within this hour.
     pub disruptions_left: Option<u32>,
+    /// From when on those who hold more than the quota are stopped; `None` is never.
+    pub over_quota_until: Option<Timestamp>,
     /// The longest idleness, seconds.
     pub idle_timeout_max_s: Option<u32>,
     /// The longest lifetime, seconds.
@@ -63,9 +67,50 @@ pub async fn read(store: &Store, pool: &str, projects: &[ProjectId]) -> Result<T
     let projects: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
     let rows = query::rows(&client, include_str!("../sql/project_policy/limits.sql"), &[&projects]).await?;
     terms.projects = rows.iter().map(|row| (ProjectId(row.get("project_id")), limits(row))).collect();
+    terms.over_quota = over_quota(&client, &terms.projects).await?;
     let queues: Vec<Uuid> = terms.queues.iter().map(|queue| queue.id.0).collect();
     terms.plans = plans(&client, &queues, &projects).await?;
     Ok(terms)
+}
+
+/// Who has to go so that projects which hold more than they may hold no more than that. Every pool finds the same ones,
+/// and stops those that are its own.
+async fn over_quota(
+    client: &Client,
+    projects: &BTreeMap<ProjectId, Limits>,
+) -> Result<BTreeMap<HolderId, Timestamp>, Error> {
+    let nothing = Usage::default();
+    let mut over: BTreeMap<ProjectId, (Timestamp, Usage)> = BTreeMap::new();
+    for (project, limits) in projects {
+        let until = limits.over_quota_until.filter(|_| limits.quota.excess(&nothing, &limits.used).is_some());
+        if let Some(until) = until {
+            over.insert(*project, (until, Usage::default()));
+        }
+    }
+    if over.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<Uuid> = over.keys().map(|project| project.0).collect();
+    let rows = query::rows(client, include_str!("../sql/placement/of_projects.sql"), &[&ids]).await?;
+    for row in &rows {
+        if let Some((_, held)) = over.get_mut(&ProjectId(row.get("project_id"))) {
+            held.add(&ledger::held_by(row));
+        }
+    }
+    let mut goes = BTreeMap::new();
+    for row in &rows {
+        let project = ProjectId(row.get("project_id"));
+        let (Some((until, held)), Some(limits)) = (over.get_mut(&project), projects.get(&project)) else { continue };
+        // Whose going would help: one that has nothing of what is too much stays.
+        let own = ledger::held_by(row);
+        if let Some(excess) = limits.quota.excess(&nothing, held)
+            && excess.concerns(&own)
+        {
+            held.remove(&own);
+            goes.insert(HolderId(row.get("holder")), *until);
+        }
+    }
+    Ok(goes)
 }
 
 async fn plans(
@@ -141,6 +186,7 @@ fn limits(row: &Row) -> Limits {
         quota: ledger::quota(row),
         used: ledger::usage(row, "used_"),
         disruptions_left: left.map(|left| u32::try_from(left).unwrap_or(0)),
+        over_quota_until: row.get("over_quota_until"),
         idle_timeout_max_s: small(row, "idle_timeout_max_s"),
         lifetime_max_s: small(row, "lifetime_max_s"),
     }

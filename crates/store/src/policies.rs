@@ -17,10 +17,10 @@ use tokio_postgres::Row;
 pub struct Policy {
     /// What a runtime is judged by.
     pub rules: rules::Policy,
-    /// Bytes of volumes.
-    pub storage_bytes: Option<u64>,
     /// How many of its runtimes may be stopped for others within an hour.
     pub disruptions_per_hour: Option<u32>,
+    /// Runtimes that hold more than a smaller quota are stopped after so long, seconds; `None`: they go on.
+    pub over_quota_grace_s: Option<u32>,
     /// Rises with each change; 0 while nobody has set one.
     pub version: i64,
 }
@@ -41,17 +41,18 @@ fn decode(row: &Row) -> Policy {
         model_milli: models(&row.get(3)),
         cpu_milli: large(4),
         memory_bytes: large(5),
+        storage_bytes: large(6),
         holders: large(7),
     };
     let rules = rules::Policy {
         images: row.get(0),
         allow_root: row.get(1),
-        group_allows_root: row.get(12),
+        group_allows_root: row.get(13),
         quota,
         idle_timeout_max_s: small(9),
         lifetime_max_s: small(10),
     };
-    Policy { rules, storage_bytes: large(6), disruptions_per_hour: small(8), version: row.get(11) }
+    Policy { rules, disruptions_per_hour: small(8), over_quota_grace_s: small(12), version: row.get(11) }
 }
 
 /// Sets a project's policy; its version, and what the owning group says, are not. Hold the project's lock. Answers the
@@ -72,11 +73,12 @@ pub async fn set(db: &impl GenericClient, project: ProjectId, policy: &Policy) -
         &Value::from_iter(models),
         &large(quota.cpu_milli),
         &large(quota.memory_bytes),
-        &large(policy.storage_bytes),
+        &large(quota.storage_bytes),
         &large(quota.holders),
         &small(policy.disruptions_per_hour),
         &small(rules.idle_timeout_max_s),
         &small(rules.lifetime_max_s),
+        &small(policy.over_quota_grace_s),
     ];
     Ok(query::one(db, include_str!("../sql/project_policy/upsert.sql"), parameters).await?.get(0))
 }
@@ -90,22 +92,22 @@ pub async fn set_group(db: &impl GenericClient, group: GroupId, allow_root: bool
     Ok(())
 }
 
-/// What a project's runtimes hold, and how many bytes of volumes it has.
+/// What a project's runtimes hold.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn usage(db: &impl GenericClient, project: ProjectId) -> Result<(Usage, u64), Error> {
+pub async fn usage(db: &impl GenericClient, project: ProjectId) -> Result<Usage, Error> {
     let row = query::row(db, include_str!("../sql/project_usage/get.sql"), &[&project.0]).await?;
-    let Some(row) = row else { return Ok((Usage::default(), 0)) };
+    let Some(row) = row else { return Ok(Usage::default()) };
     let large = |at: usize| row.get::<_, i64>(at).unsigned_abs();
-    let usage = Usage {
+    Ok(Usage {
         gpu_milli: large(0),
         model_milli: models(&row.get(1)),
         cpu_milli: large(2),
         memory_bytes: large(3),
+        storage_bytes: large(4),
         holders: large(5),
-    };
-    Ok((usage, large(4)))
+    })
 }
 
 /// An object of model to milli-GPU.

@@ -92,6 +92,10 @@ pub struct Life {
     pub ends_because: String,
     /// In its queue while it waits, from 1; else 0.
     pub position: i64,
+    /// While it waits: when it gets a place, as far as that is known.
+    pub expected_at: Option<Timestamp>,
+    /// Members of the gang with which it starts; 0 is alone.
+    pub gang_size: i32,
 }
 
 /// Which runtimes.
@@ -229,6 +233,8 @@ fn life(row: &Row, pool: String, workspace: WorkspaceId) -> Result<Life, Error> 
         ends_at: row.get(28),
         ends_because: row.get(29),
         position: row.get(30),
+        expected_at: row.get(32),
+        gang_size: row.get(33),
     })
 }
 
@@ -322,6 +328,35 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
         Ok(Alive { project: row.get(1), state: row.get(2), queue: row.get(3), spec, plan, workspace })
     };
     query::rows(db, sql, parameters).await?.iter().map(decode).collect()
+}
+
+/// Whose life it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whose {
+    /// Of which workspace.
+    pub workspace: String,
+    /// Of which project.
+    pub project: String,
+    /// In which queue.
+    pub queue: String,
+    /// That queue's runtimes may be stopped for others.
+    pub preemptible: bool,
+}
+
+/// Whose lives these are; those that are forgotten are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn of_holders(db: &impl GenericClient, lives: &[HolderId]) -> Result<HashMap<HolderId, Whose>, Error> {
+    let lives: Vec<Uuid> = lives.iter().map(|life| life.0).collect();
+    let rows = query::rows(db, include_str!("../sql/runtime/of_holders.sql"), &[&lives]).await?;
+    let whose = |row: &Row| Whose {
+        workspace: row.get("workspace"),
+        project: row.get("project"),
+        queue: row.get("queue"),
+        preemptible: row.get("preemptible"),
+    };
+    Ok(rows.iter().map(|row| (HolderId(row.get("holder")), whose(row))).collect())
 }
 
 /// Names of the workspaces of these lives that `user` may see.

@@ -116,6 +116,7 @@ fn spec(gpu_milli: u32) -> Spec {
         },
         cpu_limit_milli: 0,
         memory_limit_bytes: 0,
+        storage_bytes: 1 << 30,
         env: [].into(),
         mounts: Vec::new(),
         root: false,
@@ -144,11 +145,12 @@ fn act(stored: &StoredLife) -> Act {
         cpu_milli: 100,
         memory_bytes: 1,
         effective_milli: u64::from(milli),
+        storage_bytes: stored.life.spec.storage_bytes,
         model: "A10".into(),
         victims: Vec::new(),
         grants: vec![Grant { device: DEVICE, milli, memory_bytes: u64::from(milli), slots: 0 }],
     };
-    Act { placement, lives: vec![placed], events: Vec::new(), releasing: Vec::new() }
+    Act { placements: vec![placement], lives: vec![placed], events: Vec::new(), releasing: Vec::new() }
 }
 
 #[tokio::test]
@@ -180,6 +182,78 @@ async fn what_loses_is_left_out_alone_and_what_is_released_comes_back_once() {
         assert!(matches!(outcome, Outcome::Done(_)));
         assert_eq!(world.used().await, (400, 400), "once is all");
     }
+}
+
+/// Both of them, or neither.
+fn gang(first: &StoredLife, second: &StoredLife) -> Act {
+    let (mut first, second) = (act(first), act(second));
+    first.placements.extend(second.placements);
+    first.lives.extend(second.lives);
+    first
+}
+
+#[tokio::test]
+async fn a_gang_is_placed_whole_or_not_at_all() {
+    let world = World::new(5_000).await;
+    let lives = [world.life("a", 600).await, world.life("b", 500).await, world.life("c", 400).await];
+    let [a, b, c] = &lives;
+    // b has no room beside a on the device; what a took is there for c, who comes later.
+    let acts = vec![gang(a, b), act(c)];
+    let Outcome::Done(lost) = world.commit(Batch { acts, ..Batch::default() }).await else { panic!("it counts") };
+    let losers: Vec<_> = lost.iter().map(|(holder, _)| *holder).collect();
+    assert_eq!(losers, [a.life.holder, b.life.holder]);
+    assert_eq!(world.used().await, (400, 400));
+    let Outcome::Done(lost) = world.commit(Batch { acts: vec![gang(a, b)], ..Batch::default() }).await else {
+        panic!("it counts")
+    };
+    assert_eq!(lost.len(), 2, "neither, still");
+    let released = vec![(c.life.holder, world.project)];
+    world.commit(Batch { released, ..Batch::default() }).await;
+    let shorter = world.life("d", 400).await;
+    let Outcome::Done(lost) = world.commit(Batch { acts: vec![gang(a, &shorter)], ..Batch::default() }).await else {
+        panic!("it counts")
+    };
+    assert_eq!((lost, world.used().await), (Vec::new(), (1000, 1000)));
+}
+
+#[tokio::test]
+async fn storage_is_counted_and_comes_back() {
+    let world = World::new(5_000).await;
+    let client = world.database.client().await;
+    client.execute("UPDATE project_policy SET storage_bytes = 1 << 30", &[]).await.unwrap();
+    let (a, b) = (world.life("a", 100).await, world.life("b", 100).await);
+    let Outcome::Done(lost) = world.commit(Batch { acts: vec![act(&a), act(&b)], ..Batch::default() }).await else {
+        panic!("it counts")
+    };
+    let [(loser, Lost::Quota(excess))] = lost.as_slice() else { panic!("{lost:?}") };
+    assert_eq!((*loser, excess.what.as_str()), (b.life.holder, "storage"));
+    let released = vec![(a.life.holder, world.project)];
+    world.commit(Batch { released, ..Batch::default() }).await;
+    let held = "SELECT storage_bytes FROM project_usage";
+    assert_eq!(client.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn whoever_was_placed_last_makes_room_in_a_smaller_quota() {
+    let world = World::new(5_000).await;
+    let lives = [world.life("a", 300).await, world.life("b", 300).await, world.life("c", 300).await];
+    for life in &lives {
+        world.commit(Batch { acts: vec![act(life)], ..Batch::default() }).await;
+    }
+    let over = async || {
+        let terms = store::placement_terms::read(&world.store, POOL, &[world.project]).await.unwrap();
+        terms.over_quota.into_keys().collect::<Vec<_>>()
+    };
+    let smaller = "UPDATE project_policy SET gpu_milli = 500, quota_set_at = now()";
+    world.database.client().await.execute(smaller, &[]).await.unwrap();
+    assert!(over().await.is_empty(), "without a grace they go on");
+    world.database.client().await.execute("UPDATE project_policy SET over_quota_grace_s = 60", &[]).await.unwrap();
+    let mut last = [lives[1].life.holder, lives[2].life.holder];
+    last.sort();
+    assert_eq!(over().await, last);
+    // One of them leaves by itself already: the other one is still too much.
+    world.commit(Batch { releasing: vec![lives[2].life.holder], ..Batch::default() }).await;
+    assert_eq!(over().await, [lives[1].life.holder]);
 }
 
 #[tokio::test]

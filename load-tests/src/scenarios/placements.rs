@@ -137,6 +137,7 @@ fn snapshot() -> Snapshot {
             cpu_milli: 1_000 * (1 + at as u64 % 8),
             memory_bytes: (1 + at as u64 % 16) << 30,
         },
+        storage_bytes: 0,
         nodes: None,
         gang: None,
         runtime_s: None,

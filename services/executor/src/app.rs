@@ -20,7 +20,7 @@ use crate::{
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
     runner::{self, Runner},
-    runtimes::{self, Apps, DeclaredDevices, ProcessRuntimes},
+    runtimes::{self, Apps, DeviceSource, ProcessRuntimes},
     settings::{AttemptBackend, PreStartNetwork, Runtimes, Settings},
     views::Views,
 };
@@ -308,8 +308,8 @@ fn runtimes(
 }
 
 fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {
-    let declared = settings.devices.iter().map(|text| text.parse::<DeclaredDevices>());
-    let declared = declared.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
+    let sources = settings.devices.iter().map(|text| text.parse::<DeviceSource>());
+    let sources = sources.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
     let cgroups = runtimes::Cgroups::divide_own();
     match &cgroups {
         Ok(_) => tracing::info!("runtimes are kept within their processor and memory by cgroups"),
@@ -324,7 +324,7 @@ fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) ->
         apps: Apps::new(data.join("apps"), settings.python.clone()),
         address: settings.runtimes_address,
         env: passed_environment(&settings.pass_env),
-        node: runtimes::node(&identity.name, &declared)?,
+        machine: runtimes::Machine::new(&identity.name, &sources),
         cgroups: cgroups.ok(),
         isolated_pre_start: settings.pre_start_network == PreStartNetwork::None,
     }))

@@ -10,11 +10,12 @@ mod cgroup;
 mod http;
 mod life;
 mod machine;
+mod nvml;
 mod record;
 
 pub use apps::Apps;
 pub use cgroup::Cgroups;
-pub use machine::{DeclaredDevices, node};
+pub use machine::{DeclaredDevices, DeviceSource, Machine};
 
 use crate::pool::{Board, Order, RuntimeBackend, order::Goal};
 use backend_process::sessions;
@@ -34,6 +35,8 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Between two looks at devices that may change: whatever happens to one is known within five seconds.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// For runtimes to end before the executor does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -53,8 +56,8 @@ pub struct Parts {
     pub address: IpAddr,
     /// What applications see of this executor's environment.
     pub env: BTreeMap<String, String>,
-    /// This machine.
-    pub node: pb::Node,
+    /// This machine, and what it has.
+    pub machine: Machine,
     /// Keeps each runtime within its processor and memory; `None` where this machine does not allow it.
     pub cgroups: Option<Cgroups>,
     /// Pre-start scripts are cut off from the network, or not run.
@@ -113,7 +116,12 @@ impl RuntimeBackend for ProcessRuntimes {
                 }
                 orders.push(order);
             }
-            shared.board.set_nodes(vec![shared.parts.node.clone()]);
+            let reader = Arc::clone(&shared);
+            let node = tokio::task::spawn_blocking(move || reader.parts.machine.node()).await??;
+            shared.board.set_nodes(vec![node]);
+            if shared.parts.machine.may_change() {
+                tokio::spawn(Arc::clone(&shared).watch_devices());
+            }
             Ok(orders)
         })
     }
@@ -184,6 +192,22 @@ impl Shared {
         self.lock().insert(holder, Handle { order: sender, probe: Arc::clone(&probe) });
         let living = Living { shared: Arc::clone(self), holder, life, orders, probe };
         tokio::spawn(living.run(running));
+    }
+
+    /// Looks at the devices from time to time; what they were stays where they cannot be read.
+    async fn watch_devices(self: Arc<Self>) {
+        let looks = async {
+            loop {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                let reader = Arc::clone(&self);
+                match tokio::task::spawn_blocking(move || reader.parts.machine.node()).await {
+                    Ok(Ok(node)) => self.board.set_node(node),
+                    Ok(Err(error)) => tracing::warn!(%error, "this machine cannot be looked at"),
+                    Err(error) => tracing::error!(%error, "a look at this machine's devices failed"),
+                }
+            }
+        };
+        self.closing.run_until_cancelled(looks).await;
     }
 
     /// Everything of it is gone.

@@ -184,7 +184,8 @@ pub const KEYS: &[Key] = &[
         "devices",
         Kind::List,
         "",
-        "Devices that are said to be there, such as `2xA10:24GiB`; nothing keeps a runtime within its share of them.",
+        "Devices that are said to be there, such as `2xA10:24GiB`, or `nvml` for those that NVIDIA's driver tells of; \
+         nothing keeps a runtime within its share of them.",
     ),
 ];
 

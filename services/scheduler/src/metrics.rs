@@ -1,6 +1,9 @@
 //! The scheduler's numbers (names as operators' dashboards use them; see docs/OPERATIONS or `/metrics`).
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 /// Everything that a scheduler counts.
 #[expect(missing_docs, reason = "each carries its help text")]
@@ -47,6 +50,10 @@ pub struct Metrics {
     pub placement_plan_seconds: Histogram,
     pub placement_commit_seconds: Histogram,
     pub runtimes_waiting: IntGaugeVec,
+    pub runtimes_oldest_wait: GaugeVec,
+    pub runtime_wait_seconds: HistogramVec,
+    pub preemptions: IntCounterVec,
+    pub queue_gpu_milli_held: IntGaugeVec,
     pub gpu_milli_total: IntGaugeVec,
     pub gpu_milli_held: IntGaugeVec,
 }
@@ -109,6 +116,18 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
+        let opts = Opts::new("runtimes_oldest_wait_seconds", "How long the first of those who wait has waited");
+        let runtimes_oldest_wait = GaugeVec::new(opts, &["pool", "queue"])?;
+        registry.register(Box::new(runtimes_oldest_wait.clone()))?;
+        let waiting = vec![0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
+        let runtime_wait_seconds = HistogramVec::new(
+            HistogramOpts::new("runtime_wait_seconds", "From asking for devices to a place").buckets(waiting),
+            &["pool", "queue"],
+        )?;
+        registry.register(Box::new(runtime_wait_seconds.clone()))?;
+        let opts = Opts::new("runtime_nominations_total", "Places for which others were told to leave");
+        let preemptions = IntCounterVec::new(opts, &["pool"])?;
+        registry.register(Box::new(preemptions.clone()))?;
         let firings =
             IntCounterVec::new(Opts::new("firings_total", "Logical times that were decided"), &["decision", "reason"])?;
         registry.register(Box::new(firings.clone()))?;
@@ -167,6 +186,10 @@ impl Metrics {
             placement_plan_seconds: histogram("placement_plan_seconds", "Time of one plan of a pool")?,
             placement_commit_seconds: histogram("placement_commit_seconds", "Time of one commit of a pool")?,
             runtimes_waiting: of_pool("runtimes_waiting", "Runtimes that wait for devices or quota", "queue")?,
+            runtimes_oldest_wait,
+            runtime_wait_seconds,
+            preemptions,
+            queue_gpu_milli_held: of_pool("queue_gpu_milli_held", "Held or nominated for a queue, milli-GPU", "queue")?,
             gpu_milli_total: of_pool("gpu_milli_total", "Healthy devices, milli-GPU", "model")?,
             gpu_milli_held: of_pool("gpu_milli_held", "Of them held or nominated, milli-GPU", "model")?,
         })

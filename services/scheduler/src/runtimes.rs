@@ -8,8 +8,11 @@ use crate::{
     pools::{Pools, shard_of},
 };
 use domain::{
-    id::{QueueId, UserId, WorkspaceId},
-    runtime::reason::Reason,
+    id::{GangId, QueueId, UserId, WorkspaceId},
+    runtime::{
+        gang::{GANG_MAX, Gang},
+        reason::Reason,
+    },
 };
 use jiff::Timestamp;
 use proto::internal::v1::{
@@ -42,6 +45,14 @@ pub fn status(error: &PlacerError) -> Status {
 
 fn workspace(bytes: &[u8]) -> Result<WorkspaceId, Status> {
     Ok(WorkspaceId(rpc::ids::uuid(bytes, "workspace_id")?))
+}
+
+fn gang(gang: &pb::Gang) -> Result<Gang, Status> {
+    if !(2..=GANG_MAX).contains(&gang.size) {
+        return Err(Status::invalid_argument(format!("a gang has 2 to {GANG_MAX} members")));
+    }
+    let id = GangId(rpc::ids::uuid(&gang.id, "gang.id")?);
+    Ok(Gang { id, size: gang.size, one_zone: gang.one_zone })
 }
 
 type Peer = RuntimeCommandServiceClient<Channel>;
@@ -91,6 +102,7 @@ impl RuntimeCommandService for Runtimes {
             spec_version: request.spec_version,
             requested_by: UserId::from_slice(&request.requested_by),
             key: request.idempotency_key.clone(),
+            gang: request.gang.as_ref().map(gang).transpose()?,
         };
         let message = |reply| Message::Start(command.clone(), reply);
         let there = |mut peer: Peer| {

@@ -121,7 +121,7 @@ impl Spread {
     }
 }
 
-fn duration(ms: f64) -> prost_types::Duration {
+pub(crate) fn duration(ms: f64) -> prost_types::Duration {
     let span = std::time::Duration::try_from_secs_f64((ms / 1000.0).max(0.0)).unwrap_or_default();
     prost_types::Duration {
         seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),

@@ -69,6 +69,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("tonic", &["proto", "rpc", "web-server", "scheduler", "executor", "orrery", "load-tests"]),
     ("axum", &["runtime", "rpc", "web-server", "scheduler", "executor"]),
     ("lettre", &["notify"]),
+    ("nvml-wrapper", &["executor"]),
     ("ignore", &["project", "orrery"]),
 ];
 

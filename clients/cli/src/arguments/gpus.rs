@@ -41,6 +41,21 @@ pub(crate) enum Gpus {
         #[command(flatten)]
         place: Place,
     },
+    /// What is allocated of each model, who waits in each queue, and for how long others waited
+    Usage {
+        /// Only of this pool
+        #[arg(long)]
+        pool: Option<String>,
+        /// Waits of the last so many hours
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i32).range(1..=168))]
+        hours: i32,
+    },
+    /// Whose restart elsewhere would free whole devices; nobody is moved, ask them first
+    Consolidate {
+        /// Of this pool
+        #[arg(long)]
+        pool: Option<String>,
+    },
     /// What would become of a start now, without starting anything: of the workspace's runtime as it is saved
     Plan(Box<Plan>),
 }
@@ -267,6 +282,9 @@ pub(crate) struct PolicyOptions {
     /// Its runtimes that may be stopped for others within an hour; or none for any number
     #[arg(long, value_parser = amounts::count_bound)]
     pub(crate) disruptions: Option<Bound>,
+    /// After a quota became less than what is held: stop those that were placed last after so long; or none to let them go on
+    #[arg(long, value_name = "TIME", value_parser = amounts::seconds_bound)]
+    pub(crate) over_quota_grace: Option<Bound>,
     /// The longest time-out for idleness; or none
     #[arg(long, value_name = "TIME", value_parser = amounts::seconds_bound)]
     pub(crate) idle_timeout_max: Option<Bound>,
@@ -289,6 +307,7 @@ impl PolicyOptions {
             self.storage,
             self.runtimes,
             self.disruptions,
+            self.over_quota_grace,
             self.idle_timeout_max,
             self.lifetime_max,
         ];

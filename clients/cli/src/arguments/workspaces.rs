@@ -34,6 +34,12 @@ pub(crate) enum Workspaces {
         /// While its plan's window is closed, wait until it opens
         #[arg(long)]
         wait_for_window: bool,
+        /// Start all of them or none: they wait until all have a place
+        #[arg(long)]
+        together: bool,
+        /// With --together: all on nodes of one zone
+        #[arg(long, requires = "together")]
+        one_zone: bool,
         /// Wait until it runs, and show what it does meanwhile
         #[arg(long)]
         wait: bool,
@@ -156,6 +162,9 @@ pub(crate) struct SpecOptions {
     /// The most memory that it gets
     #[arg(long, value_parser = amounts::bytes)]
     pub(crate) memory_limit: Option<i64>,
+    /// Disk that it may fill beside its volumes, such as 20GiB
+    #[arg(long, value_parser = amounts::bytes)]
+    pub(crate) storage: Option<i64>,
     /// A variable; without a value it is taken away; may be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

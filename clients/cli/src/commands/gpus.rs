@@ -1,5 +1,8 @@
 //! `orrery gpus`.
 
+mod consolidation;
+mod usage;
+
 use crate::{
     arguments::gpus::{Class, Enforcement, Gpus, Place, Plan, Sharing, Which},
     commands::workspaces::{gpus, spec},
@@ -50,6 +53,10 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gp
             let request = UndrainDevicesRequest { pool, node: node.clone(), device: device.unwrap_or_default() };
             let answer = fleet.undrain_devices(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.UndrainDevicesResponse", &answer, || format!("{node} takes newcomers again"))?;
+        }
+        Some(Gpus::Usage { pool, hours }) => usage::show(connection, output, pool.unwrap_or_default(), hours).await?,
+        Some(Gpus::Consolidate { pool }) => {
+            consolidation::show(connection, output, pool.unwrap_or_default()).await?;
         }
         Some(Gpus::Plan(plan)) => return what_if(connection, output, *plan).await,
     }

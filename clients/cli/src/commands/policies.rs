@@ -62,6 +62,7 @@ fn overlay(mut policy: ProjectPolicy, change: PolicyOptions) -> ProjectPolicy {
     policy.storage_bytes = large(policy.storage_bytes, change.storage);
     policy.runtimes = large(policy.runtimes, change.runtimes);
     policy.disruptions_per_hour = small(policy.disruptions_per_hour, change.disruptions);
+    policy.over_quota_grace_s = small(policy.over_quota_grace_s, change.over_quota_grace);
     policy.idle_timeout_s_max = small(policy.idle_timeout_s_max, change.idle_timeout_max);
     policy.lifetime_s_max = small(policy.lifetime_s_max, change.lifetime_max);
     policy
@@ -95,12 +96,13 @@ fn show(answer: &GetProjectPolicyResponse, output: &Output) -> String {
     };
     let seconds = |bound: Option<i32>| bound.map_or_else(none, |seconds| format!("{seconds} s"));
     format!(
-        "{}\nimages: {}\nroot: {root}\nplans: {}\nlongest idle time-out: {}\nlongest lifetime: {}\nstopped for others per hour: {}",
+        "{}\nimages: {}\nroot: {root}\nplans: {}\nlongest idle time-out: {}\nlongest lifetime: {}\nstopped for others per hour: {}\nholding more than a smaller quota: {}",
         table::text(&table, ""),
         or(&policy.images, "any"),
         or(&answer.plans, "none; the default queue is open"),
         seconds(policy.idle_timeout_s_max),
         seconds(policy.lifetime_s_max),
         policy.disruptions_per_hour.map_or_else(|| "any number".to_owned(), |count| count.to_string()),
+        policy.over_quota_grace_s.map_or_else(|| "goes on".to_owned(), |s| format!("stopped after {s} s")),
     )
 }

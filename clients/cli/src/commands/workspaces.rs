@@ -37,9 +37,14 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Workspace
             list(connection, output, of_project.unwrap_or_default(), &state, queue.unwrap_or_default()).await?;
         }
         Workspaces::Set(set) => define(connection, output, *set).await?,
-        Workspaces::Start { names, wait_for_window, wait } => {
+        Workspaces::Start { names, wait_for_window, together, one_zone, wait } => {
             let act = RuntimeAct::Start;
-            return change(connection, output, Change { act, names, wait_for_window, wait }).await;
+            return change(
+                connection,
+                output,
+                Change { act, names, wait_for_window, together: together.then_some(one_zone), wait },
+            )
+            .await;
         }
         Workspaces::Stop { names } => return change(connection, output, Change::of(RuntimeAct::Stop, names)).await,
         Workspaces::Restart { names } => {
@@ -126,12 +131,14 @@ struct Change {
     act: RuntimeAct,
     names: Vec<String>,
     wait_for_window: bool,
+    /// All or none; and then, whether in one zone.
+    together: Option<bool>,
     wait: bool,
 }
 
 impl Change {
     fn of(act: RuntimeAct, names: Vec<String>) -> Self {
-        Self { act, names, wait_for_window: false, wait: false }
+        Self { act, names, wait_for_window: false, together: None, wait: false }
     }
 }
 
@@ -178,8 +185,14 @@ async fn change(connection: &Connection, output: &Output, change: Change) -> Res
 }
 
 async fn batch(connection: &Connection, output: &Output, change: Change) -> Result<Code> {
-    let Change { act, names, wait_for_window, .. } = change;
-    let request = BatchChangeRuntimesRequest { act: act.into(), workspaces: names, wait_for_window };
+    let Change { act, names, wait_for_window, together, .. } = change;
+    let request = BatchChangeRuntimesRequest {
+        act: act.into(),
+        workspaces: names,
+        wait_for_window,
+        together: together.is_some(),
+        one_zone: together.unwrap_or(false),
+    };
     let answer = connection.runtimes().batch_change_runtimes(within(CALL_TIMEOUT, request)).await?.into_inner();
     output.answer("orrery.v1.BatchChangeRuntimesResponse", &answer, || results(&answer, output))?;
     Ok(if answer.results.iter().all(|result| result.done) { Code::Ok } else { Code::Data })

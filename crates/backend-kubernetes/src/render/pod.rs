@@ -160,7 +160,12 @@ fn readiness(life: &Life) -> Probe {
 fn resources(life: &Life) -> ResourceRequirements {
     let (spec, ask) = (&life.spec, &life.spec.ask);
     let amounts = |cpu: u64, memory: u64| {
-        let all = [("cpu", cpu, quantity::of_milli(cpu)), ("memory", memory, quantity::of(memory))];
+        let all = [
+            ("cpu", cpu, quantity::of_milli(cpu)),
+            ("memory", memory, quantity::of(memory)),
+            // The kubelet evicts who fills more.
+            ("ephemeral-storage", spec.storage_bytes, quantity::of(spec.storage_bytes)),
+        ];
         let given = all.into_iter().filter(|(_, amount, _)| *amount > 0);
         Some(given.map(|(name, _, written)| (name.to_owned(), written)).collect::<BTreeMap<_, _>>())
     };

@@ -12,7 +12,7 @@ pub use endings::{Bounds, Ending, Rules};
 pub use events::{Change, Entry, Event, Phase, Report};
 pub use stage::{Stage, Step};
 
-use super::{Spec, activity::Activity, reason::Reason};
+use super::{Spec, activity::Activity, gang::Gang, reason::Reason};
 use crate::id::{HolderId, ProjectId, QueueId, UserId, WorkspaceId};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -69,6 +69,8 @@ pub struct Life {
     pub activity: Activity,
     /// What binds it besides its spec.
     pub bounds: Bounds,
+    /// It starts with others or not at all.
+    pub gang: Option<Gang>,
     /// Its sources were asked to look again.
     probed_at: Option<Timestamp>,
     /// The latest use that is stored: a new owner of the life knows no later one.
@@ -88,6 +90,8 @@ pub struct Notice {
     pub message: String,
     /// What would help.
     pub hint: String,
+    /// While it waits: when it gets a place, as far as the planner can tell from the ends that are known.
+    pub expected_at: Option<Timestamp>,
 }
 
 /// What a backend is to do about a life.
@@ -139,6 +143,7 @@ impl Life {
             ending: None,
             activity: Activity::default(),
             bounds: Bounds::default(),
+            gang: None,
             probed_at: None,
             use_stored_at: None,
             warned: 0,
@@ -196,6 +201,7 @@ impl Life {
         let mut next = Self::new(workspace, project, queue, self.number + 1, holder, spec, self.spec_version, now);
         next.start_key.clone_from(&self.start_key);
         next.requested_by = self.requested_by;
+        next.gang.clone_from(&self.gang);
         if waits_again {
             next.submitted_at = self.submitted_at;
         }

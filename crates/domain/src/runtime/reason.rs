@@ -85,7 +85,7 @@ impl Reason {
     /// Whoever was stopped for this did nothing wrong, and waits again where it asked to.
     #[must_use]
     pub fn is_disturbance(&self) -> bool {
-        matches!(self, Self::Preempted | Self::NodeLost | Self::DeviceFailed)
+        matches!(self, Self::Preempted | Self::NodeLost | Self::DeviceFailed | Self::QuotaReduced)
     }
 }
 

@@ -101,6 +101,7 @@ fn quotas_and_limits_hold(world: &World, plan: &Plan) {
         model_milli: grants.first().map(|g| (device(world, g.device).1.model.clone(), gpu_milli)).into_iter().collect(),
         cpu_milli,
         memory_bytes,
+        storage_bytes: 0,
         holders: 1,
     };
     let mut by_project: BTreeMap<_, (Usage, Usage)> = BTreeMap::new();
@@ -132,21 +133,32 @@ fn quotas_and_limits_hold(world: &World, plan: &Plan) {
 
 fn gangs_are_atomic(world: &World, plan: &Plan) {
     let started: BTreeSet<HolderId> = plan.assignments.iter().map(|assignment| assignment.holder).collect();
+    let nominated: BTreeSet<HolderId> = plan.preemptions.iter().map(|preemption| preemption.holder).collect();
+    all_or_none(world, &started);
+    all_or_none(world, &nominated);
+}
+
+fn all_or_none(world: &World, chosen: &BTreeSet<HolderId>) {
+    let running = |gang| {
+        let of = |h: &&placement::Holding| h.owner.as_ref().is_some_and(|owner| owner.gang == Some(gang));
+        u32::try_from(world.snapshot.holdings.iter().filter(of).count()).unwrap()
+    };
     let mut gangs: BTreeMap<_, (u32, u32)> = BTreeMap::new();
     for request in &world.snapshot.requests {
         if let Some(gang) = &request.gang {
-            let (size, count) = gangs.entry(gang.id).or_insert((gang.size, 0));
-            *size = gang.size;
-            *count += u32::from(started.contains(&request.holder));
+            let (_, count) = gangs.entry(gang.id).or_insert((gang.size - running(gang.id), 0));
+            *count += u32::from(chosen.contains(&request.holder));
         }
     }
     assert!(gangs.values().all(|(size, count)| *count == 0 || count == size), "{gangs:?}");
 }
 
 fn only_preemptible_holders_leave(world: &World, plan: &Plan) {
-    let mut seen = BTreeSet::new();
-    for victim in plan.preemptions.iter().flat_map(|preemption| &preemption.victims) {
-        assert!(seen.insert(*victim), "{victim} leaves twice");
+    let mut seen = BTreeMap::new();
+    for (preemption, victim) in plan.preemptions.iter().flat_map(|p| p.victims.iter().map(move |victim| (p, victim))) {
+        // Members of one gang name the same ones.
+        let whose = request(world, preemption.holder).gang.as_ref().map_or(preemption.holder.0, |gang| gang.id.0);
+        assert_eq!(*seen.entry(*victim).or_insert(whose), whose, "{victim} leaves twice");
         let holding = world.snapshot.holdings.iter().find(|holding| holding.holder == *victim).unwrap();
         let owner = holding.owner.as_ref().expect("a stranger has to leave");
         assert!(world.snapshot.queues.iter().any(|queue| queue.id == owner.queue && queue.preemptible));

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checks;
+mod consolidation;
+mod gangs;
 mod order;
 mod preemption;
 mod properties;

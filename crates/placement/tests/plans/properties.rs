@@ -1,7 +1,7 @@
 //! Random clusters, random queues.
 
 use crate::{
-    checks,
+    checks, consolidation,
     world::{World, ask, at, shared},
 };
 use domain::{
@@ -11,6 +11,7 @@ use domain::{
 };
 use placement::{Gang, Hint, Plan, Policy, Request, Snapshot, plan};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// What a random request is made from.
@@ -171,6 +172,19 @@ proptest! {
                 hint_holds(&world, &plan, request, hint);
             }
         }
+    }
+
+    #[test]
+    fn moves_are_possible_and_free_devices(mut world in worlds()) {
+        world.policy.moves_max = 16;
+        let plan = world.plan();
+        let before = world.after(&plan, 0);
+        let after = consolidation::moved(&before, &plan.moves);
+        let emptied: BTreeSet<_> = plan.moves.iter().map(|step| step.device).collect();
+        let (held_before, held_after) = (consolidation::held_devices(&before), consolidation::held_devices(&after));
+        prop_assert_eq!(held_before.difference(&held_after).copied().collect::<BTreeSet<_>>(), emptied);
+        prop_assert!(held_after.is_subset(&held_before));
+        prop_assert_eq!(after.plan().problems, Vec::<String>::new());
     }
 
     #[test]

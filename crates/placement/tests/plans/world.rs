@@ -125,6 +125,7 @@ impl World {
             priority: 0,
             submitted_at: at(-60),
             ask,
+            storage_bytes: 0,
             nodes: None,
             gang: None,
             runtime_s: None,
@@ -153,6 +154,7 @@ impl World {
             queue,
             priority: 0,
             effective_milli: gpus as u64 * u64::from(milli),
+            storage_bytes: 0,
             protected_until: None,
             gang: None,
         };
@@ -211,6 +213,7 @@ fn started(request: &Request, assignment: &Assignment, now: Timestamp) -> Holdin
             queue: request.queue,
             priority: request.priority,
             effective_milli: request.ask.effective_milli(),
+            storage_bytes: request.storage_bytes,
             protected_until: None,
             gang: request.gang.as_ref().map(|gang| gang.id),
         }),

@@ -2,7 +2,7 @@
 -- changes nothing: capacity comes back once. Answers what they had.
 WITH gone AS (
     DELETE FROM placement WHERE holder = ANY ($1::uuid[])
-    RETURNING holder, node_id, project_id, state, cpu_milli, memory_bytes, effective_milli, model
+    RETURNING holder, node_id, project_id, state, cpu_milli, memory_bytes, effective_milli, storage_bytes, model
 ), grants AS (
     DELETE FROM grant_of_device g USING gone WHERE g.holder = gone.holder
     RETURNING g.device_id, g.state, g.milli, g.memory_bytes, g.slots
@@ -18,4 +18,4 @@ WITH gone AS (
           FROM gone WHERE state <> 'nominated' GROUP BY node_id) AS s
     WHERE n.id = s.node_id
 )
-SELECT holder, project_id, cpu_milli, memory_bytes, effective_milli, model FROM gone
+SELECT holder, project_id, cpu_milli, memory_bytes, effective_milli, storage_bytes, model FROM gone

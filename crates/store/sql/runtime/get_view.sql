@@ -8,7 +8,7 @@ SELECT w.id, w.name, p.name, w.project_id, coalesce(s.version, 0), s.spec, sq.na
            SELECT count(*) + 1 FROM runtime o
             WHERE o.queue_id = r.queue_id AND o.pool = r.pool AND o.state = 'starting' AND o.step = 'queued'
               AND (o.submitted_at, o.workspace_id) < (r.submitted_at, r.workspace_id)) ELSE 0 END,
-       now()
+       now(), r.expected_at, coalesce((r.gang ->> 'size')::integer, 0)
   FROM workspace w
   JOIN project p ON p.id = w.project_id
   LEFT JOIN runtime_spec s ON s.workspace_id = w.id

@@ -39,8 +39,8 @@ pub struct Batch {
 /// A decision of a planner, done whole or not at all.
 #[derive(Debug)]
 pub struct Act {
-    /// Who gets what; in the place of a nomination, if there is one.
-    pub placement: Placement,
+    /// Who gets what; in the place of a nomination, if there is one. Several are a gang.
+    pub placements: Vec<Placement>,
     /// Lives that it changes.
     pub lives: Vec<StoredLife>,
     /// What their timelines tell.
@@ -61,7 +61,7 @@ pub enum Lost {
 /// What became of a batch.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Written, but for these acts.
+    /// Written, but for the acts of these holders.
     Done(Vec<(HolderId, Lost)>),
     /// Nothing is written: the shard has another owner.
     Stale,
@@ -124,9 +124,10 @@ async fn place(db: &Transaction<'_>, pool: &str, acts: &[&Act]) -> Result<(), Er
     if acts.is_empty() {
         return Ok(());
     }
-    let placements = Value::Array(acts.iter().map(|act| act.placement.to_json()).collect());
+    let all = || acts.iter().flat_map(|act| &act.placements);
+    let placements = Value::Array(all().map(Placement::to_json).collect());
     query::execute(db, include_str!("../../sql/placement/insert.sql"), &[&pool, &placements]).await?;
-    let grants: Vec<Value> = acts.iter().flat_map(|act| act.placement.grants_to_json()).collect();
+    let grants: Vec<Value> = all().flat_map(Placement::grants_to_json).collect();
     if !grants.is_empty() {
         let grants = Value::Array(grants);
         query::execute(db, include_str!("../../sql/grant_of_device/insert.sql"), &[&grants]).await?;
@@ -164,7 +165,7 @@ impl Accounts {
     async fn lock(db: &Transaction<'_>, batch: &Batch) -> Result<Self, Error> {
         let released = batch.released.iter().map(|(_, project)| *project);
         let projects: BTreeSet<ProjectId> =
-            released.chain(batch.acts.iter().map(|act| act.placement.project)).collect();
+            released.chain(placements(&batch.acts).map(|placement| placement.project)).collect();
         let ids: Vec<Uuid> = projects.into_iter().map(|id| id.0).collect();
         if ids.is_empty() {
             return Ok(Self { usage: BTreeMap::new() });
@@ -177,21 +178,15 @@ impl Accounts {
     /// Takes back what is released, and the nominations that acts take the place of.
     async fn release(&mut self, db: &Transaction<'_>, batch: &Batch) -> Result<(), Error> {
         let released = batch.released.iter().map(|(holder, _)| *holder);
-        let held = batch.acts.iter().filter(|act| act.placement.state == PlacementState::Held);
-        let holders: Vec<Uuid> = released.chain(held.map(|act| act.placement.holder)).map(|id| id.0).collect();
+        let held = placements(&batch.acts).filter(|placement| placement.state == PlacementState::Held);
+        let holders: Vec<Uuid> = released.chain(held.map(|placement| placement.holder)).map(|id| id.0).collect();
         if holders.is_empty() {
             return Ok(());
         }
         let rows = query::rows(db, include_str!("../../sql/placement/release.sql"), &[&holders]).await?;
         for row in rows {
             let project = ProjectId(row.get("project_id"));
-            let had = usage_of(
-                unsigned(row.get("effective_milli")),
-                row.get("model"),
-                unsigned(row.get("cpu_milli")),
-                unsigned(row.get("memory_bytes")),
-            );
-            self.usage.entry(project).or_default().remove(&had);
+            self.usage.entry(project).or_default().remove(&held_by(&row));
         }
         Ok(())
     }
@@ -209,21 +204,31 @@ impl Accounts {
         let mut devices = Devices::lock(db, acts).await?;
         let (mut chosen, mut lost) = (Vec::with_capacity(acts.len()), Vec::new());
         for act in acts {
-            let placement = &act.placement;
-            let used = self.usage.entry(placement.project).or_default();
-            let more =
-                usage_of(placement.effective_milli, &placement.model, placement.cpu_milli, placement.memory_bytes);
-            let excess = quotas.get(&placement.project).and_then(|quota| quota.excess(used, &more));
-            if let Some(excess) = excess {
-                lost.push((placement.holder, Lost::Quota(excess)));
-            } else if let Err(device) = devices.take(placement) {
-                lost.push((placement.holder, Lost::Device(device)));
-            } else {
-                used.add(&more);
-                chosen.push(act);
+            match self.take(act, &quotas, &mut devices) {
+                Ok(()) => chosen.push(act),
+                Err(why) => lost.extend(act.placements.iter().map(|placement| (placement.holder, why.clone()))),
             }
         }
         Ok((chosen, lost))
+    }
+
+    /// Takes all that an act gives, or nothing.
+    fn take(&mut self, act: &Act, quotas: &HashMap<ProjectId, Quota>, devices: &mut Devices) -> Result<(), Lost> {
+        for (at, placement) in act.placements.iter().enumerate() {
+            let used = self.usage.entry(placement.project).or_default();
+            let more = placement.usage();
+            let excess = quotas.get(&placement.project).and_then(|quota| quota.excess(used, &more));
+            let taken = excess.map_or(Ok(()), |excess| Err(Lost::Quota(excess)));
+            if let Err(why) = taken.and_then(|()| devices.take(placement).map_err(Lost::Device)) {
+                for before in &act.placements[..at] {
+                    self.usage.entry(before.project).or_default().remove(&before.usage());
+                    devices.give(before);
+                }
+                return Err(why);
+            }
+            used.add(&more);
+        }
+        Ok(())
     }
 
     async fn write(&self, db: &Transaction<'_>) -> Result<(), Error> {
@@ -236,8 +241,10 @@ impl Accounts {
         let models: Vec<Value> = self.usage.values().map(models).collect();
         let (gpu, cpu) = (column(|usage| usage.gpu_milli), column(|usage| usage.cpu_milli));
         let (memory, holders) = (column(|usage| usage.memory_bytes), column(|usage| usage.holders));
+        // A version that knows no storage gives none back: who holds nothing holds no storage.
+        let storage = column(|usage| if usage.holders == 0 { 0 } else { usage.storage_bytes });
         let sql = include_str!("../../sql/project_usage/set.sql");
-        query::execute(db, sql, &[&ids, &gpu, &models, &cpu, &memory, &holders]).await?;
+        query::execute(db, sql, &[&ids, &gpu, &models, &cpu, &memory, &storage, &holders]).await?;
         Ok(())
     }
 }
@@ -254,7 +261,7 @@ struct Held {
 
 impl Devices {
     async fn lock(db: &Transaction<'_>, acts: &[Act]) -> Result<Self, Error> {
-        let grants = acts.iter().flat_map(|act| &act.placement.grants);
+        let grants = placements(acts).flat_map(|placement| &placement.grants);
         let ids: BTreeSet<Uuid> = grants.map(|grant| grant.device.0).collect();
         let ids: Vec<Uuid> = ids.into_iter().collect();
         if ids.is_empty() {
@@ -292,10 +299,25 @@ impl Devices {
         }
         Ok(())
     }
+
+    /// Gives back what [`Self::take`] took.
+    fn give(&mut self, placement: &Placement) {
+        for grant in placement.grants.iter().filter(|_| placement.state != PlacementState::Nominated) {
+            if let Some(held) = self.0.get_mut(&grant.device) {
+                held.milli -= grant.milli;
+                held.memory -= grant.memory_bytes;
+                held.slots &= !grant.slots;
+            }
+        }
+    }
+}
+
+fn placements(acts: &[Act]) -> impl Iterator<Item = &Placement> {
+    acts.iter().flat_map(|act| &act.placements)
 }
 
 async fn quotas(db: &Transaction<'_>, acts: &[Act]) -> Result<HashMap<ProjectId, Quota>, Error> {
-    let projects: BTreeSet<Uuid> = acts.iter().map(|act| act.placement.project.0).collect();
+    let projects: BTreeSet<Uuid> = placements(acts).map(|placement| placement.project.0).collect();
     let projects: Vec<Uuid> = projects.into_iter().collect();
     let rows = query::rows(db, include_str!("../../sql/project_policy/guard.sql"), &[&projects]).await?;
     Ok(rows.iter().map(|row| (ProjectId(row.get("project_id")), quota(row))).collect())
@@ -309,6 +331,7 @@ pub(crate) fn quota(row: &Row) -> Quota {
         model_milli: read_models(&row.get("model_milli")),
         cpu_milli: limit("cpu_milli"),
         memory_bytes: limit("memory_bytes"),
+        storage_bytes: limit("storage_bytes"),
         holders: limit("runtimes"),
     }
 }
@@ -321,13 +344,38 @@ pub(crate) fn usage(row: &Row, prefix: &str) -> Usage {
         model_milli: read_models(&row.get(format!("{prefix}model_milli").as_str())),
         cpu_milli: sum("cpu_milli"),
         memory_bytes: sum("memory_bytes"),
+        storage_bytes: sum("storage_bytes"),
         holders: sum("runtimes"),
     }
 }
 
-fn usage_of(effective_milli: u64, model: &str, cpu_milli: u64, memory_bytes: u64) -> Usage {
-    let model = (!model.is_empty()).then(|| (DeviceModel::new(model), effective_milli));
-    Usage { gpu_milli: effective_milli, model_milli: model.into_iter().collect(), cpu_milli, memory_bytes, holders: 1 }
+impl Placement {
+    /// What it counts for.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let model = (!self.model.is_empty()).then(|| (DeviceModel::new(&self.model), self.effective_milli));
+        Usage {
+            gpu_milli: self.effective_milli,
+            model_milli: model.into_iter().collect(),
+            cpu_milli: self.cpu_milli,
+            memory_bytes: self.memory_bytes,
+            storage_bytes: self.storage_bytes,
+            holders: 1,
+        }
+    }
+}
+
+/// What a row of `placement` counts for.
+pub(crate) fn held_by(row: &Row) -> Usage {
+    let (model, effective): (&str, u64) = (row.get("model"), unsigned(row.get("effective_milli")));
+    Usage {
+        gpu_milli: effective,
+        model_milli: (!model.is_empty()).then(|| (DeviceModel::new(model), effective)).into_iter().collect(),
+        cpu_milli: unsigned(row.get("cpu_milli")),
+        memory_bytes: unsigned(row.get("memory_bytes")),
+        storage_bytes: unsigned(row.get("storage_bytes")),
+        holders: 1,
+    }
 }
 
 /// Whatever is no number there limits nothing: the web-server writes numbers.

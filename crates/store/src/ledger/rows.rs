@@ -6,6 +6,7 @@ use domain::{
     id::{DeviceId, HolderId, NodeId, PlanId, ProjectId, QueueId, UserId, WorkspaceId},
     runtime::{
         activity::Activity,
+        gang::Gang,
         life::{Ending, Entry, Life, Notice, Stage},
         reason::Reason,
     },
@@ -87,6 +88,8 @@ pub struct Placement {
     pub memory_bytes: u64,
     /// As it was asked for, milli-GPU.
     pub effective_milli: u64,
+    /// Disk beside volumes, bytes.
+    pub storage_bytes: u64,
     /// The model of its devices; empty without any.
     pub model: String,
     /// Of a nomination: who has to leave.
@@ -150,7 +153,7 @@ impl Placement {
         json!({
             "holder": self.holder, "node_id": self.node, "project_id": self.project, "queue_id": self.queue,
             "state": self.state.as_str(), "cpu_milli": self.cpu_milli, "memory_bytes": self.memory_bytes,
-            "effective_milli": self.effective_milli, "model": self.model, "victims": self.victims,
+            "effective_milli": self.effective_milli, "storage_bytes": self.storage_bytes, "model": self.model, "victims": self.victims,
         })
     }
 
@@ -175,6 +178,7 @@ impl Placement {
             cpu_milli: unsigned(row.get("cpu_milli")),
             memory_bytes: unsigned(row.get("memory_bytes")),
             effective_milli: unsigned(row.get("effective_milli")),
+            storage_bytes: unsigned(row.get("storage_bytes")),
             model: row.get("model"),
             victims: victims.into_iter().map(HolderId).collect(),
             grants: Vec::new(),
@@ -217,6 +221,7 @@ impl StoredLife {
             "running_at": life.running_at, "stopped_at": life.stopped_at, "active_at": life.activity.latest(),
             "protected_until": life.protected_until, "ends_at": life.ending.as_ref().map(|ending| ending.at),
             "ends_because": life.ending.as_ref().map_or("", |ending| ending.because.as_str()),
+            "expected_at": life.notice.expected_at,
         })
     }
 
@@ -227,7 +232,7 @@ impl StoredLife {
         let fixed = json!({
             "project_id": life.project, "holder": life.holder, "spec_version": life.spec_version, "spec": &*life.spec,
             "start_key": life.start_key, "requested_by": life.requested_by, "submitted_at": life.submitted_at,
-            "access_key": hex(&self.access_key),
+            "access_key": hex(&self.access_key), "gang": life.gang.as_ref().map(|gang| gang_row(gang, life.number)),
         });
         if let (Value::Object(row), Value::Object(fixed)) = (&mut row, fixed) {
             row.extend(fixed);
@@ -256,7 +261,9 @@ impl StoredLife {
         life.start_key = row.get("start_key");
         life.requested_by = row.get::<_, Option<Uuid>>("requested_by").map(UserId);
         let code = if stage.reason().is_some() { String::new() } else { reason.to_owned() };
-        life.notice = Notice { code, message: row.get("message"), hint: row.get("hint") };
+        let expected_at = row.get("expected_at");
+        life.notice = Notice { code, message: row.get("message"), hint: row.get("hint"), expected_at };
+        life.gang = row.get::<_, Option<Value>>("gang").and_then(|stored| read_gang(&stored, life.number));
         life.stage = stage;
         life.step_at = row.get("step_at");
         life.placed_at = row.get("placed_at");
@@ -278,6 +285,16 @@ impl StoredLife {
             project: row.get::<_, &str>("project").into(),
         })
     }
+}
+
+/// With the life's number: a version that knows no gangs leaves the one of an earlier life in the row.
+fn gang_row(gang: &Gang, number: i64) -> Value {
+    json!({ "id": gang.id, "size": gang.size, "one_zone": gang.one_zone, "number": number })
+}
+
+fn read_gang(stored: &Value, number: i64) -> Option<Gang> {
+    let is_this_life = stored.get("number").and_then(Value::as_i64) == Some(number);
+    is_this_life.then(|| serde_json::from_value(stored.clone()).ok()).flatten()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -59,6 +59,7 @@ impl Production {
             priority: 0,
             submitted_at: Timestamp::UNIX_EPOCH,
             ask: ask(&tasks[0]),
+            storage_bytes: 0,
             nodes: None,
             gang: None,
             runtime_s: None,

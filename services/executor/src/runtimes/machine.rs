@@ -1,8 +1,13 @@
-//! This machine as a node: what it has for runtimes, and devices that are declared for it. Refuses to probe hardware.
+//! This machine as a node: what it has for runtimes, and devices that are declared for it or were found. Refuses to probe
+//! hardware: [`super::nvml`] does.
 
+use super::nvml::Driver;
 use domain::device::Sharing;
 use proto::internal::v1 as pb;
-use std::str::FromStr;
+use std::{
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
 
 /// Of a machine's memory, what stays for itself and the services: an eighth, and at most this.
 const KEPT_BYTES_MAX: i64 = 2 << 30;
@@ -12,6 +17,41 @@ const COUNT_MAX: u32 = 64;
 const CLASS: &str = "declared";
 /// In which steps they are shared.
 const STEP_MILLI: u32 = 10;
+
+/// The word among declarations that stands for whatever the driver tells of.
+const FOUND: &str = "nvml";
+
+/// Where devices of this machine come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceSource {
+    /// They are said to be there.
+    Declared(DeclaredDevices),
+    /// The driver's management library tells of them.
+    Nvml,
+}
+
+impl FromStr for DeviceSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == FOUND { Ok(Self::Nvml) } else { text.parse().map(Self::Declared) }
+    }
+}
+
+/// One device of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MachineDevice {
+    /// Its own; CUDA knows it by this too.
+    pub(super) name: String,
+    /// The device class.
+    pub(super) class: &'static str,
+    /// As the driver names it.
+    pub(super) model: String,
+    /// Bytes.
+    pub(super) memory_bytes: i64,
+    /// Why nobody can use it; empty when all is well.
+    pub(super) condition: String,
+}
 
 /// Devices that are said to be there, for simulations and for hardware that nobody can ask: `2xA10:24GiB`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,22 +78,89 @@ impl FromStr for DeclaredDevices {
     }
 }
 
-/// This machine, under this name.
-///
-/// # Errors
-/// When its memory cannot be read.
-pub fn node(name: &str, declared: &[DeclaredDevices]) -> anyhow::Result<pb::Node> {
+/// This machine as a node.
+pub struct Machine {
+    name: String,
+    declared: Vec<MachineDevice>,
+    driver: Option<Driver>,
+    /// All that the driver has told of since the start, as it was told last.
+    found: Mutex<Vec<MachineDevice>>,
+}
+
+impl Machine {
+    /// This machine, under this name. Where the driver's library is asked for and missing, one line of the log says so, and
+    /// the declared devices count.
+    #[must_use]
+    pub fn new(name: &str, sources: &[DeviceSource]) -> Self {
+        let mut declared: Vec<MachineDevice> = Vec::new();
+        for source in sources {
+            let DeviceSource::Declared(kind) = source else { continue };
+            for _ in 0..kind.count {
+                declared.push(MachineDevice {
+                    name: format!("gpu-{}", declared.len()),
+                    class: CLASS,
+                    model: kind.model.clone(),
+                    memory_bytes: kind.memory_bytes,
+                    condition: String::new(),
+                });
+            }
+        }
+        let driver = sources.contains(&DeviceSource::Nvml).then(Driver::load).and_then(|loaded| {
+            loaded
+                .inspect_err(|why| tracing::warn!(why, "no GPUs are known of this machine but those that are declared"))
+                .ok()
+        });
+        Self { name: name.to_owned(), declared, driver, found: Mutex::default() }
+    }
+
+    /// Whether what it has may change while it runs.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    /// As it is now. Asks the driver, and may block for that.
+    ///
+    /// # Errors
+    /// When its memory cannot be read.
+    pub fn node(&self) -> anyhow::Result<pb::Node> {
+        let found = self.driver.as_ref().map(Driver::devices).unwrap_or_default();
+        // Nothing panics while it is held.
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let merged = merged(&known, found);
+        if *known != merged {
+            tracing::info!(devices = merged.len(), "the driver tells of GPUs");
+            known.clone_from(&merged);
+        }
+        drop(known);
+        node(&self.name, self.declared.iter().cloned().chain(merged))
+    }
+}
+
+/// What was told of before and is not any more is still there, and cannot be used: who holds it has to be told.
+fn merged(before: &[MachineDevice], found: Vec<MachineDevice>) -> Vec<MachineDevice> {
+    let is_lost = |known: &&MachineDevice| !found.iter().any(|device| device.name == known.name);
+    let lost = |known: &MachineDevice| MachineDevice {
+        condition: "the driver does not tell of it any more".to_owned(),
+        ..known.clone()
+    };
+    let lost: Vec<MachineDevice> = before.iter().filter(is_lost).map(lost).collect();
+    found.into_iter().chain(lost).collect()
+}
+
+fn node(name: &str, devices: impl Iterator<Item = MachineDevice>) -> anyhow::Result<pb::Node> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = memory_bytes()?;
-    let all = declared.iter().flat_map(|kind| std::iter::repeat_n(kind, kind.count as usize)).enumerate();
     let sharing = serde_json::to_string(&Sharing::Shared { step_milli: STEP_MILLI })?;
-    let device = |(number, kind): (usize, &DeclaredDevices)| pb::PoolDevice {
-        name: format!("gpu-{number}"),
-        class: CLASS.to_owned(),
-        model: kind.model.clone(),
-        memory_bytes: kind.memory_bytes,
+    let device = |device: MachineDevice| pb::PoolDevice {
+        hardware_id: if device.class == CLASS { String::new() } else { device.name.clone() },
+        name: device.name,
+        class: device.class.to_owned(),
+        model: device.model,
+        memory_bytes: device.memory_bytes,
         sharing: sharing.clone(),
-        healthy: true,
+        healthy: device.condition.is_empty(),
+        condition: device.condition,
         ..pb::PoolDevice::default()
     };
     Ok(pb::Node {
@@ -61,7 +168,7 @@ pub fn node(name: &str, declared: &[DeclaredDevices]) -> anyhow::Result<pb::Node
         cpu_milli: i64::try_from(cores)?.saturating_mul(1_000),
         memory_bytes: memory - (memory / 8).min(KEPT_BYTES_MAX),
         schedulable: true,
-        devices: all.map(device).collect(),
+        devices: devices.map(device).collect(),
         ..pb::Node::default()
     })
 }
@@ -86,9 +193,30 @@ mod tests {
         for bad in ["", "A10", "0xA10", "x", "2x", "2xA10:24", "2xA10:0GiB", "65xA10", "-1xA10"] {
             assert!(bad.parse::<DeclaredDevices>().is_err(), "{bad}");
         }
-        let node = node("here", &[declared]).unwrap();
+        let sources = [DeviceSource::Declared(declared), "1xT4:16GiB".parse().unwrap()];
+        let machine = Machine::new("here", &sources);
+        let node = machine.node().unwrap();
         let names: Vec<&str> = node.devices.iter().map(|device| device.name.as_str()).collect();
-        assert_eq!(names, ["gpu-0", "gpu-1"]);
+        assert_eq!(names, ["gpu-0", "gpu-1", "gpu-2"]);
+        assert!(!machine.may_change());
+        assert_eq!("nvml".parse::<DeviceSource>(), Ok(DeviceSource::Nvml));
         assert!(node.cpu_milli >= 1_000 && node.memory_bytes > 0);
+    }
+
+    #[test]
+    fn a_gpu_that_is_lost_is_there_and_ill() {
+        let gpu = |name: &str| MachineDevice {
+            name: name.into(),
+            class: "nvidia",
+            model: "H200".into(),
+            memory_bytes: 1,
+            condition: String::new(),
+        };
+        let before = [gpu("a"), gpu("b")];
+        let ill = MachineDevice { condition: "the driver does not tell of it any more".into(), ..gpu("a") };
+        let after = merged(&before, vec![gpu("b"), gpu("c")]);
+        assert_eq!(after, [gpu("b"), gpu("c"), ill.clone()]);
+        assert_eq!(merged(&after, vec![gpu("a")])[0], gpu("a"), "it is back");
+        assert_eq!(merged(&[ill.clone()], Vec::new()), [ill]);
     }
 }

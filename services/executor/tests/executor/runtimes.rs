@@ -62,7 +62,7 @@ impl Machine {
             apps: Apps::new(self.apps.clone().unwrap_or_else(|| folder.join("apps")), python),
             address: IpAddr::from([127, 0, 0, 1]),
             env: executor::process::passed_environment(&[]),
-            node: executor::runtimes::node("here", &["2xA10:24GiB".parse().unwrap()]).unwrap(),
+            machine: executor::runtimes::Machine::new("here", &["2xA10:24GiB".parse().unwrap()]),
             cgroups: None,
             isolated_pre_start: self.isolated,
         })

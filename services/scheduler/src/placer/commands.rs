@@ -97,6 +97,7 @@ impl Placer {
         let mut life = Life::new(command.workspace, found.project, queue, number, holder, spec, version, self.now());
         life.start_key.clone_from(&command.key);
         life.requested_by = command.requested_by;
+        life.gang.clone_from(&command.gang);
         let stored = StoredLife {
             access_key: self.access_key(command.workspace, number)?,
             life,

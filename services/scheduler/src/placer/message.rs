@@ -3,7 +3,7 @@
 use domain::{
     ErrorKind,
     id::{ExecutorId, QueueId, UserId, WorkspaceId},
-    runtime::reason::Reason,
+    runtime::{gang::Gang, reason::Reason},
 };
 use jiff::Timestamp;
 use proto::internal::v1 as pb;
@@ -112,6 +112,8 @@ pub struct StartRuntime {
     pub requested_by: Option<UserId>,
     /// The same key is the same start; may be empty.
     pub key: String,
+    /// It starts with others or not at all.
+    pub gang: Option<Gang>,
 }
 
 /// A runtime is to stop.

@@ -3,7 +3,7 @@
 use super::{Placer, sentences, turn::Turn};
 use domain::{
     device::{Ask, DeviceModel},
-    id::{HolderId, ProjectId, QueueId},
+    id::{GangId, HolderId, ProjectId, QueueId},
     quota::{Quota, Usage},
     runtime::{
         life::{Event, Life, Notice, Stage},
@@ -11,11 +11,12 @@ use domain::{
         rules::listed,
     },
 };
+use jiff::Timestamp;
 use placement::{
-    Assignment, Demand, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request, Snapshot,
+    Assignment, Demand, Hint, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request, Snapshot,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 use store::ledger::{self, Act, Lost, Placement, PlacementState, StoredLife};
@@ -34,6 +35,8 @@ const GAUGE: Duration = Duration::from_secs(1);
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
+/// Moves that are named at once.
+const MOVES_MAX: usize = 64;
 
 /// What is to be planned, and when.
 #[derive(Default)]
@@ -149,11 +152,12 @@ impl Placer {
         }
     }
 
-    /// What would be answered with these besides those that wait.
+    /// What would be answered with these besides those that wait; with none of them, who could move.
     pub(super) async fn imagine(&self, imagined: Vec<Request>) -> Plan {
+        let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
         let mut requests: Vec<Request> = self.requests().collect();
         requests.extend(imagined);
-        let (snapshot, policy) = (self.snapshot(requests), self.policy());
+        let (snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 
@@ -172,11 +176,17 @@ impl Placer {
             }
             news += 1;
             let hint = sentences::hints(&refusal.hints);
-            self.happen(refusal.holder, Event::Waits(Notice { code, message: refusal.sentence, hint }), turn);
+            let expected_at = refusal.hints.iter().find_map(|hint| match hint {
+                Hint::Turn { at, .. } => *at,
+                _ => None,
+            });
+            let notice = Notice { code, message: refusal.sentence, hint, expected_at };
+            self.happen(refusal.holder, Event::Waits(notice), turn);
         }
-        let placed = plan.assignments.into_iter().filter_map(|assignment| self.assign(assignment));
-        let mut acts: Vec<Act> = placed.collect();
-        acts.extend(plan.preemptions.into_iter().filter_map(|preemption| self.nominate(preemption)));
+        let mut acts: Vec<Act> =
+            self.together(plan.assignments, |one| one.holder).iter().filter_map(|some| self.assign(some)).collect();
+        let nominated = self.together(plan.preemptions, |one| one.holder);
+        acts.extend(nominated.iter().filter_map(|some| self.nominate(some)));
         if acts.len() > ACTS_MAX {
             acts.truncate(ACTS_MAX);
             self.planning.want();
@@ -184,35 +194,58 @@ impl Placer {
         turn.acts = acts;
     }
 
-    fn assign(&self, assignment: Assignment) -> Option<Act> {
-        let mut stored = self.lives.get(assignment.holder)?.clone();
-        let change = stored.life.advance(Event::Placed, self.now(), &self.parts.timing.rules);
-        stored.node = Some(assignment.place.node);
-        let placement = self.placement(&stored, assignment.place, PlacementState::Held, Vec::new());
-        let events = events(&stored, change.told);
-        Some(Act { placement, lives: vec![stored], events, releasing: Vec::new() })
+    /// Decisions about the members of one gang together, at the place of the first; every other one by itself.
+    fn together<T>(&self, decisions: Vec<T>, holder: impl Fn(&T) -> HolderId) -> Vec<Vec<T>> {
+        let mut groups: Vec<Vec<T>> = Vec::with_capacity(decisions.len());
+        let mut gangs: HashMap<GangId, usize> = HashMap::new();
+        for decision in decisions {
+            let gang = self.lives.get(holder(&decision)).and_then(|stored| stored.life.gang.as_ref());
+            let at = gang.map_or(groups.len(), |gang| *gangs.entry(gang.id).or_insert(groups.len()));
+            match groups.get_mut(at) {
+                Some(group) => group.push(decision),
+                None => groups.push(vec![decision]),
+            }
+        }
+        groups
     }
 
-    fn nominate(&self, preemption: Preemption) -> Option<Act> {
+    fn assign(&self, assignments: &[Assignment]) -> Option<Act> {
+        let mut act = Act { placements: Vec::new(), lives: Vec::new(), events: Vec::new(), releasing: Vec::new() };
+        for Assignment { holder, place, .. } in assignments {
+            let mut stored = self.lives.get(*holder)?.clone();
+            let change = stored.life.advance(Event::Placed, self.now(), &self.parts.timing.rules);
+            stored.node = Some(place.node);
+            act.placements.push(self.placement(&stored, place.clone(), PlacementState::Held, Vec::new()));
+            act.events.extend(events(&stored, change.told));
+            act.lives.push(stored);
+        }
+        Some(act)
+    }
+
+    /// All of them name the same victims.
+    fn nominate(&self, preemptions: &[Preemption]) -> Option<Act> {
         let (now, rules) = (self.now(), &self.parts.timing.rules);
-        let mut stored = self.lives.get(preemption.holder)?.clone();
-        let change = stored.life.advance(Event::Nominated, now, rules);
-        let mut events = events(&stored, change.told);
-        let queue = self.terms.queues.iter().find(|queue| queue.id == stored.life.queue);
+        let victims = preemptions.first()?.victims.clone();
+        let mut act = Act { placements: Vec::new(), lives: Vec::new(), events: Vec::new(), releasing: victims.clone() };
+        for Preemption { holder, place, .. } in preemptions {
+            let mut stored = self.lives.get(*holder)?.clone();
+            let change = stored.life.advance(Event::Nominated, now, rules);
+            act.events.extend(events(&stored, change.told));
+            act.placements.push(self.placement(&stored, place.clone(), PlacementState::Nominated, victims.clone()));
+            act.lives.push(stored);
+        }
+        let first = act.lives.first()?;
+        let queue = self.terms.queues.iter().find(|queue| queue.id == first.life.queue);
         let message =
-            format!("workspace {} of queue {} comes first", stored.workspace, queue.map_or("?", |queue| &queue.name));
-        let victims = preemption.victims.clone();
-        let mut lives = Vec::with_capacity(victims.len() + 1);
+            format!("workspace {} of queue {} comes first", first.workspace, queue.map_or("?", |queue| &queue.name));
         for victim in &victims {
             let mut victim = self.lives.get(*victim)?.clone();
             let stop = Event::Stop { reason: Reason::Preempted, message: message.clone(), again: false, actor: None };
             let change = victim.life.advance(stop, now, rules);
-            events.extend(self::events(&victim, change.told));
-            lives.push(victim);
+            act.events.extend(events(&victim, change.told));
+            act.lives.push(victim);
         }
-        let placement = self.placement(&stored, preemption.place, PlacementState::Nominated, victims.clone());
-        lives.push(stored);
-        Some(Act { placement, lives, events, releasing: victims })
+        Some(act)
     }
 
     fn placement(&self, stored: &StoredLife, place: Place, state: PlacementState, victims: Vec<HolderId>) -> Placement {
@@ -226,6 +259,7 @@ impl Placer {
             cpu_milli: place.cpu_milli,
             memory_bytes: place.memory_bytes,
             effective_milli: stored.life.spec.ask.effective_milli(),
+            storage_bytes: stored.life.spec.storage_bytes,
             model: first.map(|device| device.model.clone()).unwrap_or_default(),
             victims,
             grants: place.grants,
@@ -243,8 +277,9 @@ impl Placer {
                 priority: life.spec.priority,
                 submitted_at: life.submitted_at,
                 ask: life.spec.ask.clone(),
+                storage_bytes: life.spec.storage_bytes,
                 nodes: None,
-                gang: None,
+                gang: life.gang.clone(),
                 runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
                 access: admitted.access,
                 permitted: self.permitted(&admitted.models),
@@ -283,8 +318,9 @@ impl Placer {
             queue: placement.queue,
             priority: life.map_or(0, |life| life.spec.priority),
             effective_milli: placement.effective_milli,
+            storage_bytes: placement.storage_bytes,
             protected_until: life.and_then(|life| life.protected_until),
-            gang: None,
+            gang: life.and_then(|life| life.gang.as_ref()).map(|gang| gang.id),
         };
         Holding {
             holder: placement.holder,
@@ -321,7 +357,7 @@ impl Placer {
     pub(super) fn held_here(&self) -> BTreeMap<ProjectId, Usage> {
         let mut here: BTreeMap<_, Usage> = BTreeMap::new();
         for placement in self.placements.values() {
-            here.entry(placement.project).or_default().add(&usage(placement));
+            here.entry(placement.project).or_default().add(&placement.usage());
         }
         here
     }
@@ -342,6 +378,21 @@ impl Placer {
         self.placements.values().filter(|p| p.queue == queue).map(|p| p.effective_milli).sum()
     }
 
+    /// Somebody got a place, or is to get one.
+    pub(super) fn observe(&self, placement: &Placement) {
+        let metrics = &self.parts.metrics;
+        if placement.state == PlacementState::Nominated {
+            metrics.preemptions.with_label_values(&[&*self.pool]).inc();
+            return;
+        }
+        let queue = self.terms.queues.iter().find(|queue| queue.id == placement.queue);
+        let stored = self.lives.get(placement.holder);
+        if let (Some(queue), Some(stored)) = (queue, stored) {
+            let waited = seconds_since(stored.life.submitted_at, self.now());
+            metrics.runtime_wait_seconds.with_label_values(&[&*self.pool, &queue.name]).observe(waited);
+        }
+    }
+
     /// Tells the metrics how things stand.
     pub(super) fn gauge(&mut self) {
         if !self.planning.may_gauge() {
@@ -349,9 +400,16 @@ impl Placer {
         }
         let metrics = &self.parts.metrics;
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let now = self.now();
         for queue in &self.terms.queues {
-            let waiting = self.lives.iter().filter(|s| waits(&s.life) && s.life.queue == queue.id).count() as u64;
-            metrics.runtimes_waiting.with_label_values(&[&*self.pool, &queue.name]).set(number(waiting));
+            let labels = [&*self.pool, &queue.name];
+            let id = queue.id;
+            let waiting = || self.lives.iter().filter(move |s| waits(&s.life) && s.life.queue == id);
+            metrics.runtimes_waiting.with_label_values(&labels).set(number(waiting().count() as u64));
+            let oldest = waiting().map(|stored| seconds_since(stored.life.submitted_at, now)).fold(0.0, f64::max);
+            metrics.runtimes_oldest_wait.with_label_values(&labels).set(oldest);
+            let held = number(self.used_of_queue(queue.id));
+            metrics.queue_gpu_milli_held.with_label_values(&labels).set(held);
         }
         let held = self.held_by_model();
         for (model, total) in self.fleet.totals() {
@@ -367,6 +425,10 @@ fn events(stored: &StoredLife, told: Vec<domain::runtime::life::Entry>) -> Vec<l
     told.into_iter().map(|entry| ledger::Event { workspace, number, entry }).collect()
 }
 
+fn seconds_since(at: Timestamp, now: Timestamp) -> f64 {
+    now.duration_since(at).as_secs_f64().max(0.0)
+}
+
 fn nomination(placement: &Placement) -> Nomination {
     Nomination {
         holder: placement.holder,
@@ -375,17 +437,6 @@ fn nomination(placement: &Placement) -> Nomination {
         cpu_milli: placement.cpu_milli,
         memory_bytes: placement.memory_bytes,
         victims: placement.victims.clone(),
-    }
-}
-
-fn usage(placement: &Placement) -> Usage {
-    let model = (!placement.model.is_empty()).then(|| (DeviceModel::new(&placement.model), placement.effective_milli));
-    Usage {
-        gpu_milli: placement.effective_milli,
-        model_milli: model.into_iter().collect(),
-        cpu_milli: placement.cpu_milli,
-        memory_bytes: placement.memory_bytes,
-        holders: 1,
     }
 }
 
@@ -400,6 +451,7 @@ fn less(quota: &Quota, used: &Usage) -> Quota {
         model_milli: quota.model_milli.iter().map(of_model).collect(),
         cpu_milli: left(quota.cpu_milli, used.cpu_milli),
         memory_bytes: left(quota.memory_bytes, used.memory_bytes),
+        storage_bytes: left(quota.storage_bytes, used.storage_bytes),
         holders: left(quota.holders, used.holders),
     }
 }

@@ -3,7 +3,7 @@
 use super::{Ended, Placer, SessionEvent, fleet::Inventory, turn::Turn, wire};
 use domain::{
     device::DeviceModel,
-    id::{DeviceId, HolderId, NodeId},
+    id::{DeviceId, GangId, HolderId, NodeId},
     runtime::{
         life::{Event, Notice, Phase, Stage},
         reason::Reason,
@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     time::Duration,
 };
-use store::ledger;
+use store::ledger::{self, StoredLife};
 
 impl Placer {
     /// Hears one message of an executor.
@@ -100,7 +100,7 @@ impl Placer {
                 self.happen(holder, Event::Stop { reason, message, again: false, actor: None }, turn);
             } else {
                 let code = Reason::DeviceFailed.as_str().to_owned();
-                self.happen(holder, Event::Warned(Notice { code, message, hint: String::new() }), turn);
+                self.happen(holder, Event::Warned(Notice { code, message, ..Notice::default() }), turn);
             }
         }
     }
@@ -181,6 +181,13 @@ impl Placer {
                 lost.push(holder);
             }
         }
+        // The others of a gang would wait for it at their places in vain.
+        let gang_of = |stored: &StoredLife| stored.life.gang.as_ref().map(|gang| gang.id);
+        let gangs: BTreeSet<GangId> =
+            lost.iter().filter_map(|holder| self.lives.get(*holder).and_then(gang_of)).collect();
+        let waits = |stored: &&StoredLife| stored.life.stage == Stage::Nominated;
+        let together = self.lives.iter().filter(waits).filter(|s| gang_of(s).is_some_and(|gang| gangs.contains(&gang)));
+        lost.extend(together.map(|stored| stored.life.holder));
         for holder in lost {
             self.happen(holder, Event::Denominated, turn);
         }

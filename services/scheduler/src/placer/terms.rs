@@ -111,6 +111,7 @@ impl Placer {
                 }
                 Access::Closed { .. } | Access::Always => None,
             },
+            over_quota_until: self.terms.over_quota.get(&stored.life.holder).copied(),
             lifetime_max_s: lifetimes.into_iter().flatten().min(),
             idle_timeout_max_s: limits.and_then(|limits| limits.idle_timeout_max_s),
         };

@@ -5,7 +5,7 @@ use domain::{
     id::{HolderId, NodeId, QueueId},
     runtime::life::{Change, Event, Stage},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use store::ledger::{self, Act, Batch, Lost, Outcome, PlacementState, StoredLife};
 
 /// Called when what a command did is written, or is not.
@@ -177,7 +177,7 @@ impl Placer {
                     let lost = batch.begun.iter().filter(|b| workspaces.contains(&b.life.workspace));
                     let lost: Vec<HolderId> = lost.map(|begun| begun.life.holder).collect();
                     batch.begun.retain(|begun| !lost.contains(&begun.life.holder));
-                    batch.acts.retain(|act| !lost.contains(&act.placement.holder));
+                    batch.acts.retain(|act| !act.placements.iter().any(|placement| lost.contains(&placement.holder)));
                     let alive = |event: &ledger::Event| !workspaces.contains(&event.workspace);
                     batch.events.retain(alive);
                     for holder in lost {
@@ -221,23 +221,28 @@ impl Placer {
 
     /// Decisions that were written become so in memory; those that lost are made again.
     fn settle(&mut self, acts: Vec<Act>, lost: &[(HolderId, Lost)], turn: &mut Turn) {
-        self.parts.metrics.placements.inc_by((acts.len() - lost.len()) as u64);
+        let lost: HashMap<HolderId, &Lost> = lost.iter().map(|(holder, why)| (*holder, why)).collect();
         self.parts.metrics.placement_conflicts.inc_by(lost.len() as u64);
         for act in acts {
-            let holder = act.placement.holder;
-            if let Some((_, why)) = lost.iter().find(|(loser, _)| *loser == holder) {
-                self.planning.lost(holder, why);
-                if act.placement.state == PlacementState::Held && self.placements.remove(&holder).is_some() {
-                    // What was kept for it went with the try.
-                    self.planning.denominated.push(holder);
+            let is_lost = act.placements.iter().any(|placement| lost.contains_key(&placement.holder));
+            for placement in act.placements {
+                let holder = placement.holder;
+                if let Some(why) = lost.get(&holder) {
+                    self.planning.lost(holder, why);
+                    if placement.state == PlacementState::Held && self.placements.remove(&holder).is_some() {
+                        // What was kept for it went with the try.
+                        self.planning.denominated.push(holder);
+                    }
+                    continue;
                 }
-                continue;
+                self.parts.metrics.placements.inc();
+                self.observe(&placement);
+                self.placements.insert(holder, placement);
             }
-            for stored in act.lives {
+            for stored in act.lives.into_iter().filter(|_| !is_lost) {
                 turn.ordered.insert(stored.life.holder);
                 self.lives.insert(stored, &self.parts.timing.rules);
             }
-            self.placements.insert(holder, act.placement);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod executor;
 mod flow;
+mod gangs;
 mod races;
 mod reapers;
 mod world;

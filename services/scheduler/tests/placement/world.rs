@@ -114,6 +114,11 @@ impl World {
         let scheduler = world.scheduler().await;
         world.give_all(&scheduler).await;
         let executor = world.executor(POOL, gpus);
+        let devices = i64::try_from(gpus.iter().sum::<usize>()).unwrap();
+        wait_for("the devices to be known", WAIT, || async {
+            (world.count("SELECT count(*) FROM device").await == devices).then_some(())
+        })
+        .await;
         (world, scheduler, executor)
     }
 
@@ -306,6 +311,18 @@ impl Caller {
             pool: pool.to_owned(),
             spec_version: 1,
             idempotency_key: key.to_owned(),
+            ..pb::StartRuntimeRequest::default()
+        };
+        Ok(self.client().start_runtime(request).await?.into_inner().number)
+    }
+
+    /// One of so many that start together.
+    pub(crate) async fn start_with(&self, workspace: WorkspaceId, gang: &pb::Gang) -> Result<i64, Status> {
+        let request = pb::StartRuntimeRequest {
+            workspace_id: workspace.to_vec(),
+            pool: POOL.to_owned(),
+            spec_version: 1,
+            gang: Some(gang.clone()),
             ..pb::StartRuntimeRequest::default()
         };
         Ok(self.client().start_runtime(request).await?.into_inner().number)

@@ -235,6 +235,7 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.OutputService/CleanOutputs", On(Workspace("workspace"), Editor), &["pipeline", "dry_run"]),
     read("/orrery.v1.MonitorService/GetRunStatistics", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.MonitorService/GetBlockStatistics", On(Workspace("workspace"), Viewer)),
+    read("/orrery.v1.MonitorService/GetGpuStatistics", Cluster(Viewer)),
     read("/orrery.v1.NotificationService/ListNotifications", On(Workspace("workspace"), Viewer)),
     // Addresses of receivers are often secrets.
     read("/orrery.v1.NotificationService/ListNotificationConfigs", On(Workspace("workspace"), Editor)),
@@ -292,7 +293,7 @@ const METHODS: &[Row] = &[
     // A wrong word gives a device to two.
     act("/orrery.v1.RuntimeService/FenceRuntime", Cluster(Admin), &["workspace"]),
     // Each of them is authorised, and leaves an entry, by itself.
-    act("/orrery.v1.RuntimeService/BatchChangeRuntimes", SignedIn, &["act"]),
+    act("/orrery.v1.RuntimeService/BatchChangeRuntimes", SignedIn, &["act", "together"]),
     act("/orrery.v1.RuntimeService/SwitchQueue", On(Workspace("workspace"), Editor), &["queue"]),
     act("/orrery.v1.RuntimeService/SnoozeRuntime", On(Workspace("workspace"), Editor), &[]),
     // --- what runtimes may have: administrators set it
@@ -330,7 +331,9 @@ const METHODS: &[Row] = &[
             "policy.gpu_milli",
             "policy.cpu_milli",
             "policy.memory_bytes",
+            "policy.storage_bytes",
             "policy.runtimes",
+            "policy.over_quota_grace_s",
             "force",
         ],
     ),
@@ -350,6 +353,7 @@ const METHODS: &[Row] = &[
         &["pool", "node", "device", "reason", "validate_only"],
     ),
     act("/orrery.v1.DeviceService/UndrainDevices", Cluster(Admin), &["pool", "node", "device"]),
+    read("/orrery.v1.DeviceService/PlanConsolidation", Cluster(Viewer)),
     // Without a role over the whole cluster the list is empty: executors serve every tenant.
     read("/orrery.v1.ExecutorService/ListExecutors", SignedIn),
 ];

@@ -11,6 +11,7 @@ use domain::window::Access;
 use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as internal;
 use rpc::status::Problem;
+use std::sync::OnceLock;
 use store::queues::Queue;
 use store::runtime_specs::{self, Saved};
 use store::runtime_views::{Life, Runtime};
@@ -28,6 +29,17 @@ pub(crate) struct Start<'a> {
     pub(crate) wait_for_window: bool,
     /// With the same key, the same life; empty is a key of its own.
     pub(crate) key: &'a str,
+    /// With others or not at all.
+    pub(crate) gang: Option<&'a Gang>,
+}
+
+/// What ties starts to each other.
+#[derive(Debug)]
+pub(crate) struct Gang {
+    /// As schedulers are told.
+    pub(crate) message: internal::Gang,
+    /// Of the first of them; the others have to be served from the same one.
+    pub(crate) pool: OnceLock<String>,
 }
 
 /// Begins a life.
@@ -41,12 +53,21 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
         tries += 1;
         let saved = startable(core, workspace, start.wait_for_window).await?;
         let (_, id) = core.target(workspace).await?;
+        if let Some(pool) = start.gang.map(|gang| gang.pool.get_or_init(|| saved.pool.clone()))
+            && *pool != saved.pool
+        {
+            let message =
+                format!("its queue is served from pool `{}`, and that of another one from `{pool}`", saved.pool);
+            let problem = Problem::new(ErrorKind::FailedPrecondition, "OTHER_POOL", message);
+            return Err(Fault(problem.remedy("what starts together has to be in queues of one pool")));
+        }
         let command = internal::StartRuntimeRequest {
             workspace_id: id.to_vec(),
             pool: saved.pool,
             spec_version: saved.version,
             requested_by: caller.user.id.to_vec(),
             idempotency_key: idempotency_key.clone(),
+            gang: start.gang.map(|gang| gang.message.clone()),
             forwarded: false,
         };
         match core.commands.start_runtime(command).await {

@@ -6,10 +6,15 @@ use crate::authorisation::{self, Trail};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
+use domain::id::GangId;
 use domain::role::Role;
+use domain::runtime::gang::GANG_MAX;
 use futures_util::{StreamExt, stream};
+use proto::internal::v1 as internal;
 use proto::v1::{BatchChangeRuntimesRequest, RuntimeAct, RuntimeResult};
 use rpc::status::Problem;
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 /// Runtimes of one request.
 const ITEMS_MAX: usize = 500;
@@ -34,8 +39,31 @@ pub(crate) async fn change(
     if request.workspaces.len() > ITEMS_MAX {
         return Err(Fault::field("workspaces", format!("must be at most {ITEMS_MAX}")));
     }
-    let item = Item { core, caller, act, method, need, wait_for_window: request.wait_for_window };
-    Ok(stream::iter(request.workspaces).map(|workspace| item.result(workspace)).buffered(AT_ONCE).collect().await)
+    let gang = gang(&request, act)?;
+    let item = Item { core, caller, act, method, need, wait_for_window: request.wait_for_window, gang };
+    let results = stream::iter(request.workspaces).map(|workspace| item.result(workspace)).buffered(AT_ONCE);
+    let results: Vec<RuntimeResult> = results.collect().await;
+    Ok(if item.gang.is_some() { item.all_or_none(results).await } else { results })
+}
+
+/// What ties the starts of a request to each other, if they shall start together.
+fn gang(request: &BatchChangeRuntimesRequest, act: RuntimeAct) -> Result<Option<act::Gang>, Fault> {
+    if !request.together {
+        return match request.one_zone {
+            true => Err(Fault::field("one_zone", "is for runtimes that start together")),
+            false => Ok(None),
+        };
+    }
+    if act != RuntimeAct::Start {
+        return Err(Fault::field("together", "is for RUNTIME_ACT_START"));
+    }
+    let distinct: BTreeSet<&String> = request.workspaces.iter().collect();
+    let size = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
+    if !(2..=GANG_MAX).contains(&size) || distinct.len() < request.workspaces.len() {
+        return Err(Fault::field("workspaces", format!("must be 2 to {GANG_MAX}, each once, to start together")));
+    }
+    let message = internal::Gang { id: GangId(uuid::Uuid::now_v7()).to_vec(), size, one_zone: request.one_zone };
+    Ok(Some(act::Gang { message, pool: OnceLock::new() }))
 }
 
 struct Item<'a> {
@@ -45,9 +73,25 @@ struct Item<'a> {
     method: &'static str,
     need: Role,
     wait_for_window: bool,
+    gang: Option<act::Gang>,
 }
 
 impl Item<'_> {
+    /// One that cannot start keeps the others from ever doing so: they are told to stop, and their results say why.
+    async fn all_or_none(&self, mut results: Vec<RuntimeResult>) -> Vec<RuntimeResult> {
+        let refused = results.iter().find(|result| !result.done);
+        let Some(culprit) = refused.map(|result| result.workspace.clone()) else { return results };
+        for result in results.iter_mut().filter(|result| result.done) {
+            result.done = false;
+            result.reason = "GANG_INCOMPLETE".to_owned();
+            result.message = match act::stop(self.core, self.caller, &result.workspace).await {
+                Ok(()) => format!("did not start, since `{culprit}` cannot; see there"),
+                Err(Fault(problem)) => format!("waits for `{culprit}`, which cannot start; stop it: {problem}"),
+            };
+        }
+        results
+    }
+
     async fn result(&self, workspace: String) -> RuntimeResult {
         match self.carry_out(&workspace).await {
             Ok(()) => RuntimeResult { workspace, done: true, ..RuntimeResult::default() },
@@ -78,7 +122,8 @@ impl Item<'_> {
         let (core, caller) = (self.core, self.caller);
         match self.act {
             RuntimeAct::Start => {
-                let start = act::Start { wait_for_window: self.wait_for_window, key: "" };
+                let gang = self.gang.as_ref();
+                let start = act::Start { wait_for_window: self.wait_for_window, key: "", gang };
                 act::start(core, caller, workspace, start).await
             }
             RuntimeAct::Stop => act::stop(core, caller, workspace).await,

@@ -55,6 +55,7 @@ pub(crate) async fn forecast(
         priority: spec.priority,
         submitted_at: now,
         ask: spec.ask.clone(),
+        storage_bytes: spec.storage_bytes,
         nodes: None,
         gang: None,
         runtime_s: (spec.lifetime_s > 0).then(|| spec.lifetime_s.into()),

@@ -92,6 +92,7 @@ fn sizes(message: &mut v1::Runtime, spec: &Spec) {
     message.effective_gpu_milli = signed(spec.ask.effective_milli());
     message.cpu_milli = signed(spec.ask.cpu_milli);
     message.memory_bytes = signed(spec.ask.memory_bytes);
+    message.storage_bytes = signed(spec.storage_bytes);
 }
 
 /// What a life adds. While there is one, its queue and its sizes count, and not those that the next one will have.
@@ -123,6 +124,8 @@ fn lived(message: &mut v1::Runtime, life: Life) {
     message.ends_because = if message.ends_at.is_some() { life.ends_because } else { String::new() };
     message.position = i32::try_from(life.position).unwrap_or(i32::MAX);
     message.requested_by = life.requested_by;
+    message.expected_at = life.expected_at.filter(|_| life.position > 0).map(to_proto);
+    message.gang_size = if alive { life.gang_size } else { 0 };
 }
 
 fn device(held: Held) -> v1::RuntimeDevice {

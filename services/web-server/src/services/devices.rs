@@ -1,6 +1,7 @@
 //! The fleet: nodes, devices and who holds what of them; device classes and drains. Refuses to know how an inventory comes
 //! about, and to move anybody.
 
+use crate::consolidation;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
@@ -11,8 +12,8 @@ use domain::device::Sharing;
 use proto::v1::{
     self, AffectedRuntime, DeleteDeviceClassRequest, DeleteDeviceClassResponse, DrainDevicesRequest,
     DrainDevicesResponse, ListDeviceClassesRequest, ListDeviceClassesResponse, ListDevicesRequest, ListDevicesResponse,
-    ListNodesRequest, ListNodesResponse, SetDeviceClassRequest, SetDeviceClassResponse, UndrainDevicesRequest,
-    UndrainDevicesResponse, device_service_server::DeviceService,
+    ListNodesRequest, ListNodesResponse, PlanConsolidationRequest, PlanConsolidationResponse, SetDeviceClassRequest,
+    SetDeviceClassResponse, UndrainDevicesRequest, UndrainDevicesResponse, device_service_server::DeviceService,
 };
 use rpc::status::Problem;
 use std::sync::Arc;
@@ -294,5 +295,12 @@ impl DeviceService for Devices {
     ) -> Result<Response<UndrainDevicesResponse>, Status> {
         self.undrain(request.get_ref()).await?;
         Ok(Response::new(UndrainDevicesResponse {}))
+    }
+
+    async fn plan_consolidation(
+        &self,
+        request: Request<PlanConsolidationRequest>,
+    ) -> Result<Response<PlanConsolidationResponse>, Status> {
+        Ok(Response::new(consolidation::plan(&self.0, pool(&request.get_ref().pool)).await?))
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::gpu_statistics;
 use crate::sums::{self, Sums};
 use crate::targets;
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use proto::v1::{
-    GetBlockStatisticsRequest, GetBlockStatisticsResponse, GetRunStatisticsRequest, GetRunStatisticsResponse,
-    RunGrouping, Unfinished, monitor_service_server::MonitorService,
+    GetBlockStatisticsRequest, GetBlockStatisticsResponse, GetGpuStatisticsRequest, GetGpuStatisticsResponse,
+    GetRunStatisticsRequest, GetRunStatisticsResponse, RunGrouping, Unfinished, monitor_service_server::MonitorService,
 };
 use std::sync::Arc;
 use store::statistics::{self, Counted, Filter, ROWS_MAX};
@@ -117,6 +118,13 @@ impl MonitorService for Monitor {
         request: Request<GetBlockStatisticsRequest>,
     ) -> Result<Response<GetBlockStatisticsResponse>, Status> {
         Ok(Response::new(self.blocks(request.into_inner()).await?))
+    }
+
+    async fn get_gpu_statistics(
+        &self,
+        request: Request<GetGpuStatisticsRequest>,
+    ) -> Result<Response<GetGpuStatisticsResponse>, Status> {
+        Ok(Response::new(gpu_statistics::read(&self.0, request.get_ref()).await?))
     }
 }
 

@@ -36,12 +36,13 @@ fn message(policy: Policy) -> v1::ProjectPolicy {
         model_gpu_milli: models.collect(),
         cpu_milli: quota.cpu_milli.map(signed),
         memory_bytes: quota.memory_bytes.map(signed),
-        storage_bytes: policy.storage_bytes.map(signed),
+        storage_bytes: quota.storage_bytes.map(signed),
         runtimes: quota.holders.map(signed),
         disruptions_per_hour: policy.disruptions_per_hour.map(signed_small),
         idle_timeout_s_max: rules.idle_timeout_max_s.map(signed_small),
         lifetime_s_max: rules.lifetime_max_s.map(signed_small),
         version: policy.version,
+        over_quota_grace_s: policy.over_quota_grace_s.map(signed_small),
     }
 }
 
@@ -61,9 +62,11 @@ fn decode(policy: v1::ProjectPolicy) -> Result<Policy, Fault> {
         model_milli: models.collect::<Result<_, Fault>>()?,
         cpu_milli: many(policy.cpu_milli, "cpu_milli")?,
         memory_bytes: many(policy.memory_bytes, "memory_bytes")?,
+        storage_bytes: many(policy.storage_bytes, "storage_bytes")?,
         holders: many(policy.runtimes, "runtimes")?,
     };
     let seconds = |value: Option<i32>, field: &str| value.map(|s| lifetime(s, &format!("policy.{field}"))).transpose();
+    let over_quota_grace_s = seconds(policy.over_quota_grace_s, "over_quota_grace_s")?;
     let rules = rules::Policy {
         images: policy.images,
         allow_root: policy.allow_root,
@@ -73,12 +76,7 @@ fn decode(policy: v1::ProjectPolicy) -> Result<Policy, Fault> {
         lifetime_max_s: seconds(policy.lifetime_s_max, "lifetime_s_max")?,
     };
     let disruptions = policy.disruptions_per_hour.map(|count| small(count, "policy.disruptions_per_hour"));
-    Ok(Policy {
-        rules,
-        storage_bytes: many(policy.storage_bytes, "storage_bytes")?,
-        disruptions_per_hour: disruptions.transpose()?,
-        version: policy.version,
-    })
+    Ok(Policy { rules, disruptions_per_hour: disruptions.transpose()?, over_quota_grace_s, version: policy.version })
 }
 
 impl Policies {
@@ -86,7 +84,7 @@ impl Policies {
         let db = self.0.store.client().await?;
         let project = projects::get(&db, name).await?.ok_or_else(|| Fault::no_project(name))?;
         let policy = policies::get(&db, project.id).await?.unwrap_or_default();
-        let (usage, storage_bytes) = policies::usage(&db, project.id).await?;
+        let usage = policies::usage(&db, project.id).await?;
         let models = usage.model_milli.into_iter().map(|(model, milli)| (model.to_string(), signed(milli)));
         Ok(GetProjectPolicyResponse {
             group_allows_root: policy.rules.group_allows_root.unwrap_or(true),
@@ -96,7 +94,7 @@ impl Policies {
                 model_gpu_milli: models.collect(),
                 cpu_milli: signed(usage.cpu_milli),
                 memory_bytes: signed(usage.memory_bytes),
-                storage_bytes: signed(storage_bytes),
+                storage_bytes: signed(usage.storage_bytes),
                 runtimes: signed(usage.holders),
             }),
             plans: plans::names(&db, project.id).await?,
@@ -142,8 +140,8 @@ async fn affected(
 ) -> Result<Vec<AffectedRuntime>, Fault> {
     let concerned = Concerned { project: Some(project.id), ..Concerned::default() };
     let alive = runtime_views::alive(db, &concerned).await?;
-    let (usage, _) = policies::usage(db, project.id).await?;
-    let over = newly_over(&usage, &old.rules.quota, &new.rules.quota);
+    let usage = policies::usage(db, project.id).await?;
+    let over = newly_over(&usage, &old.rules.quota, new);
     let new_rules = rules::Policy { group_allows_root: old.rules.group_allows_root, ..new.rules.clone() };
     Ok(disturbed::affected(&alive, |life| breaks(&old.rules, &new_rules, life).or_else(|| over.clone())))
 }
@@ -154,11 +152,15 @@ fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<Stri
 }
 
 /// In which dimension more is held than the new quota allows, where the old one allowed it.
-fn newly_over(usage: &Usage, old: &Quota, new: &Quota) -> Option<String> {
+fn newly_over(usage: &Usage, old: &Quota, new: &Policy) -> Option<String> {
     let nothing = Usage::default();
-    let excess = new.excess(&nothing, usage).filter(|_| old.excess(&nothing, usage).is_none())?;
+    let excess = new.rules.quota.excess(&nothing, usage).filter(|_| old.excess(&nothing, usage).is_none())?;
     let (held, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
-    Some(format!("goes on, and nothing new starts in the project, which holds {held} of {limit} then"))
+    let becomes = match new.over_quota_grace_s {
+        Some(seconds) => format!("may be stopped after {seconds} s, those that were placed last first"),
+        None => "goes on".to_owned(),
+    };
+    Some(format!("{becomes}, and nothing new starts in the project, which holds {held} of {limit} then"))
 }
 
 #[async_trait]

@@ -60,7 +60,7 @@ impl Runtimes {
     }
 
     async fn start(&self, caller: &Caller, request: StartRuntimeRequest) -> Result<StartRuntimeResponse, Fault> {
-        let start = act::Start { wait_for_window: request.wait_for_window, key: &request.idempotency_key };
+        let start = act::Start { wait_for_window: request.wait_for_window, key: &request.idempotency_key, gang: None };
         act::start(&self.0, caller, &request.workspace, start).await?;
         Ok(StartRuntimeResponse { runtime: self.message(&request.workspace).await? })
     }

@@ -53,6 +53,10 @@ impl Fleet {
     }
 }
 
+fn json_move(holder: Uuid, node: &str, to: &serde_json::Value) -> serde_json::Value {
+    serde_json::json!({ "holder": holder, "node": node, "device": "00000000-0000-0000-0000-0000000000d2", "to": to })
+}
+
 fn uuid(bytes: &[u8]) -> Uuid {
     Uuid::from_slice(bytes).unwrap()
 }
@@ -116,7 +120,7 @@ impl RuntimeCommandService for Fleet {
         Ok(Response::new(ReportActivityResponse {}))
     }
 
-    /// The first gets the A10; the second waits.
+    /// The first gets the A10; the second waits. Asked for nobody, it would move one from the T4 to the A10.
     async fn plan_runtimes(
         &self,
         request: Request<PlanRuntimesRequest>,
@@ -131,6 +135,12 @@ impl RuntimeCommandService for Fleet {
             "assignments": [{ "holder": holder(0), "place": place, "stopped_at": null }],
             "preemptions": [], "refusals": [], "reservations": [], "problems": [],
         });
+        if requests.as_array().unwrap().is_empty() {
+            let sql = "SELECT holder FROM runtime LIMIT 1";
+            let holder: Option<Uuid> = self.0.client().await.query_opt(sql, &[]).await.unwrap().map(|row| row.get(0));
+            plan["assignments"] = serde_json::json!([]);
+            plan["moves"] = holder.iter().map(|h| json_move(*h, node, &place)).collect();
+        }
         if requests.as_array().unwrap().len() > 1 {
             let hints =
                 serde_json::json!([{ "share": { "gpu_milli": 300 } }, { "turn": { "position": 1, "at": null } }]);

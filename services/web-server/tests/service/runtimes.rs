@@ -231,6 +231,37 @@ async fn what_disturbs_running_work_says_so() {
 }
 
 #[tokio::test]
+async fn what_starts_together_starts_whole_or_not_at_all() {
+    let (cluster, ada) = world().await;
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "pit", "project": "acme" })).await;
+    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "lab", "spec": share() })).await;
+    let together = |workspaces: Value| json!({ "act": "RUNTIME_ACT_START", "workspaces": workspaces, "together": true, "oneZone": true });
+    let start = async |workspaces: Value| {
+        let answer = cluster.call("RuntimeService/BatchChangeRuntimes", together(workspaces)).await;
+        let results = answer["results"].as_array().unwrap();
+        let reason = |result: &Value| match result["done"].as_bool() {
+            Some(true) => "done".to_owned(),
+            _ => result["reason"].as_str().unwrap_or_default().to_owned(),
+        };
+        results.iter().map(reason).collect::<Vec<_>>()
+    };
+    // Nobody said what `pit` shall be: `lab` does not wait for it.
+    assert_eq!(start(json!(["lab", "pit"])).await, ["GANG_INCOMPLETE", "NO_RUNTIME"]);
+    let lab = cluster.call_as(&ada, "RuntimeService/GetRuntime", json!({ "workspace": "lab" })).await;
+    assert_eq!(lab["runtime"]["state"], "RUNTIME_STATE_STOPPED", "{lab}");
+    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "pit", "spec": share() })).await;
+    assert_eq!(start(json!(["lab", "pit"])).await, ["done", "done"]);
+    for wrong in [
+        together(json!(["lab"])),
+        together(json!(["lab", "lab"])),
+        json!({ "act": "RUNTIME_ACT_STOP", "workspaces": ["lab", "pit"], "together": true }),
+        json!({ "act": "RUNTIME_ACT_START", "workspaces": ["lab", "pit"], "oneZone": true }),
+    ] {
+        assert_eq!(cluster.refused("RuntimeService/BatchChangeRuntimes", wrong).await.0, "invalid_argument");
+    }
+}
+
+#[tokio::test]
 async fn an_edit_of_an_old_version_is_refused() {
     let (cluster, _) = world().await;
     plan(&cluster, json!({})).await;
@@ -324,6 +355,16 @@ async fn the_fleet_says_who_holds_what() {
     );
     let delete = json!({ "name": "shares" });
     assert_eq!(cluster.refused("DeviceService/DeleteDeviceClass", delete).await.1, "DEVICE_CLASS_IN_USE");
+    let figures = cluster.call("MonitorService/GetGpuStatistics", json!({})).await;
+    let model = &figures["models"][0];
+    let seen = ["devices", "usableMilli", "heldMilli", "brokenMilli"].map(|name| model[name].as_str().unwrap_or("0"));
+    assert_eq!(seen, ["1", "1000", "400", "600"], "{figures}");
+    assert_eq!(figures["queues"][0]["heldMilli"], "400");
+    assert_eq!(cluster.refused("MonitorService/GetGpuStatistics", json!({ "hours": 999 })).await.0, "invalid_argument");
+    let could = cluster.call("DeviceService/PlanConsolidation", json!({})).await;
+    let step = ["workspace", "project", "device", "toNode", "toDevice"].map(|name| could["moves"][0][name].as_str());
+    assert_eq!(step, [Some("lab"), Some("acme"), Some("gpu-1"), Some("node-a"), Some("gpu-0")], "{could}");
+    assert_eq!((&could["moves"][0]["milli"], &could["devicesFreed"]), (&json!(400), &json!(1)));
     let held = cluster.call("QueueService/ListQueues", json!({})).await;
     assert_eq!((&held["queues"][0]["heldGpuMilli"], &held["queues"][0]["running"]), (&json!("400"), &json!("1")));
 }

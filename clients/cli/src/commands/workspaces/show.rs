@@ -43,7 +43,10 @@ fn ends(runtime: &Runtime) -> String {
 
 /// Step, reason and place in the queue, as far as they say something.
 fn why(runtime: &Runtime) -> String {
-    let position = if runtime.position > 0 { format!("#{}", runtime.position) } else { String::new() };
+    let now = time::instant(runtime.now.as_ref());
+    let expected = time::instant(runtime.expected_at.as_ref()).zip(now);
+    let expected = expected.map_or_else(String::new, |(at, now)| format!(", {} or so", time::relative(Some(at), now)));
+    let position = if runtime.position > 0 { format!("#{}{expected}", runtime.position) } else { String::new() };
     let parts = [runtime.step.clone(), position, runtime.reason.clone()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -105,6 +108,12 @@ pub(super) fn whole(runtime: &Runtime, spec: Option<&RuntimeSpec>, output: &Outp
     if runtime.gpus > 0 {
         let effective = gpus(runtime.effective_gpu_milli);
         say("GPU", format!("{}, effective {effective}", devices(runtime)));
+    }
+    if runtime.gang_size > 0 {
+        say("gang", format!("starts with {} others or not at all", runtime.gang_size - 1));
+    }
+    if runtime.storage_bytes > 0 {
+        say("disk", format!("{} MiB", runtime.storage_bytes >> 20));
     }
     say("host", format!("{} cores, {} MiB", gpus(runtime.cpu_milli), runtime.memory_bytes >> 20));
     for device in &runtime.devices {

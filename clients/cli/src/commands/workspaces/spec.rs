@@ -16,6 +16,7 @@ pub(crate) fn overlay(mut spec: RuntimeSpec, options: SpecOptions) -> Result<Run
     set(&mut spec.memory_bytes, options.memory);
     set(&mut spec.cpu_limit_milli, options.cpu_limit);
     set(&mut spec.memory_limit_bytes, options.memory_limit);
+    set(&mut spec.storage_bytes, options.storage);
     set(&mut spec.root, options.root);
     set(&mut spec.priority, options.priority);
     set(&mut spec.idle_timeout_s, options.idle_timeout);

@@ -32,6 +32,8 @@ impl Default for Rules {
 pub struct Bounds {
     /// When the window of its plan closes; `None` is never.
     pub closes_at: Option<Timestamp>,
+    /// When it has to make room because its project may hold less than it does; `None` is never.
+    pub over_quota_until: Option<Timestamp>,
     /// The longest that its plan or project lets it run, seconds.
     pub lifetime_max_s: Option<u32>,
     /// The longest idleness that its project lets it have, seconds.
@@ -73,7 +75,8 @@ impl Life {
         let lifetime = self.running_at.zip(least(self.spec.lifetime_s, self.bounds.lifetime_max_s));
         let lifetime =
             lifetime.map(|(since, seconds)| Ending { at: after(since, seconds), because: Reason::MaxLifetime });
-        window.into_iter().chain(lifetime).min_by_key(|ending| ending.at)
+        let quota = self.bounds.over_quota_until.map(|at| Ending { at, because: Reason::QuotaReduced });
+        window.into_iter().chain(lifetime).chain(quota).min_by_key(|ending| ending.at)
     }
 
     /// When it has been idle for long enough, as far as is known. What nobody knows never ends it.

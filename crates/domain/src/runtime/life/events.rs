@@ -222,7 +222,7 @@ impl Life {
                 let protected = now + rules.min_running;
                 self.protected_until = self.protected_until.max(Some(protected));
                 self.enter(Stage::Running, now, change);
-                self.notice(Notice { code, message, hint: String::new() }, change);
+                self.notice(Notice { code, message, ..Notice::default() }, change);
             }
             Phase::Ready if self.stage == Stage::Running && self.endpoint != report.endpoint => {
                 self.endpoint = report.endpoint;
@@ -230,10 +230,10 @@ impl Life {
             }
             Phase::Starting(step) if matches!(self.stage, Stage::Starting(before) if before < step) => {
                 self.enter(Stage::Starting(step), now, change);
-                self.notice(Notice { code, message, hint: String::new() }, change);
+                self.notice(Notice { code, message, ..Notice::default() }, change);
             }
             Phase::Starting(_) | Phase::Ready if started => {
-                self.notice(Notice { code, message, hint: String::new() }, change);
+                self.notice(Notice { code, message, ..Notice::default() }, change);
             }
             _ => {}
         }

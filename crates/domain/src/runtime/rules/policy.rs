@@ -79,6 +79,7 @@ fn usage(spec: &Spec) -> Usage {
         model_milli: model.into_iter().collect(),
         cpu_milli: ask.cpu_milli,
         memory_bytes: ask.memory_bytes,
+        storage_bytes: spec.storage_bytes,
         holders: 1,
     }
 }

@@ -21,6 +21,7 @@ fn spec() -> Spec {
         },
         cpu_limit_milli: 0,
         memory_limit_bytes: 0,
+        storage_bytes: 0,
         env: [].into(),
         mounts: vec![],
         root: false,
