@@ -29,7 +29,19 @@ const OWN: &[(&str, &[&str])] = &[
     ("xtask", &["provision"]),
     (
         "load-tests",
-        &["backend-kubernetes", "blobs", "domain", "placement", "project", "proto", "provision", "rpc", "runtime", "store", "testkit"],
+        &[
+            "backend-kubernetes",
+            "blobs",
+            "domain",
+            "placement",
+            "project",
+            "proto",
+            "provision",
+            "rpc",
+            "runtime",
+            "store",
+            "testkit",
+        ],
     ),
 ];
 
