@@ -3,7 +3,7 @@
 //! What must hold is judged and the fault must bite; figures are only printed, since nothing here is optimised and other
 //! tests run beside it. `cargo xtask load faults` holds them against their bars.
 //!
-//! A few rows run with every other test; the rest, which takes eight minutes, with `-- --include-ignored`.
+//! Half of the rows run with every other test; all of them, which takes eight minutes, with `-- --include-ignored`.
 
 use anyhow::{Context, Result, ensure};
 use load_tests::faults::{self, ROWS, SMOKE, Verdict};
@@ -42,10 +42,8 @@ const NOT_HERE: &[&str] = &["11"];
 
 rows! {
     row_01_a_scheduler_is_killed: "1",
-    #[ignore = "the whole matrix takes minutes"]
     row_02_a_scheduler_is_frozen: "2",
     row_03_the_lock_lies: "3",
-    #[ignore = "the whole matrix takes minutes"]
     row_04_redis_is_lost: "4",
     row_05_postgres_is_restarted: "5",
     #[ignore = "the whole matrix takes minutes"]
@@ -70,18 +68,14 @@ rows! {
     row_13_an_executor_is_killed: "13",
     #[ignore = "the whole matrix takes minutes"]
     row_14_an_executor_is_frozen: "14",
-    #[ignore = "the whole matrix takes minutes"]
     row_14b_an_executor_with_devices_is_frozen: "14b",
-    #[ignore = "the whole matrix takes minutes"]
     row_15_calls_come_twice: "15",
     #[ignore = "the whole matrix takes minutes"]
     row_16_readers_are_slow: "16",
     #[ignore = "the whole matrix takes minutes"]
     row_17_a_transaction_is_held: "17",
     row_18_thousands_are_due_at_once: "18",
-    #[ignore = "the whole matrix takes minutes"]
     row_19_everything_is_restarted_in_turn: "19",
-    #[ignore = "the whole matrix takes minutes"]
     row_20_triggers_are_edited: "20",
     #[ignore = "the whole matrix takes minutes"]
     row_21_schedulers_come_and_go: "21",

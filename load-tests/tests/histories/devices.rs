@@ -66,10 +66,9 @@ impl Play {
         Ok(Self { setup, workspaces, fleets, rewriter })
     }
 
-    /// Starts whatever does not run.
     async fn start_all(&self) -> Result<()> {
         for (at, (pool, workspace)) in self.workspaces.iter().enumerate() {
-            // What runs is not started again.
+            // What runs is not started again, and a pool whose owner is not known yet is asked again.
             let _ = Caller::new(&self.setup.cluster, pool, at)?.start(*workspace).await;
         }
         Ok(())
@@ -93,10 +92,12 @@ impl Play {
         self.fleets.iter().map(Declared::started).sum()
     }
 
+    /// Starts whatever does not run, until more than so many were started.
     async fn until_started(&self, more_than: u64) -> Result<()> {
         let begun = Instant::now();
         while self.started() <= more_than {
             ensure!(begun.elapsed() < PATIENCE, "no runtime starts after the first {more_than}");
+            self.start_all().await?;
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok(())
@@ -136,7 +137,6 @@ async fn before(cluster: &mut Cluster, rules: &[Rule]) -> Result<Rewriter> {
 async fn played(release: Release) -> Result<Report> {
     let rules = if release == Release::Order { &BY_ORDER[..] } else { &[] };
     let play = Play::start(rules).await?;
-    play.start_all().await?;
     play.until_started(2).await?;
     if release == Release::Lease {
         play.fleets.iter().for_each(|fleet| fleet.freeze(true));
@@ -149,7 +149,6 @@ async fn played(release: Release) -> Result<Report> {
         for _ in 0..ROUNDS {
             let started = play.started();
             play.end_holders(false).await?;
-            play.start_all().await?;
             play.until_started(started).await?;
         }
     }

@@ -186,7 +186,8 @@ pub(super) async fn disk_full(plan: Plan) -> Result<Seen> {
     // The log moves to a disk that is a little larger than what is there.
     stage.cluster.stop_postgres()?;
     let log = stage.cluster.postgres()?.home().join("data/pg_wal");
-    let disk = Tmpfs::under(&log, 96).context("put the write-ahead log on a disk of its own")?;
+    // A load of thousands a second fills that between two checkpoints by itself.
+    let disk = Tmpfs::under(&log, 96 + 2 * plan.triggers).context("put the write-ahead log on a disk of its own")?;
     start(&mut stage).await?;
     stage.begin().await?;
     stage.pass(Duration::from_secs(1), Duration::from_secs(2)).await;

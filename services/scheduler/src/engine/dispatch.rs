@@ -173,8 +173,9 @@ impl Engine {
                 if seat.is_local() {
                     turn.seats.insert(executor, seat.row(executor, "gone"));
                 }
-                self.release_missing(executor, turn);
+                // What it has not ended by now was on its way to it.
                 self.seats.remove(&executor);
+                self.release_missing(executor, turn);
             }
             SessionEvent::Closed => seat.close(),
             SessionEvent::Hello { .. } => {}
@@ -284,14 +285,15 @@ impl Engine {
         }
     }
 
-    /// What the runs believe to be with an executor and it does not have never reached it.
+    /// What the runs believe to be with an executor and it does not have never reached it. One that is gone has nothing.
     fn release_missing(&mut self, executor: ExecutorId, turn: &mut Turn) {
-        let Some(seat) = self.seats.get(&executor) else { return };
+        let seat = self.seats.get(&executor);
         let mut missing = Vec::new();
         for (run, live) in &self.runs {
             for (key, lease) in live.run.running_on(executor) {
                 let (block, child) = live.run.unit_name(key);
-                if !seat.holds(&AttemptId { run: *run, block, child, lease }) {
+                let attempt = AttemptId { run: *run, block, child, lease };
+                if seat.is_none_or(|seat| !seat.holds(&attempt)) {
                     missing.push((*run, key, lease));
                 }
             }

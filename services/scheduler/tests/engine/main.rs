@@ -123,6 +123,23 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
     cluster.stop.cancel();
 }
 
+/// An assignment that was under way when its executor said goodbye has reached nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_to_an_executor_that_left_runs_elsewhere() {
+    let cluster = Cluster::new().await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    let mut leaving = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let unheard = leaving.assigned().await;
+    leaving.tell(SessionEvent::Goodbye).await;
+    let mut other = cluster.executor(1).await;
+    let again = other.assigned().await;
+    assert_eq!(again[0].attempt_number, unheard[0].attempt_number, "it counts as no try");
+    other.complete(&again[0]).await;
+    cluster.until(run, "completed").await;
+    cluster.stop.cancel();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_takes_over_where_the_scheduler_was_killed() {
     let mut cluster = Cluster::new().await;
