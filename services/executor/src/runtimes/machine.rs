@@ -217,6 +217,6 @@ mod tests {
         let after = merged(&before, vec![gpu("b"), gpu("c")]);
         assert_eq!(after, [gpu("b"), gpu("c"), ill.clone()]);
         assert_eq!(merged(&after, vec![gpu("a")])[0], gpu("a"), "it is back");
-        assert_eq!(merged(&[ill.clone()], Vec::new()), [ill]);
+        assert_eq!(merged(std::slice::from_ref(&ill), Vec::new()), [ill]);
     }
 }
