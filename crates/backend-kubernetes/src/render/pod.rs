@@ -4,7 +4,8 @@ use super::{ACCESS_KEY, Place, app, metadata};
 use crate::{inventory::TOLERATED, life::Life, names, quantity};
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+        Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, NodeAffinity,
+        NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
         PersistentVolumeClaimVolumeSource, Pod, PodResourceClaim, PodSecurityContext, PodSpec, Probe,
         ResourceClaim as ContainerClaim, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
         TCPSocketAction, Toleration, Volume, VolumeMount,
@@ -46,8 +47,9 @@ pub fn pod(place: &Place, life: &Life, record_uid: &str, claim: Option<&str>) ->
     let spec = PodSpec {
         containers: vec![container(place, life, shared.is_some())],
         resource_claims: claims,
-        // By the selector and not by the node's name, which would go round the scheduler and the claim with it.
+        // By the selector and not by `nodeName`, which would go round the scheduler and the claim with it.
         node_selector: Some(BTreeMap::from([("kubernetes.io/hostname".to_owned(), life.node.clone())])),
+        affinity: Some(only(&life.node)),
         tolerations: Some(TOLERATED.map(tolerated).into()),
         restart_policy: Some("Never".to_owned()),
         priority_class_name: Some(names::priority_class(life.queue_priority)),
@@ -65,6 +67,24 @@ pub fn pod(place: &Place, life: &Life, record_uid: &str, claim: Option<&str>) ->
         ..PodSpec::default()
     };
     Pod { metadata, spec: Some(spec), status: None }
+}
+
+/// Keeps kube-scheduler from looking at other nodes at all: what it says then is about this one, and not of others' taints.
+fn only(node: &str) -> Affinity {
+    let name = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.to_owned()]),
+    };
+    let term = NodeSelectorTerm { match_fields: Some(vec![name]), match_expressions: None };
+    let required = NodeSelector { node_selector_terms: vec![term] };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(required),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..Affinity::default()
+    }
 }
 
 fn container(place: &Place, life: &Life, by_mps: bool) -> Container {
