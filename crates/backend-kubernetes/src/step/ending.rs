@@ -32,7 +32,10 @@ impl Step<'_> {
         let (name, holder) = (names::object(&life.workspace, life.number), life.holder.to_string());
         let record = self.written(desired, &name).await?;
         let Some(record) = record.filter(|record| names::label(&record.metadata, HOLDER) == Some(&holder)) else {
-            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
+            // It never came so far; but others may have left the claim to it.
+            if self.without_shared_claim(life).await? {
+                self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
+            }
             return Ok(());
         };
         if state(&record) == GONE {
