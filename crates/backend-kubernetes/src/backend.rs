@@ -157,14 +157,12 @@ async fn pass(shared: &Shared, watches: &Watches, inventory: &mut Inventory) {
     let nodes = inventory.nodes(&watches.view(), &shared.cluster.place);
     shared.sink.nodes(nodes);
     let lives: Vec<Desired> = shared.lock().values().cloned().collect();
-    let step = Step { cluster: &shared.cluster, watches, inventory, sink: &*shared.sink };
+    let in_part = lives.iter().filter_map(Desired::shared_chip).map(str::to_owned).collect();
+    let step = Step { cluster: &shared.cluster, watches, inventory, shared: in_part, sink: &*shared.sink };
     let mut done = futures_util::stream::iter(lives)
         .map(|desired| {
             let step = &step;
-            async move {
-                let holder = desired.holder;
-                (holder, step.take(desired).await)
-            }
+            async move { (desired.holder, step.take(&desired).await) }
         })
         .buffer_unordered(STEPS_AT_ONCE);
     while let Some((holder, progress)) = done.next().await {

@@ -48,6 +48,11 @@ pub enum Kind {
         /// In steps of so many of them.
         step: u64,
     },
+    /// By many who share one claim of it, through a server of NVIDIA's MPS.
+    Mps {
+        /// Its name in the pool.
+        device: String,
+    },
     /// In pieces.
     Partitioned {
         /// All pieces that there can be; the whole is one.
@@ -118,7 +123,7 @@ pub fn chips(
 }
 
 fn single((driver, pool): (&str, &str), device: &Device, classes: &Classes) -> Option<Chip> {
-    let class = classes.of(driver, &text(driver, device, "type"))?.to_owned();
+    let class = classes.of(driver, &text(driver, device, "type"))?;
     let memory_bytes = capacity(driver, device, "memory").unwrap_or(0);
     let cores = capacity(driver, device, "cores").filter(|cores| *cores > 0);
     let kind = match (device.allow_multiple_allocations, cores) {
@@ -127,6 +132,7 @@ fn single((driver, pool): (&str, &str), device: &Device, classes: &Classes) -> O
         }
         // Shared without a measure of compute: a share of it means nothing.
         (Some(true), None) => return None,
+        _ if class.mps => Kind::Mps { device: device.name.clone() },
         _ => Kind::Exclusive { device: device.name.clone() },
     };
     let profile = text(driver, device, "profile");
@@ -135,7 +141,7 @@ fn single((driver, pool): (&str, &str), device: &Device, classes: &Classes) -> O
         name: format!("{driver}/{pool}/{}", device.name),
         driver: driver.to_owned(),
         pool: pool.to_owned(),
-        class,
+        class: class.name.clone(),
         uuid: text(driver, device, "uuid"),
         model: if profile.is_empty() { model } else { format!("{model} {profile}") },
         memory_bytes,
@@ -168,7 +174,7 @@ fn partitioned((driver, pool): (&str, &str), set: &CounterSet, devices: &[&Devic
         let profile = text(driver, device, "profile");
         pieces.push(Piece {
             device: device.name.clone(),
-            class: class.to_owned(),
+            class: class.name.clone(),
             profile: if profile.is_empty() { "whole".to_owned() } else { profile },
             milli: u32::try_from(used(consumption, measure) * u64::from(WHOLE_MILLI) / all.max(1))
                 .unwrap_or(WHOLE_MILLI),
@@ -199,6 +205,8 @@ impl Chip {
     pub fn sharing(&self) -> Sharing {
         match &self.kind {
             Kind::Exclusive { .. } => Sharing::Exclusive,
+            // MPS takes whole hundredths.
+            Kind::Mps { .. } => Sharing::Shared { step_milli: WHOLE_MILLI / 100 },
             Kind::Shared { cores, step, .. } => {
                 let step_milli = (step * u64::from(WHOLE_MILLI)).div_ceil(*cores);
                 Sharing::Shared { step_milli: u32::try_from(step_milli).unwrap_or(WHOLE_MILLI).clamp(1, WHOLE_MILLI) }
@@ -226,7 +234,9 @@ impl Chip {
             Some(Use { chip: self.name.clone(), milli, memory_bytes, profile: profile.to_owned(), slots })
         };
         match &self.kind {
-            Kind::Exclusive { device: own } if own == device => part(WHOLE_MILLI, self.memory_bytes, "", 0),
+            Kind::Exclusive { device: own } | Kind::Mps { device: own } if own == device => {
+                part(WHOLE_MILLI, self.memory_bytes, "", 0)
+            }
             Kind::Shared { device: own, cores, .. } if own == device => {
                 let milli = consumed.0.unwrap_or(*cores).saturating_mul(u64::from(WHOLE_MILLI)).div_ceil(*cores);
                 let milli = u32::try_from(milli).unwrap_or(WHOLE_MILLI).min(WHOLE_MILLI);
@@ -236,7 +246,7 @@ impl Chip {
                 let piece = pieces.iter().find(|piece| piece.device == device)?;
                 part(piece.milli, piece.memory_bytes, &piece.profile, piece.slots)
             }
-            Kind::Exclusive { .. } | Kind::Shared { .. } => None,
+            Kind::Exclusive { .. } | Kind::Mps { .. } | Kind::Shared { .. } => None,
         }
     }
 }

@@ -17,18 +17,32 @@ pub const KNOWN: [&str; 4] = [
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Classes(Vec<Row>);
 
+/// The one driver that can start a server of MPS for a claim.
+const MPS_DRIVER: &str = "gpu.nvidia.com";
+/// After a class whose devices are shared by it.
+const MPS: &str = ":mps";
+
 /// Devices of one driver, and of one kind where it has several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     driver: String,
     /// As the devices' attribute `type` has it; empty is any.
     kind: String,
-    class: String,
+    class: Class,
+}
+
+/// A device class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// Those who share a device of it use one claim, whose driver starts a server of NVIDIA's MPS.
+    pub mps: bool,
 }
 
 impl Classes {
     /// Reads rows such as `gpu.nvidia.com/mig=mig.nvidia.com`: a driver, the `type` of its devices unless all are meant,
-    /// and the class.
+    /// and the class, followed by `:mps` where they are shared by one claim.
     ///
     /// # Errors
     /// The row that is none, in words.
@@ -44,7 +58,7 @@ impl Classes {
 
     /// The class for devices of this driver and kind; `None` when they are none of ours.
     #[must_use]
-    pub fn of(&self, driver: &str, kind: &str) -> Option<&str> {
+    pub fn of(&self, driver: &str, kind: &str) -> Option<&Class> {
         let row = self.0.iter().find(|row| row.driver == driver && (row.kind.is_empty() || row.kind == kind))?;
         Some(&row.class)
     }
@@ -54,14 +68,21 @@ impl FromStr for Row {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` names no class; write `driver=class` or `driver/type=class`");
+        let wrong = || {
+            format!(
+                "`{text}` names no class; write `driver=class` or `driver/type=class`, for {MPS_DRIVER} with `{MPS}` after it \
+                 where devices are shared"
+            )
+        };
         let (devices, class) = text.trim().split_once('=').ok_or_else(wrong)?;
         let (driver, kind) = devices.split_once('/').unwrap_or((devices, ""));
-        let [driver, kind, class] = [driver, kind, class].map(|part| part.trim().to_owned());
-        if driver.is_empty() || class.is_empty() || (devices.contains('/') && kind.is_empty()) {
+        let (class, mps) = class.strip_suffix(MPS).map_or((class, false), |class| (class, true));
+        let [driver, kind, name] = [driver, kind, class].map(|part| part.trim().to_owned());
+        let half = driver.is_empty() || name.is_empty() || (devices.contains('/') && kind.is_empty());
+        if half || name.contains(':') || (mps && driver != MPS_DRIVER) {
             return Err(wrong());
         }
-        Ok(Self { driver, kind, class })
+        Ok(Self { driver, kind, class: Class { name, mps } })
     }
 }
 
@@ -73,11 +94,15 @@ mod tests {
     fn devices_are_asked_for_by_the_class_of_their_kind() {
         let known = Classes::known();
         assert_eq!(known.0.len(), KNOWN.len(), "each of them reads");
-        assert_eq!(known.of("gpu.nvidia.com", "mig"), Some("mig.nvidia.com"));
-        assert_eq!(known.of("gpu.nvidia.com", "vfio"), None, "a device that no container can use");
-        assert_eq!(known.of("hami-core-gpu.project-hami.io", "hami-gpu"), Some("hami-core-gpu.project-hami.io"));
-        assert_eq!(known.of("nic.example.com", ""), None, "no card of the network is a GPU");
-        for bad in ["", "driver", "=class", "driver=", "driver/=class"] {
+        let class = |driver, kind| known.of(driver, kind).map(|class| (class.name.as_str(), class.mps));
+        assert_eq!(class("gpu.nvidia.com", "mig"), Some(("mig.nvidia.com", false)));
+        assert_eq!(class("gpu.nvidia.com", "vfio"), None, "a device that no container can use");
+        assert_eq!(class("hami-core-gpu.project-hami.io", "x"), Some(("hami-core-gpu.project-hami.io", false)));
+        assert_eq!(class("nic.example.com", ""), None, "no card of the network is a GPU");
+        let shared = Classes::read(["gpu.nvidia.com/gpu=small-gpus:mps"]).unwrap();
+        let small = Class { name: "small-gpus".to_owned(), mps: true };
+        assert_eq!(shared.of("gpu.nvidia.com", "gpu"), Some(&small));
+        for bad in ["", "driver", "=class", "driver=", "driver/=class", "driver=class:mps", "gpu.nvidia.com=a:b"] {
             assert!(Classes::read([bad]).is_err(), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 
 use kube::api::ObjectMeta;
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// Who writes: the field manager of server-side apply.
 pub const MANAGER: &str = "orrery";
@@ -15,6 +16,8 @@ pub const WORKSPACE: &str = "orrery.dev/workspace";
 pub const PROJECT: &str = "orrery.dev/project";
 /// The queue's name.
 pub const QUEUE: &str = "orrery.dev/queue";
+/// On pods: the claim that it shares with others.
+pub const SHARED_CLAIM: &str = "orrery.dev/shared-claim";
 /// Thousandths of a GPU in all.
 pub const GPU_MILLI: &str = "orrery.dev/gpu-milli";
 /// What web-servers are labelled with, who alone may connect to a runtime.
@@ -44,6 +47,13 @@ pub fn as_label(text: &str) -> String {
 #[must_use]
 pub fn object(workspace: &str, number: i64) -> String {
     format!("ws-{workspace}-r{number}")
+}
+
+/// The name of the claim that those who share a chip by MPS use together. The same for the same chip, and nothing of the
+/// chip's own name, which may be longer than a name can be.
+#[must_use]
+pub fn shared_claim(chip: &str) -> String {
+    format!("mps-{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, chip.as_bytes()).simple())
 }
 
 /// The priority class for a queue's priority. Classes cannot be changed, so there is one for each number.

@@ -1,5 +1,7 @@
 //! One step of one life: the next thing that has to be done, done once, and what is seen after it.
 
+mod ending;
+
 use crate::{
     backend::{Goal, Order, Sink},
     chip::Kind,
@@ -10,7 +12,7 @@ use crate::{
     life::{Grant, Life},
     names::{self, HOLDER, PROJECT},
     observe::{self, Objects, Seen},
-    render::{self, FENCE, GONE, GRACE, MADE, STATE, STOP, claim, network, pod},
+    render::{self, FENCE, GONE, MADE, STATE, STOP, claim, network, pod},
 };
 use domain::{device::WHOLE_MILLI, id::HolderId};
 use futures_util::try_join;
@@ -28,7 +30,10 @@ use kube::{
 };
 use proto::internal::v1::{self as pb, RuntimePhase};
 use serde_json::json;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Warnings of one pod that are read; the youngest counts.
 const WARNINGS_MAX: u32 = 50;
@@ -60,6 +65,8 @@ pub(crate) struct Step<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) watches: &'a Watches,
     pub(crate) inventory: &'a Inventory,
+    /// Chips of which a life that is to run has a part, and no other.
+    pub(crate) shared: BTreeSet<String>,
     pub(crate) sink: &'a dyn Sink,
 }
 
@@ -93,6 +100,13 @@ impl Desired {
         failure.clone().unwrap_or(seen)
     }
 
+    /// The chip of which a life that is to run has a part, and has no other.
+    pub(crate) fn shared_chip(&self) -> Option<&str> {
+        let Goal::Run(life) = &self.goal else { return None };
+        let [grant] = life.grants.as_slice() else { return None };
+        (grant.milli < WHOLE_MILLI).then_some(grant.device.as_str())
+    }
+
     /// Takes an order over, unless a later one is known.
     pub(crate) fn order(&mut self, order: Order) {
         if order.fence < self.fence {
@@ -113,16 +127,16 @@ impl Desired {
 
 impl Step<'_> {
     /// Does what is next. An API server that does not answer is asked again with the next look.
-    pub(crate) async fn take(&self, desired: Desired) -> Progress {
+    pub(crate) async fn take(&self, desired: &Desired) -> Progress {
         let done = match &desired.goal {
-            Goal::Run(life) => self.run(&desired, life).await.map(|()| Progress::Going),
-            Goal::Stop { grace } => self.stop(&desired, grace.as_secs()).await.map(|()| Progress::Going),
-            Goal::Forget => self.forget(&desired).await.map(|()| Progress::Forgotten(desired.fence)),
+            Goal::Run(life) => self.run(desired, life).await.map(|()| Progress::Going),
+            Goal::Stop { grace } => self.stop(desired, grace.as_secs()).await.map(|()| Progress::Going),
+            Goal::Forget => self.forget(desired).await.map(|()| Progress::Forgotten(desired.fence)),
         };
         done.unwrap_or_else(|error| {
             tracing::warn!(holder = %desired.holder, error = %error, "a runtime's objects are not as they should be yet");
             if error.is_refusal() && matches!(desired.goal, Goal::Run(_)) {
-                self.report(&desired, failed(codes::CLUSTER_REFUSED, error.to_string()));
+                self.report(desired, failed(codes::CLUSTER_REFUSED, error.to_string()));
             }
             Progress::Going
         })
@@ -203,7 +217,8 @@ impl Step<'_> {
             cluster.apply(&policies, &policy),
             cluster.apply(&services, &service),
         )?;
-        cluster.apply(&cluster.api::<Pod>(), &pod::pod(place, life, &owner)).await?;
+        let claim = claim.map(|claim| claim.name_any());
+        cluster.apply(&cluster.api::<Pod>(), &pod::pod(place, life, &owner, claim.as_deref())).await?;
         self.note(desired, &names::object(&life.workspace, life.number), json!({ STATE: MADE })).await?;
         Ok(None)
     }
@@ -212,7 +227,8 @@ impl Step<'_> {
     fn refusal(&self, life: &Life) -> Option<Seen> {
         let in_part = |grant: &&Grant| {
             let chip = self.inventory.chip(&grant.device);
-            grant.milli < WHOLE_MILLI && chip.is_some_and(|chip| matches!(chip.kind, Kind::Shared { .. }))
+            grant.milli < WHOLE_MILLI
+                && chip.is_some_and(|chip| matches!(chip.kind, Kind::Shared { .. } | Kind::Mps { .. }))
         };
         if life.spec.root
             && let Some(grant) = life.grants.iter().find(in_part)
@@ -249,11 +265,14 @@ impl Step<'_> {
     /// Reports what is there.
     async fn look(&self, desired: &Desired, life: &Life, pod_was_made: bool) -> Result<()> {
         let name = names::object(&life.workspace, life.number);
-        let claim = self.watched_claim(&name);
         // What is not in the copy may only be too young for it.
         let pod = match self.watched_pod(&name) {
             Some(pod) => Some(pod),
             None => self.cluster.api::<Pod>().get_opt(&name).await?.map(Arc::new),
+        };
+        let claim = match &pod {
+            Some(pod) => self.claim_of(pod, life).await?,
+            None => self.watched_claim(&name),
         };
         let warnings = match &pod {
             Some(pod) if is_stuck(pod) => self.warnings(pod).await?,
@@ -267,74 +286,29 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// The claim that a pod uses, made again when it is a shared one that whoever had it before took away as this pod came.
+    async fn claim_of(&self, pod: &Pod, life: &Life) -> Result<Option<Arc<ResourceClaim>>> {
+        let uses = pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref()?.first());
+        let Some(name) = uses.and_then(|uses| uses.resource_claim_name.as_deref()) else { return Ok(None) };
+        if let Some(claim) = self.watched_claim(name) {
+            return Ok(Some(claim));
+        }
+        let claims = self.cluster.api::<ResourceClaim>();
+        if let Some(claim) = claims.get_opt(name).await? {
+            return Ok(Some(Arc::new(claim)));
+        }
+        // Where its device is not there any more, or is not shared, the pod tells that by waiting.
+        let shared = claim::shared(&self.cluster.place, life, |name| self.inventory.chip(name)).ok().flatten();
+        match shared.filter(|shared| is_waiting(pod) && shared.name_any() == name) {
+            Some(shared) => Ok(Some(Arc::new(self.cluster.apply(&claims, &shared).await?))),
+            None => Ok(None),
+        }
+    }
+
     async fn warnings(&self, pod: &Pod) -> Result<Vec<Event>> {
         let fields = format!("involvedObject.uid={},type=Warning", pod.uid().unwrap_or_default());
         let list = ListParams::default().fields(&fields).limit(WARNINGS_MAX);
         Ok(self.cluster.api::<Event>().list(&list).await?.items)
-    }
-
-    /// Ends it: pod, then claim, then the rest; each only after the one before is gone.
-    async fn stop(&self, desired: &Desired, grace_s: u64) -> Result<()> {
-        let Some(life) = &desired.life else {
-            // Told to stop what is not there.
-            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
-            return Ok(());
-        };
-        let (name, holder) = (names::object(&life.workspace, life.number), life.holder.to_string());
-        let record = self.written(desired, &name).await?;
-        let Some(record) = record.filter(|record| names::label(&record.metadata, HOLDER) == Some(&holder)) else {
-            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
-            return Ok(());
-        };
-        if state(&record) == GONE {
-            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
-            return Ok(());
-        }
-        if state(&record) != STOP {
-            let note = json!({ STATE: STOP, FENCE: desired.fence.to_string(), GRACE: grace_s.to_string() });
-            self.note(desired, &name, note).await?;
-        }
-        self.report(desired, Seen { phase: RuntimePhase::Stopping, ..Seen::default() });
-        if self.ended(&name, u32::try_from(grace_s).unwrap_or(u32::MAX)).await? {
-            self.note(desired, &name, json!({ STATE: GONE, FENCE: desired.fence.to_string() })).await?;
-            self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() });
-        }
-        Ok(())
-    }
-
-    /// Whether nothing is left but the record; asks for the next removal otherwise.
-    async fn ended(&self, name: &str, grace_s: u32) -> Result<bool> {
-        let pods = self.cluster.api::<Pod>();
-        if let Some(pod) = pods.get_opt(name).await? {
-            if pod.metadata.deletion_timestamp.is_none() {
-                self.cluster.delete(&pods, name, pod.uid(), Some(grace_s)).await?;
-            }
-            return Ok(false);
-        }
-        // With its finalizer it stays until its devices are free.
-        let claims = self.cluster.api::<ResourceClaim>();
-        if let Some(claim) = claims.get_opt(name).await? {
-            if claim.metadata.deletion_timestamp.is_none() {
-                self.cluster.delete(&claims, name, claim.uid(), None).await?;
-            }
-            return Ok(false);
-        }
-        self.cluster.delete(&self.cluster.api::<Service>(), name, None, None).await?;
-        self.cluster.delete(&self.cluster.api::<NetworkPolicy>(), name, None, None).await?;
-        Ok(true)
-    }
-
-    async fn forget(&self, desired: &Desired) -> Result<()> {
-        if let Some(life) = &desired.life {
-            let (api, name) = (self.cluster.api::<Secret>(), names::object(&life.workspace, life.number));
-            let record = api.get_opt(&name).await?;
-            let holder = life.holder.to_string();
-            // The uid: a record of this name may be another's by now.
-            if let Some(record) = record.filter(|record| names::label(&record.metadata, HOLDER) == Some(&holder)) {
-                self.cluster.delete(&api, &name, record.uid(), None).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn note(&self, desired: &Desired, name: &str, annotations: serde_json::Value) -> Result<()> {
@@ -377,9 +351,16 @@ fn failed(code: &str, message: impl Into<String>) -> Seen {
 fn misplaced(error: &claim::ClaimError) -> Seen {
     let code = match error {
         claim::ClaimError::Missing(_) => codes::DEVICE_MISSING,
-        claim::ClaimError::NoId(_) | claim::ClaimError::NoSuchPart(_) => codes::DEVICE_NOT_DIVISIBLE,
+        claim::ClaimError::NoId(_) | claim::ClaimError::NoSuchPart(_) | claim::ClaimError::OneAtATime(_) => {
+            codes::DEVICE_NOT_DIVISIBLE
+        }
     };
     Seen { phase: RuntimePhase::Misplaced, code: code.to_owned(), message: error.to_string(), ..Seen::default() }
+}
+
+/// Not on a node yet.
+fn is_waiting(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none())
 }
 
 /// On its node, and no container of it runs: the events tell more than the pod.

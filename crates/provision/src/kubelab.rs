@@ -24,6 +24,8 @@ use std::{
 
 /// Names an existing cluster, which is used instead of a lab.
 pub const EXISTING: &str = "ORRERY_KUBECONFIG";
+/// Where a lab says how it is reached, when it can be.
+const READY: &str = "ready.json";
 /// What pods of JupyterLab need.
 const JUPYTER: &str = "jupyterlab>=4.4,<5\npip\n";
 /// For all of it to be there, on a busy machine with two cores.
@@ -77,7 +79,7 @@ impl Kubelab {
         if holder(dir)?.is_none() {
             return Ok(None);
         }
-        let ready = dir.join("ready.json");
+        let ready = dir.join(READY);
         match fs::read(&ready) {
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| Error::file("read", ready)(e.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -93,6 +95,15 @@ impl Kubelab {
     /// It ends or is not ready in time; the message names its log.
     pub fn start(program: &Path, dir: &Path, arguments: &[impl AsRef<OsStr>], programs: &[PathBuf]) -> Result<Self> {
         fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+        if holder(dir)?.is_none() {
+            // Of one that was killed. The next holds the folder a little before it removes that, and would be taken for ready.
+            match fs::remove_file(dir.join(READY)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove", dir.join(READY))(error));
+                }
+                _ => {}
+            }
+        }
         let log = dir.join("kubelab.log");
         let output = File::create(&log).map_err(Error::file("create", &log))?;
         let both = output.try_clone().map_err(Error::file("open", &log))?;

@@ -165,7 +165,7 @@ pub const KEYS: &[Key] = &[
         "gpu.nvidia.com/gpu=gpu.nvidia.com,gpu.nvidia.com/mig=mig.nvidia.com,\
          hami-core-gpu.project-hami.io=hami-core-gpu.project-hami.io,gpu.example.com=gpu.example.com",
         "Drivers on Kubernetes whose devices count, and the device class by which each is asked for: `driver=class`, or \
-         `driver/type=class` for devices of one `type`.",
+         `driver/type=class` for devices of one `type`; with `:mps` after it, NVIDIA's MPS shares them.",
     ),
     Key::new(
         "pre_start_network",

@@ -4,15 +4,19 @@ use super::{Place, metadata};
 use crate::{
     chip::{Chip, Kind},
     life::{Grant, Life},
+    names::{self, POOL},
     quantity,
 };
+use domain::device::WHOLE_MILLI;
 use k8s_openapi::{
     api::resource::v1::{
-        CELDeviceSelector, CapacityRequirements, DeviceClaim, DeviceRequest, DeviceSelector, ExactDeviceRequest,
-        ResourceClaim, ResourceClaimSpec,
+        CELDeviceSelector, CapacityRequirements, DeviceClaim, DeviceClaimConfiguration, DeviceRequest, DeviceSelector,
+        ExactDeviceRequest, OpaqueDeviceConfiguration, ResourceClaim, ResourceClaimSpec,
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, runtime::RawExtension},
 };
+use kube::api::ObjectMeta;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// What cannot be asked for.
@@ -24,6 +28,11 @@ pub enum ClaimError {
     /// Nothing tells this chip from others.
     #[error("device `{0}` cannot be pinned: its driver publishes no id of it")]
     NoId(String),
+    /// An application reaches one server of MPS.
+    #[error(
+        "device `{0}` is shared by MPS, of which an application uses one device: ask for one GPU, or for whole ones"
+    )]
+    OneAtATime(String),
     /// A chip that one user has at a time, or a piece of it, cannot be had in part.
     #[error("device `{0}` has no part as it was granted")]
     NoSuchPart(String),
@@ -38,7 +47,8 @@ struct Alike {
     capacity: BTreeMap<String, String>,
 }
 
-/// The claim of a life; none for one without grants.
+/// The claim of a life; none for one without grants. Those who share a chip by MPS have one claim, which belongs to no
+/// life.
 ///
 /// # Errors
 /// A grant does not fit to what its chip is.
@@ -50,6 +60,9 @@ pub fn claim<'a>(
 ) -> Result<Option<ResourceClaim>, ClaimError> {
     if life.grants.is_empty() {
         return Ok(None);
+    }
+    if let Some(shared) = shared(place, life, &chip)? {
+        return Ok(Some(shared));
     }
     let mut groups: BTreeMap<Alike, Vec<String>> = BTreeMap::new();
     for grant in &life.grants {
@@ -67,6 +80,56 @@ pub fn claim<'a>(
     }))
 }
 
+/// The claim of the chip of which a life has a part by MPS. Whoever has whole chips has them as anybody.
+///
+/// # Errors
+/// It has others besides, or cannot be pinned.
+pub fn shared<'a>(
+    place: &Place,
+    life: &Life,
+    chip: impl Fn(&str) -> Option<&'a Chip>,
+) -> Result<Option<ResourceClaim>, ClaimError> {
+    let in_part = life.grants.iter().filter(|grant| grant.milli < WHOLE_MILLI);
+    let mut chips = in_part.filter_map(|grant| chip(&grant.device)).filter(|c| matches!(c.kind, Kind::Mps { .. }));
+    match chips.next() {
+        Some(one) if life.grants.len() > 1 => Err(ClaimError::OneAtATime(one.name.clone())),
+        Some(one) if one.uuid.is_empty() => Err(ClaimError::NoId(one.name.clone())),
+        one => Ok(one.map(|chip| shared_claim(place, chip))),
+    }
+}
+
+/// One device, for whoever shares it. Its driver starts the server with the first pod; each pod says its own share.
+fn shared_claim(place: &Place, chip: &Chip) -> ResourceClaim {
+    let alike = Alike {
+        class: chip.class.clone(),
+        driver: chip.driver.clone(),
+        profile: String::new(),
+        capacity: BTreeMap::new(),
+    };
+    let parameters = json!({
+        "apiVersion": "resource.nvidia.com/v1beta1",
+        "kind": "GpuConfig",
+        "sharing": { "strategy": "MPS", "mpsConfig": { "defaultActiveThreadPercentage": 100 } },
+    });
+    let opaque = OpaqueDeviceConfiguration { driver: chip.driver.clone(), parameters: RawExtension(parameters) };
+    let devices = DeviceClaim {
+        requests: Some(vec![request(0, alike, std::slice::from_ref(&chip.uuid))]),
+        config: Some(vec![DeviceClaimConfiguration { opaque: Some(opaque), requests: None }]),
+        ..DeviceClaim::default()
+    };
+    let labels = [("app.kubernetes.io/managed-by", "orrery"), (POOL, place.pool.as_str())];
+    ResourceClaim {
+        metadata: ObjectMeta {
+            name: Some(names::shared_claim(&chip.name)),
+            namespace: Some(place.namespace.clone()),
+            labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            ..ObjectMeta::default()
+        },
+        spec: ResourceClaimSpec { devices: Some(devices) },
+        status: None,
+    }
+}
+
 /// What is asked for, and the id by which it is pinned.
 fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
     let mut alike = Alike {
@@ -78,10 +141,10 @@ fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
     let no_part = || ClaimError::NoSuchPart(chip.name.clone());
     let mut uuid = chip.uuid.clone();
     match &chip.kind {
-        Kind::Exclusive { .. } if grant.milli < domain::device::WHOLE_MILLI => return Err(no_part()),
-        Kind::Exclusive { .. } => {}
+        Kind::Exclusive { .. } if grant.milli < WHOLE_MILLI => return Err(no_part()),
+        Kind::Exclusive { .. } | Kind::Mps { .. } => {}
         Kind::Shared { cores, step, .. } => {
-            let wanted = (u64::from(grant.milli) * cores).div_ceil(u64::from(domain::device::WHOLE_MILLI));
+            let wanted = (u64::from(grant.milli) * cores).div_ceil(u64::from(WHOLE_MILLI));
             let wanted = wanted.next_multiple_of(*step).min(*cores);
             alike.capacity.insert("cores".to_owned(), wanted.to_string());
             alike.capacity.insert("memory".to_owned(), grant.memory_bytes.to_string());

@@ -4,7 +4,8 @@ use super::{ACCESS_KEY, Place, app, metadata};
 use crate::{inventory::TOLERATED, life::Life, names, quantity};
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+        Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, NodeAffinity,
+        NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
         PersistentVolumeClaimVolumeSource, Pod, PodResourceClaim, PodSecurityContext, PodSpec, Probe,
         ResourceClaim as ContainerClaim, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext,
         TCPSocketAction, Toleration, Volume, VolumeMount,
@@ -26,22 +27,29 @@ const OURS: [&str; 5] =
 /// Likewise, by their beginning: ours, and those by which drivers tell an application its share.
 const OUR_PREFIXES: [&str; 4] = ["ORRERY_", "CUDA_DEVICE_SM_LIMIT", "CUDA_DEVICE_MEMORY_LIMIT", "CUDA_MPS_"];
 
-/// The pod of a life.
+/// The pod of a life, which uses the claim of this name.
 #[must_use]
-pub fn pod(place: &Place, life: &Life, record_uid: &str) -> Pod {
-    let claims = (!life.grants.is_empty()).then(|| {
+pub fn pod(place: &Place, life: &Life, record_uid: &str, claim: Option<&str>) -> Pod {
+    let own = names::object(&life.workspace, life.number);
+    let shared = claim.filter(|claim| *claim != own);
+    let claims = claim.map(|claim| {
         vec![PodResourceClaim {
             name: CLAIM.to_owned(),
-            resource_claim_name: Some(names::object(&life.workspace, life.number)),
+            resource_claim_name: Some(claim.to_owned()),
             ..PodResourceClaim::default()
         }]
     });
+    let mut metadata = metadata(place, life, Some(record_uid));
+    if let (Some(labels), Some(shared)) = (&mut metadata.labels, shared) {
+        labels.insert(names::SHARED_CLAIM.to_owned(), shared.to_owned());
+    }
     let grace = if life.spec.grace_s == 0 { GRACE_S } else { life.spec.grace_s };
     let spec = PodSpec {
-        containers: vec![container(place, life)],
+        containers: vec![container(place, life, shared.is_some())],
         resource_claims: claims,
-        // By the selector and not by the node's name, which would go round the scheduler and the claim with it.
+        // By the selector and not by `nodeName`, which would go round the scheduler and the claim with it.
         node_selector: Some(BTreeMap::from([("kubernetes.io/hostname".to_owned(), life.node.clone())])),
+        affinity: Some(only(&life.node)),
         tolerations: Some(TOLERATED.map(tolerated).into()),
         restart_policy: Some("Never".to_owned()),
         priority_class_name: Some(names::priority_class(life.queue_priority)),
@@ -58,10 +66,28 @@ pub fn pod(place: &Place, life: &Life, record_uid: &str) -> Pod {
         volumes: Some(life.spec.mounts.iter().enumerate().map(volume).collect()),
         ..PodSpec::default()
     };
-    Pod { metadata: metadata(place, life, Some(record_uid)), spec: Some(spec), status: None }
+    Pod { metadata, spec: Some(spec), status: None }
 }
 
-fn container(place: &Place, life: &Life) -> Container {
+/// Keeps kube-scheduler from looking at other nodes at all: what it says then is about this one, and not of others' taints.
+fn only(node: &str) -> Affinity {
+    let name = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.to_owned()]),
+    };
+    let term = NodeSelectorTerm { match_fields: Some(vec![name]), match_expressions: None };
+    let required = NodeSelector { node_selector_terms: vec![term] };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(required),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn container(place: &Place, life: &Life, by_mps: bool) -> Container {
     let port = i32::from(app::port(&life.spec.app));
     let mut command = app::command(life);
     let post_start = app::post_start(life);
@@ -73,7 +99,7 @@ fn container(place: &Place, life: &Life) -> Container {
         name: "app".to_owned(),
         image: Some(app::image(&place.images, life).to_owned()),
         command: (!command.is_empty()).then_some(command),
-        env: Some(environment(life, post_start)),
+        env: Some(environment(life, post_start, by_mps)),
         ports: Some(vec![ContainerPort {
             name: Some("app".to_owned()),
             container_port: port,
@@ -106,7 +132,7 @@ fn container(place: &Place, life: &Life) -> Container {
 }
 
 /// The user's variables first: those that Kubernetes fills in are ours, and win.
-fn environment(life: &Life, post_start: String) -> Vec<EnvVar> {
+fn environment(life: &Life, post_start: String, by_mps: bool) -> Vec<EnvVar> {
     let plain = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let from = |name: &str, value_from| EnvVar { name: name.to_owned(), value: None, value_from: Some(value_from) };
     let key = || EnvVarSource {
@@ -137,6 +163,11 @@ fn environment(life: &Life, post_start: String) -> Vec<EnvVar> {
         plain("ORRERY_BASE_PATH", life.base_path.clone()),
         plain("ORRERY_WORKSPACE", life.workspace.clone()),
     ]);
+    if let Some(grant) = life.grants.first().filter(|_| by_mps) {
+        // A client keeps itself to these; the server knows only the most that any may have.
+        all.push(plain("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", (grant.milli / 10).max(1).to_string()));
+        all.push(plain("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", format!("0={}M", (grant.memory_bytes >> 20).max(1))));
+    }
     if !post_start.is_empty() {
         all.push(plain("ORRERY_POST_START", post_start.replace('$', "$$")));
     }

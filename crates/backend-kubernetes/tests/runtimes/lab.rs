@@ -15,6 +15,7 @@ use proto::internal::v1::{self as pb, RuntimePhase};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
+    fmt::{self, Display},
     io::{Read as _, Write as _},
     net::TcpStream,
     sync::{Arc, Mutex},
@@ -118,7 +119,7 @@ impl Lab {
     }
 
     pub(crate) async fn until(&self, holder: HolderId, phase: RuntimePhase, code: &str) -> pb::RuntimeReport {
-        wait_for(format!("{phase:?} {code}"), PATIENCE, || async {
+        wait_for(Awaited { lab: self, holder, phase, code }, PATIENCE, || async {
             Some(self.report(holder)).filter(|report| report.phase() == phase && report.code == code)
         })
         .await
@@ -148,6 +149,20 @@ impl Lab {
     {
         let patch = json!({ "metadata": { "annotations": { annotation: value } } });
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+}
+
+/// What was waited for, and what was seen in its place, in words.
+struct Awaited<'a> {
+    lab: &'a Lab,
+    holder: HolderId,
+    phase: RuntimePhase,
+    code: &'a str,
+}
+
+impl Display for Awaited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}; instead: {:?}", self.phase, self.code, self.lab.report(self.holder))
     }
 }
 

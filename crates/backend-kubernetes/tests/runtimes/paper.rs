@@ -194,12 +194,15 @@ async fn kube_scheduler_says_why() {
     paper.lab.until(large.holder, waits, "NODE_FULL").await;
     paper.lab.end(&large, 2).await;
 
+    // What is wrong with this node is no reason of a pod for another one.
+    paper.taint(&[("elsewhere", "NoSchedule")]).await;
     let mut nowhere = paper.life();
     (nowhere.node, nowhere.grants) = ("nowhere".to_owned(), Vec::new());
     paper.lab.run(&nowhere, 1);
     paper.lab.until(nowhere.holder, waits, "UNSCHEDULABLE").await;
     paper.lab.until(nowhere.holder, RuntimePhase::Misplaced, "UNSCHEDULABLE").await;
     paper.lab.end(&nowhere, 2).await;
+    paper.taint(&[]).await;
 
     let volume = json!({
         "metadata": { "name": "data", "labels": { names::PROJECT: names::as_label("Ökonomie") } },

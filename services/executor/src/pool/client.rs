@@ -82,7 +82,7 @@ impl PoolClient {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut pause = Backoff::new(BACKOFF.0, BACKOFF.1);
         while let Err(error) = self.recover().await {
-            tracing::error!(error = format!("{error:#}"), "the runtimes of this machine cannot be read");
+            tracing::error!(error = format!("{error:#}"), "what runs of this pool cannot be read yet; trying again");
             if stop.run_until_cancelled(tokio::time::sleep(pause.next(backoff::random()))).await.is_none() {
                 return;
             }
