@@ -13,9 +13,16 @@ impl<'a> ProjectFolder<'a> {
     /// Creates it.
     pub fn create(root: &'a Path) -> Result<Self> {
         fs::create_dir_all(root)?;
+        let project = Self { root };
         // Load is held back by executors' slots, not by Mage's default of 20 blocks at once.
-        fs::write(root.join("metadata.yaml"), "project_type: standalone\nqueue_config:\n  concurrency: 1000000\n")?;
-        Ok(Self { root })
+        project.limit_blocks(1_000_000)?;
+        Ok(project)
+    }
+
+    /// Lets so many blocks run at once, over all pipelines.
+    pub fn limit_blocks(&self, blocks: i64) -> Result<()> {
+        let metadata = format!("project_type: standalone\nqueue_config:\n  concurrency: {blocks}\n");
+        Ok(fs::write(self.root.join("metadata.yaml"), metadata)?)
     }
 
     /// Adds a pipeline.

@@ -5,10 +5,8 @@
 use crate::ALONE;
 use anyhow::{Context, Result, ensure};
 use load_tests::{
-    cluster::{Cluster, Shape},
     declared::{Declared, Shape as Nodes},
     history::{Check, Detail, History, Promises, Report, Standing, Witness, check},
-    rewriter::{Rewriter, Rule},
     runtimes::{Caller, Setup, WORLD, is_empty},
 };
 use std::time::{Duration, Instant};
@@ -27,19 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What was told to leave gives everything back in that moment.
-const BY_ORDER: [Rule; 1] = [Rule {
-    from: "UPDATE placement SET state = 'releasing' WHERE holder = ANY ($1::uuid[]) AND state = 'held'",
-    to: include_str!("../../../crates/store/sql/placement/release.sql"),
-}];
-
 /// What gives devices back, beside the executor's word.
 #[derive(Clone, Copy, PartialEq)]
 enum Release {
     /// Nothing.
     Nothing,
-    /// The order to leave.
-    Order,
     /// The end of an executor's lease: somebody takes its silence for its end.
     Lease,
 }
@@ -48,13 +38,11 @@ struct Play {
     setup: Setup,
     workspaces: Vec<(&'static str, Uuid)>,
     fleets: Vec<Declared>,
-    rewriter: Rewriter,
 }
 
 impl Play {
-    async fn start(rules: &[Rule]) -> Result<Self> {
-        let mut setup = Setup::with(Shape { wires: Some(1), ..Setup::shape(2) }).await?;
-        let rewriter = before(&mut setup.cluster, rules).await?;
+    async fn start() -> Result<Self> {
+        let setup = Setup::new(2).await?;
         Witness::install(&setup.sql, Detail::Owners).await?;
         let workspaces = WORLD.fill(&setup.sql, WORKSPACES, None).await?;
         let fleet = |pool: &&str| {
@@ -63,7 +51,7 @@ impl Play {
             Declared::start(nodes, setup.cluster.schedulers()?, &journal)
         };
         let fleets = WORLD.pools.iter().map(fleet).collect::<Result<_>>()?;
-        Ok(Self { setup, workspaces, fleets, rewriter })
+        Ok(Self { setup, workspaces, fleets })
     }
 
     async fn start_all(&self) -> Result<()> {
@@ -123,20 +111,8 @@ impl Play {
     }
 }
 
-/// Schedulers that reach the database through a rewriter.
-async fn before(cluster: &mut Cluster, rules: &[Rule]) -> Result<Rewriter> {
-    let rewriter = Rewriter::before(cluster.database_address()?, rules).await?;
-    for name in ["scheduler-1", "scheduler-2"] {
-        cluster.service(name)?.kill()?;
-        cluster.wires()?.between(name, "postgres").for_each(|wire| wire.lead_to(rewriter.address()));
-        cluster.service(name)?.restart()?;
-    }
-    Ok(rewriter)
-}
-
 async fn played(release: Release) -> Result<Report> {
-    let rules = if release == Release::Order { &BY_ORDER[..] } else { &[] };
-    let play = Play::start(rules).await?;
+    let play = Play::start().await?;
     play.until_started(2).await?;
     if release == Release::Lease {
         play.fleets.iter().for_each(|fleet| fleet.freeze(true));
@@ -152,10 +128,7 @@ async fn played(release: Release) -> Result<Report> {
             play.until_started(started).await?;
         }
     }
-    let idle = play.rewriter.idle_rules();
-    let report = play.finish().await?;
-    ensure!(idle == 0, "the rule is still there: no statement was changed");
-    Ok(report)
+    play.finish().await
 }
 
 fn c4(report: &Report) -> Result<Standing> {
@@ -166,13 +139,6 @@ fn c4(report: &Report) -> Result<Standing> {
 async fn what_comes_back_by_the_executors_word_has_one_holder() -> Result<()> {
     let _alone = ALONE.lock().await;
     assert_eq!(c4(&played(Release::Nothing).await?)?, Standing::Held);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_back_with_the_order_to_leave_has_two() -> Result<()> {
-    let _alone = ALONE.lock().await;
-    assert_eq!(c4(&played(Release::Order).await?)?, Standing::Broken);
     Ok(())
 }
 

@@ -10,6 +10,9 @@ use std::{
 
 /// Where people expect the web-server.
 const DEFAULT_PORT: u16 = 7070;
+/// Ports below those that Linux takes for connections: nobody's connection has it when the service starts a moment later.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+const PORT_TRIES: u32 = 100;
 /// The longest drain of a service that stops; after it the service is killed.
 const DRAIN: &str = "10s";
 
@@ -49,13 +52,14 @@ impl Ports {
     pub(super) fn choose(asked: Option<u16>) -> Result<Self> {
         let none = || Failure::new(Code::Unavailable, "no port is free on 127.0.0.1", "");
         let web_server = match asked {
+            Some(0) => any().ok_or_else(none)?,
             Some(port) => free(port).ok_or_else(|| {
                 let what = format!("port {port} of 127.0.0.1 is taken");
                 Failure::new(Code::Unavailable, what, "name another one by --port, or leave it out")
             })?,
-            None => free(DEFAULT_PORT).or_else(|| free(0)).ok_or_else(none)?,
+            None => free(DEFAULT_PORT).or_else(any).ok_or_else(none)?,
         };
-        Ok(Self { web_server, scheduler: free(0).ok_or_else(none)? })
+        Ok(Self { web_server, scheduler: any().ok_or_else(none)? })
     }
 
     /// The web-server's URL.
@@ -65,7 +69,11 @@ impl Ports {
 }
 
 fn free(port: u16) -> Option<u16> {
-    Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()?.port())
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
+}
+
+fn any() -> Option<u16> {
+    (0..PORT_TRIES).find_map(|_| free(rand::random_range(PORTS)))
 }
 
 /// Where runtimes of workspaces run.
