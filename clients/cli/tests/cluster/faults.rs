@@ -3,7 +3,7 @@
 use crate::{
     cluster::{Cluster, to_be_hurt},
     processes,
-    project::step,
+    project::{WAITS, step},
     wait,
     workspace::{SOON, Workspace},
 };
@@ -13,20 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A block whose n-th attempt, the first being 1, tells `begun-n`, waits for `go-n`, and returns n.
-const WAITS: &str = "
-import os, time
-@data_loader
-def f(*args, **kwargs):
-    meet, attempt = kwargs['meet'], 1
-    while os.path.exists(f'{meet}/begun-{attempt}'):
-        attempt += 1
-    with open(f'{meet}/begun-{attempt}', 'x') as file:
-        print(os.getpid(), file=file)
-    while not os.path.exists(f'{meet}/go-{attempt}'):
-        time.sleep(0.02)
-    return attempt
-";
 /// The longest time until an attempt of a dead executor begins elsewhere.
 const REASSIGNED: Duration = Duration::from_secs(15);
 

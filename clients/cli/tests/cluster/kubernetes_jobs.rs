@@ -5,7 +5,7 @@ use crate::{
     answer::{Answer, Run},
     cluster::{Cluster, shared},
     processes,
-    project::step,
+    project::{WAITS, step},
     wait::{self, output},
     workspace::{SOON, Workspace},
 };
@@ -21,21 +21,6 @@ use std::{
 
 /// For a step of a busy control plane.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Tells that it began, as which try, and waits to be told to go on.
-const WAITS: &str = "
-import os, time
-@data_loader
-def f(*args, **kwargs):
-    meet, attempt = kwargs['meet'], 1
-    while os.path.exists(f'{meet}/begun-{attempt}'):
-        attempt += 1
-    with open(f'{meet}/begun-{attempt}', 'x') as file:
-        print(os.getpid(), file=file)
-    while not os.path.exists(f'{meet}/go-{attempt}'):
-        time.sleep(0.02)
-    return attempt
-";
 
 struct World {
     cluster: Cluster,

@@ -6,6 +6,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// A block whose n-th attempt, the first being 1, tells `begun-n`, waits for `go-n`, and returns n.
+pub(crate) const WAITS: &str = "
+import os, time
+@data_loader
+def f(*args, **kwargs):
+    meet, attempt = kwargs['meet'], 1
+    while os.path.exists(f'{meet}/begun-{attempt}'):
+        attempt += 1
+    with open(f'{meet}/begun-{attempt}', 'x') as file:
+        print(os.getpid(), file=file)
+    while not os.path.exists(f'{meet}/go-{attempt}'):
+        time.sleep(0.02)
+    return attempt
+";
+
 /// One block of a pipeline, and its file.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
