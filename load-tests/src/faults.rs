@@ -9,6 +9,7 @@
 
 mod callers;
 mod judge;
+mod pace;
 mod rows;
 mod seen;
 mod stage;
@@ -28,7 +29,7 @@ use std::{
 };
 
 /// A small load for a short while: what a test has time for.
-pub const SMOKE: Size = Size { seconds: 12, triggers: 30 };
+pub const SMOKE: Size = Size { seconds: 13, triggers: 30 };
 /// Enough for a bar.
 const ROW: Size = Size { seconds: 30, triggers: 100 };
 /// Logical times that a full run decides, all rows together: a million, and what rows leave out that take less.
@@ -159,7 +160,8 @@ fn build() -> &'static str {
 /// # Errors
 /// When it cannot be set up or looked at; a broken promise is no error.
 pub async fn run_row(row: &'static Row, size: Size, seed: u64, bars_count: bool) -> Result<Outcome> {
-    let plan = Plan { seed, seconds: size.seconds, triggers: size.triggers };
+    let Size { seconds, triggers } = size;
+    let plan = Plan { seed, seconds, triggers, goes_on: row.goes_on, bars_count };
     let begun = Instant::now();
     let seen = (row.run)(plan).await.with_context(|| format!("run row {} with seed {seed}", row.number))?;
     let verdict = seen.verdict(bars_count);

@@ -5,7 +5,7 @@
 //!
 //! | file | told by | written by |
 //! |---|---|---|
-//! | `database.jsonl` | PostgreSQL: firings, runs, block runs, lost attempts, triggers in all their versions, and each change of a shard's owner | [`Witness::dump`], at the end |
+//! | `database.jsonl` | PostgreSQL: firings, runs, block runs, lost attempts, backfills, triggers and pipelines in all their versions, and each change of a shard's owner | [`Witness::dump`], at the end |
 //! | `executor-<name>.jsonl` | an executor's own journal: what it was given, which processes it really ran and when they were gone, what a scheduler accepted | the executor, with `history_file` |
 //! | `client-<name>.jsonl` | whoever uses the cluster: what was asked and what was acknowledged | [`ClientLog`] |
 //! | `harness.jsonl` | whoever breaks the cluster: faults, repairs, and counters of the services | [`HarnessLog`] |
@@ -24,9 +24,9 @@ mod witness;
 
 pub use check::{Check, Report, Standing, VIOLATIONS_MAX, Verdict, Violation, check};
 pub use lines::{
-    AttemptName, Call, CallAnswer, ClientEvent, ClientLine, DatabaseLine, DeviceShare, Executor, Firing, Gang,
-    HarnessEvent, HarnessLine, JournalEvent, JournalLine, LostAttempt, Overlap, Pipeline, Request, Run, Shard, Taking,
-    TriggerKind, TriggerSpec, TriggerState, TriggerVersion, Unit, UnitWrite, WaitingStart,
+    AttemptName, Backfill, Call, CallAnswer, ClientEvent, ClientLine, DatabaseLine, DeviceShare, Executor, Firing,
+    Gang, Graph, HarnessEvent, HarnessLine, JournalEvent, JournalLine, LostAttempt, Overlap, Pipeline, Request, Run,
+    Shard, Taking, TriggerKind, TriggerSpec, TriggerState, TriggerVersion, Unit, UnitWrite, WaitingStart,
 };
 pub use logs::{Asked, ClientLog, HarnessLog};
 pub use promises::Promises;
@@ -37,10 +37,14 @@ pub use witness::{Detail, Witness};
 pub struct History {
     /// Pipelines, for requests that name them.
     pub pipelines: Vec<Pipeline>,
+    /// Every version of every pipeline.
+    pub graphs: Vec<Graph>,
     /// Every version of every trigger, in the order in which they came.
     pub triggers: Vec<TriggerVersion>,
     /// What triggers have not decided yet.
     pub trigger_states: Vec<TriggerState>,
+    /// Every backfill.
+    pub backfills: Vec<Backfill>,
     /// Every decision about a logical time.
     pub firings: Vec<Firing>,
     /// Every run.

@@ -58,8 +58,10 @@ enum Measured {
     IdleTriggers,
     /// A backfill of a million intervals, against one of ten
     Backfill,
-    /// Searches over 10 million log lines, and no-ops beside a flood of 20,000 lines a second
+    /// Searches over 10 million log lines
     Logs(scenarios::logs::Size),
+    /// No-ops beside a flood of 20,000 log lines a second, against no-ops without it
+    Flood(scenarios::flood::Size),
     /// A trace of tasks and GPUs through the planner, against published placement policies
     Openb(scenarios::openb::Options),
     /// 10,000 starts and stops of runtimes against too few GPUs, on three schedulers that are killed at random
@@ -84,7 +86,7 @@ struct Alone {
 }
 
 /// What `all` runs, in this order.
-const ALL: [&str; 14] = [
+const ALL: [&str; 15] = [
     "chain",
     "fanout",
     "independent",
@@ -94,6 +96,7 @@ const ALL: [&str; 14] = [
     "idle-triggers",
     "backfill",
     "logs",
+    "flood",
     "devices",
     "placements",
     "workspace-start",
@@ -112,6 +115,7 @@ async fn measure(scenario: Measured) -> Result<Vec<Figure>> {
         Measured::IdleTriggers => scenarios::idle_triggers::run().await,
         Measured::Backfill => scenarios::backfill::run().await,
         Measured::Logs(size) => scenarios::logs::run(size).await,
+        Measured::Flood(size) => scenarios::flood::run(size).await,
         Measured::Openb(options) => scenarios::openb::run(&options),
         Measured::Devices(options) => scenarios::devices::run(&options).await,
         Measured::Placements => scenarios::placements::run().await,

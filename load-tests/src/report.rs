@@ -16,6 +16,8 @@ pub(crate) enum Bar {
     FigureAtMost(f64),
     /// The figure itself must reach it.
     FigureAtLeast(f64),
+    /// Nothing is asked of it.
+    Told,
 }
 
 /// Held or missed.
@@ -57,6 +59,7 @@ impl Figure {
             Bar::AtLeast(bar) => self.ratio() >= bar,
             Bar::FigureAtMost(bar) => self.figure <= bar,
             Bar::FigureAtLeast(bar) => self.figure >= bar,
+            Bar::Told => true,
         };
         if held { Verdict::Held } else { Verdict::Missed }
     }
@@ -67,6 +70,7 @@ impl Figure {
             Bar::AtLeast(bar) => (bar, format!("ratio ≥ {bar}")),
             Bar::FigureAtMost(bar) => (bar, format!("≤ {bar} {}", self.unit)),
             Bar::FigureAtLeast(bar) => (bar, format!("≥ {bar} {}", self.unit)),
+            Bar::Told => (f64::NAN, "–".to_owned()),
         }
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod chain;
 pub(crate) mod devices;
 pub(crate) mod fanout;
 pub(crate) mod first_line;
+pub(crate) mod flood;
 pub(crate) mod herd;
 pub(crate) mod idle;
 pub(crate) mod idle_triggers;

@@ -16,6 +16,9 @@ const TICKS_PER_S: f64 = 100.0;
 pub struct Usage {
     /// Proportional set size in MB (10⁶ bytes): pages that several processes map count once, divided among them.
     pub memory_mb: f64,
+    /// Of these, what is in no file, likewise. It is what grows; how much of a library's pages is theirs depends on whoever else on
+    /// the machine maps them, and comes and goes.
+    pub anonymous_mb: f64,
     /// Processor time so far, seconds; that of children which ended and were waited for included.
     pub cpu_s: f64,
 }
@@ -24,7 +27,11 @@ impl Add for Usage {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { memory_mb: self.memory_mb + other.memory_mb, cpu_s: self.cpu_s + other.cpu_s }
+        Self {
+            memory_mb: self.memory_mb + other.memory_mb,
+            anonymous_mb: self.anonymous_mb + other.anonymous_mb,
+            cpu_s: self.cpu_s + other.cpu_s,
+        }
     }
 }
 
@@ -32,7 +39,11 @@ impl Sub for Usage {
     type Output = Self;
 
     fn sub(self, other: Self) -> Self {
-        Self { memory_mb: self.memory_mb - other.memory_mb, cpu_s: self.cpu_s - other.cpu_s }
+        Self {
+            memory_mb: self.memory_mb - other.memory_mb,
+            anonymous_mb: self.anonymous_mb - other.anonymous_mb,
+            cpu_s: self.cpu_s - other.cpu_s,
+        }
     }
 }
 
@@ -44,15 +55,24 @@ impl Usage {
     pub fn of(roots: &[u32]) -> Self {
         trees(roots).into_iter().map(of_process).fold(Self::default(), Add::add)
     }
+
+    /// What these processes take themselves, without what they started.
+    #[must_use]
+    pub fn of_alone(pids: &[u32]) -> Self {
+        pids.iter().copied().map(of_process).fold(Self::default(), Add::add)
+    }
 }
 
 fn of_process(pid: u32) -> Usage {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
-    let kib: f64 = pss.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
+    let megabytes = |key: &str| {
+        let value = rollup.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        let kib: f64 = value.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
+        kib * 1024.0 / 1e6
+    };
     // Own user and system time, then those of children that were waited for.
     let ticks: f64 = stat(pid).iter().skip(11).take(4).filter_map(|word| word.parse::<f64>().ok()).sum();
-    Usage { memory_mb: kib * 1024.0 / 1e6, cpu_s: ticks / TICKS_PER_S }
+    Usage { memory_mb: megabytes("Pss:"), anonymous_mb: megabytes("Pss_Anon:"), cpu_s: ticks / TICKS_PER_S }
 }
 
 /// The words of `/proc/<pid>/stat` after the name, which may hold spaces: state, parent, …
@@ -99,17 +119,19 @@ mod tests {
         let _ = shell.wait();
         assert!(own.memory_mb < 10.0, "the shell itself holds nothing, yet takes {} MB", own.memory_mb);
         assert!(whole.memory_mb > 25.0, "its child holds 30 MB, and both take {} MB", whole.memory_mb);
+        assert!(whole.anonymous_mb > 25.0 && whole.anonymous_mb <= whole.memory_mb, "{whole:?}");
     }
 
     #[test]
     fn processor_time_rises_with_work() {
-        let me = std::process::id();
-        let before = Usage::of(&[me]).cpu_s;
+        // Alone: a child of the test beside this one takes its time with it when it leaves us.
+        let me = [std::process::id()];
+        let before = Usage::of_alone(&me).cpu_s;
         let begun = std::time::Instant::now();
         let mut sum = 0_u64;
         while begun.elapsed().as_millis() < 300 || sum == 0 {
             sum = sum.wrapping_mul(31).wrapping_add(7);
         }
-        assert!(Usage::of(&[me]).cpu_s > before, "{sum}");
+        assert!(Usage::of_alone(&me).cpu_s > before, "{sum}");
     }
 }

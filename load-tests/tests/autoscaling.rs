@@ -32,6 +32,8 @@ const NAP_S: f64 = 1.5;
 const WAIT: Duration = Duration::from_secs(90);
 /// Until KEDA is told that somebody is needed: the aggregate's second, and the scheduler's own.
 const WAKE_MAX: Duration = Duration::from_secs(4);
+/// After the deadline of a drain, until the process is gone.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// One cluster at a time: what takes how long is measured here.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -240,6 +242,7 @@ async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_at_its_deadline_and_leaves_the_rest_to_others() -> Result<()> {
     let _alone = ALONE.lock().await;
+    let deadline = Duration::from_secs(2);
     let mut stage = Stage::open(&[("executor-1", "ORRERY_DRAIN_TIMEOUT", "2s")]).await?;
     let naps = i64::from(SLOTS);
     stage.start_naps(SLOTS as usize, 8.0).await?;
@@ -251,6 +254,7 @@ async fn a_drain_ends_at_its_deadline_and_leaves_the_rest_to_others() -> Result<
     service.drain()?;
     let took = service.wait(Duration::from_secs(10)).await?;
     println!("drained in {took:?}");
+    ensure!(took <= deadline + STOP_MAX, "it was gone after {took:?}, with a deadline of {deadline:?}");
     stage.until_open(0).await?;
     let released = stage.count("SELECT count(*) FROM attempt WHERE outcome = 'released'").await?;
     ensure!(released == naps, "{released} of {naps} attempts were given back");

@@ -7,6 +7,7 @@
 mod kube;
 mod load;
 mod step;
+mod suite;
 mod test;
 mod tidy;
 mod up;
@@ -32,13 +33,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Every check and every test; ends with one line that counts them
+    /// The tests; ends with one line that counts them
     Test {
         /// Only the runner's tests, in an environment with xgboost, dbt, polars and scikit-learn too
         #[arg(long)]
         libraries: bool,
     },
-    /// What CI runs: the same as `test`, where tests that cannot be run on Kubernetes have failed
+    /// What CI runs: the tests, the fault matrix, and every check; tests that cannot be run on Kubernetes have failed
     Ci,
     /// Checks the house: who depends on whom, names, sizes, SQL, protos, the schema
     Tidy {
@@ -61,8 +62,8 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().task {
         Task::Up { arguments } => up::run(&arguments),
         Task::Test { libraries: true } => test::run_with_libraries(),
-        Task::Test { libraries: false } => test::run(false),
-        Task::Ci => test::run(true),
+        Task::Test { libraries: false } => test::run(test::Extent::Tests),
+        Task::Ci => test::run(test::Extent::All),
         Task::Tidy { schema } => tidy::run(schema),
         Task::Kube(task) => kube::run(&task),
         Task::Load { arguments } => load::run(&arguments),

@@ -1,10 +1,12 @@
 //! One step of `cargo xtask test`: a program whose output is passed on while its tests are counted.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use std::{
     io::{BufRead, BufReader},
     ops::AddAssign,
     process::{Command, Stdio},
+    sync::Mutex,
+    thread,
     time::Instant,
 };
 
@@ -49,6 +51,34 @@ impl Count {
     }
 }
 
+/// Where tests say that this machine could not run them: cargo counts them as passed, and does not show what they print.
+pub(crate) struct Skips(tempfile::NamedTempFile);
+
+impl Skips {
+    /// What `testkit::skipped` looks for.
+    const VARIABLE: &str = "ORRERY_SKIPPED_FILE";
+
+    /// Tests that are run with its variable will say so there.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(tempfile::NamedTempFile::new().context("cannot make a file for skipped tests")?))
+    }
+
+    /// The variable that tests are run with.
+    pub(crate) fn variable(&self) -> (&'static str, String) {
+        (Self::VARIABLE, self.0.path().display().to_string())
+    }
+
+    /// The same count, without those that passed by doing nothing; they are named.
+    pub(crate) fn taken_from(&self, count: Count) -> Result<Count> {
+        let said = std::fs::read_to_string(self.0.path()).context("cannot read which tests were skipped")?;
+        for line in said.lines() {
+            println!("SKIPPED: {line}");
+        }
+        let skips = u64::try_from(said.lines().count())?;
+        Ok(Count { passed: count.passed.saturating_sub(skips), skipped: count.skipped + skips, ..count })
+    }
+}
+
 /// Runs a step that has no tests inside; it counts as one.
 pub(crate) fn check(name: &str, command: &mut Command) -> Result<Count> {
     let begun = announce(name);
@@ -59,6 +89,38 @@ pub(crate) fn check(name: &str, command: &mut Command) -> Result<Count> {
 /// Runs a step and counts the tests in its output. Of tests that are named one by one, those that passed are not shown.
 pub(crate) fn tests(name: &str, command: &mut Command) -> Result<Count> {
     let begun = announce(name);
+    let count = counted(command, |line| println!("{line}"))?;
+    Ok(closed(name, count, begun))
+}
+
+/// Runs test programs, so many at a time, and counts their tests. What one says is shown when it ends, so that they can be told
+/// apart.
+pub(crate) fn side_by_side(lanes: usize, programs: Vec<(String, Command)>) -> Result<Count> {
+    let (waiting, shown) = (Mutex::new(programs.into_iter()), Mutex::new(Count::default()));
+    // Not held while a program runs: each lane takes the next one.
+    let next = || waiting.lock().map_or(None, |mut programs| programs.next());
+    let lane = || -> Result<()> {
+        while let Some((name, mut command)) = next() {
+            let (begun, mut said) = (Instant::now(), String::new());
+            let count = counted(&mut command, |line| {
+                said.push_str(line);
+                said.push('\n');
+            })?;
+            let mut all = shown.lock().map_err(|_| anyhow!("another lane panicked"))?;
+            announce(&name);
+            print!("{said}");
+            *all += closed(&name, count, begun);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| anyhow!("a lane panicked"))?)
+    })?;
+    shown.into_inner().map_err(|_| anyhow!("a lane panicked"))
+}
+
+fn counted(command: &mut Command, mut show: impl FnMut(&str)) -> Result<Count> {
     // unittest reports on stderr, cargo on stdout; both go to one pipe so that nothing is read out of order.
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdout(writer.try_clone()?).stderr(writer).stdin(Stdio::null());
@@ -69,7 +131,7 @@ pub(crate) fn tests(name: &str, command: &mut Command) -> Result<Count> {
     for line in BufReader::new(reader).lines() {
         let line = line.unwrap_or_default();
         if !line.ends_with(" ... ok") {
-            println!("{line}");
+            show(&line);
         }
         count += Count::in_line(&line);
     }
@@ -78,15 +140,17 @@ pub(crate) fn tests(name: &str, command: &mut Command) -> Result<Count> {
         // It did not compile, or died.
         count.failed = 1;
     }
-    Ok(closed(name, count, begun))
+    Ok(count)
 }
 
-fn announce(name: &str) -> Instant {
+/// Shows that a step begins.
+pub(crate) fn announce(name: &str) -> Instant {
     println!("==> {name}");
     Instant::now()
 }
 
-fn closed(name: &str, count: Count, begun: Instant) -> Count {
+/// Shows how a step ended.
+pub(crate) fn closed(name: &str, count: Count, begun: Instant) -> Count {
     let verdict = if count.failed == 0 { "ok" } else { "FAILED" };
     println!("<== {name}: {verdict}, {:.1} s", begun.elapsed().as_secs_f64());
     count
@@ -120,8 +184,30 @@ mod tests {
     }
 
     #[test]
+    fn tests_that_say_they_were_skipped_have_not_passed() {
+        let mut command = Command::new("/bin/sh");
+        let script = "echo 'a: no disk' >>$ORRERY_SKIPPED_FILE; echo 'test result: ok. 3 passed; 0 failed; 1 ignored'";
+        let skips = Skips::new().unwrap();
+        command.args(["-c", script]).envs([skips.variable()]);
+        let count = skips.taken_from(tests("skips", &mut command).unwrap()).unwrap();
+        assert_eq!(count, Count { passed: 2, failed: 0, skipped: 2 });
+    }
+
+    #[test]
     fn a_step_that_dies_without_a_word_has_failed() {
         let count = tests("dies", Command::new("/bin/sh").args(["-c", "exit 3"])).unwrap();
         assert_eq!(count, Count { passed: 0, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn programs_side_by_side_are_all_counted() {
+        let program = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            (script.to_owned(), command)
+        };
+        let passes = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'";
+        let programs = vec![program(passes), program("exit 1"), program(passes), program(passes)];
+        assert_eq!(side_by_side(2, programs).unwrap(), Count { passed: 6, failed: 1, skipped: 0 });
     }
 }

@@ -1,8 +1,9 @@
-//! `cargo xtask test`: every check and every test, all of them even when one fails.
+//! `cargo xtask test` and `cargo xtask ci`: every test, all of them even when one fails; CI checks the house too.
 
 use crate::{
     kube,
-    step::{self, Count},
+    step::{self, Count, Skips},
+    suite::Suite,
     tidy, workspace,
 };
 use anyhow::{Context, Result};
@@ -22,14 +23,24 @@ const PACKAGES: [(&str, &str); 2] =
     [("the runner's tests", "services/executor/python"), ("the Python client's tests", "clients/python")];
 /// Tells tests that there is no Kubernetes, and why.
 const WITHOUT_KUBERNETES: &str = "ORRERY_WITHOUT_KUBERNETES";
+/// Tells the runner's tests where the programs of a PostgreSQL server are.
+const POSTGRES_BIN: &str = "ORRERY_POSTGRES_BIN";
 /// What the runner's environments hold; the client needs nothing.
 const REQUIREMENTS: &str = "services/executor/python/base-requirements.txt";
 /// Further libraries that outputs and blocks know and that are heavy: tried on demand only.
 const LIBRARIES: &str = "services/executor/python/tests/libraries.txt";
 
-/// Runs everything, and prints `N passed, N failed, N skipped` as its last line. Where no Kubernetes can be had, its tests are skipped,
-/// which counts as a failure if they `must_run`.
-pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
+/// How thorough a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What a person waits for: no check of the sources, no matrix, and Kubernetes only where it was built before.
+    Tests,
+    /// Everything, and what cannot be run on Kubernetes has failed.
+    All,
+}
+
+/// Runs the tests, and prints `N passed, N failed, N skipped` as its last line.
+pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
     let postgres = Postgres::find_or_install()?;
     println!("PostgreSQL {} in {}", postgres.major, postgres.bin.display());
     let python = Python::find_or_install()?;
@@ -39,33 +50,34 @@ pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
         Ok(rscript) => println!("R at {}", rscript.path.display()),
         Err(error) => println!("blocks in R are not tested: {error}"),
     }
-    let without = without_kubernetes();
+    let without = without_kubernetes(extent);
 
-    let mut count = step::check("format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
-    count += step::check(
-        "clippy",
-        workspace::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
-    )?;
-    // Binaries first: tests start services beside the binaries that they are built into.
-    count += step::check("build", workspace::cargo().args(["build", "--workspace", "--quiet"]))?;
-    let mut tests = workspace::cargo();
-    tests.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
-    if let Some(reason) = &without {
-        tests.env(WITHOUT_KUBERNETES, reason);
-        count += Count { failed: must_run.into(), skipped: (!must_run).into(), ..Count::default() };
+    let mut count = Count::default();
+    if extent == Extent::All {
+        count += sources()?;
     }
-    count += step::tests("cargo test", &mut tests)?;
-    count += python_tests(&python)?;
-    count += step::check(
-        "docs",
-        workspace::cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
-    count += tidy::check()?;
+    let (suite, built) = Suite::build()?;
+    count += built;
+    if built.failed == 0 {
+        let skips = Skips::new()?;
+        let mut variables = vec![skips.variable()];
+        variables.extend(without.as_ref().map(|reason| (WITHOUT_KUBERNETES, reason.clone())));
+        count += skips.taken_from(suite.run(extent, &variables)?)?;
+    }
+    if without.is_some() {
+        count += Count { failed: (extent == Extent::All).into(), ..Count::default() };
+    }
+    count += python_tests(&python, &postgres)?;
     if let Err(error) = TestServer::stop_if_unused() {
         println!("the test server was left running: {error}");
     }
     if let Err(error) = kubelab::TestLab::stop_if_unused() {
         println!("the tests' Kubernetes was left running: {error}");
+    }
+    if extent == Extent::Tests {
+        println!(
+            "LEFT OUT: the matrices of faults and activities, the mutants, the replicas that are killed, and the checks of the sources, which `cargo xtask ci` has"
+        );
     }
     if let Some(reason) = without {
         println!("SKIPPED: every test on Kubernetes: {reason}");
@@ -73,12 +85,27 @@ pub(crate) fn run(must_run: bool) -> Result<ExitCode> {
     Ok(told(count))
 }
 
+/// Whether the sources are as the house wants them: what needs no test to be run.
+fn sources() -> Result<Count> {
+    let mut count = step::check("format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
+    count += step::check(
+        "clippy",
+        workspace::cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+    )?;
+    count += step::check(
+        "docs",
+        workspace::cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    count += tidy::check()?;
+    Ok(count)
+}
+
 /// `cargo xtask test --libraries`: the runner's tests alone, in an environment with libraries that are too heavy for the base.
 pub(crate) fn run_with_libraries() -> Result<ExitCode> {
-    let python = Python::find_or_install()?;
+    let (python, postgres) = (Python::find_or_install()?, Postgres::find_or_install()?);
     let environment = python.environment(&[read(REQUIREMENTS)?, read(LIBRARIES)?].join("\n"))?;
     let (name, package) = PACKAGES[0];
-    Ok(told(unittest(name, &environment, package)?))
+    Ok(told(unittest(name, &environment, &postgres, package)?))
 }
 
 fn told(count: Count) -> ExitCode {
@@ -90,11 +117,17 @@ fn read(file: &str) -> Result<String> {
     fs::read_to_string(workspace::root().join(file)).with_context(|| format!("cannot read {file}"))
 }
 
-/// Builds the Kubernetes that tests share, before they would wait for it; why not, where it cannot be had.
-fn without_kubernetes() -> Option<String> {
+/// Builds the Kubernetes that tests share, before they would wait for it; why not, where it cannot be had, or where nobody asked for
+/// the ten minutes that its first build takes.
+fn without_kubernetes(extent: Extent) -> Option<String> {
     if let Some(named) = Kubelab::named() {
         println!("Kubernetes {}", named.server);
         return None;
+    }
+    if extent == Extent::Tests && !kubelab::was_built(&kube::sources()).unwrap_or_default() {
+        return Some(
+            "its servers were not built yet; `cargo xtask kube up` does it, in ten to twenty minutes".to_owned(),
+        );
     }
     let begun = Instant::now();
     match kubelab::build(&kube::sources()) {
@@ -110,16 +143,16 @@ fn without_kubernetes() -> Option<String> {
 }
 
 /// The packages' own tests, in the environment that blocks get.
-fn python_tests(python: &Python) -> Result<Count> {
+fn python_tests(python: &Python, postgres: &Postgres) -> Result<Count> {
     let environment = python.environment(&read(REQUIREMENTS)?)?;
     let mut all = Count::default();
     for (name, package) in PACKAGES {
-        all += unittest(name, &environment, package)?;
+        all += unittest(name, &environment, postgres, package)?;
     }
     Ok(all)
 }
 
-fn unittest(name: &str, environment: &Path, package: &str) -> Result<Count> {
+fn unittest(name: &str, environment: &Path, postgres: &Postgres, package: &str) -> Result<Count> {
     let mut command = Command::new(environment.join("bin/python"));
     // Verbose, since only then it says why a test was skipped.
     command.args([
@@ -133,6 +166,8 @@ fn unittest(name: &str, environment: &Path, package: &str) -> Result<Count> {
         ".",
     ]);
     command.current_dir(workspace::root().join(package)).env("PYTHONDONTWRITEBYTECODE", "1");
+    // The server need not be one of the system's: blocks in SQL are tried on it all the same.
+    command.env(POSTGRES_BIN, &postgres.bin);
     let count = step::tests(name, &mut command)?;
     // "Ran N tests" counts those that failed or were skipped too.
     Ok(Count { passed: count.passed.saturating_sub(count.failed + count.skipped), ..count })

@@ -57,8 +57,8 @@ fn lint_protos() -> Count {
         npx.args(["--offline", "--no-install", "@bufbuild/buf"]);
         let known = npx.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !known.is_ok_and(|s| s.success()) {
-            println!("buf is not installed (npm install --global @bufbuild/buf): the protos were not linted");
-            return Count::default();
+            println!("SKIPPED: buf is not installed (npm install --global @bufbuild/buf): the protos were not linted");
+            return Count { skipped: 1, ..Count::default() };
         }
         let mut npx = Command::new("npx");
         npx.args(["--offline", "--no-install", "@bufbuild/buf"]);

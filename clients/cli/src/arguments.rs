@@ -107,6 +107,9 @@ pub(crate) enum Command {
         /// Only this output, such as output_0
         #[arg(long)]
         name: Option<String>,
+        /// Save the whole outputs below this folder instead, as they were stored; takes the role of an editor
+        #[arg(long, value_name = "FOLDER")]
+        save: Option<PathBuf>,
     },
     /// Remove outputs of ended runs, which stay; or old days of log lines
     Clean {
@@ -205,6 +208,12 @@ pub(crate) enum Command {
     Login(people::Login),
     /// Give the kept token back
     Logout,
+    /// Change your password; other sessions and sign-ins by the former one end
+    Password {
+        /// Read both from this file instead of asking for them: the present password, and on its second line the new one
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
     /// Show who you are and which server you talk to
     Whoami,
     /// People of the cluster
@@ -217,7 +226,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         act: Option<people::Groups>,
     },
-    /// Your own tokens
+    /// Your own tokens, and the browsers in which you are signed in
     Tokens {
         #[command(subcommand)]
         act: Option<people::Tokens>,
@@ -385,6 +394,9 @@ pub(crate) struct Run {
     /// The longest time of the whole run, such as 90s or 2h
     #[arg(long)]
     pub(crate) timeout: Option<SignedDuration>,
+    /// After a failure go on with whatever does not need the failed block; the run fails at its end
+    #[arg(long)]
+    pub(crate) allow_blocks_to_fail: bool,
     /// A second request with the same key gets the first one's run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,

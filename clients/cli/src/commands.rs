@@ -80,6 +80,7 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
     match command {
         Command::Up(_) | Command::Login(_) | Command::Completions { .. } => Ok(Code::Ok),
         Command::Logout => login::logout(connection, output).await,
+        Command::Password { password_file } => login::password(connection, output, password_file.as_deref()).await,
         Command::Whoami => login::whoami(connection, output).await,
         Command::Users { act } => users::run(connection, output, act).await,
         Command::Groups { act } => groups::run(connection, output, act).await,
@@ -102,10 +103,13 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
         Command::Blocks { run, children } => {
             blocks::run(connection, output, &connection.resolve_run(&run).await?, children).await
         }
-        Command::Outputs { run, block, child, name } => {
+        Command::Outputs { run, block, child, name, save } => {
             let run_id = connection.resolve_run(&run).await?;
-            outputs::run(connection, output, GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() })
-                .await
+            let request = GetOutputsRequest { run_id, block, child, name: name.unwrap_or_default() };
+            match save {
+                Some(folder) => outputs::save(connection, output, request, &folder).await,
+                None => outputs::run(connection, output, request).await,
+            }
         }
         Command::Clean { logs: true, before, dry_run, .. } => clean::logs(connection, output, before, dry_run).await,
         Command::Clean { pipeline, before, dry_run, .. } => {

@@ -3,6 +3,7 @@
 use crate::{
     failure::{Code, Failure, Result},
     kept::Kept,
+    meant,
     record::Record,
 };
 use proto::v1::{
@@ -136,7 +137,7 @@ impl Connection {
                 break;
             }
         }
-        only_one(found, &part, &self.workspace)
+        the_run(found, &part, &self.workspace)
     }
 }
 
@@ -144,20 +145,21 @@ fn id_matches(id: &str, part: &str) -> bool {
     id.starts_with(part) || id.ends_with(part)
 }
 
-fn only_one(mut found: Vec<String>, part: &str, workspace: &str) -> Result<String> {
-    match (found.pop(), found.len()) {
-        (Some(id), 0) => Ok(id),
-        (Some(_), more) => Err(Failure::new(
+fn the_run(found: Vec<String>, part: &str, workspace: &str) -> Result<String> {
+    let one = meant::at_most_one(found, |several| {
+        Failure::new(
             Code::Usage,
-            format!("`{part}` means {} runs", more + 1),
+            format!("`{part}` means {} runs", several.len()),
             "give more characters; the end of an id differs more than its beginning",
-        )),
-        (None, _) => Err(Failure::new(
+        )
+    })?;
+    one.ok_or_else(|| {
+        Failure::new(
             Code::NotFound,
             format!("no run of workspace {workspace} has `{part}` at the beginning or end of its id"),
             "`orrery runs --limit 1000` lists them",
-        )),
-    }
+        )
+    })
 }
 
 #[cfg(test)]
@@ -168,8 +170,8 @@ mod tests {
     fn parts_of_ids_mean_one_run_or_none() {
         let id = "0193a1b2-0000-7000-8000-0123456789ab";
         assert!(id_matches(id, "0193a1") && id_matches(id, "6789ab") && !id_matches(id, "7000-8000"));
-        assert_eq!(only_one(vec![id.into()], "6789ab", "w").unwrap(), id);
-        assert_eq!(only_one(vec![id.into(), id.into()], "0193a1", "w").unwrap_err().code, Code::Usage);
-        assert_eq!(only_one(vec![], "0193a1", "w").unwrap_err().code, Code::NotFound);
+        assert_eq!(the_run(vec![id.into()], "6789ab", "w").unwrap(), id);
+        assert_eq!(the_run(vec![id.into(), id.into()], "0193a1", "w").unwrap_err().code, Code::Usage);
+        assert_eq!(the_run(vec![], "0193a1", "w").unwrap_err().code, Code::NotFound);
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod failure;
 mod json;
 mod kept;
+mod meant;
 mod record;
 mod render;
 mod terminal;

@@ -1,7 +1,10 @@
 //! Where a running `orrery up` can be reached: written into its data folder, and into a folder of the user's for commands
 //! that are typed elsewhere.
 
-use crate::failure::{Code, Failure, Result};
+use crate::{
+    failure::{Code, Failure, Result},
+    meant,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     env, fs, io,
@@ -38,7 +41,7 @@ impl Record {
             return Ok(Some(record));
         }
         let entries = shared().and_then(|dir| fs::read_dir(dir).ok());
-        only_one(entries.into_iter().flatten().filter_map(|e| Self::alive(&e.ok()?.path())).collect())
+        the_cluster(entries.into_iter().flatten().filter_map(|e| Self::alive(&e.ok()?.path())).collect())
     }
 
     /// The record in one data folder, alive or not.
@@ -80,16 +83,15 @@ impl Record {
     }
 }
 
-fn only_one(mut records: Vec<Record>) -> Result<Option<Record>> {
-    if records.len() > 1 {
-        let servers: Vec<_> = records.iter().map(|r| r.server.as_str()).collect();
-        return Err(Failure::new(
+fn the_cluster(records: Vec<Record>) -> Result<Option<Record>> {
+    meant::at_most_one(records, |several| {
+        let servers: Vec<_> = several.iter().map(|r| r.server.as_str()).collect();
+        Failure::new(
             Code::Usage,
             format!("{} clusters run on this machine: {}", servers.len(), servers.join(", ")),
             "say which one: set ORRERY_DATA_DIR to its data folder, or give --server and --token-file",
-        ));
-    }
-    Ok(records.pop())
+        )
+    })
 }
 
 fn forget_the_dead(dir: &Path) {
@@ -112,9 +114,9 @@ mod tests {
     #[test]
     fn a_command_never_guesses_between_clusters() {
         let record = |pid| Record { server: format!("http://s{pid}"), token_file: "t".into(), pid };
-        assert_eq!(only_one(vec![]).unwrap(), None);
-        assert_eq!(only_one(vec![record(1)]).unwrap(), Some(record(1)));
-        assert!(only_one(vec![record(1), record(2)]).unwrap_err().what.contains("http://s1, http://s2"));
+        assert_eq!(the_cluster(vec![]).unwrap(), None);
+        assert_eq!(the_cluster(vec![record(1)]).unwrap(), Some(record(1)));
+        assert!(the_cluster(vec![record(1), record(2)]).unwrap_err().what.contains("http://s1, http://s2"));
     }
 
     #[test]

@@ -46,7 +46,7 @@ class RunFailed(Error):
 
 
 class Incomplete(Error):
-    """Only a part of the value was noted when it was written."""
+    """The whole value cannot be had here."""
 
 
 _KINDS = {

@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
-from orrery import errors
+from orrery import errors, outputs
 from orrery.transport import Transport
 
 _PAGE_SIZE = 500
@@ -261,8 +261,33 @@ class Run(_Row):
         return self._outputs(block, child, name)[0]
 
     def get_variable(self, block: str, name: str = "output_0", child: Optional[int] = None) -> Any:
-        """The value of an output, when it is small enough to have been noted whole; `Incomplete` otherwise."""
-        return self.output(block, name, child).value()
+        """The whole value of an output: what JSON has, or for a table a pandas object where pandas and pyarrow are installed
+        and its rows otherwise.
+
+        Fetches what was not noted whole, which takes the role of an editor. `Incomplete` for a large table without pandas,
+        and for Python objects; `save_output` has their files.
+        """
+        look = self.output(block, name, child)
+        is_table = bool(look.columns) and outputs.can_read_tables()
+        if look.is_complete and not is_table:
+            return look.value()
+        if look.document.get("absent"):
+            # Says why.
+            return look.value()
+        try:
+            return outputs.value(self._transport, self.id, block, name, child)
+        except errors.Denied:
+            if not look.is_complete:
+                raise
+            return look.value()
+
+    def save_output(self, block: str, folder: str, name: str = "output_0", child: Optional[int] = None) -> List[str]:
+        """Writes the files of an output below a folder, as they were stored; answers their paths. Takes the role of an editor."""
+        return outputs.save(self._transport, self.id, block, name, child, folder)
+
+    def get_variables(self, block: str, child: Optional[int] = None) -> Dict[str, Any]:
+        """The values of all outputs of a block, by their names."""
+        return {look.name: self.get_variable(block, look.name, child) for look in self.outputs(block, child)}
 
     def _outputs(self, block: str, child: Optional[int], name: str) -> List["OutputPreview"]:
         message: Dict[str, Any] = {"runId": self.id, "block": block, "name": name}
@@ -377,7 +402,7 @@ class OutputPreview(_Row):
     def value(self) -> Union[List[Any], Dict[str, Any], Any]:
         """All of it: rows of a table, or the value as JSON has it."""
         if not self.is_complete:
-            why = self.document.get("absent") or "only a part of it was noted when it was written; read it in a block"
+            why = self.document.get("absent") or "only a part of it was noted when it was written; `Run.get_variable` fetches all of it"
             raise errors.Incomplete(f"the value of {self.name} cannot be had: {why}", "incomplete")
         if self.columns:
             return self.rows()

@@ -8,6 +8,7 @@ import json
 import random
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from http.client import HTTPException
 from typing import Any, Dict, Iterator, Optional
@@ -19,6 +20,8 @@ _ANSWER_TIMEOUT_S = 60.0
 _STREAM_TIMEOUT_S = 3600.0
 # The largest line of a stream.
 _LINE_BYTES_MAX = 64 * 1024 * 1024
+# Of a download, read at a time.
+_PIECE_BYTES = 1024 * 1024
 # Tries of a request while the server is away, and the longest pause between two.
 _TRIES_MAX = 6
 _PAUSE_MAX_S = 5.0
@@ -62,12 +65,42 @@ class Transport:
         except (OSError, HTTPException, ValueError) as error:
             raise _away(self._server, error) from error
 
-    def _open(self, method: str, message: Dict[str, Any], timeout: float) -> Any:
-        headers = {"Content-Type": "application/json", "User-Agent": "orrery-python"}
+    def download(self, path: str, query: Dict[str, str]) -> Any:
+        """The open answer of a path, whose body is read by `copy`."""
+        target = f"{self._server}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        try:
+            return self._send(urllib.request.Request(target, headers=self._headers()), _STREAM_TIMEOUT_S)
+        except (OSError, HTTPException) as error:
+            raise _away(self._server, error) from error
+
+    def copy(self, answer: Any, path: str) -> None:
+        """Writes the body of an open answer to a file, a piece at a time. A body that breaks off is an error."""
+        announced = int(answer.headers.get("Content-Length") or -1)
+        written = 0
+        with open(path, "wb") as file:
+            while True:
+                try:
+                    piece = answer.read(_PIECE_BYTES)
+                except (OSError, HTTPException) as error:
+                    raise _away(self._server, error) from error
+                if not piece:
+                    break
+                written += file.write(piece)
+        if written != announced:
+            raise errors.Unavailable(f"the download broke off after {written} of {announced} bytes; try again", "unavailable")
+
+    def _headers(self) -> Dict[str, str]:
+        headers = {"User-Agent": "orrery-python"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        request = urllib.request.Request(f"{self._server}/orrery.v1.{method}", json.dumps(message).encode(), headers,
-                                         method="POST")
+        return headers
+
+    def _open(self, method: str, message: Dict[str, Any], timeout: float) -> Any:
+        headers = {**self._headers(), "Content-Type": "application/json"}
+        return self._send(urllib.request.Request(f"{self._server}/orrery.v1.{method}", json.dumps(message).encode(), headers,
+                                                 method="POST"), timeout)
+
+    def _send(self, request: urllib.request.Request, timeout: float) -> Any:
         try:
             return self._opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:

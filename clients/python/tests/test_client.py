@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Dict, List, Tuple
 from unittest import mock
@@ -25,6 +26,9 @@ class Server:
     def __init__(self) -> None:
         self.answers: Dict[str, Callable[[Dict[str, Any]], Answer]] = {}
         self.requests: List[Tuple[str, Dict[str, Any], Dict[str, str]]] = []
+        # What is downloaded, by path and file: what it is, and its bytes. Of each so many bytes do not come.
+        self.files: Dict[Tuple[str, str], Tuple[Dict[str, Any], bytes]] = {}
+        self.missing = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,6 +43,19 @@ class Server:
                 if status == 302:
                     self.send_header("Location", "http://127.0.0.1:1/elsewhere")
                 self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def do_GET(self) -> None:
+                path, _, query = self.path.partition("?")
+                outer.requests.append((path, dict(urllib.parse.parse_qsl(query)), dict(self.headers)))
+                found = outer.files.get((path, dict(urllib.parse.parse_qsl(query)).get("file", "")))
+                status, about, payload = (200, *found) if found else (403, {}, b"")
+                if not found:
+                    payload = json.dumps(refusal("permission_denied", "NOT_ALLOWED")).encode()
+                self.send_response(status)
+                self.send_header("orrery-output", json.dumps(about))
+                self.send_header("Content-Length", str(len(payload) + outer.missing))
                 self.end_headers()
                 self.wfile.write(payload)
 
@@ -164,6 +181,67 @@ class ClientTests(unittest.TestCase):
             200, {"outputs": [{"name": "output_0", "kind": "json"}], "expiredAt": "2026-01-02T00:00:00Z"})
         with self.assertRaisesRegex(orrery.Incomplete, "gone since 2026"):
             run.get_variable("load")
+
+    def _stores(self, files: Dict[str, bytes], kind: str) -> orrery.Run:
+        """A run whose block `a/b` left an output with these files, of which nothing was noted."""
+        path, names = "/api/v1/runs/r1/blocks/a%2Fb/outputs/output_0/content", list(files)
+        for place, (name, content) in enumerate(files.items()):
+            about = {"name": name, "kind": kind, "files": names}
+            self.server.files[(path, name)] = (about, content)
+            if not place:
+                self.server.files[(path, "")] = (about, content)
+        self.server.answers["OutputService/GetOutputs"] = lambda _: (200, {"outputs": [
+            {"name": "output_0", "kind": kind, "columns": [{"name": "n"}] if kind == "dataframe" else []}]})
+        return orrery.Run(self.client._transport, {"id": "r1"})
+
+    def test_what_was_not_noted_whole_is_fetched(self) -> None:
+        many = list(range(300_000))
+        run = self._stores({"output_0/data.json": json.dumps(many).encode()}, "json")
+        self.assertEqual(run.get_variable("a/b"), many)
+        self.assertEqual(run.get_variables("a/b"), {"output_0": many})
+        run = self._stores({f"output_0/{part}/data.json": json.dumps(part).encode() for part in range(11)}, "parts")
+        self.assertEqual(run.get_variable("a/b"), list(range(11)))
+
+        run = self._stores({"output_0/object.joblib": b"\x80"}, "custom_object")
+        with self.assertRaisesRegex(orrery.Incomplete, "save_output"):
+            run.get_variable("a/b")
+        with tempfile.TemporaryDirectory() as folder:
+            saved = run.save_output("a/b", folder)
+            self.assertEqual(saved, [os.path.join(folder, "output_0", "object.joblib")])
+            with open(saved[0], "rb") as file:
+                self.assertEqual(file.read(), b"\x80")
+            for outside in ("../evil", "/etc/evil", "output_0//evil"):
+                run = self._stores({outside: b"x"}, "custom_object")
+                with self.assertRaisesRegex(orrery.Error, "no path of an output"):
+                    run.save_output("a/b", folder)
+
+    def test_a_download_that_breaks_off_is_no_value(self) -> None:
+        run = self._stores({"output_0/data.json": b"[1, 2]"}, "json")
+        self.server.missing = 1
+        with self.assertRaises(orrery.Unavailable):
+            run.get_variable("a/b")
+        self.server.missing = 0
+        self.server.files.clear()
+        with self.assertRaises(orrery.Denied):
+            run.get_variable("a/b")
+
+    def test_a_large_table_needs_pandas_or_is_one(self) -> None:
+        try:
+            import pandas
+            import pyarrow  # noqa: F401
+        except ImportError:
+            run = self._stores({"output_0/data.parquet": b"PAR1"}, "dataframe")
+            with self.assertRaisesRegex(orrery.Incomplete, "install pandas"):
+                run.get_variable("a/b")
+            return
+        frame = pandas.DataFrame({"n": range(5_000), "s": [f"row {n}" for n in range(5_000)]})
+        with tempfile.TemporaryDirectory() as folder:
+            frame.to_parquet(os.path.join(folder, "t"))
+            with open(os.path.join(folder, "t"), "rb") as file:
+                content = file.read()
+        types = json.dumps({"dtypes": ["int64", "object"], "encoded": []}).encode()
+        files = {"output_0/data.parquet": content, "output_0/data_column_types.json": types}
+        pandas.testing.assert_frame_equal(self._stores(files, "dataframe").get_variable("a/b"), frame)
 
     def test_logs_are_followed_to_their_end_and_to_an_error(self) -> None:
         self.server.answers = {"LogService/TailLogs": lambda _: (

@@ -20,6 +20,10 @@ pub const NODE_LOST: &str = "NODE_LOST";
 pub const EVICTED: &str = "EVICTED";
 /// The claim was taken away before it was allocated.
 pub const CLAIM_MISSING: &str = "CLAIM_MISSING";
+/// The claim is being taken away.
+pub const CLAIM_DELETING: &str = "CLAIM_DELETING";
+/// The driver makes a device ready first.
+pub const DEVICE_NOT_READY: &str = "DEVICE_NOT_READY";
 /// The pod was taken away, by nobody that we know.
 pub const POD_LOST: &str = "POD_LOST";
 /// The image cannot be had.
@@ -38,8 +42,6 @@ pub const VOLUME_FAILED: &str = "VOLUME_FAILED";
 pub const VOLUME_FORBIDDEN: &str = "VOLUME_FORBIDDEN";
 /// Root on a share that only software enforces.
 pub const ROOT_NOT_ALLOWED: &str = "ROOT_NOT_ALLOWED";
-/// A pre-start script, which pods do not have.
-pub const PRE_START_REFUSED: &str = "PRE_START_REFUSED";
 /// The API server refuses an object.
 pub const CLUSTER_REFUSED: &str = "CLUSTER_REFUSED";
 /// An object of this name belongs to somebody else.
@@ -48,10 +50,14 @@ pub const NAME_TAKEN: &str = "NAME_TAKEN";
 pub const UNSCHEDULABLE: &str = "UNSCHEDULABLE";
 
 /// Fragments of kube-scheduler's reasons; the first that is found counts, so what tells more comes first.
-const SCHEDULER: [(&str, &str); 20] = [
+const SCHEDULER: [(&str, &str); 23] = [
+    // What servers of 1.36 say of one whose users are as many as can be; older ones say it in their own words.
+    ("status.reservedFor: Too many", "CLAIM_IN_USE"),
+    ("device binding timeout", DEVICE_NOT_READY),
+    ("device binding failed", DEVICE_NOT_READY),
     ("timed out trying to allocate devices", "ALLOCATOR_TIMEOUT"),
     ("does not exist", "DEVICE_CLASS_MISSING"),
-    ("is being deleted", "CLAIM_DELETING"),
+    ("is being deleted", CLAIM_DELETING),
     ("resourceclaim in use", "CLAIM_IN_USE"),
     ("in the process of being allocated", "CLAIM_RACING"),
     ("in the meantime", "CLAIM_RACING"),
@@ -72,9 +78,12 @@ const SCHEDULER: [(&str, &str); 20] = [
 ];
 
 /// With these, what was pinned is not to be had: it helps to be placed anew.
-const MISPLACED: [&str; 8] = [
+const MISPLACED: [&str; 10] = [
     NO_MATCHING_DEVICE,
     CLAIM_MISSING,
+    // The next life has a claim of another name.
+    CLAIM_DELETING,
+    "CLAIM_IN_USE",
     "CLAIM_PINNED_ELSEWHERE",
     "DEVICE_CLASS_MISSING",
     "NODE_FULL",
@@ -84,7 +93,7 @@ const MISPLACED: [&str; 8] = [
 ];
 
 /// Reasons of events about a pod that is bound to its node, and of containers that wait.
-const NODE: [(&str, &str); 11] = [
+const NODE: [(&str, &str); 10] = [
     ("FailedPrepareDynamicResources", DEVICE_PREPARE_FAILED),
     ("FailedMount", VOLUME_FAILED),
     ("FailedAttachVolume", VOLUME_FAILED),
@@ -95,7 +104,6 @@ const NODE: [(&str, &str); 11] = [
     ("CreateContainerConfigError", CONTAINER_CONFIG),
     ("CreateContainerError", CONTAINER_CONFIG),
     ("RunContainerError", CONTAINER_CONFIG),
-    ("BindingConditionsPending", "DEVICE_NOT_READY"),
 ];
 
 /// What kube-scheduler says about a pod that it cannot place, as a code and its own words without the tail about
@@ -137,7 +145,24 @@ mod tests {
                 "POOL_UPDATING",
             ),
             (r#"0/1 nodes are available: request gpu: device class x does not exist"#, "DEVICE_CLASS_MISSING"),
-            (r#"resourceclaim "x" is being deleted"#, "CLAIM_DELETING"),
+            (r#"resourceclaim "x" is being deleted"#, CLAIM_DELETING),
+            ("0/2 nodes are available: 2 resourceclaim in use.", "CLAIM_IN_USE"),
+            (
+                "running PreBind plugin \"DynamicResources\": add reservation to claim a/x: ResourceClaim.resource.k8s.io \"x\" \
+                 is invalid: [status.reservedFor: Too many: 257: must have at most 256 items]",
+                "CLAIM_IN_USE",
+            ),
+            ("resource claim x is in the process of being allocated", "CLAIM_RACING"),
+            ("claim default/x got allocated elsewhere in the meantime", "CLAIM_RACING"),
+            ("claim default/x got deallocated elsewhere in the meantime", "CLAIM_RACING"),
+            (
+                "0/5 nodes are available: 1 resourceclaim not available on the node, 4 node(s) didn't match Pod's node \
+                 affinity/selector.",
+                "CLAIM_PINNED_ELSEWHERE",
+            ),
+            ("claim default/x, request gpu: asks for 40 devices, which exceeds the claim limit of 32", "LIMIT_32"),
+            ("running PreBind plugin: device binding timeout: claim=x", DEVICE_NOT_READY),
+            ("device n/gpu-0: CEL runtime error: no such key: uuid", "BAD_SELECTOR"),
             (r#"resourceclaim.resource.k8s.io "x" not found"#, "CLAIM_MISSING"),
             ("node n: timed out trying to allocate devices", "ALLOCATOR_TIMEOUT"),
             ("0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1", "NODE_FULL"),

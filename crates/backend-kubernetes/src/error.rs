@@ -35,6 +35,9 @@ pub enum Error {
     /// A life cannot be written down.
     #[error("write a life as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// An attempt cannot have the devices that it was given.
+    #[error("{0}")]
+    Unplaced(String),
     /// A grant does not fit to its chip.
     #[error("render the claim: {0}")]
     Claim(#[from] ClaimError),

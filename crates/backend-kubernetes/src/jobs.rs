@@ -13,8 +13,10 @@ use crate::{
     cluster::{self, Access},
     error::{Error, Result},
     names::MANAGER,
+    quantity,
 };
-use ::backend::{Error as Refusal, Launch, Name, Phase};
+use ::backend::{Device, Devices, Error as Refusal, Launch, Name, Phase};
+use domain::device::WHOLE_MILLI;
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -98,6 +100,9 @@ impl Jobs {
     async fn make(&self, launch: &Launch) -> Result<Vec<String>> {
         let mut allowed = policy::allow(config::read(&launch.config), &self.policy);
         self.check_objects(launch, &mut allowed).await?;
+        if let Some(why) = allowed.asked.gpus.as_ref().and_then(|_| unpinnable(launch)) {
+            return Err(Error::Unplaced(why));
+        }
         let namespace = allowed.namespace.clone();
         let job = render::job(launch, &allowed, &self.policy, &self.mark);
         let made = self.api::<Job>(&namespace).create(&PostParams::default(), &job).await.map_err(Error::from);
@@ -193,6 +198,22 @@ impl ::backend::Backend for Jobs {
         domain::executor_type::Backend::Kubernetes.as_str()
     }
 
+    fn devices(&self, launch: &Launch) -> Option<Devices> {
+        let allowed = policy::allow(config::read(&launch.config), &self.policy);
+        let asked = &allowed.asked;
+        let gpus = asked.gpus.as_ref()?;
+        let amount = |name: &str| asked.requests.get(name).or_else(|| asked.limits.get(name));
+        Some(Devices {
+            claim: format!("{}/{}", allowed.namespace, launch.name),
+            class: gpus.class.clone(),
+            count: gpus.count,
+            milli: if gpus.sm == 0 { WHOLE_MILLI } else { gpus.sm * (WHOLE_MILLI / 100) },
+            memory_bytes: gpus.memory.as_ref().map(quantity::units),
+            cpu_milli: amount("cpu").map_or(0, quantity::milli),
+            node_memory_bytes: amount("memory").map_or(0, quantity::units),
+        })
+    }
+
     async fn launch(&self, launch: &Launch) -> std::result::Result<Vec<String>, Refusal> {
         self.make(launch).await.map_err(refusal)
     }
@@ -222,6 +243,22 @@ impl ::backend::Backend for Jobs {
     }
 }
 
+/// Why the devices of a launch cannot be had as they were given.
+fn unpinnable(launch: &Launch) -> Option<String> {
+    let Some(place) = &launch.place else {
+        return Some("GPUs are given by the owner of a pool, and this launch was given none".to_owned());
+    };
+    place.devices.iter().find_map(|device| match device {
+        Device { hardware_id, name, .. } if hardware_id.is_empty() => {
+            Some(format!("device `{name}` cannot be pinned: its driver publishes no id of it"))
+        }
+        Device { profile, name, milli, .. } if !profile.is_empty() && *milli < WHOLE_MILLI => Some(format!(
+            "a block cannot have the partition `{profile}` of `{name}`: ask for whole devices of its class"
+        )),
+        _ => None,
+    })
+}
+
 /// Of an object with this name, the one that was seen and no later one.
 fn exactly<K: Resource>(object: &K) -> Option<Preconditions> {
     object.meta().uid.clone().map(|uid| Preconditions { uid: Some(uid), resource_version: None })
@@ -237,7 +274,8 @@ fn gone_is_fine<T>(deleted: std::result::Result<T, kube::Error>) -> Result<()> {
 
 fn refusal(error: Error) -> Refusal {
     // A quota that is used up has room again some time.
-    let never = error.is_refusal() && !error.to_string().contains("exceeded quota");
+    let never =
+        matches!(error, Error::Unplaced(_)) || error.is_refusal() && !error.to_string().contains("exceeded quota");
     let text = error.to_string();
     if never { Refusal::Refused(text) } else { Refusal::Away(text) }
 }

@@ -20,8 +20,8 @@ pub const QUEUE: &str = "orrery.dev/queue";
 pub const SHARED_CLAIM: &str = "orrery.dev/shared-claim";
 /// Thousandths of a GPU in all.
 pub const GPU_MILLI: &str = "orrery.dev/gpu-milli";
-/// What web-servers are labelled with, who alone may connect to a runtime.
-pub const PROXY: (&str, &str) = ("app.kubernetes.io/component", "web-server");
+/// What those are labelled with who alone may connect to a runtime: web-servers, and executors that ask how it is used.
+pub const VISITORS: (&str, [&str; 2]) = ("app.kubernetes.io/component", ["web-server", "runtimes"]);
 /// The longest value of a label.
 const LABEL_MAX: usize = 63;
 

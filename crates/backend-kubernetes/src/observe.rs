@@ -12,7 +12,7 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     core::v1::{ContainerState, Event, Pod, PodStatus},
-    resource::v1::ResourceClaim,
+    resource::v1::{DeviceRequestAllocationResult, ResourceClaim},
 };
 use proto::internal::v1::RuntimePhase;
 
@@ -82,8 +82,8 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
         Some("Failed") => failed(&status),
         _ if pod.metadata.deletion_timestamp.is_some() => disrupted(&status),
         _ if !is(&status, "PodScheduled") => {
-            let claim_is_gone = !life.grants.is_empty() && objects.claim.is_none();
-            waiting(pod, &status, claim_is_gone, now)
+            let trouble = if life.grants.is_empty() { None } else { of_claim(objects.claim) };
+            waiting(pod, &status, trouble, now)
         }
         _ => starting(life, &status, allocated, objects.warnings),
     };
@@ -92,14 +92,35 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
     seen
 }
 
+/// What stands in the way though kube-scheduler does not tell: it does not even try a pod whose claim is going, and while
+/// it waits for devices to be ready there is only an event. So what it said last is about earlier.
+fn of_claim(claim: Option<&ResourceClaim>) -> Option<(&'static str, &'static str)> {
+    let Some(claim) = claim else { return Some((codes::CLAIM_MISSING, "the claim was taken away by somebody else")) };
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Some((codes::CLAIM_DELETING, "the claim is being taken away by somebody else"));
+    }
+    is_awaited(claim).then_some((codes::DEVICE_NOT_READY, "the device is being made ready by its driver"))
+}
+
+/// Whether a device of it has to become ready, and did not tell so yet.
+fn is_awaited(claim: &ResourceClaim) -> bool {
+    let Some(status) = &claim.status else { return false };
+    let results = status.allocation.iter().filter_map(|a| a.devices.as_ref()?.results.as_ref()).flatten();
+    let told = |device: &DeviceRequestAllocationResult, wanted: &String| {
+        let known = status.devices.iter().flatten();
+        let of = known.filter(|d| (&d.driver, &d.pool, &d.device) == (&device.driver, &device.pool, &device.device));
+        of.flat_map(|d| d.conditions.iter().flatten()).any(|c| c.type_ == *wanted && c.status == "True")
+    };
+    results.into_iter().any(|device| device.binding_conditions.iter().flatten().any(|wanted| !told(device, wanted)))
+}
+
 /// Not bound to a node yet.
-fn waiting(pod: &Pod, status: &PodStatus, claim_is_gone: bool, now: Timestamp) -> Seen {
+fn waiting(pod: &Pod, status: &PodStatus, trouble: Option<(&'static str, &'static str)>, now: Timestamp) -> Seen {
     let said = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled");
-    let (code, words) = match said.and_then(|condition| condition.message.as_deref()) {
-        // kube-scheduler does not even try a pod without its claim, so what it said last is about earlier.
-        _ if claim_is_gone => (codes::CLAIM_MISSING, "the claim was taken away by somebody else"),
-        Some(message) => codes::of_scheduler(message),
-        None => return Seen::at(RuntimePhase::PodCreated),
+    let (code, words) = match (trouble, said.and_then(|condition| condition.message.as_deref())) {
+        (Some(trouble), _) => trouble,
+        (None, Some(message)) => codes::of_scheduler(message),
+        (None, None) => return Seen::at(RuntimePhase::PodCreated),
     };
     let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let late = now.duration_since(since) >= PIN_PATIENCE;

@@ -239,11 +239,6 @@ impl Step<'_> {
             );
             return Some(failed(codes::ROOT_NOT_ALLOWED, message));
         }
-        if !life.spec.pre_start.is_empty() {
-            let message =
-                "pods have no pre-start script: set the environment in the spec, or use the post-start script";
-            return Some(failed(codes::PRE_START_REFUSED, message));
-        }
         None
     }
 

@@ -1,17 +1,17 @@
 //! Attempts as Jobs on a real control plane: from a launch to nothing. The program is a script; what the executor's own does
 //! there is tested with the executor.
 //!
-//! Each test has a namespace of its own, in which the backend may do what the chart allows it and no more; of devices, only shares of `shared-0` GPU 3 and `whole-0` could be chosen for what is
-//! asked here, by kube-scheduler and together with other tests.
+//! Each test has a namespace of its own, in which the backend may do what the chart allows it and no more; of devices, only
+//! shares of GPU 3 of `shared-0` are used here.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the report of a test")]
 
-use backend::{Backend as _, Ended, Error, Launch, Name, Phase, Token};
+use backend::{Backend as _, Device, Ended, Error, Launch, Name, Phase, Place, Token};
 use backend_kubernetes::{Access, Jobs, Policy};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret},
     rbac::v1::{Role, RoleBinding},
-    resource::v1::ResourceClaim,
+    resource::v1::{ResourceClaim, ResourceSlice},
 };
 use kube::{
     Api, Client, Config,
@@ -30,6 +30,8 @@ use uuid::Uuid;
 
 /// For one step, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Of devices that are shared.
+const CLASS: &str = "hami-core-gpu.project-hami.io";
 const TOKEN: &str = "0123456789abcdef";
 /// What the chart allows an executor of Jobs.
 const RULES: &str = include_str!("../../../deploy/helm/orrery/files/jobs-rules.yaml");
@@ -71,7 +73,7 @@ impl Lab {
             namespace: namespace.clone(),
             image: "ours".to_owned(),
             program: program.to_str().unwrap().to_owned(),
-            gpu_classes: vec!["hami-core-gpu.project-hami.io".to_owned()],
+            gpu_classes: vec![CLASS.to_owned()],
             ..Policy::default()
         };
         // Whoever was first is right.
@@ -107,8 +109,21 @@ impl Lab {
             env,
             token: Token::new(TOKEN.to_owned()),
             config: config.to_string(),
+            place: None,
             lifetime_max: Duration::from_secs(600),
         }
+    }
+
+    /// A share of GPU 3 of `shared-0`, as the owner of a pool gives it.
+    async fn given(&self, milli: u32) -> Place {
+        let slices = Api::<ResourceSlice>::all(self.client.clone()).list(&ListParams::default()).await.unwrap().items;
+        let of = |slice: &ResourceSlice| slice.spec.driver == CLASS && slice.spec.pool.name == "shared-0";
+        let mut devices = slices.into_iter().filter(of).flat_map(|slice| slice.spec.devices.unwrap_or_default());
+        let device = devices.find(|device| device.name == "hami-gpu-3").unwrap();
+        let hardware_id = device.attributes.unwrap()["uuid"].string.clone().unwrap();
+        let name = format!("{CLASS}/shared-0/hami-gpu-3");
+        let device = Device { name, hardware_id, milli, memory_bytes: 8 << 30, profile: String::new() };
+        Place { node: "shared-0".to_owned(), devices: vec![device] }
     }
 
     async fn seen(&self, launch: &Launch, what: &str) -> String {
@@ -180,7 +195,19 @@ async fn a_job_from_its_launch_to_nothing() {
         "container_config": { "image": "theirs", "env": [{ "name": "GREETING", "value": "hello" }] },
         "pod": { "host_network": true },
     });
-    let launch = lab.launch("wait", &config);
+    let mut launch = lab.launch("wait", &config);
+    let asked = lab.jobs.devices(&launch).unwrap();
+    assert_eq!(
+        (asked.count, asked.milli, asked.memory_bytes, asked.node_memory_bytes),
+        (1, 400, Some(8 << 30), 512 << 20)
+    );
+    assert_eq!((asked.class.as_str(), asked.claim), (CLASS, format!("{}/{}", lab.policy.namespace, launch.name)));
+    let refused = lab.jobs.launch(&launch).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::Refused(why) if why.contains("given none")),
+        "not by kube-scheduler: {refused:?}"
+    );
+    launch.place = Some(lab.given(400).await);
     let remarks = lab.jobs.launch(&launch).await.unwrap();
     assert_eq!(remarks.len(), 2, "{remarks:?}");
     assert!(
@@ -205,6 +232,7 @@ async fn a_job_from_its_launch_to_nothing() {
     assert_eq!(pods[0].metadata.annotations.as_ref().unwrap()["orrery.dev/block"], "Lädt alles");
     let claim = lab.api::<ResourceClaim>().get(launch.name.as_str()).await.unwrap();
     let results = claim.status.unwrap().allocation.unwrap().devices.unwrap().results.unwrap();
+    assert_eq!((results.len(), results[0].device.as_str()), (1, "hami-gpu-3"), "the one that was given");
     assert_eq!(results[0].consumed_capacity.as_ref().unwrap()["cores"].0, "40");
 
     lab.jobs.cancel(&launch.name, Duration::from_secs(10)).await.unwrap();
@@ -301,7 +329,9 @@ async fn blocks_get_what_is_labelled_with_their_workspace_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_life_of_an_executor_ends_what_the_last_one_left() {
     let Some(lab) = Lab::new("reap").await else { return };
-    let (left, kept) = (lab.launch("wait", &json!({})), lab.launch("wait", &json!({ "gpus": 1 })));
+    let share = json!({ "gpus": { "count": 1, "sm": 10 } });
+    let (left, mut kept) = (lab.launch("wait", &json!({})), lab.launch("wait", &share));
+    kept.place = Some(lab.given(100).await);
     lab.jobs.launch(&left).await.unwrap();
     lab.jobs.launch(&kept).await.unwrap();
     lab.seen(&left, "env").await;

@@ -26,6 +26,13 @@ pub trait Backend: Send + Sync + 'static {
     /// As people read it in the list of executors, such as `kubernetes`.
     fn name(&self) -> &'static str;
 
+    /// The devices that a launch asks for and that this place has; they are given by the owner of a pool, and come back in
+    /// [`Launch::place`]. None where there are no devices.
+    fn devices(&self, launch: &Launch) -> Option<Devices> {
+        let _ = launch;
+        None
+    }
+
     /// Starts a container. One of this name that is there already is adopted: a name is never used for two attempts, so it
     /// was started by a launch whose answer was lost. Answers what of [`Launch::config`] does not hold here, and why: one
     /// sentence each, for whoever wrote it.
@@ -71,8 +78,53 @@ pub struct Launch {
     pub token: Token,
     /// What the block asks of its container, as the project wrote it: its `executor_config` as a JSON object.
     pub config: String,
+    /// Where it runs, and with which devices, when it asks for some.
+    pub place: Option<Place>,
     /// After so long the place should end it without being told, lest it outlives an executor that never comes back.
     pub lifetime_max: Duration,
+}
+
+/// Devices that a container asks for, all on one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devices {
+    /// As the place names whoever has them.
+    pub claim: String,
+    /// Their class.
+    pub class: String,
+    /// How many.
+    pub count: u32,
+    /// Of the compute of each; 1000 is all.
+    pub milli: u32,
+    /// Of the memory of each, bytes; `None` is the same share as of the compute.
+    pub memory_bytes: Option<u64>,
+    /// Of the node's processor, thousandths of a core.
+    pub cpu_milli: u64,
+    /// Of the node's memory, bytes.
+    pub node_memory_bytes: u64,
+}
+
+/// A node, and devices of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The node's name.
+    pub node: String,
+    /// One for each device.
+    pub devices: Vec<Device>,
+}
+
+/// What a container has of one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// As the place names it.
+    pub name: String,
+    /// The hardware's own id.
+    pub hardware_id: String,
+    /// Of its compute; 1000 is all.
+    pub milli: u32,
+    /// Of its memory, bytes.
+    pub memory_bytes: u64,
+    /// The piece of a device that is divided in hardware; empty for any other.
+    pub profile: String,
 }
 
 /// The name of a container: a DNS label that derives from the attempt.

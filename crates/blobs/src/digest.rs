@@ -32,6 +32,14 @@ pub(crate) fn checked(sha256: &str) -> Result<&str, Error> {
     }
 }
 
+/// Refuses what is no SHA-256 as it is written here: 64 lower-case hexadecimal digits.
+///
+/// # Errors
+/// When it is none.
+pub fn check_digest(sha256: &str) -> Result<(), Error> {
+    checked(sha256).map(drop)
+}
+
 /// The hexadecimal part of a bundle's digest, which is written `sha256:<hex>`.
 pub(crate) fn of_bundle(digest: &str) -> Result<&str, Error> {
     checked(digest.strip_prefix("sha256:").unwrap_or(digest))

@@ -43,6 +43,20 @@ pub struct Amount {
     pub bytes: u64,
 }
 
+/// A file on its way from a store.
+pub struct FileStream {
+    /// All of them.
+    pub bytes: u64,
+    /// In order; the first error is the last item.
+    pub chunks: crate::Content,
+}
+
+impl fmt::Debug for FileStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStream").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
 /// Folders in one store; clones share it.
 #[derive(Clone)]
 pub struct Folders {
@@ -171,6 +185,22 @@ impl Folders {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(&name, error)),
         }
+    }
+
+    /// One file as it comes, in chunks of the store's size; `None` when it is not stored.
+    ///
+    /// # Errors
+    /// When the store fails, now or later in the stream.
+    pub async fn stream(&self, at: &str, name: &str) -> Result<Option<FileStream>, Error> {
+        let name = self.name(at, name)?;
+        let found = match self.store.get(&name).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.failed(&name, error)),
+        };
+        let (bytes, folders) = (found.meta.size, self.clone());
+        let chunks = found.into_stream().map_err(move |error| folders.failed(&name, error)).boxed();
+        Ok(Some(FileStream { bytes, chunks }))
     }
 
     /// Removes everything below a folder; one that is not there is no error.

@@ -12,8 +12,9 @@ mod parts;
 mod place;
 mod store;
 
+pub use digest::check_digest;
 pub use error::Error;
-pub use folders::{Amount, Folders};
+pub use folders::{Amount, FileStream, Folders};
 pub use materialise::{Bundle, BundleFile};
 pub use place::Access;
 pub use store::{Blobs, Content};

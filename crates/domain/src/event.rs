@@ -6,7 +6,10 @@
 //!
 //! Refuses to know what an event leads to.
 
-use crate::trigger::{Invalid, shorten};
+mod parser;
+
+use crate::trigger::Invalid;
+use parser::Parser;
 use serde_json::{Map, Number, Value};
 
 /// The most bytes of one pattern, as JSON.
@@ -36,12 +39,28 @@ enum Field {
 #[derive(Debug, Clone, PartialEq)]
 enum Test {
     Equals(Value),
-    Prefix(String),
-    Suffix(String),
+    Text(Wording),
     Exists(bool),
     Numeric(Vec<(Comparison, f64)>),
     /// None of these.
     AnythingBut(Vec<Test>),
+}
+
+/// What a text must say.
+#[derive(Debug, Clone, PartialEq)]
+struct Wording {
+    place: Place,
+    /// In small letters where case does not count.
+    wanted: String,
+    any_case: bool,
+}
+
+/// Where in a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    Start,
+    End,
+    Whole,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,8 +81,7 @@ impl Pattern {
         let Value::Object(map) = pattern else {
             return Err(Invalid::new("must be an object whose fields are lists or objects"));
         };
-        let mut parser = Parser { entries: 0, bytes: 0 };
-        parser.fields(map, "", 1).map(Self)
+        Parser::default().fields(map, "", 1).map(Self)
     }
 
     /// Whether the event is one of those.
@@ -130,14 +148,35 @@ impl Test {
         match (self, value) {
             (_, Value::Object(_) | Value::Array(_)) => false,
             (Self::Equals(wanted), value) => same(wanted, value),
-            (Self::Prefix(prefix), Value::String(text)) => text.starts_with(prefix),
-            (Self::Suffix(suffix), Value::String(text)) => text.ends_with(suffix),
+            (Self::Text(wording), Value::String(text)) => wording.fits(text),
             (Self::Numeric(all), Value::Number(number)) => number
                 .as_f64()
                 .is_some_and(|number| all.iter().all(|(comparison, than)| comparison.holds(number, *than))),
             (Self::AnythingBut(none), value) => !none.iter().any(|test| test.matches_one(value)),
             (Self::Exists(wanted), _) => *wanted,
-            (Self::Prefix(_) | Self::Suffix(_) | Self::Numeric(_), _) => false,
+            (Self::Text(_) | Self::Numeric(_), _) => false,
+        }
+    }
+}
+
+impl Wording {
+    fn exact(place: Place, wanted: &str) -> Self {
+        Self { place, wanted: wanted.to_owned(), any_case: false }
+    }
+
+    fn any_case(place: Place, wanted: &str) -> Self {
+        Self { place, wanted: wanted.to_lowercase(), any_case: true }
+    }
+
+    fn fits(&self, text: &str) -> bool {
+        if self.any_case { self.stands_in(&text.to_lowercase()) } else { self.stands_in(text) }
+    }
+
+    fn stands_in(&self, text: &str) -> bool {
+        match self.place {
+            Place::Start => text.starts_with(&self.wanted),
+            Place::End => text.ends_with(&self.wanted),
+            Place::Whole => text == self.wanted,
         }
     }
 }
@@ -178,122 +217,6 @@ impl Comparison {
             Self::Greater => number > than,
         }
     }
-}
-
-/// Counts while it reads, so that a pattern of a megabyte is refused before it is understood.
-struct Parser {
-    entries: usize,
-    bytes: usize,
-}
-
-impl Parser {
-    fn fields(&mut self, map: &Map<String, Value>, path: &str, depth: usize) -> Result<Fields, Invalid> {
-        if depth > DEPTH_MAX {
-            return Err(Invalid::new(format!("goes deeper than {DEPTH_MAX} levels")).of(path));
-        }
-        let mut fields = Vec::with_capacity(map.len().min(ENTRIES_MAX));
-        for (name, value) in map {
-            self.count(name.len(), path)?;
-            let path = if path.is_empty() { shorten(name) } else { format!("{path}.{}", shorten(name)) };
-            let field = match value {
-                Value::Object(below) => Field::Below(self.fields(below, &path, depth + 1)?),
-                Value::Array(entries) if entries.is_empty() => {
-                    return Err(Invalid::new("is an empty list, which nothing matches").of(path));
-                }
-                Value::Array(entries) => Field::OneOf(self.tests(entries, &path)?),
-                _ => return Err(Invalid::new("must be a list of what may match, or an object").of(path)),
-            };
-            fields.push((name.clone(), field));
-        }
-        Ok(Fields(fields))
-    }
-
-    fn tests(&mut self, entries: &[Value], path: &str) -> Result<Vec<Test>, Invalid> {
-        entries.iter().map(|entry| self.test(entry, path)).collect()
-    }
-
-    fn test(&mut self, entry: &Value, path: &str) -> Result<Test, Invalid> {
-        match entry {
-            Value::Object(operator) => {
-                let mut names = operator.iter();
-                match (names.next(), names.next()) {
-                    (Some((name, operand)), None) => self.operator(name, operand, path),
-                    _ => Err(Invalid::new("has an operator that is not one of a kind, such as {\"prefix\": \"eu-\"}")
-                        .of(path)),
-                }
-            }
-            Value::Array(_) => Err(Invalid::new("has a list in a list").of(path)),
-            literal => {
-                self.count(text(literal).len(), path)?;
-                Ok(Test::Equals(literal.clone()))
-            }
-        }
-    }
-
-    fn operator(&mut self, name: &str, operand: &Value, path: &str) -> Result<Test, Invalid> {
-        self.count(name.len() + text(operand).len(), path)?;
-        let refuse = |what: &str| Err(Invalid::new(format!("has {name:?} with something else than {what}")).of(path));
-        match (name, operand) {
-            ("prefix", Value::String(prefix)) => Ok(Test::Prefix(prefix.clone())),
-            ("suffix", Value::String(suffix)) => Ok(Test::Suffix(suffix.clone())),
-            ("prefix" | "suffix", _) => refuse("a string"),
-            ("exists", Value::Bool(wanted)) => Ok(Test::Exists(*wanted)),
-            ("exists", _) => refuse("true or false"),
-            ("numeric", Value::Array(parts)) => match numeric(parts) {
-                Some(all) => Ok(Test::Numeric(all)),
-                None => refuse("one or two comparisons, such as [\">\", 0, \"<=\", 5]"),
-            },
-            ("numeric", _) => refuse("a list"),
-            ("anything-but", operand) => self.anything_but(operand, path),
-            _ => {
-                let name = shorten(name);
-                let known = "prefix, suffix, exists, numeric and anything-but";
-                Err(Invalid::new(format!("has the operator {name:?}, which is none of {known}")).of(path))
-            }
-        }
-    }
-
-    /// A literal, a list of literals, or one of prefix and suffix.
-    fn anything_but(&mut self, operand: &Value, path: &str) -> Result<Test, Invalid> {
-        let none = match operand {
-            Value::Array(literals) if literals.is_empty() || literals.iter().any(|l| l.is_array() || l.is_object()) => {
-                return Err(Invalid::new("has \"anything-but\" without literals").of(path));
-            }
-            Value::Array(literals) => self.tests(literals, path)?,
-            Value::Object(_) => match self.test(operand, path)? {
-                test @ (Test::Prefix(_) | Test::Suffix(_)) => vec![test],
-                _ => {
-                    return Err(Invalid::new("has \"anything-but\" with something else than prefix or suffix").of(path));
-                }
-            },
-            literal => vec![Test::Equals(literal.clone())],
-        };
-        Ok(Test::AnythingBut(none))
-    }
-
-    fn count(&mut self, bytes: usize, path: &str) -> Result<(), Invalid> {
-        self.entries += 1;
-        self.bytes += bytes;
-        if self.bytes > PATTERN_BYTES_MAX {
-            return Err(Invalid::new(format!("is longer than {PATTERN_BYTES_MAX} bytes")).of(path));
-        }
-        if self.entries > ENTRIES_MAX {
-            return Err(Invalid::new(format!("has more than {ENTRIES_MAX} entries")).of(path));
-        }
-        Ok(())
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn numeric(parts: &[Value]) -> Option<Vec<(Comparison, f64)>> {
-    let (pairs, rest) = parts.as_chunks::<2>();
-    if !rest.is_empty() || !(1..=2).contains(&pairs.len()) {
-        return None;
-    }
-    pairs.iter().map(|[sign, than]| Some((Comparison::of(sign.as_str()?)?, than.as_f64()?))).collect()
 }
 
 #[cfg(test)]
@@ -352,6 +275,27 @@ mod tests {
     }
 
     #[test]
+    fn case_counts_only_where_it_is_said_to() {
+        check(json!({"s": [{"equals-ignore-case": "Alice"}]}), json!({"s": "aLICE"}), true);
+        check(json!({"s": [{"equals-ignore-case": "alice"}]}), json!({"s": "alice "}), false);
+        check(json!({"s": [{"equals-ignore-case": "ärger"}]}), json!({"s": "ÄRGER"}), true);
+        check(json!({"s": [{"equals-ignore-case": "5"}]}), json!({"s": 5}), false);
+        check(json!({"s": [{"prefix": {"equals-ignore-case": "EventB"}}]}), json!({"s": "eventBridge"}), true);
+        check(json!({"s": [{"prefix": {"equals-ignore-case": "EventB"}}]}), json!({"s": "an eventB"}), false);
+        check(json!({"s": [{"prefix": "EventB"}]}), json!({"s": "eventBridge"}), false);
+        check(json!({"s": [{"suffix": {"equals-ignore-case": ".png"}}]}), json!({"s": "A.PNG"}), true);
+        check(json!({"s": [{"suffix": {"equals-ignore-case": ".png"}}]}), json!({"s": "a.jpg"}), false);
+        let none = json!({"s": [{"anything-but": {"equals-ignore-case": ["Initializing", "stopped"]}}]});
+        check(none.clone(), json!({"s": "INITIALIZING"}), false);
+        check(none.clone(), json!({"s": "Stopped"}), false);
+        check(none.clone(), json!({"s": "running"}), true);
+        check(none, json!({}), false);
+        check(json!({"s": [{"anything-but": {"equals-ignore-case": "x"}}]}), json!({"s": "X"}), false);
+        check(json!({"s": [{"anything-but": {"prefix": ["a", "b"]}}]}), json!({"s": "bcd"}), false);
+        check(json!({"s": [{"anything-but": {"suffix": ["a", "b"]}}]}), json!({"s": "bcd"}), true);
+    }
+
+    #[test]
     fn what_means_nothing_is_refused() {
         let deep = (0..30).fold(json!(["x"]), |below, _| json!({ "a": below }));
         for (pattern, word) in [
@@ -363,8 +307,19 @@ mod tests {
             (json!({"a": [{"exists": "yes"}]}), "true or false"),
             (json!({"a": [{"numeric": [">"]}]}), "comparisons"),
             (json!({"a": [{"numeric": ["!", 1]}]}), "comparisons"),
-            (json!({"a": [{"anything-but": {"exists": true}}]}), "prefix or suffix"),
+            (json!({"a": [{"anything-but": {"exists": true}}]}), "\"exists\""),
+            (json!({"a": [{"anything-but": {"wildcard": "*/lib/*"}}]}), "\"wildcard\""),
+            (json!({"a": [{"anything-but": {"prefix": {"equals-ignore-case": "x"}}}]}), "\"prefix\""),
+            (json!({"a": [{"anything-but": {"prefix": "x", "suffix": "y"}}]}), "only one"),
+            (json!({"a": [{"anything-but": {"suffix": []}}]}), "\"suffix\""),
             (json!({"a": [{"anything-but": []}]}), "literals"),
+            (json!({"a": [{"prefix": {"wildcard": "x*"}}]}), "\"wildcard\""),
+            (json!({"a": [{"suffix": {"equals-ignore-case": 1}}]}), "\"equals-ignore-case\""),
+            (json!({"a": [{"suffix": {"equals-ignore-case": "x".repeat(1 << 20)}}]}), "longer than"),
+            (json!({"a": [{"equals-ignore-case": ["x"]}]}), "a string"),
+            (json!({"a": [{"wildcard": "x*"}]}), "\"wildcard\""),
+            (json!({"a": [{"cidr": "10.0.0.0/8"}]}), "\"cidr\""),
+            (json!({"$or": [{"a": [1]}, {"b": [2]}]}), "$or"),
             (json!({"a": [{"prefix": "x", "suffix": "y"}]}), "one of a kind"),
             (json!({"a": [{"regex": ".*"}]}), "regex"),
             (json!({"a": ["x".repeat(1 << 20)]}), "longer than"),

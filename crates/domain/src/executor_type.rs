@@ -22,8 +22,6 @@ pub enum ExecutorType<'a> {
     Noop,
     /// A machine of its own, by Mage's name for the kind.
     Remote(&'a str),
-    /// A text to be rendered first.
-    Template(&'a str),
     /// None of Mage's names.
     Unknown(&'a str),
 }
@@ -51,7 +49,6 @@ impl<'a> ExecutorType<'a> {
             LOCAL_FORCED => Self::Process,
             NOOP => Self::Noop,
             name if REMOTE.contains(&name) => Self::Remote(name),
-            name if name.contains("{{") => Self::Template(name),
             name => Self::Unknown(name),
         }
     }
@@ -115,11 +112,11 @@ mod tests {
             (Some(" local_python "), Some("k8s"), ExecutorType::Remote("k8s")),
             (Some("local_python_force"), Some("k8s"), ExecutorType::Process),
             (Some("noop"), Some("ecs"), ExecutorType::Noop),
-            (Some("{{ env_var('WHERE') }}"), None, ExecutorType::Template("{{ env_var('WHERE') }}")),
             (Some("kubernetes"), None, ExecutorType::Unknown("kubernetes")),
         ] {
             assert_eq!(ExecutorType::of(block, pipeline), expect, "{block:?} in {pipeline:?}");
         }
-        assert!(ExecutorType::NAMES.iter().all(|name| !matches!(ExecutorType::named(name), ExecutorType::Template(_))));
+        let known = |name: &&str| !matches!(ExecutorType::of(Some(*name), None), ExecutorType::Unknown(_));
+        assert!(ExecutorType::NAMES.iter().all(known));
     }
 }

@@ -26,6 +26,9 @@ use std::{
 /// How long a permit stays with a shard that has no unit for it, while nobody waits.
 pub const IDLE_MAX: SignedDuration = SignedDuration::from_millis(1_000);
 
+/// Settlements of one turn: an answer may say that more is fair than was asked for, since others want less by now.
+pub const ROUNDS_MAX: usize = 3;
+
 /// A pool of permits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pool {
@@ -67,6 +70,8 @@ struct PoolState {
     contended: bool,
     /// We did not get all that we asked for last time: asking again at once is useless.
     dry: bool,
+    /// Shards of other schedulers want more than they hold: what comes back here is for them to take as well.
+    others_wait: bool,
     /// Permits beyond the limit, of all schedulers: none is used again before so many are gone.
     excess: u32,
 }
@@ -98,6 +103,11 @@ impl Default for Hold {
 impl Hold {
     fn has_room(&self) -> bool {
         self.used < self.granted
+    }
+
+    /// Some of what it holds is to be given back.
+    fn returns(&self) -> bool {
+        self.known > self.granted
     }
 }
 
@@ -186,11 +196,11 @@ impl Ledger {
         }
     }
 
-    /// True when asking this pool may help: it may have permits, or another shard of ours has one to spare.
+    /// True when asking this pool may help: it may have permits, or another shard of ours has one to spare, or to give back.
     #[must_use]
     pub fn is_worth_trying(&self, pool: &Pool) -> bool {
         let Some(state) = self.pools.get(pool) else { return true };
-        !state.dry || state.holds.values().any(Hold::has_room)
+        !state.dry || state.holds.values().any(|hold| hold.has_room() || (hold.returns() && !state.others_wait))
     }
 
     /// How many units of this shard could take a permit of this pool now.
@@ -222,15 +232,19 @@ impl Ledger {
         claims
     }
 
-    /// The pool's answers to claims. True when permits went back that somebody waits for.
+    /// The pool's answers to claims. True when permits went back that somebody elsewhere waits for: what only moved between
+    /// shards of ours is used already.
     pub fn settled(&mut self, answers: &[Answer]) -> bool {
-        let mut freed = false;
+        let mut balance: BTreeMap<&Pool, (u32, u32)> = BTreeMap::new();
         for answer in answers {
             let Some(state) = self.pools.get_mut(&answer.pool) else { continue };
             state.contended = answer.contended;
             let Some(hold) = state.holds.get_mut(&answer.shard) else { continue };
-            freed |= answer.contended && answer.granted < hold.known;
-            state.dry |= answer.granted < answer.wanted;
+            if answer.contended {
+                let (before, after) = balance.entry(&answer.pool).or_default();
+                *before = before.saturating_add(hold.known);
+                *after = after.saturating_add(answer.granted);
+            }
             hold.granted = answer.granted;
             hold.known = answer.granted;
             hold.share = answer.share;
@@ -238,13 +252,24 @@ impl Ledger {
             hold.unsure = false;
             state.excess = answer.excess;
         }
+        for answer in answers {
+            if let Some(state) = self.pools.get_mut(&answer.pool) {
+                state.conclude(answer);
+            }
+        }
+        // One of ours that may have more is reason enough to ask, whatever the others have.
+        for answer in answers {
+            if let Some(state) = self.pools.get_mut(&answer.pool) {
+                state.dry &= !state.may_have_more(answer);
+            }
+        }
         for answer in answers.iter().filter(|answer| answer.excess > 0) {
             if let Some(state) = self.pools.get_mut(&answer.pool) {
                 state.shed();
                 self.stirred.insert(answer.pool.clone());
             }
         }
-        freed
+        balance.values().any(|(before, after)| after < before)
     }
 
     /// Nobody knows whether these claims were heard: they are made again.
@@ -281,16 +306,18 @@ impl Ledger {
 
 impl PoolState {
     fn claims(&mut self, pool: &Pool, now: Timestamp, claims: &mut Vec<Claim>) {
-        let idle = self.holds.values().any(|hold| hold.granted > hold.used && hold.short == 0);
+        // Permits of ours that can move between shards, in one statement.
+        let is_moving = |hold: &Hold| hold.returns() && !self.others_wait;
+        let moving = self.holds.values().any(|hold| is_moving(hold) || (hold.granted > hold.used && hold.short == 0));
         let short = self.holds.values().any(|hold| hold.short > 0);
-        // A pool that had nothing is asked again when it may have some, or when permits of ours can move between shards.
-        let asks = short && (!self.dry || idle);
+        // A pool that had nothing is asked again when it may have some.
+        let asks = short && (!self.dry || moving);
         self.dry &= !asks;
         for (shard, hold) in &mut self.holds {
             let wanted = hold.used.saturating_add(hold.short);
             let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let spare = hold.granted.saturating_sub(wanted);
-            let returns = hold.known > hold.granted || (spare > 0 && (self.contended || idle_long || asks));
+            let returns = hold.returns() || (spare > 0 && (self.contended || idle_long || asks));
             let gets = asks && hold.short > 0;
             let corrects = self.contended && !self.dry && hold.told != wanted;
             if !(hold.unsure || returns || gets || corrects) {
@@ -304,6 +331,20 @@ impl PoolState {
                 hold.idle_since = None;
             }
         }
+    }
+
+    /// What an answer says of the pool, when all answers are noted.
+    fn conclude(&mut self, answer: &Answer) {
+        let own = |of: fn(&Hold) -> u32| self.holds.values().map(of).fold(0_u32, u32::saturating_add);
+        let wanted = answer.in_all.wanted.saturating_sub(own(|hold| hold.told));
+        self.others_wait = wanted > answer.in_all.held.saturating_sub(own(|hold| hold.known));
+        self.dry |= answer.granted < answer.wanted;
+    }
+
+    /// The shard lacks permits, got all that it asked for, and may have more by what is fair now.
+    const fn may_have_more(&self, answer: &Answer) -> bool {
+        let was_modest = answer.granted == answer.target && answer.target < answer.wanted;
+        was_modest && answer.share > answer.granted && answer.free > 0 && !self.others_wait
     }
 
     /// Gives up idle permits while there are too many. Another scheduler may do the same at this moment: then there are too

@@ -41,6 +41,8 @@ pub const DEATHS_MAX: u32 = 3;
 pub const CHILDREN_MAX: u32 = 1_000_000;
 /// Pause between two pokes of a sensor, seconds, unless its `configuration.poke_interval` says otherwise. Mage: 60.
 pub const POKE_INTERVAL_S: u32 = 60;
+/// The shortest such pause, seconds; 0 counts as this.
+pub const POKE_INTERVAL_S_MIN: u32 = 1;
 
 /// A run's status, as Mage names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

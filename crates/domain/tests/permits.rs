@@ -3,7 +3,7 @@
 
 use domain::{
     id::WorkspaceId,
-    permits::{Answer, Claim, Ledger, Pool, Want, fair_share, settle},
+    permits::{Answer, Claim, Ledger, Pool, ROUNDS_MAX, Want, fair_share, settle},
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -36,8 +36,10 @@ impl Rows {
         }
         let want = |(shard, held): (&u8, &u32)| Want { held: *held, wanted: self.wanted[shard] };
         let all: Vec<Want> = self.held.iter().map(want).collect();
-        let contended = all.iter().map(|want| want.wanted).sum::<u32>() > self.max;
-        let excess = self.held.values().sum::<u32>().saturating_sub(self.max);
+        let sum = |of: fn(&Want) -> u32| all.iter().map(of).sum::<u32>();
+        let in_all = Want { held: sum(|want| want.held), wanted: sum(|want| want.wanted) };
+        let contended = in_all.wanted > self.max;
+        let excess = in_all.held.saturating_sub(self.max);
         let answer = |(claim, granted): (&Claim, u32)| Answer {
             pool: claim.pool.clone(),
             shard: claim.shard,
@@ -47,6 +49,8 @@ impl Rows {
             contended,
             share: fair_share(self.max, &all, granted),
             excess,
+            free: self.max.saturating_sub(in_all.held),
+            in_all,
         };
         claims.iter().zip(granted).map(answer).collect()
     }
@@ -176,18 +180,19 @@ impl World {
     }
 
     fn turn(&mut self, engine: usize, answer_is_lost: bool) {
-        self.dispatch(engine);
-        let claims = self.engines[engine].claims(self.now);
-        if claims.is_empty() {
-            return;
-        }
-        let answers = self.rows.settle(&claims);
-        if answer_is_lost {
-            self.engines[engine].unsettled(&claims);
-        } else {
-            self.engines[engine].settled(&answers);
+        for _ in 0..ROUNDS_MAX {
             self.dispatch(engine);
+            let claims = self.engines[engine].claims(self.now);
+            if claims.is_empty() {
+                return;
+            }
+            let answers = self.rows.settle(&claims);
+            if answer_is_lost {
+                return self.engines[engine].unsettled(&claims);
+            }
+            self.engines[engine].settled(&answers);
         }
+        self.dispatch(engine);
     }
 
     fn take_over(&mut self, shard: u8, to: usize) {
@@ -214,6 +219,29 @@ impl World {
             }
         }
     }
+}
+
+/// A permit that one shard gives back, as its share demands, is another shard's in the same turn where one engine owns both:
+/// no tick is waited for.
+fn one_engine_uses_what_came_back(max: u32, units: &[u32], ends: &[u8]) -> Result<(), TestCaseError> {
+    let mut world = World::new(max, 1);
+    for (shard, units) in (0..SHARDS).zip(units) {
+        world.act(&Act::Arrive(shard, *units));
+        world.act(&Act::Turn(0));
+    }
+    for shard in ends {
+        let (running, waiting): (u32, u32) = (world.running.values().sum(), world.waiting.values().sum());
+        prop_assert_eq!(running, max.min(running + waiting), "{} wait", waiting);
+        world.act(&Act::End(*shard));
+        world.act(&Act::Turn(0));
+    }
+    Ok(())
+}
+
+/// One has its share and lacks more, another one may have more by now: the pool is asked for the second.
+#[test]
+fn who_has_its_share_keeps_nobody_from_asking() {
+    one_engine_uses_what_came_back(11, &[3, 2, 1, 7, 6, 4], &[1, 0, 0, 1, 5, 3, 5, 0, 0]).unwrap();
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -251,6 +279,14 @@ proptest! {
         }
     }
 
+    #[test]
+    fn a_permit_that_came_back_is_used_in_the_same_turn(
+        max in 1..20_u32, units in prop::collection::vec(0..30_u32, usize::from(SHARDS)),
+        ends in prop::collection::vec(0..SHARDS, 1..200),
+    ) {
+        one_engine_uses_what_came_back(max, &units, &ends)?;
+    }
+
     /// With work for ever at one engine, another one's unit starts as soon as units end.
     #[test]
     fn nobody_starves(max in 1..9_u32) {
@@ -264,6 +300,27 @@ proptest! {
                 break;
             }
             for act in [Act::Tick(0), Act::End(0), Act::Turn(0), Act::Tick(1), Act::Tick(1)] {
+                world.act(&act);
+            }
+        }
+        prop_assert_eq!(world.running.get(&1), Some(&1));
+    }
+
+    /// Neither does a permit go from hand to hand within one engine while somebody at another one waits.
+    #[test]
+    fn nobody_starves_beside_an_engine_whose_shards_could_pass_permits_on_for_ever(max in 1..9_u32) {
+        let mut world = World::new(max, 2);
+        for (shard, engine) in [(0, 0), (2, 0), (1, 1)] {
+            world.act(&Act::Arrive(shard, if engine == 0 { 10_000 } else { 1 }));
+            world.act(&Act::Turn(engine));
+        }
+        // The engine learns of the other one with its next answer.
+        world.act(&Act::Tick(0));
+        for _ in 0..4 * max {
+            if world.running.get(&1) == Some(&1) {
+                break;
+            }
+            for act in [Act::End(0), Act::End(2), Act::Turn(0), Act::Tick(1), Act::Tick(1)] {
                 world.act(&act);
             }
         }

@@ -12,8 +12,10 @@
 //!
 //! **States of a name, as its owner sees it**: *trusted*, from the moment before the question was sent until a second
 //! before the time-to-live is over ([`Held::is_trusted`]), by a clock that goes on while the machine is suspended; then
-//! *doubtful*, and the owner stops what it does for it. An answer that does not come means doubtful, never held: the
-//! question may or may not have been carried out, and the next one tells, since it compares the token.
+//! *doubtful*. On a doubtful answer nothing new is begun: a name that was asked for is not taken. Nobody here stops what goes
+//! on for a name that has become doubtful meanwhile; its owner learns of a loss with its next question, or its next act is
+//! refused (see below). An answer that does not come means doubtful, never held: the question may or may not have been
+//! carried out, and the next one tells, since it compares the token.
 //!
 //! **What each loss means.**
 //!
@@ -26,7 +28,7 @@
 //! | half of the replicas see Redis, the others do not | two owners of one name |
 //! | PostgreSQL, without Redis | nobody holds anything; nothing could be written either |
 //! | the clock of a keeper jumps | names are free early, or late |
-//! | an owner is frozen beyond its time | it believes in what it had until it looks at its clock |
+//! | an owner is frozen, or gets no answer, beyond its time | it believes in what it had until it asks again, or until its next act is refused |
 //!
 //! In every one of these rows two owners may act for one name. Whatever they do must be guarded by the act itself: a unique
 //! key, or an epoch in the same statement. [`Liar`] says yes to everybody; whoever uses leases must stay correct with it,
@@ -106,7 +108,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether what is held may still be relied upon, as far as a lease may.
+    /// Whether something may be begun on what is held, as far as a lease may be relied upon.
     #[must_use]
     pub fn is_trusted(&self) -> bool {
         BootInstant::now() < self.until

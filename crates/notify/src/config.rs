@@ -3,6 +3,7 @@
 //! Keys are Mage's; `webhook_config` is ours. A channel that is not filled in is passed over, as Mage does.
 
 use crate::channel::{Channel, Email, Webhook};
+use crate::references;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -182,6 +183,8 @@ fn text(place: &str, map: &Map<String, Value>, key: &str) -> Result<Option<Strin
 
 fn channel(key: &str, map: &Map<String, Value>) -> Result<Option<Channel>, ConfigError> {
     let url = |name: &str| match text(key, map, name)? {
+        // Judged when the message is sent, as every address is.
+        Some(url) if references::has(&url) => Ok(Some(url)),
         Some(url) => crate::address::check_url(&url)
             .map(|()| Some(url))
             .map_err(|why| ConfigError { key: format!("{key}.{name}"), why }),
@@ -245,7 +248,7 @@ fn email(map: &Map<String, Value>) -> Result<Option<Email>, ConfigError> {
         return wrong("email_config.to_emails", format!("may hold at most {RECEIVERS_MAX} addresses"));
     }
     for address in to.iter().chain([&from]) {
-        if address.parse::<lettre::message::Mailbox>().is_err() {
+        if !references::has(address) && address.parse::<lettre::message::Mailbox>().is_err() {
             return wrong(PLACE, "holds something that is no e-mail address in smtp_mail_from or to_emails");
         }
     }

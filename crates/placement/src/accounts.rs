@@ -149,9 +149,10 @@ impl Accounts {
     }
 
     /// Whose turn it is: what is deserved comes before what is borrowed; then priority, the queue's share, priority within
-    /// the queue, the project's share, and age.
+    /// the queue, the project's share, what queue and project had lately, and age.
     pub(crate) fn turn(&self, a: &Request, b: &Request, aged: impl Fn(&Request, i32) -> i64) -> Ordering {
         let queue = |request: &Request| self.queues.get(&request.queue);
+        let recent_use = |request: &Request| self.project(request.project).map(|account| account.project.recent_use);
         let priority = |request: &Request| aged(request, queue(request).map_or(0, |account| account.queue.priority));
         (!self.is_deserved(a))
             .cmp(&!self.is_deserved(b))
@@ -160,6 +161,7 @@ impl Accounts {
             .then_with(|| queue(a).map(|q| q.queue.recent_use).cmp(&queue(b).map(|q| q.queue.recent_use)))
             .then_with(|| aged(b, b.priority).cmp(&aged(a, a.priority)))
             .then_with(|| self.project_share(a).cmp(&self.project_share(b)))
+            .then_with(|| recent_use(a).cmp(&recent_use(b)))
             .then_with(|| (a.submitted_at, a.holder).cmp(&(b.submitted_at, b.holder)))
     }
 

@@ -21,6 +21,7 @@ mod reservation;
 mod room;
 mod search;
 mod shape;
+mod simulation;
 mod snapshot;
 mod typical;
 mod worth;
@@ -29,6 +30,7 @@ pub use domain::{runtime::gang::Gang, window::Access};
 pub use plan::{Assignment, Code, Hint, Move, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;
 pub use policy::Policy;
+pub use simulation::{Arrival, Fate, Pauses, Simulation};
 pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
 
 /// Decides about all requests of a snapshot.

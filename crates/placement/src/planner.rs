@@ -10,7 +10,7 @@ use crate::{
     policy::Policy,
     search::{Search, Wish},
     shape::Shape,
-    snapshot::{Holding, Nomination, Owner, Request, Snapshot},
+    snapshot::{Holding, Nomination, Request, Snapshot},
     typical::Typical,
 };
 use domain::{
@@ -174,26 +174,12 @@ impl Planner {
         self.keeping.taken(&taking, ends_at);
         self.accounts.add(request.project, request.queue, &usage_of_ask(request, self.model_of(&taking).as_ref()));
         let place = self.fleet.place(&taking);
-        self.holdings.push(Holding {
-            holder: request.holder,
-            owner: Some(Owner {
-                project: request.project,
-                queue: request.queue,
-                priority: request.priority,
-                effective_milli: request.ask.effective_milli(),
-                storage_bytes: request.storage_bytes,
-                // Nobody is stopped in the plan that starts him.
-                protected_until: Some(Timestamp::MAX),
-                gang: request.gang.as_ref().map(|gang| gang.id),
-            }),
-            node: place.node,
-            grants: place.grants.clone(),
-            cpu_milli: place.cpu_milli,
-            memory_bytes: place.memory_bytes,
-            releasing: false,
-            started_at: self.now,
-            ends_at,
-        });
+        let mut holding = Holding { ends_at, ..Holding::of(request, &place, self.now) };
+        if let Some(owner) = &mut holding.owner {
+            // Nobody is stopped in the plan that starts him.
+            owner.protected_until = Some(Timestamp::MAX);
+        }
+        self.holdings.push(holding);
         let assignment = Assignment { holder: request.holder, place, stopped_at: ends_at.filter(|_| stopped) };
         Done { taking, last_end, nomination: None, assignment }
     }

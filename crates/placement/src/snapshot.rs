@@ -2,6 +2,7 @@
 //!
 //! Refuses to know where it comes from. Lists may be in any order; the plan does not depend on it.
 
+use crate::plan::Place;
 use domain::{
     device::{Ask, Device, DeviceModel, Grant},
     id::{GangId, HolderId, NodeId, ProjectId, QueueId},
@@ -76,6 +77,32 @@ pub struct Holding {
     pub started_at: Timestamp,
     /// When it ends at the latest, where that is known.
     pub ends_at: Option<Timestamp>,
+}
+
+impl Holding {
+    /// What a request holds from `at` on that got this place. It may be stopped, and nothing is known of its end.
+    #[must_use]
+    pub fn of(request: &Request, place: &Place, at: Timestamp) -> Self {
+        Self {
+            holder: request.holder,
+            owner: Some(Owner {
+                project: request.project,
+                queue: request.queue,
+                priority: request.priority,
+                effective_milli: request.ask.effective_milli(),
+                storage_bytes: request.storage_bytes,
+                protected_until: None,
+                gang: request.gang.as_ref().map(|gang| gang.id),
+            }),
+            node: place.node,
+            grants: place.grants.clone(),
+            cpu_milli: place.cpu_milli,
+            memory_bytes: place.memory_bytes,
+            releasing: false,
+            started_at: at,
+            ends_at: None,
+        }
+    }
 }
 
 /// Whose a holding is.
@@ -155,6 +182,9 @@ pub struct Project {
     pub quota: Quota,
     /// How many of its holders may still be stopped for others at present; `None` is any number.
     pub disruptions_left: Option<u32>,
+    /// As that of a queue.
+    #[serde(default)]
+    pub recent_use: u64,
 }
 
 /// How often the same thing was asked for.

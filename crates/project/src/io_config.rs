@@ -8,19 +8,19 @@ use crate::{
     diagnostic::{Diagnostic, Place, Report},
     files::{Folder, Refusal},
     keys::Keys,
-    template, yaml,
+    outputs, template, unresolved, yaml,
 };
 
 const FILE: &str = "io_config.yaml";
 
-/// The names of the connection profiles.
-pub(crate) fn profiles(folder: &Folder, env: Env<'_>) -> (Vec<String>, Vec<Diagnostic>) {
+/// The names of the connection profiles. With `opens_outputs`, executors open the store of outputs with its keys.
+pub(crate) fn profiles(folder: &Folder, env: Env<'_>, opens_outputs: bool) -> (Vec<String>, Vec<Diagnostic>) {
     let mut report = Report::new(FILE, "");
-    let profiles = read(folder, env, &mut report).unwrap_or_default();
+    let profiles = read(folder, env, opens_outputs, &mut report).unwrap_or_default();
     (profiles, report.finish())
 }
 
-fn read(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Vec<String>> {
+fn read(folder: &Folder, env: Env<'_>, opens_outputs: bool, report: &mut Report) -> Option<Vec<String>> {
     let text = match folder.read(FILE, YAML_BYTES_MAX) {
         Ok(text) => text,
         Err(Refusal::Absent) => return None,
@@ -52,6 +52,13 @@ fn read(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Vec<String
             return None;
         }
     };
+    if opens_outputs {
+        for place in unresolved::places(&text, env).into_iter().filter(|place| outputs::opens(&place.key)) {
+            let message = "the secret is known to blocks, but not to executors where they open the store of \
+                           remote_variables_dir: the value is empty there";
+            report.warn(place, message, "use env_var(…), or set outputs_url of the executors and give them the keys");
+        }
+    }
     let keys = Keys::of(&document.root, "", report)?;
     Some(keys.names().filter(|name| *name != "version").map(str::to_owned).collect())
 }

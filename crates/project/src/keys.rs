@@ -151,6 +151,12 @@ impl<'n> Keys<'n> {
         Some(keys)
     }
 
+    /// A nested map where there is one; anything else that is written there is not judged.
+    pub(crate) fn nested(&self, key: &str) -> Option<Keys<'n>> {
+        let Value::Map(entries) = &self.node(key)?.value else { return None };
+        Some(Keys { entries, prefix: format!("{}{key}.", self.prefix), line: self.place(key).line })
+    }
+
     /// A nested map as JSON; empty when absent.
     pub(crate) fn object(&self, key: &str, report: &mut Report) -> Map<String, Json> {
         self.map(key, report).map(|keys| yaml::object(keys.entries)).unwrap_or_default()

@@ -6,6 +6,7 @@
 //! Refuses to know how anything is executed, and never runs, imports or compiles user code: a syntax error in a block
 //! is found by the runner.
 
+mod data_products;
 mod diagnostic;
 mod files;
 mod io_config;
@@ -16,9 +17,11 @@ mod metadata;
 mod nearest;
 mod outputs;
 mod pipeline;
+mod references;
 mod requirements;
 mod template;
 mod trigger;
+mod unresolved;
 mod yaml;
 
 pub mod bundle;

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 const RETRY_KEYS: [&str; 4] = ["retries", "delay", "max_delay", "exponential_backoff"];
 const CONCURRENCY_KEYS: [&str; 4] =
     ["block_run_limit", "pipeline_run_limit", "pipeline_run_limit_all_triggers", "on_pipeline_run_limit_reached"];
+/// Limits that a project may define by name, without that over all of its blocks.
+const DEFINED_MAX: usize = 499;
 
 /// `base` with what the `retry_config` of `keys` sets.
 pub(crate) fn retry(base: RetryPolicy, keys: &Keys<'_>, report: &mut Report) -> RetryPolicy {
@@ -85,7 +87,12 @@ pub(crate) fn defined(keys: &Keys<'_>, report: &mut Report) -> BTreeMap<String, 
         defined.insert(domain::limits::WORKSPACE.to_owned(), all.min(LIMIT_MAX));
     }
     let Some(limits) = keys.map("limits", report) else { return defined };
-    let names: Vec<String> = limits.names().map(str::to_owned).collect();
+    let mut names: Vec<String> = limits.names().map(str::to_owned).collect();
+    if names.len() > DEFINED_MAX {
+        let message = format!("{} limits are defined; {DEFINED_MAX} may", names.len());
+        report.error(keys.place("limits"), message, "define fewer; a name that ends with `*` holds for each key apart");
+        names.truncate(DEFINED_MAX);
+    }
     for name in names {
         if let Err(error) = domain::limits::check_name(&name) {
             report.error(limits.place(&name), error.to_string(), "write a name and a number, such as `warehouse: 2`");

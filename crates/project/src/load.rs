@@ -3,7 +3,7 @@
 //! One bad pipeline never hides the others. Refuses to know where the folder came from.
 
 use crate::{
-    Diagnostic, Env, Metadata, PIPELINES_MAX, Severity, Trigger,
+    Diagnostic, Env, Metadata, PIPELINES_MAX, Severity, Trigger, data_products,
     diagnostic::{Place, Report},
     files::{Folder, Refusal},
     io_config, metadata, pipeline, requirements, trigger,
@@ -88,8 +88,9 @@ pub fn load(root: &Path, env: Env<'_>) -> Project {
 
 fn load_folder(folder: &Folder, env: Env<'_>, mut report: Report) -> Project {
     let (metadata, mut diagnostics) = metadata::read(folder, env);
-    let (io_profiles, found) = io_config::profiles(folder, env);
+    let (io_profiles, found) = io_config::profiles(folder, env, metadata.remote_variables_dir.is_some());
     diagnostics.extend(found);
+    diagnostics.extend(data_products::check(folder));
     let mut packages = Report::new("requirements.txt", "");
     let requirements_digest = requirements::digest(folder, &mut packages);
     diagnostics.extend(packages.finish());

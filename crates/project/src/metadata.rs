@@ -7,7 +7,7 @@ use crate::{
     diagnostic::{Diagnostic, Place, Report},
     files::{Folder, Refusal},
     keys::Keys,
-    limits, nearest, template,
+    limits, nearest, references, template, unresolved,
     yaml::{self, Document},
 };
 use domain::{pipeline::Concurrency, retry::RetryPolicy};
@@ -32,6 +32,9 @@ pub struct Metadata {
     /// How long ended runs are kept, seconds; `None` is the cluster's own time.
     #[serde(default)]
     pub runs_retention_s: Option<u64>,
+    /// How long log lines are kept after a run's end, seconds; `None` is the cluster's own time, which is also the longest.
+    #[serde(default)]
+    pub logs_retention_s: Option<u64>,
     /// The secrets that every pipeline may ask for, unless it names its own.
     #[serde(default)]
     pub secrets: Option<Vec<String>>,
@@ -53,16 +56,32 @@ pub struct Metadata {
 /// The settings; a broken file gives the defaults.
 pub(crate) fn read(folder: &Folder, env: Env<'_>) -> (Metadata, Vec<Diagnostic>) {
     let mut report = Report::new(FILE, "");
-    let document = document(folder, env, &mut report);
-    let keys = document.as_ref().and_then(|document| Keys::of(&document.root, "", &mut report));
-    let metadata = match keys {
+    let written = document(folder, env, &mut report);
+    let keys = written.as_ref().and_then(|written| Keys::of(&written.document.root, "", &mut report));
+    let mut metadata = match keys {
         Some(keys) => settings(&keys, env, &mut report),
         None => Metadata { concurrency: limits::from_environment(env, &mut report), ..Metadata::default() },
     };
+    if let Some(config) = written.and_then(|written| referring_config(&written.referring?)) {
+        metadata.notification_config = config;
+    }
     (metadata, report.finish())
 }
 
-fn document(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Document> {
+/// The file as it reads without secrets, and, where it names any, with their marks.
+struct Written {
+    document: Document,
+    referring: Option<Document>,
+}
+
+/// What it says of notifications, by references. What is broken in it was told already.
+fn referring_config(document: &Document) -> Option<Map<String, Value>> {
+    let mut told = Report::new(FILE, "");
+    let keys = Keys::of(&document.root, "", &mut told)?;
+    Some(references::written(keys.object("notification_config", &mut told)))
+}
+
+fn document(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Written> {
     let text = match folder.read(FILE, YAML_BYTES_MAX) {
         Ok(text) => text,
         Err(Refusal::Absent) => {
@@ -84,9 +103,21 @@ fn document(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Docume
             report.error(Place::new("", broken.line), message, "correct the `{{ … }}` expression");
         })
         .ok()?;
-    yaml::parse(&rendered)
+    let of_notifications = |place: &Place| place.key.split('.').next() == Some("notification_config");
+    let elsewhere = unresolved::places(&text, env).into_iter().filter(|place| !of_notifications(place));
+    for place in elsewhere {
+        report.warn(place, "only blocks are given secrets: the value is empty here", "use env_var(…)");
+    }
+    for place in unresolved::foreign_places(&text, env).into_iter().filter(of_notifications) {
+        report.warn(place, "only secrets of the cluster are known here: the value is empty", "use mage_secret_var(…)");
+    }
+    let referring = template::names_secrets(&text)
+        .then(|| yaml::parse(&template::render_with(&text, env, references::mark).ok()?).ok())
+        .flatten();
+    let document = yaml::parse(&rendered)
         .map_err(|broken| report.error(Place::new("", broken.line), broken.message, "correct the YAML at this line"))
-        .ok()
+        .ok()?;
+    Some(Written { document, referring })
 }
 
 fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
@@ -101,6 +132,7 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
             .or_else(|| trimmed("variables_dir", report).filter(|dir| is_bucket(dir))),
         variables_retention_s: retention("variables_retention_period", keys, report),
         runs_retention_s: retention("run_retention_period", keys, report),
+        logs_retention_s: logging(keys, report),
         secrets: secrets(keys, report),
         features: keys.object("features", report),
         retry: limits::retry(RetryPolicy::default(), keys, report),
@@ -154,6 +186,21 @@ fn seconds_of(period: &str) -> Option<u64> {
     };
     let number = period[..period.len() - 1].trim_end().parse::<u32>().ok().filter(|number| *number > 0)?;
     Some(u64::from(number) * unit)
+}
+
+/// How long log lines are kept; where they lie, and which, is the cluster's business.
+fn logging(keys: &Keys<'_>, report: &mut Report) -> Option<u64> {
+    let logging = keys.nested("logging_config")?;
+    for key in logging.names() {
+        let remedy = match key {
+            "retention_period" => continue,
+            "level" => "remove the key; `orrery logs --level` shows the lines of a level",
+            _ => "remove the key; `orrery logs` shows the lines",
+        };
+        let message = format!("logging_config.{key} is ignored: log lines of all levels are kept by the cluster");
+        report.warn(logging.place(key), message, remedy);
+    }
+    retention("retention_period", &logging, report)
 }
 
 /// The settings as written, after a word about the one that cannot hold on a cluster.

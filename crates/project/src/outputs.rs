@@ -57,6 +57,12 @@ pub fn outputs_place(metadata: Option<&str>, io_config: Option<&str>, env: Env<'
     OutputsPlace { url: Some(url), keys: KEYS.into_iter().filter_map(value).collect() }
 }
 
+/// Whether this key of `io_config.yaml`, or one below it, opens the store of outputs.
+pub(crate) fn opens(path: &str) -> bool {
+    let mut names = path.split('.');
+    names.next() == Some(PROFILE) && names.next().is_some_and(|name| KEYS.contains(&name))
+}
+
 fn document(text: &str, env: Env<'_>) -> Option<Node> {
     if text.len() as u64 > YAML_BYTES_MAX {
         return None;

@@ -124,6 +124,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         outputs_retention_s: context.metadata.variables_retention_s,
         runs_retention_s: metadata::retention("run_retention_period", keys, report)
             .or(context.metadata.runs_retention_s),
+        logs_retention_s: context.metadata.logs_retention_s,
         secrets: metadata::secrets(keys, report).or_else(|| context.metadata.secrets.clone()),
     };
     add_blocks(context, keys, &mut pipeline, report);
@@ -198,6 +199,7 @@ fn add_blocks<'n>(context: &Context<'_>, keys: &Keys<'n>, pipeline: &mut Pipelin
         return;
     }
     let inherited = block::Inherited {
+        env: context.env,
         retry: limits::retry(context.metadata.retry, keys, report),
         limits: limits::keys(&[], keys, report),
     };

@@ -1,7 +1,7 @@
 //! Jinja in `metadata.yaml` and `io_config.yaml`, with the functions that Mage offers there.
 //!
 //! An undefined name renders to nothing, as in Mage. Refuses to know where secrets are: the secret functions render to
-//! nothing here, and the runner resolves them beside the code that needs them.
+//! nothing here, or to what the reader of a file puts in their place, and whoever is given secrets resolves them.
 
 use crate::Env;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const FUEL: u64 = 200_000;
 /// Nesting of includes and macros.
 const RECURSION_MAX: usize = 32;
-/// Functions whose values are not known when a project is read.
-const SECRET_FUNCTIONS: [&str; 3] = ["mage_secret_var", "aws_secret_var", "azure_secret_var"];
+/// Functions whose values are not known when a project is read: of secrets that are kept here, and of others.
+pub(crate) const OWN_SECRET: &str = "mage_secret_var";
+const SECRET_FUNCTIONS: [&str; 3] = [OWN_SECRET, "aws_secret_var", "azure_secret_var"];
 
 /// Why a file's template does not render.
 #[derive(Debug)]
@@ -23,6 +24,20 @@ pub(crate) struct Broken {
 
 /// The text with its expressions replaced.
 pub(crate) fn render(text: &str, env: Env<'_>) -> Result<String, Broken> {
+    render_with(text, env, |_, _| None)
+}
+
+/// Whether the text asks for secrets at all.
+pub(crate) fn names_secrets(text: &str) -> bool {
+    SECRET_FUNCTIONS.iter().any(|name| text.contains(name))
+}
+
+/// The same, with what `secret` answers for a function and the name that it is called with in place of the secret.
+pub(crate) fn render_with(
+    text: &str,
+    env: Env<'_>,
+    secret: fn(function: &str, name: &str) -> Option<String>,
+) -> Result<String, Broken> {
     // Most files have none, and then braces cannot surprise.
     if !["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
         return Ok(text.to_owned());
@@ -37,8 +52,10 @@ pub(crate) fn render(text: &str, env: Env<'_>) -> Result<String, Broken> {
         values.get(name).map(|value| Value::from(value.as_str())).or(default).unwrap_or(Value::UNDEFINED)
     });
     jinja.add_function("json_value", json_value);
-    for name in SECRET_FUNCTIONS {
-        jinja.add_function(name, |_: &str, _: Option<Value>| Value::UNDEFINED);
+    for function in SECRET_FUNCTIONS {
+        jinja.add_function(function, move |name: &str, _: Option<Value>| {
+            secret(function, name).map_or(Value::UNDEFINED, Value::from)
+        });
     }
     jinja.render_str(text, ()).map_err(|error| {
         let line = error.line().and_then(|line| u32::try_from(line).ok()).unwrap_or(0);

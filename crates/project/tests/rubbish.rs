@@ -165,7 +165,8 @@ fn quirks_are_tolerated_with_a_warning() {
     assert_eq!(warns(source, "is ignored").blocks[0].file.as_deref(), Some("data_loaders/a.py"));
     let typo = "blocks: [{uuid: a, type: data_loader, executor_type: local_pyton}]\n";
     assert_eq!(warns(typo, "did you mean \"local_python\"?").blocks[0].executor_type.as_deref(), Some("local_pyton"));
-    warns("executor_type: \"{{ env_var('WHERE') }}\"\nblocks: []\n", "is a template, which is not rendered");
+    warns("executor_type: \"{{ env_var('WHERE') }}\"\nblocks: []\n", "renders to nothing");
+    warns("executor_type: \"{{ env_var( }}\"\nblocks: []\n", "does not render");
     warns("executor_type: ecs\nblocks: []\n", "runs as a process of an executor");
     let guard = "blocks: [{uuid: a, type: data_loader}]\ncallbacks: [{uuid: b, type: callback, upstream_blocks: [a, gone], configuration: {file_path: transformers/b.py}}]\n";
     assert_eq!(warns(guard, "\"gone\"").callbacks[0].upstream, ["a"]);
@@ -207,4 +208,110 @@ fn broken_project_files_leave_the_pipelines_alone() {
     assert_eq!(project.definitions().count(), 2);
     assert_eq!(project.pipelines[0].triggers.len(), 1);
     assert!(load(Path::new("/nowhere/at/all"), &|_| None).errors() == 1);
+}
+
+/// Every warning about the project itself.
+fn told(folder: &Folder) -> Vec<String> {
+    let found = folder.load().diagnostics;
+    assert!(found.iter().all(|d| !d.remedy.is_empty()), "{found:?}");
+    found.iter().filter(|d| d.severity == Severity::Warning && d.pipeline.is_empty()).map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn tells(folder: &Folder, expected: &[&str]) {
+    let found = told(folder);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(&format!("warning: {expected}")), "\nfound    {found}\nexpected {expected}");
+    }
+}
+
+const GOOD: &str = "blocks: [{uuid: a, type: data_loader}]\n";
+
+#[test]
+fn logging_config_is_not_passed_over_in_silence() {
+    let folder = Folder::new(GOOD);
+    folder.write("metadata.yaml", "logging_config:\n  level: INFO\n  retention_period: 15 years\n");
+    tells(
+        &folder,
+        &[
+            "metadata.yaml:2 (logging_config.level): logging_config.level is ignored",
+            "metadata.yaml:3 (logging_config.retention_period): the period \"15 years\" is not understood",
+        ],
+    );
+    folder.write("metadata.yaml", "logging_config:\n  retention_period: 15d\n");
+    tells(&folder, &[]);
+}
+
+#[test]
+fn secrets_that_only_blocks_are_given() {
+    let folder = Folder::new(GOOD);
+    let notifications = "notification_config:\n  slack_config:\n    webhook_url: \"{{ aws_secret_var('slack') }}\"\n";
+    let io_config = "default:\n  AWS_REGION: eu\n  AWS_SECRET_ACCESS_KEY: {{ mage_secret_var('aws') }}\n  \
+                     POSTGRES_PASSWORD: {{ mage_secret_var('pg') }}\n\
+                     other:\n  AWS_SECRET_ACCESS_KEY: {{ mage_secret_var('aws') }}\n";
+    folder.write("metadata.yaml", notifications);
+    folder.write("io_config.yaml", io_config);
+    let of_slack = "metadata.yaml:3 (notification_config.slack_config.webhook_url): only secrets of the cluster";
+    tells(&folder, &[of_slack]);
+    assert!(told(&folder)[0].contains("mage_secret_var"));
+    // With a store of its own for outputs, executors need the profile's keys too.
+    folder.write("metadata.yaml", &format!("{notifications}remote_variables_dir: s3://lake/prefix\n"));
+    tells(&folder, &[of_slack, "io_config.yaml:3 (default.AWS_SECRET_ACCESS_KEY): the secret is known to blocks"]);
+}
+
+#[test]
+fn secrets_of_notifications_stay_references() {
+    let folder = Folder::new(GOOD);
+    let config = |text: &str| {
+        folder.write("metadata.yaml", text);
+        tells(&folder, &[]);
+        let project = load(&folder.path(), &|name| (name == "HOST").then(|| "hooks.example".to_owned()));
+        project.pipelines.into_iter().find_map(|p| p.definition.ok()).unwrap().notification_config
+    };
+    // However YAML quotes it, and beside what is known.
+    for written in
+        ["{{ mage_secret_var('slack') }}", "'{{ mage_secret_var(\"slack\") }}'", "\"{{mage_secret_var('slack')}}\""]
+    {
+        let config = config(&format!("notification_config:\n  slack_config:\n    webhook_url: {written}\n"));
+        assert_eq!(config["slack_config"]["webhook_url"], "{{ mage_secret_var('slack') }}", "{written}");
+    }
+    let both = "https://{{ env_var('HOST') }}/{{ mage_secret_var('a') }}/{{ mage_secret_var('b.c') }}";
+    let config = config(&format!("notification_config:\n  slack_config: {{webhook_url: \"{both}\"}}\n"));
+    let expected = "https://hooks.example/{{ mage_secret_var('a') }}/{{ mage_secret_var('b.c') }}";
+    assert_eq!(config["slack_config"]["webhook_url"], expected);
+}
+
+#[test]
+fn what_data_products_leave_out() {
+    let folder = Folder::new(GOOD);
+    let product = "{outdated_after: {days: 1}, outdated_starting_at: {hour_of_day: 3}, settings: {a: {partitions: 2}}}";
+    folder.write("global_data_products.yaml", &format!("sales:\n  {product}\nplain: {{object_uuid: p}}\n"));
+    tells(
+        &folder,
+        &[
+            "global_data_products.yaml:2 (sales.outdated_starting_at): outdated_starting_at is ignored",
+            "global_data_products.yaml:2 (sales.settings.a.partitions): partitions is ignored",
+        ],
+    );
+    folder.write("global_data_products.yaml", "sales: [\n");
+    assert!(told(&folder)[0].starts_with("warning: global_data_products.yaml"));
+    warns(
+        &format!(
+            "blocks: [{{uuid: a, type: data_loader}}, {{uuid: g, type: global_data_product, \
+             configuration: {{global_data_product: {product}}}}}]\n"
+        ),
+        "(blocks[1].configuration.global_data_product.outdated_starting_at)",
+    );
+}
+
+#[test]
+fn pauses_of_sensors_that_are_none() {
+    for (written, seconds) in [("0", 1), ("0.5", 60), ("soon", 60)] {
+        let folder =
+            Folder::new(&format!("blocks: [{{uuid: s, type: sensor, configuration: {{poke_interval: {written}}}}}]\n"));
+        folder.write("sensors/s.py", "");
+        let found = first(&folder, Severity::Warning);
+        assert!(found.contains(&format!("poke_interval): the sensor is asked every {seconds} s")), "{found}");
+    }
 }

@@ -26,6 +26,8 @@ use std::{
 pub const EXISTING: &str = "ORRERY_KUBECONFIG";
 /// Where a lab says how it is reached, when it can be.
 const READY: &str = "ready.json";
+/// The program, in a folder by what it was made of.
+const PROGRAM: &str = "kubelab";
 /// What pods of JupyterLab need.
 const JUPYTER: &str = "jupyterlab>=4.4,<5\npip\n";
 /// For all of it to be there, on a busy machine with two cores.
@@ -207,8 +209,8 @@ pub fn dir() -> PathBuf {
 /// # Errors
 /// There is no Go, or the build fails.
 pub fn build(sources: &Path) -> Result<PathBuf> {
-    let dir = cache::dir().join("kubelab").join(cache::key(&contents(sources)?));
-    let program = dir.join("kubelab");
+    let dir = folder(sources)?;
+    let program = dir.join(PROGRAM);
     let _lock = cache::lock(&dir.with_extension("lock"))?;
     if program.exists() {
         return Ok(program);
@@ -231,6 +233,19 @@ pub fn build(sources: &Path) -> Result<PathBuf> {
     }
     fs::rename(&unfinished, &program).map_err(Error::file("rename", &unfinished))?;
     Ok(program)
+}
+
+/// Whether [`build`] has nothing to do for these sources.
+///
+/// # Errors
+/// The sources cannot be read.
+pub fn was_built(sources: &Path) -> Result<bool> {
+    Ok(folder(sources)?.join(PROGRAM).exists())
+}
+
+/// What is made of these sources lies here.
+fn folder(sources: &Path) -> Result<PathBuf> {
+    Ok(cache::dir().join("kubelab").join(cache::key(&contents(sources)?)))
 }
 
 /// The folder with the programs of JupyterLab, installed unless it was before: simulated nodes have no images to find them in.

@@ -1,4 +1,4 @@
-//! Finds or installs what a machine needs to run and test Orrery: PostgreSQL, Redis, Python and a Kubernetes.
+//! Finds or installs what a machine needs to run and test Orrery: PostgreSQL, Redis, Python, packages and a Kubernetes.
 //!
 //! Synchronous and light, because `xtask` links it. Refuses to know Orrery's schema, its services and their settings.
 
@@ -9,6 +9,7 @@ pub mod command;
 pub mod error;
 pub mod go;
 pub mod kubelab;
+pub mod npm;
 pub mod postgres;
 pub mod python;
 pub mod redis;

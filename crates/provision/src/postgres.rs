@@ -71,6 +71,15 @@ impl Postgres {
         })
     }
 
+    /// Its version as the server itself tells it, with its packager's where there is one.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub fn version(&self) -> Result<String> {
+        let said = command::run(Command::new(self.program("postgres")).arg("--version"))?;
+        Ok(said.trim().trim_start_matches("postgres (PostgreSQL) ").to_owned())
+    }
+
     /// The path of one of its programs.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {

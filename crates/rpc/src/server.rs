@@ -36,10 +36,10 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// A connection that does not answer the question is closed.
     pub keepalive_timeout: Duration,
-    /// A connection is asked to move on after about this time, so that load spreads over new replicas.
+    /// A connection takes no new calls after about this time, so that its client connects again and load spreads over new
+    /// replicas. What runs on it then runs on, however long that takes: a stream that must end does so by itself. A call that
+    /// has not been sent at that moment fails in its client, as one to a peer that is away.
     pub connection_age: Duration,
-    /// What still runs on it then has this long.
-    pub connection_age_grace: Duration,
 }
 
 impl Default for Limits {
@@ -52,7 +52,6 @@ impl Default for Limits {
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
             connection_age: Duration::from_secs(30 * 60),
-            connection_age_grace: Duration::from_secs(60),
         }
     }
 }
@@ -163,6 +162,7 @@ impl Builder {
     }
 }
 
+/// Without `max_connection_age_grace`: with it, nobody is asked to go, and the connection is cut when both have passed.
 fn transport(limits: Limits) -> Server {
     Server::builder()
         .max_concurrent_streams(limits.streams_max)
@@ -170,10 +170,10 @@ fn transport(limits: Limits) -> Server {
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .max_connection_age(jittered(limits.connection_age, rand::random()))
-        .max_connection_age_grace(limits.connection_age_grace)
 }
 
-/// Within a tenth of `age`, so that replicas that started together do not send their clients away together.
+/// Within a tenth of `age`, so that replicas that started together do not send their clients away together. Connections of
+/// one replica differ by when they began.
 fn jittered(age: Duration, random: f64) -> Duration {
     age.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0))
 }

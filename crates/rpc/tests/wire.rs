@@ -13,7 +13,7 @@ use proto::internal::v1::{
 };
 use rpc::{
     auth::Token,
-    client::{self, Channel, within},
+    client::{self, Channel, Dialer, within},
     deadline::Deadline,
     server::{Builder, Limits, ServeError, bind},
     status::Problem,
@@ -275,6 +275,88 @@ async fn endpoints_are_checked() {
     };
     assert!(refused(&[]) && refused(&["/path"]) && refused(&["https://a:1"]) && refused(&["http://a:1"; 65]));
     assert!(!refused(&["http://a:1", "http://b:1"]));
+}
+
+/// One address before several servers: each new connection goes to the next one. Answers how many there were as well.
+async fn balancer(backends: Vec<SocketAddr>) -> (SocketAddr, watch::Receiver<usize>) {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (count, counted) = watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let backend = backends[*count.borrow() % backends.len()];
+            count.send_modify(|count| *count += 1);
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(backend).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (addr, counted)
+}
+
+fn wait() -> Request<CancelRunRequest> {
+    within(SOON, CancelRunRequest { run_id: Vec::new(), reason: "wait".to_owned(), forwarded: false })
+}
+
+#[tokio::test]
+async fn what_is_dialled_spreads_behind_one_address() {
+    let mut servers = [serve(None, Limits::default()).await, serve(None, Limits::default()).await];
+    let (addr, _) = balancer(servers.iter().map(|server| server.addr).collect()).await;
+    let mut dialer = Dialer::new(&[format!("http://{addr}").parse().unwrap()], None).unwrap();
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = CommandServiceClient::new(dialer.dial());
+            tokio::spawn(async move { client.cancel_run(wait()).await })
+        })
+        .collect();
+    for server in &mut servers {
+        timeout(SOON, server.waiting.wait_for(|waiting| *waiting == 2)).await.unwrap().unwrap();
+        server.release.send_replace(true);
+    }
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_dialled_takes_turns_over_several_addresses() {
+    let server = serve(None, Limits::default()).await;
+    let gone = bind("127.0.0.1:0".parse().unwrap()).await.unwrap().local_addr().unwrap();
+    let uris = [gone, server.addr].map(|addr| format!("http://{addr}").parse().unwrap());
+    let mut dialer = Dialer::new(&uris, None).unwrap();
+    let mut answered = 0;
+    for _ in 0..6 {
+        let answer =
+            CommandServiceClient::new(dialer.dial()).cancel_run(within(SOON, CancelRunRequest::default())).await;
+        answered += usize::from(answer.is_ok());
+    }
+    assert_eq!(answered, 3, "one that is away costs one try, not all of them");
+}
+
+#[tokio::test]
+async fn an_old_connection_is_left_and_what_runs_on_it_ends_well() {
+    let limits = Limits { connection_age: Duration::from_millis(100), ..Limits::default() };
+    let mut servers = [serve(None, limits).await, serve(None, limits).await];
+    let (addr, mut connections) = balancer(servers.iter().map(|server| server.addr).collect()).await;
+    let mut client = CommandServiceClient::new(channel(&[addr], None));
+    let long = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.cancel_run(wait()).await }
+    });
+    let [first, _] = &mut servers;
+    timeout(SOON, first.waiting.wait_for(|waiting| *waiting == 1)).await.unwrap().unwrap();
+    // The same channel goes on to other servers. What has not been sent when the server says so was not carried out.
+    let moved = async {
+        while *connections.borrow_and_update() < 4 {
+            let answer = client.cancel_run(within(SOON, CancelRunRequest::default())).await;
+            assert!(answer.as_ref().err().is_none_or(rpc::status::is_away), "{answer:?}");
+        }
+    };
+    timeout(SOON, moved).await.unwrap();
+    assert!(!long.is_finished(), "it runs on");
+    first.release.send_replace(true);
+    long.await.unwrap().unwrap();
 }
 
 /// As a balancer does it whose backend is gone.

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod clock;
 pub mod exit;
 pub mod health;
+pub mod rates;
 pub mod secret;
 pub mod service;
 pub mod settings;

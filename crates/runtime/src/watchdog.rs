@@ -15,6 +15,9 @@ use std::{
 /// How long a duty may go without a beat.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
+/// How often a loop that waits for work wakes to beat: waiting is not hanging.
+pub const PULSE: Duration = Duration::from_secs(10);
+
 /// How often the watchdog looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,8 +42,16 @@ impl Watchdog {
     /// # Errors
     /// When the system gives no thread.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(LIMIT, LOOK_INTERVAL, |name| {
-            eprintln!("the duty {name} has not moved for {} s: ending the process", LIMIT.as_secs());
+        Self::ending_process_after(LIMIT, LOOK_INTERVAL)
+    }
+
+    /// As `start`, with another limit; for tests.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn ending_process_after(limit: Duration, look_interval: Duration) -> io::Result<Self> {
+        Self::start_with(limit, look_interval, move |name| {
+            eprintln!("the duty {name} has not moved for {} s: ending the process", limit.as_secs_f32());
             std::process::exit(i32::from(Code::Software.number()));
         })
     }
@@ -54,7 +65,7 @@ impl Watchdog {
         look_interval: Duration,
         on_stall: impl Fn(&'static str) + Send + 'static,
     ) -> io::Result<Self> {
-        let inner = Arc::new(Inner { started: Instant::now(), limit, duties: Mutex::default() });
+        let inner = Arc::new(Inner::new(limit));
         let watched = Arc::downgrade(&inner);
         thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
             let mut looked = Instant::now();
@@ -75,7 +86,7 @@ impl Watchdog {
 
     /// A duty that must beat from now on, until the handle is dropped.
     ///
-    /// A loop that waits for work wakes at least every `LIMIT / 3` to beat: waiting is not hanging.
+    /// A loop that waits for work wakes at least every [`PULSE`] to beat.
     #[must_use]
     pub fn duty(&self, name: &'static str) -> Beat {
         let duty = Arc::new(Duty { name, beat_ms: AtomicU64::new(self.0.now_ms()) });
@@ -85,6 +96,10 @@ impl Watchdog {
 }
 
 impl Inner {
+    fn new(limit: Duration) -> Self {
+        Self { started: Instant::now(), limit, duties: Mutex::default() }
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -122,6 +137,12 @@ pub struct Beat {
 }
 
 impl Beat {
+    /// A pulse that nobody feels, for a loop that is not, or no longer, watched.
+    #[must_use]
+    pub fn unwatched() -> Self {
+        Watchdog(Arc::new(Inner::new(LIMIT))).duty("unwatched")
+    }
+
     /// The duty is alive. Cheap: one atomic store.
     pub fn beat(&self) {
         self.duty.beat_ms.store(self.watchdog.now_ms(), Ordering::Relaxed);
@@ -154,7 +175,7 @@ mod tests {
 
     #[test]
     fn who_was_frozen_with_the_process_is_forgiven() {
-        let inner = Inner { started: Instant::now(), limit: Duration::from_secs(1), duties: Mutex::default() };
+        let inner = Inner::new(Duration::from_secs(1));
         let watchdog = Watchdog(Arc::new(Inner { started: inner.started - Duration::from_secs(60), ..inner }));
         let duty = watchdog.duty("engine");
         duty.duty.beat_ms.store(0, Ordering::Relaxed);
@@ -165,8 +186,7 @@ mod tests {
 
     #[test]
     fn beating_and_dropped_duties_are_left_alone() {
-        let inner = Inner { started: Instant::now(), limit: Duration::ZERO, duties: Mutex::default() };
-        let watchdog = Watchdog(Arc::new(inner));
+        let watchdog = Watchdog(Arc::new(Inner::new(Duration::ZERO)));
         let (alive, silent, gone) = (watchdog.duty("alive"), watchdog.duty("silent"), watchdog.duty("gone"));
         alive.duty.beat_ms.store(u64::MAX, Ordering::Relaxed);
         drop(gone);

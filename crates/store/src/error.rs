@@ -55,6 +55,10 @@ pub(crate) fn of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
         Some(&SqlState::UNIQUE_VIOLATION) => ErrorKind::AlreadyExists,
         Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED) => ErrorKind::Conflict,
         Some(&SqlState::QUERY_CANCELED) => ErrorKind::DeadlineExceeded,
+        // A NUL, in a text or in a text of a JSON document.
+        Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE | &SqlState::UNTRANSLATABLE_CHARACTER) => {
+            ErrorKind::InvalidArgument
+        }
         Some(&SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN | &SqlState::CANNOT_CONNECT_NOW) | None => {
             ErrorKind::Unavailable
         }

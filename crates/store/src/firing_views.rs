@@ -1,9 +1,10 @@
 //! What became of the logical times of a trigger. Refuses to decide about any.
 
-use crate::Error;
+use crate::{Error, Store};
 use deadpool_postgres::GenericClient;
 use domain::id::{RunId, TriggerId};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,4 +55,26 @@ pub async fn list(
         trigger_version: row.get(8),
     };
     Ok(rows.iter().map(firing).collect())
+}
+
+/// What was decided about one logical time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It is this run.
+    Run(RunId),
+    /// It never starts, for this reason.
+    Skipped(String),
+}
+
+/// What a logical key of a trigger became, if it was decided about.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn known(store: &Store, trigger: TriggerId, key: &str) -> Result<Option<Known>, Error> {
+    let client = store.client().await?;
+    let row = client.query_opt(include_str!("../sql/firing/get.sql"), &[&trigger.0, &key]).await?;
+    Ok(row.map(|row| match row.get::<_, Option<Uuid>>(0) {
+        Some(run) => Known::Run(RunId(run)),
+        None => Known::Skipped(row.get::<_, Option<String>>(1).unwrap_or_default()),
+    }))
 }

@@ -42,3 +42,12 @@ pub async fn record(
     db.execute(&statement, &[&method, &key, &request_hash, &response]).await?;
     Ok(())
 }
+
+/// Forgets the answers that are older than so many days; how many these were.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn forget(db: &impl GenericClient, days: i32) -> Result<u64, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/idempotency/delete_old.sql")).await?;
+    Ok(db.execute(&statement, &[&days]).await?)
+}

@@ -13,7 +13,10 @@
 //! Refuses to know what is written: that is `runs`.
 
 use crate::{Error, Store, pool::session_options};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 /// Planned once: left to itself Postgres plans the first five uses anew, which costs more than running them.
@@ -27,6 +30,7 @@ pub struct Journal {
     pub(crate) writer: Client,
     pub(crate) statements: Statements,
     flusher: Flusher,
+    opened: Instant,
 }
 
 /// What the writer writes with.
@@ -43,16 +47,18 @@ pub(crate) struct Statements {
 
 impl Statements {
     async fn prepare(writer: &Client) -> Result<Self, Error> {
-        Ok(Self {
-            commit: writer.prepare(include_str!("../sql/run/commit.sql")).await?,
-            commit_units: writer.prepare(include_str!("../sql/run/commit_units.sql")).await?,
-            commit_step: writer.prepare(include_str!("../sql/run/commit_step.sql")).await?,
-            drop_children: writer.prepare(include_str!("../sql/run/drop_children.sql")).await?,
-            guard: writer.prepare(include_str!("../sql/trigger/guard.sql")).await?,
-            decide: writer.prepare(include_str!("../sql/trigger_state/decide.sql")).await?,
-            backfills: writer.prepare(include_str!("../sql/backfill/commit.sql")).await?,
-            miss_sla: writer.prepare(include_str!("../sql/run/miss_sla.sql")).await?,
-        })
+        // All at once: one after the other each would cost a way to the database and back, after every reload.
+        let (commit, commit_units, commit_step, drop_children, guard, decide, backfills, miss_sla) = tokio::try_join!(
+            writer.prepare(include_str!("../sql/run/commit.sql")),
+            writer.prepare(include_str!("../sql/run/commit_units.sql")),
+            writer.prepare(include_str!("../sql/run/commit_step.sql")),
+            writer.prepare(include_str!("../sql/run/drop_children.sql")),
+            writer.prepare(include_str!("../sql/trigger/guard.sql")),
+            writer.prepare(include_str!("../sql/trigger_state/decide.sql")),
+            writer.prepare(include_str!("../sql/backfill/commit.sql")),
+            writer.prepare(include_str!("../sql/run/miss_sla.sql")),
+        )?;
+        Ok(Self { commit, commit_units, commit_step, drop_children, guard, decide, backfills, miss_sla })
     }
 }
 
@@ -69,16 +75,19 @@ impl Journal {
     /// # Errors
     /// When the database does not answer.
     pub async fn open(store: &Store) -> Result<Self, Error> {
-        let writer = session(store.config(), Some(&session_options(IDLE_TRANSACTION_MAX, WRITER))).await?;
-        let flusher = session(store.config(), None).await?;
-        Ok(Self {
-            statements: Statements::prepare(&writer).await?,
-            writer,
-            flusher: Flusher {
-                flush: flusher.prepare(include_str!("../sql/wal/flush.sql")).await?,
-                client: Arc::new(flusher),
-            },
-        })
+        let opened = Instant::now();
+        let options = session_options(IDLE_TRANSACTION_MAX, WRITER);
+        let (writer, flusher) =
+            tokio::try_join!(session(store.config(), Some(&options)), session(store.config(), None))?;
+        let flush = async { Ok(flusher.prepare(include_str!("../sql/wal/flush.sql")).await?) };
+        let (statements, flush) = tokio::try_join!(Statements::prepare(&writer), flush)?;
+        Ok(Self { statements, writer, flusher: Flusher { flush, client: Arc::new(flusher) }, opened })
+    }
+
+    /// Whether connections were given up since it was opened: it may be as dead as they are.
+    #[must_use]
+    pub fn is_given_up(&self, store: &Store) -> bool {
+        store.gave_up(self.opened)
     }
 
     /// What waits for the disk, for a task of its own.

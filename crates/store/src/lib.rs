@@ -40,6 +40,8 @@ pub mod pipelines;
 pub mod placement_terms;
 pub mod plans;
 pub mod policies;
+pub mod products;
+pub mod project_files;
 pub mod projects;
 pub mod queues;
 pub mod run_ends;

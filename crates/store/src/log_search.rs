@@ -164,14 +164,29 @@ impl<D: GenericClient> Walk<'_, D> {
     }
 
     async fn decide(&self, before: i64, hashes: &[i64]) -> Result<Vec<Chunk>, Error> {
-        let Search { workspace, pipeline, trigger, min_level, since, until, .. } = self.search;
+        let Search { workspace, pipeline, trigger, block, block_type, min_level, since, until, .. } = self.search;
         let (pipeline, trigger) = (pipeline.map(|id| id.0), trigger.map(|id| id.0));
         let statement = self.db.prepare_cached(include_str!("../sql/log_chunk/list.sql")).await?;
         // Chunks whose first lines lie below `before`.
         let below = before - 1;
         let rows = self
             .db
-            .query(&statement, &[&below, since, until, &workspace.0, &pipeline, &trigger, min_level, &hashes, &CHUNKS])
+            .query(
+                &statement,
+                &[
+                    &below,
+                    since,
+                    until,
+                    &workspace.0,
+                    &pipeline,
+                    &trigger,
+                    min_level,
+                    &hashes,
+                    &CHUNKS,
+                    block,
+                    block_type,
+                ],
+            )
             .await?;
         let chunk = |row: &tokio_postgres::Row| Chunk {
             after_id: row.get("after_id"),

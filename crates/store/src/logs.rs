@@ -1,6 +1,7 @@
 //! Log lines, written in batches, and the days that they are kept by. Refuses to read any line.
 
 use crate::{Error, Store};
+use domain::id::PipelineId;
 use jiff::Timestamp;
 use std::pin::pin;
 use tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
@@ -91,4 +92,33 @@ pub async fn drop_expired(store: &Store, before: Timestamp) -> Result<Vec<Partit
     client.execute(include_str!("../sql/log_line/delete_stray.sql"), &[&before]).await?;
     client.execute(include_str!("../sql/log_chunk/delete_before.sql"), &[&before]).await?;
     Ok(expired)
+}
+
+/// Deletes lines of the `runs_max` oldest runs of a pipeline that ended before `before`, up to `lines_max` of them, and
+/// notes which runs have none any more. Answers how many lines went; `None` when no run is left. Two who do it at once do
+/// it once.
+///
+/// # Errors
+/// When the database does not answer; what was deleted stays deleted.
+pub async fn delete_of_ended(
+    store: &Store,
+    pipeline: PipelineId,
+    before: Timestamp,
+    runs_max: i64,
+    lines_max: u64,
+) -> Result<Option<u64>, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/run/select_ended_after_log_mark.sql")).await?;
+    let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
+    let Some(last) = rows.last() else { return Ok(None) };
+    let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let statement = client.prepare_cached(include_str!("../sql/log_line/delete_of_runs.sql")).await?;
+    let limit = i64::try_from(lines_max).unwrap_or(i64::MAX);
+    let deleted = client.execute(&statement, &[&runs, &limit]).await?;
+    if deleted < lines_max {
+        let (run, completed_at): (Uuid, Timestamp) = (last.get(0), last.get(1));
+        let statement = client.prepare_cached(include_str!("../sql/pipeline_log_mark/raise.sql")).await?;
+        client.execute(&statement, &[&pipeline.0, &completed_at, &run]).await?;
+    }
+    Ok(Some(deleted))
 }

@@ -35,6 +35,8 @@ pub struct Retention {
     pub period: Option<Duration>,
     /// Of the runs themselves; `None` is the cluster's own time.
     pub runs_period: Option<Duration>,
+    /// Of log lines; `None` is the cluster's own time.
+    pub logs_period: Option<Duration>,
 }
 
 /// What a removal would take.
@@ -107,6 +109,7 @@ pub async fn retentions(
         name: row.get("name"),
         period: period(row.get("retention_s")),
         runs_period: period(row.get("runs_retention_s")),
+        logs_period: period(row.get("logs_retention_s")),
     };
     Ok(rows.iter().map(read).collect())
 }

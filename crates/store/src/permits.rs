@@ -44,16 +44,19 @@ pub async fn settle(store: &Store, claims: &[(Shard, Claim)]) -> Result<Vec<Answ
     let answer = |(_, claim): &(Shard, Claim)| {
         let found = answers.get(&key(claim))?;
         let all = wants.get(&claim.pool)?;
-        let wanted = all.iter().fold(0_u32, |sum, want| sum.saturating_add(want.wanted));
+        let sum = |of: fn(&Want) -> u32| all.iter().map(of).fold(0_u32, u32::saturating_add);
+        let in_all = Want { held: sum(|want| want.held), wanted: sum(|want| want.wanted) };
         Some(Answer {
             pool: claim.pool.clone(),
             shard: claim.shard,
             granted: found.granted,
             target: claim.target,
             wanted: claim.wanted,
-            contended: wanted > found.max,
+            contended: in_all.wanted > found.max,
             share: fair_share(found.max, all, found.granted),
             excess: found.excess,
+            free: found.max.saturating_sub(in_all.held),
+            in_all,
         })
     };
     Ok(claims.iter().filter_map(answer).collect())

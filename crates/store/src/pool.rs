@@ -1,11 +1,14 @@
 //! The connection pool.
 
 use crate::{Error, migrations};
-use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Client, Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 use tokio_postgres::{Config, NoTls};
 
 /// A request would rather fail than wait longer than this for a connection.
@@ -29,7 +32,27 @@ type Waited = dyn Fn(Duration) + Send + Sync;
 pub struct Store {
     pool: Pool,
     waited: Arc<OnceLock<Box<Waited>>>,
+    given_up: Arc<GivenUp>,
     config: Arc<Config>,
+}
+
+/// When connections were given up, and who wants to know.
+#[derive(Default)]
+struct GivenUp {
+    at: Mutex<Option<Instant>>,
+    told: Notify,
+}
+
+impl GivenUp {
+    /// Whether what was opened then is given up.
+    fn covers(&self, created: Instant) -> bool {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| created <= at)
+    }
+
+    fn now(&self) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.told.notify_waiters();
+    }
 }
 
 impl Store {
@@ -64,13 +87,19 @@ impl Store {
         pooled.options(session_options(IDLE_TRANSACTION_MAX, options.unwrap_or_default()));
         // The connection that was used last has the warmest caches on the server.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let given_up = Arc::<GivenUp>::default();
+        let of_pool = Arc::clone(&given_up);
         let pool = Pool::builder(Manager::from_config(pooled, NoTls, recycling))
+            .pre_recycle(Hook::sync_fn(move |_, metrics| match of_pool.covers(metrics.created) {
+                true => Err(HookError::message("it was given up")),
+                false => Ok(()),
+            }))
             .max_size(max_connections)
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) })
             .runtime(Runtime::Tokio1)
             .build()?;
-        let store = Self { pool, waited: Arc::default(), config: Arc::new(config) };
+        let store = Self { pool, waited: Arc::default(), given_up, config: Arc::new(config) };
         drop(store.client().await?);
         Ok(store)
     }
@@ -80,10 +109,26 @@ impl Store {
         &self.config
     }
 
-    /// Gives up every connection that nobody uses at the moment: one of them did not answer, and whatever is the matter
-    /// with it may be the matter with all.
+    /// Gives up every connection there is: one of them did not answer, and whatever is the matter with it may be the matter with all.
+    /// Those in use go when they are returned; what waits for an answer in [`Store::answered`] ends.
     pub fn give_up_connections(&self) {
-        self.pool.retain(|_, _| false);
+        self.given_up.now();
+        self.pool.retain(|_, metrics| !self.given_up.covers(metrics.created));
+    }
+
+    /// Whether what was opened then is given up.
+    pub(crate) fn gave_up(&self, opened: Instant) -> bool {
+        self.given_up.covers(opened)
+    }
+
+    /// Does `work` on this database, unless connections are given up meanwhile: then `None`, since an answer may never come, and
+    /// nobody knows what of the work was done. `work` is dropped where it stands.
+    pub async fn answered<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.given_up.told.notified() => None,
+        }
     }
 
     /// A connection from the pool.

@@ -2,7 +2,7 @@
 
 use crate::{Error, query};
 use deadpool_postgres::GenericClient;
-use domain::id::{ProjectId, RunId, SecretId, UserId, WorkspaceId};
+use domain::id::{PipelineId, ProjectId, RunId, SecretId, UserId, WorkspaceId};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -211,6 +211,21 @@ pub async fn get_for_run(
 ) -> Result<Option<Secret>, Error> {
     let parameters: query::Parameters<'_> = &[&asker.run.0, &asker.block, &asker.child, &asker.lease, &name, &unnamed];
     Ok(query::row(db, include_str!("../sql/secret/get_for_run.sql"), parameters).await?.as_ref().map(decode))
+}
+
+/// The secret of this name that a version of a pipeline sees.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn get_for_version(
+    db: &impl GenericClient,
+    pipeline: PipelineId,
+    version: i64,
+    name: &str,
+    unnamed: bool,
+) -> Result<Option<Secret>, Error> {
+    let parameters: query::Parameters<'_> = &[&pipeline.0, &version, &name, &unnamed];
+    Ok(query::row(db, include_str!("../sql/secret/get_for_version.sql"), parameters).await?.as_ref().map(decode))
 }
 
 /// Up to `limit` secrets that another key than this one seals, locked until the transaction ends.

@@ -37,6 +37,16 @@ pub struct Listed {
     pub edited: bool,
     /// A failed run halted this version; it fires again when it is started or edited.
     pub halted: bool,
+    /// Its workspace is archived, so that it does not fire, active or not.
+    pub workspace_archived: bool,
+}
+
+impl Listed {
+    /// Its times come: it is active, not halted, and in a workspace that is in use.
+    #[must_use]
+    pub fn fires(&self) -> bool {
+        self.trigger.active && !self.halted && !self.workspace_archived
+    }
 }
 
 /// The word of a kind in its column.
@@ -81,6 +91,7 @@ fn decode(row: &Row) -> Result<Listed, Error> {
         updated_at: row.get(13),
         edited: row.get(14),
         halted: row.get(15),
+        workspace_archived: row.get(16),
     })
 }
 
@@ -110,7 +121,7 @@ pub async fn list(
     Ok(rows.iter().map(decode).collect())
 }
 
-/// The active event triggers of a workspace, at most `limit`.
+/// The event triggers of a workspace, paused ones too, at most `limit`.
 ///
 /// # Errors
 /// When the statement fails.

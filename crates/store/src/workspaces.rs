@@ -1,6 +1,6 @@
 //! Workspaces. Refuses to know what a member may do.
 
-use crate::{Error, query};
+use crate::{Error, Transaction, query};
 use deadpool_postgres::GenericClient;
 use domain::id::{ProjectId, UserId, WorkspaceId};
 use jiff::Timestamp;
@@ -19,6 +19,8 @@ pub struct Workspace {
     pub bundle_digest: Option<String>,
     /// The name of the project that it belongs to.
     pub project: String,
+    /// That project.
+    pub project_id: ProjectId,
     /// Out of use.
     pub archived: bool,
 }
@@ -42,6 +44,7 @@ fn decode(row: &Row) -> Workspace {
         bundle_digest: row.get(3),
         project: row.get(4),
         archived: row.get(5),
+        project_id: ProjectId(row.get(6)),
     }
 }
 
@@ -84,11 +87,15 @@ pub async fn list(
     Ok(query::rows(db, include_str!("../sql/workspace/list.sql"), parameters).await?.iter().map(decode).collect())
 }
 
-/// Takes a workspace out of use, or back into it.
+/// Takes a workspace out of use, or back into it, and its triggers with it: once `db` has committed they fire no more, or
+/// again. What is so already stays as it is.
 ///
 /// # Errors
-/// When the statement fails.
-pub async fn set_archived(db: &impl GenericClient, id: WorkspaceId, archived: bool) -> Result<(), Error> {
-    query::execute(db, include_str!("../sql/workspace/set_archived.sql"), &[&id.0, &archived]).await?;
+/// When a statement fails.
+pub async fn set_archived(db: &Transaction<'_>, id: WorkspaceId, archived: bool) -> Result<(), Error> {
+    let changed = query::row(db, include_str!("../sql/workspace/set_archived.sql"), &[&id.0, &archived]).await?;
+    if changed.is_some() {
+        query::execute(db, include_str!("../sql/trigger/follow_workspace.sql"), &[&id.0, &archived]).await?;
+    }
     Ok(())
 }

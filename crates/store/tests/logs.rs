@@ -134,6 +134,20 @@ async fn every_filter_finds_its_lines_within_chunks_and_beyond() {
     assert_eq!(world.found(|s| (s.min_level, s.since) = (40, recent)).await.len(), 1);
     assert_eq!(world.found(|s| (s.min_level, s.until) = (40, recent)).await.len(), 9);
 
+    // Chunks are believed about who wrote their lines, and asked where they do not say.
+    let client = world.database.client().await;
+    let says = [
+        ("blocks = '{shape}'", 0),
+        ("blocks = NULL", 3),
+        ("block_types = '{transformer}'", 0),
+        ("block_types = NULL", 3),
+    ];
+    for (says, found) in says {
+        client.batch_execute(&format!("UPDATE log_chunk SET {says}")).await.unwrap();
+        let errors = world.found(|s| (s.min_level, s.block, s.block_type) = (40, "load", "data_loader")).await;
+        assert_eq!(errors.len(), found, "{says}: {errors:?}");
+    }
+
     let nothing = world.search(|s| s.text = "nowhere to be found", i64::MAX, 10).await;
     assert_eq!((nothing.hits.len(), nothing.before), (0, None), "all was looked at");
 }
@@ -205,4 +219,34 @@ async fn lines_that_came_before_their_day_was_made_move_into_it() {
     let count = format!("SELECT (SELECT count(*) FROM log_line_{today}), (SELECT count(*) FROM log_line_default)");
     let row = client.query_one(&count, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_projects_own_retention_takes_lines_of_its_old_runs_and_no_others() {
+    let world = World::new().await;
+    let client = world.database.client().await;
+    let [(pipeline, _, old), (_, _, foreign)] = world.of;
+    let young = RunId(Uuid::now_v7());
+    let copy =
+        "INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, execution_date)
+                SELECT $2, workspace_id, pipeline_id, 1, trigger_id, 0, 'running', now() FROM run WHERE id = $1";
+    client.execute(copy, &[&old.0, &young.0]).await.unwrap();
+    let end = "UPDATE run SET status = 'completed', completed_at = now() - $2::text::interval WHERE id = $1";
+    for (run, ago) in [(old, "8 d"), (foreign, "8 d"), (young, "6 d")] {
+        client.execute(end, &[&run.0, &ago]).await.unwrap();
+        let line = "INSERT INTO log_line (run_id, at, block, level, stream, message)
+                    SELECT $1, now() - $2::text::interval, 'load', 20, 'stdout', n::text FROM generate_series(1, 25) AS n";
+        client.execute(line, &[&run.0, &ago]).await.unwrap();
+    }
+    let week_ago = Timestamp::now() - SignedDuration::from_hours(7 * 24);
+    let delete = async || logs::delete_of_ended(&world.logs, pipeline, week_ago, 10, 10).await.unwrap();
+    assert_eq!([delete().await, delete().await, delete().await, delete().await], [Some(10), Some(10), Some(5), None]);
+    let left = "SELECT count(*) FROM log_line WHERE run_id = $1";
+    let left = async |run: RunId| client.query_one(left, &[&run.0]).await.unwrap().get::<_, i64>(0);
+    assert_eq!((left(old).await, left(foreign).await, left(young).await), (0, 25, 25));
+    // Retried in place, it ends again, and its new lines go after that end.
+    client.execute(end, &[&old.0, &"7 d 1 h"]).await.unwrap();
+    let line = "INSERT INTO log_line (run_id, at, block, level, stream, message) VALUES ($1, now(), 'load', 20, 'stdout', 'again')";
+    client.execute(line, &[&old.0]).await.unwrap();
+    assert_eq!((delete().await, delete().await), (Some(1), None));
 }

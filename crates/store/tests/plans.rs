@@ -16,7 +16,11 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("block_run/select_output", None),
     ("firing/list", None),
     ("firing/select_run", None),
-    ("notification/claim", Some("50, 60")),
+    (
+        "notification/claim",
+        Some("50, 60, ARRAY[pg_temp.id(1, 1)], ARRAY[pg_temp.id(2, 1)], ARRAY['project'], ARRAY['slack'], ARRAY[10]"),
+    ),
+    ("notification/lanes", None),
     ("notification/settle", None),
     ("output_removal/claim", Some("50, 60")),
     ("pipeline/select_current", None),

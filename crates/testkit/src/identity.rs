@@ -3,7 +3,7 @@
 //! It is the certified `oidc-provider` of npm's registry, installed once into the cache folder; each test has a process of
 //! its own, which ends with the value or the test process.
 
-use crate::object_store::serve;
+use crate::{object_store::serve, skipped};
 use provision::cache;
 use std::{
     fs,
@@ -47,7 +47,7 @@ impl IdentityProvider {
         let folder = match install() {
             Ok(folder) => folder,
             Err(why) => {
-                eprintln!("SKIPPED: {PACKAGE} cannot be installed, and nobody signs in elsewhere in this test: {why}");
+                skipped(format!("{PACKAGE} cannot be installed, and nobody signs in elsewhere in this test: {why}"));
                 return None;
             }
         };

@@ -1,6 +1,7 @@
 //! A real Kubernetes with simulated GPU nodes, which all tests of a machine share: each makes a namespace of its own, and
 //! keeps to the devices that it says in its head.
 
+use crate::skipped;
 use provision::{Kubelab, TestLab};
 use std::{env, path::Path, sync::OnceLock};
 
@@ -13,15 +14,15 @@ pub const WITHOUT: &str = "ORRERY_WITHOUT_KUBERNETES";
 /// When it cannot be built or does not start.
 #[must_use]
 pub fn lab() -> Option<&'static Kubelab> {
-    static LAB: OnceLock<Option<TestLab>> = OnceLock::new();
+    static LAB: OnceLock<Result<TestLab, String>> = OnceLock::new();
     let shared = LAB.get_or_init(|| {
         if let Some(reason) = env::var_os(WITHOUT).filter(|reason| !reason.is_empty()) {
-            eprintln!("SKIPPED: no Kubernetes to test on: {}", reason.display());
-            return None;
+            return Err(format!("no Kubernetes to test on: {}", reason.display()));
         }
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubelab");
         let lab = TestLab::share(&sources);
-        Some(lab.unwrap_or_else(|error| panic!("no Kubernetes to test on, and {WITHOUT} is not set: {error}")))
+        Ok(lab.unwrap_or_else(|error| panic!("no Kubernetes to test on, and {WITHOUT} is not set: {error}")))
     });
-    shared.as_ref().map(|shared| &shared.lab)
+    // Once for every test that asks.
+    shared.as_ref().inspect_err(|why| skipped(why)).ok().map(|shared| &shared.lab)
 }

@@ -9,6 +9,7 @@ pub mod database;
 pub mod identity;
 pub mod kubernetes;
 pub mod object_store;
+pub mod skip;
 pub mod wait;
 
 pub use database::Database;
@@ -16,4 +17,5 @@ pub use identity::IdentityProvider;
 pub use object_store::{Google, S3};
 /// A Redis of its own for one test; it ends with the value.
 pub use provision::PrivateRedis;
+pub use skip::skipped;
 pub use wait::wait_for;

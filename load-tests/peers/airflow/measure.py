@@ -82,6 +82,8 @@ def measure():
         fan_out='fan_out',
         one=lambda tags: wait('one', [trigger('one', {'tag': tag}) for tag in tags]),
     )
+    if not bench.wanted('cron'):
+        return
     # The processor reads the folder every now and then, and writes DAGs one by one.
     due = bench.due_minute(60 + 2 * bench.WORK['schedules'])
     at = time.gmtime(due)

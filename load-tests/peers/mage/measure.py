@@ -1,4 +1,4 @@
-"""Mage: one server with its scheduler, a process for each block. Its loop is set to a second; the default is ten."""
+"""Mage: one server with its scheduler, a process for each block. The setting is how often it looks, in seconds."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ ENVIRONMENT = {
     'MAGE_DATABASE_CONNECTION_URL': bench.database_url('psycopg2'),
     'MAGE_DATA_DIR': os.path.join(bench.FOLDER, 'mage'),
     'REQUIRE_USER_AUTHENTICATION': '0',
-    'SCHEDULER_TRIGGER_INTERVAL': '1',
+    'SCHEDULER_TRIGGER_INTERVAL': bench.SETTING,
 }
 ENDED = ('completed', 'failed', 'cancelled')
 
@@ -109,6 +109,8 @@ def measure():
         fan_out='fanout',
         one=lambda tags: wait([trigger('one', tag=tag) for tag in tags]),
     )
+    if not bench.wanted('cron'):
+        return
     due = bench.due_minute(60)
     scheduled = {
         'schedule_type': 'time',

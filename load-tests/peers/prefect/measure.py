@@ -56,6 +56,8 @@ def measure():
         fan_out='fan-out',
         one=lambda tags: wait([trigger('one', tag=tag) for tag in tags]),
     )
+    if not bench.wanted('cron'):
+        return
     due = bench.due_minute(30 + bench.WORK['schedules'])
     expression = f'{time.gmtime(due).tm_min} * * * *'
     bench.start('ticks', sys.executable, FLOWS, 'schedules', str(bench.WORK['schedules']), expression, env=ENVIRONMENT)

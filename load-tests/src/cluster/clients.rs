@@ -1,6 +1,7 @@
 //! Whoever uses a cluster: channels to its services, projects that are deployed to it, runs that are started and awaited.
 
 use super::{Cluster, WORKSPACE};
+use crate::wire::Wire;
 use anyhow::{Context, Result, ensure};
 use proto::v1::{
     self as pb, backfill_service_client::BackfillServiceClient, deployment_service_client::DeploymentServiceClient,
@@ -30,6 +31,30 @@ impl Cluster {
     /// When there is none.
     pub fn web_server(&self) -> Result<SocketAddr> {
         Ok(SocketAddr::from(([127, 0, 0, 1], *self.web_ports.first().context("a web-server")?)))
+    }
+
+    /// Where each web-server listens.
+    #[must_use]
+    pub fn web_servers(&self) -> Vec<SocketAddr> {
+        self.web_ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect()
+    }
+
+    /// Where clients reach each web-server: over its wire, where there are wires.
+    #[must_use]
+    pub fn doors(&self) -> Vec<SocketAddr> {
+        let over_wire = |at: usize| {
+            let name = format!("web-server-{}", at + 1);
+            self.wires.as_ref()?.between("clients", &name).map(Wire::address).next()
+        };
+        self.web_servers().into_iter().enumerate().map(|(at, listens)| over_wire(at).unwrap_or(listens)).collect()
+    }
+
+    /// The cluster's token, for whoever speaks plain HTTP.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn token(&self) -> Result<String> {
+        std::fs::read_to_string(self.folder.path().join("token")).context("read the cluster's token")
     }
 
     /// A client of the public API.
@@ -110,9 +135,15 @@ impl Cluster {
             let file =
                 manifest.files.iter().find(|file| file.sha256 == sha256).context("the plan names a file of ours")?;
             let header = pb::FileHeader { sha256, size_bytes: i64::try_from(file.size)? };
-            parts.push(pb::UploadFilesRequest { part: Some(pb::upload_files_request::Part::Header(header)) });
+            parts.push(pb::UploadFilesRequest {
+                part: Some(pb::upload_files_request::Part::Header(header)),
+                ..Default::default()
+            });
             let content = std::fs::read(folder.join(&file.path))?;
-            parts.push(pb::UploadFilesRequest { part: Some(pb::upload_files_request::Part::Chunk(content)) });
+            parts.push(pb::UploadFilesRequest {
+                part: Some(pb::upload_files_request::Part::Chunk(content)),
+                ..Default::default()
+            });
         }
         client.upload_files(tokio_stream::iter(parts)).await?;
         let request = pb::CreateDeploymentRequest {

@@ -29,23 +29,25 @@ pub(super) struct Drained {
 /// Waits until every logical time is decided and every run has ended.
 pub(super) async fn until_drained(sql: &Client, load: &Load, limit: Duration) -> Result<Drained> {
     let begun = Instant::now();
-    let expected = i64::from(load.triggers) * i64::from(load.seconds);
+    let expected = i64::from(load.schedules) * i64::from(load.seconds);
     loop {
         let row = sql
             .query_one(
                 "SELECT (SELECT coalesce(sum(f.times), 0) FROM firing f JOIN trigger t ON t.id = f.trigger_id
-                          WHERE starts_with(t.name, 'every-'))::bigint,
-                        (SELECT count(*) FROM run WHERE completed_at IS NULL)",
+                          WHERE starts_with(t.name, 'every-') OR starts_with(t.name, 'cron-'))::bigint,
+                        (SELECT count(*) FROM run WHERE completed_at IS NULL),
+                        (SELECT count(*) FROM backfill WHERE completed_at IS NULL)",
                 &[],
             )
             .await?;
-        let (decided, open): (i64, i64) = (row.get(0), row.get(1));
-        if decided >= expected && open == 0 {
+        let (decided, open, backfills): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        if decided >= expected && open == 0 && backfills == 0 {
             return Ok(Drained { took: begun.elapsed(), open: None });
         }
         if begun.elapsed() > limit {
             let open = format!(
-                "{} s after the load {decided} of {expected} logical times are decided, and {open} runs have not ended: {}",
+                "{} s after the load {decided} of {expected} logical times are decided, {backfills} backfills and {open} runs \
+                 have not ended: {}",
                 limit.as_secs(),
                 unfinished(sql).await?
             );
@@ -77,7 +79,8 @@ pub(super) async fn lateness(sql: &Client, seen: &mut Seen) -> Result<()> {
             "SELECT count(*) FILTER (WHERE f.decided = 'fired'), count(*) FILTER (WHERE f.decided <> 'fired'),
                     coalesce(percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP
                         (ORDER BY extract(epoch FROM f.created_at - f.execution_date)::float8), ARRAY[0, 0, 0]::float8[])
-             FROM firing f JOIN trigger t ON t.id = f.trigger_id WHERE starts_with(t.name, 'every-')",
+             FROM firing f JOIN trigger t ON t.id = f.trigger_id
+             WHERE starts_with(t.name, 'every-') OR starts_with(t.name, 'cron-')",
             &[],
         )
         .await?;
@@ -96,13 +99,25 @@ pub(super) async fn leftovers(sql: &Client, seen: &mut Seen) -> Result<()> {
         (
             "runs of the load did not complete",
             "SELECT count(*) FROM run r JOIN pipeline p ON p.id = r.pipeline_id
-              WHERE starts_with(p.name, 'load_') AND r.status <> 'completed'",
+              WHERE (starts_with(p.name, 'load_') OR starts_with(p.name, 'chain_')) AND r.status <> 'completed'",
         ),
         ("deadlocks", "SELECT coalesce(sum(deadlocks), 0)::bigint FROM pg_stat_database"),
     ];
     for (what, check) in checks {
         let count: i64 = sql.query_one(check, &[]).await?.get(0);
         seen.must(count == 0, || format!("{count} {what}"));
+    }
+    Ok(())
+}
+
+/// That the rest of the load was there too: what became of it is judged by the checker of histories.
+pub(super) async fn sources(sql: &Client, seen: &mut Seen) -> Result<()> {
+    let count = "SELECT (SELECT count(*) FROM firing WHERE starts_with(logical_key, 'event-key:')),
+                        (SELECT count(*) FROM firing f JOIN backfill b ON b.id = f.trigger_id)";
+    let row = sql.query_one(count, &[]).await?;
+    for (at, name) in ["firings of events", "intervals of backfills"].into_iter().enumerate() {
+        #[expect(clippy::cast_precision_loss, reason = "a count for people")]
+        seen.tell(name, row.get::<_, i64>(at) as f64, "");
     }
     Ok(())
 }

@@ -24,6 +24,8 @@ pub struct Row {
     pub promise: &'static str,
     /// Whether the usual load is on it.
     pub is_loaded: bool,
+    /// The part of what was done before that is still done while it is broken; `None` where nothing can be.
+    pub goes_on: Option<f64>,
     pub(super) run: fn(Plan) -> Running,
 }
 
@@ -31,70 +33,73 @@ pub struct Row {
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<Seen>>>>;
 
 macro_rules! rows {
-    ($($number:literal, $run:path, $loaded:literal, $fault:literal, $promise:literal;)*) => {
+    ($($number:literal, $run:path, $loaded:literal, $goes_on:expr, $fault:literal, $promise:literal;)*) => {
         /// Every row.
         pub const ROWS: &[Row] = &[$(Row {
             number: $number,
             fault: $fault,
             promise: $promise,
             is_loaded: $loaded,
+            goes_on: $goes_on,
             run: |plan| Box::pin($run(plan)),
         }),*];
     };
 }
 
 rows! {
-    "1", schedulers::killed, true, "a scheduler is killed every eight seconds, one of three at a time",
+    "1", schedulers::killed, true, Some(0.5), "a scheduler is killed every eight seconds, one of three at a time",
         "nothing lost or doubled; worst lateness 6 s";
-    "2", schedulers::frozen, true, "a scheduler is frozen for longer than its lease, and wakes",
+    "2", schedulers::frozen, true, Some(0.5), "a scheduler is frozen for longer than its lease, and wakes",
         "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s";
-    "3", schedulers::lied_to, true, "every scheduler believes that it owns everything",
+    "3", schedulers::lied_to, true, Some(0.5), "every scheduler believes that it owns everything",
         "nothing lost or doubled";
-    "4", stores::redis_lost, true, "Redis is emptied each second, killed, and frozen",
+    "4", stores::redis_lost, true, Some(0.8), "Redis is emptied each second, killed, and frozen",
         "nothing lost or doubled; worst lateness 1 s; schedulers say so";
-    "5", stores::postgres_restarted, true, "PostgreSQL is stopped and killed, and started again",
+    "5", stores::postgres_restarted, true, None, "PostgreSQL is stopped and killed, and started again",
         "nothing lost or doubled; firing again 5 s after it accepts; no service ends";
-    "6", stores::sessions_ended, true, "ten sessions with PostgreSQL are ended each second",
+    "6", stores::sessions_ended, true, Some(0.8), "ten sessions with PostgreSQL are ended each second",
         "nothing lost or doubled; no service ends; worst lateness 6 s";
-    "7", stores::failed_over, true, "PostgreSQL is killed and a synchronous standby takes over",
+    "7", stores::failed_over, true, None, "PostgreSQL is killed and a synchronous standby takes over",
         "nothing lost or doubled; firing again 5 s after it accepts, worst lateness 10 s";
-    "8", network::scheduler_without_database, true, "a scheduler is cut off from PostgreSQL: both ways, one way, half open",
+    "8", network::scheduler_without_database, true, Some(0.5), "a scheduler is cut off from PostgreSQL: both ways, one way, half open",
         "nothing lost or doubled; worst lateness 6 s";
-    "8b", network::executor_alone, true, "an executor is cut off from every scheduler",
+    "8b", network::executor_alone, true, Some(0.5), "an executor is cut off from every scheduler",
         "nothing lost or doubled; its work is given to others, its own results of it do not count";
-    "8c", network::scheduler_alone, true, "a scheduler is cut off from Redis, from its peers, from everybody else",
+    "8c", network::scheduler_alone, true, Some(0.5), "a scheduler is cut off from Redis, from its peers, from everybody else",
         "nothing lost or doubled; worst lateness 6 s";
-    "9", network::bad_weather, true, "every wire is 20 to 60 ms slow and loses 5 %, connections break",
+    "8d", network::one_way, true, Some(0.5), "a scheduler and Redis, another and PostgreSQL, an executor and everybody, in one direction only",
+        "nothing lost or doubled; worst lateness 6 s";
+    "9", network::bad_weather, true, Some(0.1), "every wire is 20 to 60 ms slow and loses 5 %, connections break",
         "nothing lost or doubled; 99 of 100 at most 5 s late";
-    "10", clocks::wrong, true, "clocks are five minutes off, jump, run twice as fast",
+    "10", clocks::wrong, true, Some(0.8), "clocks are five minutes off, jump, run twice as fast",
         "nothing lost or doubled; who is off says so within 30 s";
-    "11", needs_no_cluster, false, "clocks that jump with the seasons, in every time zone",
+    "11", needs_no_cluster, false, None, "clocks that jump with the seasons, in every time zone",
         "each local time comes as it is written";
-    "12", disks::full, true, "the disks of an executor and of a scheduler's log are full",
+    "12", disks::full, true, Some(0.8), "the disks of an executor and of a scheduler's log are full",
         "blocks fail with that reason, nothing else happens; with space it goes on";
-    "12b", stores::disk_full, true, "the disk of PostgreSQL's log is full",
+    "12b", stores::disk_full, true, None, "the disk of PostgreSQL's log is full",
         "nothing lost or doubled; firing again 10 s after there is space";
-    "13", executors::killed, true, "an executor is killed in the middle of blocks",
+    "13", executors::killed, true, Some(0.5), "an executor is killed in the middle of blocks",
         "its work is with others within 15 s, and completes once";
-    "14", executors::frozen, true, "an executor is frozen while its blocks end, and wakes",
+    "14", executors::frozen, true, Some(0.5), "an executor is frozen while its blocks end, and wakes",
         "its results of what others have by then are refused";
-    "14b", devices::asleep, true, "an executor with devices is frozen while it is told to end what runs on them, and wakes",
+    "14b", devices::asleep, true, Some(0.8), "an executor with devices is frozen while it is told to end what runs on them, and wakes",
         "nobody gets a device of which it has not said that it is free";
-    "15", messages::repeated, true, "every call to a scheduler comes twice, and calls overtake each other",
+    "15", messages::repeated, true, Some(0.8), "every call to a scheduler comes twice, and calls overtake each other",
         "nothing lost or doubled; the same as if each came once";
-    "16", messages::read_slowly, true, "readers of logs and states take 1 KiB a second while blocks flood the log",
+    "16", messages::read_slowly, true, Some(0.8), "readers of logs and states take 1 KiB a second while blocks flood the log",
         "nothing lost or doubled; worst lateness 6 s; no service takes more than 256 MiB";
-    "17", stores::transaction_held, true, "a transaction is held all the time",
+    "17", stores::transaction_held, true, Some(0.8), "a transaction is held all the time",
         "nothing lost or doubled; worst lateness 6 s";
-    "18", definitions::herd, false, "thousands of triggers are due in the same second",
+    "18", definitions::herd, false, None, "thousands of triggers are due in the same second",
         "all fired within 2 s";
-    "19", schedulers::rolled, true, "every service is drained and started again, one by one",
+    "19", schedulers::rolled, true, Some(0.5), "every service is drained and started again, one by one",
         "nothing lost or doubled; worst lateness 6 s";
-    "20", definitions::edited, true, "triggers are edited, paused and removed while they fire",
+    "20", definitions::edited, true, Some(0.8), "triggers are edited, paused and removed while they fire",
         "no firing of a version after a newer one was acknowledged";
-    "21", schedulers::scaled, true, "from one scheduler to five and back, again and again",
+    "21", schedulers::scaled, true, Some(0.5), "from one scheduler to five and back, again and again",
         "nothing lost or doubled; shares are even within 10 s";
-    "22", devices::raced, true, "many ask for few devices, strangers take parts of them, and schedulers are killed",
+    "22", devices::raced, true, Some(0.3), "many ask for few devices, strangers take parts of them, and schedulers are killed",
         "no device and no quota is given away twice, gangs start whole, and all capacity comes back";
 }
 

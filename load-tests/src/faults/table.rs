@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::{fmt::Write, path::Path};
 
-/// The table of a file of results: of each row its latest run, and the firings of every run of it that lost and doubled
-/// nothing.
+/// The table of a file of results: of each row its latest run, the firings of every run of it that lost and doubled nothing,
+/// and how many runs there were, with those that broke a promise.
 ///
 /// # Errors
 /// When the file cannot be read or is none of results.
@@ -35,15 +35,18 @@ pub(super) fn of(path: &Path) -> Result<String> {
         firings += sum("firings");
         calls += sum("acknowledged");
         let load = load.split(' ').next().unwrap_or_default();
+        let runs = match of_row.iter().filter(|(run, ..)| run["verdict"] == "BROKEN").count() {
+            0 => of_row.len().to_string(),
+            broke => format!("{}, {broke} broke", of_row.len()),
+        };
         writeln!(
             table,
-            "| {} | {} | {} | {} | {} | {} | {load} |",
+            "| {} | {} | {} | {} | {} | {runs} | {load} |",
             row.number,
             row.fault,
             row.promise,
             seen(last),
             sum("firings"),
-            of_row.len(),
         )?;
     }
     writeln!(table, "\n{firings} firings and {calls} acknowledged calls in all.")?;

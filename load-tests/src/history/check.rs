@@ -4,10 +4,13 @@
 //! having looked at nothing is a failure is a promise of the history ([`super::Promises::must_check`]).
 
 mod acceptance;
+mod anytime;
+mod backfills;
 mod devices;
 mod epochs;
 mod firings;
 mod liveness;
+mod order;
 mod overlap;
 mod quiescence;
 mod requests;
@@ -44,7 +47,10 @@ impl Check {
                 "each logical time is decided exactly once, by the version in force, and what fired has one run"
             }
             Self::C2 => "each acknowledged request has exactly one run, each other one at most one",
-            Self::C3 => "at most one result of a unit counts, and none of a former lease after a later one",
+            Self::C3 => {
+                "at most one result of a unit counts, none of a former lease after a later one, and nothing begins before \
+                 what it waits for"
+            }
             Self::C4 => "no device is given away beyond its whole at any instant",
             Self::C5 => "a gang starts whole or not at all",
             Self::C6 => "runs overlap only where the trigger says so",

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// A line of `database.jsonl`.
@@ -10,8 +11,10 @@ use uuid::Uuid;
 #[expect(missing_docs, reason = "each holds the row that it is named after")]
 pub enum DatabaseLine {
     Pipeline(Pipeline),
+    Graph(Graph),
     Trigger(TriggerVersion),
     TriggerState(TriggerState),
+    Backfill(Backfill),
     Firing(Firing),
     Run(Run),
     Unit(Unit),
@@ -33,6 +36,36 @@ pub struct Pipeline {
     pub id: Uuid,
     pub workspace: String,
     pub name: String,
+}
+
+/// What waits for what in one version of a pipeline.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Graph {
+    /// The pipeline.
+    pub pipeline_id: Uuid,
+    /// Which version of it.
+    pub version: i64,
+    /// Of each block, those that it waits for.
+    pub blocks: BTreeMap<String, Vec<String>>,
+}
+
+/// A backfill as it stood in the end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of backfill")]
+pub struct Backfill {
+    pub id: Uuid,
+    pub pipeline_id: Uuid,
+    pub name: String,
+    pub status: String,
+    pub total: i64,
+    pub start_at_us: i64,
+    pub end_at_us: i64,
+    /// `second` to `year`, or `cron`.
+    pub unit: String,
+    /// Units of one interval.
+    pub every: i64,
+    pub cron: Option<String>,
+    pub time_zone: String,
 }
 
 /// A trigger from one edit to the next.
@@ -62,6 +95,8 @@ pub struct TriggerSpec {
     pub jitter_s: u32,
     pub pause_on_failure: bool,
     pub landing_time: bool,
+    /// Whatever it says: what has hours is judged by nobody who would need to know them.
+    pub window: Option<serde_json::Value>,
 }
 
 /// What a trigger waits for.
@@ -145,6 +180,8 @@ pub struct Firing {
 pub struct Run {
     pub id: Uuid,
     pub pipeline_id: Uuid,
+    #[serde(default)]
+    pub pipeline_version: i64,
     pub trigger_id: Uuid,
     pub shard: i16,
     pub status: String,
@@ -380,7 +417,14 @@ pub enum Request {
     /// A start of an API trigger, with an idempotency key; empty for none.
     CallTrigger { trigger_id: Uuid, key: String },
     /// An event, with an idempotency key; empty for none.
-    PublishEvent { key: String },
+    PublishEvent {
+        key: String,
+        /// The triggers that the sender knows to match.
+        #[serde(default)]
+        matches: Vec<Uuid>,
+    },
+    /// A backfill, by its name, which no other one of the pipeline has.
+    CreateBackfill { workspace: String, pipeline: String, name: String },
     /// An edit, a start or a pause of a trigger.
     ChangeTrigger { trigger_id: Uuid },
     /// The same run once more, from a block or from its start.

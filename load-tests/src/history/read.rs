@@ -55,8 +55,10 @@ impl History {
     pub fn add(&mut self, line: DatabaseLine) {
         match line {
             DatabaseLine::Pipeline(row) => self.pipelines.push(row),
+            DatabaseLine::Graph(row) => self.graphs.push(row),
             DatabaseLine::Trigger(row) => self.triggers.push(row),
             DatabaseLine::TriggerState(row) => self.trigger_states.push(row),
+            DatabaseLine::Backfill(row) => self.backfills.push(row),
             DatabaseLine::Firing(row) => self.firings.push(row),
             DatabaseLine::Run(row) => self.runs.push(row),
             DatabaseLine::Unit(row) => self.units.push(row),

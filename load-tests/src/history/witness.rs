@@ -76,6 +76,10 @@ async fn write_all(sql: &Client, file: &mut impl Write) -> Result<()> {
 const ROWS: &[&str] = &[
     "SELECT json_build_object('row', 'pipeline', 'id', p.id, 'workspace', w.name, 'name', p.name)::text
        FROM pipeline p JOIN workspace w ON w.id = p.workspace_id",
+    "SELECT json_build_object('row', 'graph', 'pipeline_id', pipeline_id, 'version', version, 'blocks', coalesce((
+            SELECT json_object_agg(block ->> 'uuid', coalesce(block -> 'upstream', '[]'))
+              FROM jsonb_array_elements(spec -> 'blocks') AS block), '{}'))::text
+       FROM pipeline_version",
     "SELECT json_build_object('row', 'trigger', 'id', id, 'pipeline_id', pipeline_id, 'kind', kind, 'version', version,
             'active', active, 'spec', spec, 'enabled_at_us', history.us(enabled_at),
             'archived', archived_at IS NOT NULL, 'at_us', history.us(at))::text
@@ -84,13 +88,17 @@ const ROWS: &[&str] = &[
             'waiting', coalesce(state -> 'waiting', '[]'), 'halted', state -> 'halted',
             'once', coalesce((state ->> 'once')::boolean, false), 'next_due_us', history.us(next_due))::text
        FROM trigger_state",
+    "SELECT json_build_object('row', 'backfill', 'id', id, 'pipeline_id', pipeline_id, 'name', name, 'status', status,
+            'total', total, 'start_at_us', history.us(start_at), 'end_at_us', history.us(end_at), 'unit', unit,
+            'every', every, 'cron', cron, 'time_zone', time_zone)::text
+       FROM backfill",
     "SELECT json_build_object('row', 'firing', 'trigger_id', trigger_id, 'logical_key', logical_key, 'decided', decided,
             'reason', reason, 'run_id', run_id, 'shard_epoch', shard_epoch, 'created_at_us', history.us(created_at),
             'trigger_version', trigger_version, 'execution_date_us', history.us(execution_date),
             'last_date_us', history.us(last_date), 'times', times)::text
        FROM firing",
-    "SELECT json_build_object('row', 'run', 'id', id, 'pipeline_id', pipeline_id, 'trigger_id', trigger_id, 'shard', shard,
-            'status', status, 'execution_date_us', history.us(execution_date), 'created_at_us', history.us(created_at),
+    "SELECT json_build_object('row', 'run', 'id', id, 'pipeline_id', pipeline_id, 'pipeline_version', pipeline_version,
+            'trigger_id', trigger_id, 'shard', shard, 'status', status, 'execution_date_us', history.us(execution_date), 'created_at_us', history.us(created_at),
             'started_at_us', history.us(started_at), 'completed_at_us', history.us(completed_at))::text
        FROM run",
     "SELECT json_build_object('row', 'unit', 'run_id', run_id, 'block', block, 'child', child, 'status', status,

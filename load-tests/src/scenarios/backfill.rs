@@ -49,8 +49,12 @@ async fn first_run_ms(cluster: &Cluster, sql: &tokio_postgres::Client, name: &st
         ..pb::BackfillSpec::default()
     };
     let called = Instant::now();
-    let request =
-        pb::CreateBackfillRequest { workspace: WORKSPACE.to_owned(), pipeline: "fill".to_owned(), spec: Some(spec) };
+    let request = pb::CreateBackfillRequest {
+        workspace: WORKSPACE.to_owned(),
+        pipeline: "fill".to_owned(),
+        spec: Some(spec),
+        ..pb::CreateBackfillRequest::default()
+    };
     let backfill = cluster.backfills().create_backfill(request).await?.into_inner().backfill.context("a backfill")?;
     let first = "SELECT EXISTS (SELECT FROM run WHERE backfill_id = $1::text::uuid AND started_at IS NOT NULL)";
     while !sql.query_one(first, &[&backfill.id]).await?.get::<_, bool>(0) {

@@ -19,16 +19,21 @@ const REPLICA_PERCENT: f64 = 0.5;
 /// What PostgreSQL may take more for one more of each: its sessions, mostly.
 const SESSIONS_MB: f64 = 100.0;
 
+/// What the interpreter may take that an executor keeps warm: pandas and pyarrow, imported, and children that wait.
+const PYTHON_MB: f64 = 150.0;
+
 const POSTGRES: &str = "postgres";
+const PYTHON: &str = "python";
 
 /// Memory, and percent of a core, by kind of service.
 type Taken = BTreeMap<String, (f64, f64)>;
 
-/// All services together, beside the PostgreSQL that they use; then each kind's further replica beside the first one.
+/// All services together, beside the PostgreSQL that they use, and the interpreter that an executor keeps warm, which grows with what
+/// blocks import and not with the cluster; then each kind's further replica beside the first one.
 pub(crate) async fn run() -> Result<Vec<Figure>> {
     let (one, two) = (watch(1).await?, watch(2).await?);
     let of = |taken: &Taken, kind: &str| taken.get(kind).copied().unwrap_or((f64::NAN, f64::NAN));
-    let services = one.iter().filter(|(kind, _)| *kind != POSTGRES).map(|(_, taken)| *taken);
+    let services = one.iter().filter(|(kind, _)| ![POSTGRES, PYTHON].contains(&kind.as_str())).map(|(_, taken)| *taken);
     let (memory, cpu) = services.fold((0.0, 0.0), |sum, taken| (sum.0 + taken.0, sum.1 + taken.1));
     let postgres = of(&one, POSTGRES);
     let figure = |name, figure, unit, floor, floor_is, bar| Figure {
@@ -41,6 +46,7 @@ pub(crate) async fn run() -> Result<Vec<Figure>> {
     };
     let mut figures = vec![
         figure("idle, one of each, memory", memory, "MB", postgres.0, "PostgreSQL beside them", 150.0),
+        figure("a warm interpreter, memory", of(&one, PYTHON).0, "MB", memory, "all services", PYTHON_MB),
         figure("idle, one of each, processor", cpu, "% of a core", postgres.1, "PostgreSQL beside them", 1.0),
     ];
     for (kind, memory_of, cpu_of) in [
@@ -83,11 +89,24 @@ async fn watch(each: usize) -> Result<Taken> {
         kinds.entry(kind.to_owned()).or_default().push(service.pid());
     }
     kinds.insert(POSTGRES.to_owned(), vec![cluster.postgres_pid()?]);
-    let before: Vec<Usage> = kinds.values().map(|pids| Usage::of(pids)).collect();
+    let before = usages(&kinds);
     tokio::time::sleep(WATCH).await;
-    let taken = kinds.into_iter().zip(before).map(|((kind, pids), before)| {
-        let after = Usage::of(&pids);
-        (kind, (after.memory_mb, (after - before).cpu_s / WATCH.as_secs_f64() * 100.0))
+    let after = usages(&kinds);
+    let taken = after.into_iter().map(|(kind, after)| {
+        let spent = after - before.get(&kind).copied().unwrap_or_default();
+        (kind, (after.memory_mb, spent.cpu_s / WATCH.as_secs_f64() * 100.0))
     });
     Ok(taken.collect())
+}
+
+/// Of each kind all that it started; but of executors themselves, and their interpreters as a kind of their own.
+fn usages(kinds: &BTreeMap<String, Vec<u32>>) -> BTreeMap<String, Usage> {
+    let mut usages: BTreeMap<String, Usage> =
+        kinds.iter().map(|(kind, pids)| (kind.clone(), Usage::of(pids))).collect();
+    if let Some(pids) = kinds.get("executor") {
+        let alone = Usage::of_alone(pids);
+        let all = usages.insert("executor".to_owned(), alone).unwrap_or_default();
+        usages.insert(PYTHON.to_owned(), all - alone);
+    }
+    usages
 }

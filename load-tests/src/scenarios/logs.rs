@@ -1,4 +1,4 @@
-//! Searches over many log lines, and whether a flood of lines is felt by those who run something.
+//! Searches over many log lines, by everything that they can be searched by.
 
 use crate::{
     cluster::{Cluster, WORKSPACE},
@@ -6,14 +6,10 @@ use crate::{
     report::{Bar, Figure, percentile},
 };
 use anyhow::{Context, Result, ensure};
-use proto::{
-    internal::v1::{self as internal, executor_session_service_client::ExecutorSessionServiceClient},
-    v1 as pb,
-};
+use jiff::{SignedDuration, Timestamp};
+use proto::v1 as pb;
 use std::time::{Duration, Instant};
-use tokio::{sync::mpsc, time::interval};
 use tokio_postgres::Client;
-use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
 /// How much.
@@ -22,40 +18,62 @@ pub(crate) struct Size {
     /// Lines that are searched
     #[arg(long, default_value_t = 10_000_000)]
     lines: i64,
-    /// Seconds of the flood
-    #[arg(long, default_value_t = 60)]
-    flood_s: u64,
-    /// Lines a second of the flood
-    #[arg(long, default_value_t = 20_000)]
-    flood_rate: usize,
 }
 
-/// Runs that the searched lines are of.
+/// Runs that the searched lines are of. One half of them writes all the time, the other half one after the other.
 const RUNS: usize = 200;
+/// Of each half, the first runs are those of a trigger.
+const TRIGGERED: usize = 2;
 /// Lines that are written by one statement.
 const PART: i64 = 250_000;
-/// Lines of one message of the flood, and streams that carry it.
-const BATCH: usize = 500;
-const STREAMS: usize = 4;
-/// Between two no-ops whose way is measured.
-const PACE: Duration = Duration::from_millis(50);
+/// The lines are so many seconds long.
+const SPAN_S: i64 = 72_000;
 /// The longest wait for chunks.
 const SEALED: Duration = Duration::from_secs(1_800);
+/// A search is repeated so often; its figure is the median.
+const REPEATS: usize = 5;
+/// Lines of one page.
+const PAGE: usize = 100;
+/// Pages that a reader leafs through.
+const PAGES: usize = 20;
 
-/// Milliseconds of searches, and of no-ops beside a flood.
+/// Every other line is of a run that writes all the time. One line of 5,000 is an error; one of 20,000 is of a block of its
+/// own.
+const INSERT: &str = "
+    INSERT INTO log_line (run_id, at, block, level, stream, message, block_type)
+    SELECT ($1::uuid[])[1 + CASE WHEN n % 2 = 0 THEN n / 2 % half ELSE half + n * half / $3 END],
+           now() - make_interval(secs => $5::float8 * ($3 - n) / $3),
+           CASE WHEN n % 20000 = 77 THEN 'publish' ELSE 'shape' END, CASE WHEN n % 5000 = 0 THEN 40 ELSE 20 END, 'stdout',
+           format('Processed order %s of customer %s in %s ms, checksum %s', n, n * 7919 % 100003, n % 977, md5(n::text)),
+           CASE WHEN n % 20000 = 77 THEN 'data_exporter' ELSE 'transformer' END
+      FROM generate_series($2::bigint, least($2 + $4, $3) - 1) AS n,
+           LATERAL (SELECT array_length($1::uuid[], 1) / 2 AS half) AS h";
+
+/// A trigger, whose are the first runs of each half.
+const TRIGGER: &str = "
+    WITH made AS (
+        INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+        SELECT gen_random_uuid(), pipeline_id, 'nightly', 'api', false, 'api' FROM run WHERE id = ($1::uuid[])[1] RETURNING id)
+    UPDATE run SET trigger_id = made.id FROM made WHERE run.id = ANY ($1::uuid[])";
+
+/// Milliseconds of searches.
 pub(crate) async fn run(size: Size) -> Result<Vec<Figure>> {
     let cluster = Cluster::start(8).await?;
     let folder = cluster.folder().join("load");
-    let project = files::ProjectFolder::create(&folder)?;
-    project.pipeline("noop", &[files::noop::<&str>("only", &[])])?;
+    files::ProjectFolder::create(&folder)?.pipeline("noop", &[files::noop::<&str>("only", &[])])?;
     cluster.deploy(&folder).await?;
     let sql = floor::connect(&cluster.database_url()).await?;
-    let mut figures = flood(&cluster, size).await?;
     let runs = runs(&cluster).await?;
-    let first = fill(&sql, &runs, size.lines).await?;
+    let triggered = [&runs[..TRIGGERED], &runs[RUNS / 2..RUNS / 2 + TRIGGERED]].concat();
+    sql.execute(TRIGGER, &[&triggered]).await?;
+    fill(&sql, &runs, size.lines).await?;
     wait_sealed(&sql).await?;
-    figures.extend(searches(&cluster, &sql, first, size.lines).await?);
-    Ok(figures)
+    let floor = scan(&sql).await?;
+    let mut searches = Searches { cluster: &cluster, figures: Vec::new(), floor };
+    searches.by_text(size.lines).await?;
+    searches.by_what_wrote(size.lines, &runs).await?;
+    searches.by_time(size.lines).await?;
+    Ok(searches.figures)
 }
 
 async fn runs(cluster: &Cluster) -> Result<Vec<Uuid>> {
@@ -73,26 +91,16 @@ async fn runs(cluster: &Cluster) -> Result<Vec<Uuid>> {
     Ok(ids)
 }
 
-/// Writes lines of the last 20 hours, oldest first; answers the id before the first.
-async fn fill(sql: &Client, runs: &[Uuid], lines: i64) -> Result<i64> {
-    let before: i64 = sql.query_one("SELECT last_value FROM log_line_id_seq", &[]).await?.get(0);
-    let insert = sql
-        .prepare(
-            "INSERT INTO log_line (run_id, at, block, level, stream, message, block_type)
-             SELECT ($1::uuid[])[1 + n % array_length($1, 1)], now() - make_interval(secs => 72000.0 * ($3 - n) / $3),
-                    'shape', CASE WHEN n % 5000 = 0 THEN 40 ELSE 20 END, 'stdout',
-                    format('Processed order %s of customer %s in %s ms, checksum %s', n, n * 7919 % 100003, n % 977, md5(n::text)),
-                    'transformer'
-               FROM generate_series($2::bigint, least($2 + $4, $3) - 1) AS n",
-        )
-        .await?;
+/// Writes lines of the last 20 hours, oldest first.
+async fn fill(sql: &Client, runs: &[Uuid], lines: i64) -> Result<()> {
+    let insert = sql.prepare(INSERT).await?;
     let mut at = 0;
     while at < lines {
-        sql.execute(&insert, &[&runs, &at, &lines, &PART]).await?;
+        sql.execute(&insert, &[&runs, &at, &lines, &PART, &(SPAN_S as f64)]).await?;
         at += PART;
     }
     sql.batch_execute("ANALYZE log_line").await?;
-    Ok(before)
+    Ok(())
 }
 
 /// Until the scheduler has summed up all that can be.
@@ -110,157 +118,146 @@ async fn wait_sealed(sql: &Client) -> Result<()> {
     }
 }
 
-async fn searches(cluster: &Cluster, sql: &Client, first: i64, lines: i64) -> Result<Vec<Figure>> {
-    let mut rare = Vec::new();
-    for part in 1..=7 {
-        let n = lines * part / 8;
-        let text = format!("order {n} of customer");
-        let (ms, found) = search(cluster, pb::SearchLogsRequest { text, ..request() }, 10).await?;
-        ensure!(found == 1, "line {n} (id about {}) was found {found} times", first + n);
-        rare.push(ms);
-    }
-    let mut absent = Vec::new();
-    for n in 0..5 {
-        let text = format!("deadlock {n} detected");
-        let (ms, found) = search(cluster, pb::SearchLogsRequest { text, ..request() }, 10).await?;
-        ensure!(found == 0, "what is nowhere was found");
-        absent.push(ms);
-    }
-    let mut errors = Vec::new();
-    for _ in 0..5 {
-        let wanted = pb::SearchLogsRequest { min_level: "ERROR".into(), block_type: "transformer".into(), ..request() };
-        let (ms, found) = search(cluster, wanted, 100).await?;
-        ensure!(found >= 100.min(usize::try_from(lines / 5_000)?), "only {found} errors");
-        errors.push(ms);
-    }
+/// Milliseconds of a scan of all lines in SQL.
+async fn scan(sql: &Client) -> Result<f64> {
     let begun = Instant::now();
     let scan =
         "SELECT count(*) FROM log_line WHERE position('deadlock 1 detected' IN lower(message COLLATE \"C\")) > 0";
     sql.query_one(scan, &[]).await?;
-    let floor = begun.elapsed().as_secs_f64() * 1e3;
-    let figure = |name, mut samples: Vec<f64>| Figure {
-        name,
-        figure: percentile(&mut samples, 0.5),
-        unit: "ms",
-        floor,
-        floor_is: "a scan of all lines in SQL",
-        bar: Bar::FigureAtMost(1_000.0),
-    };
-    Ok(vec![
-        figure("search: one line of all", rare),
-        figure("search: text that is nowhere", absent),
-        figure("search: the newest 100 errors", errors),
-    ])
+    Ok(begun.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Searches that were timed.
+struct Searches<'a> {
+    cluster: &'a Cluster,
+    figures: Vec<Figure>,
+    /// Milliseconds of a scan.
+    floor: f64,
+}
+
+impl Searches<'_> {
+    async fn by_text(&mut self, lines: i64) -> Result<()> {
+        let mut rare = Vec::new();
+        for part in 1..=7 {
+            let n = lines * part / 8;
+            let text = format!("order {n} of customer");
+            let (ms, found) = self.search(pb::SearchLogsRequest { text, ..request() }, 10).await?;
+            ensure!(found == 1, "line {n} was found {found} times");
+            rare.push(ms);
+        }
+        self.figure("search: one line of all", rare);
+        let absent = pb::SearchLogsRequest { text: "deadlock 7 detected".into(), ..request() };
+        self.repeat("search: text that is nowhere", absent, 10, 0).await
+    }
+
+    async fn by_what_wrote(&mut self, lines: i64, runs: &[Uuid]) -> Result<()> {
+        let errors = pb::SearchLogsRequest { min_level: "ERROR".into(), block_type: "transformer".into(), ..request() };
+        self.repeat("search: the newest 100 errors", errors, PAGE, least(lines / 5_000)).await?;
+        let trigger = pb::SearchLogsRequest { pipeline: "noop".into(), trigger: "nightly".into(), ..request() };
+        self.repeat("search: the newest 100 of a trigger", trigger.clone(), PAGE, least(lines / 100)).await?;
+        let errors = pb::SearchLogsRequest { min_level: "ERROR".into(), ..trigger.clone() };
+        self.repeat("search: errors of a trigger", errors, 10, 1).await?;
+        self.leaf("search: page by page through a trigger's", trigger).await?;
+        let run = pb::SearchLogsRequest { run_id: runs[0].to_string(), ..request() };
+        self.repeat("search: the newest 100 of a run", run.clone(), PAGE, least(lines / 200)).await?;
+        self.leaf("search: page by page through a run's", run.clone()).await?;
+        let text = pb::SearchLogsRequest { text: "no such words".into(), ..run };
+        self.repeat("search: text that is not in a run", text, 10, 0).await?;
+        let block = pb::SearchLogsRequest { block: "publish".into(), ..request() };
+        self.repeat("search: the newest 100 of a rare block", block.clone(), PAGE, least(lines / 20_000)).await?;
+        self.leaf("search: page by page through a rare block's", block).await?;
+        let kind = pb::SearchLogsRequest { block_type: "data_exporter".into(), ..request() };
+        self.repeat("search: the newest 100 of a rare block type", kind, PAGE, least(lines / 20_000)).await?;
+        let nowhere = pb::SearchLogsRequest { block: "archive".into(), ..request() };
+        self.repeat("search: a block that wrote nothing", nowhere, 10, 0).await
+    }
+
+    /// Half an hour, long ago.
+    async fn by_time(&mut self, lines: i64) -> Result<()> {
+        let ago = |seconds: i64| {
+            let at = Timestamp::now() - SignedDuration::from_secs(seconds);
+            Some(rpc::timestamp::to_proto(at))
+        };
+        let from = SPAN_S * 3 / 4;
+        let range = pb::SearchLogsRequest { since: ago(from), until: ago(from - 1_800), ..request() };
+        self.repeat("search: the newest 100 of half an hour", range.clone(), PAGE, least(lines / 40)).await?;
+        self.leaf("search: page by page through half an hour's", range.clone()).await?;
+        let text = pb::SearchLogsRequest { text: "no such words".into(), ..range };
+        self.repeat("search: text that is not in half an hour", text, 10, 0).await
+    }
+
+    /// The median of some repetitions, each of which has to find at least so many lines.
+    async fn repeat(
+        &mut self,
+        name: &'static str,
+        request: pb::SearchLogsRequest,
+        limit: usize,
+        least: usize,
+    ) -> Result<()> {
+        let mut samples = Vec::new();
+        for _ in 0..REPEATS {
+            let (ms, found) = self.search(request.clone(), limit).await?;
+            ensure!(found >= least && (least > 0 || found == 0), "{name}: found {found}, expected {least}");
+            samples.push(ms);
+        }
+        self.figure(name, samples);
+        Ok(())
+    }
+
+    /// The median of the pages that follow each other.
+    async fn leaf(&mut self, name: &'static str, mut request: pb::SearchLogsRequest) -> Result<()> {
+        let mut samples = Vec::new();
+        let mut last = i64::MAX;
+        for _ in 0..PAGES {
+            let begun = Instant::now();
+            let page = self.page(&mut request, PAGE).await?;
+            samples.push(begun.elapsed().as_secs_f64() * 1e3);
+            ensure!(page.iter().all(|line| line.id < last), "{name}: a page does not go on where the last one ended");
+            last = page.last().map_or(last, |line| line.id);
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        self.figure(name, samples);
+        Ok(())
+    }
+
+    /// Milliseconds until `limit` lines were found or all were looked at, and how many were.
+    async fn search(&self, mut request: pb::SearchLogsRequest, limit: usize) -> Result<(f64, usize)> {
+        let begun = Instant::now();
+        let mut found = 0;
+        loop {
+            found += self.page(&mut request, limit).await?.len();
+            if request.page_token.is_empty() || found >= limit {
+                return Ok((begun.elapsed().as_secs_f64() * 1e3, found));
+            }
+        }
+    }
+
+    async fn page(&self, request: &mut pb::SearchLogsRequest, limit: usize) -> Result<Vec<pb::LogLine>> {
+        request.page_size = i32::try_from(limit)?;
+        let page = self.cluster.logs().search_logs(request.clone()).await?.into_inner();
+        request.page_token = page.next_page_token;
+        Ok(page.lines)
+    }
+
+    fn figure(&mut self, name: &'static str, mut samples: Vec<f64>) {
+        self.figures.push(Figure {
+            name,
+            figure: percentile(&mut samples, 0.5),
+            unit: "ms",
+            floor: self.floor,
+            floor_is: "a scan of all lines in SQL",
+            bar: Bar::FigureAtMost(1_000.0),
+        });
+    }
 }
 
 fn request() -> pb::SearchLogsRequest {
     pb::SearchLogsRequest { workspace: WORKSPACE.to_owned(), ..pb::SearchLogsRequest::default() }
 }
 
-/// Milliseconds until `limit` lines were found or all were looked at, and how many were.
-async fn search(cluster: &Cluster, mut request: pb::SearchLogsRequest, limit: usize) -> Result<(f64, usize)> {
-    let begun = Instant::now();
-    let mut found = 0;
-    request.page_size = i32::try_from(limit)?;
-    loop {
-        let page = cluster.logs().search_logs(request.clone()).await?.into_inner();
-        found += page.lines.len();
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() || found >= limit {
-            return Ok((begun.elapsed().as_secs_f64() * 1e3, found));
-        }
-    }
-}
-
-/// The way of no-ops alone, then beside a flood.
-async fn flood(cluster: &Cluster, size: Size) -> Result<Vec<Figure>> {
-    let length = Duration::from_secs(size.flood_s);
-    // Warms connections and statements.
-    noops(cluster, Duration::from_secs(3)).await?;
-    let mut alone = noops(cluster, length).await?;
-    let pouring = tokio::spawn(pour(cluster.scheduler()?, size, length));
-    let mut beside = noops(cluster, length).await?;
-    let stored = pouring.await??;
-    let (alone, beside) = (percentile(&mut alone, 0.99), percentile(&mut beside, 0.99));
-    Ok(vec![
-        Figure {
-            name: "no-op beside a flood of lines, p99",
-            figure: beside,
-            unit: "ms",
-            floor: alone,
-            floor_is: "the same without the flood",
-            bar: Bar::AtMost(1.5),
-        },
-        Figure {
-            name: "lines stored a second",
-            figure: stored,
-            unit: "1/s",
-            floor: size.flood_rate as f64,
-            floor_is: "lines sent a second",
-            bar: Bar::AtLeast(0.95),
-        },
-    ])
-}
-
-/// Milliseconds from call to end of no-ops, one after the other, at a steady pace.
-async fn noops(cluster: &Cluster, length: Duration) -> Result<Vec<f64>> {
-    let begun = Instant::now();
-    let mut pace = interval(PACE);
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut samples = Vec::new();
-    while begun.elapsed() < length {
-        pace.tick().await;
-        let called = Instant::now();
-        cluster.run("noop").await?;
-        samples.push(called.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(samples)
-}
-
-/// Sends lines as executors do, at the wanted rate; answers how many were acknowledged a second.
-async fn pour(scheduler: rpc::client::Channel, size: Size, length: Duration) -> Result<f64> {
-    let begun = Instant::now();
-    let streams: Vec<_> = (0..STREAMS).map(|_| tokio::spawn(stream(scheduler.clone(), size, length))).collect();
-    let mut stored = 0;
-    for stream in streams {
-        stored += stream.await??;
-    }
-    Ok(stored as f64 / begun.elapsed().as_secs_f64())
-}
-
-async fn stream(scheduler: rpc::client::Channel, size: Size, length: Duration) -> Result<usize> {
-    let (sender, outgoing) = mpsc::channel(1);
-    let mut client = ExecutorSessionServiceClient::new(scheduler);
-    sender.send(batch(0)).await?;
-    let mut acks = client.push_logs(ReceiverStream::new(outgoing)).await?.into_inner();
-    acks.message().await?.context("an acknowledgement")?;
-    let mut pace = interval(Duration::from_secs_f64((BATCH * STREAMS) as f64 / size.flood_rate as f64));
-    let (begun, mut stored) = (Instant::now(), BATCH);
-    while begun.elapsed() < length {
-        pace.tick().await;
-        sender.send(batch(stored)).await?;
-        acks.message().await?.context("an acknowledgement")?;
-        stored += BATCH;
-    }
-    Ok(stored)
-}
-
-fn batch(from: usize) -> internal::PushLogsRequest {
-    let at_us = jiff::Timestamp::now().as_microsecond();
-    let line = |n: usize| internal::LogLine {
-        // Of no run that is kept: a flood's lines are not what is searched afterwards.
-        run_id: Uuid::nil().as_bytes().to_vec(),
-        block: "flood".to_owned(),
-        child: -1,
-        lease: 1,
-        at_us,
-        level: "INFO".to_owned(),
-        stream: "stdout".to_owned(),
-        message: format!("Line {n} of a flood that says nothing of interest to anybody, at length, again and again"),
-        block_type: "transformer".to_owned(),
-    };
-    internal::PushLogsRequest {
-        sequence: i64::try_from(from).unwrap_or(0),
-        lines: (from..from + BATCH).map(line).collect(),
-    }
+/// A page, or all that there is of a rare thing.
+fn least(all: i64) -> usize {
+    usize::try_from(all).unwrap_or(usize::MAX).clamp(1, PAGE)
 }

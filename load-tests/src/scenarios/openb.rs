@@ -5,6 +5,7 @@
 //! Fragmentation: Scheduling GPU-Sharing Workloads with Fragmentation Gradient Descent" (USENIX ATC 2023).
 
 mod baselines;
+mod departures;
 mod method;
 mod production;
 mod trace;
@@ -35,6 +36,8 @@ pub(crate) struct Options {
     /// Only the planner, without the policies it is compared with
     #[arg(long)]
     alone: bool,
+    #[command(flatten)]
+    visits: departures::Visits,
 }
 
 /// Mean allocation by the published runs of the best published policy, in percent, when as much has arrived as there is,
@@ -59,6 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     }
     let name = tasks.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let nodes = trace::nodes(nodes)?;
+    if options.visits.asked() {
+        return departures::run(&nodes, &trace::stays(tasks)?, &options.visits);
+    }
     let mut tasks = trace::tasks(tasks)?;
     trace::demand(&mut tasks, &nodes, options.demanding, options.draw);
     let fresh: [(&str, Fresh); 5] = [

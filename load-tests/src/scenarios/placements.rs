@@ -161,7 +161,7 @@ fn snapshot() -> Snapshot {
             weight: 1,
             recent_use: 0,
         }],
-        projects: vec![Project { id: project, quota: Quota::default(), disruptions_left: None }],
+        projects: vec![Project { id: project, quota: Quota::default(), disruptions_left: None, recent_use: 0 }],
         recent: Vec::new(),
     }
 }

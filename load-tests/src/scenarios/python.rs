@@ -15,7 +15,8 @@ use std::{
 };
 
 const CHILDREN: u32 = 400;
-const SLOTS: u32 = 4;
+/// As many as an executor has by default on two cores.
+const SLOTS: u32 = 8;
 const ROUNDS: usize = 7;
 
 /// The floor: fork, run nothing, reap; as many at once as the executor has slots. The interpreter is warmed by the very

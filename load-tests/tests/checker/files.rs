@@ -10,6 +10,8 @@ fn write_database(history: &History, folder: &Path) {
     let mut text = String::new();
     let mut add = |line: DatabaseLine| writeln!(text, "{}", serde_json::to_string(&line).unwrap()).unwrap();
     history.pipelines.iter().cloned().map(DatabaseLine::Pipeline).for_each(&mut add);
+    history.graphs.iter().cloned().map(DatabaseLine::Graph).for_each(&mut add);
+    history.backfills.iter().cloned().map(DatabaseLine::Backfill).for_each(&mut add);
     history.triggers.iter().cloned().map(DatabaseLine::Trigger).for_each(&mut add);
     history.trigger_states.iter().cloned().map(DatabaseLine::TriggerState).for_each(&mut add);
     history.firings.iter().cloned().map(DatabaseLine::Firing).for_each(&mut add);

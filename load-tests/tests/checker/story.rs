@@ -137,11 +137,12 @@ fn add_fired(history: &mut History, number: usize) {
     add_run(history, number, schedule(), at);
 }
 
-fn add_run(history: &mut History, number: usize, trigger_id: Uuid, at: i64) {
+pub(crate) fn add_run(history: &mut History, number: usize, trigger_id: Uuid, at: i64) {
     let (begun, ended) = (at + 20_000, at + 220_000);
     history.runs.push(Run {
         id: run_id(number),
         pipeline_id: id(1, 0),
+        pipeline_version: 1,
         trigger_id,
         shard: SHARD,
         status: "completed".to_owned(),

@@ -25,7 +25,7 @@ fn a_right_history_is_held_and_every_check_says_what_it_looked_at() {
 }
 
 /// Takes the firing of a time away, with its run and all that the run left.
-fn forget(history: &mut History, number: usize) {
+pub(crate) fn forget(history: &mut History, number: usize) {
     let run = run_id(number);
     history.firings.retain(|firing| firing.run_id != Some(run));
     history.runs.retain(|other| other.id != run);

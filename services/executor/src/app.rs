@@ -7,15 +7,17 @@ use crate::{
     data_dir::DataDir,
     journal::{Detail, Journal},
     kubernetes::{self, KubernetesRuntimes},
-    link::{self, Dialer},
+    link,
     logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
     one_shot,
     outputs::{self, Outputs},
     pool::{
-        RuntimeBackend,
+        RuntimeBackend, Wishes,
         client::{Member, PoolClient},
+        wishes::OnlyWishes,
     },
+    pre_start::Sandbox,
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
@@ -30,7 +32,8 @@ use backend_kubernetes::Jobs;
 use backend_process::{Environments, Sweeper, ZygoteOptions, Zygotes, process};
 use domain::id::ExecutorId;
 use proto::internal::v1::{executor_session_service_server::ExecutorSessionServiceServer, result::Outcome};
-use runtime::{health::Health, shutdown::Shutdown, telemetry::Telemetry};
+use rpc::client::Dialer;
+use runtime::{health::Health, shutdown::Shutdown, telemetry::Telemetry, watchdog::Watchdog};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +49,8 @@ const JOBS_AT_ONCE: u32 = 100;
 const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// After the deadline of a drain, for everything that is still to be said, log lines included.
+const STOPPED_MAX: Duration = Duration::from_millis(1_900);
 
 /// An executor that is ready to serve.
 pub struct App {
@@ -60,6 +65,9 @@ pub struct App {
     reception: Option<(TcpListener, Guests)>,
     /// What runs runtimes of workspaces, and for which pool.
     runtimes: Option<(Member, Arc<dyn RuntimeBackend>)>,
+    /// What attempts want of that pool.
+    wishes: Wishes,
+    shutdown: Shutdown,
     // Held until the end: nobody else may use the folder meanwhile.
     data: DataDir,
 }
@@ -157,11 +165,12 @@ impl App {
         }
         let base = Base::new(settings, telemetry)?;
         let backend = backend(base.data.mark()).await?;
-        let runtimes = runtimes(settings, &base.data, &base.identity)?;
+        let runtimes =
+            runtimes(settings, &base.data, &base.identity)?.or_else(|| only_wishes(settings, &base.identity));
         let listener = rpc::server::bind(settings.attempts_listen).await.context("attempts_listen")?;
         let url = settings.attempts_url.clone().filter(|url| !url.is_empty());
         let url = url.unwrap_or(format!("http://{}", listener.local_addr().context("attempts_listen")?));
-        let guests = Guests::default();
+        let (guests, wishes) = (Guests::default(), Wishes::default());
         let parts = remote::Parts {
             bundles: Arc::clone(&base.bundles),
             outputs: Arc::clone(&base.outputs),
@@ -170,22 +179,25 @@ impl App {
             env: one_shot::environment(settings, &url)?,
             start_timeout: settings.start_timeout,
             core: base.core.clone(),
+            wishes: runtimes.is_some().then(|| wishes.clone()),
         };
         let attempts = Arc::new(RemoteBackend::new(backend, guests.clone(), parts));
-        Ok(Self { reception: Some((listener, guests)), runtimes, ..base.app(attempts, health, shutdown) })
+        Ok(Self { reception: Some((listener, guests)), runtimes, wishes, ..base.app(attempts, health, shutdown) })
     }
 
     /// Serves until it is drained or stopped, or until its one attempt is over; then the last log lines are sent. Answers
     /// how that one attempt ended.
     ///
     /// # Errors
-    /// When the server of attempts in containers fails.
+    /// When the server of attempts in containers fails, or the system gives no thread for the watchdog.
     pub async fn serve(self) -> anyhow::Result<Option<Outcome>> {
+        let watchdog = Watchdog::start().context("start the watchdog")?;
+        let core = self.core.watched_by(watchdog.duty("core"));
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
         let pool = self.runtimes.map(|(member, backend)| {
-            let client = PoolClient::new(member, Arc::clone(&backend), self.dialer.clone());
+            let client = PoolClient::new(member, Arc::clone(&backend), self.wishes, self.dialer.clone());
             (tokio::spawn(client.run(CancellationToken::new())), backend)
         });
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
@@ -193,11 +205,16 @@ impl App {
         tokio::spawn(async move { warmed.warm_up().await });
         let remover = self.remover.map(|remover| tokio::spawn(remover.run(stop.clone())));
         let sweeper = tokio::spawn(async move { swept.sweep().await });
+        // Counts from the stop on, whatever goes on then.
+        let late = tokio::spawn(async move {
+            self.shutdown.stopped().await;
+            tokio::time::sleep(STOPPED_MAX).await;
+        });
         let (reception, closed) = (receive(self.reception, stop.clone()), stop.clone());
         let (ended, received) = tokio::join!(
             async {
                 let _close = closed.drop_guard();
-                self.core.run(link, self.events).await
+                core.run(link, self.events).await
             },
             reception
         );
@@ -207,7 +224,12 @@ impl App {
             tokio::time::sleep(LAST_REPORTS).await;
             client.abort();
         }
-        if tokio::time::timeout(FLUSH_TIMEOUT, shipper).await.is_err() {
+        let is_flushed = tokio::select! {
+            _ = shipper => true,
+            () = tokio::time::sleep(FLUSH_TIMEOUT) => false,
+            _ = late => false,
+        };
+        if !is_flushed {
             tracing::warn!("the last log lines could not be sent in time");
         }
         sweeper.abort();
@@ -245,10 +267,12 @@ impl Base {
     fn app(self, attempts: Arc<dyn Attempts>, health: &Health, shutdown: &Shutdown) -> App {
         let Self { data, identity, journal, metrics, lines, events, bundles, outputs, dialer, .. } = self;
         // Whoever runs no attempt has none of the outputs that are to go.
-        let remover = (identity.slots > 0).then(|| Remover::new(dialer.channel(), bundles, outputs));
+        let remover = (identity.slots > 0).then(|| Remover::new(dialer.balanced(), bundles, outputs));
         let connected = health.condition("session");
         let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
-        App { core, attempts, events, dialer, lines, remover, reception: None, runtimes: None, data }
+        let shutdown = shutdown.clone();
+        let (reception, runtimes, wishes) = (None, None, Wishes::default());
+        App { core, attempts, events, dialer, lines, remover, reception, runtimes, wishes, shutdown, data }
     }
 }
 
@@ -300,11 +324,34 @@ fn runtimes(
         Runtimes::None => return Ok(None),
         Runtimes::Process => Arc::new(process_runtimes(settings, data, identity)?),
         Runtimes::Kubernetes => {
-            Arc::new(KubernetesRuntimes::new(kubernetes::access(settings)?, kubernetes::place(settings)?))
+            let (access, place) = (kubernetes::access(settings)?, kubernetes::place(settings)?);
+            Arc::new(KubernetesRuntimes::new(access, place, scripts(settings, data)))
         }
     };
-    let member = Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() };
-    Ok(Some((member, backend)))
+    Ok(Some((member(settings, identity), backend)))
+}
+
+/// The pool whose devices blocks may have, when they may and nothing else is served of it here.
+fn only_wishes(settings: &Settings, identity: &Identity) -> Option<(Member, Arc<dyn RuntimeBackend>)> {
+    let wanted = settings.jobs_gpu_classes.iter().any(|class| !class.trim().is_empty());
+    wanted.then(|| (member(settings, identity), Arc::new(OnlyWishes::default()) as Arc<dyn RuntimeBackend>))
+}
+
+fn member(settings: &Settings, identity: &Identity) -> Member {
+    Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() }
+}
+
+/// What runs pre-start scripts of pods.
+fn scripts(settings: &Settings, data: &DataDir) -> kubernetes::Scripts {
+    kubernetes::Scripts {
+        sandbox: Sandbox {
+            launcher: PathBuf::from("/proc/self/exe"),
+            python: settings.python.clone(),
+            executor: data.mark().to_owned(),
+            isolated: settings.pre_start_network == PreStartNetwork::None,
+        },
+        folder: data.join("pre-start"),
+    }
 }
 
 fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {
@@ -378,5 +425,5 @@ fn dialer(settings: &Settings) -> anyhow::Result<Dialer> {
         .map(|url| url.parse::<Uri>().with_context(|| format!("scheduler_urls: `{url}` is no URL")))
         .collect::<Result<Vec<_>, _>>()?;
     let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
-    Ok(Dialer::new(rpc::client::connect(&uris, token.as_ref())?))
+    Ok(Dialer::new(&uris, token.as_ref())?)
 }

@@ -16,7 +16,11 @@ use crate::{
 use domain::id::ExecutorId;
 use errand::Errand;
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
-use runtime::{health::Condition, shutdown::Shutdown};
+use runtime::{
+    health::Condition,
+    shutdown::Shutdown,
+    watchdog::{self, Beat},
+};
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
@@ -30,10 +34,15 @@ use tokio::{
 
 /// Events taken at once.
 const EVENTS_MAX: usize = 1_024;
-/// Time to end for what must stop at once.
+/// Time to end for what was given to others.
 const LAST_GRACE: Duration = Duration::from_secs(3);
+/// Time to end for what still runs at the deadline of a drain. With all that follows, the process is gone two seconds after
+/// the deadline: whoever set it kills it soon.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// After that, for processes to be gone and for a scheduler to confirm what it is told last.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_millis(400);
+/// At the deadline, for processes that are kept for later blocks: they end with this one anyway.
+const KEPT_GRACE: Duration = Duration::from_millis(200);
 /// For the last message to leave.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// Until a scheduler names its own.
@@ -83,7 +92,7 @@ struct Running {
     /// Given to somebody else by now: its result interests nobody.
     forgotten: bool,
     /// Calls without an answer; asked again on the next session. Their keys make that safe.
-    calls: HashMap<i64, (String, String)>,
+    calls: HashMap<i64, calls::Call>,
     /// It waits for a run, and an owner was told so after it had asked.
     recounted: bool,
 }
@@ -118,6 +127,7 @@ pub struct Core {
     session_number: i64,
     draining: bool,
     errand: Option<Errand>,
+    pulse: Beat,
 }
 
 impl Core {
@@ -152,7 +162,14 @@ impl Core {
             session_number: 0,
             draining: false,
             errand: None,
+            pulse: Beat::unwatched(),
         }
+    }
+
+    /// Beats for a watchdog, as long as anything can still come.
+    #[must_use]
+    pub fn watched_by(self, pulse: Beat) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Runs until the process may end: drained, or stopped. One that was made for one attempt answers how that ended, if
@@ -164,8 +181,12 @@ impl Core {
     ) -> Option<Outcome> {
         let (draining, stopped) = (self.shutdown.draining(), self.shutdown.stopped());
         tokio::pin!(draining, stopped);
+        // A scheduler may want heartbeats less often than the watchdog does.
+        let mut pulse = every(watchdog::PULSE);
         while !(self.draining && self.is_done()) {
+            self.pulse.beat();
             tokio::select! {
+                _ = pulse.tick() => {}
                 () = &mut draining, if !self.draining => self.drain(),
                 () = &mut stopped => {
                     self.stop_everything(&mut link, &mut events).await;
@@ -174,7 +195,12 @@ impl Core {
                 () = self.turn(&mut link, &mut events) => {}
             }
         }
-        self.attempts.end_processes().await;
+        // How long the rest may take is the drain's to say.
+        self.pulse = Beat::unwatched();
+        tokio::select! {
+            () = self.attempts.end_processes() => {}
+            () = late(&self.shutdown, KEPT_GRACE) => {}
+        }
         self.say(Up::Goodbye(pb::Goodbye {}));
         // One moment for the stream to take it; without it the scheduler learns the same from silence.
         tokio::time::sleep(FAREWELL).await;
@@ -250,7 +276,7 @@ impl Core {
         match event {
             CoreEvent::Ended { id, outcome, duration_us } => self.ended(id, outcome, duration_us),
             CoreEvent::Call { id, call_id, method, arguments } => {
-                self.call(&id, call_id, method, &arguments);
+                self.call(&id, call_id, method, arguments);
                 None
             }
         }
@@ -355,14 +381,20 @@ impl Core {
     async fn stop_everything(&mut self, link: &mut mpsc::Receiver<LinkEvent>, events: &mut mpsc::Receiver<CoreEvent>) {
         self.draining = true;
         for running in self.running.values() {
-            running.order.send_replace(Order::Stop { grace: LAST_GRACE });
+            running.order.send_replace(Order::Stop { grace: DEADLINE_GRACE });
         }
-        let until = Instant::now() + LAST_GRACE + LAST_WORDS;
+        let until = Instant::now() + DEADLINE_GRACE + LAST_WORDS;
         while !self.is_done() && tokio::time::timeout_at(until, self.turn(link, events)).await.is_ok() {}
         for attempt in self.running.keys() {
             tracing::warn!(%attempt, "an attempt did not end in time; it ends with this process");
         }
     }
+}
+
+/// So long after the stop, or after now if that is later.
+async fn late(shutdown: &Shutdown, by: Duration) {
+    shutdown.stopped().await;
+    tokio::time::sleep(by).await;
 }
 
 fn every(period: Duration) -> Interval {

@@ -4,7 +4,7 @@
 
 pub mod runtimes;
 
-pub use runtimes::KubernetesRuntimes;
+pub use runtimes::{KubernetesRuntimes, Scripts};
 
 use crate::settings::Settings;
 use backend_kubernetes::{

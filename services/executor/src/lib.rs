@@ -26,6 +26,7 @@ pub mod removals;
 pub mod runner;
 pub mod runtimes;
 pub mod settings;
+mod signs;
 pub mod views;
 
 pub use app::App;

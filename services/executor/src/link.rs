@@ -3,7 +3,7 @@
 use proto::internal::v1::{
     self as pb, executor_session_service_client::ExecutorSessionServiceClient, session_response::Message,
 };
-use rpc::client::Channel;
+use rpc::client::Dialer;
 use runtime::backoff::{self, Backoff};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -16,33 +16,6 @@ const OUTGOING_MAX: usize = 4_096;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
-/// Reaches some scheduler.
-#[derive(Clone)]
-pub struct Dialer {
-    channel: Channel,
-}
-
-impl Dialer {
-    /// Over a channel that balances between schedulers.
-    #[must_use]
-    pub fn new(channel: Channel) -> Self {
-        Self { channel }
-    }
-
-    /// The channel itself, for other services of schedulers.
-    #[must_use]
-    pub fn channel(&self) -> Channel {
-        self.channel.clone()
-    }
-
-    /// A client; every stream of it may go to another scheduler.
-    #[must_use]
-    pub fn client(&self) -> ExecutorSessionServiceClient<Channel> {
-        ExecutorSessionServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX)
-    }
-}
 
 /// Ends one session from this side: the link then opens another.
 pub type Abandon = CancellationToken;
@@ -59,12 +32,12 @@ pub enum LinkEvent {
 }
 
 /// Opens sessions until it is stopped.
-pub async fn keep_open(dialer: Dialer, events: mpsc::Sender<LinkEvent>, stop: CancellationToken) {
+pub async fn keep_open(mut dialer: Dialer, events: mpsc::Sender<LinkEvent>, stop: CancellationToken) {
     let mut pause = Backoff::new(BACKOFF.0, BACKOFF.1);
     while !stop.is_cancelled() {
         let lasted = tokio::select! {
             () = stop.cancelled() => return,
-            lasted = session(&dialer, &events) => lasted,
+            lasted = session(&mut dialer, &events) => lasted,
         };
         if events.send(LinkEvent::Down).await.is_err() {
             return;
@@ -76,14 +49,15 @@ pub async fn keep_open(dialer: Dialer, events: mpsc::Sender<LinkEvent>, stop: Ca
     }
 }
 
-/// One session; true when the scheduler answered.
-async fn session(dialer: &Dialer, events: &mpsc::Sender<LinkEvent>) -> bool {
+/// One session, on a connection of its own; true when the scheduler answered.
+async fn session(dialer: &mut Dialer, events: &mpsc::Sender<LinkEvent>) -> bool {
     let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
     let abandon = Abandon::new();
     if events.send(LinkEvent::Opening(sender, abandon.clone())).await.is_err() {
         return false;
     }
-    let mut client = dialer.client();
+    let mut client =
+        ExecutorSessionServiceClient::new(dialer.dial()).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.session(ReceiverStream::new(outgoing))).await;
     let mut incoming = match opened {
         Ok(Ok(response)) => response.into_inner(),

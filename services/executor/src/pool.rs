@@ -8,9 +8,11 @@ pub mod board;
 pub mod client;
 pub mod holdings;
 pub mod order;
+pub mod wishes;
 
 pub use board::Board;
 pub use order::{Grant, Life, Order};
+pub use wishes::Wishes;
 
 use domain::id::HolderId;
 use futures_util::future::BoxFuture;

@@ -5,13 +5,17 @@
 //! this executor's user: what that user can read is in its reach, and cannot be sent anywhere. Refuses to know what a
 //! backend makes of the answer.
 
+mod changes;
+
 use backend_process::{
     launch::{Launch, Limits, NOT_ISOLATED},
     sessions::{self, SESSION_MARK},
 };
+use domain::runtime::Spec;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -76,7 +80,42 @@ pub enum PreStartError {
     NotIsolated(String),
 }
 
+/// Why a runtime does not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// One of the codes of docs/RUNTIMES.md.
+    pub code: &'static str,
+    /// In words.
+    pub message: String,
+}
+
 impl Sandbox {
+    /// The variables that a spec's script sets; none without a script. `name` and `folder` are as for [`Sandbox::run`].
+    ///
+    /// # Errors
+    /// When the script fails, cannot be run, or asks for what it may not change.
+    pub async fn environment(
+        &self,
+        workspace: &str,
+        spec: &Spec,
+        name: &str,
+        folder: &Path,
+    ) -> Result<BTreeMap<String, String>, Refused> {
+        if spec.pre_start.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let variables: Vec<Value> =
+            spec.env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let config = json!({ "name": workspace, "image": spec.image, "env": variables });
+        let answer = self.run(&spec.pre_start, &config, name, folder).await.map_err(|error| match &error {
+            PreStartError::NotIsolated(_) => Refused { code: "PRE_START_UNAVAILABLE", message: error.to_string() },
+            PreStartError::Io(_) | PreStartError::Failed(_) => {
+                Refused { code: "PRE_START_FAILED", message: runtime::exit::chain(&error) }
+            }
+        })?;
+        changes::environment(&config, &answer).map_err(|message| Refused { code: "PRE_START_REFUSED", message })
+    }
+
     /// What the script makes of `config`. `name` is that of the runtime, for the mark; `folder` is emptied before and
     /// removed after. Dropped half way, the processes are left to the next sweep of that name.
     ///

@@ -5,6 +5,7 @@
 //! container is.
 
 mod conversation;
+mod devices;
 pub mod guests;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     core::CoreEvent,
     logs::{AttemptLog, LogQueue},
     outputs::Outputs,
+    pool::Wishes,
     process::{block_type, keeping, outcome},
 };
 use backend::{Backend, Ended, Error, Launch, Name, Phase};
@@ -77,6 +79,8 @@ pub struct Parts {
     pub start_timeout: Duration,
     /// Where results and calls go.
     pub core: mpsc::Sender<CoreEvent>,
+    /// Where devices are wished for; `None` when this executor serves no pool.
+    pub wishes: Option<Wishes>,
 }
 
 /// Runs attempts on a backend.
@@ -110,7 +114,12 @@ impl<B: Backend> RemoteBackend<B> {
         // Until it is gone: after its result come its last lines.
         let mut expected = self.guests.expect(log);
         self.with_living(|living| living.insert(name.clone()));
-        let ended = self.attend(attempt, &name, &mut expected, (log, mail)).await;
+        let mut launch = self.launch(attempt, &name, &expected);
+        // Held until the container is gone.
+        let (ended, _held) = match self.devices(&mut launch, (log, mail)).await {
+            Ok(held) => (self.attend(attempt, &launch, &mut expected, (log, mail)).await, held),
+            Err(ended) => (ended, None),
+        };
         self.see_off(&name, matches!(ended, Outcome::Completed(_))).await;
         self.with_living(|living| living.remove(&name));
         self.parts.outputs.expect(&attempt.id, &place);
@@ -126,20 +135,19 @@ impl<B: Backend> RemoteBackend<B> {
     async fn attend(
         &self,
         attempt: &Attempt,
-        name: &Name,
+        launch: &Launch,
         expected: &mut Expected,
         (log, mail): (&AttemptLog, &mut Mail),
     ) -> Outcome {
-        let launch = self.launch(attempt, name, expected);
         tokio::select! {
             biased;
             _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
-            launched = self.launched(&launch, log) => if let Err(error) = launched {
+            launched = self.launched(launch, log) => if let Err(error) = launched {
                 return told(log, failed("ENVIRONMENT", format!("the container could not be started: {error}")));
             },
         }
         let (phases, phase) = watch::channel(Phase::Waiting { reason: String::new() });
-        let watching = self.watch(name, &phases);
+        let watching = self.watch(&launch.name, &phases);
         let attending = Attending { attempt, log, start_timeout: self.parts.start_timeout, core: &self.parts.core };
         tokio::select! {
             outcome = attending.run(expected, mail, phase) => outcome,
@@ -165,6 +173,7 @@ impl<B: Backend> RemoteBackend<B> {
             ]),
             env: self.parts.env.clone(),
             token: expected.token.clone(),
+            place: None,
             config: serde_json::to_string(config.unwrap_or(&pipeline.executor_config)).unwrap_or_default(),
             lifetime_max: limit.map_or(LIFETIME_MAX, |limit| Duration::from_secs(limit) + LIFETIME_MARGIN),
         }

@@ -7,7 +7,6 @@
 mod activity;
 mod apps;
 mod cgroup;
-mod http;
 mod life;
 mod machine;
 mod nvml;

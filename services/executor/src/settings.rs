@@ -126,7 +126,7 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "",
         "Device classes by which blocks may ask for GPUs, such as `gpu.nvidia.com`; the first where they name none. Without \
-         any they get none: what blocks take counts towards no project's quota.",
+         any they get none. They are placed and counted with the workspaces of `pool`, which has to be of this cluster.",
     ),
     Key::new("pass_env", Kind::List, "", "Variables of the executor's environment that user code may see."),
     Key::new(
@@ -173,7 +173,12 @@ pub const KEYS: &[Key] = &[
         "none",
         "Network of pre-start scripts of runtimes: `none`, without which they are not run, or `host`, this machine's.",
     ),
-    Key::new("pool", Kind::Text, "default", "The pool that this executor's devices belong to."),
+    Key::new(
+        "pool",
+        Kind::Text,
+        "default",
+        "The pool that this executor's devices belong to, and of which its blocks get GPUs.",
+    ),
     Key::new(
         "runtimes_address",
         Kind::Text,

@@ -1,6 +1,7 @@
 //! The scheduler as one value: built from settings, served until it is drained.
 
 use crate::{
+    background::Background,
     calls::Calls,
     changes::Changes,
     clock::DbClock,
@@ -8,7 +9,7 @@ use crate::{
     engine::{Engine, Message, Ownership, QUEUE_MAX},
     load::LoadGauge,
     log_retention::LogRetention,
-    logs::{self, LogSink},
+    logs::LogSink,
     loops::{
         expirer,
         housekeeper::Housekeeper,
@@ -56,8 +57,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Changes of ownership that the engine has not taken.
 const OWNED_MAX: usize = 4;
-/// Connections for log lines: one for each writer, one for the sealer.
-const LOG_CONNECTIONS: usize = logs::WRITERS + 1;
+/// Connections for log lines: one for the writer, one for the sealer.
+const LOG_CONNECTIONS: usize = 2;
 /// The longest time that a drain waits for its shards to be given back.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for the database.
@@ -66,6 +67,7 @@ const DATABASE_TRIES: u32 = 8;
 /// A scheduler that is ready to serve.
 pub struct App {
     store: Store,
+    background: Background,
     log_store: Store,
     policy: notify::Policy,
     scheduler: SchedulerId,
@@ -106,8 +108,13 @@ impl App {
         let Given { database_url, redis, token, keyring, policy } = given;
         let store = connect(database_url.expose(), settings.database_connections).await?;
         let leases = leases(settings.leases, redis, &store);
-        let log_store = Store::connect_for_logs(database_url.expose(), LOG_CONNECTIONS).await;
-        let log_store = log_store.context("connect to the database")?;
+        let background = Background::start().context("start the background thread")?;
+        let log_url = database_url.expose().to_owned();
+        // There, so that its connections are served there too.
+        let log_store = background
+            .handle()
+            .spawn(async move { patiently(|| Store::connect_for_logs(&log_url, LOG_CONNECTIONS)).await });
+        let log_store = log_store.await??;
         let scheduler = SchedulerId(uuid::Uuid::new_v4());
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         for store in [&store, &log_store] {
@@ -121,6 +128,7 @@ impl App {
             DbClock::new(store::schedulers::renew(&store, scheduler, LEASE_TTL, &address, Load::default()).await?);
         Ok(Self {
             store,
+            background,
             log_store,
             policy,
             scheduler,
@@ -176,6 +184,7 @@ impl App {
             leases: self.leases,
             owned,
         });
+        let keeper = keeper.watched_by(watchdog.duty("keeper of shards"));
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
         let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
         let log_retention = LogRetention::new(self.log_store.clone(), clock.clone(), self.settings.log_retention);
@@ -194,7 +203,7 @@ impl App {
                 self.settings.run_retention,
                 stop_keeper.clone(),
             )),
-            tokio::spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
+            self.background.handle().spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
             tokio::spawn(
                 Recorder::new(self.store.clone(), self.settings.public_url.clone(), self.keyring.clone())
                     .run(stop_keeper.clone()),
@@ -205,7 +214,7 @@ impl App {
                     clock.clone(),
                     self.policy,
                     Arc::clone(&self.metrics),
-                    self.keyring.clone(),
+                    (self.keyring.clone(), self.settings.unnamed_secrets),
                 )
                 .run(stop_keeper.clone()),
             ),
@@ -217,6 +226,7 @@ impl App {
                 metrics: Arc::clone(&self.metrics),
                 keyring: self.keyring.clone(),
                 timing: self.settings.placer_timing(),
+                watchdog,
             },
             stop_engine.clone(),
         );
@@ -233,7 +243,7 @@ impl App {
             self.keyring.clone(),
             self.settings.unnamed_secrets,
         );
-        let logs = LogSink::start(self.log_store, changes.clone(), Arc::clone(&self.metrics));
+        let logs = LogSink::start(self.background.handle(), self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
@@ -339,15 +349,22 @@ async fn tell_drain(metrics: Arc<Metrics>) {
     }
 }
 
-/// A database that starts together with its clients needs a moment.
 async fn connect(url: &str, connections: usize) -> anyhow::Result<Store> {
+    patiently(|| async {
+        Store::migrate(url).await?;
+        Store::connect(url, connections).await
+    })
+    .await
+}
+
+/// A database that starts together with its clients needs a moment.
+async fn patiently<F>(mut attempt: impl FnMut() -> F) -> anyhow::Result<Store>
+where
+    F: Future<Output = Result<Store, store::Error>>,
+{
     let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
     loop {
-        let attempt = async {
-            Store::migrate(url).await?;
-            Store::connect(url, connections).await
-        };
-        match attempt.await {
+        match attempt().await {
             Ok(store) => return Ok(store),
             Err(error) if pause.failures() >= DATABASE_TRIES || error.kind() == ErrorKind::FailedPrecondition => {
                 return Err(error).context("connect to the database");

@@ -3,18 +3,25 @@
 //! The answers come from the database and the engine; the executor only carries them. A run that code starts has a key
 //! made of the asking block run, so that a retried block finds the runs that it started before.
 
+mod products;
+
 use crate::{
     changes::Changes,
-    engine::{CreateRun, Created},
+    engine::CreateRun,
     orders::{Hop, Orders},
+    values,
     wire::AttemptId,
 };
 use domain::{id::RunId, trigger::key};
+use products::Product;
 use proto::internal::v1 as pb;
-use secrets::{Keyring, Place, Sealed};
+use secrets::Keyring;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use store::{
     Store,
     runs::{PipelineRef, StoredRun},
@@ -44,11 +51,19 @@ struct TriggerPipeline {
     #[serde(default)]
     variables: Map<String, Value>,
     key: String,
+    /// It is to be started only where this product of it is out of date, and by one of those who ask.
+    product: Option<Product>,
 }
 
 #[derive(Deserialize)]
 struct RunOf {
     run_id: RunId,
+}
+
+#[derive(Deserialize)]
+struct WaitRun {
+    run_id: RunId,
+    timeout_s: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -169,20 +184,26 @@ impl Calls {
             traceparent: rpc::trace::current(),
             trigger: None,
         };
-        let created = self.orders.create(vec![command], Hop::First).await;
-        let runs = created.map_err(|refused| refused.message().to_owned())?;
-        let run = runs.first().and_then(Created::run).ok_or("the scheduler answered no run")?;
+        if let Some(product) = &asked.product {
+            return self.refresh(product, &pipeline, command).await;
+        }
+        let run = self.create(command).await?;
         self.stored(run).await.map(|run| status(&run))
     }
 
+    /// How the run stands when it has ended, or when the caller's time is over.
     async fn wait(&self, caller: RunId, arguments: &str) -> Result<Value, String> {
-        let asked: RunOf = read(arguments)?;
+        let asked: WaitRun = read(arguments)?;
+        // More seconds than a clock can count are no limit.
+        let patience = asked.timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
         let caller = self.stored(caller).await?;
         same_workspace(&caller, &self.stored(asked.run_id).await?)?;
         let mut notices = self.changes.subscribe();
         loop {
             let run = self.stored(asked.run_id).await?;
-            if run.row.status.has_ended() {
+            let left = until.map_or(BACKSTOP, |until| until.saturating_duration_since(Instant::now()));
+            if run.row.status.has_ended() || left.is_zero() {
                 return Ok(status(&run));
             }
             let changed = async {
@@ -194,7 +215,7 @@ impl Calls {
                 }
             };
             // Either way the run is read again: a notice is only a hint.
-            let _ = tokio::time::timeout(BACKSTOP, changed).await;
+            let _ = tokio::time::timeout(left.min(BACKSTOP), changed).await;
         }
     }
 
@@ -251,8 +272,6 @@ impl Calls {
     /// A secret of the run's pipeline, workspace or project; `null` when there is none of this name. The value is in this
     /// answer and nowhere else: no error and no log line holds any of it.
     async fn secret(&self, caller: RunId, attempt: &pb::AttemptRef, asked: GetSecret) -> Result<Value, String> {
-        let keyring =
-            self.keyring.as_deref().ok_or("this cluster keeps no secrets: its scheduler has no secret_keys_file")?;
         let away = |_| "the database does not answer".to_owned();
         let asker = Asker { run: caller, block: &attempt.block, child: attempt.child, lease: attempt.lease };
         let db = self.store.client().await.map_err(away)?;
@@ -261,13 +280,7 @@ impl Calls {
         else {
             return Ok(Value::Null);
         };
-        let scope = secret.scope.text();
-        let place = Place { scope: &scope, name: &secret.name, version: secret.version };
-        let secrets_of_runs::Sealed { key_id, wrapped_key, value } = secret.sealed;
-        let opened = keyring.open(&place, &Sealed { key_id, wrapped_key, value });
-        let opened = opened.map_err(|error| format!("the secret `{}`: {error}", asked.name))?;
-        let text = std::str::from_utf8(&opened).map_err(|_| format!("the secret `{}` is no text", asked.name))?;
-        Ok(json!({ "value": text }))
+        Ok(json!({ "value": values::open(self.keyring.as_deref(), secret)? }))
     }
 
     async fn variables(&self, caller: RunId, asked: PipelineOf) -> Result<Value, String> {

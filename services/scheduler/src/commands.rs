@@ -268,6 +268,7 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
                     .ok_or_else(|| Status::invalid_argument("trigger_id must be 16 bytes or empty"))?,
                 version: run.trigger_version,
                 event_variables: Some(run.event_variables).filter(|json| !json.is_empty()),
+                rate: Some((run.called_by, run.calls_per_second)).filter(|(caller, _)| !caller.is_empty()),
             }),
         },
     })

@@ -40,14 +40,17 @@ use admission::Queues;
 use armed::Triggers;
 use backfills::Backfills;
 use definitions::Definitions;
-use domain::id::{ExecutorId, RunId, SchedulerId, TriggerId};
+use domain::{
+    id::{ExecutorId, PipelineId, RunId, SchedulerId, TriggerId},
+    trigger::Stop,
+};
 use firer::Reading;
 use jiff::Timestamp;
 use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
 use promises::{Flush, Promises};
-use runtime::watchdog::Beat;
+use runtime::{rates::Rates, watchdog::Beat};
 use seat::Seat;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -102,6 +105,8 @@ pub struct Engine {
     wakes: BTreeSet<(Timestamp, RunId)>,
     queues: Queues,
     limits: Limits,
+    /// Calls of triggers by credential. A new owner begins with full buckets.
+    rates: Rates,
     permits: Permits,
     backfills: Backfills,
     triggers: Triggers,
@@ -110,6 +115,10 @@ pub struct Engine {
     disarmed: HashMap<TriggerId, i64>,
     /// When triggers are read that were being edited while they were decided about.
     retry_overtaken_at: Option<Timestamp>,
+    /// Runs to be stopped, by decisions that count.
+    overlapped: Vec<(RunId, Stop)>,
+    /// Pipelines in which runs that were never made gave their places back.
+    vacated: BTreeSet<PipelineId>,
     /// Until when runs should have ended.
     slas: BTreeSet<(Timestamp, RunId)>,
     /// More is to be done than one turn takes: the next one comes at once.
@@ -144,6 +153,7 @@ impl Engine {
         Self {
             definitions: Definitions::new(store.clone()),
             limits: Limits::new(store.clone()),
+            rates: Rates::default(),
             store,
             scheduler,
             clock,
@@ -161,6 +171,8 @@ impl Engine {
             reading: Reading::default(),
             disarmed: HashMap::new(),
             retry_overtaken_at: None,
+            overlapped: Vec::new(),
+            vacated: BTreeSet::new(),
             slas: BTreeSet::new(),
             again: false,
             seats: HashMap::new(),
@@ -186,7 +198,7 @@ impl Engine {
 
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
-        let stop = self.stop.clone();
+        let (stop, store) = (self.stop.clone(), self.store.clone());
         let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -206,12 +218,14 @@ impl Engine {
             let begun = std::time::Instant::now();
             self.observer.beat();
             self.again = false;
-            let mut turn = Turn::default();
-            for message in messages.drain(..) {
-                self.take(message, &mut turn).await;
+            if self.journal.as_ref().is_some_and(|journal| journal.is_given_up(&store)) {
+                // What is being flushed on it may never be answered.
+                self.fail().await;
             }
-            self.decide(&mut turn).await;
-            self.finish(turn).await;
+            if store.answered(self.turn(messages.drain(..))).await.is_none() {
+                tracing::warn!("a turn waited for a database that does not answer; loading again");
+                self.fail().await;
+            }
             self.observer.worked(begun.elapsed());
             self.observe();
             self.gauge();
@@ -220,9 +234,20 @@ impl Engine {
         self.reconnect_everybody();
     }
 
+    async fn turn(&mut self, messages: impl Iterator<Item = Message>) {
+        let mut turn = Turn::default();
+        for message in messages {
+            self.take(message, &mut turn).await;
+        }
+        self.decide(&mut turn).await;
+        self.finish(turn).await;
+    }
+
     /// Everything that follows from what came: in this order, so that room that was made is used in the same turn.
     async fn decide(&mut self, turn: &mut Turn) {
         self.timers(turn);
+        self.stop_overlapped(turn);
+        self.fill_vacated(turn);
         self.miss_slas(turn);
         self.refresh_limits().await;
         self.read_triggers().await;

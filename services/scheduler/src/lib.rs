@@ -5,6 +5,7 @@
 
 pub mod access_keys;
 pub mod app;
+pub mod background;
 pub mod calls;
 pub mod changes;
 pub mod clock;
@@ -27,6 +28,7 @@ pub mod runtimes;
 pub mod session;
 pub mod settings;
 pub mod shares;
+mod values;
 pub mod wire;
 
 pub use app::App;

@@ -1,5 +1,6 @@
-//! How long log lines are kept, and the end of those that are older: whole days, of the whole cluster. By the database's
-//! clock, so that one machine whose clock jumps removes nothing. Refuses to know who asks: the housekeeper, or a person.
+//! How long log lines are kept, and the end of those that are older: whole days, of the whole cluster; and before that,
+//! the lines of runs whose project keeps them for less long. By the database's clock, so that one machine whose clock
+//! jumps removes nothing. Refuses to know who asks: the housekeeper, or a person.
 
 use crate::clock::DbClock;
 use domain::ErrorKind;
@@ -8,7 +9,14 @@ use std::time::Duration;
 use store::{
     Store,
     logs::{self, Partition},
+    outputs,
 };
+
+/// Runs and lines of one statement.
+const RUNS_MAX: i64 = 200;
+const LINES_MAX: u64 = 5_000;
+/// Statements of one round that delete lines.
+const BATCHES_MAX: usize = 20;
 
 /// The keeping of log lines. Copies share it.
 #[derive(Clone)]
@@ -76,6 +84,34 @@ impl LogRetention {
             tracing::info!(partition = day.name, bytes = day.bytes, "dropped a day of log lines");
         }
         Ok(Expired { before, days })
+    }
+
+    /// Deletes lines of ended runs that their project does not keep any more, up to a limit; answers whether there may be
+    /// more. The lines of a run go together, by its end.
+    ///
+    /// # Errors
+    /// When the database does not answer; lines that were deleted until then stay deleted.
+    pub async fn delete_of_projects(&self) -> Result<bool, store::Error> {
+        let client = self.store.client().await?;
+        let retentions = outputs::retentions(&client, None, None).await?;
+        drop(client);
+        let (now, mut lines, mut batches) = (self.clock.now(), 0, 0);
+        for kept in retentions {
+            let Some(before) = kept.logs_period.and_then(|period| now.checked_sub(period).ok()) else { continue };
+            while let Some(deleted) =
+                logs::delete_of_ended(&self.store, kept.pipeline, before, RUNS_MAX, LINES_MAX).await?
+            {
+                lines += deleted;
+                batches += usize::from(deleted > 0);
+                if batches == BATCHES_MAX {
+                    return Ok(true);
+                }
+            }
+        }
+        if lines > 0 {
+            tracing::info!(lines, "deleted log lines that their projects keep no longer");
+        }
+        Ok(false)
     }
 
     fn before(&self, asked: Option<Timestamp>) -> Result<Timestamp, LogRetentionError> {

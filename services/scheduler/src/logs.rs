@@ -1,9 +1,10 @@
-//! Log lines on their way to the database. Apart from the engine, with connections of their own: a flood of lines never
-//! delays a decision.
+//! Log lines on their way to the database. Apart from the engine, with a thread and connections of their own: a flood of
+//! lines never delays a decision.
 //!
-//! Batches of all executors go into one bounded queue; few writers each take what is there and store it as one COPY, so
-//! that a batch costs the less the more come. A batch is acknowledged when it is stored. While the queue is full, streams
-//! are not read, executors keep their lines, and the attempts that write most are the ones that wait.
+//! Batches of all executors go into one bounded queue; the writer takes what is there and stores it as one COPY, so that a
+//! batch costs the less the more come. There is one, so that a flood keeps one core of the database busy and not two. A
+//! batch is acknowledged when it is stored. While the queue is full, streams are not read, executors keep their lines, and
+//! the attempts that write most are the ones that wait.
 
 use crate::{changes::Changes, engine::Chain, metrics::Metrics};
 use domain::id::RunId;
@@ -11,7 +12,10 @@ use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as pb;
 use std::{collections::HashSet, sync::Arc};
 use store::{Store, logs::NewLine};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use uuid::Uuid;
 
 /// Characters of one line; the rest is cut by executors, and here for those that do not.
@@ -20,8 +24,6 @@ const MESSAGE_MAX: usize = 64 * 1024;
 const QUEUE_MAX: usize = 64;
 /// Batches that are stored as one.
 const MERGED_MAX: usize = 16;
-/// Writers, each with a connection.
-pub const WRITERS: usize = 2;
 /// A writer's clock may be ahead by so much; what is later is taken for now.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// An executor may have kept lines for so long; what is older is taken for now.
@@ -40,20 +42,11 @@ struct Batch {
 }
 
 impl LogSink {
-    /// Starts the writers; they end when the last copy of the sink is gone.
+    /// Starts the writer on that runtime; it ends when the last copy of the sink is gone.
     #[must_use]
-    pub fn start(store: Store, changes: Changes, metrics: Arc<Metrics>) -> Self {
+    pub fn start(on: &Handle, store: Store, changes: Changes, metrics: Arc<Metrics>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..WRITERS {
-            let writer = Writer {
-                waiting: Arc::clone(&waiting),
-                store: store.clone(),
-                changes: changes.clone(),
-                metrics: Arc::clone(&metrics),
-            };
-            tokio::spawn(writer.run());
-        }
+        on.spawn(Writer { waiting, store, changes, metrics }.run());
         Self { queue }
     }
 
@@ -75,20 +68,16 @@ impl LogSink {
 }
 
 struct Writer {
-    waiting: Arc<Mutex<mpsc::Receiver<Batch>>>,
+    waiting: mpsc::Receiver<Batch>,
     store: Store,
     changes: Changes,
     metrics: Arc<Metrics>,
 }
 
 impl Writer {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut batches = Vec::with_capacity(MERGED_MAX);
-        loop {
-            // The lock is held while nothing is there: the other writer is storing, or waits for its turn.
-            if self.waiting.lock().await.recv_many(&mut batches, MERGED_MAX).await == 0 {
-                return;
-            }
+        while self.waiting.recv_many(&mut batches, MERGED_MAX).await > 0 {
             self.store(std::mem::take(&mut batches)).await;
         }
     }

@@ -1,4 +1,8 @@
-//! The scheduler's numbers (names as operators' dashboards use them; see docs/OPERATIONS or `/metrics`).
+//! The scheduler's numbers (names as operators' dashboards use them; see docs/OPERATIONS.md or `/metrics`).
+
+mod levels;
+
+pub(crate) use levels::Levels;
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -25,6 +29,7 @@ pub struct Metrics {
     pub results: IntCounter,
     pub stale_results: IntCounter,
     pub fenced_writes: IntCounter,
+    pub epoch_conflicts: IntCounter,
     pub executors_lost: IntCounter,
     pub reloads: IntCounter,
     pub shards_owned: IntGauge,
@@ -35,7 +40,7 @@ pub struct Metrics {
     pub log_lines: IntCounter,
     pub clock_skew: Gauge,
     pub pool_wait: Histogram,
-    pub queue_depth: IntGauge,
+    pub queue_depth: IntGaugeVec,
     pub queue_oldest_age: Gauge,
     pub running: IntGauge,
     pub slots_free: IntGauge,
@@ -56,6 +61,8 @@ pub struct Metrics {
     pub queue_gpu_milli_held: IntGaugeVec,
     pub gpu_milli_total: IntGaugeVec,
     pub gpu_milli_held: IntGaugeVec,
+    pub devices_free: IntGaugeVec,
+    pub unschedulable: IntGaugeVec,
 }
 
 impl Metrics {
@@ -84,6 +91,9 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
+        let opts = Opts::new("queue_depth", "Runs and runtimes that wait for a slot or for devices");
+        let queue_depth = IntGaugeVec::new(opts, &["queue", "workspace_class", "resource_class"])?;
+        registry.register(Box::new(queue_depth.clone()))?;
         let notifications = IntCounterVec::new(
             Opts::new("notifications_total", "Attempts to send a notification, by what became of them"),
             &["outcome"],
@@ -155,6 +165,7 @@ impl Metrics {
             results: counter("scheduler_results_total", "Results of current attempts")?,
             stale_results: counter("scheduler_stale_results_total", "Results refused because their lease was old")?,
             fenced_writes: counter("fenced_writes_total", "Batches refused because a shard's epoch had moved")?,
+            epoch_conflicts: counter("shard_epoch_conflicts_total", "Shards whose epoch such a batch found moved")?,
             executors_lost: counter("scheduler_executors_lost_total", "Executors not heard of in time")?,
             reloads: counter("scheduler_reloads_total", "Times that memory was dropped and loaded again")?,
             shards_owned: gauge("shard_owned", "Shards that this scheduler owns")?,
@@ -168,7 +179,7 @@ impl Metrics {
             log_lines: counter("scheduler_log_lines_total", "Log lines stored")?,
             clock_skew: seconds("clock_skew_seconds", "This machine's clock against the database's")?,
             pool_wait,
-            queue_depth: gauge("queue_depth", "Runs with something that could start and waits for a free slot")?,
+            queue_depth,
             queue_oldest_age: seconds("queue_oldest_age_seconds", "How long the first of them has waited")?,
             running: gauge("running", "Attempts that executors hold")?,
             slots_free: gauge("slots_free", "Attempts that executors would take now")?,
@@ -192,6 +203,89 @@ impl Metrics {
             queue_gpu_milli_held: of_pool("queue_gpu_milli_held", "Held or nominated for a queue, milli-GPU", "queue")?,
             gpu_milli_total: of_pool("gpu_milli_total", "Healthy devices, milli-GPU", "model")?,
             gpu_milli_held: of_pool("gpu_milli_held", "Of them held or nominated, milli-GPU", "model")?,
+            devices_free: of_pool("devices_free", "Devices that could be had and that nobody has a part of", "class")?,
+            unschedulable: of_pool("unschedulable", "Runtimes that wait, by the planner's reason", "reason")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::core::Collector;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// What was promised to operators by name: neither the names nor the labels change.
+    const PROMISED: [(&str, &[&str]); 21] = [
+        ("scheduler_due_lag_seconds", &[]),
+        ("scheduler_fire_latency_seconds", &[]),
+        ("firings_total", &["decision", "reason"]),
+        ("shard_owned", &[]),
+        ("shard_epoch_conflicts_total", &[]),
+        ("fenced_writes_total", &[]),
+        ("lock_lost_total", &[]),
+        ("redis_degraded", &[]),
+        ("db_pool_wait_seconds", &[]),
+        ("queue_depth", &["queue", "workspace_class", "resource_class"]),
+        ("queue_oldest_age_seconds", &[]),
+        ("running", &[]),
+        ("slots_free", &[]),
+        ("devices_free", &["pool", "class"]),
+        ("unschedulable", &["pool", "reason"]),
+        ("placement_conflicts_total", &[]),
+        ("executor_sessions", &["state"]),
+        ("drain_seconds", &[]),
+        ("clock_skew_seconds", &[]),
+        ("dead_tuples", &["table"]),
+        ("xmin_age_seconds", &[]),
+    ];
+
+    /// Every metric, with its labels. What has labels is not on the page before it has a value.
+    fn exported() -> BTreeMap<String, Vec<String>> {
+        let registry = Registry::new();
+        let m = Metrics::new(&registry).unwrap();
+        let labelled: [&dyn Collector; 14] = [
+            &m.firings,
+            &m.queue_depth,
+            &m.sessions,
+            &m.dead_tuples,
+            &m.notifications,
+            &m.runtimes_waiting,
+            &m.runtimes_oldest_wait,
+            &m.runtime_wait_seconds,
+            &m.preemptions,
+            &m.queue_gpu_milli_held,
+            &m.gpu_milli_total,
+            &m.gpu_milli_held,
+            &m.devices_free,
+            &m.unschedulable,
+        ];
+        let labelled = labelled.into_iter().flat_map(|metric| metric.desc());
+        let labelled = labelled.map(|of| (of.fq_name.clone(), of.variable_labels.clone()));
+        let plain = registry.gather().into_iter().map(|family| (family.name().to_owned(), Vec::new()));
+        plain.chain(labelled).collect()
+    }
+
+    #[test]
+    fn what_was_promised_is_exported() {
+        let exported = exported();
+        for (name, labels) in PROMISED {
+            let has = exported.get(name).unwrap_or_else(|| panic!("{name} is not exported"));
+            assert_eq!(has, labels, "{name}");
+        }
+    }
+
+    #[test]
+    fn operators_are_told_of_every_metric_and_of_no_other() {
+        let page = include_str!("../../../docs/OPERATIONS.md");
+        let section = page.split("\n## ").find(|part| part.starts_with("Metrics of schedulers")).unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let mut told = BTreeSet::new();
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let names = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+            told.extend(names(cells[1]).into_iter().map(|name| (name, names(cells[2]))));
+        }
+        assert_eq!(told, exported().into_iter().collect());
     }
 }

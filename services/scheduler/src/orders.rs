@@ -221,7 +221,11 @@ fn peer(channel: Channel) -> Peer {
 
 /// A run to be created, on the wire.
 fn new_run(run: &CreateRun) -> pb::NewRun {
+    let (called_by, calls_per_second) =
+        run.trigger.as_ref().and_then(|trigger| trigger.rate.clone()).unwrap_or_default();
     pb::NewRun {
+        called_by,
+        calls_per_second,
         pipeline_id: run.pipeline.to_vec(),
         logical_key: run.logical_key.clone(),
         variables: run.variables.clone(),

@@ -121,6 +121,11 @@ impl Peers {
         self.tell_gateways(&pb::link_response::Message::PermitsFreed(pb::PermitsFreed {}));
     }
 
+    /// A peer said that shards are free.
+    pub(crate) fn hear_of_free_shards(&self) {
+        self.0.shards_are_free.notify_one();
+    }
+
     /// Waits until a peer says that shards are free. Cancel-safe.
     pub async fn shards_are_free(&self) {
         self.0.shards_are_free.notified().await;

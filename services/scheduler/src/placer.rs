@@ -7,12 +7,15 @@
 //! When a commit fails, memory is dropped and the rows are read again; nothing was said that is not in them. Refuses to
 //! know gRPC, how shards are taken, and who may ask for what.
 
+mod blocks;
 mod commands;
 mod fleet;
+mod gauges;
 mod lives;
 mod message;
 mod orders;
 mod planning;
+mod recent;
 mod reports;
 mod sentences;
 mod terms;
@@ -24,15 +27,19 @@ pub use message::{
 };
 
 use crate::{clock::DbClock, metrics::Metrics};
+use blocks::Blocks;
 use domain::{
     id::{HolderId, ProjectId},
     quota::Usage,
     runtime::life::Rules,
 };
 use fleet::Fleet;
+use gauges::Gauges;
 use jiff::Timestamp;
 use lives::Lives;
 use planning::Planning;
+use recent::Recent;
+use runtime::watchdog::{Beat, Watchdog};
 use secrets::Keyring;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -97,6 +104,8 @@ pub struct Parts {
     pub keyring: Option<Arc<Keyring>>,
     /// How long what may take.
     pub timing: Timing,
+    /// Ends the process when a placer hangs.
+    pub watchdog: Watchdog,
 }
 
 /// The owner of one pool. See the module's page.
@@ -114,6 +123,10 @@ pub struct Placer {
     elsewhere: BTreeMap<ProjectId, Usage>,
     terms_read_at: Option<Instant>,
     planning: Planning,
+    blocks: Blocks,
+    recent: Recent,
+    gauges: Gauges,
+    beat: Beat,
     stop: CancellationToken,
 }
 
@@ -125,6 +138,8 @@ impl Placer {
     #[must_use]
     pub fn new(parts: Parts, pool: Arc<str>, shard: Shard, stop: CancellationToken) -> Self {
         Self {
+            beat: parts.watchdog.duty("placer"),
+            gauges: Gauges::new(&parts.metrics, &pool),
             parts,
             pool,
             shard,
@@ -136,13 +151,15 @@ impl Placer {
             elsewhere: BTreeMap::new(),
             terms_read_at: None,
             planning: Planning::default(),
+            blocks: Blocks::default(),
+            recent: Recent::default(),
             stop,
         }
     }
 
     /// Turns until it is stopped, or the shard has another owner.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let stop = self.stop.clone();
+        let (stop, store) = (self.stop.clone(), self.parts.store.clone());
         if self.load().await.is_err() {
             return;
         }
@@ -150,6 +167,7 @@ impl Placer {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.beat.beat();
             let due = self.until_due();
             tokio::select! {
                 biased;
@@ -158,7 +176,18 @@ impl Placer {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
-            if self.turn(messages.drain(..)).await.is_err() {
+            let turned = match store.answered(self.turn(messages.drain(..))).await {
+                Some(turned) => turned,
+                None => {
+                    tracing::warn!(
+                        pool = &*self.pool,
+                        "a turn waited for a database that does not answer; loading again"
+                    );
+                    self.parts.metrics.reloads.inc();
+                    self.load().await
+                }
+            };
+            if turned.is_err() {
                 tracing::info!(pool = &*self.pool, "the pool has another owner");
                 break;
             }
@@ -173,6 +202,8 @@ impl Placer {
             self.take(message, &mut turn).await?;
         }
         self.look_at_sessions(&mut turn).await?;
+        self.know_wishes().await;
+        self.tidy_blocks(&mut turn);
         self.wake(&mut turn);
         self.begin_successors(&mut turn).await?;
         // Of a project that is new here nothing was known.
@@ -190,10 +221,13 @@ impl Placer {
             if self.stop.is_cancelled() {
                 return Err(Ended);
             }
-            match ledger::load(&self.parts.store, self.shard, &self.pool).await {
-                Ok(Some(found)) => return self.take_over(found).await,
-                Ok(None) => return Err(Ended),
-                Err(error) => {
+            self.beat.beat();
+            let store = &self.parts.store;
+            match store.answered(ledger::load(store, self.shard, &self.pool)).await {
+                Some(Ok(Some(found))) => return self.take_over(found).await,
+                Some(Ok(None)) => return Err(Ended),
+                None => tracing::warn!(pool = &*self.pool, "a pool's rows did not come; they are read again"),
+                Some(Err(error)) => {
                     let pool = &*self.pool;
                     tracing::warn!(
                         pool,
@@ -212,6 +246,7 @@ impl Placer {
             tracing::error!(pool = &*self.pool, problem, "a runtime cannot be read; what it holds stays held");
         }
         self.placements = found.placements.into_iter().map(|placement| (placement.holder, placement)).collect();
+        self.blocks.load(self.placements.keys());
         self.fleet.load(found.nodes, found.devices);
         self.lives = Lives::default();
         self.planning.want();
@@ -235,6 +270,6 @@ impl Placer {
     fn until_due(&self) -> Duration {
         let due = self.lives.next_due().map(|at| self.now().duration_until(at));
         let due = due.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO));
-        due.min(self.planning.pause()).min(TICK)
+        due.min(self.planning.pause()).min(self.until_unwished().unwrap_or(TICK)).min(TICK)
     }
 }

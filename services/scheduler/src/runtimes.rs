@@ -103,6 +103,7 @@ impl RuntimeCommandService for Runtimes {
             requested_by: UserId::from_slice(&request.requested_by),
             key: request.idempotency_key.clone(),
             gang: request.gang.as_ref().map(gang).transpose()?,
+            image: request.image.clone(),
         };
         let message = |reply| Message::Start(command.clone(), reply);
         let there = |mut peer: Peer| {
@@ -131,6 +132,7 @@ impl RuntimeCommandService for Runtimes {
             start_again: request.start_again || reason == Some(Reason::Restart),
             reason,
             requested_by: UserId::from_slice(&request.requested_by),
+            only: (request.number != 0).then_some(request.number),
         };
         let message = |reply| Message::Stop(command.clone(), reply);
         let there = |mut peer: Peer| {

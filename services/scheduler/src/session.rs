@@ -42,7 +42,8 @@ pub struct Sessions {
 
 impl Sessions {
     /// Speaks to the engine, the other schedulers, the runner calls and the log sink. A session older than about
-    /// `age_max` is asked to connect again, so that executors spread over schedulers that came later.
+    /// `age_max` is asked to connect again, and a stream of log lines ends, so that executors spread over schedulers that
+    /// came later.
     #[must_use]
     pub fn new(engine: mpsc::Sender<Message>, calls: Calls, logs: LogSink, peers: Peers, age_max: Duration) -> Self {
         Self { engine, calls, logs, peers, age_max }
@@ -118,8 +119,16 @@ impl ExecutorSessionService for Sessions {
         let mut inbound = request.into_inner();
         let (acks, outgoing) = mpsc::channel(LOG_ACKS_MAX);
         let logs = self.logs.clone();
+        let age = tokio::time::sleep(self.age());
         tokio::spawn(async move {
-            while let Ok(Some(batch)) = inbound.try_next().await {
+            tokio::pin!(age);
+            loop {
+                let batch = tokio::select! {
+                    // A batch that is not read is not acknowledged, and comes again on the next stream.
+                    () = &mut age => break,
+                    batch = inbound.try_next() => batch,
+                };
+                let Ok(Some(batch)) = batch else { break };
                 let answer = logs.store(batch.lines).await.map(|()| pb::PushLogsResponse { sequence: batch.sequence });
                 let failed = answer.is_err();
                 let answer = answer.map_err(Status::unavailable);
@@ -181,7 +190,7 @@ pub(crate) fn read_event(message: pb::session_request::Message) -> Option<Sessio
 }
 
 impl Sessions {
-    /// Until a session is asked to go elsewhere: sessions that began together do not end together.
+    /// Until a session or a stream is asked to go elsewhere: those that began together do not end together.
     fn age(&self) -> Duration {
         self.age_max.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * backoff::random())
     }

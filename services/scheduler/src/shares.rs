@@ -7,8 +7,8 @@ use store::shards::Ownership;
 
 /// Slices of the work.
 pub const SHARDS: usize = 256;
-/// Living owners give up at most so many shards in one round, so that a new replica does not stop everything at once.
-/// With rounds of a second, half of all shards have moved after four.
+/// A living owner gives up at most so many shards in one round, so that a new replica does not stop everything at once. It
+/// does so once a second: half of all shards of one scheduler have moved to a second one after four.
 pub const MOVES_MAX: usize = 32;
 
 /// What one scheduler should do in this round.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use store::{
     Store, notifications,
-    outbox::{self, Fate},
+    outbox::{self, Claimed, Fate, Lane},
     statistics::{self, Filter},
 };
 use testkit::{Database, wait_for};
@@ -98,11 +98,27 @@ impl World {
                 DbClock::new(jiff::Timestamp::now()),
                 policy,
                 metrics,
-                Some(Arc::new(keyring())),
+                (Some(Arc::new(keyring())), true),
             )
             .run(stop.clone()),
         );
         stop
+    }
+
+    async fn claim(&self, lease: Duration) -> Vec<Claimed> {
+        let waiting = outbox::waiting(&self.store, &Lane::default(), 10).await.unwrap();
+        let lanes: Vec<_> = waiting.iter().map(|waiting| (&waiting.lane, 10)).collect();
+        outbox::claim(&self.store, &lanes, 10, lease).await.unwrap()
+    }
+
+    /// Many messages to one channel, noted so long ago.
+    async fn note(&self, channel: &str, count: i32, ago: &str) {
+        let insert = "
+            INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, created_at, not_before)
+            SELECT gen_random_uuid(), $1, $2, 1, 'failure', 'project', $3, t.at, t.at
+              FROM generate_series(1, $4), (SELECT now() - $5::text::interval AS at) t";
+        let client = self.database.client().await;
+        client.execute(insert, &[&self.workspace.0, &self.pipeline.0, &channel, &count, &ago]).await.unwrap();
     }
 
     async fn told(&self) -> Vec<notifications::Notification> {
@@ -242,18 +258,69 @@ async fn a_receiver_that_never_answers_delays_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_dead_receiver_with_many_messages_costs_the_others_nothing() {
+    let (dead, _refused) = receiver(usize::MAX).await;
+    let (live, mut bodies) = receiver(0).await;
+    let config = json!({ "slack_config": { "webhook_url": dead }, "webhook_config": { "url": live } });
+    let world = World::new(config).await;
+    // All of them were noted before, and would come first.
+    world.note("slack_config", 20_000, "1 h").await;
+    world.note("webhook_config", 40, "0 s").await;
+    let stop = world.notify();
+    // One after the other, past a waiting line that nobody works off.
+    let all = async {
+        for _ in 0..40 {
+            bodies.recv().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("the others were delayed");
+    let client = world.database.client().await;
+    let of_dead = "SELECT count(*) FILTER (WHERE attempts > 0), count(*) FILTER (WHERE status = 'pending')
+                     FROM notification WHERE channel = 'slack_config'";
+    let row = client.query_one(of_dead, &[]).await.unwrap();
+    let (tried, waiting): (i64, i64) = (row.get(0), row.get(1));
+    // Four at first, then one after each pause, which doubles.
+    assert!((1..=20).contains(&tried), "{tried} were tried");
+    assert_eq!(waiting, 20_000, "none is lost");
+    let put_off = wait_for("the pause", WAIT, || async {
+        let waiting = outbox::waiting(&world.store, &Lane::default(), 10).await.unwrap();
+        waiting.into_iter().find(|waiting| waiting.lane.channel == "slack_config" && waiting.failures > 0)
+    });
+    put_off.await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn what_nobody_took_in_a_day_is_given_up_and_says_so() {
+    let world = World::new(json!({})).await;
+    world.note("slack_config", 30, "25 h").await;
+    world.note("slack_config", 1, "23 h").await;
+    let claimed = world.claim(WAIT).await;
+    assert_eq!(claimed.len(), 10, "these are under way");
+    let day_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let expire = async || outbox::expire(&world.store, day_ago, "given up", 15).await.unwrap();
+    assert_eq!(
+        (expire().await, expire().await, expire().await),
+        (15, 5, 0),
+        "a few at once, and none that is being sent"
+    );
+    let told = world.told().await;
+    let given_up: Vec<_> = told.iter().filter(|told| told.status == "failed").collect();
+    assert!(given_up.len() == 20 && given_up.iter().all(|told| told.error == "given up" && told.ended_at.is_some()));
+    outbox::settle(&world.store, &claimed[0], &Fate::Sent).await.unwrap();
+    assert_eq!(world.told().await.iter().filter(|told| told.status == "sent").count(), 1);
+}
+
+#[tokio::test]
 async fn what_a_dead_sender_claimed_is_claimed_by_another_and_its_own_word_is_void() {
     let world = World::new(json!({ "slack_config": { "webhook_url": "https://h.example/x" } })).await;
     world.run("failed").await;
     world.recorder().run_once().await.unwrap();
     let lease = Duration::from_millis(300);
-    let first = outbox::claim(&world.store, 10, lease).await.unwrap();
+    let first = world.claim(lease).await;
     assert_eq!(first.len(), 1);
-    assert!(outbox::claim(&world.store, 10, lease).await.unwrap().is_empty(), "it is claimed");
-    let second = wait_for("the end of the lease", WAIT, || async {
-        outbox::claim(&world.store, 10, WAIT).await.unwrap().into_iter().next()
-    })
-    .await;
+    assert!(world.claim(lease).await.is_empty(), "it is claimed");
+    let second = wait_for("the end of the lease", WAIT, || async { world.claim(WAIT).await.into_iter().next() }).await;
     assert_eq!((second.id, second.attempt), (first[0].id, 2));
     outbox::settle(&world.store, &first[0], &Fate::Failed("late".into())).await.unwrap();
     assert_eq!(world.told().await[0].status, "pending");
@@ -305,4 +372,34 @@ async fn what_is_sealed_is_opened_to_tell_and_nowhere_else() {
     world.run("failed").await;
     world.recorder().run_once().await.unwrap();
     assert_eq!(world.told().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_secret_that_a_project_names_is_filled_in_on_the_way_out() {
+    let (url, mut bodies) = receiver(0).await;
+    let (host, _) = url.rsplit_once('/').unwrap();
+    let config = json!({
+        "webhook_config": { "url": format!("{host}/{{{{ mage_secret_var('PATH') }}}}") },
+        "slack_config": { "webhook_url": "{{ mage_secret_var('NOWHERE') }}" },
+    });
+    let world = World::new(config).await;
+    let scope = format!("workspace:{}", world.workspace);
+    let sealed = keyring().seal(&Place { scope: &scope, name: "PATH", version: 1 }, b"hook").unwrap();
+    let insert = "INSERT INTO secret (id, project_id, workspace_id, name, version, key_id, wrapped_key, sealed)
+                  SELECT $1, project_id, id, 'PATH', 1, $2, $3, $4 FROM workspace";
+    let client = world.database.client().await;
+    let id = Uuid::now_v7();
+    client.execute(insert, &[&id, &sealed.key_id, &sealed.wrapped_key, &sealed.value]).await.unwrap();
+    world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    let stop = world.notify();
+    assert_eq!(bodies.recv().await.unwrap()["event"], "failure");
+    let told = wait_for("what became of both", WAIT, || async {
+        let told = world.told().await;
+        told.iter().all(|told| told.status != "pending").then_some(told)
+    })
+    .await;
+    let lost = told.iter().find(|told| told.channel == "slack_config").unwrap();
+    assert!(lost.status == "failed" && lost.error.contains("`NOWHERE`"), "{lost:?}");
+    stop.cancel();
 }

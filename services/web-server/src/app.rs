@@ -1,6 +1,6 @@
 //! Puts the server together and runs it. Refuses to read the environment and to install signal handlers: `main` does.
 
-use crate::authorisation::{Authority, Guarded, TableError};
+use crate::authorisation::{self, Authority, Guarded, TableError};
 use crate::browser::Browsers;
 use crate::changes::Changes;
 use crate::commands::Commands;
@@ -8,14 +8,13 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::gate::{self, Gate};
 use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
-use crate::loops::{prober, subscriber};
+use crate::loops::{forgetter, prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
 use crate::models::TRANSFERS_MAX;
 use crate::oidc_sign_in::Elsewhere;
 use crate::outputs::OutputStores;
 use crate::proxy::{self, Proxy};
-use crate::rates::Rates;
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
 use crate::settings::Settings;
@@ -23,13 +22,17 @@ use crate::transcode::Transcoder;
 use crate::{grpc, listener, people};
 use oidc::{Provider, Registration, RegistrationError};
 use prost_reflect::DescriptorPool;
+use registry::Registries;
 use rpc::auth::{AuthError, Token};
 use rpc::client::ConnectError;
 use runtime::health::Health;
+use runtime::rates::Rates;
 use runtime::secret::{Secret, SecretError};
 use runtime::shutdown::Shutdown;
 use runtime::telemetry::Telemetry;
+use runtime::watchdog::Watchdog;
 use secrets::{KeyFileError, Keyring};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store::Store;
@@ -46,6 +49,7 @@ pub struct App {
     connections: usize,
     scaler: Option<(TcpListener, Option<Token>)>,
     proxy: Arc<Proxy>,
+    watchdog: Watchdog,
 }
 
 /// Why a server cannot be built.
@@ -72,6 +76,9 @@ pub enum BuildError {
     /// The provider of sign-ins cannot be used.
     #[error("the provider of sign-ins: {0}")]
     Provider(#[from] RegistrationError),
+    /// A registry of images is none.
+    #[error("image_registries: {0}")]
+    Registry(#[from] registry::Error),
     /// The keys of secrets cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -87,6 +94,9 @@ pub enum BuildError {
     /// The address is taken, or not ours.
     #[error("listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
+    /// The system gives no thread that watches the loops.
+    #[error("start the watchdog")]
+    Watchdog(#[source] std::io::Error),
     /// The contract inside this binary is broken.
     #[error("read the compiled contract")]
     Contract(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -118,11 +128,17 @@ impl App {
         let core = Arc::new(core(settings, shutdown).await?);
         let credentials = Arc::new(credentials(settings, &core).await?);
         let health = Health::until(shutdown);
-        prober::start(core.store.clone(), health.condition("database"), shutdown.draining_token());
+        let watchdog = Watchdog::start().map_err(BuildError::Watchdog)?;
+        let database = health.condition("database");
+        prober::start(core.store.clone(), database, shutdown.draining_token(), watchdog.duty("prober"));
+        forgetter::start(core.store.clone(), shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
         let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
         let bytes = settings.limits.message_bytes;
-        let authority = Arc::new(Authority::new(&pool, &router::templates(), core.store.clone(), bytes)?);
+        let methods: HashSet<String> = authorisation::methods(&pool).map(|(path, _)| path).collect();
+        let surface = router::surface(methods.iter().map(String::as_str));
+        let templates: Vec<_> = surface.routes().iter().map(|route| route.template).collect();
+        let authority = Arc::new(Authority::new(&pool, &templates, core.store.clone(), bytes)?);
         let services = Guarded::new(services, authority.clone());
         let transcoder = Arc::new(Transcoder::new(&pool, services.clone(), bytes));
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
@@ -130,7 +146,6 @@ impl App {
             Some(addr) => Some(scaler(settings, addr).await?),
             None => None,
         };
-        let methods = transcoder.paths().cloned().collect();
         let browsers = Browsers {
             core: core.clone(),
             credentials: credentials.clone(),
@@ -161,8 +176,8 @@ impl App {
             health: health.clone(),
             proxy: proxy.clone(),
         };
-        let router = router::router(api, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler, proxy })
+        let router = router::router(surface, api, Arc::new(gate));
+        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler, proxy, watchdog })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -181,14 +196,15 @@ impl App {
 
     /// Serves until drained.
     pub async fn serve(self, shutdown: Shutdown) {
-        subscriber::start(&self.core);
-        proxy::report_activity(self.proxy);
+        subscriber::start(&self.core, self.watchdog.duty("subscriber"));
+        proxy::report_activity(self.proxy, self.watchdog.duty("reporter of activity"));
         if let Some((listener, token)) = self.scaler {
             let draining = self.core.draining.clone();
-            let scaler = Scaler::start(self.core.store.clone(), token, draining.clone());
+            let scaler = Scaler::start(self.core.store.clone(), token, draining.clone(), self.watchdog.duty("scaler"));
             tokio::spawn(scaler.serve(listener, draining));
         }
-        listener::serve(self.listener, self.router, self.connections, &shutdown).await;
+        let beat = self.watchdog.duty("listener");
+        listener::serve(self.listener, self.router, self.connections, &shutdown, beat).await;
     }
 }
 
@@ -250,8 +266,9 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         limits: settings.limits.clone(),
         guesses: Guesses::default(),
         keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
+        registries: Registries::new(settings.image_registries.iter().map(String::as_str))?,
         transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
-        rates: Rates::new(settings.limits.trigger_calls_per_second),
+        rates: Rates::default(),
         environment: settings.environment.clone(),
     })
 }

@@ -6,6 +6,7 @@
 
 mod address;
 mod check;
+mod lasting;
 mod message;
 mod table;
 mod trail;
@@ -30,7 +31,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
-pub(crate) use trail::Trail;
+pub(crate) use trail::{Call, Trail};
 
 /// A method or a route without a row, or a row that fits nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -59,6 +60,8 @@ struct Rule {
     row: Row,
     fields: HashMap<&'static str, Field>,
     streams_in: bool,
+    /// A stream, in or out.
+    lasts: bool,
 }
 
 /// The table, and what it is compared with.
@@ -79,8 +82,7 @@ impl Authority {
         store: Store,
         message_bytes: usize,
     ) -> Result<Self, TableError> {
-        let methods: HashMap<String, MethodDescriptor> =
-            pool.services().flat_map(|service| methods(&service)).collect();
+        let methods: HashMap<String, MethodDescriptor> = methods(pool).collect();
         let mut rules = HashMap::new();
         for row in table::rows() {
             let path = row.path;
@@ -90,7 +92,8 @@ impl Authority {
             }
             let fields = method.map(|method| fields(&row, method)).transpose()?.unwrap_or_default();
             let streams_in = method.is_some_and(MethodDescriptor::is_client_streaming);
-            if rules.insert(path, Rule { row, fields, streams_in }).is_some() {
+            let lasts = streams_in || method.is_some_and(MethodDescriptor::is_server_streaming);
+            if rules.insert(path, Rule { row, fields, streams_in, lasts }).is_some() {
                 return Err(TableError::Double(path.to_owned()));
             }
         }
@@ -110,12 +113,13 @@ impl Authority {
     }
 }
 
-/// The public methods of a service, by path.
-fn methods(service: &prost_reflect::ServiceDescriptor) -> Vec<(String, MethodDescriptor)> {
-    if service.package_name() != table::PACKAGE {
-        return Vec::new();
-    }
-    service.methods().map(|method| (format!("/{}/{}", service.full_name(), method.name()), method)).collect()
+/// The public methods of the contract, by path.
+pub(crate) fn methods(pool: &DescriptorPool) -> impl Iterator<Item = (String, MethodDescriptor)> {
+    let public = pool.services().filter(|service| service.package_name() == table::PACKAGE);
+    public.flat_map(|service| {
+        let methods: Vec<_> = service.methods().collect();
+        methods.into_iter().map(move |method| (format!("/{}/{}", service.full_name(), method.name()), method))
+    })
 }
 
 fn fields(row: &Row, method: &MethodDescriptor) -> Result<HashMap<&'static str, Field>, TableError> {
@@ -160,6 +164,11 @@ impl Guarded {
         let granted = self.authority.check(rule, &identity, &addressed).await;
         let response = match &granted {
             Err(fault) => refuse(fault.clone()),
+            Ok(_) if rule.lasts => {
+                let (path, identity, addressed) = (path.clone(), identity.clone(), addressed.clone());
+                let began = lasting::Began { path, identity, addressed };
+                lasting::answer(self.services, &self.authority, began, Request::from_parts(head, body)).await
+            }
             Ok(_) => {
                 let Ok(response) = self.services.oneshot(Request::from_parts(head, body)).await;
                 response
@@ -231,8 +240,7 @@ mod tests {
     #[test]
     fn every_method_has_one_row_whose_fields_it_has() {
         let pool = pool();
-        let methods: HashMap<String, MethodDescriptor> =
-            pool.services().flat_map(|service| methods(&service)).collect();
+        let methods: HashMap<String, MethodDescriptor> = methods(&pool).collect();
         let rows = table::rows();
         for (path, method) in &methods {
             let row: Vec<_> = rows.iter().filter(|row| row.path == path).collect();

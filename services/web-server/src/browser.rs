@@ -19,7 +19,8 @@ use domain::{ErrorKind, id::UserId};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{credentials, users::User};
+use store::credentials::{self, Origin};
+use store::users::User;
 use tonic::Status;
 
 /// How long a browser stays signed in.
@@ -54,24 +55,24 @@ pub(crate) struct Form {
 pub(crate) async fn sign_in(State(api): State<Api>, headers: HeaderMap, form: Option<Json<Form>>) -> Response {
     // A form of another page can send neither JSON nor a bearer's token unasked, and the gate checked the origin.
     let browsers = &api.browsers;
-    let (email, lifetime, outcome) = match form {
+    let (email, (lifetime, origin), outcome) = match form {
         Some(Json(form)) => {
             let attempt = sign_in::Attempt {
                 email: form.email.clone(),
                 password: form.password,
                 new_password: form.new_password,
             };
-            (form.email, SESSION_LIFETIME, sign_in::by_password(&browsers.core, attempt).await)
+            (form.email, (SESSION_LIFETIME, Origin::Password), sign_in::by_password(&browsers.core, attempt).await)
         }
         None => {
             let outcome = by_operator(&browsers.credentials, &headers).await;
             let email = outcome.as_ref().map(|user| user.email.clone()).unwrap_or_default();
-            (email, OPERATOR_SESSION_LIFETIME, outcome)
+            (email, (OPERATOR_SESSION_LIFETIME, Origin::Operator), outcome)
         }
     };
     browsers.authority.record_sign_in(&email, outcome.as_ref()).await;
     let signed_in = match outcome {
-        Ok(user) => begin(browsers, user.id, lifetime).await,
+        Ok(user) => begin(browsers, user.id, lifetime, origin).await,
         Err(fault) => Err(fault),
     };
     signed_in.unwrap_or_else(|fault| connect::error(&Status::from(fault)))
@@ -84,7 +85,7 @@ async fn by_operator(credentials: &Credentials, headers: &HeaderMap) -> Result<U
         return Err(Fault::unauthenticated("send an address and a password as JSON"));
     }
     match credentials.identify(&Method::POST, headers).await? {
-        Identity::Person(Caller { user, via: Via::Operator }) => Ok(user),
+        Identity::Person(Caller { user, via: Via::Operator, .. }) => Ok(user),
         _ => {
             let message =
                 "a personal token begins no session; sign in with the password, or send the token with each call";
@@ -94,10 +95,16 @@ async fn by_operator(credentials: &Credentials, headers: &HeaderMap) -> Result<U
 }
 
 /// Begins a session and sets its cookies.
-pub(crate) async fn begin(browsers: &Browsers, user: UserId, lifetime: Duration) -> Result<Response, Fault> {
+pub(crate) async fn begin(
+    browsers: &Browsers,
+    user: UserId,
+    lifetime: Duration,
+    origin: Origin,
+) -> Result<Response, Fault> {
     let (secret, csrf) = (tokens::secret(), tokens::secret());
     let db = browsers.core.store.client().await?;
-    credentials::insert_session(&db, &tokens::hash(&secret), &tokens::hash(&csrf), user, lifetime).await?;
+    let (secret_hash, csrf_hash) = (tokens::hash(&secret), tokens::hash(&csrf));
+    credentials::insert_session(&db, &secret_hash, &csrf_hash, user, (lifetime, origin)).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     for cookie in pair(&secret, &csrf, lifetime, browsers.secure) {
         set(&mut response, &cookie);

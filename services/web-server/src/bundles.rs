@@ -3,16 +3,21 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::identity::Caller;
 use crate::settings::Limits;
+use crate::{authorisation, quota};
 use blobs::{Blobs, Bundle, BundleFile};
 use bytes::Bytes;
 use domain::ErrorKind;
+use domain::id::ProjectId;
+use domain::role::Role;
 use futures_util::{Stream, stream};
 use project::bundle::{Manifest, ManifestFile};
 use project::{Diagnostic, Project, Severity};
 use proto::v1::{self, FileHeader, UploadFilesRequest, UploadFilesResponse, upload_files_request::Part};
 use std::io;
 use std::path::{Path, PathBuf};
+use store::projects;
 use tonic::{Status, Streaming};
 
 /// The largest chunk of an upload.
@@ -112,21 +117,50 @@ async fn lay_out(blobs: &Blobs, manifest: &Manifest, into: &Path) -> Result<Path
 /// Stores the files of an upload, each when all of it has come and is what its header says.
 pub(crate) async fn receive(
     core: &Core,
+    caller: &Caller,
     mut parts: Streaming<UploadFilesRequest>,
 ) -> Result<UploadFilesResponse, Status> {
     let mut stored = UploadFilesResponse::default();
-    let mut next = match parts.message().await?.and_then(|message| message.part) {
+    let Some(first) = parts.message().await? else { return Ok(stored) };
+    let mut next = match first.part {
         Some(Part::Header(header)) => Some(header),
         Some(Part::Chunk(_)) => return Err(Fault::field("part", "must begin with a header").into()),
-        None => None,
+        None => return Ok(stored),
     };
+    let project = project_of(core, caller, &first.workspace).await?;
     while let Some(header) = next.take() {
         let size = check_header(&header, &stored, &core.limits)?;
+        count(core, project, &header).await?;
         core.blobs.put(&header.sha256, size, content(&mut parts, &mut next)).await.map_err(Fault::from)?;
         stored.stored_files += 1;
         stored.stored_bytes += header.size_bytes;
     }
     Ok(stored)
+}
+
+/// The project that pays for an upload: files have no tenant in the store, so whoever brings them says for whom.
+async fn project_of(core: &Core, caller: &Caller, workspace: &str) -> Result<ProjectId, Fault> {
+    if !workspace.is_empty() {
+        return Ok(authorisation::workspace(&core.store, caller, workspace, Role::Editor).await?.project);
+    }
+    let personal = projects::personal(&core.store.client().await?, caller.user.id).await?;
+    let why = "must name the workspace that the files are for, in the first message: you have no project of your own";
+    personal.map(|project| project.id).ok_or_else(|| Fault::field("workspace", why))
+}
+
+/// Before a file is stored: afterwards it would lie there, whoever pays.
+async fn count(core: &Core, project: ProjectId, header: &FileHeader) -> Result<(), Fault> {
+    blobs::check_digest(&header.sha256)?;
+    let mut db = core.store.client().await?;
+    let transaction = db.transaction().await.map_err(store::Error::from)?;
+    quota::charge(core, &transaction, project, &[(header.sha256.as_str(), header.size_bytes)]).await?;
+    Ok(transaction.commit().await.map_err(store::Error::from)?)
+}
+
+/// The files of a manifest as they are counted.
+pub(crate) fn counted(manifest: &Manifest) -> Vec<(&str, i64)> {
+    let size = |file: &ManifestFile| i64::try_from(file.size).unwrap_or(i64::MAX);
+    manifest.files.iter().map(|file| (file.sha256.as_str(), size(file))).collect()
 }
 
 /// The chunks up to the next header, which is left in `next`.

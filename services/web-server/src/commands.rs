@@ -20,21 +20,30 @@ use rpc::status::Problem;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Status;
 use tonic::transport::Uri;
 
 /// A scheduler that takes longer is passed over.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where none takes a command, they are asked again for so long: one may be starting, or another one be behind its address.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of a start that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Started {
     /// It is this run, which a former start with the same key may have created.
     Run(RunId),
-    /// There is none, for this reason; or none yet, while it waits for others to end.
+    /// There is none yet: it waits for others to end.
+    Later,
+    /// There is none, for this reason.
     Not(String),
 }
+
+/// What schedulers say of a start that waits.
+const WAITING: &str = "waiting";
 
 /// Client of the command service over one lazily opened connection.
 pub(crate) type Client = CommandServiceClient<Channel>;
@@ -84,6 +93,9 @@ impl Commands {
     pub(crate) async fn create_runs(&self, runs: Vec<NewRun>) -> Result<Vec<RunId>, Fault> {
         let run = |started| match started {
             Started::Run(run) => Ok(run),
+            Started::Later => {
+                Err(Fault::new(ErrorKind::ResourceExhausted, "RUN_WAITS", "the run waits for others to end"))
+            }
             Started::Not(reason) => {
                 let message = format!("the run was not started ({reason}); try again when others have ended");
                 Err(Fault::new(ErrorKind::ResourceExhausted, "RUN_SKIPPED", message))
@@ -103,6 +115,7 @@ impl Commands {
             .await?;
         let skipped = answer.skipped.iter().map(Some).chain(std::iter::repeat(None));
         let started = |(id, skipped): (&Vec<u8>, Option<&String>)| match skipped.filter(|reason| !reason.is_empty()) {
+            Some(reason) if id.is_empty() && reason == WAITING => Ok(Started::Later),
             Some(reason) if id.is_empty() => Ok(Started::Not(reason.clone())),
             _ => run_id(id).map(Started::Run),
         };
@@ -194,25 +207,32 @@ impl Commands {
         self.first(&self.peers, call).await
     }
 
-    /// Asks the scheduler that answered last, then the others, each once. Every command may be repeated safely.
+    /// Asks the scheduler that answered last, then the others, and all again while that is worth it. Every command may be repeated
+    /// safely.
     async fn first<P, T, F>(&self, peers: &[P], call: impl Fn(P) -> F) -> Result<T, Fault>
     where
         P: Clone,
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let first = self.last.load(Ordering::Relaxed);
+        let (first, begun) = (self.last.load(Ordering::Relaxed), Instant::now());
         let mut refused = None;
-        for step in 0..peers.len() {
-            let at = (first + step) % peers.len();
-            match call(peers[at].clone()).await {
-                Ok(response) => {
-                    self.last.store(at, Ordering::Relaxed);
-                    return Ok(response.into_inner());
+        loop {
+            for step in 0..peers.len() {
+                let at = (first + step) % peers.len();
+                match call(peers[at].clone()).await {
+                    Ok(response) => {
+                        self.last.store(at, Ordering::Relaxed);
+                        return Ok(response.into_inner());
+                    }
+                    // Away, or frozen. What it may have done nevertheless is found again by the command's key.
+                    Err(status) if rpc::status::is_away(&status) => refused = Some(status),
+                    Err(status) => return Err(fault(&status)),
                 }
-                // Away, or frozen. What it may have done nevertheless is found again by the command's key.
-                Err(status) if rpc::status::is_away(&status) => refused = Some(status),
-                Err(status) => return Err(fault(&status)),
             }
+            if begun.elapsed() >= PATIENCE {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
         tracing::warn!(error = refused.map(|s| s.message().to_owned()), "no scheduler took a command");
         Err(Fault::new(ErrorKind::Unavailable, "NO_SCHEDULER", "no scheduler answers; try again in a few seconds"))

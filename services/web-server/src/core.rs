@@ -5,9 +5,9 @@ use crate::commands::Commands;
 use crate::fault::Fault;
 use crate::identity::passwords::Guesses;
 use crate::outputs::OutputStores;
-use crate::rates::Rates;
 use crate::settings::{Limits, Projects};
 use domain::id::RunId;
+use runtime::rates::Rates;
 use std::sync::Arc;
 use store::{Store, run_views, workspaces};
 use tokio::sync::Semaphore;
@@ -33,11 +33,13 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     /// What seals secrets; `None` where none are kept.
     pub(crate) keyring: Option<secrets::Keyring>,
+    /// Who says what a tag of an image names.
+    pub(crate) registries: registry::Registries,
     /// Wrong passwords of late.
     pub(crate) guesses: Guesses,
     /// Models on their way in and out.
     pub(crate) transfers: Arc<Semaphore>,
-    /// Calls by token.
+    /// Calls by token that this replica lets pass; the owner of a trigger counts those of all.
     pub(crate) rates: Rates,
     /// What `envs` of a project's triggers is held against.
     pub(crate) environment: String,

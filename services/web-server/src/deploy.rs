@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::idempotent;
 use crate::identity::Caller;
+use crate::quota;
 use domain::{ErrorKind, id::WorkspaceId};
 use plan::{Act, Step};
 use project::bundle::Manifest;
@@ -30,7 +31,6 @@ pub(crate) async fn deploy(
     let mut project = bundles::read(core, &manifest).await?;
     project.diagnostics.extend(warnings);
     project.diagnostics.extend(plan::reserved_triggers(&project));
-    let environment = core.environment.as_str();
     project.diagnostics.extend(plan::unusable_notifications(&project));
     refuse_unreadable(&project)?;
     if request.validate_only {
@@ -44,7 +44,7 @@ pub(crate) async fn deploy(
     if let Some(answer) = key.answered(&transaction).await? {
         return Ok(answer);
     }
-    let answer = apply(&transaction, &request.workspace, &manifest, &project, environment).await?;
+    let answer = apply(core, &transaction, &request.workspace, &manifest, &project).await?;
     key.record(&transaction, &answer).await?;
     transaction.commit().await.map_err(store::Error::from)?;
     let changed = answer.pipelines.iter().filter(|p| p.change != v1::PipelineChange::Unchanged as i32).count();
@@ -65,11 +65,11 @@ fn refuse_unreadable(project: &Project) -> Result<(), Fault> {
 }
 
 async fn apply(
+    core: &Core,
     db: &Transaction<'_>,
     workspace: &str,
     manifest: &Manifest,
     project: &Project,
-    environment: &str,
 ) -> Result<CreateDeploymentResponse, Fault> {
     let workspace = workspaces::lock(db, workspace).await?.ok_or_else(|| Fault::no_workspace(workspace))?;
     let digest = manifest.digest();
@@ -82,10 +82,12 @@ async fn apply(
     deployments::insert_bundle(db, &bundle).await?;
     let steps = plan::steps(project, &digest, pipelines::heads(db, workspace.id).await?)?;
     for step in &steps {
-        let wanted = plan::desired_triggers(project, &step.pipeline, environment)?;
+        let wanted = plan::desired_triggers(project, &step.pipeline, &core.environment)?;
         perform(db, workspace.id, &digest, step, &wanted).await?;
     }
     limits::set_desired(db, workspace.id, &project.metadata.limits).await?;
+    // Last, so that others who charge the project wait for little. Files that others have brought count here as well.
+    quota::charge(core, db, workspace.project_id, &bundles::counted(manifest)).await?;
     let deployed_at = deployments::deploy(db, workspace.id, &digest).await?;
     let deployed_at = Some(rpc::timestamp::to_proto(deployed_at));
     Ok(CreateDeploymentResponse { deployed_at, ..response(project, &digest, steps) })

@@ -59,6 +59,12 @@ impl Fault {
         Self::new(ErrorKind::NotFound, "WORKSPACE_NOT_FOUND", message)
     }
 
+    /// The workspace or project is out of use.
+    pub(crate) fn archived(name: &str) -> Self {
+        let message = format!("`{name}` is archived; restore it first");
+        Self::new(ErrorKind::FailedPrecondition, "ARCHIVED", message)
+    }
+
     /// The pipeline does not exist.
     pub(crate) fn no_pipeline(workspace: &str, name: &str) -> Self {
         let message = format!("workspace `{workspace}` has no pipeline `{name}`; its last deployment brought none");
@@ -99,6 +105,9 @@ impl From<store::Error> for Fault {
     fn from(error: store::Error) -> Self {
         match error.kind() {
             ErrorKind::Internal => Self::internal(&error),
+            ErrorKind::InvalidArgument => {
+                Self::new(ErrorKind::InvalidArgument, "INVALID_TEXT", "a text of the request holds a NUL; leave it out")
+            }
             kind => {
                 tracing::warn!(error = chain(&error), "the database refused a request");
                 Self::new(kind, "DATABASE", "the database did not answer in time; try again")

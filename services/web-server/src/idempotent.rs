@@ -11,6 +11,8 @@ use store::idempotency::{self, Claim};
 
 /// The longest key that a client may choose.
 pub(crate) const KEY_CHARS_MAX: usize = 200;
+/// How long an answer is remembered.
+pub(crate) const KEPT_DAYS: i32 = 7;
 
 /// A client's key for one request; empty when the client chose none.
 pub(crate) struct Key {
@@ -36,6 +38,16 @@ impl Key {
         check(key)?;
         let key = if key.is_empty() { String::new() } else { format!("{}/{key}", caller.user.id) };
         Ok(Self { method, key, hash: Sha256::digest(request.encode_to_vec()).to_vec() })
+    }
+
+    /// No key: each request is one of its own.
+    pub(crate) const fn none(method: &'static str) -> Self {
+        Self { method, key: String::new(), hash: Vec::new() }
+    }
+
+    /// As the client chose it.
+    pub(crate) fn chosen(&self) -> &str {
+        self.key.split_once('/').map_or("", |(_, chosen)| chosen)
     }
 
     /// The answer that was given before. Holds the key until the transaction ends.

@@ -11,6 +11,7 @@ use domain::ErrorKind;
 use domain::id::{TokenId, UserId};
 use domain::role::Role;
 use std::fmt;
+use store::credentials::{Origin, Shown};
 use store::users::User;
 
 /// Who calls; among the extensions of every request behind the gate.
@@ -29,6 +30,8 @@ pub(crate) struct Caller {
     pub(crate) user: User,
     /// The credential.
     pub(crate) via: Via,
+    /// What that credential came from.
+    pub(crate) origin: Origin,
 }
 
 /// The credential that was shown.
@@ -66,6 +69,15 @@ impl Caller {
         match request.extensions().get::<Identity>() {
             Some(Identity::Person(caller)) => Ok(caller.clone()),
             _ => Err(Fault::unauthenticated("a credential is needed; send the header `Authorization: Bearer <token>`")),
+        }
+    }
+
+    /// The credential of this call, for whoever ends all others or asks for it again.
+    pub(crate) fn shown(&self) -> Shown<'_> {
+        match &self.via {
+            Via::Operator => Shown::default(),
+            Via::Token { id, .. } => Shown { session: None, token: Some(*id) },
+            Via::Session(secret_hash) => Shown { session: Some(secret_hash), token: None },
         }
     }
 

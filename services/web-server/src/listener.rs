@@ -6,7 +6,10 @@ use axum::extract::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use runtime::shutdown::Shutdown;
+use runtime::{
+    shutdown::Shutdown,
+    watchdog::{self, Beat},
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,18 +28,29 @@ const STREAMS_MAX: u32 = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until drained: takes no connection after `draining`, and waits for the open ones until `stopped`.
-pub(crate) async fn serve(listener: TcpListener, router: Router, connections: usize, shutdown: &Shutdown) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, connections: usize, shutdown: &Shutdown, beat: Beat) {
     let places = Arc::new(Semaphore::new(connections));
     let tracker = TaskTracker::new();
     let draining = shutdown.draining_token();
+    let mut pulse = tokio::time::interval(watchdog::PULSE);
+    let mut kept = None;
     loop {
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            () = draining.cancelled() => break,
+        beat.beat();
+        let place = match kept.take() {
+            Some(place) => Ok(place),
+            None => tokio::select! {
+                place = places.clone().acquire_owned() => place,
+                () = draining.cancelled() => break,
+                _ = pulse.tick() => continue,
+            },
         };
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,
             () = draining.cancelled() => break,
+            _ = pulse.tick() => {
+                kept = place.ok();
+                continue;
+            }
         };
         match (stream, place) {
             (Ok((stream, _)), Ok(place)) => {
@@ -54,7 +68,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections: us
             (Ok(_), Err(_)) => break,
         }
     }
-    drop(listener);
+    drop((listener, beat));
     tracker.close();
     tokio::select! {
         () = tracker.wait() => {}

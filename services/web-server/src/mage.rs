@@ -6,18 +6,21 @@
 
 mod answer;
 
+use crate::authorisation::Call;
 use crate::commands::Started;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::router::Api;
+use crate::surface::Surface;
 use crate::triggers::{self, start, token};
-use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{HeaderMap, header, request::Parts};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header, request::Parts};
 use axum::response::Response;
-use axum::routing::post;
-use domain::{ErrorKind, id::TriggerId};
+use domain::{
+    ErrorKind,
+    id::{RunId, TriggerId},
+};
 use jiff::{Timestamp, civil, tz::TimeZone};
 use rpc::status::Problem;
 use serde_json::{Map, Value, json};
@@ -32,7 +35,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const PUBLISH: &str = "/orrery.v1.EventService/PublishEvent";
 /// The longest answer to an event, which may start a thousand runs.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// Of the two addresses of API triggers.
+/// What both begin with.
 const FOLDER: &str = "/api/pipeline_schedules/";
 
 /// What the handlers work with.
@@ -46,19 +49,13 @@ pub(crate) struct Mage {
     pub(crate) token_in_url: bool,
 }
 
-/// The templates of the routes; each has a row in the authorisation table.
-pub(crate) const TEMPLATES: [&str; 3] =
-    ["/api/pipeline_schedules/{id}/pipeline_runs/{token}", "/api/pipeline_schedules/{id}/api_trigger", "/api/events"];
+/// The two addresses of API triggers.
+const BY_ADDRESS: &str = "/api/pipeline_schedules/{id}/pipeline_runs/{token}";
+const BY_HEADER: &str = "/api/pipeline_schedules/{id}/api_trigger";
 
-/// The routes.
-pub(crate) fn routes() -> Router<Api> {
-    let [by_address, by_header, events] = TEMPLATES;
-    Router::new()
-        .route(by_address, post(call_by_address))
-        .route(by_header, post(call_by_header))
-        .route(events, post(event))
-        // The body is bounded where it is read.
-        .layer(DefaultBodyLimit::disable())
+/// The routes. Bodies are bounded where they are read.
+pub(crate) fn routes(surface: Surface) -> Surface {
+    surface.post(BY_ADDRESS, call_by_address).post(BY_HEADER, call_by_header).post("/api/events", event)
 }
 
 /// A path as it may be logged.
@@ -75,17 +72,17 @@ async fn call_by_address(
 ) -> Response {
     // A header is the better place, so it wins.
     let presented = bearer(&headers).or_else(|| api.mage.token_in_url.then_some(token));
-    answer::of(api.mage.call(&id, presented, &headers, body).await)
+    answer::of(api.mage.call(BY_ADDRESS, (&id, presented), &headers, body).await)
 }
 
 async fn call_by_header(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let presented = bearer(&headers);
-    answer::of(api.mage.call(&id, presented, &headers, body).await)
+    answer::of(api.mage.call(BY_HEADER, (&id, presented), &headers, body).await)
 }
 
 async fn event(State(api): State<Api>, Query(query): Query<HashMap<String, String>>, request: Request) -> Response {
     let workspace = query.get("workspace").map_or(&*api.mage.default_workspace, String::as_str);
-    answer::of(publish(&api, workspace, request).await)
+    answer::of(publish(&api, workspace, request).await.map(|body| (StatusCode::OK, body)))
 }
 
 /// The method of the contract under Mage's address, with all that guards it.
@@ -107,15 +104,38 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 impl Mage {
-    async fn call(&self, id: &str, presented: Option<String>, headers: &HeaderMap, body: Body) -> Result<Value, Fault> {
-        let listed = self.admitted(id, presented.as_deref()).await?;
+    /// Starts the trigger, and leaves a trail of it; whoever is not let in leaves none.
+    async fn call(
+        &self,
+        route: &str,
+        (id, presented): (&str, Option<String>),
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(StatusCode, Value), Fault> {
+        let (listed, token) = self.admitted(id, presented.as_deref()).await?;
+        let trigger = listed.trigger.id;
+        let answer = self.start(listed, &token, headers, body).await;
+        let outcome = answer.as_ref().map(|(run, _)| *run).map_err(|fault| &fault.0);
+        Call { route, token: &token, trigger, outcome }.record(&self.core.store).await;
+        answer.map(|(run, answer)| (if run.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }, answer))
+    }
+
+    async fn start(
+        &self,
+        listed: Listed,
+        token: &str,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Option<RunId>, Value), Fault> {
         let told = told(object(&self.read(body).await?)?, headers)?;
+        let told = start::Told { called_by: Some(token.to_owned()), ..told };
         let event_variables = told.event_variables.clone();
         match start::call(&self.core, listed, told).await? {
-            (listed, Started::Run(run)) => {
-                let run = self.core.run(run).await?;
-                Ok(answer::pipeline_run(&listed, &run, event_variables))
+            (listed, Started::Run(id)) => {
+                let run = self.core.run(id).await?;
+                Ok((Some(id), answer::pipeline_run(&listed, &run, event_variables)))
             }
+            (listed, Started::Later) => Ok((None, answer::later(&listed))),
             (listed, Started::Not(reason)) => {
                 let message = format!("trigger `{}` started no run: {reason}", listed.trigger.name);
                 Err(Fault::new(ErrorKind::Conflict, "RUN_SKIPPED", message))
@@ -123,8 +143,9 @@ impl Mage {
         }
     }
 
-    /// The trigger, if the token is one of its own. Whoever has no right token learns nothing about triggers.
-    async fn admitted(&self, id: &str, presented: Option<&str>) -> Result<Listed, Fault> {
+    /// The trigger, and the public part of the token if it is one of its own. Whoever has no right token learns nothing
+    /// about triggers.
+    async fn admitted(&self, id: &str, presented: Option<&str>) -> Result<(Listed, String), Fault> {
         let refused = || {
             let message =
                 "there is no such trigger, or the token is not one of its own; send `Authorization: Bearer <token>`";
@@ -138,11 +159,15 @@ impl Mage {
             return Err(refused());
         }
         drop(db);
-        self.core.rates.take(&presented.id, Instant::now()).map_err(|wait| {
-            let message = format!("this token is used too often; wait {} ms", wait.as_millis().max(1));
-            Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CALLS", message)
-        })?;
-        triggers::find(&self.core, trigger).await.map_err(|_| refused())
+        // A flood ends here. The same number holds over all replicas, by the count of the trigger's owner.
+        self.core.rates.take(&presented.id, self.core.limits.trigger_calls_per_second, Instant::now()).map_err(
+            |wait| {
+                let message = format!("this token is used too often; wait {} ms", wait.as_millis().max(1));
+                Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CALLS", message)
+            },
+        )?;
+        let listed = triggers::find(&self.core, trigger).await.map_err(|_| refused())?;
+        Ok((listed, presented.id))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Fault> {
@@ -184,7 +209,7 @@ fn told(mut body: Map<String, Value>, headers: &HeaderMap) -> Result<start::Told
         }
     };
     let idempotency_key = idempotency_key(headers)?.to_owned();
-    Ok(start::Told { variables, event_variables: body, execution_date, idempotency_key })
+    Ok(start::Told { variables, event_variables: body, execution_date, idempotency_key, called_by: None })
 }
 
 /// With an offset, or in UTC, as Mage takes a time without one.

@@ -72,9 +72,9 @@ pub(crate) fn no_model(workspace: &str, name: &str) -> Fault {
 }
 
 /// One of the places for transfers, or a refusal: whoever waits would hold a connection for nothing.
-fn place(core: &Core) -> Result<OwnedSemaphorePermit, Fault> {
+pub(crate) fn place(core: &Core) -> Result<OwnedSemaphorePermit, Fault> {
     core.transfers.clone().try_acquire_owned().map_err(|_| {
-        let message = format!("this server moves {TRANSFERS_MAX} models at once already; try again soon");
+        let message = format!("this server moves {TRANSFERS_MAX} files at once already; try again soon");
         Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRANSFERS", message)
     })
 }

@@ -19,6 +19,7 @@ use runtime::exit::chain;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
+use store::credentials::Origin;
 use store::users::{self, NewUser, User};
 use store::{Transaction, credentials, members};
 use tokio::time::Instant;
@@ -62,7 +63,7 @@ pub(crate) async fn depart(State(api): State<Api>) -> Response {
 
 async fn begin(api: &Api) -> Result<Departure, Fault> {
     let (core, elsewhere) = (&api.browsers.core, elsewhere(api)?);
-    core.rates.take(RATE, Instant::now()).map_err(|_| {
+    core.rates.take(RATE, core.limits.trigger_calls_per_second, Instant::now()).map_err(|_| {
         Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", "too many people sign in; try again soon")
     })?;
     let departure = elsewhere.provider.begin().await.map_err(|error| failed(&error))?;
@@ -108,7 +109,7 @@ pub(crate) async fn arrive(State(api): State<Api>, Query(returned): Query<Return
             let outcome = account(&browsers.core, elsewhere(&api), person).await;
             browsers.authority.record_sign_in(&email, outcome.as_ref()).await;
             let session = match outcome {
-                Ok(user) => browser::begin(browsers, user.id, browser::SESSION_LIFETIME).await,
+                Ok(user) => browser::begin(browsers, user.id, browser::SESSION_LIFETIME, Origin::Elsewhere).await,
                 Err(fault) => Err(fault),
             };
             session.map_or_else(|fault| refuse(&fault), home)

@@ -1,7 +1,15 @@
-//! The stores where executors keep outputs, as far as this server may read them: the notes beside the outputs, and
-//! nothing else. Refuses to write or remove anything there, and to read an output itself.
+//! The stores where executors keep outputs, as far as this server may read them: the notes beside the outputs, and their
+//! files on the way to somebody who asks for them. Refuses to write or remove anything there, and to know what a file of an
+//! output means.
 
-use blobs::{Access, Error, Folders};
+pub(crate) mod bytes;
+mod download;
+
+pub(crate) use download::download;
+
+use crate::fault::Fault;
+use blobs::{Access, Error, FileStream, Folders};
+use domain::ErrorKind;
 use domain::id::RunId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +21,9 @@ use std::{
 /// The file beside an attempt's outputs that tells about them; the runner writes at most this many bytes.
 const PREVIEW: &str = "preview.json";
 const PREVIEW_BYTES_MAX: u64 = 1 << 20;
+/// The file that lists an attempt's outputs and their files; a larger one is not read.
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Stores of projects that are kept open.
 const STORES_MAX: usize = 256;
 
@@ -42,6 +53,23 @@ pub(crate) struct PreviewOf {
     pub(crate) complete: bool,
 }
 
+/// What is stored of an attempt.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    outputs: Vec<Stored>,
+}
+
+/// What is stored of one output.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stored {
+    /// `output_0`, ….
+    pub(crate) name: String,
+    /// Mage's variable type.
+    pub(crate) kind: String,
+    /// Below the attempt's folder.
+    pub(crate) files: Vec<String>,
+}
+
 /// Why there is nothing to look at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Blind {
@@ -57,6 +85,11 @@ pub(crate) enum Blind {
     /// The attempt left outputs but no note.
     #[error("nothing was noted about these outputs when they were written")]
     Nothing,
+    /// The attempt left outputs, and they are not there.
+    #[error(
+        "the outputs are not where they were written; they were removed, or outputs_url is not that of the executors"
+    )]
+    Absent,
     /// The note is none.
     #[error("what was noted about these outputs cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -86,6 +119,18 @@ impl OutputStores {
         Ok(serde_json::from_slice(&note)?)
     }
 
+    /// What is stored of one of an attempt's outputs.
+    async fn stored(&self, store: &str, folder: &str, name: &str) -> Result<Option<Stored>, Blind> {
+        let manifest = self.folders(store)?.read(folder, MANIFEST, MANIFEST_BYTES_MAX).await?.ok_or(Blind::Absent)?;
+        let manifest: Manifest = serde_json::from_slice(&manifest)?;
+        Ok(manifest.outputs.into_iter().find(|stored| stored.name == name))
+    }
+
+    /// A file that is stored there.
+    async fn content(&self, store: &str, folder: &str, file: &str) -> Result<FileStream, Blind> {
+        self.folders(store)?.stream(folder, file).await?.ok_or(Blind::Absent)
+    }
+
     fn folders(&self, store: &str) -> Result<Folders, Blind> {
         if store.is_empty() {
             return self.own.clone().ok_or(Blind::Unknown);
@@ -109,4 +154,18 @@ impl OutputStores {
 /// The folder of an attempt below its store.
 pub(crate) fn folder(run: RunId, block: &str, child: i32, lease: i64) -> String {
     domain::unit::output_folder(run, block, child, lease)
+}
+
+/// A block has left nothing at all.
+pub(crate) fn nothing(run: RunId, block: &str, child: i32) -> Fault {
+    let of = if child < 0 { String::new() } else { format!("child {child} of ") };
+    let message =
+        format!("{of}block `{block}` of run `{run}` has left nothing; it has not started, or is no block of it");
+    Fault::new(ErrorKind::NotFound, "OUTPUT_NOT_FOUND", message)
+}
+
+/// A block has left something, and nothing of this name.
+pub(crate) fn no_output(run: RunId, block: &str, name: &str) -> Fault {
+    let message = format!("block `{block}` of run `{run}` left no output `{name}`");
+    Fault::new(ErrorKind::NotFound, "OUTPUT_NOT_FOUND", message)
 }

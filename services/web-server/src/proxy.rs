@@ -18,26 +18,24 @@ use crate::fault::Fault;
 use crate::identity::credentials::Credentials;
 use crate::protocol::Protocol;
 use crate::router::Api;
+use crate::standing;
+use crate::surface::Surface;
 use admission::{Stage, Ticket};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use domain::{ErrorKind, id::WorkspaceId};
 use forward::{Doors, Upstream};
 use http::request::Parts;
 use route::{Goes, Routes};
 use std::sync::Arc;
-use store::runtime_routes::Named;
+use store::runtime_routes::{Named, Opener};
 
 pub(crate) use activity::start as report_activity;
 
 /// Everything below it is an application's.
 const PREFIX: &str = "/runtimes/";
-/// The templates of the routes.
-pub(crate) const TEMPLATES: [&str; 3] =
-    ["/runtimes/{workspace}", "/runtimes/{workspace}/", "/runtimes/{workspace}/{*path}"];
 /// Where a browser enters the origin of a workspace.
 const ENTER: &str = "/.orrery/enter";
 /// Bytes of all headers of a request.
@@ -87,6 +85,11 @@ impl Proxy {
             upstream: Upstream::new(),
             seen: activity::Seen::default(),
         }
+    }
+
+    /// Whether whoever opened something of a workspace may still have it open.
+    async fn still(&self, opener: &Opener, workspace: WorkspaceId) -> Result<(), Fault> {
+        if self.grants.allow(&self.core, opener, workspace).await? { Ok(()) } else { Err(standing::ended()) }
     }
 
     fn scheme(&self) -> &'static str {
@@ -201,8 +204,11 @@ impl Proxy {
 }
 
 /// What is served below the path.
-pub(crate) fn routes() -> axum::Router<Api> {
-    TEMPLATES.into_iter().fold(axum::Router::new(), |router, template| router.route(template, any(by_path)))
+pub(crate) fn routes(surface: Surface) -> Surface {
+    surface
+        .any("/runtimes/{workspace}", by_path)
+        .any("/runtimes/{workspace}/", by_path)
+        .any("/runtimes/{workspace}/{*path}", by_path)
 }
 
 /// Requests below the path.

@@ -1,12 +1,11 @@
 //! Short paths for what a person types into a browser or curl. Each is a method of the contract under another name.
 
 use crate::router::Api;
+use crate::surface::Surface;
 use crate::transcode::connect;
-use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::get;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -37,21 +36,16 @@ const ALIASES: &[(&str, &str)] = &[
     ("/api/v1/executors", "/orrery.v1.ExecutorService/ListExecutors"),
 ];
 
-/// The templates of the table.
-pub(crate) fn templates() -> impl Iterator<Item = &'static str> {
-    ALIASES.iter().map(|(path, _)| *path)
-}
-
 /// The routes of the table.
-pub(crate) fn routes() -> Router<Api> {
-    ALIASES.iter().fold(Router::new(), |router, (path, method)| {
+pub(crate) fn routes(surface: Surface) -> Surface {
+    ALIASES.iter().fold(surface, |surface, (path, method)| {
         let method = *method;
         let handler =
             move |State(api): State<Api>,
                   Path(path): Path<Parameters>,
                   Query(query): Query<Parameters>,
                   request: Request| async move { call(&api, method, request.into_parts().0, path, query).await };
-        router.route(path, get(handler))
+        surface.get(path, handler)
     })
 }
 

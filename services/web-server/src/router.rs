@@ -4,9 +4,11 @@ use crate::authorisation::Guarded;
 use crate::browser::Browsers;
 use crate::fault::Fault;
 use crate::gate::{self, Gate};
-use crate::models::bytes;
+use crate::models;
+use crate::outputs;
 use crate::protocol::Protocol;
 use crate::proxy::{self, Proxy};
+use crate::surface::{Route, Surface};
 use crate::transcode::{Transcoder, connect};
 use crate::{browser, mage, oidc_sign_in, rest, ui};
 use axum::Router;
@@ -14,7 +16,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
 use domain::ErrorKind;
 use runtime::health::Health;
 use std::any::Any;
@@ -42,51 +43,44 @@ pub(crate) struct Api {
     pub(crate) proxy: Arc<Proxy>,
 }
 
-/// Routes that are no methods.
-const OWN: [&str; 8] =
-    ["/", "/ui/{*path}", "/livez", "/readyz", "/auth/session", "/auth/options", "/auth/oidc", "/auth/oidc/callback"];
 /// Services of others.
 const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection.v1.ServerReflection/{method}"];
 
-/// The template of every route that is not one of the contract's services: each has a row in the authorisation table.
-pub(crate) fn templates() -> Vec<&'static str> {
-    OWN.into_iter()
-        .chain(FOREIGN)
-        .chain(mage::TEMPLATES)
-        .chain(bytes::TEMPLATES)
-        .chain(rest::templates())
-        .chain(proxy::TEMPLATES)
-        .collect()
-}
-
-/// The whole surface.
-pub(crate) fn router(api: Api, gate: Arc<Gate>) -> Router {
-    let [index, files, livez, ready, session, options, depart, arrive] = OWN;
-    let mut router = Router::new()
-        .route(index, get(ui::index))
-        .route(files, get(ui::file))
-        .route(livez, get(async || "ok\n"))
-        .route(ready, get(readyz))
-        .route(session, post(browser::sign_in))
-        .route(options, get(oidc_sign_in::options))
-        .route(depart, get(oidc_sign_in::depart))
-        .route(arrive, get(oidc_sign_in::arrive))
-        .merge(rest::routes())
-        .merge(mage::routes())
-        .merge(proxy::routes())
-        .merge(bytes::routes())
-        .fallback(nothing);
-    let mut services: Vec<_> =
-        api.transcoder.paths().filter_map(|path| path.rsplit_once('/').map(|(s, _)| s)).collect();
+/// The whole surface, for these methods of the contract by path.
+pub(crate) fn surface<'a>(methods: impl Iterator<Item = &'a str>) -> Surface {
+    let mut services: Vec<_> = methods.filter_map(|path| path.rsplit_once('/').map(|(service, _)| service)).collect();
     services.sort_unstable();
     services.dedup();
-    for service in services {
-        router = router.route(&format!("{service}/{{method}}"), any(call));
-    }
-    for service in FOREIGN {
-        router = router.route(service, any(call));
-    }
-    router
+    let surface = own();
+    let surface = FOREIGN.into_iter().fold(surface, |surface, template| surface.any(template, call));
+    services.into_iter().fold(surface, |surface, service| surface.service(service, call))
+}
+
+/// Every route that is served and is no method of the contract, in the order in which they are put together.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    surface(std::iter::empty()).routes().to_vec()
+}
+
+fn own() -> Surface {
+    let surface = Surface::default()
+        .get("/", ui::index)
+        .get("/ui/{*path}", ui::file)
+        .get("/livez", async || "ok\n")
+        .get("/readyz", readyz)
+        .post("/auth/session", browser::sign_in)
+        .get("/auth/options", oidc_sign_in::options)
+        .get("/auth/oidc", oidc_sign_in::depart)
+        .get("/auth/oidc/callback", oidc_sign_in::arrive);
+    let surface = proxy::routes(mage::routes(rest::routes(surface)));
+    outputs::bytes::routes(models::bytes::routes(surface))
+}
+
+/// The surface behind what every request passes.
+pub(crate) fn router(surface: Surface, api: Api, gate: Arc<Gate>) -> Router {
+    surface
+        .into_router()
+        .fallback(nothing)
         .with_state(api.clone())
         .layer(axum::middleware::from_fn_with_state(gate, gate::admit))
         .layer(axum::middleware::from_fn_with_state(api.proxy, proxy::by_origin))

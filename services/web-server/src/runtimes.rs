@@ -5,6 +5,7 @@ pub(crate) mod act;
 pub(crate) mod batch;
 pub(crate) mod define;
 pub(crate) mod forecast;
+pub(crate) mod images;
 pub(crate) mod spec;
 pub(crate) mod view;
 pub(crate) mod watch;

@@ -8,6 +8,7 @@ use proto::externalscaler::{
     MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
 };
 use rpc::auth::Token;
+use runtime::watchdog::Beat;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use tonic::{Request, Response, Status, async_trait};
 
 /// Between two reads of the aggregate.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// For one of them; without an answer there is no number.
+const READ_MAX: Duration = Duration::from_secs(5);
 /// Calls at once on one connection; KEDA has two for each object.
 const STREAMS_MAX: u32 = 64;
 /// Thousandths of an engine's time that one scheduler is meant to work.
@@ -95,9 +98,9 @@ impl Target {
 
 impl Scaler {
     /// Listens to the aggregate until `draining`.
-    pub(crate) fn start(store: Store, token: Option<Token>, draining: CancellationToken) -> Self {
+    pub(crate) fn start(store: Store, token: Option<Token>, draining: CancellationToken, beat: Beat) -> Self {
         let (sender, load) = watch::channel(None);
-        tokio::spawn(async move { draining.run_until_cancelled(read(&store, &sender)).await });
+        tokio::spawn(async move { draining.run_until_cancelled(read(&store, &sender, beat)).await });
         Self { load, token }
     }
 
@@ -131,15 +134,23 @@ impl Scaler {
 }
 
 /// Keeps the aggregate fresh. An old one is withdrawn: nobody is scaled by a number from before a fault.
-async fn read(store: &Store, sender: &watch::Sender<Option<ClusterLoad>>) {
+async fn read(store: &Store, sender: &watch::Sender<Option<ClusterLoad>>, beat: Beat) {
     let mut interval = tokio::time::interval(READ_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let fresh = schedulers::sum_load(store).await.inspect_err(|error| {
-            tracing::warn!(error = runtime::exit::chain(error), "failed to read how much there is to do");
-        });
-        let fresh = fresh.ok();
+        beat.beat();
+        let fresh = match tokio::time::timeout(READ_MAX, schedulers::sum_load(store)).await {
+            Ok(Ok(load)) => Some(load),
+            Ok(Err(error)) => {
+                tracing::warn!(error = runtime::exit::chain(&error), "failed to read how much there is to do");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("the database does not say how much there is to do");
+                None
+            }
+        };
         sender.send_if_modified(|load| std::mem::replace(load, fresh) != fresh);
     }
 }

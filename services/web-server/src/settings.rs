@@ -76,6 +76,14 @@ pub const KEYS: &[Key] = &[
          wildcard name must lead here. Without it applications are served below `/runtimes/`, and whoever opens one has \
          to trust whoever may change it.",
     ),
+    Key::new(
+        "image_registries",
+        Kind::List,
+        "",
+        "Registries that are asked, at the start of a runtime, which content the tag of its image names: as `docker.io`, or \
+         as `host=https://address`. That content is what runs, and what a project's list of digests is held against. Tags \
+         of images elsewhere stay tags.",
+    ),
     shared::PUBLIC_URL,
     shared::DATABASE_URL,
     shared::DATABASE_URL_FILE,
@@ -137,10 +145,16 @@ pub const KEYS: &[Key] = &[
     Key::new("limits.file_bytes", Kind::Bytes, "256 MiB", "The largest file of a deployment."),
     Key::new("limits.model_bytes", Kind::Bytes, "64 GiB", "The largest model."),
     Key::new(
+        "limits.project_bytes",
+        Kind::Bytes,
+        "256 GiB",
+        "The most that one project may store: files of its deployments, each once, and its models.",
+    ),
+    Key::new(
         "limits.trigger_calls_per_second",
         Kind::Integer,
         "50",
-        "The most calls with one token of an API trigger, per second and replica; twice as many at once.",
+        "The most calls with one token of an API trigger, per second over all replicas; twice as many at once.",
     ),
     Key::new("limits.watchers", Kind::Integer, "2000", "The most open streams that follow runs and logs."),
     Key::new("limits.connections", Kind::Integer, "4096", "The most open connections."),
@@ -172,6 +186,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Below which each workspace's application has an origin.
     pub runtimes_domain: Option<String>,
+    /// Where tags of images are looked up.
+    pub image_registries: Vec<String>,
     /// Where people reach this server.
     pub public_url: Option<String>,
     /// The database, when its URL holds no secret.
@@ -284,6 +300,8 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Bytes of one model.
     pub model_bytes: u64,
+    /// Bytes of one project's files and models.
+    pub project_bytes: u64,
     /// Calls of one API trigger's token.
     pub trigger_calls_per_second: u32,
     /// Open streams.
@@ -309,6 +327,7 @@ impl Default for Settings {
             oidc: Oidc::default(),
             allowed_hosts: Vec::new(),
             runtimes_domain: None,
+            image_registries: Vec::new(),
             public_url: None,
             database_url: None,
             database_url_file: None,
@@ -340,6 +359,7 @@ impl Default for Limits {
             bundle_bytes: 1 << 30,
             file_bytes: 256 << 20,
             model_bytes: 64 << 30,
+            project_bytes: 256 << 30,
             trigger_calls_per_second: 50,
             watchers: 2_000,
             connections: 4_096,

@@ -4,7 +4,7 @@
 pub(crate) mod connect;
 mod frames;
 
-use crate::authorisation::Guarded;
+use crate::authorisation::{self, Guarded};
 use crate::fault::Fault;
 use crate::identity::Identity;
 use axum::body::{Body, Bytes};
@@ -35,16 +35,7 @@ pub(crate) struct Transcoder {
 impl Transcoder {
     /// For the public services among `services`.
     pub(crate) fn new(pool: &DescriptorPool, services: Guarded, message_bytes: usize) -> Self {
-        let public = pool.services().filter(|service| service.package_name() == "orrery.v1").collect::<Vec<_>>();
-        let methods = public.iter().flat_map(|service| {
-            service.methods().map(|method| (format!("/{}/{}", service.full_name(), method.name()), method))
-        });
-        Self { methods: methods.collect(), services, message_bytes }
-    }
-
-    /// The path of every method.
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
-        self.methods.keys()
+        Self { methods: authorisation::methods(pool).collect(), services, message_bytes }
     }
 
     /// Answers a JSON request for a method.

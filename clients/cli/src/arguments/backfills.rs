@@ -28,23 +28,23 @@ pub(crate) enum Backfills {
     },
     /// Show how far one is
     Show {
-        /// Its id
-        id: String,
+        /// Its name, PIPELINE/NAME, or its id
+        backfill: String,
     },
     /// Start no further runs for now
     Pause {
-        /// Its id
-        id: String,
+        /// Its name, PIPELINE/NAME, or its id
+        backfill: String,
     },
     /// Go on
     Resume {
-        /// Its id
-        id: String,
+        /// Its name, PIPELINE/NAME, or its id
+        backfill: String,
     },
     /// Start no further runs, and stop those that have not ended
     Cancel {
-        /// Its id
-        id: String,
+        /// Its name, PIPELINE/NAME, or its id
+        backfill: String,
     },
 }
 

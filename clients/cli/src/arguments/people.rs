@@ -123,9 +123,9 @@ pub(crate) enum Tokens {
         #[arg(long)]
         lifetime: Option<SignedDuration>,
     },
-    /// End a token
+    /// End a token or a session
     Revoke {
-        /// Its id or prefix
+        /// Its id, or the prefix of a token
         token: String,
     },
 }

@@ -4,12 +4,14 @@ use crate::{
     arguments::backfills::{BackfillRange, Backfills},
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Failure, Result},
+    meant::{self, Named},
     render::{
         Output,
         table::{self, Tone},
         time,
     },
 };
+use domain::id::BackfillId;
 use jiff::Timestamp;
 use proto::v1::{
     Backfill, BackfillSpec, BackfillStatus, CancelBackfillRequest, CreateBackfillRequest, GetBackfillRequest,
@@ -26,23 +28,28 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Ba
         Backfills::Create { name, range, parallelism } => {
             let spec = spec(name, parallelism, &range)?;
             let (workspace, pipeline) = (connection.workspace.clone(), range.pipeline);
-            let request = CreateBackfillRequest { workspace, pipeline, spec: Some(spec) };
+            let request =
+                CreateBackfillRequest { workspace, pipeline, spec: Some(spec), ..CreateBackfillRequest::default() };
             connection.backfills().create_backfill(within(CALL_TIMEOUT, request)).await?.into_inner().backfill
         }
-        Backfills::Show { id } => {
-            let request = GetBackfillRequest { backfill_id: id };
+        Backfills::Show { backfill } => {
+            let backfill_id = find(connection, backfill).await?;
+            let request = GetBackfillRequest { backfill_id };
             connection.backfills().get_backfill(within(CALL_TIMEOUT, request)).await?.into_inner().backfill
         }
-        Backfills::Pause { id } => {
-            let request = PauseBackfillRequest { backfill_id: id };
+        Backfills::Pause { backfill } => {
+            let backfill_id = find(connection, backfill).await?;
+            let request = PauseBackfillRequest { backfill_id };
             connection.backfills().pause_backfill(within(CALL_TIMEOUT, request)).await?.into_inner().backfill
         }
-        Backfills::Resume { id } => {
-            let request = ResumeBackfillRequest { backfill_id: id };
+        Backfills::Resume { backfill } => {
+            let backfill_id = find(connection, backfill).await?;
+            let request = ResumeBackfillRequest { backfill_id };
             connection.backfills().resume_backfill(within(CALL_TIMEOUT, request)).await?.into_inner().backfill
         }
-        Backfills::Cancel { id } => {
-            let request = CancelBackfillRequest { backfill_id: id };
+        Backfills::Cancel { backfill } => {
+            let backfill_id = find(connection, backfill).await?;
+            let request = CancelBackfillRequest { backfill_id };
             connection.backfills().cancel_backfill(within(CALL_TIMEOUT, request)).await?.into_inner().backfill
         }
     };
@@ -71,24 +78,37 @@ fn spec(name: String, parallelism: u32, range: &BackfillRange) -> Result<Backfil
     })
 }
 
+async fn all(connection: &Connection, pipeline: String) -> Result<Vec<Backfill>> {
+    let workspace = connection.workspace.clone();
+    let request = ListBackfillsRequest { workspace, pipeline, page_size: PAGE_SIZE, page_token: String::new() };
+    Ok(pages!(connection.backfills(), list_backfills, request, backfills))
+}
+
 async fn list(connection: &Connection, output: &Output, pipeline: String) -> Result<Code> {
-    let mut all = ListBackfillsResponse::default();
-    loop {
-        let request = ListBackfillsRequest {
-            workspace: connection.workspace.clone(),
-            pipeline: pipeline.clone(),
-            page_size: PAGE_SIZE,
-            page_token: std::mem::take(&mut all.next_page_token),
-        };
-        let page = connection.backfills().list_backfills(within(CALL_TIMEOUT, request)).await?.into_inner();
-        all.backfills.extend(page.backfills);
-        all.next_page_token = page.next_page_token;
-        if all.next_page_token.is_empty() {
-            break;
-        }
-    }
+    let backfills = all(connection, pipeline).await?;
+    let all = ListBackfillsResponse { backfills, next_page_token: String::new() };
     output.answer("orrery.v1.ListBackfillsResponse", &all, || rows(&all.backfills, output))?;
     Ok(Code::Ok)
+}
+
+/// The id of the backfill that was meant: by its id, its name, or its pipeline's name and its own.
+async fn find(connection: &Connection, named: String) -> Result<String> {
+    if named.parse::<BackfillId>().is_ok() {
+        return Ok(named);
+    }
+    Ok(meant::by_name(all(connection, String::new()).await?, &named, &connection.workspace)?.id)
+}
+
+impl Named for Backfill {
+    const KIND: &'static str = "backfill";
+
+    fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    fn name(&self) -> &str {
+        self.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default()
+    }
 }
 
 fn rows(backfills: &[Backfill], output: &Output) -> String {
@@ -107,7 +127,7 @@ fn rows(backfills: &[Backfill], output: &Output) -> String {
         table.add_row([
             table::cell(&backfill.id, Tone::Dim),
             table::cell(&backfill.pipeline, Tone::Plain),
-            table::cell(backfill.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default(), Tone::Plain),
+            table::cell(backfill.name(), Tone::Plain),
             table::cell(word, tone),
             table::number(backfill.runs_completed),
             table::number(backfill.runs_failed + backfill.runs_cancelled),

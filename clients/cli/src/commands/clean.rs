@@ -67,7 +67,12 @@ fn shown_days(answer: &CleanLogsResponse, dry_run: bool, style: Style) -> String
     }
     let size = bytes(answer.days.iter().map(|day| day.size_bytes).sum());
     let verb = if dry_run { "would remove" } else { "removed" };
-    format!("{table}\n{verb} {} days of log lines, {size}", answer.days.len())
+    let days = i64::try_from(answer.days.len()).unwrap_or(i64::MAX);
+    format!("{table}\n{verb} {} of log lines, {size}", many(days, "day"))
+}
+
+fn many(count: i64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn shown(answer: &CleanOutputsResponse, dry_run: bool, style: Style) -> String {
@@ -92,11 +97,13 @@ fn shown(answer: &CleanOutputsResponse, dry_run: bool, style: Style) -> String {
     let said = match (runs, dry_run) {
         (0, _) => "nothing to remove".to_owned(),
         (_, true) => format!(
-            "would remove the outputs of {runs} runs, {}; they could no longer be retried from a block",
+            "would remove the outputs of {}, {}; then a retry is a whole new run",
+            many(runs, "run"),
             bytes(size)
         ),
         (_, false) => format!(
-            "the outputs of {runs} runs, {}, go within minutes; these runs can only be retried whole",
+            "the outputs of {}, {}, go within minutes; from now on a retry is a whole new run",
+            many(runs, "run"),
             bytes(size)
         ),
     };
@@ -118,8 +125,8 @@ mod tests {
         ];
         let text = shown(&answer, true, plain);
         assert!(text.contains("1 unfinished kept") && !text.contains("idle"), "{text}");
-        assert!(
-            text.ends_with("would remove the outputs of 3 runs, 1.0 KiB; they could no longer be retried from a block")
-        );
+        assert!(text.ends_with("would remove the outputs of 3 runs, 1.0 KiB; then a retry is a whole new run"));
+        answer.pipelines[0].runs = 1;
+        assert!(shown(&answer, false, plain).contains("the outputs of 1 run, 1.0 KiB, go within minutes"));
     }
 }

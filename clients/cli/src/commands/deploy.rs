@@ -92,8 +92,8 @@ async fn upload(
     // Two paths with the same content travel once.
     let files: Vec<_> = manifest.files.iter().filter(|f| wanted.remove(&f.sha256)).cloned().collect();
     let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
-    let folder = directory.to_path_buf();
-    let reader = tokio::task::spawn_blocking(move || send_files(&folder, &files, &parts));
+    let (folder, workspace) = (directory.to_path_buf(), connection.workspace.clone());
+    let reader = tokio::task::spawn_blocking(move || send_files(&folder, &files, &workspace, &parts));
     let request = client::within(UPLOAD_TIMEOUT, ReceiverStream::new(stream));
     let sent = connection.deployments().upload_files(request).await;
     // A file that changed while it was read ends the upload; that is the reason to tell, not the refused upload.
@@ -102,7 +102,14 @@ async fn upload(
     Ok(())
 }
 
-fn send_files(folder: &Path, files: &[ManifestFile], parts: &mpsc::Sender<UploadFilesRequest>) -> Result<()> {
+fn send_files(
+    folder: &Path,
+    files: &[ManifestFile],
+    workspace: &str,
+    parts: &mpsc::Sender<UploadFilesRequest>,
+) -> Result<()> {
+    // The first message says for whom they are.
+    let mut workspace = workspace.to_owned();
     for file in files {
         let path = folder.join(&file.path);
         let changed = || changed_meanwhile(&path);
@@ -111,7 +118,10 @@ fn send_files(folder: &Path, files: &[ManifestFile], parts: &mpsc::Sender<Upload
         let mut next = Some(Part::Header(FileHeader { sha256: file.sha256.clone(), size_bytes }));
         let mut left = file.size;
         while let Some(part) = next {
-            if parts.blocking_send(UploadFilesRequest { part: Some(part) }).is_err() {
+            if parts
+                .blocking_send(UploadFilesRequest { part: Some(part), workspace: std::mem::take(&mut workspace) })
+                .is_err()
+            {
                 // The server ended the call; its answer says why.
                 return Ok(());
             }
@@ -222,8 +232,11 @@ mod tests {
         std::fs::write(dir.path().join("a"), &content).unwrap();
         let file = |size| ManifestFile { path: "a".into(), sha256: "d".into(), size, executable: false };
         let (parts, mut stream) = mpsc::channel(10);
-        send_files(dir.path(), &[file(content.len() as u64)], &parts).unwrap();
-        assert!(send_files(dir.path(), &[file(content.len() as u64 + 1)], &parts).is_err(), "the file is shorter");
+        send_files(dir.path(), &[file(content.len() as u64)], "sales", &parts).unwrap();
+        assert!(
+            send_files(dir.path(), &[file(content.len() as u64 + 1)], "sales", &parts).is_err(),
+            "the file is shorter"
+        );
         drop(parts);
         let lengths: Vec<_> = std::iter::from_fn(|| stream.blocking_recv())
             .filter_map(|p| if let Some(Part::Chunk(c)) = p.part { Some(c.len()) } else { None })

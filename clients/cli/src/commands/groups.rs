@@ -33,7 +33,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gr
             })?;
         }
         Some(Groups::Create { name }) => {
-            let request = within(CALL_TIMEOUT, CreateGroupRequest { name: name.clone() });
+            let request =
+                within(CALL_TIMEOUT, CreateGroupRequest { name: name.clone(), ..CreateGroupRequest::default() });
             let answer = groups.create_group(request).await?.into_inner();
             output.answer("orrery.v1.CreateGroupResponse", &answer, || format!("group {name} is there"))?;
         }

@@ -27,7 +27,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Li
             let max_blocks = i32::try_from(blocks).unwrap_or(i32::MAX);
             let request = SetLimitRequest { workspace, name: name.clone(), max_blocks };
             let answer = connection.limits().set_limit(within(CALL_TIMEOUT, request)).await?.into_inner();
-            output.answer("orrery.v1.SetLimitResponse", &answer, || format!("{name}: {blocks} blocks at once"))?;
+            let what = if blocks == 1 { "block" } else { "blocks" };
+            output.answer("orrery.v1.SetLimitResponse", &answer, || format!("{name}: {blocks} {what} at once"))?;
         }
         Some(Limits::Remove { name }) => {
             let request = RemoveLimitRequest { workspace, name: name.clone() };

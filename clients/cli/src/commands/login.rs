@@ -1,4 +1,4 @@
-//! `orrery login`, `logout` and `whoami`.
+//! `orrery login`, `logout`, `password` and `whoami`.
 
 mod browser;
 
@@ -11,7 +11,7 @@ use crate::{
     render::Output,
     terminal,
 };
-use proto::v1::{SignInRequest, SignInResponse, SignOutRequest, WhoAmIRequest};
+use proto::v1::{ChangePasswordRequest, SignInRequest, SignInResponse, SignOutRequest, WhoAmIRequest};
 use rpc::{client::within, status::Problem};
 use std::{
     fs,
@@ -44,7 +44,7 @@ pub(crate) async fn login(
         Err(status) if Problem::from_status(&status).reason == "NEW_PASSWORD_NEEDED" => {
             request.new_password = match next {
                 Some(next) => next,
-                None => new_password()?,
+                None => new_password("this password was for one use; a new one")?,
             };
             connection.sign_ins().sign_in(within(CALL_TIMEOUT, request)).await?
         }
@@ -75,12 +75,12 @@ fn passwords(file: Option<&Path>) -> Result<(String, Option<String>)> {
     Ok((lines.next().unwrap_or_default(), lines.next().filter(|line| !line.is_empty())))
 }
 
-fn new_password() -> Result<String> {
-    let first = terminal::ask_secret("this password was for one use; a new one, of 12 characters or more: ")?;
+fn new_password(what: &str) -> Result<String> {
+    let first = terminal::ask_secret(&format!("{what}, of 12 characters or more: "))?;
     if terminal::ask_secret("and again: ")? == first {
         return Ok(first);
     }
-    Err(Failure::new(Code::Usage, "the two passwords differ", "sign in again"))
+    Err(Failure::new(Code::Usage, "the two passwords differ", "begin again"))
 }
 
 fn host() -> String {
@@ -106,6 +106,21 @@ pub(crate) async fn logout(connection: &Connection, output: &Output) -> Result<C
     }
     let server = connection.server();
     output.answer("orrery.v1.SignOutResponse", &proto::v1::SignOutResponse {}, || format!("signed out of {server}"))?;
+    Ok(Code::Ok)
+}
+
+/// Changes the own password.
+pub(crate) async fn password(connection: &Connection, output: &Output, file: Option<&Path>) -> Result<Code> {
+    let (password, next) = passwords(file)?;
+    let new_password = match next {
+        Some(next) => next,
+        None => new_password("a new one")?,
+    };
+    let request = within(CALL_TIMEOUT, ChangePasswordRequest { password, new_password });
+    let answer = connection.sign_ins().change_password(request).await?.into_inner();
+    output.answer("orrery.v1.ChangePasswordResponse", &answer, || {
+        "the password is changed; other sessions and sign-ins by the former one have ended".to_owned()
+    })?;
     Ok(Code::Ok)
 }
 

@@ -1,4 +1,6 @@
-//! `orrery outputs`: a look at what a block left.
+//! `orrery outputs`: a look at what a block left, or its files.
+
+mod save;
 
 use crate::{
     connection::{CALL_TIMEOUT, Connection},
@@ -12,8 +14,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use prost_types::{Struct, Value, value::Kind};
-use proto::v1::{GetOutputsRequest, GetOutputsResponse, OutputPreview};
+use proto::v1::{DownloadOutputRequest, GetOutputsRequest, GetOutputsResponse, OutputPreview};
 use rpc::client;
+use std::path::Path;
 
 /// Rows that a terminal is shown.
 const ROWS_MAX: usize = 20;
@@ -26,6 +29,25 @@ const CELL_CHARS_MAX: usize = 40;
 pub(crate) async fn run(connection: &Connection, output: &Output, request: GetOutputsRequest) -> Result<Code> {
     let answer = connection.outputs().get_outputs(client::within(CALL_TIMEOUT, request)).await?.into_inner();
     output.answer("orrery.v1.GetOutputsResponse", &answer, || shown(&answer, output.style))?;
+    Ok(Code::Ok)
+}
+
+/// Saves the files of each output below a folder.
+pub(crate) async fn save(
+    connection: &Connection,
+    output: &Output,
+    request: GetOutputsRequest,
+    folder: &Path,
+) -> Result<Code> {
+    let answer = connection.outputs().get_outputs(client::within(CALL_TIMEOUT, request.clone())).await?.into_inner();
+    let mut paths = Vec::new();
+    for name in answer.outputs.iter().map(|preview| preview.name.clone()) {
+        let GetOutputsRequest { run_id, block, child, .. } = request.clone();
+        let of_one = DownloadOutputRequest { run_id, block, child, name, file: String::new() };
+        paths.extend(save::output(connection, &of_one, folder).await?);
+    }
+    let lines = || paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
+    output.answer("orrery.v1.GetOutputsResponse", &answer, lines)?;
     Ok(Code::Ok)
 }
 

@@ -25,7 +25,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Pr
     match act {
         None => list(connection, output).await?,
         Some(Projects::Create { name, group }) => {
-            let request = CreateProjectRequest { name: name.clone(), owner_group: group };
+            let request =
+                CreateProjectRequest { name: name.clone(), owner_group: group, ..CreateProjectRequest::default() };
             let answer = projects.create_project(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.CreateProjectResponse", &answer, || format!("project {name} is there"))?;
         }

@@ -24,6 +24,7 @@ pub(crate) async fn run(connection: &Connection, output: &Output, options: argum
     let request = CreateRunRequest {
         pipeline: options.pipeline,
         idempotency_key: options.idempotency_key.unwrap_or_default(),
+        allow_blocks_to_fail: options.allow_blocks_to_fail,
         timeout: options.timeout.map(|t| prost_types::Duration { seconds: t.as_secs(), nanos: t.subsec_nanos() }),
         ..CreateRunRequest::default()
     };

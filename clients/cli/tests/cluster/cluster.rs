@@ -37,6 +37,7 @@ pub(crate) struct Cluster {
 }
 
 /// How a cluster is started.
+#[derive(Default)]
 struct Shape {
     executors: &'static str,
     settings: &'static [(&'static str, &'static str)],
@@ -44,6 +45,8 @@ struct Shape {
     small_disks: &'static [&'static str],
     /// Credentials of a Kubernetes that runs its runtimes.
     kubernetes: Option<&'static str>,
+    /// A folder that is deployed whenever it changes.
+    project: Option<PathBuf>,
 }
 
 /// The cluster of most tests. Attempts have 256 MiB of memory and 1 MiB of log.
@@ -58,8 +61,7 @@ pub(crate) fn shared() -> &'static Cluster {
                 ("ORRERY_EXECUTOR_LOG_LIMIT", "1 MiB"),
                 ("ORRERY_SCHEDULER_CANCEL_GRACE", "1s"),
             ],
-            small_disks: &[],
-            kubernetes: None,
+            ..Shape::default()
         })
     })
 }
@@ -70,12 +72,7 @@ pub(crate) fn to_be_hurt() -> (&'static Cluster, MutexGuard<'static, ()>) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let cluster = SHARED.get_or_init(|| {
-        Cluster::start(&Shape {
-            executors: "2",
-            settings: &[("ORRERY_EXECUTOR_SLOTS", "4")],
-            small_disks: &[],
-            kubernetes: None,
-        })
+        Cluster::start(&Shape { executors: "2", settings: &[("ORRERY_EXECUTOR_SLOTS", "4")], ..Shape::default() })
     });
     cluster.wait_for_executors(2);
     (cluster, turn)
@@ -84,7 +81,8 @@ pub(crate) fn to_be_hurt() -> (&'static Cluster, MutexGuard<'static, ()>) {
 /// See [`Cluster::traced`].
 const TRACED_SLOTS: &str = "2";
 
-/// A cluster with one slot and, where root may mount them, disks of 24 MiB; for one test at a time.
+/// A cluster with one slot and, where root may mount them, disks of 24 MiB, that looks at no token in an address; for one
+/// test at a time.
 pub(crate) fn tiny() -> (&'static Cluster, MutexGuard<'static, ()>) {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -92,9 +90,9 @@ pub(crate) fn tiny() -> (&'static Cluster, MutexGuard<'static, ()>) {
     let cluster = SHARED.get_or_init(|| {
         Cluster::start(&Shape {
             executors: "1",
-            settings: &[("ORRERY_EXECUTOR_SLOTS", "1")],
+            settings: &[("ORRERY_EXECUTOR_SLOTS", "1"), ("ORRERY_WEB_SERVER_TRIGGER_TOKEN_IN_URL", "false")],
             small_disks: &["outputs", "executor-1"],
-            kubernetes: None,
+            ..Shape::default()
         })
     });
     (cluster, turn)
@@ -105,14 +103,32 @@ impl Cluster {
     pub(crate) fn traced(endpoint: String) -> &'static Self {
         let endpoint: &'static str = endpoint.leak();
         let settings = vec![("ORRERY_EXECUTOR_SLOTS", TRACED_SLOTS), ("ORRERY_OTLP_ENDPOINT", endpoint)].leak();
-        Box::leak(Box::new(Self::start(&Shape { executors: "1", settings, small_disks: &[], kubernetes: None })))
+        Box::leak(Box::new(Self::start(&Shape { executors: "1", settings, ..Shape::default() })))
     }
 
     /// A cluster whose runtimes are pods of this namespace.
     pub(crate) fn on_kubernetes(kubeconfig: &'static str, namespace: &str) -> Self {
         let namespace: &'static str = namespace.to_owned().leak();
         let settings = vec![("ORRERY_EXECUTOR_KUBERNETES_NAMESPACE", namespace)].leak();
-        Self::start(&Shape { executors: "1", settings, small_disks: &[], kubernetes: Some(kubeconfig) })
+        Self::start(&Shape { executors: "1", settings, kubernetes: Some(kubeconfig), ..Shape::default() })
+    }
+
+    /// A cluster whose projects may keep their outputs in this bucket, and whose executors keep no copies of them.
+    pub(crate) fn with_google(google: &testkit::Google) -> Self {
+        let host: &'static str = google.host.clone().leak();
+        let bucket: &'static str = format!("gs://{}/", google.bucket).leak();
+        let settings = vec![
+            ("STORAGE_EMULATOR_HOST", host),
+            ("ORRERY_EXECUTOR_PROJECT_OUTPUTS", bucket),
+            ("ORRERY_WEB_SERVER_PROJECT_OUTPUTS", bucket),
+            ("ORRERY_EXECUTOR_OUTPUTS_CACHE", "0"),
+        ];
+        Self::start(&Shape { executors: "1", settings: settings.leak(), ..Shape::default() })
+    }
+
+    /// A cluster that deploys this folder, and again whenever it changes.
+    pub(crate) fn of_project(folder: &Path) -> Self {
+        Self::start(&Shape { executors: "1", project: Some(folder.to_owned()), ..Shape::default() })
     }
 
     fn start(shape: &Shape) -> Self {
@@ -127,6 +143,9 @@ impl Cluster {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         command.args(["--port", &port.to_string()]);
         command.args(shape.kubernetes.iter().flat_map(|kubeconfig| ["--kubernetes", kubeconfig]));
+        if let Some(project) = &shape.project {
+            command.arg("--project").arg(project);
+        }
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORRERY_")) {
             command.env_remove(name);
         }

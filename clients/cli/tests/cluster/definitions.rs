@@ -74,6 +74,20 @@ fn a_pipeline_that_breaks_keeps_its_last_good_version() {
     workspace.run("p").completed();
 }
 
+#[test]
+fn pipelines_are_listed_in_their_versions() {
+    let load = [step("data_loader", "load", LOAD)];
+    let workspace = Workspace::with_pipeline(shared(), "listed", "description: brings one", &load);
+    workspace.pipeline("q", "", &load);
+    workspace.pipeline("p", "description: brings another", &load);
+    workspace.deploy().with_code(0);
+    let listed = workspace.orrery(&["pipelines"]).with_code(0).json();
+    let told = |key: &str| listed["pipelines"].as_array().unwrap().iter().map(|p| p[key].clone()).collect::<Vec<_>>();
+    assert_eq!(told("name"), ["p", "q"]);
+    assert_eq!(told("version"), ["2", "1"]);
+    assert_eq!(told("description"), ["brings another", ""]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_manifest_that_climbs_out_is_refused() {
     let cluster = tokio::task::spawn_blocking(shared).await.unwrap();

@@ -1,6 +1,10 @@
 //! What follows what: dynamic children, conditions, callbacks, sensors, child runs, one process, SQL.
 
-use crate::{cluster::shared, project::step, workspace::Workspace};
+use crate::{
+    cluster::shared,
+    project::{Step, WAITS, step},
+    workspace::Workspace,
+};
 
 #[test]
 fn values_and_variables_travel_down_a_chain() {
@@ -89,17 +93,37 @@ def bad(value, **kwargs):
     assert_eq!(run.block("tell:fail").status(), "COMPLETED");
 }
 
-#[test]
-fn a_failure_is_contained_when_the_run_may_go_on() {
-    let steps = [
+/// A block that fails beside one that goes on until it is told, each with one below it.
+fn a_failing_and_a_good_branch() -> [Step; 4] {
+    let pass = "@transformer\ndef f(x, *args, **kwargs):\n    return x\n";
+    [
         step("data_loader", "bad", "@data_loader\ndef f(**kwargs):\n    raise ValueError\n"),
-        step("transformer", "below", "@transformer\ndef f(x, *args):\n    return x\n").after(&["bad"]),
-        step("data_loader", "good", "import time\n@data_loader\ndef f(**kwargs):\n    return 1\n"),
-    ];
-    let workspace = Workspace::with_pipeline(shared(), "fails", "", &steps);
+        step("transformer", "below_bad", pass).after(&["bad"]),
+        step("data_loader", "good", WAITS),
+        step("transformer", "below_good", pass).after(&["good"]),
+    ]
+}
+
+#[test]
+fn a_failure_ends_what_runs_beside_it() {
+    let workspace = Workspace::with_pipeline(shared(), "fails", "", &a_failing_and_a_good_branch());
     let run = workspace.run("p").failed();
-    assert_eq!(run.block("below").status(), "UPSTREAM_FAILED");
-    assert_eq!(run.block("below").attempts(), 0);
+    let ends = ["bad=FAILED", "below_bad=UPSTREAM_FAILED", "good=CANCELLED", "below_good=CANCELLED"];
+    assert_eq!(run.summary(), ends, "{run:#?}");
+    assert_eq!(run.block("below_bad").attempts(), 0);
+}
+
+#[test]
+fn a_failure_is_contained_when_blocks_may_fail() {
+    let workspace = Workspace::with_pipeline(shared(), "contained", "", &a_failing_and_a_good_branch());
+    let id = workspace.start("p", &["--allow-blocks-to-fail"]);
+    workspace.run_when("the failure", &id, |run| {
+        run.blocks.iter().any(|b| b["block"] == "bad") && run.block("bad").status() == "FAILED"
+    });
+    workspace.tell("go-1");
+    let run = workspace.end_of(&id).failed();
+    let ends = ["bad=FAILED", "below_bad=UPSTREAM_FAILED", "good=COMPLETED", "below_good=COMPLETED"];
+    assert_eq!(run.summary(), ends, "{run:#?}");
 }
 
 #[test]

@@ -30,17 +30,17 @@ struct World {
 
 /// For one test at a time: its executor is killed. `None` where tests on Kubernetes are skipped.
 fn world() -> Option<(&'static World, MutexGuard<'static, ()>)> {
-    static WORLD: OnceLock<Option<World>> = OnceLock::new();
+    static WORLD: OnceLock<World> = OnceLock::new();
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let lab = testkit::kubernetes::lab()?;
     let world = WORLD.get_or_init(|| {
-        let lab = testkit::kubernetes::lab()?;
         let namespace = format!("orrery-jobs-{}", std::process::id());
         kubectl(lab, &["create", "namespace", &namespace]).with_code(0);
         let cluster = Cluster::on_kubernetes(lab.kubeconfig.to_str().unwrap(), &namespace);
-        Some(World { cluster, lab, namespace })
+        World { cluster, lab, namespace }
     });
-    Some((world.as_ref()?, turn))
+    Some((world, turn))
 }
 
 impl World {

@@ -33,6 +33,31 @@ def f(*args, **kwargs):
 }
 
 #[test]
+fn a_child_run_with_a_time_out_needs_no_second_slot() {
+    let (cluster, _turn) = tiny();
+    let workspace = Workspace::new(cluster, "impatience");
+    let trigger = "
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@data_loader
+def f(*args, **kwargs):
+    quick = trigger_pipeline('child', check_status=True, poll_timeout=60)
+    print('child ended as', quick.status)
+    try:
+        trigger_pipeline('endless', check_status=True, poll_timeout=1)
+    except TimeoutError as error:
+        print('gave up:', error)
+";
+    workspace.pipeline("child", "", &[step("data_loader", "quick", QUICK)]);
+    let never = "@sensor\ndef f(*args, **kwargs):\n    return False\n";
+    workspace.pipeline("endless", "", &[step("sensor", "never", never)]);
+    workspace.pipeline("p", "", &[step("data_loader", "trigger", trigger)]);
+    workspace.deploy().with_code(0);
+    let run = workspace.run("p").completed();
+    workspace.logged(&run, "child ended as completed");
+    workspace.logged(&run, "gave up: ");
+}
+
+#[test]
 fn a_sensor_that_waits_holds_no_slot() {
     let (cluster, _turn) = tiny();
     let workspace = Workspace::new(cluster, "patience");
@@ -56,7 +81,7 @@ def f(*args, **kwargs):
 fn full_outputs_fail_one_block() {
     let (cluster, _turn) = tiny();
     if !cluster.has_small_disk("outputs") {
-        eprintln!("SKIPPED: only root can mount the small disk that this test needs");
+        testkit::skipped("only root can mount the small disk that this test needs");
         return;
     }
     let big = "import numpy, pandas\n@data_loader\ndef f(*args, **kwargs):\n    return pandas.DataFrame({'a': numpy.random.rand(6_000_000)})\n";
@@ -81,7 +106,7 @@ impl Drop for Filled {
 fn a_full_disk_of_the_executor_is_survived() {
     let (cluster, _turn) = tiny();
     if !cluster.has_small_disk("executor-1") {
-        eprintln!("SKIPPED: only root can mount the small disk that this test needs");
+        testkit::skipped("only root can mount the small disk that this test needs");
         return;
     }
     let fill = "@data_loader\ndef f(*args, **kwargs):\n    with open(kwargs['disk'] + '/fill', 'wb') as file:\n        while True:\n            file.write(bytes(1 << 20))\n            file.flush()\n";

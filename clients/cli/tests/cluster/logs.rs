@@ -94,3 +94,26 @@ fn a_search_finds_lines_of_all_runs_and_says_where_they_are_from() {
     assert_eq!(counted, "2");
     assert!(workspace.orrery(&["monitor"]).with_code(0).out.contains("pipeline"));
 }
+
+#[test]
+fn a_log_is_followed_while_it_grows_and_to_its_end() {
+    let code = "
+import os, time
+@data_loader
+def f(*args, **kwargs):
+    print('before')
+    while not os.path.exists(kwargs['meet'] + '/go'):
+        time.sleep(0.02)
+    print('after')
+    return 1
+";
+    let workspace = Workspace::with_pipeline(shared(), "followed", "", &[step("data_loader", "load", code)]);
+    let id = workspace.start("p", &[]);
+    let mut following = workspace.follow(&["logs", "-f", &id]);
+    // The block waits for what it is told only after this line was seen.
+    assert_eq!(following.until(|line| line["message"] == "before")["block"], "load");
+    workspace.tell("go");
+    following.until(|line| line["message"] == "after");
+    assert_eq!(following.code(), Some(0), "it ends with its run");
+    workspace.end_of(&id).completed();
+}

@@ -5,20 +5,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, and so may what it is built from")]
 
 mod answer;
+mod calls;
 mod cluster;
 mod control;
 mod definitions;
+mod exits;
 mod faults;
 mod flow;
+mod http;
 mod kubernetes_jobs;
 mod limits;
 mod logs;
 mod outputs;
+mod overlaps;
 mod processes;
 mod project;
 mod rubbish;
 mod runtimes;
 mod secrets;
 mod traces;
+mod up;
+mod variables;
 mod wait;
+mod walk;
 mod workspace;

@@ -2,7 +2,7 @@
 
 use crate::{
     answer::Run,
-    cluster::shared,
+    cluster::{shared, to_be_hurt},
     processes,
     project::{Step, step},
     wait,
@@ -65,6 +65,18 @@ fn a_block_without_end_of_memory_hits_its_limit() {
     workspace.pipeline("p", "", &load("    return 'x' * (8 << 20)\n"));
     workspace.deploy().with_code(0);
     workspace.run("p").completed();
+}
+
+#[test]
+fn memory_has_an_end_that_nobody_set() {
+    // Three quarters of the machine, never touched: without a limit it would be given.
+    let code = "
+    pages = os.sysconf('SC_PHYS_PAGES') * 3 // 4
+    return len(bytearray(pages * os.sysconf('SC_PAGE_SIZE')))
+";
+    let (cluster, _turn) = to_be_hurt();
+    let workspace = Workspace::with_pipeline(cluster, "greedy-by-default", "", &load(code));
+    workspace.run("p").block("load").failed_with("OUT_OF_MEMORY", &["memory"]);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use crate::{cluster::shared, project::step, workspace::Workspace};
 use std::{fs, path::Path};
 
 const CANARY: &str = "canary-5e1d-tell-nobody";
+/// One that is in outputs, where it has to be.
+const RETURNED: &str = "canary-7f2e-returned";
 
 /// The first file below a folder that holds a text in clear, links followed.
 fn holder(folder: &Path, text: &str) -> Option<String> {
@@ -67,4 +69,37 @@ fn a_secret_reaches_its_block_and_nothing_else() {
         assert!(!format!("{:?}", workspace.orrery(told).with_code(0)).contains(CANARY), "{told:?}");
     }
     assert_eq!(holder(&shared().data(), CANARY), None);
+}
+
+#[test]
+fn a_secret_that_blocks_return_is_shown_to_nobody() {
+    let steps = [
+        step(
+            "data_loader",
+            "give",
+            "from mage_ai.data_preparation.shared.secrets import get_secret_value\n\
+             @data_loader\ndef f(*args, **kwargs):\n    return {'password': 'pw ' + get_secret_value('PASSWORD')}\n",
+        ),
+        // It is as secret where it was handed to.
+        step(
+            "transformer",
+            "pass",
+            "@transformer\ndef f(x, *args, **kwargs):\n    print('got', x)\n    return [x['password']] * 3\n",
+        )
+        .after(&["give"]),
+    ];
+    let workspace = Workspace::with_pipeline(shared(), "telling", "", &steps);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), RETURNED).unwrap();
+    let from = file.path().to_str().unwrap();
+    workspace.orrery(&["secrets", "set", "PASSWORD", "--from-file", from]).with_code(0);
+    let run = workspace.run("p").completed();
+    workspace.logged(&run, "got {'password': 'pw [secret]'}");
+    for block in ["give", "pass"] {
+        let shown = workspace.orrery(&["outputs", run.id(), block]).with_code(0);
+        assert!(shown.out.contains("pw [secret]") && !shown.out.contains(RETURNED), "{shown:?}");
+    }
+    for told in [&["logs", run.id()][..], &["blocks", run.id()], &["audit"], &["runs"]] {
+        assert!(!format!("{:?}", workspace.orrery(told).with_code(0)).contains(RETURNED), "{told:?}");
+    }
 }

@@ -1,7 +1,9 @@
 //! Waiting for a level, and commands that end in time.
 
+use serde_json::Value;
 use std::{
-    process::{Command, Output, Stdio},
+    io::{BufRead, BufReader},
+    process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -47,5 +49,51 @@ impl Started {
     #[track_caller]
     pub(crate) fn output(self, shown: &str) -> Output {
         self.0.recv_timeout(COMMAND_TIMEOUT).unwrap_or_else(|_| panic!("{shown} did not end in {COMMAND_TIMEOUT:?}"))
+    }
+}
+
+/// A command that prints JSON, line after line, while the test does something else. It ends with the value.
+pub(crate) struct Following {
+    child: Child,
+    lines: mpsc::Receiver<Value>,
+}
+
+impl Following {
+    #[track_caller]
+    pub(crate) fn new(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = out.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+            lines.for_each(|line: Value| drop(tell.send(line)));
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that is wanted.
+    #[track_caller]
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(COMMAND_TIMEOUT) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("{error} after {seen:#?}"),
+            }
+        }
+    }
+
+    /// Its exit code, once it ends by itself.
+    #[track_caller]
+    pub(crate) fn code(mut self) -> Option<i32> {
+        until("the end of what was followed", COMMAND_TIMEOUT, || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     answer::{Answer, Run},
     cluster::Cluster,
     project::{Project, Step},
-    wait::{self, Started},
+    wait::{self, Following, Started},
 };
 use serde_json::Value;
 use std::{
@@ -72,10 +72,23 @@ impl Workspace {
         wait::output(&mut self.command(arguments)).into()
     }
 
+    /// Runs `orrery` for what people read.
+    #[track_caller]
+    pub(crate) fn plain(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.cluster.orrery();
+        wait::output(command.args(["--workspace", &self.name]).args(arguments)).into()
+    }
+
     /// Starts `orrery`.
     #[track_caller]
     pub(crate) fn begin(&self, arguments: &[&str]) -> Started {
         Started::new(&mut self.command(arguments))
+    }
+
+    /// Starts `orrery` for its lines, one by one.
+    #[track_caller]
+    pub(crate) fn follow(&self, arguments: &[&str]) -> Following {
+        Following::new(&mut self.command(arguments))
     }
 
     #[track_caller]

@@ -7,8 +7,13 @@ use super::{
     config::{Gpus, OURS},
     policy::{Allowed, Policy},
 };
-use crate::{inventory::TOLERATED, names, quantity};
-use ::backend::{ARGUMENTS, DATA_DIR_VARIABLE, Launch, PASS_ENV_VARIABLE, TOKEN_FILE_VARIABLE};
+use crate::{
+    inventory::TOLERATED,
+    names,
+    render::claim::{self, Alike},
+};
+use ::backend::{ARGUMENTS, DATA_DIR_VARIABLE, Device, Launch, PASS_ENV_VARIABLE, TOKEN_FILE_VARIABLE};
+use domain::device::WHOLE_MILLI;
 use k8s_openapi::{
     ByteString,
     api::{
@@ -19,9 +24,7 @@ use k8s_openapi::{
             ResourceRequirements, SeccompProfile, Secret, SecretEnvSource, SecretVolumeSource, SecurityContext,
             Toleration, Volume, VolumeMount,
         },
-        resource::v1::{
-            CapacityRequirements, DeviceClaim, DeviceRequest, ExactDeviceRequest, ResourceClaim, ResourceClaimSpec,
-        },
+        resource::v1::{DeviceClaim, ResourceClaim, ResourceClaimSpec},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
@@ -44,6 +47,8 @@ const KEPT_S: i32 = 600;
 const UNREACHABLE_S: i64 = 30;
 /// Group of the files that a container gets, whichever user it has.
 const GROUP: i64 = 10_001;
+/// By which a pod is kept to its node.
+const HOSTNAME: &str = "kubernetes.io/hostname";
 /// On a shared device 100 cores are all of its compute.
 const CORES: &str = "cores";
 
@@ -75,21 +80,16 @@ pub(super) fn token(launch: &Launch, allowed: &Allowed, mark: &str, owner: &Owne
     }
 }
 
-/// Its devices; none when it asks for none. kube-scheduler chooses them.
+/// Its devices, pinned to those that it was given; none when it asks for none.
 pub(super) fn claim(launch: &Launch, allowed: &Allowed, mark: &str, owner: &OwnerReference) -> Option<ResourceClaim> {
-    let gpus = allowed.asked.gpus.as_ref()?;
-    let request = DeviceRequest {
-        name: CLAIM.to_owned(),
-        exactly: Some(ExactDeviceRequest {
-            device_class_name: gpus.class.clone(),
-            allocation_mode: Some("ExactCount".to_owned()),
-            count: Some(i64::from(gpus.count)),
-            capacity: capacity(gpus),
-            ..ExactDeviceRequest::default()
-        }),
-        ..DeviceRequest::default()
-    };
-    let devices = DeviceClaim { requests: Some(vec![request]), ..DeviceClaim::default() };
+    let (gpus, place) = (allowed.asked.gpus.as_ref()?, launch.place.as_ref()?);
+    let mut groups: BTreeMap<Alike, Vec<String>> = BTreeMap::new();
+    for device in &place.devices {
+        groups.entry(alike(gpus, device)).or_default().push(device.hardware_id.clone());
+    }
+    let groups = groups.into_iter().enumerate();
+    let requests = groups.map(|(index, (alike, ids))| claim::request(index, alike, &ids)).collect();
+    let devices = DeviceClaim { requests: Some(requests), ..DeviceClaim::default() };
     Some(ResourceClaim {
         metadata: metadata(launch, allowed, mark, Some(owner)),
         spec: ResourceClaimSpec { devices: Some(devices) },
@@ -97,11 +97,18 @@ pub(super) fn claim(launch: &Launch, allowed: &Allowed, mark: &str, owner: &Owne
     })
 }
 
-fn capacity(gpus: &Gpus) -> Option<CapacityRequirements> {
-    let cores = (gpus.sm > 0).then(|| (CORES.to_owned(), quantity::of(gpus.sm.into())));
-    let memory = gpus.memory.clone().map(|memory| ("memory".to_owned(), memory));
-    let requests: BTreeMap<_, _> = cores.into_iter().chain(memory).collect();
-    (!requests.is_empty()).then_some(CapacityRequirements { requests: Some(requests) })
+/// How a device is asked for. What is whole is asked for without amounts, which those have that are never divided.
+fn alike(gpus: &Gpus, device: &Device) -> Alike {
+    let cores = device.milli.div_ceil(WHOLE_MILLI / 100);
+    let amounts = [(CORES, u64::from(cores)), ("memory", device.memory_bytes)];
+    let in_part = device.milli < WHOLE_MILLI;
+    let capacity = amounts.into_iter().filter(|_| in_part).map(|(name, amount)| (name.to_owned(), amount.to_string()));
+    Alike {
+        class: gpus.class.clone(),
+        driver: device.name.split('/').next().unwrap_or_default().to_owned(),
+        profile: String::new(),
+        capacity: capacity.collect(),
+    }
 }
 
 /// Name, labels and owner. Labels are cut to what Kubernetes takes; the whole values are annotations.
@@ -136,6 +143,8 @@ fn metadata(launch: &Launch, allowed: &Allowed, mark: &str, owner: Option<&Owner
 fn pod(launch: &Launch, allowed: &Allowed, policy: &Policy) -> PodSpec {
     let asked = &allowed.asked;
     let has_gpus = asked.gpus.is_some();
+    let mut node_selector = asked.node_selector.clone();
+    node_selector.extend(launch.place.as_ref().map(|place| (HOSTNAME.to_owned(), place.node.clone())));
     let claim = || PodResourceClaim {
         name: CLAIM.to_owned(),
         resource_claim_name: Some(launch.name.as_str().to_owned()),
@@ -168,7 +177,7 @@ fn pod(launch: &Launch, allowed: &Allowed, policy: &Policy) -> PodSpec {
         }),
         resource_claims: has_gpus.then(|| vec![claim()]),
         affinity: asked.affinity.clone(),
-        node_selector: (!asked.node_selector.is_empty()).then(|| asked.node_selector.clone()),
+        node_selector: Some(node_selector).filter(|selector| !selector.is_empty()),
         scheduler_name: asked.scheduler_name.clone(),
         tolerations: Some(asked.tolerations.iter().cloned().chain(tainted).chain(unreachable).collect()),
         image_pull_secrets: (!asked.image_pull_secrets.is_empty()).then(|| asked.image_pull_secrets.clone()),

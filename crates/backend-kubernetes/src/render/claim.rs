@@ -40,11 +40,11 @@ pub enum ClaimError {
 
 /// Requests that differ in nothing but the device are one, which never gives the same device twice.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Alike {
-    class: String,
-    driver: String,
-    profile: String,
-    capacity: BTreeMap<String, String>,
+pub(crate) struct Alike {
+    pub(crate) class: String,
+    pub(crate) driver: String,
+    pub(crate) profile: String,
+    pub(crate) capacity: BTreeMap<String, String>,
 }
 
 /// The claim of a life; none for one without grants. Those who share a chip by MPS have one claim, which belongs to no
@@ -160,7 +160,8 @@ fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
     if uuid.is_empty() { Err(ClaimError::NoId(chip.name.clone())) } else { Ok((alike, uuid)) }
 }
 
-fn request(index: usize, alike: Alike, uuids: &[String]) -> DeviceRequest {
+/// As many devices as there are ids, pinned to these.
+pub(crate) fn request(index: usize, alike: Alike, uuids: &[String]) -> DeviceRequest {
     let driver = literal(&alike.driver);
     let uuids: Vec<String> = uuids.iter().map(|uuid| literal(uuid)).collect();
     // An attribute that is missing ends the expression with an error, and with it the scheduling; and a driver may publish

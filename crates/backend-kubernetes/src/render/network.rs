@@ -1,9 +1,9 @@
-//! The address of a runtime and who may use it: web-servers, and nobody else.
+//! The address of a runtime and who may use it: web-servers, executors of runtimes, and nobody else.
 
 use super::{Place, app, metadata};
 use crate::{
     life::Life,
-    names::{HOLDER, PROXY},
+    names::{HOLDER, VISITORS},
 };
 use k8s_openapi::{
     api::{
@@ -37,18 +37,18 @@ pub fn service(place: &Place, life: &Life, record_uid: &str) -> Service {
     }
 }
 
-/// Only web-servers come in; out goes everything but the addresses of the machine's own cloud.
+/// Only web-servers and executors of runtimes come in; out goes everything but the addresses of the machine's own cloud.
 #[must_use]
 pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
-    let (name, value) = PROXY;
-    let proxies = NetworkPolicyPeer {
+    let (name, values) = VISITORS;
+    let visitors = values.map(|value| NetworkPolicyPeer {
         namespace_selector: Some(LabelSelector::default()),
         pod_selector: Some(LabelSelector {
             match_labels: Some(BTreeMap::from([(name.to_owned(), value.to_owned())])),
             ..LabelSelector::default()
         }),
         ip_block: None,
-    };
+    });
     let port = NetworkPolicyPort { port: Some(IntOrString::String("app".to_owned())), ..NetworkPolicyPort::default() };
     let outside = METADATA.map(|(all, except)| NetworkPolicyPeer {
         ip_block: Some(IPBlock { cidr: all.to_owned(), except: Some(vec![except.to_owned()]) }),
@@ -59,7 +59,7 @@ pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector { match_labels: Some(selected(life)), ..LabelSelector::default() }),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-            ingress: Some(vec![NetworkPolicyIngressRule { from: Some(vec![proxies]), ports: Some(vec![port]) }]),
+            ingress: Some(vec![NetworkPolicyIngressRule { from: Some(visitors.into()), ports: Some(vec![port]) }]),
             egress: Some(vec![NetworkPolicyEgressRule { to: Some(outside.into()), ports: None }]),
         }),
     }

@@ -4,7 +4,7 @@
 use crate::lab::{Lab, PATIENCE, afterwards, life, until};
 use backend_kubernetes::{Classes, Goal, Life, Order, names};
 use k8s_openapi::api::{
-    core::v1::{Event, Node, PersistentVolumeClaim, Pod},
+    core::v1::{Event, Node, PersistentVolumeClaim, Pod, Secret},
     resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
 };
 use kube::{
@@ -71,17 +71,24 @@ impl Paper {
 
     /// Publishes a slice in this generation of so many.
     async fn publish_slice(&self, name: &str, (generation, slices): (i64, i64), taints: Value) {
-        let device = |index: u32, taints: Value| {
+        self.publish_as(name, (generation, slices), json!({ "taints": taints })).await;
+    }
+
+    /// The same, with these fields on the first device.
+    async fn publish_as(&self, name: &str, (generation, slices): (i64, i64), first: Value) {
+        let device = |index: u32, more: Value| {
             let attributes =
                 json!({ "uuid": { "string": format!("GPU-{index}") }, "productName": { "string": "Paper" } });
-            json!({ "name": format!("gpu-{index}"), "attributes": attributes, "taints": taints,
-                    "capacity": { "memory": { "value": "16Gi" } } })
+            let mut device = json!({ "name": format!("gpu-{index}"), "attributes": attributes,
+                                     "capacity": { "memory": { "value": "16Gi" } } });
+            device.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            device
         };
         let spec = json!({
             "driver": self.driver, "nodeName": self.name,
             "pool": { "name": self.name, "generation": generation, "resourceSliceCount": slices },
             // What has no id cannot be pinned, and must not harm what has one.
-            "devices": [{ "name": "a-channel", "attributes": {} }, device(0, taints), device(1, json!([]))],
+            "devices": [{ "name": "a-channel", "attributes": {} }, device(0, first), device(1, json!({}))],
         });
         self.apply(&self.slices(), name, json!({ "spec": spec })).await;
     }
@@ -110,6 +117,25 @@ impl Paper {
         let ours = [("orrery.dev/gpu", "NoSchedule")];
         let all = ours.iter().chain(taints).map(|(key, effect)| json!({ "key": key, "effect": effect }));
         self.patch_node(json!({ "spec": { "taints": all.collect::<Value>() } })).await;
+    }
+
+    /// Somebody else writes the claim's allocation: the first device, with these fields and these users. The pod is kept
+    /// from its node until then.
+    async fn allocated(&mut self, fields: Value, users: usize) -> Life {
+        self.taint(&[("broken", "NoSchedule")]).await;
+        let life = self.begins().await;
+        self.lab.until(life.holder, RuntimePhase::PodCreated, "NODE_TAINTED").await;
+        let device = json!({ "request": "gpu-0", "driver": self.driver, "pool": self.name, "device": "gpu-0" });
+        let mut allocation = json!({ "devices": { "results": [device] } });
+        allocation.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let user = |n| json!({ "apiGroup": "example.com", "resource": "things", "name": format!("thing-{n}"), "uid": format!("{n}") });
+        let users: Vec<Value> = (0..users).map(user).collect();
+        let status = json!({ "status": { "allocation": allocation, "reservedFor": users } });
+        let name = names::object(&life.workspace, life.number);
+        let claims = self.lab.api::<ResourceClaim>();
+        claims.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        self.taint(&[]).await;
+        life
     }
 
     /// A life on the first device.
@@ -307,4 +333,65 @@ async fn nodes_and_devices_take_lives_along() {
     paper.taint(&[("example.com/gone", "NoExecute")]).await;
     paper.lab.until(life.holder, RuntimePhase::Failed, "NODE_LOST").await;
     paper.end(&life).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_do_to_a_claim_is_told() {
+    let Some(mut paper) = Paper::new().await else { return };
+    let waits = RuntimePhase::PodCreated;
+    // As many users as a claim can have.
+    let life = paper.allocated(json!({}), 256).await;
+    paper.lab.until(life.holder, waits, "CLAIM_IN_USE").await;
+    paper.lab.end(&life, 2).await;
+
+    let there = json!({ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["nowhere"] }] });
+    let life = paper.allocated(json!({ "nodeSelector": { "nodeSelectorTerms": [there] } }), 1).await;
+    paper.lab.until(life.holder, waits, "CLAIM_PINNED_ELSEWHERE").await;
+    paper.lab.end(&life, 2).await;
+
+    // Somebody deletes it, and somebody else keeps it from going.
+    paper.taint(&[("broken", "NoSchedule")]).await;
+    let life = paper.begins().await;
+    paper.lab.until(life.holder, waits, "NODE_TAINTED").await;
+    let (claims, name) = (paper.lab.api::<ResourceClaim>(), names::object(&life.workspace, life.number));
+    let kept = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    claims.patch(&name, &PatchParams::default(), &kept(json!(["example.com/keep"]))).await.unwrap();
+    claims.delete(&name, &DeleteParams::default()).await.unwrap();
+    paper.lab.until(life.holder, waits, "CLAIM_DELETING").await;
+    paper.lab.until(life.holder, RuntimePhase::Misplaced, "CLAIM_DELETING").await;
+    claims.patch(&name, &PatchParams::default(), &kept(Value::Null)).await.unwrap();
+    paper.lab.end(&life, 2).await;
+    paper.taint(&[]).await;
+
+    // The driver has to do something before anybody may come.
+    let pending = json!({ "bindsToNode": true, "bindingConditions": ["example.com/attached"],
+                          "bindingFailureConditions": ["example.com/failed"] });
+    paper.publish_as(&paper.name, (2, 1), pending).await;
+    let life = paper.begins().await;
+    let told = paper.lab.until(life.holder, waits, "DEVICE_NOT_READY").await;
+    assert!(!told.message.is_empty(), "{told:?}");
+    paper.lab.end(&life, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_taken_and_objects_that_are_refused_fail() {
+    let Some(mut paper) = Paper::new().await else { return };
+    let life = paper.life();
+    let name = names::object(&life.workspace, life.number);
+    let record = json!({ "metadata": { "name": name, "labels": { names::HOLDER: Uuid::new_v4().to_string() } } });
+    let secrets = paper.lab.api::<Secret>();
+    secrets.create(&PostParams::default(), &serde_json::from_value(record).unwrap()).await.unwrap();
+    paper.lab.run(&life, 1);
+    paper.lab.until(life.holder, RuntimePhase::Failed, "NAME_TAKEN").await;
+    let goal = Goal::Stop { grace: Duration::from_secs(1) };
+    paper.lab.backend.apply(Order { holder: life.holder, fence: 2, goal });
+    paper.lab.until(life.holder, RuntimePhase::Gone, "").await;
+    assert!(secrets.get_opt(&name).await.unwrap().is_some(), "what is another's stays");
+
+    let mut wrong = paper.life();
+    wrong.spec.env = serde_json::from_value(json!({ "A=B": "no name of a variable" })).unwrap();
+    paper.lab.run(&wrong, 1);
+    let told = paper.lab.until(wrong.holder, RuntimePhase::Failed, "CLUSTER_REFUSED").await;
+    assert!(told.message.contains("A=B"), "{told:?}");
+    paper.lab.end(&wrong, 2).await;
 }

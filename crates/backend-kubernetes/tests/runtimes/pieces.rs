@@ -3,8 +3,12 @@
 use crate::lab::{Lab, life};
 use backend_kubernetes::{Grant, Life};
 use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaim};
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use proto::internal::v1::RuntimePhase;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const DRIVER: &str = "gpu.nvidia.com";
 
@@ -81,4 +85,30 @@ async fn a_whole_device_has_no_part_and_may_have_a_root_shell() {
     assert_eq!(security.capabilities.unwrap().drop, Some(vec!["ALL".to_owned()]), "user 0, and nothing more");
     assert_eq!((security.privileged, security.allow_privilege_escalation), (Some(false), Some(false)));
     lab.end(&root, 2).await;
+}
+
+/// The last line of all: whoever allocates, a driver prepares nothing twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_somebody_gives_twice_is_refused_by_its_driver() {
+    let Some(lab) = Lab::new("twice").await else { return };
+    lab.backend.recover().await.unwrap();
+    let device = format!("{DRIVER}/whole-0/gpu-4");
+    let (first, second) = (life("one", "whole-0", &[(&device, 1000)]), life("two", "whole-0", &[(&device, 1000)]));
+    lab.run(&first, 1);
+    lab.until(first.holder, RuntimePhase::Ready, "").await;
+    lab.run(&second, 1);
+    lab.until(second.holder, RuntimePhase::PodCreated, "NO_MATCHING_DEVICE").await;
+    // Somebody else writes an allocation, of which the API server checks nothing.
+    let claims = lab.api::<ResourceClaim>();
+    let uid = lab.api::<Pod>().get("ws-two-r1").await.unwrap().uid();
+    let given = claims.get("ws-one-r1").await.unwrap().status.unwrap().allocation;
+    let user = json!({ "resource": "pods", "name": "ws-two-r1", "uid": uid });
+    let status = json!({ "status": { "allocation": given, "reservedFor": [user] } });
+    claims.patch_status("ws-two-r1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let told = lab.until(second.holder, RuntimePhase::Pulling, "DEVICE_PREPARE_FAILED").await;
+    assert!(told.message.contains("gpu-4"), "{told:?}");
+    assert_eq!(lab.report(first.holder).phase(), RuntimePhase::Ready, "its holder keeps it");
+    for life in [&second, &first] {
+        lab.end(life, 2).await;
+    }
 }

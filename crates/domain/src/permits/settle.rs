@@ -21,6 +21,10 @@ pub struct Answer {
     pub share: u32,
     /// Permits that all shards together hold beyond the limit, for units that run already.
     pub excess: u32,
+    /// Permits that nobody holds.
+    pub free: u32,
+    /// What all shards together want, and hold.
+    pub in_all: Want,
 }
 
 /// What each claim on one pool holds afterwards. `max` is the limit, `used` what is granted in all, and `held` what each

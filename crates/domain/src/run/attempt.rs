@@ -1,6 +1,6 @@
 //! The end of an attempt: its unit is over, or tried again.
 
-use super::{DEATHS_MAX, Halt, Kind, POKE_INTERVAL_S, Refused, Run, Transition, unit_row};
+use super::{DEATHS_MAX, Halt, Kind, POKE_INTERVAL_S, POKE_INTERVAL_S_MIN, Refused, Run, Transition, unit_row};
 use crate::{
     id::ExecutorId,
     unit::{Ending, Failure, LostAttempt, Outcome, Output, Phase, Step, Unit, UnitKey},
@@ -151,10 +151,11 @@ impl Run {
         }
     }
 
+    /// Never 0: a sensor that is poked without a pause would keep a slot and the engine busy.
     fn poke_interval(&self, key: UnitKey) -> u32 {
         let Step::Block(at) = key.step else { return POKE_INTERVAL_S };
         let configured = self.graph.block(at).configuration.get("poke_interval").and_then(serde_json::Value::as_u64);
-        configured.and_then(|s| u32::try_from(s).ok()).unwrap_or(POKE_INTERVAL_S)
+        configured.and_then(|s| u32::try_from(s).ok()).unwrap_or(POKE_INTERVAL_S).max(POKE_INTERVAL_S_MIN)
     }
 
     /// The unit will be leased again, at once or after a pause; in a run that is being stopped it ends instead.

@@ -50,6 +50,22 @@ pub fn of_child(parent: RunId, block: &str, child: i32, key: &str) -> String {
     format!("{parent}/{block}/{child}/{key}")
 }
 
+/// The least and the greatest key of [`of_product`].
+pub const PRODUCTS: (&str, &str) = ("product:000000000000", "product:999999999999");
+
+/// The n-th refresh of the global data product that a pipeline is; of as many digits as the last one will need, so that keys
+/// are in the order of their numbers.
+#[must_use]
+pub fn of_product(number: u64) -> String {
+    format!("product:{number:012}")
+}
+
+/// The number in a key of [`of_product`].
+#[must_use]
+pub fn number_of_product(key: &str) -> Option<u64> {
+    key.strip_prefix("product:")?.parse().ok()
+}
+
 /// Whether a key that somebody else chose, wholly or in part, can be stored: 1 to [`BYTES_MAX`] bytes, and no NUL, which
 /// PostgreSQL does not take.
 #[must_use]

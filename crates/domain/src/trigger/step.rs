@@ -202,6 +202,9 @@ impl Step {
         if timetable.closed_at(at) {
             return None;
         }
+        // It has no times of its own that a limit could skip: it is on as soon as there is room.
+        let at =
+            if facts.room == Some(0) { at.max(facts.now.saturating_add(ALWAYS_ON_PAUSE).unwrap_or(at)) } else { at };
         if at > facts.now {
             self.wake = Some(at);
             return None;

@@ -63,6 +63,7 @@ pub(crate) fn pipeline(blocks: Vec<Block>) -> Pipeline {
         run_timeout_s: None,
         outputs_retention_s: None,
         runs_retention_s: None,
+        logs_retention_s: None,
         secrets: None,
     }
 }

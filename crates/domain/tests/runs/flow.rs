@@ -170,6 +170,20 @@ fn a_sensor_holds_no_slot_and_spends_no_try_between_pokes() {
 }
 
 #[test]
+fn a_sensor_is_never_poked_without_a_pause() {
+    for (configured, pause_s) in [(json!(0), 1), (json!(1), 1), (json!(null), 60)] {
+        let mut sensor = Block { kind: BlockKind::Sensor, ..block("s", &[]) };
+        sensor.configuration.insert("poke_interval".to_owned(), configured.clone());
+        let mut world = World::started(pipeline(vec![sensor]), strict());
+        world.lease_all();
+        let asked = world.now;
+        world.finish(world.key("s"), Outcome::NotYet);
+        let next = world.run.next_wake().expect("the next poke").duration_since(asked).as_secs();
+        assert_eq!(next, pause_s, "{configured}");
+    }
+}
+
+#[test]
 fn retries_wait_longer_each_time_and_end() {
     let policy = RetryPolicy { retries: 3, delay_s: 5, max_delay_s: 12, exponential_backoff: true };
     let mut world = World::started(pipeline(vec![Block { retry: policy, ..block("a", &[]) }]), strict());

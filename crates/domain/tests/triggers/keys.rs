@@ -27,7 +27,10 @@ fn keys_are_what_they_have_always_been() {
             key::of_child(run, "load/orders", -1, "load/t:1"),
             "01921234-5678-7abc-8def-0123456789ab/load/orders/-1/load/t:1",
         ),
+        ("a refresh of a data product", key::of_product(7), "product:000000000007"),
     ];
+    assert_eq!(key::number_of_product("product:000000000007"), Some(7));
+    assert!(key::of_product(u64::pow(10, 12) - 1) == key::PRODUCTS.1 && key::of_product(0) == key::PRODUCTS.0);
     for (of, is, was) in golden {
         assert_eq!(is, was, "the key of {of}: {NEVER}");
     }

@@ -190,6 +190,14 @@ fn once_is_once_and_always_on_is_one_at_a_time() {
     assert_eq!(world.at("2026-01-01T10:30:00Z").start.len(), 1);
     world.running = 1;
     assert_eq!(world.at("2026-01-01T10:31:00Z").start.len(), 0);
+
+    // Without room it has nothing to skip, and looks again.
+    let mut world = World::new("@always_on", |_| {});
+    world.room = Some(0);
+    let step = world.at("2026-01-01T10:30:00Z");
+    assert_eq!((step.start.len(), step.skip.len(), step.wake), (0, 0, Some(ts("2026-01-01T10:30:01Z"))));
+    world.room = Some(1);
+    assert_eq!(world.at("2026-01-01T10:30:02Z").start.len(), 1);
 }
 
 #[test]

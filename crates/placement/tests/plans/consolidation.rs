@@ -22,9 +22,11 @@ pub(crate) fn moved(world: &World, moves: &[Move]) -> World {
     next
 }
 
-/// Devices of which anything is held.
+/// Devices of which anything is held, or kept for one who waits for others to leave.
 pub(crate) fn held_devices(world: &World) -> BTreeSet<DeviceId> {
-    world.snapshot.holdings.iter().flat_map(|holding| &holding.grants).map(|grant| grant.device).collect()
+    let held = world.snapshot.holdings.iter().flat_map(|holding| &holding.grants);
+    let kept = world.snapshot.nominations.iter().flat_map(|nomination| &nomination.grants);
+    held.chain(kept).map(|grant| grant.device).collect()
 }
 
 /// Three devices of one model and one of another one, with these parts held of each.

@@ -9,4 +9,5 @@ mod preemption;
 mod properties;
 mod refusals;
 mod reservations;
+mod simulation;
 mod world;

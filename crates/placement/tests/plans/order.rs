@@ -66,6 +66,25 @@ fn turns() {
         request.holder
     });
     first(|w| {
+        // The queue that had less lately.
+        let light = w.queue("light", 0, false);
+        let first = w.snapshot.queues[0].id;
+        w.queue_mut(first).recent_use = 7_200_000;
+        w.request(ask(1, 1000));
+        let request = w.request(ask(1, 1000));
+        request.queue = light;
+        request.holder
+    });
+    first(|w| {
+        // The project that had less lately.
+        w.snapshot.projects[0].recent_use = 7_200_000;
+        w.request(ask(1, 1000));
+        let other = w.project(domain::quota::Quota::default());
+        let request = w.request(ask(1, 1000));
+        request.project = other;
+        request.holder
+    });
+    first(|w| {
         w.request(ask(1, 1000));
         let request = w.request(ask(1, 1000));
         request.submitted_at = at(-61);

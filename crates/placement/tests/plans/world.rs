@@ -112,7 +112,7 @@ impl World {
 
     pub(crate) fn project(&mut self, quota: Quota) -> ProjectId {
         let id = ProjectId(self.id());
-        self.snapshot.projects.push(Project { id, quota, disruptions_left: None });
+        self.snapshot.projects.push(Project { id, quota, disruptions_left: None, recent_use: 0 });
         id
     }
 
@@ -206,23 +206,6 @@ impl World {
 
 fn started(request: &Request, assignment: &Assignment, now: Timestamp) -> Holding {
     let runtime = request.runtime_s.map(|seconds| SignedDuration::from_secs(i64::try_from(seconds).unwrap()));
-    Holding {
-        holder: request.holder,
-        owner: Some(Owner {
-            project: request.project,
-            queue: request.queue,
-            priority: request.priority,
-            effective_milli: request.ask.effective_milli(),
-            storage_bytes: request.storage_bytes,
-            protected_until: None,
-            gang: request.gang.as_ref().map(|gang| gang.id),
-        }),
-        node: assignment.place.node,
-        grants: assignment.place.grants.clone(),
-        cpu_milli: assignment.place.cpu_milli,
-        memory_bytes: assignment.place.memory_bytes,
-        releasing: false,
-        started_at: now,
-        ends_at: runtime.map(|runtime| now.checked_add(runtime).unwrap()),
-    }
+    let ends_at = runtime.map(|runtime| now.checked_add(runtime).unwrap());
+    Holding { ends_at, ..Holding::of(request, &assignment.place, now) }
 }

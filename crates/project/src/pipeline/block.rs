@@ -4,6 +4,7 @@
 
 use super::executor;
 use crate::{
+    Env, data_products,
     diagnostic::{Place, Report},
     files::{self, Folder},
     keys::{Keys, Named},
@@ -13,6 +14,7 @@ use crate::{
 use domain::{
     pipeline::{Block, BlockKind, Language},
     retry::RetryPolicy,
+    run::{POKE_INTERVAL_S, POKE_INTERVAL_S_MIN},
 };
 use serde_json::Map;
 
@@ -95,7 +97,9 @@ pub(super) struct Draft<'n> {
 }
 
 /// What a pipeline says for all of its blocks.
-pub(super) struct Inherited {
+pub(super) struct Inherited<'a> {
+    /// What `env_var` reads.
+    pub(super) env: Env<'a>,
     pub(super) retry: RetryPolicy,
     /// Keys of limits.
     pub(super) limits: Vec<String>,
@@ -106,7 +110,7 @@ pub(super) fn draft<'n>(
     node: &'n Node,
     path: &str,
     listed_as: Option<BlockKind>,
-    inherited: &Inherited,
+    inherited: &Inherited<'_>,
     report: &mut Report,
 ) -> Option<Draft<'n>> {
     let keys = Keys::of(node, path, report)?;
@@ -115,6 +119,7 @@ pub(super) fn draft<'n>(
     let kind = kind(&keys, listed_as, report)?;
     let language = language(&keys, kind, report)?;
     let (dynamic, reduce_output) = fan(&keys, report);
+    warn_of_ignored(kind, &keys, report);
     let block = Block {
         name: keys.text("name", report).filter(|name| !name.is_empty()).unwrap_or_else(|| uuid.clone()),
         uuid,
@@ -123,7 +128,7 @@ pub(super) fn draft<'n>(
         file: None,
         upstream: Vec::new(),
         configuration: keys.object("configuration", report),
-        executor_type: executor::read(&keys, report),
+        executor_type: executor::read(&keys, inherited.env, report),
         executor_config: keys.object("executor_config", report),
         retry: limits::retry(inherited.retry, &keys, report),
         timeout_s: keys.positive("timeout", report),
@@ -186,6 +191,27 @@ fn language(keys: &Keys<'_>, kind: BlockKind, report: &mut Report) -> Option<Lan
         report.error(keys.place("language"), format!("the language {written:?} is not known"), remedy);
     }
     found
+}
+
+/// Keys of `configuration` that do not act as they are written.
+fn warn_of_ignored(kind: BlockKind, keys: &Keys<'_>, report: &mut Report) {
+    let Some(configuration) = keys.nested("configuration") else { return };
+    if kind == BlockKind::GlobalDataProduct
+        && let Some(product) = configuration.nested("global_data_product")
+    {
+        data_products::warn_of_ignored(&product, report);
+    }
+    if kind == BlockKind::Sensor
+        && let Some(node) = configuration.node("poke_interval")
+    {
+        let counts = match node.to_json().as_u64() {
+            Some(0) => POKE_INTERVAL_S_MIN,
+            Some(seconds) if u32::try_from(seconds).is_ok() => return,
+            _ => POKE_INTERVAL_S,
+        };
+        let message = format!("the sensor is asked every {counts} s: its poke_interval is no whole number above 0");
+        report.warn(configuration.place("poke_interval"), message, "write whole seconds from 1");
+    }
 }
 
 /// `dynamic` and `reduce_output`, in the first form (two flags) or the second (a map).

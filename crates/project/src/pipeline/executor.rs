@@ -8,7 +8,7 @@ use crate::{
     Env, YAML_BYTES_MAX,
     diagnostic::Report,
     keys::Keys,
-    nearest,
+    nearest, template,
     yaml::{self, Node},
 };
 use domain::{
@@ -29,23 +29,38 @@ const CONTAINER_KEY: &str = "container_config";
 
 /// The `executor_type` of a pipeline; where that says nothing, the environment's `DEFAULT_EXECUTOR_TYPE`.
 pub(super) fn of_pipeline(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Option<String> {
-    let written = read(keys, report);
+    let written = read(keys, env, report);
     if ExecutorType::says_something(written.as_deref()) {
         return written;
     }
     env("DEFAULT_EXECUTOR_TYPE").filter(|kind| !kind.trim().is_empty()).or(written)
 }
 
-/// The `executor_type` of a pipeline or a block, as written.
-pub(super) fn read(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
-    let written = keys.text("executor_type", report).filter(|kind| !kind.is_empty())?;
+/// The `executor_type` of a pipeline or a block, rendered as Mage does: it is the one value of a pipeline's file that may be
+/// a template.
+pub(super) fn read(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Option<String> {
+    let text = keys.text("executor_type", report).filter(|kind| !kind.is_empty())?;
+    let remedy = "write the type itself, or an env_var of the web-server's environment with a default";
+    let written = match template::render(&text, env) {
+        Ok(written) if !written.trim().is_empty() => written,
+        Ok(_) => {
+            let message = format!("the executor type {text:?} renders to nothing, and counts as not said");
+            report.warn(keys.place("executor_type"), message, remedy);
+            return None;
+        }
+        Err(broken) => {
+            let message =
+                format!("the executor type {text:?} does not render, and counts as not said: {}", broken.message);
+            report.warn(keys.place("executor_type"), message, remedy);
+            return None;
+        }
+    };
     let (why, remedy) = match ExecutorType::of(Some(&written), None) {
         ExecutorType::Process | ExecutorType::Noop | ExecutorType::Remote(KUBERNETES) => return Some(written),
         ExecutorType::Remote(_) => {
             let remedy = format!("give the executors what it needs, or write {KUBERNETES:?}");
             ("names machines that no executor has", remedy)
         }
-        ExecutorType::Template(_) => ("is a template, which is not rendered", "write the type itself".to_owned()),
         ExecutorType::Unknown(_) => ("is not known", nearest::choose(&written, &ExecutorType::NAMES)),
     };
     let message = format!("the executor type {written:?} {why}; what asks for it runs as a process of an executor");
@@ -213,6 +228,9 @@ mod tests {
         assert_eq!(places("executor_type: noop\n", Some("k8s")), [None, process]);
         assert_eq!(places("run_pipeline_in_one_process: true\n", Some("k8s")), [process, process]);
         assert_eq!(places("", Some("ecs")), [process, process]);
+        let rendered = "executor_type: \"{{ env_var('DEFAULT_EXECUTOR_TYPE') }}\"\n";
+        assert_eq!(places(rendered, Some("noop")), [None, process]);
+        assert_eq!(places(rendered, None), [process, process]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
--- The active event triggers of a workspace, at most so many, and one more that tells of the rest.
+-- The event triggers of a workspace, paused ones too, which have their events accounted for; at most so many, and one more
+-- that tells of the rest.
 -- $1 workspace, $2 limit
 SELECT t.id, t.pipeline_id, t.name, t.version, t.active, t.enabled_at, t.paused_at, t.kind, t.spec,
        w.name, p.name, t.source, t.created_at, t.updated_at,
        t.desired IS NOT NULL AND t.desired -> 'spec' IS DISTINCT FROM t.spec,
-       coalesce((s.state ->> 'halted')::bigint = t.version, false)
+       coalesce((s.state ->> 'halted')::bigint = t.version, false), w.archived_at IS NOT NULL
   FROM trigger t
   JOIN pipeline p ON p.id = t.pipeline_id AND p.archived_at IS NULL
   JOIN workspace w ON w.id = p.workspace_id
   LEFT JOIN trigger_state s ON s.trigger_id = t.id
- WHERE p.workspace_id = $1 AND t.archived_at IS NULL AND t.active AND t.kind = 'event'
+ WHERE p.workspace_id = $1 AND t.archived_at IS NULL AND t.kind = 'event'
  ORDER BY t.id
  LIMIT $2

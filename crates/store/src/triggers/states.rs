@@ -48,7 +48,7 @@ pub async fn states(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<V
     db.query(&statement, &[&ids]).await?.iter().map(stored).collect()
 }
 
-/// Triggers by their ids, whatever they are now; one that is archived is not active.
+/// Triggers by their ids, whatever they are now; one that is archived, or whose workspace is, is not active.
 ///
 /// # Errors
 /// When the statement fails.

@@ -79,7 +79,7 @@ pub(super) async fn wrong(plan: Plan) -> Result<Seen> {
     fs::write(file("scheduler-3"), format!("-{WRONG_S}"))?;
     fs::write(file("executor-1"), format!("-{WRONG_S}"))?;
     let mut said = None;
-    while tokio::time::Instant::now() < load.ends_at {
+    while tokio::time::Instant::now() < load.broken_until {
         let ahead = stage.metric("scheduler-1", "clock_skew_seconds").await;
         let behind = stage.metric("scheduler-3", "clock_skew_seconds").await;
         if said.is_none() && ahead > SKEW_S && behind > SKEW_S {

@@ -25,7 +25,7 @@ pub(super) async fn herd(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     let load = stage.begin().await?;
-    tokio::time::sleep_until(load.ends_at).await;
+    tokio::time::sleep_until(load.broken_until).await;
     seen.bite("triggers that were due in the same second", u64::from(triggers));
     stage.finish_within(seen, 2.0).await
 }
@@ -52,7 +52,7 @@ pub(super) async fn edited(plan: Plan) -> Result<Seen> {
     let sql = stage.sql().await?;
     let mut edits: Vec<Edit> = Vec::new();
     let (mut refused, mut removed) = (0_u64, 0_u64);
-    while Instant::now() < load.ends_at {
+    while Instant::now() < load.broken_until {
         // Close to the second, when decisions are under way.
         let into: f64 = sql.query_one("SELECT (extract(epoch FROM clock_timestamp()) % 1)::float8", &[]).await?.get(0);
         let jitter = stage.dice.random_range(-0.01..0.03);

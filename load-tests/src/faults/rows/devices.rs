@@ -36,8 +36,14 @@ const QUOTA_MILLI: i64 = 15_000;
 const STARTS: (u64, u64) = (200, 10_000);
 /// A runtime takes so long to start, and to be gone.
 const LINGER: Duration = Duration::from_millis(30);
-/// Between two deaths of schedulers, and how long one stays dead.
+/// Between two deaths of schedulers, and how long one stays dead. Deaths come so many in a row, and then none for longer than
+/// one is missed for.
 const DEATH_EVERY: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(5));
+const DEATHS_IN_A_ROW: u64 = 3;
+const REST: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(7));
+/// A dead scheduler is missed for 5 s at most: its lease, and a round of those who take over. The one that is to take over may
+/// die meanwhile, and so may the next; then its own loss counts from its own death. Three in a row, and a second to load.
+const RACED_LATE_MAX_S: f64 = 16.0;
 const DEAD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1_500));
 /// Between two looks at all sums.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -88,11 +94,11 @@ impl Play {
     }
 
     /// Ends the executors, and judges.
-    async fn finish(self, seen: Seen) -> Result<Seen> {
+    async fn finish(self, seen: Seen, late_max_s: f64) -> Result<Seen> {
         for fleet in self.fleets {
             fleet.close().await?;
         }
-        self.stage.finish_within(seen, LATE_MAX_S).await
+        self.stage.finish_within(seen, late_max_s).await
     }
 
     fn count(&self, of: fn(&crate::declared::Counts) -> &AtomicU64) -> u64 {
@@ -116,10 +122,11 @@ pub(super) async fn raced(plan: Plan) -> Result<Seen> {
     let wanted = u64::from(plan.triggers * plan.seconds / 4).clamp(STARTS.0, STARTS.1);
     let users = Users::start(&play, wanted, plan)?;
     let looks = tokio::spawn(look(play.stage.sql().await?, Arc::clone(&users.over)));
-    let (mut kills, mut between) = (0, 0);
+    let (mut kills, mut between) = (0_u64, 0_u64);
     let begun = Instant::now();
-    while Instant::now() < load.ends_at || (users.asked() < wanted && begun.elapsed() < PATIENCE) {
-        play.stage.pass(DEATH_EVERY.0, DEATH_EVERY.1).await;
+    while Instant::now() < load.broken_until || (users.asked() < wanted && begun.elapsed() < PATIENCE) {
+        let pause = if kills > 0 && kills.is_multiple_of(DEATHS_IN_A_ROW) { REST } else { DEATH_EVERY };
+        play.stage.pass(pause.0, pause.1).await;
         let victim = play.stage.victim("scheduler", 3);
         let begun = "SELECT count(*) FROM runtime WHERE state = 'starting'";
         between += u64::try_from(play.sql.query_one(begun, &[]).await?.get::<_, i64>(0))?;
@@ -141,7 +148,7 @@ pub(super) async fn raced(plan: Plan) -> Result<Seen> {
     seen.bite("parts of devices that strangers took", play.count(|counts| &counts.strangers));
     #[expect(clippy::cast_precision_loss, reason = "a count for people")]
     seen.tell("orders that strangers had overtaken", play.count(|counts| &counts.refused) as f64, "");
-    play.finish(seen).await
+    play.finish(seen, RACED_LATE_MAX_S).await
 }
 
 /// People who start and stop runtimes, whatever becomes of them.
@@ -255,5 +262,5 @@ pub(super) async fn asleep(plan: Plan) -> Result<Seen> {
     }
     seen.bite("runtimes that started when it woke", play.count(|counts| &counts.started) - started);
     play.settle(&mut seen).await?;
-    play.finish(seen).await
+    play.finish(seen, LATE_MAX_S).await
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     fs::{self, File},
     io::Write,
     os::unix::fs::MetadataExt,
@@ -88,19 +89,42 @@ impl Drop for Tmpfs {
     }
 }
 
+/// Those of a stage; each has a disk of its own.
+const EXECUTORS: [&str; 3] = ["executor-1", "executor-2", "executor-3"];
 /// Attempts that write what does not fit, and others.
 const WRITING_RUNS: usize = 12;
 const WRITING_TRIES: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a scheduler's log is looked at while its disk is full, and what passes in between.
+const LOOKS: usize = 10;
+const COMMITS: &str = "scheduler_commits_total";
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+
+/// Looks at a log of `scheduler-1` that had not grown though the scheduler had committed since the one before.
+async fn speechless(stage: &mut Stage, log: &Path) -> Result<u64> {
+    let mut speechless = 0;
+    let mut before = (fs::metadata(log)?.len(), stage.metric("scheduler-1", COMMITS).await);
+    for _ in 0..LOOKS {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let now = (fs::metadata(log)?.len(), stage.metric("scheduler-1", COMMITS).await);
+        speechless += u64::from(now.0 == before.0 && now.1 > before.1);
+        before = now;
+    }
+    Ok(speechless)
+}
 
 /// Row 12: the disk of an executor, and the one that a scheduler logs to.
 pub(super) async fn full(plan: Plan) -> Result<Seen> {
-    let disk = Tmpfs::new(48, Path::new("/"))?;
-    let logs = Tmpfs::new(1, Path::new("/"))?;
-    let own_settings = vec![
-        ("executor-1", "ORRERY_EXECUTOR_DATA_DIR".to_owned(), disk.path().display().to_string()),
-        ("scheduler-1", "ORRERY_LOG__FILTER".to_owned(), "debug".to_owned()),
-    ];
+    let disks = EXECUTORS.map(|_| Tmpfs::new(48, Path::new("/")));
+    let disks: BTreeMap<&str, Tmpfs> =
+        EXECUTORS.into_iter().zip(disks).map(|(name, disk)| Ok((name, disk?))).collect::<Result<_>>()?;
+    let logs = Tmpfs::new(64, Path::new("/"))?;
+    let log = logs.path().join("scheduler-1.log");
+    let data_dir = |(name, disk): (&&'static str, &Tmpfs)| {
+        (*name, "ORRERY_EXECUTOR_DATA_DIR".to_owned(), disk.path().display().to_string())
+    };
+    let mut own_settings: Vec<_> = disks.iter().map(data_dir).collect();
+    own_settings.push(("scheduler-1", "ORRERY_LOG__FILTER".to_owned(), "debug".to_owned()));
     let log_folders = vec![("scheduler-1", logs.path().to_owned())];
     let mut stage = Stage::open(plan, Shape { own_settings, log_folders, ..Stage::shape(plan) }).await?;
     let mut seen = Seen::default();
@@ -108,10 +132,17 @@ pub(super) async fn full(plan: Plan) -> Result<Seen> {
     let first = stage.start_runs(WRITER, WRITING_RUNS, &[("mib", 0.1)]).await?;
     stage.until_ended(&first, PATIENCE).await?;
     stage.begin().await?;
-    let (ballast, log_ballast) = (disk.fill()?, logs.fill()?);
-    let (mut failed, mut reasons) = (0, Vec::new());
-    // Which executor gets which run is not the row's to say: until some have met the disk.
+    let log_ballast = logs.fill()?;
+    seen.bite("times that a scheduler had worked and its log had taken nothing", speechless(&mut stage, &log).await?);
+    let full = fs::metadata(&log)?.len();
+    let (mut failed, mut reasons, mut ballasts) = (0, Vec::new(), BTreeMap::new());
+    let mut worker = stage.worker(&first).await?;
+    // Which executor gets which run is not the row's to say: the disk of the one that got most of the last ones is full.
     for _ in 0..WRITING_TRIES {
+        let disk = disks.get(worker.as_str()).with_context(|| format!("{worker} has no disk of its own"))?;
+        if let Entry::Vacant(place) = ballasts.entry(worker.clone()) {
+            place.insert(disk.fill()?);
+        }
         let runs = stage.start_runs(WRITER, WRITING_RUNS, &[("mib", 1.0)]).await?;
         let ended = stage.until_ended(&runs, PATIENCE).await?;
         reasons.extend(stage.errors_of(&runs).await?);
@@ -119,6 +150,7 @@ pub(super) async fn full(plan: Plan) -> Result<Seen> {
         if failed > 0 {
             break;
         }
+        worker = stage.worker(&runs).await?;
     }
     seen.bite("blocks that failed for want of space", u64::try_from(failed)?);
     seen.must(reasons.iter().all(|reason| reason.contains("No space left")), || {
@@ -128,11 +160,13 @@ pub(super) async fn full(plan: Plan) -> Result<Seen> {
     seen.must(lost == 0.0, || format!("{lost} executors were taken to be lost"));
     let gone = stage.ended();
     seen.must(gone.is_empty(), || format!("services ended: {}", gone.join(", ")));
-    drop((ballast, log_ballast));
+    drop((ballasts, log_ballast));
     let again = stage.start_runs(WRITER, WRITING_RUNS, &[("mib", 1.0)]).await?;
     let ended = stage.until_ended(&again, PATIENCE).await?;
     seen.must(ended.get("completed") == Some(&i64::try_from(again.len())?), || {
         format!("with space again the runs stand as {ended:?}")
     });
+    let written = fs::metadata(&log)?.len() - full;
+    seen.must(written > 0, || "a scheduler logs nothing though there is space again".to_owned());
     stage.finish_within(seen, LATE_MAX_S).await
 }

@@ -28,8 +28,8 @@ const MEMORY_MAX_MIB: f64 = 256.0;
 pub(super) async fn repeated(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Shape { repeaters: true, ..Stage::shape(plan) }).await?;
     let mut seen = Seen::default();
-    let load = stage.begin().await?;
-    tokio::time::sleep_until(load.ends_at).await;
+    let load = stage.begin_broken().await?;
+    tokio::time::sleep_until(load.broken_until).await;
     let (calls, messages) = stage.cluster.repeated();
     seen.bite("calls that were delivered twice", calls);
     seen.bite("messages of streams that were", messages);
@@ -65,7 +65,7 @@ pub(super) async fn read_slowly(plan: Plan) -> Result<Seen> {
         });
     }
     let mut most = 0.0_f64;
-    while tokio::time::Instant::now() < load.ends_at {
+    while tokio::time::Instant::now() < load.broken_until {
         most = most.max(stage.memory_mib());
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

@@ -112,7 +112,7 @@ pub(super) async fn sessions_ended(plan: Plan) -> Result<Seen> {
     let load = stage.begin().await?;
     let sql = stage.sql().await?;
     let mut ended = 0;
-    while Instant::now() < load.ends_at {
+    while Instant::now() < load.broken_until {
         let one = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
                     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS victim";
         ended += sql.query_one(one, &[]).await?.get::<_, i64>(0);
@@ -155,13 +155,13 @@ pub(super) async fn failed_over(plan: Plan) -> Result<Seen> {
 pub(super) async fn transaction_held(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
+    let load = stage.begin().await?;
     let holder = stage.sql().await?;
     holder.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM run").await?;
     // One that wrote as well, so that its number is in everybody's way.
     let writer = stage.sql().await?;
     writer.batch_execute("CREATE TABLE faults_held (id int); BEGIN; INSERT INTO faults_held VALUES (1)").await?;
-    let load = stage.begin().await?;
-    tokio::time::sleep_until(load.ends_at).await;
+    tokio::time::sleep_until(load.broken_until).await;
     let sql = stage.sql().await?;
     let row = sql
         .query_one(

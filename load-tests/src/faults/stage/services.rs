@@ -46,12 +46,7 @@ impl Stage {
         page.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Batches of a scheduler that did not count: their epoch was old, or the server had ended a session that was frozen.
-    pub(in crate::faults) async fn refusals(&mut self, scheduler: &str) -> f64 {
-        self.metric(scheduler, "fenced_writes_total").await + self.metric(scheduler, "scheduler_reloads_total").await
-    }
-
-    /// The same, summed over all services of a kind, such as `scheduler`.
+    /// As [`Stage::metric`], summed over all services of a kind, such as `scheduler`.
     pub(in crate::faults) async fn metric_of_all(&mut self, kind: &str, name: &str) -> f64 {
         let names: Vec<String> = self.cluster.services().map(|(name, _)| name.clone()).collect();
         let mut sum = 0.0;

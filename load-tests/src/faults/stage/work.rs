@@ -1,7 +1,10 @@
 //! Runs beside the load: those that take long, write much or fail, and what becomes of them.
 
 use super::{DRAIN_MAX, LOOK_AGAIN, PATIENCE, SLOW, Stage};
-use crate::cluster::WORKSPACE;
+use crate::{
+    cluster::WORKSPACE,
+    history::{JournalEvent, JournalLine},
+};
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::CreateRunRequest;
 use rand::RngExt;
@@ -92,6 +95,14 @@ impl Stage {
     /// When they do not start.
     pub(in crate::faults) async fn warm_and_start_slow(&mut self, count: usize, seconds: f64) -> Result<Vec<Uuid>> {
         self.warm(SLOW, &[("seconds", 0.5)]).await?;
+        self.start_slow(count, seconds).await
+    }
+
+    /// Starts so many slow runs that each take so long, and waits until all of them run.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub(in crate::faults) async fn start_slow(&mut self, count: usize, seconds: f64) -> Result<Vec<Uuid>> {
         let runs = self.start_runs(SLOW, count, &[("seconds", seconds)]).await?;
         let begun = Instant::now();
         let sql = self.sql().await?;
@@ -114,6 +125,36 @@ impl Stage {
                       WHERE b.run_id = ANY ($1) AND b.status = 'running' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1";
         let row = self.sql().await?.query_opt(query, &[&runs]).await?;
         Ok(row.context("an executor that runs something")?.get(0))
+    }
+
+    /// The executor that ran most of these, whatever became of them.
+    ///
+    /// # Errors
+    /// When none did.
+    pub(in crate::faults) async fn worker(&self, runs: &[Uuid]) -> Result<String> {
+        let query = "SELECT e.name FROM block_run b JOIN executor e ON e.id = b.executor_id
+                      WHERE b.run_id = ANY ($1) GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1";
+        let row = self.sql().await?.query_opt(query, &[&runs]).await?;
+        Ok(row.context("an executor that ran something")?.get(0))
+    }
+
+    /// Results of attempts that others had by then, by an executor's own words: those that a scheduler refused, and those
+    /// that it dropped by itself.
+    ///
+    /// # Errors
+    /// When its journal cannot be read.
+    pub(in crate::faults) fn unwanted(&self, executor: &str) -> Result<(u64, u64)> {
+        let journal = std::fs::read_to_string(self.cluster.history().join(format!("{executor}.jsonl")))?;
+        let (mut refused, mut dropped) = (0, 0);
+        // The last line may be under way.
+        for line in journal.lines().filter_map(|line| serde_json::from_str::<JournalLine>(line).ok()) {
+            match line.event {
+                JournalEvent::Ack { accepted: false, .. } => refused += 1,
+                JournalEvent::Dropped { .. } => dropped += 1,
+                _ => {}
+            }
+        }
+        Ok((refused, dropped))
     }
 
     /// Attempts of these runs that were given up with their executor.

@@ -1,6 +1,7 @@
-//! C3: at most one result of a unit counts, and nothing of a former lease after a later one.
+//! C3: at most one result of a unit counts, and nothing of a former lease after a later one. What waits for what is in
+//! `order.rs`.
 
-use super::Findings;
+use super::{Findings, order};
 use crate::history::{AttemptName, History, JournalEvent, Request};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
         .collect();
     check_acknowledgements(history, &retried, findings);
     check_writes(history, &retried, findings);
+    order::check(history, &retried, findings);
 }
 
 /// By what executors were told: a result that ends the unit counts once, it is the one that the database has, and no lost

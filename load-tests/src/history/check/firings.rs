@@ -1,6 +1,7 @@
-//! C1: each logical time of each schedule is decided exactly once, and what fired has exactly one run.
+//! C1: each logical time of each schedule is decided exactly once, and what fired has exactly one run. Intervals of backfills
+//! are in `backfills.rs`.
 
-use super::{Findings, when};
+use super::{Findings, anytime, backfills, when};
 use crate::history::{
     ClientEvent, Firing, History, Request, TriggerKind, TriggerVersion, calendar::Calendar, lines::TriggerSpec,
 };
@@ -20,7 +21,9 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
     for (id, versions) in versions_by_trigger(history) {
         let decided = firings.get(&id).map(Vec::as_slice).unwrap_or_default();
         check_schedule(history, id, &versions, decided, findings);
+        anytime::check_decisions(history, id, &versions, decided, findings);
     }
+    backfills::check(history, &firings, findings);
 }
 
 /// The versions of each trigger, oldest first.
@@ -185,13 +188,14 @@ fn check_grid(id: Uuid, versions: &[&TriggerVersion], decided: &[&Firing], findi
 }
 
 /// A time in which a schedule was in force, and every time of it had to be decided.
-struct Window {
-    after_us: i64,
-    until_us: i64,
-    spec: TriggerSpec,
+pub(super) struct Window {
+    pub(super) after_us: i64,
+    pub(super) until_us: i64,
+    pub(super) spec: TriggerSpec,
 }
 
-fn windows(history: &History, versions: &[&TriggerVersion]) -> Vec<Window> {
+/// The times in which the triggers' versions were in force, each cut by the time that a decision may take.
+pub(super) fn windows(history: &History, versions: &[&TriggerVersion]) -> Vec<Window> {
     let settle_us = i64::from(history.promises.settle_ms) * MS;
     let mut windows: Vec<Window> = Vec::new();
     let mut open: Option<(&TriggerVersion, i64)> = None;
@@ -222,14 +226,14 @@ fn windows(history: &History, versions: &[&TriggerVersion]) -> Vec<Window> {
 }
 
 /// Which nominal times were decided, and how often.
-struct Covered {
+pub(super) struct Covered {
     points: HashMap<i64, u32>,
     /// First and last of times in a row that were skipped together.
     spans: Vec<(i64, i64)>,
 }
 
 impl Covered {
-    fn new(decided: &[&Firing]) -> Self {
+    pub(super) fn new(decided: &[&Firing]) -> Self {
         let mut covered = Self { points: HashMap::with_capacity(decided.len()), spans: Vec::new() };
         for firing in decided {
             let Some(at) = nominal_us(&firing.logical_key) else { continue };
@@ -247,7 +251,7 @@ impl Covered {
         }
     }
 
-    fn count(&self, at: i64) -> u32 {
+    pub(super) fn count(&self, at: i64) -> u32 {
         let spans = self.spans.iter().filter(|(first, last)| (*first..=*last).contains(&at)).count();
         self.points.get(&at).copied().unwrap_or(0) + u32::try_from(spans).unwrap_or(u32::MAX)
     }

@@ -1,7 +1,7 @@
 //! C7: what is due fires in time, every run ends, and no trigger waits without a reason.
 
 use super::{
-    Findings,
+    Findings, anytime,
     firings::{nominal_us, versions_by_trigger},
     when,
 };
@@ -12,6 +12,7 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
     check_lateness(history, findings);
     check_ends(history, findings);
     check_futures(history, findings);
+    anytime::check_always_on(history, findings);
 }
 
 fn check_lateness(history: &History, findings: &mut Findings) {
@@ -52,6 +53,9 @@ fn check_ends(history: &History, findings: &mut Findings) {
     }
     for run in history.runs.iter().filter(|run| run.completed_at_us.is_none()) {
         findings.violation(run.id, format!("it is still {} though everything was left time to end", run.status));
+    }
+    for backfill in history.backfills.iter().filter(|backfill| backfill.status == "running") {
+        findings.violation(backfill.id, "the backfill goes on though everything was left time to end");
     }
 }
 

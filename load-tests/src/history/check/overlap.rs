@@ -1,8 +1,8 @@
-//! C6: runs of a trigger overlap only where it says so, waiting starts keep their order, and a start that was skipped for
-//! an overlap did overlap.
+//! C6: runs of a trigger overlap only where it says so, and those of `@always_on` never; waiting starts keep their order,
+//! and a start that was skipped for an overlap did overlap.
 
-use super::{Findings, firings::versions_by_trigger, when};
-use crate::history::{Firing, History, Overlap, Run};
+use super::{Findings, anytime::is_always_on, firings::versions_by_trigger, when};
+use crate::history::{Firing, History, Overlap, Run, TriggerVersion};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -17,9 +17,9 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
     for (id, versions) in versions {
         let policy = |version: Option<i64>| {
             let found = versions.iter().find(|known| Some(known.version) == version);
-            found.map_or(Overlap::AllowAll, |known| known.spec.overlap)
+            found.map_or(Overlap::AllowAll, |known| policy_of(known))
         };
-        if versions.iter().all(|version| version.spec.overlap == Overlap::AllowAll) {
+        if versions.iter().all(|version| policy_of(version) == Overlap::AllowAll) {
             continue;
         }
         let Some(decided) = firings.get(&id) else { continue };
@@ -47,6 +47,14 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
                 findings.violation(id, format!("{} was skipped for an overlap at {at}; nothing ran", skip.logical_key));
             }
         }
+    }
+}
+
+/// What is always on has one run at a time, whatever else it says.
+fn policy_of(version: &TriggerVersion) -> Overlap {
+    match version.spec.overlap {
+        Overlap::AllowAll if is_always_on(version) => Overlap::Skip,
+        policy => policy,
     }
 }
 

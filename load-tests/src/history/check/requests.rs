@@ -31,7 +31,10 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
             Request::CallTrigger { trigger_id, key } => {
                 check_call(&index, call, *trigger_id, &format!("key:{key}"), &mut answered, findings);
             }
-            Request::PublishEvent { key } => check_event(&index, call, key, findings),
+            Request::PublishEvent { key, matches } => check_event(&index, call, key, matches, findings),
+            Request::CreateBackfill { workspace, pipeline, name } => {
+                check_backfill(history, call, (workspace, pipeline, name), findings);
+            }
             Request::ChangeTrigger { .. } | Request::RetryRun { .. } | Request::CancelRun { .. } => {}
         }
     }
@@ -111,13 +114,39 @@ fn check_call(
     }
 }
 
-fn check_event(index: &Index<'_>, call: &Call, key: &str, findings: &mut Findings) {
+/// A backfill that was acknowledged is there, once; its name is nobody else's.
+fn check_backfill(history: &History, call: &Call, of: (&str, &str, &str), findings: &mut Findings) {
+    if acknowledged(call).is_none() {
+        return findings.looked("requests without an acknowledgement", 1);
+    }
+    findings.looked("acknowledged backfills", 1);
+    let (workspace, pipeline, name) = of;
+    let is_of = |id| {
+        let found = history.pipelines.iter().find(|other| other.id == id);
+        found.is_some_and(|other| other.workspace == workspace && other.name == pipeline)
+    };
+    let there = history.backfills.iter().filter(|backfill| backfill.name == name && is_of(backfill.pipeline_id));
+    match there.count() {
+        1 => {}
+        count => findings.violation(name, format!("the backfill was acknowledged, and there are {count} of its name")),
+    }
+}
+
+/// Each trigger that its sender knows to match has decided about an acknowledged event, and each of its key only once.
+fn check_event(index: &Index<'_>, call: &Call, key: &str, matches: &[Uuid], findings: &mut Findings) {
     let Some(answer) = &call.answer else { return findings.looked("requests without an acknowledgement", 1) };
     let ClientEvent::Acknowledged { started, .. } = &answer.event else {
         return findings.looked("requests without an acknowledgement", 1);
     };
     findings.looked("acknowledged events", 1);
     let logical_key = format!("event-key:{key}");
+    for trigger in matches.iter().filter(|_| !key.is_empty()) {
+        let decided = index.of(*trigger, &logical_key).len();
+        if decided != 1 {
+            let what = format!("{logical_key} was acknowledged, matches, and was decided {decided} times");
+            findings.violation(trigger, what);
+        }
+    }
     for (trigger, run) in started {
         let firings = if key.is_empty() { &[] } else { index.of(*trigger, &logical_key) };
         if firings.len() > 1 {

@@ -18,6 +18,9 @@ use uuid::Uuid;
 /// Memory of every device, bytes: the trace does not tell, and shares of it are those of the compute.
 const DEVICE_BYTES: u64 = 16 << 30;
 
+/// Whose all tasks are.
+const PROJECT: ProjectId = ProjectId(Uuid::from_u128(1));
+
 /// One queue, one project, no limits: what is compared is where things are put.
 pub(super) struct Production {
     planner: Planner,
@@ -28,37 +31,21 @@ pub(super) struct Production {
 impl Production {
     /// The planner is told what is asked for how often, as the published policy is.
     pub(super) fn new(nodes: &[Node], tasks: &[Task]) -> Self {
-        let mut counts: BTreeMap<&Task, u64> = BTreeMap::new();
-        for task in tasks {
-            *counts.entry(task).or_default() += 1;
-        }
-        let (queue, project) = (QueueId(Uuid::from_u128(1)), ProjectId(Uuid::from_u128(1)));
-        let snapshot = Snapshot {
-            now: Timestamp::UNIX_EPOCH,
-            nodes: nodes.iter().enumerate().map(|(at, node)| fleet_node(at, node)).collect(),
-            holdings: Vec::new(),
-            nominations: Vec::new(),
-            requests: Vec::new(),
-            queues: vec![Queue {
-                id: queue,
-                name: "default".to_owned(),
-                priority: 0,
-                preemptible: false,
-                deserved_milli: 0,
-                limit_milli: None,
-                weight: 1,
-                recent_use: 0,
-            }],
-            projects: vec![Project { id: project, quota: Quota::default(), disruptions_left: None }],
-            recent: counts.into_iter().map(|(task, count)| Demand { ask: ask(task), count }).collect(),
-        };
-        let request = Request {
-            holder: HolderId(Uuid::nil()),
-            project,
+        let (mut snapshot, [queue, _]) = snapshot(nodes, tasks);
+        snapshot.queues.truncate(1);
+        let request = Self::request(0, queue, &tasks[0]);
+        Self { planner: Planner::new(&snapshot, &Policy::default()), request, count: 0 }
+    }
+
+    /// Somebody who wants what the task wants.
+    pub(super) fn request(holder: u128, queue: QueueId, task: &Task) -> Request {
+        Request {
+            holder: HolderId(Uuid::from_u128(holder)),
+            project: PROJECT,
             queue,
             priority: 0,
             submitted_at: Timestamp::UNIX_EPOCH,
-            ask: ask(&tasks[0]),
+            ask: ask(task),
             storage_bytes: 0,
             nodes: None,
             gang: None,
@@ -66,9 +53,39 @@ impl Production {
             access: Access::Always,
             permitted: Vec::new(),
             alternatives: Vec::new(),
-        };
-        Self { planner: Planner::new(&snapshot, &Policy::default()), request, count: 0 }
+        }
     }
+}
+
+/// An empty fleet, and its queues: the first one's holders stay, the second one's are stopped when the first wants room.
+pub(super) fn snapshot(nodes: &[Node], tasks: &[Task]) -> (Snapshot, [QueueId; 2]) {
+    let mut counts: BTreeMap<&Task, u64> = BTreeMap::new();
+    for task in tasks {
+        *counts.entry(task).or_default() += 1;
+    }
+    let queues = [("default", 0, false), ("preemptible", -1, true)];
+    let queues = queues.into_iter().zip(1_u128..).map(|((name, priority, preemptible), id)| Queue {
+        id: QueueId(Uuid::from_u128(id)),
+        name: name.to_owned(),
+        priority,
+        preemptible,
+        deserved_milli: 0,
+        limit_milli: None,
+        weight: 1,
+        recent_use: 0,
+    });
+    let snapshot = Snapshot {
+        now: Timestamp::UNIX_EPOCH,
+        nodes: nodes.iter().enumerate().map(|(at, node)| fleet_node(at, node)).collect(),
+        holdings: Vec::new(),
+        nominations: Vec::new(),
+        requests: Vec::new(),
+        queues: queues.collect(),
+        projects: vec![Project { id: PROJECT, quota: Quota::default(), disruptions_left: None, recent_use: 0 }],
+        recent: counts.into_iter().map(|(task, count)| Demand { ask: ask(task), count }).collect(),
+    };
+    let ids = [1, 2].map(|id| QueueId(Uuid::from_u128(id)));
+    (snapshot, ids)
 }
 
 impl Placer for Production {

@@ -25,6 +25,15 @@ pub(super) struct Task {
     pub(super) models: Vec<String>,
 }
 
+/// A task that came, ran and left.
+#[derive(Debug, Clone)]
+pub(super) struct Stay {
+    pub(super) task: Task,
+    pub(super) lasts_s: u64,
+    /// It was the kind of work that makes room for others (BE).
+    pub(super) stoppable: bool,
+}
+
 /// How models are drawn for tasks that insist on some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Draw {
@@ -57,19 +66,35 @@ pub(super) fn nodes(path: &Path) -> Result<Vec<Node>> {
 
 /// Reads the tasks.
 pub(super) fn tasks(path: &Path) -> Result<Vec<Task>> {
-    let task = |row: &Row<'_>| {
-        let models = row.text("gpu_spec")?.split('|').map(str::trim).filter(|model| !model.is_empty());
-        Ok(Task {
-            cpu_milli: row.number("cpu_milli")?,
-            memory_mib: row.number("memory_mib")?,
-            gpus: u32::try_from(row.number("num_gpu")?)?,
-            gpu_milli: u32::try_from(row.number("gpu_milli")?)?,
-            models: models.map(str::to_owned).collect(),
-        })
-    };
     let tasks = read(path, task)?;
     ensure!(tasks.iter().any(|task| task.milli() > 0), "{} has no task that wants a GPU", path.display());
     Ok(tasks)
+}
+
+/// Reads those tasks that were ever started, with the time that they ran.
+pub(super) fn stays(path: &Path) -> Result<Vec<Stay>> {
+    let stay = |row: &Row<'_>| {
+        let task = task(row)?;
+        if row.text("scheduled_time")?.is_empty() {
+            return Ok(None);
+        }
+        let lasts_s = row.number("deletion_time")?.saturating_sub(row.number("scheduled_time")?);
+        Ok(Some(Stay { task, lasts_s, stoppable: row.text("qos")? == "BE" }))
+    };
+    let stays: Vec<Stay> = read(path, stay)?.into_iter().flatten().collect();
+    ensure!(stays.iter().any(|stay| stay.task.milli() > 0), "{} has no task that ran on a GPU", path.display());
+    Ok(stays)
+}
+
+fn task(row: &Row<'_>) -> Result<Task> {
+    let models = row.text("gpu_spec")?.split('|').map(str::trim).filter(|model| !model.is_empty());
+    Ok(Task {
+        cpu_milli: row.number("cpu_milli")?,
+        memory_mib: row.number("memory_mib")?,
+        gpus: u32::try_from(row.number("num_gpu")?)?,
+        gpu_milli: u32::try_from(row.number("gpu_milli")?)?,
+        models: models.map(str::to_owned).collect(),
+    })
 }
 
 /// Lets a part of the GPU tasks insist on models, of those on which they fit at all. Always the same for the same input.

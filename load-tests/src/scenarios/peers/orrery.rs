@@ -1,10 +1,11 @@
 //! Orrery doing the peers' work: with Python blocks, as theirs are, and with its built-in no-op, which shows what of it is
 //! Python.
 
-use super::{Measured, Work};
+use super::{Measured, Row, Work};
 use crate::{
     cluster::{Cluster, WORKSPACE},
     floor, project_files as files,
+    scenarios::independent,
 };
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
@@ -20,6 +21,8 @@ use std::{
 const SLOTS: u32 = 8;
 const SETTLE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
+/// Runs of Python in bulk, which take as long as all others together.
+const PYTHON_BULK: usize = 1_000;
 /// How long schedules are waited for after they were due.
 const CRON_MAX: Duration = Duration::from_secs(60);
 
@@ -29,42 +32,75 @@ const SCHEDULE: &str = "
            jsonb_build_object('kind', jsonb_build_object('type', 'schedule', 'every', $1::text, 'zone', 'UTC'))
       FROM generate_series(1, $2::integer) AS n, pipeline AS p WHERE p.name = 'tick'";
 
-/// Both rows of the table.
-pub(super) async fn measure(work: &Work) -> Result<Vec<(&'static str, Measured)>> {
+/// Both rows of the table; ratios are to the first one.
+pub(super) async fn measure(work: &Work) -> Result<Vec<Row>> {
     let mut cluster = Cluster::start(SLOTS).await?;
     let stamps = cluster.folder().join("stamps");
     let folder = cluster.folder().join("load");
     write_project(&folder, &stamps, work)?;
     cluster.deploy(&folder).await?;
-    let mut python = Measured::default();
-    let mut noop = Measured::default();
     run_one(&cluster, "one", "warm").await?;
     run_one(&cluster, "one_noop", "warm").await?;
-    (python.idle_mb, python.idle_cpu_percent) = idle(&mut cluster).await;
-    for (measured, suffix) in [(&mut python, ""), (&mut noop, "_noop")] {
-        for figure in ["chain", "fan_out"] {
-            let mut seconds = Vec::new();
-            for _ in 0..work.repeats {
-                let begun = Instant::now();
-                cluster.run(&format!("{figure}{suffix}")).await?;
-                seconds.push(begun.elapsed().as_secs_f64());
-            }
-            measured.seconds.insert(figure.to_owned(), seconds);
-        }
-        let (begun, pipeline) = (Instant::now(), format!("one{suffix}"));
-        let tags: Vec<String> = (0..work.runs).map(|number| format!("at-once-{number}")).collect();
-        try_join_all(tags.iter().map(|tag| run_one(&cluster, &pipeline, tag))).await?;
-        measured.seconds.insert("runs".to_owned(), vec![begun.elapsed().as_secs_f64() / work.runs as f64]);
+    let mut python = runs(&cluster, work, "", work.bulk.min(PYTHON_BULK)).await?;
+    let noop = runs(&cluster, work, "_noop", work.bulk).await?;
+    if work.wants("first_line") {
+        python.seconds.insert("first_line".to_owned(), first_lines(&cluster, &stamps, work).await?);
     }
-    let mut first_lines = Vec::new();
+    if work.wants("idle") {
+        (python.idle_mb, python.idle_cpu_percent) = idle(&mut cluster).await;
+    }
+    if work.wants("cron") {
+        python.seconds.insert("cron".to_owned(), cron(&cluster, &stamps, work).await?);
+    }
+    Ok(vec![
+        Row {
+            label: "Orrery, Python blocks",
+            note: "a block is a process, forked from a warm interpreter",
+            measured: python,
+        },
+        Row { label: "Orrery, built-in no-ops", note: "what of the above is not Python", measured: noop },
+    ])
+}
+
+/// The figures that both kinds of blocks have.
+async fn runs(cluster: &Cluster, work: &Work, suffix: &str, bulk: usize) -> Result<Measured> {
+    let sql = floor::connect(&cluster.database_url()).await?;
+    let mut measured = Measured::default();
+    for figure in ["chain", "fan_out", "runs", "bulk"].into_iter().filter(|figure| work.wants(figure)) {
+        let mut seconds = Vec::new();
+        for _ in 0..work.repeats {
+            let begun = Instant::now();
+            seconds.push(match figure {
+                "runs" => {
+                    at_once(cluster, &format!("one{suffix}"), work.runs).await?;
+                    begun.elapsed().as_secs_f64() / work.runs as f64
+                }
+                "bulk" => independent::seconds(cluster, &sql, &format!("only{suffix}"), bulk).await? / bulk as f64,
+                _ => {
+                    cluster.run(&format!("{figure}{suffix}")).await?;
+                    begun.elapsed().as_secs_f64()
+                }
+            });
+        }
+        measured.seconds.insert(figure.to_owned(), seconds);
+    }
+    Ok(measured)
+}
+
+async fn at_once(cluster: &Cluster, pipeline: &str, count: usize) -> Result<()> {
+    let tags: Vec<String> = (0..count).map(|number| format!("at-once-{number}")).collect();
+    try_join_all(tags.iter().map(|tag| run_one(cluster, pipeline, tag))).await.map(drop)
+}
+
+/// From each of some calls, one after the other, to the clock of user code.
+async fn first_lines(cluster: &Cluster, stamps: &Path, work: &Work) -> Result<Vec<f64>> {
+    let mut seconds = Vec::new();
     for number in 0..work.calls {
         let (begun, tag) = (now_s()?, format!("call-{number}"));
-        run_one(&cluster, "one", &tag).await?;
-        first_lines.push(stamped(&stamps, &tag).first().context("a stamp")? - begun);
+        run_one(cluster, "one", &tag).await?;
+        seconds.push(stamped(stamps, &tag).first().context("a stamp")? - begun);
     }
-    python.seconds.insert("first_line".to_owned(), first_lines);
-    python.seconds.insert("cron".to_owned(), cron(&cluster, &stamps, work).await?);
-    Ok(vec![("Orrery, Python blocks", python), ("Orrery, built-in no-ops", noop)])
+    Ok(seconds)
 }
 
 /// Makes a block with these upstreams.
@@ -86,6 +122,8 @@ fn write_project(folder: &Path, stamps: &Path, work: &Work) -> Result<()> {
     }
     project.pipeline("one", &[files::python("stamp", &[])])?;
     project.pipeline("one_noop", &[files::noop::<&str>("only", &[])])?;
+    project.pipeline("only", &[files::python("task_0", &[])])?;
+    project.pipeline("only_noop", &[files::noop::<&str>("only", &[])])?;
     project.pipeline("tick", &[files::python("tick", &[])])?;
     for (block, tag) in [("stamp", "{kwargs[\"tag\"]}"), ("tick", "cron")] {
         let stamp = format!("open({:?}, 'a').write(f'{tag} {{time.time()}}\\n')", stamps.display().to_string());

@@ -23,9 +23,9 @@ const LOOK: &str = "
 pub(super) struct Sample {
     /// Since the load began.
     pub(super) hours: f64,
-    /// MB of each service with all that it started.
+    /// MB of each service with all that it started, files that they map apart.
     memory: BTreeMap<String, f64>,
-    /// MB of PostgreSQL.
+    /// MB of PostgreSQL, without what its processes share.
     postgres_mb: f64,
     /// Of all tables.
     pub(super) dead_rows: f64,
@@ -79,7 +79,7 @@ impl Sampler {
         let row = sql.query_one(LOOK, &[]).await?;
         let mut calls = std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner));
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let memory = |pid: u32| Usage::of(&[pid]).memory_mb;
+        let memory = |pid: u32| Usage::of(&[pid]).anonymous_mb;
         Ok(Sample {
             hours: since.as_secs_f64() / 3_600.0,
             memory: self.services.iter().map(|(name, pid)| (name.clone(), memory(*pid))).collect(),

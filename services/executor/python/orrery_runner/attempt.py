@@ -154,9 +154,8 @@ class Execution:
         """Stores what was returned, counts items, and only then tests, as people rely on outputs of failed tests."""
         is_dynamic = bool(self._block.get("dynamic"))
         tests = file.of("test") if file else []
-        writer = outputs.Writer(self._job["output_dir"], self._block["uuid"], has_items=is_dynamic)
         if outputs.is_generator(returned) and not is_dynamic and not self._job.get("keep_in_memory"):
-            entries = writer.write_parts(outputs.Parts(returned))
+            entries = self._writer().write_parts(outputs.Parts(returned))
             self._test(tests, lambda: outputs.read(self._job["output_dir"]))
             return _completed(entries)
         values = self._collect(returned)
@@ -164,9 +163,14 @@ class Execution:
         if self._job.get("keep_in_memory"):
             entries = outputs.keep(self._job["output_dir"], values)
         else:
-            entries = writer.write(values)
-        self._test(tests, lambda: values)
+            entries = self._writer().write(values) if values else []
+        if tests:
+            self._test(tests, lambda: values)
         return _completed(entries, items, names)
+
+    def _writer(self) -> outputs.Writer:
+        return outputs.Writer(
+            self._job["output_dir"], self._block["uuid"], has_items=bool(self._block.get("dynamic")))
 
     def _collect(self, returned: Any) -> List[Any]:
         """The list of outputs; a dynamic generator yields its items, each perhaps with its metadata."""

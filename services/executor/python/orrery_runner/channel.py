@@ -8,10 +8,11 @@ from __future__ import annotations
 import collections
 import json
 import os
-import socket
 import struct
 import threading
 from typing import Any, Deque, Dict, Optional
+
+from orrery_runner import jsontext
 
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 # Read at once where so much is there: a length, its frame, and often the next one.
@@ -31,10 +32,10 @@ class CallFailed(RuntimeError):
 class Channel:
     """One end of the control channel, safe to use from several threads."""
 
-    def __init__(self, sock: Optional[socket.socket] = None) -> None:
-        self._sock = sock
-        self._send_lock = threading.Lock()
-        self._inbox = threading.Condition()
+    def __init__(self, fd: Optional[int] = None) -> None:
+        """`fd` is a connected stream socket in blocking mode."""
+        self._fd = fd
+        self._make_locks()
         self._reading = False
         self._replies: Dict[int, Dict[str, Any]] = {}
         self._abandoned: set = set()
@@ -42,23 +43,29 @@ class Channel:
         self._next_call = 0
         self._ahead = bytearray()
 
-    def attach(self, sock: socket.socket) -> None:
+    def _make_locks(self) -> None:
+        self._send_lock = threading.Lock()
+        # Taken directly: the condition's own way in and out is Python, and matters only to those who wait.
+        self._lock = threading.RLock()
+        self._arrived = threading.Condition(self._lock)
+        self._waiting = 0
+
+    def attach(self, fd: int) -> None:
         """Gives a channel that was made in advance its socket; what this process forks does not get it."""
-        self._sock = sock
+        self._fd = fd
         os.register_at_fork(after_in_child=self._disown)
 
     def _disown(self) -> None:
         """A process that user code forks must not write into its parent's frames."""
-        self._send_lock = threading.Lock()
-        self._inbox = threading.Condition()
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            sock.close()
+        self._make_locks()
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     @property
     def is_open(self) -> bool:
         """Whether this process owns the channel."""
-        return self._sock is not None
+        return self._fd is not None
 
     def send(self, frame: Dict[str, Any]) -> None:
         """Writes one frame whole."""
@@ -66,16 +73,19 @@ class Channel:
         if len(body) > FRAME_BYTES_MAX:
             raise ValueError(f"a control frame of {len(body)} bytes is over the limit of {FRAME_BYTES_MAX}")
         with self._send_lock:
-            if self._sock is None:
+            if self._fd is None:
                 raise ChannelClosed("the control channel belongs to another process")
             try:
-                self._sock.sendall(_LENGTH.pack(len(body)) + body)
+                frame_bytes = _LENGTH.pack(len(body)) + body
+                sent = os.write(self._fd, frame_bytes)
+                while sent < len(frame_bytes):
+                    sent += os.write(self._fd, memoryview(frame_bytes)[sent:])
             except OSError as error:
                 raise ChannelClosed(str(error)) from error
 
     def receive(self) -> Optional[Dict[str, Any]]:
         """The next frame that is no reply; None once the executor has closed the channel."""
-        with self._inbox:
+        with self._lock:
             while True:
                 if self._frames:
                     frame = self._frames.popleft()
@@ -86,11 +96,11 @@ class Channel:
 
     def call(self, method: str, arguments: Dict[str, Any]) -> Any:
         """Asks the executor and waits for its reply."""
-        with self._inbox:
+        with self._lock:
             self._next_call += 1
             number = self._next_call
         self.send({"type": "call", "id": number, "method": method, "arguments": arguments})
-        with self._inbox:
+        with self._lock:
             try:
                 while number not in self._replies:
                     if self._frames and self._frames[-1] is None:
@@ -105,19 +115,24 @@ class Channel:
         return reply.get("result")
 
     def _pump(self) -> None:
-        """Reads one frame, or waits until the thread that reads has done so. Holds the inbox lock around."""
+        """Reads one frame, or waits until the thread that reads has done so. Holds the lock around."""
         if self._reading:
-            self._inbox.wait(timeout=1.0)
+            self._waiting += 1
+            try:
+                self._arrived.wait(timeout=1.0)
+            finally:
+                self._waiting -= 1
             return
         self._reading = True
-        self._inbox.release()
+        self._lock.release()
         frame: Optional[Dict[str, Any]] = None
         try:
             frame = self._read_frame()
         finally:
-            self._inbox.acquire()
+            self._lock.acquire()
             self._reading = False
-            self._inbox.notify_all()
+            if self._waiting:
+                self._arrived.notify_all()
         if frame is None or frame.get("type") != "reply":
             self._frames.append(frame)
         elif frame.get("id") in self._abandoned:
@@ -136,7 +151,7 @@ class Channel:
         if body is None:
             return None
         try:
-            frame = json.loads(str(body, "utf-8"))
+            frame = jsontext.parse(str(body, "utf-8"))
         except ValueError as error:
             raise ChannelClosed(f"a control frame is not JSON: {error}") from error
         if not isinstance(frame, dict):
@@ -144,12 +159,12 @@ class Channel:
         return frame
 
     def _read_exactly(self, count: int) -> Optional[bytes]:
-        sock = self._sock
-        if sock is None:
+        fd = self._fd
+        if fd is None:
             return None
         while len(self._ahead) < count:
             try:
-                part = sock.recv(min(max(count - len(self._ahead), _AHEAD_BYTES), 1 << 20))
+                part = os.read(fd, min(max(count - len(self._ahead), _AHEAD_BYTES), 1 << 20))
             except ConnectionError:
                 return None
             if not part:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import faulthandler
 import io
-import json
 import os
 import select
 import signal
@@ -15,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from orrery_runner import attempt, current, kernel, logs, rehearsal, seeds
+from orrery_runner import attempt, current, jsontext, kernel, logs, rehearsal, seeds
 from orrery_runner.channel import Channel, ChannelClosed
 
 REHEARSE_AFTER_S = 0.1
@@ -79,10 +78,10 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
             os._exit(0)
         if not data:
             os._exit(0)  # the zygote is gone
-        line.close()
+        os.close(line.detach())
         bind_output(fds[0], fds[1])
-        _channel.attach(socket.socket(fileno=fds[2]))
-        code = run_jobs(_channel, prepare(json.loads(str(data, "utf-8"))))
+        _channel.attach(fds[2])
+        code = run_jobs(_channel, prepare(jsontext.parse(str(data, "utf-8"))))
     except Terminated:
         die_by_sigterm()
     except BaseException as error:  # nothing may escape into the zygote's stack

@@ -1,7 +1,6 @@
 """Global data products: another pipeline's outputs, refreshed first if they are older than the project allows."""
 from __future__ import annotations
 
-import datetime
 import os
 from typing import Any, Dict, List, Optional
 
@@ -9,7 +8,8 @@ from orrery_runner import current, outputs
 from orrery_runner.failures import BlockError
 
 FILE = "global_data_products.yaml"
-_HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1, "days": 24, "weeks": 168, "months": 730, "years": 8760}
+_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400, "weeks": 604_800, "months": 2_628_000,
+            "years": 31_536_000}
 
 
 def definition(uuid: str) -> Dict[str, Any]:
@@ -31,18 +31,16 @@ def definition(uuid: str) -> Dict[str, Any]:
 
 
 def refresh(uuid: str, product: Dict[str, Any], variables: Optional[Dict[str, Any]] = None) -> None:
-    """Runs the product's pipeline unless a completed run is young enough; waits for it without holding a slot."""
+    """Runs the product's pipeline unless a completed run is young enough; waits for it without holding a slot. The cluster
+    decides, so that of all who ask at once one starts a run, and the others wait for that one."""
     pipeline = product.get("object_uuid") or uuid
-    hours = sum(_HOURS[unit] * float(amount) for unit, amount in (product.get("outdated_after") or {}).items()
-                if unit in _HOURS and amount)
-    if hours > 0:
-        latest = current.call("check_status", {
-            "pipeline_uuid": pipeline, "execution_date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-            "block_uuid": None, "hours": hours})
-        if (latest or {}).get("status") == "completed":
-            return
+    seconds = sum(_SECONDS[unit] * float(amount) for unit, amount in (product.get("outdated_after") or {}).items()
+                  if unit in _SECONDS and amount)
     run = current.call("trigger_pipeline", {
-        "pipeline_uuid": pipeline, "variables": variables or {}, "key": current.next_trigger_key()})
+        "pipeline_uuid": pipeline, "variables": variables or {}, "key": current.next_trigger_key(),
+        "product": {"outdated_after_s": seconds}})
+    if run["run_id"] is None:
+        return
     ended = current.call("wait_run", {"run_id": run["run_id"]})
     if ended["status"] != "completed":
         raise BlockError(f"the global data product {uuid} cannot be refreshed: its pipeline {pipeline} ended as "

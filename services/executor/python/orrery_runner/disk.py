@@ -1,9 +1,10 @@
 """Whole files in as few calls as there can be: text streams and buffers are made for reading a little at a time."""
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
+
+from orrery_runner import jsontext
 
 _READ_BYTES = 64 * 1024
 
@@ -39,4 +40,4 @@ def read_span(path: str, first: int, end: int) -> bytes:
 
 def read_json(path: str) -> Any:
     """The value of a JSON file."""
-    return json.loads(str(read(path), "utf-8"))
+    return jsontext.parse(str(read(path), "utf-8"))

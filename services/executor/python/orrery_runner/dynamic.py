@@ -1,11 +1,13 @@
 """Dynamic blocks: what a parent's outputs mean as items, and which item a child gets."""
 from __future__ import annotations
 
+import logging
 from typing import Any, Dict, List, Optional, Tuple
 
 from orrery_runner.failures import OutputError
 
 _NOT_FOR_KWARGS = ("block_uuid", "upstream_blocks")
+_log = logging.getLogger("orrery")
 
 
 def _is_frame(value: Any, library: str) -> bool:
@@ -75,6 +77,10 @@ def describe(block: Dict[str, Any], values: List[Any]) -> Tuple[int, Optional[Li
     for index, entry in enumerate(metadata):
         if entry is not None and not isinstance(entry, dict):
             raise OutputError(f"{shape}; entry {index} of metadata is of type {type(entry).__name__}, not a dict")
+    if any(entry and entry.get("upstream_blocks") for entry in metadata):
+        _log.warning("block %s: upstream_blocks in the metadata of its items is ignored: a child waits for every upstream "
+                     "block of its own block. Remove the key, and name those blocks in upstream_blocks of the pipeline's "
+                     "metadata.yaml", block["uuid"])
     return size, _names(metadata)
 
 

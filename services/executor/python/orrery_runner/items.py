@@ -8,7 +8,7 @@ import os
 import struct
 from typing import Any, List, Optional, Tuple
 
-from orrery_runner import disk
+from orrery_runner import disk, jsontext
 
 DATA = "data.json"
 # Of one item: first byte and the byte after its last.
@@ -79,7 +79,7 @@ def read(folder: str, number: int, index: int) -> Optional[Tuple[Any]]:
         return None
     # A file cut short gives a text that is no JSON, and so an error.
     text = disk.read_span(os.path.join(folder, DATA), *span)
-    return (json.loads(str(text, "utf-8")),)
+    return (jsontext.parse(str(text, "utf-8")),)
 
 
 def _read_span(path: str, index: int) -> Optional[Tuple[int, int]]:

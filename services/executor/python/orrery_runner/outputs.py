@@ -5,10 +5,10 @@ A directory holds `manifest.json` and one folder per output. Many plain values s
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import os
 import shutil
+import types
 from typing import Any, Dict, Iterator, List, Tuple
 
 from orrery_runner import disk, dynamic, formats, frames, items, preview, values
@@ -54,7 +54,7 @@ def is_with_metadata(part: Any) -> bool:
 
 def is_generator(returned: Any) -> bool:
     """Whether a block yields its output in parts."""
-    return inspect.isgenerator(returned)
+    return isinstance(returned, types.GeneratorType)
 
 
 class Writer:

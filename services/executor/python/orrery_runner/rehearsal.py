@@ -29,7 +29,7 @@ def run() -> None:
     path = list(sys.path)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        attempt.Process(None).run(_job(), Channel(ours))
+        attempt.Process(None).run(_job(), Channel(ours.fileno()))
     current.clear()
     os.environ.pop("MAGE_RUNTIME__REPO_PATH", None)
     sys.path[:] = path

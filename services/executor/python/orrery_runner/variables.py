@@ -58,8 +58,8 @@ def build(job: Dict[str, Any], context: Dict[str, Any]) -> Dict[str, Any]:
         repo_path=job["repo_path"],
         logger=BlockLogger(block["uuid"]),
         retry={"attempts": job.get("attempt_number") or 1},
+        pipeline_run_id=job.get("run_id"),
     )
-    kwargs.setdefault("pipeline_run_id", job.get("run_id"))
     if job.get("dynamic_block_index") is not None:
         kwargs["dynamic_block_index"] = job["dynamic_block_index"]
     # A key of the event never hides what is there already.

@@ -6,6 +6,11 @@ process ids, not jobs.
 from __future__ import annotations
 
 import os
+import sys
+
+# `python -m` put the working folder first; nothing may be imported from wherever the executor stands.
+if __name__ == "__main__" and sys.path and sys.path[0] in ("", os.getcwd()):
+    del sys.path[0]
 
 _VARIABLES = {
     # A forked child would inherit locks of the threads of a pool, but not the threads.
@@ -23,15 +28,21 @@ from orrery_runner import forking
 
 forking.watch()
 
+from orrery_runner import libraries, packing
+
+# Before anything that every child runs, so that those things lie together.
+libraries.load()
+packing.fill()
+
 import _signal
 import argparse
 import array
 import gc
+import importlib
 import json
 import select
 import signal
 import socket
-import sys
 import time
 import traceback
 from typing import Any, Dict, List, Optional, Tuple
@@ -46,13 +57,11 @@ CONNECTIONS_MAX = 4096
 IDLE_MAX = 64
 # A fork right after a dispatch would take the processor from the child that was just woken.
 REPLENISH_AFTER_S = 0.005
-# Not duckdb: most of its versions start a thread when they are imported.
 _SIGCHLD, _SIG_DFL = int(signal.SIGCHLD), int(signal.SIG_DFL)
-_WARM = ("encodings.utf_8_sig", "numpy", "pandas", "pyarrow", "pyarrow.parquet", "yaml", "jinja2", "joblib", "cloudpickle", "requests",
-         "orrery_runner.attempt", "orrery_runner.sql", "mage_ai.data_preparation.decorators", "mage_ai.io.config",
-         "mage_ai.io.file", "mage_ai.settings.repo")
-_OPTIONAL = frozenset(("cloudpickle",))
-
+# As a number: an enumeration's own operators are Python.
+_MSG_TRUNC = int(socket.MSG_TRUNC)
+_OURS = ("orrery_runner.sql", "mage_ai.data_preparation.decorators", "mage_ai.io.config", "mage_ai.io.file",
+         "mage_ai.settings.repo")
 
 # Received into again and again: a fresh buffer of that length would be mapped and unmapped for every packet.
 _packet = memoryview(bytearray(PACKET_BYTES_MAX))
@@ -66,7 +75,7 @@ def receive_packet(sock: socket.socket, flags: int = 0) -> Tuple[bytes, List[int
     for level, kind, body in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
-    if flags & socket.MSG_TRUNC:
+    if flags & _MSG_TRUNC:
         close_all(fds)
         raise ValueError(f"the packet is over the limit of {PACKET_BYTES_MAX} bytes")
     return bytes(_packet[:length]), list(fds)
@@ -342,19 +351,9 @@ def refusal(why: str) -> bytes:
 
 
 def warm_up() -> None:
-    """Imports what blocks commonly need, and moves it out of the garbage collector's sight so that it stays shared."""
-    for name in _WARM:
-        try:
-            __import__(name)
-        except ImportError as error:
-            if name not in _OPTIONAL:
-                print(f"the base environment lacks {name}: {error}", file=sys.stderr)
-    try:
-        import pandas
-    except ImportError:
-        pass  # said above; blocks that need no frames still run
-    else:
-        pandas.DataFrame({"a": [1, 2]}).groupby("a").sum()
+    """Does once what every child would have to, and moves it all out of the garbage collector's sight so that it stays shared."""
+    for name in _OURS:
+        importlib.import_module(name)
     child.set_up([*_VARIABLES, "PYTHONPATH"])
     rehearsal.run()
     seeds.find()
@@ -388,10 +387,9 @@ def main(arguments: Optional[List[str]] = None) -> None:
     parser.add_argument("--socket", required=True, help="path of the SOCK_SEQPACKET socket to listen on")
     parser.add_argument("--idle", type=int, default=2, help=f"children that wait already forked, at most {IDLE_MAX}")
     options = parser.parse_args(arguments)
-    # `python -m` put the working folder first; nothing may be imported from wherever the executor stands.
-    if sys.path and sys.path[0] in ("", os.getcwd()):
-        del sys.path[0]
     kernel.few_malloc_arenas()
+    # Children inherit it; the zygote itself is small beside one that allocates without end.
+    kernel.be_killed_first()
     warm_up()
     kernel.use_huge_pages()
     listener = listen(options.socket)

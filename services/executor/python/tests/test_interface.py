@@ -165,6 +165,24 @@ def f(*args, **kwargs):
         answers["wait_run"] = {"status": "failed", "reason": "block x failed"}
         self.fails("t", "USER_CODE", "failed", "block x failed", answers=answers)
 
+    def test_trigger_pipeline_with_a_time_out(self) -> None:
+        self.block("t", """
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@custom
+def f(*args, **kwargs):
+    run = trigger_pipeline('other', check_status=True, poll_interval=0.1, poll_timeout=kwargs['patience'])
+    return run.status
+""", "custom")
+        answers = {"trigger_pipeline": {"run_id": "r1", "status": "running"}, "wait_run": {"status": "completed"}}
+        # 0 is no limit. Who polled would hold its slot: the one way to wait is the cluster's.
+        for patience, asked in ((7, {"run_id": "r1", "timeout_s": 7.0}), (0, {"run_id": "r1"})):
+            self.ok("t", answers=answers, variables={"patience": patience}, output_dir=self.dir_of(f"t{patience}"))
+            self.assertEqual(self.stored(f"t{patience}"), ["completed"])
+            self.assertEqual([(call["method"], call["arguments"]) for call in self.last.calls[1:]], [("wait_run", asked)])
+        answers["wait_run"] = {"status": "running"}
+        self.fails("t", "USER_CODE", "TimeoutError", "r1", "other", "7 s", "running", answers=answers,
+                   variables={"patience": 7})
+
     def test_check_status(self) -> None:
         self.block("s", """
 from mage_ai.orchestration.run_status_checker import check_status
@@ -219,16 +237,17 @@ from mage_ai.data_preparation.models.global_data_product import GlobalDataProduc
 @transformer
 def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs().values())[0][0].a[0])
 """, "transformer")
-        answers = {"check_status": {"status": None}, "trigger_pipeline": {"run_id": "r", "status": "running"},
+        answers = {"trigger_pipeline": {"run_id": "r", "status": "running"},
                    "wait_run": {"status": "completed"}, "get_variable": {"dir": self.dir_of("made"), "name": "output_0"}}
         self.ok("use", answers=answers)
         self.assertEqual([call["method"] for call in self.last.calls],
-                         ["check_status", "trigger_pipeline", "wait_run", "get_variable"])
+                         ["trigger_pipeline", "wait_run", "get_variable"])
+        self.assertEqual(self.last.calls[0]["arguments"]["product"], {"outdated_after_s": 3600})
         self.assertEqual(self.stored("use"), [1])
-        answers["check_status"] = {"status": "completed"}
+        answers["trigger_pipeline"] = {"run_id": None, "status": "completed"}
         self.block("gdp", None, "global_data_product", file=None)
         self.ok("gdp", answers=answers)
-        self.assertEqual([call["method"] for call in self.last.calls], ["check_status", "get_variable"])
+        self.assertEqual([call["method"] for call in self.last.calls], ["trigger_pipeline", "get_variable"])
 
 
 if __name__ == "__main__":

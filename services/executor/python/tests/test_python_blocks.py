@@ -256,6 +256,13 @@ def legacy(**kwargs): print('legacy')
             f"{self.out}/c0", f"{self.out}/c1", f"{self.out}/none", f"{self.out}/c2"]}])
         self.assertEqual(self.stored("r"), [["a", 1, "c", "b", None, "c", "c", None, "c"]])
 
+    def test_dynamic_metadata_that_is_ignored_is_told(self) -> None:
+        for key, told in (("upstream_blocks", 1), ("other", 0)):
+            self.block("d", f"@data_loader\ndef f(): return [[1, 2], [{{'{key}': ['a']}}, {{}}]]\n", dynamic=True)
+            self.ok("d", output_dir=self.dir_of(key))
+            warnings = [line["message"] for line in self.last.logs if line["level"] == "WARNING"]
+            self.assertEqual(len([text for text in warnings if "block d: upstream_blocks" in text]), told, warnings)
+
     def test_dynamic_kinds_of_items(self) -> None:
         cases = {
             "frame": ("__import__('pandas').DataFrame({'a': [1, 2]})", 2, "item['a']", 2),

@@ -33,13 +33,13 @@ class Variables(unittest.TestCase):
         computed = {
             "env": "prod", "execution_date": AT, "ds": "2024-01-02", "hr": "03", "event": {},
             "execution_partition": "7/20240102T030405", "trigger_name": "t", "configuration": {"limit": 5},
-            "pipeline_uuid": "daily", "block_uuid": "load", "repo_path": "/p", "retry": {"attempts": 2}, "context": context}
+            "pipeline_uuid": "daily", "block_uuid": "load", "repo_path": "/p", "retry": {"attempts": 2}, "context": context,
+            "pipeline_run_id": "r1"}
         given = {name: "mine" for name in computed if name != "event"}
         got = build(context, variables=given)
         self.assertEqual({name: got[name] for name in computed}, computed)
         self.assertIs(got["context"], context)
         self.assertTrue(callable(got["logger"].info))
-        self.assertEqual(got["pipeline_run_id"], "r1")
         self.assertNotIn("dynamic_block_index", got)
         self.assertEqual(build(dynamic_block_index=0)["dynamic_block_index"], 0)
 

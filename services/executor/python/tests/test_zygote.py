@@ -50,6 +50,11 @@ class Children(ProjectCase):
         self.ok("frame", request={"limits": {"memory_bytes": 300 << 20}})
         self.fails("greedy", "OUT_OF_MEMORY", request={"limits": {"memory_bytes": 64 << 20}})
 
+    def test_children_are_what_a_machine_without_memory_ends_first(self) -> None:
+        self.block("score", "@data_loader\ndef f():\n    print(open('/proc/self/oom_score_adj').read().strip())\n")
+        self.ok("score")
+        self.assertEqual(self.last.text("stdout"), "1000\n")
+
     def test_floods_of_output(self) -> None:
         self.block("flood", "@data_loader\ndef f():\n    for i in range(10): print('x' * (1 << 20))\n"
                             "    print('\\ud800 é', end='')\n    import sys; print('err', file=sys.stderr)\n")

@@ -5,6 +5,7 @@ use crate::{attempt::AttemptId, process::GET_VARIABLE};
 use proto::internal::v1::{self as pb, session_request::Message as Up};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Replies that one attempt has not read.
 pub(super) const REPLIES_MAX: usize = 64;
@@ -17,30 +18,51 @@ const GET_SECRET: &str = "get_secret";
 /// The call during which an attempt holds no slot.
 const WAIT: &str = "wait_run";
 
+/// A call without an answer.
+#[derive(Clone)]
+pub(super) struct Call {
+    method: String,
+    arguments: Value,
+    since: Instant,
+}
+
+impl Call {
+    /// What it asks now: a wait that is asked for again has what is left of its time.
+    fn arguments(&self) -> String {
+        let Some(timeout_s) = self.arguments["timeout_s"].as_f64().filter(|_| self.method == WAIT) else {
+            return self.arguments.to_string();
+        };
+        let mut arguments = self.arguments.clone();
+        arguments["timeout_s"] = json!((timeout_s - self.since.elapsed().as_secs_f64()).max(0.0));
+        arguments.to_string()
+    }
+}
+
 impl Running {
     fn waits(&self) -> bool {
-        self.calls.values().any(|(method, _)| method == WAIT)
+        self.calls.values().any(|call| call.method == WAIT)
     }
 }
 
 impl Core {
-    pub(super) fn call(&mut self, id: &AttemptId, call_id: i64, method: String, arguments: &Value) {
+    pub(super) fn call(&mut self, id: &AttemptId, call_id: i64, method: String, arguments: Value) {
         let Some(running) = self.running.get_mut(id) else { return };
-        let arguments = arguments.to_string();
-        if arguments.len() > ARGUMENTS_BYTES_MAX || running.calls.len() >= CALLS_MAX {
+        if arguments.to_string().len() > ARGUMENTS_BYTES_MAX || running.calls.len() >= CALLS_MAX {
             let error = format!("{method}: more than {ARGUMENTS_BYTES_MAX} bytes, or {CALLS_MAX} calls at once");
             // An attempt that does not read its replies waits for ever by its own doing, until its time-out.
             let _ = running.replies.try_send(json!({ "type": "reply", "id": call_id, "error": error }));
             return;
         }
-        running.calls.insert(call_id, (method.clone(), arguments.clone()));
-        self.ask(id, call_id, method, arguments);
+        let call = Call { method, arguments, since: Instant::now() };
+        running.calls.insert(call_id, call.clone());
+        self.ask(id, call_id, call);
     }
 
-    fn ask(&mut self, id: &AttemptId, call_id: i64, method: String, arguments: String) {
-        if method == WAIT {
+    fn ask(&mut self, id: &AttemptId, call_id: i64, call: Call) {
+        if call.method == WAIT {
             self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: false }));
         }
+        let (arguments, method) = (call.arguments(), call.method);
         self.say(Up::RunnerCall(pb::RunnerCall { call_id, attempt: Some(id.to_proto()), method, arguments }));
     }
 
@@ -67,8 +89,8 @@ impl Core {
             .filter(|(_, running)| !running.forgotten)
             .flat_map(|(id, running)| running.calls.iter().map(|(n, call)| (id.clone(), *n, call.clone())))
             .collect();
-        for (id, call_id, (method, arguments)) in calls {
-            self.ask(&id, call_id, method, arguments);
+        for (id, call_id, call) in calls {
+            self.ask(&id, call_id, call);
         }
     }
 
@@ -76,12 +98,13 @@ impl Core {
         let Some(id) = reply.attempt.clone().and_then(AttemptId::from_proto) else { return };
         let Some(running) = self.running.get_mut(&id) else { return };
         // An answer to a question that was asked twice comes twice.
-        let Some((method, arguments)) = running.calls.remove(&reply.call_id) else { return };
+        let Some(call) = running.calls.remove(&reply.call_id) else { return };
         let call_id = reply.call_id;
-        if method == WAIT && std::mem::take(&mut running.recounted) {
-            running.calls.insert(call_id, (method.clone(), arguments.clone()));
-            return self.ask(&id, call_id, method, arguments);
+        if call.method == WAIT && std::mem::take(&mut running.recounted) {
+            running.calls.insert(call_id, call.clone());
+            return self.ask(&id, call_id, call);
         }
+        let method = call.method;
         if !reply.error.is_empty() {
             let _ = running.replies.try_send(json!({ "type": "reply", "id": call_id, "error": reply.error }));
         } else {

@@ -1,6 +1,12 @@
 //! Runtimes as pods of a cluster: orders of a pool as those of `backend-kubernetes`, and what that sees on the board.
 //!
-//! What runs goes on when this process ends. Refuses to judge.
+//! What runs goes on when this process ends. Pre-start scripts run here, before anything of a life is made; and
+//! applications are asked here how they are used. Refuses to judge.
+
+mod starts;
+mod watching;
+
+pub use starts::Scripts;
 
 use crate::pool::{Board, Grant, Life, Order, RuntimeBackend, order::Goal};
 use anyhow::Context as _;
@@ -9,22 +15,37 @@ use domain::id::HolderId;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use proto::internal::v1 as pb;
 use runtime::secret::Secret;
+use starts::Starts;
 use std::sync::{Arc, OnceLock};
+use tokio_util::sync::CancellationToken;
+use watching::Watching;
 
 /// See the module's page.
-pub struct KubernetesRuntimes {
+pub struct KubernetesRuntimes(Arc<Shared>);
+
+struct Shared {
     access: Access,
     place: Place,
-    board: Arc<Board>,
+    watching: Arc<Watching>,
+    starts: Starts,
     /// There from the first successful recovery on; nobody is told anything before.
     backend: OnceLock<Backend>,
+    closing: CancellationToken,
 }
 
 impl KubernetesRuntimes {
     /// Nothing is connected yet.
     #[must_use]
-    pub fn new(access: Access, place: Place) -> Self {
-        Self { access, place, board: Arc::default(), backend: OnceLock::new() }
+    pub fn new(access: Access, place: Place, scripts: Scripts) -> Self {
+        let shared = Shared {
+            access,
+            place,
+            watching: Arc::default(),
+            starts: Starts::new(scripts),
+            backend: OnceLock::new(),
+            closing: CancellationToken::new(),
+        };
+        Self(Arc::new(shared))
     }
 }
 
@@ -34,39 +55,54 @@ impl RuntimeBackend for KubernetesRuntimes {
     }
 
     fn board(&self) -> &Arc<Board> {
-        &self.board
+        self.0.watching.board()
     }
 
     fn recover(&self) -> BoxFuture<'_, anyhow::Result<Vec<Order>>> {
         async {
-            let cluster = Cluster::connect(&self.access, self.place.clone()).await?;
-            let backend = Backend::new(cluster, Arc::new(Told(Arc::clone(&self.board))));
+            let shared = &self.0;
+            shared.starts.sweep().await;
+            let cluster = Cluster::connect(&shared.access, shared.place.clone()).await?;
+            let backend = Backend::new(cluster, Arc::new(Told(Arc::clone(&shared.watching))));
             let orders = backend.recover().await?;
-            self.backend.set(backend).ok().context("recovered twice")?;
-            Ok(orders.into_iter().map(from_cluster).collect())
+            shared.backend.set(backend).ok().context("recovered twice")?;
+            orders.iter().for_each(|order| shared.starts.found(order));
+            let orders: Vec<Order> = orders.into_iter().map(from_cluster).collect();
+            let lives = orders.iter().filter_map(|order| Some((order.holder, order.life()?)));
+            lives.for_each(|(holder, life)| shared.watching.knows(holder, life));
+            let (watching, closing) = (Arc::clone(&shared.watching), shared.closing.clone());
+            tokio::spawn(async move { closing.run_until_cancelled(watching.look_on()).await });
+            Ok(orders)
         }
         .boxed()
     }
 
     fn apply(&self, order: Order) {
-        if let Some(backend) = self.backend.get() {
-            backend.apply(to_cluster(order));
+        match &order.goal {
+            Goal::Run(life) => self.0.watching.knows(order.holder, life),
+            Goal::Stop { .. } => {}
+            Goal::Forget => self.0.watching.forget(order.holder),
         }
+        starts::apply(&self.0, order);
     }
 
-    fn probe(&self, _holders: Vec<HolderId>) {}
+    fn probe(&self, holders: Vec<HolderId>) {
+        let (watching, closing) = (Arc::clone(&self.0.watching), self.0.closing.clone());
+        tokio::spawn(async move { closing.run_until_cancelled(watching.look(holders)).await });
+    }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.closing.cancel();
         std::future::ready(()).boxed()
     }
 }
 
 /// The board, as the cluster's side knows it.
-struct Told(Arc<Board>);
+struct Told(Arc<Watching>);
 
 impl cluster::Sink for Told {
     fn nodes(&self, nodes: Vec<pb::Node>) {
-        self.0.set_nodes(nodes);
+        self.0.board().set_nodes(nodes);
     }
 
     fn report(&self, report: pb::RuntimeReport) {
@@ -74,31 +110,35 @@ impl cluster::Sink for Told {
     }
 
     fn forget(&self, holder: HolderId) {
-        self.0.forget(holder);
+        self.0.board().forget(holder);
     }
 }
 
 fn to_cluster(order: Order) -> cluster::Order {
     let goal = match order.goal {
-        Goal::Run(life) => cluster::Goal::Run(Arc::new(cluster::Life {
-            holder: order.holder,
-            workspace_id: life.workspace_id,
-            workspace: life.workspace.clone(),
-            project: life.project.clone(),
-            queue: life.queue.clone(),
-            queue_priority: life.queue_priority,
-            preemptible: life.preemptible,
-            number: life.number,
-            node: life.node.clone(),
-            grants: life.grants.iter().cloned().map(grant_to_cluster).collect(),
-            spec: life.spec.clone(),
-            access_key: life.access_key.expose().to_owned(),
-            base_path: life.base_path.clone(),
-        })),
+        Goal::Run(life) => cluster::Goal::Run(Arc::new(life_to_cluster(order.holder, &life))),
         Goal::Stop { grace, .. } => cluster::Goal::Stop { grace },
         Goal::Forget => cluster::Goal::Forget,
     };
     cluster::Order { holder: order.holder, fence: order.fence, goal }
+}
+
+fn life_to_cluster(holder: HolderId, life: &Life) -> cluster::Life {
+    cluster::Life {
+        holder,
+        workspace_id: life.workspace_id,
+        workspace: life.workspace.clone(),
+        project: life.project.clone(),
+        queue: life.queue.clone(),
+        queue_priority: life.queue_priority,
+        preemptible: life.preemptible,
+        number: life.number,
+        node: life.node.clone(),
+        grants: life.grants.iter().cloned().map(grant_to_cluster).collect(),
+        spec: life.spec.clone(),
+        access_key: life.access_key.expose().to_owned(),
+        base_path: life.base_path.clone(),
+    }
 }
 
 fn from_cluster(order: cluster::Order) -> Order {

@@ -1,4 +1,4 @@
-//! Secrets that user code was given, so that they leave this executor in no log line and no error. Refuses to know whose
+//! Secrets that user code was given, so that they leave this executor in no log line, error or preview. Refuses to know whose
 //! they are: what is secret in one attempt is masked in all, since a block may hand a value to the next.
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -8,6 +8,8 @@ use std::sync::{PoisonError, RwLock};
 
 /// What stands in place of a secret.
 const MASK: &str = "[secret]";
+/// Where the runner cut a text that it shows.
+const CUT: char = '…';
 /// A shorter text is part of too many words to be masked.
 const CHARS_MIN: usize = 4;
 /// Different texts of one process's life.
@@ -25,6 +27,7 @@ pub struct Masks {
 
 #[derive(Default)]
 struct Known {
+    /// Sorted.
     texts: Vec<String>,
     bytes: usize,
     finder: Option<AhoCorasick>,
@@ -50,7 +53,8 @@ impl Masks {
         if new.is_empty() {
             return true;
         }
-        let texts: Vec<String> = known.texts.iter().cloned().chain(new).collect();
+        let mut texts: Vec<String> = known.texts.iter().cloned().chain(new).collect();
+        texts.sort_unstable();
         // Of two secrets of which one begins as the other, all of the longer one is masked.
         let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else {
             return false;
@@ -60,10 +64,35 @@ impl Masks {
         true
     }
 
+    /// Nothing is known that would have to be masked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.any.load(Ordering::Acquire)
+    }
+
+    /// As [`Self::apply`], for a text that the runner may have cut, where only the beginning of a secret may be left.
+    /// `None` where nothing had to be masked.
+    #[must_use]
+    pub fn apply_to_cut(&self, text: &str) -> Option<String> {
+        if self.is_empty() {
+            return None;
+        }
+        let masked = self.apply(text);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let pieces = masked.split_inclusive(CUT);
+        let cleared: String = pieces
+            .map(|piece| match piece.strip_suffix(CUT).and_then(|text| without_beginning(text, &known.texts)) {
+                Some(cleared) => Cow::Owned(format!("{cleared}{CUT}")),
+                None => Cow::Borrowed(piece),
+            })
+            .collect();
+        (cleared != text).then_some(cleared)
+    }
+
     /// A text without any known secret.
     #[must_use]
     pub fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if !self.any.load(Ordering::Acquire) {
+        if self.is_empty() {
             return Cow::Borrowed(text);
         }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +103,18 @@ impl Masks {
             _ => Cow::Borrowed(text),
         }
     }
+}
+
+/// The text, with what begins a secret at its end masked: a secret was cut there. Looks at no less than [`CHARS_MIN`]
+/// characters; the texts are sorted.
+fn without_beginning(text: &str, texts: &[String]) -> Option<String> {
+    let starts = text.char_indices().map(|(at, _)| at);
+    let begins = |end: &str| {
+        let next = texts.partition_point(|known| known.as_str() < end);
+        end.chars().count() >= CHARS_MIN && texts.get(next).is_some_and(|known| known.starts_with(end))
+    };
+    let at = starts.into_iter().find(|at| begins(&text[*at..]))?;
+    Some(format!("{}{MASK}", &text[..at]))
 }
 
 /// The ways in which a value appears in a text.

@@ -1,8 +1,8 @@
 //! Sends waiting lines to a scheduler, batch by batch, each kept until it is durable.
 
 use super::Lines;
-use crate::link::Dialer;
-use proto::internal::v1 as pb;
+use proto::internal::v1::{self as pb, executor_session_service_client::ExecutorSessionServiceClient};
+use rpc::client::Dialer;
 use runtime::backoff::{self, Backoff};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -70,7 +70,7 @@ impl Shipper {
             return Ok(());
         }
         let (sender, outgoing) = mpsc::channel(1);
-        let mut client = self.dialer.client();
+        let mut client = ExecutorSessionServiceClient::new(self.dialer.dial());
         let late = |_| Status::deadline_exceeded("no answer about log lines");
         let opened = tokio::time::timeout(ACK_TIMEOUT, client.push_logs(ReceiverStream::new(outgoing)));
         let mut acks = opened.await.map_err(late)??.into_inner();

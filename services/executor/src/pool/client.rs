@@ -4,16 +4,16 @@
 //! order ends a runtime. Refuses to know how anything is run.
 
 use super::{
-    Order, RuntimeBackend,
+    Order, RuntimeBackend, Wishes,
     holdings::{Holdings, Verdict},
     order::{GRACE, Goal},
 };
-use crate::link::Dialer;
 use domain::id::{ExecutorId, HolderId};
 use proto::internal::v1::{
     self as pb, RuntimePhase, pool_service_client::PoolServiceClient, serve_request::Message as Up,
     serve_response::Message as Down,
 };
+use rpc::client::Dialer;
 use runtime::backoff::{self, Backoff};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
@@ -56,6 +56,7 @@ pub struct Member {
 pub struct PoolClient {
     member: Member,
     backend: Arc<dyn RuntimeBackend>,
+    wishes: Wishes,
     dialer: Dialer,
     holdings: Holdings,
 }
@@ -74,8 +75,8 @@ struct Session {
 impl PoolClient {
     /// Nothing is opened yet.
     #[must_use]
-    pub fn new(member: Member, backend: Arc<dyn RuntimeBackend>, dialer: Dialer) -> Self {
-        Self { member, backend, dialer, holdings: Holdings::default() }
+    pub fn new(member: Member, backend: Arc<dyn RuntimeBackend>, wishes: Wishes, dialer: Dialer) -> Self {
+        Self { member, backend, wishes, dialer, holdings: Holdings::default() }
     }
 
     /// Recovers what is there, then serves until `stop`.
@@ -118,7 +119,7 @@ impl PoolClient {
         let mut session = self.open().await?;
         pause.reset();
         let board = Arc::clone(self.backend.board());
-        let outgoing = session.outgoing.clone();
+        let (outgoing, wishes) = (session.outgoing.clone(), self.wishes.clone());
         let mut news: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -143,13 +144,20 @@ impl PoolClient {
                         room.send(up(message));
                     }
                 }
+                () = wishes.changed() => {
+                    // Full: stated when there is room again, as it is then.
+                    if outgoing.try_send(up(Up::Wishes(wishes.all()))).is_err() {
+                        tokio::time::sleep(GATHER).await;
+                        wishes.again();
+                    }
+                }
                 _ = session.beat.tick() => session.beat()?,
             }
         }
     }
 
     /// Opens a stream, states everything, and waits for the welcome.
-    async fn open(&self) -> Result<Session, Status> {
+    async fn open(&mut self) -> Result<Session, Status> {
         let (outgoing, requests) = mpsc::channel(OUTGOING_MAX);
         let everything = self.backend.board().everything();
         let hello = pb::PoolHello {
@@ -160,13 +168,14 @@ impl PoolClient {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             forwarded: false,
         };
-        for message in [Up::Hello(hello), Up::Nodes(everything.nodes), Up::Runtimes(everything.runtimes)] {
+        let (nodes, runtimes) = (Up::Nodes(everything.nodes), Up::Runtimes(everything.runtimes));
+        for message in [Up::Hello(hello), nodes, runtimes, Up::Wishes(self.wishes.all())] {
             // There is room: the channel is new and longer than this.
             let _ = outgoing.try_send(up(message));
         }
         let late = || Status::deadline_exceeded("no welcome in time");
         let opened = timeout(OPEN_TIMEOUT, async {
-            let mut client = PoolServiceClient::new(self.dialer.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut client = PoolServiceClient::new(self.dialer.dial()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let mut incoming = client.serve(ReceiverStream::new(requests)).await?.into_inner();
             match incoming.message().await?.and_then(|first| first.message) {
                 Some(Down::Welcome(welcome)) => Ok((incoming, welcome)),
@@ -191,6 +200,7 @@ impl PoolClient {
                 session.answers |= orders.orders.is_empty() && !orders.complete;
                 self.on_orders(&orders);
             }
+            Down::Places(places) => self.wishes.told(places),
             Down::Probe(probe) => {
                 self.backend.probe(probe.holders.iter().filter_map(|id| HolderId::from_slice(id)).collect());
             }

@@ -1,24 +1,22 @@
-//! What somebody does in a runtime, or works in it, seen from this machine. Each source says active, idle or unknown;
-//! what cannot be read is unknown, never idle. None of these looks counts as activity for the application.
+//! What somebody does in a runtime, or works in it, seen from this machine: what the application tells of itself
+//! ([`crate::signs`]), and its processes.
 //!
 //! | source | active means |
 //! |---|---|
-//! | `kernels` | a kernel is busy, or was used |
-//! | `terminals` | a terminal was used |
-//! | `heartbeat` | a window of the editor is open |
 //! | `jobs` | a program runs that is neither the application's own nor a shell |
 //! | `cpu` | the processes use more than a twentieth of a core |
 //!
 //! A job in the background that sleeps is still a job: that is why `jobs` counts beside `cpu`. Refuses to decide what
 //! idleness is for.
 
-use super::http;
-use crate::pool::Life;
+use crate::{
+    pool::Life,
+    signs::{self, Asked, since},
+};
 use backend_process::sessions::Member;
 use domain::runtime::App;
 use jiff::Timestamp;
 use proto::internal::v1::{ActivityReport, activity_report::State};
-use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
@@ -53,12 +51,9 @@ const TRACKERS: [&str; 2] = ["resource_tracker", "semaphore_tracker"];
 
 /// Remembers what is needed to tell how a runtime is used.
 pub(super) struct Watcher {
+    asked: Asked,
     app: App,
-    base_path: String,
-    key: runtime::secret::Secret,
-    at: SocketAddr,
     leader: i32,
-    began: Timestamp,
     cpu: HashMap<(i32, u64), Duration>,
     looked: Option<Instant>,
     cpu_active: Timestamp,
@@ -70,12 +65,9 @@ impl Watcher {
     pub(super) fn new(life: &Life, at: SocketAddr, leader: i32) -> Self {
         let now = Timestamp::now();
         Self {
+            asked: Asked::new(life, at),
             app: life.spec.app.clone(),
-            base_path: life.base_path.clone(),
-            key: life.access_key.clone(),
-            at,
             leader,
-            began: now,
             cpu: HashMap::new(),
             looked: None,
             cpu_active: now,
@@ -87,26 +79,11 @@ impl Watcher {
     pub(super) async fn look(&mut self, members: &[Member]) -> Vec<ActivityReport> {
         let now = Timestamp::now();
         let mut found = vec![("cpu", self.processor(members, now))];
-        match self.app {
-            App::Jupyter => {
-                found.push(("jobs", self.jobs(members, now)));
-                found.push((
-                    "kernels",
-                    self.ask("api/kernels").await.map_or_else(unknown, |all| kernels(&all, self.began, now)),
-                ));
-                found.push(("terminals", self.terminals().await));
-            }
-            App::VsCode => {
-                found.push(("jobs", self.jobs(members, now)));
-                found.push(("heartbeat", self.heartbeat().await));
-            }
-            App::Custom { .. } => {}
+        if matches!(self.app, App::Jupyter | App::VsCode) {
+            found.push(("jobs", self.jobs(members, now)));
         }
-        let read_us = Timestamp::now().as_microsecond();
-        found
-            .into_iter()
-            .map(|(source, state)| ActivityReport { source: source.to_owned(), state: Some(state), read_us })
-            .collect()
+        found.extend(self.asked.look(now).await);
+        signs::reports(found)
     }
 
     /// Processor time since the last look. Between two that are close together the former answer holds.
@@ -135,66 +112,11 @@ impl Watcher {
         }
         state(self.jobs_active, now)
     }
-
-    async fn terminals(&self) -> State {
-        let read = self.ask("api/terminals").await;
-        read.map_or_else(unknown, |all| match latest(&all) {
-            Some(last) => since(last.max(self.began)),
-            None => since(self.began),
-        })
-    }
-
-    /// The time of the last sign of life of a window; the answer of `/healthz` is none itself.
-    async fn heartbeat(&self) -> State {
-        match self.get("/healthz").await {
-            Ok(answer) => match answer["lastHeartbeat"].as_i64() {
-                Some(ms) => since(Timestamp::from_millisecond(ms).unwrap_or(self.began).max(self.began)),
-                None => State::Unknown("the editor tells no heartbeat".to_owned()),
-            },
-            Err(why) => State::Unknown(why),
-        }
-    }
-
-    async fn ask(&self, what: &str) -> Result<Value, String> {
-        self.get(&format!("{}{what}?no_track_activity=1", self.base_path)).await
-    }
-
-    async fn get(&self, path: &str) -> Result<Value, String> {
-        let (status, body) = http::get(self.at, path, self.key.expose()).await.map_err(|error| error.to_string())?;
-        if status != 200 {
-            return Err(format!("the application answers with status {status}"));
-        }
-        serde_json::from_slice(&body).map_err(|error| format!("the application's answer is no JSON: {error}"))
-    }
-}
-
-fn unknown(why: String) -> State {
-    State::Unknown(why)
 }
 
 /// Active now, or idle since.
 fn state(last: Timestamp, now: Timestamp) -> State {
     if last == now { State::ActiveUs(now.as_microsecond()) } else { since(last) }
-}
-
-fn since(last: Timestamp) -> State {
-    State::IdleSinceUs(last.as_microsecond())
-}
-
-/// A busy kernel is active however silent its cell is; of the others, the last message counts.
-fn kernels(all: &Value, began: Timestamp, now: Timestamp) -> State {
-    let Some(list) = all.as_array() else { return unknown("the list of kernels is none".to_owned()) };
-    let waits = |kernel: &Value| kernel["execution_state"] == "idle" || kernel["execution_state"] == "dead";
-    if list.iter().all(waits) {
-        return since(latest(all).map_or(began, |last| last.max(began)));
-    }
-    State::ActiveUs(now.as_microsecond())
-}
-
-/// The latest `last_activity` of a list.
-fn latest(list: &Value) -> Option<Timestamp> {
-    let times = list.as_array()?.iter().filter_map(|one| one["last_activity"].as_str()?.parse().ok());
-    times.max()
 }
 
 /// Whether some program is neither the application's own nor one that waits. The application's own are its first process
@@ -232,7 +154,6 @@ fn has_job(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn member(pid: i32, parent: i32, name: &str) -> Member {
         Member { pid, parent, cpu: Duration::ZERO, started: 1, name: name.to_owned() }
@@ -262,17 +183,5 @@ mod tests {
         let code = [member(1, 0, "node"), member(2, 1, "node"), member(3, 2, "node"), member(4, 3, "bash")];
         assert!(!job(&code, true));
         assert!(job(&[code.as_slice(), &[member(5, 4, "node")]].concat(), true), "node in a terminal is a job");
-    }
-
-    #[test]
-    fn a_busy_kernel_is_active_however_silent() {
-        let (began, now) = (Timestamp::UNIX_EPOCH, Timestamp::now());
-        let kernel = |state: &str| json!({ "execution_state": state, "last_activity": "2020-01-01T00:00:00.5Z" });
-        let active = State::ActiveUs(now.as_microsecond());
-        assert_eq!(kernels(&json!([kernel("idle"), kernel("busy")]), began, now), active);
-        assert_eq!(kernels(&json!([kernel("starting")]), began, now), active);
-        assert_eq!(kernels(&json!([kernel("idle")]), began, now), State::IdleSinceUs(1_577_836_800_500_000));
-        assert_eq!(kernels(&json!([]), began, now), State::IdleSinceUs(0));
-        assert!(matches!(kernels(&json!({}), began, now), State::Unknown(_)));
     }
 }

@@ -1,12 +1,14 @@
 //! One life of a runtime, from its order to its end: started, watched, and gone when no process of it is left.
 //! Refuses to judge activity, and to know what a start consists of.
 
-mod changes;
 mod log;
 mod start;
 
-use super::{Shared, activity::Watcher, http, record};
-use crate::pool::{Life, Order, order::Goal};
+use super::{Shared, activity::Watcher, record};
+use crate::{
+    pool::{Life, Order, order::Goal},
+    signs::http,
+};
 use backend_process::sessions::{self, Member};
 use domain::id::HolderId;
 use proto::internal::v1::{self as pb, RuntimePhase};

@@ -4,16 +4,14 @@ use crate::runtimes::{KEY, Machine, ask, reaches, run, spec, stop};
 use crate::scheduler::SOON;
 use backend_process::sessions::{self, SESSION_MARK};
 use domain::runtime::App;
-use executor::{
-    pool::{Order, RuntimeBackend},
-    runtimes::ProcessRuntimes,
-};
+use executor::pool::{Order, RuntimeBackend};
 use jiff::Timestamp;
 use proto::internal::v1::{RuntimePhase, activity_report::State};
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -22,7 +20,7 @@ use std::{
 const LATER: Duration = Duration::from_secs(1_500);
 
 /// What each source says, asked now.
-async fn activity(backend: &ProcessRuntimes, order: &Order) -> BTreeMap<String, State> {
+pub(crate) async fn activity(backend: &dyn RuntimeBackend, order: &Order) -> BTreeMap<String, State> {
     let before = backend.board().runtime(order.holder).unwrap().activities;
     backend.probe(vec![order.holder]);
     let asked = async || {
@@ -37,21 +35,27 @@ fn active(all: &BTreeMap<String, State>) -> Vec<&str> {
     all.iter().filter(|(_, state)| matches!(state, State::ActiveUs(_))).map(|(source, _)| source.as_str()).collect()
 }
 
-/// Asks again until just these sources say that somebody is active; no source may say that it cannot tell.
-async fn settles(backend: &ProcessRuntimes, order: &Order, what: &str, wanted: &[&str]) {
+/// Asks again until just these sources say that somebody is active, and none that it cannot tell, as a JupyterLab does now and
+/// then while a kernel starts.
+pub(crate) async fn settles(backend: &dyn RuntimeBackend, order: &Order, what: &str, wanted: &[&str]) {
     let settled = async || {
         let all = activity(backend, order).await;
-        assert!(!all.values().any(|state| matches!(state, State::Unknown(_))), "{what}: {all:?}");
-        (active(&all) == wanted).then_some(())
+        let known = !all.values().any(|state| matches!(state, State::Unknown(_)));
+        (known && active(&all) == wanted).then_some(())
     };
     testkit::wait_for(what, SOON, settled).await;
 }
 
-/// Talks to a JupyterLab as a person's browser would: Python with the packages that it has itself.
+/// Talks to a JupyterLab as a person's browser would.
 async fn as_a_person(machine: &Machine, endpoint: &str, script: &str) -> tokio::process::Child {
     let apps = machine.apps.as_ref().unwrap().join("jupyter");
     let mut folders = std::fs::read_dir(apps).unwrap().flatten().map(|entry| entry.path());
     let python = folders.find(|path| path.join("bin/python").exists()).unwrap().join("bin/python");
+    person(&python, endpoint, script)
+}
+
+/// The same: Python with the packages that the JupyterLab has itself.
+pub(crate) fn person(python: &Path, endpoint: &str, script: &str) -> tokio::process::Child {
     let helper = include_str!("person.py");
     tokio::process::Command::new(python)
         .args(["-c", helper, &format!("http://{endpoint}/runtimes/lab/"), KEY, script])
@@ -62,7 +66,7 @@ async fn as_a_person(machine: &Machine, endpoint: &str, script: &str) -> tokio::
 }
 
 #[tokio::test]
-async fn a_jupyterlab_that_works_is_never_taken_for_idle() {
+async fn matrix_of_activity_in_a_jupyterlab_which_is_never_taken_for_idle() {
     let mut machine = Machine::new();
     machine.apps = Some(provision::cache::dir().join("tests/apps"));
     let backend = machine.backend();
@@ -115,7 +119,7 @@ fn left_behind(machine: &Machine, order: &Order, command: &[&str]) {
 }
 
 /// Since when the editor says that no window of it was open, in its own words.
-async fn last_beat(backend: &ProcessRuntimes, order: &Order) -> Timestamp {
+async fn last_beat(backend: &dyn RuntimeBackend, order: &Order) -> Timestamp {
     match activity(backend, order).await.remove("heartbeat").unwrap() {
         State::IdleSinceUs(us) | State::ActiveUs(us) => Timestamp::from_microsecond(us).unwrap(),
         State::Unknown(why) => panic!("{why}"),
@@ -135,7 +139,7 @@ fn to_editor(endpoint: &str, path: &str, more: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn an_editor_that_is_used_is_never_taken_for_idle() {
+async fn matrix_of_activity_in_an_editor_which_is_never_taken_for_idle() {
     let mut machine = Machine::new();
     machine.apps = Some(provision::cache::dir().join("tests/apps"));
     let backend = machine.backend();

@@ -9,6 +9,8 @@ mod idle;
 mod journal;
 mod noop;
 mod outputs;
+mod packages;
+mod pods;
 mod remote;
 mod runtimes;
 mod scheduler;

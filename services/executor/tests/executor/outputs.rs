@@ -2,10 +2,13 @@
 
 use crate::world::{World, assignment, attempt, pipeline};
 use blobs::{Access, Folders};
+use domain::id::RunId;
 use proto::internal::v1::{self as pb, result::Outcome};
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpListener,
+    path::Path,
 };
 
 const FIRST: &str = r#"
@@ -121,4 +124,73 @@ async fn a_store_of_somebody_else_is_not_opened_with_our_credentials() {
     session.assign(vec![assignment(&attempt("first"))]).await;
     let Outcome::Failed(failed) = session.outcome().await else { panic!("it fails") };
     assert!(failed.message.contains("project_outputs") && failed.message.contains("s3://lake/x"), "{failed:?}");
+}
+
+/// Two runs with outputs; the first one's are to go. Answers both attempts, when the executor has said that it is done.
+async fn expired(world: &mut World) -> [pb::AttemptRef; 2] {
+    let mut session = world.session(&blocks()).await;
+    let (old, young) = (attempt("first"), attempt("first"));
+    for one in [&old, &young] {
+        session.assign(vec![assignment(one)]).await;
+        assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    }
+    // Where it is to look is known from the code that wrote it. A run that never wrote anything is removed as well.
+    let due = [old.run_id.clone(), RunId::new_in(0).to_vec()];
+    let due: Vec<_> =
+        due.map(|run_id| pb::Removal { run_id, bundle_digest: world.digest.clone() }).into_iter().collect();
+    let all: BTreeSet<Vec<u8>> = due.iter().map(|removal| removal.run_id.clone()).collect();
+    world.scheduler.removals.due.lock().unwrap().extend(due);
+    // It asks when it starts.
+    world.serve_again().await;
+    drop(session);
+    let removals = world.scheduler.removals.clone();
+    testkit::wait_for("the report", crate::scheduler::SOON, async || {
+        (!removals.reports.lock().unwrap().is_empty()).then_some(())
+    })
+    .await;
+    let report = removals.reports.lock().unwrap().remove(0);
+    assert_eq!(report.failures, []);
+    assert_eq!(report.removed_run_ids.into_iter().collect::<BTreeSet<_>>(), all);
+    [old, young]
+}
+
+/// The runs whose folders are below this one.
+fn runs_in(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn run_of(attempt: &pb::AttemptRef) -> String {
+    RunId::from_slice(&attempt.run_id).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn files_of_a_run_whose_outputs_expired_are_removed_from_the_disk() {
+    let mut world = World::start(&[("first", FIRST), ("second", SECOND)]).await;
+    let [old, young] = expired(&mut world).await;
+    assert!(!world.outputs(&old).exists(), "{old:?}");
+    assert!(world.outputs(&young).join("manifest.json").is_file(), "another run keeps its own");
+    assert_eq!(runs_in(&world.settings.data_dir.join("outputs")), BTreeSet::from([run_of(&young)]));
+}
+
+#[tokio::test]
+async fn objects_of_a_run_whose_outputs_expired_are_removed_from_the_bucket() {
+    let s3 = tokio::task::spawn_blocking(testkit::S3::bucket).await.unwrap();
+    let mut world = world(&s3.bucket, &s3.endpoint).await;
+    let attempts = expired(&mut world).await;
+    let key = Some(("key".to_owned(), "secret".to_owned(), None));
+    let access = Access { aws_key: key, aws_endpoint: Some(s3.endpoint.clone()), ..Access::default() };
+    let stored = Folders::open(&format!("s3://{}/lake", s3.bucket), &access).unwrap();
+    let mut there = Vec::new();
+    for attempt in &attempts {
+        let run = RunId::from_slice(&attempt.run_id).unwrap();
+        let folder = domain::unit::output_folder(run, &attempt.block, attempt.child, attempt.lease);
+        let mut objects = Vec::new();
+        for name in ["manifest.json", "preview.json", "output_0/data.parquet"] {
+            objects.push(stored.read(&folder, name, 1 << 20).await.is_ok_and(|object| object.is_some()));
+        }
+        there.push(objects);
+    }
+    assert_eq!(there[0], [false; 3]);
+    assert!(there[1][0] && there[1][1], "another run keeps its own: {there:?}");
 }

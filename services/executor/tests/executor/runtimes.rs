@@ -127,7 +127,7 @@ pub(crate) fn stop(order: &Order, grace: Duration) -> Order {
 }
 
 pub(crate) async fn reaches(
-    backend: &ProcessRuntimes,
+    backend: &dyn RuntimeBackend,
     order: &Order,
     phase: RuntimePhase,
     within: Duration,
@@ -253,7 +253,7 @@ async fn a_script_before_the_start_reaches_nothing() {
         let report = testkit::wait_for("it to run or to be refused", SOON, begun).await;
         if report.code == "PRE_START_UNAVAILABLE" {
             assert!(isolated && report.message.contains("pre_start_network"), "{report:?}");
-            eprintln!("SKIPPED: this machine does not let a process be cut off from its network");
+            testkit::skipped("this machine does not let a process be cut off from its network");
             continue;
         }
         assert!(ask(&report.endpoint, "/").contains(&format!("\"NETWORK\": \"{said}\"")), "{report:?}");

@@ -3,6 +3,7 @@
 use proto::internal::v1::{
     self as pb,
     executor_session_service_server::{ExecutorSessionService, ExecutorSessionServiceServer},
+    output_removal_service_server::{OutputRemovalService, OutputRemovalServiceServer},
     result::Outcome,
     session_request::Message as Up,
     session_response::Message as Down,
@@ -32,6 +33,14 @@ struct Shared {
     sessions: mpsc::Sender<Session>,
     lines: Arc<Mutex<Vec<pb::LogLine>>>,
     silent: Arc<AtomicBool>,
+    removals: Removals,
+}
+
+/// What executors are to remove, and what they said that they have.
+#[derive(Clone, Default)]
+pub(crate) struct Removals {
+    pub(crate) due: Arc<Mutex<Vec<pb::Removal>>>,
+    pub(crate) reports: Arc<Mutex<Vec<pb::ReportRemovalsRequest>>>,
 }
 
 /// The server; dropping it cuts every connection.
@@ -40,6 +49,7 @@ pub(crate) struct FakeScheduler {
     sessions: mpsc::Receiver<Session>,
     lines: Arc<Mutex<Vec<pb::LogLine>>>,
     silent: Arc<AtomicBool>,
+    pub(crate) removals: Removals,
     server: JoinHandle<()>,
 }
 
@@ -60,14 +70,17 @@ impl FakeScheduler {
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, sessions) = mpsc::channel(16);
-        let shared = Shared { sessions: sender, lines: Arc::default(), silent: Arc::default() };
+        let removals = Removals::default();
+        let shared =
+            Shared { sessions: sender, lines: Arc::default(), silent: Arc::default(), removals: removals.clone() };
         let (lines, silent) = (Arc::clone(&shared.lines), Arc::clone(&shared.silent));
-        let service = ExecutorSessionServiceServer::new(shared);
+        let service = ExecutorSessionServiceServer::new(shared.clone());
+        let removing = OutputRemovalServiceServer::new(shared);
         let server = tokio::spawn(async move {
-            let server = tonic::transport::Server::builder().add_service(service);
+            let server = tonic::transport::Server::builder().add_service(service).add_service(removing);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { url, sessions, lines, silent, server }
+        Self { url, sessions, lines, silent, removals, server }
     }
 
     /// The next session, not yet welcomed.
@@ -204,5 +217,24 @@ impl ExecutorSessionService for Shared {
             Ok(pb::PushLogsResponse { sequence: batch.sequence })
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+#[tonic::async_trait]
+impl OutputRemovalService for Shared {
+    async fn claim_removals(
+        &self,
+        _: Request<pb::ClaimRemovalsRequest>,
+    ) -> Result<Response<pb::ClaimRemovalsResponse>, Status> {
+        let removals = std::mem::take(&mut *self.removals.due.lock().unwrap());
+        Ok(Response::new(pb::ClaimRemovalsResponse { removals }))
+    }
+
+    async fn report_removals(
+        &self,
+        request: Request<pb::ReportRemovalsRequest>,
+    ) -> Result<Response<pb::ReportRemovalsResponse>, Status> {
+        self.removals.reports.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(pb::ReportRemovalsResponse {}))
     }
 }

@@ -1,11 +1,18 @@
 //! Sessions that break, freeze and end, and what becomes of attempts and results meanwhile.
 
-use crate::world::{World, assignment, attempt, block, of, pipeline};
+use crate::{
+    scheduler::FakeScheduler,
+    world::{World, assignment, attempt, block, of, pipeline},
+};
 use backend_process::process::is_alive;
 use proto::internal::v1::{
     self as pb, result::Outcome, session_request::Message as Up, session_response::Message as Down,
 };
 use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 const SLEEPER: &str = r#"
 import os, time
@@ -46,6 +53,43 @@ async fn a_result_that_nobody_confirmed_comes_again_on_the_next_session() {
     session.say(Down::Reconnect(pb::Reconnect {})).await;
     let session = world.scheduler.session().await;
     assert!(session.hello.running.is_empty());
+}
+
+/// As behind a service of Kubernetes: which scheduler one gets is decided for each connection.
+#[tokio::test]
+async fn one_that_is_asked_to_go_reaches_another_scheduler_behind_the_same_address() {
+    let (address, towards) = balancer().await;
+    let mut world = World::idle(&[]).await;
+    towards.send_replace(Some(world.scheduler.url.clone()));
+    world.settings.scheduler_urls = vec![address];
+    world.serve();
+    let mut session = world.session(&noop()).await;
+    let noop = attempt("noop");
+    session.assign(vec![assignment(&noop)]).await;
+    session.result().await;
+    let mut later = FakeScheduler::start().await;
+    towards.send_replace(Some(later.url.clone()));
+    session.say(Down::Reconnect(pb::Reconnect {})).await;
+    let mut session = later.welcomed(20_000).await;
+    assert_eq!(session.hello.running, std::slice::from_ref(&noop));
+    assert_eq!(session.result().await.attempt, Some(noop), "what the first one did not confirm is not lost");
+}
+
+/// One address, whose new connections go where the other end says. Those that are there already stay.
+async fn balancer() -> (String, watch::Sender<Option<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (towards, to) = watch::channel::<Option<String>>(None);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let backend = to.borrow().as_ref().unwrap().trim_start_matches("http://").to_owned();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(backend).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (address, towards)
 }
 
 /// It may have reached a scheduler that had just lost its run: that one says nothing.
@@ -136,6 +180,25 @@ async fn at_the_deadline_what_runs_is_given_back() {
     world.shutdown.stop();
     assert!(matches!(session.next().await, Some(Up::Draining(_)) | Some(Up::Results(_))));
     world.ended().await;
+    assert!(!is_alive(pid));
+    drop(session);
+}
+
+/// Whoever set the deadline kills what is left soon after it.
+#[tokio::test]
+async fn two_seconds_after_the_deadline_it_is_gone_whatever_others_do() {
+    let stubborn = format!("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEPER}");
+    let mut world = World::start(&[("stubborn", &stubborn)]).await;
+    let session = world.session(&pipeline(&["stubborn"])).await;
+    session.assign(vec![assignment(&attempt("stubborn"))]).await;
+    let pid = pid(&world).await;
+    // Nobody confirms anything either.
+    world.scheduler.fall_silent();
+    let begun = std::time::Instant::now();
+    world.shutdown.stop();
+    world.ended().await;
+    let took = begun.elapsed();
+    assert!(took <= std::time::Duration::from_secs(2), "it took {took:?}");
     assert!(!is_alive(pid));
     drop(session);
 }

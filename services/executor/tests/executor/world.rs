@@ -31,7 +31,7 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     serving: Option<JoinHandle<anyhow::Result<Option<Outcome>>>>,
     telemetry: Telemetry,
-    digest: String,
+    pub(crate) digest: String,
 }
 
 impl World {
@@ -70,10 +70,19 @@ impl World {
         Self { scheduler, shutdown, _folder: folder, settings, serving: None, telemetry, digest }
     }
 
-    fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) {
         let health = Health::until(&self.shutdown);
         let app = App::build(&self.settings, &self.telemetry, &health, &self.shutdown).unwrap();
         self.serving = Some(tokio::spawn(app.serve()));
+    }
+
+    /// Ends the executor, and starts its next life in the same folder.
+    pub(crate) async fn serve_again(&mut self) {
+        self.shutdown.drain();
+        self.ended().await;
+        self.shutdown = Shutdown::new();
+        self.telemetry = Telemetry::detached("executor-test", &TelemetrySettings::default()).unwrap();
+        self.serve();
     }
 
     /// As `serve`, with attempts in containers.

@@ -204,6 +204,13 @@ impl Engine {
         }
     }
 
+    /// Runs that were never made after all make room as well.
+    pub(super) fn fill_vacated(&mut self, turn: &mut Turn) {
+        for pipeline in std::mem::take(&mut self.vacated) {
+            self.start_next(pipeline, turn);
+        }
+    }
+
     /// Starts what may start in every pipeline: its former owner may have died before it did.
     pub(super) fn start_waiting(&mut self, turn: &mut Turn) {
         let pipelines: Vec<PipelineId> = self.queues.pipelines.keys().copied().collect();

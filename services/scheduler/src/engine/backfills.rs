@@ -13,7 +13,7 @@ use domain::{
     run::{Event, Options, RunStatus},
     trigger,
 };
-use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 use store::{
@@ -23,6 +23,8 @@ use store::{
 
 /// Runs that backfills start in one turn, all together.
 const TURN_STARTS_MAX: u64 = 256;
+/// Before they are looked at again when the database did not answer.
+const RETRY_PAUSE: SignedDuration = SignedDuration::from_millis(250);
 
 /// Somebody wants a backfill.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub(super) struct Backfills {
     active: HashMap<BackfillId, Active>,
     /// Those that may have something to start, in the order of their making.
     due: BTreeSet<BackfillId>,
+    /// When they are looked at again, since the database did not answer.
+    retry_at: Option<Timestamp>,
 }
 
 impl Backfills {
@@ -102,6 +106,9 @@ impl Engine {
             .await
             .map_err(|error| unavailable(&error))?
             .ok_or(EngineError::NoPipeline(command.pipeline))?;
+        if pipeline.workspace_archived {
+            return Err(EngineError::Archived(pipeline.workspace));
+        }
         let backfill = Backfill {
             id: BackfillId::new_in(command.pipeline.shard()),
             workspace_id: pipeline.workspace_id,
@@ -169,14 +176,27 @@ impl Engine {
 
     /// Starts as many runs as the backfills may have.
     pub(super) async fn step_backfills(&mut self, turn: &mut Turn) {
+        if self.backfills.retry_at.is_some_and(|at| at > self.now()) {
+            return;
+        }
         let mut left = TURN_STARTS_MAX;
         while left > 0 {
             let Some(id) = self.backfills.due.pop_first() else { return };
             match self.step_backfill(id, left, turn).await {
                 Ok(started) => left -= started,
+                Err(EngineError::Archived(workspace)) => {
+                    tracing::info!(backfill.id = %id, workspace, "the workspace of a backfill is archived; it is paused");
+                    self.pause_itself(id, turn);
+                }
+                // It is tried again; nothing has been decided.
+                Err(EngineError::Unavailable) => {
+                    self.backfills.due.insert(id);
+                    self.backfills.retry_at = Some(self.now() + RETRY_PAUSE);
+                    return;
+                }
                 Err(error) => {
                     tracing::error!(backfill.id = %id, error = %Chain(&error), "a backfill cannot go on; it is paused");
-                    self.pause_broken(id, turn);
+                    self.pause_itself(id, turn);
                 }
             }
         }
@@ -194,16 +214,12 @@ impl Engine {
             return Ok(0);
         }
         let of = PipelineRef::Id(active.backfill.pipeline_id);
-        let pipeline = match store::runs::current_pipeline(&self.store, &of).await {
-            Ok(Some(pipeline)) => pipeline,
-            Ok(None) => return Err(EngineError::NoPipeline(active.backfill.pipeline_id)),
-            Err(error) => {
-                // It is tried again; nothing has been decided.
-                tracing::warn!(error = %Chain(&error), "the database does not answer; a backfill waits");
-                self.backfills.due.insert(id);
-                return Ok(most);
-            }
-        };
+        let gone = EngineError::NoPipeline(active.backfill.pipeline_id);
+        let found = store::runs::current_pipeline(&self.store, &of).await.map_err(|error| unavailable(&error))?;
+        let pipeline = found.ok_or(gone)?;
+        if pipeline.workspace_archived {
+            return Err(EngineError::Archived(pipeline.workspace));
+        }
         let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
         self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
         for _ in 0..due {
@@ -287,7 +303,7 @@ impl Engine {
         Ok(())
     }
 
-    fn pause_broken(&mut self, id: BackfillId, turn: &mut Turn) {
+    fn pause_itself(&mut self, id: BackfillId, turn: &mut Turn) {
         let Some(shard) = self.shards.get(id.shard()) else { return };
         let Some(active) = self.backfills.active.get_mut(&id) else { return };
         // One that has ended starts nothing, and cannot have come here.

@@ -16,6 +16,7 @@ use domain::{
 };
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 use store::runs::{PipelineRef, StartablePipeline, StoredRun};
+use tokio::time::Instant;
 
 impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
@@ -66,10 +67,17 @@ impl Engine {
                     place.insert(found).clone()
                 }
             };
+            // A trigger is paused with its workspace, which is for the firer to say.
+            if pipeline.workspace_archived && command.trigger.is_none() {
+                return Err(EngineError::Archived(pipeline.workspace));
+            }
             let definition = self.definitions.get(pipeline.id, pipeline.version).await?;
             let variables: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&command.variables)
                 .map_err(|e| EngineError::Refused(format!("variables are no JSON object: {e}")))?;
             self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
+            if let Some((caller, per_second)) = command.trigger.as_ref().and_then(|trigger| trigger.rate.as_ref()) {
+                self.rates.take(caller, *per_second, Instant::now()).map_err(EngineError::TooManyCalls)?;
+            }
             prepared.push((command, shard, pipeline, definition, variables));
         }
         let now = self.now();
@@ -85,7 +93,7 @@ impl Engine {
                 ids.push(match self.offer((trigger.id, trigger.version), start, told, turn).await? {
                     Offered::Run(run) => Created::Run(run),
                     Offered::Waiting => Created::Not("waiting".to_owned()),
-                    Offered::Skipped(reason) => Created::Not(reason.to_owned()),
+                    Offered::Skipped(reason) => Created::Not(reason),
                 });
                 continue;
             }
@@ -167,6 +175,10 @@ impl Engine {
         let Some(mut live) = self.runs.remove(&run) else { return };
         live.release_all(&mut self.permits.ledger, self.clock.now());
         self.queues.of(live.life.pipeline).leave(run);
+        self.vacated.insert(live.life.pipeline);
+        if live.life.backfill.is_none() {
+            self.trigger_run_void(live.life.trigger);
+        }
         if let Some(at) = live.life.sla_at {
             self.slas.remove(&(at, run));
         }

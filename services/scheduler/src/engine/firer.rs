@@ -25,9 +25,12 @@ use domain::{
     trigger::{self, Facts, Start, Step, Stop, Timetable, Trigger},
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Map;
+use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
-use store::runs::{Decision, PipelineRef, StartablePipeline};
+use store::{
+    firing_views::{self, Known},
+    runs::{Decision, PipelineRef, StartablePipeline},
+};
 
 /// Triggers that are decided about in one turn.
 const TURN_TRIGGERS_MAX: usize = 2_000;
@@ -45,7 +48,7 @@ pub(super) enum Offered {
     /// It waits for others to end.
     Waiting,
     /// It never starts, for this reason.
-    Skipped(&'static str),
+    Skipped(String),
 }
 
 /// What all starts of one trigger share.
@@ -126,7 +129,7 @@ impl Engine {
         };
         let (active, version) = (armed.active, armed.version);
         let Some(pipeline) = pipelines.get(&armed.pipeline).cloned() else {
-            // Archived: its triggers are archived with it, and read again as such.
+            // The pipeline is archived: its triggers are archived with it, and read again as such.
             if active {
                 self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
             } else {
@@ -195,7 +198,7 @@ impl Engine {
         turn: &mut Turn,
     ) -> HashMap<String, RunId> {
         if let Some(stop) = step.stop {
-            self.stop_runs_of(id, stop, turn);
+            turn.overlapped.extend(self.runs_of(id).map(|run| (id, run, stop)));
         }
         let mut runs = HashMap::with_capacity(step.start.len());
         for start in step.start {
@@ -210,6 +213,8 @@ impl Engine {
         let Some(armed) = self.triggers.get_mut(id) else { return runs };
         armed.waiting.retain(|key, _| step.state.waiting.iter().any(|start| start.key == *key));
         let differs = armed.state != step.state || armed.next_due != step.wake || !step.skip.is_empty();
+        // Nor is a run stopped unless the version that says so is in force.
+        let differs = differs || step.stop.is_some();
         armed.state = step.state.clone();
         if differs || !runs.is_empty() {
             let decision = Decision {
@@ -236,12 +241,12 @@ impl Engine {
 
     fn start(&mut self, aim: &Aim<'_>, start: Start, told: Told, turn: &mut Turn) -> RunId {
         let spec = &aim.trigger.spec;
-        let mut variables = match aim.timetable {
-            Some(timetable) => interval_variables(timetable, start.at),
-            None => Map::new(),
-        };
-        variables.extend(spec.variables.clone());
+        let mut variables: Map<String, Value> = spec.variables.clone().into_iter().collect();
         variables.extend(told.variables);
+        // What is computed counts last, as in Mage.
+        if let Some(timetable) = aim.timetable {
+            variables.extend(interval_variables(timetable, start.at));
+        }
         let sla = spec.sla_s.map(|s| SignedDuration::from_secs(i64::from(s)));
         let wanted = Wanted {
             pipeline: aim.pipeline.clone(),
@@ -270,19 +275,22 @@ impl Engine {
         self.launch(wanted, turn)
     }
 
-    fn stop_runs_of(&mut self, id: TriggerId, stop: Stop, turn: &mut Turn) {
-        // Runners have one way to be stopped, with a time of grace; both words mean it.
-        let reason = match stop {
-            Stop::Cancel => "OVERLAP: the trigger fired again, and cancels runs that have not ended",
-            Stop::Terminate => "OVERLAP: the trigger fired again, and terminates runs that have not ended",
-        };
-        let of: Vec<RunId> = self
-            .runs
-            .iter()
-            .filter(|(_, live)| live.life.trigger == id && live.life.backfill.is_none())
-            .map(|(run, _)| *run)
-            .collect();
-        for run in of {
+    fn runs_of(&self, id: TriggerId) -> impl Iterator<Item = RunId> {
+        let is_of = move |live: &super::live::Live| live.life.trigger == id && live.life.backfill.is_none();
+        self.runs.iter().filter(move |(_, live)| is_of(live)).map(|(run, _)| *run)
+    }
+
+    /// Stops what a trigger overlaps, now that its decision counts. Should nobody come to this, the start that waits for the end of
+    /// these runs makes its trigger decide the same again.
+    pub(super) fn stop_overlapped(&mut self, turn: &mut Turn) {
+        for (run, stop) in std::mem::take(&mut self.overlapped) {
+            let reason = match stop {
+                Stop::Cancel => "OVERLAP: the trigger fired again, and cancels runs that have not ended",
+                Stop::Terminate => "OVERLAP: the trigger fired again, and terminates runs that have not ended",
+            };
+            if stop == Stop::Terminate {
+                turn.terminated.insert(run);
+            }
             self.advance(run, Event::Cancel { reason: reason.to_owned() }, turn);
         }
     }
@@ -295,11 +303,10 @@ impl Engine {
         told: Told,
         turn: &mut Turn,
     ) -> Result<Offered, EngineError> {
-        let known = store::runs::known_runs(&self.store, &[(id, start.key.clone())])
-            .await
-            .map_err(|error| unavailable(&error))?;
-        if let Some(Some(run)) = known.first() {
-            return Ok(Offered::Run(*run));
+        match firing_views::known(&self.store, id, &start.key).await.map_err(|error| unavailable(&error))? {
+            Some(Known::Run(run)) => return Ok(Offered::Run(run)),
+            Some(Known::Skipped(reason)) => return Ok(Offered::Skipped(reason)),
+            None => {}
         }
         if self.triggers.get(id).is_none_or(|armed| armed.version != version) {
             self.reading.stale.insert(id);
@@ -308,6 +315,9 @@ impl Engine {
         let Some(armed) = self.triggers.get(id).filter(|armed| armed.version == version) else {
             return Err(EngineError::Overtaken(id));
         };
+        if armed.state.waiting.iter().any(|waiting| waiting.key == start.key) {
+            return Ok(Offered::Waiting);
+        }
         let (trigger, timetable) = armed.read(id).map_err(|error| EngineError::Definition(error.to_string()))?;
         let pipeline = store::runs::current_pipeline(&self.store, &PipelineRef::Id(armed.pipeline))
             .await
@@ -324,7 +334,7 @@ impl Engine {
         let runs = self.apply(id, &aim, step, None, turn);
         Ok(match (runs.get(&key), skipped) {
             (Some(run), _) => Offered::Run(*run),
-            (None, Some(reason)) => Offered::Skipped(reason),
+            (None, Some(reason)) => Offered::Skipped(reason.to_owned()),
             (None, None) => Offered::Waiting,
         })
     }

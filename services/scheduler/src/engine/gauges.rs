@@ -34,7 +34,6 @@ impl Engine {
             let count = local().filter(|seat| seat.session_state() == state).count();
             self.metrics.sessions.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        self.metrics.queue_depth.set(i64::try_from(self.ready.len()).unwrap_or(i64::MAX));
         let oldest = self.oldest_age(now);
         self.metrics.queue_oldest_age.set(oldest.as_secs_f64());
     }

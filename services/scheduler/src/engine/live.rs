@@ -189,6 +189,11 @@ impl Live {
         }
     }
 
+    /// Where it waits, for whoever counts those that do.
+    pub(super) fn resource_class(&self) -> &'static str {
+        if self.wants_kubernetes { "kubernetes" } else { "process" }
+    }
+
     /// Units that are ready and run on this backend, counted up to `max`.
     pub(super) fn ready_units_on(&self, backend: Backend, max: usize) -> usize {
         if !self.wants_kubernetes {

@@ -10,6 +10,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use proto::internal::v1 as pb;
+use std::time::Duration;
 use store::shards::Shard;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +24,15 @@ pub enum EngineError {
     /// The pipeline does not exist or is archived.
     #[error("no pipeline {0}")]
     NoPipeline(PipelineId),
+    /// The pipeline's workspace is archived, by name.
+    #[error("`{0}` is archived; restore it first")]
+    Archived(String),
     /// The trigger was edited, started or paused since the caller saw it.
     #[error("trigger {0} has changed; look at it and try again")]
     Overtaken(TriggerId),
+    /// The credential calls too often.
+    #[error("this token is used too often; wait {} ms", .0.as_millis().max(1))]
+    TooManyCalls(Duration),
     /// The backfill does not exist.
     #[error("no backfill {0}")]
     NoBackfill(BackfillId),
@@ -60,8 +67,9 @@ impl EngineError {
             Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) => ErrorKind::NotFound,
             Self::NameTaken(_) => ErrorKind::AlreadyExists,
             Self::Overtaken(_) => ErrorKind::Conflict,
+            Self::TooManyCalls(_) => ErrorKind::ResourceExhausted,
             Self::NoBlock(_) => ErrorKind::InvalidArgument,
-            Self::Refused(_) | Self::Definition(_) => ErrorKind::FailedPrecondition,
+            Self::Archived(_) | Self::Refused(_) | Self::Definition(_) => ErrorKind::FailedPrecondition,
             Self::NotOwner | Self::Unavailable => ErrorKind::Unavailable,
         }
     }
@@ -71,10 +79,12 @@ impl EngineError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoPipeline(_) => "PIPELINE_NOT_FOUND",
+            Self::Archived(_) => "ARCHIVED",
             Self::NoRun(_) => "RUN_NOT_FOUND",
             Self::NoBackfill(_) => "BACKFILL_NOT_FOUND",
             Self::NameTaken(_) => "BACKFILL_EXISTS",
             Self::Overtaken(_) => "TRIGGER_CHANGED",
+            Self::TooManyCalls(_) => "TOO_MANY_CALLS",
             Self::NoBlock(_) => "BLOCK_NOT_FOUND",
             Self::Refused(_) => "RUN_STATE",
             Self::Definition(_) => "DEFINITION_INVALID",
@@ -116,6 +126,8 @@ pub struct FiredTrigger {
     pub version: i64,
     /// What a caller or an event told beside the variables, a JSON object.
     pub event_variables: Option<String>,
+    /// Who calls, and how often in a second they may.
+    pub rate: Option<(String, u32)>,
 }
 
 /// What became of a run that was asked for.

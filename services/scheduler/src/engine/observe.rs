@@ -4,6 +4,7 @@ use super::Engine;
 use crate::load::LoadGauge;
 use runtime::watchdog::Beat;
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,6 +12,8 @@ use store::schedulers::Load;
 
 /// Between two looks; a membership's renewal tells the last one.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// What runs wait for, so that a class without any is told too.
+const RESOURCE_CLASSES: [&str; 2] = ["process", "kubernetes"];
 /// Units that are counted.
 const UNITS_MAX: usize = 1_000_000;
 
@@ -59,9 +62,13 @@ impl Engine {
     /// Tells, about each second, how much there is to do.
     pub(super) fn observe(&mut self) {
         let Some(busy_permille) = self.observer.look() else { return };
-        let mut ready = 0;
+        let (mut ready, mut waiting) = (0, HashMap::from(RESOURCE_CLASSES.map(|class| (class, 0))));
         for live in self.ready.iter().filter_map(|run| self.runs.get(run)) {
             ready += live.run.ready_units(UNITS_MAX - ready);
+            *waiting.entry(live.resource_class()).or_default() += 1;
+        }
+        for (class, runs) in waiting {
+            self.metrics.queue_depth.with_label_values(&["pipelines", "run", class]).set(runs);
         }
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let running = count(self.seats.values().map(super::seat::Seat::held).sum());

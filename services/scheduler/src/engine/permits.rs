@@ -11,7 +11,7 @@ use crate::wire::AttemptId;
 use domain::{
     id::{RunId, WorkspaceId},
     limits::{self, Definitions},
-    permits::{Ledger, Pool},
+    permits::{Claim, Ledger, Pool, ROUNDS_MAX},
     pipeline::Pipeline,
     run::RunStatus,
     unit::Step,
@@ -180,14 +180,26 @@ impl Engine {
             // Others may have given permits back meanwhile.
             self.permits.ledger.stir(|_| true);
         }
-        self.permits.ledger.begin_pass();
+        for _ in 0..ROUNDS_MAX {
+            self.permits.ledger.begin_pass();
+            self.lease_permitted(turn);
+            let claims = self.permits.ledger.claims(self.now());
+            if claims.is_empty() || !self.settle(claims).await {
+                return;
+            }
+        }
+        self.lease_permitted(turn);
+    }
+
+    /// Leases what there are permits for.
+    fn lease_permitted(&mut self, turn: &mut Turn) {
         self.resume_attempts();
         self.unpark();
         self.lease_ready(turn);
-        let claims = self.permits.ledger.claims(self.now());
-        if claims.is_empty() {
-            return;
-        }
+    }
+
+    /// Settles claims with their pools; false when nobody knows whether they were heard.
+    async fn settle(&mut self, claims: Vec<Claim>) -> bool {
         let owned: Vec<_> =
             claims.iter().filter_map(|claim| Some((self.shards.get(claim.shard)?, claim.clone()))).collect();
         match store::permits::settle(&self.store, &owned).await {
@@ -196,16 +208,14 @@ impl Engine {
                 if self.permits.ledger.settled(&answers) {
                     self.peers.permits_are_free();
                 }
+                true
             }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "failed to settle permits; they are settled again");
                 self.permits.ledger.unsettled(&claims);
-                return;
+                false
             }
         }
-        self.resume_attempts();
-        self.unpark();
-        self.lease_ready(turn);
     }
 
     /// Attempts that waited for a run go on, before anything new starts: as many as there are permits for.

@@ -20,22 +20,25 @@ impl Engine {
         self.break_promises();
         self.journal = None;
         self.drop_everything();
+        let store = self.store.clone();
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() {
-            // The outcome of the failed commit is unknown; with a new epoch it cannot count any more.
-            match shards::retake(&self.store, self.scheduler).await {
-                Ok(owned) => {
-                    if self.load(&owned).await.is_ok() {
-                        break;
-                    }
-                }
-                Err(error) => tracing::warn!(error = %Chain(&error), "failed to take the shards again"),
+            if store.answered(self.retake()).await.is_some_and(|loaded| loaded.is_ok()) {
+                break;
             }
             self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
         self.metrics.reloads.inc();
+    }
+
+    /// The outcome of a failed commit is unknown; with a new epoch it cannot count any more.
+    async fn retake(&mut self) -> Result<(), store::Error> {
+        let owned = shards::retake(&self.store, self.scheduler).await;
+        let owned =
+            owned.inspect_err(|error| tracing::warn!(error = %Chain(error), "failed to take the shards again"))?;
+        self.load(&owned).await
     }
 
     /// The shards that this scheduler owns have changed: what it does not own any more is forgotten, what is new is
@@ -53,8 +56,10 @@ impl Engine {
             }
             return;
         }
+        let store = self.store.clone();
         let mut pause = PAUSE.0;
-        while !self.stop.is_cancelled() && self.load(&gained).await.is_err() {
+        while !self.stop.is_cancelled() && store.answered(self.load(&gained)).await.is_none_or(|loaded| loaded.is_err())
+        {
             self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);

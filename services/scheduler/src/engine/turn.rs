@@ -5,6 +5,7 @@ use crate::wire::AttemptId;
 use domain::{
     id::{ExecutorId, RunId, TriggerId},
     run::{Event, Refused, Transition},
+    trigger::Stop,
     unit::BlockStatus,
 };
 use proto::internal::v1 as pb;
@@ -21,7 +22,11 @@ pub(super) struct Turn {
     pub(super) batch: Batch,
     pub(super) changed: HashSet<RunId>,
     pub(super) assignments: HashMap<ExecutorId, Vec<pb::Assignment>>,
-    pub(super) stops: HashMap<ExecutorId, Vec<pb::AttemptRef>>,
+    /// Attempts to stop, by executor and whether without a time of grace.
+    pub(super) stops: HashMap<(ExecutorId, bool), Vec<pb::AttemptRef>>,
+    /// Runs whose attempts are killed at once. It is not kept: where it was not said in time, a new owner that stops them
+    /// gives them their grace.
+    pub(super) terminated: HashSet<RunId>,
     pub(super) ends: Vec<(ExecutorId, RunId)>,
     pub(super) acks: HashMap<ExecutorId, Vec<pb::ResultAck>>,
     /// Results of attempts that are not running here: the database knows whether they were accepted before.
@@ -35,6 +40,8 @@ pub(super) struct Turn {
     pub(super) ended: VecDeque<RunId>,
     /// Runs that were made.
     pub(super) launched: Vec<RunId>,
+    /// Runs that a trigger stops in favour of its next one, once it is known that its decision counts.
+    pub(super) overlapped: Vec<(TriggerId, RunId, Stop)>,
 }
 
 impl Turn {
@@ -126,7 +133,8 @@ impl Engine {
                 Transition::Stop { key, lease, executor } => {
                     let (block, child) = live.run.unit_name(*key);
                     let attempt = pb::AttemptRef { run_id: run.to_vec(), block, child, lease: *lease };
-                    turn.stops.entry(*executor).or_default().push(attempt);
+                    let at_once = turn.terminated.contains(&run);
+                    turn.stops.entry((*executor, at_once)).or_default().push(attempt);
                 }
                 Transition::EndProcess(executor) => turn.ends.push((*executor, run)),
                 Transition::Run(_) | Transition::Unit(_) | Transition::Lost(_) | Transition::DropChildren(_) => {}
@@ -167,6 +175,9 @@ impl Engine {
                 None => return self.fail_turn(turn).await,
             }
         }
+        let counts = |(trigger, run, stop)| (!overtaken.contains(&trigger)).then_some((run, stop));
+        self.overlapped.extend(turn.overlapped.drain(..).filter_map(counts));
+        self.again |= !self.overlapped.is_empty();
         let voided = self.void_others(&turn.launched, &created);
         self.answer_creations(turn.created, &voided, &overtaken).await;
         if !voided.is_empty() {
@@ -219,6 +230,7 @@ impl Engine {
             // Of these nothing was written, of the others everything: the statement says so itself.
             tracing::warn!(shards = ?lost, "shards have another owner now");
             self.metrics.fenced_writes.inc();
+            self.metrics.epoch_conflicts.inc_by(lost.len() as u64);
             turn.forget_shards(&lost);
             self.lose_shards(&lost);
         }
@@ -285,7 +297,7 @@ impl Engine {
     fn speak(
         &mut self,
         assignments: HashMap<ExecutorId, Vec<pb::Assignment>>,
-        stops: HashMap<ExecutorId, Vec<pb::AttemptRef>>,
+        stops: HashMap<(ExecutorId, bool), Vec<pb::AttemptRef>>,
         ends: Vec<(ExecutorId, RunId)>,
     ) {
         use pb::session_response::Message as M;
@@ -302,7 +314,8 @@ impl Engine {
             self.tell_seat(executor, M::Assignments(pb::Assignments { assignments }));
         }
         let grace_ms = i32::try_from(self.timing.grace.as_millis()).unwrap_or(i32::MAX);
-        for (executor, attempts) in stops {
+        for ((executor, at_once), attempts) in stops {
+            let grace_ms = if at_once { 0 } else { grace_ms };
             self.tell_seat(executor, M::Cancel(pb::Cancel { attempts, grace_ms }));
         }
         for (executor, run) in ends {

@@ -5,6 +5,7 @@ use crate::{
     clock::DbClock,
     engine::Chain,
     log_retention::{LogRetention, LogRetentionError},
+    loops::notifier::GIVEN_UP_AFTER,
     metrics::Metrics,
 };
 use jiff::SignedDuration;
@@ -20,7 +21,9 @@ const CLEAN_INTERVAL: Duration = Duration::from_secs(600);
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long a notification is remembered after its end.
 const NOTIFICATIONS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Notifications forgotten at once.
+/// How long a receiver's failures are remembered while nothing waits for it.
+const PAUSES_KEPT: Duration = Duration::from_secs(3_600);
+/// Notifications forgotten or given up at once.
 const FORGOTTEN_MAX: i64 = 10_000;
 
 /// Keeps the house.
@@ -70,7 +73,9 @@ impl Housekeeper {
         store::logs::create_partitions(&self.log_store).await?;
         if self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL) {
             self.clean().await?;
-            self.cleaned = Some(std::time::Instant::now());
+            // Where there is more, the next round goes on.
+            let more = self.log_retention.delete_of_projects().await?;
+            self.cleaned = Some(std::time::Instant::now()).filter(|_| !more);
         }
         Ok(())
     }
@@ -85,8 +90,22 @@ impl Housekeeper {
         Ok(())
     }
 
+    /// Ends what could not be sent for too long, also what waited behind others and was never tried.
+    async fn give_up(&self) -> Result<(), store::Error> {
+        let before = self.clock.now() - GIVEN_UP_AFTER;
+        let why = format!("given up: its receiver took nothing in {} hours", GIVEN_UP_AFTER.as_hours());
+        let given_up = store::outbox::expire(&self.store, before, &why, FORGOTTEN_MAX).await?;
+        if given_up > 0 {
+            tracing::warn!(notifications = given_up, "gave up notifications whose receivers took nothing");
+            self.metrics.notifications.with_label_values(&["failed"]).inc_by(given_up);
+        }
+        Ok(())
+    }
+
     async fn clean(&self) -> Result<(), store::Error> {
         store::outbox::forget(&self.store, self.clock.now() - NOTIFICATIONS_KEPT, FORGOTTEN_MAX).await?;
+        store::outbox::forget_lanes(&self.store, PAUSES_KEPT).await?;
+        self.give_up().await?;
         match self.log_retention.drop_expired(None).await {
             Ok(_) | Err(LogRetentionError::ForEver) => Ok(()),
             Err(LogRetentionError::Store(error)) => Err(error),

@@ -14,7 +14,7 @@ use crate::{
 };
 use domain::id::SchedulerId;
 use lease::Leases;
-use runtime::health::Health;
+use runtime::{health::Health, watchdog::Beat};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use store::{
     Store, schedulers,
@@ -23,7 +23,8 @@ use store::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Without a renewal for this long a scheduler owns nothing.
+/// Without a renewal for this long others take what a scheduler owns. It learns of that from its next round, or from its next
+/// write, which is refused: its own clock stops nothing.
 pub const LEASE_TTL: Duration = Duration::from_secs(4);
 /// Between two renewals.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ pub struct Keeper {
     parts: Parts,
     /// What the engine was told.
     told: Vec<Shard>,
+    beat: Beat,
 }
 
 /// What a keeper works with.
@@ -64,11 +66,26 @@ pub struct Parts {
     pub owned: mpsc::Sender<Ownership>,
 }
 
+/// Why there is a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Its time has come.
+    Due,
+    /// A peer said that shards are free: some are taken, and none is let go.
+    Woken,
+}
+
 impl Keeper {
     /// A keeper that has done nothing yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, told: Vec::new() }
+        Self { parts, told: Vec::new(), beat: Beat::unwatched() }
+    }
+
+    /// Beats for a watchdog, until it is stopped.
+    #[must_use]
+    pub fn watched_by(self, beat: Beat) -> Self {
+        Self { beat, ..self }
     }
 
     /// Runs until it is stopped; then hands everything back.
@@ -76,12 +93,13 @@ impl Keeper {
         let mut interval = tokio::time::interval(RENEW_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let round = tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.parts.peers.shards_are_free() => {}
-                _ = interval.tick() => {}
-            }
-            match tokio::time::timeout(ROUND_MAX, self.run_once()).await {
+                () = self.parts.peers.shards_are_free() => Round::Woken,
+                _ = interval.tick() => Round::Due,
+            };
+            self.beat.beat();
+            match tokio::time::timeout(ROUND_MAX, self.run_once(round)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(error = %error, "failed to renew the membership"),
                 Err(_) => {
@@ -90,6 +108,8 @@ impl Keeper {
                 }
             }
         }
+        // From here on the drain's deadline is what ends it.
+        self.beat = Beat::unwatched();
         let mine: Vec<i16> = self.told.iter().map(|shard| shard.id).collect();
         self.tell(Vec::new(), true).await;
         let Parts { store, scheduler, peers, leases, .. } = &self.parts;
@@ -105,7 +125,7 @@ impl Keeper {
         }
     }
 
-    async fn run_once(&mut self) -> Result<(), lease::Error> {
+    async fn run_once(&mut self, round: Round) -> Result<(), lease::Error> {
         self.renew().await?;
         let Parts { store, scheduler, peers, leases, metrics, .. } = &self.parts;
         let (members, table) = peers.owners().refresh().await?;
@@ -114,7 +134,11 @@ impl Keeper {
             true => vec![*scheduler],
             false => members.iter().map(|member| member.id).collect(),
         };
-        let plan = shares::plan(*scheduler, &members, &table);
+        let mut plan = shares::plan(*scheduler, &members, &table);
+        if round == Round::Woken {
+            // Each release wakes the others: with theirs on top, as many would move as the machines can.
+            plan.release.clear();
+        }
         let release: HashSet<i16> = plan.release.iter().copied().collect();
         let mut owned: Vec<Shard> = table
             .iter()
@@ -200,4 +224,64 @@ fn shards_of(taken: Vec<Shard>, owned: &mut Vec<Shard>) -> Vec<i16> {
     owned.extend(taken);
     owned.sort_unstable_by_key(|shard| shard.id);
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owners::Owners;
+    use store::schedulers::Load;
+    use testkit::Database;
+    use uuid::Uuid;
+
+    /// For anything that must happen.
+    const WAIT: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn however_often_it_is_woken_it_lets_go_once_a_second() {
+        let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let store = Store::connect(database.url(), 4).await.unwrap();
+        let [me, other] = [(); 2].map(|()| SchedulerId(Uuid::now_v7()));
+        let now = schedulers::renew(&store, me, LEASE_TTL, "", Load::default()).await.unwrap();
+        let peers = Peers::new(Owners::new(store.clone(), me, None));
+        let (owned, mut told) = mpsc::channel::<Ownership>(4);
+        let keeper = Keeper::new(Parts {
+            store: store.clone(),
+            scheduler: me,
+            address: String::new(),
+            clock: DbClock::new(now),
+            health: Health::new(),
+            metrics: Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
+            load: Arc::default(),
+            peers: peers.clone(),
+            leases: Leases::in_postgres(lease::Postgres::new(store.clone())),
+            owned,
+        });
+        // An engine that lets go at once.
+        let (count, mut counts) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            while let Some(Ownership { shards, done }) = told.recv().await {
+                count.send_replace(shards.len());
+                done.map(|done| done.send(()));
+            }
+        });
+        let stop = CancellationToken::new();
+        let ran = tokio::spawn(keeper.run(stop.clone()));
+        counts.wait_for(|count| *count == shares::SHARDS).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        schedulers::renew(&store, other, WAIT, "", Load::default()).await.unwrap();
+        let most = shares::SHARDS - 3 * shares::MOVES_MAX;
+        let let_go = async {
+            while *counts.borrow_and_update() > most {
+                peers.hear_of_free_shards();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WAIT, let_go).await.unwrap();
+        // Three rounds whose time had come, of which the first may have come at once.
+        assert!(begun.elapsed() >= 2 * RENEW_INTERVAL, "all in {:?}", begun.elapsed());
+        stop.cancel();
+        ran.await.unwrap();
+    }
 }

@@ -2,27 +2,38 @@
 //! is slow delays what is for itself and nothing else. Claims have a lease, so that what a dead scheduler had claimed is
 //! sent by another; a receiver can tell by the message's id.
 
-use crate::{clock::DbClock, engine::Chain, metrics::Metrics, notes};
+use crate::{clock::DbClock, engine::Chain, metrics::Metrics, notes, values};
+use ::secrets::Keyring;
 use jiff::{SignedDuration, Timestamp};
-use notify::{Channel, Config, Event, Facts, Policy, SendError};
+use notify::{Channel, Config, Event, Facts, Policy, SendError, references};
 use runtime::backoff;
-use secrets::Keyring;
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use store::{
     Store,
-    outbox::{self, Claimed, Fate},
+    outbox::{self, Claimed, Fate, Lane, Waiting},
+    secrets,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks when nothing is due.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Claimed at once.
 const CLAIMS_MAX: i64 = 128;
+/// Lanes that one round looks at; the next one goes on behind them.
+const LANES_MAX: usize = 256;
+/// Claimed at once of one lane, and of one whose receiver failed last: to find out whether it lives, one is enough.
+const LANE_CLAIMS_MAX: i64 = 4;
+const PROBES_MAX: i64 = 1;
+/// Secrets of one configuration.
+const SECRETS_MAX: usize = 32;
 /// Under way at once, and of these to one receiver.
 const SENDING_MAX: usize = 64;
 const RECEIVER_MAX: usize = 4;
@@ -30,11 +41,11 @@ const RECEIVER_MAX: usize = 4;
 const LEASE: Duration = Duration::from_secs(90);
 /// What is more than a receiver takes at once waits so long.
 const TURN: Duration = Duration::from_secs(1);
-/// Pauses between attempts: doubled each time, up to the second.
+/// Pauses between attempts of one message, and of all that wait for one receiver: doubled each time, up to the second.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(900);
-/// A message that could not be sent for so long is given up.
-const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// A message that could not be sent for so long is given up; the housekeeper sees to those that are not even tried.
+pub(crate) const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Sends notifications.
 #[derive(Clone)]
@@ -45,19 +56,37 @@ pub struct Notifier {
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     keyring: Option<Arc<Keyring>>,
+    unnamed_secrets: bool,
     places: Arc<Semaphore>,
     receivers: Arc<Mutex<HashMap<String, usize>>>,
+    /// How many of each lane are under way.
+    lanes: Arc<Mutex<HashMap<Lane, usize>>>,
+    rounds: Arc<AtomicUsize>,
+    /// The last message of a lane that was under way is settled.
+    free: Arc<Notify>,
+}
+
+/// What one round found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// There are lanes that it did not look at.
+    Further,
+    /// Some lane gave as many as it may: more may wait there.
+    More,
+    /// Nothing is left for now.
+    Done,
 }
 
 impl Notifier {
-    /// Sends to where `policy` allows; `keyring` opens what says where that is.
+    /// Sends to where `policy` allows; `keyring` opens what says where that is, with `unnamed_secrets` also secrets that
+    /// pipelines which name none do not name.
     #[must_use]
     pub fn new(
         store: Store,
         clock: DbClock,
         policy: Policy,
         metrics: Arc<Metrics>,
-        keyring: Option<Arc<Keyring>>,
+        (keyring, unnamed_secrets): (Option<Arc<Keyring>>, bool),
     ) -> Self {
         Self {
             store,
@@ -65,8 +94,12 @@ impl Notifier {
             policy: Arc::new(policy),
             metrics,
             keyring,
+            unnamed_secrets,
             places: Arc::new(Semaphore::new(SENDING_MAX)),
             receivers: Arc::default(),
+            lanes: Arc::default(),
+            rounds: Arc::default(),
+            free: Arc::default(),
         }
     }
 
@@ -74,35 +107,72 @@ impl Notifier {
     pub async fn run(self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut after, mut last) = (Lane::default(), Round::Done);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = interval.tick() => {}
+                () = self.free.notified(), if last == Round::More => {}
             }
-            match self.run_once().await {
-                Ok(claimed) if claimed == CLAIMS_MAX => interval.reset_immediately(),
-                Ok(_) => {}
+            match self.run_once(&mut after).await {
+                Ok(round) => last = round,
                 Err(error) => tracing::warn!(error = %Chain(&error), "failed to claim notifications"),
+            }
+            if last == Round::Further {
+                interval.reset_immediately();
             }
         }
     }
 
-    async fn run_once(&self) -> Result<i64, store::Error> {
+    /// Takes a few messages of each of the next lanes: however many wait in one, the others have their turn.
+    async fn run_once(&self, after: &mut Lane) -> Result<Round, store::Error> {
         let free = i64::try_from(self.places.available_permits()).unwrap_or(CLAIMS_MAX);
         if free == 0 {
-            return Ok(0);
+            return Ok(Round::More);
         }
-        let claimed = outbox::claim(&self.store, CLAIMS_MAX.min(2 * free), LEASE).await?;
-        let count = i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+        let walked = outbox::waiting(&self.store, after, i64::try_from(LANES_MAX).unwrap_or(i64::MAX)).await?;
+        let is_last = walked.len() < LANES_MAX;
+        *after = walked.last().filter(|_| !is_last).map(|waiting| waiting.lane.clone()).unwrap_or_default();
+        let lanes = self.turns(&walked);
+        if lanes.is_empty() {
+            return Ok(if is_last { Round::Done } else { Round::Further });
+        }
+        let claimed = outbox::claim(&self.store, &lanes, CLAIMS_MAX.min(2 * free), LEASE).await?;
+        let of_lane = |lane: &Lane| claimed.iter().filter(|claimed| claimed.lane == *lane).count();
+        let is_full = lanes.iter().any(|(lane, most)| i64::try_from(of_lane(lane)).is_ok_and(|count| count >= *most));
         for claimed in claimed {
             self.start(claimed).await?;
         }
-        Ok(count)
+        Ok(if !is_last {
+            Round::Further
+        } else if is_full {
+            Round::More
+        } else {
+            Round::Done
+        })
+    }
+
+    /// The lanes that have a turn, and how many of each: none whose former turn is not over.
+    fn turns<'a>(&self, walked: &'a [Waiting]) -> Vec<(&'a Lane, i64)> {
+        let under_way = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = walked.iter().filter(|waiting| waiting.is_open && !under_way.contains_key(&waiting.lane));
+        let mut lanes: Vec<_> = open
+            .map(|waiting| (&waiting.lane, if waiting.failures > 0 { PROBES_MAX } else { LANE_CLAIMS_MAX }))
+            .collect();
+        // Where there are more lanes than places, none is always the last.
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        let first = round.checked_rem(lanes.len()).unwrap_or(0);
+        lanes.rotate_left(first);
+        lanes
     }
 
     /// Sends in a task of its own, or puts back what is too much.
     async fn start(&self, claimed: Claimed) -> Result<(), store::Error> {
-        let (config, channel) = match channel(self.keyring.as_deref(), &claimed) {
+        let secrets = match self.secrets(&claimed).await? {
+            Ok(secrets) => secrets,
+            Err(why) => return outbox::settle(&self.store, &claimed, &Fate::Failed(why)).await,
+        };
+        let (config, channel) = match channel(self.keyring.as_deref(), &claimed, &secrets) {
             Ok(found) => found,
             Err(why) => return outbox::settle(&self.store, &claimed, &Fate::Failed(why)).await,
         };
@@ -110,15 +180,61 @@ impl Notifier {
         let (Some(place), Some(turn)) = (place, self.turn(channel.receiver())) else {
             return outbox::settle(&self.store, &claimed, &Fate::Back(TURN)).await;
         };
-        let this = self.clone();
+        let (this, lane) = (self.clone(), self.in_lane(&claimed.lane));
         tokio::spawn(async move {
             let fate = this.send(&claimed, &config, &channel).await;
             drop((place, turn));
-            if let Err(error) = outbox::settle(&this.store, &claimed, &fate).await {
+            if let Err(error) = this.settle(&claimed, &fate).await {
                 tracing::warn!(error = %Chain(&error), "failed to settle a notification; it may be sent again");
             }
+            drop(lane);
         });
         Ok(())
+    }
+
+    /// Notes what became of a message, and whether its receiver is there.
+    async fn settle(&self, claimed: &Claimed, fate: &Fate) -> Result<(), store::Error> {
+        match fate {
+            Fate::Again(..) => outbox::put_off(&self.store, &claimed.lane, PAUSE, PAUSE_MAX).await?,
+            // Whoever refuses a message for good is there.
+            Fate::Sent | Fate::Failed(_) if claimed.failures > 0 => {
+                outbox::reopen(&self.store, &claimed.lane).await?;
+            }
+            Fate::Sent | Fate::Failed(_) | Fate::Back(_) => {}
+        }
+        outbox::settle(&self.store, claimed, fate).await
+    }
+
+    /// A place in a lane, until it is dropped.
+    fn in_lane(&self, lane: &Lane) -> InLane {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        *lanes.entry(lane.clone()).or_default() += 1;
+        InLane { lane: lane.clone(), lanes: Arc::clone(&self.lanes), free: Arc::clone(&self.free) }
+    }
+
+    /// The secrets that a project's own configuration names for this channel, by name; or why one is not to be had.
+    async fn secrets(&self, claimed: &Claimed) -> Result<Result<BTreeMap<String, String>, String>, store::Error> {
+        let mut found = BTreeMap::new();
+        let (Some((pipeline, version)), Some(config)) = (claimed.of_version, &claimed.config) else {
+            return Ok(Ok(found));
+        };
+        // What another channel lacks is its own affair.
+        let mut names = references::names(&config[claimed.channel.as_str()]);
+        names.extend(references::names(&config["message_templates"]));
+        if names.len() > SECRETS_MAX {
+            return Ok(Err(format!("its notification_config names more than {SECRETS_MAX} secrets")));
+        }
+        for name in names {
+            let db = self.store.client().await?;
+            let secret = secrets::get_for_version(&db, pipeline, version, &name, self.unnamed_secrets).await?;
+            let missing =
+                || format!("there is no secret `{name}` that its pipeline sees; `orrery secrets set` makes one");
+            match secret.ok_or_else(missing).and_then(|secret| values::open(self.keyring.as_deref(), secret)) {
+                Ok(value) => found.insert(name, value),
+                Err(why) => return Ok(Err(why)),
+            };
+        }
+        Ok(Ok(found))
     }
 
     async fn send(&self, claimed: &Claimed, config: &Config, channel: &Channel) -> Fate {
@@ -151,6 +267,26 @@ impl Notifier {
     }
 }
 
+/// See [`Notifier::in_lane`].
+struct InLane {
+    lane: Lane,
+    lanes: Arc<Mutex<HashMap<Lane, usize>>>,
+    free: Arc<Notify>,
+}
+
+impl Drop for InLane {
+    fn drop(&mut self) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = lanes.get_mut(&self.lane) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                lanes.remove(&self.lane);
+                self.free.notify_one();
+            }
+        }
+    }
+}
+
 /// See [`Notifier::turn`].
 struct Turn {
     receiver: String,
@@ -169,9 +305,14 @@ impl Drop for Turn {
     }
 }
 
-/// Where a notification goes by its configuration as it is now.
-fn channel(keyring: Option<&Keyring>, claimed: &Claimed) -> Result<(Config, Channel), String> {
+/// Where a notification goes by its configuration as it is now, with the secrets that it names.
+fn channel(
+    keyring: Option<&Keyring>,
+    claimed: &Claimed,
+    secrets: &BTreeMap<String, String>,
+) -> Result<(Config, Channel), String> {
     let config = notes::open(keyring, claimed.sealed.as_ref(), claimed.config.clone())?;
+    let config = config.map(|config| if secrets.is_empty() { config } else { references::fill(&config, secrets) });
     let config = config.as_ref().and_then(serde_json::Value::as_object);
     let config = config.ok_or("its notification_config was removed")?;
     let config = Config::parse(config).map_err(|error| error.to_string())?;
@@ -202,6 +343,8 @@ mod tests {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let claimed = |attempt, hours: i64| Claimed {
             id: 1,
+            lane: Lane::default(),
+            failures: 0,
             key: String::new(),
             attempt,
             event: "failure".into(),
@@ -210,6 +353,7 @@ mod tests {
             created_at: now - SignedDuration::from_hours(hours),
             config: None,
             sealed: None,
+            of_version: None,
         };
         let passing = || Err(SendError::Passing("503".into()));
         let again = |secs| Fate::Again(Duration::from_secs(secs), "503".into());

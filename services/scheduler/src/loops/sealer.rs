@@ -9,10 +9,11 @@ use std::{
 use store::{LOG_STATEMENT_TIMEOUT, Store, log_chunks};
 use tokio_util::sync::CancellationToken;
 
-/// Between two rounds.
+/// Between two looks for settled lines.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Chunks of one round: 32,768 lines a second, above what one scheduler takes in.
-const CHUNKS_MAX: usize = 8;
+/// Between two chunks while there are more: each takes some milliseconds of this process and of the database, and several in a row
+/// would be felt by whoever wants a core just then. 80,000 lines a second at most, above what one scheduler takes in.
+const BETWEEN_CHUNKS: Duration = Duration::from_millis(50);
 /// An id that was given so long ago belongs to a line that is there, or to none: twice what a statement may take.
 const SETTLED: Duration = LOG_STATEMENT_TIMEOUT.saturating_mul(2);
 
@@ -33,20 +34,25 @@ impl Sealer {
 
     /// Runs until it is stopped.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pause = INTERVAL;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = interval.tick() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            if let Err(error) = self.run_once().await {
-                tracing::warn!(error = %Chain(&error), "failed to seal log lines");
-            }
+            pause = match self.run_once().await {
+                Ok(true) => BETWEEN_CHUNKS,
+                Ok(false) => INTERVAL,
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "failed to seal log lines");
+                    INTERVAL
+                }
+            };
         }
     }
 
-    async fn run_once(&mut self) -> Result<(), store::Error> {
+    /// Seals a chunk; false when there is none to be sealed yet.
+    async fn run_once(&mut self) -> Result<bool, store::Error> {
         let last = log_chunks::last_id(&self.store).await?;
         if self.given.back().is_none_or(|(_, given)| *given != last) {
             self.given.push_back((Instant::now(), last));
@@ -57,11 +63,6 @@ impl Sealer {
             self.settled = given;
             self.given.pop_front();
         }
-        for _ in 0..CHUNKS_MAX {
-            if !log_chunks::seal(&self.store, self.settled).await? {
-                break;
-            }
-        }
-        Ok(())
+        log_chunks::seal(&self.store, self.settled).await
     }
 }

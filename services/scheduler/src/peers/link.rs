@@ -126,7 +126,7 @@ async fn hear(peers: &Peers, peer: SchedulerId, message: In, engine: &mpsc::Send
         In::Claimed(claimed) => slots(claimed).map(|(executor, count)| PeerEvent::Claimed(executor, count)),
         In::PermitsFreed(_) => Some(PeerEvent::PermitsFreed),
         In::Wake(_) => {
-            peers.0.shards_are_free.notify_one();
+            peers.hear_of_free_shards();
             None
         }
     };

@@ -6,6 +6,7 @@ use super::{
 use domain::{
     id::{HolderId, UserId, WorkspaceId},
     runtime::{
+        Spec,
         life::{Event, Life, Stage},
         reason::Reason,
     },
@@ -92,6 +93,7 @@ impl Placer {
         if *pool != *self.pool {
             return Err(PlacerError::Overtaken(format!("the runtime's queue is served from pool `{pool}`")));
         }
+        let spec = if command.image.is_empty() { spec } else { with_image(&spec, &command.image) };
         let holder = HolderId(Uuid::now_v7());
         let number = last + 1;
         let mut life = Life::new(command.workspace, found.project, queue, number, holder, spec, version, self.now());
@@ -146,8 +148,13 @@ impl Placer {
     }
 
     async fn stop_one(&mut self, command: StopRuntime, turn: &mut Turn) -> Result<(), PlacerError> {
-        let StopRuntime { workspace, reason, requested_by: actor, start_again: again } = command;
-        let Some(holder) = self.lives.of(workspace) else {
+        let StopRuntime { workspace, reason, requested_by: actor, start_again: again, only } = command;
+        let there = self.lives.of(workspace);
+        let number = there.and_then(|holder| self.lives.get(holder)).map(|stored| stored.life.number);
+        if only.is_some() && only != number {
+            return Ok(());
+        }
+        let Some(holder) = there else {
             return self.stop_ended(workspace, reason.as_ref(), actor).await;
         };
         let Some(reason) = reason else {
@@ -245,7 +252,11 @@ impl Placer {
                 match ledger::startable(&self.parts.store, life.workspace).await {
                     Ok(Some(found)) => {
                         if let Some((spec, version)) = found.spec {
-                            (next.spec, next.spec_version) = (spec, version);
+                            // The same content as before: nobody has looked what the tag names by now, nor allowed it.
+                            let same =
+                                life.spec.image.strip_prefix(&spec.image).is_some_and(|pin| pin.starts_with('@'));
+                            next.spec = if same { with_image(&spec, &life.spec.image) } else { spec };
+                            next.spec_version = version;
                         }
                     }
                     Ok(None) => continue,
@@ -261,4 +272,9 @@ impl Placer {
         }
         Ok(())
     }
+}
+
+/// A spec with this image.
+fn with_image(spec: &Spec, image: &str) -> Arc<Spec> {
+    Arc::new(Spec { image: image.to_owned(), ..spec.clone() })
 }

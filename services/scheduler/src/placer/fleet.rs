@@ -5,7 +5,7 @@
 use super::{Outbox, wire};
 use domain::{
     device::{Device, DeviceModel, Sharing},
-    id::{DeviceId, ExecutorId, NodeId},
+    id::{DeviceId, ExecutorId, HolderId, NodeId},
 };
 use placement::{Holding, Node};
 use proto::internal::v1::{self as pb, serve_response::Message as Said};
@@ -42,7 +42,8 @@ struct Session {
 struct NodeEntry {
     row: NodeRow,
     devices: Vec<DeviceRow>,
-    strangers: Vec<Holding>,
+    /// Each with the id that it has when it is a block's.
+    strangers: Vec<(HolderId, Holding)>,
     /// Which session serves it.
     server: Option<u64>,
     /// Since when nobody does.
@@ -197,7 +198,7 @@ impl Fleet {
             let failed = devices.iter().filter(|device| !device.healthy && was_healthy.contains(&device.id));
             inventory.failed.extend(failed.map(|device| (device.id, device.condition.clone())));
         }
-        let strangers = wire::strangers(id, &node.foreign, &devices);
+        let strangers = wire::strangers(pool, id, &node.foreign, &devices);
         self.by_name.insert(node.name, id);
         let entry = NodeEntry { row, devices, strangers, server: Some(session), unserved_since: None, given_up: false };
         self.nodes.insert(id, entry);
@@ -282,8 +283,18 @@ impl Fleet {
         }
     }
 
-    /// What the planner sees. `drained` has node and device, or node and nothing.
-    pub(super) fn snapshot(&self, drained: &BTreeSet<(String, String)>) -> (Vec<Node>, Vec<Holding>) {
+    /// Whether a node reports somebody of this id who is not ours.
+    pub(super) fn has_stranger(&self, node: NodeId, holder: HolderId) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| entry.strangers.iter().any(|(id, _)| *id == holder))
+    }
+
+    /// What the planner sees. `drained` has node and device, or node and nothing; `ours` tells strangers of a node whom the
+    /// ledger has there.
+    pub(super) fn snapshot(
+        &self,
+        drained: &BTreeSet<(String, String)>,
+        ours: impl Fn(NodeId, HolderId) -> bool,
+    ) -> (Vec<Node>, Vec<Holding>) {
         let nodes = self.nodes.values().map(|entry| {
             let ready = entry.server.is_some_and(|session| self.is_ready(session));
             let is_drained = |device: &str| drained.contains(&(entry.row.name.clone(), device.to_owned()));
@@ -296,7 +307,8 @@ impl Fleet {
                 devices: entry.devices.iter().map(|row| device(row, is_drained(&row.name))).collect(),
             }
         });
-        let strangers = self.nodes.values().flat_map(|entry| entry.strangers.iter().cloned());
+        let all = self.nodes.values().flat_map(|entry| &entry.strangers);
+        let strangers = all.filter(|(id, stranger)| !ours(stranger.node, *id)).map(|(_, stranger)| stranger.clone());
         (nodes.collect(), strangers.collect())
     }
 
@@ -311,6 +323,33 @@ impl Fleet {
     pub(super) fn models(&self) -> BTreeSet<DeviceModel> {
         let devices = self.nodes.values().flat_map(|entry| &entry.devices);
         devices.map(|device| DeviceModel::new(&device.model)).collect()
+    }
+
+    /// Those of one class.
+    pub(super) fn models_of(&self, class: &str) -> BTreeSet<DeviceModel> {
+        let devices = self.nodes.values().flat_map(|entry| &entry.devices).filter(|device| device.class == class);
+        devices.map(|device| DeviceModel::new(&device.model)).collect()
+    }
+
+    /// Devices by class that could be given to somebody now: healthy, of a node that is served and takes whoever comes, and
+    /// nobody has a part of them. `held` is what the ledger gave away; what strangers have is known here.
+    pub(super) fn free(
+        &self,
+        drained: &BTreeSet<(String, String)>,
+        mut held: HashSet<(NodeId, DeviceId)>,
+    ) -> BTreeMap<String, u64> {
+        let (nodes, strangers) = self.snapshot(drained, |_, _| false);
+        held.extend(strangers.iter().flat_map(|one| one.grants.iter().map(|grant| (one.node, grant.device))));
+        let mut free = BTreeMap::new();
+        for node in nodes {
+            for device in &node.devices {
+                let Some(row) = self.device(node.id, device.id) else { continue };
+                let is_free = node.schedulable && device.schedulable && !held.contains(&(node.id, device.id));
+                // A class of which nothing is free is told too.
+                *free.entry(row.class.clone()).or_default() += u64::from(is_free);
+            }
+        }
+        free
     }
 
     /// Healthy devices by model, milli-GPU.

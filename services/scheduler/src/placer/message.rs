@@ -114,6 +114,8 @@ pub struct StartRuntime {
     pub key: String,
     /// It starts with others or not at all.
     pub gang: Option<Gang>,
+    /// The spec's image with its digest; empty for the spec's own.
+    pub image: String,
 }
 
 /// A runtime is to stop.
@@ -127,6 +129,8 @@ pub struct StopRuntime {
     pub requested_by: Option<UserId>,
     /// It starts again afterwards.
     pub start_again: bool,
+    /// Only the life of this number, which may have ended.
+    pub only: Option<i64>,
 }
 
 /// A life goes to another queue.
@@ -167,6 +171,8 @@ pub enum SessionEvent {
     Nodes(pb::Nodes),
     /// What runs.
     Runtimes(pb::Runtimes),
+    /// What its attempts of blocks want.
+    Wishes(pb::Wishes),
     /// It lives.
     Heartbeat,
     /// Its stream has ended.

@@ -1,9 +1,10 @@
 //! When is planned, from what, and what becomes of the answer. Refuses to decide: that is `placement`'s.
 
-use super::{Placer, sentences, turn::Turn};
+use super::{Placer, recent::Held, sentences, turn::Turn};
 use domain::{
     device::{Ask, DeviceModel},
     id::{GangId, HolderId, ProjectId, QueueId},
+    queue::Queue,
     quota::{Quota, Usage},
     runtime::{
         life::{Event, Life, Notice, Stage},
@@ -29,8 +30,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Between two plans that say what would help.
 const EXPLAIN: Duration = Duration::from_secs(2);
-/// Between two looks at what metrics are told.
-const GAUGE: Duration = Duration::from_secs(1);
 /// Words to those who wait, of one plan; the others hear of the next one.
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
@@ -46,7 +45,6 @@ pub(super) struct Planning {
     not_before: Option<Instant>,
     explained_at: Option<Instant>,
     tidied_at: Option<Instant>,
-    gauged_at: Option<Instant>,
     /// Their projects' quota is used up elsewhere; they wait for fresh terms.
     held_back: HashSet<HolderId>,
     demands: BTreeMap<Ask, u64>,
@@ -98,14 +96,6 @@ impl Planning {
         may
     }
 
-    fn may_gauge(&mut self) -> bool {
-        let may = self.gauged_at.is_none_or(|at| at.elapsed() >= GAUGE);
-        if may {
-            self.gauged_at = Some(Instant::now());
-        }
-        may
-    }
-
     fn is_due(&self) -> bool {
         let now = Instant::now();
         let stale = self.planned_at.is_none_or(|at| at.elapsed() >= AGAIN);
@@ -113,19 +103,21 @@ impl Planning {
     }
 }
 
-fn waits(life: &Life) -> bool {
+/// Whether it has no place yet.
+pub(super) fn waits(life: &Life) -> bool {
     matches!(life.stage, Stage::Queued | Stage::Nominated)
 }
 
 impl Placer {
     /// Plans, when there is a reason to, and puts the decisions into the turn.
     pub(super) async fn plan(&mut self, turn: &mut Turn) {
+        self.remember_use();
         if self.terms_read_at.is_none() || !self.planning.is_due() {
             return;
         }
         self.planning.wanted = false;
         self.planning.planned_at = Some(Instant::now());
-        if !self.lives.iter().any(|stored| waits(&stored.life)) {
+        if !self.lives.iter().any(|stored| waits(&stored.life)) && self.block_requests().next().is_none() {
             return;
         }
         let explains = self.planning.explained_at.is_none_or(|at| at.elapsed() >= EXPLAIN);
@@ -161,6 +153,19 @@ impl Placer {
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 
+    /// Adds up what is held, for those who hold equally much later on.
+    fn remember_use(&mut self) {
+        let now = self.now();
+        let lives = &self.lives;
+        let held = self.placements.values().map(|placement| Held {
+            queue: placement.queue,
+            project: placement.project,
+            milli: placement.effective_milli,
+            since: lives.get(placement.holder).and_then(|stored| stored.life.placed_at).unwrap_or(now),
+        });
+        self.recent.pass(held, now);
+    }
+
     fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
         for problem in plan.problems.iter().filter(|_| explains) {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
@@ -169,6 +174,9 @@ impl Placer {
         for (place, refusal) in plan.refusals.into_iter().enumerate() {
             let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
             let code = code.unwrap_or_default();
+            if self.blocks.refused(refusal.holder, &code, &refusal.sentence) {
+                continue;
+            }
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
             let keeps_code = known.is_some_and(|notice| notice.code == code);
             if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
@@ -212,6 +220,10 @@ impl Placer {
     fn assign(&self, assignments: &[Assignment]) -> Option<Act> {
         let mut act = Act { placements: Vec::new(), lives: Vec::new(), events: Vec::new(), releasing: Vec::new() };
         for Assignment { holder, place, .. } in assignments {
+            if let Some(block) = self.block_placement(*holder, place.clone(), PlacementState::Held, Vec::new()) {
+                act.placements.push(block);
+                continue;
+            }
             let mut stored = self.lives.get(*holder)?.clone();
             let change = stored.life.advance(Event::Placed, self.now(), &self.parts.timing.rules);
             stored.node = Some(place.node);
@@ -228,16 +240,22 @@ impl Placer {
         let victims = preemptions.first()?.victims.clone();
         let mut act = Act { placements: Vec::new(), lives: Vec::new(), events: Vec::new(), releasing: victims.clone() };
         for Preemption { holder, place, .. } in preemptions {
+            let state = PlacementState::Nominated;
+            if let Some(block) = self.block_placement(*holder, place.clone(), state, victims.clone()) {
+                act.placements.push(block);
+                continue;
+            }
             let mut stored = self.lives.get(*holder)?.clone();
             let change = stored.life.advance(Event::Nominated, now, rules);
             act.events.extend(events(&stored, change.told));
             act.placements.push(self.placement(&stored, place.clone(), PlacementState::Nominated, victims.clone()));
             act.lives.push(stored);
         }
-        let first = act.lives.first()?;
-        let queue = self.terms.queues.iter().find(|queue| queue.id == first.life.queue);
-        let message =
-            format!("workspace {} of queue {} comes first", first.workspace, queue.map_or("?", |queue| &queue.name));
+        let first = act.placements.first()?;
+        let queue = self.terms.queues.iter().find(|queue| queue.id == first.queue);
+        let workspace = act.lives.first().map(|first| format!("workspace {}", first.workspace));
+        let name = workspace.or_else(|| self.block_name(first.holder))?;
+        let message = format!("{name} of queue {} comes first", queue.map_or("?", |queue| &queue.name));
         for victim in &victims {
             let mut victim = self.lives.get(*victim)?.clone();
             let stop = Event::Stop { reason: Reason::Preempted, message: message.clone(), again: false, actor: None };
@@ -267,7 +285,7 @@ impl Placer {
     }
 
     fn requests(&self) -> impl Iterator<Item = Request> {
-        self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(|life| {
+        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(|life| {
             let admitted = self.admitted(life);
             let bounds = [life.spec.lifetime_s, life.bounds.lifetime_max_s.unwrap_or(0)];
             Request {
@@ -285,11 +303,13 @@ impl Placer {
                 permitted: self.permitted(&admitted.models),
                 alternatives: vec![QueueId(uuid::Uuid::nil())],
             }
-        })
+        });
+        runtimes.chain(self.block_requests())
     }
 
     fn snapshot(&self, requests: Vec<Request>) -> Snapshot {
-        let (nodes, strangers) = self.fleet.snapshot(&self.terms.drained);
+        let ours = |node, holder| self.placements.get(&holder).is_some_and(|placement| placement.node == node);
+        let (nodes, strangers) = self.fleet.snapshot(&self.terms.drained, ours);
         let held = self.placements.values().filter(|placement| placement.state != PlacementState::Nominated);
         let mut holdings: Vec<Holding> = held.map(|placement| self.holding(placement)).collect();
         holdings.extend(strangers);
@@ -301,7 +321,7 @@ impl Placer {
             nominations: nominated.map(nomination).collect(),
             projects: self.projects(&requests),
             requests,
-            queues: self.terms.queues.clone(),
+            queues: self.queues(),
             recent: self
                 .planning
                 .demands
@@ -311,9 +331,16 @@ impl Placer {
         }
     }
 
+    fn queues(&self) -> Vec<Queue> {
+        let with_use = |queue: &Queue| Queue { recent_use: self.recent.of_queue(queue.id), ..queue.clone() };
+        self.terms.queues.iter().map(with_use).collect()
+    }
+
     fn holding(&self, placement: &Placement) -> Holding {
         let life = self.lives.get(placement.holder).map(|stored| &stored.life);
-        let owner = Owner {
+        let block = self.block_owner(placement);
+        let is_block = block.is_some();
+        let owner = block.unwrap_or_else(|| Owner {
             project: placement.project,
             queue: placement.queue,
             priority: life.map_or(0, |life| life.spec.priority),
@@ -321,7 +348,7 @@ impl Placer {
             storage_bytes: placement.storage_bytes,
             protected_until: life.and_then(|life| life.protected_until),
             gang: life.and_then(|life| life.gang.as_ref()).map(|gang| gang.id),
-        };
+        });
         Holding {
             holder: placement.holder,
             owner: Some(owner),
@@ -330,7 +357,7 @@ impl Placer {
             cpu_milli: placement.cpu_milli,
             memory_bytes: placement.memory_bytes,
             // One that cannot be read is nobody's victim.
-            releasing: life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_))),
+            releasing: !is_block && life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_))),
             started_at: life.and_then(|life| life.placed_at).unwrap_or_else(|| self.now()),
             ends_at: life.and_then(|life| life.ending.as_ref()).map(|ending| ending.at),
         }
@@ -348,6 +375,7 @@ impl Placer {
                 id,
                 quota: quota.unwrap_or_default(),
                 disruptions_left: limits.and_then(|limits| limits.disruptions_left),
+                recent_use: self.recent.of_project(id),
             }
         };
         named.into_iter().map(project).collect()
@@ -392,32 +420,6 @@ impl Placer {
             metrics.runtime_wait_seconds.with_label_values(&[&*self.pool, &queue.name]).observe(waited);
         }
     }
-
-    /// Tells the metrics how things stand.
-    pub(super) fn gauge(&mut self) {
-        if !self.planning.may_gauge() {
-            return;
-        }
-        let metrics = &self.parts.metrics;
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let now = self.now();
-        for queue in &self.terms.queues {
-            let labels = [&*self.pool, &queue.name];
-            let id = queue.id;
-            let waiting = || self.lives.iter().filter(move |s| waits(&s.life) && s.life.queue == id);
-            metrics.runtimes_waiting.with_label_values(&labels).set(number(waiting().count() as u64));
-            let oldest = waiting().map(|stored| seconds_since(stored.life.submitted_at, now)).fold(0.0, f64::max);
-            metrics.runtimes_oldest_wait.with_label_values(&labels).set(oldest);
-            let held = number(self.used_of_queue(queue.id));
-            metrics.queue_gpu_milli_held.with_label_values(&labels).set(held);
-        }
-        let held = self.held_by_model();
-        for (model, total) in self.fleet.totals() {
-            let used = held.get(&DeviceModel::new(&model)).copied().unwrap_or(0);
-            metrics.gpu_milli_total.with_label_values(&[&*self.pool, &model]).set(number(total));
-            metrics.gpu_milli_held.with_label_values(&[&*self.pool, &model]).set(number(used));
-        }
-    }
 }
 
 fn events(stored: &StoredLife, told: Vec<domain::runtime::life::Entry>) -> Vec<ledger::Event> {
@@ -425,7 +427,7 @@ fn events(stored: &StoredLife, told: Vec<domain::runtime::life::Entry>) -> Vec<l
     told.into_iter().map(|entry| ledger::Event { workspace, number, entry }).collect()
 }
 
-fn seconds_since(at: Timestamp, now: Timestamp) -> f64 {
+pub(super) fn seconds_since(at: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(at).as_secs_f64().max(0.0)
 }
 

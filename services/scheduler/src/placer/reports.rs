@@ -46,6 +46,7 @@ impl Placer {
                 }
             }
             SessionEvent::Runtimes(runtimes) => self.runtimes(session, runtimes, turn),
+            SessionEvent::Wishes(wishes) => self.wish(session, wishes),
             // An answer without any order: both sides know that the other lives.
             SessionEvent::Heartbeat => self.fleet.say(session, Said::Orders(pb::Orders::default())),
             SessionEvent::Closed => {

@@ -39,7 +39,10 @@ impl Placer {
         if self.terms_read_at.is_some_and(|at| at.elapsed() < REFRESH) {
             return Ok(());
         }
-        let projects = self.lives.projects();
+        let mut projects = self.lives.projects();
+        projects.extend(self.blocks.projects());
+        projects.sort_unstable();
+        projects.dedup();
         match placement_terms::read(&self.parts.store, &self.pool, &projects).await {
             Ok(mut terms) => {
                 self.elsewhere = self.held_elsewhere(&mut terms);

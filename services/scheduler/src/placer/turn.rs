@@ -2,7 +2,7 @@
 
 use super::{Ended, Placer, PlacerError};
 use domain::{
-    id::{HolderId, NodeId, QueueId},
+    id::{HolderId, NodeId, ProjectId, QueueId},
     runtime::life::{Change, Event, Stage},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -61,6 +61,11 @@ impl Turn {
     /// What a holder has counts for another queue.
     pub(super) fn moved(&mut self, holder: HolderId, queue: QueueId) {
         self.batch.moved.push((holder, queue));
+    }
+
+    /// Nothing is left of a holder that has no life: a block's.
+    pub(super) fn release(&mut self, holder: HolderId, project: ProjectId) {
+        self.batch.released.push((holder, project));
     }
 
     fn is_empty(&self) -> bool {
@@ -143,6 +148,7 @@ impl Placer {
             answer(Ok(()));
         }
         self.speak(&turn);
+        self.tell_wishes();
         Ok(())
     }
 
@@ -170,6 +176,7 @@ impl Placer {
                 }
                 Ok(Outcome::Stale) => {
                     self.parts.metrics.fenced_writes.inc();
+                    self.parts.metrics.epoch_conflicts.inc();
                     Self::refuse(turn, &PlacerError::NotOwner);
                     return Err(Ended);
                 }
@@ -238,6 +245,7 @@ impl Placer {
                 self.parts.metrics.placements.inc();
                 self.observe(&placement);
                 self.placements.insert(holder, placement);
+                self.blocks.placed(holder);
             }
             for stored in act.lives.into_iter().filter(|_| !is_lost) {
                 turn.ordered.insert(stored.life.holder);

@@ -27,6 +27,16 @@ fn device_id(node: NodeId, name: &str) -> DeviceId {
     DeviceId(Uuid::new_v5(&node.0, name.as_bytes()))
 }
 
+/// The id of whoever has the claim of this name: an attempt of a block. Those of runtimes are made of their time.
+pub(super) fn claim_id(pool: &str, claim: &str) -> HolderId {
+    HolderId(Uuid::new_v5(&IDS, format!("{pool}/claim/{claim}").as_bytes()))
+}
+
+/// Whether an id is one of [`claim_id`].
+pub(super) fn is_claim(holder: HolderId) -> bool {
+    holder.0.get_version_num() == 5
+}
+
 /// A node and its devices.
 pub(super) fn node(id: NodeId, node: &pb::Node) -> Result<(NodeRow, Vec<DeviceRow>), String> {
     let name = &node.name;
@@ -79,8 +89,13 @@ fn check(sharing: &Sharing) -> Result<(), String> {
     }
 }
 
-/// What others hold of a node.
-pub(super) fn strangers(node: NodeId, foreign: &[pb::Foreign], devices: &[DeviceRow]) -> Vec<Holding> {
+/// What others hold of a node, each with the id that it has when it is a block's.
+pub(super) fn strangers(
+    pool: &str,
+    node: NodeId,
+    foreign: &[pb::Foreign],
+    devices: &[DeviceRow],
+) -> Vec<(HolderId, Holding)> {
     let holding = |foreign: &pb::Foreign| Holding {
         holder: HolderId(Uuid::new_v5(&node.0, foreign.holder.as_bytes())),
         owner: None,
@@ -92,7 +107,7 @@ pub(super) fn strangers(node: NodeId, foreign: &[pb::Foreign], devices: &[Device
         started_at: Timestamp::UNIX_EPOCH,
         ends_at: None,
     };
-    foreign.iter().map(holding).collect()
+    foreign.iter().map(|foreign| (claim_id(pool, &foreign.holder), holding(foreign))).collect()
 }
 
 fn grant(node: NodeId, grant: &pb::DeviceGrant, devices: &[DeviceRow]) -> Option<Grant> {

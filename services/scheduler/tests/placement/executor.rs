@@ -36,6 +36,10 @@ pub(crate) struct State {
     pub(crate) probes: Vec<HolderId>,
     nodes: Vec<pb::Node>,
     nodes_changed: bool,
+    /// What attempts of blocks want here.
+    pub(crate) wishes: Vec<pb::Wish>,
+    /// What was told of them last.
+    pub(crate) places: BTreeMap<String, pb::Place>,
 }
 
 /// A handle to it. It ends with the handle.
@@ -78,6 +82,8 @@ impl Executor {
             probes: Vec::new(),
             nodes,
             nodes_changed: false,
+            wishes: Vec::new(),
+            places: BTreeMap::new(),
         };
         let this = Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), stop: CancellationToken::new() };
         let (state, changed, stop) = (Arc::clone(&this.state), Arc::clone(&this.changed), this.stop.clone());
@@ -153,6 +159,8 @@ async fn serve(
     sender.send(say(Up::Nodes(pb::Nodes { nodes, gone: Vec::new(), complete: true }))).await?;
     let reports = reports(&state.lock().unwrap());
     sender.send(say(Up::Runtimes(pb::Runtimes { runtimes: reports, complete: true }))).await?;
+    let wishes = state.lock().unwrap().wishes.clone();
+    sender.send(say(Up::Wishes(pb::Wishes { wishes }))).await?;
     let mut answers = PoolServiceClient::new(channel).serve(ReceiverStream::new(outgoing)).await?.into_inner();
     let mut beat = tokio::time::interval(Duration::from_millis(500));
     loop {
@@ -175,19 +183,24 @@ async fn serve(
                     };
                     sender.send(say(Up::Runtimes(pb::Runtimes { runtimes: said, complete: false }))).await?;
                 }
+                Some(Down::Places(told)) => {
+                    let mut state = state.lock().unwrap();
+                    state.places.extend(told.places.into_iter().map(|place| (place.claim.clone(), place)));
+                }
                 Some(Down::Welcome(_)) => {}
             },
             () = changed.notified() => {
-                let (nodes, runtimes) = {
+                let (nodes, runtimes, wishes) = {
                     let mut state = state.lock().unwrap();
                     let nodes = std::mem::take(&mut state.nodes_changed).then(|| state.nodes.clone());
                     settle(&mut state);
-                    (nodes, self::reports(&state))
+                    (nodes, self::reports(&state), state.wishes.clone())
                 };
                 if let Some(nodes) = nodes {
                     sender.send(say(Up::Nodes(pb::Nodes { nodes, gone: Vec::new(), complete: true }))).await?;
                 }
                 sender.send(say(Up::Runtimes(pb::Runtimes { runtimes, complete: false }))).await?;
+                sender.send(say(Up::Wishes(pb::Wishes { wishes }))).await?;
             }
             _ = beat.tick() => sender.send(say(Up::Heartbeat(pb::PoolHeartbeat {}))).await?,
         }

@@ -67,6 +67,41 @@ async fn capacity_comes_back_with_gone_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operators_see_who_waits_why_and_which_devices_are_free() {
+    let (world, scheduler, _executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    let metrics = &scheduler.metrics;
+    let seen = |free: i64, waiting: i64| async move {
+        let what = format!("{free} free devices and {waiting} that wait");
+        wait_for(&what, WAIT, || async {
+            let depth = metrics.queue_depth.with_label_values(&["default", "runtime", "gpu"]).get();
+            let is_free = metrics.devices_free.with_label_values(&[POOL, "shared"]).get();
+            ((is_free, depth) == (free, waiting)).then_some(())
+        })
+        .await;
+    };
+    let first = world.workspace("first", project, DEFAULT, (1, 300), json!({})).await;
+    let second = world.workspace("second", project, DEFAULT, (2, 1000), json!({})).await;
+    scheduler.start(first).await.unwrap();
+    // A part of a device is taken: it is free to nobody who wants one alone.
+    seen(1, 0).await;
+    scheduler.start(second).await.unwrap();
+    seen(1, 1).await;
+    let reason: String = wait_for("a reason", WAIT, || async {
+        let sql = "SELECT reason FROM runtime WHERE step = 'queued' AND reason <> ''";
+        Some(world.database.client().await.query_opt(sql, &[]).await.unwrap()?.get(0))
+    })
+    .await;
+    wait_for("the same reason told", WAIT, || async {
+        (metrics.unschedulable.with_label_values(&[POOL, &reason]).get() == 1).then_some(())
+    })
+    .await;
+    scheduler.stop(first, "USER").await.unwrap();
+    seen(0, 0).await;
+    assert_eq!(metrics.unschedulable.with_label_values(&[POOL, &reason]).get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_frees_only_when_nothing_is_left_and_can_be_put_away() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
     let project = world.project("p", None).await;
@@ -105,6 +140,9 @@ async fn a_restart_takes_the_new_spec_and_a_lost_place_is_looked_for_again() {
     })
     .await;
     assert_eq!(world.count("SELECT sum(used_milli)::bigint FROM device").await, 300);
+    // A restart of the first life that comes late leaves the second one alone.
+    scheduler.caller().restart_only(workspace, 1).await.unwrap();
+    assert_eq!((world.stage(workspace).await, world.reason(workspace).await), ("running".into(), String::new()));
     executor.change(|state| state.runtimes.values_mut().for_each(|running| running.phase = Phase::Misplaced));
     wait_for("the third life", WAIT, || async {
         let number = world.count("SELECT number FROM runtime").await;

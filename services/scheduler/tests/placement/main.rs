@@ -1,6 +1,7 @@
 //! Who gets which devices: placers on a real Postgres, behind real gRPC, with executors whose fleet is declared.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod blocks;
 mod executor;
 mod flow;
 mod gangs;

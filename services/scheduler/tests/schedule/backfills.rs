@@ -104,3 +104,22 @@ async fn a_million_intervals_are_a_row_and_what_runs() {
     assert_eq!(world.count("SELECT total FROM backfill").await, 1_000_000);
     assert_eq!(state(&world, id).await, ("running", 8, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_of_an_archived_workspace_is_paused() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = node.backfill(days(pipeline)).await.unwrap();
+    node.until_running(2).await;
+    world.archive(true).await;
+    node.complete(0).await;
+    wait_for("the pause", WAIT, || async { (state(&world, id).await == ("paused", 2, 1)).then_some(()) }).await;
+    let mut other = days(pipeline);
+    other.spec.name = "again".to_owned();
+    assert!(matches!(node.backfill(other).await, Err(EngineError::Archived(_))));
+    world.archive(false).await;
+    node.change(id, ChangeBackfill::Resume).await.unwrap();
+    node.until_running(2).await;
+    assert_eq!(state(&world, id).await.1, 3);
+}

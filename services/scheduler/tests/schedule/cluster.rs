@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Assigned and not ended.
     pub(crate) running: Vec<pb::Assignment>,
+    /// What it was told to stop.
+    pub(crate) stops: Vec<pb::Cancel>,
 }
 
 impl World {
@@ -104,7 +106,7 @@ impl World {
         std::mem::forget(ownership);
         let executor = ExecutorId(Uuid::now_v7());
         let inbox = welcome(&engine, executor, slots, Vec::new()).await;
-        Node { engine, inbox, executor, stop, metrics, running: Vec::new() }
+        Node { engine, inbox, executor, stop, metrics, running: Vec::new(), stops: Vec::new() }
     }
 
     /// A pipeline in this shard.
@@ -130,6 +132,14 @@ impl World {
         let document = serde_json::to_value(spec).unwrap();
         let definition = Definition { spec, document: &document };
         store::triggers::insert(&client, pipeline, name, true, definition).await.unwrap().unwrap()
+    }
+
+    /// Takes the workspace out of use, or back into it.
+    pub(crate) async fn archive(&self, archived: bool) {
+        let mut client = self.store.client().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        store::workspaces::set_archived(&transaction, self.workspace, archived).await.unwrap();
+        transaction.commit().await.unwrap();
     }
 
     pub(crate) async fn limit(&self, name: &str, blocks: u32) {
@@ -192,7 +202,37 @@ impl Node {
     }
 
     pub(crate) async fn create_with(&self, pipeline: PipelineId, key: &str, variables: Value) -> RunId {
-        let command = CreateRun {
+        self.try_create_of(pipeline, key, variables, None).await.unwrap()[0].run().unwrap()
+    }
+
+    /// A run that another one asks for.
+    pub(crate) async fn create_child(&self, pipeline: PipelineId, key: &str, parent: RunId) -> RunId {
+        self.try_create_of(pipeline, key, json!({}), Some(parent)).await.unwrap()[0].run().unwrap()
+    }
+
+    /// As `create`, where it may be refused.
+    pub(crate) async fn try_create(&self, pipeline: PipelineId, key: &str) -> Result<Vec<Created>, EngineError> {
+        self.try_create_of(pipeline, key, json!({}), None).await
+    }
+
+    async fn try_create_of(
+        &self,
+        pipeline: PipelineId,
+        key: &str,
+        variables: Value,
+        parent: Option<RunId>,
+    ) -> Result<Vec<Created>, EngineError> {
+        let command = CreateRun { parent, ..Self::creation(pipeline, key, &variables) };
+        self.create_all(vec![command]).await
+    }
+
+    /// All in one turn.
+    pub(crate) async fn create_all(&self, commands: Vec<CreateRun>) -> Result<Vec<Created>, EngineError> {
+        self.ask(|reply| Message::Create(commands, reply)).await
+    }
+
+    pub(crate) fn creation(pipeline: PipelineId, key: &str, variables: &Value) -> CreateRun {
+        CreateRun {
             pipeline,
             logical_key: key.to_owned(),
             variables: variables.to_string(),
@@ -202,8 +242,7 @@ impl Node {
             parent: None,
             traceparent: String::new(),
             trigger: None,
-        };
-        self.ask(|reply| Message::Create(vec![command], reply)).await.unwrap()[0].run().unwrap()
+        }
     }
 
     pub(crate) async fn cancel(&self, run: RunId) {
@@ -231,7 +270,7 @@ impl Node {
             timeout_s: None,
             allow_blocks_to_fail: false,
             parent: None,
-            trigger: Some(FiredTrigger { id, version, event_variables: None }),
+            trigger: Some(FiredTrigger { id, version, event_variables: None, rate: None }),
             traceparent: String::new(),
         };
         Ok(self.ask(|reply| Message::Create(vec![command], reply)).await?.remove(0))
@@ -257,6 +296,7 @@ impl Node {
             Some(pb::session_response::Message::Assignments(assignments)) => {
                 self.running.extend(assignments.assignments);
             }
+            Some(pb::session_response::Message::Cancel(cancel)) => self.stops.push(cancel),
             Some(pb::session_response::Message::InventoryRequest(_)) => {
                 let inventory = SessionEvent::Inventory(self.held());
                 self.engine.send(Message::Session(self.executor, 1, inventory)).await.unwrap();

@@ -1,7 +1,10 @@
 //! Triggers: when their times come, and when somebody calls them.
 
 use crate::cluster::{WAIT, World, block};
-use domain::trigger::{Kind, Overlap, Schedule, Spec};
+use domain::{
+    trigger::{Kind, Overlap, Schedule, Spec},
+    unit::Outcome,
+};
 use jiff::SignedDuration;
 use scheduler::engine::{Created, EngineError};
 use serde_json::json;
@@ -11,7 +14,9 @@ use testkit::wait_for;
 /// Fires once when it is enabled, for the day that it is.
 fn daily() -> Spec {
     let schedule = Schedule { every: "@daily".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
-    Spec { create_initial_run: true, sla_s: Some(1), ..Spec::new(Kind::Schedule(schedule)) }
+    // What Mage computes counts before what a trigger says.
+    let variables = json!({ "interval_seconds": 5 }).as_object().unwrap().clone().into_iter().collect();
+    Spec { create_initial_run: true, sla_s: Some(1), variables, ..Spec::new(Kind::Schedule(schedule)) }
 }
 
 fn api(overlap: Overlap) -> Spec {
@@ -96,6 +101,102 @@ async fn a_call_runs_once_per_key_and_overlap_skips_or_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_call_is_told_what_became_of_the_first_one() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    for overlap in [Overlap::BufferOne, Overlap::BufferAll, Overlap::CancelOther] {
+        let id = world.trigger(pipeline, &format!("{overlap:?}"), &api(overlap)).await;
+        assert!(node.offer(pipeline, (id, 1), "one", json!({})).await.unwrap().run().is_some());
+        node.until_running(1).await;
+        for _ in 0..3 {
+            let waits = node.offer(pipeline, (id, 1), "two", json!({})).await.unwrap();
+            assert_eq!(waits, Created::Not("waiting".into()), "{overlap:?}");
+        }
+        node.complete(0).await;
+        node.until_running(1).await;
+        let run = node.running[0].attempt.clone().unwrap().run_id;
+        let again = node.offer(pipeline, (id, 1), "two", json!({})).await.unwrap().run().unwrap();
+        assert_eq!(again.to_vec(), run, "{overlap:?}: the start that waited, and no second one");
+        node.complete(0).await;
+        node.settle().await;
+    }
+    let skips = world.trigger(pipeline, "skips", &api(Overlap::Skip)).await;
+    node.offer(pipeline, (skips, 1), "one", json!({})).await.unwrap();
+    node.until_running(1).await;
+    assert_eq!(node.offer(pipeline, (skips, 1), "two", json!({})).await.unwrap(), Created::Not("overlap".into()));
+    node.complete(0).await;
+    node.settle().await;
+    assert_eq!(node.offer(pipeline, (skips, 1), "two", json!({})).await.unwrap(), Created::Not("overlap".into()));
+    assert!(node.offer(pipeline, (skips, 1), "three", json!({})).await.unwrap().run().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_not_in_force_stops_nothing() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = world.trigger(pipeline, "cancels", &api(Overlap::CancelOther)).await;
+    let run = node.offer(pipeline, (id, 1), "one", json!({})).await.unwrap().run().unwrap();
+    node.until_running(1).await;
+    let mut editor = world.store.client().await.unwrap();
+    let edit = editor.transaction().await.unwrap();
+    assert!(store::triggers::act(&edit, id, Act::Pause).await.unwrap());
+    let overtaken = node.offer(pipeline, (id, 1), "two", json!({})).await;
+    assert!(matches!(overtaken, Err(EngineError::Overtaken(_))), "{overtaken:?}");
+    edit.commit().await.unwrap();
+    node.settle().await;
+    node.look().await;
+    assert_eq!((world.status(run).await.as_str(), node.stops.len()), ("running", 0));
+    node.complete(0).await;
+    world.until(run, "completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn always_on_goes_on_though_the_end_of_a_run_meets_an_edit() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let schedule = Schedule { every: "@always_on".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    let id = world.trigger(pipeline, "always", &Spec::new(Kind::Schedule(schedule))).await;
+    let mut node = world.node(0..256, 4).await;
+    node.until_running(1).await;
+    let mut editor = world.store.client().await.unwrap();
+    let edit = editor.transaction().await.unwrap();
+    edit.execute("UPDATE trigger SET version = version + 1, updated_at = now() WHERE id = $1", &[&id.0]).await.unwrap();
+    node.complete(0).await;
+    wait_for("a decision that does not count", WAIT, || async {
+        (node.metrics.decisions_overtaken.get() > 0).then_some(())
+    })
+    .await;
+    edit.commit().await.unwrap();
+    node.until_running(1).await;
+    assert_eq!(fired(&world).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_has_a_time_of_grace_and_what_is_terminated_has_none() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    for (overlap, grace) in [(Overlap::CancelOther, true), (Overlap::TerminateOther, false)] {
+        let id = world.trigger(pipeline, &format!("{overlap:?}"), &api(overlap)).await;
+        assert!(node.offer(pipeline, (id, 1), "one", json!({})).await.unwrap().run().is_some());
+        node.until_running(1).await;
+        let second = node.offer(pipeline, (id, 1), "two", json!({})).await.unwrap();
+        assert_eq!(second, Created::Not("waiting".into()));
+        let attempt = node.attempt(0).to_proto();
+        node.settle().await;
+        node.look().await;
+        let told = node.stops.remove(0);
+        assert_eq!((told.attempts, told.grace_ms > 0), (vec![attempt], grace), "{overlap:?}");
+        node.end(0, Outcome::Cancelled).await;
+        node.until_running(1).await;
+        node.complete(0).await;
+        node.settle().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_run_halts_its_trigger_until_somebody_starts_it() {
     let world = World::new().await;
     let mut node = world.node(0..256, 4).await;
@@ -166,6 +267,52 @@ async fn no_firing_of_an_older_version_comes_after_an_edit_was_acknowledged() {
     let fires = async || (of(edited, i64::MAX).await > of(edited, last).await).then_some(());
     wait_for("the last version to fire", WAIT, fires).await;
     assert!(node.metrics.decisions_overtaken.get() > 0, "no firing was under way, and nothing was tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archived_workspace_starts_nothing_and_goes_on_as_after_a_pause() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let metronome = world.trigger(pipeline, "metronome", &every_second("")).await;
+    let called = world.trigger(pipeline, "called", &api(Overlap::AllowAll)).await;
+    let published = Spec::new(Kind::Event { patterns: vec![json!({})] });
+    let published = world.trigger(pipeline, "published", &published).await;
+    let halted = world.trigger(pipeline, "halted", &api(Overlap::AllowAll)).await;
+    let state = "INSERT INTO trigger_state (trigger_id, shard, version, state) VALUES ($1, 3, 1, '{\"halted\": 1}')";
+    world.database.client().await.execute(state, &[&halted.0]).await.unwrap();
+    let node = world.node(0..256, 2).await;
+    let runs = async || world.count("SELECT count(*) FROM run").await;
+    wait_for("a firing", WAIT, || async { (runs().await > 0).then_some(()) }).await;
+
+    world.archive(true).await;
+    let acknowledged = runs().await;
+    // The one that is halted stays in the version that is.
+    wait_for("the pause to be seen", WAIT, || async { (node.metrics.triggers_armed.get() == 1).then_some(()) }).await;
+    for trigger in [called, published] {
+        let stale = node.offer(pipeline, (trigger, 1), "stale", json!({})).await;
+        assert!(matches!(stale, Err(EngineError::Overtaken(_))), "{stale:?}");
+        assert_eq!(node.offer(pipeline, (trigger, 2), "k", json!({})).await.unwrap(), Created::Not("pause".into()));
+    }
+    assert!(matches!(node.try_create(pipeline, "k").await, Err(EngineError::Archived(_))));
+    // A successor knows it too.
+    node.kill();
+    let node = world.node(0..256, 2).await;
+    node.settle().await;
+    // Archiving what is archived changes nothing.
+    world.archive(true).await;
+    let clock = "SELECT (extract(epoch FROM clock_timestamp() - max(paused_at)) > 2.5)::int::bigint FROM trigger";
+    wait_for("some seconds", WAIT, || async { (world.count(clock).await == 1).then_some(()) }).await;
+    assert_eq!(runs().await, acknowledged);
+
+    world.archive(false).await;
+    wait_for("a firing", WAIT, || async { (runs().await > acknowledged).then_some(()) }).await;
+    assert!(node.offer(pipeline, (called, 3), "k2", json!({})).await.unwrap().run().is_some());
+    assert_eq!(node.offer(pipeline, (halted, 1), "k", json!({})).await.unwrap(), Created::Not("pause".into()));
+    // The seconds meanwhile are one skip, and the metronome caught up with none of them.
+    let skipped = "SELECT times, execution_date >= t.paused_at AND last_date <= t.enabled_at
+                     FROM firing f JOIN trigger t ON t.id = f.trigger_id WHERE t.id = $1 AND f.reason = 'pause'";
+    let skipped = world.database.client().await.query_one(skipped, &[&metronome.0]).await.unwrap();
+    assert!(skipped.get::<_, i32>(0) >= 2 && skipped.get::<_, bool>(1), "{skipped:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

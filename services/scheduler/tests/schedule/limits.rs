@@ -1,9 +1,12 @@
 //! Limits, within a pipeline and across pipelines and engines.
 
 use crate::cluster::{Node, WAIT, World, block};
-use scheduler::engine::Message;
+use domain::id::SchedulerId;
+use proto::internal::v1 as pb;
+use scheduler::{calls::Calls, changes::Changes, engine::Message, orders::Orders, owners::Owners};
 use serde_json::json;
 use testkit::wait_for;
+use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_limit_holds_over_two_engines_and_room_is_used_at_once() {
@@ -42,6 +45,26 @@ async fn a_workspace_limit_holds_over_two_engines_and_room_is_used_at_once() {
         (world.count("SELECT sum(used) + (SELECT sum(held) FROM limit_hold) FROM limit_pool").await == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_there_before_takes_no_place_from_those_that_wait() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let concurrency = json!({ "pipeline_run_limit": 1 });
+    let spec = json!({ "blocks": [block("a", &[])], "concurrency": concurrency });
+    let pipeline = world.deploy("p", 3, spec).await;
+    let first = node.create(pipeline, "known").await;
+    node.until_running(1).await;
+    node.complete(0).await;
+    world.until(first, "completed").await;
+    // In memory the first of them takes the only place, until the database says that its run was made long ago.
+    let both = ["known", "new"].map(|key| Node::creation(pipeline, key, &json!({})));
+    let created = node.create_all(both.to_vec()).await.unwrap();
+    assert_eq!(created[0].run(), Some(first));
+    node.until_running(1).await;
+    node.complete(0).await;
+    world.until(created[1].run().unwrap(), "completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +137,37 @@ async fn who_waited_for_a_run_goes_on_when_there_is_a_permit_again() {
     node.until_running(1).await;
     // One that is over needs none.
     assert!(resume(&node).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_on_the_only_slot_goes_on_when_its_time_is_over() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 1).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    node.create(pipeline, "parent").await;
+    node.until_running(1).await;
+    let parent = node.attempt(0);
+    let child = node.create(pipeline, "child").await;
+    node.settle().await;
+    node.look().await;
+    assert_eq!(node.running.len(), 1, "there is one slot");
+    node.hold(&parent, false).await;
+    node.until_running(2).await;
+    let orders = Orders::new(node.engine.clone(), Owners::new(world.store.clone(), SchedulerId(Uuid::now_v7()), None));
+    let calls = Calls::new(world.store.clone(), orders, Changes::default(), None, false);
+    let wait = async |timeout_s: f64| {
+        let arguments = json!({ "run_id": child, "timeout_s": timeout_s }).to_string();
+        let attempt = Some(parent.to_proto());
+        let (outbox, mut inbox) = tokio::sync::mpsc::channel(1);
+        calls.answer(pb::RunnerCall { call_id: 1, attempt, method: "wait_run".to_owned(), arguments }, outbox);
+        let answer = tokio::time::timeout(WAIT, inbox.recv()).await.expect("an answer in time").unwrap();
+        let Some(pb::session_response::Message::RunnerReply(reply)) = answer.message else { panic!("a reply") };
+        assert_eq!(reply.error, "");
+        serde_json::from_str::<serde_json::Value>(&reply.result).unwrap()["status"].take()
+    };
+    assert_eq!(wait(0.2).await, "running");
+    node.complete(1).await;
+    assert_eq!(wait(f64::MAX).await, "completed", "a time without an end is no limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,12 @@
 //! What starts when: limits, backfills and triggers, by the engine on a real Postgres, with executors that are channels.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod admission;
 mod backfills;
 mod cluster;
 mod firing;
 mod limits;
+mod overlaps;
 mod peers;
+mod products;
+mod times;

@@ -58,7 +58,7 @@ impl Authority {
         }
         let target = reach(&self.store, caller, thing, text, need).await?;
         if target.archived && !rule.row.even_archived {
-            return Err(archived(&target.name));
+            return Err(Fault::archived(&target.name));
         }
         Ok(Grant { target: Some(target) })
     }
@@ -67,7 +67,7 @@ impl Authority {
 /// For a request that addresses many workspaces: as a row would decide about one of them, that changes it.
 pub(crate) async fn workspace(store: &Store, caller: &Caller, name: &str, need: Role) -> Result<Target, Fault> {
     let target = reach(store, caller, Thing::Workspace("workspaces"), name, need).await?;
-    if target.archived { Err(archived(&target.name)) } else { Ok(target) }
+    if target.archived { Err(Fault::archived(&target.name)) } else { Ok(target) }
 }
 
 /// The addressed thing, when the caller has the role there.
@@ -135,9 +135,4 @@ fn not_enough(need: Role, have: Option<Role>) -> Fault {
     let have = have.map_or_else(|| "you have no role".to_owned(), |role| format!("you are {role}"));
     let message = format!("this needs the role {need} there, and {have}; ask an owner");
     Fault::new(ErrorKind::PermissionDenied, "PERMISSION_DENIED", message)
-}
-
-fn archived(name: &str) -> Fault {
-    let message = format!("`{name}` is archived; restore it first");
-    Fault::new(ErrorKind::FailedPrecondition, "ARCHIVED", message)
 }

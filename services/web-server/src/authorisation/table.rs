@@ -232,6 +232,8 @@ const METHODS: &[Row] = &[
     read("/orrery.v1.LogService/SearchLogs", On(Workspace("workspace"), Viewer)),
     act("/orrery.v1.LogService/CleanLogs", Cluster(Admin), &["dry_run"]),
     read("/orrery.v1.OutputService/GetOutputs", On(Run("run_id"), Viewer)),
+    // Nothing is masked in it.
+    read("/orrery.v1.OutputService/DownloadOutput", On(Run("run_id"), Editor)),
     act("/orrery.v1.OutputService/CleanOutputs", On(Workspace("workspace"), Editor), &["pipeline", "dry_run"]),
     read("/orrery.v1.MonitorService/GetRunStatistics", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.MonitorService/GetBlockStatistics", On(Workspace("workspace"), Viewer)),
@@ -396,6 +398,7 @@ const ROUTES: &[Row] = &[
     read("/api/v1/runs/{run_id}", AsMethod),
     read("/api/v1/runs/{run_id}/blocks", AsMethod),
     read("/api/v1/runs/{run_id}/blocks/{block}/outputs", AsMethod),
+    read("/api/v1/runs/{run_id}/blocks/{block}/outputs/{name}/content", AsMethod),
     read("/api/v1/runs/{run_id}/watch", AsMethod),
     read("/api/v1/runs/{run_id}/logs", AsMethod),
     read("/api/v1/workspaces/{workspace}/models", AsMethod),
@@ -407,7 +410,8 @@ const ROUTES: &[Row] = &[
     read("/api/v1/workspaces/{workspace}/monitor/blocks", AsMethod),
     read("/api/v1/workspaces/{workspace}/notifications", AsMethod),
     read("/api/v1/executors", AsMethod),
-    // Mage's addresses. The first two bring a trigger's own token, which `mage` compares; the third is `PublishEvent`.
+    // Mage's addresses. The first two bring a trigger's own token, which `mage` compares, and leave a
+    // trail by that; the third is `PublishEvent`.
     read("/api/pipeline_schedules/{id}/pipeline_runs/{token}", Everybody),
     read("/api/pipeline_schedules/{id}/api_trigger", Everybody),
     read("/api/events", AsMethod),

@@ -5,17 +5,45 @@ use super::{Authority, Grant, Rule};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
 use domain::ErrorKind;
+use domain::id::{RunId, TriggerId};
 use rpc::status::Problem;
 use runtime::exit::chain;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use store::Store;
 use store::audit::{self, NewEntry, Outcome};
-use store::targets::Target;
+use store::targets::{self, Target};
 use store::users::User;
 
 /// The longest text of one field.
 const TEXT_CHARS_MAX: usize = 300;
+/// How somebody came who showed nothing.
+const NOBODY: &str = "none";
+
+/// Refusals of whoever showed nothing: anybody can cause them and nothing ever removes them, so there is room for few.
+static UNPROVEN: Few = Few(Mutex::new(None));
+
+/// Counts within a minute.
+struct Few(Mutex<Option<(Instant, u32)>>);
+
+impl Few {
+    /// Of a minute.
+    const MAX: u32 = 60;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Whether there is room for one more; the first for which there is none is told in the log.
+    fn takes(&self, now: Instant) -> bool {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = counted.filter(|(since, _)| now.duration_since(*since) < Self::MINUTE).unwrap_or((now, 0));
+        *counted = Some((since, count.saturating_add(1)));
+        if count == Self::MAX {
+            tracing::warn!("too many are refused who showed nothing; the trail leaves out the rest of this minute's");
+        }
+        count < Self::MAX
+    }
+}
 
 impl Authority {
     /// Adds the entry of an act before its answer is given. That it cannot be added is told in the log: what was done is
@@ -28,10 +56,7 @@ impl Authority {
         grant: Option<&Grant>,
         problem: Option<Problem>,
     ) {
-        let entry = entry(rule, identity, addressed, grant, problem);
-        if let Err(error) = self.add(&entry).await {
-            tracing::error!(error = chain(&error), method = entry.method, actor = entry.actor, "the trail has a gap");
-        }
+        add(&self.store, &entry(rule, identity, addressed, grant, problem)).await;
     }
 
     /// Adds the entry of a browser that signed in, or tried to.
@@ -39,7 +64,7 @@ impl Authority {
         let entry = NewEntry {
             user: outcome.ok().map(|user| user.id),
             actor: short(email),
-            via: "none".to_owned(),
+            via: NOBODY.to_owned(),
             method: "/auth/session".to_owned(),
             project: None,
             workspace: None,
@@ -52,13 +77,68 @@ impl Authority {
             reason: outcome.err().map(|fault| fault.0.reason.clone()).unwrap_or_default(),
             detail: Value::Object(Map::new()),
         };
-        if let Err(error) = self.add(&entry).await {
-            tracing::error!(error = chain(&error), method = entry.method, actor = entry.actor, "the trail has a gap");
-        }
+        add(&self.store, &entry).await;
     }
+}
 
-    async fn add(&self, entry: &NewEntry) -> Result<(), store::Error> {
-        audit::insert(&self.store.client().await?, entry).await
+async fn add(store: &Store, entry: &NewEntry) {
+    let is_unproven = entry.user.is_none() && entry.via == NOBODY && !matches!(entry.outcome, Outcome::Ok);
+    if is_unproven && !UNPROVEN.takes(Instant::now()) {
+        return;
+    }
+    let added = match store.client().await {
+        Ok(db) => audit::insert(&db, entry).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = added {
+        tracing::error!(error = chain(&error), method = entry.method, actor = entry.actor, "the trail has a gap");
+    }
+}
+
+/// A call of a trigger by a token of its own, which belongs to nobody.
+pub(crate) struct Call<'a> {
+    /// The template of the address.
+    pub(crate) route: &'a str,
+    /// The public part of the token.
+    pub(crate) token: &'a str,
+    /// What was called.
+    pub(crate) trigger: TriggerId,
+    /// The run that it started, if that does not wait for others; or why there is none.
+    pub(crate) outcome: Result<Option<RunId>, &'a Problem>,
+}
+
+impl Call<'_> {
+    /// Adds its entry. That it cannot be added is told in the log: what was done is done.
+    pub(crate) async fn record(&self, store: &Store) {
+        let target = match store.client().await {
+            Ok(db) => targets::find(&db, targets::Thing::Trigger(self.trigger.0), None).await,
+            Err(error) => Err(error),
+        };
+        let target = target.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), trigger.id = %self.trigger, "the trail does not say where a trigger is");
+            None
+        });
+        let mut detail = Map::new();
+        if let Ok(Some(run)) = self.outcome {
+            detail.insert("run_id".to_owned(), Value::String(run.to_string()));
+        }
+        let problem = self.outcome.err();
+        let entry = NewEntry {
+            user: None,
+            actor: String::new(),
+            via: format!("trigger-token:{}", self.token),
+            method: self.route.to_owned(),
+            project: target.as_ref().map(|target| target.project),
+            workspace: target.as_ref().and_then(|target| target.workspace),
+            object: match &target {
+                Some(target) => format!("trigger {} of {}", self.trigger, target.name),
+                None => format!("trigger {}", self.trigger),
+            },
+            outcome: outcome(problem, true),
+            reason: problem.map(|problem| problem.reason.clone()).unwrap_or_default(),
+            detail: Value::Object(detail),
+        };
+        add(store, &entry).await;
     }
 }
 
@@ -89,13 +169,7 @@ impl Trail<'_> {
             reason: self.problem.map(|problem| problem.reason.clone()).unwrap_or_default(),
             detail: Value::Object(Map::new()),
         };
-        let added = match store.client().await {
-            Ok(db) => audit::insert(&db, &entry).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = added {
-            tracing::error!(error = chain(&error), method = entry.method, actor = entry.actor, "the trail has a gap");
-        }
+        add(store, &entry).await;
     }
 }
 
@@ -118,7 +192,7 @@ fn entry(
     let outcome = outcome(problem.as_ref(), grant.is_some());
     let (user, actor, via) = match identity {
         Identity::Person(caller) => (Some(caller.user.id), caller.user.email.clone(), caller.via.to_string()),
-        Identity::Nobody => (None, short(addressed.get("email").map_or("", String::as_str)), "none".to_owned()),
+        Identity::Nobody => (None, short(addressed.get("email").map_or("", String::as_str)), NOBODY.to_owned()),
     };
     let target = grant.and_then(|grant| grant.target.as_ref());
     NewEntry {
@@ -161,4 +235,16 @@ fn detail(rule: &Rule, addressed: &HashMap<&'static str, String>) -> Map<String,
 
 fn short(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_refusals_of_strangers_are_kept_a_minute() {
+        let (few, now) = (Few(Mutex::new(None)), Instant::now());
+        assert!((0..Few::MAX).all(|_| few.takes(now)) && !few.takes(now));
+        assert!(!few.takes(now + Few::MINUTE / 2) && few.takes(now + Few::MINUTE));
+    }
 }

@@ -7,7 +7,7 @@ use domain::ErrorKind;
 use http::{HeaderMap, Method, header};
 use rpc::auth::Token;
 use store::Store;
-use store::credentials;
+use store::credentials::{self, Origin};
 use store::users::User;
 
 /// What credentials are compared with.
@@ -37,7 +37,7 @@ impl Credentials {
         if let Some((known, owner)) = &self.operator
             && known.accepts(token.as_bytes())
         {
-            return Ok(Some(Caller { user: owner.clone(), via: Via::Operator }));
+            return Ok(Some(Caller { user: owner.clone(), via: Via::Operator, origin: Origin::Operator }));
         }
         let Some((prefix, secret)) = tokens::split(token) else { return Ok(None) };
         let db = self.store.client().await?;
@@ -49,7 +49,9 @@ impl Credentials {
             credentials::touch_token(&db, candidate.token).await?;
         }
         let via = Via::Token { id: candidate.token, prefix: prefix.to_owned() };
-        Ok(Some(Caller { user: candidate.user, via }))
+        // Of a time when nobody noted it: then it was made to last.
+        let origin = candidate.origin.unwrap_or(Origin::Person);
+        Ok(Some(Caller { user: candidate.user, via, origin }))
     }
 
     /// A browser sends its cookie whoever made it ask: what may change something must also show that our page asked.
@@ -67,7 +69,9 @@ impl Credentials {
                 return Err(Fault::new(ErrorKind::PermissionDenied, "FORGED_REQUEST", message));
             }
         }
-        Ok(Caller { user: session.user, via: Via::Session(hash.to_vec()) })
+        // What is not noted is taken for what ends soonest.
+        let origin = session.origin.unwrap_or(Origin::Password);
+        Ok(Caller { user: session.user, via: Via::Session(hash.to_vec()), origin })
     }
 }
 

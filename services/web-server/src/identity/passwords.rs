@@ -7,7 +7,7 @@ use domain::ErrorKind;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
 /// The shortest password that a person may choose.
@@ -16,6 +16,8 @@ pub(crate) const CHARS_MIN: usize = 12;
 pub(crate) const BYTES_MAX: usize = 256;
 /// Hashes at once: each takes 19 MiB and some 20 ms of a core.
 const HASHES_MAX: usize = 2;
+/// Passwords that wait for their hash; at two at once a second and a half.
+const WAITING_MAX: usize = 128;
 /// Wrong passwords of one address within [`WINDOW`].
 const FAILURES_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -23,6 +25,7 @@ const WINDOW: Duration = Duration::from_secs(5 * 60);
 const ADDRESSES_MAX: usize = 10_000;
 
 static HASHES: Semaphore = Semaphore::const_new(HASHES_MAX);
+static WAITING: Semaphore = Semaphore::const_new(WAITING_MAX);
 
 /// What is compared with when there is no such person, so that an answer takes as long.
 static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| of("nobody's password").ok());
@@ -43,7 +46,7 @@ pub(crate) fn check(password: &str, field: &'static str) -> Result<(), Fault> {
 /// # Errors
 /// When hashing fails, which is a fault of ours.
 pub(crate) async fn hash(password: String) -> Result<String, Fault> {
-    let _place = HASHES.acquire().await.map_err(|e| Fault::internal(&e))?;
+    let _place = place().await?;
     let hashed = spawn_blocking(move || of(&password)).await.map_err(|e| Fault::internal(&e))?;
     hashed.map_err(|e| Fault::internal(&e))
 }
@@ -56,7 +59,7 @@ pub(crate) async fn verify(password: String, hash: Option<String>) -> Result<boo
     if password.len() > BYTES_MAX {
         return Ok(false);
     }
-    let _place = HASHES.acquire().await.map_err(|e| Fault::internal(&e))?;
+    let _place = place().await?;
     let verified = spawn_blocking(move || {
         let known = hash.is_some();
         let Some(hash) = hash.or_else(|| NOBODY.clone()) else { return false };
@@ -65,6 +68,14 @@ pub(crate) async fn verify(password: String, hash: Option<String>) -> Result<boo
         known && right
     });
     verified.await.map_err(|e| Fault::internal(&e))
+}
+
+/// A turn to hash; nobody waits where too many do.
+async fn place() -> Result<SemaphorePermit<'static>, Fault> {
+    let busy =
+        |_| Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", "too many people sign in; try again soon");
+    let _waiting = WAITING.try_acquire().map_err(busy)?;
+    HASHES.acquire().await.map_err(|e| Fault::internal(&e))
 }
 
 fn of(password: &str) -> Result<String, argon2::password_hash::Error> {
@@ -76,36 +87,31 @@ fn of(password: &str) -> Result<String, argon2::password_hash::Error> {
 pub(crate) struct Guesses(Mutex<HashMap<String, (Instant, u32)>>);
 
 impl Guesses {
-    /// Refuses an address with too many wrong passwords of late.
-    pub(crate) fn check(&self, email: &str, now: Instant) -> Result<(), Fault> {
-        let guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match guesses.get(email) {
-            Some((since, count)) if *count >= FAILURES_MAX && now.duration_since(*since) < WINDOW => {
-                let message = "there were too many wrong passwords; wait five minutes, or ask an admin for a new one";
-                Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", message))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Counts a wrong password, or forgets the wrong ones after a right one.
-    pub(crate) fn note(&self, email: &str, right: bool, now: Instant) {
+    /// Counts a try, which is taken for wrong until it is [forgiven](Self::forgive): so tries that are made at once count as well.
+    /// Refuses an address with too many of late.
+    pub(crate) fn take(&self, email: &str, now: Instant) -> Result<(), Fault> {
         let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if right {
-            guesses.remove(email);
-            return;
-        }
         if guesses.len() >= ADDRESSES_MAX {
             guesses.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
         }
         if guesses.len() >= ADDRESSES_MAX && !guesses.contains_key(email) {
-            return;
+            return Ok(());
         }
         let entry = guesses.entry(email.to_owned()).or_insert((now, 0));
         if now.duration_since(entry.0) >= WINDOW {
             *entry = (now, 0);
         }
+        if entry.1 >= FAILURES_MAX {
+            let message = "there were too many wrong passwords; wait five minutes, or ask an admin for a new one";
+            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", message));
+        }
         entry.1 += 1;
+        Ok(())
+    }
+
+    /// Forgets the tries of an address after a right one.
+    pub(crate) fn forgive(&self, email: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(email);
     }
 }
 
@@ -125,14 +131,14 @@ mod tests {
     #[test]
     fn guessing_ends_and_begins_again() {
         let (guesses, now) = (Guesses::default(), Instant::now());
+        // None of them has been answered yet.
         for _ in 0..FAILURES_MAX {
-            assert!(guesses.check("a@b.c", now).is_ok());
-            guesses.note("a@b.c", false, now);
+            assert!(guesses.take("a@b.c", now).is_ok());
         }
-        assert!(guesses.check("a@b.c", now).is_err() && guesses.check("x@b.c", now).is_ok());
-        assert!(guesses.check("a@b.c", now + WINDOW).is_ok());
-        guesses.note("a@b.c", true, now);
-        assert!(guesses.check("a@b.c", now).is_ok());
+        assert!(guesses.take("a@b.c", now).is_err() && guesses.take("x@b.c", now).is_ok());
+        assert!(guesses.take("a@b.c", now + WINDOW).is_ok());
+        guesses.forgive("a@b.c");
+        assert!(guesses.take("a@b.c", now).is_ok());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use crate::commands::Client;
 use crate::core::Core;
 use proto::internal::v1::WatchChangesRequest;
-use runtime::backoff::{self, Backoff};
+use runtime::{
+    backoff::{self, Backoff},
+    watchdog::Beat,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +17,29 @@ use tonic::Status;
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 /// Between two looks which schedulers live.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// For one look; without an answer those are followed on that were.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// Listens to every scheduler until this server drains.
-pub(crate) fn start(core: &Arc<Core>) {
+pub(crate) fn start(core: &Arc<Core>, beat: Beat) {
     let core = core.clone();
     tokio::spawn(async move {
         let draining = core.draining.clone();
-        draining.run_until_cancelled(follow(&core)).await;
+        draining.run_until_cancelled(follow(&core, beat)).await;
     });
 }
 
 /// Each change happens in one scheduler, and what is configured may be a balancer in front of them: so those are
 /// followed that say where they are, and what is configured only while none does.
-async fn follow(core: &Arc<Core>) {
+async fn follow(core: &Arc<Core>, beat: Beat) {
     let mut followed: HashMap<String, Listening> = HashMap::new();
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let Ok(members) = store::schedulers::living(&core.store).await else { continue };
+        beat.beat();
+        let living = tokio::time::timeout(LOOK_MAX, store::schedulers::living(&core.store));
+        let Ok(Ok(members)) = living.await else { continue };
         let mut clients: HashMap<String, Client> = HashMap::new();
         for address in members.into_iter().map(|member| member.address).filter(|address| !address.is_empty()) {
             match core.commands.at(&address) {

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use store::{run_views::Run, triggers::Listed};
 
 /// A body as an answer, or the error as one.
-pub(super) fn of(outcome: Result<Value, Fault>) -> Response {
+pub(super) fn of(outcome: Result<(http::StatusCode, Value), Fault>) -> Response {
     let (status, body) = match outcome {
-        Ok(body) => (http::StatusCode::OK, body),
+        Ok(answer) => answer,
         Err(Fault(problem)) => {
             let status = rpc::status::http_status(problem.kind);
             (
@@ -49,6 +49,11 @@ pub(super) fn pipeline_run(listed: &Listed, run: &Run, event_variables: Map<Stri
     } })
 }
 
+/// A call whose run waits for others to end. The same key, once it has begun, is told the run.
+pub(super) fn later(listed: &Listed) -> Value {
+    json!({ "pipeline_run": null, "pipeline_schedule_id": listed.trigger.id.to_string(), "waits": true })
+}
+
 /// What an event did, from the contract's answer.
 pub(super) fn event(published: &Value) -> Value {
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -56,6 +61,7 @@ pub(super) fn event(published: &Value) -> Value {
         json!({
             "id": text(&outcome["runId"]),
             "skipped": text(&outcome["skipped"]),
+            "waits": outcome["waits"],
             "pipeline_schedule_id": outcome["triggerId"],
             "pipeline_schedule_name": outcome["trigger"],
             "pipeline_uuid": outcome["pipeline"],

@@ -3,14 +3,13 @@
 
 use super::CHUNK_BYTES_MAX;
 use crate::router::Api;
+use crate::surface::Surface;
 use crate::transcode::{connect, frame};
 use ::bytes::Bytes;
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::{get, put};
 use futures_util::{Stream, StreamExt, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -29,14 +28,9 @@ const DOWNLOAD: &str = "/orrery.v1.ModelService/DownloadModel";
 /// Below it, uploads.
 pub(crate) const UPLOADS: &str = "/api/v1/uploads/";
 
-/// The templates of the routes; each has a row in the authorisation table.
-pub(crate) const TEMPLATES: [&str; 2] = ["/api/v1/uploads/{upload_id}", "/api/v1/model-versions/{version_id}/content"];
-
-/// The routes.
-pub(crate) fn routes() -> Router<Api> {
-    let [uploads, versions] = TEMPLATES;
-    // The body is bounded by what was announced, where it is received.
-    Router::new().route(uploads, put(receive)).route(versions, get(send)).layer(DefaultBodyLimit::disable())
+/// The routes. An upload's body is bounded by what was announced, where it is received.
+pub(crate) fn routes(surface: Surface) -> Surface {
+    surface.put("/api/v1/uploads/{upload_id}", receive).get("/api/v1/model-versions/{version_id}/content", send)
 }
 
 #[derive(Deserialize)]
@@ -139,7 +133,7 @@ fn describe(response: &mut Response, version: &ModelVersion, offset: Option<i64>
 }
 
 /// RFC 6266, with everything but letters, digits and `.-_` escaped.
-fn disposition(file_name: &str) -> String {
+pub(crate) fn disposition(file_name: &str) -> String {
     let escaped = file_name.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),

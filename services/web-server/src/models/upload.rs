@@ -5,7 +5,7 @@ use super::{CHUNK_BYTES_MAX, PART_BYTES, hex, no_upload, no_version, place, vers
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
-use crate::people;
+use crate::{people, quota};
 use ::bytes::{Bytes, BytesMut};
 use domain::ErrorKind;
 use domain::id::{ModelVersionId, UploadId, WorkspaceId};
@@ -43,7 +43,8 @@ pub(crate) async fn start(
     let transaction = db.transaction().await.map_err(store::Error::from)?;
     // Under its lock, so that two who begin the same at once find one upload.
     let workspace = workspaces::lock(&transaction, &request.workspace).await?;
-    let workspace = workspace.ok_or_else(|| Fault::no_workspace(&request.workspace))?.id;
+    let workspace = workspace.ok_or_else(|| Fault::no_workspace(&request.workspace))?;
+    let (project, workspace) = (workspace.project_id, workspace.id);
     let latest = models::versions(&transaction, workspace, &request.name, None, 1).await?.pop();
     let same = |known: &models::Version| known.file_name == request.file_name && known.sha256 == request.sha256;
     if let Some(known) = latest.filter(same) {
@@ -62,6 +63,7 @@ pub(crate) async fn start(
     check_room(&transaction, workspace, &request.name).await?;
     let id = UploadId(uuid::Uuid::now_v7());
     models::insert_upload(&transaction, id, &announced, caller.user.id).await?;
+    quota::charge_model(core, &transaction, project, request.size_bytes).await?;
     transaction.commit().await.map_err(store::Error::from)?;
     Ok(StartUploadResponse { upload_id: id.to_string(), offset: 0, version: None })
 }

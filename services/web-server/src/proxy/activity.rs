@@ -4,6 +4,7 @@
 use super::Proxy;
 use domain::id::WorkspaceId;
 use proto::internal::v1::{ReportActivityRequest, SeenActivity};
+use runtime::watchdog::Beat;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -14,6 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Between two reports.
 const INTERVAL: Duration = Duration::from_secs(15);
+/// For one report, whoever is asked.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Lives of one report.
 const REPORT_MAX: usize = 1_000;
 
@@ -44,19 +47,25 @@ impl Seen {
 }
 
 /// Reports until this server ends. What could not be told is lost: whoever is still there is seen again.
-pub(crate) fn start(proxy: Arc<Proxy>) {
+pub(crate) fn start(proxy: Arc<Proxy>, beat: Beat) {
     let draining = proxy.core.draining.clone();
     tokio::spawn(draining.run_until_cancelled_owned(async move {
         let mut tick = interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            beat.beat();
             for (pool, seen) in proxy.seen.take() {
                 for seen in seen.chunks(REPORT_MAX) {
+                    beat.beat();
                     let report = ReportActivityRequest { pool: pool.clone(), seen: seen.to_vec(), forwarded: false };
-                    if let Err(fault) = proxy.core.commands.report_activity(report).await {
-                        tracing::warn!(pool, error = fault.0.message, "what people use could not be told");
-                    }
+                    let told = tokio::time::timeout(REPORT_TIMEOUT, proxy.core.commands.report_activity(report)).await;
+                    let why = match told {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(fault)) => fault.0.message,
+                        Err(_) => "no scheduler answered in time".to_owned(),
+                    };
+                    tracing::warn!(pool, error = why, "what people use could not be told");
                 }
             }
         }

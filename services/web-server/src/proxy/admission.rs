@@ -22,7 +22,8 @@ use tokio::time::Instant;
 
 /// What a collaborator is.
 const NEED: Role = Role::Editor;
-/// How long a yes or no is believed: half of the time in which a revoked role must count.
+/// How long a yes or no is believed: with the pause between two looks at what is open, a revoked role counts within ten
+/// seconds.
 pub(super) const BELIEVED: Duration = Duration::from_secs(4);
 /// Answers that are remembered; with more, all are forgotten.
 const GRANTS_MAX: usize = 16_384;
@@ -127,7 +128,7 @@ pub(super) fn cookie(ticket: &str) -> String {
 pub(super) async fn opener(credentials: &Credentials, headers: &HeaderMap) -> Result<Opener, Fault> {
     // The page of an application cannot show our second value: for these the origin of the request is what counts.
     match credentials.identify(&Method::GET, headers).await? {
-        Identity::Person(Caller { user, via }) => Ok(match via {
+        Identity::Person(Caller { user, via, .. }) => Ok(match via {
             Via::Operator => Opener { user: user.id, session: None, token: None },
             Via::Token { id, .. } => Opener { user: user.id, session: None, token: Some(id) },
             Via::Session(hash) => Opener { user: user.id, session: Some(hash), token: None },

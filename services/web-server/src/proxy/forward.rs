@@ -6,6 +6,7 @@ use super::route::Goes;
 use super::tunnel::{self, Tunnel};
 use super::{PREFIX, Proxy, Way, host, page, wire};
 use crate::fault::Fault;
+use crate::standing::{self, Lost, Standing};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, Uri, header};
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 use store::runtime_routes::Opener;
+use tonic::Status;
 
 /// An application that does not accept within this time is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,6 +82,15 @@ impl Drop for Door {
 }
 
 impl Proxy {
+    /// Ends when whoever opened something may have it open no more.
+    pub(super) fn until_lost(self: &Arc<Self>, opener: Opener, workspace: WorkspaceId) -> Lost {
+        let proxy = Arc::clone(self);
+        Box::pin(standing::lost(move || {
+            let (proxy, opener) = (Arc::clone(&proxy), opener.clone());
+            async move { proxy.still(&opener, workspace).await }
+        }))
+    }
+
     pub(super) async fn forward(
         self: &Arc<Self>,
         way: Way,
@@ -136,11 +147,16 @@ impl Proxy {
                 }
             }
             let frames = wire(answer.headers(), &header::UPGRADE).eq_ignore_ascii_case("websocket");
-            let tunnel = Tunnel { proxy: Arc::clone(self), goes: Arc::clone(&goes), opener, frames, door };
+            let lost = self.until_lost(opener, route.workspace);
+            let tunnel = Tunnel { proxy: Arc::clone(self), goes: Arc::clone(&goes), lost, frames, door };
             tokio::spawn(tunnel::run(tunnel, browser, application));
             return Ok(response);
         }
         let (head, body) = answer.into_parts();
+        // Some answers go on for hours: events of a kernel, a download.
+        let body = Standing::new(Body::new(body), self.until_lost(opener, route.workspace), |fault| {
+            Err(axum::Error::new(Status::from(fault)))
+        });
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = head.status;
         *response.headers_mut() = headers::back(&head.headers, &at);

@@ -5,16 +5,17 @@ use super::admission::BELIEVED;
 use super::forward::Door;
 use super::route::Goes;
 use super::{Proxy, Routes};
+use crate::standing::Lost;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use store::runtime_routes::{Named, Opener};
+use store::runtime_routes::Named;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
     time::interval,
@@ -22,6 +23,10 @@ use tokio::{
 
 /// A connection on which nothing passes for so long is closed.
 const IDLE: Duration = Duration::from_secs(3_600);
+/// A browser that does not take the last frame of its connection for so long does not get it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The frame that ends a WebSocket whose user may not be here any more: code 1008 (RFC 6455, 7.4.1), and why.
+const CLOSE: &[u8] = b"\x88\x27\x03\xf0your role, token or session has ended";
 /// Bytes that have been read and not written.
 const BUFFER_BYTES: usize = 32 * 1024;
 
@@ -29,14 +34,15 @@ const BUFFER_BYTES: usize = 32 * 1024;
 pub(super) struct Tunnel {
     pub(super) proxy: Arc<Proxy>,
     pub(super) goes: Arc<Goes>,
-    pub(super) opener: Opener,
+    /// Whoever opened it may have it open no more.
+    pub(super) lost: Lost,
     /// It carries the frames of a WebSocket.
     pub(super) frames: bool,
     pub(super) door: Door,
 }
 
 /// Lives as long as the connection.
-pub(super) async fn run(tunnel: Tunnel, browser: OnUpgrade, application: OnUpgrade) {
+pub(super) async fn run(mut tunnel: Tunnel, browser: OnUpgrade, application: OnUpgrade) {
     let (browser, application): (Upgraded, Upgraded) = match tokio::try_join!(browser, application) {
         Ok(both) => both,
         Err(error) => {
@@ -46,57 +52,82 @@ pub(super) async fn run(tunnel: Tunnel, browser: OnUpgrade, application: OnUpgra
     };
     let (mut from_browser, mut to_browser) = split(TokioIo::new(browser));
     let (mut from_application, mut to_application) = split(TokioIo::new(application));
-    let moved = AtomicU64::new(0);
-    let mut frames = Frames::default();
+    let (sent, answered) = (Moved::default(), Moved::default());
+    let (mut asked, mut said) = (Frames::default(), Frames::default());
+    let (proxy, goes, websocket) = (&tunnel.proxy, &tunnel.goes, tunnel.frames);
     let used = |bytes: &[u8]| {
-        if !tunnel.frames || frames.carry_data(bytes) {
-            tunnel.proxy.seen.saw(&tunnel.goes.route);
+        if !websocket || asked.carry_data(bytes) {
+            proxy.seen.saw(&goes.route);
+        }
+    };
+    let follow = |bytes: &[u8]| {
+        if websocket {
+            said.carry_data(bytes);
         }
     };
     // Whichever ends first ends all: an upgraded connection has no half.
-    tokio::select! {
-        () = pump(&mut from_browser, &mut to_application, &moved, used) => {}
-        () = pump(&mut from_application, &mut to_browser, &moved, |_| {}) => {}
-        () = until_refused(&tunnel, &moved) => {}
+    let refused = tokio::select! {
+        () = pump(&mut from_browser, &mut to_application, &sent, used) => false,
+        () = pump(&mut from_application, &mut to_browser, &answered, follow) => false,
+        () = until_gone(proxy, goes, [&sent, &answered]) => false,
+        _ = &mut tunnel.lost => true,
+    };
+    // In the middle of a frame no other can begin: then the browser only sees the end.
+    if refused && websocket && answered.is_whole() && said.is_between() {
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, to_browser.write_all(CLOSE)).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, to_browser.shutdown()).await;
     }
     drop(tunnel.door);
+}
+
+/// What has passed in one direction.
+#[derive(Debug, Default)]
+struct Moved {
+    times: AtomicU64,
+    /// Some of what was read last may not have been written.
+    writing: AtomicBool,
+}
+
+impl Moved {
+    fn is_whole(&self) -> bool {
+        !self.writing.load(Ordering::Relaxed)
+    }
 }
 
 /// Copies until one of the two ends.
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    moved: &AtomicU64,
+    moved: &Moved,
     mut passes: impl FnMut(&[u8]),
 ) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
         passes(&buffer[..count]);
-        moved.fetch_add(1, Ordering::Relaxed);
+        moved.times.fetch_add(1, Ordering::Relaxed);
+        moved.writing.store(true, Ordering::Relaxed);
         if to.write_all(&buffer[..count]).await.is_err() || to.flush().await.is_err() {
             return;
         }
+        moved.writing.store(false, Ordering::Relaxed);
     }
 }
 
-/// Looks again and again whether this life runs and its user may be here; a database that does not answer is no reason.
-async fn until_refused(tunnel: &Tunnel, moved: &AtomicU64) {
-    let (core, workspace) = (&tunnel.proxy.core, tunnel.goes.route.workspace);
+/// Looks again and again whether this life runs and is used; a database that does not answer is no reason.
+async fn until_gone(proxy: &Proxy, here: &Goes, moved: [&Moved; 2]) {
+    let (core, workspace) = (&proxy.core, here.route.workspace);
     let mut tick = interval(BELIEVED);
     let (mut before, mut quiet) = (0, Duration::ZERO);
     loop {
         tick.tick().await;
-        if matches!(tunnel.proxy.grants.allow(core, &tunnel.opener, workspace).await, Ok(false)) {
-            return;
-        }
-        let routes: &Routes = &tunnel.proxy.routes;
+        let routes: &Routes = &proxy.routes;
         if let Ok(goes) = routes.find(core, Named::Id(workspace)).await
-            && goes.is_none_or(|goes| goes.route.number != tunnel.goes.route.number)
+            && goes.is_none_or(|goes| goes.route.number != here.route.number)
         {
             return;
         }
-        let now = moved.load(Ordering::Relaxed);
+        let now: u64 = moved.iter().map(|moved| moved.times.load(Ordering::Relaxed)).sum();
         quiet = if now == before { quiet + BELIEVED } else { Duration::ZERO };
         before = now;
         if quiet > IDLE {
@@ -115,6 +146,11 @@ struct Frames {
 }
 
 impl Frames {
+    /// Whether what comes next begins a frame.
+    fn is_between(&self) -> bool {
+        self.head.is_empty() && self.rest == 0
+    }
+
     /// Whether a frame with data begins in these bytes.
     fn carry_data(&mut self, mut bytes: &[u8]) -> bool {
         let mut data = false;
@@ -175,6 +211,15 @@ mod tests {
         frame.extend([1, 2, 3, 4]);
         frame.extend(vec![0x81; length]);
         frame
+    }
+
+    #[test]
+    fn the_last_frame_is_whole() {
+        assert_eq!(content_length(CLOSE), Some(CLOSE.len() as u64 - 2));
+        let mut frames = Frames::default();
+        assert!(!frames.carry_data(CLOSE) && frames.is_between());
+        frames.carry_data(&CLOSE[..3]);
+        assert!(!frames.is_between());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Acts on runtimes: what a rule forbids is refused here, the rest is a scheduler's. Refuses to write what is so.
 
-use super::{denied, none};
+use super::{denied, images, none};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::idempotent;
 use crate::identity::Caller;
 use domain::ErrorKind;
-use domain::runtime::rules::{self, Admission};
+use domain::runtime::rules::{self, Admission, Code};
 use domain::window::Access;
 use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as internal;
@@ -68,6 +68,7 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
             requested_by: caller.user.id.to_vec(),
             idempotency_key: idempotency_key.clone(),
             gang: start.gang.map(|gang| gang.message.clone()),
+            image: images::pinned(core, &saved.spec.image).await?.unwrap_or_default(),
             forwarded: false,
         };
         match core.commands.start_runtime(command).await {
@@ -102,7 +103,9 @@ pub(super) async fn admitted(
 ) -> Result<(rules::Terms, Admission), Fault> {
     let db = core.store.client().await?;
     let terms = runtime_specs::terms(&db, project, queue).await?;
-    let admission = rules::admit(workspace, spec, &terms, Timestamp::now()).map_err(denied)?;
+    drop(db);
+    let now = Timestamp::now();
+    let admission = images::judged(core, spec, |spec| rules::admit(workspace, spec, &terms, now)).await?;
     Ok((terms, admission))
 }
 
@@ -114,13 +117,36 @@ pub(crate) async fn stop(core: &Core, caller: &Caller, workspace: &str) -> Resul
     core.commands.stop_runtime(command(&runtime, life, caller, reason, false)).await
 }
 
-/// Ends a life and begins the next one.
-pub(crate) async fn restart(core: &Core, caller: &Caller, workspace: &str) -> Result<(), Fault> {
+/// Ends a life and begins the next one. With a key, whoever repeats it means the life that the first request found.
+pub(crate) async fn restart(core: &Core, caller: &Caller, workspace: &str, key: &idempotent::Key) -> Result<(), Fault> {
+    let found = to_restart(core, caller, workspace).await;
+    let mut db = core.store.client().await?;
+    let transaction = db.transaction().await.map_err(store::Error::from)?;
+    let restart = match key.answered(&transaction).await? {
+        Some(before) => before,
+        None => {
+            let restart = found?;
+            key.record(&transaction, &restart).await?;
+            restart
+        }
+    };
+    transaction.commit().await.map_err(store::Error::from)?;
+    drop(db);
+    if restart.number == 0 {
+        // The first request found none, so it began one: with this key it is that one.
+        return start(core, caller, workspace, Start { key: key.chosen(), ..Start::default() }).await;
+    }
+    core.commands.stop_runtime(restart).await
+}
+
+/// The life that is there, as a scheduler is told to restart it; of number 0 without one.
+async fn to_restart(core: &Core, caller: &Caller, workspace: &str) -> Result<internal::StopRuntimeRequest, Fault> {
     let runtime = core.runtime(workspace).await?;
-    let Some(life) = alive(&runtime) else { return start(core, caller, workspace, Start::default()).await };
+    let Some(life) = alive(&runtime) else { return Ok(internal::StopRuntimeRequest::default()) };
     // What cannot start again is not stopped.
     startable(core, workspace, false).await?;
-    core.commands.stop_runtime(command(&runtime, life, caller, "RESTART", true)).await
+    let restart = command(&runtime, life, caller, "RESTART", true);
+    Ok(internal::StopRuntimeRequest { number: life.number, ..restart })
 }
 
 /// Puts an error away.
@@ -151,7 +177,14 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
     let life = alive(&runtime);
     let spec = life.map(|life| &life.spec).or(runtime.saved.as_ref().map(|saved| &saved.spec));
     let spec = spec.ok_or_else(|| none(workspace))?;
-    let (terms, admission) = admitted(core, &runtime.name, runtime.project_id, spec, &queue).await?;
+    let whole = admitted(core, &runtime.name, runtime.project_id, spec, &queue).await;
+    let (terms, admission) = match whole {
+        // What its tag named was allowed when it started.
+        Err(Fault(problem)) if life.is_some() && problem.reason == Code::ImageNotAllowed.as_str() => {
+            admitted(core, &runtime.name, runtime.project_id, &images::as_named(spec), &queue).await?
+        }
+        whole => whole?,
+    };
     if let Some(life) = life {
         if let Some(denial) = rules::closed(&terms, &admission.access) {
             return Err(denied(denial));
@@ -222,6 +255,7 @@ fn command(
         reason: reason.to_owned(),
         requested_by: caller.user.id.to_vec(),
         start_again,
+        number: 0,
         forwarded: false,
     }
 }

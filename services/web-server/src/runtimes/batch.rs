@@ -5,6 +5,7 @@ use super::{act, define};
 use crate::authorisation::{self, Trail};
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::idempotent::Key;
 use crate::identity::Caller;
 use domain::id::GangId;
 use domain::role::Role;
@@ -127,7 +128,7 @@ impl Item<'_> {
                 act::start(core, caller, workspace, start).await
             }
             RuntimeAct::Stop => act::stop(core, caller, workspace).await,
-            RuntimeAct::Restart => act::restart(core, caller, workspace).await,
+            RuntimeAct::Restart => act::restart(core, caller, workspace, &Key::none("RestartRuntime")).await,
             RuntimeAct::Reset => act::reset(core, caller, workspace).await,
             RuntimeAct::Delete => define::delete(core, workspace).await,
             RuntimeAct::Unspecified => Ok(()),

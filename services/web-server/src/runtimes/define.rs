@@ -1,6 +1,6 @@
 //! What a runtime shall be: checked when it is saved, by the rules that hold at its start. Refuses to touch a life.
 
-use super::{denied, none, spec};
+use super::{images, none, spec};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::runtimes::act;
@@ -21,7 +21,7 @@ pub(crate) async fn set(core: &Core, request: SetRuntimeSpecRequest) -> Result<S
     let queue = core.queue(&request.queue).await?;
     let db = core.store.client().await?;
     let terms = runtime_specs::terms(&db, target.project, &queue).await?;
-    rules::check(&target.name, &spec, &terms).map_err(denied)?;
+    images::judged(core, &spec, |spec| rules::check(&target.name, spec, &terms)).await?;
     let warnings = warnings(&spec, &terms, Timestamp::now());
     if request.validate_only {
         let saved = runtime_specs::get(&db, workspace).await?;

@@ -2,6 +2,8 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::idempotent;
+use crate::identity::Caller;
 use crate::new_runs;
 use crate::paging::Page;
 use domain::{
@@ -205,7 +207,8 @@ impl Backfills {
         tokio::task::spawn_blocking(move || Checked::of(spec, bytes)).await.map_err(|e| Fault::internal(&e))?
     }
 
-    async fn create(&self, request: CreateBackfillRequest) -> Result<v1::Backfill, Fault> {
+    async fn create(&self, caller: &Caller, request: CreateBackfillRequest) -> Result<CreateBackfillResponse, Fault> {
+        let key = idempotent::Key::of(caller, "CreateBackfill", &request.idempotency_key, &request)?;
         let Checked { spec, .. } = self.check(request.spec).await?;
         let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
         let (unit, every, cron) = wire_length(spec.length);
@@ -224,7 +227,19 @@ impl Backfills {
             allow_blocks_to_fail: spec.allow_blocks_to_fail,
             forwarded: false,
         };
-        self.find(self.0.commands.create_backfill(command).await?).await
+        // The key is held until the scheduler has answered. When this server dies before it is recorded, the name is taken and
+        // tells the client so.
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = key.answered(&transaction).await? {
+            return Ok(answer);
+        }
+        let id = self.0.commands.create_backfill(command).await?;
+        let view = store::backfills::get(&transaction, BackfillRef::Id(id)).await?.ok_or_else(|| none(id))?;
+        let answer = CreateBackfillResponse { backfill: Some(message(view)?) };
+        key.record(&transaction, &answer).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(answer)
     }
 
     async fn preview(&self, request: PreviewBackfillRequest) -> Result<PreviewBackfillResponse, Fault> {
@@ -282,8 +297,8 @@ impl BackfillService for Backfills {
         &self,
         request: Request<CreateBackfillRequest>,
     ) -> Result<Response<CreateBackfillResponse>, Status> {
-        let backfill = Some(self.create(request.into_inner()).await?);
-        Ok(Response::new(CreateBackfillResponse { backfill }))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.create(&caller, request.into_inner()).await?))
     }
 
     async fn preview_backfill(

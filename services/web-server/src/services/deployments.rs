@@ -30,7 +30,8 @@ impl DeploymentService for Deployments {
         &self,
         request: Request<Streaming<UploadFilesRequest>>,
     ) -> Result<Response<UploadFilesResponse>, Status> {
-        Ok(Response::new(bundles::receive(&self.0, request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(bundles::receive(&self.0, &caller, request.into_inner()).await?))
     }
 
     async fn create_deployment(

@@ -26,6 +26,8 @@ pub(crate) struct Devices(pub(crate) Arc<Core>);
 
 /// The longest name of a device class.
 const CLASS_CHARS_MAX: usize = 63;
+/// Device classes, so that one answer lists them all. Two that are set at the same time may both count as the last.
+const CLASSES_MAX: usize = 1_000;
 /// The longest reason of a drain.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -184,6 +186,10 @@ impl Devices {
             let message =
                 format!("device class `{}` is not in the version that was edited; read it again", wanted.name);
             return Err(Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message));
+        }
+        if old.is_none() && fleet_views::classes(&transaction).await?.len() >= CLASSES_MAX {
+            let message = format!("there are {CLASSES_MAX} device classes already; delete some");
+            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_DEVICE_CLASSES", message));
         }
         let concerned = Concerned { class: Some(&wanted.name), ..Concerned::default() };
         let divided_anew = old.is_some_and(|old| {

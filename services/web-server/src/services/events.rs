@@ -14,8 +14,10 @@ use tonic::{Request, Response, Status, async_trait};
 pub(crate) struct Events(pub(crate) Arc<Core>);
 
 fn outcome((listed, started): (Listed, Started)) -> EventOutcome {
+    let waits = started == Started::Later;
     let (run_id, skipped) = match started {
         Started::Run(run) => (run.to_string(), String::new()),
+        Started::Later => (String::new(), String::new()),
         Started::Not(reason) => (String::new(), reason),
     };
     EventOutcome {
@@ -24,6 +26,7 @@ fn outcome((listed, started): (Listed, Started)) -> EventOutcome {
         trigger: listed.trigger.name,
         run_id,
         skipped,
+        waits,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::idempotent;
+use crate::identity::Caller;
 use crate::paging::Page;
 use crate::people;
 use domain::ErrorKind;
@@ -32,13 +34,22 @@ fn message(group: Group) -> v1::Group {
 }
 
 impl Groups {
-    async fn create(&self, name: &str) -> Result<v1::Group, Fault> {
-        people::check_label(name, "name")?;
-        let db = self.0.store.client().await?;
-        let group = groups::insert(&db, GroupId(uuid::Uuid::now_v7()), name).await?;
-        group.map(message).ok_or_else(|| {
-            Fault::new(ErrorKind::AlreadyExists, "GROUP_EXISTS", format!("the group name `{name}` is taken"))
-        })
+    async fn create(&self, caller: &Caller, request: CreateGroupRequest) -> Result<CreateGroupResponse, Fault> {
+        let key = idempotent::Key::of(caller, "CreateGroup", &request.idempotency_key, &request)?;
+        people::check_label(&request.name, "name")?;
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = key.answered(&transaction).await? {
+            return Ok(answer);
+        }
+        let group = groups::insert(&transaction, GroupId(uuid::Uuid::now_v7()), &request.name).await?;
+        let group = group.ok_or_else(|| {
+            Fault::new(ErrorKind::AlreadyExists, "GROUP_EXISTS", format!("the group name `{}` is taken", request.name))
+        })?;
+        let answer = CreateGroupResponse { group: Some(message(group)) };
+        key.record(&transaction, &answer).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(answer)
     }
 
     async fn list(&self, request: ListGroupsRequest) -> Result<ListGroupsResponse, Fault> {
@@ -98,8 +109,8 @@ impl GroupService for Groups {
         &self,
         request: Request<CreateGroupRequest>,
     ) -> Result<Response<CreateGroupResponse>, Status> {
-        let group = self.create(&request.get_ref().name).await?;
-        Ok(Response::new(CreateGroupResponse { group: Some(group) }))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.create(&caller, request.into_inner()).await?))
     }
 
     async fn list_groups(&self, request: Request<ListGroupsRequest>) -> Result<Response<ListGroupsResponse>, Status> {

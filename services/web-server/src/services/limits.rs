@@ -14,6 +14,12 @@ use tonic::{Request, Response, Status, async_trait};
 /// Serves `orrery.v1.LimitService`.
 pub(crate) struct Limits(pub(crate) Arc<Core>);
 
+/// Limits of one workspace that are set here, so that one answer lists them with those of its project, which are as many at
+/// most. Two that are set at the same time may both count as the last.
+const LIMITS_MAX: usize = 500;
+/// The source of those.
+const SET_HERE: &str = "api";
+
 fn message(limit: BlockLimit) -> v1::Limit {
     v1::Limit {
         name: limit.name,
@@ -40,6 +46,15 @@ impl Limits {
         };
         let workspace = self.0.workspace(&request.workspace).await?;
         let db = self.0.store.client().await?;
+        let known = store::limits::list(&db, workspace.id).await?;
+        let others = known.iter().filter(|limit| limit.source == SET_HERE && limit.name != request.name).count();
+        if others >= LIMITS_MAX {
+            let message = format!(
+                "workspace `{}` has {LIMITS_MAX} limits besides those of its project; remove some",
+                workspace.name
+            );
+            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_LIMITS", message));
+        }
         store::limits::set(&db, workspace.id, &request.name, blocks).await?;
         Ok(SetLimitResponse {})
     }

@@ -26,6 +26,9 @@ pub(crate) struct Notifications(pub(crate) Arc<Core>);
 
 /// The largest configuration, as JSON.
 const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Configurations of one workspace, so that one answer lists them all. Two that are set at the same time may both count as
+/// the last.
+const CONFIGS_MAX: usize = 100;
 
 fn message(notification: Notification) -> v1::Notification {
     let pending = notification.ended_at.is_none();
@@ -90,6 +93,11 @@ impl Notifications {
         if json.as_object().is_none_or(serde_json::Map::is_empty) {
             notifications::unconfigure(&db, target.workspace, target.pipeline).await?;
         } else {
+            let known = notifications::configured(&db, &[target.workspace.0]).await?;
+            if known.len() >= CONFIGS_MAX && known.iter().all(|known| known.pipeline != target.pipeline) {
+                let message = format!("the workspace has {CONFIGS_MAX} configurations already; remove some");
+                return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CONFIGS", message));
+            }
             let version = notifications::version(&db, target.workspace, target.pipeline).await? + 1;
             let scope = notifications::scope(target.workspace, target.pipeline);
             let (shown, seal) = configs::seal(self.0.keyring.as_ref(), &scope, version, &json)?;

@@ -1,4 +1,5 @@
-//! A look at what blocks left, and its end. Refuses to read an output: what is shown was noted when it was written.
+//! A look at what blocks left, their files, and their end. Refuses to read an output: what is shown was noted when it was
+//! written, and files pass unread.
 
 use crate::core::Core;
 use crate::fault::Fault;
@@ -6,11 +7,13 @@ use crate::outputs::{self, PreviewOf};
 use domain::ErrorKind;
 use domain::id::RunId;
 use domain::unit::OutputInfo;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use proto::internal::v1::ExpireOutputsOf;
 use proto::v1::{
-    CleanOutputsRequest, CleanOutputsResponse, CleanedPipeline, GetOutputsRequest, GetOutputsResponse, OutputColumn,
-    OutputPreview, output_service_server::OutputService,
+    CleanOutputsRequest, CleanOutputsResponse, CleanedPipeline, DownloadOutputRequest, DownloadOutputResponse,
+    GetOutputsRequest, GetOutputsResponse, OutputColumn, OutputPreview, output_service_server::OutputService,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,13 +33,12 @@ impl Outputs {
         let db = self.0.store.client().await?;
         let pointer = store::outputs::pointer(&db, run.id, &request.block, child).await?;
         drop(db);
-        let pointer = pointer.ok_or_else(|| nothing(run.id, &request.block, child))?;
+        let pointer = pointer.ok_or_else(|| outputs::nothing(run.id, &request.block, child))?;
         let output = pointer.output.clone().unwrap_or_default();
         let infos: Vec<OutputInfo> =
             output.outputs.into_iter().filter(|o| request.name.is_empty() || o.name == request.name).collect();
         if infos.is_empty() && !request.name.is_empty() {
-            let message = format!("block `{}` of run `{}` left no output `{}`", request.block, run.id, request.name);
-            return Err(Fault::new(ErrorKind::NotFound, "OUTPUT_NOT_FOUND", message));
+            return Err(outputs::no_output(run.id, &request.block, &request.name));
         }
         if infos.is_empty() || pointer.expired_at.is_some() {
             let outputs = infos.into_iter().map(|info| preview(info, None)).collect();
@@ -126,13 +128,6 @@ fn due(kept: &[Retention], before: Option<Timestamp>, now: Timestamp) -> Result<
     Ok(due)
 }
 
-fn nothing(run: RunId, block: &str, child: i32) -> Fault {
-    let of = if child < 0 { String::new() } else { format!("child {child} of ") };
-    let message =
-        format!("{of}block `{block}` of run `{run}` has left nothing; it has not started, or is no block of it");
-    Fault::new(ErrorKind::NotFound, "OUTPUT_NOT_FOUND", message)
-}
-
 fn preview(info: OutputInfo, noted: Option<PreviewOf>) -> OutputPreview {
     let noted = noted.unwrap_or_default();
     OutputPreview {
@@ -149,6 +144,15 @@ fn preview(info: OutputInfo, noted: Option<PreviewOf>) -> OutputPreview {
 
 #[async_trait]
 impl OutputService for Outputs {
+    type DownloadOutputStream = BoxStream<'static, Result<DownloadOutputResponse, Status>>;
+
+    async fn download_output(
+        &self,
+        request: Request<DownloadOutputRequest>,
+    ) -> Result<Response<Self::DownloadOutputStream>, Status> {
+        Ok(Response::new(outputs::download(&self.0, request.get_ref()).await?.boxed()))
+    }
+
     async fn get_outputs(&self, request: Request<GetOutputsRequest>) -> Result<Response<GetOutputsResponse>, Status> {
         Ok(Response::new(self.get(request.into_inner()).await?))
     }

@@ -4,6 +4,7 @@ use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
 use crate::plans::{check_list, lifetime};
+use crate::runtimes::images;
 use crate::runtimes::spec::{large, signed, signed_small, small};
 use domain::ErrorKind;
 use domain::device::DeviceModel;
@@ -147,8 +148,11 @@ async fn affected(
 }
 
 fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<String> {
-    let denial = new.check(&life.spec).err()?;
-    old.check(&life.spec).is_ok().then(|| format!("goes on, and cannot start again: {}", denial.sentence))
+    // What runs is its image's content; what is allowed may be the tag that named it.
+    let named = images::as_named(&life.spec);
+    let judged = |policy: &rules::Policy| policy.check(&life.spec).or_else(|_| policy.check(&named));
+    let denial = judged(new).err()?;
+    judged(old).is_ok().then(|| format!("goes on, and cannot start again: {}", denial.sentence))
 }
 
 /// In which dimension more is held than the new quota allows, where the old one allowed it.

@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
+use crate::idempotent;
 use crate::identity::Caller;
 use crate::paging::Page;
 use crate::people;
@@ -43,10 +44,14 @@ fn member(member: Member) -> v1::ProjectMember {
 }
 
 impl Projects {
-    async fn create(&self, caller: &Caller, request: CreateProjectRequest) -> Result<v1::Project, Fault> {
+    async fn create(&self, caller: &Caller, request: CreateProjectRequest) -> Result<CreateProjectResponse, Fault> {
+        let key = idempotent::Key::of(caller, "CreateProject", &request.idempotency_key, &request)?;
         people::check_label(&request.name, "name")?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = key.answered(&transaction).await? {
+            return Ok(answer);
+        }
         let owner = match request.owner_group.as_str() {
             "" => None,
             name => Some(own_group(&transaction, caller, name).await?),
@@ -57,8 +62,11 @@ impl Projects {
             return Err(Fault::new(ErrorKind::AlreadyExists, "PROJECT_EXISTS", message));
         }
         projects::set_member(&transaction, id, Who::User(caller.user.id), Role::Owner).await?;
+        let project = projects::get(&transaction, &request.name).await?;
+        let answer = CreateProjectResponse { project: project.map(message) };
+        key.record(&transaction, &answer).await?;
         transaction.commit().await.map_err(store::Error::from)?;
-        self.get(&request.name).await
+        Ok(answer)
     }
 
     async fn get(&self, name: &str) -> Result<v1::Project, Fault> {
@@ -194,8 +202,7 @@ impl ProjectService for Projects {
         request: Request<CreateProjectRequest>,
     ) -> Result<Response<CreateProjectResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let project = self.create(&caller, request.into_inner()).await?;
-        Ok(Response::new(CreateProjectResponse { project: Some(project) }))
+        Ok(Response::new(self.create(&caller, request.into_inner()).await?))
     }
 
     async fn get_project(&self, request: Request<GetProjectRequest>) -> Result<Response<GetProjectResponse>, Status> {

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::idempotent;
 use crate::identity::Caller;
 use crate::paging::Page;
 use crate::runtimes::{act, batch, define, forecast, spec, view, watch};
@@ -133,9 +134,10 @@ impl RuntimeService for Runtimes {
         request: Request<RestartRuntimeRequest>,
     ) -> Result<Response<RestartRuntimeResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let workspace = &request.get_ref().workspace;
-        act::restart(&self.0, &caller, workspace).await?;
-        Ok(Response::new(RestartRuntimeResponse { runtime: self.message(workspace).await? }))
+        let request = request.get_ref();
+        let key = idempotent::Key::of(&caller, "RestartRuntime", &request.idempotency_key, request)?;
+        act::restart(&self.0, &caller, &request.workspace, &key).await?;
+        Ok(Response::new(RestartRuntimeResponse { runtime: self.message(&request.workspace).await? }))
     }
 
     async fn reset_runtime(

@@ -10,7 +10,8 @@ use proto::v1::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use store::{credentials, projects, users};
+use store::credentials::{self, Origin};
+use store::{projects, users};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.SignInService`.
@@ -27,7 +28,10 @@ impl SignIns {
             sign_in::Attempt { email: request.email, password: request.password, new_password: request.new_password };
         let user = sign_in::by_password(&self.0, attempt).await?;
         let fresh = tokens::generate();
-        let token = super::tokens::add(&self.0, user.id, name, TOKEN_LIFETIME, &fresh).await?;
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let token = super::tokens::add(&transaction, user.id, name, (TOKEN_LIFETIME, Origin::Password), &fresh).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
         let expires_at = token.expires_at.map(rpc::timestamp::to_proto);
         Ok(SignInResponse { token: fresh.text, expires_at, user: Some(super::users::message(user)) })
     }
@@ -59,15 +63,11 @@ impl SignIns {
 
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<(), Fault> {
         let attempt = sign_in::Attempt {
-            email: caller.user.email,
+            email: caller.user.email.clone(),
             password: request.password,
             new_password: request.new_password,
         };
-        let kept = match &caller.via {
-            Via::Session(secret_hash) => Some(secret_hash.as_slice()),
-            _ => None,
-        };
-        sign_in::change_password(&self.0, attempt, kept).await
+        sign_in::change_password(&self.0, attempt, &caller.shown()).await
     }
 }
 

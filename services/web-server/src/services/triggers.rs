@@ -177,7 +177,12 @@ impl Triggers {
         Ok(ListFiringsResponse { firings: rows.into_iter().map(write::firing).collect(), next_page_token })
     }
 
-    async fn rotate(&self, request: RotateTriggerTokenRequest) -> Result<RotateTriggerTokenResponse, Fault> {
+    async fn rotate(
+        &self,
+        caller: &Caller,
+        request: RotateTriggerTokenRequest,
+    ) -> Result<RotateTriggerTokenResponse, Fault> {
+        let key = idempotent::Key::of(caller, "RotateTriggerToken", &request.idempotency_key, &request)?;
         let id = id(&request.trigger_id)?;
         let overlap_s = read::seconds(request.overlap, "overlap")?.unwrap_or(OVERLAP_S_DEFAULT);
         if overlap_s > OVERLAP_S_MAX {
@@ -187,6 +192,9 @@ impl Triggers {
         let (text, token) = token::generate();
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = key.answered(&transaction).await? {
+            return Ok(answer);
+        }
         if store::triggers::tokens(&transaction, id).await?.len() >= TOKENS_MAX {
             let message = format!("{TOKENS_MAX} tokens of this trigger still hold; wait, or rotate without an overlap");
             if overlap_s > 0 {
@@ -195,8 +203,10 @@ impl Triggers {
         }
         store::triggers::rotate(&transaction, id, &token, overlap_s).await?;
         let held = store::triggers::tokens(&transaction, id).await?.into_iter().find(|held| held.id == token.id);
+        let kept = RotateTriggerTokenResponse { token: String::new(), held: held.map(write::token) };
+        key.record(&transaction, &kept).await?;
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(RotateTriggerTokenResponse { token: text, held: held.map(write::token) })
+        Ok(RotateTriggerTokenResponse { token: text, ..kept })
     }
 
     async fn tokens(&self, request: ListTriggerTokensRequest) -> Result<ListTriggerTokensResponse, Fault> {
@@ -290,7 +300,8 @@ impl TriggerService for Triggers {
         &self,
         request: Request<RotateTriggerTokenRequest>,
     ) -> Result<Response<RotateTriggerTokenResponse>, Status> {
-        Ok(Response::new(self.rotate(request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.rotate(&caller, request.into_inner()).await?))
     }
 
     async fn list_trigger_tokens(

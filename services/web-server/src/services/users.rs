@@ -3,6 +3,7 @@
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
+use crate::idempotent;
 use crate::identity::{Caller, passwords, tokens};
 use crate::paging::Page;
 use crate::people;
@@ -15,8 +16,9 @@ use proto::v1::{
     SetUserRoleRequest, SetUserRoleResponse, user_service_server::UserService,
 };
 use std::sync::Arc;
+use store::Transaction;
+use store::credentials::{self, Shown};
 use store::users::{self, NewUser, PasswordState, User};
-use store::{Transaction, credentials};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.UserService`.
@@ -40,6 +42,7 @@ pub(crate) fn message(user: User) -> v1::User {
 
 impl Users {
     async fn create(&self, caller: &Caller, request: CreateUserRequest) -> Result<CreateUserResponse, Fault> {
+        let key = idempotent::Key::of(caller, "CreateUser", &request.idempotency_key, &request)?;
         let email = people::email(&request.email, "email")?;
         let role = encode::role_of(request.role, "role")?;
         caller.check_grant(role)?;
@@ -57,13 +60,18 @@ impl Users {
         };
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if let Some(answer) = key.answered(&transaction).await? {
+            return Ok(answer);
+        }
         let Some(user) = users::insert(&transaction, &new).await? else {
             let message = format!("there is a user `{email}` already");
             return Err(Fault::new(ErrorKind::AlreadyExists, "USER_EXISTS", message));
         };
         people::settle(&transaction, &user).await?;
+        let kept = CreateUserResponse { user: Some(message(user)), one_time_password: String::new() };
+        key.record(&transaction, &kept).await?;
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(CreateUserResponse { user: Some(message(user)), one_time_password: password })
+        Ok(CreateUserResponse { one_time_password: password, ..kept })
     }
 
     async fn list(&self, request: ListUsersRequest) -> Result<ListUsersResponse, Fault> {
@@ -108,7 +116,7 @@ impl Users {
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let user = lower(&transaction, caller, email).await?;
         users::set_password(&transaction, user.id, &hash, PasswordState::OneTime, None).await?;
-        credentials::delete_sessions(&transaction, user.id, None).await?;
+        credentials::end_of_password(&transaction, user.id, &Shown::default()).await?;
         transaction.commit().await.map_err(store::Error::from)?;
         Ok(ResetPasswordResponse { one_time_password: password })
     }

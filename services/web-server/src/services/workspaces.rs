@@ -71,8 +71,10 @@ impl Workspaces {
 
     async fn set_archived(&self, name: &str, archived: bool) -> Result<(), Fault> {
         let workspace = self.0.workspace(name).await?;
-        let db = self.0.store.client().await?;
-        Ok(workspaces::set_archived(&db, workspace.id, archived).await?)
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        workspaces::set_archived(&transaction, workspace.id, archived).await?;
+        Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 }
 

@@ -33,20 +33,25 @@ pub(crate) struct Told {
     pub(crate) execution_date: Option<Timestamp>,
     /// Empty for none.
     pub(crate) idempotency_key: String,
+    /// The public part of the trigger's token, by which calls are counted.
+    pub(crate) called_by: Option<String>,
 }
 
-/// Starts an API trigger once.
+/// Starts an API trigger once. A call of one that is paused is accounted for by a scheduler, and refused.
 pub(crate) async fn call(core: &Core, listed: Listed, told: Told) -> Result<(Listed, Started), Fault> {
     idempotent::check(&told.idempotency_key)?;
     let key = new_runs::logical_key(&told.idempotency_key);
-    let started = start(core, listed, |listed| {
-        if !listed.trigger.active {
-            return Err(paused(listed));
-        }
-        new_run(core, listed, key.clone(), told.clone()).map(Some)
+    let started = start(core, listed, |listed| match refused(listed) {
+        None => new_run(core, listed, key.clone(), told.clone()).map(Some),
+        Some(_) => skip(core, listed, new_runs::logical_key(""), &told).map(Some),
     })
     .await?
     .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a call that is no start was started"))?;
+    if let (listed, Started::Not(_)) = &started
+        && let Some(fault) = refused(listed)
+    {
+        return Err(fault);
+    }
     check_repeated(core, &told, &started.1).await?;
     Ok(started)
 }
@@ -65,10 +70,21 @@ async fn check_repeated(core: &Core, told: &Told, started: &Started) -> Result<(
     repeated::check(core, &[wanted], &[*run]).await
 }
 
-fn paused(listed: &Listed) -> Fault {
+/// Why a trigger starts nothing, when it is paused or its workspace archived.
+fn refused(listed: &Listed) -> Option<Fault> {
+    if listed.workspace_archived {
+        return Some(Fault::archived(&listed.workspace));
+    }
     let name = &listed.trigger.name;
     let message = format!("trigger `{name}` is paused; start it with `orrery triggers start {name}`");
-    Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message)
+    (!listed.trigger.active).then(|| Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message))
+}
+
+/// A start of a trigger that starts nothing, for its history: the scheduler that decides about it skips it. Its key is not
+/// the caller's, who may repeat the call when the trigger fires again; nor is it told what no run will be told.
+fn skip(core: &Core, listed: &Listed, key: String, told: &Told) -> Result<NewRun, Fault> {
+    let Told { execution_date, called_by, .. } = told.clone();
+    new_run(core, listed, key, Told { execution_date, called_by, ..Told::default() })
 }
 
 /// Holds an event against the workspace's triggers and starts those that it matches, one by one: a trigger that is edited
@@ -80,24 +96,53 @@ pub(crate) async fn publish(
     idempotency_key: &str,
 ) -> Result<Vec<(Listed, Started)>, Fault> {
     idempotent::check(idempotency_key)?;
+    let idempotency_key = if idempotency_key.is_empty() { &*named_by_its_source(event) } else { idempotency_key };
     let key = key::of_event(idempotency_key, uuid::Uuid::now_v7);
     let variables = Map::from_iter([("event".to_owned(), event.clone())]);
     let told = Told { variables, idempotency_key: idempotency_key.to_owned(), ..Told::default() };
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failed) = (Vec::new(), None);
     for listed in matching(core, workspace, event).await? {
+        let trigger = listed.trigger.id;
         let started = start(core, listed, |listed| {
-            if !listed.trigger.active || !matches(listed, event) {
+            if !matches(listed, event) {
                 return Ok(None);
             }
-            new_run(core, listed, key.clone(), told.clone()).map(Some)
+            let run = match refused(listed) {
+                None => new_run(core, listed, key.clone(), told.clone()),
+                Some(_) => skip(core, listed, key::of_event("", uuid::Uuid::now_v7), &told),
+            };
+            run.map(Some)
         });
-        let started = started.await?;
-        if let Some((_, started)) = &started {
-            check_repeated(core, &told, started).await?;
+        let outcome = match started.await {
+            Ok(Some((listed, started))) => {
+                check_repeated(core, &told, &started).await.map(|()| Some((listed, started)))
+            }
+            outcome => outcome,
+        };
+        match outcome {
+            // Its history tells it; to whoever sent the event it matched nothing that fires.
+            Ok(Some((listed, Started::Not(_)))) if refused(&listed).is_some() => {}
+            Ok(outcome) => outcomes.extend(outcome),
+            // No reason for others to miss the event: who sent it is told in the end, and may repeat it with its key.
+            Err(fault) => {
+                tracing::warn!(trigger.id = %trigger, error = %fault.0, "a trigger missed an event");
+                failed = failed.or(Some(fault));
+            }
         }
-        outcomes.extend(started);
     }
-    Ok(outcomes)
+    failed.map_or(Ok(outcomes), Err)
+}
+
+/// The idempotency key of an event that names itself, as CloudEvents and those of EventBridge do: they may be delivered twice. Empty
+/// for all others, whose `id` may be anybody's.
+fn named_by_its_source(event: &Value) -> String {
+    let text = |key: &str| event.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    match (text("source"), text("id"), text("specversion").or(text("detail-type"))) {
+        (Some(source), Some(id), Some(_)) if source.len() + id.len() < idempotent::KEY_CHARS_MAX => {
+            format!("{source}/{id}")
+        }
+        _ => String::new(),
+    }
 }
 
 /// Starts what `decide` makes of the version in force. Where another one is by the time a scheduler looks, it decides again:
@@ -175,5 +220,7 @@ fn new_run(core: &Core, listed: &Listed, logical_key: String, told: Told) -> Res
         trigger_version: trigger.version,
         event_variables,
         parent_run_id: Vec::new(),
+        calls_per_second: told.called_by.as_ref().map_or(0, |_| core.limits.trigger_calls_per_second),
+        called_by: told.called_by.unwrap_or_default(),
     })
 }

@@ -15,8 +15,9 @@ use store::{
 
 /// A trigger; `now` is what its next time comes after.
 pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
+    let fires = listed.fires();
     let trigger = listed.trigger;
-    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| trigger.active && !listed.halted);
+    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| fires);
     let next = timetable.and_then(|timetable| timetable.next_after(now.max(trigger.enabled_at)));
     v1::Trigger {
         id: trigger.id.to_string(),

@@ -9,8 +9,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Changes closer together than this are shown as one.
+/// Under steady news a follower reads this often; what changes between is shown as one.
 const COALESCE: Duration = Duration::from_millis(50);
+/// Reads that may follow each other at once after a quiet time: most runs begin and end within a few milliseconds, and whoever waits
+/// for one shall not wait for a rhythm.
+const BURST: u32 = 4;
 /// News may be lost; then it comes this late.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
@@ -18,14 +21,14 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 pub(crate) struct Pace {
     subscription: Subscription,
     draining: CancellationToken,
-    read_at: Instant,
+    rhythm: Rhythm,
 }
 
 impl Pace {
     /// Takes a place among the watchers.
     pub(crate) fn new(core: &Core, run: RunId, topic: Topic) -> Result<Self, Fault> {
         let subscription = core.changes.subscribe(run, topic)?;
-        Ok(Self { subscription, draining: core.draining.clone(), read_at: Instant::now() })
+        Ok(Self { subscription, draining: core.draining.clone(), rhythm: Rhythm::new(Instant::now()) })
     }
 
     /// Waits until it is worth reading again.
@@ -33,13 +36,59 @@ impl Pace {
         let wake = async {
             // No news at all is what the backstop is for.
             let _ = timeout(BACKSTOP, self.subscription.news()).await;
-            sleep_until(self.read_at + COALESCE).await;
+            sleep_until(self.rhythm.due()).await;
         };
         tokio::select! {
             () = wake => {}
             () = self.draining.cancelled() => return Err(Fault::draining()),
         }
-        self.read_at = Instant::now();
+        self.rhythm.read(Instant::now());
         Ok(())
+    }
+}
+
+/// A read each [`COALESCE`], of which up to [`BURST`] may have been saved up.
+struct Rhythm {
+    /// When the next read would be due, had none ever come early.
+    even: Instant,
+}
+
+impl Rhythm {
+    fn new(now: Instant) -> Self {
+        Self { even: now }
+    }
+
+    /// The earliest time of the next read; it may have passed.
+    fn due(&self) -> Instant {
+        let ahead = COALESCE * (BURST - 1);
+        self.even.checked_sub(ahead).unwrap_or(self.even)
+    }
+
+    fn read(&mut self, now: Instant) {
+        self.even = self.even.max(now) + COALESCE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_reads_follow_at_once_and_then_one_each_interval() {
+        let begun = Instant::now() + Duration::from_secs(60);
+        let mut rhythm = Rhythm::new(begun);
+        for read in 0..BURST {
+            assert!(rhythm.due() <= begun, "read {read}");
+            rhythm.read(begun);
+        }
+        assert_eq!(rhythm.due(), begun + COALESCE);
+        rhythm.read(begun + COALESCE);
+        assert_eq!(rhythm.due(), begun + COALESCE * 2, "steady");
+        let later = begun + Duration::from_secs(10);
+        for _ in 0..BURST {
+            assert!(rhythm.due() <= later, "after a quiet time it is as at first");
+            rhythm.read(later);
+        }
+        assert_eq!(rhythm.due(), later + COALESCE);
     }
 }

@@ -90,7 +90,10 @@ async fn what_makes_no_sense_is_refused_by_its_field() {
 #[tokio::test]
 async fn a_backfill_is_made_listed_and_changed() {
     let cluster = world().await;
-    let made = cluster.call("BackfillService/CreateBackfill", of(spec())).await["backfill"].clone();
+    let mut keyed = of(spec());
+    keyed["idempotencyKey"] = json!("once");
+    let made = cluster.call("BackfillService/CreateBackfill", keyed.clone()).await["backfill"].clone();
+    assert_eq!(cluster.call("BackfillService/CreateBackfill", keyed).await["backfill"], made);
     assert_eq!((&made["status"], &made["pipeline"]), (&json!("BACKFILL_STATUS_RUNNING"), &json!("daily")));
     assert_eq!((&made["spec"]["unit"], &made["spec"]["parallelism"]), (&json!("INTERVAL_UNIT_DAY"), &json!(2)));
     let again = cluster.refused("BackfillService/CreateBackfill", of(spec())).await;
@@ -149,4 +152,11 @@ async fn limits_are_set_listed_and_removed() {
     cluster.call("LimitService/RemoveLimit", warehouse.clone()).await;
     assert_eq!(list().await.as_array().unwrap().len(), 2);
     assert_eq!(cluster.refused("LimitService/RemoveLimit", warehouse).await.1, "LIMIT_NOT_FOUND");
+    // One answer tells them all, so they are not more than it can hold; those that are there are changed as before.
+    let fill = "INSERT INTO block_limit (workspace_id, name, max_blocks, source)
+                SELECT w.id, 'n' || n, 1, 'api' FROM workspace w, generate_series(1, 498) AS n WHERE w.name = 'sales'";
+    cluster.database.client().await.execute(fill, &[]).await.unwrap();
+    assert_eq!(list().await.as_array().unwrap().len(), 500);
+    assert_eq!(cluster.refused("LimitService/SetLimit", limit("one-more", 1)).await.1, "TOO_MANY_LIMITS");
+    cluster.call("LimitService/SetLimit", limit("n7", 2)).await;
 }

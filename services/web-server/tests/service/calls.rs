@@ -61,6 +61,19 @@ async fn both_addresses_start_runs_with_what_they_are_told() {
         (&json!("key:order-8"), &json!("fired"))
     );
     assert_ne!(history["nextPageToken"], "");
+    // Who started what, by the public part of the token.
+    let trail = cluster.call("AuditService/ListAuditEntries", json!({ "workspace": "sales" })).await;
+    let of = |method: &str| {
+        let all = trail["entries"].as_array().unwrap();
+        all.iter().filter(|entry| entry["method"] == method).cloned().collect::<Vec<_>>()
+    };
+    let by_url = of("/api/pipeline_schedules/{id}/pipeline_runs/{token}");
+    let (public, object) = (token.split('_').nth(1).unwrap(), format!("trigger {} of sales", id(&trigger)));
+    assert_eq!((&by_url[0]["detail"]["run_id"], &by_url[0]["object"]), (&run["id"], &json!(object)));
+    assert_eq!((&by_url[0]["outcome"], &by_url[0]["via"]), (&json!("ok"), &json!(format!("trigger-token:{public}"))));
+    let by_header = of("/api/pipeline_schedules/{id}/api_trigger");
+    assert_eq!(by_header.iter().filter(|entry| entry["outcome"] == "failed").count(), 5, "{by_header:?}");
+    assert!(by_url.len() == 1 && !trail.to_string().contains(token.rsplit('_').next().unwrap()));
 }
 
 #[tokio::test]
@@ -130,7 +143,12 @@ async fn a_rotation_lets_the_former_token_hold_a_while() {
     assert_eq!((status(&first).await.as_u16(), status(&second).await.as_u16()), (401, 401));
     assert_eq!((status(&third).await.as_u16(), held["tokens"].as_array().unwrap().len()), (200, 1));
     assert!(!held.to_string().contains(third.rsplit('_').next().unwrap()));
-    for _ in 1..10 {
+    let keyed = json!({ "triggerId": trigger["id"], "overlap": "3600s", "idempotencyKey": "once" });
+    let made = cluster.call("TriggerService/RotateTriggerToken", keyed.clone()).await;
+    let again = cluster.call("TriggerService/RotateTriggerToken", keyed).await;
+    assert_eq!((&again["held"], &again["token"]), (&made["held"], &json!("")), "and nobody kept the token");
+    assert_eq!((status(made["token"].as_str().unwrap()).await.as_u16(), status(&third).await.as_u16()), (200, 200));
+    for _ in 2..10 {
         token(&cluster, &trigger, "3600s").await;
     }
     let message = json!({ "triggerId": trigger["id"], "overlap": "3600s" });
@@ -148,11 +166,45 @@ async fn paused_and_busy_triggers_start_nothing() {
     let path = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
     let busy = call(&cluster, &path, &[], "{}").await;
     assert_eq!((busy.status.as_u16(), &busy.json()["error"]["type"]), (409, &json!("RUN_SKIPPED")));
+    let waits = create(&cluster, "later", json!({ "api": {} })).await;
+    let of_it = self::token(&cluster, &waits, "0s").await;
+    let later =
+        call(&cluster, &format!("/api/pipeline_schedules/{}/pipeline_runs/{of_it}", id(&waits)), &[], "{}").await;
+    assert_eq!((later.status.as_u16(), &later.json()["waits"]), (202, &json!(true)), "it was taken");
     cluster.call("TriggerService/PauseTrigger", json!({ "triggerId": trigger["id"] })).await;
-    let paused = call(&cluster, &path, &[], "{}").await;
-    assert_eq!((paused.status.as_u16(), &paused.json()["error"]["type"]), (412, &json!("TRIGGER_PAUSED")));
+    for _ in 0..2 {
+        let paused = call(&cluster, &path, &[("idempotency-key", "k")], "{}").await;
+        assert_eq!((paused.status.as_u16(), &paused.json()["error"]["type"]), (412, &json!("TRIGGER_PAUSED")));
+    }
+    // Each of them is accounted for, and the key is free for when the trigger fires again.
+    let history = cluster.call("TriggerService/ListFirings", json!({ "triggerId": trigger["id"] })).await;
+    let skips: Vec<&Value> = history["firings"].as_array().unwrap().iter().collect();
+    assert!(skips.len() == 2 && skips.iter().all(|skip| skip["reason"] == "pause" && skip["logicalKey"] != "key:k"));
     cluster.call("TriggerService/DeleteTrigger", json!({ "triggerId": trigger["id"] })).await;
     assert_eq!(call(&cluster, &path, &[], "{}").await.status, 401);
+}
+
+#[tokio::test]
+async fn an_archived_workspace_takes_no_call_until_it_is_restored() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "called", json!({ "api": {} })).await;
+    let nightly = create(&cluster, "nightly", json!({ "schedule": { "every": "@daily" } })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let path = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
+    let of = json!({ "name": "sales" });
+    cluster.call("WorkspaceService/ArchiveWorkspace", of.clone()).await;
+    // The second time changes nothing.
+    cluster.call("WorkspaceService/ArchiveWorkspace", of.clone()).await;
+    let refused = call(&cluster, &path, &[], "{}").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["error"]["type"]), (412, &json!("ARCHIVED")));
+    let of_nightly = json!({ "triggerId": nightly["id"] });
+    let archived = cluster.call("TriggerService/GetTrigger", of_nightly.clone()).await;
+    assert_eq!((&archived["trigger"]["version"], &archived["trigger"]["nextAt"]), (&json!("2"), &Value::Null));
+    cluster.call("WorkspaceService/RestoreWorkspace", of).await;
+    assert_eq!(call(&cluster, &path, &[], "{}").await.status, 200);
+    let restored = cluster.call("TriggerService/GetTrigger", of_nightly).await;
+    assert_eq!(restored["trigger"]["version"], "3");
+    assert!(restored["trigger"]["nextAt"].is_string(), "{restored}");
 }
 
 #[tokio::test]

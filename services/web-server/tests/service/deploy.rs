@@ -1,6 +1,6 @@
 //! A project's way into a workspace.
 
-use crate::cluster::{Cluster, Files, pipeline_yaml, project, sha256};
+use crate::cluster::{Cluster, Files, pipeline_yaml, project, reason, sha256};
 use proto::v1::deployment_service_client::DeploymentServiceClient;
 use proto::v1::{
     CreateDeploymentRequest, CreateDeploymentResponse, FileHeader, Manifest, ManifestFile, PipelineChange as Change,
@@ -20,7 +20,7 @@ fn manifest(files: &Files) -> Manifest {
 }
 
 fn part(part: Part) -> UploadFilesRequest {
-    UploadFilesRequest { part: Some(part) }
+    UploadFilesRequest { part: Some(part), workspace: "sales".to_owned() }
 }
 
 /// Plans, uploads what is missing and deploys; answers how many files travelled.
@@ -152,4 +152,49 @@ async fn bundles_that_lie_are_refused() {
     let endless = FileHeader { sha256: sha256("x"), size_bytes: i64::MAX };
     let refused = client.upload_files(tokio_stream::iter(vec![part(Part::Header(endless))])).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_project_stores_no_more_than_it_may() {
+    let limit = 20_000;
+    let cluster = Cluster::with(|settings| settings.limits.project_bytes = limit).await;
+    cluster.workspace("sales").await;
+    deploy(&cluster, &project()).await;
+    let db = cluster.database.client().await;
+    let counted: i64 = db.query_one("SELECT sum(size_bytes)::bigint FROM project_file", &[]).await.unwrap().get(0);
+    let held: i64 = project().values().map(|content| content.len() as i64).sum();
+    assert!((1..=held).contains(&counted) && held < 10_000, "{counted} of {held}: each content once");
+    // A model counts as it is announced; the sentence names the use, the limit and what helps.
+    let model = |name: &str, size: i64| json!({ "workspace": "sales", "name": name, "fileName": "m", "sizeBytes": size.to_string(), "sha256": sha256(name) });
+    cluster.call("ModelService/StartUpload", model("small", 10_000)).await;
+    let refused = cluster.post("ModelService/StartUpload", model("large", 10_000)).await;
+    assert_eq!(reason(&refused), "PROJECT_STORAGE_FULL");
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    let used = format!("holds {} bytes", counted + 10_000);
+    assert!(
+        message.contains(&used) && message.contains("20000") && message.contains("limits.project_bytes"),
+        "{message}"
+    );
+    // A file that is too much is not stored, and what is there may be deployed again.
+    let content = "x".repeat(11_000);
+    let header = FileHeader { sha256: sha256(&content), size_bytes: content.len() as i64 };
+    let upload = async |workspace: &str| {
+        let whole = [Part::Header(header.clone()), Part::Chunk(content.clone().into_bytes())];
+        let parts: Vec<_> = whole
+            .into_iter()
+            .map(|part| UploadFilesRequest { part: Some(part), workspace: workspace.to_owned() })
+            .collect();
+        DeploymentServiceClient::new(cluster.channel()).upload_files(tokio_stream::iter(parts)).await
+    };
+    assert_eq!(upload("sales").await.unwrap_err().code(), Code::ResourceExhausted);
+    let files = [("big.txt", content.clone())].into();
+    let plan = PlanDeploymentRequest { workspace: "sales".to_owned(), manifest: Some(manifest(&files)) };
+    let missing = DeploymentServiceClient::new(cluster.channel()).plan_deployment(plan).await.unwrap().into_inner();
+    assert_eq!(missing.missing_sha256.len(), 1);
+    create(&cluster, manifest(&project()), false).await.unwrap();
+    // Another project has room of its own, and a wrong size in the announcement makes nothing free.
+    cluster.call("ProjectService/CreateProject", json!({ "name": "other" })).await;
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "there", "project": "other" })).await;
+    upload("there").await.unwrap();
+    assert_eq!(upload("sales").await.unwrap_err().code(), Code::ResourceExhausted);
 }

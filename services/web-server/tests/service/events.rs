@@ -39,6 +39,9 @@ async fn an_event_starts_what_it_matches_once() {
     let mut started = runs(&answer);
     started.sort();
     assert_eq!(started, [("any".into(), true), ("busy".into(), false), ("files".into(), true)]);
+    // Whoever looks after the one that is paused finds what it missed.
+    let missed = cluster.call("TriggerService/ListFirings", json!({ "triggerId": paused["id"] })).await;
+    assert_eq!((&missed["firings"][0]["reason"], &missed["firings"][1]), (&json!("pause"), &Value::Null));
     let run = answer["event"]["pipeline_runs"].as_array().unwrap().iter().find(|run| run["id"].is_string()).unwrap();
     let stored = cluster.call("RunService/GetRun", json!({ "runId": run["id"] })).await;
     assert_eq!(stored["run"]["variables"]["event"], event);
@@ -52,6 +55,12 @@ async fn an_event_starts_what_it_matches_once() {
     assert!(outcomes.iter().any(|o| o["runId"] == run["id"]) && outcomes.iter().any(|o| o["skipped"] == "overlap"));
     let fresh = publish(&cluster, "?workspace=sales", None, &event).await.1;
     assert_ne!(fresh, answer);
+    // One that its source names is the same one when it is delivered again.
+    let named =
+        json!({ "source": "aws.s3", "detail-type": "Object Created", "id": "17", "detail": { "key": "in/b.csv" } });
+    let first = publish(&cluster, "?workspace=sales", None, &named).await.1;
+    assert!(runs(&first).iter().any(|(_, started)| *started));
+    assert_eq!(publish(&cluster, "?workspace=sales", None, &named).await.1, first);
     let (_, nothing) = publish(&cluster, "?workspace=sales", None, &json!({ "source": 5 })).await;
     assert_eq!(runs(&nothing).iter().filter(|(name, _)| name != "any" && name != "others").count(), 0);
 }

@@ -74,6 +74,11 @@ impl RuntimeCommandService for Fleet {
         if begun == 0 {
             return Err(Status::already_exists("it has not stopped"));
         }
+        if !request.image.is_empty() {
+            let pin =
+                "UPDATE runtime SET spec = jsonb_set(spec, '{image}', to_jsonb($2::text)) WHERE workspace_id = $1";
+            db.execute(pin, &[&workspace, &request.image]).await.unwrap();
+        }
         self.event(workspace, by).await;
         Ok(Response::new(StartRuntimeResponse { number: 1 }))
     }
@@ -84,10 +89,14 @@ impl RuntimeCommandService for Fleet {
     ) -> Result<Response<StopRuntimeResponse>, Status> {
         let request = request.into_inner();
         let workspace = uuid(&request.workspace_id);
-        let stop = "UPDATE runtime SET state = $3, reason = $2, number = number + $4 WHERE workspace_id = $1";
+        let stop = "UPDATE runtime SET state = $3, reason = $2, number = number + $4
+                     WHERE workspace_id = $1 AND $5::bigint IN (0, number)";
         let (state, more) = if request.start_again { ("running", 1_i64) } else { ("stopped", 0) };
-        self.0.client().await.execute(stop, &[&workspace, &request.reason, &state, &more]).await.unwrap();
-        self.event(workspace, uuid(&request.requested_by)).await;
+        let client = self.0.client().await;
+        let stopped = client.execute(stop, &[&workspace, &request.reason, &state, &more, &request.number]).await;
+        if stopped.unwrap() > 0 {
+            self.event(workspace, uuid(&request.requested_by)).await;
+        }
         Ok(Response::new(StopRuntimeResponse {}))
     }
 

@@ -26,9 +26,23 @@ impl Answer {
 }
 
 pub(crate) async fn send(request: Request<Body>) -> Answer {
+    open(request).await.whole().await
+}
+
+/// An answer whose head has come.
+pub(crate) struct Opened(::http::Response<hyper::body::Incoming>);
+
+pub(crate) async fn open(request: Request<Body>) -> Opened {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let (head, body) = client.request(request).await.unwrap().into_parts();
-    Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    Opened(client.request(request).await.unwrap())
+}
+
+impl Opened {
+    /// All of it.
+    pub(crate) async fn whole(self) -> Answer {
+        let (head, body) = self.0.into_parts();
+        Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    }
 }
 
 pub(crate) fn request(method: Method, url: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {

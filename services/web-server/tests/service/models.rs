@@ -24,7 +24,7 @@ fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn start(name: &str, content: &[u8]) -> Value {
+pub(crate) fn start(name: &str, content: &[u8]) -> Value {
     let size = content.len().to_string();
     json!({ "workspace": "sales", "name": name, "fileName": "model.onnx", "sizeBytes": size, "sha256": sha256(content) })
 }
@@ -132,9 +132,9 @@ async fn what_is_not_as_announced_leaves_nothing() {
     }
 }
 
-/// Uploads and answers the version.
-async fn upload(cluster: &Cluster, name: &str, content: &[u8]) -> Value {
-    let began = cluster.call("ModelService/StartUpload", start(name, content)).await;
+/// Uploads as a request announces it, and answers the version.
+pub(crate) async fn upload(cluster: &Cluster, request: Value, content: &[u8]) -> Value {
+    let began = cluster.call("ModelService/StartUpload", request).await;
     let sent = put(cluster, TOKEN, began["uploadId"].as_str().unwrap(), 0, content).await;
     sent.json()["version"].clone()
 }
@@ -147,8 +147,9 @@ async fn models_are_listed_counted_and_archived() {
     }
     cluster.pipeline("sales", "daily", &[("a", &[])]).await;
     let of = |name: &str| json!({ "workspace": "sales", "name": name });
-    let versions = [upload(&cluster, "fraud", b"1").await, upload(&cluster, "fraud", b"22").await];
-    upload(&cluster, "churn", b"3").await;
+    let versions =
+        [upload(&cluster, start("fraud", b"1"), b"1").await, upload(&cluster, start("fraud", b"22"), b"22").await];
+    upload(&cluster, start("churn", b"3"), b"3").await;
     let listed = cluster.get("/api/v1/workspaces/sales/models?page_size=1").await.json();
     assert_eq!(listed["models"][0]["name"], "churn");
     let next = json!({ "workspace": "sales", "pageSize": 1, "pageToken": listed["nextPageToken"] });
@@ -168,7 +169,7 @@ async fn models_are_listed_counted_and_archived() {
     assert_eq!(cluster.refused("ModelService/ListModelVersions", of("nothing")).await.1, "MODEL_NOT_FOUND");
     // Its versions stay, and its name comes back with the next one.
     assert_eq!(get(&cluster, versions[0]["id"].as_str().unwrap(), &[]).await.body, "1");
-    upload(&cluster, "fraud", b"333").await;
+    upload(&cluster, start("fraud", b"333"), b"333").await;
     assert_eq!(counts().await, json!([count("empty", 0, 0), count("sales", 2, 1)]));
 }
 

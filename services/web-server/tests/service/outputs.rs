@@ -62,6 +62,54 @@ async fn what_was_noted_is_shown_and_its_absence_is_told() {
 }
 
 #[tokio::test]
+async fn files_come_as_they_were_stored_and_no_others() {
+    let cluster = Cluster::new().await;
+    let run = run_of(&cluster, json!({})).await;
+    cluster.change(run, LEFT).await;
+    let path = |query: &str| format!("/api/v1/runs/{run}/blocks/a%2Fb/outputs/output_0/content{query}");
+    let absent = cluster.get(&path("")).await;
+    assert!(absent.json()["message"].as_str().unwrap().contains("not where they were written"), "{:?}", absent.body);
+
+    let folder = cluster.folder.path().join("outputs").join(run.to_string()).join("a%2fb/_/3");
+    std::fs::create_dir_all(folder.join("output_0")).unwrap();
+    let (table, types) = ("output_0/data.parquet", "output_0/data_column_types.json");
+    let manifest = json!({ "version": 1, "outputs": [
+        { "name": "output_0", "kind": "dataframe", "files": [table, types], "rows": 7, "size_bytes": 512 }
+    ]});
+    std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+    // More than a message holds, and not a multiple of it.
+    let content: Vec<u8> = (0..3_000_001_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    std::fs::write(folder.join(table), &content).unwrap();
+    std::fs::write(folder.join(types), "{}").unwrap();
+    std::fs::write(folder.join("other"), "not an output's").unwrap();
+    let whole = cluster.get(&path("")).await;
+    assert!(whole.body == content, "{} of {} bytes", whole.body.len(), content.len());
+    assert_eq!(whole.headers["content-length"], "3000001");
+    let about: Value = serde_json::from_slice(whole.headers["orrery-output"].as_bytes()).unwrap();
+    assert_eq!(about, json!({ "name": table, "kind": "dataframe", "files": [table, types] }));
+    let second = cluster.get(&path(&format!("?file={types}"))).await;
+    assert_eq!(second.body, "{}");
+    for wrong in ["other", "manifest.json", "../3/output_0/data.parquet", "/etc/passwd"] {
+        let answer = cluster.get(&path(&format!("?file={wrong}"))).await;
+        assert!(
+            answer.json()["message"].as_str().unwrap().contains(&format!("has no file `{wrong}`")),
+            "{:?}",
+            answer.body
+        );
+    }
+    let wrong = cluster.get(&path("").replace("output_0", "output_9")).await;
+    assert_eq!(
+        (wrong.status.as_u16(), wrong.json()["details"][0]["debug"]["reason"].as_str()),
+        (404, Some("OUTPUT_NOT_FOUND"))
+    );
+    assert_eq!(cluster.get(&path("").replace("a%2Fb", "none")).await.status, 404);
+
+    cluster.change(run, "UPDATE run SET outputs_expired_at = now() WHERE id = $1").await;
+    let gone = cluster.get(&path("")).await;
+    assert!(gone.json()["message"].as_str().unwrap().contains("are gone since"), "{:?}", gone.body);
+}
+
+#[tokio::test]
 async fn cleaning_counts_first_and_needs_a_time() {
     let cluster = Cluster::new().await;
     let old = run_of(&cluster, json!({})).await;

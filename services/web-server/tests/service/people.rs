@@ -70,6 +70,45 @@ async fn tokens_are_shown_once_and_end_at_once() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_has_the_same_answer_without_its_secret() {
+    let cluster = Cluster::new().await;
+    let twice = async |method: &str, message: Value| {
+        [cluster.call(method, message.clone()).await, cluster.call(method, message).await]
+    };
+    let of = |answer: &Value, field: &str| answer[field].clone();
+    let user = json!({ "email": "ada@example.org", "role": "ROLE_EDITOR", "idempotencyKey": "k" });
+    let [first, again] = twice("UserService/CreateUser", user.clone()).await;
+    assert_eq!((of(&first, "user"), of(&again, "oneTimePassword")), (of(&again, "user"), json!("")));
+    assert!(!first["oneTimePassword"].as_str().unwrap().is_empty());
+    let mut other = user;
+    other["role"] = json!("ROLE_VIEWER");
+    assert_eq!(cluster.refused("UserService/CreateUser", other).await.1, "IDEMPOTENCY_KEY_REUSED");
+
+    let token = json!({ "name": "ci", "idempotencyKey": "k" });
+    let [first, again] = twice("TokenService/CreateToken", token).await;
+    assert_eq!((of(&first, "accessToken"), of(&again, "token")), (of(&again, "accessToken"), json!("")));
+    cluster.call_as(first["token"].as_str().unwrap(), "SignInService/WhoAmI", json!({})).await;
+    let listed = cluster.call("TokenService/ListTokens", json!({})).await;
+    assert_eq!(listed["tokens"].as_array().unwrap().iter().filter(|token| token["name"] == "ci").count(), 1);
+    // What is kept of the answers holds no secret.
+    let rows = cluster.database.client().await.query("SELECT response FROM idempotency", &[]).await.unwrap();
+    let kept: Vec<u8> = rows.iter().flat_map(|row| row.get::<_, Vec<u8>>(0)).collect();
+    let secret = first["token"].as_str().unwrap().rsplit('_').next().unwrap().as_bytes().to_vec();
+    assert!(rows.len() == 2 && !kept.windows(secret.len()).any(|window| window == secret));
+
+    for (method, message) in [
+        ("GroupService/CreateGroup", json!({ "name": "lab", "idempotencyKey": "k" })),
+        ("ProjectService/CreateProject", json!({ "name": "acme", "idempotencyKey": "k" })),
+    ] {
+        let [first, again] = twice(method, message.clone()).await;
+        assert_eq!(first, again, "{method}");
+        let mut fresh = message;
+        fresh["idempotencyKey"] = json!("other");
+        assert!(cluster.refused(method, fresh).await.1.ends_with("_EXISTS"), "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_is_let_in_with_a_token_that_only_it_has_seen() {
     let cluster = Cluster::new().await;
     let ada = cluster.person("ada@example.org", "ROLE_EDITOR").await;
@@ -180,4 +219,87 @@ async fn the_trail_tells_of_acts_and_refusals_and_never_changes() {
     assert_eq!(cluster.refused_as(&eve, "AuditService/ListAuditEntries", json!({})).await, "PERMISSION_DENIED");
     let of = json!({ "workspace": "sales" });
     assert_eq!(cluster.refused_as(&eve, "AuditService/ListAuditEntries", of).await, "WORKSPACE_NOT_FOUND");
+}
+
+/// A browser that is signed in: the headers that its page sends.
+async fn browser(cluster: &Cluster, email: &str) -> Vec<(&'static str, String)> {
+    let form = json!({ "email": email, "password": PASSWORD }).to_string();
+    let json = ("content-type", "application/json");
+    let signed_in = http::send(http::request(Method::POST, &cluster.url("/auth/session"), &[json], form)).await;
+    assert_eq!(signed_in.status, 204, "{:?}", signed_in.body);
+    let (session, csrf) = (cookie(&signed_in, "orrery_session").0, cookie(&signed_in, "orrery_csrf").0);
+    let both = format!("orrery_session={session}; orrery_csrf={csrf}");
+    vec![("content-type", "application/json".to_owned()), ("cookie", both), ("x-csrf-token", csrf)]
+}
+
+async fn by_browser(cluster: &Cluster, browser: &[(&'static str, String)], method: &str, message: Value) -> Answer {
+    let headers: Vec<(&str, &str)> = browser.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let url = cluster.url(&format!("/orrery.v1.{method}"));
+    http::send(http::request(Method::POST, &url, &headers, message.to_string())).await
+}
+
+/// Whether a token still opens something.
+async fn opens(cluster: &Cluster, token: &str) -> bool {
+    cluster.post_as(token, "SignInService/WhoAmI", json!({})).await.status == 200
+}
+
+#[tokio::test]
+async fn a_new_password_ends_what_the_former_one_opened() {
+    let cluster = Cluster::new().await;
+    let signed_in = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    let [page, other] = [browser(&cluster, "ada@example.org").await, browser(&cluster, "ada@example.org").await];
+    let asked_for = async |name: &str| {
+        let made = by_browser(&cluster, &page, "TokenService/CreateToken", json!({ "name": name })).await.json();
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let personal = asked_for("ci").await;
+    // A program that a page let in ends with what let it in.
+    let fresh = rpc::personal_token::generate();
+    let made = json!({ "prefix": fresh.prefix, "secretSha256": rpc::personal_token::hex(&fresh.secret_hash) });
+    let let_in = json!({ "name": "orrery on laptop", "made": made });
+    assert_eq!(by_browser(&cluster, &page, "TokenService/CreateToken", let_in).await.status, 200);
+    // So that one sign-in was at the provider.
+    let elsewhere =
+        cluster.call_as("", "SignInService/SignIn", json!({ "email": "ada@example.org", "password": PASSWORD })).await;
+    let elsewhere = elsewhere["token"].as_str().unwrap().to_owned();
+    let prefix = elsewhere.rsplit_once('_').unwrap().0.to_owned();
+    let db = cluster.database.client().await;
+    db.execute("UPDATE access_token SET origin = 'elsewhere' WHERE prefix = $1", &[&prefix]).await.unwrap();
+
+    let change = json!({ "password": PASSWORD, "newPassword": "another password" });
+    assert_eq!(by_browser(&cluster, &page, "SignInService/ChangePassword", change).await.status, 200);
+    assert!(!opens(&cluster, &signed_in).await && !opens(&cluster, &fresh.text).await);
+    assert!(opens(&cluster, &personal).await && opens(&cluster, &elsewhere).await);
+    assert_eq!(by_browser(&cluster, &other, "SignInService/WhoAmI", json!({})).await.status, 401);
+    assert_eq!(by_browser(&cluster, &page, "SignInService/WhoAmI", json!({})).await.status, 200);
+
+    // An administrator's new one ends the page that changed it as well.
+    let again = json!({ "email": "ada@example.org", "password": "another password" });
+    let again = cluster.call_as("", "SignInService/SignIn", again).await["token"].as_str().unwrap().to_owned();
+    assert!(opens(&cluster, &again).await);
+    cluster.call("UserService/ResetPassword", json!({ "email": "ada@example.org" })).await;
+    assert!(!opens(&cluster, &again).await && opens(&cluster, &personal).await);
+    assert_eq!(by_browser(&cluster, &page, "SignInService/WhoAmI", json!({})).await.status, 401);
+}
+
+#[tokio::test]
+async fn everybody_sees_and_ends_the_own_sessions() {
+    let cluster = Cluster::new().await;
+    cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
+    let [page, other] = [browser(&cluster, "ada@example.org").await, browser(&cluster, "ada@example.org").await];
+    let listed = by_browser(&cluster, &page, "TokenService/ListTokens", json!({})).await.json();
+    let sessions = listed["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 2);
+    let found = |current: bool| sessions.iter().find(|session| session["current"] == json!(current)).unwrap();
+    assert_eq!(found(true)["origin"], json!("CREDENTIAL_ORIGIN_PASSWORD"));
+    assert_eq!(listed["tokens"][0]["origin"], json!("CREDENTIAL_ORIGIN_PASSWORD"));
+    let end = json!({ "token": found(false)["id"] });
+    assert!(
+        cluster.call_as(&eve, "TokenService/ListTokens", json!({})).await["sessions"].as_array().unwrap().is_empty()
+    );
+    assert_eq!(cluster.refused_as(&eve, "TokenService/RevokeToken", end.clone()).await, "SESSION_NOT_FOUND");
+    assert_eq!(by_browser(&cluster, &page, "TokenService/RevokeToken", end).await.status, 200);
+    assert_eq!(by_browser(&cluster, &other, "SignInService/WhoAmI", json!({})).await.status, 401);
+    assert_eq!(by_browser(&cluster, &page, "SignInService/WhoAmI", json!({})).await.status, 200);
 }

@@ -32,6 +32,30 @@ async fn one_answer_in_four_protocols() {
 }
 
 #[tokio::test]
+async fn the_contract_is_served_by_reflection() {
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
+    let cluster = Cluster::new().await;
+    let mut client = ServerReflectionClient::new(cluster.channel());
+    let ask = |asked: MessageRequest| ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+    let asked = [
+        ask(MessageRequest::ListServices(String::new())),
+        ask(MessageRequest::FileContainingSymbol("orrery.v1.WorkspaceService".to_owned())),
+    ];
+    let mut answers = client.server_reflection_info(tokio_stream::iter(asked)).await.unwrap().into_inner();
+    let listed = answers.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::ListServicesResponse(listed)) = listed else { panic!("{listed:?}") };
+    let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
+    for name in ["orrery.v1.WorkspaceService", "orrery.v1.RuntimeService", "grpc.health.v1.Health"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    let found = answers.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::FileDescriptorResponse(found)) = found else { panic!("{found:?}") };
+    assert!(!found.file_descriptor_proto.is_empty());
+}
+
+#[tokio::test]
 async fn errors_are_typed_in_every_protocol() {
     let cluster = Cluster::new().await;
     let mut client = WorkspaceServiceClient::new(cluster.channel());

@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use proto::v1::run_service_client::RunServiceClient;
 use proto::v1::{RunStatus, WatchRunRequest};
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -47,6 +48,18 @@ async fn a_key_makes_one_act_of_two_requests() {
     assert_eq!(cluster.call("RunService/RetryRun", retry("RETRY_MODE_WHOLE")).await["run"]["id"], again["run"]["id"]);
     let refused = cluster.refused("RunService/RetryRun", retry("RETRY_MODE_INCOMPLETE")).await;
     assert_eq!(refused.1, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test]
+async fn a_command_waits_a_little_for_a_scheduler() {
+    let cluster = Cluster::new().await;
+    diamond(&cluster).await;
+    let run = json!({ "workspace": "sales", "pipeline": "daily" });
+    cluster.scheduler.away_for.store(3, Relaxed);
+    cluster.call("RunService/CreateRun", run.clone()).await;
+    cluster.scheduler.away_for.store(usize::MAX, Relaxed);
+    let refused = cluster.refused("RunService/CreateRun", run).await;
+    assert_eq!(refused, ("unavailable".to_owned(), "NO_SCHEDULER".to_owned()));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use proto::internal::v1::{
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use testkit::Database;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -23,6 +24,8 @@ use uuid::Uuid;
 pub(crate) struct Scheduler {
     database: Arc<Database>,
     changes: broadcast::Sender<WatchChangesResponse>,
+    /// Starts that it refuses from now on, as one that drains does.
+    pub(crate) away_for: Arc<AtomicUsize>,
 }
 
 const CREATE: &str = "
@@ -45,7 +48,7 @@ impl Scheduler {
     pub(crate) async fn start(database: Arc<Database>) -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let scheduler = Self { database, changes: broadcast::Sender::new(16) };
+        let scheduler = Self { database, changes: broadcast::Sender::new(16), away_for: Arc::default() };
         let service = CommandServiceServer::new(scheduler.clone());
         let fleet = Fleet::service(scheduler.database.clone()).await;
         let server = tonic::transport::Server::builder().add_service(service).add_service(fleet);
@@ -71,16 +74,36 @@ fn uuid(bytes: &[u8]) -> Uuid {
 #[tonic::async_trait]
 impl CommandService for Scheduler {
     async fn create_runs(&self, request: Request<CreateRunsRequest>) -> Result<Response<CreateRunsResponse>, Status> {
+        if self.away_for.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(Status::unavailable("it drains"));
+        }
         let db = self.database.client().await;
         let (mut run_ids, mut skipped) = (Vec::new(), Vec::new());
         for run in request.into_inner().runs {
             let pipeline = uuid(&run.pipeline_id);
-            // A trigger of this name skips everything, as if something ran.
             let (trigger, version) = (Uuid::from_slice(&run.trigger_id).ok(), run.trigger_version);
+            // One that is paused, in this version or with its workspace, has its start skipped.
+            let paused = "INSERT INTO firing (trigger_id, logical_key, decided, reason, shard_epoch)
+                          SELECT t.id, $2, 'skipped', 'pause', 1
+                            FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id JOIN workspace w ON w.id = p.workspace_id
+                           WHERE t.id = $1 AND t.version = $3 AND (NOT t.active OR w.archived_at IS NOT NULL)";
+            if db.execute(paused, &[&trigger, &run.logical_key, &version]).await.unwrap() > 0 {
+                run_ids.push(Vec::new());
+                skipped.push("pause".to_owned());
+                continue;
+            }
+            // A trigger of this name skips everything, as if something ran.
             let busy = "SELECT count(*) FROM trigger WHERE id = $1 AND name = 'busy'";
             if db.query_one(busy, &[&trigger]).await.unwrap().get::<_, i64>(0) > 0 {
                 run_ids.push(Vec::new());
                 skipped.push("overlap".to_owned());
+                continue;
+            }
+            // One of this name waits for what runs.
+            let later = "SELECT count(*) FROM trigger WHERE id = $1 AND name = 'later'";
+            if db.query_one(later, &[&trigger]).await.unwrap().get::<_, i64>(0) > 0 {
+                run_ids.push(Vec::new());
+                skipped.push("waiting".to_owned());
                 continue;
             }
             // One of this name is edited once, just before its first start.

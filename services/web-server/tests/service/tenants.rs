@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// The callers, and whether a method should let each pass: anonymous, outsider, viewer of the project, collaborator,
 /// owner of the workspace, admin of the cluster.
-const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
+pub(crate) const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
 
 /// Services whose acts are about the whole cluster.
 const OVER_ALL: [&str; 8] = [
@@ -22,14 +22,16 @@ const OVER_ALL: [&str; 8] = [
     "LogService/CleanLogs",
 ];
 
-struct World {
-    cluster: Cluster,
-    tokens: [String; 6],
-    run: String,
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    /// Of the callers, in their order; empty for who has none.
+    pub(crate) tokens: [String; 6],
+    /// A run of `sales`.
+    pub(crate) run: String,
 }
 
 /// A project `acme` with the workspace `sales` that has one run, and a stranger.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let cluster = Cluster::new().await;
     let person = async |name: &str, role: &str| cluster.person(&format!("{name}@example.org"), role).await;
     let outsider = person("outsider", "ROLE_UNSPECIFIED").await;

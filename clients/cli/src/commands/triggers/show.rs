@@ -215,7 +215,7 @@ pub(super) fn outcomes(output: &Output, answer: &PublishEventResponse) -> Result
                 table::cell(block::one_line(&outcome.trigger), Tone::Plain),
                 table::cell(&outcome.pipeline, Tone::Plain),
                 table::cell(short_id(&outcome.run_id), Tone::Good),
-                table::cell(&outcome.skipped, Tone::Warn),
+                table::cell(if outcome.waits { "waits for others" } else { &outcome.skipped }, Tone::Warn),
             ]);
         }
         table::text(&table, "no active trigger has a pattern that matches")

@@ -1,18 +1,14 @@
 //! The way of a life from its order to its first process: its folders, its environment, its scripts, its program. Refuses
 //! to know what becomes of it.
 
-use super::{Ended, Living, Running, changes, log};
-use crate::{
-    pre_start::PreStartError,
-    runtimes::{apps::Place, record},
-};
+use super::{Ended, Living, Running, log};
+use crate::runtimes::{apps::Place, record};
 use backend_process::{
     launch::{Launch, Limits},
     sessions::{self, SESSION_MARK},
 };
 use domain::runtime::App;
 use proto::internal::v1::RuntimePhase;
-use serde_json::{Value, json};
 use std::{collections::BTreeMap, ffi::OsString, fs::File, io, path::Path, time::Duration};
 use tokio::sync::mpsc;
 
@@ -137,23 +133,10 @@ impl Living {
 
     /// Runs the script that may change the environment.
     async fn pre_start(&self, env: &mut BTreeMap<String, String>) -> Result<(), Ended> {
-        let life = &self.life;
-        if life.spec.pre_start.is_empty() {
-            return Ok(());
-        }
-        let variables: Vec<Value> =
-            life.spec.env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
-        let config = json!({ "name": life.workspace, "image": life.spec.image, "env": variables });
-        let folder = self.folder().join("pre-start");
+        let (life, folder) = (&self.life, self.folder().join("pre-start"));
         let sandbox = self.shared.parts.apps.sandbox(&self.shared.parts);
-        let answer = sandbox.run(&life.spec.pre_start, &config, &self.holder.to_string(), &folder).await;
-        let answer = answer.map_err(|error| match &error {
-            PreStartError::NotIsolated(_) => Ended::new("PRE_START_UNAVAILABLE", error.to_string()),
-            PreStartError::Io(_) | PreStartError::Failed(_) => {
-                Ended::new("PRE_START_FAILED", runtime::exit::chain(&error))
-            }
-        })?;
-        env.extend(changes::environment(&config, &answer).map_err(|what| Ended::new("PRE_START_REFUSED", what))?);
+        let changed = sandbox.environment(&life.workspace, &life.spec, &self.holder.to_string(), &folder).await;
+        env.extend(changed.map_err(|refused| Ended::new(refused.code, refused.message))?);
         Ok(())
     }
 

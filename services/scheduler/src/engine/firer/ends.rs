@@ -2,7 +2,10 @@
 
 use super::Engine;
 use crate::engine::turn::Turn;
-use domain::{id::RunId, run::RunStatus};
+use domain::{
+    id::{RunId, TriggerId},
+    run::RunStatus,
+};
 use store::runs::Decision;
 
 impl Engine {
@@ -31,6 +34,16 @@ impl Engine {
         turn.batch.decide(decision, shard);
         self.triggers.rearm(id, Some(now));
         self.again = true;
+    }
+
+    /// A run of a trigger was not made, since its key was known: what the trigger waits for has come already.
+    pub(in crate::engine) fn trigger_run_void(&mut self, id: TriggerId) {
+        let now = self.now();
+        if let Some(armed) = self.triggers.get_mut(id).filter(|armed| armed.watches_ends) {
+            // The next key of `@always_on` is another one.
+            armed.ended(None, now);
+            self.triggers.rearm(id, Some(now));
+        }
     }
 
     /// Runs that have not ended when they should have.

@@ -3,7 +3,7 @@
 
 use super::{Engine, OVERTAKEN_PAUSE};
 use crate::engine::{armed::Armed, turn::Chain};
-use domain::{id::TriggerId, run::RunStatus};
+use domain::id::TriggerId;
 use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 use store::{
     Client,
     runs::StoredRun,
-    triggers::{Edited, Listed},
+    triggers::{Edited, Listed, MANUAL},
 };
 
 /// Triggers that are read at once.
@@ -51,6 +51,18 @@ impl Reading {
     pub(in crate::engine) fn clear(&mut self) {
         *self = Self::default();
     }
+
+    fn has_more(&self) -> bool {
+        self.looked_up_to.is_some() || !self.stale.is_empty() || !self.pages.is_empty()
+    }
+
+    /// A page is read; the `last` of a full one is where the next begins.
+    fn turn_page(&mut self, last: Option<TriggerId>) {
+        match last {
+            Some(last) => self.pages.last_mut().into_iter().for_each(|(_, after)| *after = last),
+            None => drop(self.pages.pop()),
+        }
+    }
 }
 
 impl Engine {
@@ -71,15 +83,16 @@ impl Engine {
         self.metrics.triggers_armed.set(i64::try_from(self.triggers.len()).unwrap_or(i64::MAX));
     }
 
-    /// Shards were taken: their triggers are read page by page in the next turns, those of runs that wait for a limit now.
+    /// Shards were taken: their triggers are read page by page in the next turns, those of unfinished runs now.
     pub(in crate::engine) async fn load_triggers(
         &mut self,
         shards: &[i16],
         stored: &[StoredRun],
     ) -> Result<(), store::Error> {
         self.reading.gain(shards);
-        let waiting = stored.iter().filter(|run| run.row.status == RunStatus::Initial && run.backfill_id.is_none());
-        self.reading.stale.extend(waiting.map(|run| run.trigger_id));
+        // Their ends mean something to these, and come before all pages are read.
+        let awaited = stored.iter().filter(|run| run.backfill_id.is_none() && run.trigger != MANUAL);
+        self.reading.stale.extend(awaited.map(|run| run.trigger_id));
         if !self.reading.stale.is_empty() {
             self.try_read_triggers(false).await?;
         }
@@ -92,7 +105,11 @@ impl Engine {
         if look {
             self.look_for_edits(&client).await?;
         }
-        let mut listed = self.next_page(&client).await?;
+        let mut listed = Vec::new();
+        let page = self.page(&client).await?;
+        let full = page.len() as i64 == PAGE;
+        let last = page.iter().filter_map(|found| found.as_ref().ok()).map(|found| found.trigger.id).max();
+        listed.extend(page);
         let stale: Vec<TriggerId> = self.reading.stale.iter().take(PAGE as usize).copied().collect();
         if !stale.is_empty() {
             listed.extend(store::triggers::of_ids(&client, &stale).await?);
@@ -105,21 +122,24 @@ impl Engine {
             }
         }
         let ids: Vec<TriggerId> = readable.iter().map(|found| found.trigger.id).collect();
-        let mut states: HashMap<TriggerId, _> =
+        let states: HashMap<TriggerId, _> =
             store::triggers::states(&client, &ids).await?.into_iter().map(|state| (state.trigger, state)).collect();
         let now = self.now();
         for found in readable {
             let (id, pipeline) = (found.trigger.id, found.trigger.pipeline);
             if self.shards.get(pipeline.shard()).is_some() {
-                let state = states.remove(&id);
+                // One that was edited lately may be read twice, with its page and as an edit.
+                let state = states.get(&id).cloned();
                 self.disarmed.remove(&id);
                 self.triggers.arm(id, Armed::new(found, state, now));
             }
         }
+        // Only now: what failed before is read again.
+        self.reading.turn_page(last.filter(|_| full));
         for id in stale {
             self.reading.stale.remove(&id);
         }
-        self.again |= self.reading.looked_up_to.is_some() || !self.reading.stale.is_empty();
+        self.again |= self.reading.has_more();
         Ok(())
     }
 
@@ -143,16 +163,9 @@ impl Engine {
     }
 
     /// The next triggers of shards that were gained.
-    async fn next_page(&mut self, client: &Client) -> Result<Vec<Result<Listed, store::Error>>, store::Error> {
-        let Some((shards, after)) = self.reading.pages.last().cloned() else { return Ok(Vec::new()) };
-        let page = store::triggers::of_shards(client, &shards, after, PAGE).await?;
-        let last = page.iter().filter_map(|found| found.as_ref().ok()).map(|found| found.trigger.id).max();
-        match last.filter(|_| page.len() as i64 == PAGE) {
-            Some(last) => self.reading.pages.last_mut().into_iter().for_each(|(_, after)| *after = last),
-            None => drop(self.reading.pages.pop()),
-        }
-        self.again = true;
-        Ok(page)
+    async fn page(&self, client: &Client) -> Result<Vec<Result<Listed, store::Error>>, store::Error> {
+        let Some((shards, after)) = self.reading.pages.last() else { return Ok(Vec::new()) };
+        store::triggers::of_shards(client, shards, *after, PAGE).await
     }
 
     /// What was decided by a version that is not in force any more did not count: it is read and decided anew, after the

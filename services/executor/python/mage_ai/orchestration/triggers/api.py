@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import datetime
-import time
+import math
 from typing import Any, Dict, List, Optional
 
 from orrery_runner import current
 
 _BAD = ("failed", "cancelled")
+_ENDED = ("completed", *_BAD)
 
 
 class TriggeredRun:
@@ -51,8 +52,11 @@ def trigger_pipeline(
     return_remote_blocks: bool = False,
     **_options: Any,
 ) -> Any:
-    """Starts a run; with `check_status` waits for its end. A retry of the block finds the run that it started before."""
-    del repo_path, schedule_name
+    """Starts a run; with `check_status` waits for its end, at most `poll_timeout` seconds, without holding a slot.
+
+    A retry of the block finds the run that it started before. Ends are told, not polled for: `poll_interval` is not used.
+    """
+    del repo_path, schedule_name, poll_interval
     given = dict(variables or {})
     if remote_blocks:
         given["remote_blocks"] = [block.to_dict() if hasattr(block, "to_dict") else block for block in remote_blocks]
@@ -62,7 +66,7 @@ def trigger_pipeline(
     if verbose:
         print(f"Started run {run.id} of pipeline {pipeline_uuid}")
     if check_status or return_remote_blocks:
-        _wait(run, poll_interval, poll_timeout)
+        _wait(run, poll_timeout)
         if verbose:
             print(f"Run {run.id} of pipeline {pipeline_uuid} ended as {run.status}")
         if error_on_failure and run.status in _BAD:
@@ -71,15 +75,15 @@ def trigger_pipeline(
     return run
 
 
-def _wait(run: TriggeredRun, poll_interval: float, poll_timeout: Optional[float]) -> None:
-    if poll_timeout is None:
-        run._take(current.call("wait_run", {"run_id": run.id}))
-        return
-    end = time.monotonic() + poll_timeout
-    while run.refresh().status not in ("completed", *_BAD):
-        if time.monotonic() >= end:
-            raise TimeoutError(f"run {run.id} of pipeline {run.pipeline_uuid} did not end within {poll_timeout} s")
-        time.sleep(min(max(poll_interval, 0.1), max(0.0, end - time.monotonic())))
+def _wait(run: TriggeredRun, poll_timeout: Optional[float]) -> None:
+    asked: Dict[str, Any] = {"run_id": run.id}
+    # As in Mage, 0 is no limit.
+    if poll_timeout and math.isfinite(poll_timeout):
+        asked["timeout_s"] = float(poll_timeout)
+    run._take(current.call("wait_run", asked))
+    if run.status not in _ENDED:
+        raise TimeoutError(f"run {run.id} of pipeline {run.pipeline_uuid} did not end within {poll_timeout} s; its last "
+                           f"status was {run.status}")
 
 
 def _plain(value: Any) -> Any:

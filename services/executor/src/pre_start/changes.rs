@@ -1,9 +1,9 @@
-//! What a pre-start script may change of a runtime that is a process: its environment. Refuses to run the script.
+//! What a pre-start script may change of a runtime: its environment. Refuses to run the script.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Of a pre-start script's answer, the environment. This backend has nothing else that a script could change.
+/// Of a pre-start script's answer, the environment. All else is the spec's, and held against what the project may.
 pub(super) fn environment(config: &Value, answer: &Value) -> Result<BTreeMap<String, String>, String> {
     let fields = answer.as_object().into_iter().flatten();
     let other: Vec<&str> = fields
@@ -11,7 +11,7 @@ pub(super) fn environment(config: &Value, answer: &Value) -> Result<BTreeMap<Str
         .map(|(name, _)| name.as_str())
         .collect();
     if !other.is_empty() {
-        return Err(format!("the pre-start script may change `env` here, and changed {}", other.join(", ")));
+        return Err(format!("the pre-start script may change `env`, and changed {}", other.join(", ")));
     }
     let wrong = || "`env` of a pre-start script's answer is a list of {name, value}, both texts".to_owned();
     let Some(env) = answer.get("env") else { return Ok(BTreeMap::new()) };

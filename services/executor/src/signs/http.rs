@@ -1,4 +1,4 @@
-//! One request to an application on this machine, to see how it is. Refuses to follow, to keep connections, and to read
+//! One request to an application, to see how it is. Refuses to follow, to keep connections, and to read
 //! more than a little.
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Status and body of `GET path`, with the key as a token. HTTP/1.0, so that the answer is plain and ends with its
 /// connection.
-pub(super) async fn get(at: SocketAddr, path: &str, key: &str) -> io::Result<(u16, Vec<u8>)> {
+pub(crate) async fn get(at: SocketAddr, path: &str, key: &str) -> io::Result<(u16, Vec<u8>)> {
     let ask = async {
         let mut stream = TcpStream::connect(at).await?;
         let request = format!(

@@ -1,0 +1,80 @@
+//! Secrets that a configuration names instead of holding them: `{{ mage_secret_var('NAME') }}`, as a project's file writes
+//! it. They are filled in for one message, in memory. Refuses to know where secrets are, and who may see which.
+
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+const BEGIN: &str = "{{ mage_secret_var('";
+const END: &str = "') }}";
+
+/// Whether a text is not known yet, since it names a secret.
+pub(crate) fn has(text: &str) -> bool {
+    text.contains(BEGIN)
+}
+
+/// The names of the secrets that a configuration needs.
+#[must_use]
+pub fn names(config: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    collect(config, &mut found);
+    found
+}
+
+fn collect(config: &Value, found: &mut BTreeSet<String>) {
+    match config {
+        Value::String(text) => {
+            let names = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once(END));
+            found.extend(names.map(|(name, _)| name.to_owned()));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Object(fields) => fields.values().for_each(|value| collect(value, found)),
+        _ => {}
+    }
+}
+
+/// The configuration with these secrets in the places of their names; others stay named.
+#[must_use]
+pub fn fill(config: &Value, secrets: &BTreeMap<String, String>) -> Value {
+    match config {
+        Value::String(text) => Value::String(text_of(text, secrets)),
+        Value::Array(items) => items.iter().map(|item| fill(item, secrets)).collect(),
+        Value::Object(fields) => {
+            let filled = fields.iter().map(|(key, value)| (key.clone(), fill(value, secrets)));
+            Value::Object(filled.collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}
+
+/// What is filled in is not looked through again: a secret is no template.
+fn text_of(text: &str, secrets: &BTreeMap<String, String>) -> String {
+    let mut pieces = text.split(BEGIN);
+    let mut filled = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once(END).and_then(|(name, rest)| Some((secrets.get(name)?, rest))) {
+            Some((secret, rest)) => filled.extend([secret.trim(), rest]),
+            None => filled.extend([BEGIN, piece]),
+        }
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_found_and_filled_in_once() {
+        let config = json!({
+            "slack_config": { "webhook_url": "https://h/{{ mage_secret_var('a') }}/{{ mage_secret_var('b') }}" },
+            "list": ["{{ mage_secret_var('c') }}", 7, null], "plain": "{{ mage_secret_var(",
+        });
+        assert_eq!(names(&config).into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let secrets = [("a", "1\n"), ("b", "{{ mage_secret_var('a') }}")];
+        let secrets = secrets.map(|(name, secret)| (name.to_owned(), secret.to_owned())).into();
+        let filled = fill(&config, &secrets);
+        assert_eq!(filled["slack_config"]["webhook_url"], "https://h/1/{{ mage_secret_var('a') }}");
+        assert_eq!((&filled["list"], &filled["plain"]), (&config["list"], &config["plain"]));
+    }
+}

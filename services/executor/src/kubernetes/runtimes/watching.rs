@@ -1,0 +1,177 @@
+//! How applications in pods are used, as they tell it themselves at their pods' addresses. What runs beside an application
+//! cannot be seen from here, and an application that is nobody's kind is not asked at all.
+//!
+//! Refuses to know what makes a pod ready.
+
+use crate::{
+    pool::{Board, Life},
+    signs::{self, Asked},
+};
+use domain::id::HolderId;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use proto::internal::v1::{ActivityReport, RuntimePhase, RuntimeReport};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Between two looks at everybody.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+/// Applications that are asked at once.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// The board, with what applications said put to what the cluster says.
+#[derive(Default)]
+pub(super) struct Watching {
+    board: Arc<Board>,
+    known: Mutex<HashMap<HolderId, Known>>,
+}
+
+struct Known {
+    life: Arc<Life>,
+    /// While it is ready.
+    asked: Option<Arc<Asked>>,
+    said: Vec<ActivityReport>,
+}
+
+impl Watching {
+    pub(super) fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// A life whose application may be asked when it is ready.
+    pub(super) fn knows(&self, holder: HolderId, life: &Arc<Life>) {
+        let mut all = self.lock();
+        if all.contains_key(&holder) {
+            return;
+        }
+        let mut known = Known { life: Arc::clone(life), asked: None, said: Vec::new() };
+        // It may have been reported before.
+        known.is_at(self.board.runtime(holder).and_then(|report| place(&report)));
+        all.insert(holder, known);
+    }
+
+    pub(super) fn forget(&self, holder: HolderId) {
+        self.lock().remove(&holder);
+    }
+
+    /// Shows a report, with what the application said while it was where it is now.
+    pub(super) fn report(&self, mut report: RuntimeReport) {
+        // Under the lock no look comes between the report and what was said.
+        let mut all = self.lock();
+        if let Some(known) = HolderId::from_slice(&report.holder).and_then(|holder| all.get_mut(&holder)) {
+            known.is_at(place(&report));
+            report.activities.clone_from(&known.said);
+        }
+        self.board.report(report);
+    }
+
+    /// Looks at everybody again and again.
+    pub(super) async fn look_on(&self) -> std::convert::Infallible {
+        let mut tick = interval(LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let everybody = self.lock().keys().copied().collect();
+            self.look(everybody).await;
+        }
+    }
+
+    /// Asks these now.
+    pub(super) async fn look(&self, holders: Vec<HolderId>) {
+        let looks = holders.into_iter().map(|holder| self.look_at(holder));
+        futures_util::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).collect::<()>().await;
+    }
+
+    async fn look_at(&self, holder: HolderId) {
+        let Some(asked) = self.lock().get(&holder).and_then(|known| known.asked.clone()) else { return };
+        let said = signs::reports(asked.look(Timestamp::now()).await);
+        let mut all = self.lock();
+        let known = all.get_mut(&holder);
+        // Another place is another application.
+        let same = |known: &&mut Known| known.asked.as_ref().is_some_and(|now| Arc::ptr_eq(now, &asked));
+        if let Some(known) = known.filter(same) {
+            known.said.clone_from(&said);
+            self.board.amend(holder, |report| report.activities = said);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<HolderId, Known>> {
+        // Nothing panics while it is held.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_at(&mut self, at: Option<SocketAddr>) {
+        if self.asked.as_ref().map(|asked| asked.at()) != at {
+            self.asked = at.map(|at| Arc::new(Asked::new(&self.life, at)));
+            self.said.clear();
+        }
+    }
+}
+
+/// Where an application can be asked: only one that is ready.
+fn place(report: &RuntimeReport) -> Option<SocketAddr> {
+    (report.phase() == RuntimePhase::Ready).then(|| report.endpoint.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::id::WorkspaceId;
+    use proto::internal::v1::activity_report::State;
+    use runtime::secret::Secret;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    fn jupyter() -> Arc<Life> {
+        let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+                          "link": "any", "cpu_milli": 100, "memory_bytes": 0 });
+        Arc::new(Life {
+            workspace_id: WorkspaceId(Uuid::nil()),
+            workspace: "lab".to_owned(),
+            project: "p".to_owned(),
+            queue: "default".to_owned(),
+            queue_priority: 0,
+            preemptible: false,
+            number: 1,
+            node: "n".to_owned(),
+            grants: Vec::new(),
+            spec: serde_json::from_value(json!({ "app": "jupyter", "ask": ask })).unwrap(),
+            access_key: Secret::new("k3y"),
+            base_path: "/runtimes/lab/".to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_does_not_answer_is_unknown_and_what_is_elsewhere_has_said_nothing() {
+        // Nobody listens there.
+        let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (watching, holder) = (Watching::default(), HolderId(Uuid::from_u128(1)));
+        let report = |phase: RuntimePhase, endpoint: String| RuntimeReport {
+            holder: holder.to_vec(),
+            phase: phase.into(),
+            endpoint,
+            ..RuntimeReport::default()
+        };
+        // Reported before anybody knew what it is.
+        watching.report(report(RuntimePhase::Ready, at.to_string()));
+        watching.knows(holder, &jupyter());
+        watching.look(vec![holder]).await;
+        let said = || watching.board().runtime(holder).unwrap().activities;
+        let unknown = |one: &ActivityReport| matches!(one.state, Some(State::Unknown(_)));
+        assert!(said().len() == 2 && said().iter().all(unknown), "{:?}", said());
+        watching.report(report(RuntimePhase::Ready, at.to_string()));
+        assert_eq!(said().len(), 2, "the next report of the cluster does not take it away");
+        watching.report(report(RuntimePhase::Ready, "127.0.0.2:1".to_owned()));
+        assert!(said().is_empty());
+        watching.report(report(RuntimePhase::Stopping, String::new()));
+        watching.look(vec![holder]).await;
+        assert!(said().is_empty(), "what is not ready is not asked");
+    }
+}

@@ -1,0 +1,160 @@
+//! What attempts of blocks want of the pool's devices, and what they were told. Kept here as levels, between attempts that
+//! wait and the stream to the pool's owner. Refuses to know what a device is.
+
+use super::{Board, Order, RuntimeBackend};
+use domain::id::HolderId;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use proto::internal::v1 as pb;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{Notify, watch};
+
+/// Wishes of one executor that its pool's owner hears of; more wait until some are over.
+pub const WISHES_MAX: usize = 1_000;
+
+/// The wishes of one executor. Copies share them.
+#[derive(Clone, Default)]
+pub struct Wishes(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    known: Mutex<BTreeMap<String, Known>>,
+    changed: Notify,
+}
+
+struct Known {
+    wish: pb::Wish,
+    place: watch::Sender<pb::Place>,
+}
+
+/// One wish, as long as this value lives; what was given for it is given back with it.
+pub struct Wished {
+    wishes: Wishes,
+    claim: String,
+    place: watch::Receiver<pb::Place>,
+}
+
+impl Wishes {
+    /// Wishes for devices. A second wish for the same claim takes the place of the first.
+    #[must_use]
+    pub fn wish(&self, wish: pb::Wish) -> Wished {
+        let (sender, place) = watch::channel(pb::Place::default());
+        let claim = wish.claim.clone();
+        self.lock().insert(claim.clone(), Known { wish, place: sender });
+        self.0.changed.notify_one();
+        Wished { wishes: self.clone(), claim, place }
+    }
+
+    /// All of them, as they are stated.
+    #[must_use]
+    pub fn all(&self) -> pb::Wishes {
+        pb::Wishes { wishes: self.lock().values().take(WISHES_MAX).map(|known| known.wish.clone()).collect() }
+    }
+
+    /// Waits until they may have changed. Cancel-safe.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// They could not be stated: whoever waits for changes looks again.
+    pub fn again(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Takes note of what the pool's owner says. What nobody wishes for any more is passed over.
+    pub fn told(&self, places: pb::Places) {
+        let known = self.lock();
+        for place in places.places {
+            if let Some(known) = known.get(&place.claim) {
+                // A place that was given is never changed.
+                known.place.send_if_modified(|now| {
+                    let news = now.node.is_empty() && *now != place;
+                    if news {
+                        *now = place;
+                    }
+                    news
+                });
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        // Nothing panics while it is held.
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wished {
+    /// How it stands, whenever that has changed. Cancel-safe.
+    pub async fn news(&mut self) -> pb::Place {
+        if self.place.changed().await.is_err() {
+            // Another wish for the same claim has taken its place: this one hears nothing any more.
+            std::future::pending::<()>().await;
+        }
+        self.place.borrow_and_update().clone()
+    }
+}
+
+impl Drop for Wished {
+    fn drop(&mut self) {
+        self.wishes.lock().remove(&self.claim);
+        self.wishes.0.changed.notify_one();
+    }
+}
+
+/// Serves a pool with nothing: for an executor that runs no runtimes, and whose attempts want devices of those that do.
+#[derive(Default)]
+pub struct OnlyWishes(Arc<Board>);
+
+impl RuntimeBackend for OnlyWishes {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn board(&self) -> &Arc<Board> {
+        &self.0
+    }
+
+    fn recover(&self) -> BoxFuture<'_, anyhow::Result<Vec<Order>>> {
+        std::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn apply(&self, order: Order) {
+        tracing::error!(holder = %order.holder, "an order for an executor without nodes");
+    }
+
+    fn probe(&self, _holders: Vec<HolderId>) {}
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(claim: &str) -> pb::Wish {
+        pb::Wish { claim: claim.to_owned(), count: 1, ..pb::Wish::default() }
+    }
+
+    #[tokio::test]
+    async fn a_wish_is_stated_until_it_is_dropped_and_a_place_stays_what_it_was() {
+        let wishes = Wishes::default();
+        let (mut one, two) = (wishes.wish(wish("a")), wishes.wish(wish("b")));
+        wishes.changed().await;
+        assert_eq!(wishes.all().wishes, [wish("a"), wish("b")]);
+        let waits = pb::Place { claim: "a".into(), code: "NO_CAPACITY".into(), ..pb::Place::default() };
+        let place = pb::Place { claim: "a".into(), node: "n".into(), ..pb::Place::default() };
+        wishes.told(pb::Places { places: vec![waits.clone()] });
+        assert_eq!(one.news().await, waits);
+        wishes.told(pb::Places { places: vec![place.clone()] });
+        wishes.told(pb::Places { places: vec![waits] });
+        assert_eq!(one.news().await, place);
+        drop(two);
+        wishes.changed().await;
+        assert_eq!(wishes.all().wishes, [wish("a")]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Devices of an attempt elsewhere: wished for before its launch, held until its container is gone. Who gets which is
+//! decided by the owner of the pool; this waits, and says why.
+
+use super::{RemoteBackend, told};
+use crate::{
+    attempt::failed,
+    attempts::{Mail, stop_asked},
+    logs::AttemptLog,
+    pool::wishes::Wished,
+};
+use backend::{Backend, Device, Devices, Launch, Place};
+use proto::internal::v1::{self as pb, result::Outcome};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What seems not to be possible at all is waited for so long: the pool's executors may only be coming up.
+const HOPELESS_AFTER: Duration = Duration::from_secs(30);
+/// An attempt asks for devices, and nobody here could give it any.
+const NO_POOL: &str = "NO_POOL";
+
+impl<B: Backend> RemoteBackend<B> {
+    /// Waits for the devices that a launch asks for, and puts their place into it. What is answered holds them.
+    pub(super) async fn devices(
+        &self,
+        launch: &mut Launch,
+        (log, mail): (&AttemptLog, &mut Mail),
+    ) -> Result<Option<Wished>, Outcome> {
+        let Some(asked) = self.backend.devices(launch) else { return Ok(None) };
+        let Some(wishes) = &self.parts.wishes else {
+            let why = "GPUs are given to blocks by the owner of a pool, which counts them, and this executor knows none: \
+                       set `pool` and `jobs_gpu_classes`";
+            return Err(told(log, failed(NO_POOL, why)));
+        };
+        let workspace = launch.labels.get("workspace").cloned().unwrap_or_default();
+        let mut wished = wishes.wish(wish(asked, workspace));
+        let place = tokio::select! {
+            biased;
+            _ = stop_asked(&mut mail.order) => return Err(Outcome::Cancelled(pb::Cancelled {})),
+            place = granted(&mut wished, log) => place.map_err(|outcome| told(log, outcome))?,
+        };
+        launch.place = Some(place);
+        Ok(Some(wished))
+    }
+}
+
+/// Waits until there is a place; why there is none yet is told once for each kind of reason.
+async fn granted(wished: &mut Wished, log: &AttemptLog) -> Result<Place, Outcome> {
+    let mut hopeless: Option<(Instant, pb::Place)> = None;
+    let mut said = String::new();
+    loop {
+        let until = hopeless.as_ref().map_or_else(|| Instant::now() + HOPELESS_AFTER, |(until, _)| *until);
+        let Ok(news) = tokio::time::timeout_at(until, wished.news()).await else {
+            match hopeless {
+                Some((_, place)) => {
+                    return Err(failed(&place.code, format!("no GPU for this block: {}", place.message)));
+                }
+                None => continue,
+            }
+        };
+        if !news.node.is_empty() {
+            return Ok(place(news));
+        }
+        if !news.code.is_empty() && news.code != said {
+            log.system("INFO", &format!("waits for a GPU: {} ({})", news.message, news.code));
+            said.clone_from(&news.code);
+        }
+        let until = hopeless.map_or_else(|| Instant::now() + HOPELESS_AFTER, |(until, _)| until);
+        hopeless = news.hopeless.then_some((until, news));
+    }
+}
+
+fn wish(asked: Devices, workspace: String) -> pb::Wish {
+    let signed = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+    pb::Wish {
+        claim: asked.claim,
+        workspace,
+        class: asked.class,
+        count: i32::try_from(asked.count).unwrap_or(i32::MAX),
+        milli: i32::try_from(asked.milli).unwrap_or(i32::MAX),
+        device_memory_bytes: asked.memory_bytes.map_or(0, signed),
+        cpu_milli: signed(asked.cpu_milli),
+        memory_bytes: signed(asked.node_memory_bytes),
+    }
+}
+
+fn place(place: pb::Place) -> Place {
+    let device = |pinned: pb::PinnedDevice| {
+        let grant = pinned.grant.unwrap_or_default();
+        Device {
+            name: grant.device,
+            hardware_id: pinned.hardware_id,
+            milli: u32::try_from(grant.milli).unwrap_or(0),
+            memory_bytes: u64::try_from(grant.memory_bytes).unwrap_or(0),
+            profile: grant.profile,
+        }
+    };
+    Place { node: place.node, devices: place.devices.into_iter().map(device).collect() }
+}

@@ -1,0 +1,56 @@
+//! Refreshes of global data products: of those who find one out of date at the same time, one refresh serves all. Refuses to
+//! know what a product consists of.
+
+use super::{Calls, status};
+use crate::{
+    engine::{CreateRun, Created},
+    orders::Hop,
+};
+use domain::trigger::key;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::{products, runs::StartablePipeline};
+
+/// The longest time for which a product may be held fresh, in seconds: a hundred years.
+const FRESH_MAX_S: f64 = 100.0 * 366.0 * 86_400.0;
+
+/// What a block says of the product that it asks for.
+#[derive(Deserialize)]
+pub(super) struct Product {
+    /// Seconds; zero when it is never young enough.
+    outdated_after_s: f64,
+}
+
+impl Calls {
+    /// A run to wait for, or none when the product is fresh. Refreshes are numbered: two who saw the same one as the last ask
+    /// for the same next one, of which there is one run, whoever creates it. Who comes later finds it under way.
+    pub(super) async fn refresh(
+        &self,
+        product: &Product,
+        pipeline: &StartablePipeline,
+        run: CreateRun,
+    ) -> Result<Value, String> {
+        let seconds = if product.outdated_after_s.is_finite() { product.outdated_after_s } else { FRESH_MAX_S };
+        let seconds = seconds.clamp(0.0, FRESH_MAX_S);
+        let seen = products::look(&self.store, pipeline, seconds).await;
+        let seen = seen.map_err(|_| "the database does not answer".to_owned())?;
+        if seen.fresh {
+            return Ok(json!({ "run_id": null, "status": "completed" }));
+        }
+        let run = match seen.under_way {
+            Some(run) => run,
+            None => {
+                let logical_key = key::of_product(seen.refreshes + 1);
+                self.create(CreateRun { logical_key, ..run }).await?
+            }
+        };
+        self.stored(run).await.map(|run| status(&run))
+    }
+
+    /// The run of this command, which may have been there before.
+    pub(super) async fn create(&self, command: CreateRun) -> Result<domain::id::RunId, String> {
+        let created = self.orders.create(vec![command], Hop::First).await;
+        let runs = created.map_err(|refused| refused.message().to_owned())?;
+        runs.first().and_then(Created::run).ok_or_else(|| "the scheduler answered no run".to_owned())
+    }
+}

@@ -1,0 +1,117 @@
+//! Attempts of blocks that want devices, among runtimes that want the same.
+
+use crate::{
+    executor::Executor,
+    world::{POOL, WAIT, World},
+};
+use domain::id::QueueId;
+use proto::internal::v1 as pb;
+use serde_json::json;
+use std::time::Duration;
+use testkit::wait_for;
+use uuid::Uuid;
+
+const DEFAULT: QueueId = QueueId(Uuid::nil());
+const HELD: &str = "SELECT sum(used_milli)::bigint FROM device";
+
+fn wish(claim: &str, workspace: &str, milli: i32) -> pb::Wish {
+    pb::Wish {
+        claim: claim.into(),
+        workspace: workspace.into(),
+        class: "shared".into(),
+        count: 1,
+        milli,
+        cpu_milli: 500,
+        ..pb::Wish::default()
+    }
+}
+
+async fn told(executor: &Executor, claim: &str, what: &str, is: impl Fn(&pb::Place) -> bool) -> pb::Place {
+    wait_for(format!("{claim}: {what}"), WAIT, || async {
+        executor.state.lock().unwrap().places.get(claim).filter(|place| is(place)).cloned()
+    })
+    .await
+}
+
+async fn placed(executor: &Executor, claim: &str) -> (String, pb::DeviceGrant) {
+    let place = told(executor, claim, "a place", |place| !place.node.is_empty()).await;
+    (place.node, place.devices[0].grant.clone().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_counts_for_its_project_until_nothing_of_it_is_left() {
+    let (world, scheduler, executor) = World::simple(&[2]).await;
+    let project = world.project("p", Some(1000)).await;
+    let workspace = world.workspace("w", project, DEFAULT, (1, 600), json!({})).await;
+    scheduler.start(workspace).await.unwrap();
+    world.until(workspace, "running").await;
+    executor.change(|state| state.wishes = vec![wish("jobs/one", "w", 500)]);
+    let waits = told(&executor, "jobs/one", "the quota", |place| place.code == "QUOTA_EXCEEDED").await;
+    assert!(waits.node.is_empty() && !waits.hopeless && !waits.message.is_empty(), "{waits:?}");
+
+    scheduler.stop(workspace, "USER").await.unwrap();
+    let (node, grant) = placed(&executor, "jobs/one").await;
+    assert_eq!((node.as_str(), grant.milli, world.count(HELD).await), ("node-0", 500, 500));
+    scheduler.start(workspace).await.unwrap();
+    let waits = || async { (world.reason(workspace).await == "QUOTA_EXCEEDED").then_some(()) };
+    wait_for("the runtime to wait for the block", WAIT, waits).await;
+
+    let foreign = pb::Foreign { holder: "jobs/one".into(), grants: vec![grant], ..pb::Foreign::default() };
+    executor.set_nodes(|nodes| nodes[0].foreign.push(foreign));
+    executor.change(|state| state.wishes = vec![wish("jobs/two", "w", 600)]);
+    // Its attempt is over, and its claim is still there: it holds on.
+    told(&executor, "jobs/two", "the quota", |place| place.code == "QUOTA_EXCEEDED").await;
+    assert_eq!(world.count(HELD).await, 500);
+    executor.change(|state| state.wishes = vec![wish("jobs/three", "nobody", 500)]);
+    let told = told(&executor, "jobs/three", "a refusal", |place| place.code == "WORKSPACE_NOT_FOUND").await;
+    assert!(told.hopeless, "{told:?}");
+    world.audit(false).await;
+    executor.set_nodes(|nodes| nodes[0].foreign.clear());
+    world.until(workspace, "running").await;
+    assert_eq!(world.count(HELD).await, 600);
+    world.audit(false).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_is_served_before_lower_queues_and_keeps_its_place_over_another_owner() {
+    let mut world = World::new().await;
+    world.timing.lost_after = Duration::from_secs(2);
+    let first = world.scheduler().await;
+    world.give_all(&first).await;
+    let executor = world.executor(POOL, &[1]);
+    let project = world.project("p", None).await;
+    let low = world.queue("low", POOL, -1, true).await;
+    world.open(project, low, None).await;
+    let victim = world.workspace("victim", project, low, (1, 1000), json!({})).await;
+    first.start(victim).await.unwrap();
+    world.until(victim, "running").await;
+    executor.change(|state| state.keeps = true);
+    executor.change(|state| state.wishes = vec![wish("jobs/one", "victim", 700)]);
+    world.until(victim, "stopping").await;
+    assert_eq!(world.reason(victim).await, "PREEMPTED");
+    executor.change(|state| state.keeps = false);
+    let place = placed(&executor, "jobs/one").await;
+    world.until(victim, "stopped").await;
+
+    // The cluster shows its claim, as a stranger's: that is the same part of the GPU, and the rest of it is free.
+    let foreign = pb::Foreign { holder: "jobs/one".into(), grants: vec![place.1.clone()], ..pb::Foreign::default() };
+    executor.set_nodes(|nodes| nodes[0].foreign.push(foreign));
+    executor.change(|state| state.wishes.push(wish("jobs/two", "victim", 300)));
+    placed(&executor, "jobs/two").await;
+    executor.set_nodes(|nodes| nodes[0].foreign.clear());
+    executor.change(|state| drop(state.wishes.pop()));
+    wait_for("the end of the second", WAIT, || async { (world.count(HELD).await == 700).then_some(()) }).await;
+
+    executor.change(|state| state.places.clear());
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    first.kill();
+    assert_eq!(placed(&executor, "jobs/one").await, place, "it is told the same again");
+    assert_eq!(world.count(HELD).await, 700);
+    world.audit(false).await;
+    // Its executor is never heard of again, and no node tells of its claim.
+    executor.die();
+    wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
+    world.audit(true).await;
+}

@@ -1,0 +1,157 @@
+//! What is older than it is kept goes by itself: by the period that a project says, from its files to its log lines, on a real
+//! Postgres; and what a dry run counts is what goes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::id::{PipelineId, RunId};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use proto::internal::v1::{
+    ClaimRemovalsRequest, ReportRemovalsRequest, output_removal_service_server::OutputRemovalService,
+};
+use scheduler::{
+    clock::DbClock,
+    log_retention::{LogRetention, LogRetentionError},
+    retention::{self, Removals, Report},
+};
+use std::{path::Path, time::Duration};
+use store::{Store, outputs};
+use testkit::Database;
+use tonic::Request;
+use uuid::Uuid;
+
+fn days_of(count: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * count)
+}
+
+const FOR_EVER: Duration = Duration::ZERO;
+
+struct World {
+    database: Database,
+    store: Store,
+    workspace: Uuid,
+}
+
+impl World {
+    async fn new() -> Self {
+        let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let store = Store::connect(database.url(), 4).await.unwrap();
+        let (client, workspace) = (database.client().await, Uuid::now_v7());
+        client.execute("INSERT INTO workspace (id, name) VALUES ($1, 'w')", &[&workspace]).await.unwrap();
+        Self { database, store, workspace }
+    }
+
+    /// A pipeline that keeps outputs for so many days, or for ever.
+    async fn pipeline(&self, name: &str, days: Option<i64>) -> PipelineId {
+        let (client, id) = (self.database.client().await, Uuid::now_v7());
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let bundle = "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'p', 0, 0)
+                      ON CONFLICT DO NOTHING";
+        client.execute(bundle, &[&digest]).await.unwrap();
+        let insert = "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, $3, 1)";
+        client.execute(insert, &[&id, &self.workspace, &name]).await.unwrap();
+        let spec = serde_json::json!({ "outputs_retention_s": days.map(|days| days * 86_400) });
+        let version = "INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec) VALUES ($1, 1, $2, $3)";
+        client.execute(version, &[&id, &digest, &spec]).await.unwrap();
+        PipelineId(id)
+    }
+
+    /// A run that completed so many days ago and left ten bytes.
+    async fn run(&self, pipeline: PipelineId, days: i64) -> RunId {
+        let (client, id) = (self.database.client().await, RunId::new_in(pipeline.shard()));
+        let run = "INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status,
+                       execution_date, created_at, completed_at)
+                   SELECT $1, workspace_id, id, 1, id, 0, 'completed', at, at, at
+                     FROM pipeline, (SELECT now() - make_interval(days => $3) AS at) AS t WHERE id = $2";
+        client.execute(run, &[&id.0, &pipeline.0, &i32::try_from(days).unwrap()]).await.unwrap();
+        let block = "INSERT INTO block_run (run_id, block, status, lease, output) VALUES ($1, 'b', 'completed', 1,
+                         '{\"outputs\": [{\"name\": \"output_0\", \"kind\": \"json\", \"rows\": -1, \"size_bytes\": 10}]}')";
+        client.execute(block, &[&id.0]).await.unwrap();
+        id
+    }
+
+    async fn is_expired(&self, run: RunId) -> bool {
+        outputs::expired_at(&self.store, run).await.unwrap().is_some()
+    }
+}
+
+async fn claimed(removals: &Removals) -> Vec<RunId> {
+    let answer = removals.claim_removals(Request::new(ClaimRemovalsRequest { limit: 50 })).await.unwrap();
+    answer.into_inner().removals.iter().map(|removal| RunId::from_slice(&removal.run_id).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn outputs_older_than_their_project_keeps_them_go_and_a_dry_run_counts_the_same() {
+    let world = World::new().await;
+    let short = world.pipeline("short", Some(7)).await;
+    let long = world.pipeline("long", Some(90)).await;
+    let for_ever = world.pipeline("for ever", None).await;
+    let mut runs = Vec::new();
+    for pipeline in [short, long, for_ever] {
+        for days in [30, 8, 6, 1] {
+            runs.push((pipeline, days, world.run(pipeline, days).await));
+        }
+    }
+    let now = Timestamp::now();
+    let db = world.store.client().await.unwrap();
+    let counted = outputs::count(&db, short, now - days_of(7)).await.unwrap();
+    assert_eq!((counted.runs, counted.bytes), (2, 20));
+    let report = retention::run_once(&world.store, now, FOR_EVER).await.unwrap();
+    assert_eq!(report, Report { expired: counted.runs, ..Report::default() });
+    assert_eq!(outputs::count(&db, short, now - days_of(7)).await.unwrap().runs, 0, "nothing is left to go");
+    let mut gone = Vec::new();
+    for (pipeline, days, run) in &runs {
+        let expected = *pipeline == short && *days > 7;
+        assert_eq!(world.is_expired(*run).await, expected, "{days} days");
+        gone.extend(expected.then_some(*run));
+    }
+    // A retry that looked just before comes first; after that an executor is told what to remove, once.
+    let removals = Removals::new(world.store.clone());
+    assert_eq!(claimed(&removals).await, []);
+    let client = world.database.client().await;
+    client.execute("UPDATE output_removal SET not_before = now()", &[]).await.unwrap();
+    let mut told = claimed(&removals).await;
+    told.sort_unstable();
+    gone.sort_unstable();
+    assert_eq!(told, gone);
+    assert_eq!(claimed(&removals).await, []);
+    let removed = ReportRemovalsRequest {
+        removed_run_ids: gone.iter().map(|run| run.to_vec()).collect(),
+        ..ReportRemovalsRequest::default()
+    };
+    removals.report_removals(Request::new(removed)).await.unwrap();
+    let left = client.query_one("SELECT count(*) FROM output_removal", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 0);
+    assert_eq!(retention::run_once(&world.store, now, FOR_EVER).await.unwrap(), Report::default());
+}
+
+#[tokio::test]
+async fn days_of_log_lines_that_are_older_than_they_are_kept_are_dropped_as_a_dry_run_said() {
+    let world = World::new().await;
+    let client = world.database.client().await;
+    let now = Timestamp::now();
+    let day = |age: i64| (now - days_of(age)).to_zoned(TimeZone::UTC).date();
+    let table = |age: i64| format!("log_line_{}", day(age).strftime("%Y%m%d"));
+    for age in [40, 31, 20] {
+        let (from, to) = (day(age), day(age).tomorrow().unwrap());
+        let create = format!(
+            "CREATE TABLE {} PARTITION OF log_line FOR VALUES FROM ('{from} 00:00+00') TO ('{to} 00:00+00')",
+            table(age)
+        );
+        client.batch_execute(&create).await.unwrap();
+    }
+    let logs = Store::connect_for_logs(world.database.url(), 2).await.unwrap();
+    let clock = DbClock::new(now);
+    let for_ever = LogRetention::new(logs.clone(), clock.clone(), FOR_EVER);
+    assert!(matches!(for_ever.drop_expired(None).await, Err(LogRetentionError::ForEver)));
+    let kept = LogRetention::new(logs, clock, Duration::from_secs(30 * 86_400));
+    let names = |days: &[store::logs::Partition]| days.iter().map(|day| day.name.clone()).collect::<Vec<_>>();
+    let dry = names(&kept.expired(None).await.unwrap().days);
+    assert_eq!(dry, [table(40), table(31)]);
+    assert_eq!(names(&kept.drop_expired(None).await.unwrap().days), dry);
+    assert_eq!(names(&kept.expired(None).await.unwrap().days), Vec::<String>::new());
+    let there = "SELECT count(*) FROM pg_class WHERE relname = ANY ($1)";
+    let there = client.query_one(there, &[&[table(40), table(31), table(20)].to_vec()]).await.unwrap();
+    assert_eq!(there.get::<_, i64>(0), 1, "the table is gone, and the younger one is not");
+    // A person may ask for less, and never for what is to come.
+    assert_eq!(names(&kept.drop_expired(Some(now + days_of(1))).await.unwrap().days).first(), Some(&table(20)));
+}

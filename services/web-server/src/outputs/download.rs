@@ -1,0 +1,105 @@
+//! A file of an output on its way out. Refuses to know what is in it.
+
+use super::{Blind, OutputStores, Stored};
+use crate::core::Core;
+use crate::fault::Fault;
+use crate::models::CHUNK_BYTES_MAX;
+use ::bytes::Bytes;
+use blobs::FileStream;
+use domain::ErrorKind;
+use domain::id::RunId;
+use futures_util::{Stream, StreamExt, future, stream};
+use proto::v1::{DownloadOutputRequest, DownloadOutputResponse, OutputFile, download_output_response::Part};
+use std::sync::Arc;
+use tonic::Status;
+
+/// The answers to a download: the file, then its bytes. Of the content only what one chunk of the store holds is in memory.
+pub(crate) async fn download(
+    core: &Arc<Core>,
+    request: &DownloadOutputRequest,
+) -> Result<impl Stream<Item = Result<DownloadOutputResponse, Status>> + use<>, Fault> {
+    let run = core.run(rpc::ids::parse::<RunId>(&request.run_id, "run_id")?).await?.id;
+    let child = request.child.unwrap_or(-1);
+    let pointer = store::outputs::pointer(&core.store.client().await?, run, &request.block, child).await?;
+    let pointer = pointer.ok_or_else(|| super::nothing(run, &request.block, child))?;
+    if let Some(at) = pointer.expired_at {
+        return Err(unavailable(format!("the outputs of run `{run}` are gone since {at}")));
+    }
+    let place = crate::models::place(core)?;
+    let store = pointer.output.map(|output| output.store).unwrap_or_default();
+    let folder = super::folder(run, &request.block, child, pointer.lease);
+    let (stored, file) = find(&core.outputs, run, &store, &folder, request).await?;
+    let FileStream { bytes, chunks } = core.outputs.content(&store, &folder, &file).await.map_err(blind)?;
+    let first = OutputFile {
+        name: file,
+        size_bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+        kind: stored.kind,
+        files: stored.files,
+    };
+    let chunks = chunks.flat_map(|chunk| stream::iter(pieces(chunk))).map(move |piece| {
+        // As long as there are bytes on their way they take a place.
+        let _ = &place;
+        piece.map(|piece| Part::Chunk(piece.into())).map_err(|error| Status::from(Fault::from(error)))
+    });
+    let parts = stream::once(future::ready(Ok(Part::File(first)))).chain(chunks);
+    Ok(parts.map(|part| part.map(|part| DownloadOutputResponse { part: Some(part) })))
+}
+
+/// The output, and which of its files is asked for: one that the output has, so no other path is ever read.
+async fn find(
+    stores: &OutputStores,
+    run: RunId,
+    store: &str,
+    folder: &str,
+    request: &DownloadOutputRequest,
+) -> Result<(Stored, String), Fault> {
+    let stored = stores.stored(store, folder, &request.name).await.map_err(blind)?;
+    let stored = stored.ok_or_else(|| super::no_output(run, &request.block, &request.name))?;
+    let found = match request.file.as_str() {
+        "" => stored.files.first(),
+        name => stored.files.iter().find(|file| *file == name),
+    };
+    let file = found.cloned().ok_or_else(|| {
+        let message = format!("`{}` has no file `{}`; it has {}", request.name, request.file, stored.files.join(", "));
+        Fault::new(ErrorKind::NotFound, "OUTPUT_NOT_FOUND", message)
+    })?;
+    Ok((stored, file))
+}
+
+/// No message is larger than what clients take.
+fn pieces(chunk: Result<Bytes, blobs::Error>) -> Vec<Result<Bytes, blobs::Error>> {
+    match chunk {
+        Err(error) => vec![Err(error)],
+        Ok(mut rest) => {
+            let mut pieces = Vec::with_capacity(rest.len().div_ceil(CHUNK_BYTES_MAX));
+            while !rest.is_empty() {
+                pieces.push(Ok(rest.split_to(rest.len().min(CHUNK_BYTES_MAX))));
+            }
+            pieces
+        }
+    }
+}
+
+fn blind(why: Blind) -> Fault {
+    match why {
+        Blind::Store(error) => error.into(),
+        other => unavailable(other.to_string()),
+    }
+}
+
+fn unavailable(message: String) -> Fault {
+    Fault::new(ErrorKind::FailedPrecondition, "OUTPUT_UNAVAILABLE", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_piece_is_larger_than_a_message_may_be() {
+        let whole = Bytes::from(vec![7; 2 * CHUNK_BYTES_MAX + 5]);
+        let sizes: Vec<_> = pieces(Ok(whole)).into_iter().map(|piece| piece.unwrap().len()).collect();
+        assert_eq!(sizes, [CHUNK_BYTES_MAX, CHUNK_BYTES_MAX, 5]);
+        assert!(pieces(Ok(Bytes::new())).is_empty());
+    }
+}

@@ -1,0 +1,48 @@
+//! What the tag of an image names now, for the rules and for the start: the content is what is allowed, and what runs.
+//! Refuses to know how a registry is asked.
+
+use super::denied;
+use crate::core::Core;
+use crate::fault::Fault;
+use domain::ErrorKind;
+use domain::runtime::Spec;
+use domain::runtime::rules::{Code, Denial};
+use registry::Error;
+
+/// The image with its digest, where its registry may be asked and it has none yet.
+pub(crate) async fn pinned(core: &Core, image: &str) -> Result<Option<String>, Fault> {
+    core.registries.pinned(image).await.map_err(|error| match &error {
+        Error::Away { .. } | Error::Row(_) => {
+            let message = format!("failed to {error}; try again, or name the image by its digest");
+            Fault::new(ErrorKind::Unavailable, "REGISTRY_UNAVAILABLE", message)
+        }
+        Error::NoImage(_) => {
+            let message = format!("failed to {error}");
+            Fault::new(ErrorKind::FailedPrecondition, "IMAGE_NOT_FOUND", message)
+        }
+    })
+}
+
+/// What a rule says of a spec; where it does not allow the image as it is named, what it says of the content that this
+/// names.
+pub(crate) async fn judged<T>(core: &Core, spec: &Spec, rule: impl Fn(&Spec) -> Result<T, Denial>) -> Result<T, Fault> {
+    let denial = match rule(spec) {
+        Err(denial) if denial.code == Code::ImageNotAllowed => denial,
+        judged => return judged.map_err(denied),
+    };
+    match pinned(core, &spec.image).await? {
+        Some(image) => rule(&Spec { image, ..spec.clone() }).map_err(denied),
+        None => Err(denied(denial)),
+    }
+}
+
+/// The spec of a life, with its image as somebody named it: what its tag named was allowed when it started.
+pub(crate) fn as_named(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    if let Some((named, _)) = spec.image.split_once('@')
+        && named.rsplit('/').next().is_some_and(|last| last.contains(':'))
+    {
+        spec.image = named.to_owned();
+    }
+    spec
+}
