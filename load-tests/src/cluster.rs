@@ -17,11 +17,11 @@ use anyhow::{Context, Result, bail};
 use proto::v1::{
     self as pb, executor_service_client::ExecutorServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
-use provision::{ClusterOptions, Postgres, PrivatePostgres, PrivateRedis, Python};
+use provision::{ClusterOptions, Postgres, PrivatePostgres, PrivateRedis, Python, ports};
 use rpc::{auth::Token, client::Channel};
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -31,9 +31,6 @@ use tempfile::TempDir;
 pub const WORKSPACE: &str = "load";
 /// How long anything may take to be ready.
 const READY: Duration = Duration::from_secs(60);
-/// Ports below those that Linux takes for connections.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-const PORT_TRIES: u32 = 100;
 /// What a single call may take while everything starts, and before the next one.
 const CALL_MAX: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -131,8 +128,8 @@ impl Cluster {
         std::fs::write(folder.path().join("token"), &secret)?;
         std::fs::create_dir(folder.path().join("history"))?;
         let places = shape.scheduler_places.max(shape.schedulers);
-        let scheduler_ports = (0..places).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
-        let web_ports = (0..shape.web_servers).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
+        let scheduler_ports = (0..places).map(|_| ports::free()).collect::<Result<Vec<_>, _>>()?;
+        let web_ports = (0..shape.web_servers).map(|_| ports::free()).collect::<Result<Vec<_>, _>>()?;
         let redis = shape.redis.then(PrivateRedis::start).transpose()?;
         let mut wires = shape.wires.map(Wires::new);
         let seed = shape.wires.unwrap_or_default();
@@ -240,8 +237,8 @@ impl Cluster {
             if listen && tokio::time::timeout(CALL_MAX, self.answers()).await == Ok(true) {
                 return Ok(());
             }
-            if self.services.values_mut().any(|service| !service.is_running()) {
-                bail!("a service has ended; see {}", self.keep_logs()?);
+            if let Some(ended) = self.services.values_mut().find_map(Service::last_word) {
+                bail!("{ended}; logs are in {}", self.keep_logs()?);
             }
             if started.elapsed() > READY {
                 bail!("the cluster was not ready in {} s; logs are in {}", READY.as_secs(), self.keep_logs()?);
@@ -276,12 +273,4 @@ impl Drop for Cluster {
 
 fn socket(text: &str) -> Result<SocketAddr> {
     text.parse().with_context(|| format!("read the address {text}"))
-}
-
-/// A port that nobody listens at. The kernel gives none of these to whoever connects, so that it is still free when a
-/// service that was killed is started again.
-fn free_port() -> Result<u16> {
-    let mut tried = (0..PORT_TRIES).map(|_| rand::random_range(PORTS));
-    let found = tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    found.context("a free port of the loopback")
 }

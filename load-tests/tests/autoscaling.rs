@@ -11,10 +11,7 @@ use proto::{
     externalscaler::{GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient},
     v1 as pb,
 };
-use std::{
-    net::TcpListener,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -96,7 +93,7 @@ struct Stage {
 
 impl Stage {
     async fn open(own: &[(&'static str, &str, &str)]) -> Result<Self> {
-        let scaler = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let scaler = format!("127.0.0.1:{}", provision::ports::free()?);
         let mut own_settings: Vec<_> =
             own.iter().map(|(of, key, value)| (*of, (*key).to_owned(), (*value).to_owned())).collect();
         own_settings.push(("web-server-1", "ORRERY_WEB_SERVER_SCALER_LISTEN".to_owned(), scaler.clone()));

@@ -7,6 +7,7 @@ use crate::{
     account::{self, Account},
     cache, command,
     error::{Error, Result},
+    ports,
     postgres::Postgres,
 };
 use std::{
@@ -14,7 +15,6 @@ use std::{
     fs,
     fs::File,
     io::Read,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -83,7 +83,7 @@ impl PrivatePostgres {
         let socket_dir = socket_dir_of(&home, account)?;
         let mut tries = 1;
         loop {
-            let port = free_port()?;
+            let port = ports::free()?;
             let this = Self {
                 postgres: postgres.clone(),
                 account,
@@ -365,11 +365,6 @@ fn socket_dir_of(home: &Path, account: Option<Account>) -> Result<PathBuf> {
     fs::create_dir(&outside).map_err(Error::file("create", &outside))?;
     account::create_private_dir(&outside, account)?;
     Ok(outside)
-}
-
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Error::file("listen on", "127.0.0.1"))?;
-    Ok(listener.local_addr().map_err(Error::file("listen on", "127.0.0.1"))?.port())
 }
 
 /// 96 random bits, in hexadecimal.

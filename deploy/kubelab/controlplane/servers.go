@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func choosePorts() (ports, error) {
 	var chosen [3]int
 	for i := range chosen {
 		// Held until all are chosen, so that they differ.
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := listenBelowConnections()
 		if err != nil {
 			return ports{}, err
 		}
@@ -57,6 +58,20 @@ func choosePorts() (ports, error) {
 		chosen[i] = listener.Addr().(*net.TCPAddr).Port
 	}
 	return ports{api: chosen[0], etcd: chosen[1], etcdPeer: chosen[2]}, nil
+}
+
+// listenBelowConnections finds a port below those that Linux takes for connections (32,768 and up), so that no connection
+// has it before the server does.
+func listenBelowConnections() (net.Listener, error) {
+	var last error
+	for range 100 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000)))
+		if err == nil {
+			return listener, nil
+		}
+		last = err
+	}
+	return nil, last
 }
 
 func (p ports) apiURL() string {

@@ -1,8 +1,9 @@
 //! How each service of a cluster is started: with which program, which settings, and over which wires it reaches the rest.
 
-use super::{Cluster, free_port, service::Service, socket};
+use super::{Cluster, service::Service, socket};
 use crate::repeater::Repeater;
 use anyhow::{Context, Result};
+use provision::ports;
 use std::{net::SocketAddr, path::PathBuf};
 
 impl Cluster {
@@ -94,7 +95,7 @@ impl Cluster {
             ("ORRERY_CLUSTER_TOKEN_FILE".to_owned(), format!("{folder}/token")),
             ("ORRERY_BLOBS_URL".to_owned(), format!("file://{folder}/blobs")),
             ("ORRERY_LOG__FILTER".to_owned(), "warn".to_owned()),
-            ("ORRERY_ADMIN__LISTEN".to_owned(), format!("127.0.0.1:{}", free_port()?)),
+            ("ORRERY_ADMIN__LISTEN".to_owned(), format!("127.0.0.1:{}", ports::free()?)),
         ];
         environment.extend(self.shape.settings.iter().cloned());
         environment.extend(own.into_iter().map(|(key, value)| (format!("ORRERY_{prefix}_{key}"), value)));

@@ -48,6 +48,13 @@ impl Service {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// If it has ended: how, and the last line that it logged.
+    pub fn last_word(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        let log = self.log();
+        Some(format!("{} has ended with {status}: {}", self.name, log.lines().last().unwrap_or("it logged nothing")))
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -1,8 +1,11 @@
 //! A second PostgreSQL that follows the first one, and takes its place when that is lost.
 
-use super::{Cluster, free_port};
+use super::Cluster;
 use anyhow::{Context, Result, ensure};
-use provision::account::{self, Account};
+use provision::{
+    account::{self, Account},
+    ports,
+};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -54,7 +57,7 @@ impl Cluster {
         let postgres = self.postgres()?;
         let (programs, home) = (postgres.programs().bin.clone(), postgres.home().to_owned());
         let standby =
-            Standby { programs, data: home.join("standby"), account: Account::to_drop_to()?, port: free_port()? };
+            Standby { programs, data: home.join("standby"), account: Account::to_drop_to()?, port: ports::free()? };
         let mut copy = Command::new(standby.programs.join("pg_basebackup"));
         copy.arg("--dbname").arg(postgres.url("postgres")).arg("--pgdata").arg(&standby.data);
         run(copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]), standby.account)?;

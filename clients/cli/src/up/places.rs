@@ -2,17 +2,14 @@
 
 use super::{folder::Folder, service::Spec};
 use crate::failure::{Code, Failure, Result};
+use provision::ports;
 use std::{
     env, fs,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
 };
 
 /// Where people expect the web-server.
 const DEFAULT_PORT: u16 = 7070;
-/// Ports below those that Linux takes for connections: nobody's connection has it when the service starts a moment later.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-const PORT_TRIES: u32 = 100;
 /// The longest drain of a service that stops; after it the service is killed.
 const DRAIN: &str = "10s";
 
@@ -55,30 +52,23 @@ pub(super) struct Ports {
 impl Ports {
     /// The asked one, which must be free; else the usual one, else any.
     pub(super) fn choose(asked: Option<u16>) -> Result<Self> {
-        let none = || Failure::new(Code::Unavailable, "no port is free on 127.0.0.1", "");
         let web_server = match asked {
-            Some(0) => any().ok_or_else(none)?,
-            Some(port) => free(port).ok_or_else(|| {
+            Some(0) => ports::free()?,
+            Some(port) if ports::is_free(port) => port,
+            Some(port) => {
                 let what = format!("port {port} of 127.0.0.1 is taken");
-                Failure::new(Code::Unavailable, what, "name another one by --port, or leave it out")
-            })?,
-            None => free(DEFAULT_PORT).or_else(any).ok_or_else(none)?,
+                return Err(Failure::new(Code::Unavailable, what, "name another one by --port, or leave it out"));
+            }
+            None if ports::is_free(DEFAULT_PORT) => DEFAULT_PORT,
+            None => ports::free()?,
         };
-        Ok(Self { web_server, scheduler: any().ok_or_else(none)? })
+        Ok(Self { web_server, scheduler: ports::free()? })
     }
 
     /// The web-server's URL.
     pub(super) fn server(&self) -> String {
         format!("http://127.0.0.1:{}", self.web_server)
     }
-}
-
-fn free(port: u16) -> Option<u16> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
-}
-
-fn any() -> Option<u16> {
-    (0..PORT_TRIES).find_map(|_| free(rand::random_range(PORTS)))
 }
 
 /// Where runtimes of workspaces run.
@@ -218,6 +208,7 @@ fn memory_bytes(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
 
     #[test]
     fn memory_is_read_as_the_kernel_writes_it() {

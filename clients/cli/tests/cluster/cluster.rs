@@ -140,7 +140,7 @@ impl Cluster {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper"]).arg(&dir).arg(env!("CARGO_BIN_EXE_orrery"));
         command.args(["up", "--executors", shape.executors, "--data-dir"]).arg(&data);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = provision::ports::free().unwrap();
         command.args(["--port", &port.to_string()]);
         command.args(shape.kubernetes.iter().flat_map(|kubeconfig| ["--kubernetes", kubeconfig]));
         if let Some(project) = &shape.project {

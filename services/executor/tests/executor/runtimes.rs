@@ -98,7 +98,7 @@ pub(crate) fn spec(app: App) -> Spec {
 }
 
 pub(crate) fn shell(script: &str) -> Spec {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = provision::ports::free().unwrap();
     let command = ["/bin/sh", "-c", script].map(str::to_owned).into();
     spec(App::Custom { port, command, keeps_base_path: false, health_path: String::new() })
 }

@@ -93,7 +93,7 @@ impl Browser {
 
 /// A server at a port that the provider was told before, so that it sends people back there.
 async fn world() -> Option<(Cluster, IdentityProvider)> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::ports::free().unwrap();
     let redirect = format!("http://127.0.0.1:{port}/auth/oidc/callback");
     let back = redirect.clone();
     let provider = tokio::task::spawn_blocking(move || IdentityProvider::start(&back)).await.unwrap()?;
