@@ -15,8 +15,22 @@ pub(super) fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
 }
 
 /// JSON without the one character that PostgreSQL refuses: one caller's value must not fail everybody's commit.
+///
+/// Escapes are stepped over one by one: in `\\u0000` it is the backslash that is escaped, and the text is harmless.
 fn without_nul(json: &str) -> String {
-    json.replace("\\u0000", "")
+    let (mut kept, mut rest) = (String::with_capacity(json.len()), json);
+    while let Some(at) = rest.find('\\') {
+        let (plain, escape) = rest.split_at(at);
+        kept.push_str(plain);
+        rest = escape.strip_prefix("\\u0000").unwrap_or_else(|| {
+            // Whatever follows a backslash in JSON begins with one byte of ASCII.
+            let (escaped, rest) = escape.split_at_checked(2).unwrap_or((escape, ""));
+            kept.push_str(escaped);
+            rest
+        });
+    }
+    kept.push_str(rest);
+    kept
 }
 
 macro_rules! columns {
@@ -243,5 +257,25 @@ impl Columns {
         self.u_output.push(json(row.output.as_ref()));
         self.u_error.push(json(row.error.as_ref()));
         self.u_children.push(row.children.map(|children| i32::try_from(children).unwrap_or(i32::MAX)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_character_goes_that_postgres_refuses() {
+        for (value, kept) in [
+            ("a\0b\0", "ab"),
+            // Source text that names the character, as a traceback shows it.
+            ("s.replace(\"\\u0000\", '')", "s.replace(\"\\u0000\", '')"),
+            ("\\\0", "\\"),
+            ("ä\\", "ä\\"),
+            ("\u{1}\"\n\0", "\u{1}\"\n"),
+        ] {
+            let text = json(Some(&value)).unwrap();
+            assert_eq!(serde_json::from_str::<String>(&text).unwrap(), kept, "{text}");
+        }
     }
 }
