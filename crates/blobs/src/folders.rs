@@ -6,12 +6,16 @@
 use crate::{Access, Error, place};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, path::Path};
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
+    path::Path,
+};
 use std::{
     collections::BTreeSet,
     fmt,
     future::ready,
     io,
+    os::fd::AsRawFd,
     path::{Path as DiskPath, PathBuf},
     sync::Arc,
     sync::atomic::{AtomicU64, Ordering},
@@ -164,7 +168,8 @@ impl Folders {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).await.map_err(disk)?;
         }
-        let mut content = self.store.get(&name).await.map_err(|error| self.failed(&name, error))?.into_stream();
+        let found = self.get(&name, None).await.map_err(|error| self.failed(&name, error))?;
+        let mut content = found.into_stream();
         let mut file = fs::File::create(&path).await.map_err(disk)?;
         while let Some(chunk) = content.try_next().await.map_err(|error| self.failed(&name, error))? {
             file.write_all(&chunk).await.map_err(disk)?;
@@ -179,8 +184,7 @@ impl Folders {
     /// When the store fails.
     pub async fn read(&self, at: &str, name: &str, bytes_max: u64) -> Result<Option<Bytes>, Error> {
         let name = self.name(at, name)?;
-        let options = GetOptions { range: Some(GetRange::Bounded(0..bytes_max)), ..GetOptions::default() };
-        match self.store.get_opts(&name, options).await {
+        match self.get(&name, Some(GetRange::Bounded(0..bytes_max))).await {
             Ok(found) => found.bytes().await.map(Some).map_err(|error| self.failed(&name, error)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(&name, error)),
@@ -193,7 +197,7 @@ impl Folders {
     /// When the store fails, now or later in the stream.
     pub async fn stream(&self, at: &str, name: &str) -> Result<Option<FileStream>, Error> {
         let name = self.name(at, name)?;
-        let found = match self.store.get(&name).await {
+        let found = match self.get(&name, None).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.failed(&name, error)),
@@ -201,6 +205,21 @@ impl Folders {
         let (bytes, folders) = (found.meta.size, self.clone());
         let chunks = found.into_stream().map_err(move |error| folders.failed(&name, error)).boxed();
         Ok(Some(FileStream { bytes, chunks }))
+    }
+
+    /// A file, or a part of it. Where the store is a folder of this machine, whoever writes into it could have put a link
+    /// there to what only this process may read: a file that is not where its name says is none of the store's.
+    async fn get(&self, name: &Path, range: Option<GetRange>) -> object_store::Result<GetResult> {
+        let found = self.store.get_opts(name, GetOptions { range, ..GetOptions::default() }).await?;
+        if let GetResultPayload::File(file, path) = &found.payload {
+            // Of the file that was opened, so that nobody can exchange it after this look.
+            let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            if opened.is_ok_and(|opened| opened != *path) {
+                let source = format!("{} is reached by a link", path.display()).into();
+                return Err(object_store::Error::PermissionDenied { path: name.to_string(), source });
+            }
+        }
+        Ok(found)
     }
 
     /// Removes everything below a folder; one that is not there is no error.

@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpListener,
+    os::unix::fs::symlink,
     path::Path,
 };
 
@@ -117,6 +118,24 @@ async fn a_folder_counts_with_its_seal_and_goes_whole() {
     }
     let names: Vec<_> = fs::read_dir(disk.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "nothing unfinished stays: {names:?}");
+}
+
+#[tokio::test]
+async fn a_link_in_a_local_store_leads_nowhere() {
+    let disk = tempfile::tempdir().unwrap();
+    let root = disk.path().join("store");
+    let folders = Folders::open(&format!("file://{}", root.display()), &Access::default()).unwrap();
+    write(disk.path(), &[("token", b"secret"), ("store/mine/own.json", b"[]"), ("store/theirs/data.json", b"[1]")]);
+    write(disk.path(), &[("store/mine/manifest.json", b"{}")]);
+    symlink(disk.path().join("token"), root.join("mine/file.json")).unwrap();
+    symlink(root.join("theirs"), root.join("mine/folder")).unwrap();
+    assert_eq!(folders.read("mine", "own.json", 9).await.unwrap().unwrap(), "[]");
+    for name in ["file.json", "folder/data.json"] {
+        let refused = folders.read("mine", name, 9).await.unwrap_err();
+        assert!(refused.to_string().contains("mine/"), "{refused}");
+        assert!(folders.stream("mine", name).await.is_err(), "{name}");
+    }
+    assert!(folders.fetch("mine", &disk.path().join("into"), SEAL).await.is_err());
 }
 
 /// A server that answers every request with one status.
