@@ -114,11 +114,13 @@ pub async fn delete_of_ended(
     let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let statement = client.prepare_cached(include_str!("../sql/log_line/delete_of_runs.sql")).await?;
     let limit = i64::try_from(lines_max).unwrap_or(i64::MAX);
-    let deleted = client.execute(&statement, &[&runs, &limit]).await?;
-    if deleted < lines_max {
+    let row = client.query_one(&statement, &[&runs, &limit]).await?;
+    let (found, deleted) = (row.get::<_, i64>(0), row.get::<_, i64>(1));
+    // Not by what was deleted: somebody who does the same at once may have been faster with these, and more are left.
+    if found < limit {
         let (run, completed_at): (Uuid, Timestamp) = (last.get(0), last.get(1));
         let statement = client.prepare_cached(include_str!("../sql/pipeline_log_mark/raise.sql")).await?;
         client.execute(&statement, &[&pipeline.0, &completed_at, &run]).await?;
     }
-    Ok(Some(deleted))
+    Ok(Some(u64::try_from(deleted).unwrap_or(0)))
 }

@@ -244,6 +244,26 @@ async fn a_projects_own_retention_takes_lines_of_its_old_runs_and_no_others() {
     let left = "SELECT count(*) FROM log_line WHERE run_id = $1";
     let left = async |run: RunId| client.query_one(left, &[&run.0]).await.unwrap().get::<_, i64>(0);
     assert_eq!((left(old).await, left(foreign).await, left(young).await), (0, 25, 25));
+    // Somebody else was faster with as many as one statement takes: the others of that run still go.
+    let more = "INSERT INTO log_line (run_id, at, block, level, stream, message)
+                SELECT $1, now(), 'load', 20, 'stdout', n::text FROM generate_series(1, 15) AS n";
+    client.execute(end, &[&old.0, &"7 d 2 h"]).await.unwrap();
+    client.execute(more, &[&old.0]).await.unwrap();
+    let mut faster = world.database.client().await;
+    let faster = faster.transaction().await.unwrap();
+    let first = "DELETE FROM log_line WHERE (run_id, id) IN
+                 (SELECT run_id, id FROM log_line WHERE run_id = $1 ORDER BY run_id, id LIMIT 10)";
+    assert_eq!(faster.execute(first, &[&old.0]).await.unwrap(), 10);
+    let waits =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let end_it = async {
+        while !client.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        faster.commit().await.unwrap();
+    };
+    assert_eq!(tokio::join!(delete(), end_it).0, Some(0));
+    assert_eq!((delete().await, delete().await), (Some(5), None));
     // Retried in place, it ends again, and its new lines go after that end.
     client.execute(end, &[&old.0, &"7 d 1 h"]).await.unwrap();
     let line = "INSERT INTO log_line (run_id, at, block, level, stream, message) VALUES ($1, now(), 'load', 20, 'stdout', 'again')";
