@@ -2,15 +2,6 @@
 -- How sign-ins and tokens came to be, what projects have put into the store of files, messages by where they go, and
 -- lines that a project keeps for less long than others.
 
--- === people ===
-
--- What a sign-in or a token came from: `person`, who asked for a token of that name; a sign-in by `password`; one
--- `elsewhere`, at the provider; or the `operator`'s token. NULL for what is older than these columns.
-ALTER TABLE browser_session
-    ADD COLUMN origin text CHECK (origin IN ('password', 'elsewhere', 'operator'));
-ALTER TABLE access_token
-    ADD COLUMN origin text CHECK (origin IN ('person', 'password', 'elsewhere', 'operator'));
-
 -- === uploads ===
 
 -- A file that a project has put into the store, or uses there: by its digest, so once. Written by web-servers.
@@ -30,11 +21,6 @@ CREATE TABLE project_file_total (
 );
 
 -- === notifications ===
-
--- What waits, by where it goes as far as the columns tell: a lane. A dead receiver's messages are one lane of many.
-CREATE INDEX notification_waiting ON notification (workspace_id, pipeline_id, source, channel, not_before)
-    WHERE status = 'pending';
-CREATE INDEX notification_waiting_by_age ON notification (created_at) WHERE status = 'pending';
 
 -- Runtime state: lanes whose receiver did not take a message lately. No row is the usual.
 CREATE TABLE notification_lane (
@@ -57,3 +43,14 @@ CREATE TABLE pipeline_log_mark (
     completed_at timestamptz NOT NULL,
     run_id       uuid NOT NULL
 );
+
+-- === people ===
+
+-- Last in this file: every sign-in waits from here to its end.
+
+-- What a sign-in or a token came from: `person`, who asked for a token of that name; a sign-in by `password`; one
+-- `elsewhere`, at the provider; or the `operator`'s token. NULL for what is older than these columns.
+ALTER TABLE browser_session
+    ADD COLUMN origin text CHECK (origin IN ('password', 'elsewhere', 'operator'));
+ALTER TABLE access_token
+    ADD COLUMN origin text CHECK (origin IN ('person', 'password', 'elsewhere', 'operator'));

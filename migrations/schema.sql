@@ -1252,6 +1252,8 @@ CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at
 
 CREATE INDEX grant_of_device_by_holder ON public.grant_of_device USING btree (holder);
 
+CREATE INDEX idempotency_by_age ON public.idempotency USING btree (created_at);
+
 CREATE INDEX limit_hold_by_shard ON public.limit_hold USING btree (shard);
 
 CREATE INDEX log_line_by_id ON ONLY public.log_line USING btree (id);

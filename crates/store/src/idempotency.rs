@@ -43,11 +43,11 @@ pub async fn record(
     Ok(())
 }
 
-/// Forgets the answers that are older than so many days; how many these were.
+/// Forgets at most `limit` of the answers that are older than so many days; how many these were.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn forget(db: &impl GenericClient, days: i32) -> Result<u64, Error> {
+pub async fn forget(db: &impl GenericClient, days: i32, limit: i64) -> Result<u64, Error> {
     let statement = db.prepare_cached(include_str!("../sql/idempotency/delete_old.sql")).await?;
-    Ok(db.execute(&statement, &[&days]).await?)
+    Ok(db.execute(&statement, &[&days, &limit]).await?)
 }

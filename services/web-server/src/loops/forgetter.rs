@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often each server does so; it may find that another one did.
 const INTERVAL: Duration = Duration::from_secs(3_600);
+/// Keys of one statement, so that none takes long, however much there is.
+const BATCH: i64 = 5_000;
 
 /// Goes on until this server drains.
 pub(crate) fn start(store: Store, draining: CancellationToken) {
@@ -23,7 +25,14 @@ async fn forget(store: Store) {
 }
 
 async fn forget_once(store: &Store) -> Result<(), store::Error> {
-    let forgotten = idempotency::forget(&store.client().await?, KEPT_DAYS).await?;
+    let mut forgotten = 0;
+    loop {
+        let batch = idempotency::forget(&store.client().await?, KEPT_DAYS, BATCH).await?;
+        forgotten += batch;
+        if batch < BATCH.unsigned_abs() {
+            break;
+        }
+    }
     if forgotten > 0 {
         tracing::info!(forgotten, "idempotency keys are forgotten");
     }
