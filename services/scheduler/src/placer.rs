@@ -184,6 +184,7 @@ impl Placer {
                         "a turn waited for a database that does not answer; loading again"
                     );
                     self.parts.metrics.reloads.inc();
+                    self.hear_again();
                     self.load().await
                 }
             };
@@ -212,6 +213,11 @@ impl Placer {
         self.finish(turn).await?;
         self.gauge();
         Ok(())
+    }
+
+    /// What executors said may be lost. Their streams end, so that they come again and say it again.
+    fn hear_again(&mut self) {
+        self.fleet.sessions().into_iter().for_each(|session| self.fleet.close(session));
     }
 
     /// Reads the pool's rows until that works; executors that are connected stay, and are told everything anew.

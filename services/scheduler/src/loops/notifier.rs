@@ -116,7 +116,11 @@ impl Notifier {
             }
             match self.run_once(&mut after).await {
                 Ok(round) => last = round,
-                Err(error) => tracing::warn!(error = %Chain(&error), "failed to claim notifications"),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "failed to claim notifications");
+                    // In a while, and not at once, as further lanes would be.
+                    last = Round::Done;
+                }
             }
             if last == Round::Further {
                 interval.reset_immediately();
@@ -170,11 +174,11 @@ impl Notifier {
     async fn start(&self, claimed: Claimed) -> Result<(), store::Error> {
         let secrets = match self.secrets(&claimed).await? {
             Ok(secrets) => secrets,
-            Err(why) => return outbox::settle(&self.store, &claimed, &Fate::Failed(why)).await,
+            Err(why) => return outbox::settle(&self.store, &claimed, &self.fate(&claimed, Err(why))).await,
         };
         let (config, channel) = match channel(self.keyring.as_deref(), &claimed, &secrets) {
             Ok(found) => found,
-            Err(why) => return outbox::settle(&self.store, &claimed, &Fate::Failed(why)).await,
+            Err(why) => return outbox::settle(&self.store, &claimed, &self.fate(&claimed, Err(why))).await,
         };
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         let (Some(place), Some(turn)) = (place, self.turn(channel.receiver())) else {
@@ -192,17 +196,16 @@ impl Notifier {
         Ok(())
     }
 
-    /// Notes what became of a message, and whether its receiver is there.
+    /// Notes what became of a message, and then whether its receiver is there: a message that was sent and is not noted goes
+    /// out again.
     async fn settle(&self, claimed: &Claimed, fate: &Fate) -> Result<(), store::Error> {
+        outbox::settle(&self.store, claimed, fate).await?;
         match fate {
-            Fate::Again(..) => outbox::put_off(&self.store, &claimed.lane, PAUSE, PAUSE_MAX).await?,
+            Fate::Again(..) => outbox::put_off(&self.store, &claimed.lane, PAUSE, PAUSE_MAX).await,
             // Whoever refuses a message for good is there.
-            Fate::Sent | Fate::Failed(_) if claimed.failures > 0 => {
-                outbox::reopen(&self.store, &claimed.lane).await?;
-            }
-            Fate::Sent | Fate::Failed(_) | Fate::Back(_) => {}
+            Fate::Sent | Fate::Failed(_) if claimed.failures > 0 => outbox::reopen(&self.store, &claimed.lane).await,
+            Fate::Sent | Fate::Failed(_) | Fate::Back(_) => Ok(()),
         }
-        outbox::settle(&self.store, claimed, fate).await
     }
 
     /// A place in a lane, until it is dropped.
@@ -213,7 +216,8 @@ impl Notifier {
     }
 
     /// The secrets that a project's own configuration names for this channel, by name; or why one is not to be had.
-    async fn secrets(&self, claimed: &Claimed) -> Result<Result<BTreeMap<String, String>, String>, store::Error> {
+    /// What this scheduler cannot open another one may, while keys are being exchanged.
+    async fn secrets(&self, claimed: &Claimed) -> Result<Result<BTreeMap<String, String>, SendError>, store::Error> {
         let mut found = BTreeMap::new();
         let (Some((pipeline, version)), Some(config)) = (claimed.of_version, &claimed.config) else {
             return Ok(Ok(found));
@@ -222,16 +226,19 @@ impl Notifier {
         let mut names = references::names(&config[claimed.channel.as_str()]);
         names.extend(references::names(&config["message_templates"]));
         if names.len() > SECRETS_MAX {
-            return Ok(Err(format!("its notification_config names more than {SECRETS_MAX} secrets")));
+            let why = format!("its notification_config names more than {SECRETS_MAX} secrets");
+            return Ok(Err(SendError::Lasting(why)));
         }
         for name in names {
             let db = self.store.client().await?;
             let secret = secrets::get_for_version(&db, pipeline, version, &name, self.unnamed_secrets).await?;
-            let missing =
-                || format!("there is no secret `{name}` that its pipeline sees; `orrery secrets set` makes one");
-            match secret.ok_or_else(missing).and_then(|secret| values::open(self.keyring.as_deref(), secret)) {
+            let Some(secret) = secret else {
+                let why = format!("there is no secret `{name}` that its pipeline sees; `orrery secrets set` makes one");
+                return Ok(Err(SendError::Lasting(why)));
+            };
+            match values::open(self.keyring.as_deref(), secret) {
                 Ok(value) => found.insert(name, value),
-                Err(why) => return Ok(Err(why)),
+                Err(why) => return Ok(Err(SendError::Passing(why))),
             };
         }
         Ok(Ok(found))
@@ -242,7 +249,7 @@ impl Notifier {
         let event = Event::parse(&claimed.event).unwrap_or(Event::Test);
         let message = notify::message::message(config, event, &facts);
         let outcome = notify::send(channel, &claimed.key, &message, &facts, &self.policy).await;
-        let fate = fate(claimed, outcome, self.clock.now(), backoff::random());
+        let fate = self.fate(claimed, outcome);
         let word = match &fate {
             Fate::Sent => "sent",
             Fate::Again(..) | Fate::Back(_) => "again",
@@ -253,6 +260,10 @@ impl Notifier {
         };
         self.metrics.notifications.with_label_values(&[word]).inc();
         fate
+    }
+
+    fn fate(&self, claimed: &Claimed, outcome: Result<(), SendError>) -> Fate {
+        fate(claimed, outcome, self.clock.now(), backoff::random())
     }
 
     /// A place with one receiver, until it is dropped.
@@ -310,14 +321,16 @@ fn channel(
     keyring: Option<&Keyring>,
     claimed: &Claimed,
     secrets: &BTreeMap<String, String>,
-) -> Result<(Config, Channel), String> {
-    let config = notes::open(keyring, claimed.sealed.as_ref(), claimed.config.clone())?;
+) -> Result<(Config, Channel), SendError> {
+    let lasting = |why: &str| SendError::Lasting(why.to_owned());
+    let config = notes::open(keyring, claimed.sealed.as_ref(), claimed.config.clone()).map_err(SendError::Passing)?;
     let config = config.map(|config| if secrets.is_empty() { config } else { references::fill(&config, secrets) });
     let config = config.as_ref().and_then(serde_json::Value::as_object);
-    let config = config.ok_or("its notification_config was removed")?;
-    let config = Config::parse(config).map_err(|error| error.to_string())?;
+    let config = config.ok_or_else(|| lasting("its notification_config was removed"))?;
+    let config = Config::parse(config).map_err(|error| SendError::Lasting(error.to_string()))?;
     let channel = config.channels.get(&claimed.channel).cloned();
-    let channel = channel.ok_or_else(|| format!("`{}` was removed from its notification_config", claimed.channel))?;
+    let removed = || lasting(&format!("`{}` was removed from its notification_config", claimed.channel));
+    let channel = channel.ok_or_else(removed)?;
     Ok((config, channel))
 }
 

@@ -216,6 +216,10 @@ impl Fleet {
         self.sessions.get(&session).is_some_and(|session| session.has_nodes && session.has_runtimes)
     }
 
+    pub(super) fn sessions(&self) -> Vec<u64> {
+        self.sessions.keys().copied().collect()
+    }
+
     pub(super) fn ready_sessions(&self) -> Vec<u64> {
         self.sessions.keys().copied().filter(|session| self.is_ready(*session)).collect()
     }

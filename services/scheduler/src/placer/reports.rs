@@ -76,8 +76,7 @@ impl Placer {
             Err(error) => {
                 let pool = &*self.pool;
                 tracing::warn!(pool, error = runtime::exit::chain(&error), "failed to write what nodes there are");
-                // They come again, and say it again.
-                self.fleet.ready_sessions().into_iter().for_each(|session| self.fleet.close(session));
+                self.hear_again();
                 return self.reload(turn).await;
             }
         }

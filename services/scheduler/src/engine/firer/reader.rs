@@ -128,10 +128,13 @@ impl Engine {
         for found in readable {
             let (id, pipeline) = (found.trigger.id, found.trigger.pipeline);
             if self.shards.get(pipeline.shard()).is_some() {
-                // One that was edited lately may be read twice, with its page and as an edit.
-                let state = states.get(&id).cloned();
                 self.disarmed.remove(&id);
-                self.triggers.arm(id, Armed::new(found, state, now));
+                // One that was called for, or edited lately, is read before its page is, or twice. In that version memory
+                // knows more than the database: what this turn has decided is not written yet.
+                if self.triggers.get(id).is_none_or(|armed| armed.version != found.trigger.version) {
+                    let state = states.get(&id).cloned();
+                    self.triggers.arm(id, Armed::new(found, state, now));
+                }
             }
         }
         // Only now: what failed before is read again.
