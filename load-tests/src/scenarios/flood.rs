@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Cluster,
-    project_files as files,
+    floor, project_files as files,
     report::{Bar, Figure, percentile},
 };
 use anyhow::{Context, Result};
@@ -26,6 +26,8 @@ pub(crate) struct Size {
 /// Lines of one message of the flood, and streams that carry it.
 const BATCH: usize = 500;
 const STREAMS: usize = 4;
+/// Files of the write-ahead log, of 16 MB each: a minute of the flood fills about 25.
+const LOG_FILES: usize = 48;
 /// Between two no-ops whose way is measured.
 const PACE: Duration = Duration::from_millis(50);
 
@@ -36,6 +38,7 @@ pub(crate) async fn run(size: Size) -> Result<Vec<Figure>> {
     files::ProjectFolder::create(&folder)?.pipeline("noop", &[files::noop::<&str>("only", &[])])?;
     cluster.deploy(&folder).await?;
     let length = Duration::from_secs(size.flood_s);
+    use_log_files(&cluster).await?;
     // Warms connections and statements.
     noops(&cluster, Duration::from_secs(3)).await?;
     let mut alone = noops(&cluster, length).await?;
@@ -61,6 +64,16 @@ pub(crate) async fn run(size: Size) -> Result<Vec<Figure>> {
             bar: Bar::AtLeast(0.95),
         },
     ])
+}
+
+/// Has the database write and give back as many files of its write-ahead log as the flood fills. One that has run for a while
+/// uses such files again; a new one makes each of them, 16 MB of zeroes, while commits wait.
+async fn use_log_files(cluster: &Cluster) -> Result<()> {
+    let sql = floor::connect(&cluster.database_url()).await?;
+    for _ in 0..LOG_FILES {
+        sql.batch_execute("SELECT pg_logical_emit_message(false, 'load-tests', ''); SELECT pg_switch_wal()").await?;
+    }
+    Ok(sql.batch_execute("CHECKPOINT").await?)
 }
 
 /// Milliseconds from call to end of no-ops, one after the other, at a steady pace.
