@@ -61,6 +61,9 @@ pub struct Pipeline {
     /// How long log lines are kept after a run's end, seconds; `None` is the cluster's own time, which is also the longest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs_retention_s: Option<u64>,
+    /// The least level, as Python names it, at which the logging of its blocks makes lines; `None` is `INFO`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
     /// The secrets of its workspace and project that its blocks may ask for; those of its own are always its. `None` leaves
     /// it to the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]

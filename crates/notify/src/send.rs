@@ -9,7 +9,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
-    message::Mailbox,
+    message::{
+        Mailbox,
+        header::{self, ContentType},
+    },
     transport::smtp::{
         authentication::Credentials,
         client::{Tls, TlsParameters},
@@ -167,6 +170,8 @@ async fn mail(email: &Email, key: &str, message: &Message, policy: &Policy) -> R
     let mut letter = lettre::Message::builder()
         .from(mailbox(&email.from)?)
         .subject(&message.title)
+        .header(header::MIME_VERSION_1_0)
+        .header(ContentType::TEXT_PLAIN)
         .message_id(Some(format!("<{id}@orrery>")));
     for to in &email.to {
         letter = letter.to(mailbox(to)?);

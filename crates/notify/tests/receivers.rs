@@ -209,5 +209,9 @@ async fn a_letter_arrives() {
         letter.contains("no such table") && letter.contains("Message-ID: <r1.7.failure.project.x@orrery>"),
         "{letter}"
     );
+    assert!(
+        letter.contains("MIME-Version: 1.0") && letter.contains("Content-Type: text/plain; charset=utf-8"),
+        "{letter}"
+    );
     assert!(letter.contains("Subject: ") && letter.contains("=?utf-8?"), "{letter}");
 }

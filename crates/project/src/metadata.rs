@@ -16,6 +16,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const FILE: &str = "metadata.yaml";
+/// As Python's logging has them.
+const LOG_LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 const PROJECT_TYPES: [&str; 3] = ["standalone", "main", "sub"];
 
 /// Project-wide settings.
@@ -35,6 +37,9 @@ pub struct Metadata {
     /// How long log lines are kept after a run's end, seconds; `None` is the cluster's own time, which is also the longest.
     #[serde(default)]
     pub logs_retention_s: Option<u64>,
+    /// The least level at which the logging of blocks makes lines; `None` is `INFO`.
+    #[serde(default)]
+    pub log_level: Option<String>,
     /// The secrets that every pipeline may ask for, unless it names its own.
     #[serde(default)]
     pub secrets: Option<Vec<String>>,
@@ -124,6 +129,7 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
     let trimmed = |key: &str, report: &mut Report| {
         keys.text(key, report).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     };
+    let (logs_retention_s, log_level) = logging(keys, report);
     Metadata {
         project_type: project_type(keys, env, report),
         project_uuid: env("PROJECT_UUID").or_else(|| trimmed("project_uuid", report)),
@@ -132,7 +138,8 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
             .or_else(|| trimmed("variables_dir", report).filter(|dir| is_bucket(dir))),
         variables_retention_s: retention("variables_retention_period", keys, report),
         runs_retention_s: retention("run_retention_period", keys, report),
-        logs_retention_s: logging(keys, report),
+        logs_retention_s,
+        log_level,
         secrets: secrets(keys, report),
         features: keys.object("features", report),
         retry: limits::retry(RetryPolicy::default(), keys, report),
@@ -188,19 +195,23 @@ fn seconds_of(period: &str) -> Option<u64> {
     Some(u64::from(number) * unit)
 }
 
-/// How long log lines are kept; where they lie, and which, is the cluster's business.
-fn logging(keys: &Keys<'_>, report: &mut Report) -> Option<u64> {
-    let logging = keys.nested("logging_config")?;
-    for key in logging.names() {
-        let remedy = match key {
-            "retention_period" => continue,
-            "level" => "remove the key; `orrery logs --level` shows the lines of a level",
-            _ => "remove the key; `orrery logs` shows the lines",
-        };
-        let message = format!("logging_config.{key} is ignored: log lines of all levels are kept by the cluster");
-        report.warn(logging.place(key), message, remedy);
+/// How long log lines are kept, and from which level on there are any; where they lie is the cluster's business.
+fn logging(keys: &Keys<'_>, report: &mut Report) -> (Option<u64>, Option<String>) {
+    let Some(logging) = keys.nested("logging_config") else { return (None, None) };
+    for key in logging.names().filter(|key| !["retention_period", "level"].contains(key)) {
+        let message = format!("logging_config.{key} is ignored: log lines are kept by the cluster");
+        report.warn(logging.place(key), message, "remove the key; `orrery logs` shows the lines");
     }
-    retention("retention_period", &logging, report)
+    let level = logging.text("level", report).map(|level| level.trim().to_uppercase());
+    let level = level.filter(|level| {
+        let known = LOG_LEVELS.contains(&level.as_str());
+        if !known {
+            let message = format!("{level:?} is no level; lines of INFO and above are kept");
+            report.warn(logging.place("level"), message, "write DEBUG, INFO, WARNING, ERROR or CRITICAL");
+        }
+        known
+    });
+    (retention("retention_period", &logging, report), level)
 }
 
 /// The settings as written, after a word about the one that cannot hold on a cluster.

@@ -125,6 +125,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         runs_retention_s: metadata::retention("run_retention_period", keys, report)
             .or(context.metadata.runs_retention_s),
         logs_retention_s: context.metadata.logs_retention_s,
+        log_level: context.metadata.log_level.clone(),
         secrets: metadata::secrets(keys, report).or_else(|| context.metadata.secrets.clone()),
     };
     add_blocks(context, keys, &mut pipeline, report);

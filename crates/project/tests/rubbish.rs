@@ -231,15 +231,16 @@ const GOOD: &str = "blocks: [{uuid: a, type: data_loader}]\n";
 #[test]
 fn logging_config_is_not_passed_over_in_silence() {
     let folder = Folder::new(GOOD);
-    folder.write("metadata.yaml", "logging_config:\n  level: INFO\n  retention_period: 15 years\n");
+    folder.write("metadata.yaml", "logging_config:\n  level: LOUD\n  type: s3\n  retention_period: 15 years\n");
     tells(
         &folder,
         &[
-            "metadata.yaml:2 (logging_config.level): logging_config.level is ignored",
-            "metadata.yaml:3 (logging_config.retention_period): the period \"15 years\" is not understood",
+            "metadata.yaml:3 (logging_config.type): logging_config.type is ignored",
+            "metadata.yaml:2 (logging_config.level): \"LOUD\" is no level",
+            "metadata.yaml:4 (logging_config.retention_period): the period \"15 years\" is not understood",
         ],
     );
-    folder.write("metadata.yaml", "logging_config:\n  retention_period: 15d\n");
+    folder.write("metadata.yaml", "logging_config:\n  level: debug\n  retention_period: 15d\n");
     tells(&folder, &[]);
 }
 

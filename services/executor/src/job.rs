@@ -43,6 +43,7 @@ pub fn build(attempt: &Attempt, repo_path: &Path, place: &Place) -> Result<Value
         "conditions": guards,
         "inputs": assignment.inputs.iter().map(|input| self::input(id.run, input, place)).collect::<Vec<_>>(),
         "output_dir": place.folder(id.run, &id.block, id.child, id.lease),
+        "log_level": pipeline.log_level,
         "keep_in_memory": pipeline.keeps_outputs_in_memory(),
         "dynamic_block_index": (id.child >= 0).then_some(id.child),
         "variables": object(&run.variables)?,

@@ -64,6 +64,7 @@ pub(crate) fn pipeline(blocks: Vec<Block>) -> Pipeline {
         outputs_retention_s: None,
         runs_retention_s: None,
         logs_retention_s: None,
+        log_level: None,
         secrets: None,
     }
 }

@@ -166,6 +166,7 @@ def run_jobs(channel: Channel, memory: Optional[kernel.MemoryLimit]) -> int:
         if frame.get("type") != "job" or not isinstance(frame.get("job"), dict):
             print(f"the runner ignored a control frame of type {frame.get('type')!r}", file=sys.stderr)
             continue
+        logs.set_level(frame["job"].get("log_level"))
         result = process.run(frame["job"], channel)
         flush()
         try:

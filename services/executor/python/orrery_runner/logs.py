@@ -57,6 +57,11 @@ def restore(channel: Channel) -> None:
         install(channel)
 
 
+def set_level(level: Optional[str]) -> None:
+    """Records below it make no lines; without one, those below INFO."""
+    logging.getLogger().setLevel(level or logging.INFO)
+
+
 class BlockLogger:
     """`kwargs['logger']`: like a logger, and any further keyword becomes part of the line."""
 

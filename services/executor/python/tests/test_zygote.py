@@ -66,6 +66,10 @@ class Children(ProjectCase):
         self.ok("logs")
         self.assertEqual([entry["level"] for entry in self.last.logs], ["WARNING", "ERROR"])
         self.assertLess(len(self.last.logs[0]["message"]), 1 << 20)
+        self.ok("logs", log_level="DEBUG")
+        self.assertEqual([entry["level"] for entry in self.last.logs], ["WARNING", "DEBUG", "ERROR"])
+        self.ok("logs", log_level="ERROR")
+        self.assertEqual([entry["level"] for entry in self.last.logs], ["ERROR"])
 
     def test_cancel_reaches_a_group_that_hangs(self) -> None:
         self.block("hang", """

@@ -117,8 +117,9 @@ impl Projects {
         check_grant(&transaction, caller, &request.project, role).await?;
         let who = who(&transaction, &member.email, &member.group).await?;
         self.refuse_above(&transaction, caller, &request.project, project, who).await?;
+        let owners = projects::count_owners(&transaction, project).await?;
         projects::set_member(&transaction, project, who, role).await?;
-        keep_an_owner(&transaction, project).await?;
+        keep_an_owner(&transaction, project, owners).await?;
         Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 
@@ -128,11 +129,12 @@ impl Projects {
         let project = locked(&transaction, &request.project).await?;
         let who = who(&transaction, &request.email, &request.group).await?;
         self.refuse_above(&transaction, caller, &request.project, project, who).await?;
+        let owners = projects::count_owners(&transaction, project).await?;
         if !projects::remove_member(&transaction, project, who).await? {
             let message = format!("`{}{}` is no member of `{}`", request.email, request.group, request.project);
             return Err(Fault::new(ErrorKind::NotFound, "MEMBER_NOT_FOUND", message));
         }
-        keep_an_owner(&transaction, project).await?;
+        keep_an_owner(&transaction, project, owners).await?;
         Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 
@@ -186,9 +188,10 @@ async fn who(db: &Transaction<'_>, email: &str, group: &str) -> Result<Who, Faul
     Ok(Who::User(users::get(db, &email).await?.ok_or_else(|| Fault::no_user(&email))?.id))
 }
 
-/// Refuses to leave a project without an owner; the project's lock is held.
-async fn keep_an_owner(db: &Transaction<'_>, project: ProjectId) -> Result<(), Fault> {
-    if projects::count_owners(db, project).await? > 0 {
+/// Refuses to take a project's last owner away, which `before` the change it had; the project's lock is held. That of a new
+/// cluster has none, and whoever administers the cluster grants in it.
+async fn keep_an_owner(db: &Transaction<'_>, project: ProjectId, before: i64) -> Result<(), Fault> {
+    if before == 0 || projects::count_owners(db, project).await? > 0 {
         return Ok(());
     }
     let message = "this is the last owner of the project; make somebody else one first";
