@@ -1,6 +1,6 @@
 //! Backfills: written by the owner of their pipeline's shard, read by everybody. Refuses to compute intervals.
 
-use crate::{Error, Store, shards::Shard};
+use crate::{Error, Store, query, shards::Shard};
 use deadpool_postgres::GenericClient;
 use domain::{
     backfill::{Cursor, Length, Order, Status},
@@ -111,9 +111,8 @@ pub async fn insert(store: &Store, backfill: &Backfill, shard: Shard) -> Result<
 ///
 /// # Errors
 /// When the database does not answer or holds what this version cannot read.
-pub async fn unfinished(store: &Store, shards: &[i16]) -> Result<Vec<Backfill>, Error> {
-    let client = store.client().await?;
-    let rows = client.query(include_str!("../sql/backfill/select_unfinished.sql"), &[&shards]).await?;
+pub async fn unfinished(db: &impl GenericClient, shards: &[i16]) -> Result<Vec<Backfill>, Error> {
+    let rows = query::rows(db, include_str!("../sql/backfill/select_unfinished.sql"), &[&shards]).await?;
     rows.iter().map(decode).collect()
 }
 

@@ -1,6 +1,6 @@
 //! What became of the logical times of a trigger. Refuses to decide about any.
 
-use crate::{Error, Store};
+use crate::{Error, query};
 use deadpool_postgres::GenericClient;
 use domain::id::{RunId, TriggerId};
 use jiff::Timestamp;
@@ -66,15 +66,21 @@ pub enum Known {
     Skipped(String),
 }
 
-/// What a logical key of a trigger became, if it was decided about.
+/// What logical keys of triggers became, `None` for keys that nobody decided about, in request order.
 ///
 /// # Errors
-/// When the database does not answer.
-pub async fn known(store: &Store, trigger: TriggerId, key: &str) -> Result<Option<Known>, Error> {
-    let client = store.client().await?;
-    let row = client.query_opt(include_str!("../sql/firing/get.sql"), &[&trigger.0, &key]).await?;
-    Ok(row.map(|row| match row.get::<_, Option<Uuid>>(0) {
-        Some(run) => Known::Run(RunId(run)),
-        None => Known::Skipped(row.get::<_, Option<String>>(1).unwrap_or_default()),
-    }))
+/// When the statement fails.
+pub async fn known(db: &impl GenericClient, keys: &[(TriggerId, String)]) -> Result<Vec<Option<Known>>, Error> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let triggers: Vec<Uuid> = keys.iter().map(|(trigger, _)| trigger.0).collect();
+    let names: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
+    let known = |row: &tokio_postgres::Row| match (row.get::<_, Option<Uuid>>("run_id"), row.get("is_known")) {
+        (Some(run), _) => Some(Known::Run(RunId(run))),
+        (None, true) => Some(Known::Skipped(row.get::<_, Option<String>>("reason").unwrap_or_default())),
+        (None, false) => None,
+    };
+    let sql = include_str!("../sql/firing/select_known.sql");
+    Ok(query::rows(db, sql, &[&triggers, &names]).await?.iter().map(known).collect())
 }

@@ -84,10 +84,11 @@ impl Journal {
         Ok(Self { statements, writer, flusher: Flusher { flush, client: Arc::new(flusher) }, opened })
     }
 
-    /// Whether connections were given up since it was opened: it may be as dead as they are.
+    /// Whether it can be of no use any more: one of its sessions has ended, or connections were given up since it was
+    /// opened, and it may be as dead as they are.
     #[must_use]
-    pub fn is_given_up(&self, store: &Store) -> bool {
-        store.gave_up(self.opened)
+    pub fn is_lost(&self, store: &Store) -> bool {
+        self.writer.is_closed() || self.flusher.client.is_closed() || store.gave_up(self.opened)
     }
 
     /// What waits for the disk, for a task of its own.

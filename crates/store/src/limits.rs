@@ -1,11 +1,16 @@
 //! Definitions of limits that hold across pipelines. Refuses to count what they limit: see [`crate::permits`].
 
-use crate::Error;
+use crate::{Error, query};
 use deadpool_postgres::GenericClient;
 use domain::{id::WorkspaceId, limits::Definitions};
 use jiff::Timestamp;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// One limit of a workspace.
 #[derive(Debug, Clone)]
@@ -22,14 +27,23 @@ pub struct BlockLimit {
     pub used: u64,
 }
 
-/// The names of the limits of a workspace.
+/// The names of the limits of each of these workspaces, which may have none.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn definitions(db: &impl GenericClient, workspace: WorkspaceId) -> Result<Definitions, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/block_limit/of_workspace.sql")).await?;
-    let rows = db.query(&statement, &[&workspace.0]).await?;
-    Ok(rows.iter().map(|row| Arc::from(row.get::<_, &str>("name"))).collect())
+pub async fn definitions(
+    db: &impl GenericClient,
+    workspaces: &[WorkspaceId],
+) -> Result<HashMap<WorkspaceId, Definitions>, Error> {
+    if workspaces.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Uuid> = workspaces.iter().map(|id| id.0).collect();
+    let mut names: HashMap<WorkspaceId, Vec<Arc<str>>> = workspaces.iter().map(|id| (*id, Vec::new())).collect();
+    for row in query::rows(db, include_str!("../sql/block_limit/of_workspaces.sql"), &[&ids]).await? {
+        names.entry(WorkspaceId(row.get("workspace_id"))).or_default().push(Arc::from(row.get::<_, &str>("name")));
+    }
+    Ok(names.into_iter().map(|(id, names)| (id, names.into_iter().collect())).collect())
 }
 
 /// Workspaces whose limits changed within so long a time.

@@ -1,7 +1,8 @@
 //! Permits of limits that hold across pipelines, as schedulers settle them. Refuses to decide who gets one: see
 //! `domain::permits`, whose rules the statement applies.
 
-use crate::{Error, Store, shards::Shard};
+use crate::{Error, Store, query, shards::Shard};
+use deadpool_postgres::GenericClient;
 use domain::{
     id::WorkspaceId,
     limits,
@@ -131,10 +132,8 @@ async fn ensure(store: &Store, claims: &[(Shard, Claim)]) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn of_shards(store: &Store, shards: &[i16]) -> Result<Vec<(WorkspaceId, Arc<str>, u8)>, Error> {
-    let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/limit_hold/of_shards.sql")).await?;
-    let rows = client.query(&statement, &[&shards]).await?;
+pub async fn of_shards(db: &impl GenericClient, shards: &[i16]) -> Result<Vec<(WorkspaceId, Arc<str>, u8)>, Error> {
+    let rows = query::rows(db, include_str!("../sql/limit_hold/of_shards.sql"), &[&shards]).await?;
     let found = |row: &Row| {
         let key: &str = row.get("key");
         (WorkspaceId(row.get("workspace_id")), Arc::from(key), u8::try_from(row.get::<_, i16>("shard")).unwrap_or(0))

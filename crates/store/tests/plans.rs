@@ -15,7 +15,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("block_run/list", None),
     ("block_run/select_output", None),
     ("firing/list", None),
-    ("firing/select_run", None),
+    ("firing/select_known", None),
     (
         "notification/claim",
         Some("50, 60, ARRAY[pg_temp.id(1, 1)], ARRAY[pg_temp.id(2, 1)], ARRAY['project'], ARRAY['slack'], ARRAY[10]"),
@@ -24,6 +24,8 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("notification/settle", None),
     ("output_removal/claim", Some("50, 60")),
     ("pipeline/select_current", None),
+    ("pipeline/select_current_many", None),
+    ("pipeline_version/select_specs", None),
     ("run/commit", None),
     ("run/commit_step", None),
     ("run/commit_units", None),

@@ -2,6 +2,7 @@
 //!
 //! Databases made from the same template are file copies, so that migrations run once and not once per test.
 
+use crate::Ways;
 use anyhow::{Context, Result, ensure};
 use provision::{PrivatePostgres, TestServer};
 use std::{
@@ -64,6 +65,14 @@ impl Database {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where to connect so that the ways there and back are counted.
+    ///
+    /// # Panics
+    /// No port is free.
+    pub async fn counted(&self) -> Ways {
+        Ways::to(&self.url).await.expect("a proxy before the test database")
     }
 
     /// The database's name.

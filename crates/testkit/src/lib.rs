@@ -11,6 +11,7 @@ pub mod kubernetes;
 pub mod object_store;
 pub mod skip;
 pub mod wait;
+pub mod ways;
 
 pub use database::Database;
 pub use identity::IdentityProvider;
@@ -21,3 +22,4 @@ pub use provision::PrivateRedis;
 pub use provision::ports;
 pub use skip::skipped;
 pub use wait::wait_for;
+pub use ways::Ways;

@@ -25,6 +25,7 @@ mod observe;
 mod owned;
 mod permits;
 mod promises;
+mod questions;
 mod recover;
 mod seat;
 mod turn;
@@ -218,14 +219,15 @@ impl Engine {
             let begun = std::time::Instant::now();
             self.observer.beat();
             self.again = false;
-            if self.journal.as_ref().is_some_and(|journal| journal.is_given_up(&store)) {
+            if self.has_lost_journal() {
                 // What is being flushed on it may never be answered.
                 self.fail().await;
             }
-            if store.answered(self.turn(messages.drain(..))).await.is_none() {
+            if store.answered(self.turn(&mut messages)).await.is_none() {
                 tracing::warn!("a turn waited for a database that does not answer; loading again");
                 self.fail().await;
             }
+            messages.clear();
             self.observer.worked(begun.elapsed());
             self.observe();
             self.gauge();
@@ -234,9 +236,9 @@ impl Engine {
         self.reconnect_everybody();
     }
 
-    async fn turn(&mut self, messages: impl Iterator<Item = Message>) {
-        let mut turn = Turn::default();
-        for message in messages {
+    async fn turn(&mut self, messages: &mut Vec<Message>) {
+        let mut turn = Turn { answers: self.ask(messages).await, ..Turn::default() };
+        for message in messages.drain(..) {
             self.take(message, &mut turn).await;
         }
         self.decide(&mut turn).await;
@@ -249,8 +251,6 @@ impl Engine {
         self.stop_overlapped(turn);
         self.fill_vacated(turn);
         self.miss_slas(turn);
-        self.refresh_limits().await;
-        self.read_triggers().await;
         self.fire(turn).await;
         self.make_room(turn);
         self.step_backfills(turn).await;

@@ -3,7 +3,11 @@
 mod columns;
 mod extras;
 
-use crate::{Error, journal::Journal, shards::Shard};
+use crate::{
+    Error,
+    journal::{Journal, Statements},
+    shards::Shard,
+};
 use columns::Columns;
 use domain::{
     admission::Source,
@@ -16,7 +20,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 /// A run that does not exist yet, with the firing that creates it.
@@ -248,7 +252,7 @@ impl Batch {
 ///
 /// # Errors
 /// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
-/// epochs (`shards::retake`) and load again, with another journal.
+/// epochs (`shards::retake`) and load again, with another journal. The same where it is dropped before it is done.
 pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committed, Error> {
     let Journal { writer, statements, .. } = journal;
     if batch.is_plain() {
@@ -262,15 +266,34 @@ pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committe
         };
         return Ok(committed(&row));
     }
-    let transaction = writer.transaction().await?;
-    let overtaken = extras::guard(&transaction, statements, batch).await?;
+    let written = transact(writer, statements, batch).await;
+    if written.is_err() {
+        // Nothing is left open for whoever writes next. Where the session has ended, so has its transaction.
+        let _ = writer.batch_execute("ROLLBACK").await;
+    }
+    written
+}
+
+/// Two ways there and back, however much there is to write: what the guard leaves out must be known before the rest is
+/// sent, and nothing else waits for an answer. What is polled first is sent first. A statement that is refused spoils
+/// those behind it, and its error is what is answered: the commit at the end then ends the transaction and writes nothing.
+async fn transact(writer: &Client, statements: &Statements, batch: &mut Batch) -> Result<Committed, Error> {
+    let begin = async { Ok(writer.batch_execute("BEGIN").await?) };
+    let ((), overtaken) = tokio::try_join!(biased; begin, extras::guard(writer, statements, batch))?;
     batch.drop_overtaken(&overtaken);
-    extras::drop_children(&transaction, statements, batch).await?;
-    let row = transaction.query_one(&statements.commit, &Columns::of(batch).parameters()).await?;
-    extras::decide(&transaction, statements, batch).await?;
-    extras::backfills(&transaction, statements, batch).await?;
-    extras::miss_sla(&transaction, statements, batch).await?;
-    transaction.commit().await?;
+    let columns = Columns::of(batch);
+    let parameters = columns.parameters();
+    let rows = async { Ok(writer.query_one(&statements.commit, &parameters).await?) };
+    let commit = async { Ok(writer.batch_execute("COMMIT").await?) };
+    let ((), row, (), (), (), ()) = tokio::try_join!(
+        biased;
+        extras::drop_children(writer, statements, batch),
+        rows,
+        extras::decide(writer, statements, batch),
+        extras::backfills(writer, statements, batch),
+        extras::miss_sla(writer, statements, batch),
+        commit,
+    )?;
     Ok(Committed { overtaken, ..committed(&row) })
 }
 

@@ -1,6 +1,7 @@
 //! Runs and their definitions, as a new owner reads them.
 
-use crate::{Error, Store};
+use crate::{Error, Store, query};
+use deadpool_postgres::GenericClient;
 use domain::{
     graph::Graph,
     id::{BackfillId, ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
@@ -65,6 +66,9 @@ pub struct Definition {
     pub bundle_digest: String,
 }
 
+/// A version of a pipeline, and what it says.
+pub type Versioned = ((PipelineId, i64), Result<Definition, Error>);
+
 /// How a startable pipeline is named.
 #[derive(Debug, Clone)]
 pub enum PipelineRef {
@@ -92,11 +96,9 @@ pub struct StartablePipeline {
 ///
 /// # Errors
 /// When the database does not answer or holds what this version cannot read.
-pub async fn unfinished(store: &Store, shards: &[i16]) -> Result<Vec<StoredRun>, Error> {
-    let client = store.client().await?;
-    let rows = client.query(include_str!("../../sql/run/select_unfinished.sql"), &[&shards]).await?;
-    drop(client);
-    with_units(store, &rows).await
+pub async fn unfinished(db: &impl GenericClient, shards: &[i16]) -> Result<Vec<StoredRun>, Error> {
+    let rows = query::rows(db, include_str!("../../sql/run/select_unfinished.sql"), &[&shards]).await?;
+    with_units(db, &rows).await
 }
 
 /// One run, ended or not.
@@ -105,9 +107,8 @@ pub async fn unfinished(store: &Store, shards: &[i16]) -> Result<Vec<StoredRun>,
 /// When the database does not answer or holds what this version cannot read.
 pub async fn one(store: &Store, run: RunId) -> Result<Option<StoredRun>, Error> {
     let client = store.client().await?;
-    let rows = client.query(include_str!("../../sql/run/select_state.sql"), &[&run.0]).await?;
-    drop(client);
-    Ok(with_units(store, &rows).await?.pop())
+    let rows = query::rows(&client, include_str!("../../sql/run/select_state.sql"), &[&run.0]).await?;
+    Ok(with_units(&client, &rows).await?.pop())
 }
 
 /// The definition of a pipeline version; versions never change, so callers may keep it.
@@ -116,15 +117,33 @@ pub async fn one(store: &Store, run: RunId) -> Result<Option<StoredRun>, Error> 
 /// When the database does not answer or holds what this version cannot read.
 pub async fn definition(store: &Store, pipeline: PipelineId, version: i64) -> Result<Option<Definition>, Error> {
     let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../../sql/pipeline_version/select_spec.sql")).await?;
-    let Some(row) = client.query_opt(&statement, &[&pipeline.0, &version]).await? else { return Ok(None) };
-    let Json(spec): Json<Value> = row.get("spec");
-    let pipeline = serde_json::from_value(spec).map_err(|source| Error::Corrupt {
-        what: "definition",
-        id: format!("pipeline {pipeline} version {version}"),
-        source,
-    })?;
-    Ok(Some(Definition { pipeline, bundle_digest: row.get("bundle_digest") }))
+    definitions(&client, &[(pipeline, version)]).await?.pop().map(|(_, definition)| definition).transpose()
+}
+
+/// The definitions of several pipeline versions, in no order; those that do not exist are left out. One that this version
+/// cannot read does not hide the others.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn definitions(db: &impl GenericClient, versions: &[(PipelineId, i64)]) -> Result<Vec<Versioned>, Error> {
+    if versions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (pipelines, numbers): (Vec<Uuid>, Vec<i64>) = versions.iter().map(|(id, version)| (id.0, version)).unzip();
+    let sql = include_str!("../../sql/pipeline_version/select_specs.sql");
+    let versioned = |row: &Row| {
+        let (pipeline, version) = (PipelineId(row.get("pipeline_id")), row.get("version"));
+        let Json(spec): Json<Value> = row.get("spec");
+        let corrupt = |source| Error::Corrupt {
+            what: "definition",
+            id: format!("pipeline {pipeline} version {version}"),
+            source,
+        };
+        let read = serde_json::from_value(spec).map_err(corrupt);
+        let definition = read.map(|pipeline| Definition { pipeline, bundle_digest: row.get("bundle_digest") });
+        ((pipeline, version), definition)
+    };
+    Ok(query::rows(db, sql, &[&pipelines, &numbers]).await?.iter().map(versioned).collect())
 }
 
 /// What a new run of a pipeline starts from; `None` when it does not exist or is archived.
@@ -146,11 +165,16 @@ pub async fn current_pipeline(store: &Store, pipeline: &PipelineRef) -> Result<O
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn current_pipelines(store: &Store, pipelines: &[PipelineId]) -> Result<Vec<StartablePipeline>, Error> {
+pub async fn current_pipelines(
+    db: &impl GenericClient,
+    pipelines: &[PipelineId],
+) -> Result<Vec<StartablePipeline>, Error> {
+    if pipelines.is_empty() {
+        return Ok(Vec::new());
+    }
     let ids: Vec<Uuid> = pipelines.iter().map(|id| id.0).collect();
-    let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../../sql/pipeline/select_current_many.sql")).await?;
-    Ok(client.query(&statement, &[&ids]).await?.iter().map(startable).collect())
+    let sql = include_str!("../../sql/pipeline/select_current_many.sql");
+    Ok(query::rows(db, sql, &[&ids]).await?.iter().map(startable).collect())
 }
 
 fn startable(row: &Row) -> StartablePipeline {
@@ -164,18 +188,6 @@ fn startable(row: &Row) -> StartablePipeline {
         trigger_id: TriggerId(row.get("trigger_id")),
         trigger: row.get("trigger"),
     }
-}
-
-/// The runs that logical keys created, `None` for keys that never fired, in request order.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn known_runs(store: &Store, keys: &[(TriggerId, String)]) -> Result<Vec<Option<RunId>>, Error> {
-    let triggers: Vec<Uuid> = keys.iter().map(|(trigger, _)| trigger.0).collect();
-    let names: Vec<&str> = keys.iter().map(|(_, key)| key.as_str()).collect();
-    let client = store.client().await?;
-    let rows = client.query(include_str!("../../sql/firing/select_run.sql"), &[&triggers, &names]).await?;
-    Ok(rows.iter().map(|row| row.get::<_, Option<Uuid>>("run_id").map(RunId)).collect())
 }
 
 /// The status of a pipeline's latest run, or of one block in it, with an execution date in the seconds up to an instant.
@@ -226,15 +238,14 @@ pub async fn accepted(store: &Store, attempts: &[(RunId, &str, i32, i64)]) -> Re
     Ok(rows.iter().map(|row| row.get("accepted")).collect())
 }
 
-async fn with_units(store: &Store, rows: &[Row]) -> Result<Vec<StoredRun>, Error> {
+async fn with_units(db: &impl GenericClient, rows: &[Row]) -> Result<Vec<StoredRun>, Error> {
     let mut runs = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
     if runs.is_empty() {
         return Ok(runs);
     }
     let ids: Vec<Uuid> = runs.iter().map(|run| run.id.0).collect();
     let places: HashMap<Uuid, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
-    let client = store.client().await?;
-    for row in client.query(include_str!("../../sql/run/select_units.sql"), &[&ids]).await? {
+    for row in query::rows(db, include_str!("../../sql/run/select_units.sql"), &[&ids]).await? {
         if let Some(at) = places.get(&row.get::<_, Uuid>("run_id")) {
             runs[*at].units.push(unit(&row)?);
         }

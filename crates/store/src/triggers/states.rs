@@ -31,6 +31,9 @@ pub struct Stored {
 /// # Errors
 /// When the statement fails, or a state is not one that this version reads.
 pub async fn states(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<Vec<Stored>, Error> {
+    if triggers.is_empty() {
+        return Ok(Vec::new());
+    }
     let ids: Vec<Uuid> = triggers.iter().map(|id| id.0).collect();
     let statement = db.prepare_cached(include_str!("../../sql/trigger_state/select.sql")).await?;
     let stored = |row: &tokio_postgres::Row| {
@@ -53,6 +56,9 @@ pub async fn states(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<V
 /// # Errors
 /// When the statement fails.
 pub async fn of_ids(db: &impl GenericClient, triggers: &[TriggerId]) -> Result<Vec<Result<Listed, Error>>, Error> {
+    if triggers.is_empty() {
+        return Ok(Vec::new());
+    }
     let ids: Vec<Uuid> = triggers.iter().map(|id| id.0).collect();
     let statement = db.prepare_cached(include_str!("../../sql/trigger/list_of_ids.sql")).await?;
     Ok(db.query(&statement, &[&ids]).await?.iter().map(decode).collect())

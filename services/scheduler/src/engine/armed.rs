@@ -166,6 +166,11 @@ impl Triggers {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Those that are due.
+    pub(super) fn due_by(&self, now: Timestamp) -> impl Iterator<Item = TriggerId> {
+        self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
     /// The next one that is due, with when it was; it stays armed for that time.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<(Timestamp, TriggerId)> {
         let first = self.due.first().copied().filter(|(at, _)| *at <= now)?;

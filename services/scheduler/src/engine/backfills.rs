@@ -16,10 +16,7 @@ use domain::{
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
-use store::{
-    backfills::{Backfill, BackfillRef, Spec},
-    runs::PipelineRef,
-};
+use store::backfills::{Backfill, BackfillRef, Spec};
 
 /// Runs that backfills start in one turn, all together.
 const TURN_STARTS_MAX: u64 = 256;
@@ -64,6 +61,16 @@ struct Active {
     intervals: Intervals,
 }
 
+impl Active {
+    fn is_due(&self) -> bool {
+        self.backfill.cursor.due(self.backfill.spec.parallelism, 1) > 0
+    }
+
+    fn pipeline(&self) -> PipelineId {
+        self.backfill.pipeline_id
+    }
+}
+
 /// The backfills that are not over.
 #[derive(Default)]
 pub(super) struct Backfills {
@@ -84,6 +91,11 @@ impl Backfills {
         self.due.retain(|id| stays(id));
     }
 
+    /// The pipelines of those that may start something now, once for each of them.
+    pub(super) fn due_pipelines(&self) -> impl Iterator<Item = PipelineId> {
+        self.due.iter().filter_map(|id| self.active.get(id)).filter(|active| active.is_due()).map(Active::pipeline)
+    }
+
     fn insert(&mut self, backfill: Backfill) -> Result<(), EngineError> {
         let Backfill { spec, cursor, .. } = &backfill;
         let intervals = Intervals::counted_before(spec.start_at, spec.end_at, &spec.length, zone(spec)?, cursor.total);
@@ -100,12 +112,13 @@ fn zone(spec: &Spec) -> Result<TimeZone, EngineError> {
 
 impl Engine {
     /// Creates a backfill, or answers the one of the same name that asks for the same.
-    pub(super) async fn create_backfill(&mut self, command: CreateBackfill) -> Result<BackfillId, EngineError> {
+    pub(super) async fn create_backfill(
+        &mut self,
+        command: CreateBackfill,
+        turn: &mut Turn,
+    ) -> Result<BackfillId, EngineError> {
         let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
-        let pipeline = store::runs::current_pipeline(&self.store, &PipelineRef::Id(command.pipeline))
-            .await
-            .map_err(|error| unavailable(&error))?
-            .ok_or(EngineError::NoPipeline(command.pipeline))?;
+        let pipeline = self.startable(command.pipeline, &mut turn.answers).await?;
         if pipeline.workspace_archived {
             return Err(EngineError::Archived(pipeline.workspace));
         }
@@ -179,6 +192,12 @@ impl Engine {
         if self.backfills.retry_at.is_some_and(|at| at > self.now()) {
             return;
         }
+        let due: BTreeSet<PipelineId> = self.backfills.due_pipelines().collect();
+        if let Err(error) = self.ask_for(due, &mut turn.answers).await {
+            tracing::warn!(error = %Chain(&error), "failed to read pipelines of backfills; they wait");
+            self.backfills.retry_at = Some(self.now() + RETRY_PAUSE);
+            return;
+        }
         let mut left = TURN_STARTS_MAX;
         while left > 0 {
             let Some(id) = self.backfills.due.pop_first() else { return };
@@ -213,10 +232,7 @@ impl Engine {
             self.forget_backfill_if_over(id);
             return Ok(0);
         }
-        let of = PipelineRef::Id(active.backfill.pipeline_id);
-        let gone = EngineError::NoPipeline(active.backfill.pipeline_id);
-        let found = store::runs::current_pipeline(&self.store, &of).await.map_err(|error| unavailable(&error))?;
-        let pipeline = found.ok_or(gone)?;
+        let pipeline = self.startable(active.backfill.pipeline_id, &mut turn.answers).await?;
         if pipeline.workspace_archived {
             return Err(EngineError::Archived(pipeline.workspace));
         }
@@ -292,15 +308,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads the backfills of shards that have just been taken.
-    pub(super) async fn load_backfills(&mut self, shards: &[i16]) -> Result<(), store::Error> {
-        for backfill in store::backfills::unfinished(&self.store, shards).await? {
+    /// The backfills of shards that have just been taken.
+    pub(super) fn found_backfills(&mut self, found: Vec<Backfill>) {
+        for backfill in found {
             let id = backfill.id;
             if let Err(error) = self.backfills.insert(backfill) {
                 tracing::error!(backfill.id = %id, error = %Chain(&error), "failed to load a backfill; the others go on");
             }
         }
-        Ok(())
     }
 
     fn pause_itself(&mut self, id: BackfillId, turn: &mut Turn) {

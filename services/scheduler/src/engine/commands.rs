@@ -10,12 +10,12 @@ use super::{
     turn::{Chain, Creation, Turn, unavailable},
 };
 use domain::{
-    id::{PipelineId, RunId, TriggerId},
+    id::{RunId, TriggerId},
     run::{Event, Options, Refused, Run},
     trigger::{Start, key},
 };
-use std::collections::{HashMap, HashSet, hash_map::Entry};
-use store::runs::{PipelineRef, StartablePipeline, StoredRun};
+use std::collections::HashSet;
+use store::{firing_views::Known, runs::StoredRun};
 use tokio::time::Instant;
 
 impl Engine {
@@ -34,7 +34,9 @@ impl Engine {
                 Err(error) => drop(reply.send(Err(error))),
             },
             // Its row is durable by now; its first runs follow in this turn.
-            Message::CreateBackfill(command, reply) => drop(reply.send(self.create_backfill(command).await)),
+            Message::CreateBackfill(command, reply) => {
+                drop(reply.send(self.create_backfill(command, turn).await));
+            }
             Message::ChangeBackfill(id, change, reply) => match self.change_backfill(id, change, turn).await {
                 Ok(()) => turn.done.push((id.shard(), reply)),
                 Err(error) => drop(reply.send(Err(error))),
@@ -47,7 +49,6 @@ impl Engine {
         commands: Vec<CreateRun>,
         turn: &mut Turn,
     ) -> Result<(Vec<Created>, Vec<(TriggerId, String)>), EngineError> {
-        let mut pipelines: HashMap<PipelineId, StartablePipeline> = HashMap::new();
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
         for command in commands {
@@ -57,16 +58,7 @@ impl Engine {
                 return Err(EngineError::Refused(why));
             }
             let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
-            let pipeline = match pipelines.entry(command.pipeline) {
-                Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(place) => {
-                    let found = store::runs::current_pipeline(&self.store, &PipelineRef::Id(command.pipeline))
-                        .await
-                        .map_err(|error| unavailable(&error))?
-                        .ok_or(EngineError::NoPipeline(command.pipeline))?;
-                    place.insert(found).clone()
-                }
-            };
+            let pipeline = self.startable(command.pipeline, &mut turn.answers).await?;
             // A trigger is paused with its workspace, which is for the firer to say.
             if pipeline.workspace_archived && command.trigger.is_none() {
                 return Err(EngineError::Archived(pipeline.workspace));
@@ -151,11 +143,11 @@ impl Engine {
             let keys: Vec<_> = void.iter().map(|&at| creation.keys[at].clone()).collect();
             let known = match void.is_empty() {
                 true => Ok(Vec::new()),
-                false => store::runs::known_runs(&self.store, &keys).await.map_err(|error| unavailable(&error)),
+                false => self.known_keys(&keys).await.map_err(|error| unavailable(&error)),
             };
             let answer = known.and_then(|known| {
                 for (&at, known) in void.iter().zip(known) {
-                    let run = known.ok_or(EngineError::Overtaken(creation.keys[at].0))?;
+                    let Some(Known::Run(run)) = known else { return Err(EngineError::Overtaken(creation.keys[at].0)) };
                     creation.runs[at] = Created::Run(run);
                 }
                 let undecided = |(created, (trigger, _)): (&Created, &(TriggerId, String))| {

@@ -28,12 +28,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 use store::{
-    firing_views::{self, Known},
-    runs::{Decision, PipelineRef, StartablePipeline},
+    firing_views::Known,
+    runs::{Decision, StartablePipeline},
 };
 
 /// Triggers that are decided about in one turn.
-const TURN_TRIGGERS_MAX: usize = 2_000;
+pub(super) const TURN_TRIGGERS_MAX: usize = 2_000;
 /// Runs that are started in one turn, about: a trigger that catches up starts all of its own.
 const TURN_STARTS_MAX: usize = 4_096;
 /// Before a trigger is decided about again whose definition was being edited.
@@ -49,6 +49,13 @@ pub(super) enum Offered {
     Waiting,
     /// It never starts, for this reason.
     Skipped(String),
+}
+
+/// The pipelines of triggers that are due.
+#[derive(Default)]
+struct DuePipelines {
+    all: BTreeSet<PipelineId>,
+    after: BTreeSet<PipelineId>,
 }
 
 /// What all starts of one trigger share.
@@ -76,17 +83,16 @@ impl Engine {
             return;
         };
         self.metrics.due_lag.set(oldest.duration_until(now).as_secs());
-        let pipelines = match self.pipelines_of(&due).await {
-            Ok(pipelines) => pipelines,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "failed to read pipelines of due triggers; they wait");
-                return due.into_iter().for_each(|(_, id)| self.triggers.rearm(id, Some(now + OVERTAKEN_PAUSE)));
-            }
-        };
+        let pipelines = self.pipelines_of(&due, turn.answers.asked_at());
+        turn.answers.forget(&pipelines.after);
+        if let Err(error) = self.ask_for(pipelines.all, &mut turn.answers).await {
+            tracing::warn!(error = %Chain(&error), "failed to read pipelines of due triggers; they wait");
+            return due.into_iter().for_each(|(_, id)| self.triggers.rearm(id, Some(now + OVERTAKEN_PAUSE)));
+        }
         let mut started = 0;
         let mut due = due.into_iter();
         for (at, id) in due.by_ref() {
-            started += self.fire_one(at, id, &pipelines, turn).await;
+            started += self.fire_one(at, id, turn).await;
             if started >= TURN_STARTS_MAX {
                 break;
             }
@@ -98,25 +104,22 @@ impl Engine {
         self.again |= self.triggers.next().is_some_and(|next| next <= now);
     }
 
-    async fn pipelines_of(
-        &self,
-        due: &[(Timestamp, TriggerId)],
-    ) -> Result<HashMap<PipelineId, StartablePipeline>, store::Error> {
-        let wanted: BTreeSet<PipelineId> =
-            due.iter().filter_map(|(_, id)| self.triggers.get(*id)).map(|armed| armed.pipeline).collect();
-        let wanted: Vec<PipelineId> = wanted.into_iter().collect();
-        let found = store::runs::current_pipelines(&self.store, &wanted).await?;
-        Ok(found.into_iter().map(|pipeline| (pipeline.id, pipeline)).collect())
+    /// The pipelines of due triggers; and those among them of triggers that were not due yet when the turn asked: a time
+    /// starts from what is in force when it has come, and not from what was a moment before.
+    fn pipelines_of(&self, due: &[(Timestamp, TriggerId)], asked_at: Timestamp) -> DuePipelines {
+        let mut pipelines = DuePipelines::default();
+        for (at, id) in due {
+            let Some(armed) = self.triggers.get(*id) else { continue };
+            pipelines.all.insert(armed.pipeline);
+            if *at > asked_at {
+                pipelines.after.insert(armed.pipeline);
+            }
+        }
+        pipelines
     }
 
     /// Decides about one trigger; answers how many runs it started.
-    async fn fire_one(
-        &mut self,
-        due_at: Timestamp,
-        id: TriggerId,
-        pipelines: &HashMap<PipelineId, StartablePipeline>,
-        turn: &mut Turn,
-    ) -> usize {
+    async fn fire_one(&mut self, due_at: Timestamp, id: TriggerId, turn: &mut Turn) -> usize {
         let now = self.now();
         let Some(armed) = self.triggers.get(id) else { return 0 };
         let (trigger, timetable) = match armed.read(id) {
@@ -128,7 +131,7 @@ impl Engine {
             }
         };
         let (active, version) = (armed.active, armed.version);
-        let Some(pipeline) = pipelines.get(&armed.pipeline).cloned() else {
+        let Some(pipeline) = turn.answers.startable(armed.pipeline) else {
             // The pipeline is archived: its triggers are archived with it, and read again as such.
             if active {
                 self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
@@ -142,7 +145,9 @@ impl Engine {
             Ok(aim) => aim,
             Err(error) => {
                 tracing::warn!(trigger.id = %id, error = %Chain(&error), "a trigger cannot fire now; it is tried again");
-                self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
+                // A database that did not answer is no fault of the definition.
+                let is_away = matches!(error, EngineError::Unavailable);
+                self.triggers.rearm(id, Some(now + if is_away { OVERTAKEN_PAUSE } else { BROKEN_PAUSE }));
                 return 0;
             }
         };
@@ -303,14 +308,14 @@ impl Engine {
         told: Told,
         turn: &mut Turn,
     ) -> Result<Offered, EngineError> {
-        match firing_views::known(&self.store, id, &start.key).await.map_err(|error| unavailable(&error))? {
+        match self.known_key((id, start.key.clone()), &turn.answers).await? {
             Some(Known::Run(run)) => return Ok(Offered::Run(run)),
             Some(Known::Skipped(reason)) => return Ok(Offered::Skipped(reason)),
             None => {}
         }
         if self.triggers.get(id).is_none_or(|armed| armed.version != version) {
             self.reading.stale.insert(id);
-            self.try_read_triggers(false).await.map_err(|error| unavailable(&error))?;
+            self.read_triggers().await.map_err(|error| unavailable(&error))?;
         }
         let Some(armed) = self.triggers.get(id).filter(|armed| armed.version == version) else {
             return Err(EngineError::Overtaken(id));
@@ -319,10 +324,7 @@ impl Engine {
             return Ok(Offered::Waiting);
         }
         let (trigger, timetable) = armed.read(id).map_err(|error| EngineError::Definition(error.to_string()))?;
-        let pipeline = store::runs::current_pipeline(&self.store, &PipelineRef::Id(armed.pipeline))
-            .await
-            .map_err(|error| unavailable(&error))?
-            .ok_or(EngineError::NoPipeline(armed.pipeline))?;
+        let pipeline = self.startable(armed.pipeline, &mut turn.answers).await?;
         let aim = self.aim(&trigger, timetable.as_ref(), pipeline).await?;
         let facts = self.facts(id, &aim);
         let key = start.key.clone();

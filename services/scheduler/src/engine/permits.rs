@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use store::Store;
+use store::{Client, Store};
 
 /// How long a change of a limit may stay unseen, and between two looks at what changed.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -52,32 +52,44 @@ impl Limits {
         if self.known.contains_key(&workspace) {
             return Ok(());
         }
-        if self.known.len() >= WORKSPACES_MAX {
-            self.known.clear();
-        }
         let client = self.store.client().await?;
-        let definitions = store::limits::definitions(&client, workspace).await?;
-        self.known.insert(workspace, definitions);
+        let read = store::limits::definitions(&client, &[workspace]).await?;
+        self.heed(read);
         Ok(())
     }
 
-    /// Reads again what changed; answers the workspaces whose limits are others now.
-    async fn refresh(&mut self) -> Result<Vec<WorkspaceId>, store::Error> {
-        if self.known.is_empty() || self.looked_at.elapsed() < REFRESH {
+    /// Of these workspaces, those whose limits are not known.
+    pub(super) fn unknown(&self, workspaces: impl IntoIterator<Item = WorkspaceId>) -> BTreeSet<WorkspaceId> {
+        workspaces.into_iter().filter(|workspace| !self.known.contains_key(workspace)).collect()
+    }
+
+    /// Whether it is time to look what changed.
+    pub(super) fn is_time(&self) -> bool {
+        !self.known.is_empty() && self.looked_at.elapsed() >= REFRESH
+    }
+
+    /// Workspaces whose limits are to be read again, if it is time to `look`.
+    pub(super) async fn changed(&self, client: &Client, look: bool) -> Result<Vec<WorkspaceId>, store::Error> {
+        if !look {
             return Ok(Vec::new());
         }
-        self.looked_at = Instant::now();
-        let client = self.store.client().await?;
-        let mut others = Vec::new();
-        for workspace in store::limits::changed(&client, LOOK_BACK).await? {
-            let Some(known) = self.known.get_mut(&workspace) else { continue };
-            let now = store::limits::definitions(&client, workspace).await?;
-            if *known != now {
-                *known = now;
-                others.push(workspace);
+        let changed = store::limits::changed(client, LOOK_BACK).await?;
+        Ok(changed.into_iter().filter(|workspace| self.known.contains_key(workspace)).collect())
+    }
+
+    /// Keeps what was read; answers the workspaces whose limits are others now.
+    fn heed(&mut self, read: HashMap<WorkspaceId, Definitions>) -> HashSet<WorkspaceId> {
+        let mut others = HashSet::new();
+        for (workspace, now) in read {
+            if self.known.len() >= WORKSPACES_MAX {
+                self.known.clear();
             }
+            if self.known.get(&workspace).is_some_and(|known| *known != now) {
+                others.insert(workspace);
+            }
+            self.known.insert(workspace, now);
         }
-        Ok(others)
+        others
     }
 }
 
@@ -287,13 +299,13 @@ impl Engine {
         }
     }
 
-    /// Looks which limits were defined or removed, and lets the runs of these workspaces heed them.
-    pub(super) async fn refresh_limits(&mut self) {
-        let changed = match self.limits.refresh().await {
-            Ok(changed) => changed,
-            Err(error) => return tracing::warn!(error = %Chain(&error), "failed to read which limits changed"),
-        };
-        let changed: HashSet<WorkspaceId> = changed.into_iter().collect();
+    /// Limits were read, for the first time or again; where others are defined now, the runs of these workspaces heed them.
+    /// `looked` when all that changed is among them.
+    pub(super) fn heed_limits(&mut self, read: HashMap<WorkspaceId, Definitions>, looked: bool) {
+        if looked {
+            self.limits.looked_at = Instant::now();
+        }
+        let changed = self.limits.heed(read);
         if changed.is_empty() {
             return;
         }
@@ -305,17 +317,16 @@ impl Engine {
         }
     }
 
-    /// Reads what the pools believe of shards that have just been taken; runs that are loaded say what is true.
-    pub(super) async fn load_holds(&mut self, shards: &[i16]) -> Result<(), store::Error> {
-        for (workspace, key, shard) in store::permits::of_shards(&self.store, shards).await? {
-            self.limits.learn(workspace).await?;
+    /// What the pools believe of shards that have just been taken; runs that are loaded say what is true. The limits of
+    /// these workspaces are known.
+    pub(super) fn found_holds(&mut self, holds: Vec<(WorkspaceId, Arc<str>, u8)>) {
+        for (workspace, key, shard) in holds {
             let of_workspace = key.as_ref() == limits::WORKSPACE;
             let defined = self.limits.known.get(&workspace).and_then(|known| known.of(&key)).cloned();
             // A key that no limit holds for any more is given back under its own name.
             let limit = if of_workspace { Arc::clone(&key) } else { defined.unwrap_or_else(|| Arc::clone(&key)) };
             self.permits.ledger.found(shard, Pool { workspace, key, limit });
         }
-        Ok(())
     }
 
     /// Counts a run that was loaded: its place among the runs of its pipeline, and the permits of what it runs.

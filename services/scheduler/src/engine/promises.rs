@@ -57,6 +57,12 @@ impl Flush {
         Self { promises, outcome: tokio::spawn(async move { flusher.flush().await }) }
     }
 
+    /// Its outcome does not matter any more.
+    fn give_up(self) {
+        self.outcome.abort();
+        self.promises.break_all();
+    }
+
     /// Waits for the disk; for ever where nothing is flushed. Cancel-safe.
     pub(super) async fn ended(flush: &mut Option<Self>) -> Result<(), store::Error> {
         match flush {
@@ -120,11 +126,15 @@ impl Engine {
 
     /// Waits until everything that was committed is durable, and keeps what was promised. False when that failed.
     pub(super) async fn flush_now(&mut self) -> bool {
-        // The one that is under way may have begun before the last commit.
+        // The one that is under way may have begun before the last commit: another one follows it on the same session.
+        let earlier = self.flush.take();
+        self.begin_flush();
+        let later = std::mem::replace(&mut self.flush, earlier);
         if !self.await_flush().await {
+            later.into_iter().for_each(Flush::give_up);
             return false;
         }
-        self.begin_flush();
+        self.flush = later;
         self.await_flush().await
     }
 
@@ -142,10 +152,7 @@ impl Engine {
     pub(super) fn break_promises(&mut self) {
         self.flush_at = None;
         std::mem::take(&mut self.promises).break_all();
-        if let Some(flush) = self.flush.take() {
-            flush.outcome.abort();
-            flush.promises.break_all();
-        }
+        self.flush.take().into_iter().for_each(Flush::give_up);
     }
 
     fn keep(&mut self, promises: Promises) {

@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeSet, HashSet},
     time::Duration,
 };
-use store::shards::{self, Shard};
+use store::{
+    journal::Journal,
+    shards::{self, Shard},
+};
 
 /// First and longest pause between two tries to load.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -18,7 +21,6 @@ impl Engine {
     /// Nobody knows whether memory is right: it is dropped and loaded again. What was promised is not kept.
     pub(super) async fn fail(&mut self) {
         self.break_promises();
-        self.journal = None;
         self.drop_everything();
         let store = self.store.clone();
         let mut pause = PAUSE.0;
@@ -26,6 +28,8 @@ impl Engine {
             if store.answered(self.retake()).await.is_some_and(|loaded| loaded.is_ok()) {
                 break;
             }
+            // What was loaded by half is not counted twice, and the journal may be what broke.
+            self.drop_everything();
             self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
@@ -33,11 +37,19 @@ impl Engine {
         self.metrics.reloads.inc();
     }
 
+    /// Whether what was committed last may never be durable, and nothing further can be written.
+    pub(super) fn has_lost_journal(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.is_lost(&self.store))
+    }
+
     /// The outcome of a failed commit is unknown; with a new epoch it cannot count any more.
     async fn retake(&mut self) -> Result<(), store::Error> {
-        let owned = shards::retake(&self.store, self.scheduler).await;
-        let owned =
-            owned.inspect_err(|error| tracing::warn!(error = %Chain(error), "failed to take the shards again"))?;
+        let retaken =
+            async { tokio::try_join!(shards::retake(&self.store, self.scheduler), Journal::open(&self.store)) };
+        let (owned, journal) = retaken
+            .await
+            .inspect_err(|error| tracing::warn!(error = %Chain(error), "failed to take the shards again"))?;
+        self.journal = Some(journal);
         self.load(&owned).await
     }
 
@@ -60,6 +72,11 @@ impl Engine {
         let mut pause = PAUSE.0;
         while !self.stop.is_cancelled() && store.answered(self.load(&gained)).await.is_none_or(|loaded| loaded.is_err())
         {
+            if self.has_lost_journal() {
+                return self.fail().await;
+            }
+            // What was loaded by half is not counted twice.
+            self.lose_shards(&gained.iter().filter_map(|shard| u8::try_from(shard.id).ok()).collect());
             self.observer.beat();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
@@ -88,6 +105,7 @@ impl Engine {
     }
 
     fn drop_everything(&mut self) {
+        self.journal = None;
         self.runs.clear();
         self.ready.clear();
         self.wakes.clear();
@@ -112,14 +130,30 @@ impl Engine {
 
     async fn load(&mut self, gained: &[Shard]) -> Result<(), store::Error> {
         let ids: Vec<i16> = gained.iter().map(|shard| shard.id).collect();
-        let stored = store::runs::unfinished(&self.store, &ids).await?;
+        self.reading.gain(&ids);
+        let client = self.store.client().await?;
+        // What none of the others waits for is asked at once; what follows from the answers, at once again.
+        let (stored, backfills, holds, heard) = tokio::try_join!(
+            biased;
+            store::runs::unfinished(&client, &ids),
+            store::backfills::unfinished(&client, &ids),
+            store::permits::of_shards(&client, &ids),
+            self.hear_triggers(&client, Some(false)),
+        )?;
         self.shards.add(gained);
         let count = stored.len();
         let mut turn = Turn::default();
         let mut expected: HashSet<ExecutorId> = HashSet::new();
-        self.load_backfills(&ids).await?;
-        self.load_holds(&ids).await?;
-        self.load_triggers(&ids, &stored).await?;
+        self.gain_triggers(&stored);
+        let unread = self.unread_triggers(heard);
+        let versions = stored.iter().map(|run| (run.pipeline_id, run.pipeline_version)).collect();
+        let workspaces = stored.iter().map(|run| run.workspace_id).chain(holds.iter().map(|(of, ..)| *of)).collect();
+        let learning = self.learn(&client, versions, workspaces, None);
+        let ((), rest) = tokio::try_join!(biased; learning, Self::rest_of_triggers(&client, &unread))?;
+        drop(client);
+        self.found_backfills(backfills);
+        self.found_holds(holds);
+        self.arm_triggers(unread, rest);
         for run in stored {
             let id = run.id;
             match self.revive(run).await {

@@ -1,6 +1,6 @@
 //! A turn: what one batch of messages did, from the first change in memory to the last answer after the commit.
 
-use super::{Created, Engine, EngineError, Reply, seat::Seat};
+use super::{Created, Engine, EngineError, Reply, questions::Answers, seat::Seat};
 use crate::wire::AttemptId;
 use domain::{
     id::{ExecutorId, RunId, TriggerId},
@@ -19,6 +19,7 @@ use store::{
 /// What waits for the commit.
 #[derive(Default)]
 pub(super) struct Turn {
+    pub(super) answers: Answers,
     pub(super) batch: Batch,
     pub(super) changed: HashSet<RunId>,
     pub(super) assignments: HashMap<ExecutorId, Vec<pb::Assignment>>,
@@ -166,8 +167,12 @@ impl Engine {
     pub(super) async fn finish(&mut self, mut turn: Turn) {
         let mut created = Vec::new();
         let mut overtaken = Vec::new();
-        if !turn.batch.is_empty() {
-            match self.commit(&mut turn).await {
+        // What people see of executors needs no commit, and no commit needs it.
+        let noting = Self::note_executors(self.store.clone(), std::mem::take(&mut turn.seats));
+        if turn.batch.is_empty() {
+            noting.await;
+        } else {
+            match tokio::join!(self.commit(&mut turn), noting).0 {
                 Some(committed) => {
                     self.overtaken(&committed.overtaken);
                     (created, overtaken) = (committed.created, committed.overtaken);
@@ -201,18 +206,21 @@ impl Engine {
         }
         self.speak(turn.assignments, turn.stops, turn.ends);
         self.flush_soon();
-        if !turn.seats.is_empty()
-            && let Err(error) =
-                store::executors::upsert(&self.store, &turn.seats.into_values().collect::<Vec<_>>()).await
-        {
-            tracing::warn!(error = %Chain(&error), "failed to note executors");
-        }
         for run in &turn.changed {
             if self.runs.get(run).is_some_and(|live| live.run.row().status.has_ended()) {
                 self.forget(*run);
             }
         }
         self.changes.changed(turn.changed.into_iter().collect());
+    }
+
+    async fn note_executors(store: store::Store, seats: HashMap<ExecutorId, ExecutorRow>) {
+        if seats.is_empty() {
+            return;
+        }
+        if let Err(error) = store::executors::upsert(&store, &seats.into_values().collect::<Vec<_>>()).await {
+            tracing::warn!(error = %Chain(&error), "failed to note executors");
+        }
     }
 
     /// `None` when nobody knows whether the batch counts.

@@ -19,6 +19,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 use world::{Cluster, FakeExecutor, WAIT, start};
 
+/// Many, where one for each would be too many.
+const CALLS: u64 = 64;
+
 fn block(uuid: &str, upstream: &[&str]) -> Value {
     json!({ "uuid": uuid, "name": uuid, "kind": "custom", "language": "python", "upstream": upstream })
 }
@@ -296,4 +299,25 @@ async fn what_the_database_does_not_take_harms_only_its_sender() {
     let run = cluster.create_with(pipeline, "variables", r#"{ "name": "a\u0000b" }"#).await.unwrap();
     let stored = store::runs::one(&cluster.store, run).await.unwrap().unwrap();
     assert_eq!(stored.variables, json!({ "name": "ab" }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_come_together_ask_the_database_together() {
+    let (cluster, ways) = Cluster::counted().await;
+    let mut pipelines = Vec::new();
+    for _ in 0..CALLS {
+        pipelines.push(cluster.deploy(json!([block("a", &[])])).await);
+    }
+    let before = ways.count();
+    let mut answers = Vec::new();
+    for pipeline in pipelines {
+        answers.push(cluster.ask(pipeline, "k", "{}").await);
+    }
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    let asked = ways.count() - before;
+    // Each of them in a workspace of its own; a few turns, and the rounds of the one who keeps the shards.
+    assert!(asked < CALLS, "{CALLS} calls of as many pipelines asked {asked} times, one after the other");
+    cluster.stop.cancel();
 }

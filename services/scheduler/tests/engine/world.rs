@@ -9,7 +9,7 @@ use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CreateRun, Engine, EngineError, Message, Outbox, SessionEvent, Timing},
+    engine::{CreateRun, Created, Engine, EngineError, Message, Outbox, SessionEvent, Timing},
     loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,
@@ -19,7 +19,7 @@ use scheduler::{
 use serde_json::{Value, json};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use store::{Store, schedulers::Load};
-use testkit::{Database, wait_for};
+use testkit::{Database, Ways, wait_for};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -50,9 +50,20 @@ impl Cluster {
     }
 
     pub(crate) async fn with(timing: Timing) -> Self {
-        let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
-        let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
+        let database = database().await;
         let store = Store::connect(database.url(), 8).await.unwrap();
+        Self::on(database, store, timing).await
+    }
+
+    /// One whose ways to the database and back are counted.
+    pub(crate) async fn counted() -> (Self, Ways) {
+        let database = database().await;
+        let ways = database.counted().await;
+        let store = Store::connect(ways.url(), 8).await.unwrap();
+        (Self::on(database, store, Timing::default()).await, ways)
+    }
+
+    async fn on(database: Database, store: Store, timing: Timing) -> Self {
         let (engine, stop) = start(&store, timing).await;
         let cluster = Self { database, store, engine, stop };
         // Taking shards asks every executor to come again, so the first one comes afterwards.
@@ -113,6 +124,17 @@ impl Cluster {
         key: &str,
         variables: &str,
     ) -> Result<RunId, EngineError> {
+        let answer = self.ask(pipeline, key, variables).await;
+        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
+    }
+
+    /// Asks for a run; the answer comes when it is there.
+    pub(crate) async fn ask(
+        &self,
+        pipeline: PipelineId,
+        key: &str,
+        variables: &str,
+    ) -> oneshot::Receiver<Result<Vec<Created>, EngineError>> {
         let command = CreateRun {
             pipeline,
             logical_key: key.to_owned(),
@@ -126,7 +148,7 @@ impl Cluster {
         };
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
-        answer.await.unwrap().map(|runs| runs[0].run().unwrap())
+        answer
     }
 
     pub(crate) async fn executor(&self, slots: u32) -> FakeExecutor {
@@ -141,6 +163,11 @@ impl Cluster {
         wait_for(&format!("run to be {status}"), WAIT, || async { (self.status(run).await == status).then_some(()) })
             .await;
     }
+}
+
+async fn database() -> Database {
+    let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+    Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await
 }
 
 pub(crate) async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {

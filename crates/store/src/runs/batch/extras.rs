@@ -5,32 +5,24 @@ use crate::{Error, journal::Statements};
 use domain::id::TriggerId;
 use jiff::Timestamp;
 use std::collections::HashSet;
-use tokio_postgres::Transaction;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// The triggers among the decided ones that must not be written about.
-pub(super) async fn guard(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    batch: &Batch,
-) -> Result<Vec<TriggerId>, Error> {
+pub(super) async fn guard(writer: &Client, statements: &Statements, batch: &Batch) -> Result<Vec<TriggerId>, Error> {
     if batch.decisions.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<Uuid> = batch.decisions.keys().map(|id| id.0).collect();
     let versions: Vec<i64> = batch.decisions.values().map(|(_, decision)| decision.version).collect();
     let latest: Vec<Option<Timestamp>> = batch.decisions.values().map(|(_, decision)| decision.latest).collect();
-    let rows = transaction.query(&statements.guard, &[&ids, &versions, &latest]).await?;
+    let rows = writer.query(&statements.guard, &[&ids, &versions, &latest]).await?;
     let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
     Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
 }
 
 /// The children of blocks that run again from the start.
-pub(super) async fn drop_children(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    batch: &Batch,
-) -> Result<(), Error> {
+pub(super) async fn drop_children(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if batch.dropped.is_empty() {
         return Ok(());
     }
@@ -38,7 +30,7 @@ pub(super) async fn drop_children(
     let blocks: Vec<&str> = batch.dropped.iter().map(|(_, block, _)| block.as_str()).collect();
     let shards: Vec<i16> = batch.dropped.iter().map(|(.., shard)| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
-    transaction.execute(&statements.drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
+    writer.execute(&statements.drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
     Ok(())
 }
 
@@ -84,7 +76,7 @@ impl SkipColumns {
 }
 
 /// What was decided about triggers.
-pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statements, batch: &Batch) -> Result<(), Error> {
+pub(super) async fn decide(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if batch.decisions.is_empty() {
         return Ok(());
     }
@@ -101,7 +93,7 @@ pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statement
         all.history.push(json(Some(&decision.history)));
         skips.add(*trigger, *shard, epoch, decision);
     }
-    transaction
+    writer
         .execute(
             &statements.decide,
             &[
@@ -129,11 +121,7 @@ pub(super) async fn decide(transaction: &Transaction<'_>, statements: &Statement
 }
 
 /// How far backfills are.
-pub(super) async fn backfills(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    batch: &Batch,
-) -> Result<(), Error> {
+pub(super) async fn backfills(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if batch.backfills.is_empty() {
         return Ok(());
     }
@@ -147,7 +135,7 @@ pub(super) async fn backfills(
     let statuses: Vec<&str> = rows.iter().map(|(_, (_, cursor, _))| cursor.status.as_str()).collect();
     let ends: Vec<Option<Timestamp>> = rows.iter().map(|(_, (.., ended))| *ended).collect();
     let lasts: Vec<Option<Timestamp>> = rows.iter().map(|(_, (_, cursor, _))| cursor.last).collect();
-    transaction
+    writer
         .execute(
             &statements.backfills,
             &[
@@ -168,17 +156,13 @@ pub(super) async fn backfills(
 }
 
 /// Runs that are late.
-pub(super) async fn miss_sla(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    batch: &Batch,
-) -> Result<(), Error> {
+pub(super) async fn miss_sla(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if batch.missed.is_empty() {
         return Ok(());
     }
     let runs: Vec<Uuid> = batch.missed.iter().map(|(run, _)| run.0).collect();
     let shards: Vec<i16> = batch.missed.iter().map(|(_, shard)| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
-    transaction.execute(&statements.miss_sla, &[&runs, &shards, &epochs, &batch.missed_at]).await?;
+    writer.execute(&statements.miss_sla, &[&runs, &shards, &epochs, &batch.missed_at]).await?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 use store::{
     Client,
     runs::StoredRun,
-    triggers::{Edited, Listed, MANUAL},
+    triggers::{Edited, Listed, MANUAL, Stored},
 };
 
 /// Triggers that are read at once.
@@ -31,7 +31,7 @@ pub(in crate::engine) struct Reading {
     /// Shards whose triggers are not all read yet, with the last that was.
     pages: Vec<(Vec<i32>, TriggerId)>,
     /// Triggers that are to be read anew.
-    pub(super) stale: BTreeSet<TriggerId>,
+    pub(in crate::engine) stale: BTreeSet<TriggerId>,
     looked_at: Option<Instant>,
     /// Up to where a look at what was edited has come that found more than a page.
     looked_up_to: Option<Edited>,
@@ -65,67 +65,107 @@ impl Reading {
     }
 }
 
+/// What can be read before anything of it is known.
+pub(in crate::engine) struct Heard {
+    looked: bool,
+    edited: Vec<Edited>,
+    page: Vec<Result<Listed, store::Error>>,
+}
+
+/// What is to be read after that.
+pub(in crate::engine) struct Unread {
+    page: Vec<Result<Listed, store::Error>>,
+    stale: Vec<TriggerId>,
+    /// Of both, whose states are wanted.
+    ids: Vec<TriggerId>,
+}
+
+/// What [`Unread`] asks for.
+pub(in crate::engine) type Rest = (Vec<Result<Listed, store::Error>>, Vec<Stored>);
+
 impl Engine {
-    /// Reads what was gained or edited; a page in a turn, so that everything else goes on.
-    pub(in crate::engine) async fn read_triggers(&mut self) {
+    /// Whether something is to be read in this turn, what was gained or edited, and whether it is time to look for edits.
+    pub(in crate::engine) fn triggers_to_read(&mut self) -> Option<bool> {
         let is_time = self.reading.looked_at.is_none_or(|at| at.elapsed() >= REFRESH);
         let look = (is_time || self.reading.looked_up_to.is_some()) && self.shards.len() > 0;
         let waits = self.retry_overtaken_at.is_some_and(|at| at > self.now());
         if !look && self.reading.pages.is_empty() && (waits || self.reading.stale.is_empty()) {
-            return;
+            return None;
         }
         if !waits {
             self.retry_overtaken_at = None;
         }
-        if let Err(error) = self.try_read_triggers(look).await {
-            tracing::warn!(error = %Chain(&error), "failed to read triggers; they are read again");
-        }
-        self.metrics.triggers_armed.set(i64::try_from(self.triggers.len()).unwrap_or(i64::MAX));
+        Some(look)
     }
 
-    /// Shards were taken: their triggers are read page by page in the next turns, those of unfinished runs now.
-    pub(in crate::engine) async fn load_triggers(
-        &mut self,
-        shards: &[i16],
-        stored: &[StoredRun],
-    ) -> Result<(), store::Error> {
-        self.reading.gain(shards);
+    /// Shards were taken: their triggers are read page by page, the first one at once and the others in the next turns;
+    /// those of unfinished runs at once.
+    pub(in crate::engine) fn gain_triggers(&mut self, stored: &[StoredRun]) {
         // Their ends mean something to these, and come before all pages are read.
         let awaited = stored.iter().filter(|run| run.backfill_id.is_none() && run.trigger != MANUAL);
         self.reading.stale.extend(awaited.map(|run| run.trigger_id));
-        if !self.reading.stale.is_empty() {
-            self.try_read_triggers(false).await?;
-        }
         self.again = true;
+    }
+
+    /// Reads triggers that were found to be unknown in the middle of a turn.
+    pub(super) async fn read_triggers(&mut self) -> Result<(), store::Error> {
+        let client = self.store.client().await?;
+        let heard = self.hear_triggers(&client, Some(false)).await?;
+        let unread = self.unread_triggers(heard);
+        let rest = Self::rest_of_triggers(&client, &unread).await?;
+        self.arm_triggers(unread, rest);
         Ok(())
     }
 
-    pub(super) async fn try_read_triggers(&mut self, look: bool) -> Result<(), store::Error> {
-        let client = self.store.client().await?;
-        if look {
-            self.look_for_edits(&client).await?;
+    /// What was edited lately, if it is time to look; and the next page of what was gained. Nothing where nothing is to
+    /// be read.
+    pub(in crate::engine) async fn hear_triggers(
+        &self,
+        client: &Client,
+        read: Option<bool>,
+    ) -> Result<Option<Heard>, store::Error> {
+        let Some(looked) = read else { return Ok(None) };
+        let (edited, page) = tokio::try_join!(biased; self.edits(client, looked), self.page(client))?;
+        Ok(Some(Heard { looked, edited, page }))
+    }
+
+    /// Notes what was edited lately and is not known in that version, and answers what is to be read.
+    pub(in crate::engine) fn unread_triggers(&mut self, heard: Option<Heard>) -> Option<Unread> {
+        let Heard { looked, edited, page } = heard?;
+        if looked {
+            self.note_edits(edited);
         }
-        let mut listed = Vec::new();
-        let page = self.page(&client).await?;
+        let stale: Vec<TriggerId> = self.reading.stale.iter().take(PAGE as usize).copied().collect();
+        let readable = page.iter().filter_map(|found| found.as_ref().ok()).map(|found| found.trigger.id);
+        let ids = stale.iter().copied().chain(readable).collect();
+        Some(Unread { page, stale, ids })
+    }
+
+    /// Reads it.
+    pub(in crate::engine) async fn rest_of_triggers(
+        client: &Client,
+        unread: &Option<Unread>,
+    ) -> Result<Option<Rest>, store::Error> {
+        let Some(Unread { stale, ids, .. }) = unread else { return Ok(None) };
+        let of_ids = store::triggers::of_ids(client, stale);
+        tokio::try_join!(biased; of_ids, store::triggers::states(client, ids)).map(Some)
+    }
+
+    /// Arms what was read.
+    pub(in crate::engine) fn arm_triggers(&mut self, unread: Option<Unread>, rest: Option<Rest>) {
+        let (Some(Unread { page, stale, .. }), Some((of_ids, states))) = (unread, rest) else { return };
         let full = page.len() as i64 == PAGE;
         let last = page.iter().filter_map(|found| found.as_ref().ok()).map(|found| found.trigger.id).max();
-        listed.extend(page);
-        let stale: Vec<TriggerId> = self.reading.stale.iter().take(PAGE as usize).copied().collect();
-        if !stale.is_empty() {
-            listed.extend(store::triggers::of_ids(&client, &stale).await?);
-        }
-        let mut readable = Vec::with_capacity(listed.len());
-        for found in listed {
-            match found {
-                Ok(found) => readable.push(found),
-                Err(error) => tracing::error!(error = %Chain(&error), "a trigger cannot be read; the others go on"),
-            }
-        }
-        let ids: Vec<TriggerId> = readable.iter().map(|found| found.trigger.id).collect();
-        let states: HashMap<TriggerId, _> =
-            store::triggers::states(&client, &ids).await?.into_iter().map(|state| (state.trigger, state)).collect();
+        let states: HashMap<TriggerId, _> = states.into_iter().map(|state| (state.trigger, state)).collect();
         let now = self.now();
-        for found in readable {
+        for found in page.into_iter().chain(of_ids) {
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "a trigger cannot be read; the others go on");
+                    continue;
+                }
+            };
             let (id, pipeline) = (found.trigger.id, found.trigger.pipeline);
             if self.shards.get(pipeline.shard()).is_some() {
                 self.disarmed.remove(&id);
@@ -143,14 +183,18 @@ impl Engine {
             self.reading.stale.remove(&id);
         }
         self.again |= self.reading.has_more();
-        Ok(())
+        self.metrics.triggers_armed.set(i64::try_from(self.triggers.len()).unwrap_or(i64::MAX));
     }
 
-    /// Notes what was edited lately and is not known in that version.
-    async fn look_for_edits(&mut self, client: &Client) -> Result<(), store::Error> {
+    async fn edits(&self, client: &Client, look: bool) -> Result<Vec<Edited>, store::Error> {
+        if !look {
+            return Ok(Vec::new());
+        }
         let shards: Vec<i32> = self.shards.iter().map(|shard| i32::from(shard.id)).collect();
-        let after = self.reading.looked_up_to;
-        let edited = store::triggers::changed(client, &shards, LOOK_BACK, after, CHANGED_MAX).await?;
+        store::triggers::changed(client, &shards, LOOK_BACK, self.reading.looked_up_to, CHANGED_MAX).await
+    }
+
+    fn note_edits(&mut self, edited: Vec<Edited>) {
         self.reading.looked_up_to = edited.last().copied().filter(|_| edited.len() as i64 == CHANGED_MAX);
         for Edited { trigger: id, version, .. } in edited {
             let known = self.triggers.get(id).map(|armed| armed.version);
@@ -162,7 +206,6 @@ impl Engine {
         if self.disarmed.len() > DISARMED_MAX {
             self.disarmed.clear();
         }
-        Ok(())
     }
 
     /// The next triggers of shards that were gained.

@@ -1,0 +1,6 @@
+-- What logical keys of triggers became: their run, or why they were skipped; in request order.
+-- $1 triggers, $2 logical keys
+SELECT f.run_id, f.reason, f.trigger_id IS NOT NULL AS is_known
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (trigger_id, logical_key, position)
+LEFT JOIN firing f ON f.trigger_id = k.trigger_id AND f.logical_key = k.logical_key
+ORDER BY k.position

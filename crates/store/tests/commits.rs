@@ -1,0 +1,141 @@
+//! The transaction by which turns are written: all of it or nothing, in two ways there and back.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
+use domain::{
+    admission::Source,
+    id::{PipelineId, RunId, SchedulerId, TriggerId, WorkspaceId},
+    trigger::State,
+};
+use jiff::Timestamp;
+use std::{path::Path, time::Duration};
+use store::{
+    Store,
+    journal::Journal,
+    runs::{self, Batch, Decision, NewRun},
+    schedulers::{self, Load},
+    shards::{self, Shard},
+};
+use testkit::{Database, Ways};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+struct World {
+    client: Client,
+    journal: Journal,
+    shard: Shard,
+    workspace: WorkspaceId,
+    pipeline: PipelineId,
+    /// In version 1.
+    triggers: [TriggerId; 2],
+    ways: Ways,
+    _database: Database,
+}
+
+impl World {
+    async fn new() -> Self {
+        let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+        let database = Database::migrated(&migrations, |url| async move { Store::migrate(&url).await }).await;
+        let ways = database.counted().await;
+        let store = Store::connect(ways.url(), 2).await.unwrap();
+        let scheduler = SchedulerId(Uuid::now_v7());
+        schedulers::renew(&store, scheduler, Duration::from_secs(60), "", Load::default()).await.unwrap();
+        let shard = shards::take(&store, scheduler, &[7], false).await.unwrap()[0];
+        let client = database.client().await;
+        let [workspace, pipeline, first, second] = [(); 4].map(|()| Uuid::now_v7());
+        client.execute("INSERT INTO workspace (id, name) VALUES ($1, 'w')", &[&workspace]).await.unwrap();
+        let insert = "INSERT INTO pipeline (id, workspace_id, name, version) VALUES ($1, $2, 'p', 1)";
+        client.execute(insert, &[&pipeline, &workspace]).await.unwrap();
+        for trigger in [first, second] {
+            let insert = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source, version)
+                          VALUES ($1, $2, $1::uuid::text, 'time', true, 'api', 1)";
+            client.execute(insert, &[&trigger, &pipeline]).await.unwrap();
+        }
+        Self {
+            client,
+            journal: Journal::open(&store).await.unwrap(),
+            shard,
+            workspace: WorkspaceId(workspace),
+            pipeline: PipelineId(pipeline),
+            triggers: [TriggerId(first), TriggerId(second)],
+            ways,
+            _database: database,
+        }
+    }
+
+    /// A trigger decided in this version, and starts a run.
+    fn fire(&self, batch: &mut Batch, trigger: TriggerId, version: i64, variables: &str) -> RunId {
+        let id = RunId(Uuid::now_v7());
+        let run = NewRun {
+            id,
+            workspace_id: self.workspace,
+            pipeline_id: self.pipeline,
+            pipeline_version: 1,
+            trigger_id: trigger,
+            source: Source(trigger.0),
+            trigger_version: Some(version),
+            logical_key: "k".to_owned(),
+            variables: variables.to_owned(),
+            execution_date: Timestamp::now(),
+            timeout_s: None,
+            timeout_cancels: false,
+            allow_blocks_to_fail: false,
+            parent_run_id: None,
+            backfill_id: None,
+            event_variables: None,
+            sla_at: None,
+        };
+        batch.create(run, self.shard);
+        let decision = Decision {
+            trigger,
+            version,
+            skips: Vec::new(),
+            state: State::default(),
+            waiting: serde_json::json!({}),
+            history: serde_json::json!({}),
+            next_due: None,
+            latest: None,
+        };
+        batch.decide(decision, self.shard);
+        batch.miss_sla(id, Timestamp::now(), self.shard);
+        id
+    }
+
+    /// Rows of firings, runs, and states of triggers.
+    async fn rows(&self) -> [i64; 3] {
+        let count =
+            "SELECT (SELECT count(*) FROM firing), (SELECT count(*) FROM run), (SELECT count(*) FROM trigger_state)";
+        let row = self.client.query_one(count, &[]).await.unwrap();
+        [0, 1, 2].map(|at| row.get(at))
+    }
+}
+
+#[tokio::test]
+async fn what_one_statement_refuses_none_has_written_and_the_next_batch_counts() {
+    let mut world = World::new().await;
+    let [first, second] = world.triggers;
+    let mut refused = Batch::default();
+    world.fire(&mut refused, first, 1, "{}");
+    world.fire(&mut refused, second, 1, "no JSON");
+    runs::commit(&mut world.journal, &mut refused).await.unwrap_err();
+    assert_eq!(world.rows().await, [0, 0, 0]);
+    let mut batch = Batch::default();
+    let run = world.fire(&mut batch, first, 1, "{}");
+    let committed = runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    assert_eq!((committed.created, committed.shards), (vec![run], vec![7]));
+    assert_eq!(world.rows().await, [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_turn_is_written_in_two_ways_there_and_back_and_leaves_out_what_was_overtaken() {
+    let mut world = World::new().await;
+    let [first, second] = world.triggers;
+    let mut batch = Batch::default();
+    let run = world.fire(&mut batch, first, 1, "{}");
+    world.fire(&mut batch, second, 2, "{}");
+    let before = world.ways.count();
+    let committed = runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    // What begins it goes with the question what is in force; everything else, and its end, when that is known.
+    assert_eq!(world.ways.count() - before, 2);
+    assert_eq!((committed.created, committed.overtaken), (vec![run], vec![second]));
+    assert_eq!(world.rows().await, [1, 1, 1]);
+}
