@@ -200,7 +200,8 @@ impl Engine {
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
         let (stop, store) = (self.stop.clone(), self.store.clone());
-        let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
+        let mut arrived = Vec::with_capacity(TURN_MESSAGES_MAX);
+        let mut messages = VecDeque::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -211,11 +212,12 @@ impl Engine {
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 () = Self::flush_due(self.flush_at) => self.flush(),
-                count = inbox.recv_many(&mut messages, TURN_MESSAGES_MAX) => if count == 0 { break },
+                count = inbox.recv_many(&mut arrived, TURN_MESSAGES_MAX) => if count == 0 { break },
                 () = std::future::ready(()), if again => {}
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            messages.extend(arrived.drain(..));
             let begun = std::time::Instant::now();
             self.observer.beat();
             self.again = false;
@@ -226,8 +228,9 @@ impl Engine {
             if store.answered(self.turn(&mut messages)).await.is_none() {
                 tracing::warn!("a turn waited for a database that does not answer; loading again");
                 self.fail().await;
+                // The turn did not come to these. What executors and peers say is said once.
+                self.again |= !messages.is_empty();
             }
-            messages.clear();
             self.observer.worked(begun.elapsed());
             self.observe();
             self.gauge();
@@ -236,9 +239,10 @@ impl Engine {
         self.reconnect_everybody();
     }
 
-    async fn turn(&mut self, messages: &mut Vec<Message>) {
-        let mut turn = Turn { answers: self.ask(messages).await, ..Turn::default() };
-        for message in messages.drain(..) {
+    /// Takes `messages` from the front, one by one: dropped while it waits, it leaves those that it did not come to.
+    async fn turn(&mut self, messages: &mut VecDeque<Message>) {
+        let mut turn = Turn { answers: self.ask(messages.make_contiguous()).await, ..Turn::default() };
+        while let Some(message) = messages.pop_front() {
             self.take(message, &mut turn).await;
         }
         self.decide(&mut turn).await;
