@@ -148,7 +148,7 @@ impl Placer {
     }
 
     async fn stop_one(&mut self, command: StopRuntime, turn: &mut Turn) -> Result<(), PlacerError> {
-        let StopRuntime { workspace, reason, requested_by: actor, start_again: again, only } = command;
+        let StopRuntime { workspace, reason, requested_by: actor, start_again: again, only, image } = command;
         let there = self.lives.of(workspace);
         let number = there.and_then(|holder| self.lives.get(holder)).map(|stored| stored.life.number);
         if only.is_some() && only != number {
@@ -167,6 +167,9 @@ impl Placer {
             self.happen(holder, Event::Fenced(actor), turn);
             return Ok(());
         };
+        if again && let Some(stored) = self.lives.get_mut(holder) {
+            stored.life.next_image = image;
+        }
         self.happen(holder, Event::Stop { reason, message: String::new(), again, actor }, turn);
         Ok(())
     }
@@ -248,14 +251,14 @@ impl Placer {
             let Some(mut next) = life.successor(HolderId(Uuid::now_v7()), self.now()) else { continue };
             let afresh = life.start_again && matches!(life.stage, Stage::Stopped(Reason::Restart));
             if afresh {
-                // A start takes what is in force by now; what was, where that cannot be had.
+                // A start takes what is in force by now; what was, where nobody checked the image that this names.
                 match ledger::startable(&self.parts.store, life.workspace).await {
                     Ok(Some(found)) => {
-                        if let Some((spec, version)) = found.spec {
-                            // The same content as before: nobody has looked what the tag names by now, nor allowed it.
-                            let same =
-                                life.spec.image.strip_prefix(&spec.image).is_some_and(|pin| pin.starts_with('@'));
-                            next.spec = if same { with_image(&spec, &life.spec.image) } else { spec };
+                        let checked = [life.next_image.as_str(), life.spec.image.as_str()];
+                        if let Some((spec, version)) = found.spec
+                            && let Some(image) = checked.into_iter().find(|image| is_of(image, &spec.image))
+                        {
+                            next.spec = with_image(&spec, image);
                             next.spec_version = version;
                         }
                     }
@@ -277,4 +280,9 @@ impl Placer {
 /// A spec with this image.
 fn with_image(spec: &Spec, image: &str) -> Arc<Spec> {
     Arc::new(Spec { image: image.to_owned(), ..spec.clone() })
+}
+
+/// Whether this is the image that is named so, with or without a digest after it.
+fn is_of(image: &str, named: &str) -> bool {
+    image.strip_prefix(named).is_some_and(|digest| digest.is_empty() || (!named.is_empty() && digest.starts_with('@')))
 }

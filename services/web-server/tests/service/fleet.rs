@@ -48,6 +48,11 @@ impl Fleet {
         RuntimeCommandServiceServer::new(Self(database))
     }
 
+    async fn pin(&self, workspace: Uuid, image: &str) {
+        let pin = "UPDATE runtime SET spec = jsonb_set(spec, '{image}', to_jsonb($2::text)) WHERE workspace_id = $1 AND $2 <> ''";
+        self.0.client().await.execute(pin, &[&workspace, &image]).await.unwrap();
+    }
+
     async fn event(&self, workspace: Uuid, actor: Uuid) {
         self.0.client().await.execute(EVENT, &[&workspace, &actor]).await.unwrap();
     }
@@ -74,11 +79,7 @@ impl RuntimeCommandService for Fleet {
         if begun == 0 {
             return Err(Status::already_exists("it has not stopped"));
         }
-        if !request.image.is_empty() {
-            let pin =
-                "UPDATE runtime SET spec = jsonb_set(spec, '{image}', to_jsonb($2::text)) WHERE workspace_id = $1";
-            db.execute(pin, &[&workspace, &request.image]).await.unwrap();
-        }
+        self.pin(workspace, &request.image).await;
         self.event(workspace, by).await;
         Ok(Response::new(StartRuntimeResponse { number: 1 }))
     }
@@ -95,6 +96,7 @@ impl RuntimeCommandService for Fleet {
         let client = self.0.client().await;
         let stopped = client.execute(stop, &[&workspace, &request.reason, &state, &more, &request.number]).await;
         if stopped.unwrap() > 0 {
+            self.pin(workspace, &request.image).await;
             self.event(workspace, uuid(&request.requested_by)).await;
         }
         Ok(Response::new(StopRuntimeResponse {}))
