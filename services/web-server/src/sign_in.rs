@@ -61,13 +61,22 @@ pub(crate) async fn change_password(core: &Core, attempt: Attempt, kept: &Shown<
 async fn compare(core: &Core, attempt: &Attempt) -> Result<users::Password, Fault> {
     let email = people::email(&attempt.email, "email")?;
     core.guesses.take(&email, Instant::now())?;
-    let known = users::password(&core.store.client().await?, &email).await?;
-    let hash = known.as_ref().map(|known| known.hash.clone());
-    let right = passwords::verify(attempt.password.clone(), hash).await?;
-    if right {
-        core.guesses.forgive(&email);
+    let compared = async {
+        let known = users::password(&core.store.client().await?, &email).await?;
+        let hash = known.as_ref().map(|known| known.hash.clone());
+        Ok::<_, Fault>((known, passwords::verify(attempt.password.clone(), hash).await?))
+    };
+    match compared.await {
+        Ok((known, true)) => {
+            core.guesses.forgive(&email);
+            known.ok_or_else(wrong)
+        }
+        Ok((_, false)) => Err(wrong()),
+        Err(fault) => {
+            core.guesses.give_back(&email);
+            Err(fault)
+        }
     }
-    known.filter(|_| right).ok_or_else(wrong)
 }
 
 /// Answers the hash of the new password.

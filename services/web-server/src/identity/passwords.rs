@@ -113,6 +113,14 @@ impl Guesses {
         Ok(())
     }
 
+    /// Takes back a try that nobody could answer: it has told nothing about the password.
+    pub(crate) fn give_back(&self, email: &str) {
+        let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tries)) = guesses.get_mut(email) {
+            *tries = tries.saturating_sub(1);
+        }
+    }
+
     /// Forgets the tries of an address after a right one.
     pub(crate) fn forgive(&self, email: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(email);

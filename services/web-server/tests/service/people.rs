@@ -37,6 +37,25 @@ async fn guessing_a_password_ends_soon() {
 }
 
 #[tokio::test]
+async fn a_try_that_nobody_could_answer_is_no_guess() {
+    let cluster = Cluster::new().await;
+    let email = "ada@example.org";
+    cluster.person(email, "ROLE_UNSPECIFIED").await;
+    let sign_in = json!({ "email": email, "password": PASSWORD });
+    let rename = async |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE user_account RENAME COLUMN {from} TO {to}");
+        cluster.database.client().await.batch_execute(&sql).await.unwrap();
+    };
+    rename("password_hash", "gone").await;
+    for _ in 0..12 {
+        let refused = cluster.refused_as("", "SignInService/SignIn", sign_in.clone()).await;
+        assert!(!["UNAUTHENTICATED", "TOO_MANY_SIGN_INS"].contains(&refused.as_str()), "{refused}");
+    }
+    rename("gone", "password_hash").await;
+    cluster.call_as("", "SignInService/SignIn", sign_in).await;
+}
+
+#[tokio::test]
 async fn tokens_are_shown_once_and_end_at_once() {
     let cluster = Cluster::new().await;
     let ada = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
