@@ -150,13 +150,13 @@ impl Placer {
     async fn stop_one(&mut self, command: StopRuntime, turn: &mut Turn) -> Result<(), PlacerError> {
         let StopRuntime { workspace, reason, requested_by: actor, start_again: again, only, image } = command;
         let there = self.lives.of(workspace);
-        let number = there.and_then(|holder| self.lives.get(holder)).map(|stored| stored.life.number);
+        let Some(holder) = there else {
+            return self.stop_ended(workspace, only, reason.as_ref(), actor).await;
+        };
+        let number = self.lives.get(holder).map(|stored| stored.life.number);
         if only.is_some() && only != number {
             return Ok(());
         }
-        let Some(holder) = there else {
-            return self.stop_ended(workspace, reason.as_ref(), actor).await;
-        };
         let Some(reason) = reason else {
             let node = self.lives.get(holder).and_then(|stored| stored.node);
             if node.is_some_and(|node| self.fleet.server(node).is_some()) {
@@ -178,13 +178,15 @@ impl Placer {
     async fn stop_ended(
         &self,
         workspace: WorkspaceId,
+        only: Option<i64>,
         reason: Option<&Reason>,
         actor: Option<UserId>,
     ) -> Result<(), PlacerError> {
         let store = &self.parts.store;
         let outcome = match reason {
-            Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, actor).await.map(|_| true),
+            Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, only, actor).await.map(|_| true),
             _ => match ledger::state_of(store, workspace).await {
+                Ok(Some((number, ..))) if only.is_some_and(|only| only != number) => Ok(true),
                 Ok(Some((_, state, pool))) if !matches!(state.as_str(), "stopped" | "error") => {
                     return Err(PlacerError::Overtaken(format!("the runtime is in pool `{pool}`")));
                 }

@@ -153,7 +153,7 @@ async fn to_restart(core: &Core, caller: &Caller, workspace: &str) -> Result<int
     // What cannot start again is not stopped.
     let (_, image) = startable(core, workspace, false).await?;
     let restart = command(&runtime, life, caller, "RESTART", true);
-    Ok(internal::StopRuntimeRequest { number: life.number, image, ..restart })
+    Ok(internal::StopRuntimeRequest { image, ..restart })
 }
 
 /// Puts an error away.
@@ -262,7 +262,8 @@ fn command(
         reason: reason.to_owned(),
         requested_by: caller.user.id.to_vec(),
         start_again,
-        number: 0,
+        // A command is repeated where its answer was lost, and meanwhile somebody may have begun the next life.
+        number: life.number,
         image: String::new(),
         forwarded: false,
     }

@@ -75,6 +75,8 @@ async fn a_life_from_the_spec_to_its_end() {
         cluster.call_as(&ada, "RuntimeService/RestartRuntime", message).await["runtime"]["number"].clone()
     };
     assert_eq!([restart("a").await, restart("a").await, restart("b").await, restart("a").await], ["2", "2", "3", "3"]);
+    // A repetition of a command that was carried out means no later life.
+    let stopped = cluster.scheduler.stops.lock().unwrap().len();
     let owner_stops = cluster.call("RuntimeService/StopRuntime", lab.clone()).await["runtime"].clone();
     // The operator made the project, and so has a part in it.
     assert_eq!((&owner_stops["state"], &owner_stops["reason"]), (&json!("RUNTIME_STATE_STOPPED"), &json!("USER")));
@@ -83,6 +85,11 @@ async fn a_life_from_the_spec_to_its_end() {
     let running = "RUNTIME_STATE_RUNNING";
     assert_eq!(states, ["RUNTIME_STATE_STOPPED", running, running, running]);
     assert_eq!(events["events"][3]["actor"], "ada@example.org");
+    cluster.database.client().await.batch_execute("UPDATE runtime SET state = 'error'").await.unwrap();
+    cluster.call_as(&ada, "RuntimeService/ResetRuntime", lab.clone()).await;
+    cluster.database.client().await.batch_execute("UPDATE runtime SET state = 'running'").await.unwrap();
+    cluster.call("RuntimeService/FenceRuntime", lab.clone()).await;
+    assert_eq!(cluster.scheduler.stops.lock().unwrap()[stopped..], [3, 3, 3]);
     assert_eq!(
         cluster.refused_as(&ada, "RuntimeService/DeleteRuntime", json!({ "workspace": "nowhere" })).await,
         "WORKSPACE_NOT_FOUND"
