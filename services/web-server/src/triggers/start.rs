@@ -97,9 +97,10 @@ pub(crate) async fn publish(
     idempotency_key: &str,
 ) -> Result<Vec<(Listed, Started)>, Fault> {
     idempotent::check(idempotency_key)?;
-    let idempotency_key = if idempotency_key.is_empty() { &*named_by_its_source(event) } else { idempotency_key };
-    let key = key::of_event(idempotency_key, uuid::Uuid::now_v7);
+    let named = named_by_its_source(event);
+    let key = key::of_event(if idempotency_key.is_empty() { &named } else { idempotency_key }, uuid::Uuid::now_v7);
     let variables = Map::from_iter([("event".to_owned(), event.clone())]);
+    // Only a key that somebody chose can have been chosen twice: what a source delivers again may differ in how it came.
     let told = Told { variables, idempotency_key: idempotency_key.to_owned(), ..Told::default() };
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for listed in matching(core, workspace, event).await? {

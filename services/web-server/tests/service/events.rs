@@ -61,6 +61,9 @@ async fn an_event_starts_what_it_matches_once() {
     let first = publish(&cluster, "?workspace=sales", None, &named).await.1;
     assert!(runs(&first).iter().any(|(_, started)| *started));
     assert_eq!(publish(&cluster, "?workspace=sales", None, &named).await.1, first);
+    let mut replayed = named.clone();
+    replayed["replay-name"] = json!("after the outage");
+    assert_eq!(publish(&cluster, "?workspace=sales", None, &replayed).await, (200, first));
     let (_, nothing) = publish(&cluster, "?workspace=sales", None, &json!({ "source": 5 })).await;
     assert_eq!(runs(&nothing).iter().filter(|(name, _)| name != "any" && name != "others").count(), 0);
 }
