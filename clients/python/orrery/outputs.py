@@ -4,6 +4,7 @@ Needs pandas and pyarrow for tables. Refuses to unpickle anything: what a block 
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -25,7 +26,9 @@ def save(transport: Transport, run: str, block: str, name: str, child: Optional[
     path = (f"/api/v1/runs/{_quoted(run)}/blocks/{_quoted(block)}/outputs/{_quoted(name)}/content")
     query: Dict[str, str] = {} if child is None else {"child": str(child)}
     about = _fetch(transport, path, query, folder)
-    files = [str(file) for file in about.get("files") or []]
+    if "files" not in about:
+        about["files"] = _files(transport, run, block, name, child)
+    files = [str(file) for file in about["files"]]
     for file in files:
         if file != about.get("name"):
             _fetch(transport, path, {**query, "file": file}, folder)
@@ -60,6 +63,15 @@ def _fetch(transport: Transport, path: str, query: Dict[str, str], folder: str) 
         os.makedirs(os.path.dirname(target), exist_ok=True)
         transport.copy(answer, target)
     return dict(about)
+
+
+def _files(transport: Transport, run: str, block: str, name: str, child: Optional[int]) -> List[str]:
+    """The files of an output that has too many for a header."""
+    message: Dict[str, Any] = {"runId": run, "block": block, "name": name}
+    if child is not None:
+        message["child"] = child
+    with contextlib.closing(transport.stream("OutputService/DownloadOutput", message)) as parts:
+        return list(next(parts, {}).get("file", {}).get("files", []))
 
 
 def _quoted(part: str) -> str:

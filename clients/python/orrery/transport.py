@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from http.client import HTTPException
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Generator, Optional
 
 from orrery import errors
 
@@ -50,7 +50,7 @@ class Transport:
                 time.sleep(min(_PAUSE_MAX_S, 0.1 * 2 ** attempt) * random.uniform(0.5, 1.0))
         raise AssertionError("unreachable")
 
-    def stream(self, method: str, message: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    def stream(self, method: str, message: Dict[str, Any]) -> Generator[Dict[str, Any], None, None]:
         """The messages of a stream, one after the other; ends with it."""
         try:
             with self._open(method, message, _STREAM_TIMEOUT_S) as response:

@@ -182,14 +182,16 @@ class ClientTests(unittest.TestCase):
         with self.assertRaisesRegex(orrery.Incomplete, "gone since 2026"):
             run.get_variable("load")
 
-    def _stores(self, files: Dict[str, bytes], kind: str) -> orrery.Run:
-        """A run whose block `a/b` left an output with these files, of which nothing was noted."""
+    def _stores(self, files: Dict[str, bytes], kind: str, in_header: bool = True) -> orrery.Run:
+        """A run whose block `a/b` left an output with these files, of which nothing was noted; a header may have room for
+        their names or not."""
         path, names = "/api/v1/runs/r1/blocks/a%2Fb/outputs/output_0/content", list(files)
         for place, (name, content) in enumerate(files.items()):
-            about = {"name": name, "kind": kind, "files": names}
+            about = {"name": name, "kind": kind, **({"files": names} if in_header else {})}
             self.server.files[(path, name)] = (about, content)
             if not place:
                 self.server.files[(path, "")] = (about, content)
+        self.server.answers["OutputService/DownloadOutput"] = lambda _: (200, [{"file": {"files": names}}, {"chunk": "WzFd"}])
         self.server.answers["OutputService/GetOutputs"] = lambda _: (200, {"outputs": [
             {"name": "output_0", "kind": kind, "columns": [{"name": "n"}] if kind == "dataframe" else []}]})
         return orrery.Run(self.client._transport, {"id": "r1"})
@@ -199,8 +201,10 @@ class ClientTests(unittest.TestCase):
         run = self._stores({"output_0/data.json": json.dumps(many).encode()}, "json")
         self.assertEqual(run.get_variable("a/b"), many)
         self.assertEqual(run.get_variables("a/b"), {"output_0": many})
-        run = self._stores({f"output_0/{part}/data.json": json.dumps(part).encode() for part in range(11)}, "parts")
-        self.assertEqual(run.get_variable("a/b"), list(range(11)))
+        for in_header in (True, False):
+            parts = {f"output_0/{part}/data.json": json.dumps(part).encode() for part in range(11)}
+            run = self._stores(parts, "parts", in_header)
+            self.assertEqual(run.get_variable("a/b"), list(range(11)))
 
         run = self._stores({"output_0/object.joblib": b"\x80"}, "custom_object")
         with self.assertRaisesRegex(orrery.Incomplete, "save_output"):

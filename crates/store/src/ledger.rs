@@ -37,13 +37,19 @@ pub async fn ensure_pool(store: &Store, name: &str, shard: Shard) -> Result<(), 
     Ok(())
 }
 
-/// Puts the error of a workspace's last life away; false when there is none.
+/// Puts the error of a workspace's last life away, and of no other than the one of this number; false when there is none.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn reset(store: &Store, shard: Shard, workspace: WorkspaceId, actor: Option<UserId>) -> Result<bool, Error> {
+pub async fn reset(
+    store: &Store,
+    shard: Shard,
+    workspace: WorkspaceId,
+    only: Option<i64>,
+    actor: Option<UserId>,
+) -> Result<bool, Error> {
     let client = store.client().await?;
     let actor = actor.map(|id| id.0);
     let sql = include_str!("../sql/runtime/reset.sql");
-    Ok(query::execute(&client, sql, &[&workspace.0, &actor, &shard.id, &shard.epoch]).await? == 1)
+    Ok(query::execute(&client, sql, &[&workspace.0, &actor, &shard.id, &shard.epoch, &only]).await? == 1)
 }

@@ -121,7 +121,7 @@ pub async fn list(
     Ok(rows.iter().map(decode).collect())
 }
 
-/// The event triggers of a workspace, paused ones too, at most `limit`.
+/// The event triggers of a workspace, active ones first and then paused ones, at most `limit`.
 ///
 /// # Errors
 /// When the statement fails.

@@ -1,6 +1,6 @@
 //! People: who they are and how they sign in. Refuses to hash or compare anything.
 
-use crate::{Error, query};
+use crate::{Error, Transaction, query};
 use deadpool_postgres::GenericClient;
 use domain::{id::UserId, role::Role};
 use jiff::Timestamp;
@@ -221,6 +221,16 @@ pub async fn set_password(
 ) -> Result<bool, Error> {
     let sql = include_str!("../sql/user_account/set_password.sql");
     Ok(query::execute(db, sql, &[&id.0, &hash, &state.word(), &compared]).await? > 0)
+}
+
+/// Whether a person is not disabled and, where a hash was `compared`, still has that password. Then both stay so until the
+/// transaction ends: for whoever adds a credential in it.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn hold(db: &Transaction<'_>, id: UserId, compared: Option<&str>) -> Result<bool, Error> {
+    let sql = include_str!("../sql/user_account/hold.sql");
+    Ok(query::row(db, sql, &[&id.0, &compared]).await?.is_some())
 }
 
 /// Ties a person to an identity elsewhere; false when tied to another already.

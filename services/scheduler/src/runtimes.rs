@@ -133,6 +133,7 @@ impl RuntimeCommandService for Runtimes {
             reason,
             requested_by: UserId::from_slice(&request.requested_by),
             only: (request.number != 0).then_some(request.number),
+            image: request.image.clone(),
         };
         let message = |reply| Message::Stop(command.clone(), reply);
         let there = |mut peer: Peer| {

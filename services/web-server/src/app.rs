@@ -138,7 +138,7 @@ impl App {
         let methods: HashSet<String> = authorisation::methods(&pool).map(|(path, _)| path).collect();
         let surface = router::surface(methods.iter().map(String::as_str));
         let templates: Vec<_> = surface.routes().iter().map(|route| route.template).collect();
-        let authority = Arc::new(Authority::new(&pool, &templates, core.store.clone(), bytes)?);
+        let authority = Arc::new(Authority::new(&pool, &templates, core.store.clone(), &settings.limits)?);
         let services = Guarded::new(services, authority.clone());
         let transcoder = Arc::new(Transcoder::new(&pool, services.clone(), bytes));
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;

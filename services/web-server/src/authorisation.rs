@@ -13,10 +13,13 @@ mod trail;
 
 use crate::fault::Fault;
 use crate::identity::Identity;
+use crate::settings::Limits;
 use address::Field;
 use check::Grant;
 pub(crate) use check::workspace;
+use domain::ErrorKind;
 use http::{Request, Response};
+use lasting::Began;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use rpc::status::Problem;
 use std::collections::HashMap;
@@ -25,13 +28,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use store::Store;
 use table::{Row, Who};
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
-pub(crate) use trail::{Call, Trail};
+pub(crate) use trail::{Call, Trail, to_the_end};
 
 /// A method or a route without a row, or a row that fits nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -69,6 +74,8 @@ pub(crate) struct Authority {
     rules: HashMap<&'static str, Rule>,
     store: Store,
     message_bytes: usize,
+    /// The longest that an act may take when its caller is gone.
+    act_timeout: Duration,
 }
 
 impl Authority {
@@ -80,7 +87,7 @@ impl Authority {
         pool: &DescriptorPool,
         routes: &[&'static str],
         store: Store,
-        message_bytes: usize,
+        limits: &Limits,
     ) -> Result<Self, TableError> {
         let methods: HashMap<String, MethodDescriptor> = methods(pool).collect();
         let mut rules = HashMap::new();
@@ -103,7 +110,7 @@ impl Authority {
                 return Err(TableError::Missing(path.to_owned()));
             }
         }
-        Ok(Self { rules, store, message_bytes })
+        Ok(Self { rules, store, message_bytes: limits.message_bytes, act_timeout: limits.upload_timeout })
     }
 
     /// Whether a path is open to who shows no credential. `template` is the route that it matched.
@@ -162,21 +169,27 @@ impl Guarded {
             Err(fault) => return refuse(fault),
         };
         let granted = self.authority.check(rule, &identity, &addressed).await;
+        // A stream ends with its caller, who has done nothing whole by then.
+        let outlives = rule.row.audited() && !rule.lasts;
+        let act = self.act(Began { path, identity, addressed }, granted, Request::from_parts(head, body));
+        if outlives { to_the_end(act).await.unwrap_or_else(refuse) } else { act.await }
+    }
+
+    /// Does what was granted, and leaves the trail of it.
+    async fn act(self, began: Began, granted: Result<Grant, Fault>, request: Request<Body>) -> Response<Body> {
+        let Self { services, authority } = self;
+        let Some(rule) = authority.rules.get(began.path.as_str()) else { return refuse(Fault::not_allowed()) };
         let response = match &granted {
             Err(fault) => refuse(fault.clone()),
-            Ok(_) if rule.lasts => {
-                let (path, identity, addressed) = (path.clone(), identity.clone(), addressed.clone());
-                let began = lasting::Began { path, identity, addressed };
-                lasting::answer(self.services, &self.authority, began, Request::from_parts(head, body)).await
-            }
-            Ok(_) => {
-                let Ok(response) = self.services.oneshot(Request::from_parts(head, body)).await;
-                response
-            }
+            Ok(_) if rule.lasts => lasting::answer(services, &authority, began.clone(), request).await,
+            Ok(_) => match timeout(authority.act_timeout, services.oneshot(request)).await {
+                Ok(Ok(response)) => response,
+                Err(_) => refuse(Fault::new(ErrorKind::DeadlineExceeded, "REQUEST_TIMEOUT", "it took too long")),
+            },
         };
         if rule.row.audited() {
-            let grant = granted.as_ref().ok();
-            self.authority.record(rule, &identity, &addressed, grant, problem(&response)).await;
+            let (grant, problem) = (granted.as_ref().ok(), problem(&response));
+            authority.record(rule, &began.identity, &began.addressed, grant, problem).await;
         }
         response
     }
@@ -192,8 +205,7 @@ impl Rule {
     fn addressed(&self, message: Option<&[u8]>) -> Result<HashMap<&'static str, String>, Fault> {
         let Some(message) = message else { return Ok(HashMap::new()) };
         let read = |(name, field): (&&'static str, &Field)| {
-            let malformed =
-                || Fault::new(domain::ErrorKind::InvalidArgument, "INVALID_MESSAGE", "the message is malformed");
+            let malformed = || Fault::new(ErrorKind::InvalidArgument, "INVALID_MESSAGE", "the message is malformed");
             Ok((*name, field.read(message).map_err(|_| malformed())?))
         };
         self.fields.iter().map(read).collect()

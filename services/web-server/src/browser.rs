@@ -62,17 +62,19 @@ pub(crate) async fn sign_in(State(api): State<Api>, headers: HeaderMap, form: Op
                 password: form.password,
                 new_password: form.new_password,
             };
-            (form.email, (SESSION_LIFETIME, Origin::Password), sign_in::by_password(&browsers.core, attempt).await)
+            let outcome = sign_in::by_password(&browsers.core, attempt).await;
+            let outcome = outcome.map(|(user, compared)| (user, Some(compared)));
+            (form.email, (SESSION_LIFETIME, Origin::Password), outcome)
         }
         None => {
             let outcome = by_operator(&browsers.credentials, &headers).await;
             let email = outcome.as_ref().map(|user| user.email.clone()).unwrap_or_default();
-            (email, (OPERATOR_SESSION_LIFETIME, Origin::Operator), outcome)
+            (email, (OPERATOR_SESSION_LIFETIME, Origin::Operator), outcome.map(|user| (user, None)))
         }
     };
-    browsers.authority.record_sign_in(&email, outcome.as_ref()).await;
+    browsers.authority.record_sign_in(&email, outcome.as_ref().map(|(user, _)| user)).await;
     let signed_in = match outcome {
-        Ok(user) => begin(browsers, user.id, lifetime, origin).await,
+        Ok((user, compared)) => begin(browsers, (user.id, compared.as_deref()), lifetime, origin).await,
         Err(fault) => Err(fault),
     };
     signed_in.unwrap_or_else(|fault| connect::error(&Status::from(fault)))
@@ -94,17 +96,20 @@ async fn by_operator(credentials: &Credentials, headers: &HeaderMap) -> Result<U
     }
 }
 
-/// Begins a session and sets its cookies.
+/// Begins a session of a person, by the hash of the password that was compared, if any was; and sets its cookies.
 pub(crate) async fn begin(
     browsers: &Browsers,
-    user: UserId,
+    (user, compared): (UserId, Option<&str>),
     lifetime: Duration,
     origin: Origin,
 ) -> Result<Response, Fault> {
     let (secret, csrf) = (tokens::secret(), tokens::secret());
-    let db = browsers.core.store.client().await?;
     let (secret_hash, csrf_hash) = (tokens::hash(&secret), tokens::hash(&csrf));
-    credentials::insert_session(&db, &secret_hash, &csrf_hash, user, (lifetime, origin)).await?;
+    let mut db = browsers.core.store.client().await?;
+    let transaction = db.transaction().await.map_err(store::Error::from)?;
+    sign_in::hold(&transaction, user, compared).await?;
+    credentials::insert_session(&transaction, &secret_hash, &csrf_hash, user, (lifetime, origin)).await?;
+    transaction.commit().await.map_err(store::Error::from)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     for cookie in pair(&secret, &csrf, lifetime, browsers.secure) {
         set(&mut response, &cookie);

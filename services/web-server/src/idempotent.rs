@@ -6,8 +6,8 @@ use crate::identity::Caller;
 use domain::ErrorKind;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use store::Transaction;
 use store::idempotency::{self, Claim};
+use store::{Store, Transaction};
 
 /// The longest key that a client may choose.
 pub(crate) const KEY_CHARS_MAX: usize = 200;
@@ -64,6 +64,17 @@ impl Key {
                 "the idempotency key was used with another request; choose a new one",
             )),
         }
+    }
+
+    /// The answer that was given before. Holds nothing: for acts that are no transaction, which ask [`answered`](Self::answered)
+    /// again in the one that records theirs.
+    pub(crate) async fn answer<M: Message + Default>(&self, store: &Store) -> Result<Option<M>, Fault> {
+        if self.key.is_empty() {
+            return Ok(None);
+        }
+        let mut db = store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        self.answered(&transaction).await
     }
 
     /// Remembers the answer, in the transaction of the act.

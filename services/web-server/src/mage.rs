@@ -6,7 +6,7 @@
 
 mod answer;
 
-use crate::authorisation::Call;
+use crate::authorisation::{self, Call};
 use crate::commands::Started;
 use crate::core::Core;
 use crate::fault::Fault;
@@ -107,16 +107,22 @@ impl Mage {
     /// Starts the trigger, and leaves a trail of it; whoever is not let in leaves none.
     async fn call(
         &self,
-        route: &str,
+        route: &'static str,
         (id, presented): (&str, Option<String>),
         headers: &HeaderMap,
         body: Body,
     ) -> Result<(StatusCode, Value), Fault> {
         let (listed, token) = self.admitted(id, presented.as_deref()).await?;
         let trigger = listed.trigger.id;
-        let answer = self.start(listed, &token, headers, body).await;
-        let outcome = answer.as_ref().map(|(run, _)| *run).map_err(|fault| &fault.0);
-        Call { route, token: &token, trigger, outcome }.record(&self.core.store).await;
+        // Whoever hangs up while sending starts nothing.
+        let (this, headers, body) = (self.clone(), headers.clone(), self.read(body).await);
+        let act = async move {
+            let answer = this.start(listed, &token, &headers, body).await;
+            let outcome = answer.as_ref().map(|(run, _)| *run).map_err(|fault| &fault.0);
+            Call { route, token: &token, trigger, outcome }.record(&this.core.store).await;
+            answer
+        };
+        let answer = authorisation::to_the_end(act).await?;
         answer.map(|(run, answer)| (if run.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }, answer))
     }
 
@@ -125,9 +131,9 @@ impl Mage {
         listed: Listed,
         token: &str,
         headers: &HeaderMap,
-        body: Body,
+        body: Result<Bytes, Fault>,
     ) -> Result<(Option<RunId>, Value), Fault> {
-        let told = told(object(&self.read(body).await?)?, headers)?;
+        let told = told(object(&body?)?, headers)?;
         let told = start::Told { called_by: Some(token.to_owned()), ..told };
         let event_variables = told.event_variables.clone();
         match start::call(&self.core, listed, told).await? {

@@ -109,7 +109,9 @@ pub(crate) async fn arrive(State(api): State<Api>, Query(returned): Query<Return
             let outcome = account(&browsers.core, elsewhere(&api), person).await;
             browsers.authority.record_sign_in(&email, outcome.as_ref()).await;
             let session = match outcome {
-                Ok(user) => browser::begin(browsers, user.id, browser::SESSION_LIFETIME, Origin::Elsewhere).await,
+                Ok(user) => {
+                    browser::begin(browsers, (user.id, None), browser::SESSION_LIFETIME, Origin::Elsewhere).await
+                }
                 Err(fault) => Err(fault),
             };
             session.map_or_else(|fault| refuse(&fault), home)

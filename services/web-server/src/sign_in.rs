@@ -5,7 +5,9 @@ use crate::fault::Fault;
 use crate::identity::passwords;
 use crate::people;
 use domain::ErrorKind;
+use domain::id::UserId;
 use std::time::Instant;
+use store::Transaction;
 use store::credentials::{self, Shown};
 use store::users::{self, PasswordState, User};
 
@@ -17,23 +19,34 @@ pub(crate) struct Attempt {
     pub(crate) new_password: String,
 }
 
-/// The person whose password this is. A one-time password is changed in the same act.
+/// The person whose password this is, and the hash of it, which whatever it opens has to [`hold`]. A one-time password is
+/// changed in the same act.
 ///
 /// # Errors
 /// In one and the same words for a wrong password, a wrong address and somebody who may not sign in.
-pub(crate) async fn by_password(core: &Core, attempt: Attempt) -> Result<User, Fault> {
-    let known = compare(core, &attempt).await?;
+pub(crate) async fn by_password(core: &Core, attempt: Attempt) -> Result<(User, String), Fault> {
+    let mut known = compare(core, &attempt).await?;
     match (known.state, attempt.new_password.is_empty()) {
         (PasswordState::OneTime, true) => {
             let message = "the one-time password is right; give a password of your own with it, in `new_password`";
             return Err(Fault::new(ErrorKind::FailedPrecondition, "NEW_PASSWORD_NEEDED", message));
         }
-        (PasswordState::OneTime, false) => replace(core, &known, &attempt, &Shown::default()).await?,
+        (PasswordState::OneTime, false) => known.hash = replace(core, &known, &attempt, &Shown::default()).await?,
         (_, false) => return Err(Fault::field("new_password", "must be empty; change a password when signed in")),
         (_, true) => {}
     }
     let db = core.store.client().await?;
-    users::get_by_id(&db, known.user).await?.filter(|user| !user.disabled).ok_or_else(wrong)
+    let user = users::get_by_id(&db, known.user).await?.filter(|user| !user.disabled).ok_or_else(wrong)?;
+    Ok((user, known.hash))
+}
+
+/// Refuses to open anything to a person who was disabled, or whose password was changed, since it was compared. To be called
+/// in the transaction that adds the credential: a change waits for it, and ends what it added.
+///
+/// # Errors
+/// As for a wrong password.
+pub(crate) async fn hold(db: &Transaction<'_>, user: UserId, compared: Option<&str>) -> Result<(), Fault> {
+    if users::hold(db, user, compared).await? { Ok(()) } else { Err(wrong()) }
 }
 
 /// Changes one's own password, and ends what the former one opened, but `kept`.
@@ -42,22 +55,32 @@ pub(crate) async fn by_password(core: &Core, attempt: Attempt) -> Result<User, F
 /// When the old password is wrong, or the new one is none.
 pub(crate) async fn change_password(core: &Core, attempt: Attempt, kept: &Shown<'_>) -> Result<(), Fault> {
     let known = compare(core, &attempt).await?;
-    replace(core, &known, &attempt, kept).await
+    replace(core, &known, &attempt, kept).await.map(drop)
 }
 
 async fn compare(core: &Core, attempt: &Attempt) -> Result<users::Password, Fault> {
     let email = people::email(&attempt.email, "email")?;
     core.guesses.take(&email, Instant::now())?;
-    let known = users::password(&core.store.client().await?, &email).await?;
-    let hash = known.as_ref().map(|known| known.hash.clone());
-    let right = passwords::verify(attempt.password.clone(), hash).await?;
-    if right {
-        core.guesses.forgive(&email);
+    let compared = async {
+        let known = users::password(&core.store.client().await?, &email).await?;
+        let hash = known.as_ref().map(|known| known.hash.clone());
+        Ok::<_, Fault>((known, passwords::verify(attempt.password.clone(), hash).await?))
+    };
+    match compared.await {
+        Ok((known, true)) => {
+            core.guesses.forgive(&email);
+            known.ok_or_else(wrong)
+        }
+        Ok((_, false)) => Err(wrong()),
+        Err(fault) => {
+            core.guesses.give_back(&email);
+            Err(fault)
+        }
     }
-    known.filter(|_| right).ok_or_else(wrong)
 }
 
-async fn replace(core: &Core, known: &users::Password, attempt: &Attempt, kept: &Shown<'_>) -> Result<(), Fault> {
+/// Answers the hash of the new password.
+async fn replace(core: &Core, known: &users::Password, attempt: &Attempt, kept: &Shown<'_>) -> Result<String, Fault> {
     passwords::check(&attempt.new_password, "new_password")?;
     if attempt.new_password == attempt.password {
         return Err(Fault::field("new_password", "must be another one"));
@@ -70,7 +93,8 @@ async fn replace(core: &Core, known: &users::Password, attempt: &Attempt, kept: 
         return Err(Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message));
     }
     credentials::end_of_password(&transaction, known.user, kept).await?;
-    Ok(transaction.commit().await.map_err(store::Error::from)?)
+    transaction.commit().await.map_err(store::Error::from)?;
+    Ok(hash)
 }
 
 fn wrong() -> Fault {

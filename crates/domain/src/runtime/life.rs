@@ -59,6 +59,8 @@ pub struct Life {
     pub fence: i64,
     /// It starts once more when it has ended.
     pub start_again: bool,
+    /// The image that was checked for that start. Not stored: without it, only an image of its own spec follows.
+    pub next_image: String,
     /// `host:port` of its application.
     pub endpoint: String,
     /// A code, and words about what is going on; not why it ended.
@@ -138,6 +140,7 @@ impl Life {
             protected_until: None,
             fence: 0,
             start_again: false,
+            next_image: String::new(),
             endpoint: String::new(),
             notice: Notice::default(),
             ending: None,

@@ -1,5 +1,4 @@
--- The event triggers of a workspace, paused ones too, which have their events accounted for; at most so many, and one more
--- that tells of the rest.
+-- The event triggers of a workspace, active ones first; then paused ones, which have their events accounted for.
 -- $1 workspace, $2 limit
 SELECT t.id, t.pipeline_id, t.name, t.version, t.active, t.enabled_at, t.paused_at, t.kind, t.spec,
        w.name, p.name, t.source, t.created_at, t.updated_at,
@@ -10,5 +9,5 @@ SELECT t.id, t.pipeline_id, t.name, t.version, t.active, t.enabled_at, t.paused_
   JOIN workspace w ON w.id = p.workspace_id
   LEFT JOIN trigger_state s ON s.trigger_id = t.id
  WHERE p.workspace_id = $1 AND t.archived_at IS NULL AND t.kind = 'event'
- ORDER BY t.id
+ ORDER BY t.active DESC, t.id
  LIMIT $2

@@ -148,15 +148,15 @@ impl Placer {
     }
 
     async fn stop_one(&mut self, command: StopRuntime, turn: &mut Turn) -> Result<(), PlacerError> {
-        let StopRuntime { workspace, reason, requested_by: actor, start_again: again, only } = command;
+        let StopRuntime { workspace, reason, requested_by: actor, start_again: again, only, image } = command;
         let there = self.lives.of(workspace);
-        let number = there.and_then(|holder| self.lives.get(holder)).map(|stored| stored.life.number);
+        let Some(holder) = there else {
+            return self.stop_ended(workspace, only, reason.as_ref(), actor).await;
+        };
+        let number = self.lives.get(holder).map(|stored| stored.life.number);
         if only.is_some() && only != number {
             return Ok(());
         }
-        let Some(holder) = there else {
-            return self.stop_ended(workspace, reason.as_ref(), actor).await;
-        };
         let Some(reason) = reason else {
             let node = self.lives.get(holder).and_then(|stored| stored.node);
             if node.is_some_and(|node| self.fleet.server(node).is_some()) {
@@ -167,6 +167,9 @@ impl Placer {
             self.happen(holder, Event::Fenced(actor), turn);
             return Ok(());
         };
+        if again && let Some(stored) = self.lives.get_mut(holder) {
+            stored.life.next_image = image;
+        }
         self.happen(holder, Event::Stop { reason, message: String::new(), again, actor }, turn);
         Ok(())
     }
@@ -175,13 +178,15 @@ impl Placer {
     async fn stop_ended(
         &self,
         workspace: WorkspaceId,
+        only: Option<i64>,
         reason: Option<&Reason>,
         actor: Option<UserId>,
     ) -> Result<(), PlacerError> {
         let store = &self.parts.store;
         let outcome = match reason {
-            Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, actor).await.map(|_| true),
+            Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, only, actor).await.map(|_| true),
             _ => match ledger::state_of(store, workspace).await {
+                Ok(Some((number, ..))) if only.is_some_and(|only| only != number) => Ok(true),
                 Ok(Some((_, state, pool))) if !matches!(state.as_str(), "stopped" | "error") => {
                     return Err(PlacerError::Overtaken(format!("the runtime is in pool `{pool}`")));
                 }
@@ -248,14 +253,14 @@ impl Placer {
             let Some(mut next) = life.successor(HolderId(Uuid::now_v7()), self.now()) else { continue };
             let afresh = life.start_again && matches!(life.stage, Stage::Stopped(Reason::Restart));
             if afresh {
-                // A start takes what is in force by now; what was, where that cannot be had.
+                // A start takes what is in force by now; what was, where nobody checked the image that this names.
                 match ledger::startable(&self.parts.store, life.workspace).await {
                     Ok(Some(found)) => {
-                        if let Some((spec, version)) = found.spec {
-                            // The same content as before: nobody has looked what the tag names by now, nor allowed it.
-                            let same =
-                                life.spec.image.strip_prefix(&spec.image).is_some_and(|pin| pin.starts_with('@'));
-                            next.spec = if same { with_image(&spec, &life.spec.image) } else { spec };
+                        let checked = [life.next_image.as_str(), life.spec.image.as_str()];
+                        if let Some((spec, version)) = found.spec
+                            && let Some(image) = checked.into_iter().find(|image| is_of(image, &spec.image))
+                        {
+                            next.spec = with_image(&spec, image);
                             next.spec_version = version;
                         }
                     }
@@ -277,4 +282,9 @@ impl Placer {
 /// A spec with this image.
 fn with_image(spec: &Spec, image: &str) -> Arc<Spec> {
     Arc::new(Spec { image: image.to_owned(), ..spec.clone() })
+}
+
+/// Whether this is the image that is named so, with or without a digest after it.
+fn is_of(image: &str, named: &str) -> bool {
+    image.strip_prefix(named).is_some_and(|digest| digest.is_empty() || (!named.is_empty() && digest.starts_with('@')))
 }

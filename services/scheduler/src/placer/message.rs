@@ -131,6 +131,8 @@ pub struct StopRuntime {
     pub start_again: bool,
     /// Only the life of this number, which may have ended.
     pub only: Option<i64>,
+    /// The image that was checked for the life that follows, with its digest; may be empty.
+    pub image: String,
 }
 
 /// A life goes to another queue.

@@ -119,7 +119,10 @@ async fn an_error_frees_only_when_nothing_is_left_and_can_be_put_away() {
     world.until(workspace, "error").await;
     world.audit(true).await;
     assert_eq!(world.reason(workspace).await, "IMAGE_PULL_FAILED");
-    scheduler.stop(workspace, "RESET").await.unwrap();
+    // What is meant for another life leaves this one's error where it is.
+    scheduler.caller().stop_only(workspace, 7, "RESET", "").await.unwrap();
+    assert_eq!(world.stage(workspace).await, "error");
+    scheduler.caller().stop_only(workspace, 1, "RESET", "").await.unwrap();
     assert_eq!((world.stage(workspace).await, world.reason(workspace).await), ("stopped".into(), "ERROR_RESET".into()));
 }
 
@@ -141,7 +144,7 @@ async fn a_restart_takes_the_new_spec_and_a_lost_place_is_looked_for_again() {
     .await;
     assert_eq!(world.count("SELECT sum(used_milli)::bigint FROM device").await, 300);
     // A restart of the first life that comes late leaves the second one alone.
-    scheduler.caller().restart_only(workspace, 1).await.unwrap();
+    scheduler.caller().restart_only(workspace, 1, "").await.unwrap();
     assert_eq!((world.stage(workspace).await, world.reason(workspace).await), ("running".into(), String::new()));
     executor.change(|state| state.runtimes.values_mut().for_each(|running| running.phase = Phase::Misplaced));
     wait_for("the third life", WAIT, || async {
@@ -150,6 +153,36 @@ async fn a_restart_takes_the_new_spec_and_a_lost_place_is_looked_for_again() {
     })
     .await;
     world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_runs_no_image_that_nobody_checked() {
+    let (world, scheduler, _executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let workspace = world.workspace("w", project, DEFAULT, (1, 500), json!({ "image": "lab:1" })).await;
+    scheduler.start(workspace).await.unwrap();
+    world.until(workspace, "running").await;
+    for (number, edit, checked, runs) in [
+        (1, ("image", json!("lab:2")), "", (1, "lab:1")),
+        (2, ("image", json!("lab:2")), "lab:20@sha256:aa", (1, "lab:1")),
+        (3, ("image", json!("lab:2")), "lab:2@sha256:aa", (4, "lab:2@sha256:aa")),
+        // The content that ran is one that was checked.
+        (4, ("requeue", json!(true)), "", (5, "lab:2@sha256:aa")),
+        (5, ("image", json!("")), "", (6, "")),
+    ] {
+        let (field, value) = edit;
+        let edit = "UPDATE runtime_spec SET version = version + 1, spec = jsonb_set(spec, ARRAY[$1::text], $2::jsonb)";
+        let client = world.database.client().await;
+        client.execute(edit, &[&field, &value]).await.unwrap();
+        scheduler.caller().restart_only(workspace, number, checked).await.unwrap();
+        let found = wait_for("the next life", WAIT, || async {
+            let sql = "SELECT spec_version, spec->>'image' FROM runtime WHERE state = 'running' AND number = $1";
+            let row = client.query_opt(sql, &[&(number + 1)]).await.unwrap()?;
+            Some((row.get::<_, i64>(0), row.get::<_, String>(1)))
+        })
+        .await;
+        assert_eq!(found, (runs.0, runs.1.to_owned()), "{number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

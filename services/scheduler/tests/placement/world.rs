@@ -346,13 +346,25 @@ impl Caller {
         self.client().stop_runtime(request).await.map(drop)
     }
 
-    /// Restarts the life of this number, if it is still there.
-    pub(crate) async fn restart_only(&self, workspace: WorkspaceId, number: i64) -> Result<(), Status> {
+    /// Restarts the life of this number, if it is still there, with an image that was checked.
+    pub(crate) async fn restart_only(&self, workspace: WorkspaceId, number: i64, image: &str) -> Result<(), Status> {
+        self.stop_only(workspace, number, "RESTART", image).await
+    }
+
+    /// Stops the life of this number, if it is still there.
+    pub(crate) async fn stop_only(
+        &self,
+        workspace: WorkspaceId,
+        number: i64,
+        reason: &str,
+        image: &str,
+    ) -> Result<(), Status> {
         let request = pb::StopRuntimeRequest {
             workspace_id: workspace.to_vec(),
             pool: POOL.to_owned(),
-            reason: "RESTART".to_owned(),
+            reason: reason.to_owned(),
             number,
+            image: image.to_owned(),
             ..pb::StopRuntimeRequest::default()
         };
         self.client().stop_runtime(request).await.map(drop)

@@ -17,6 +17,7 @@ use tonic::service::Routes;
 use tower::ServiceExt as _;
 
 /// What a call was allowed by.
+#[derive(Clone)]
 pub(super) struct Began {
     pub(super) path: String,
     pub(super) identity: Identity,

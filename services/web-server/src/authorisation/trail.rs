@@ -10,12 +10,14 @@ use rpc::status::Problem;
 use runtime::exit::chain;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::Store;
 use store::audit::{self, NewEntry, Outcome};
 use store::targets::{self, Target};
 use store::users::User;
+use tracing::Instrument as _;
 
 /// The longest text of one field.
 const TEXT_CHARS_MAX: usize = 300;
@@ -79,6 +81,15 @@ impl Authority {
         };
         add(&self.store, &entry).await;
     }
+}
+
+/// Acts, and leaves the trail of it, whether or not the caller is still there: a caller who hangs up ends no act that has
+/// begun, and would otherwise leave no trail of it. Limits of time are the act's own.
+///
+/// # Errors
+/// When it panics, or this server ends first.
+pub(crate) async fn to_the_end<T: Send + 'static>(act: impl Future<Output = T> + Send + 'static) -> Result<T, Fault> {
+    tokio::spawn(act.in_current_span()).await.map_err(|error| Fault::internal(&error))
 }
 
 async fn add(store: &Store, entry: &NewEntry) {

@@ -7,7 +7,7 @@ use domain::ErrorKind;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 /// The shortest password that a person may choose.
@@ -46,8 +46,7 @@ pub(crate) fn check(password: &str, field: &'static str) -> Result<(), Fault> {
 /// # Errors
 /// When hashing fails, which is a fault of ours.
 pub(crate) async fn hash(password: String) -> Result<String, Fault> {
-    let _place = place().await?;
-    let hashed = spawn_blocking(move || of(&password)).await.map_err(|e| Fault::internal(&e))?;
+    let hashed = in_place(move || of(&password)).await?;
     hashed.map_err(|e| Fault::internal(&e))
 }
 
@@ -59,23 +58,28 @@ pub(crate) async fn verify(password: String, hash: Option<String>) -> Result<boo
     if password.len() > BYTES_MAX {
         return Ok(false);
     }
-    let _place = place().await?;
-    let verified = spawn_blocking(move || {
+    let verify = move || {
         let known = hash.is_some();
         let Some(hash) = hash.or_else(|| NOBODY.clone()) else { return false };
         let right = PasswordHash::new(&hash)
             .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
         known && right
-    });
-    verified.await.map_err(|e| Fault::internal(&e))
+    };
+    in_place(verify).await
 }
 
-/// A turn to hash; nobody waits where too many do.
-async fn place() -> Result<SemaphorePermit<'static>, Fault> {
+/// Hashes in its turn; nobody waits where too many do. The turn lasts as long as the hashing, whoever still waits for it.
+async fn in_place<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     let busy =
         |_| Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", "too many people sign in; try again soon");
-    let _waiting = WAITING.try_acquire().map_err(busy)?;
-    HASHES.acquire().await.map_err(|e| Fault::internal(&e))
+    let waiting = WAITING.try_acquire().map_err(busy)?;
+    let place = HASHES.acquire().await.map_err(|e| Fault::internal(&e))?;
+    drop(waiting);
+    let hashed = spawn_blocking(move || {
+        let _place = place;
+        hash()
+    });
+    hashed.await.map_err(|e| Fault::internal(&e))
 }
 
 fn of(password: &str) -> Result<String, argon2::password_hash::Error> {
@@ -109,6 +113,14 @@ impl Guesses {
         Ok(())
     }
 
+    /// Takes back a try that nobody could answer: it has told nothing about the password.
+    pub(crate) fn give_back(&self, email: &str) {
+        let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tries)) = guesses.get_mut(email) {
+            *tries = tries.saturating_sub(1);
+        }
+    }
+
     /// Forgets the tries of an address after a right one.
     pub(crate) fn forgive(&self, email: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(email);
@@ -118,6 +130,7 @@ impl Guesses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[tokio::test]
     async fn a_hash_proves_its_password_only() {
@@ -126,6 +139,11 @@ mod tests {
         assert!(verify("correct horse battery".to_owned(), Some(hash.clone())).await.unwrap());
         assert!(!verify("correct horse batterx".to_owned(), Some(hash)).await.unwrap());
         assert!(!verify("nobody's password".to_owned(), None).await.unwrap());
+        // Whoever gives up waiting leaves the turn to the hashing, which goes on.
+        assert!(super::hash("correct horse battery".to_owned()).now_or_never().is_none());
+        assert_eq!(HASHES.available_permits(), HASHES_MAX - 1);
+        let all = HASHES.acquire_many(u32::try_from(HASHES_MAX).unwrap());
+        assert!(tokio::time::timeout(WINDOW, all).await.is_ok());
     }
 
     #[test]

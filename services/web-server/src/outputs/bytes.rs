@@ -18,8 +18,11 @@ use serde_json::json;
 use tonic::Status;
 
 const DOWNLOAD: &str = "/orrery.v1.OutputService/DownloadOutput";
-/// What the file is, as JSON: name, kind and files of `OutputFile`.
+/// What the file is, as JSON: name, kind and files of `OutputFile`. Without the files where they are too many for a header: the
+/// first message of the method has them all.
 const FILE: HeaderName = HeaderName::from_static("orrery-output");
+/// Proxies take headers of some KiB, Python's client a line of 64.
+const FILE_BYTES_MAX: usize = 4 << 10;
 
 /// The route.
 pub(crate) fn routes(surface: Surface) -> Surface {
@@ -73,12 +76,15 @@ fn chunk(message: Bytes) -> Bytes {
 
 fn describe(response: &mut Response, file: &OutputFile) {
     let last = file.name.rsplit('/').next().unwrap_or_default();
-    let what = json!({ "name": file.name, "kind": file.kind, "files": file.files }).to_string();
+    let mut what = json!({ "name": file.name, "kind": file.kind });
+    if file.files.iter().map(String::len).sum::<usize>() + 4 * file.files.len() <= FILE_BYTES_MAX {
+        what["files"] = json!(file.files);
+    }
     let values = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, file.size_bytes.to_string()),
         (header::CONTENT_DISPOSITION, disposition(last)),
-        (FILE, what),
+        (FILE, what.to_string()),
     ];
     for (name, value) in values {
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -13,6 +13,9 @@ use proto::v1::{DownloadOutputRequest, DownloadOutputResponse, OutputFile, downl
 use std::sync::Arc;
 use tonic::Status;
 
+/// Files that a refusal names.
+const FILES_SHOWN: usize = 10;
+
 /// The answers to a download: the file, then its bytes. Of the content only what one chunk of the store holds is in memory.
 pub(crate) async fn download(
     core: &Arc<Core>,
@@ -60,10 +63,17 @@ async fn find(
         name => stored.files.iter().find(|file| *file == name),
     };
     let file = found.cloned().ok_or_else(|| {
-        let message = format!("`{}` has no file `{}`; it has {}", request.name, request.file, stored.files.join(", "));
+        let message = format!("`{}` has no file `{}`; it has {}", request.name, request.file, shown(&stored.files));
         Fault::new(ErrorKind::NotFound, "OUTPUT_NOT_FOUND", message)
     })?;
     Ok((stored, file))
+}
+
+/// Some of the files, and how many others there are.
+fn shown(files: &[String]) -> String {
+    let (some, others) = files.split_at(files.len().min(FILES_SHOWN));
+    let more = if others.is_empty() { String::new() } else { format!(" and {} others", others.len()) };
+    format!("{}{more}", some.join(", "))
 }
 
 /// No message is larger than what clients take.

@@ -51,7 +51,7 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
     let mut tries = 0;
     loop {
         tries += 1;
-        let saved = startable(core, workspace, start.wait_for_window).await?;
+        let (saved, image) = startable(core, workspace, start.wait_for_window).await?;
         let (_, id) = core.target(workspace).await?;
         if let Some(pool) = start.gang.map(|gang| gang.pool.get_or_init(|| saved.pool.clone()))
             && *pool != saved.pool
@@ -68,7 +68,7 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
             requested_by: caller.user.id.to_vec(),
             idempotency_key: idempotency_key.clone(),
             gang: start.gang.map(|gang| gang.message.clone()),
-            image: images::pinned(core, &saved.spec.image).await?.unwrap_or_default(),
+            image,
             forwarded: false,
         };
         match core.commands.start_runtime(command).await {
@@ -79,28 +79,35 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
     }
 }
 
-/// The spec that would be started now, when the rules let it.
-async fn startable(core: &Core, workspace: &str, wait_for_window: bool) -> Result<Saved, Fault> {
+/// The spec that would be started now, when the rules let it, and the image that they were asked about: with the digest of
+/// what its tag names, where its registry may be asked.
+async fn startable(core: &Core, workspace: &str, wait_for_window: bool) -> Result<(Saved, String), Fault> {
     let (target, id) = core.target(workspace).await?;
     let saved = runtime_specs::get(&core.store.client().await?, id).await?.ok_or_else(|| none(workspace))?;
     let queue = core.queue(&saved.queue_name).await?;
     let project = target.project;
-    let (terms, admission) = admitted(core, &target.name, project, &saved.spec, &queue).await?;
+    let (terms, (admission, judged)) = admitted(core, &target.name, project, &saved.spec, &queue).await?;
     match rules::closed(&terms, &admission.access) {
-        Some(_) if wait_for_window && !matches!(admission.access, Access::Closed { opens_at: None }) => Ok(saved),
-        Some(denial) => Err(denied(denial)),
-        None => Ok(saved),
+        Some(_) if wait_for_window && !matches!(admission.access, Access::Closed { opens_at: None }) => {}
+        Some(denial) => return Err(denied(denial)),
+        None => {}
     }
+    let image = match judged {
+        Some(image) => image,
+        // Allowed by its name, whatever that names.
+        None => images::pinned(core, &saved.spec.image).await?.unwrap_or_else(|| saved.spec.image.clone()),
+    };
+    Ok((saved, image))
 }
 
-/// Whether a project's runtime may be in a queue, and when.
+/// Whether a project's runtime may be in a queue, and when; and its image, as [`images::judged`] answers it.
 pub(super) async fn admitted(
     core: &Core,
     workspace: &str,
     project: domain::id::ProjectId,
     spec: &domain::runtime::Spec,
     queue: &Queue,
-) -> Result<(rules::Terms, Admission), Fault> {
+) -> Result<(rules::Terms, (Admission, Option<String>)), Fault> {
     let db = core.store.client().await?;
     let terms = runtime_specs::terms(&db, project, queue).await?;
     drop(db);
@@ -144,9 +151,9 @@ async fn to_restart(core: &Core, caller: &Caller, workspace: &str) -> Result<int
     let runtime = core.runtime(workspace).await?;
     let Some(life) = alive(&runtime) else { return Ok(internal::StopRuntimeRequest::default()) };
     // What cannot start again is not stopped.
-    startable(core, workspace, false).await?;
+    let (_, image) = startable(core, workspace, false).await?;
     let restart = command(&runtime, life, caller, "RESTART", true);
-    Ok(internal::StopRuntimeRequest { number: life.number, ..restart })
+    Ok(internal::StopRuntimeRequest { image, ..restart })
 }
 
 /// Puts an error away.
@@ -178,7 +185,7 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
     let spec = life.map(|life| &life.spec).or(runtime.saved.as_ref().map(|saved| &saved.spec));
     let spec = spec.ok_or_else(|| none(workspace))?;
     let whole = admitted(core, &runtime.name, runtime.project_id, spec, &queue).await;
-    let (terms, admission) = match whole {
+    let (terms, (admission, _)) = match whole {
         // What its tag named was allowed when it started.
         Err(Fault(problem)) if life.is_some() && problem.reason == Code::ImageNotAllowed.as_str() => {
             admitted(core, &runtime.name, runtime.project_id, &images::as_named(spec), &queue).await?
@@ -255,7 +262,9 @@ fn command(
         reason: reason.to_owned(),
         requested_by: caller.user.id.to_vec(),
         start_again,
-        number: 0,
+        // A command is repeated where its answer was lost, and meanwhile somebody may have begun the next life.
+        number: life.number,
+        image: String::new(),
         forwarded: false,
     }
 }

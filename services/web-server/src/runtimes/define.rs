@@ -19,10 +19,11 @@ pub(crate) async fn set(core: &Core, request: SetRuntimeSpecRequest) -> Result<S
     }
     let (target, workspace) = core.target(&request.workspace).await?;
     let queue = core.queue(&request.queue).await?;
-    let db = core.store.client().await?;
-    let terms = runtime_specs::terms(&db, target.project, &queue).await?;
+    // No connection is held while a registry is asked.
+    let terms = runtime_specs::terms(&core.store.client().await?, target.project, &queue).await?;
     images::judged(core, &spec, |spec| rules::check(&target.name, spec, &terms)).await?;
     let warnings = warnings(&spec, &terms, Timestamp::now());
+    let db = core.store.client().await?;
     if request.validate_only {
         let saved = runtime_specs::get(&db, workspace).await?;
         return Ok(SetRuntimeSpecResponse { version: saved.map_or(0, |saved| saved.version), warnings });

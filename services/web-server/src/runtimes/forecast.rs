@@ -46,7 +46,7 @@ pub(crate) async fn forecast(
         (None, None) => return Err(none(&request.workspace)),
     };
     let queue = core.queue(&queue).await?;
-    let (terms, admission) = admitted(core, &target.name, target.project, &spec, &queue).await?;
+    let (terms, (admission, _)) = admitted(core, &target.name, target.project, &spec, &queue).await?;
     let now = Timestamp::now();
     let imagined = |_| Request {
         holder: HolderId(uuid::Uuid::now_v7()),

@@ -24,16 +24,19 @@ pub(crate) async fn pinned(core: &Core, image: &str) -> Result<Option<String>, F
 }
 
 /// What a rule says of a spec; where it does not allow the image as it is named, what it says of the content that this
-/// names.
-pub(crate) async fn judged<T>(core: &Core, spec: &Spec, rule: impl Fn(&Spec) -> Result<T, Denial>) -> Result<T, Fault> {
+/// names. With that content's image, if it was looked up: whoever asked again might be told of another one.
+pub(crate) async fn judged<T>(
+    core: &Core,
+    spec: &Spec,
+    rule: impl Fn(&Spec) -> Result<T, Denial>,
+) -> Result<(T, Option<String>), Fault> {
     let denial = match rule(spec) {
         Err(denial) if denial.code == Code::ImageNotAllowed => denial,
-        judged => return judged.map_err(denied),
+        judged => return judged.map(|judged| (judged, None)).map_err(denied),
     };
-    match pinned(core, &spec.image).await? {
-        Some(image) => rule(&Spec { image, ..spec.clone() }).map_err(denied),
-        None => Err(denied(denial)),
-    }
+    let Some(image) = pinned(core, &spec.image).await? else { return Err(denied(denial)) };
+    let judged = rule(&Spec { image: image.clone(), ..spec.clone() }).map_err(denied)?;
+    Ok((judged, Some(image)))
 }
 
 /// The spec of a life, with its image as somebody named it: what its tag named was allowed when it started.

@@ -227,14 +227,18 @@ impl Backfills {
             allow_blocks_to_fail: spec.allow_blocks_to_fail,
             forwarded: false,
         };
-        // The key is held until the scheduler has answered. When this server dies before it is recorded, the name is taken and
-        // tells the client so.
+        if let Some(answer) = key.answer(&self.0.store).await? {
+            return Ok(answer);
+        }
+        // Nothing of the database is held while schedulers are asked. Of two requests at once, and when this server dies before
+        // the key is recorded, the name is taken and tells the client so.
+        let created = self.0.commands.create_backfill(command).await;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = key.answered(&transaction).await? {
             return Ok(answer);
         }
-        let id = self.0.commands.create_backfill(command).await?;
+        let id = created?;
         let view = store::backfills::get(&transaction, BackfillRef::Id(id)).await?.ok_or_else(|| none(id))?;
         let answer = CreateBackfillResponse { backfill: Some(message(view)?) };
         key.record(&transaction, &answer).await?;

@@ -16,7 +16,7 @@ use secrets::{Keyring, Place, Sealed as Sealing};
 use std::sync::Arc;
 use store::secrets::{self as rows, Scope, Sealed, Secret, Summary};
 use store::targets::{self, Thing};
-use store::{Client, access_keys, notifications};
+use store::{access_keys, notifications};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.SecretService`.
@@ -177,7 +177,9 @@ impl Secrets {
             notifications::reseal(&transaction, &config, &shown, &seal).await?;
         }
         transaction.commit().await.map_err(store::Error::from)?;
-        let rotated = rotated + self.rotate_access_keys(&db, &key_id, limit).await?;
+        drop(db);
+        let rotated = rotated + self.rotate_access_keys(&key_id, limit).await?;
+        let db = self.0.store.client().await?;
         let remaining = rows::count_stale(&db, &key_id).await?
             + notifications::count_stale(&db, &key_id).await?
             + access_keys::count_stale(&db, &Sealing::begins(&key_id)).await?;
@@ -185,8 +187,8 @@ impl Secrets {
     }
 
     /// Those of applications lie with the runtimes, which schedulers write.
-    async fn rotate_access_keys(&self, db: &Client, key_id: &str, limit: i64) -> Result<i64, Fault> {
-        if access_keys::count_stale(db, &Sealing::begins(key_id)).await? == 0 {
+    async fn rotate_access_keys(&self, key_id: &str, limit: i64) -> Result<i64, Fault> {
+        if access_keys::count_stale(&self.0.store.client().await?, &Sealing::begins(key_id)).await? == 0 {
             return Ok(0);
         }
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);

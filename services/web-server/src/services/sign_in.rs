@@ -26,10 +26,11 @@ impl SignIns {
         super::tokens::check_name(name, "token_name")?;
         let attempt =
             sign_in::Attempt { email: request.email, password: request.password, new_password: request.new_password };
-        let user = sign_in::by_password(&self.0, attempt).await?;
+        let (user, compared) = sign_in::by_password(&self.0, attempt).await?;
         let fresh = tokens::generate();
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
+        sign_in::hold(&transaction, user.id, Some(&compared)).await?;
         let token = super::tokens::add(&transaction, user.id, name, (TOKEN_LIFETIME, Origin::Password), &fresh).await?;
         transaction.commit().await.map_err(store::Error::from)?;
         let expires_at = token.expires_at.map(rpc::timestamp::to_proto);

@@ -6,6 +6,7 @@ use crate::idempotent;
 use crate::identity::Caller;
 use crate::identity::tokens::{self, Fresh};
 use crate::paging::Page;
+use crate::standing;
 use domain::ErrorKind;
 use domain::id::{TokenId, UserId};
 use proto::v1::{
@@ -15,8 +16,8 @@ use proto::v1::{
 use rpc::personal_token::hash_from_hex;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Transaction;
 use store::credentials::{self, AccessToken, Added, NewToken, Origin, OwnSession, TOKENS_MAX};
+use store::{Transaction, users};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.TokenService`.
@@ -129,6 +130,11 @@ impl Tokens {
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         if let Some(answer) = key.answered(&transaction).await? {
             return Ok(answer);
+        }
+        // What let the caller in may have ended since. Once the person is held, it either has or will find this one.
+        let held = users::hold(&transaction, caller.user.id, None).await?;
+        if !held || credentials::holder(&transaction, caller.user.id, &caller.shown()).await?.is_none() {
+            return Err(standing::ended());
         }
         let row = add(&transaction, caller.user.id, &request.name, (lifetime, origin), &fresh).await?;
         let kept = CreateTokenResponse { token: String::new(), access_token: Some(message(row)) };

@@ -102,10 +102,13 @@ impl Users {
         let user = lower(&transaction, caller, email).await?;
         if disabled {
             keep_an_owner(&transaction, user.id).await?;
+        }
+        // First, so that what somebody adds at this moment has been added before the rest looks, or never is.
+        users::set_disabled(&transaction, user.id, disabled).await?;
+        if disabled {
             credentials::revoke_tokens(&transaction, user.id).await?;
             credentials::delete_sessions(&transaction, user.id, None).await?;
         }
-        users::set_disabled(&transaction, user.id, disabled).await?;
         Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 

@@ -15,11 +15,12 @@ use proto::internal::v1::NewRun;
 use serde_json::{Map, Value};
 use store::{triggers::Listed, workspaces::Workspace};
 
-/// The most event triggers of one workspace that an event is held against.
+/// The most active event triggers of one workspace that an event is held against; and of those that are paused, so many at
+/// least are.
 const EVENT_TRIGGERS_MAX: usize = 10_000;
 /// How often a start is decided while somebody edits the trigger.
 const TRIES_MAX: u32 = 5;
-/// The most triggers that one event fires.
+/// The most triggers that one event fires; and paused ones whose history tells that they missed it.
 const MATCHES_MAX: usize = new_runs::BATCH_MAX;
 
 /// What a caller tells about the run.
@@ -96,9 +97,10 @@ pub(crate) async fn publish(
     idempotency_key: &str,
 ) -> Result<Vec<(Listed, Started)>, Fault> {
     idempotent::check(idempotency_key)?;
-    let idempotency_key = if idempotency_key.is_empty() { &*named_by_its_source(event) } else { idempotency_key };
-    let key = key::of_event(idempotency_key, uuid::Uuid::now_v7);
+    let named = named_by_its_source(event);
+    let key = key::of_event(if idempotency_key.is_empty() { &named } else { idempotency_key }, uuid::Uuid::now_v7);
     let variables = Map::from_iter([("event".to_owned(), event.clone())]);
+    // Only a key that somebody chose can have been chosen twice: what a source delivers again may differ in how it came.
     let told = Told { variables, idempotency_key: idempotency_key.to_owned(), ..Told::default() };
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for listed in matching(core, workspace, event).await? {
@@ -167,29 +169,42 @@ async fn start(
 }
 
 async fn matching(core: &Core, workspace: &Workspace, event: &Value) -> Result<Vec<Listed>, Fault> {
-    let limit = i64::try_from(EVENT_TRIGGERS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+    let limit = i64::try_from(2 * EVENT_TRIGGERS_MAX).unwrap_or(i64::MAX);
     let db = core.store.client().await?;
     let all = store::triggers::of_events(&db, workspace.id, limit).await?;
     let too_many = |what: &str, most: usize| {
-        let message = format!("{what} in workspace `{}` are more than {most}; archive some", workspace.name);
+        let message = format!("{what} in workspace `{}` are more than {most}; pause or archive some", workspace.name);
         Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRIGGERS", message)
     };
-    if all.len() > EVENT_TRIGGERS_MAX {
-        return Err(too_many("the event triggers", EVENT_TRIGGERS_MAX));
+    // What is paused keeps nothing that fires from an event.
+    if all.iter().flatten().filter(|listed| listed.trigger.active).count() > EVENT_TRIGGERS_MAX {
+        return Err(too_many("the active event triggers", EVENT_TRIGGERS_MAX));
     }
-    let mut matching = Vec::new();
+    let (mut matching, mut paused) = (Vec::new(), Vec::new());
     for listed in all {
         match listed {
-            Ok(listed) if matches(&listed, event) => matching.push(listed),
+            Ok(listed) if matches(&listed, event) => {
+                let of_its_kind = if listed.trigger.active { &mut matching } else { &mut paused };
+                of_its_kind.push(listed);
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = runtime::exit::chain(&error), "an event trigger cannot be read"),
         }
     }
     if matching.len() > MATCHES_MAX {
-        Err(too_many("the triggers that the event matches", MATCHES_MAX))
-    } else {
-        Ok(matching)
+        return Err(too_many("the active triggers that the event matches", MATCHES_MAX));
     }
+    if paused.len() > MATCHES_MAX {
+        let (all, told) = (paused.len(), MATCHES_MAX);
+        tracing::warn!(
+            workspace = workspace.name,
+            all,
+            told,
+            "of the paused triggers of an event only some tell of it"
+        );
+    }
+    matching.extend(paused.into_iter().take(MATCHES_MAX));
+    Ok(matching)
 }
 
 fn matches(listed: &Listed, event: &Value) -> bool {

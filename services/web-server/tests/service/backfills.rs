@@ -3,6 +3,8 @@
 
 use crate::cluster::Cluster;
 use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::wait_for;
 
 async fn world() -> Cluster {
     let cluster = Cluster::new().await;
@@ -159,4 +161,31 @@ async fn limits_are_set_listed_and_removed() {
     assert_eq!(list().await.as_array().unwrap().len(), 500);
     assert_eq!(cluster.refused("LimitService/SetLimit", limit("one-more", 1)).await.1, "TOO_MANY_LIMITS");
     cluster.call("LimitService/SetLimit", limit("n7", 2)).await;
+}
+
+#[tokio::test]
+async fn no_transaction_waits_for_a_scheduler() {
+    let cluster = world().await;
+    let mut message = of(spec());
+    message["idempotencyKey"] = json!("k");
+    let mut holding = cluster.database.client().await;
+    let hold = holding.transaction().await.unwrap();
+    // The scheduler can write none for now.
+    hold.batch_execute("LOCK TABLE backfill IN EXCLUSIVE MODE").await.unwrap();
+    let look = async {
+        let watch = cluster.database.client().await;
+        let of_all = "SELECT count(*) FILTER (WHERE wait_event_type = 'Lock'),
+                             count(*) FILTER (WHERE state = 'idle in transaction')
+                        FROM pg_stat_activity WHERE datname = current_database()";
+        let open = wait_for("the scheduler to be asked", Duration::from_secs(60), || async {
+            let row = watch.query_one(of_all, &[]).await.unwrap();
+            (row.get::<_, i64>(0) > 0).then(|| row.get::<_, i64>(1))
+        })
+        .await;
+        hold.commit().await.unwrap();
+        open
+    };
+    let (created, open) = tokio::join!(cluster.call("BackfillService/CreateBackfill", message.clone()), look);
+    assert_eq!(open, 1, "only this test's");
+    assert_eq!(cluster.call("BackfillService/CreateBackfill", message).await, created);
 }

@@ -1,11 +1,18 @@
 //! API triggers as Mage's clients call them, and who is not let in.
 
-use crate::cluster::{Cluster, project};
+use crate::cluster::{Cluster, TOKEN, project};
 use crate::deploy::deploy;
 use crate::http::{self, Answer};
 use crate::triggers::{cluster, create, fill};
 use ::http::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::wait_for;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+/// Far more than anything takes.
+const WAIT: Duration = Duration::from_secs(60);
 
 async fn call(cluster: &Cluster, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
     http::send(http::request(Method::POST, &cluster.url(path), headers, body.into())).await
@@ -255,4 +262,46 @@ async fn a_token_of_the_projects_file_goes_on_working() {
     let db = cluster.database.client().await;
     let clear = "SELECT count(*) FROM trigger t WHERE t::text LIKE '%' || $1 || '%'";
     assert_eq!(db.query_one(clear, &[&mage]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+/// Sends a request and hangs up as soon as the scheduler is at it.
+async fn hang_up(cluster: &Cluster, path: &str, token: &str, body: &str) {
+    let mut scheduler = cluster.database.client().await;
+    let hold = scheduler.transaction().await.unwrap();
+    hold.batch_execute("LOCK TABLE firing IN EXCLUSIVE MODE").await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        cluster.addr,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(cluster.addr).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let watch = cluster.database.client().await;
+    let waits =
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' LIMIT 1";
+    wait_for("the scheduler to begin", WAIT, || async { watch.query_opt(waits, &[]).await.unwrap() }).await;
+    drop(stream);
+    // What comes after the end of that connection is served after it.
+    assert_eq!(cluster.get("/api/v1/workspaces").await.status, 200);
+    hold.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_leaves_a_trail() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "called", json!({ "api": {} })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let by_header = format!("/api/pipeline_schedules/{}/api_trigger", id(&trigger));
+    hang_up(&cluster, &by_header, &token, "{}").await;
+    let message = json!({ "workspace": "sales", "pipeline": "daily" }).to_string();
+    hang_up(&cluster, "/orrery.v1.RunService/CreateRun", TOKEN, &message).await;
+    let client = cluster.database.client().await;
+    for method in ["/api/pipeline_schedules/{id}/api_trigger", "RunService/CreateRun"] {
+        let entry = "SELECT outcome FROM audit_entry WHERE method = $1";
+        let found = wait_for(format!("an entry of {method}"), WAIT, || async {
+            client.query_opt(entry, &[&method]).await.unwrap().map(|row| row.get::<_, String>(0))
+        });
+        assert_eq!(found.await, "ok", "{method}");
+    }
 }

@@ -7,13 +7,17 @@ use proto::internal::v1::{
     StopRuntimeRequest, StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse,
     runtime_command_service_server::{RuntimeCommandService, RuntimeCommandServiceServer},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use testkit::Database;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 #[derive(Clone)]
-pub(crate) struct Fleet(Arc<Database>);
+pub(crate) struct Fleet {
+    database: Arc<Database>,
+    /// The number of the life that each stop was meant for.
+    stops: Arc<Mutex<Vec<i64>>>,
+}
 
 /// A place for whoever asks; with every start a new number.
 const START: &str = "
@@ -34,7 +38,10 @@ const EVENT: &str = "INSERT INTO runtime_event (workspace_id, number, state, rea
 
 impl Fleet {
     /// What a scheduler serves, for a pool of one node with an A10 that is divided and a T4 that is not.
-    pub(crate) async fn service(database: Arc<Database>) -> RuntimeCommandServiceServer<Self> {
+    pub(crate) async fn service(
+        database: Arc<Database>,
+        stops: Arc<Mutex<Vec<i64>>>,
+    ) -> RuntimeCommandServiceServer<Self> {
         let setup = "
             INSERT INTO pool (name, shard) VALUES ('default', 0) ON CONFLICT DO NOTHING;
             INSERT INTO node (id, pool, name, cpu_milli, memory_bytes)
@@ -45,11 +52,16 @@ impl Fleet {
                    ('00000000-0000-0000-0000-0000000000d2', '00000000-0000-0000-0000-0000000000aa', 'gpu-1', 'whole', 'T4',
                     17179869184, '\"exclusive\"');";
         database.client().await.batch_execute(setup).await.unwrap();
-        RuntimeCommandServiceServer::new(Self(database))
+        RuntimeCommandServiceServer::new(Self { database, stops })
+    }
+
+    async fn pin(&self, workspace: Uuid, image: &str) {
+        let pin = "UPDATE runtime SET spec = jsonb_set(spec, '{image}', to_jsonb($2::text)) WHERE workspace_id = $1 AND $2 <> ''";
+        self.database.client().await.execute(pin, &[&workspace, &image]).await.unwrap();
     }
 
     async fn event(&self, workspace: Uuid, actor: Uuid) {
-        self.0.client().await.execute(EVENT, &[&workspace, &actor]).await.unwrap();
+        self.database.client().await.execute(EVENT, &[&workspace, &actor]).await.unwrap();
     }
 }
 
@@ -69,16 +81,12 @@ impl RuntimeCommandService for Fleet {
     ) -> Result<Response<StartRuntimeResponse>, Status> {
         let request = request.into_inner();
         let (workspace, by) = (uuid(&request.workspace_id), uuid(&request.requested_by));
-        let db = self.0.client().await;
+        let db = self.database.client().await;
         let begun = db.execute(START, &[&workspace, &request.pool, &by, &request.spec_version]).await.unwrap();
         if begun == 0 {
             return Err(Status::already_exists("it has not stopped"));
         }
-        if !request.image.is_empty() {
-            let pin =
-                "UPDATE runtime SET spec = jsonb_set(spec, '{image}', to_jsonb($2::text)) WHERE workspace_id = $1";
-            db.execute(pin, &[&workspace, &request.image]).await.unwrap();
-        }
+        self.pin(workspace, &request.image).await;
         self.event(workspace, by).await;
         Ok(Response::new(StartRuntimeResponse { number: 1 }))
     }
@@ -89,12 +97,14 @@ impl RuntimeCommandService for Fleet {
     ) -> Result<Response<StopRuntimeResponse>, Status> {
         let request = request.into_inner();
         let workspace = uuid(&request.workspace_id);
+        self.stops.lock().unwrap().push(request.number);
         let stop = "UPDATE runtime SET state = $3, reason = $2, number = number + $4
                      WHERE workspace_id = $1 AND $5::bigint IN (0, number)";
         let (state, more) = if request.start_again { ("running", 1_i64) } else { ("stopped", 0) };
-        let client = self.0.client().await;
+        let client = self.database.client().await;
         let stopped = client.execute(stop, &[&workspace, &request.reason, &state, &more, &request.number]).await;
         if stopped.unwrap() > 0 {
+            self.pin(workspace, &request.image).await;
             self.event(workspace, uuid(&request.requested_by)).await;
         }
         Ok(Response::new(StopRuntimeResponse {}))
@@ -107,7 +117,7 @@ impl RuntimeCommandService for Fleet {
         let request = request.into_inner();
         let switch = "UPDATE runtime SET queue_id = $2, plan_id = NULL WHERE workspace_id = $1";
         let ids = (uuid(&request.workspace_id), uuid(&request.queue_id));
-        self.0.client().await.execute(switch, &[&ids.0, &ids.1]).await.unwrap();
+        self.database.client().await.execute(switch, &[&ids.0, &ids.1]).await.unwrap();
         Ok(Response::new(SwitchQueueResponse {}))
     }
 
@@ -118,7 +128,7 @@ impl RuntimeCommandService for Fleet {
         let request = request.into_inner();
         let snooze = "UPDATE runtime SET protected_until = to_timestamp($2::bigint / 1e6) WHERE workspace_id = $1";
         let workspace = uuid(&request.workspace_id);
-        self.0.client().await.execute(snooze, &[&workspace, &request.until_us]).await.unwrap();
+        self.database.client().await.execute(snooze, &[&workspace, &request.until_us]).await.unwrap();
         Ok(Response::new(SnoozeRuntimeResponse {}))
     }
 
@@ -146,7 +156,8 @@ impl RuntimeCommandService for Fleet {
         });
         if requests.as_array().unwrap().is_empty() {
             let sql = "SELECT holder FROM runtime LIMIT 1";
-            let holder: Option<Uuid> = self.0.client().await.query_opt(sql, &[]).await.unwrap().map(|row| row.get(0));
+            let holder: Option<Uuid> =
+                self.database.client().await.query_opt(sql, &[]).await.unwrap().map(|row| row.get(0));
             plan["assignments"] = serde_json::json!([]);
             plan["moves"] = holder.iter().map(|h| json_move(*h, node, &place)).collect();
         }
@@ -168,7 +179,7 @@ impl RuntimeCommandService for Fleet {
         let request = request.into_inner();
         let keyring = secrets::Keyring::parse(&two_keys()).unwrap();
         assert_eq!(request.key_id, keyring.current());
-        let db = store::Store::connect(self.0.url(), 1).await.unwrap().client().await.unwrap();
+        let db = store::Store::connect(self.database.url(), 1).await.unwrap().client().await.unwrap();
         let begins = secrets::Sealed::begins(&request.key_id);
         let stale = store::access_keys::stale(&db, &begins, i64::from(request.limit)).await.unwrap();
         let anew = |key: store::access_keys::Key| {

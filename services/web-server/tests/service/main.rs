@@ -9,6 +9,7 @@ mod deploy;
 mod events;
 mod fleet;
 mod http;
+mod images;
 mod models;
 mod oidc;
 mod operations;

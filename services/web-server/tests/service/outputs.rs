@@ -104,6 +104,22 @@ async fn files_come_as_they_were_stored_and_no_others() {
     );
     assert_eq!(cluster.get(&path("").replace("a%2Fb", "none")).await.status, 404);
 
+    // One of very many files: a header has no room for their names, nor has a refusal.
+    let parts: Vec<String> = (0..5_000).map(|part| format!("output_0/{part}/data.json")).collect();
+    let manifest = json!({ "version": 1, "outputs": [{ "name": "output_0", "kind": "parts", "files": parts }] });
+    std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+    std::fs::create_dir_all(folder.join("output_0/0")).unwrap();
+    std::fs::write(folder.join(&parts[0]), "[]").unwrap();
+    let first = cluster.get(&path("")).await;
+    let about: Value = serde_json::from_slice(first.headers["orrery-output"].as_bytes()).unwrap();
+    assert_eq!((about, &*first.body), (json!({ "name": parts[0], "kind": "parts" }), b"[]".as_slice()));
+    let refused = cluster.get(&path("?file=other")).await;
+    assert!(refused.json()["message"].as_str().unwrap().ends_with("output_0/9/data.json and 4990 others"));
+    let ask = json!({ "runId": run, "block": "a/b", "name": "output_0" });
+    let lines = cluster.post("OutputService/DownloadOutput", ask).await.body;
+    let line: Value = serde_json::from_slice(lines.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    assert_eq!(line["file"]["files"], json!(parts));
+
     cluster.change(run, "UPDATE run SET outputs_expired_at = now() WHERE id = $1").await;
     let gone = cluster.get(&path("")).await;
     assert!(gone.json()["message"].as_str().unwrap().contains("are gone since"), "{:?}", gone.body);

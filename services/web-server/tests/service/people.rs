@@ -4,6 +4,8 @@ use crate::cluster::{Cluster, PASSWORD, TOKEN, reason};
 use crate::http::{self, Answer};
 use ::http::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::wait_for;
 
 #[tokio::test]
 async fn the_first_owner_changes_a_password_of_one_use() {
@@ -32,6 +34,25 @@ async fn guessing_a_password_ends_soon() {
         assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt.clone()).await, "UNAUTHENTICATED");
     }
     assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt).await, "TOO_MANY_SIGN_INS");
+}
+
+#[tokio::test]
+async fn a_try_that_nobody_could_answer_is_no_guess() {
+    let cluster = Cluster::new().await;
+    let email = "ada@example.org";
+    cluster.person(email, "ROLE_UNSPECIFIED").await;
+    let sign_in = json!({ "email": email, "password": PASSWORD });
+    let rename = async |from: &str, to: &str| {
+        let sql = format!("ALTER TABLE user_account RENAME COLUMN {from} TO {to}");
+        cluster.database.client().await.batch_execute(&sql).await.unwrap();
+    };
+    rename("password_hash", "gone").await;
+    for _ in 0..12 {
+        let refused = cluster.refused_as("", "SignInService/SignIn", sign_in.clone()).await;
+        assert!(!["UNAUTHENTICATED", "TOO_MANY_SIGN_INS"].contains(&refused.as_str()), "{refused}");
+    }
+    rename("gone", "password_hash").await;
+    cluster.call_as("", "SignInService/SignIn", sign_in).await;
 }
 
 #[tokio::test]
@@ -280,6 +301,48 @@ async fn a_new_password_ends_what_the_former_one_opened() {
     cluster.call("UserService/ResetPassword", json!({ "email": "ada@example.org" })).await;
     assert!(!opens(&cluster, &again).await && opens(&cluster, &personal).await);
     assert_eq!(by_browser(&cluster, &page, "SignInService/WhoAmI", json!({})).await.status, 401);
+}
+
+/// What a request is answered while somebody else is about to end what Ada's password opened.
+async fn while_it_ends(cluster: &Cluster, request: impl Future<Output = Answer>) -> Answer {
+    let mut ending = cluster.database.client().await;
+    let change = ending.transaction().await.unwrap();
+    let new = "UPDATE user_account SET password_hash = 'x' || password_hash WHERE email = 'ada@example.org';
+               UPDATE access_token SET revoked_at = now() WHERE origin = 'password'";
+    change.batch_execute(new).await.unwrap();
+    let commit = async {
+        let watch = cluster.database.client().await;
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_for("the request to wait for it", Duration::from_secs(60), || async {
+            watch.query_opt(&format!("{waits} LIMIT 1"), &[]).await.unwrap()
+        })
+        .await;
+        change.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(request, commit);
+    let again = "UPDATE user_account SET password_hash = substr(password_hash, 2) WHERE email = 'ada@example.org'";
+    cluster.database.client().await.batch_execute(again).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn nothing_that_opens_slips_through_a_change_of_the_password() {
+    let cluster = Cluster::new().await;
+    let ada = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    let by_token = opens(&cluster, &ada).await;
+    let fresh = rpc::personal_token::generate();
+    let made = json!({ "prefix": fresh.prefix, "secretSha256": rpc::personal_token::hex(&fresh.secret_hash) });
+    let let_in = cluster.post_as(&ada, "TokenService/CreateToken", json!({ "name": "laptop", "made": made }));
+    let answer = while_it_ends(&cluster, let_in).await;
+    assert_eq!((by_token, reason(&answer).as_str()), (true, "RIGHT_ENDED"), "{:?}", answer.body);
+    let form = json!({ "email": "ada@example.org", "password": PASSWORD });
+    let sign_in = cluster.post_as("", "SignInService/SignIn", form.clone());
+    assert_eq!(reason(&while_it_ends(&cluster, sign_in).await), "UNAUTHENTICATED");
+    let json = ("content-type", "application/json");
+    let session = http::request(Method::POST, &cluster.url("/auth/session"), &[json], form.to_string());
+    assert_eq!(reason(&while_it_ends(&cluster, http::send(session)).await), "UNAUTHENTICATED");
+    let left = "SELECT count(*) FROM access_token WHERE revoked_at IS NULL";
+    assert_eq!(cluster.database.client().await.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
 #[tokio::test]

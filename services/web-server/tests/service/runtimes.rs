@@ -2,10 +2,9 @@
 
 use crate::cluster::{Cluster, reason};
 use serde_json::{Value, json};
-use std::io::{BufRead as _, Write as _};
 
 /// A cluster with the workspace `lab` in the project `acme`, and one who works in it.
-async fn world() -> (Cluster, String) {
+pub(crate) async fn world() -> (Cluster, String) {
     let cluster = Cluster::new().await;
     let ada = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
     cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
@@ -75,6 +74,8 @@ async fn a_life_from_the_spec_to_its_end() {
         cluster.call_as(&ada, "RuntimeService/RestartRuntime", message).await["runtime"]["number"].clone()
     };
     assert_eq!([restart("a").await, restart("a").await, restart("b").await, restart("a").await], ["2", "2", "3", "3"]);
+    // A repetition of a command that was carried out means no later life.
+    let stopped = cluster.scheduler.stops.lock().unwrap().len();
     let owner_stops = cluster.call("RuntimeService/StopRuntime", lab.clone()).await["runtime"].clone();
     // The operator made the project, and so has a part in it.
     assert_eq!((&owner_stops["state"], &owner_stops["reason"]), (&json!("RUNTIME_STATE_STOPPED"), &json!("USER")));
@@ -83,69 +84,17 @@ async fn a_life_from_the_spec_to_its_end() {
     let running = "RUNTIME_STATE_RUNNING";
     assert_eq!(states, ["RUNTIME_STATE_STOPPED", running, running, running]);
     assert_eq!(events["events"][3]["actor"], "ada@example.org");
+    cluster.database.client().await.batch_execute("UPDATE runtime SET state = 'error'").await.unwrap();
+    cluster.call_as(&ada, "RuntimeService/ResetRuntime", lab.clone()).await;
+    cluster.database.client().await.batch_execute("UPDATE runtime SET state = 'running'").await.unwrap();
+    cluster.call("RuntimeService/FenceRuntime", lab.clone()).await;
+    assert_eq!(cluster.scheduler.stops.lock().unwrap()[stopped..], [3, 3, 3]);
     assert_eq!(
         cluster.refused_as(&ada, "RuntimeService/DeleteRuntime", json!({ "workspace": "nowhere" })).await,
         "WORKSPACE_NOT_FOUND"
     );
     cluster.call_as(&ada, "RuntimeService/DeleteRuntime", lab.clone()).await;
     assert_eq!(cluster.refused_as(&ada, "RuntimeService/DeleteRuntime", lab).await, "NO_RUNTIME");
-}
-
-/// A registry in which `lab/jupyter:4` is this content, until it is gone.
-fn registry(digest: &str) -> (String, std::sync::Arc<std::sync::atomic::AtomicBool>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let gone = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let (digest, hidden) = (digest.to_owned(), std::sync::Arc::clone(&gone));
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let (mut asked, mut line) = (String::new(), String::new());
-            let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
-            reader.read_line(&mut asked).unwrap();
-            while reader.read_line(&mut line).unwrap() > 2 {
-                line.clear();
-            }
-            let known = asked.starts_with("HEAD /v2/lab/jupyter/manifests/4 ");
-            let status = match known && !hidden.load(std::sync::atomic::Ordering::Relaxed) {
-                true => format!("200 OK\r\nDocker-Content-Digest: {digest}"),
-                false => "404 Not Found".to_owned(),
-            };
-            write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
-        }
-    });
-    (address, gone)
-}
-
-#[tokio::test]
-async fn what_runs_is_the_content_that_a_tag_named_at_the_start() {
-    let digest = format!("sha256:{}", "5e".repeat(32));
-    let (address, gone) = registry(&digest);
-    let (mut cluster, ada) = world().await;
-    cluster.restart(|settings| settings.image_registries = vec![format!("registry.lab=http://{address}")]).await;
-    let set = |image: &str| json!({ "workspace": "lab", "spec": { "image": image } });
-    let policy = json!({ "images": [format!("registry.lab/lab/jupyter@{digest}")] });
-    cluster.call("PolicyService/SetProjectPolicy", json!({ "project": "acme", "policy": policy })).await;
-    for (image, refusal) in [
-        ("registry.lab/lab/jupyter:5", "IMAGE_NOT_FOUND"),
-        // Nobody asks a registry that the operator did not name.
-        ("other.lab/lab/jupyter:4", "IMAGE_NOT_ALLOWED"),
-    ] {
-        assert_eq!(cluster.refused_as(&ada, "RuntimeService/SetRuntimeSpec", set(image)).await, refusal, "{image}");
-    }
-    cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", set("registry.lab/lab/jupyter:4")).await;
-    let lab = json!({ "workspace": "lab" });
-    cluster.call_as(&ada, "RuntimeService/StartRuntime", lab.clone()).await;
-    let runs = cluster.database.client().await.query_one("SELECT spec->>'image' FROM runtime", &[]).await.unwrap();
-    assert_eq!(runs.get::<_, String>(0), format!("registry.lab/lab/jupyter:4@{digest}"));
-    // By now only the tag is allowed, which named that content: another queue changes nothing of it.
-    let policy = json!({ "images": ["registry.lab/lab/jupyter:4"] });
-    let policy = json!({ "project": "acme", "policy": policy });
-    cluster.call("PolicyService/SetProjectPolicy", policy).await;
-    let default = json!({ "workspace": "lab", "queue": "default" });
-    cluster.call_as(&ada, "RuntimeService/SwitchQueue", default).await;
-    cluster.call_as(&ada, "RuntimeService/StopRuntime", lab.clone()).await;
-    gone.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(cluster.refused_as(&ada, "RuntimeService/StartRuntime", lab).await, "IMAGE_NOT_FOUND");
 }
 
 #[tokio::test]

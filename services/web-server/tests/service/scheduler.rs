@@ -10,8 +10,8 @@ use proto::internal::v1::{
     command_service_server::{CommandService, CommandServiceServer},
 };
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use testkit::Database;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -26,6 +26,8 @@ pub(crate) struct Scheduler {
     changes: broadcast::Sender<WatchChangesResponse>,
     /// Starts that it refuses from now on, as one that drains does.
     pub(crate) away_for: Arc<AtomicUsize>,
+    /// The number of the life that each stop of a runtime was meant for.
+    pub(crate) stops: Arc<Mutex<Vec<i64>>>,
 }
 
 const CREATE: &str = "
@@ -48,9 +50,10 @@ impl Scheduler {
     pub(crate) async fn start(database: Arc<Database>) -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let scheduler = Self { database, changes: broadcast::Sender::new(16), away_for: Arc::default() };
+        let changes = broadcast::Sender::new(16);
+        let scheduler = Self { database, changes, away_for: Arc::default(), stops: Arc::default() };
         let service = CommandServiceServer::new(scheduler.clone());
-        let fleet = Fleet::service(scheduler.database.clone()).await;
+        let fleet = Fleet::service(scheduler.database.clone(), scheduler.stops.clone()).await;
         let server = tonic::transport::Server::builder().add_service(service).add_service(fleet);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         (scheduler, addr)
