@@ -225,6 +225,12 @@ impl Step<'_> {
 
     /// What is never made, whoever asks for it: the last line, after that of whoever keeps specs.
     fn refusal(&self, life: &Life) -> Option<Seen> {
+        // There is nowhere to run one: this process has the credentials of the cluster, and what is of other tenants.
+        if !life.spec.pre_start.is_empty() {
+            let message = "pre-start scripts are not run on Kubernetes: set the environment in the spec, or use the \
+                           post-start script";
+            return Some(failed(codes::PRE_START_UNAVAILABLE, message));
+        }
         let in_part = |grant: &&Grant| {
             let chip = self.inventory.chip(&grant.device);
             grant.milli < WHOLE_MILLI

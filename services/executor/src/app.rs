@@ -17,7 +17,6 @@ use crate::{
         client::{Member, PoolClient},
         wishes::OnlyWishes,
     },
-    pre_start::Sandbox,
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
@@ -325,7 +324,7 @@ fn runtimes(
         Runtimes::Process => Arc::new(process_runtimes(settings, data, identity)?),
         Runtimes::Kubernetes => {
             let (access, place) = (kubernetes::access(settings)?, kubernetes::place(settings)?);
-            Arc::new(KubernetesRuntimes::new(access, place, scripts(settings, data)))
+            Arc::new(KubernetesRuntimes::new(access, place))
         }
     };
     Ok(Some((member(settings, identity), backend)))
@@ -339,19 +338,6 @@ fn only_wishes(settings: &Settings, identity: &Identity) -> Option<(Member, Arc<
 
 fn member(settings: &Settings, identity: &Identity) -> Member {
     Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() }
-}
-
-/// What runs pre-start scripts of pods.
-fn scripts(settings: &Settings, data: &DataDir) -> kubernetes::Scripts {
-    kubernetes::Scripts {
-        sandbox: Sandbox {
-            launcher: PathBuf::from("/proc/self/exe"),
-            python: settings.python.clone(),
-            executor: data.mark().to_owned(),
-            isolated: settings.pre_start_network == PreStartNetwork::None,
-        },
-        folder: data.join("pre-start"),
-    }
 }
 
 fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {

@@ -4,7 +4,7 @@
 
 pub mod runtimes;
 
-pub use runtimes::{KubernetesRuntimes, Scripts};
+pub use runtimes::KubernetesRuntimes;
 
 use crate::settings::Settings;
 use backend_kubernetes::{
