@@ -3,7 +3,7 @@
 use crate::{
     attempts::Attempts,
     bundles::Bundles,
-    core::{Core, CoreEvent, Identity},
+    core::{Core, CoreEvent, DEADLINE_GRACE, Identity},
     data_dir::DataDir,
     journal::{Detail, Journal},
     kubernetes::{self, KubernetesRuntimes},
@@ -48,8 +48,8 @@ const JOBS_AT_ONCE: u32 = 100;
 const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// After the deadline of a drain, for everything that is still to be said, log lines included.
-const STOPPED_MAX: Duration = Duration::from_millis(1_900);
+/// After the deadline of a drain and the end of the last attempt, for everything that is still to be said, log lines included.
+const STOPPED_REST: Duration = Duration::from_millis(500);
 
 /// An executor that is ready to serve.
 pub struct App {
@@ -192,6 +192,7 @@ impl App {
     pub async fn serve(self) -> anyhow::Result<Option<Outcome>> {
         let watchdog = Watchdog::start().context("start the watchdog")?;
         let core = self.core.watched_by(watchdog.duty("core"));
+        let stopped_max = DEADLINE_GRACE + self.attempts.last_words() + STOPPED_REST;
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
@@ -207,7 +208,7 @@ impl App {
         // Counts from the stop on, whatever goes on then.
         let late = tokio::spawn(async move {
             self.shutdown.stopped().await;
-            tokio::time::sleep(STOPPED_MAX).await;
+            tokio::time::sleep(stopped_max).await;
         });
         let (reception, closed) = (receive(self.reception, stop.clone()), stop.clone());
         let (ended, received) = tokio::join!(

@@ -36,11 +36,9 @@ use tokio::{
 const EVENTS_MAX: usize = 1_024;
 /// Time to end for what was given to others.
 const LAST_GRACE: Duration = Duration::from_secs(3);
-/// Time to end for what still runs at the deadline of a drain. With all that follows, the process is gone two seconds after
-/// the deadline: whoever set it kills it soon.
-const DEADLINE_GRACE: Duration = Duration::from_secs(1);
-/// After that, for processes to be gone and for a scheduler to confirm what it is told last.
-const LAST_WORDS: Duration = Duration::from_millis(400);
+/// Time to end for what still runs at the deadline of a drain; its [`Attempts::last_words`] follow. With all that is said
+/// after them, an executor of processes is gone two seconds after the deadline: whoever set it kills it soon.
+pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// At the deadline, for processes that are kept for later blocks: they end with this one anyway.
 const KEPT_GRACE: Duration = Duration::from_millis(200);
 /// For the last message to leave.
@@ -383,8 +381,10 @@ impl Core {
         for running in self.running.values() {
             running.order.send_replace(Order::Stop { grace: DEADLINE_GRACE });
         }
-        let until = Instant::now() + DEADLINE_GRACE + LAST_WORDS;
-        while !self.is_done() && tokio::time::timeout_at(until, self.turn(link, events)).await.is_ok() {}
+        let until = Instant::now() + DEADLINE_GRACE + self.attempts.last_words();
+        while !self.is_done() && tokio::time::timeout_at(until, self.turn(link, events)).await.is_ok() {
+            self.pulse.beat();
+        }
         for attempt in self.running.keys() {
             tracing::warn!(%attempt, "an attempt did not end in time; it ends with this process");
         }

@@ -32,6 +32,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument as _;
 
+/// At the deadline of a drain, for killed processes to be gone.
+const LAST_WORDS: Duration = Duration::from_millis(400);
 /// Between SIGTERM and SIGKILL when an attempt takes too long.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
 /// Longest time limit of an attempt.
@@ -292,6 +294,10 @@ impl ProcessBackend {
 impl Attempts for ProcessBackend {
     fn backend(&self) -> &'static str {
         "process"
+    }
+
+    fn last_words(&self) -> Duration {
+        LAST_WORDS
     }
 
     async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {

@@ -53,6 +53,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const LISTED_WITHIN: Duration = Duration::from_secs(15);
 /// After a result, for its container to end by itself.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// At the deadline of a drain, for containers to be gone: [`LAST_WORDS`] of those that do not answer, their removal, and a look
+/// that shows it. Whoever ends this process has to leave it so long.
+const SEEN_OFF: Duration = Duration::from_secs(10);
 /// A container that was told to go and still is there is named in the log each time so long has passed.
 const GONE_LATE: Duration = Duration::from_secs(60);
 /// Beyond an attempt's own time-out, for its start and its end; and for one that has no time-out.
@@ -322,6 +325,10 @@ impl Attending<'_> {
 impl<B: Backend> Attempts for RemoteBackend<B> {
     fn backend(&self) -> &'static str {
         self.backend.name()
+    }
+
+    fn last_words(&self) -> Duration {
+        SEEN_OFF
     }
 
     async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {

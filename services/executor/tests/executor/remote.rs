@@ -18,7 +18,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::process::{Child, Command};
 
@@ -29,13 +29,16 @@ pub(crate) struct Place {
     started: Arc<Mutex<HashMap<Name, Child>>>,
     /// Containers that are never ready, as one whose image cannot be pulled.
     stuck: bool,
+    /// Containers that were told to go are there so much longer, as pods are.
+    lingers: Duration,
+    leaving: Arc<Mutex<HashMap<Name, Instant>>>,
 }
 
 impl Place {
     fn new(world: &World, stuck: bool) -> Self {
         let folder = world.settings.data_dir.with_file_name("containers");
         std::fs::create_dir_all(&folder).unwrap();
-        Self { folder, started: Arc::default(), stuck }
+        Self { folder, started: Arc::default(), stuck, lingers: Duration::ZERO, leaving: Arc::default() }
     }
 
     fn names(&self) -> Vec<Name> {
@@ -47,6 +50,10 @@ impl Place {
             let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap()));
             let _ = pid.map(|pid| kill_process(pid, signal));
         }
+    }
+
+    fn leaves(&self) -> bool {
+        self.leaving.lock().unwrap().values().any(|told| told.elapsed() < self.lingers)
     }
 
     fn outcome_of(&self, name: &Name) -> PathBuf {
@@ -86,7 +93,9 @@ impl Backend for Place {
 
     async fn observe(&self, name: &Name) -> Result<Phase, Error> {
         let mut started = self.started.lock().unwrap();
-        let Some(child) = started.get_mut(name) else { return Ok(Phase::Absent) };
+        let Some(child) = started.get_mut(name) else {
+            return Ok(if self.leaves() { Phase::Running } else { Phase::Absent });
+        };
         Ok(match child.try_wait().unwrap() {
             Some(status) => {
                 let exited = |code| Ended::Exited { code, output: String::new() };
@@ -100,6 +109,7 @@ impl Backend for Place {
     async fn cancel(&self, name: &Name, _grace: Duration) -> Result<(), Error> {
         if let Some(mut child) = self.started.lock().unwrap().remove(name) {
             child.start_kill().unwrap();
+            self.leaving.lock().unwrap().insert(name.clone(), Instant::now());
         }
         Ok(())
     }
@@ -132,13 +142,17 @@ def load(*args, **kwargs):
 "#;
 
 async fn world(stuck: bool) -> (World, Place) {
+    world_with(stuck, Duration::ZERO).await
+}
+
+async fn world_with(stuck: bool, lingers: Duration) -> (World, Place) {
     let mut world = World::idle(&[("talker", TALKER), ("sleeper", SLEEPER)]).await;
     world.settings.attempts_listen = "127.0.0.1:0".parse().unwrap();
     world.settings.outputs_dir = Some(world.settings.data_dir.join("outputs"));
     if stuck {
         world.settings.start_timeout = Duration::from_millis(1_500);
     }
-    let place = Place::new(&world, stuck);
+    let place = Place { lingers, ..Place::new(&world, stuck) };
     world.serve_on(place.clone()).await;
     (world, place)
 }
@@ -211,4 +225,25 @@ async fn a_container_that_does_not_begin_is_given_up_with_its_reason() {
     assert_eq!(failed.code, "ENVIRONMENT");
     assert!(failed.message.contains("start_timeout") && failed.message.contains("cannot be pulled"), "{failed:?}");
     assert_eq!(place.names(), []);
+}
+
+#[tokio::test]
+async fn at_the_deadline_nothing_is_given_back_before_its_container_is_gone() {
+    let (mut world, place) = world_with(false, Duration::from_secs(3)).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    world.scheduler.line("its start", |line| line.message == "sleeping").await;
+    world.shutdown.stop();
+    let given_back = loop {
+        match session.next().await.expect("a result before the end of the session") {
+            Up::Results(results) => break results.results,
+            Up::Goodbye(_) => panic!("it leaves, and its container runs: others run the block beside it"),
+            _ => {}
+        }
+    };
+    assert!(!place.leaves(), "its container is there");
+    assert!(matches!(given_back[0].outcome, Some(Outcome::Released(_))), "{given_back:?}");
+    session.acknowledge(given_back[0].attempt.as_ref().unwrap(), true).await;
+    assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
+    world.ended().await;
 }
