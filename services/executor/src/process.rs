@@ -120,19 +120,24 @@ impl ProcessBackend {
         };
         self.parts.journal.started(&attempt.id, child.pid());
         let outcome = self.supervise(attempt, child, job, (&place, mail)).await;
-        let outcome = self.without_secrets(attempt, &place, outcome).await;
+        let outcome = self.without_secrets(attempt, &place, outcome, mail).await;
         let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
         outcome
     }
 
     /// An attempt whose notes cannot be cleared of secrets leaves nothing.
-    async fn without_secrets(&self, attempt: &Attempt, place: &Place, outcome: Outcome) -> Outcome {
+    async fn without_secrets(&self, attempt: &Attempt, place: &Place, outcome: Outcome, mail: &mut Mail) -> Outcome {
         if !matches!(outcome, Outcome::Completed(_)) {
             return outcome;
         }
         let AttemptId { run, block, child, lease } = &attempt.id;
-        let cleared = notes::clear(place.folder(*run, block, *child, *lease), self.parts.logs.masks()).await;
+        let folder = place.folder(*run, block, *child, *lease);
+        let cleared = tokio::select! {
+            biased;
+            _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
+            cleared = notes::clear(folder, &self.parts.logs) => cleared,
+        };
         match cleared {
             Ok(()) => outcome,
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => failed("DISK_FULL", error.to_string()),
