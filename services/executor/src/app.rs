@@ -179,6 +179,7 @@ impl App {
             start_timeout: settings.start_timeout,
             core: base.core.clone(),
             wishes: runtimes.is_some().then(|| wishes.clone()),
+            shutdown: shutdown.clone(),
         };
         let attempts = Arc::new(RemoteBackend::new(backend, guests.clone(), parts));
         Ok(Self { reception: Some((listener, guests)), runtimes, wishes, ..base.app(attempts, health, shutdown) })

@@ -23,7 +23,10 @@ use conversation::{Conversation, Heard, LOST_AFTER};
 use domain::id::RunId;
 use guests::{Expected, Guests};
 use proto::internal::v1::{self as pb, result::Outcome};
-use runtime::backoff::{self, Backoff};
+use runtime::{
+    backoff::{self, Backoff},
+    shutdown::Shutdown,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
@@ -84,6 +87,8 @@ pub struct Parts {
     pub core: mpsc::Sender<CoreEvent>,
     /// Where devices are wished for; `None` when this executor serves no pool.
     pub wishes: Option<Wishes>,
+    /// Whether this process is about to end: what has no container then begins elsewhere.
+    pub shutdown: Shutdown,
 }
 
 /// Runs attempts on a backend.

@@ -36,6 +36,8 @@ impl<B: Backend> RemoteBackend<B> {
         let place = tokio::select! {
             biased;
             _ = stop_asked(&mut mail.order) => return Err(Outcome::Cancelled(pb::Cancelled {})),
+            // It may take longer than a drain lasts, and nothing of it runs here yet.
+            () = self.parts.shutdown.draining() => return Err(Outcome::Released(pb::Released {})),
             place = granted(&mut wished, log) => place.map_err(|outcome| told(log, outcome))?,
         };
         launch.place = Some(place);

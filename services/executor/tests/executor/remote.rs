@@ -6,7 +6,7 @@ use crate::{
     world::{World, assignment, attempt, block, of, pipeline},
 };
 use backend::{
-    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase,
+    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Devices, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase,
     TOKEN_FILE_VARIABLE,
 };
 use proto::internal::v1 as pb;
@@ -17,7 +17,10 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::process::{Child, Command};
@@ -32,13 +35,24 @@ pub(crate) struct Place {
     /// Containers that were told to go are there so much longer, as pods are.
     lingers: Duration,
     leaving: Arc<Mutex<HashMap<Name, Instant>>>,
+    /// Containers want a GPU each; how many asked for it.
+    wants_gpus: bool,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Place {
-    fn new(world: &World, stuck: bool) -> Self {
+    fn new(world: &World) -> Self {
         let folder = world.settings.data_dir.with_file_name("containers");
         std::fs::create_dir_all(&folder).unwrap();
-        Self { folder, started: Arc::default(), stuck, lingers: Duration::ZERO, leaving: Arc::default() }
+        Self {
+            folder,
+            started: Arc::default(),
+            stuck: false,
+            lingers: Duration::ZERO,
+            leaving: Arc::default(),
+            wants_gpus: false,
+            asked: Arc::default(),
+        }
     }
 
     fn names(&self) -> Vec<Name> {
@@ -64,6 +78,22 @@ impl Place {
 impl Backend for Place {
     fn name(&self) -> &'static str {
         "tested"
+    }
+
+    fn devices(&self, launch: &Launch) -> Option<Devices> {
+        let wanted = Devices {
+            claim: launch.name.to_string(),
+            class: "gpu".to_owned(),
+            count: 1,
+            milli: 1_000,
+            memory_bytes: None,
+            cpu_milli: 0,
+            node_memory_bytes: 0,
+        };
+        self.wants_gpus.then(|| {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            wanted
+        })
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Vec<String>, Error> {
@@ -141,25 +171,19 @@ def load(*args, **kwargs):
     time.sleep(600)
 "#;
 
-async fn world(stuck: bool) -> (World, Place) {
-    world_with(stuck, Duration::ZERO).await
-}
-
-async fn world_with(stuck: bool, lingers: Duration) -> (World, Place) {
+async fn world(change: impl FnOnce(&mut World, &mut Place)) -> (World, Place) {
     let mut world = World::idle(&[("talker", TALKER), ("sleeper", SLEEPER)]).await;
     world.settings.attempts_listen = "127.0.0.1:0".parse().unwrap();
     world.settings.outputs_dir = Some(world.settings.data_dir.join("outputs"));
-    if stuck {
-        world.settings.start_timeout = Duration::from_millis(1_500);
-    }
-    let place = Place { lingers, ..Place::new(&world, stuck) };
+    let mut place = Place::new(&world);
+    change(&mut world, &mut place);
     world.serve_on(place.clone()).await;
     (world, place)
 }
 
 #[tokio::test]
 async fn an_attempt_in_a_container_says_everything_over_its_session() {
-    let (mut world, place) = world(false).await;
+    let (mut world, place) = world(|_, _| {}).await;
     let mut session = world.session(&pipeline(&["talker"])).await;
     assert_eq!(session.hello.backend, "tested");
     let talker = attempt("talker");
@@ -184,7 +208,7 @@ async fn an_attempt_in_a_container_says_everything_over_its_session() {
 
 #[tokio::test]
 async fn a_container_that_dies_or_must_go_leaves_a_clear_end() {
-    let (mut world, place) = world(false).await;
+    let (mut world, place) = world(|_, _| {}).await;
     let one_process = block("shared", json!({}));
     let mut session = world.session(&of(vec![block("sleeper", json!({})), one_process])).await;
     let killed = attempt("sleeper");
@@ -218,7 +242,11 @@ async fn a_container_that_dies_or_must_go_leaves_a_clear_end() {
 
 #[tokio::test]
 async fn a_container_that_does_not_begin_is_given_up_with_its_reason() {
-    let (mut world, place) = world(true).await;
+    let stuck = |world: &mut World, place: &mut Place| {
+        world.settings.start_timeout = Duration::from_millis(1_500);
+        place.stuck = true;
+    };
+    let (mut world, place) = world(stuck).await;
     let mut session = world.session(&pipeline(&["talker"])).await;
     session.assign(vec![assignment(&attempt("talker"))]).await;
     let Outcome::Failed(failed) = session.outcome().await else { panic!("it never begins") };
@@ -229,7 +257,7 @@ async fn a_container_that_does_not_begin_is_given_up_with_its_reason() {
 
 #[tokio::test]
 async fn at_the_deadline_nothing_is_given_back_before_its_container_is_gone() {
-    let (mut world, place) = world_with(false, Duration::from_secs(3)).await;
+    let (mut world, place) = world(|_, place| place.lingers = Duration::from_secs(3)).await;
     let mut session = world.session(&pipeline(&["sleeper"])).await;
     session.assign(vec![assignment(&attempt("sleeper"))]).await;
     world.scheduler.line("its start", |line| line.message == "sleeping").await;
@@ -246,4 +274,23 @@ async fn at_the_deadline_nothing_is_given_back_before_its_container_is_gone() {
     session.acknowledge(given_back[0].attempt.as_ref().unwrap(), true).await;
     assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
     world.ended().await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_no_gpu() {
+    let wants_gpus = |world: &mut World, place: &mut Place| {
+        world.settings.jobs_gpu_classes = vec!["gpu".to_owned()];
+        place.wants_gpus = true;
+    };
+    let (mut world, place) = world(wants_gpus).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    let asked = async || (place.asked.load(Ordering::SeqCst) > 0).then_some(());
+    testkit::wait_for("it to ask for its GPU", SOON, asked).await;
+    world.shutdown.drain();
+    assert!(matches!(session.next().await, Some(Up::Draining(_))));
+    assert!(matches!(session.outcome().await, Outcome::Released(_)), "it begins elsewhere");
+    assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
+    world.ended().await;
+    assert_eq!(place.names(), []);
 }
