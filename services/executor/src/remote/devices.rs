@@ -8,7 +8,7 @@ use crate::{
     logs::AttemptLog,
     pool::wishes::Wished,
 };
-use backend::{Backend, Device, Devices, Launch, Place};
+use backend::{Backend, Device, Devices, Launch, NoDevices, Place};
 use proto::internal::v1::{self as pb, result::Outcome};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,7 +25,11 @@ impl<B: Backend> RemoteBackend<B> {
         launch: &mut Launch,
         (log, mail): (&AttemptLog, &mut Mail),
     ) -> Result<Option<Wished>, Outcome> {
-        let Some(asked) = self.backend.devices(launch) else { return Ok(None) };
+        let asked = match self.backend.devices(launch) {
+            Ok(None) => return Ok(None),
+            Ok(Some(asked)) => asked,
+            Err(NoDevices { code, why }) => return Err(told(log, failed(code, why))),
+        };
         let Some(wishes) = &self.parts.wishes else {
             let why = "GPUs are given to blocks by the owner of a pool, which counts them, and this executor knows none: \
                        set `pool` and `jobs_gpu_classes`";
@@ -90,6 +94,7 @@ fn place(place: pb::Place) -> Place {
         let grant = pinned.grant.unwrap_or_default();
         Device {
             name: grant.device,
+            class: pinned.class,
             hardware_id: pinned.hardware_id,
             milli: u32::try_from(grant.milli).unwrap_or(0),
             memory_bytes: u64::try_from(grant.memory_bytes).unwrap_or(0),

@@ -6,7 +6,7 @@ use crate::{
     world::{World, assignment, attempt, block, of, pipeline},
 };
 use backend::{
-    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Devices, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase,
+    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Devices, Ended, Error, Launch, Name, NoDevices, OUTCOME_FILE_VARIABLE, Phase,
     TOKEN_FILE_VARIABLE,
 };
 use proto::internal::v1 as pb;
@@ -80,7 +80,7 @@ impl Backend for Place {
         "tested"
     }
 
-    fn devices(&self, launch: &Launch) -> Option<Devices> {
+    fn devices(&self, launch: &Launch) -> Result<Option<Devices>, NoDevices> {
         let wanted = Devices {
             claim: launch.name.to_string(),
             class: "gpu".to_owned(),
@@ -90,10 +90,10 @@ impl Backend for Place {
             cpu_milli: 0,
             node_memory_bytes: 0,
         };
-        self.wants_gpus.then(|| {
+        Ok(self.wants_gpus.then(|| {
             self.asked.fetch_add(1, Ordering::SeqCst);
             wanted
-        })
+        }))
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Vec<String>, Error> {
