@@ -13,6 +13,7 @@ use crate::{
     link::{Abandon, LinkEvent},
     metrics::Metrics,
 };
+pub(crate) use calls::WAIT;
 use domain::id::ExecutorId;
 use errand::Errand;
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
@@ -71,6 +72,14 @@ pub enum CoreEvent {
         /// With what.
         arguments: Value,
     },
+    /// An attempt waits for what is not there yet and runs nothing, or does so no more: it is to ask [`WAIT`] then, so
+    /// that it goes on with its slot and the permits of its limits.
+    Parked {
+        /// Which.
+        id: AttemptId,
+        /// From here on.
+        parked: bool,
+    },
 }
 
 /// Who this executor is.
@@ -93,6 +102,8 @@ struct Running {
     calls: HashMap<i64, calls::Call>,
     /// It waits for a run, and an owner was told so after it had asked.
     recounted: bool,
+    /// It waits for something of its own.
+    parked: bool,
 }
 
 /// The stream to a scheduler.
@@ -277,13 +288,18 @@ impl Core {
                 self.call(&id, call_id, method, arguments);
                 None
             }
+            CoreEvent::Parked { id, parked } => {
+                self.park(&id, parked);
+                None
+            }
         }
     }
 
     fn start(&mut self, attempt: Attempt) {
         let (order, orders) = watch::channel(Order::Run);
         let (replies, answers) = mpsc::channel(calls::REPLIES_MAX);
-        let running = Running { order, replies, forgotten: false, calls: HashMap::new(), recounted: false };
+        let running =
+            Running { order, replies, forgotten: false, calls: HashMap::new(), recounted: false, parked: false };
         self.running.insert(attempt.id.clone(), running);
         self.count_running();
         let attempts = Arc::clone(&self.attempts);

@@ -35,7 +35,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::Instant,
 };
 use tracing::Instrument as _;
@@ -97,13 +97,15 @@ pub struct RemoteBackend<B> {
     guests: Guests,
     parts: Parts,
     living: Mutex<HashSet<Name>>,
+    /// For those who wait for devices without a slot.
+    waiting: Semaphore,
 }
 
 impl<B: Backend> RemoteBackend<B> {
     /// A backend on which nothing runs yet. `guests` serves the sessions of what will be launched.
     #[must_use]
     pub fn new(backend: B, guests: Guests, parts: Parts) -> Self {
-        Self { backend, guests, parts, living: Mutex::default() }
+        Self { backend, guests, parts, living: Mutex::default(), waiting: Semaphore::new(devices::WAITING_MAX) }
     }
 
     async fn outcome(&self, attempt: &Attempt, log: &AttemptLog, mail: &mut Mail) -> Outcome {
@@ -124,7 +126,7 @@ impl<B: Backend> RemoteBackend<B> {
         self.with_living(|living| living.insert(name.clone()));
         let mut launch = self.launch(attempt, &name, &expected);
         // Held until the container is gone.
-        let (ended, _held) = match self.devices(&mut launch, (log, mail)).await {
+        let (ended, _held) = match self.devices(&attempt.id, &mut launch, (log, mail)).await {
             Ok(held) => (self.attend(attempt, &launch, &mut expected, (log, mail)).await, held),
             Err(ended) => (ended, None),
         };

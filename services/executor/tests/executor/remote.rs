@@ -6,8 +6,8 @@ use crate::{
     world::{World, assignment, attempt, block, of, pipeline},
 };
 use backend::{
-    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Devices, Ended, Error, Launch, Name, NoDevices, OUTCOME_FILE_VARIABLE, Phase,
-    TOKEN_FILE_VARIABLE,
+    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Devices, Ended, Error, Launch, Name, NoDevices, OUTCOME_FILE_VARIABLE,
+    Phase, TOKEN_FILE_VARIABLE,
 };
 use proto::internal::v1 as pb;
 use proto::internal::v1::{result::Outcome, session_request::Message as Up, session_response::Message as Down};
@@ -276,20 +276,56 @@ async fn at_the_deadline_nothing_is_given_back_before_its_container_is_gone() {
     world.ended().await;
 }
 
+/// Every container wants a GPU.
+fn wants_gpus(world: &mut World, place: &mut Place) {
+    world.settings.jobs_gpu_classes = vec!["gpu".to_owned()];
+    place.wants_gpus = true;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_gpu_holds_no_slot_and_goes_on_with_its_permits() {
+    let (mut world, place) = world(wants_gpus).await;
+    let mut session = world.session(&pipeline(&["talker"])).await;
+    let talker = attempt("talker");
+    session.assign(vec![assignment(&talker)]).await;
+    let waits = pb::SlotChange { attempt: Some(talker.clone()), holds_slot: false };
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change == waits));
+    // Another session counts it as running until it hears that.
+    drop(session);
+    let mut session = world.session(&pipeline(&["talker"])).await;
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change == waits));
+    assert_eq!(place.names(), []);
+
+    world.scheduler.grants.store(true, Ordering::SeqCst);
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change == waits));
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("it asks for its permits") };
+    assert_eq!(call.method, "wait_run");
+    assert_eq!(place.names(), [], "it begins when it has them");
+    let reply =
+        pb::RunnerReply { call_id: call.call_id, attempt: call.attempt, result: "{}".into(), ..Default::default() };
+    session.say(Down::RunnerReply(reply)).await;
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change.holds_slot));
+    let begun = async || (!place.names().is_empty()).then_some(());
+    testkit::wait_for("its container", SOON, begun).await;
+}
+
 #[tokio::test]
 async fn a_drain_waits_for_no_gpu() {
-    let wants_gpus = |world: &mut World, place: &mut Place| {
-        world.settings.jobs_gpu_classes = vec!["gpu".to_owned()];
-        place.wants_gpus = true;
-    };
     let (mut world, place) = world(wants_gpus).await;
     let mut session = world.session(&pipeline(&["sleeper"])).await;
     session.assign(vec![assignment(&attempt("sleeper"))]).await;
     let asked = async || (place.asked.load(Ordering::SeqCst) > 0).then_some(());
     testkit::wait_for("it to ask for its GPU", SOON, asked).await;
     world.shutdown.drain();
-    assert!(matches!(session.next().await, Some(Up::Draining(_))));
-    assert!(matches!(session.outcome().await, Outcome::Released(_)), "it begins elsewhere");
+    let given_back = loop {
+        match session.next().await.expect("a result before the end of the session") {
+            Up::Results(results) => break results.results,
+            Up::Draining(_) | Up::SlotChange(_) => {}
+            other => panic!("{other:?} instead of a result"),
+        }
+    };
+    assert!(matches!(given_back[0].outcome, Some(Outcome::Released(_))), "it begins elsewhere: {given_back:?}");
+    session.acknowledge(given_back[0].attempt.as_ref().unwrap(), true).await;
     assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
     world.ended().await;
     assert_eq!(place.names(), []);
