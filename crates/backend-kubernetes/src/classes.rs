@@ -56,6 +56,12 @@ impl Classes {
         Self::read(KNOWN).unwrap_or_default()
     }
 
+    /// Devices of the class of this name are shared by MPS.
+    #[must_use]
+    pub fn is_mps(&self, name: &str) -> bool {
+        self.0.iter().any(|row| row.class.mps && row.class.name == name)
+    }
+
     /// The class for devices of this driver and kind; `None` when they are none of ours.
     #[must_use]
     pub fn of(&self, driver: &str, kind: &str) -> Option<&Class> {
@@ -102,6 +108,7 @@ mod tests {
         let shared = Classes::read(["gpu.nvidia.com/gpu=small-gpus:mps"]).unwrap();
         let small = Class { name: "small-gpus".to_owned(), mps: true };
         assert_eq!(shared.of("gpu.nvidia.com", "gpu"), Some(&small));
+        assert!(shared.is_mps("small-gpus") && !known.is_mps("gpu.nvidia.com"));
         for bad in ["", "driver", "=class", "driver=", "driver/=class", "driver=class:mps", "gpu.nvidia.com=a:b"] {
             assert!(Classes::read([bad]).is_err(), "{bad}");
         }

@@ -42,6 +42,8 @@ pub const VOLUME_FAILED: &str = "VOLUME_FAILED";
 pub const VOLUME_FORBIDDEN: &str = "VOLUME_FORBIDDEN";
 /// Root on a share that only software enforces.
 pub const ROOT_NOT_ALLOWED: &str = "ROOT_NOT_ALLOWED";
+/// A pre-start script, which would run beside the cluster's credentials.
+pub const PRE_START_UNAVAILABLE: &str = "PRE_START_UNAVAILABLE";
 /// The API server refuses an object.
 pub const CLUSTER_REFUSED: &str = "CLUSTER_REFUSED";
 /// An object of this name belongs to somebody else.

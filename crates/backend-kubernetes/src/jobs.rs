@@ -15,7 +15,7 @@ use crate::{
     names::MANAGER,
     quantity,
 };
-use ::backend::{Device, Devices, Error as Refusal, Launch, Name, Phase};
+use ::backend::{Device, Devices, Error as Refusal, Launch, Name, NoDevices, Phase};
 use domain::device::WHOLE_MILLI;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -100,7 +100,7 @@ impl Jobs {
     async fn make(&self, launch: &Launch) -> Result<Vec<String>> {
         let mut allowed = policy::allow(config::read(&launch.config), &self.policy);
         self.check_objects(launch, &mut allowed).await?;
-        if let Some(why) = allowed.asked.gpus.as_ref().and_then(|_| unpinnable(launch)) {
+        if let Some(why) = allowed.asked.gpus.as_ref().and_then(|gpus| unpinnable(launch, &gpus.class)) {
             return Err(Error::Unplaced(why));
         }
         let namespace = allowed.namespace.clone();
@@ -198,12 +198,15 @@ impl ::backend::Backend for Jobs {
         domain::executor_type::Backend::Kubernetes.as_str()
     }
 
-    fn devices(&self, launch: &Launch) -> Option<Devices> {
+    fn devices(&self, launch: &Launch) -> std::result::Result<Option<Devices>, NoDevices> {
         let allowed = policy::allow(config::read(&launch.config), &self.policy);
         let asked = &allowed.asked;
-        let gpus = asked.gpus.as_ref()?;
+        let Some(gpus) = &asked.gpus else { return Ok(None) };
+        if let Some(refused) = allowed.never_given(&self.policy) {
+            return Err(refused);
+        }
         let amount = |name: &str| asked.requests.get(name).or_else(|| asked.limits.get(name));
-        Some(Devices {
+        Ok(Some(Devices {
             claim: format!("{}/{}", allowed.namespace, launch.name),
             class: gpus.class.clone(),
             count: gpus.count,
@@ -211,7 +214,7 @@ impl ::backend::Backend for Jobs {
             memory_bytes: gpus.memory.as_ref().map(quantity::units),
             cpu_milli: amount("cpu").map_or(0, quantity::milli),
             node_memory_bytes: amount("memory").map_or(0, quantity::units),
-        })
+        }))
     }
 
     async fn launch(&self, launch: &Launch) -> std::result::Result<Vec<String>, Refusal> {
@@ -244,7 +247,7 @@ impl ::backend::Backend for Jobs {
 }
 
 /// Why the devices of a launch cannot be had as they were given.
-fn unpinnable(launch: &Launch) -> Option<String> {
+fn unpinnable(launch: &Launch, class: &str) -> Option<String> {
     let Some(place) = &launch.place else {
         return Some("GPUs are given by the owner of a pool, and this launch was given none".to_owned());
     };
@@ -255,6 +258,10 @@ fn unpinnable(launch: &Launch) -> Option<String> {
         Device { profile, name, milli, .. } if !profile.is_empty() && *milli < WHOLE_MILLI => Some(format!(
             "a block cannot have the partition `{profile}` of `{name}`: ask for whole devices of its class"
         )),
+        // A device that is divided in hardware has another class as a whole.
+        Device { profile, name, class: own, .. } if profile.is_empty() && !own.is_empty() && own != class => {
+            Some(format!("device `{name}` is of the class `{own}`, and one of `{class}` is asked for: name its class"))
+        }
         _ => None,
     })
 }

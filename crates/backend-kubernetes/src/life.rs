@@ -30,7 +30,7 @@ pub struct Life {
     pub node: String,
     /// On which chips.
     pub grants: Vec<Grant>,
-    /// What. Its pre-start script was run by whoever orders it, and is not looked at.
+    /// What.
     pub spec: Spec,
     /// Opens the application. A secret.
     pub access_key: String,

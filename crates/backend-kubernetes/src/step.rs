@@ -32,7 +32,10 @@ use proto::internal::v1::{self as pb, RuntimePhase};
 use serde_json::json;
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Warnings of one pod that are read; the youngest counts.
@@ -48,6 +51,8 @@ pub(crate) struct Desired {
     pub(crate) life: Option<Arc<Life>>,
     /// The record as it was written last. Nobody else writes it, so it is read once.
     record: Arc<Mutex<Option<Secret>>>,
+    /// This process has written its network policy, as it writes them.
+    policed: Arc<AtomicBool>,
     /// How it failed, as that was seen first. What is seen later is of its remains, and says less.
     failure: Arc<Mutex<Option<Seen>>>,
 }
@@ -78,6 +83,7 @@ impl Desired {
             goal: Goal::Forget,
             life: None,
             record: Arc::default(),
+            policed: Arc::default(),
             failure: Arc::default(),
         }
     }
@@ -152,7 +158,10 @@ impl Step<'_> {
             GONE => self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() }),
             // What was to end once does not run again.
             STOP => self.report(desired, Seen { phase: RuntimePhase::Stopping, ..Seen::default() }),
-            MADE => self.look(desired, life, true).await?,
+            MADE => {
+                self.police(desired, life, &record).await;
+                self.look(desired, life, true).await?;
+            }
             _ => match self.make(desired, life, &record).await {
                 Ok(None) => self.look(desired, life, false).await?,
                 Ok(Some(trouble)) => self.report(desired, trouble),
@@ -161,6 +170,21 @@ impl Step<'_> {
             },
         }
         Ok(())
+    }
+
+    /// Writes the network policy of a life that an earlier process made, once: that one may have let others in. What runs is
+    /// looked at though this fails, and it is tried again with the next look.
+    async fn police(&self, desired: &Desired, life: &Life, record: &Secret) {
+        if desired.policed.load(Ordering::Relaxed) {
+            return;
+        }
+        let policy = network::policy(&self.cluster.place, life, &record.uid().unwrap_or_default());
+        match self.cluster.apply(&self.cluster.api::<NetworkPolicy>(), &policy).await {
+            Ok(_) => desired.policed.store(true, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(holder = %desired.holder, %error, "the network policy of a runtime is not renewed yet");
+            }
+        }
     }
 
     /// The record of this life, made if need be; `None` when the name is another's.
@@ -217,6 +241,7 @@ impl Step<'_> {
             cluster.apply(&policies, &policy),
             cluster.apply(&services, &service),
         )?;
+        desired.policed.store(true, Ordering::Relaxed);
         let claim = claim.map(|claim| claim.name_any());
         cluster.apply(&cluster.api::<Pod>(), &pod::pod(place, life, &owner, claim.as_deref())).await?;
         self.note(desired, &names::object(&life.workspace, life.number), json!({ STATE: MADE })).await?;
@@ -225,6 +250,12 @@ impl Step<'_> {
 
     /// What is never made, whoever asks for it: the last line, after that of whoever keeps specs.
     fn refusal(&self, life: &Life) -> Option<Seen> {
+        // There is nowhere to run one: this process has the credentials of the cluster, and what is of other tenants.
+        if !life.spec.pre_start.is_empty() {
+            let message = "pre-start scripts are not run on Kubernetes: set the environment in the spec, or use the \
+                           post-start script";
+            return Some(failed(codes::PRE_START_UNAVAILABLE, message));
+        }
         let in_part = |grant: &&Grant| {
             let chip = self.inventory.chip(&grant.device);
             grant.milli < WHOLE_MILLI

@@ -122,7 +122,8 @@ impl Lab {
         let device = devices.find(|device| device.name == "hami-gpu-3").unwrap();
         let hardware_id = device.attributes.unwrap()["uuid"].string.clone().unwrap();
         let name = format!("{CLASS}/shared-0/hami-gpu-3");
-        let device = Device { name, hardware_id, milli, memory_bytes: 8 << 30, profile: String::new() };
+        let device =
+            Device { name, class: CLASS.to_owned(), hardware_id, milli, memory_bytes: 8 << 30, profile: String::new() };
         Place { node: "shared-0".to_owned(), devices: vec![device] }
     }
 
@@ -196,7 +197,7 @@ async fn a_job_from_its_launch_to_nothing() {
         "pod": { "host_network": true },
     });
     let mut launch = lab.launch("wait", &config);
-    let asked = lab.jobs.devices(&launch).unwrap();
+    let asked = lab.jobs.devices(&launch).unwrap().unwrap();
     assert_eq!(
         (asked.count, asked.milli, asked.memory_bytes, asked.node_memory_bytes),
         (1, 400, Some(8 << 30), 512 << 20)
@@ -207,7 +208,12 @@ async fn a_job_from_its_launch_to_nothing() {
         matches!(&refused, Error::Refused(why) if why.contains("given none")),
         "not by kube-scheduler: {refused:?}"
     );
-    launch.place = Some(lab.given(400).await);
+    let mut given = lab.given(400).await;
+    launch.place = Some(given.clone());
+    given.devices[0].class = "another".to_owned();
+    let other = Launch { place: Some(given), ..launch.clone() };
+    let refused = lab.jobs.launch(&other).await.unwrap_err();
+    assert!(matches!(&refused, Error::Refused(why) if why.contains("of the class `another`")), "{refused:?}");
     let remarks = lab.jobs.launch(&launch).await.unwrap();
     assert_eq!(remarks.len(), 2, "{remarks:?}");
     assert!(

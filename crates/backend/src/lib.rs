@@ -28,9 +28,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The devices that a launch asks for and that this place has; they are given by the owner of a pool, and come back in
     /// [`Launch::place`]. None where there are no devices.
-    fn devices(&self, launch: &Launch) -> Option<Devices> {
+    ///
+    /// # Errors
+    /// None could ever be had in the way in which they are asked for.
+    fn devices(&self, launch: &Launch) -> Result<Option<Devices>, NoDevices> {
         let _ = launch;
-        None
+        Ok(None)
     }
 
     /// Starts a container. One of this name that is there already is adopted: a name is never used for two attempts, so it
@@ -117,6 +120,8 @@ pub struct Place {
 pub struct Device {
     /// As the place names it.
     pub name: String,
+    /// Its class; empty where whoever gave it does not say.
+    pub class: String,
     /// The hardware's own id.
     pub hardware_id: String,
     /// Of its compute; 1000 is all.
@@ -233,6 +238,16 @@ pub enum Ended {
         /// Why, for people.
         reason: String,
     },
+}
+
+/// Why devices that a launch asks for can never be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoDevices {
+    /// For programs.
+    pub code: &'static str,
+    /// In words, and what to change.
+    pub why: String,
 }
 
 /// Why a backend did not do what it was asked.

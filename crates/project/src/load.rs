@@ -100,7 +100,8 @@ fn load_folder(folder: &Folder, env: Env<'_>, mut report: Report) -> Project {
         report.warn(Place::file(), message, remedy);
     }
     diagnostics.extend(report.finish());
-    let context = pipeline::Context { folder, metadata: &metadata, env };
+    let templates = pipeline::Templates::new(env);
+    let context = pipeline::Context { folder, metadata: &metadata, env, templates };
     let pipelines = names.into_iter().map(|name| load_pipeline(&context, name, &mut diagnostics)).collect();
     fold_copies(&mut diagnostics);
     Project { name: folder.name(), metadata, pipelines, requirements_digest, io_profiles, diagnostics }

@@ -20,6 +20,7 @@ use domain::{
     graph::{Graph, GraphError},
     pipeline::{BlockKind, Pipeline, PipelineKind},
 };
+pub(crate) use executor::Templates;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -70,6 +71,7 @@ pub(crate) struct Context<'a> {
     pub(crate) folder: &'a Folder,
     pub(crate) metadata: &'a Metadata,
     pub(crate) env: Env<'a>,
+    pub(crate) templates: Templates<'a>,
 }
 
 /// The pipeline, or nothing when the report has an error.
@@ -116,7 +118,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         variables: keys.object("variables", report),
         one_process: keys.flag("run_pipeline_in_one_process", report).unwrap_or_else(|| one_process(context.env)),
         cache_output_in_memory: keys.flag("cache_block_output_in_memory", report).unwrap_or(false),
-        executor_type: executor::of_pipeline(keys, context.env, report),
+        executor_type: executor::of_pipeline(keys, &context.templates, report),
         executor_config: keys.object("executor_config", report),
         concurrency: limits::concurrency(&context.metadata.concurrency, keys, report),
         notification_config: notification_config(context, keys, report),
@@ -200,7 +202,7 @@ fn add_blocks<'n>(context: &Context<'_>, keys: &Keys<'n>, pipeline: &mut Pipelin
         return;
     }
     let inherited = block::Inherited {
-        env: context.env,
+        templates: &context.templates,
         retry: limits::retry(context.metadata.retry, keys, report),
         limits: limits::keys(&[], keys, report),
     };

@@ -27,6 +27,11 @@ pub(crate) fn render(text: &str, env: Env<'_>) -> Result<String, Broken> {
     render_with(text, env, |_, _| None)
 }
 
+/// Whether the text has anything to render.
+pub(crate) fn is_one(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
 /// Whether the text asks for secrets at all.
 pub(crate) fn names_secrets(text: &str) -> bool {
     SECRET_FUNCTIONS.iter().any(|name| text.contains(name))
@@ -39,7 +44,7 @@ pub(crate) fn render_with(
     secret: fn(function: &str, name: &str) -> Option<String>,
 ) -> Result<String, Broken> {
     // Most files have none, and then braces cannot surprise.
-    if !["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
+    if !is_one(text) {
         return Ok(text.to_owned());
     }
     let mut jinja = Environment::new();

@@ -3,7 +3,7 @@
 use crate::{
     attempts::Attempts,
     bundles::Bundles,
-    core::{Core, CoreEvent, Identity},
+    core::{Core, CoreEvent, DEADLINE_GRACE, Identity},
     data_dir::DataDir,
     journal::{Detail, Journal},
     kubernetes::{self, KubernetesRuntimes},
@@ -17,7 +17,6 @@ use crate::{
         client::{Member, PoolClient},
         wishes::OnlyWishes,
     },
-    pre_start::Sandbox,
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
@@ -49,8 +48,8 @@ const JOBS_AT_ONCE: u32 = 100;
 const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After the last attempt, for the last log lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// After the deadline of a drain, for everything that is still to be said, log lines included.
-const STOPPED_MAX: Duration = Duration::from_millis(1_900);
+/// After the deadline of a drain and the end of the last attempt, for everything that is still to be said, log lines included.
+const STOPPED_REST: Duration = Duration::from_millis(500);
 
 /// An executor that is ready to serve.
 pub struct App {
@@ -180,6 +179,7 @@ impl App {
             start_timeout: settings.start_timeout,
             core: base.core.clone(),
             wishes: runtimes.is_some().then(|| wishes.clone()),
+            shutdown: shutdown.clone(),
         };
         let attempts = Arc::new(RemoteBackend::new(backend, guests.clone(), parts));
         Ok(Self { reception: Some((listener, guests)), runtimes, wishes, ..base.app(attempts, health, shutdown) })
@@ -193,6 +193,7 @@ impl App {
     pub async fn serve(self) -> anyhow::Result<Option<Outcome>> {
         let watchdog = Watchdog::start().context("start the watchdog")?;
         let core = self.core.watched_by(watchdog.duty("core"));
+        let stopped_max = DEADLINE_GRACE + self.attempts.last_words() + STOPPED_REST;
         let stop = CancellationToken::new();
         let (link_events, link) = mpsc::channel(LINK_MAX);
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
@@ -208,7 +209,7 @@ impl App {
         // Counts from the stop on, whatever goes on then.
         let late = tokio::spawn(async move {
             self.shutdown.stopped().await;
-            tokio::time::sleep(STOPPED_MAX).await;
+            tokio::time::sleep(stopped_max).await;
         });
         let (reception, closed) = (receive(self.reception, stop.clone()), stop.clone());
         let (ended, received) = tokio::join!(
@@ -325,7 +326,7 @@ fn runtimes(
         Runtimes::Process => Arc::new(process_runtimes(settings, data, identity)?),
         Runtimes::Kubernetes => {
             let (access, place) = (kubernetes::access(settings)?, kubernetes::place(settings)?);
-            Arc::new(KubernetesRuntimes::new(access, place, scripts(settings, data)))
+            Arc::new(KubernetesRuntimes::new(access, place))
         }
     };
     Ok(Some((member(settings, identity), backend)))
@@ -339,19 +340,6 @@ fn only_wishes(settings: &Settings, identity: &Identity) -> Option<(Member, Arc<
 
 fn member(settings: &Settings, identity: &Identity) -> Member {
     Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() }
-}
-
-/// What runs pre-start scripts of pods.
-fn scripts(settings: &Settings, data: &DataDir) -> kubernetes::Scripts {
-    kubernetes::Scripts {
-        sandbox: Sandbox {
-            launcher: PathBuf::from("/proc/self/exe"),
-            python: settings.python.clone(),
-            executor: data.mark().to_owned(),
-            isolated: settings.pre_start_network == PreStartNetwork::None,
-        },
-        folder: data.join("pre-start"),
-    }
 }
 
 fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {

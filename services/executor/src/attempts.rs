@@ -43,6 +43,10 @@ pub trait Attempts: Send + Sync {
     /// As people read it in the list of executors.
     fn backend(&self) -> &'static str;
 
+    /// At the deadline of a drain, beyond the grace of what is stopped then: for it to be gone, and for a scheduler to confirm
+    /// that. What is still there after it may be run a second time while it lives.
+    fn last_words(&self) -> Duration;
+
     /// Runs one attempt to its end and tells the core. Never fails: whatever goes wrong is an outcome.
     async fn run(self: Arc<Self>, attempt: Attempt, mail: Mail);
 

@@ -13,6 +13,7 @@ use crate::{
     link::{Abandon, LinkEvent},
     metrics::Metrics,
 };
+pub(crate) use calls::WAIT;
 use domain::id::ExecutorId;
 use errand::Errand;
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
@@ -36,11 +37,9 @@ use tokio::{
 const EVENTS_MAX: usize = 1_024;
 /// Time to end for what was given to others.
 const LAST_GRACE: Duration = Duration::from_secs(3);
-/// Time to end for what still runs at the deadline of a drain. With all that follows, the process is gone two seconds after
-/// the deadline: whoever set it kills it soon.
-const DEADLINE_GRACE: Duration = Duration::from_secs(1);
-/// After that, for processes to be gone and for a scheduler to confirm what it is told last.
-const LAST_WORDS: Duration = Duration::from_millis(400);
+/// Time to end for what still runs at the deadline of a drain; its [`Attempts::last_words`] follow. With all that is said
+/// after them, an executor of processes is gone two seconds after the deadline: whoever set it kills it soon.
+pub(crate) const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// At the deadline, for processes that are kept for later blocks: they end with this one anyway.
 const KEPT_GRACE: Duration = Duration::from_millis(200);
 /// For the last message to leave.
@@ -73,6 +72,14 @@ pub enum CoreEvent {
         /// With what.
         arguments: Value,
     },
+    /// An attempt waits for what is not there yet and runs nothing, or does so no more: it is to ask [`WAIT`] then, so
+    /// that it goes on with its slot and the permits of its limits.
+    Parked {
+        /// Which.
+        id: AttemptId,
+        /// From here on.
+        parked: bool,
+    },
 }
 
 /// Who this executor is.
@@ -95,6 +102,8 @@ struct Running {
     calls: HashMap<i64, calls::Call>,
     /// It waits for a run, and an owner was told so after it had asked.
     recounted: bool,
+    /// It waits for something of its own.
+    parked: bool,
 }
 
 /// The stream to a scheduler.
@@ -279,13 +288,18 @@ impl Core {
                 self.call(&id, call_id, method, arguments);
                 None
             }
+            CoreEvent::Parked { id, parked } => {
+                self.park(&id, parked);
+                None
+            }
         }
     }
 
     fn start(&mut self, attempt: Attempt) {
         let (order, orders) = watch::channel(Order::Run);
         let (replies, answers) = mpsc::channel(calls::REPLIES_MAX);
-        let running = Running { order, replies, forgotten: false, calls: HashMap::new(), recounted: false };
+        let running =
+            Running { order, replies, forgotten: false, calls: HashMap::new(), recounted: false, parked: false };
         self.running.insert(attempt.id.clone(), running);
         self.count_running();
         let attempts = Arc::clone(&self.attempts);
@@ -383,8 +397,10 @@ impl Core {
         for running in self.running.values() {
             running.order.send_replace(Order::Stop { grace: DEADLINE_GRACE });
         }
-        let until = Instant::now() + DEADLINE_GRACE + LAST_WORDS;
-        while !self.is_done() && tokio::time::timeout_at(until, self.turn(link, events)).await.is_ok() {}
+        let until = Instant::now() + DEADLINE_GRACE + self.attempts.last_words();
+        while !self.is_done() && tokio::time::timeout_at(until, self.turn(link, events)).await.is_ok() {
+            self.pulse.beat();
+        }
         for attempt in self.running.keys() {
             tracing::warn!(%attempt, "an attempt did not end in time; it ends with this process");
         }

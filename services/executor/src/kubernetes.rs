@@ -4,7 +4,7 @@
 
 pub mod runtimes;
 
-pub use runtimes::{KubernetesRuntimes, Scripts};
+pub use runtimes::KubernetesRuntimes;
 
 use crate::settings::Settings;
 use backend_kubernetes::{
@@ -29,20 +29,24 @@ pub fn access(settings: &Settings) -> anyhow::Result<Access> {
 /// # Errors
 /// When a row of `device_classes` is none.
 pub fn place(settings: &Settings) -> anyhow::Result<Place> {
-    let rows = settings.device_classes.iter().map(String::as_str).filter(|row| !row.trim().is_empty());
-    let classes = Classes::read(rows).map_err(|what| anyhow::anyhow!("device_classes: {what}"))?;
     Ok(Place {
         pool: settings.pool.clone(),
         namespace: settings.kubernetes_namespace.clone(),
         images: Images { jupyter: settings.jupyter_image.clone(), vs_code: settings.vs_code_image.clone() },
-        classes,
+        classes: classes(settings)?,
     })
+}
+
+fn classes(settings: &Settings) -> anyhow::Result<Classes> {
+    let rows = settings.device_classes.iter().map(String::as_str).filter(|row| !row.trim().is_empty());
+    Classes::read(rows).map_err(|what| anyhow::anyhow!("device_classes: {what}"))
 }
 
 /// What Jobs are made of, and what projects may choose.
 ///
 /// # Errors
-/// When no image is named (there is none that every cluster could pull), and when a row of `jobs_volumes` is none.
+/// When no image is named (there is none that every cluster could pull), and when a row of `jobs_volumes` or of
+/// `device_classes` is none.
 pub fn jobs(settings: &Settings) -> anyhow::Result<Policy> {
     let Some(image) = settings.jobs_image.clone().filter(|image| !image.trim().is_empty()) else {
         anyhow::bail!(
@@ -68,6 +72,7 @@ pub fn jobs(settings: &Settings) -> anyhow::Result<Policy> {
         other_service_accounts: settings.jobs_service_accounts.clone(),
         secret: settings.jobs_secret.clone().unwrap_or_default(),
         gpu_classes: settings.jobs_gpu_classes.clone(),
+        classes: classes(settings)?,
     })
 }
 

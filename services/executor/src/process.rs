@@ -32,6 +32,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::Instrument as _;
 
+/// At the deadline of a drain, for killed processes to be gone.
+const LAST_WORDS: Duration = Duration::from_millis(400);
 /// Between SIGTERM and SIGKILL when an attempt takes too long.
 const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
 /// Longest time limit of an attempt.
@@ -118,19 +120,24 @@ impl ProcessBackend {
         };
         self.parts.journal.started(&attempt.id, child.pid());
         let outcome = self.supervise(attempt, child, job, (&place, mail)).await;
-        let outcome = self.without_secrets(attempt, &place, outcome).await;
+        let outcome = self.without_secrets(attempt, &place, outcome, mail).await;
         let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
         outcome
     }
 
     /// An attempt whose notes cannot be cleared of secrets leaves nothing.
-    async fn without_secrets(&self, attempt: &Attempt, place: &Place, outcome: Outcome) -> Outcome {
+    async fn without_secrets(&self, attempt: &Attempt, place: &Place, outcome: Outcome, mail: &mut Mail) -> Outcome {
         if !matches!(outcome, Outcome::Completed(_)) {
             return outcome;
         }
         let AttemptId { run, block, child, lease } = &attempt.id;
-        let cleared = notes::clear(place.folder(*run, block, *child, *lease), self.parts.logs.masks()).await;
+        let folder = place.folder(*run, block, *child, *lease);
+        let cleared = tokio::select! {
+            biased;
+            _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
+            cleared = notes::clear(folder, &self.parts.logs) => cleared,
+        };
         match cleared {
             Ok(()) => outcome,
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => failed("DISK_FULL", error.to_string()),
@@ -292,6 +299,10 @@ impl ProcessBackend {
 impl Attempts for ProcessBackend {
     fn backend(&self) -> &'static str {
         "process"
+    }
+
+    fn last_words(&self) -> Duration {
+        LAST_WORDS
     }
 
     async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {

@@ -23,7 +23,10 @@ use conversation::{Conversation, Heard, LOST_AFTER};
 use domain::id::RunId;
 use guests::{Expected, Guests};
 use proto::internal::v1::{self as pb, result::Outcome};
-use runtime::backoff::{self, Backoff};
+use runtime::{
+    backoff::{self, Backoff},
+    shutdown::Shutdown,
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
@@ -32,7 +35,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::Instant,
 };
 use tracing::Instrument as _;
@@ -53,6 +56,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const LISTED_WITHIN: Duration = Duration::from_secs(15);
 /// After a result, for its container to end by itself.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// At the deadline of a drain, for containers to be gone: [`LAST_WORDS`] of those that do not answer, their removal, and a look
+/// that shows it. Whoever ends this process has to leave it so long.
+const SEEN_OFF: Duration = Duration::from_secs(10);
 /// A container that was told to go and still is there is named in the log each time so long has passed.
 const GONE_LATE: Duration = Duration::from_secs(60);
 /// Beyond an attempt's own time-out, for its start and its end; and for one that has no time-out.
@@ -81,6 +87,8 @@ pub struct Parts {
     pub core: mpsc::Sender<CoreEvent>,
     /// Where devices are wished for; `None` when this executor serves no pool.
     pub wishes: Option<Wishes>,
+    /// Whether this process is about to end: what has no container then begins elsewhere.
+    pub shutdown: Shutdown,
 }
 
 /// Runs attempts on a backend.
@@ -89,13 +97,15 @@ pub struct RemoteBackend<B> {
     guests: Guests,
     parts: Parts,
     living: Mutex<HashSet<Name>>,
+    /// For those who wait for devices without a slot.
+    waiting: Semaphore,
 }
 
 impl<B: Backend> RemoteBackend<B> {
     /// A backend on which nothing runs yet. `guests` serves the sessions of what will be launched.
     #[must_use]
     pub fn new(backend: B, guests: Guests, parts: Parts) -> Self {
-        Self { backend, guests, parts, living: Mutex::default() }
+        Self { backend, guests, parts, living: Mutex::default(), waiting: Semaphore::new(devices::WAITING_MAX) }
     }
 
     async fn outcome(&self, attempt: &Attempt, log: &AttemptLog, mail: &mut Mail) -> Outcome {
@@ -116,7 +126,7 @@ impl<B: Backend> RemoteBackend<B> {
         self.with_living(|living| living.insert(name.clone()));
         let mut launch = self.launch(attempt, &name, &expected);
         // Held until the container is gone.
-        let (ended, _held) = match self.devices(&mut launch, (log, mail)).await {
+        let (ended, _held) = match self.devices(&attempt.id, &mut launch, (log, mail)).await {
             Ok(held) => (self.attend(attempt, &launch, &mut expected, (log, mail)).await, held),
             Err(ended) => (ended, None),
         };
@@ -322,6 +332,10 @@ impl Attending<'_> {
 impl<B: Backend> Attempts for RemoteBackend<B> {
     fn backend(&self) -> &'static str {
         self.backend.name()
+    }
+
+    fn last_words(&self) -> Duration {
+        SEEN_OFF
     }
 
     async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {

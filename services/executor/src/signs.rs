@@ -50,9 +50,10 @@ impl Asked {
     pub(crate) async fn look(&self, now: Timestamp) -> Vec<(&'static str, State)> {
         match self.app {
             App::Jupyter => {
-                let listed = self.ask("api/kernels").await;
+                // Each may take as long as an answer may: one that does not answer holds its turn no longer than that.
+                let (listed, terminals) = tokio::join!(self.ask("api/kernels"), self.terminals());
                 let kernels = listed.map_or_else(State::Unknown, |all| kernels(&all, self.began, now));
-                vec![("kernels", kernels), ("terminals", self.terminals().await)]
+                vec![("kernels", kernels), ("terminals", terminals)]
             }
             App::VsCode => vec![("heartbeat", self.heartbeat().await)],
             App::Custom { .. } => Vec::new(),
@@ -147,5 +148,23 @@ mod tests {
         let used = json!([{ "name": "1", "last_activity": "2020-01-01T00:00:00Z" }]);
         assert_eq!(terminals(&used, began), State::IdleSinceUs(1_577_836_800_000_000));
         assert!(matches!(terminals(&json!({ "message": "no terminals here" }), began), State::Unknown(_)));
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_answer_is_asked_everything_at_once() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let asked = Asked {
+            app: App::Jupyter,
+            base_path: "/".to_owned(),
+            key: Secret::new("k"),
+            at: silent.local_addr().unwrap(),
+            began: Timestamp::now(),
+        };
+        let look = tokio::spawn(async move { asked.look(Timestamp::now()).await });
+        // Both are there before the first was answered, and neither ever is.
+        let both = async { [silent.accept().await.unwrap(), silent.accept().await.unwrap()] };
+        let both = tokio::time::timeout(std::time::Duration::from_secs(4), both).await.unwrap();
+        drop(both);
+        assert!(look.await.unwrap().iter().all(|(_, state)| matches!(state, State::Unknown(_))));
     }
 }

@@ -1,9 +1,15 @@
 //! What of a project's wishes the operator allows. Pure; whose an object is, is asked by whoever has a client.
 
 use super::config::{Asked, Gpus, OUR_VARIABLES};
-use crate::names;
+use crate::{classes::Classes, names};
+use ::backend::NoDevices;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVarSource, Volume};
 use std::collections::BTreeMap;
+
+/// A block with GPUs names its node, or which nodes it may have.
+const NODE_UNSUPPORTED: &str = "NODE_UNSUPPORTED";
+/// A share of a device of which blocks have no shares; as the planner says it of others.
+const SHARE_UNSUPPORTED: &str = "SHARE_UNSUPPORTED";
 
 /// The labels of an object.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -32,6 +38,8 @@ pub struct Policy {
     pub volumes: Vec<(String, String)>,
     /// The device classes by which blocks may ask for GPUs; the first one where they name none. Without any they get none.
     pub gpu_classes: Vec<String>,
+    /// Whose devices are whose, and which are shared by a server of MPS.
+    pub classes: Classes,
 }
 
 impl Policy {
@@ -154,6 +162,24 @@ pub(super) fn belongs(labels: Option<&Labels>, workspace: &str) -> bool {
 }
 
 impl Allowed {
+    /// Why the GPUs that are asked for could never be had.
+    pub(super) fn never_given(&self, policy: &Policy) -> Option<NoDevices> {
+        let gpus = self.asked.gpus.as_ref()?;
+        if !self.asked.node_selector.is_empty() || self.asked.affinity.is_some() {
+            let why = "the owner of the pool chooses the node of a block with GPUs, and knows neither node_selector nor affinity: \
+                       leave them out, and name the GPUs' class in `gpus`";
+            return Some(NoDevices { code: NODE_UNSUPPORTED, why: why.to_owned() });
+        }
+        if (1..100).contains(&gpus.sm) && policy.classes.is_mps(&gpus.class) {
+            let why = format!(
+                "devices of the class `{}` are shared by MPS, of which a block has whole ones only: leave `sm` out",
+                gpus.class
+            );
+            return Some(NoDevices { code: SHARE_UNSUPPORTED, why });
+        }
+        None
+    }
+
     /// Every object that is named.
     pub(super) fn named(&self) -> Vec<(Kind, String)> {
         let mut named: Vec<(Kind, String)> = self.asked.volumes.iter().filter_map(of_volume).collect();
@@ -252,6 +278,32 @@ mod tests {
 
     fn held(config: &Value, policy: &Policy) -> Allowed {
         allow(config::read(&config.to_string()), policy)
+    }
+
+    #[test]
+    fn gpus_that_could_never_be_had_are_refused_before_anybody_waits_for_them() {
+        let policy = Policy {
+            gpu_classes: vec!["gpus".into(), "mps-gpus".into()],
+            classes: Classes::read(["gpu.nvidia.com/gpu=mps-gpus:mps", "gpu.example.com=gpus"]).unwrap(),
+            ..Policy::default()
+        };
+        let code = |gpus: Value, pod: Value| {
+            held(&json!({ "gpus": gpus, "pod": pod }), &policy).never_given(&policy).map_or("", |refused| refused.code)
+        };
+        let affinity = json!({ "affinity": { "nodeAffinity": {} } });
+        let here = json!({ "node_selector": { "zone": "a" } });
+        for (gpus, pod, expect) in [
+            (json!(1), json!({}), ""),
+            (json!(1), json!({ "tolerations": [{ "key": "a", "operator": "Exists" }] }), ""),
+            (json!(0), here.clone(), ""),
+            (json!(1), here, NODE_UNSUPPORTED),
+            (json!(1), affinity, NODE_UNSUPPORTED),
+            (json!({ "count": 1, "sm": 40, "class": "gpus" }), json!({}), ""),
+            (json!({ "count": 1, "sm": 40, "class": "mps-gpus" }), json!({}), SHARE_UNSUPPORTED),
+            (json!({ "count": 1, "sm": 100, "class": "mps-gpus" }), json!({}), ""),
+        ] {
+            assert_eq!(code(gpus.clone(), pod.clone()), expect, "{gpus} {pod}");
+        }
     }
 
     #[test]

@@ -49,8 +49,8 @@ const UNREACHABLE_S: i64 = 30;
 const GROUP: i64 = 10_001;
 /// By which a pod is kept to its node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
-/// On a shared device 100 cores are all of its compute.
-const CORES: &str = "cores";
+/// Cores of a shared device, and the least step of them: whoever gives a place says neither.
+const CORES: (u64, u64) = (100, 1);
 
 /// The Job, the owner of everything else.
 pub(super) fn job(launch: &Launch, allowed: &Allowed, policy: &Policy, mark: &str) -> Job {
@@ -99,15 +99,13 @@ pub(super) fn claim(launch: &Launch, allowed: &Allowed, mark: &str, owner: &Owne
 
 /// How a device is asked for. What is whole is asked for without amounts, which those have that are never divided.
 fn alike(gpus: &Gpus, device: &Device) -> Alike {
-    let cores = device.milli.div_ceil(WHOLE_MILLI / 100);
-    let amounts = [(CORES, u64::from(cores)), ("memory", device.memory_bytes)];
     let in_part = device.milli < WHOLE_MILLI;
-    let capacity = amounts.into_iter().filter(|_| in_part).map(|(name, amount)| (name.to_owned(), amount.to_string()));
+    let capacity = in_part.then(|| claim::share(CORES, device.milli, device.memory_bytes));
     Alike {
         class: gpus.class.clone(),
         driver: device.name.split('/').next().unwrap_or_default().to_owned(),
         profile: String::new(),
-        capacity: capacity.collect(),
+        capacity: capacity.unwrap_or_default(),
     }
 }
 

@@ -144,10 +144,7 @@ fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
         Kind::Exclusive { .. } if grant.milli < WHOLE_MILLI => return Err(no_part()),
         Kind::Exclusive { .. } | Kind::Mps { .. } => {}
         Kind::Shared { cores, step, .. } => {
-            let wanted = (u64::from(grant.milli) * cores).div_ceil(u64::from(WHOLE_MILLI));
-            let wanted = wanted.next_multiple_of(*step).min(*cores);
-            alike.capacity.insert("cores".to_owned(), wanted.to_string());
-            alike.capacity.insert("memory".to_owned(), grant.memory_bytes.to_string());
+            alike.capacity = share((*cores, *step), grant.milli, grant.memory_bytes);
         }
         Kind::Partitioned { pieces } => {
             let piece = pieces.iter().find(|piece| piece.profile == grant.profile && piece.slots == grant.slots);
@@ -158,6 +155,12 @@ fn asked(chip: &Chip, grant: &Grant) -> Result<(Alike, String), ClaimError> {
         }
     }
     if uuid.is_empty() { Err(ClaimError::NoId(chip.name.clone())) } else { Ok((alike, uuid)) }
+}
+
+/// A share of a device that has so many cores, in steps of some of them: no less than was granted.
+pub(crate) fn share((cores, step): (u64, u64), milli: u32, memory_bytes: u64) -> BTreeMap<String, String> {
+    let wanted = (u64::from(milli) * cores).div_ceil(u64::from(WHOLE_MILLI)).next_multiple_of(step).min(cores);
+    [("cores", wanted), ("memory", memory_bytes)].map(|(name, amount)| (name.to_owned(), amount.to_string())).into()
 }
 
 /// As many devices as there are ids, pinned to these.

@@ -2,6 +2,7 @@
 
 use super::{ACCESS_KEY, Place, app, metadata};
 use crate::{inventory::TOLERATED, life::Life, names, quantity};
+use domain::runtime::rules::is_reserved;
 use k8s_openapi::{
     api::core::v1::{
         Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, NodeAffinity,
@@ -21,11 +22,8 @@ const CLAIM: &str = "gpu";
 /// What a container runs as when nobody says how long it has to end.
 const GRACE_S: u32 = 30;
 
-/// Variables that are never the user's.
-const OURS: [&str; 5] =
-    ["POD_IP", "JUPYTER_TOKEN", "HASHED_PASSWORD", "NVIDIA_VISIBLE_DEVICES", "CUDA_DISABLE_CONTROL"];
-/// Likewise, by their beginning: ours, and those by which drivers tell an application its share.
-const OUR_PREFIXES: [&str; 4] = ["ORRERY_", "CUDA_DEVICE_SM_LIMIT", "CUDA_DEVICE_MEMORY_LIMIT", "CUDA_MPS_"];
+/// Variables of a pod besides those that are reserved everywhere.
+const OURS: [&str; 3] = ["POD_IP", "JUPYTER_TOKEN", "HASHED_PASSWORD"];
 
 /// The pod of a life, which uses the claim of this name.
 #[must_use]
@@ -150,7 +148,7 @@ fn environment(life: &Life, post_start: String, by_mps: bool) -> Vec<EnvVar> {
         }),
         ..EnvVarSource::default()
     };
-    let ours = |name: &str| OURS.contains(&name) || OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let ours = |name: &str| OURS.contains(&name) || is_reserved(name);
     let users = life.spec.env.iter().filter(|(name, _)| !ours(name));
     // A dollar sign would begin a reference of Kubernetes; what a user wrote is meant as it stands.
     let mut all: Vec<EnvVar> = users.map(|(name, value)| plain(name, value.replace('$', "$$"))).collect();

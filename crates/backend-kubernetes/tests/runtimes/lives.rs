@@ -7,8 +7,12 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     resource::v1::ResourceClaim,
 };
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
 use proto::internal::v1::{self as pb, RuntimePhase};
+use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,8 +52,13 @@ async fn a_life_from_its_order_to_nothing() {
     assert_eq!(spec.security_context.unwrap().run_as_non_root, Some(true));
     assert_eq!(names::label(&pod.metadata, names::GPU_MILLI), Some("800"));
 
-    // A restart adopts it: nothing is made anew, and nothing ends.
+    // A restart adopts it: nothing is made anew, and nothing ends. Who may come in is as this version has it.
+    let policies = lab.api::<NetworkPolicy>();
+    let policy = policies.get("ws-lab-r1").await.unwrap().spec.unwrap();
+    let closed = Patch::Merge(json!({ "spec": { "ingress": [] } }));
+    policies.patch("ws-lab-r1", &PatchParams::default(), &closed).await.unwrap();
     let orders = lab.restart().await;
+    assert_eq!(policies.get("ws-lab-r1").await.unwrap().spec.unwrap(), policy);
     assert_eq!(orders, [Order { holder: life.holder, fence: 1, goal: Goal::Run(Arc::new(life.clone())) }]);
     lab.until(life.holder, RuntimePhase::Ready, "").await;
     lab.run(&life, 2);

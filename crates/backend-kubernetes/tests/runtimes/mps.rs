@@ -26,7 +26,8 @@ async fn shares_use_one_claim_that_goes_with_the_last_of_them() {
     let Some(lab) = lab().await else { return };
     let published = lab.node(NODE).devices.into_iter().find(|device| device.name == DEVICE).unwrap();
     assert_eq!(published.sharing, r#"{"shared":{"step_milli":10}}"#);
-    let (a, b) = (life("a", NODE, &[(DEVICE, 300)]), life("b", NODE, &[(DEVICE, 600)]));
+    let (mut a, b) = (life("a", NODE, &[(DEVICE, 300)]), life("b", NODE, &[(DEVICE, 600)]));
+    a.spec.env.insert("GPU_CORE_UTILIZATION_POLICY".to_owned(), "DISABLE".to_owned());
     for life in [&a, &b] {
         lab.run(life, 1);
     }
@@ -37,6 +38,7 @@ async fn shares_use_one_claim_that_goes_with_the_last_of_them() {
         let of = |name: &str| env.iter().find(|one| one.name == name).and_then(|one| one.value.clone());
         assert_eq!(of("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE").as_deref(), Some(percent));
         assert_eq!(of("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT").as_deref(), Some("0=16384M"));
+        assert_eq!(of("GPU_CORE_UTILIZATION_POLICY"), None, "whoever keeps specs, no share is loosened here");
     }
     let claims = lab.api::<ResourceClaim>();
     let shared = claims.get(&names::shared_claim(DEVICE)).await.unwrap();

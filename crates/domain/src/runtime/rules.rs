@@ -9,7 +9,9 @@ mod plan;
 mod policy;
 
 pub use denial::{Code, Denial};
-pub use form::{ENV_BYTES_MAX, ENV_MAX, GRACE_S_MAX, MOUNTS_MAX, NAME_CHARS_MAX, SCRIPT_BYTES_MAX, TIMEOUT_S_MIN};
+pub use form::{
+    ENV_BYTES_MAX, ENV_MAX, GRACE_S_MAX, MOUNTS_MAX, NAME_CHARS_MAX, SCRIPT_BYTES_MAX, TIMEOUT_S_MIN, is_reserved,
+};
 pub use plan::Plan;
 pub use policy::Policy;
 

@@ -4,7 +4,7 @@
 
 use super::executor;
 use crate::{
-    Env, data_products,
+    data_products,
     diagnostic::{Place, Report},
     files::{self, Folder},
     keys::{Keys, Named},
@@ -98,8 +98,7 @@ pub(super) struct Draft<'n> {
 
 /// What a pipeline says for all of its blocks.
 pub(super) struct Inherited<'a> {
-    /// What `env_var` reads.
-    pub(super) env: Env<'a>,
+    pub(super) templates: &'a executor::Templates<'a>,
     pub(super) retry: RetryPolicy,
     /// Keys of limits.
     pub(super) limits: Vec<String>,
@@ -128,7 +127,7 @@ pub(super) fn draft<'n>(
         file: None,
         upstream: Vec::new(),
         configuration: keys.object("configuration", report),
-        executor_type: executor::read(&keys, inherited.env, report),
+        executor_type: executor::read(&keys, inherited.templates, report),
         executor_config: keys.object("executor_config", report),
         retry: limits::retry(inherited.retry, &keys, report),
         timeout_s: keys.positive("timeout", report),

@@ -16,6 +16,7 @@ use domain::{
     pipeline::Pipeline,
 };
 use serde_json::{Map, Value};
+use std::{cell::RefCell, collections::BTreeMap};
 
 /// What every block on Kubernetes asks for, in the project's metadata.
 const PROJECT_KEY: &str = "k8s_executor_config";
@@ -27,30 +28,61 @@ const DEADLINE_KEYS: [&str; 2] = ["active_deadline_seconds", "activeDeadlineSeco
 /// May be a text with YAML in it.
 const CONTAINER_KEY: &str = "container_config";
 
+/// Different templates of one project's executor types: a project has thousands of blocks, and each template may take a while.
+const TEMPLATES_MAX: usize = 64;
+
+/// The templates of one project's executor types, each rendered once.
+pub(crate) struct Templates<'a> {
+    env: Env<'a>,
+    rendered: RefCell<BTreeMap<String, Result<String, String>>>,
+}
+
+impl<'a> Templates<'a> {
+    /// With these variables; nothing is rendered yet.
+    pub(crate) fn new(env: Env<'a>) -> Self {
+        Self { env, rendered: RefCell::default() }
+    }
+
+    fn render(&self, text: &str) -> Result<String, String> {
+        if !template::is_one(text) {
+            return Ok(text.to_owned());
+        }
+        let mut rendered = self.rendered.borrow_mut();
+        if let Some(known) = rendered.get(text) {
+            return known.clone();
+        }
+        if rendered.len() >= TEMPLATES_MAX {
+            return Err(format!("the project has more than {TEMPLATES_MAX} different templates of executor types"));
+        }
+        let result = template::render(text, self.env).map_err(|broken| broken.message);
+        rendered.insert(text.to_owned(), result.clone());
+        result
+    }
+}
+
 /// The `executor_type` of a pipeline; where that says nothing, the environment's `DEFAULT_EXECUTOR_TYPE`.
-pub(super) fn of_pipeline(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Option<String> {
-    let written = read(keys, env, report);
+pub(super) fn of_pipeline(keys: &Keys<'_>, templates: &Templates<'_>, report: &mut Report) -> Option<String> {
+    let written = read(keys, templates, report);
     if ExecutorType::says_something(written.as_deref()) {
         return written;
     }
-    env("DEFAULT_EXECUTOR_TYPE").filter(|kind| !kind.trim().is_empty()).or(written)
+    (templates.env)("DEFAULT_EXECUTOR_TYPE").filter(|kind| !kind.trim().is_empty()).or(written)
 }
 
 /// The `executor_type` of a pipeline or a block, rendered as Mage does: it is the one value of a pipeline's file that may be
 /// a template.
-pub(super) fn read(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Option<String> {
+pub(super) fn read(keys: &Keys<'_>, templates: &Templates<'_>, report: &mut Report) -> Option<String> {
     let text = keys.text("executor_type", report).filter(|kind| !kind.is_empty())?;
     let remedy = "write the type itself, or an env_var of the web-server's environment with a default";
-    let written = match template::render(&text, env) {
+    let written = match templates.render(&text) {
         Ok(written) if !written.trim().is_empty() => written,
         Ok(_) => {
             let message = format!("the executor type {text:?} renders to nothing, and counts as not said");
             report.warn(keys.place("executor_type"), message, remedy);
             return None;
         }
-        Err(broken) => {
-            let message =
-                format!("the executor type {text:?} does not render, and counts as not said: {}", broken.message);
+        Err(why) => {
+            let message = format!("the executor type {text:?} does not render, and counts as not said: {why}");
             report.warn(keys.place("executor_type"), message, remedy);
             return None;
         }
@@ -271,5 +303,24 @@ mod tests {
             let (config, said) = read(nowhere);
             assert!(said.contains(nowhere) && config.get("job").is_none(), "{config}: {said}");
         }
+    }
+
+    #[test]
+    fn a_template_is_rendered_once_and_there_are_not_too_many_of_them() {
+        let read = |type_of: &dyn Fn(usize) -> String| {
+            let mut pipeline = "blocks:\n".to_owned();
+            for n in 0..2_000 {
+                pipeline += &format!("- {{uuid: b{n}, type: scratchpad, executor_type: \"{}\"}}\n", type_of(n));
+            }
+            let said = project(&[("pipelines/p/metadata.yaml", &pipeline)], None).diagnostics;
+            said.iter().map(ToString::to_string).collect::<String>()
+        };
+        let long = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        let begun = std::time::Instant::now();
+        let same = read(&|_| long.to_owned());
+        // Once for each block it takes minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "it took {:?}", begun.elapsed());
+        assert!(same.contains("does not render") && !same.contains("different templates"), "{same}");
+        assert!(read(&|n| format!("{{{{ {n} }}}}")).contains("more than 64 different templates"));
     }
 }

@@ -15,8 +15,8 @@ const CALLS_MAX: usize = 64;
 const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 /// The call whose answer is secret.
 const GET_SECRET: &str = "get_secret";
-/// The call during which an attempt holds no slot.
-const WAIT: &str = "wait_run";
+/// The call during which an attempt holds no slot; it is answered when the attempt has the permits of its limits again.
+pub(crate) const WAIT: &str = "wait_run";
 
 /// A call without an answer.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Call {
 
 impl Running {
     fn waits(&self) -> bool {
-        self.calls.values().any(|call| call.method == WAIT)
+        self.parked || self.calls.values().any(|call| call.method == WAIT)
     }
 }
 
@@ -56,6 +56,15 @@ impl Core {
         let call = Call { method, arguments, since: Instant::now() };
         running.calls.insert(call_id, call.clone());
         self.ask(id, call_id, call);
+    }
+
+    /// It waits for something of its own, or does so no more: what it asks next says that it goes on.
+    pub(super) fn park(&mut self, id: &AttemptId, parked: bool) {
+        let Some(running) = self.running.get_mut(id) else { return };
+        running.parked = parked;
+        if parked && !running.forgotten {
+            self.say(Up::SlotChange(pb::SlotChange { attempt: Some(id.to_proto()), holds_slot: false }));
+        }
     }
 
     fn ask(&mut self, id: &AttemptId, call_id: i64, call: Call) {
@@ -83,6 +92,10 @@ impl Core {
 
     /// A session took its calls with it: the next one hears them again.
     pub(super) fn ask_again(&mut self) {
+        let parked = self.running.iter().filter(|(_, running)| running.parked && !running.forgotten);
+        for attempt in parked.map(|(id, _)| id.to_proto()).collect::<Vec<_>>() {
+            self.say(Up::SlotChange(pb::SlotChange { attempt: Some(attempt), holds_slot: false }));
+        }
         let calls: Vec<_> = self
             .running
             .iter()

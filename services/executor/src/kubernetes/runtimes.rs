@@ -1,12 +1,9 @@
 //! Runtimes as pods of a cluster: orders of a pool as those of `backend-kubernetes`, and what that sees on the board.
 //!
-//! What runs goes on when this process ends. Pre-start scripts run here, before anything of a life is made; and
-//! applications are asked here how they are used. Refuses to judge.
+//! What runs goes on when this process ends. Applications are asked here how they are used; no code of users runs here.
+//! Refuses to judge.
 
-mod starts;
 mod watching;
-
-pub use starts::Scripts;
 
 use crate::pool::{Board, Grant, Life, Order, RuntimeBackend, order::Goal};
 use anyhow::Context as _;
@@ -15,7 +12,6 @@ use domain::id::HolderId;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use proto::internal::v1 as pb;
 use runtime::secret::Secret;
-use starts::Starts;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 use watching::Watching;
@@ -27,7 +23,6 @@ struct Shared {
     access: Access,
     place: Place,
     watching: Arc<Watching>,
-    starts: Starts,
     /// There from the first successful recovery on; nobody is told anything before.
     backend: OnceLock<Backend>,
     closing: CancellationToken,
@@ -36,12 +31,11 @@ struct Shared {
 impl KubernetesRuntimes {
     /// Nothing is connected yet.
     #[must_use]
-    pub fn new(access: Access, place: Place, scripts: Scripts) -> Self {
+    pub fn new(access: Access, place: Place) -> Self {
         let shared = Shared {
             access,
             place,
             watching: Arc::default(),
-            starts: Starts::new(scripts),
             backend: OnceLock::new(),
             closing: CancellationToken::new(),
         };
@@ -61,12 +55,10 @@ impl RuntimeBackend for KubernetesRuntimes {
     fn recover(&self) -> BoxFuture<'_, anyhow::Result<Vec<Order>>> {
         async {
             let shared = &self.0;
-            shared.starts.sweep().await;
             let cluster = Cluster::connect(&shared.access, shared.place.clone()).await?;
             let backend = Backend::new(cluster, Arc::new(Told(Arc::clone(&shared.watching))));
             let orders = backend.recover().await?;
             shared.backend.set(backend).ok().context("recovered twice")?;
-            orders.iter().for_each(|order| shared.starts.found(order));
             let orders: Vec<Order> = orders.into_iter().map(from_cluster).collect();
             let lives = orders.iter().filter_map(|order| Some((order.holder, order.life()?)));
             lives.for_each(|(holder, life)| shared.watching.knows(holder, life));
@@ -83,7 +75,9 @@ impl RuntimeBackend for KubernetesRuntimes {
             Goal::Stop { .. } => {}
             Goal::Forget => self.0.watching.forget(order.holder),
         }
-        starts::apply(&self.0, order);
+        if let Some(backend) = self.0.backend.get() {
+            backend.apply(to_cluster(order));
+        }
     }
 
     fn probe(&self, holders: Vec<HolderId>) {

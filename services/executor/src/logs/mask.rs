@@ -4,7 +4,7 @@
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What stands in place of a secret.
 const MASK: &str = "[secret]";
@@ -22,7 +22,8 @@ const BYTES_MAX: usize = 1 << 20;
 pub struct Masks {
     /// Lines of executors that know no secret, which are most, pay nothing.
     any: AtomicBool,
-    known: RwLock<Known>,
+    /// Replaced and never changed: nobody who looks through a long text keeps others from adding a secret.
+    known: RwLock<Arc<Known>>,
 }
 
 #[derive(Default)]
@@ -30,6 +31,8 @@ struct Known {
     /// Sorted.
     texts: Vec<String>,
     bytes: usize,
+    /// Of the longest text, bytes.
+    longest: usize,
     finder: Option<AhoCorasick>,
 }
 
@@ -59,7 +62,8 @@ impl Masks {
         let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else {
             return false;
         };
-        *known = Known { bytes: known.bytes + bytes, texts, finder: Some(finder) };
+        let longest = texts.iter().map(String::len).max().unwrap_or(0);
+        *known = Arc::new(Known { bytes: known.bytes + bytes, longest, texts, finder: Some(finder) });
         self.any.store(true, Ordering::Release);
         true
     }
@@ -78,10 +82,10 @@ impl Masks {
             return None;
         }
         let masked = self.apply(text);
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         let pieces = masked.split_inclusive(CUT);
         let cleared: String = pieces
-            .map(|piece| match piece.strip_suffix(CUT).and_then(|text| without_beginning(text, &known.texts)) {
+            .map(|piece| match piece.strip_suffix(CUT).and_then(|text| without_beginning(text, &known)) {
                 Some(cleared) => Cow::Owned(format!("{cleared}{CUT}")),
                 None => Cow::Borrowed(piece),
             })
@@ -95,25 +99,33 @@ impl Masks {
         if self.is_empty() {
             return Cow::Borrowed(text);
         }
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match &known.finder {
+        match &self.known().finder {
             Some(finder) if finder.is_match(text) => {
-                Cow::Owned(finder.replace_all(text, &vec![MASK; known.texts.len()]))
+                let mut masked = String::with_capacity(text.len());
+                finder.replace_all_with(text, &mut masked, |_, _, masked| {
+                    masked.push_str(MASK);
+                    true
+                });
+                Cow::Owned(masked)
             }
             _ => Cow::Borrowed(text),
         }
     }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The text, with what begins a secret at its end masked: a secret was cut there. Looks at no less than [`CHARS_MIN`]
-/// characters; the texts are sorted.
-fn without_beginning(text: &str, texts: &[String]) -> Option<String> {
-    let starts = text.char_indices().map(|(at, _)| at);
+/// characters, and at no more than the longest secret has.
+fn without_beginning(text: &str, known: &Known) -> Option<String> {
     let begins = |end: &str| {
-        let next = texts.partition_point(|known| known.as_str() < end);
-        end.chars().count() >= CHARS_MIN && texts.get(next).is_some_and(|known| known.starts_with(end))
+        let next = known.texts.partition_point(|known| known.as_str() < end);
+        end.chars().nth(CHARS_MIN - 1).is_some() && known.texts.get(next).is_some_and(|known| known.starts_with(end))
     };
-    let at = starts.into_iter().find(|at| begins(&text[*at..]))?;
+    let from = text.floor_char_boundary(text.len().saturating_sub(known.longest));
+    let at = text[from..].char_indices().map(|(at, _)| from + at).find(|at| begins(&text[*at..]))?;
     Some(format!("{}{MASK}", &text[..at]))
 }
 
@@ -150,6 +162,19 @@ mod tests {
             assert_eq!(masks.apply(text), expect);
         }
         assert!(!format!("{masks:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn a_long_text_is_looked_through_in_no_time_and_nobody_waits_for_it() {
+        let masks = Masks::default();
+        assert!(masks.add("hunter2"));
+        let begun = std::time::Instant::now();
+        let text = format!("{}hunt{CUT}", "äb".repeat(350_000));
+        let cleared = masks.apply_to_cut(&text).unwrap();
+        assert!(cleared.ends_with(&format!("äb{MASK}{CUT}")));
+        assert!(masks.apply_to_cut(&format!("{}{CUT}", "ab".repeat(500_000))).is_none());
+        // The square of its length would take tens of seconds.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "it took {:?}", begun.elapsed());
     }
 
     #[test]

@@ -7,7 +7,10 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use proto::internal::v1 as pb;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -21,11 +24,14 @@ pub struct Wishes(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     known: Mutex<BTreeMap<String, Known>>,
+    made: AtomicU64,
     changed: Notify,
 }
 
 struct Known {
     wish: pb::Wish,
+    /// Counts the wishes for new claims.
+    number: u64,
     place: watch::Sender<pb::Place>,
 }
 
@@ -42,15 +48,22 @@ impl Wishes {
     pub fn wish(&self, wish: pb::Wish) -> Wished {
         let (sender, place) = watch::channel(pb::Place::default());
         let claim = wish.claim.clone();
-        self.lock().insert(claim.clone(), Known { wish, place: sender });
+        let mut all = self.lock();
+        let number = all.get(&claim).map(|known| known.number);
+        let number = number.unwrap_or_else(|| self.0.made.fetch_add(1, Ordering::Relaxed));
+        all.insert(claim.clone(), Known { wish, number, place: sender });
+        drop(all);
         self.0.changed.notify_one();
         Wished { wishes: self.clone(), claim, place }
     }
 
-    /// All of them, as they are stated.
+    /// All of them, as they are stated: those that were made first, so that no later one takes away what was given.
     #[must_use]
     pub fn all(&self) -> pb::Wishes {
-        pb::Wishes { wishes: self.lock().values().take(WISHES_MAX).map(|known| known.wish.clone()).collect() }
+        let known = self.lock();
+        let mut oldest: Vec<&Known> = known.values().collect();
+        oldest.sort_unstable_by_key(|known| known.number);
+        pb::Wishes { wishes: oldest.into_iter().take(WISHES_MAX).map(|known| known.wish.clone()).collect() }
     }
 
     /// Waits until they may have changed. Cancel-safe.
@@ -99,8 +112,12 @@ impl Wished {
 
 impl Drop for Wished {
     fn drop(&mut self) {
-        self.wishes.lock().remove(&self.claim);
-        self.wishes.0.changed.notify_one();
+        let mut all = self.wishes.lock();
+        // Not that of another wish, which took its place.
+        if all.get(&self.claim).is_some_and(|known| known.place.subscribe().same_channel(&self.place)) {
+            all.remove(&self.claim);
+            self.wishes.0.changed.notify_one();
+        }
     }
 }
 
@@ -156,5 +173,22 @@ mod tests {
         drop(two);
         wishes.changed().await;
         assert_eq!(wishes.all().wishes, [wish("a")]);
+    }
+    #[test]
+    fn what_was_wished_for_first_is_stated_first_whatever_its_name() {
+        let wishes = Wishes::default();
+        let first = wishes.wish(wish("z"));
+        let others: Vec<Wished> = (0..WISHES_MAX).map(|n| wishes.wish(wish(&format!("a{n}")))).collect();
+        let stated = |claim: &str| wishes.all().wishes.iter().any(|wish| wish.claim == claim);
+        assert_eq!(wishes.all().wishes.len(), WISHES_MAX);
+        let last = format!("a{}", WISHES_MAX - 1);
+        assert!(stated("z") && !stated(&last), "the last one waits, and takes nothing from the first");
+        drop(others);
+        // Another wish for the claim takes the place of the first, which takes nothing with it.
+        let again = wishes.wish(wish("z"));
+        drop(first);
+        assert!(stated("z"));
+        drop(again);
+        assert!(wishes.all().wishes.is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! What a pre-start script may change of a runtime: its environment. Refuses to run the script.
 
+use domain::runtime::rules::{ENV_BYTES_MAX, ENV_MAX, is_reserved};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -23,14 +24,14 @@ pub(super) fn environment(config: &Value, answer: &Value) -> Result<BTreeMap<Str
         if !named || value.contains('\0') {
             return Err(format!("`{name}` is no variable that a pre-start script may set"));
         }
-        if name.starts_with("ORRERY_") {
-            return Err(format!("`{name}` is the executor's; a pre-start script must not set it"));
+        if is_reserved(&name) {
+            return Err(format!("`{name}` is set by the platform; a pre-start script must not set it"));
         }
         Ok((name, value))
     });
     let env: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
     let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if env.len() > domain::runtime::rules::ENV_MAX || bytes > domain::runtime::rules::ENV_BYTES_MAX {
+    if env.len() > ENV_MAX || bytes > ENV_BYTES_MAX {
         return Err("the environment of a pre-start script's answer is too large".to_owned());
     }
     Ok(env)
@@ -53,6 +54,8 @@ mod tests {
             (json!({ "name": "other" }), "name"),
             (answer(json!({ "A": "b" })), "list"),
             (answer(json!([{ "name": "ORRERY_SESSION", "value": "" }])), "must not"),
+            (answer(json!([{ "name": "GPU_CORE_UTILIZATION_POLICY", "value": "DISABLE" }])), "must not"),
+            (answer(json!([{ "name": "NVIDIA_VISIBLE_DEVICES", "value": "all" }])), "must not"),
             (answer(json!([{ "name": "LD=x", "value": "" }])), "no variable"),
             (answer(json!([{ "name": "A", "value": 1 }])), "texts"),
         ] {

@@ -3,10 +3,12 @@
 //!
 //! Refuses to know what the notes tell.
 
-use crate::logs::Masks;
+use crate::logs::{LogQueue, Masks};
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Map, Value};
 use std::{
-    io,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -18,18 +20,24 @@ const PARTIAL: &str = "preview.json.partial";
 const BYTES_MAX: u64 = 1 << 20;
 
 /// Takes the known secrets out of the notes in an attempt's folder. Notes that cannot be read are removed: nobody could
-/// show them.
+/// show them. What user code wrote may take a while, so it is looked through on a thread of its own, which goes on when
+/// this is dropped half way.
 ///
 /// # Errors
 /// When the disk fails; what is there may then hold a secret.
-pub(super) async fn clear(folder: PathBuf, masks: &Masks) -> io::Result<()> {
-    if masks.is_empty() {
+pub(super) async fn clear(folder: PathBuf, logs: &LogQueue) -> io::Result<()> {
+    if logs.masks().is_empty() {
         return Ok(());
     }
+    let logs = logs.clone();
+    tokio::task::spawn_blocking(move || clear_now(&folder, logs.masks())).await.map_err(io::Error::other)?
+}
+
+fn clear_now(folder: &Path, masks: &Masks) -> io::Result<()> {
     let file = folder.join(FILE);
-    let notes = match read(&file).await {
+    let notes = match read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return tokio::fs::remove_file(file).await,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return fs::remove_file(file),
         notes => notes?,
     };
     let Some(mut cleared) = without(&notes, masks) else { return Ok(()) };
@@ -40,19 +48,33 @@ pub(super) async fn clear(folder: PathBuf, masks: &Masks) -> io::Result<()> {
         }
     }
     // Whoever reads meanwhile reads one or the other, and neither is half there.
-    tokio::fs::write(folder.join(PARTIAL), cleared.to_string()).await?;
-    tokio::fs::rename(folder.join(PARTIAL), file).await
+    let partial = folder.join(PARTIAL);
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::create_new(&partial)?.write_all(cleared.to_string().as_bytes())?;
+    fs::rename(partial, file)
 }
 
 fn outputs(notes: &mut Value) -> &mut [Value] {
     notes.get_mut("outputs").and_then(Value::as_array_mut).map(Vec::as_mut_slice).unwrap_or_default()
 }
 
-async fn read(file: &Path) -> io::Result<Value> {
-    if tokio::fs::metadata(file).await?.len() > BYTES_MAX {
+/// Only a file: user code makes what it likes of that name, and no link is followed and no pipe waited for.
+fn read(file: &Path) -> io::Result<Value> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(file, flags, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => return Err(io::ErrorKind::InvalidData.into()),
+        file => File::from(file?),
+    };
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > BYTES_MAX {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    serde_json::from_slice(&tokio::fs::read(file).await?).map_err(|_| io::ErrorKind::InvalidData.into())
+    let mut text = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut text)?;
+    serde_json::from_slice(&text).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The same without secrets; `None` where it holds none.
@@ -88,8 +110,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[tokio::test]
-    async fn notes_lose_secrets_wherever_they_stand() {
+    #[test]
+    fn notes_lose_secrets_wherever_they_stand() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(FILE);
         let write = |notes: &Value| std::fs::write(&file, notes.to_string()).unwrap();
@@ -101,10 +123,10 @@ mod tests {
             "text": "{\"hunter2\": \"-----BEG…\", \"b\": \"hunt…\"}",
         }, { "name": "output_1", "text": "plain", "complete": true }]});
         write(&notes);
-        clear(folder.path().to_owned(), &masks).await.unwrap();
+        clear_now(folder.path(), &masks).unwrap();
         assert_eq!(read(), notes, "who knows no secret changes nothing");
         assert!(masks.add("hunter2") && masks.add("24681357") && masks.add("-----BEGIN KEY-----\nx"));
-        clear(folder.path().to_owned(), &masks).await.unwrap();
+        clear_now(folder.path(), &masks).unwrap();
         let expected = json!({ "version": 1, "outputs": [{
             "name": "output_0", "columns": [["[secret]", "object"]], "complete": false,
             "sample": [["is [secret]", 1, "[secret]"], [null, true, 2.5]],
@@ -112,8 +134,28 @@ mod tests {
         }, { "name": "output_1", "text": "plain", "complete": true }]});
         assert_eq!(read(), expected);
         std::fs::write(&file, "{ \"hunter2").unwrap();
-        clear(folder.path().to_owned(), &masks).await.unwrap();
+        clear_now(folder.path(), &masks).unwrap();
         assert!(!file.exists(), "what cannot be read is not kept");
-        clear(folder.path().to_owned(), &masks).await.unwrap();
+        clear_now(folder.path(), &masks).unwrap();
+    }
+    #[test]
+    fn what_is_no_file_is_not_waited_for_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join(FILE), folder.path().join("other"));
+        let masks = Masks::default();
+        assert!(masks.add("hunter2"));
+        let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
+        pipe(&file);
+        clear_now(folder.path(), &masks).unwrap();
+        assert!(!file.exists());
+        let notes = r#"{"text":"hunter2"}"#;
+        fs::write(&other, notes).unwrap();
+        std::os::unix::fs::symlink(&other, &file).unwrap();
+        clear_now(folder.path(), &masks).unwrap();
+        assert!(fs::symlink_metadata(&file).is_err() && fs::read_to_string(&other).unwrap() == notes);
+        fs::write(&file, notes).unwrap();
+        pipe(&folder.path().join(PARTIAL));
+        clear_now(folder.path(), &masks).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), r#"{"text":"[secret]"}"#);
     }
 }

@@ -3,18 +3,26 @@
 
 use super::{RemoteBackend, told};
 use crate::{
-    attempt::failed,
+    attempt::{AttemptId, failed},
     attempts::{Mail, stop_asked},
+    core::{CoreEvent, WAIT},
     logs::AttemptLog,
-    pool::wishes::Wished,
+    pool::wishes::{WISHES_MAX, Wished},
 };
-use backend::{Backend, Device, Devices, Launch, Place};
+use backend::{Backend, Device, Devices, Launch, NoDevices, Place};
 use proto::internal::v1::{self as pb, result::Outcome};
+use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 /// What seems not to be possible at all is waited for so long: the pool's executors may only be coming up.
 const HOPELESS_AFTER: Duration = Duration::from_secs(30);
+/// Who waits for longer holds no slot meanwhile.
+const PARKED_AFTER: Duration = Duration::from_secs(1);
+/// Attempts that wait without a slot, as many as there are wishes that the pool's owner hears of; others keep theirs.
+pub(super) const WAITING_MAX: usize = WISHES_MAX;
+/// The number of the call by which one goes on; its code, which has not begun, asks none of this number.
+const GOES_ON: i64 = i64::MIN;
 /// An attempt asks for devices, and nobody here could give it any.
 const NO_POOL: &str = "NO_POOL";
 
@@ -22,10 +30,15 @@ impl<B: Backend> RemoteBackend<B> {
     /// Waits for the devices that a launch asks for, and puts their place into it. What is answered holds them.
     pub(super) async fn devices(
         &self,
+        id: &AttemptId,
         launch: &mut Launch,
         (log, mail): (&AttemptLog, &mut Mail),
     ) -> Result<Option<Wished>, Outcome> {
-        let Some(asked) = self.backend.devices(launch) else { return Ok(None) };
+        let asked = match self.backend.devices(launch) {
+            Ok(None) => return Ok(None),
+            Ok(Some(asked)) => asked,
+            Err(NoDevices { code, why }) => return Err(told(log, failed(code, why))),
+        };
         let Some(wishes) = &self.parts.wishes else {
             let why = "GPUs are given to blocks by the owner of a pool, which counts them, and this executor knows none: \
                        set `pool` and `jobs_gpu_classes`";
@@ -36,10 +49,39 @@ impl<B: Backend> RemoteBackend<B> {
         let place = tokio::select! {
             biased;
             _ = stop_asked(&mut mail.order) => return Err(Outcome::Cancelled(pb::Cancelled {})),
-            place = granted(&mut wished, log) => place.map_err(|outcome| told(log, outcome))?,
+            // It may take longer than a drain lasts, and nothing of it runs here yet.
+            () = self.parts.shutdown.draining() => return Err(Outcome::Released(pb::Released {})),
+            place = self.granted(id, &mut wished, log, &mut mail.replies) => place.map_err(|outcome| told(log, outcome))?,
         };
         launch.place = Some(place);
         Ok(Some(wished))
+    }
+
+    /// As [`granted`], without a slot while that takes long: a project whose quota is used up must not keep others' blocks
+    /// from this executor. It goes on when it has the permits of its limits again, as who has waited for a run.
+    async fn granted(
+        &self,
+        id: &AttemptId,
+        wished: &mut Wished,
+        log: &AttemptLog,
+        replies: &mut mpsc::Receiver<Value>,
+    ) -> Result<Place, Outcome> {
+        let granted = granted(wished, log);
+        tokio::pin!(granted);
+        if let Ok(place) = tokio::time::timeout(PARKED_AFTER, &mut granted).await {
+            return place;
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else { return granted.await };
+        // The core has ended only when the process ends.
+        let _ = self.parts.core.send(CoreEvent::Parked { id: id.clone(), parked: true }).await;
+        let place = granted.await?;
+        let _ = self.parts.core.send(CoreEvent::Parked { id: id.clone(), parked: false }).await;
+        let arguments = json!({ "run_id": id.run.to_string(), "timeout_s": 0.0 });
+        let call = CoreEvent::Call { id: id.clone(), call_id: GOES_ON, method: WAIT.to_owned(), arguments };
+        let _ = self.parts.core.send(call).await;
+        // Whatever it is; nothing else was asked yet.
+        let _ = replies.recv().await;
+        Ok(place)
     }
 }
 
@@ -88,6 +130,7 @@ fn place(place: pb::Place) -> Place {
         let grant = pinned.grant.unwrap_or_default();
         Device {
             name: grant.device,
+            class: pinned.class,
             hardware_id: pinned.hardware_id,
             milli: u32::try_from(grant.milli).unwrap_or(0),
             memory_bytes: u64::try_from(grant.memory_bytes).unwrap_or(0),

@@ -1,9 +1,9 @@
-//! Runtimes as pods of a real Kubernetes with simulated nodes, without devices: what happens before a pod is there, and how
-//! its application tells that it is used.
+//! Runtimes as pods of a real Kubernetes with simulated nodes, without devices: which are never made, and how an application
+//! tells that it is used.
 
 use crate::{
     idle::{activity, person, settles},
-    runtimes::{Machine, ask, reaches, run, spec, stop},
+    runtimes::{reaches, run, spec, stop},
     scheduler::SOON,
 };
 use backend_kubernetes::{
@@ -12,27 +12,16 @@ use backend_kubernetes::{
 };
 use domain::runtime::{App, Spec};
 use executor::{
-    kubernetes::{KubernetesRuntimes, Scripts},
+    kubernetes::KubernetesRuntimes,
     pool::{Life, Order, RuntimeBackend, order::Goal},
-    pre_start::Sandbox,
 };
 use jiff::Timestamp;
 use proto::internal::v1::{RuntimePhase, activity_report::State};
-use std::{env, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, path::Path, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// Answers with its environment.
-const SERVER: &str = "
-import http.server, os, json
-class H(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps(dict(os.environ)).encode()
-        self.send_response(200); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *a): pass
-http.server.HTTPServer((os.environ['POD_IP'], 8000), H).serve_forever()";
-
 /// An executor of a namespace of its own; `None` where tests on Kubernetes are skipped.
-async fn executor(machine: &Machine, namespace: &str) -> Option<KubernetesRuntimes> {
+async fn executor(namespace: &str) -> Option<KubernetesRuntimes> {
     let lab = tokio::task::spawn_blocking(testkit::kubernetes::lab).await.unwrap()?;
     let place = Place {
         pool: namespace.to_owned(),
@@ -40,14 +29,7 @@ async fn executor(machine: &Machine, namespace: &str) -> Option<KubernetesRuntim
         images: Images { jupyter: "jupyter".into(), vs_code: "code".into() },
         classes: Classes::known(),
     };
-    let sandbox = Sandbox {
-        launcher: PathBuf::from(env!("CARGO_BIN_EXE_orrery-executor")),
-        python: provision::Python::find_or_install().unwrap().path,
-        executor: machine.mark.clone(),
-        isolated: true,
-    };
-    let scripts = Scripts { sandbox, folder: machine.folder.path().join("pre-start") };
-    Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place, scripts))
+    Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place))
 }
 
 fn namespace(what: &str) -> String {
@@ -61,14 +43,15 @@ fn placed(spec: Spec) -> Order {
     Order { goal: Goal::Run(Arc::new(life)), ..order }
 }
 
-fn server(pre_start: &str) -> Order {
-    let command = ["python3", "-c", SERVER].map(str::to_owned).into();
+fn waits(pre_start: &str) -> Order {
+    let command = ["python3", "-c", "import time; time.sleep(600)"].map(str::to_owned).into();
     let app = App::Custom { port: 8_000, command, keeps_base_path: false, health_path: String::new() };
-    let mut spec = spec(app);
-    spec.env.insert("GIVEN".to_owned(), "moin".to_owned());
-    spec.image = "none".to_owned();
-    spec.pre_start = pre_start.to_owned();
-    placed(spec)
+    placed(Spec { image: "none".to_owned(), pre_start: pre_start.to_owned(), ..spec(app) })
+}
+
+/// A script that leaves a file where it ran.
+fn leaves(file: &Path) -> String {
+    format!("open({file:?}, 'w').close()\ndef get_custom_configs(c):\n    return c")
 }
 
 async fn end(backend: &KubernetesRuntimes, order: &Order) {
@@ -78,52 +61,43 @@ async fn end(backend: &KubernetesRuntimes, order: &Order) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_runs_before_its_pod_is_made_and_only_once() {
-    let (machine, namespace) = (Machine::new(), namespace("scripts"));
-    let Some(backend) = executor(&machine, &namespace).await else { return };
+async fn a_life_with_a_pre_start_script_is_refused_and_its_script_runs_nowhere() {
+    let (namespace, folder) = (namespace("scripts"), tempfile::tempdir().unwrap());
+    let Some(backend) = executor(&namespace).await else { return };
     backend.recover().await.unwrap();
-    // What it sets is another thing each time.
-    let order = server(
-        "import os\ndef get_custom_configs(c):\n    assert c['name'] == 'lab' and c['env'][0]['value'] == 'moin'\n    \
-         c['env'].append({'name': 'ADDED', 'value': os.urandom(8).hex()})\n    return c",
-    );
+    let ran = folder.path().join("ran");
+    let order = waits(&leaves(&ran));
     backend.apply(order.clone());
-    let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
-    let of = |answer: String| -> serde_json::Value {
-        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
-    };
-    let seen = of(ask(&ready.endpoint, "/"));
-    let added = seen["ADDED"].as_str().unwrap().to_owned();
-    assert_eq!((added.len(), seen["GIVEN"].as_str()), (16, Some("moin")));
+    let report = reaches(&backend, &order, RuntimePhase::Failed, SOON).await;
+    assert_eq!((report.code.as_str(), report.bound), ("PRE_START_UNAVAILABLE", false), "{report:?}");
+    assert!(report.message.contains("post-start script"), "{report:?}");
 
-    // The next life of the executor finds it, and is told the same as before.
+    // The next life of the executor finds its record, and refuses it again before anybody orders anything.
     drop(backend);
-    let backend = executor(&machine, &namespace).await.unwrap();
-    let found = backend.recover().await.unwrap();
-    assert_eq!(found[0].life().unwrap().spec.env["ADDED"], added, "what the script set is kept");
-    backend.apply(Order { fence: 2, ..order.clone() });
-    let again = async || backend.board().runtime(order.holder).filter(|report| report.fence == 2);
-    let report = testkit::wait_for("a report for the new order", SOON, again).await;
-    assert_eq!(report.phase(), RuntimePhase::Ready, "nothing begins anew: {report:?}");
-    assert!(!machine.folder.path().join("pre-start").join(order.holder.to_string()).exists());
+    let backend = executor(&namespace).await.unwrap();
+    assert_eq!(backend.recover().await.unwrap()[0].holder, order.holder);
+    let report = reaches(&backend, &order, RuntimePhase::Failed, SOON).await;
+    assert_eq!(report.code, "PRE_START_UNAVAILABLE", "{report:?}");
+    assert!(!ran.exists());
     end(&backend, &Order { fence: 3, ..order }).await;
 
-    let refused = server("def get_custom_configs(c):\n    return {'securityContext': {}}");
-    backend.apply(refused.clone());
-    let report = reaches(&backend, &refused, RuntimePhase::Failed, SOON).await;
-    assert_eq!(report.code, "PRE_START_REFUSED", "{report:?}");
-    // Told again, it is as refused as before.
-    backend.apply(Order { fence: 2, ..refused.clone() });
-    let report = backend.board().runtime(refused.holder).unwrap();
-    assert_eq!((report.fence, report.phase()), (2, RuntimePhase::Failed));
-    end(&backend, &Order { fence: 3, ..refused }).await;
-    assert_eq!(machine.left(), 0);
+    // What runs by a record without one goes on, though its orders name one: an older executor ran it.
+    let order = waits("");
+    backend.apply(order.clone());
+    reaches(&backend, &order, RuntimePhase::Starting, SOON).await;
+    let mut life = Life::clone(order.life().unwrap());
+    life.spec.pre_start = leaves(&ran);
+    backend.apply(Order { fence: 2, goal: Goal::Run(Arc::new(life)), ..order.clone() });
+    let again = async || backend.board().runtime(order.holder).filter(|report| report.fence == 2);
+    let report = testkit::wait_for("a report for the new order", SOON, again).await;
+    assert_eq!(report.phase(), RuntimePhase::Starting, "nothing begins anew: {report:?}");
+    assert!(!ran.exists());
+    end(&backend, &Order { fence: 3, ..order }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn matrix_of_activity_in_a_pod_which_is_never_taken_for_idle() {
-    let machine = Machine::new();
-    let Some(backend) = executor(&machine, &namespace("idle")).await else { return };
+    let Some(backend) = executor(&namespace("idle")).await else { return };
     backend.recover().await.unwrap();
     let programs = tokio::task::spawn_blocking(provision::kubelab::jupyter).await.unwrap().unwrap();
     let mut spec = spec(App::Jupyter);

@@ -6,8 +6,8 @@ use crate::{
     world::{World, assignment, attempt, block, of, pipeline},
 };
 use backend::{
-    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Ended, Error, Launch, Name, OUTCOME_FILE_VARIABLE, Phase,
-    TOKEN_FILE_VARIABLE,
+    ARGUMENTS, Backend, DATA_DIR_VARIABLE, Devices, Ended, Error, Launch, Name, NoDevices, OUTCOME_FILE_VARIABLE,
+    Phase, TOKEN_FILE_VARIABLE,
 };
 use proto::internal::v1 as pb;
 use proto::internal::v1::{result::Outcome, session_request::Message as Up, session_response::Message as Down};
@@ -17,8 +17,11 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 use tokio::process::{Child, Command};
 
@@ -29,13 +32,27 @@ pub(crate) struct Place {
     started: Arc<Mutex<HashMap<Name, Child>>>,
     /// Containers that are never ready, as one whose image cannot be pulled.
     stuck: bool,
+    /// Containers that were told to go are there so much longer, as pods are.
+    lingers: Duration,
+    leaving: Arc<Mutex<HashMap<Name, Instant>>>,
+    /// Containers want a GPU each; how many asked for it.
+    wants_gpus: bool,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Place {
-    fn new(world: &World, stuck: bool) -> Self {
+    fn new(world: &World) -> Self {
         let folder = world.settings.data_dir.with_file_name("containers");
         std::fs::create_dir_all(&folder).unwrap();
-        Self { folder, started: Arc::default(), stuck }
+        Self {
+            folder,
+            started: Arc::default(),
+            stuck: false,
+            lingers: Duration::ZERO,
+            leaving: Arc::default(),
+            wants_gpus: false,
+            asked: Arc::default(),
+        }
     }
 
     fn names(&self) -> Vec<Name> {
@@ -49,6 +66,10 @@ impl Place {
         }
     }
 
+    fn leaves(&self) -> bool {
+        self.leaving.lock().unwrap().values().any(|told| told.elapsed() < self.lingers)
+    }
+
     fn outcome_of(&self, name: &Name) -> PathBuf {
         self.folder.join(format!("{name}.json"))
     }
@@ -57,6 +78,22 @@ impl Place {
 impl Backend for Place {
     fn name(&self) -> &'static str {
         "tested"
+    }
+
+    fn devices(&self, launch: &Launch) -> Result<Option<Devices>, NoDevices> {
+        let wanted = Devices {
+            claim: launch.name.to_string(),
+            class: "gpu".to_owned(),
+            count: 1,
+            milli: 1_000,
+            memory_bytes: None,
+            cpu_milli: 0,
+            node_memory_bytes: 0,
+        };
+        Ok(self.wants_gpus.then(|| {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            wanted
+        }))
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Vec<String>, Error> {
@@ -86,7 +123,9 @@ impl Backend for Place {
 
     async fn observe(&self, name: &Name) -> Result<Phase, Error> {
         let mut started = self.started.lock().unwrap();
-        let Some(child) = started.get_mut(name) else { return Ok(Phase::Absent) };
+        let Some(child) = started.get_mut(name) else {
+            return Ok(if self.leaves() { Phase::Running } else { Phase::Absent });
+        };
         Ok(match child.try_wait().unwrap() {
             Some(status) => {
                 let exited = |code| Ended::Exited { code, output: String::new() };
@@ -100,6 +139,7 @@ impl Backend for Place {
     async fn cancel(&self, name: &Name, _grace: Duration) -> Result<(), Error> {
         if let Some(mut child) = self.started.lock().unwrap().remove(name) {
             child.start_kill().unwrap();
+            self.leaving.lock().unwrap().insert(name.clone(), Instant::now());
         }
         Ok(())
     }
@@ -131,21 +171,19 @@ def load(*args, **kwargs):
     time.sleep(600)
 "#;
 
-async fn world(stuck: bool) -> (World, Place) {
+async fn world(change: impl FnOnce(&mut World, &mut Place)) -> (World, Place) {
     let mut world = World::idle(&[("talker", TALKER), ("sleeper", SLEEPER)]).await;
     world.settings.attempts_listen = "127.0.0.1:0".parse().unwrap();
     world.settings.outputs_dir = Some(world.settings.data_dir.join("outputs"));
-    if stuck {
-        world.settings.start_timeout = Duration::from_millis(1_500);
-    }
-    let place = Place::new(&world, stuck);
+    let mut place = Place::new(&world);
+    change(&mut world, &mut place);
     world.serve_on(place.clone()).await;
     (world, place)
 }
 
 #[tokio::test]
 async fn an_attempt_in_a_container_says_everything_over_its_session() {
-    let (mut world, place) = world(false).await;
+    let (mut world, place) = world(|_, _| {}).await;
     let mut session = world.session(&pipeline(&["talker"])).await;
     assert_eq!(session.hello.backend, "tested");
     let talker = attempt("talker");
@@ -170,7 +208,7 @@ async fn an_attempt_in_a_container_says_everything_over_its_session() {
 
 #[tokio::test]
 async fn a_container_that_dies_or_must_go_leaves_a_clear_end() {
-    let (mut world, place) = world(false).await;
+    let (mut world, place) = world(|_, _| {}).await;
     let one_process = block("shared", json!({}));
     let mut session = world.session(&of(vec![block("sleeper", json!({})), one_process])).await;
     let killed = attempt("sleeper");
@@ -204,11 +242,91 @@ async fn a_container_that_dies_or_must_go_leaves_a_clear_end() {
 
 #[tokio::test]
 async fn a_container_that_does_not_begin_is_given_up_with_its_reason() {
-    let (mut world, place) = world(true).await;
+    let stuck = |world: &mut World, place: &mut Place| {
+        world.settings.start_timeout = Duration::from_millis(1_500);
+        place.stuck = true;
+    };
+    let (mut world, place) = world(stuck).await;
     let mut session = world.session(&pipeline(&["talker"])).await;
     session.assign(vec![assignment(&attempt("talker"))]).await;
     let Outcome::Failed(failed) = session.outcome().await else { panic!("it never begins") };
     assert_eq!(failed.code, "ENVIRONMENT");
     assert!(failed.message.contains("start_timeout") && failed.message.contains("cannot be pulled"), "{failed:?}");
+    assert_eq!(place.names(), []);
+}
+
+#[tokio::test]
+async fn at_the_deadline_nothing_is_given_back_before_its_container_is_gone() {
+    let (mut world, place) = world(|_, place| place.lingers = Duration::from_secs(3)).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    world.scheduler.line("its start", |line| line.message == "sleeping").await;
+    world.shutdown.stop();
+    let given_back = loop {
+        match session.next().await.expect("a result before the end of the session") {
+            Up::Results(results) => break results.results,
+            Up::Goodbye(_) => panic!("it leaves, and its container runs: others run the block beside it"),
+            _ => {}
+        }
+    };
+    assert!(!place.leaves(), "its container is there");
+    assert!(matches!(given_back[0].outcome, Some(Outcome::Released(_))), "{given_back:?}");
+    session.acknowledge(given_back[0].attempt.as_ref().unwrap(), true).await;
+    assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
+    world.ended().await;
+}
+
+/// Every container wants a GPU.
+fn wants_gpus(world: &mut World, place: &mut Place) {
+    world.settings.jobs_gpu_classes = vec!["gpu".to_owned()];
+    place.wants_gpus = true;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_gpu_holds_no_slot_and_goes_on_with_its_permits() {
+    let (mut world, place) = world(wants_gpus).await;
+    let mut session = world.session(&pipeline(&["talker"])).await;
+    let talker = attempt("talker");
+    session.assign(vec![assignment(&talker)]).await;
+    let waits = pb::SlotChange { attempt: Some(talker.clone()), holds_slot: false };
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change == waits));
+    // Another session counts it as running until it hears that.
+    drop(session);
+    let mut session = world.session(&pipeline(&["talker"])).await;
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change == waits));
+    assert_eq!(place.names(), []);
+
+    world.scheduler.grants.store(true, Ordering::SeqCst);
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change == waits));
+    let Some(Up::RunnerCall(call)) = session.next().await else { panic!("it asks for its permits") };
+    assert_eq!(call.method, "wait_run");
+    assert_eq!(place.names(), [], "it begins when it has them");
+    let reply =
+        pb::RunnerReply { call_id: call.call_id, attempt: call.attempt, result: "{}".into(), ..Default::default() };
+    session.say(Down::RunnerReply(reply)).await;
+    assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change.holds_slot));
+    let begun = async || (!place.names().is_empty()).then_some(());
+    testkit::wait_for("its container", SOON, begun).await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_no_gpu() {
+    let (mut world, place) = world(wants_gpus).await;
+    let mut session = world.session(&pipeline(&["sleeper"])).await;
+    session.assign(vec![assignment(&attempt("sleeper"))]).await;
+    let asked = async || (place.asked.load(Ordering::SeqCst) > 0).then_some(());
+    testkit::wait_for("it to ask for its GPU", SOON, asked).await;
+    world.shutdown.drain();
+    let given_back = loop {
+        match session.next().await.expect("a result before the end of the session") {
+            Up::Results(results) => break results.results,
+            Up::Draining(_) | Up::SlotChange(_) => {}
+            other => panic!("{other:?} instead of a result"),
+        }
+    };
+    assert!(matches!(given_back[0].outcome, Some(Outcome::Released(_))), "it begins elsewhere: {given_back:?}");
+    session.acknowledge(given_back[0].attempt.as_ref().unwrap(), true).await;
+    assert!(matches!(session.next().await, Some(Up::Goodbye(_))));
+    world.ended().await;
     assert_eq!(place.names(), []);
 }

@@ -156,8 +156,10 @@ async fn a_runtime_runs_and_nothing_of_it_is_left() {
     assert!(backend.recover().await.unwrap().is_empty());
     let mut spec = shell(SERVER);
     spec.env = BTreeMap::from([("GREETING".to_owned(), "moin".to_owned())]);
-    spec.pre_start =
-        "def get_custom_configs(c):\n    c['env'].append({'name': 'ADDED', 'value': 'by-script'})\n    return c".into();
+    // Which devices it sees is not the script's to say.
+    spec.pre_start = "def get_custom_configs(c):\n    c['env'] += [{'name': 'ADDED', 'value': 'by-script'},\n        \
+                      {'name': 'CUDA_VISIBLE_DEVICES', 'value': '0'}]\n    return c"
+        .into();
     spec.post_start.script = "touch made; exit 3".into();
     let order = run(spec);
     backend.apply(order.clone());

@@ -4,7 +4,9 @@ use proto::internal::v1::{
     self as pb,
     executor_session_service_server::{ExecutorSessionService, ExecutorSessionServiceServer},
     output_removal_service_server::{OutputRemovalService, OutputRemovalServiceServer},
+    pool_service_server::{PoolService, PoolServiceServer},
     result::Outcome,
+    serve_request, serve_response,
     session_request::Message as Up,
     session_response::Message as Down,
 };
@@ -33,6 +35,7 @@ struct Shared {
     sessions: mpsc::Sender<Session>,
     lines: Arc<Mutex<Vec<pb::LogLine>>>,
     silent: Arc<AtomicBool>,
+    grants: Arc<AtomicBool>,
     removals: Removals,
 }
 
@@ -49,6 +52,8 @@ pub(crate) struct FakeScheduler {
     sessions: mpsc::Receiver<Session>,
     lines: Arc<Mutex<Vec<pb::LogLine>>>,
     silent: Arc<AtomicBool>,
+    /// Whoever wishes for devices gets some.
+    pub(crate) grants: Arc<AtomicBool>,
     pub(crate) removals: Removals,
     server: JoinHandle<()>,
 }
@@ -71,16 +76,24 @@ impl FakeScheduler {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, sessions) = mpsc::channel(16);
         let removals = Removals::default();
-        let shared =
-            Shared { sessions: sender, lines: Arc::default(), silent: Arc::default(), removals: removals.clone() };
-        let (lines, silent) = (Arc::clone(&shared.lines), Arc::clone(&shared.silent));
+        let shared = Shared {
+            sessions: sender,
+            lines: Arc::default(),
+            silent: Arc::default(),
+            grants: Arc::default(),
+            removals: removals.clone(),
+        };
+        let (lines, silent, grants) =
+            (Arc::clone(&shared.lines), Arc::clone(&shared.silent), Arc::clone(&shared.grants));
+        let pool = PoolServiceServer::new(shared.clone());
         let service = ExecutorSessionServiceServer::new(shared.clone());
         let removing = OutputRemovalServiceServer::new(shared);
         let server = tokio::spawn(async move {
-            let server = tonic::transport::Server::builder().add_service(service).add_service(removing);
+            let server =
+                tonic::transport::Server::builder().add_service(service).add_service(removing).add_service(pool);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { url, sessions, lines, silent, removals, server }
+        Self { url, sessions, lines, silent, grants, removals, server }
     }
 
     /// The next session, not yet welcomed.
@@ -217,6 +230,42 @@ impl ExecutorSessionService for Shared {
             Ok(pb::PushLogsResponse { sequence: batch.sequence })
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+#[tonic::async_trait]
+impl PoolService for Shared {
+    type ServeStream = ReceiverStream<Result<pb::ServeResponse, Status>>;
+
+    async fn serve(
+        &self,
+        request: Request<Streaming<pb::ServeRequest>>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
+        let mut requests = request.into_inner();
+        let (outbox, outgoing) = mpsc::channel(16);
+        let grants = Arc::clone(&self.grants);
+        tokio::spawn(async move {
+            let say = async |message| outbox.send(Ok(pb::ServeResponse { message: Some(message) })).await.is_ok();
+            let welcome = pb::PoolWelcome { heartbeat_ms: HEARTBEAT_MS, lost_after_ms: 60_000 };
+            say(serve_response::Message::Welcome(welcome)).await;
+            let mut wishes = Vec::new();
+            // At least with every heartbeat there is another look.
+            while let Some(Ok(request)) = requests.next().await {
+                if let Some(serve_request::Message::Wishes(stated)) = request.message {
+                    wishes = stated.wishes;
+                }
+                let place = |wish: &pb::Wish| pb::Place {
+                    claim: wish.claim.clone(),
+                    node: "there".to_owned(),
+                    ..pb::Place::default()
+                };
+                let places = pb::Places { places: wishes.iter().map(place).collect() };
+                if grants.load(Ordering::SeqCst) && !say(serve_response::Message::Places(places)).await {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 }
 

@@ -40,6 +40,12 @@ const RESERVED: [&str; 7] = [
     "LD_PRELOAD",
 ];
 
+/// Whether only the platform sets a variable of this name, whoever else would: a spec, a script, or a backend for a user.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|reserved| name.starts_with(reserved))
+}
+
 /// Whether a workspace of this name can have a runtime.
 pub(super) fn check_name(name: &str) -> Result<(), Denial> {
     if is_label(name, NAME_CHARS_MAX) {
@@ -152,7 +158,7 @@ fn check_env(spec: &Spec) -> Result<(), Denial> {
             let shown: String = name.chars().take(60).collect();
             return wrong(format!("`{shown}` cannot be set"), "use letters, digits and `_`");
         }
-        if RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
+        if is_reserved(name) {
             return wrong(format!("`{name}` is set by the platform"), "leave it out");
         }
     }

@@ -90,9 +90,13 @@ fn a_spec_is_checked_in_itself() {
     assert_eq!(code(|s, _| s.app = custom(8080, "/ready")), "ok");
     assert_eq!(code(|s, _| s.app = custom(80, "")), "APP_INVALID");
     assert_eq!(code(|s, _| s.app = custom(8080, "//elsewhere")), "APP_INVALID");
-    for (name, expect) in
-        [("A_1", "ok"), ("1A", "ENV_INVALID"), ("NVIDIA_VISIBLE_DEVICES", "ENV_INVALID"), ("", "ENV_INVALID")]
-    {
+    for (name, expect) in [
+        ("A_1", "ok"),
+        ("1A", "ENV_INVALID"),
+        ("NVIDIA_VISIBLE_DEVICES", "ENV_INVALID"),
+        ("", "ENV_INVALID"),
+        ("GPU_CORE_UTILIZATION_POLICY", "ENV_INVALID"),
+    ] {
         assert_eq!(code(|s, _| s.env = [(name.to_owned(), "x".to_owned())].into()), expect, "{name}");
     }
     let named = |name: &str| check(name, &spec(), &default_queue()).is_ok();

@@ -24,8 +24,7 @@ impl Living {
         let shared = &self.shared;
         record::write_order(&self.folder(), &self.orders.borrow().clone())?;
         let place = self.place()?;
-        let mut env = self.environment(&place);
-        self.pre_start(&mut env).await?;
+        let mut env = self.environment(&place, self.pre_start().await?);
         let (progress, lines) = mpsc::channel(PROGRESS_MAX);
         let program = tokio::select! {
             program = shared.parts.apps.program(&self.life, &place, &progress) => program?,
@@ -99,7 +98,8 @@ impl Living {
         Ok(Place { home, project, run: self.folder(), at })
     }
 
-    fn environment(&self, place: &Place) -> BTreeMap<String, String> {
+    /// The usual first, then what the spec and its script say, and last what nobody else may say.
+    fn environment(&self, place: &Place, scripted: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let (life, parts) = (&self.life, &self.shared.parts);
         let text = |path: &Path| path.display().to_string();
         let mut env = parts.env.clone();
@@ -116,14 +116,18 @@ impl Living {
             // Packages that people install go with the workspace, not into what all workspaces share.
             ("PIP_TARGET", text(&place.home.join("packages"))),
             ("PYTHONPATH", text(&place.home.join("packages"))),
+        ];
+        env.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        env.extend(life.spec.env.clone());
+        env.extend(scripted);
+        let last = [
             // A runtime without devices sees none.
             ("CUDA_VISIBLE_DEVICES", self.devices(|grant| grant.device.clone())),
             ("NVIDIA_VISIBLE_DEVICES", self.devices(|grant| grant.device.clone())),
             ("ORRERY_GPU_MILLI", self.devices(|grant| grant.milli.to_string())),
+            (SESSION_MARK, sessions::mark(&parts.executor, &self.holder.to_string())),
         ];
-        env.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        env.extend(life.spec.env.clone());
-        env.insert(SESSION_MARK.to_owned(), sessions::mark(&parts.executor, &self.holder.to_string()));
+        env.extend(last.map(|(name, value)| (name.to_owned(), value)));
         env
     }
 
@@ -132,12 +136,11 @@ impl Living {
     }
 
     /// Runs the script that may change the environment.
-    async fn pre_start(&self, env: &mut BTreeMap<String, String>) -> Result<(), Ended> {
+    async fn pre_start(&self) -> Result<BTreeMap<String, String>, Ended> {
         let (life, folder) = (&self.life, self.folder().join("pre-start"));
         let sandbox = self.shared.parts.apps.sandbox(&self.shared.parts);
         let changed = sandbox.environment(&life.workspace, &life.spec, &self.holder.to_string(), &folder).await;
-        env.extend(changed.map_err(|refused| Ended::new(refused.code, refused.message))?);
-        Ok(())
+        changed.map_err(|refused| Ended::new(refused.code, refused.message))
     }
 
     /// Runs the command, then the script. A failure is told and keeps nothing from starting.
