@@ -13,6 +13,7 @@ pub mod id;
 pub mod limits;
 pub mod permits;
 pub mod pipeline;
+pub mod product;
 pub mod queue;
 pub mod quota;
 pub mod retry;

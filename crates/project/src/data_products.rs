@@ -1,4 +1,4 @@
-//! `global_data_products.yaml`: a word about what is written there and does not act. The runner reads the file itself.
+//! `global_data_products.yaml`: a word about what is written there and does not act, or never. The runner reads the file itself.
 //!
 //! Refuses to know when a product is out of date, and says nothing about products that blocks do not use.
 
@@ -7,8 +7,9 @@ use crate::{
     diagnostic::{Diagnostic, Place, Report, Severity},
     files::{Folder, Refusal},
     keys::Keys,
-    yaml,
+    nearest, yaml,
 };
+use domain::product::FIELDS;
 
 const FILE: &str = "global_data_products.yaml";
 
@@ -33,18 +34,14 @@ fn products(text: &str, report: &mut Report) {
     };
     let Some(keys) = Keys::of(&document.root, "", report) else { return };
     for product in keys.names().filter_map(|name| keys.nested(name)) {
-        warn_of_ignored(&product, report);
+        warn(&product, report);
     }
 }
 
 /// A product, or what a block says in its place.
-pub(crate) fn warn_of_ignored(product: &Keys<'_>, report: &mut Report) {
-    if product.node("outdated_starting_at").is_some() {
-        report.warn(
-            product.place("outdated_starting_at"),
-            "outdated_starting_at is ignored: a product is out of date as soon as outdated_after has passed",
-            "remove the key; to refresh at a certain time, give the product's pipeline a trigger with a schedule",
-        );
+pub(crate) fn warn(product: &Keys<'_>, report: &mut Report) {
+    if let Some(moment) = product.nested("outdated_starting_at") {
+        moment.names().for_each(|name| warn_of_moment(name, &moment, report));
     }
     let Some(settings) = product.nested("settings") else { return };
     let blocks = settings.names().filter_map(|block| settings.nested(block));
@@ -54,5 +51,20 @@ pub(crate) fn warn_of_ignored(product: &Keys<'_>, report: &mut Report) {
             "partitions is ignored: a product is the outputs of its pipeline's latest completed run",
             "remove the key; for earlier data, let the pipeline itself return it",
         );
+    }
+}
+
+/// A moment that never comes holds the product fresh for ever.
+fn warn_of_moment(name: &str, moment: &Keys<'_>, report: &mut Report) {
+    let Some((_, least, greatest)) = FIELDS.into_iter().find(|(field, ..)| *field == name) else {
+        let message = format!("{name} is ignored: outdated_starting_at has no such field");
+        return report.warn(moment.place(name), message, nearest::choose(name, &FIELDS.map(|(field, ..)| field)));
+    };
+    let written = moment.text(name, report);
+    if let Some(written) =
+        written.filter(|text| !text.parse().is_ok_and(|value: i64| (least..=greatest).contains(&value)))
+    {
+        let message = format!("{name} is never {written:?}, so the product is refreshed wrongly, or never");
+        report.warn(moment.place(name), message, format!("write a whole number from {least} to {greatest}"));
     }
 }

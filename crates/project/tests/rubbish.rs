@@ -286,12 +286,15 @@ fn secrets_of_notifications_stay_references() {
 #[test]
 fn what_data_products_leave_out() {
     let folder = Folder::new(GOOD);
-    let product = "{outdated_after: {days: 1}, outdated_starting_at: {hour_of_day: 3}, settings: {a: {partitions: 2}}}";
+    let product = "{outdated_after: {days: 1}, outdated_starting_at: {hour_of_day: 3, minute: 1, day_of_week: 7, \
+                   month_of_year: 12, day_of_month: x}, settings: {a: {partitions: 2}}}";
     folder.write("global_data_products.yaml", &format!("sales:\n  {product}\nplain: {{object_uuid: p}}\n"));
     tells(
         &folder,
         &[
-            "global_data_products.yaml:2 (sales.outdated_starting_at): outdated_starting_at is ignored",
+            "global_data_products.yaml:2 (sales.outdated_starting_at.minute): minute is ignored",
+            "global_data_products.yaml:2 (sales.outdated_starting_at.day_of_week): day_of_week is never \"7\"",
+            "global_data_products.yaml:2 (sales.outdated_starting_at.day_of_month): day_of_month is never \"x\"",
             "global_data_products.yaml:2 (sales.settings.a.partitions): partitions is ignored",
         ],
     );
@@ -302,7 +305,7 @@ fn what_data_products_leave_out() {
             "blocks: [{{uuid: a, type: data_loader}}, {{uuid: g, type: global_data_product, \
              configuration: {{global_data_product: {product}}}}}]\n"
         ),
-        "(blocks[1].configuration.global_data_product.outdated_starting_at)",
+        "(blocks[1].configuration.global_data_product.outdated_starting_at.minute)",
     );
 }
 

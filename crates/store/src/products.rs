@@ -2,12 +2,17 @@
 
 use crate::{Error, Store, runs::StartablePipeline};
 use domain::{id::RunId, trigger::key};
+use jiff::Timestamp;
 
 /// How a product stands at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     /// A completed run is young enough.
-    pub fresh: bool,
+    pub young: bool,
+    /// A completed run has its outputs, however old.
+    pub kept: bool,
+    /// The database's clock.
+    pub now: Timestamp,
     /// The number of the last refresh; 0 before the first.
     pub refreshes: u64,
     /// Its run, while it has not ended.
@@ -28,7 +33,9 @@ pub async fn look(store: &Store, pipeline: &StartablePipeline, seconds: f64) -> 
     let last: Option<String> = row.get("logical_key");
     let run: Option<uuid::Uuid> = row.get("run_id");
     Ok(Product {
-        fresh: row.get("fresh"),
+        young: row.get("young"),
+        kept: row.get("kept"),
+        now: row.get("now"),
         refreshes: last.as_deref().and_then(key::number_of_product).unwrap_or(0),
         under_way: run.filter(|_| row.get("open")).map(RunId),
     })

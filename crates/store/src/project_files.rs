@@ -23,6 +23,17 @@ pub async fn charge(db: &Transaction<'_>, project: ProjectId, files: &[(&str, i6
     Ok(query::one(db, sql, &[&project.0, &digests, &sizes]).await?.get(0))
 }
 
+/// Stops to count a file of this size that is not in the store. Call it after [`charge`], in the same transaction, and find out
+/// between the two whether it is there.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn give_back(db: &Transaction<'_>, project: ProjectId, digest: &str, size_bytes: i64) -> Result<(), Error> {
+    let parameters: query::Parameters<'_> = &[&project.0, &digest, &size_bytes];
+    query::execute(db, include_str!("../sql/project_file/give_back.sql"), parameters).await?;
+    Ok(())
+}
+
 /// What a project holds. Call it after [`charge`], in the same transaction, for an answer that stays true until its end.
 ///
 /// # Errors

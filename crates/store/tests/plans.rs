@@ -14,8 +14,21 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("block_run/count_children", None),
     ("block_run/list", None),
     ("block_run/select_output", None),
+    ("firing/last_refresh", None),
     ("firing/list", None),
     ("firing/select_known", None),
+    (
+        "log_chunk/list",
+        Some("300000, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 0::smallint, '{}', 16, 'publish', ''"),
+    ),
+    ("log_line/list", None),
+    (
+        "log_line/search",
+        Some(
+            "81920, 86016, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 'publish', '', 0::smallint, '', 100",
+        ),
+    ),
+    ("log_line/search_run", None),
     (
         "notification/claim",
         Some("50, 60, ARRAY[pg_temp.id(1, 1)], ARRAY[pg_temp.id(2, 1)], ARRAY['project'], ARRAY['slack'], ARRAY[10]"),
@@ -52,6 +65,8 @@ const LARGE: &[&str] = &[
     "attempt",
     "block_run",
     "firing",
+    "log_chunk",
+    "log_line_default",
     "notification",
     "output_removal",
     "pipeline",
@@ -62,7 +77,8 @@ const LARGE: &[&str] = &[
     "trigger_state",
 ];
 
-/// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing and an attempt each.
+/// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing, an attempt and ten log
+/// lines each.
 const FILL: &str = "
     SET session_replication_role = replica; -- References are not what is tried here.
     CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
@@ -89,6 +105,13 @@ const FILL: &str = "
         SELECT pg_temp.id(3, r % 5000 + 1), 'key:' || r, 'fired', pg_temp.id(4, r), 1 FROM generate_series(1, 20000) r;
     INSERT INTO attempt (run_id, block, child, lease, outcome)
         SELECT pg_temp.id(4, r), 'b1', -1, 1, 'lost' FROM generate_series(1, 20000) r;
+    INSERT INTO log_line (run_id, at, block, level, stream, message, block_type)
+        SELECT pg_temp.id(4, l % 20000 + 1), now() - interval '30 days', CASE WHEN l % 20000 = 0 THEN 'publish' ELSE 'b1' END, 20,
+               'stdout', 'line ' || l, 'custom'
+        FROM generate_series(1, 200000) l;
+    INSERT INTO log_chunk (after_id, last_id, lines, min_at, max_at, max_level, workspaces, pipelines, triggers, grams, blocks, block_types)
+        SELECT c * 4096, c * 4096 + 4096, 4096, now(), now(), 20, ARRAY[pg_temp.id(1, 1)], '{}', '{}', decode(repeat('00', 1024), 'hex'),
+               ARRAY['b1'], ARRAY['custom'] FROM generate_series(0, 2000) c;
     INSERT INTO run_end (run_id, status, completed_at)
         SELECT pg_temp.id(4, r), 'completed', now() FROM generate_series(1, 20000) r;
     INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, status, ended_at)

@@ -1,11 +1,12 @@
 //! Bundles on their way in: the manifest is judged, files are stored under their digests, and the project is read from a
 //! folder that exists only meanwhile. Refuses to know what becomes of it.
 
+use crate::authorisation;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
+use crate::quota::Coming;
 use crate::settings::Limits;
-use crate::{authorisation, quota};
 use blobs::{Blobs, Bundle, BundleFile};
 use bytes::Bytes;
 use domain::ErrorKind;
@@ -17,6 +18,7 @@ use project::{Diagnostic, Project, Severity};
 use proto::v1::{self, FileHeader, UploadFilesRequest, UploadFilesResponse, upload_files_request::Part};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use store::projects;
 use tonic::{Status, Streaming};
 
@@ -116,7 +118,7 @@ async fn lay_out(blobs: &Blobs, manifest: &Manifest, into: &Path) -> Result<Path
 
 /// Stores the files of an upload, each when all of it has come and is what its header says.
 pub(crate) async fn receive(
-    core: &Core,
+    core: &Arc<Core>,
     caller: &Caller,
     mut parts: Streaming<UploadFilesRequest>,
 ) -> Result<UploadFilesResponse, Status> {
@@ -130,8 +132,11 @@ pub(crate) async fn receive(
     let project = project_of(core, caller, &first.workspace).await?;
     while let Some(header) = next.take() {
         let size = check_header(&header, &stored, &core.limits)?;
-        count(core, project, &header).await?;
+        blobs::check_digest(&header.sha256).map_err(Fault::from)?;
+        // Before it is stored: afterwards it would lie there, whoever pays.
+        let coming = Coming::count(core, project, &header).await?;
         core.blobs.put(&header.sha256, size, content(&mut parts, &mut next)).await.map_err(Fault::from)?;
+        coming.stored().await?;
         stored.stored_files += 1;
         stored.stored_bytes += header.size_bytes;
     }
@@ -146,15 +151,6 @@ async fn project_of(core: &Core, caller: &Caller, workspace: &str) -> Result<Pro
     let personal = projects::personal(&core.store.client().await?, caller.user.id).await?;
     let why = "must name the workspace that the files are for, in the first message: you have no project of your own";
     personal.map(|project| project.id).ok_or_else(|| Fault::field("workspace", why))
-}
-
-/// Before a file is stored: afterwards it would lie there, whoever pays.
-async fn count(core: &Core, project: ProjectId, header: &FileHeader) -> Result<(), Fault> {
-    blobs::check_digest(&header.sha256)?;
-    let mut db = core.store.client().await?;
-    let transaction = db.transaction().await.map_err(store::Error::from)?;
-    quota::charge(core, &transaction, project, &[(header.sha256.as_str(), header.size_bytes)]).await?;
-    Ok(transaction.commit().await.map_err(store::Error::from)?)
 }
 
 /// The files of a manifest as they are counted.

@@ -198,7 +198,7 @@ fn warn_of_ignored(kind: BlockKind, keys: &Keys<'_>, report: &mut Report) {
     if kind == BlockKind::GlobalDataProduct
         && let Some(product) = configuration.nested("global_data_product")
     {
-        data_products::warn_of_ignored(&product, report);
+        data_products::warn(&product, report);
     }
     if kind == BlockKind::Sensor
         && let Some(node) = configuration.node("poke_interval")

@@ -1,5 +1,6 @@
--- How the product of a pipeline stands: whether a completed run is young enough and has its outputs, and the last refresh
--- that somebody asked for. Both are seen at one instant, so that a refresh which ends just then is either young or under way.
+-- How the product of a pipeline stands now: whether a completed run has its outputs, whether one of these is young enough, and
+-- the last refresh that somebody asked for. All are seen at one instant, so that a refresh which ends just then is either young
+-- or under way.
 -- Always one row.
 -- $1 the pipeline, $2 its trigger for people and code, $3 seconds after which its outputs are out of date,
 -- $4 and $5 the least and the greatest key of a refresh
@@ -8,7 +9,11 @@ SELECT EXISTS (
             WHERE r.pipeline_id = $1 AND r.status = 'completed' AND r.outputs_expired_at IS NULL
               AND r.completed_at > now() - make_interval(secs => $3::float8)
               AND r.execution_date > now() - make_interval(secs => $3::float8)
-       ) AS fresh,
+       ) AS young,
+       EXISTS (
+           SELECT FROM run r WHERE r.pipeline_id = $1 AND r.status = 'completed' AND r.outputs_expired_at IS NULL
+       ) AS kept,
+       now() AS now,
        f.logical_key, f.run_id, coalesce(f.completed_at IS NULL AND f.id IS NOT NULL, false) AS open
   FROM (SELECT) AS one
   LEFT JOIN LATERAL (

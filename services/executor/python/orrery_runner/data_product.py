@@ -10,6 +10,8 @@ from orrery_runner.failures import BlockError
 FILE = "global_data_products.yaml"
 _SECONDS = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400, "weeks": 604_800, "months": 2_628_000,
             "years": 31_536_000}
+_MOMENT = ("second_of_minute", "minute_of_hour", "hour_of_day", "day_of_week", "day_of_month", "day_of_year",
+           "week_of_month", "week_of_year", "month_of_year")
 
 
 def definition(uuid: str) -> Dict[str, Any]:
@@ -38,13 +40,23 @@ def refresh(uuid: str, product: Dict[str, Any], variables: Optional[Dict[str, An
                   if unit in _SECONDS and amount)
     run = current.call("trigger_pipeline", {
         "pipeline_uuid": pipeline, "variables": variables or {}, "key": current.next_trigger_key(),
-        "product": {"outdated_after_s": seconds}})
+        "product": {"outdated_after_s": seconds, "outdated_starting_at": _starting_at(uuid, product)}})
     if run["run_id"] is None:
         return
     ended = current.call("wait_run", {"run_id": run["run_id"]})
     if ended["status"] != "completed":
         raise BlockError(f"the global data product {uuid} cannot be refreshed: its pipeline {pipeline} ended as "
                          f"{ended['status']}{': ' + ended['reason'] if ended.get('reason') else ''}")
+
+
+def _starting_at(uuid: str, product: Dict[str, Any]) -> Dict[str, int]:
+    """What the moment must be from which on the product is out of date; the cluster compares."""
+    given = {key: value for key, value in (product.get("outdated_starting_at") or {}).items()
+             if key in _MOMENT and value is not None}
+    try:
+        return {key: int(value) for key, value in given.items()}
+    except (TypeError, ValueError) as error:
+        raise BlockError(f"outdated_starting_at of the global data product {uuid} has no whole numbers: {given}") from error
 
 
 def read(product: Dict[str, Any], uuid: str) -> Dict[str, List[Any]]:
@@ -63,7 +75,7 @@ def run(job: Dict[str, Any]) -> Any:
     settings = (job["block"].get("configuration") or {}).get("global_data_product") or {}
     uuid = settings.get("uuid") or job["block"]["uuid"]
     product = {**definition(uuid), **{key: value for key, value in settings.items()
-                                      if key in ("outdated_after", "settings") and value}}
+                                      if key in ("outdated_after", "outdated_starting_at", "settings") and value}}
     refresh(uuid, product)
     values = [outputs.join(value) for value in read(product, uuid).values()]
     return values

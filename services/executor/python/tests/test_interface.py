@@ -229,6 +229,7 @@ def f():
     def test_global_data_product(self) -> None:
         self.file("global_data_products.yaml", json.dumps({"gdp": {
             "object_type": "pipeline", "object_uuid": "core", "outdated_after": {"seconds": 3600, "weeks": None},
+            "outdated_starting_at": {"hour_of_day": 3, "day_of_week": None, "unknown": 1},
             "settings": {"made": {"partitions": 1}}}}))
         self.block("made", "import pandas as pd\n@data_loader\ndef f(): return pd.DataFrame({'a': [1]})\n")
         self.ok("made")
@@ -242,7 +243,8 @@ def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs
         self.ok("use", answers=answers)
         self.assertEqual([call["method"] for call in self.last.calls],
                          ["trigger_pipeline", "wait_run", "get_variable"])
-        self.assertEqual(self.last.calls[0]["arguments"]["product"], {"outdated_after_s": 3600})
+        self.assertEqual(self.last.calls[0]["arguments"]["product"], {
+            "outdated_after_s": 3600, "outdated_starting_at": {"hour_of_day": 3}})
         self.assertEqual(self.stored("use"), [1])
         answers["trigger_pipeline"] = {"run_id": None, "status": "completed"}
         self.block("gdp", None, "global_data_product", file=None)

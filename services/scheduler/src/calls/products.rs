@@ -6,7 +6,7 @@ use crate::{
     engine::{CreateRun, Created},
     orders::Hop,
 };
-use domain::trigger::key;
+use domain::{product::StartingAt, trigger::key};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{products, runs::StartablePipeline};
@@ -19,6 +19,9 @@ const FRESH_MAX_S: f64 = 100.0 * 366.0 * 86_400.0;
 pub(super) struct Product {
     /// Seconds; zero when it is never young enough.
     outdated_after_s: f64,
+    /// Before this moment what there is serves, however old.
+    #[serde(default)]
+    outdated_starting_at: StartingAt,
 }
 
 impl Calls {
@@ -34,7 +37,7 @@ impl Calls {
         let seconds = seconds.clamp(0.0, FRESH_MAX_S);
         let seen = products::look(&self.store, pipeline, seconds).await;
         let seen = seen.map_err(|_| "the database does not answer".to_owned())?;
-        if seen.fresh {
+        if seen.young || (seen.kept && !product.outdated_starting_at.reached(seen.now)) {
             return Ok(json!({ "run_id": null, "status": "completed" }));
         }
         let run = match seen.under_way {

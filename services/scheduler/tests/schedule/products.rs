@@ -13,7 +13,10 @@ const HOUR: f64 = 3_600.0;
 
 /// What a block is told that wants the product of `core`, which is out of date after so many seconds.
 async fn ask(calls: &Calls, asker: &AttemptId, outdated_after_s: f64) -> Value {
-    let product = json!({ "outdated_after_s": outdated_after_s });
+    ask_for(calls, asker, json!({ "outdated_after_s": outdated_after_s })).await
+}
+
+async fn ask_for(calls: &Calls, asker: &AttemptId, product: Value) -> Value {
     let arguments = json!({ "pipeline_uuid": "core", "key": "1", "product": product }).to_string();
     let (outbox, mut inbox) = tokio::sync::mpsc::channel(1);
     let (attempt, method) = (Some(asker.to_proto()), "trigger_pipeline".to_owned());
@@ -67,6 +70,21 @@ async fn of_all_who_find_a_product_out_of_date_at_once_one_refreshes_it() {
     node.complete(at).await;
     world.until(second.as_str().unwrap().parse().unwrap(), "completed").await;
     assert_eq!((all_ask(HOUR).await, refreshes().await), (Value::Null, 2), "it is fresh");
+    let never = |seconds: f64| json!({ "outdated_after_s": seconds, "outdated_starting_at": { "month_of_year": 13 } });
+    let early = ask_for(&calls, &askers[0], never(0.0)).await;
+    assert_eq!(
+        (&early["run_id"], refreshes().await),
+        (&Value::Null, 2),
+        "its moment has not come, so what there is serves"
+    );
+    let moment =
+        json!({ "outdated_after_s": 0.0, "outdated_starting_at": { "month_of_year": 1, "hour_of_day": null } });
+    assert!(ask_for(&calls, &askers[0], moment).await["run_id"].is_string());
     assert!(all_ask(0.0).await.is_string());
     assert_eq!(refreshes().await, 3);
+    // Where there is nothing, no moment is waited for.
+    let client = world.database.client().await;
+    client.execute("UPDATE run SET outputs_expired_at = now() WHERE status = 'completed'", &[]).await.unwrap();
+    let nothing = ask_for(&calls, &askers[0], never(HOUR)).await;
+    assert!(nothing["run_id"].is_string(), "{nothing}");
 }

@@ -198,3 +198,99 @@ async fn a_project_stores_no_more_than_it_may() {
     upload("there").await.unwrap();
     assert_eq!(upload("sales").await.unwrap_err().code(), Code::ResourceExhausted);
 }
+
+/// What the project of `sales` holds, as a refusal tells it.
+async fn held(cluster: &Cluster) -> i64 {
+    let huge = json!({ "workspace": "sales", "name": "huge", "fileName": "m", "sizeBytes": "1000000", "sha256": sha256("huge") });
+    let refused = cluster.post("ModelService/StartUpload", huge).await;
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    message.split("holds ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).expect(&message)
+}
+
+#[tokio::test]
+async fn only_what_is_stored_is_counted() {
+    let cluster = Cluster::with(|settings| settings.limits.project_bytes = 900_000).await;
+    cluster.workspace("sales").await;
+    deploy(&cluster, &project()).await;
+    let before = held(&cluster).await;
+    let of_sales = |part: Part| UploadFilesRequest { part: Some(part), workspace: "sales".to_owned() };
+    let content = "y".repeat(500_000);
+    let header = |sha256: String| of_sales(Part::Header(FileHeader { sha256, size_bytes: 500_000 }));
+    let chunk = || of_sales(Part::Chunk(content.clone().into_bytes()));
+    let mut client = DeploymentServiceClient::new(cluster.channel());
+    let none_counted = async |what: &str| {
+        testkit::wait_for(what, std::time::Duration::from_secs(20), async || {
+            (held(&cluster).await == before).then_some(())
+        })
+        .await;
+    };
+    // Content that is not what its header says, and one that ends early.
+    for parts in [
+        vec![header(sha256("something else")), chunk()],
+        vec![header(sha256(&content)), of_sales(Part::Chunk(vec![b'y'; 7]))],
+    ] {
+        client.upload_files(tokio_stream::iter(parts)).await.unwrap_err();
+        none_counted("an upload that failed").await;
+    }
+    // One whose client goes away in the middle: it counts until then.
+    let (sender, parts) = tokio::sync::mpsc::channel(4);
+    let mut going = client.clone();
+    let upload =
+        tokio::spawn(async move { going.upload_files(tokio_stream::wrappers::ReceiverStream::new(parts)).await });
+    sender.send(header(sha256(&content))).await.unwrap();
+    testkit::wait_for("the upload to count", std::time::Duration::from_secs(20), async || {
+        (held(&cluster).await == before + 500_000).then_some(())
+    })
+    .await;
+    let other = [of_sales(Part::Header(FileHeader { sha256: sha256("z"), size_bytes: 400_001 }))];
+    assert_eq!(client.upload_files(tokio_stream::iter(other)).await.unwrap_err().code(), Code::ResourceExhausted);
+    upload.abort();
+    none_counted("an upload that was left").await;
+    drop(sender);
+    // Of two that bring one file at once, the second is no longer counted when the first fails; it is when it has come.
+    let (sender, parts) = tokio::sync::mpsc::channel(4);
+    let mut first = client.clone();
+    let failing =
+        tokio::spawn(async move { first.upload_files(tokio_stream::wrappers::ReceiverStream::new(parts)).await });
+    sender.send(header(sha256(&content))).await.unwrap();
+    testkit::wait_for("the first to count", std::time::Duration::from_secs(20), async || {
+        (held(&cluster).await == before + 500_000).then_some(())
+    })
+    .await;
+    let (beside, parts) = tokio::sync::mpsc::channel(4);
+    let mut second = client.clone();
+    let coming =
+        tokio::spawn(async move { second.upload_files(tokio_stream::wrappers::ReceiverStream::new(parts)).await });
+    beside.send(header(sha256(&content))).await.unwrap();
+    beside.send(of_sales(Part::Chunk(content.as_bytes()[..9].to_vec()))).await.unwrap();
+    drop(sender);
+    failing.await.unwrap().unwrap_err();
+    beside.send(of_sales(Part::Chunk(content.as_bytes()[9..].to_vec()))).await.unwrap();
+    drop(beside);
+    coming.await.unwrap().unwrap();
+    testkit::wait_for("the second to count", std::time::Duration::from_secs(20), async || {
+        (held(&cluster).await == before + 500_000).then_some(())
+    })
+    .await;
+    assert_eq!(held(&cluster).await, before + 500_000);
+    let again = [header(sha256(&content)), chunk()];
+    client.upload_files(tokio_stream::iter(again)).await.unwrap();
+    assert_eq!(held(&cluster).await, before + 500_000, "what is there costs nothing");
+
+    // An upload of a model counts as announced, and no more when its content is refused.
+    let model = vec![7; 1_000];
+    let mut lie = crate::models::start("fraud", &model);
+    lie["sha256"] = sha256("other").into();
+    let began = cluster.call("ModelService/StartUpload", lie).await;
+    assert_eq!(held(&cluster).await, before + 501_000);
+    let url = cluster.url(&format!("/api/v1/uploads/{}?offset=0", began["uploadId"].as_str().unwrap()));
+    let authorization = format!("Bearer {}", crate::cluster::TOKEN);
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/octet-stream")];
+    let refused = crate::http::send(crate::http::request(::http::Method::PUT, &url, &headers, model.clone())).await;
+    assert_eq!(reason(&refused), "CONTENT_NOT_AS_ANNOUNCED");
+    assert_eq!(held(&cluster).await, before + 500_000);
+    // An archived one keeps its versions, which can be downloaded; so it goes on counting, and coming back costs nothing.
+    crate::models::upload(&cluster, crate::models::start("fraud", &model), &model).await;
+    cluster.call("ModelService/ArchiveModel", json!({ "workspace": "sales", "name": "fraud" })).await;
+    assert_eq!(held(&cluster).await, before + 501_000);
+}

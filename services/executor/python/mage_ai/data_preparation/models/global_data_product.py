@@ -16,6 +16,7 @@ class GlobalDataProduct:
         self.object_uuid = settings.get("object_uuid")
         self.settings = settings.get("settings") or {}
         self.outdated_after = settings.get("outdated_after") or {}
+        self.outdated_starting_at = settings.get("outdated_starting_at") or {}
 
     @classmethod
     def get(cls, uuid: str, *_args: Any, **_options: Any) -> "GlobalDataProduct":
