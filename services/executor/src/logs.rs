@@ -124,7 +124,7 @@ impl LogQueue {
 
     /// What no line holds.
     #[must_use]
-    pub fn masks(&self) -> &Masks {
+    pub fn masks(&self) -> &Arc<Masks> {
         &self.masks
     }
 

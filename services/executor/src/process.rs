@@ -1,5 +1,6 @@
 //! Attempts on the process backend: code, environment, a forked child, and its supervision to the end.
 
+mod given;
 mod homes;
 mod job_child;
 pub(crate) mod keeping;
@@ -110,9 +111,11 @@ impl ProcessBackend {
         let prepared = tokio::select! {
             biased;
             _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
-            prepared = self.prepare(attempt, log) => prepared,
+            prepared = async { tokio::try_join!(self.prepare(attempt, log), self.given(attempt, &mut mail.replies)) }
+                => prepared,
         };
-        let Prepared { child, job, place } = match prepared {
+        // Held to the end, so that neither a line nor the outcome shows what the run was given.
+        let (Prepared { child, job, place }, _held) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return failure,
         };
@@ -121,7 +124,7 @@ impl ProcessBackend {
         let outcome = self.without_secrets(attempt, &place, outcome).await;
         let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
-        outcome
+        outcome::masked(outcome, self.parts.logs.masks())
     }
 
     /// An attempt whose notes cannot be cleared of secrets leaves nothing.
@@ -271,6 +274,11 @@ impl ProcessBackend {
     async fn call(&self, attempt: &Attempt, place: &Place, child: &JobChild, frame: &Value) {
         let arguments = &frame["arguments"];
         let method = frame["method"].as_str().unwrap_or_default();
+        if method == given::GET_SECRETS {
+            let error = "a block asks for one secret at a time, by its name";
+            child.tell(json!({ "type": "reply", "id": frame["id"], "error": error }));
+            return;
+        }
         if method == GET_VARIABLE
             && let Some(found) = self.own_variable(attempt, place, arguments)
         {
@@ -299,7 +307,6 @@ impl Attempts for ProcessBackend {
         let started = Instant::now();
         let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
         self.parts.outputs.release(&attempt.id);
-        let outcome = outcome::masked(outcome, self.parts.logs.masks());
         if let Outcome::Failed(failed) = &outcome {
             log.system("ERROR", &outcome::told(failed));
         }

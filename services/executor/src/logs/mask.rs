@@ -3,8 +3,10 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// What stands in place of a secret.
 const MASK: &str = "[secret]";
@@ -12,7 +14,7 @@ const MASK: &str = "[secret]";
 const CUT: char = '…';
 /// A shorter text is part of too many words to be masked.
 const CHARS_MIN: usize = 4;
-/// Different texts of one process's life.
+/// Different texts that are known at once.
 const TEXTS_MAX: usize = 10_000;
 /// Bytes of all of them: the finder is built anew for each, and is many times larger.
 const BYTES_MAX: usize = 1 << 20;
@@ -27,15 +29,79 @@ pub struct Masks {
 
 #[derive(Default)]
 struct Known {
-    /// Sorted.
-    texts: Vec<String>,
+    /// How many hold each one. What nobody holds stays as long as there is room: others may print it.
+    texts: BTreeMap<String, usize>,
     bytes: usize,
     finder: Option<AhoCorasick>,
 }
 
+/// Of a text that user code here was given.
+const FOR_EVER: usize = usize::MAX;
+
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} secrets", self.texts.len())
+    }
+}
+
+/// Values that are masked at least as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    masks: Arc<Masks>,
+    texts: Vec<String>,
+}
+
+impl Held {
+    /// Whether a text has one of these values in it, in any of its forms.
+    #[must_use]
+    pub fn is_in(&self, text: &str) -> bool {
+        self.texts.iter().any(|known| text.contains(known.as_str()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut known = self.masks.write();
+        for text in &self.texts {
+            if let Some(holders) = known.texts.get_mut(text).filter(|holders| **holders != FOR_EVER) {
+                *holders = holders.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Makes sure that all of the texts are known; false when there is no room.
+    fn learn(&mut self, texts: &[String]) -> bool {
+        if texts.iter().all(|text| self.texts.contains_key(text)) {
+            return true;
+        }
+        if !self.has_room(texts) {
+            self.texts.retain(|text, holders| *holders > 0 || texts.contains(text));
+            self.bytes = self.texts.keys().map(String::len).sum();
+            if !self.has_room(texts) {
+                return false;
+            }
+        }
+        let mut all: Vec<&String> = self.texts.keys().chain(texts).collect();
+        all.sort_unstable();
+        all.dedup();
+        // Of two secrets of which one begins as the other, all of the longer one is masked.
+        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all) else {
+            return false;
+        };
+        self.bytes = all.iter().map(|text| text.len()).sum();
+        self.finder = Some(finder);
+        for text in texts {
+            self.texts.entry(text.clone()).or_default();
+        }
+        true
+    }
+
+    fn has_room(&self, texts: &[String]) -> bool {
+        let new = texts.iter().filter(|text| !self.texts.contains_key(*text));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), text| (count + 1, bytes + text.len()));
+        self.texts.len() + count <= TEXTS_MAX && self.bytes + bytes <= BYTES_MAX
     }
 }
 
@@ -44,24 +110,36 @@ impl Masks {
     /// no room for it: then nobody must get it.
     #[must_use]
     pub fn add(&self, value: &str) -> bool {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<String> = forms(value).into_iter().filter(|text| !known.texts.contains(text)).collect();
-        let bytes = new.iter().map(String::len).sum::<usize>();
-        if known.texts.len() + new.len() > TEXTS_MAX || known.bytes + bytes > BYTES_MAX {
-            return false;
+        let (forms, mut known) = (forms(value), self.write());
+        let learned = known.learn(&forms);
+        if learned {
+            known.texts.extend(forms.into_iter().map(|text| (text, FOR_EVER)));
+            self.any.store(!known.texts.is_empty(), Ordering::Release);
         }
-        if new.is_empty() {
-            return true;
-        }
-        let mut texts: Vec<String> = known.texts.iter().cloned().chain(new).collect();
+        learned
+    }
+
+    /// Masks values that code elsewhere was given, for as long as somebody here holds them; `None` when there is no room.
+    #[must_use]
+    pub fn hold<'a>(self: &Arc<Self>, values: impl Iterator<Item = &'a str>) -> Option<Held> {
+        let mut texts: Vec<String> = values.flat_map(forms).collect();
         texts.sort_unstable();
-        // Of two secrets of which one begins as the other, all of the longer one is masked.
-        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else {
-            return false;
-        };
-        *known = Known { bytes: known.bytes + bytes, texts, finder: Some(finder) };
-        self.any.store(true, Ordering::Release);
-        true
+        texts.dedup();
+        if !texts.is_empty() {
+            let mut known = self.write();
+            if !known.learn(&texts) {
+                return None;
+            }
+            for text in &texts {
+                known.texts.entry(text.clone()).and_modify(|holders| *holders = holders.saturating_add(1));
+            }
+            self.any.store(true, Ordering::Release);
+        }
+        Some(Held { masks: Arc::clone(self), texts })
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is known that would have to be masked.
@@ -98,7 +176,7 @@ impl Masks {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         match &known.finder {
             Some(finder) if finder.is_match(text) => {
-                Cow::Owned(finder.replace_all(text, &vec![MASK; known.texts.len()]))
+                Cow::Owned(finder.replace_all(text, &vec![MASK; finder.patterns_len()]))
             }
             _ => Cow::Borrowed(text),
         }
@@ -107,11 +185,11 @@ impl Masks {
 
 /// The text, with what begins a secret at its end masked: a secret was cut there. Looks at no less than [`CHARS_MIN`]
 /// characters; the texts are sorted.
-fn without_beginning(text: &str, texts: &[String]) -> Option<String> {
+fn without_beginning(text: &str, texts: &BTreeMap<String, usize>) -> Option<String> {
     let starts = text.char_indices().map(|(at, _)| at);
     let begins = |end: &str| {
-        let next = texts.partition_point(|known| known.as_str() < end);
-        end.chars().count() >= CHARS_MIN && texts.get(next).is_some_and(|known| known.starts_with(end))
+        let next = texts.range::<str, _>((Bound::Included(end), Bound::Unbounded)).next();
+        end.chars().count() >= CHARS_MIN && next.is_some_and(|(known, _)| known.starts_with(end))
     };
     let at = starts.into_iter().find(|at| begins(&text[*at..]))?;
     Some(format!("{}{MASK}", &text[..at]))
@@ -158,5 +236,25 @@ mod tests {
         assert!(masks.add("abc"));
         assert_eq!(masks.apply("abc"), "abc");
         assert!(!masks.add(&"x".repeat(BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn what_nobody_holds_makes_room() {
+        let masks = Arc::new(Masks::default());
+        let third = |letter: &str| letter.repeat(BYTES_MAX / 3);
+        let (a, b, c) = (third("a"), third("b"), third("c"));
+        assert!(masks.add("handed out"));
+        let first = masks.hold([a.as_str()].into_iter()).unwrap();
+        let second = masks.hold([a.as_str(), b.as_str()].into_iter()).unwrap();
+        assert!(masks.hold([c.as_str()].into_iter()).is_none());
+        drop(second);
+        assert_eq!(masks.apply(&b), "[secret]", "there is room for what nobody holds");
+        let third = masks.hold([c.as_str()].into_iter()).unwrap();
+        assert_eq!((&*masks.apply(&a), &*masks.apply(&c)), ("[secret]", "[secret]"));
+        assert_eq!(masks.apply(&b), b);
+        assert_eq!(masks.apply("it was handed out"), "it was [secret]");
+        assert!(third.is_in(&format!("x{c}")) && !third.is_in(&a));
+        drop(first);
+        assert!(masks.hold([b.as_str()].into_iter()).is_some());
     }
 }

@@ -8,6 +8,7 @@ use proto::internal::v1::{
     session_request::Message as Up,
     session_response::Message as Down,
 };
+use serde_json::json;
 use std::{
     pin::Pin,
     sync::{
@@ -34,7 +35,11 @@ struct Shared {
     lines: Arc<Mutex<Vec<pb::LogLine>>>,
     silent: Arc<AtomicBool>,
     removals: Removals,
+    secrets: Secrets,
 }
+
+/// Names and values that runs may have been given.
+pub(crate) type Secrets = Arc<Mutex<Vec<(String, String)>>>;
 
 /// What executors are to remove, and what they said that they have.
 #[derive(Clone, Default)]
@@ -50,6 +55,7 @@ pub(crate) struct FakeScheduler {
     lines: Arc<Mutex<Vec<pb::LogLine>>>,
     silent: Arc<AtomicBool>,
     pub(crate) removals: Removals,
+    pub(crate) secrets: Secrets,
     server: JoinHandle<()>,
 }
 
@@ -71,8 +77,14 @@ impl FakeScheduler {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, sessions) = mpsc::channel(16);
         let removals = Removals::default();
-        let shared =
-            Shared { sessions: sender, lines: Arc::default(), silent: Arc::default(), removals: removals.clone() };
+        let secrets = Secrets::default();
+        let shared = Shared {
+            sessions: sender,
+            lines: Arc::default(),
+            silent: Arc::default(),
+            removals: removals.clone(),
+            secrets: Arc::clone(&secrets),
+        };
         let (lines, silent) = (Arc::clone(&shared.lines), Arc::clone(&shared.silent));
         let service = ExecutorSessionServiceServer::new(shared.clone());
         let removing = OutputRemovalServiceServer::new(shared);
@@ -80,7 +92,7 @@ impl FakeScheduler {
             let server = tonic::transport::Server::builder().add_service(service).add_service(removing);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { url, sessions, lines, silent, removals, server }
+        Self { url, sessions, lines, silent, removals, secrets, server }
     }
 
     /// The next session, not yet welcomed.
@@ -183,17 +195,28 @@ impl ExecutorSessionService for Shared {
         let (sender, inbound) = mpsc::channel(4_096);
         let session = Session { hello, outbox: outbox.clone(), inbound, results: Vec::new() };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
-        let silent = Arc::clone(&self.silent);
+        let (silent, secrets) = (Arc::clone(&self.silent), Arc::clone(&self.secrets));
         // Weak, so that the session ends when the test drops its end.
         let outbox = { outbox }.downgrade();
         tokio::spawn(async move {
             while let Some(Ok(request)) = requests.next().await {
                 let Some(message) = request.message else { continue };
-                let Up::Heartbeat(beat) = message else {
-                    if sender.send(message).await.is_err() {
-                        break;
+                let beat = match message {
+                    Up::Heartbeat(beat) => beat,
+                    // Every attempt asks first of all.
+                    Up::RunnerCall(pb::RunnerCall { call_id, attempt, method, .. }) if method == "get_secrets" => {
+                        let result = json!({ "secrets": *secrets.lock().unwrap() }).to_string();
+                        let reply = pb::RunnerReply { call_id, attempt, result, error: String::new() };
+                        let Some(outbox) = outbox.upgrade() else { break };
+                        let _ = outbox.send(Ok(pb::SessionResponse { message: Some(Down::RunnerReply(reply)) })).await;
+                        continue;
                     }
-                    continue;
+                    message => {
+                        if sender.send(message).await.is_err() {
+                            break;
+                        }
+                        continue;
+                    }
                 };
                 if !silent.load(Ordering::SeqCst) {
                     let reply = pb::HeartbeatReply { sequence: beat.sequence, cancelled: Vec::new() };
