@@ -15,7 +15,7 @@ use crate::{
     core::CoreEvent,
     job,
     journal::Journal,
-    logs::{AttemptLog, LogQueue},
+    logs::{AttemptLog, LogQueue, mask::Held},
     outputs::{Outputs, Place},
     views::Views,
 };
@@ -115,12 +115,12 @@ impl ProcessBackend {
                 => prepared,
         };
         // Held to the end, so that neither a line nor the outcome shows what the run was given.
-        let (Prepared { child, job, place }, _held) = match prepared {
+        let (Prepared { child, job, place }, held) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return failure,
         };
         self.parts.journal.started(&attempt.id, child.pid());
-        let outcome = self.supervise(attempt, child, job, (&place, mail)).await;
+        let outcome = self.supervise(attempt, child, job, (&place, held.as_ref(), mail)).await;
         let outcome = self.without_secrets(attempt, &place, outcome).await;
         let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
@@ -218,7 +218,7 @@ impl ProcessBackend {
         attempt: &Attempt,
         mut child: JobChild,
         job: Value,
-        (place, mail): (&Place, &mut Mail),
+        (place, held, mail): (&Place, Option<&Held>, &mut Mail),
     ) -> Outcome {
         let last = !attempt.assignment.one_process;
         if !child.tell(json!({ "type": "job", "job": job, "last": last })) {
@@ -252,7 +252,7 @@ impl ProcessBackend {
                         self.release(attempt, child).await;
                         return outcome;
                     }
-                    Some(frame) if frame["type"] == "call" => self.call(attempt, place, &child, &frame).await,
+                    Some(frame) if frame["type"] == "call" => self.call(attempt, (place, held), &child, &frame).await,
                     Some(_) => {}
                 },
             }
@@ -271,12 +271,17 @@ impl ProcessBackend {
     }
 
     /// User code asks for something: outputs of its own run may be on this disk, the rest is the cluster's to answer.
-    async fn call(&self, attempt: &Attempt, place: &Place, child: &JobChild, frame: &Value) {
+    async fn call(
+        &self,
+        attempt: &Attempt,
+        (place, held): (&Place, Option<&Held>),
+        child: &JobChild,
+        frame: &Value,
+    ) {
         let arguments = &frame["arguments"];
         let method = frame["method"].as_str().unwrap_or_default();
-        if method == given::GET_SECRETS {
-            let error = "a block asks for one secret at a time, by its name";
-            child.tell(json!({ "type": "reply", "id": frame["id"], "error": error }));
+        if let Err(refused) = given::allowed(method, arguments, held) {
+            child.tell(json!({ "type": "reply", "id": frame["id"], "error": refused }));
             return;
         }
         if method == GET_VARIABLE

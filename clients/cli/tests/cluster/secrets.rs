@@ -161,3 +161,29 @@ fn an_executor_hides_what_another_life_gave_out() {
     let other = workspace.run("q").completed();
     workspace.logged(&other, "read {'pw': '[secret]'}");
 }
+
+#[test]
+fn a_secret_is_no_variable_of_another_run() {
+    let steps = [
+        step(
+            "data_loader",
+            "starts",
+            "from mage_ai.data_preparation.shared.secrets import get_secret_value\n\
+             from mage_ai.orchestration.triggers.api import trigger_pipeline\n\
+             @data_loader\ndef f(*args, **kwargs):\n\
+             \x20   trigger_pipeline('q', variables={'day': 'monday', 'pw': 'of ' + get_secret_value('HANDED')})\n",
+        ),
+        step("data_loader", "reads", "@data_loader\ndef f(*args, **kwargs):\n    print(kwargs)\n"),
+    ];
+    let workspace = Workspace::new(shared(), "handing-on");
+    workspace.pipeline("p", "", &steps[..1]);
+    workspace.pipeline("q", "", &steps[1..]);
+    workspace.deploy().with_code(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), RETURNED).unwrap();
+    workspace.orrery(&["secrets", "set", "HANDED", "--from-file", file.path().to_str().unwrap()]).with_code(0);
+    let run = workspace.run("p").failed();
+    workspace.logged(&run, "the variable `pw` holds a secret");
+    let runs = workspace.orrery(&["runs"]).with_code(0);
+    assert!(!runs.out.contains("\"q\"") && !runs.out.contains(RETURNED), "{runs:?}");
+}
