@@ -223,8 +223,7 @@ pub async fn list_for_run(
     run: RunId,
     unnamed: bool,
 ) -> Result<Option<Vec<Secret>>, Error> {
-    let parameters: query::Parameters<'_> =
-        &[&asker.run.0, &asker.block, &asker.child, &asker.lease, &unnamed, &run.0];
+    let parameters: query::Parameters<'_> = &[&asker.run.0, &asker.block, &asker.child, &asker.lease, &unnamed, &run.0];
     let rows = query::rows(db, include_str!("../sql/secret/list_for_run.sql"), parameters).await?;
     let known = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some()).map(decode).collect();
     Ok((!rows.is_empty()).then_some(known))

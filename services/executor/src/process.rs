@@ -108,11 +108,11 @@ impl ProcessBackend {
     }
 
     async fn outcome(&self, attempt: &Attempt, log: &AttemptLog, mail: &mut Mail) -> Outcome {
+        let Mail { order, replies } = &mut *mail;
         let prepared = tokio::select! {
             biased;
-            _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
-            prepared = async { tokio::try_join!(self.prepare(attempt, log), self.given(attempt, &mut mail.replies)) }
-                => prepared,
+            _ = stop_asked(order) => return Outcome::Cancelled(pb::Cancelled {}),
+            prepared = async { tokio::try_join!(self.prepare(attempt, log), self.given(attempt, replies)) } => prepared,
         };
         // Held to the end, so that neither a line nor the outcome shows what the run was given.
         let (Prepared { child, job, place }, held) = match prepared {
@@ -271,13 +271,7 @@ impl ProcessBackend {
     }
 
     /// User code asks for something: outputs of its own run may be on this disk, the rest is the cluster's to answer.
-    async fn call(
-        &self,
-        attempt: &Attempt,
-        (place, held): (&Place, Option<&Held>),
-        child: &JobChild,
-        frame: &Value,
-    ) {
+    async fn call(&self, attempt: &Attempt, (place, held): (&Place, Option<&Held>), child: &JobChild, frame: &Value) {
         let arguments = &frame["arguments"];
         let method = frame["method"].as_str().unwrap_or_default();
         if let Err(refused) = given::allowed(method, arguments, held) {

@@ -120,12 +120,8 @@ fn an_executor_hides_what_another_life_gave_out() {
             "from mage_ai.data_preparation.shared.secrets import get_secret_value\n\
              @data_loader\ndef f(*args, **kwargs):\n    return {'pw': get_secret_value('LATE')}\n",
         ),
-        step(
-            "transformer",
-            "lb",
-            "@transformer\ndef f(x, *args, **kwargs):\n    print('sees', x)\n    return x\n",
-        )
-        .after(&["la"]),
+        step("transformer", "lb", "@transformer\ndef f(x, *args, **kwargs):\n    print('sees', x)\n    return x\n")
+            .after(&["la"]),
         // Of another pipeline's run, whose secret its own does not see.
         step(
             "data_loader",

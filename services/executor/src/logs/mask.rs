@@ -131,7 +131,9 @@ impl Masks {
                 return None;
             }
             for text in &texts {
-                known.texts.entry(text.clone()).and_modify(|holders| *holders = holders.saturating_add(1));
+                if let Some(holders) = known.texts.get_mut(text) {
+                    *holders = holders.saturating_add(1);
+                }
             }
             self.any.store(true, Ordering::Release);
         }
@@ -167,6 +169,17 @@ impl Masks {
         (cleared != text).then_some(cleared)
     }
 
+    /// As [`Self::apply`], for a line whose end was cut off, perhaps within a secret and within a character.
+    #[must_use]
+    pub fn apply_to_beginning<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let masked = self.apply(text.trim_end_matches(char::REPLACEMENT_CHARACTER));
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        without_beginning(&masked, &known.texts).map_or(masked, Cow::Owned)
+    }
+
     /// A text without any known secret.
     #[must_use]
     pub fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -184,28 +197,124 @@ impl Masks {
 }
 
 /// The text, with what begins a secret at its end masked: a secret was cut there. Looks at no less than [`CHARS_MIN`]
-/// characters; the texts are sorted.
+/// characters, and at no more than a secret has; the texts are sorted.
 fn without_beginning(text: &str, texts: &BTreeMap<String, usize>) -> Option<String> {
-    let starts = text.char_indices().map(|(at, _)| at);
+    let longest = texts.keys().map(String::len).max().unwrap_or_default();
+    let from = text.ceil_char_boundary(text.len().saturating_sub(longest));
     let begins = |end: &str| {
         let next = texts.range::<str, _>((Bound::Included(end), Bound::Unbounded)).next();
-        end.chars().count() >= CHARS_MIN && next.is_some_and(|(known, _)| known.starts_with(end))
+        end.chars().nth(CHARS_MIN - 1).is_some() && next.is_some_and(|(known, _)| known.starts_with(end))
     };
-    let at = starts.into_iter().find(|at| begins(&text[*at..]))?;
+    let at = text[from..].char_indices().map(|(at, _)| from + at).find(|at| begins(&text[*at..]))?;
     Some(format!("{}{MASK}", &text[..at]))
 }
 
-/// The ways in which a value appears in a text.
+/// The ways in which a value appears in a text: as it is, line by line, as Python and JSON write it, also the one within the
+/// other, and as a part of an address.
 fn forms(value: &str) -> Vec<String> {
-    let quoted = serde_json::to_string(value).unwrap_or_default();
-    let quoted = quoted.trim_matches('"').to_owned();
-    let whole = [value.to_owned(), value.trim().to_owned(), quoted];
-    let lines = value.lines().map(|line| line.trim().to_owned());
-    let mut forms: Vec<String> =
-        whole.into_iter().chain(lines).filter(|text| text.chars().count() >= CHARS_MIN).collect();
+    let mut forms = vec![value.to_owned(), value.trim().to_owned()];
+    forms.extend(value.lines().map(|line| line.trim().to_owned()));
+    let json = serde_json::to_string(value).unwrap_or_default();
+    // Without the quotes around it; one that the value itself ends with is another one.
+    let json = json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned();
+    let mut written = vec![ascii(&json, json_escape), json];
+    for quote in [false, true] {
+        let repr = repr(value, quote);
+        written.extend([bytes(value, quote), ascii(&repr, python_escape), unprintable(&repr), repr]);
+    }
+    let within = |text: &String| {
+        let doubled = text.replace('\\', "\\\\");
+        [doubled.replace('"', "\\\""), doubled.replace('\'', "\\'"), doubled]
+    };
+    forms.extend(written.iter().flat_map(within));
+    forms.extend(written);
+    forms.extend([percent(value, "/"), percent(value, ""), percent(value, "").replace("%20", "+")]);
+    forms.retain(|text| text.chars().count() >= CHARS_MIN);
     forms.sort_unstable();
     forms.dedup();
     forms
+}
+
+/// As `repr` writes it, characters beyond ASCII as they are; which quote it escapes depends on the text around it.
+fn repr(value: &str, quote: bool) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\'' if quote => out.push_str("\\'"),
+            c if c.is_ascii_control() => python_escape(c, &mut out),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// As `repr` writes the bytes of it.
+fn bytes(value: &str, quote: bool) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            128.. => out.push_str(&format!("\\x{byte:02x}")),
+            byte => out.push_str(&repr(char::from(byte).encode_utf8(&mut [0; 4]), quote)),
+        }
+    }
+    out
+}
+
+/// With every character beyond ASCII escaped.
+fn ascii(text: &str, escape: fn(char, &mut String)) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_ascii() && c != '\x7f' {
+            out.push(c)
+        } else {
+            escape(c, &mut out)
+        }
+        out
+    })
+}
+
+/// With those escaped that nobody sees, as `repr` does.
+fn unprintable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_ascii() || c.escape_debug().len() == 1 {
+            out.push(c)
+        } else {
+            python_escape(c, &mut out)
+        }
+        out
+    })
+}
+
+fn python_escape(c: char, out: &mut String) {
+    let code = u32::from(c);
+    out.push_str(&match code {
+        ..=0xff => format!("\\x{code:02x}"),
+        0x100..=0xffff => format!("\\u{code:04x}"),
+        _ => format!("\\U{code:08x}"),
+    });
+}
+
+fn json_escape(c: char, out: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        out.push_str(&format!("\\u{unit:04x}"));
+    }
+}
+
+/// As in an address, all escaped but letters, digits, `_.-~` and what is safe.
+fn percent(value: &str, safe: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        let c = char::from(byte);
+        if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -231,6 +340,48 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_masked_however_python_writes_it() {
+        let masks = Masks::default();
+        assert!(
+            masks.add("pässwörd-✓\"\\x") && masks.add("it's 😀 \u{a0}no\tplain\x7fword") && masks.add("pass word/+ü")
+        );
+        for text in [
+            // json.dumps, with ensure_ascii and without; repr, ascii, of its bytes; repr of what json.dumps wrote
+            r#"p\u00e4ssw\u00f6rd-\u2713\"\\x"#,
+            r#"pässwörd-✓\"\\x"#,
+            r#"pässwörd-✓"\\x"#,
+            r#"p\xe4ssw\xf6rd-\u2713"\\x"#,
+            r#"p\xc3\xa4ssw\xc3\xb6rd-\xe2\x9c\x93"\\x"#,
+            r#"p\\u00e4ssw\\u00f6rd-\\u2713\\"\\\\x"#,
+            r#"p\\u00e4ssw\\u00f6rd-\\u2713\\\"\\\\x"#,
+            r"it's 😀 \xa0no\tplain\x7fword",
+            r"it\'s 😀 \xa0no\tplain\x7fword",
+            r"it's \U0001f600 \xa0no\tplain\x7fword",
+            r"it's \ud83d\ude00 \u00a0no\tplain\u007fword",
+            "pass%20word/%2B%C3%BC",
+            "pass%20word%2F%2B%C3%BC",
+            "pass+word%2F%2B%C3%BC",
+        ] {
+            assert_eq!(masks.apply(&format!("<{text}>")), "<[secret]>", "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_secret_that_was_cut_nothing_is_left() {
+        let masks = Masks::default();
+        assert_eq!(masks.apply_to_beginning("anything"), "anything");
+        assert!(masks.add("pässwörd-✓") && masks.add("hunter2"));
+        for (text, expect) in [
+            ("all hunter2 and pässw", "all [secret] and [secret]"),
+            ("pässwörd-\u{fffd}", "[secret]"),
+            ("no secret", "no secret"),
+            ("hunter2", "[secret]"),
+        ] {
+            assert_eq!(masks.apply_to_beginning(text), expect);
+        }
+    }
+
+    #[test]
     fn short_values_are_let_through_and_too_many_are_refused() {
         let masks = Masks::default();
         assert!(masks.add("abc"));
@@ -241,20 +392,21 @@ mod tests {
     #[test]
     fn what_nobody_holds_makes_room() {
         let masks = Arc::new(Masks::default());
-        let third = |letter: &str| letter.repeat(BYTES_MAX / 3);
-        let (a, b, c) = (third("a"), third("b"), third("c"));
+        // Two of these have room at once.
+        let many = |letter: char| (0..TEXTS_MAX * 2 / 5).map(|n| format!("{letter}-{n:06}")).collect::<Vec<_>>();
+        let (a, b, c) = (many('a'), many('b'), many('c'));
+        let hold = |values: &[String]| masks.hold(values.iter().map(String::as_str));
         assert!(masks.add("handed out"));
-        let first = masks.hold([a.as_str()].into_iter()).unwrap();
-        let second = masks.hold([a.as_str(), b.as_str()].into_iter()).unwrap();
-        assert!(masks.hold([c.as_str()].into_iter()).is_none());
+        let (first, second) = (hold(&a).unwrap(), hold(&[a.as_slice(), &b].concat()).unwrap());
+        assert!(hold(&c).is_none());
         drop(second);
-        assert_eq!(masks.apply(&b), "[secret]", "there is room for what nobody holds");
-        let third = masks.hold([c.as_str()].into_iter()).unwrap();
-        assert_eq!((&*masks.apply(&a), &*masks.apply(&c)), ("[secret]", "[secret]"));
-        assert_eq!(masks.apply(&b), b);
+        assert_eq!(masks.apply(&b[0]), "[secret]", "there is room for what nobody holds");
+        let third = hold(&c).unwrap();
+        assert_eq!((&*masks.apply(&a[7]), &*masks.apply(&c[7])), ("[secret]", "[secret]"));
+        assert_eq!(masks.apply(&b[0]), b[0]);
         assert_eq!(masks.apply("it was handed out"), "it was [secret]");
-        assert!(third.is_in(&format!("x{c}")) && !third.is_in(&a));
+        assert!(third.is_in(&format!("x{}", c[7])) && !third.is_in(&a[7]));
         drop(first);
-        assert!(masks.hold([b.as_str()].into_iter()).is_some());
+        assert!(hold(&b).is_some());
     }
 }

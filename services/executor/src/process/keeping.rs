@@ -126,7 +126,9 @@ impl ProcessBackend {
         };
         // What another run wrote may hold what that run was given.
         if !given::values(&answer).all(|value| self.parts.logs.masks().add(value)) {
-            return Err("this executor knows too many secrets to hide those of that run; it must be started again".to_owned());
+            return Err(
+                "this executor knows too many secrets to hide those of that run; it must be started again".to_owned()
+            );
         }
         let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
         let place = self.place(answer["bundle"].as_str().unwrap_or_default()).await.map_err(|error| chain(&error))?;
