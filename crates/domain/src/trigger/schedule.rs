@@ -197,6 +197,11 @@ impl Timetable {
     /// they were activated and on what runs.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        self.next_on_grid(after).filter(|next| self.end.is_none_or(|end| *next < end))
+    }
+
+    /// As [`Self::next_after`], whenever the schedule ends.
+    fn next_on_grid(&self, after: Timestamp) -> Option<Timestamp> {
         // A start is itself a time that may come, so the search begins just before it.
         let just_before = |at: Timestamp| at.checked_sub(SignedDuration::from_nanos(1)).ok();
         let after = match self.start.and_then(just_before) {
@@ -209,7 +214,7 @@ impl Timetable {
             Every::Interval(interval) => grid(self.start.unwrap_or(FIRST), *interval, after),
             Every::Cron(cron) => cron.next_after(after, &self.zone),
         };
-        next.filter(|next| *next < LAST && self.end.is_none_or(|end| *next < end))
+        next.filter(|next| *next < LAST)
     }
 
     /// The last nominal time at or before `at`, later than `floor`.
@@ -244,10 +249,11 @@ impl Timetable {
         std::iter::successors(self.next_after(after), next).take(count.min(PREVIEW_MAX)).collect()
     }
 
-    /// The period that begins at a nominal time. `None` for those that have no next time.
+    /// The period that begins at a nominal time, the last one before the schedule's end too. `None` for those that have no
+    /// next time.
     #[must_use]
     pub fn period(&self, nominal: Timestamp) -> Option<Period> {
-        let end = self.next_after(nominal)?;
+        let end = self.next_on_grid(nominal)?;
         Some(Period { start: nominal, end, length: end.duration_since(nominal) })
     }
 }

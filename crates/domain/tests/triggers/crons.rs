@@ -106,4 +106,6 @@ fn zones_and_bounds() {
     assert_eq!(schedule("UTC", Some("2026-01-02T00:00:00Z"), Some("2026-01-02T00:00:00Z")).unwrap_err(), "end_time");
     let end = schedule("UTC", Some("2026-01-01T00:00:00Z"), Some("2026-01-03T00:00:00Z")).unwrap();
     assert_eq!(end.preview(ts("2000-01-01T00:00:00Z"), 9), [ts("2026-01-01T00:00:00Z"), ts("2026-01-02T00:00:00Z")]);
+    let last = end.period(ts("2026-01-02T00:00:00Z")).map(|period| (period.end, period.length.as_secs()));
+    assert_eq!(last, Some((ts("2026-01-03T00:00:00Z"), 86_400)), "the last period is as long as the others");
 }
