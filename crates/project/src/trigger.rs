@@ -39,7 +39,7 @@ const KNOWN: [&str; 19] = [
     "pipeline_uuid",
     "id",
 ];
-const INTERVALS: [&str; 6] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@always_on"];
+const INTERVALS: [&str; 7] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@always_on"];
 /// The shortest token that a file may bring; Mage's have 32 characters.
 const TOKEN_BYTES_MIN: usize = 16;
 const ENVIRONMENTS: [&str; 5] = ["dev", "staging", "prod", "test", "test_mage"];

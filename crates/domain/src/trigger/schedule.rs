@@ -23,7 +23,7 @@ pub const PREVIEW_MAX: usize = 1_000;
 /// What a schedule says, as it is stored and written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// `@once`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@always_on`, `@every <duration>` or a cron expression.
+    /// `@once`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` (`@annually`), `@always_on`, `@every <duration>` or a cron expression.
     pub every: String,
     /// An IANA name; the clock that days and hours are read from.
     #[serde(default = "utc")]
@@ -116,12 +116,13 @@ impl Every {
             "@daily" => cron("0 0 * * *"),
             "@weekly" => cron("0 0 * * 1"),
             "@monthly" => cron("0 0 1 * *"),
+            "@yearly" | "@annually" => cron("0 0 1 1 *"),
             "" => Err(Invalid::at(1, "is empty; write @daily, @every 15m or five cron fields such as 0 6 * * 1")),
             name if name.starts_with("@every") => interval(text).map(Self::Interval),
             name if name.starts_with('@') => Err(Invalid::at(
                 1,
                 format!(
-                    "{:?} is none of @once, @hourly, @daily, @weekly, @monthly, @always_on and @every",
+                    "{:?} is none of @once, @hourly, @daily, @weekly, @monthly, @yearly, @always_on and @every",
                     super::shorten(name)
                 ),
             )),
