@@ -30,7 +30,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadedPipeline, Project, Rejected, load};
 pub use metadata::Metadata;
 pub use outputs::{OutputsPlace, outputs_place};
-pub use trigger::{Token, Trigger, TriggerKind};
+pub use trigger::{Token, Trigger, TriggerKind, Unread};
 
 /// Answers the value of an environment variable; the caller decides which ones a project may see.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -3,7 +3,7 @@
 //! One bad pipeline never hides the others. Refuses to know where the folder came from.
 
 use crate::{
-    Diagnostic, Env, Metadata, PIPELINES_MAX, Severity, Trigger, data_products,
+    Diagnostic, Env, Metadata, PIPELINES_MAX, Severity, Trigger, Unread, data_products,
     diagnostic::{Place, Report},
     files::{Folder, Refusal},
     io_config, metadata, pipeline, requirements, trigger,
@@ -37,6 +37,8 @@ pub struct LoadedPipeline {
     pub definition: Result<Pipeline, Rejected>,
     /// The good ones of `triggers.yaml`, whether or not the definition is good.
     pub triggers: Vec<Trigger>,
+    /// The others that the file means.
+    pub unread_triggers: Unread,
 }
 
 /// A definition with errors; all of them are among the project's diagnostics.
@@ -140,9 +142,9 @@ fn load_pipeline(context: &pipeline::Context<'_>, name: String, diagnostics: &mu
     diagnostics.extend(report.finish());
     let file = format!("pipelines/{name}/triggers.yaml");
     let mut report = Report::new(&file, &name);
-    let triggers = trigger::read(context.folder, &file, &mut report);
+    let (triggers, unread_triggers) = trigger::read(context.folder, &file, &mut report);
     diagnostics.extend(report.finish());
-    LoadedPipeline { name, definition, triggers }
+    LoadedPipeline { name, definition, triggers, unread_triggers }
 }
 
 /// The folders below `pipelines/` that have a `metadata.yaml`, sorted.

@@ -39,7 +39,7 @@ const KNOWN: [&str; 19] = [
     "pipeline_uuid",
     "id",
 ];
-const INTERVALS: [&str; 6] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@always_on"];
+const INTERVALS: [&str; 7] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@always_on"];
 /// The shortest token that a file may bring; Mage's have 32 characters.
 const TOKEN_BYTES_MIN: usize = 16;
 const ENVIRONMENTS: [&str; 5] = ["dev", "staging", "prod", "test", "test_mage"];
@@ -114,49 +114,75 @@ impl Trigger {
     }
 }
 
+/// Which triggers the file means and does not tell: what the cluster has of them stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// Those of these names; none in a good file.
+    Named(BTreeSet<String>),
+    /// It cannot be known which.
+    Any,
+}
+
 /// The triggers of the file; a bad one is reported and left out, and never hides the others.
-pub(crate) fn read(folder: &Folder, file: &str, report: &mut Report) -> Vec<Trigger> {
+pub(crate) fn read(folder: &Folder, file: &str, report: &mut Report) -> (Vec<Trigger>, Unread) {
     let text = match folder.read(file, YAML_BYTES_MAX) {
         Ok(text) => text,
-        Err(Refusal::Absent) => return Vec::new(),
+        Err(Refusal::Absent) => return (Vec::new(), Unread::Named(BTreeSet::new())),
         Err(refusal) => {
             report.error(Place::file(), refusal.to_string(), refusal.remedy());
-            return Vec::new();
+            return (Vec::new(), Unread::Any);
         }
     };
     let document = match yaml::parse(&text) {
         Ok(document) => document,
         Err(broken) => {
-            report.error(Place::new("", broken.line), broken.message, "correct the YAML at this line");
-            return Vec::new();
+            let remedy = "correct the YAML at this line; until then the pipeline's triggers stay as they are";
+            report.error(Place::new("", broken.line), broken.message, remedy);
+            return (Vec::new(), Unread::Any);
         }
     };
-    let Some(keys) = Keys::of(&document.root, "", report) else { return Vec::new() };
-    let mut names = BTreeSet::new();
+    let Some(keys) = Keys::of(&document.root, "", report) else { return (Vec::new(), Unread::Any) };
+    let errors = report.errors();
     let nodes = keys.nodes("triggers", report);
     if nodes.len() > TRIGGERS_MAX {
         let message = format!("{} triggers; only the first {TRIGGERS_MAX} are read", nodes.len());
         report.error(keys.place("triggers"), message, "split the pipeline");
     }
-    let read = |(path, node): (String, &yaml::Node)| {
-        let keys = Keys::of(node, &path, report)?;
-        let trigger = trigger(&keys, report)?;
-        if !names.insert(trigger.name.clone()) {
-            let message = format!("a second trigger is named {:?}; it is left out", trigger.name);
+    // What is no list, or a longer one than is read, does not tell all names.
+    let mut all_named = report.errors() == errors;
+    let (mut read, mut names, mut bad) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for (path, node) in nodes.into_iter().take(TRIGGERS_MAX) {
+        let name = Keys::of(node, &path, report).and_then(|keys| Some((name(&keys, report)?, keys)));
+        let Some((name, keys)) = name else {
+            all_named = false;
+            continue;
+        };
+        if names.contains(&name) {
+            let message = format!("a second trigger is named {name:?}; it is left out");
             report.error(keys.place("name"), message, "give each trigger its own name");
-            return None;
+            continue;
         }
-        Some(trigger)
-    };
-    nodes.into_iter().take(TRIGGERS_MAX).filter_map(read).collect()
+        match trigger(name.clone(), &keys, report) {
+            Some(trigger) => {
+                names.insert(name);
+                read.push(trigger);
+            }
+            None => drop(bad.insert(name)),
+        }
+    }
+    (read, if all_named { Unread::Named(&bad - &names) } else { Unread::Any })
 }
 
-fn trigger(keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {
-    let errors = report.errors();
-    let Some(name) = keys.text("name", report).filter(|name| !name.trim().is_empty()) else {
+fn name(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
+    let name = keys.text("name", report).filter(|name| !name.trim().is_empty());
+    if name.is_none() {
         report.error(keys.here(), "the trigger has no name", "add a `name`; it identifies the trigger");
-        return None;
-    };
+    }
+    name
+}
+
+fn trigger(name: String, keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {
+    let errors = report.errors();
     let kind = kind(keys, report);
     let trigger = Trigger {
         name,
@@ -315,8 +341,33 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("triggers.yaml"), yaml).unwrap();
         let mut report = Report::new("triggers.yaml", "p");
-        let triggers = read(&Folder::open(root.path()).unwrap(), "triggers.yaml", &mut report);
+        let (triggers, _) = read(&Folder::open(root.path()).unwrap(), "triggers.yaml", &mut report);
         (triggers, report.finish().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_gone() {
+        let named = |names: &[&str]| Unread::Named(names.iter().map(|name| (*name).to_owned()).collect());
+        for (yaml, expect) in [
+            ("triggers: []", named(&[])),
+            ("triggers: [{name: a, schedule_type: api}]", named(&[])),
+            ("triggers: [{name: a, schedule_interval: '61 * * * *'}, {name: b, schedule_type: api}]", named(&["a"])),
+            ("triggers: [{name: a, schedule_interval: no}, {name: a, schedule_type: api}]", named(&[])),
+            ("triggers: [{schedule_type: api}, {name: b, schedule_type: api}]", Unread::Any),
+            ("triggers: [5]", Unread::Any),
+            ("triggers: {name: a}", Unread::Any),
+            ("- name: a", Unread::Any),
+            ("triggers: [{name: a, schedule_type: api}", Unread::Any),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::write(root.path().join("triggers.yaml"), yaml).unwrap();
+            let mut report = Report::new("triggers.yaml", "p");
+            let (_, unread) = read(&Folder::open(root.path()).unwrap(), "triggers.yaml", &mut report);
+            assert_eq!(unread, expect, "{yaml}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        let absent = read(&Folder::open(root.path()).unwrap(), "triggers.yaml", &mut Report::new("triggers.yaml", "p"));
+        assert_eq!(absent, (Vec::new(), named(&[])), "a file that is gone wants no trigger");
     }
 
     #[test]

@@ -213,6 +213,22 @@ pub async fn get_for_run(
     Ok(query::row(db, include_str!("../sql/secret/get_for_run.sql"), parameters).await?.as_ref().map(decode))
 }
 
+/// All secrets that a run may be given, asked for by a running attempt; `None` when that runs no more.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list_for_run(
+    db: &impl GenericClient,
+    asker: &Asker<'_>,
+    run: RunId,
+    unnamed: bool,
+) -> Result<Option<Vec<Secret>>, Error> {
+    let parameters: query::Parameters<'_> = &[&asker.run.0, &asker.block, &asker.child, &asker.lease, &unnamed, &run.0];
+    let rows = query::rows(db, include_str!("../sql/secret/list_for_run.sql"), parameters).await?;
+    let known = rows.iter().filter(|row| row.get::<_, Option<Uuid>>(0).is_some()).map(decode).collect();
+    Ok((!rows.is_empty()).then_some(known))
+}
+
 /// The secret of this name that a version of a pipeline sees.
 ///
 /// # Errors

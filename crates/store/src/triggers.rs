@@ -5,7 +5,7 @@ mod desired;
 mod states;
 mod tokens;
 
-pub use desired::{Desired, MANUAL, add_built_in, retire, set_desired};
+pub use desired::{Change, Desired, MANUAL, add_built_in, retire, set_desired};
 pub use states::{Edited, Stored, changed, of_ids, states};
 pub use tokens::{Held, TOKENS_MAX, Token, keep_project_token, rotate, token, tokens};
 

@@ -57,6 +57,7 @@ impl Calendar {
             "@daily" => Every::cron("0 0 * * *")?,
             "@weekly" => Every::cron("0 0 * * 1")?,
             "@monthly" => Every::cron("0 0 1 * *")?,
+            "@yearly" | "@annually" => Every::cron("0 0 1 1 *")?,
             text => match text.strip_prefix("@every") {
                 Some(length) => Every::Interval { anchor_us: start_us.unwrap_or(0), step_us: interval_us(length)? },
                 None if text.starts_with('@') => return Err(format!("{text} has no nominal times")),
@@ -194,7 +195,10 @@ fn field(text: &str, low: usize, high: usize) -> Result<Vec<bool>, String> {
                 None => (number(range)?, number(range)?),
             },
         };
-        (first..=last).step_by(step).for_each(|value| table[value] = true);
+        // Around the clock, where a range goes over its end; a week has seven days, although its field has eight values.
+        let count = if high == 7 { 7 } else { high - low + 1 };
+        let length = if first <= last { last - first } else { last + count - first };
+        (0..=length).step_by(step).for_each(|k| table[low + (first - low + k) % count] = true);
     }
     Ok(table)
 }
@@ -251,6 +255,7 @@ mod tests {
         );
         assert_eq!(times("*/2 * * * * *", "UTC", "2026-01-01T00:00:00Z", "2026-01-01T00:00:06Z").len(), 3);
         assert_eq!(times("@every 1m30s", "UTC", "2026-01-01T00:00:00Z", "2026-01-01T00:06:00Z").len(), 4);
+        assert_eq!(times("0 22-1 * * 5-1", "UTC", "2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z").len(), 3);
         assert_eq!(times("@weekly", "UTC", "2026-01-01T00:00:00Z", "2026-01-08T00:00:00Z"), ["2026-01-05T00:00:00Z"]);
     }
 

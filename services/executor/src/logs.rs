@@ -124,7 +124,7 @@ impl LogQueue {
 
     /// What no line holds.
     #[must_use]
-    pub fn masks(&self) -> &Masks {
+    pub fn masks(&self) -> &Arc<Masks> {
         &self.masks
     }
 
@@ -221,10 +221,12 @@ impl AttemptLog {
         }
     }
 
-    /// Masked before it is cut, so that no part of a secret stays, and after, since what is cleaned away may split one.
+    /// Masked before it is cut, so that no part of a secret stays, and after, since what is cleaned away may split one. What
+    /// is too long was cut already, by whoever read it.
     fn clean(&self, text: &str) -> String {
         let masks = self.queue.masks();
-        match masks.apply(&text::clean(&masks.apply(text))) {
+        let masked = if text.len() > LINE_BYTES_MAX { masks.apply_to_beginning(text) } else { masks.apply(text) };
+        match masks.apply(&text::clean(&masked)) {
             Cow::Owned(text) => text,
             Cow::Borrowed(text) => text.to_owned(),
         }

@@ -1,5 +1,6 @@
 //! Attempts on the process backend: code, environment, a forked child, and its supervision to the end.
 
+mod given;
 mod homes;
 mod job_child;
 pub(crate) mod keeping;
@@ -14,7 +15,7 @@ use crate::{
     core::CoreEvent,
     job,
     journal::Journal,
-    logs::{AttemptLog, LogQueue},
+    logs::{AttemptLog, LogQueue, mask::Held},
     outputs::{Outputs, Place},
     views::Views,
 };
@@ -109,21 +110,23 @@ impl ProcessBackend {
     }
 
     async fn outcome(&self, attempt: &Attempt, log: &AttemptLog, mail: &mut Mail) -> Outcome {
+        let Mail { order, replies } = &mut *mail;
         let prepared = tokio::select! {
             biased;
-            _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
-            prepared = self.prepare(attempt, log) => prepared,
+            _ = stop_asked(order) => return Outcome::Cancelled(pb::Cancelled {}),
+            prepared = async { tokio::try_join!(self.prepare(attempt, log), self.given(attempt, replies)) } => prepared,
         };
-        let Prepared { child, job, place } = match prepared {
+        // Held to the end, so that neither a line nor the outcome shows what the run was given.
+        let (Prepared { child, job, place }, held) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return failure,
         };
         self.parts.journal.started(&attempt.id, child.pid());
-        let outcome = self.supervise(attempt, child, job, (&place, mail)).await;
+        let outcome = self.supervise(attempt, child, job, (&place, held.as_ref(), mail)).await;
         let outcome = self.without_secrets(attempt, &place, outcome, mail).await;
         let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
-        outcome
+        outcome::masked(outcome, self.parts.logs.masks())
     }
 
     /// An attempt whose notes cannot be cleared of secrets leaves nothing.
@@ -222,7 +225,7 @@ impl ProcessBackend {
         attempt: &Attempt,
         mut child: JobChild,
         job: Value,
-        (place, mail): (&Place, &mut Mail),
+        (place, held, mail): (&Place, Option<&Held>, &mut Mail),
     ) -> Outcome {
         let last = !attempt.assignment.one_process;
         if !child.tell(json!({ "type": "job", "job": job, "last": last })) {
@@ -256,7 +259,7 @@ impl ProcessBackend {
                         self.release(attempt, child).await;
                         return outcome;
                     }
-                    Some(frame) if frame["type"] == "call" => self.call(attempt, place, &child, &frame).await,
+                    Some(frame) if frame["type"] == "call" => self.call(attempt, (place, held), &child, &frame).await,
                     Some(_) => {}
                 },
             }
@@ -275,9 +278,13 @@ impl ProcessBackend {
     }
 
     /// User code asks for something: outputs of its own run may be on this disk, the rest is the cluster's to answer.
-    async fn call(&self, attempt: &Attempt, place: &Place, child: &JobChild, frame: &Value) {
+    async fn call(&self, attempt: &Attempt, (place, held): (&Place, Option<&Held>), child: &JobChild, frame: &Value) {
         let arguments = &frame["arguments"];
         let method = frame["method"].as_str().unwrap_or_default();
+        if let Err(refused) = given::allowed(method, arguments, held) {
+            child.tell(json!({ "type": "reply", "id": frame["id"], "error": refused }));
+            return;
+        }
         if method == GET_VARIABLE
             && let Some(found) = self.own_variable(attempt, place, arguments)
         {
@@ -310,7 +317,6 @@ impl Attempts for ProcessBackend {
         let started = Instant::now();
         let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
         self.parts.outputs.release(&attempt.id);
-        let outcome = outcome::masked(outcome, self.parts.logs.masks());
         if let Outcome::Failed(failed) = &outcome {
             log.system("ERROR", &outcome::told(failed));
         }

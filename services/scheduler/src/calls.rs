@@ -31,6 +31,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Calls under way at once; further ones wait their turn.
 const CALLS_MAX: usize = 256;
+/// Names and values of all secrets that one run may be given: they travel in one message.
+const SECRETS_BYTES_MAX: usize = 512 * 1024;
 /// How often a waiting call looks, should every notice be lost.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
@@ -152,9 +154,10 @@ impl Calls {
                         same_workspace(&caller, &run).map(|()| status(&run))
                     }
                     "check_status" => self.check(caller, read(&call.arguments)?).await,
-                    "get_variable" => self.variable(caller, read(&call.arguments)?).await,
+                    "get_variable" => self.variable(caller, attempt, read(&call.arguments)?).await,
                     "global_variables" => self.variables(caller, read(&call.arguments)?).await,
                     "get_secret" => self.secret(caller, attempt, read(&call.arguments)?).await,
+                    "get_secrets" => self.secrets(caller, attempt, caller).await,
                     other => Err(format!("the cluster has no method `{other}`")),
                 }
             }
@@ -249,7 +252,7 @@ impl Calls {
     }
 
     /// Where an output lies; the executor that asked turns it into a folder. `null` when there is none.
-    async fn variable(&self, caller: RunId, asked: GetVariable) -> Result<Value, String> {
+    async fn variable(&self, caller: RunId, attempt: &pb::AttemptRef, asked: GetVariable) -> Result<Value, String> {
         let caller = self.stored(caller).await?;
         // A partition ends with its run: `<trigger>/<time>_<run>`.
         let run = match asked.partition.as_deref().map(|text| text.rsplit('_').next().unwrap_or_default().parse()) {
@@ -261,12 +264,54 @@ impl Calls {
         let found = store::runs::committed_output(&self.store, caller.workspace_id, names, run)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
-        Ok(found.map_or(Value::Null, |(run, lease, bundle)| {
-            json!({
-                "run_id": run, "block": asked.block_uuid, "child": -1, "lease": lease, "bundle": bundle,
-                "name": asked.variable_uuid,
-            })
-        }))
+        let Some((run, lease, bundle)) = found else { return Ok(Value::Null) };
+        let mut answer = self.secrets(caller.id, attempt, run).await?;
+        if let Some(refused) = answer["refused"].as_str() {
+            return Err(format!("what pipeline {} wrote cannot be read: {refused}", asked.pipeline_uuid));
+        }
+        for (name, value) in [
+            ("run_id", json!(run)),
+            ("block", json!(asked.block_uuid)),
+            ("child", json!(-1)),
+            ("lease", json!(lease)),
+            ("bundle", json!(bundle)),
+            ("name", json!(asked.variable_uuid)),
+        ] {
+            answer[name] = value;
+        }
+        Ok(answer)
+    }
+
+    /// `secrets`, names and values of all that `run` may have been given: an executor hides them wherever `attempt`, which
+    /// reads what that run wrote, shows them. So it need not remember what was given out, nor by whom, nor in which life of
+    /// its own. `refused` when they are too many.
+    async fn secrets(&self, caller: RunId, attempt: &pb::AttemptRef, run: RunId) -> Result<Value, String> {
+        let away = |_| "the database does not answer".to_owned();
+        let Some(keyring) = self.keyring.as_deref() else { return Ok(json!({ "secrets": [] })) };
+        let asker = Asker { run: caller, block: &attempt.block, child: attempt.child, lease: attempt.lease };
+        let db = self.store.client().await.map_err(away)?;
+        let known = secrets_of_runs::list_for_run(&db, &asker, run, self.unnamed_secrets).await.map_err(away)?;
+        let mut opened = Vec::new();
+        let mut bytes = 0;
+        for secret in known.ok_or("this attempt does not run any more")? {
+            let name = secret.name.clone();
+            match values::open(Some(keyring), secret) {
+                Ok(value) => {
+                    bytes += name.len() + value.len();
+                    opened.push((name, value));
+                }
+                // What does not open is given to nobody either.
+                Err(error) => tracing::warn!(error, "failed to open a secret that is to be hidden"),
+            }
+        }
+        if bytes > SECRETS_BYTES_MAX {
+            let refused = format!(
+                "its pipeline may read more than {SECRETS_BYTES_MAX} bytes of secrets, and no more can be hidden in what \
+                 it prints; name those that it needs as `secrets` in its metadata.yaml"
+            );
+            return Ok(json!({ "refused": refused }));
+        }
+        Ok(json!({ "secrets": opened }))
     }
 
     /// A secret of the run's pipeline, workspace or project; `null` when there is none of this name. The value is in this

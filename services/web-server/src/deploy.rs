@@ -13,7 +13,10 @@ use domain::{ErrorKind, id::WorkspaceId};
 use plan::{Act, Step};
 use project::bundle::Manifest;
 use project::{Diagnostic, Project, Severity};
-use proto::v1::{self, CreateDeploymentRequest, CreateDeploymentResponse, DiagnosticSeverity};
+use proto::v1::{
+    self, CreateDeploymentRequest, CreateDeploymentResponse, DeployedTrigger, DiagnosticSeverity, PipelineChange,
+};
+use std::collections::HashMap;
 use store::Transaction;
 use store::{deployments, limits, pipelines, triggers, workspaces};
 
@@ -36,7 +39,7 @@ pub(crate) async fn deploy(
     if request.validate_only {
         let db = core.store.client().await?;
         let heads = pipelines::heads(&db, workspace.id).await?;
-        return Ok(response(&project, &digest, plan::steps(&project, &digest, heads)?));
+        return Ok(response(&project, &digest, plan::steps(&project, &digest, heads)?, HashMap::new()));
     }
     bundles::keep(core, &manifest, &digest).await?;
     let mut db = core.store.client().await?;
@@ -81,16 +84,18 @@ async fn apply(
     };
     deployments::insert_bundle(db, &bundle).await?;
     let steps = plan::steps(project, &digest, pipelines::heads(db, workspace.id).await?)?;
+    let mut triggers = HashMap::new();
     for step in &steps {
         let wanted = plan::desired_triggers(project, &step.pipeline, &core.environment)?;
-        perform(db, workspace.id, &digest, step, &wanted).await?;
+        let changes = perform(db, workspace.id, &digest, step, &wanted).await?;
+        triggers.insert(step.pipeline.clone(), changes);
     }
     limits::set_desired(db, workspace.id, &project.metadata.limits).await?;
     // Last, so that others who charge the project wait for little. Files that others have brought count here as well.
     quota::charge(core, db, workspace.project_id, &bundles::counted(manifest)).await?;
     let deployed_at = deployments::deploy(db, workspace.id, &digest).await?;
     let deployed_at = Some(rpc::timestamp::to_proto(deployed_at));
-    Ok(CreateDeploymentResponse { deployed_at, ..response(project, &digest, steps) })
+    Ok(CreateDeploymentResponse { deployed_at, ..response(project, &digest, steps, triggers) })
 }
 
 async fn perform(
@@ -98,8 +103,8 @@ async fn perform(
     workspace: WorkspaceId,
     digest: &str,
     step: &Step,
-    wanted: &[triggers::Desired],
-) -> Result<(), Fault> {
+    wanted: &plan::WantedTriggers,
+) -> Result<Vec<DeployedTrigger>, Fault> {
     let id = match &step.act {
         Act::Create(spec) => pipelines::insert(db, workspace, &step.pipeline, digest, spec).await?,
         Act::Raise(head, spec) => {
@@ -110,11 +115,16 @@ async fn perform(
         Act::Keep(id) => *id,
         Act::Archive(id) => {
             pipelines::archive(db, *id).await?;
-            return Ok(triggers::retire(db, *id).await?);
+            triggers::retire(db, *id).await?;
+            return Ok(Vec::new());
         }
-        Act::Leave => return Ok(()),
+        Act::Leave => return Ok(Vec::new()),
     };
-    Ok(triggers::set_desired(db, id, wanted).await?)
+    let changes = triggers::set_desired(db, id, &wanted.desired, wanted.unread.as_deref()).await?;
+    let changes = changes.into_iter().map(|(trigger, change)| (trigger, plan::told(change)));
+    let rejected = wanted.unread.iter().flatten().map(|name| (name.clone(), PipelineChange::Rejected));
+    let deployed = |(trigger, change): (String, PipelineChange)| DeployedTrigger { trigger, change: change.into() };
+    Ok(changes.chain(rejected).map(deployed).collect())
 }
 
 fn conflict(pipeline: &str) -> Fault {
@@ -122,8 +132,14 @@ fn conflict(pipeline: &str) -> Fault {
     Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message)
 }
 
-fn response(project: &Project, digest: &str, steps: Vec<Step>) -> CreateDeploymentResponse {
+fn response(
+    project: &Project,
+    digest: &str,
+    steps: Vec<Step>,
+    mut triggers: HashMap<String, Vec<DeployedTrigger>>,
+) -> CreateDeploymentResponse {
     let pipeline = |step: Step| v1::DeployedPipeline {
+        triggers: triggers.remove(&step.pipeline).unwrap_or_default(),
         pipeline: step.pipeline,
         version: step.version,
         change: step.change.into(),

@@ -102,7 +102,7 @@ pub(crate) enum Triggers {
 /// What is configured of a trigger.
 #[derive(Debug, Args)]
 pub(crate) struct Definition {
-    /// @hourly, @daily, @weekly, @monthly, @once, @always_on, `@every 15m`, or cron such as `0 6 * * 1`
+    /// @hourly, @daily, @weekly, @monthly, @yearly, @once, @always_on, `@every 15m`, or cron such as `0 6 * * 1`
     #[arg(long, value_name = "SCHEDULE", conflicts_with_all = ["event", "api"])]
     pub(crate) every: Option<String>,
     /// The clock that the schedule is read from [default: UTC]

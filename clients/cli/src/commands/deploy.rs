@@ -149,14 +149,14 @@ pub(crate) fn has_errors(response: &CreateDeploymentResponse) -> bool {
 pub(crate) fn report(response: &CreateDeploymentResponse, style: Style, validate_only: bool) -> String {
     let mut text: Vec<String> = response.diagnostics.iter().map(|d| diagnostic(d, style)).collect();
     for pipeline in &response.pipelines {
-        let change = match pipeline.change() {
-            PipelineChange::Created => style.good("created"),
-            PipelineChange::Updated => style.good("updated"),
-            PipelineChange::Archived => style.warn("archived"),
-            PipelineChange::Rejected => style.bad("rejected: its last good version stays in force"),
-            PipelineChange::Unchanged | PipelineChange::Unspecified => continue,
-        };
-        text.push(format!("{}  {change}", pipeline.pipeline));
+        let name = &pipeline.pipeline;
+        text.extend(
+            change(pipeline.change(), "its last good version stays in force", style).map(|c| format!("{name}  {c}")),
+        );
+        for trigger in &pipeline.triggers {
+            let change = change(trigger.change(), "it stays as it is", style);
+            text.extend(change.map(|c| format!("{name}  trigger {}  {c}", harmless(&trigger.trigger))));
+        }
     }
     let unchanged = response.pipelines.iter().filter(|p| p.change() == PipelineChange::Unchanged).count();
     if unchanged > 0 {
@@ -165,6 +165,17 @@ pub(crate) fn report(response: &CreateDeploymentResponse, style: Style, validate
     let verb = if validate_only { "validated" } else { "deployed" };
     text.push(format!("{verb} {}", short_digest(&response.bundle_digest)));
     text.join("\n")
+}
+
+/// `None` where there is nothing to tell.
+fn change(change: PipelineChange, rejected: &str, style: Style) -> Option<String> {
+    Some(match change {
+        PipelineChange::Created => style.good("created"),
+        PipelineChange::Updated => style.good("updated"),
+        PipelineChange::Archived => style.warn("archived"),
+        PipelineChange::Rejected => style.bad(&format!("rejected: {rejected}")),
+        PipelineChange::Unchanged | PipelineChange::Unspecified => return None,
+    })
 }
 
 /// Enough of a digest to tell bundles apart.
@@ -196,7 +207,7 @@ pub(crate) fn print(response: &CreateDeploymentResponse, output: &Output) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::DeployedPipeline;
+    use proto::v1::{DeployedPipeline, DeployedTrigger};
 
     #[test]
     fn a_report_names_place_and_remedy() {
@@ -211,6 +222,8 @@ mod tests {
         diagnostic.set_severity(DiagnosticSeverity::Error);
         let mut pipeline = DeployedPipeline { pipeline: "y".into(), ..DeployedPipeline::default() };
         pipeline.set_change(PipelineChange::Created);
+        let rejected = PipelineChange::Rejected.into();
+        pipeline.triggers.push(DeployedTrigger { trigger: "nightly".into(), change: rejected });
         let response = CreateDeploymentResponse {
             bundle_digest: "sha256:0123456789abcdef0123".into(),
             diagnostics: vec![diagnostic],
@@ -221,7 +234,7 @@ mod tests {
         assert_eq!(
             report(&response, Style { colour: false }, false),
             "error: pipelines/x/metadata.yaml:3 blocks[2].type: unknown type\n  remedy: use transformer\n\
-             y  created\ndeployed sha256:0123456789ab"
+             y  created\ny  trigger nightly  rejected: it stays as it is\ndeployed sha256:0123456789ab"
         );
     }
 

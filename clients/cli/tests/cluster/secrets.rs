@@ -1,6 +1,12 @@
 //! A secret on its way from the command line to a block: it arrives, and is nowhere else, in no line, error or file.
 
-use crate::{cluster::shared, project::step, workspace::Workspace};
+use crate::{
+    cluster::{shared, to_be_hurt},
+    processes,
+    project::step,
+    workspace::Workspace,
+};
+use rustix::process::Signal;
 use std::{fs, path::Path};
 
 const CANARY: &str = "canary-5e1d-tell-nobody";
@@ -102,4 +108,78 @@ fn a_secret_that_blocks_return_is_shown_to_nobody() {
     for told in [&["logs", run.id()][..], &["blocks", run.id()], &["audit"], &["runs"]] {
         assert!(!format!("{:?}", workspace.orrery(told).with_code(0)).contains(RETURNED), "{told:?}");
     }
+}
+
+#[test]
+fn an_executor_hides_what_another_life_gave_out() {
+    let (cluster, _turn) = to_be_hurt();
+    let steps = [
+        step(
+            "data_loader",
+            "la",
+            "from mage_ai.data_preparation.shared.secrets import get_secret_value\n\
+             @data_loader\ndef f(*args, **kwargs):\n    return {'pw': get_secret_value('LATE')}\n",
+        ),
+        step("transformer", "lb", "@transformer\ndef f(x, *args, **kwargs):\n    print('sees', x)\n    return x\n")
+            .after(&["la"]),
+        // Of another pipeline's run, whose secret its own does not see.
+        step(
+            "data_loader",
+            "reads",
+            "from mage_ai.data_preparation.variable_manager import get_variable\n\
+             @data_loader\ndef f(*args, **kwargs):\n    print('read', get_variable('p', 'la', 'output_0'))\n",
+        ),
+    ];
+    let workspace = Workspace::new(cluster, "another-life");
+    workspace.pipeline("p", "secrets: [LATE]\n", &steps[..2]);
+    workspace.pipeline("q", "", &steps[2..]);
+    workspace.deploy().with_code(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), RETURNED).unwrap();
+    let from = file.path().to_str().unwrap();
+    workspace.orrery(&["secrets", "set", "LATE", "--from-file", from, "--pipeline", "p"]).with_code(0);
+    let run = workspace.run("p").completed();
+    for name in ["executor-1", "executor-2"] {
+        processes::signal(cluster.service(name), Signal::KILL);
+    }
+    // Whichever of the new ones takes it: none has given anything out.
+    workspace.orrery(&["retry", run.id(), "--from", "lb", "--wait"]).with_code(0);
+    let run = workspace.end_of(run.id()).completed();
+    let logs = workspace.logs(run.id(), &[]);
+    assert_eq!(logs.matches("sees {'pw': '[secret]'}").count(), 2, "{logs}");
+    assert!(!logs.contains(RETURNED));
+    let shown = workspace.orrery(&["outputs", run.id(), "lb"]).with_code(0);
+    assert!(shown.out.contains("[secret]") && !shown.out.contains(RETURNED), "{shown:?}");
+    cluster.wait_for_executors(2);
+    for name in ["executor-1", "executor-2"] {
+        processes::signal(cluster.service(name), Signal::KILL);
+    }
+    let other = workspace.run("q").completed();
+    workspace.logged(&other, "read {'pw': '[secret]'}");
+}
+
+#[test]
+fn a_secret_is_no_variable_of_another_run() {
+    let steps = [
+        step(
+            "data_loader",
+            "starts",
+            "from mage_ai.data_preparation.shared.secrets import get_secret_value\n\
+             from mage_ai.orchestration.triggers.api import trigger_pipeline\n\
+             @data_loader\ndef f(*args, **kwargs):\n\
+             \x20   trigger_pipeline('q', variables={'day': 'monday', 'pw': 'of ' + get_secret_value('HANDED')})\n",
+        ),
+        step("data_loader", "reads", "@data_loader\ndef f(*args, **kwargs):\n    print(kwargs)\n"),
+    ];
+    let workspace = Workspace::new(shared(), "handing-on");
+    workspace.pipeline("p", "", &steps[..1]);
+    workspace.pipeline("q", "", &steps[1..]);
+    workspace.deploy().with_code(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), RETURNED).unwrap();
+    workspace.orrery(&["secrets", "set", "HANDED", "--from-file", file.path().to_str().unwrap()]).with_code(0);
+    let run = workspace.run("p").failed();
+    workspace.logged(&run, "the variable `pw` holds a secret");
+    let runs = workspace.orrery(&["runs"]).with_code(0);
+    assert!(!runs.out.contains("\"q\"") && !runs.out.contains(RETURNED), "{runs:?}");
 }

@@ -40,7 +40,8 @@ impl fmt::Debug for Cron {
 
 impl Cron {
     /// Parses `minute hour day month weekday`, with seconds before them where there are six fields. A day matches where
-    /// either the day or the weekday does, when both are given. `L`, `W`, `#` and names of months and days are known.
+    /// either the day or the weekday does, when both are given. `L`, `W`, `#` and names of months and days are known; `5/15` goes on
+    /// to the end of its field, and a range may go over it (`22-2`, `FRI-MON`).
     ///
     /// # Errors
     /// [`Invalid`] with the column of the offending part; also for an expression that never comes.
@@ -59,12 +60,14 @@ impl Cron {
                 ),
             ));
         }
-        let texts: Vec<&str> = fields.iter().map(|(_, text)| *text).collect();
         if let Some(empty) = fields.iter().find_map(|(at, text)| empty_part(text).map(|part| at + part)) {
             return Err(Invalid::at(empty, "has nothing between two commas"));
         }
+        let kinds = &KINDS[KINDS.len() - fields.len()..];
+        let texts =
+            fields.iter().zip(kinds).map(|((at, text), kind)| kind.plain(text, *at)).collect::<Result<Vec<_>, _>>()?;
         let parsed = fields_of(&texts.join(" ")).map_err(|reason| blame(&fields, &reason))?;
-        let hour = texts[texts.len() - 4];
+        let (_, hour) = fields[fields.len() - 4];
         let cron = Self { fields: parsed, wildcard_hour: hour.starts_with(['*', '?']) };
         let never = || Invalid::at(1, "never comes: no date matches its day, month and weekday".to_owned());
         cron.civil(DateTime::constant(2000, 1, 1, 0, 0, 0, 0), true).ok_or_else(never)?;
@@ -126,6 +129,75 @@ impl Cron {
     }
 }
 
+/// What a field takes.
+struct Kind {
+    low: usize,
+    high: usize,
+    /// Of its values, from the lowest on.
+    names: &'static [&'static str],
+    told: &'static str,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind { low: 0, high: 59, names: &[], told: "second, which takes 0 to 59" },
+    Kind { low: 0, high: 59, names: &[], told: "minute, which takes 0 to 59" },
+    Kind { low: 0, high: 23, names: &[], told: "hour, which takes 0 to 23" },
+    Kind { low: 1, high: 31, names: &[], told: "day, which takes 1 to 31 and L" },
+    Kind {
+        low: 1,
+        high: 12,
+        names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
+        told: "month, which takes 1 to 12 and JAN to DEC",
+    },
+    Kind {
+        low: 0,
+        // Sunday has two numbers.
+        high: 7,
+        names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
+        told: "weekday, which takes 0 to 7 and SUN to SAT",
+    },
+];
+
+impl Kind {
+    /// A field at this column, where its values are spelt out that the parser does not take but Mage does.
+    fn plain(&self, field: &str, column: usize) -> Result<String, Invalid> {
+        let mut at = column;
+        let mut parts = Vec::new();
+        for part in field.split(',') {
+            let step = part.split_once('/').map(|(_, step)| step);
+            if step.is_some_and(|step| step.parse() == Ok(0_usize)) {
+                return Err(Invalid::at(
+                    at,
+                    format!("has a step of 0 in {part:?} as {}; a step is 1 or more", self.told),
+                ));
+            }
+            parts.push(self.spelt_out(part, step).unwrap_or_else(|| part.to_owned()));
+            at += part.len() + 1;
+        }
+        Ok(parts.join(","))
+    }
+
+    fn spelt_out(&self, part: &str, step: Option<&str>) -> Option<String> {
+        let range = part.split('/').next()?;
+        let (first, last) = match range.split_once('-') {
+            Some((first, last)) => (self.value(first)?, self.value(last)?),
+            None if step.is_some() => (self.value(range)?, self.high),
+            None => return None,
+        };
+        let step = step.map_or(Some(1), |step| step.parse::<usize>().ok())?;
+        // A week has seven days.
+        let count = (self.high - self.low + 1).min(if self.high == 7 { 7 } else { usize::MAX });
+        let length = if first <= last { last - first } else { last + count - first };
+        let values = (0..=length).step_by(step).map(|k| (self.low + (first - self.low + k) % count).to_string());
+        Some(values.collect::<Vec<_>>().join(","))
+    }
+
+    fn value(&self, text: &str) -> Option<usize> {
+        let named = || self.names.iter().position(|name| name.eq_ignore_ascii_case(text)).map(|at| self.low + at);
+        text.parse().ok().or_else(named).filter(|value| (self.low..=self.high).contains(value))
+    }
+}
+
 fn fields_of(expression: &str) -> Result<Fields, String> {
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
     parser.parse(expression).map_err(|error| error.to_string())
@@ -147,19 +219,12 @@ fn split(expression: &str) -> Vec<(usize, &str)> {
 
 /// Which part of which field the parser refuses: each is tried alone among wildcards.
 fn blame(fields: &[(usize, &str)], reason: &str) -> Invalid {
-    let kinds = [
-        "second, which takes 0 to 59",
-        "minute, which takes 0 to 59",
-        "hour, which takes 0 to 23",
-        "day, which takes 1 to 31 and L",
-        "month, which takes 1 to 12 and JAN to DEC",
-        "weekday, which takes 0 to 7 and SUN to SAT",
-    ];
-    let kinds = &kinds[kinds.len() - fields.len()..];
-    for (position, (column, field)) in fields.iter().enumerate() {
+    let kinds = &KINDS[KINDS.len() - fields.len()..];
+    for (position, ((column, field), kind)) in fields.iter().zip(kinds).enumerate() {
         let alone = |part: &str| {
+            let plain = kind.plain(part, *column).map_err(|invalid| invalid.to_string())?;
             let mut all = vec!["*"; fields.len()];
-            all[position] = part;
+            all[position] = &plain;
             fields_of(&all.join(" "))
         };
         if alone(field).is_ok() {
@@ -168,11 +233,11 @@ fn blame(fields: &[(usize, &str)], reason: &str) -> Invalid {
         let mut at = *column;
         for part in field.split(',') {
             if part.is_empty() || alone(part).is_err() {
-                return Invalid::at(at, format!("has {part:?} as {}", kinds[position]));
+                return Invalid::at(at, format!("has {part:?} as {}", kind.told));
             }
             at += part.len() + 1;
         }
-        return Invalid::at(*column, format!("has {field:?} as {}", kinds[position]));
+        return Invalid::at(*column, format!("has {field:?} as {}", kind.told));
     }
     Invalid::at(1, reason.to_owned())
 }

@@ -23,7 +23,7 @@ pub const PREVIEW_MAX: usize = 1_000;
 /// What a schedule says, as it is stored and written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// `@once`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@always_on`, `@every <duration>` or a cron expression.
+    /// `@once`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` (`@annually`), `@always_on`, `@every <duration>` or a cron expression.
     pub every: String,
     /// An IANA name; the clock that days and hours are read from.
     #[serde(default = "utc")]
@@ -116,12 +116,13 @@ impl Every {
             "@daily" => cron("0 0 * * *"),
             "@weekly" => cron("0 0 * * 1"),
             "@monthly" => cron("0 0 1 * *"),
+            "@yearly" | "@annually" => cron("0 0 1 1 *"),
             "" => Err(Invalid::at(1, "is empty; write @daily, @every 15m or five cron fields such as 0 6 * * 1")),
             name if name.starts_with("@every") => interval(text).map(Self::Interval),
             name if name.starts_with('@') => Err(Invalid::at(
                 1,
                 format!(
-                    "{:?} is none of @once, @hourly, @daily, @weekly, @monthly, @always_on and @every",
+                    "{:?} is none of @once, @hourly, @daily, @weekly, @monthly, @yearly, @always_on and @every",
                     super::shorten(name)
                 ),
             )),
@@ -197,6 +198,11 @@ impl Timetable {
     /// they were activated and on what runs.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        self.next_on_grid(after).filter(|next| self.end.is_none_or(|end| *next < end))
+    }
+
+    /// As [`Self::next_after`], whenever the schedule ends.
+    fn next_on_grid(&self, after: Timestamp) -> Option<Timestamp> {
         // A start is itself a time that may come, so the search begins just before it.
         let just_before = |at: Timestamp| at.checked_sub(SignedDuration::from_nanos(1)).ok();
         let after = match self.start.and_then(just_before) {
@@ -209,7 +215,7 @@ impl Timetable {
             Every::Interval(interval) => grid(self.start.unwrap_or(FIRST), *interval, after),
             Every::Cron(cron) => cron.next_after(after, &self.zone),
         };
-        next.filter(|next| *next < LAST && self.end.is_none_or(|end| *next < end))
+        next.filter(|next| *next < LAST)
     }
 
     /// The last nominal time at or before `at`, later than `floor`.
@@ -244,10 +250,11 @@ impl Timetable {
         std::iter::successors(self.next_after(after), next).take(count.min(PREVIEW_MAX)).collect()
     }
 
-    /// The period that begins at a nominal time. `None` for those that have no next time.
+    /// The period that begins at a nominal time, the last one before the schedule's end too. `None` for those that have no
+    /// next time.
     #[must_use]
     pub fn period(&self, nominal: Timestamp) -> Option<Period> {
-        let end = self.next_after(nominal)?;
+        let end = self.next_on_grid(nominal)?;
         Some(Period { start: nominal, end, length: end.duration_since(nominal) })
     }
 }

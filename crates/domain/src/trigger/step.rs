@@ -124,8 +124,8 @@ pub fn step(trigger: &Trigger, timetable: Option<&Timetable>, state: &State, fac
         step.give_up_waiting();
         return step;
     }
-    step.resume(trigger, timetable, facts.now);
     let mut starts = std::mem::take(&mut step.state.waiting);
+    starts.extend(step.resume(trigger, timetable, facts));
     if let (Kind::Schedule(_), Some(timetable)) = (&trigger.spec.kind, timetable) {
         match timetable.every() {
             Every::AlwaysOn => starts.extend(step.always_on(trigger, timetable, facts)),
@@ -165,14 +165,15 @@ impl Step {
         self.skip.extend(waiting.into_iter().map(|start| Skip::one(start, SkipReason::Pause)));
     }
 
-    /// Moves the mark over the times that came before the trigger was enabled, or while it was paused.
-    fn resume(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, now: Timestamp) {
-        let halted = self.state.halted.take().is_some();
-        let Some(timetable) = timetable else { return };
+    /// Moves the mark over the times that came before the trigger was enabled, or while it was paused. Answers what had come
+    /// before the pause and was not decided by then, since its jitter was not over or nobody was there.
+    fn resume(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, facts: &Facts) -> Vec<Start> {
+        let (halted, now) = (self.state.halted.take().is_some(), facts.now);
+        let Some(timetable) = timetable else { return Vec::new() };
         let floor = trigger.first_mark(timetable);
         let Some(mark) = self.state.mark else {
             self.state.mark = Some(floor);
-            return;
+            return Vec::new();
         };
         if mark >= trigger.enabled_at {
             // An edit ended the halt, and nobody noted when.
@@ -180,14 +181,43 @@ impl Step {
                 self.skip_span(timetable, mark, now, SkipReason::Pause);
                 self.state.mark = Some(mark.max(now));
             }
-            return;
+            return Vec::new();
         }
         let paused_from = if halted { Some(mark) } else { trigger.paused_at };
+        let mut starts = Vec::new();
         // `@once` that was paused comes when it is started.
         if let Some(from) = paused_from.filter(|_| *timetable.every() != Every::Once) {
-            self.skip_span(timetable, from.max(mark), floor.min(now), SkipReason::Pause);
+            let (from, until) = (from.max(mark), floor.min(now));
+            if from > mark && timetable.next_after(from).is_none_or(|next| next > until) {
+                // No time came in the pause: those before it are decided like any others.
+                return starts;
+            }
+            // None is due as late as the next one, so by now all of them are.
+            let plan = due::Plan::new(trigger, timetable, facts.lead);
+            if timetable.next_after(mark).is_some_and(|first| first <= from) {
+                self.give_up_late(&plan, trigger, timetable, from);
+                let mut next = timetable.next_after(self.mark(trigger));
+                while let Some(at) = next.filter(|at| *at <= from) {
+                    self.take(&plan, trigger, timetable, at, &mut starts);
+                    next = timetable.next_after(at);
+                }
+            }
+            self.skip_span(timetable, from, until, SkipReason::Pause);
         }
         self.state.mark = Some(mark.max(floor));
+        starts
+    }
+
+    /// Moves the mark over the times that are too late at `now` to be caught up with.
+    fn give_up_late(&mut self, plan: &due::Plan<'_>, trigger: &Trigger, timetable: &Timetable, now: Timestamp) {
+        let mark = self.mark(trigger);
+        if let Some(from) = plan.worth_from(mark, now)
+            && plan.next_after(mark).is_some_and(|first| first < from)
+        {
+            let given_up = due::before(from);
+            self.skip_span(timetable, mark, given_up, SkipReason::CatchUp);
+            self.state.mark = Some(given_up);
+        }
     }
 
     fn always_on(&mut self, trigger: &Trigger, timetable: &Timetable, facts: &Facts) -> Option<Start> {
@@ -227,14 +257,9 @@ impl Step {
             self.take(&plan, trigger, timetable, at, &mut starts);
             next = plan.next_after(at);
         }
-        if let Some(first) = next.filter(|first| plan.due(*first) <= facts.now)
-            && let Some(from) = plan.worth_from(self.mark(trigger), facts.now)
-            && first < from
-        {
-            let given_up = due::before(from);
-            self.skip_span(timetable, self.mark(trigger), given_up, SkipReason::CatchUp);
-            self.state.mark = Some(given_up);
-            next = plan.next_after(given_up);
+        if next.is_some_and(|first| plan.due(first) <= facts.now) {
+            self.give_up_late(&plan, trigger, timetable, facts.now);
+            next = plan.next_after(self.mark(trigger));
         }
         while let Some(at) = next {
             let due = plan.due(at);

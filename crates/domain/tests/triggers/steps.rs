@@ -129,6 +129,40 @@ fn a_pause_is_accounted_for_and_an_edit_is_none() {
     assert_eq!(step.wake, Some(ts("2026-01-01T14:35:00Z")));
 }
 
+/// Every ten seconds; the first ten are decided, the trigger is paused and started again, and looked at then.
+fn paused(jitter_s: u32, paused_at: &str, enabled_at: &str) -> (World, Step) {
+    let mut world = World::new("*/10 * * * * *", |spec| spec.jitter_s = jitter_s);
+    world.at("2026-01-01T10:30:00Z");
+    assert_eq!(world.at("2026-01-01T10:30:19.999Z").start.len(), 1);
+    world.trigger = Trigger { active: false, version: 2, paused_at: Some(ts(paused_at)), ..world.trigger };
+    assert_eq!(world.at(paused_at).wake, None);
+    world.trigger = Trigger { active: true, version: 3, enabled_at: ts(enabled_at), ..world.trigger };
+    let step = world.at(enabled_at);
+    (world, step)
+}
+
+#[test]
+fn what_came_before_a_pause_is_not_lost_with_it() {
+    let (came, next) = ("2026-01-01T10:30:20Z".to_owned(), "2026-01-01T10:30:30Z".to_owned());
+    // Its decision and the pause met, and the pause won.
+    let (_, step) = paused(0, "2026-01-01T10:30:20.005Z", "2026-01-01T10:30:20.01Z");
+    assert_eq!((starts(&step), skips(&step)), (vec![came.clone()], vec![]));
+    // It came in the pause.
+    let (_, step) = paused(0, "2026-01-01T10:30:19.9995Z", "2026-01-01T10:30:20.01Z");
+    assert_eq!((starts(&step), skips(&step)), (vec![], vec![(came.clone(), 1, SkipReason::Pause)]));
+    // Its jitter was not over, and goes on.
+    let (mut world, step) = paused(9, "2026-01-01T10:30:20.001Z", "2026-01-01T10:30:20.002Z");
+    let due = step.wake.unwrap();
+    assert_eq!((starts(&step), skips(&step)), (vec![], vec![]));
+    assert!(due > ts(&came) && due < ts(&next), "{due}");
+    assert_eq!(starts(&world.at(&due.to_string())), [came.clone()]);
+    assert_eq!(starts(&world.at("2026-01-01T10:30:39.999Z")), [next.clone()]);
+    // It was over in the pause, in which another time came.
+    let (mut world, step) = paused(9, "2026-01-01T10:30:20.001Z", "2026-01-01T10:30:35Z");
+    assert_eq!((starts(&step), skips(&step)), (vec![came], vec![(next, 1, SkipReason::Pause)]));
+    assert_eq!(starts(&world.at("2026-01-01T10:30:49.999Z")), ["2026-01-01T10:30:40Z"]);
+}
+
 #[test]
 fn a_halted_trigger_waits_for_the_next_version() {
     let mut world = World::new("@hourly", |spec| spec.pause_on_failure = true);

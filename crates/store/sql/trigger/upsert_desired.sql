@@ -1,6 +1,6 @@
 -- What the project's file wants of a trigger. Where the file says the same as at the last deployment, what is in force
 -- stays, with all that was edited since, archiving included; where it says something else, that holds, and the version rises. A trigger of
--- another source with this name becomes the project's. Answers the trigger.
+-- another source with this name becomes the project's. Answers the trigger, and whether it is new; NULL when nothing was changed.
 -- $1 id, $2 pipeline, $3 name, $4 kind, $5 active, $6 spec, $7 desired
 WITH changed AS (
     INSERT INTO trigger AS t (id, pipeline_id, name, kind, active, spec, source, desired)
@@ -18,9 +18,9 @@ WITH changed AS (
                ELSE t.paused_at END
      WHERE t.source <> 'built-in'
        AND (t.desired IS DISTINCT FROM excluded.desired OR t.source <> 'project')
-    RETURNING t.id
+    RETURNING t.id, t.xmax = 0 AS created
 )
-SELECT id FROM changed
+SELECT id, created FROM changed
 UNION ALL
-SELECT id FROM trigger WHERE pipeline_id = $2 AND name = $3
+SELECT id, NULL FROM trigger WHERE pipeline_id = $2 AND name = $3
 LIMIT 1

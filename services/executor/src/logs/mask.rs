@@ -3,8 +3,10 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// What stands in place of a secret.
 const MASK: &str = "[secret]";
@@ -12,7 +14,7 @@ const MASK: &str = "[secret]";
 const CUT: char = '…';
 /// A shorter text is part of too many words to be masked.
 const CHARS_MIN: usize = 4;
-/// Different texts of one process's life.
+/// Different texts that are known at once.
 const TEXTS_MAX: usize = 10_000;
 /// Bytes of all of them: the finder is built anew for each, and is many times larger.
 const BYTES_MAX: usize = 1 << 20;
@@ -22,23 +24,89 @@ const BYTES_MAX: usize = 1 << 20;
 pub struct Masks {
     /// Lines of executors that know no secret, which are most, pay nothing.
     any: AtomicBool,
-    /// Replaced and never changed: nobody who looks through a long text keeps others from adding a secret.
+    /// Copied where somebody looks through a long text meanwhile: that keeps nobody from adding a secret.
     known: RwLock<Arc<Known>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
-    /// Sorted.
-    texts: Vec<String>,
+    /// How many hold each one. What nobody holds stays as long as there is room: others may print it.
+    texts: BTreeMap<String, usize>,
     bytes: usize,
     /// Of the longest text, bytes.
     longest: usize,
     finder: Option<AhoCorasick>,
 }
 
+/// Of a text that user code here was given.
+const FOR_EVER: usize = usize::MAX;
+
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} secrets", self.texts.len())
+    }
+}
+
+/// Values that are masked at least as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    masks: Arc<Masks>,
+    texts: Vec<String>,
+}
+
+impl Held {
+    /// Whether a text has one of these values in it, in any of its forms.
+    #[must_use]
+    pub fn is_in(&self, text: &str) -> bool {
+        self.texts.iter().any(|known| text.contains(known.as_str()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut known = self.masks.write();
+        let known = Arc::make_mut(&mut known);
+        for text in &self.texts {
+            if let Some(holders) = known.texts.get_mut(text).filter(|holders| **holders != FOR_EVER) {
+                *holders = holders.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Makes sure that all of the texts are known; false when there is no room.
+    fn learn(&mut self, texts: &[String]) -> bool {
+        if texts.iter().all(|text| self.texts.contains_key(text)) {
+            return true;
+        }
+        if !self.has_room(texts) {
+            self.texts.retain(|text, holders| *holders > 0 || texts.contains(text));
+            self.bytes = self.texts.keys().map(String::len).sum();
+            if !self.has_room(texts) {
+                return false;
+            }
+        }
+        let mut all: Vec<&String> = self.texts.keys().chain(texts).collect();
+        all.sort_unstable();
+        all.dedup();
+        // Of two secrets of which one begins as the other, all of the longer one is masked.
+        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all) else {
+            return false;
+        };
+        self.bytes = all.iter().map(|text| text.len()).sum();
+        self.longest = all.iter().map(|text| text.len()).max().unwrap_or(0);
+        self.finder = Some(finder);
+        for text in texts {
+            self.texts.entry(text.clone()).or_default();
+        }
+        true
+    }
+
+    fn has_room(&self, texts: &[String]) -> bool {
+        let new = texts.iter().filter(|text| !self.texts.contains_key(*text));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), text| (count + 1, bytes + text.len()));
+        self.texts.len() + count <= TEXTS_MAX && self.bytes + bytes <= BYTES_MAX
     }
 }
 
@@ -47,25 +115,40 @@ impl Masks {
     /// no room for it: then nobody must get it.
     #[must_use]
     pub fn add(&self, value: &str) -> bool {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<String> = forms(value).into_iter().filter(|text| !known.texts.contains(text)).collect();
-        let bytes = new.iter().map(String::len).sum::<usize>();
-        if known.texts.len() + new.len() > TEXTS_MAX || known.bytes + bytes > BYTES_MAX {
-            return false;
+        let (forms, mut known) = (forms(value), self.write());
+        let known = Arc::make_mut(&mut known);
+        let learned = known.learn(&forms);
+        if learned {
+            known.texts.extend(forms.into_iter().map(|text| (text, FOR_EVER)));
+            self.any.store(!known.texts.is_empty(), Ordering::Release);
         }
-        if new.is_empty() {
-            return true;
-        }
-        let mut texts: Vec<String> = known.texts.iter().cloned().chain(new).collect();
+        learned
+    }
+
+    /// Masks values that code elsewhere was given, for as long as somebody here holds them; `None` when there is no room.
+    #[must_use]
+    pub fn hold<'a>(self: &Arc<Self>, values: impl Iterator<Item = &'a str>) -> Option<Held> {
+        let mut texts: Vec<String> = values.flat_map(forms).collect();
         texts.sort_unstable();
-        // Of two secrets of which one begins as the other, all of the longer one is masked.
-        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts) else {
-            return false;
-        };
-        let longest = texts.iter().map(String::len).max().unwrap_or(0);
-        *known = Arc::new(Known { bytes: known.bytes + bytes, longest, texts, finder: Some(finder) });
-        self.any.store(true, Ordering::Release);
-        true
+        texts.dedup();
+        if !texts.is_empty() {
+            let mut known = self.write();
+            let known = Arc::make_mut(&mut known);
+            if !known.learn(&texts) {
+                return None;
+            }
+            for text in &texts {
+                if let Some(holders) = known.texts.get_mut(text) {
+                    *holders = holders.saturating_add(1);
+                }
+            }
+            self.any.store(true, Ordering::Release);
+        }
+        Some(Held { masks: Arc::clone(self), texts })
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Arc<Known>> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is known that would have to be masked.
@@ -91,6 +174,16 @@ impl Masks {
             })
             .collect();
         (cleared != text).then_some(cleared)
+    }
+
+    /// As [`Self::apply`], for a line whose end was cut off, perhaps within a secret and within a character.
+    #[must_use]
+    pub fn apply_to_beginning<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let masked = self.apply(text.trim_end_matches(char::REPLACEMENT_CHARACTER));
+        without_beginning(&masked, &self.known()).map_or(masked, Cow::Owned)
     }
 
     /// A text without any known secret.
@@ -121,25 +214,120 @@ impl Masks {
 /// characters, and at no more than the longest secret has.
 fn without_beginning(text: &str, known: &Known) -> Option<String> {
     let begins = |end: &str| {
-        let next = known.texts.partition_point(|known| known.as_str() < end);
-        end.chars().nth(CHARS_MIN - 1).is_some() && known.texts.get(next).is_some_and(|known| known.starts_with(end))
+        let next = known.texts.range::<str, _>((Bound::Included(end), Bound::Unbounded)).next();
+        end.chars().nth(CHARS_MIN - 1).is_some() && next.is_some_and(|(known, _)| known.starts_with(end))
     };
     let from = text.floor_char_boundary(text.len().saturating_sub(known.longest));
     let at = text[from..].char_indices().map(|(at, _)| from + at).find(|at| begins(&text[*at..]))?;
     Some(format!("{}{MASK}", &text[..at]))
 }
 
-/// The ways in which a value appears in a text.
+/// The ways in which a value appears in a text: as it is, line by line, as Python and JSON write it, also the one within the
+/// other, and as a part of an address.
 fn forms(value: &str) -> Vec<String> {
-    let quoted = serde_json::to_string(value).unwrap_or_default();
-    let quoted = quoted.trim_matches('"').to_owned();
-    let whole = [value.to_owned(), value.trim().to_owned(), quoted];
-    let lines = value.lines().map(|line| line.trim().to_owned());
-    let mut forms: Vec<String> =
-        whole.into_iter().chain(lines).filter(|text| text.chars().count() >= CHARS_MIN).collect();
+    let mut forms = vec![value.to_owned(), value.trim().to_owned()];
+    forms.extend(value.lines().map(|line| line.trim().to_owned()));
+    let json = serde_json::to_string(value).unwrap_or_default();
+    // Without the quotes around it; one that the value itself ends with is another one.
+    let json = json.get(1..json.len().saturating_sub(1)).unwrap_or_default().to_owned();
+    let mut written = vec![ascii(&json, json_escape), json];
+    for quote in [false, true] {
+        let repr = repr(value, quote);
+        written.extend([bytes(value, quote), ascii(&repr, python_escape), unprintable(&repr), repr]);
+    }
+    let within = |text: &String| {
+        let doubled = text.replace('\\', "\\\\");
+        [doubled.replace('"', "\\\""), doubled.replace('\'', "\\'"), doubled]
+    };
+    forms.extend(written.iter().flat_map(within));
+    forms.extend(written);
+    forms.extend([percent(value, "/"), percent(value, ""), percent(value, "").replace("%20", "+")]);
+    forms.retain(|text| text.chars().count() >= CHARS_MIN);
     forms.sort_unstable();
     forms.dedup();
     forms
+}
+
+/// As `repr` writes it, characters beyond ASCII as they are; which quote it escapes depends on the text around it.
+fn repr(value: &str, quote: bool) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\'' if quote => out.push_str("\\'"),
+            c if c.is_ascii_control() => python_escape(c, &mut out),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// As `repr` writes the bytes of it.
+fn bytes(value: &str, quote: bool) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            128.. => out.push_str(&format!("\\x{byte:02x}")),
+            byte => out.push_str(&repr(char::from(byte).encode_utf8(&mut [0; 4]), quote)),
+        }
+    }
+    out
+}
+
+/// With every character beyond ASCII escaped.
+fn ascii(text: &str, escape: fn(char, &mut String)) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_ascii() && c != '\x7f' {
+            out.push(c)
+        } else {
+            escape(c, &mut out)
+        }
+        out
+    })
+}
+
+/// With those escaped that nobody sees, as `repr` does.
+fn unprintable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_ascii() || c.escape_debug().len() == 1 {
+            out.push(c)
+        } else {
+            python_escape(c, &mut out)
+        }
+        out
+    })
+}
+
+fn python_escape(c: char, out: &mut String) {
+    let code = u32::from(c);
+    out.push_str(&match code {
+        ..=0xff => format!("\\x{code:02x}"),
+        0x100..=0xffff => format!("\\u{code:04x}"),
+        _ => format!("\\U{code:08x}"),
+    });
+}
+
+fn json_escape(c: char, out: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        out.push_str(&format!("\\u{unit:04x}"));
+    }
+}
+
+/// As in an address, all escaped but letters, digits, `_.-~` and what is safe.
+fn percent(value: &str, safe: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        let c = char::from(byte);
+        if c.is_ascii_alphanumeric() || "_.-~".contains(c) || safe.contains(c) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -178,10 +366,73 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_masked_however_python_writes_it() {
+        let masks = Masks::default();
+        assert!(
+            masks.add("pässwörd-✓\"\\x") && masks.add("it's 😀 \u{a0}no\tplain\x7fword") && masks.add("pass word/+ü")
+        );
+        for text in [
+            // json.dumps, with ensure_ascii and without; repr, ascii, of its bytes; repr of what json.dumps wrote
+            r#"p\u00e4ssw\u00f6rd-\u2713\"\\x"#,
+            r#"pässwörd-✓\"\\x"#,
+            r#"pässwörd-✓"\\x"#,
+            r#"p\xe4ssw\xf6rd-\u2713"\\x"#,
+            r#"p\xc3\xa4ssw\xc3\xb6rd-\xe2\x9c\x93"\\x"#,
+            r#"p\\u00e4ssw\\u00f6rd-\\u2713\\"\\\\x"#,
+            r#"p\\u00e4ssw\\u00f6rd-\\u2713\\\"\\\\x"#,
+            r"it's 😀 \xa0no\tplain\x7fword",
+            r"it\'s 😀 \xa0no\tplain\x7fword",
+            r"it's \U0001f600 \xa0no\tplain\x7fword",
+            r"it's \ud83d\ude00 \u00a0no\tplain\u007fword",
+            "pass%20word/%2B%C3%BC",
+            "pass%20word%2F%2B%C3%BC",
+            "pass+word%2F%2B%C3%BC",
+        ] {
+            assert_eq!(masks.apply(&format!("<{text}>")), "<[secret]>", "{text}");
+        }
+    }
+
+    #[test]
+    fn of_a_secret_that_was_cut_nothing_is_left() {
+        let masks = Masks::default();
+        assert_eq!(masks.apply_to_beginning("anything"), "anything");
+        assert!(masks.add("pässwörd-✓") && masks.add("hunter2"));
+        for (text, expect) in [
+            ("all hunter2 and pässw", "all [secret] and [secret]"),
+            ("pässwörd-\u{fffd}", "[secret]"),
+            ("no secret", "no secret"),
+            ("hunter2", "[secret]"),
+        ] {
+            assert_eq!(masks.apply_to_beginning(text), expect);
+        }
+    }
+
+    #[test]
     fn short_values_are_let_through_and_too_many_are_refused() {
         let masks = Masks::default();
         assert!(masks.add("abc"));
         assert_eq!(masks.apply("abc"), "abc");
         assert!(!masks.add(&"x".repeat(BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn what_nobody_holds_makes_room() {
+        let masks = Arc::new(Masks::default());
+        // Two of these have room at once.
+        let many = |letter: char| (0..TEXTS_MAX * 2 / 5).map(|n| format!("{letter}-{n:06}")).collect::<Vec<_>>();
+        let (a, b, c) = (many('a'), many('b'), many('c'));
+        let hold = |values: &[String]| masks.hold(values.iter().map(String::as_str));
+        assert!(masks.add("handed out"));
+        let (first, second) = (hold(&a).unwrap(), hold(&[a.as_slice(), &b].concat()).unwrap());
+        assert!(hold(&c).is_none());
+        drop(second);
+        assert_eq!(masks.apply(&b[0]), "[secret]", "there is room for what nobody holds");
+        let third = hold(&c).unwrap();
+        assert_eq!((&*masks.apply(&a[7]), &*masks.apply(&c[7])), ("[secret]", "[secret]"));
+        assert_eq!(masks.apply(&b[0]), b[0]);
+        assert_eq!(masks.apply("it was handed out"), "it was [secret]");
+        assert!(third.is_in(&format!("x{}", c[7])) && !third.is_in(&a[7]));
+        drop(first);
+        assert!(hold(&b).is_some());
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A store that is away is waited for: what was computed is not lost because of it. Refuses to know what outputs hold.
 
-use super::{ProcessBackend, chain};
+use super::{ProcessBackend, chain, given};
 use crate::{
     attempt::{Attempt, AttemptId, failed},
     attempts::{Mail, stop_asked},
@@ -124,6 +124,12 @@ impl ProcessBackend {
         let (Some(run), Some(block), Some(lease)) = (run, answer["block"].as_str(), answer["lease"].as_i64()) else {
             return Ok(answer);
         };
+        // What another run wrote may hold what that run was given.
+        if !given::values(&answer).all(|value| self.parts.logs.masks().add(value)) {
+            return Err(
+                "this executor knows too many secrets to hide those of that run; it must be started again".to_owned()
+            );
+        }
         let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
         let place = self.place(answer["bundle"].as_str().unwrap_or_default()).await.map_err(|error| chain(&error))?;
         let wanted = AttemptId { run, block: block.to_owned(), child, lease };

@@ -38,6 +38,26 @@ async fn a_block_runs_and_its_lines_arrive_before_its_result_counts() {
     world.scheduler.line("the list of variables", |line| line.message == "SECRETS []").await;
 }
 
+const TELLS: &str = r#"
+@data_loader
+def load(*args, **kwargs):
+    print("it was given", "canary-of-elsewhere")
+    raise ValueError("canary-of-elsewhere")
+"#;
+
+#[tokio::test]
+async fn what_its_run_was_given_elsewhere_is_hidden_from_the_first_line_on() {
+    let mut world = World::start(&[("tells", TELLS)]).await;
+    world.scheduler.secrets.lock().unwrap().push(("A".to_owned(), "canary-of-elsewhere".to_owned()));
+    let mut session = world.session(&pipeline(&["tells"])).await;
+    session.assign(vec![assignment(&attempt("tells"))]).await;
+    let outcome = session.outcome().await;
+    let Outcome::Failed(failed) = &outcome else { panic!("{outcome:?}") };
+    assert!(failed.message.contains("[secret]") && !format!("{failed:?}").contains("canary"), "{failed:?}");
+    world.scheduler.line("its line", |line| line.message == "it was given [secret]").await;
+    assert!(!format!("{:?}", world.scheduler.lines()).contains("canary"));
+}
+
 const WRITER: &str = r#"
 import os
 from mage_ai.settings.repo import get_repo_path

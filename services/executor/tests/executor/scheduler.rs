@@ -10,6 +10,7 @@ use proto::internal::v1::{
     session_request::Message as Up,
     session_response::Message as Down,
 };
+use serde_json::json;
 use std::{
     pin::Pin,
     sync::{
@@ -37,7 +38,11 @@ struct Shared {
     silent: Arc<AtomicBool>,
     grants: Arc<AtomicBool>,
     removals: Removals,
+    secrets: Secrets,
 }
+
+/// Names and values that runs may have been given.
+pub(crate) type Secrets = Arc<Mutex<Vec<(String, String)>>>;
 
 /// What executors are to remove, and what they said that they have.
 #[derive(Clone, Default)]
@@ -55,6 +60,7 @@ pub(crate) struct FakeScheduler {
     /// Whoever wishes for devices gets some.
     pub(crate) grants: Arc<AtomicBool>,
     pub(crate) removals: Removals,
+    pub(crate) secrets: Secrets,
     server: JoinHandle<()>,
 }
 
@@ -76,12 +82,14 @@ impl FakeScheduler {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, sessions) = mpsc::channel(16);
         let removals = Removals::default();
+        let secrets = Secrets::default();
         let shared = Shared {
             sessions: sender,
             lines: Arc::default(),
             silent: Arc::default(),
             grants: Arc::default(),
             removals: removals.clone(),
+            secrets: Arc::clone(&secrets),
         };
         let (lines, silent, grants) =
             (Arc::clone(&shared.lines), Arc::clone(&shared.silent), Arc::clone(&shared.grants));
@@ -93,7 +101,7 @@ impl FakeScheduler {
                 tonic::transport::Server::builder().add_service(service).add_service(removing).add_service(pool);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { url, sessions, lines, silent, grants, removals, server }
+        Self { url, sessions, lines, silent, grants, removals, secrets, server }
     }
 
     /// The next session, not yet welcomed.
@@ -196,17 +204,28 @@ impl ExecutorSessionService for Shared {
         let (sender, inbound) = mpsc::channel(4_096);
         let session = Session { hello, outbox: outbox.clone(), inbound, results: Vec::new() };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
-        let silent = Arc::clone(&self.silent);
+        let (silent, secrets) = (Arc::clone(&self.silent), Arc::clone(&self.secrets));
         // Weak, so that the session ends when the test drops its end.
         let outbox = { outbox }.downgrade();
         tokio::spawn(async move {
             while let Some(Ok(request)) = requests.next().await {
                 let Some(message) = request.message else { continue };
-                let Up::Heartbeat(beat) = message else {
-                    if sender.send(message).await.is_err() {
-                        break;
+                let beat = match message {
+                    Up::Heartbeat(beat) => beat,
+                    // Every attempt asks first of all.
+                    Up::RunnerCall(pb::RunnerCall { call_id, attempt, method, .. }) if method == "get_secrets" => {
+                        let result = json!({ "secrets": *secrets.lock().unwrap() }).to_string();
+                        let reply = pb::RunnerReply { call_id, attempt, result, error: String::new() };
+                        let Some(outbox) = outbox.upgrade() else { break };
+                        let _ = outbox.send(Ok(pb::SessionResponse { message: Some(Down::RunnerReply(reply)) })).await;
+                        continue;
                     }
-                    continue;
+                    message => {
+                        if sender.send(message).await.is_err() {
+                            break;
+                        }
+                        continue;
+                    }
                 };
                 if !silent.load(Ordering::SeqCst) {
                     let reply = pb::HeartbeatReply { sequence: beat.sequence, cancelled: Vec::new() };

@@ -80,9 +80,9 @@ pub(super) fn limits_of(pipeline: &Pipeline, run_limit: Option<u32>, on_limit: O
     }
 }
 
-/// A backfill has its own parallelism, and waits for everything else.
+/// A backfill counts as a trigger of its own, as in Mage, and waits where it meets a limit. Its parallelism is one more.
 pub(super) fn limits_of_backfill(pipeline: &Pipeline) -> RunLimits {
-    RunLimits { per_source: None, on_limit: OnLimit::Wait, ..limits_of(pipeline, None, None) }
+    limits_of(pipeline, None, Some(OnLimit::Wait))
 }
 
 /// The queues of all pipelines of this engine.

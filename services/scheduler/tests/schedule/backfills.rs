@@ -63,6 +63,32 @@ async fn so_many_runs_at_once_from_the_latest_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_pipelines_limit_holds_for_each_backfill() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let concurrency = json!({ "pipeline_run_limit": 1, "on_limit": "skip" });
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])], "concurrency": concurrency })).await;
+    let mut ids = Vec::new();
+    for name in ["march", "again"] {
+        let mut backfill = days(pipeline);
+        backfill.spec.name = name.to_owned();
+        backfill.spec.parallelism = 16;
+        ids.push(node.backfill(backfill).await.unwrap());
+    }
+    for left in (0..10).rev() {
+        node.until_running(2.min(left + 1)).await;
+        node.settle().await;
+        node.look().await;
+        // Each counts as a trigger, and what meets the limit waits, whatever the pipeline does with its other runs.
+        assert_eq!(node.running.len(), 2.min(left + 1));
+        node.complete(0).await;
+    }
+    for id in ids {
+        wait_for("its end", WAIT, || async { (state(&world, id).await == ("completed", 5, 5)).then_some(()) }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paused_it_starts_nothing_and_cancelled_it_stops_what_runs() {
     let world = World::new().await;
     let mut node = world.node(0..256, 10).await;

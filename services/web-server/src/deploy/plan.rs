@@ -3,12 +3,12 @@
 use crate::fault::Fault;
 use crate::triggers::token;
 use domain::{id::PipelineId, trigger::Kind};
-use project::{Diagnostic, LoadedPipeline, Project, Severity, Trigger};
+use project::{Diagnostic, LoadedPipeline, Project, Severity, Trigger, Unread};
 use proto::v1::PipelineChange;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use store::pipelines::Head;
-use store::triggers::{Desired, MANUAL};
+use store::triggers::{Change, Desired, MANUAL};
 
 /// What happens to one pipeline.
 #[derive(Debug)]
@@ -79,11 +79,36 @@ fn step(loaded: &LoadedPipeline, digest: &str, head: Option<Head>) -> Result<Ste
     Ok(Step { pipeline, version: head.version + 1, change, act: Act::Raise(head, spec) })
 }
 
-/// The triggers that a pipeline's file wants in this environment.
-pub(crate) fn desired_triggers(project: &Project, pipeline: &str, environment: &str) -> Result<Vec<Desired>, Fault> {
-    let triggers = project.pipelines.iter().filter(|p| p.name == pipeline).flat_map(|p| &p.triggers);
+/// What a pipeline's file says of its triggers.
+#[derive(Debug)]
+pub(crate) struct WantedTriggers {
+    /// Those that it tells, and that hold in this environment.
+    pub(crate) desired: Vec<Desired>,
+    /// Others that stay as they are; `None` when it is not known which.
+    pub(crate) unread: Option<Vec<String>>,
+}
+
+/// The triggers that a pipeline's file wants in this environment. One that is not there wants none.
+pub(crate) fn desired_triggers(project: &Project, pipeline: &str, environment: &str) -> Result<WantedTriggers, Fault> {
+    let Some(loaded) = project.pipelines.iter().find(|p| p.name == pipeline) else {
+        return Ok(WantedTriggers { desired: Vec::new(), unread: Some(Vec::new()) });
+    };
     let holds = |trigger: &&Trigger| trigger.name != MANUAL && trigger.holds_in(environment);
-    triggers.filter(holds).map(desired).collect()
+    let desired = loaded.triggers.iter().filter(holds).map(desired).collect::<Result<_, _>>()?;
+    let unread = match &loaded.unread_triggers {
+        Unread::Named(names) => Some(names.iter().filter(|name| *name != MANUAL).cloned().collect()),
+        Unread::Any => None,
+    };
+    Ok(WantedTriggers { desired, unread })
+}
+
+/// What became of a trigger, as it is told.
+pub(crate) fn told(change: Change) -> PipelineChange {
+    match change {
+        Change::Created => PipelineChange::Created,
+        Change::Updated => PipelineChange::Updated,
+        Change::Archived => PipelineChange::Archived,
+    }
 }
 
 fn desired(trigger: &Trigger) -> Result<Desired, Fault> {

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, Files, project};
 use crate::deploy::deploy;
+use proto::v1::{CreateDeploymentResponse, PipelineChange};
 use serde_json::{Value, json};
 
 pub(crate) async fn cluster() -> Cluster {
@@ -254,6 +255,40 @@ async fn a_projects_file_is_desired_state() {
     // And back again.
     deploy(&cluster, &file("@hourly")).await;
     assert_eq!((&get(&cluster, &id).await["version"], list(&cluster).await.len()), (&json!("6"), 2));
+}
+
+#[tokio::test]
+async fn a_trigger_that_cannot_be_read_stays_as_it_is() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let file = |rest: &str| {
+        with_triggers(&format!("triggers:\n- {{name: nightly, schedule_interval: '@daily', status: active}}\n{rest}"))
+    };
+    let told = |response: &CreateDeploymentResponse| -> Vec<(String, PipelineChange)> {
+        response.pipelines[0].triggers.iter().map(|t| (t.trigger.clone(), t.change())).collect()
+    };
+    let own = |name: &str, change| (name.to_owned(), change);
+    let (_, first) = deploy(&cluster, &file("- {name: slow, schedule_interval: '0 * * * *', status: active}\n")).await;
+    assert_eq!(told(&first), [own("nightly", PipelineChange::Created), own("slow", PipelineChange::Created)]);
+    let before = list(&cluster).await;
+    assert_eq!(before.len(), 2);
+
+    for (bad, rejected) in [
+        ("- {name: slow, schedule_interval: '61 * * * *', status: active}\n", true),
+        ("- {name: slow, schedule_interval: '0 * * * *'\n", false),
+        ("- {schedule_interval: '0 * * * *'}\n", false),
+    ] {
+        let (_, answer) = deploy(&cluster, &file(bad)).await;
+        assert!(answer.diagnostics.iter().any(|d| d.file.ends_with("triggers.yaml")), "{bad}: {answer:?}");
+        let expect = if rejected { vec![own("slow", PipelineChange::Rejected)] } else { vec![] };
+        assert_eq!((told(&answer), list(&cluster).await), (expect, before.clone()), "{bad}");
+    }
+    // What is gone from a good file is archived, and the deployment says so.
+    let (_, last) = deploy(&cluster, &file("")).await;
+    assert_eq!(told(&last), [own("slow", PipelineChange::Archived)]);
+    let (_, hourly) =
+        deploy(&cluster, &with_triggers("triggers: [{name: nightly, schedule_interval: '@hourly'}]\n")).await;
+    assert_eq!(told(&hourly), [own("nightly", PipelineChange::Updated)]);
 }
 
 #[tokio::test]
