@@ -290,6 +290,10 @@ async fn a_new_life_of_the_executor_finds_what_runs() {
     let found = backend.recover().await.unwrap();
     assert_eq!(found.len(), 2);
     assert!(found.contains(&order), "with everything that it was told");
+    // The stream that is opened next says all that runs, and nothing of it is missing before it has answered.
+    let stated = backend.board().everything().runtimes.runtimes;
+    let runs = |report: &&RuntimeReport| report.phase() != RuntimePhase::Gone;
+    assert_eq!(stated.iter().filter(runs).map(|report| report.holder.clone()).collect::<Vec<_>>(), [order.holder.to_vec()]);
     assert_eq!(reaches(&backend, &order, RuntimePhase::Ready, SOON).await.endpoint, endpoint);
     let lost = reaches(&backend, &dying, RuntimePhase::Gone, SOON).await;
     assert_eq!(lost.code, "RUNTIME_LOST");

@@ -20,7 +20,6 @@ const PROGRESS_MAX: usize = 64;
 impl Living {
     /// From nothing to a first process; with what went wrong on the way and does not matter.
     pub(super) async fn start(&self) -> Result<(Running, Ended), Ended> {
-        self.report(RuntimePhase::Accepted, Ended::default());
         let shared = &self.shared;
         record::write_order(&self.folder(), &self.orders.borrow().clone())?;
         let place = self.place()?;
