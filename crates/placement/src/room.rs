@@ -77,10 +77,11 @@ impl Planner {
         let open = || nodes.iter().map(|at| &self.fleet.states[*at]).filter(|state| state.open);
         let devices = open().flat_map(|state| &state.devices);
         let idle = devices.filter(|d| d.open && shape.need(d.kind).is_some()).map(|d| u64::from(d.free_milli)).sum();
-        let cpu: u64 = open().map(|state| state.cpu_milli).sum();
+        let cpu: u128 = open().map(|state| u128::from(state.cpu_milli)).sum();
         let memory: u128 = open().map(|state| u128::from(state.memory_bytes)).sum();
         let ask = &shape.ask;
-        let enough = idle >= ask.effective_milli() && cpu >= ask.cpu_milli && memory >= u128::from(ask.memory_bytes);
+        let host = cpu >= u128::from(ask.cpu_milli) && memory >= u128::from(ask.memory_bytes);
+        let enough = idle >= ask.effective_milli() && host;
         (idle, enough)
     }
 }

@@ -34,6 +34,8 @@ const EXPLAIN: Duration = Duration::from_secs(2);
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
+/// After so long, half of what was asked for counts.
+const DEMANDS_HALVED: Duration = Duration::from_secs(3_600);
 /// Moves that are named at once.
 const MOVES_MAX: usize = 64;
 
@@ -48,6 +50,7 @@ pub(super) struct Planning {
     /// Their projects' quota is used up elsewhere; they wait for fresh terms.
     held_back: HashSet<HolderId>,
     demands: BTreeMap<Ask, u64>,
+    halved_at: Option<Instant>,
     /// What was kept for these is lost.
     pub(super) denominated: Vec<HolderId>,
 }
@@ -58,12 +61,25 @@ impl Planning {
         self.wanted = true;
     }
 
-    /// Somebody asks for this.
+    /// Somebody asks for this. What was asked for long ago is forgotten, and makes room for what is asked for now.
     pub(super) fn wants(&mut self, ask: &Ask) {
         self.wanted = true;
+        if self.halved_at.is_none_or(|at| at.elapsed() >= DEMANDS_HALVED) {
+            self.halved_at = Some(Instant::now());
+            self.demands.values_mut().for_each(|count| *count /= 2);
+            self.demands.retain(|_, count| *count > 0);
+        }
         if self.demands.len() < DEMANDS_MAX || self.demands.contains_key(ask) {
             *self.demands.entry(ask.clone()).or_default() += 1;
         }
+    }
+
+    /// Somebody who asked for this has left without a place.
+    pub(super) fn unwants(&mut self, ask: &Ask) {
+        if let Some(count) = self.demands.get_mut(ask) {
+            *count = count.saturating_sub(1);
+        }
+        self.demands.retain(|_, count| *count > 0);
     }
 
     /// A decision was not done.

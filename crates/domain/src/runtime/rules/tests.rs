@@ -1,7 +1,7 @@
 //! Each rule with what it lets pass and what it does not.
 
 use super::*;
-use crate::device::{Ask, Link};
+use crate::device::{Ask, BYTES_MAX, CPU_MILLI_MAX, Link};
 use crate::runtime::{App, Mount, PostStart};
 use crate::window::Window;
 
@@ -77,6 +77,13 @@ fn a_spec_is_checked_in_itself() {
     assert_eq!(code(|s, _| s.ask.gpu_memory_bytes = Some(0)), "MEM_INVALID");
     assert_eq!(code(|s, _| s.ask.cpu_milli = 0), "RESOURCE_LIMIT");
     assert_eq!(code(|s, _| s.memory_limit_bytes = 1), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| (s.ask.cpu_milli, s.ask.memory_bytes) = (CPU_MILLI_MAX, BYTES_MAX)), "ok");
+    assert_eq!(code(|s, _| s.ask.cpu_milli = CPU_MILLI_MAX + 1), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.ask.memory_bytes = BYTES_MAX + 1), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.cpu_limit_milli = u64::MAX), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.memory_limit_bytes = u64::MAX), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.storage_bytes = u64::MAX), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.ask.gpu_memory_bytes = Some(u64::MAX)), "MEM_INVALID");
     assert_eq!(code(|s, _| s.image = "a b".into()), "IMAGE_INVALID");
     assert_eq!(code(|s, _| s.idle_timeout_s = 59), "TIMEOUT_LIMIT");
     assert_eq!(code(|s, _| s.priority = 1), "PRIORITY_INVALID");
