@@ -10,7 +10,7 @@ use crate::{
     signs::http,
 };
 use backend_process::sessions::{self, Member};
-use domain::id::HolderId;
+use domain::{id::HolderId, runtime::reason::Reason};
 use proto::internal::v1::{self as pb, RuntimePhase};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -84,9 +84,10 @@ impl Living {
     pub(super) async fn run(self, running: Option<Running>) {
         let (ended, grace) = tokio::select! {
             biased;
-            (reason, grace) = self.stop_asked() => {
-                self.report(RuntimePhase::Stopping, Ended::new("", reason));
-                (Ended::default(), grace)
+            (why, grace) = self.stop_asked() => {
+                self.report(RuntimePhase::Stopping, Ended { code: String::new(), ..why.clone() });
+                // Why an order was given is known to whoever gave it.
+                (if why.code.is_empty() { Ended::default() } else { why }, grace)
             }
             ended = self.serve(running) => {
                 tracing::warn!(holder = %self.holder, code = ended.code, "a runtime ended by itself");
@@ -105,12 +106,12 @@ impl Living {
     }
 
     /// Waits until it shall end; answers why, and its grace. Cancel-safe.
-    async fn stop_asked(&self) -> (String, Duration) {
+    async fn stop_asked(&self) -> (Ended, Duration) {
         let mut orders = self.orders.clone();
         let asked = async {
             loop {
                 if let Goal::Stop { grace, reason } = &orders.borrow_and_update().goal {
-                    return (reason.clone(), *grace);
+                    return (Ended::new("", reason.clone()), *grace);
                 }
                 if orders.changed().await.is_err() {
                     return std::future::pending().await;
@@ -119,7 +120,10 @@ impl Living {
         };
         tokio::select! {
             asked = asked => asked,
-            () = self.shared.closing.cancelled() => ("its executor is stopped".to_owned(), SHORT_GRACE),
+            () = self.shared.closing.cancelled() => {
+                let message = "the cluster, or its executor alone, was stopped";
+                (Ended::new(Reason::ExecutorStopped.as_str(), message), SHORT_GRACE)
+            }
         }
     }
 

@@ -298,6 +298,7 @@ async fn a_new_life_of_the_executor_finds_what_runs() {
     let lost = reaches(&backend, &dying, RuntimePhase::Gone, SOON).await;
     assert_eq!(lost.code, "RUNTIME_LOST");
     backend.close().await;
-    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    let closed = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(closed.code, "EXECUTOR_STOPPED", "it has not ended by itself");
     assert_eq!(machine.left(), 0);
 }
