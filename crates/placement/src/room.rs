@@ -87,7 +87,7 @@ impl Planner {
 }
 
 /// As if nothing were drained.
-fn opened(state: &NodeState) -> NodeState {
+pub(crate) fn opened(state: &NodeState) -> NodeState {
     let mut opened = state.clone();
     opened.open = true;
     opened.devices.iter_mut().for_each(|device| device.open = true);

@@ -151,11 +151,15 @@ fn room() {
 fn gangs() {
     let gang = Gang { id: GangId(Uuid::from_u128(7)), size: 2, one_zone: false };
     check(Code::GangIncomplete, "1 of 2 members wait", |w| w.request(ask(1, 1)).gang = Some(gang.clone()));
-    let mut world = World::new();
-    world.node(&["A"], &shared());
-    for milli in [700, 600] {
-        world.request(ask(1, milli)).gang = Some(gang.clone());
-    }
-    let codes: Vec<Code> = world.plan().refusals.iter().map(|refusal| refusal.code).collect();
-    assert_eq!(codes, [Code::GangIncomplete, Code::NoCapacity]);
+    let codes = |models: &[&str]| -> Vec<Code> {
+        let mut world = World::new();
+        let (node, queue) = (world.node(models, &shared()), world.snapshot.queues[0].id);
+        world.hold(node, queue, models.len() - 1, 1000);
+        for milli in [700, 600] {
+            world.request(ask(1, milli)).gang = Some(gang.clone());
+        }
+        world.plan().refusals.iter().map(|refusal| refusal.code).collect()
+    };
+    assert_eq!(codes(&["A", "A"]), [Code::GangIncomplete, Code::NoCapacity], "it fits when another has left");
+    assert_eq!(codes(&["A"]), [Code::NeverFits, Code::NeverFits]);
 }

@@ -14,7 +14,8 @@ use domain::{
 };
 use jiff::Timestamp;
 use placement::{
-    Assignment, Demand, Hint, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request, Snapshot,
+    Assignment, Code, Demand, Hint, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request,
+    Snapshot,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -194,7 +195,10 @@ impl Placer {
                 continue;
             }
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
-            let keeps_code = known.is_some_and(|notice| notice.code == code);
+            // How many of a gang are there by now is told at once.
+            let counts = refusal.code == Code::GangIncomplete;
+            let says_it = |notice: &Notice| notice.code == code && (!counts || notice.message == refusal.sentence);
+            let keeps_code = known.is_some_and(says_it);
             if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
                 continue;
             }
