@@ -90,6 +90,12 @@ impl Planning {
         self.held_back.insert(holder);
     }
 
+    /// What people set has changed: what was said to help may help no more.
+    pub(super) fn terms_have_changed(&mut self) {
+        self.wanted = true;
+        self.explained_at = None;
+    }
+
     pub(super) fn terms_are_fresh(&mut self) {
         self.wanted |= !self.held_back.is_empty();
         self.held_back.clear();
@@ -161,12 +167,20 @@ impl Placer {
         }
     }
 
-    /// What would be answered with these besides those that wait; with none of them, who could move.
-    pub(super) async fn imagine(&self, imagined: Vec<Request>) -> Plan {
+    /// What would be answered with these besides those that wait; with none of them, who could move. By the terms as they
+    /// are set now, also of projects that have nothing here yet: as a commit would judge.
+    pub(super) async fn imagine(&mut self, imagined: Vec<Request>) -> Plan {
         let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
+        let now = self.terms_now(imagined.iter().map(|request| request.project)).await;
+        let before = now.map(|(terms, elsewhere)| {
+            (std::mem::replace(&mut self.terms, terms), std::mem::replace(&mut self.elsewhere, elsewhere))
+        });
         let mut requests: Vec<Request> = self.requests().collect();
         requests.extend(imagined);
         let (snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
+        if let Some(before) = before {
+            (self.terms, self.elsewhere) = before;
+        }
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 
@@ -192,6 +206,12 @@ impl Placer {
             let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
             let code = code.unwrap_or_default();
             if self.blocks.refused(refusal.holder, &code, &refusal.sentence) {
+                continue;
+            }
+            let about_window = matches!(refusal.code, Code::WindowClosed | Code::WindowTooShort);
+            if about_window && self.lives.get(refusal.holder).is_some_and(|stored| self.never_opens(&stored.life)) {
+                let (reason, message) = (Reason::PlanWindowExpired, refusal.sentence);
+                self.happen(refusal.holder, Event::Stop { reason, message, again: false, actor: None }, turn);
                 continue;
             }
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
