@@ -72,10 +72,16 @@ pub(super) fn check(spec: &Spec) -> Result<(), Denial> {
 fn check_image(image: &str) -> Result<(), Denial> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
     let begins = image.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if image.is_empty() || (begins && image.len() <= IMAGE_BYTES_MAX && image.chars().all(plain)) {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    // An allowed beginning is one of names that are what they say.
+    let steps = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let hex = |text: &str| text.len() == 64 && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    let pinned = digest.is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(hex));
+    let formed = begins && steps && pinned && image.len() <= IMAGE_BYTES_MAX && image.chars().all(plain);
+    if image.is_empty() || formed {
         return Ok(());
     }
-    let remedy = "write it as name:tag or name@sha256:digest";
+    let remedy = "write it as name:tag or name@sha256: and 64 hexadecimal digits";
     Err(Denial::new(Code::ImageInvalid, "image", "this is no reference of an image", remedy))
 }
 

@@ -125,6 +125,27 @@ fn volumes_lie_side_by_side_and_outside_of_the_system() {
 }
 
 #[test]
+fn an_image_is_named_plainly() {
+    let image = |image: &str| code(|s, _| s.image = image.to_owned());
+    let digest = "5e".repeat(32);
+    for good in ["lab/x:1", "registry.example:5000/lab/x", &format!("lab/x:1@sha256:{digest}")] {
+        assert_eq!(image(good), "ok", "{good}");
+    }
+    for bad in [
+        "lab/../evil:1",
+        "lab/./x",
+        "lab//x",
+        "lab/",
+        "x@sha256:abc",
+        "x@sha512:0",
+        "x@",
+        &format!("x@sha256:{digest}@y"),
+    ] {
+        assert_eq!(image(bad), "IMAGE_INVALID", "{bad}");
+    }
+}
+
+#[test]
 fn images_are_allowed_by_reference_beginning_or_digest() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let list = ["lab/jupyter:3".to_owned(), "team/*".to_owned(), format!("pinned/app@{digest}")];
