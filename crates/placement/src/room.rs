@@ -1,7 +1,7 @@
 //! Why there is no place for somebody who may have one.
 
 use crate::{
-    admission::{Reason, gpus, names},
+    admission::{Reason, gpus, names, thousandths},
     candidate,
     fleet::NodeState,
     plan::Code,
@@ -96,7 +96,7 @@ pub(crate) fn opened(state: &NodeState) -> NodeState {
 
 /// `2 × 40 % of A10 with 4 CPU and 8192 MiB`
 pub(crate) fn described(ask: &Ask) -> String {
-    let host = format!("{} CPU and {} MiB", ask.cpu_milli.div_ceil(1000), ask.memory_bytes >> 20);
+    let host = format!("{} CPU and {} MiB", thousandths(ask.cpu_milli), ask.memory_bytes >> 20);
     if ask.gpus == 0 {
         return host;
     }

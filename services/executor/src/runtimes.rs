@@ -198,7 +198,8 @@ impl Shared {
         let probe = Arc::new(Notify::new());
         let (sender, orders) = watch::channel(order);
         self.lock().insert(holder, Handle { order: sender, probe: Arc::clone(&probe) });
-        let living = Living { shared: Arc::clone(self), holder, life, orders, probe };
+        let exit = watch::Sender::new(None);
+        let living = Living { shared: Arc::clone(self), holder, life, orders, probe, exit };
         tokio::spawn(living.run(running));
     }
 

@@ -128,6 +128,12 @@ fn room() {
         w.hold(node, queue, 1, 500);
         w.request(of("A", ask(1, 600)));
     });
+    check(Code::NoCapacity, "with 0.1 CPU and 1024 MiB is taken", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.hold(node, queue, 1, 500);
+        w.request(of("A", Ask { cpu_milli: 100, ..ask(1, 600) }));
+    });
     check(Code::NoCapacity, "drained or not healthy", |w| {
         w.snapshot.nodes[0].devices.iter_mut().for_each(|device| device.schedulable = false);
         w.request(ask(1, 10));

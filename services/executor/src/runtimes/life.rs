@@ -14,7 +14,7 @@ use domain::{id::HolderId, runtime::reason::Reason};
 use proto::internal::v1::{self as pb, RuntimePhase};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -30,6 +30,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether all of it is gone.
 const GONE_INTERVAL: Duration = Duration::from_millis(100);
+/// From the death of a process to its burial.
+const BURIED: Duration = Duration::from_secs(1);
 /// To end by itself, when it failed or its executor ends.
 const SHORT_GRACE: Duration = Duration::from_secs(10);
 
@@ -77,6 +79,8 @@ pub(super) struct Living {
     pub(super) life: Arc<Life>,
     pub(super) orders: watch::Receiver<Order>,
     pub(super) probe: Arc<Notify>,
+    /// How its first process ended, where that is a child of this life of the executor.
+    pub(super) exit: watch::Sender<Option<ExitStatus>>,
 }
 
 impl Living {
@@ -159,7 +163,7 @@ impl Living {
         loop {
             tick.tick().await;
             if !running.lives() {
-                return Err(self.exited());
+                return Err(self.exited().await);
             }
             let answer = http::get(running.at, &health.path, self.life.access_key.expose()).await;
             if answer.is_ok_and(|(status, _)| health.any || status == 200) {
@@ -183,7 +187,7 @@ impl Living {
             tokio::select! {
                 _ = look.tick() => {
                     if !running.lives() {
-                        return self.exited();
+                        return self.exited().await;
                     }
                     continue;
                 }
@@ -196,12 +200,21 @@ impl Living {
         }
     }
 
-    fn exited(&self) -> Ended {
+    async fn exited(&self) -> Ended {
         if self.shared.parts.cgroups.as_ref().is_some_and(|cgroups| cgroups.ran_out_of_memory(self.holder)) {
             let message = format!("it used more memory than it may; give it a higher limit: {}", self.log_tail());
             return Ended::new("OUT_OF_MEMORY", message);
         }
-        Ended::new("APP_EXITED", format!("the application ended: {}", self.log_tail()))
+        // It is buried a moment after it is seen to be dead; a former executor's child is not ours to bury.
+        let mut exit = self.exit.subscribe();
+        let status = tokio::time::timeout(BURIED, exit.wait_for(Option::is_some)).await;
+        let status = status.ok().and_then(Result::ok).and_then(|status| *status);
+        let how = status.map(|status| format!(" ({status})")).unwrap_or_default();
+        let said = match self.log_tail() {
+            tail if tail.is_empty() => "it printed nothing".to_owned(),
+            tail => tail,
+        };
+        Ended::new("APP_EXITED", format!("the application ended{how}: {said}"))
     }
 
     /// Asks everything of it to end, then makes it end. Answers when nothing is left.

@@ -51,7 +51,12 @@ impl Living {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let started = sessions::started(pid);
         // Buried as soon as it is dead, whoever watches it.
-        tokio::spawn(async move { child.wait().await });
+        let exit = self.exit.clone();
+        tokio::spawn(async move {
+            if let Ok(status) = child.wait().await {
+                exit.send_replace(Some(status));
+            }
+        });
         let started = started.ok_or_else(|| Ended::new("APP_EXITED", "the application ended at once"))?;
         Ok(Running { pid, started, at: place.at })
     }
