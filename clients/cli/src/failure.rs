@@ -48,10 +48,15 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) what: String,
     pub(crate) remedy: String,
+    /// The server's word for it in UPPER_SNAKE, as the documentation lists it; empty for what was found here.
+    pub(crate) reason: String,
 }
 
 /// What is said when the transport failed; its own words tell nobody what is wrong.
 const NO_ANSWER: &str = "the server does not answer";
+
+/// A start of what has not ended.
+const ALIVE: &str = "RUNTIME_ALIVE";
 
 impl Failure {
     /// Names the server where it is what does not answer.
@@ -60,12 +65,13 @@ impl Failure {
     }
 
     pub(crate) fn new(code: Code, what: impl Display, remedy: impl Display) -> Self {
-        Self { code, what: what.to_string(), remedy: remedy.to_string() }
+        Self { code, what: what.to_string(), remedy: remedy.to_string(), reason: String::new() }
     }
 
     /// To stderr, so that stdout stays what a script asked for.
     pub(crate) fn print(&self, output: &Output) {
-        eprintln!("{} {}", output.style.bad("error:"), self.what);
+        let reason = if self.reason.is_empty() { String::new() } else { format!(" [{}]", self.reason) };
+        eprintln!("{} {}{}", output.style.bad("error:"), self.what, output.style.dim(&reason));
         if !self.remedy.is_empty() {
             eprintln!("{} {}", output.style.dim("remedy:"), self.remedy);
         }
@@ -83,7 +89,10 @@ impl From<Status> for Failure {
             ErrorKind::Unavailable if status.details().is_empty() => NO_ANSWER.to_owned(),
             _ => format!("{}{details}", problem.message),
         };
-        Self::new(code, what, problem.remedy.as_deref().unwrap_or(usual))
+        // Its name is not what is wrong with what runs already.
+        let usual = if problem.reason == ALIVE { "stop it first, or use `orrery workspaces restart`" } else { usual };
+        let remedy = problem.remedy.as_deref().unwrap_or(usual);
+        Self { reason: problem.reason.clone(), ..Self::new(code, what, remedy) }
     }
 }
 
@@ -125,7 +134,10 @@ mod tests {
         check(Status::invalid_argument("no"), Code::Usage);
         let told: Status =
             Problem::new(ErrorKind::NotFound, "RUN", "no such run").remedy("look at `orrery runs`").into();
-        assert_eq!(Failure::from(told).remedy, "look at `orrery runs`");
+        let told = Failure::from(told);
+        assert_eq!((told.remedy.as_str(), told.reason.as_str()), ("look at `orrery runs`", "RUN"));
+        let alive: Status = Problem::new(ErrorKind::AlreadyExists, "RUNTIME_ALIVE", "it runs").into();
+        assert!(Failure::from(alive).remedy.contains("stop it first"));
         let away = Failure::from(Status::unavailable("tcp connect error")).of_server("http://there:7070");
         assert_eq!(away.what, "http://there:7070 does not answer");
     }

@@ -138,7 +138,7 @@ impl Environments {
                 return Err(Error::Environment(reason.clone()));
             }
             self.builds.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = self.build(&folder, &all, progress).await {
+            if let Err(error) = self.build(&folder, &all, wanted.is_some(), progress).await {
                 place.failed = Some((error.to_string(), Instant::now()));
                 return Err(error);
             }
@@ -164,7 +164,14 @@ impl Environments {
         self.version.get_or_try_init(ask).await
     }
 
-    async fn build(&self, place: &Path, requirements: &str, progress: &mpsc::Sender<String>) -> Result<(), Error> {
+    /// `of_project` is whose packages these are; without, the platform's own.
+    async fn build(
+        &self,
+        place: &Path,
+        requirements: &str,
+        of_project: bool,
+        progress: &mpsc::Sender<String>,
+    ) -> Result<(), Error> {
         let file = |action, source| Error::File { action, path: place.display().to_string(), source };
         fs::create_dir_all(&self.folder).await.map_err(|e| file("create", e))?;
         // An interrupted build is made anew.
@@ -176,7 +183,8 @@ impl Environments {
         }
         let list = place.with_extension("txt");
         fs::write(&list, requirements).await.map_err(|e| file("write", e))?;
-        let _ = progress.send("installing the project's Python packages".to_owned()).await;
+        let whose = if of_project { "project" } else { "platform" };
+        let _ = progress.send(format!("installing the {whose}'s Python packages")).await;
         install::install(&self.python, place, &list, progress).await.map_err(|failure| {
             let line = requirements::blamed(requirements, &failure.said);
             let at = line.map(|line| format!("requirement `{line}`: ")).unwrap_or_default();

@@ -13,6 +13,13 @@ pub const WHOLE_MILLI: u32 = 1000;
 /// Devices that one holder may ask for; a resource claim cannot carry more.
 pub const GPUS_MAX: u32 = 32;
 
+/// Processor that one holder may ask for, thousandths of a core: more than a machine has.
+pub const CPU_MILLI_MAX: u64 = 4_096_000;
+
+/// Memory, and disk, that one holder may ask for, bytes: more than a machine has, and what all holders of a pool ask for
+/// adds up far below the range of a row.
+pub const BYTES_MAX: u64 = 64 << 40;
+
 /// Partitions of one device that a bit mask can tell apart.
 pub const SLOTS_MAX: u32 = 64;
 
@@ -178,6 +185,12 @@ impl Ask {
         if self.gpus == 0 && !self.models.is_empty() {
             return Err("models are named, but no GPU is asked for".to_owned());
         }
+        if self.cpu_milli > CPU_MILLI_MAX {
+            return Err(format!("more processor is asked for than {} cores, which are possible", CPU_MILLI_MAX / 1000));
+        }
+        if self.memory_bytes > BYTES_MAX || self.gpu_memory_bytes.is_some_and(|bytes| bytes > BYTES_MAX) {
+            return Err(format!("more memory is asked for than {} GiB, which are possible", BYTES_MAX >> 30));
+        }
         Ok(())
     }
 }
@@ -230,9 +243,16 @@ mod tests {
         assert_eq!(ask(2, 400, &[]).effective_milli(), 800);
         assert!(ask(2, 400, &["A"]).check().is_ok());
         assert!(ask(0, 0, &[]).check().is_ok());
-        for (bad, word) in
-            [(ask(33, 1, &[]), "at most 32"), (ask(1, 0, &[]), "1 to 1000"), (ask(0, 0, &["A"]), "no GPU")]
-        {
+        let (cpu, memory) = (ask(0, 0, &[]), ask(1, 1, &[]));
+        assert!(Ask { cpu_milli: CPU_MILLI_MAX, memory_bytes: BYTES_MAX, ..cpu.clone() }.check().is_ok());
+        for (bad, word) in [
+            (ask(33, 1, &[]), "at most 32"),
+            (ask(1, 0, &[]), "1 to 1000"),
+            (ask(0, 0, &["A"]), "no GPU"),
+            (Ask { cpu_milli: CPU_MILLI_MAX + 1, ..cpu.clone() }, "4096 cores"),
+            (Ask { memory_bytes: BYTES_MAX + 1, ..cpu }, "65536 GiB"),
+            (Ask { gpu_memory_bytes: Some(u64::MAX), ..memory }, "65536 GiB"),
+        ] {
             assert!(bad.check().is_err_and(|message| message.contains(word)), "{bad:?}");
         }
     }

@@ -92,16 +92,17 @@ fn model_excess(model: &DeviceModel) -> String {
 }
 
 impl Usage {
-    /// Adds what `other` holds.
+    /// Adds what `other` holds; beyond the type's range it stays at the most.
     pub fn add(&mut self, other: &Self) {
-        self.gpu_milli += other.gpu_milli;
+        self.gpu_milli = self.gpu_milli.saturating_add(other.gpu_milli);
         for (model, milli) in &other.model_milli {
-            *self.model_milli.entry(model.clone()).or_default() += milli;
+            let held = self.model_milli.entry(model.clone()).or_default();
+            *held = held.saturating_add(*milli);
         }
-        self.cpu_milli += other.cpu_milli;
-        self.memory_bytes += other.memory_bytes;
-        self.storage_bytes += other.storage_bytes;
-        self.holders += other.holders;
+        self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+        self.storage_bytes = self.storage_bytes.saturating_add(other.storage_bytes);
+        self.holders = self.holders.saturating_add(other.holders);
     }
 
     /// Takes away what `other` held; never below zero.

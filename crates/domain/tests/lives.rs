@@ -259,6 +259,20 @@ fn a_window_ends_a_life_by_its_own_clock_on_the_days_on_which_that_jumps() {
 }
 
 #[test]
+fn an_end_with_the_executor_is_told_apart_from_one_by_itself() {
+    let reason = |code: &str| {
+        let (mut life, rules) = running(spec());
+        let Event::Report(mut gone) = report(1, Phase::Gone) else { unreachable!("a report is one") };
+        gone.code = code.to_owned();
+        life.advance(Event::Report(gone), at(100), &rules);
+        life.stage
+    };
+    assert_eq!(reason(""), Stage::Stopped(Reason::Exited));
+    assert_eq!(reason("EXECUTOR_STOPPED"), Stage::Stopped(Reason::ExecutorStopped));
+    assert_eq!(reason("RUNTIME_LOST"), Stage::Failed(Reason::Error("RUNTIME_LOST".to_owned())));
+}
+
+#[test]
 fn whoever_was_disturbed_waits_again_with_its_first_time() {
     let (mut life, rules) = running(Spec { requeue: true, ..spec() });
     life.advance(stop(Reason::Preempted), at(100), &rules);

@@ -94,7 +94,7 @@ impl Accounts {
             account.used.add(usage);
         }
         if let Some(account) = self.queues.get_mut(&queue) {
-            account.used_milli += usage.gpu_milli;
+            account.used_milli = account.used_milli.saturating_add(usage.gpu_milli);
         }
     }
 
@@ -138,14 +138,16 @@ impl Accounts {
     pub(crate) fn over_limit(&self, request: &Request) -> bool {
         let account = self.queues.get(&request.queue);
         let wanted = request.ask.effective_milli();
-        account.is_some_and(|a| a.queue.limit_milli.is_some_and(|limit| wanted > 0 && a.used_milli + wanted > limit))
+        account.is_some_and(|a| {
+            a.queue.limit_milli.is_some_and(|limit| wanted > 0 && a.used_milli.saturating_add(wanted) > limit)
+        })
     }
 
     /// Whether the queue gets no more than it deserves with this.
     pub(crate) fn is_deserved(&self, request: &Request) -> bool {
         let account = self.queues.get(&request.queue);
         let more = if self.nominated.contains(&request.holder) { 0 } else { request.ask.effective_milli() };
-        account.is_some_and(|a| a.used_milli + more <= a.queue.deserved_milli)
+        account.is_some_and(|a| a.used_milli.saturating_add(more) <= a.queue.deserved_milli)
     }
 
     /// Whose turn it is: what is deserved comes before what is borrowed; then priority, the queue's share, priority within
@@ -229,14 +231,14 @@ pub(crate) fn usage_of(holding: &Holding, owner: &Owner, fleet: &Fleet) -> Usage
 pub(crate) fn aged(request: &Request, priority: i32, now: jiff::Timestamp, policy: &Policy) -> i64 {
     let waited = (now.as_second() - request.submitted_at.as_second()).max(0);
     let steps = i64::try_from(policy.aging_s).ok().and_then(|step| waited.checked_div(step)).unwrap_or_default();
-    i64::from(priority) + steps
+    i64::from(priority).saturating_add(steps)
 }
 
 fn total(fleet: &Fleet) -> Usage {
     let mut total = Usage::default();
     for node in &fleet.empty {
-        total.cpu_milli += node.cpu_milli;
-        total.memory_bytes += node.memory_bytes;
+        total.cpu_milli = total.cpu_milli.saturating_add(node.cpu_milli);
+        total.memory_bytes = total.memory_bytes.saturating_add(node.memory_bytes);
         for device in &node.devices {
             let model = &fleet.models[fleet.kinds[device.kind].model];
             total.gpu_milli += u64::from(device.free_milli);

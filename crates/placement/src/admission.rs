@@ -146,7 +146,7 @@ pub(crate) fn gpus(milli: u64) -> String {
     format!("{} GPU", thousandths(milli))
 }
 
-fn thousandths(value: u64) -> String {
+pub(crate) fn thousandths(value: u64) -> String {
     let text = format!("{}.{:03}", value / 1000, value % 1000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -54,7 +54,8 @@ pub(crate) fn best(
         let lost = appraisal.worth - appraisal.after(&changes, &limits, mix, weights.typical);
         let candidate = Candidate {
             rank: model.map_or(0, |model| rank(fleet, shape, model)),
-            loss: lost * i64::try_from(value).unwrap_or(100) / 100 + spread(fleet, at, shape, devices, weights),
+            loss: (lost.saturating_mul(i64::try_from(value).unwrap_or(i64::MAX)) / 100)
+                .saturating_add(spread(fleet, at, shape, devices, weights)),
             idle_milli: idle - taken,
             devices,
         };

@@ -1,7 +1,7 @@
 //! What would help somebody who waits. Every way out is tried on what is left at the end of the plan before it is named.
 
 use crate::{
-    admission::{duration, end_of, spoken},
+    admission::{duration, end_of, spoken, thousandths},
     candidate,
     order::{Order, Turn},
     plan::{Code, Hint, Plan},
@@ -264,7 +264,7 @@ impl Hint {
             }
             Self::FewerGpus { gpus } => format!("it fits now with {gpus} GPU"),
             Self::OtherModel { model } => format!("it fits now on {model}"),
-            Self::LessCpu { cpu_milli } => format!("it fits now with {cpu_milli} thousandths of a core"),
+            Self::LessCpu { cpu_milli } => format!("it fits now with {} CPU", thousandths(*cpu_milli)),
             Self::LessMemory { memory_bytes } => format!("it fits now with {} MiB of memory", memory_bytes >> 20),
             Self::OtherQueue { name, .. } => format!("it fits now in queue {name}"),
             Self::WindowOpens { at } => format!("the window opens on {}", spoken(at)),

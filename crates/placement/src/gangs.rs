@@ -2,10 +2,11 @@
 
 use crate::{
     admission::Reason,
-    fleet::Taking,
+    fleet::{NodeState, Taking},
     keeping::Kept,
     plan::{Code, Plan, Preemption},
     planner::{Done, Planner, refusal},
+    room::opened,
     snapshot::{Holding, Request},
 };
 use domain::id::HolderId;
@@ -31,6 +32,12 @@ impl Planner {
             Err(found) => found,
         };
         if reason.code.is_about_room() {
+            if let Some(most) = self.most_together(members, &zones) {
+                let (all, sentence) = (members.len(), "that wait have room at once, even when nobody else is there");
+                let reason = Reason::new(Code::NeverFits, format!("at most {most} of the {all} members {sentence}"));
+                plan.refusals.extend(members.iter().map(|member| refusal(member, reason.clone())));
+                return;
+            }
             if let Some(preemptions) = self.preempt_for_all(members, &zones) {
                 return plan.preemptions.extend(preemptions);
             }
@@ -72,8 +79,43 @@ impl Planner {
         let gang = members.first()?.gang.as_ref()?;
         let running: BTreeSet<HolderId> = self.gang_members(gang.id).map(|at| self.holdings[at].holder).collect();
         let there = members.len() + running.len();
-        let sentence = || format!("{there} of {} members wait or run; nothing starts before all do", gang.size);
+        let sentence = || {
+            let missing =
+                "nothing starts before all do; to go on without those that were stopped, stop these and start anew";
+            format!("{there} of {} members wait or run: {missing}", gang.size)
+        };
         (there < gang.size as usize).then(|| Reason::new(Code::GangIncomplete, sentence()))
+    }
+
+    /// How many of them get a place when nobody else is there and nothing is drained; `None` where all do, or where it is
+    /// not room that they lack.
+    fn most_together(&self, members: &[&Request], zones: &[Option<usize>]) -> Option<usize> {
+        if self.fleet.states.is_empty() || zones.len() > ZONES_TRIED_MAX {
+            return None;
+        }
+        let mut alone = self.clone();
+        alone.keeping = crate::keeping::Keeping::default();
+        alone.nominations.clear();
+        for (state, empty) in alone.fleet.states.iter_mut().zip(&self.fleet.empty) {
+            // What is remembered of a node counts for its version.
+            *state = NodeState { version: state.version + 1, ..opened(empty) };
+        }
+        let mut most = 0;
+        for zone in zones {
+            let (mut copy, mut placed) = (alone.clone(), 0);
+            for member in members {
+                match copy.place(member, *zone) {
+                    Ok(_) => placed += 1,
+                    Err(reason) if reason.code.is_about_room() || reason.code == Code::NeverFits => break,
+                    Err(_) => return None,
+                }
+            }
+            if placed == members.len() {
+                return None;
+            }
+            most = most.max(placed);
+        }
+        Some(most)
     }
 
     /// The zones to try one after the other; where members run already, theirs.

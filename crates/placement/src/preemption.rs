@@ -134,7 +134,7 @@ impl Planner {
             unit.queue_priority = unit.queue_priority.max(account.queue.priority);
             unit.priority = unit.priority.max(owner.priority);
             let seconds = (self.now.as_second() - holding.started_at.as_second()).max(0).unsigned_abs();
-            unit.lost += u128::from(owner.effective_milli) * u128::from(seconds);
+            unit.lost = unit.lost.saturating_add(u128::from(owner.effective_milli) * u128::from(seconds));
         }
         Some(unit)
     }
@@ -210,7 +210,8 @@ impl Planner {
         let mut by_project = BTreeMap::new();
         for member in chosen.iter().flat_map(|unit| &units[*unit].members) {
             if let Some(owner) = &self.holdings[*member].owner {
-                *by_queue.entry(owner.queue).or_default() += owner.effective_milli;
+                let milli = by_queue.entry(owner.queue).or_default();
+                *milli = milli.saturating_add(owner.effective_milli);
                 *by_project.entry(owner.project).or_insert(0_u32) += 1;
             }
         }
@@ -223,7 +224,7 @@ impl Planner {
         });
         let projects_bear = by_project.into_iter().all(|(project, count)| {
             let Some(account) = self.accounts.project(project) else { return true };
-            account.project.disruptions_left.is_none_or(|left| account.stopped + count <= left)
+            account.project.disruptions_left.is_none_or(|left| account.stopped.saturating_add(count) <= left)
         });
         queues_hold && projects_bear
     }
@@ -289,6 +290,6 @@ fn cost(units: &[Unit], chosen: &[usize]) -> Cost {
     Cost {
         highest_priority: chosen().map(|unit| unit.queue_priority).max().unwrap_or(i32::MIN),
         holders: chosen().map(|unit| unit.members.len()).sum(),
-        lost: chosen().map(|unit| unit.lost).sum(),
+        lost: chosen().fold(0, |lost, unit| lost.saturating_add(unit.lost)),
     }
 }

@@ -1,7 +1,7 @@
 //! Why there is no place for somebody who may have one.
 
 use crate::{
-    admission::{Reason, gpus, names},
+    admission::{Reason, gpus, names, thousandths},
     candidate,
     fleet::NodeState,
     plan::Code,
@@ -77,16 +77,17 @@ impl Planner {
         let open = || nodes.iter().map(|at| &self.fleet.states[*at]).filter(|state| state.open);
         let devices = open().flat_map(|state| &state.devices);
         let idle = devices.filter(|d| d.open && shape.need(d.kind).is_some()).map(|d| u64::from(d.free_milli)).sum();
-        let cpu: u64 = open().map(|state| state.cpu_milli).sum();
+        let cpu: u128 = open().map(|state| u128::from(state.cpu_milli)).sum();
         let memory: u128 = open().map(|state| u128::from(state.memory_bytes)).sum();
         let ask = &shape.ask;
-        let enough = idle >= ask.effective_milli() && cpu >= ask.cpu_milli && memory >= u128::from(ask.memory_bytes);
+        let host = cpu >= u128::from(ask.cpu_milli) && memory >= u128::from(ask.memory_bytes);
+        let enough = idle >= ask.effective_milli() && host;
         (idle, enough)
     }
 }
 
 /// As if nothing were drained.
-fn opened(state: &NodeState) -> NodeState {
+pub(crate) fn opened(state: &NodeState) -> NodeState {
     let mut opened = state.clone();
     opened.open = true;
     opened.devices.iter_mut().for_each(|device| device.open = true);
@@ -95,7 +96,7 @@ fn opened(state: &NodeState) -> NodeState {
 
 /// `2 × 40 % of A10 with 4 CPU and 8192 MiB`
 pub(crate) fn described(ask: &Ask) -> String {
-    let host = format!("{} CPU and {} MiB", ask.cpu_milli.div_ceil(1000), ask.memory_bytes >> 20);
+    let host = format!("{} CPU and {} MiB", thousandths(ask.cpu_milli), ask.memory_bytes >> 20);
     if ask.gpus == 0 {
         return host;
     }

@@ -98,7 +98,7 @@ impl Search {
             };
             let Some(found) = found else { continue };
             let price = fleet.infos[at].model.map_or(1000, |model| prices[model]);
-            let loss = found.loss * price / 1000 + wish.lifetime_cost(state, policy);
+            let loss = (found.loss.saturating_mul(price) / 1000).saturating_add(wish.lifetime_cost(state, policy));
             let key = (found.rank, loss, found.idle_milli, at);
             if best.is_none_or(|(least, _)| key < least) {
                 best = Some((key, found.devices));
@@ -163,7 +163,7 @@ impl Wish<'_> {
             i64::from((seconds / LIFETIME_GRAIN_S).ilog2())
         };
         let cost = policy.lifetime_milli.saturating_mul(MILLION);
-        (doublings(mine) - doublings(others)).abs() * i64::try_from(cost).unwrap_or(i64::MAX / 64)
+        (doublings(mine) - doublings(others)).abs().saturating_mul(i64::try_from(cost).unwrap_or(i64::MAX))
     }
 }
 
@@ -173,7 +173,7 @@ fn prices(typical: &Typical, idle_milli: &[u64], policy: &Policy) -> Vec<i64> {
         // Claimed is in parts per million, at most one and a half of them: the square stays in range.
         let squared = claimed * claimed / MILLION;
         let extra = policy.scarcity_permille.saturating_mul(squared) / MILLION;
-        1000 + i64::try_from(extra).unwrap_or(i64::MAX / 2)
+        i64::try_from(extra).unwrap_or(i64::MAX).saturating_add(1000)
     };
     typical.claimed(idle_milli).into_iter().map(price).collect()
 }

@@ -73,7 +73,7 @@ impl Typical {
             if milli == 0 || !shape.is_possible() {
                 continue;
             }
-            let cpu_milli = (ask.cpu_milli + mean_cpu * milli / u64::from(WHOLE_MILLI)) / 2;
+            let cpu_milli = ask.cpu_milli.saturating_add(mean_cpu.saturating_mul(milli) / u64::from(WHOLE_MILLI)) / 2;
             let rate = |per: u64| milli.saturating_mul(RATE) / per.max(1);
             let (per_cpu_milli, per_mebibyte) = (rate(cpu_milli), rate(ask.memory_bytes >> 20));
             classes.push(Class { shape, milli, per_cpu_milli, per_mebibyte });
@@ -132,7 +132,7 @@ impl Typical {
         let mut mix = Mix::new();
         for (group, flow) in self.groups.iter().zip(flows) {
             let here = ratio(flow[model], flow.iter().sum());
-            mix.extend(group.classes.iter().map(|(class, weight)| (*class, weight * here)));
+            mix.extend(group.classes.iter().map(|(class, weight)| (*class, weight.saturating_mul(here))));
         }
         let total: u128 = mix.iter().map(|(_, weight)| u128::from(*weight)).sum();
         for (_, weight) in &mut mix {
@@ -176,14 +176,16 @@ fn ratio(part: u64, whole: u64) -> u64 {
 /// What is asked for, most frequent first, until the policy's part of it is covered.
 fn most_frequent(snapshot: &Snapshot, policy: &Policy) -> Vec<((Ask, Vec<DeviceModel>), u64)> {
     let mut counts: BTreeMap<(Ask, Vec<DeviceModel>), u64> = BTreeMap::new();
-    for request in &snapshot.requests {
+    // What cannot be in itself gets no place, and stands for nothing that comes.
+    for request in snapshot.requests.iter().filter(|request| request.ask.check().is_ok()) {
         *counts.entry((canonical(&request.ask), request.permitted.clone())).or_default() += 1;
     }
-    for demand in &snapshot.recent {
-        *counts.entry((canonical(&demand.ask), Vec::new())).or_default() += demand.count;
+    for demand in snapshot.recent.iter().filter(|demand| demand.ask.check().is_ok()) {
+        let count = counts.entry((canonical(&demand.ask), Vec::new())).or_default();
+        *count = count.saturating_add(demand.count);
     }
-    let total: u64 = counts.values().sum();
-    let enough = u128::from(total) * u128::from(policy.typical_coverage_ppm);
+    let total: u128 = counts.values().map(|count| u128::from(*count)).sum();
+    let enough = total * u128::from(policy.typical_coverage_ppm);
     let counts: Vec<_> = counts.into_iter().collect();
     let mut covered = 0;
     let mut chosen = Vec::new();

@@ -43,6 +43,15 @@ pub async fn record(
     Ok(())
 }
 
+/// Uses a key up: whether nobody had before. It is remembered as long as answers are.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn once(db: &impl GenericClient, method: &str, key: &str) -> Result<bool, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/idempotency/once.sql")).await?;
+    Ok(db.execute(&statement, &[&method, &key]).await? == 1)
+}
+
 /// Forgets at most `limit` of the answers that are older than so many days; how many these were.
 ///
 /// # Errors

@@ -183,13 +183,23 @@ impl RuntimeBackend for ProcessRuntimes {
 type Found = (Order, Option<Running>, Option<Ended>);
 
 impl Shared {
+    /// It is on the board from here on: a stream that is opened now names it, so that nobody takes it for missing before
+    /// its application has answered.
     fn begin(self: &Arc<Self>, order: Order, running: Option<Running>) {
         let Some(life) = order.life().cloned() else { return };
         let holder = order.holder;
+        self.board.report(pb::RuntimeReport {
+            holder: holder.to_vec(),
+            fence: order.fence,
+            phase: RuntimePhase::Accepted.into(),
+            node: life.node.clone(),
+            ..pb::RuntimeReport::default()
+        });
         let probe = Arc::new(Notify::new());
         let (sender, orders) = watch::channel(order);
         self.lock().insert(holder, Handle { order: sender, probe: Arc::clone(&probe) });
-        let living = Living { shared: Arc::clone(self), holder, life, orders, probe };
+        let exit = watch::Sender::new(None);
+        let living = Living { shared: Arc::clone(self), holder, life, orders, probe, exit };
         tokio::spawn(living.run(running));
     }
 

@@ -143,7 +143,7 @@ impl Proxy {
             return Err(Fault::no_workspace(""));
         };
         if head.uri.path() == ENTER {
-            return self.enter(&goes, &head.uri);
+            return self.enter(&goes, &head.uri).await;
         }
         let ticket = admission::shown(&self.core, &head.headers, &goes.route);
         let allowed = match &ticket {
@@ -168,16 +168,25 @@ impl Proxy {
     }
 
     /// Takes a ticket from the address and gives one as a cookie of this origin alone.
-    fn enter(&self, goes: &Goes, uri: &Uri) -> Result<Response, Fault> {
+    async fn enter(&self, goes: &Goes, uri: &Uri) -> Result<Response, Fault> {
         let value = |name: &str| {
             let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
             pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
         };
         let ticket = value("ticket").and_then(|text| Ticket::open(&self.core, text));
-        let ticket = ticket.filter(|ticket| ticket.fits(Stage::Enter, &goes.route)).ok_or_else(|| {
-            let message = "this way in has been used up; open the workspace again from Orrery";
-            Fault::new(ErrorKind::Unauthenticated, "TICKET_EXPIRED", message)
-        })?;
+        let refused = |code, what: &str| {
+            let message = format!("this way in {what}; open the workspace again from Orrery");
+            Fault::new(ErrorKind::Unauthenticated, code, message)
+        };
+        let ticket = ticket
+            .filter(|ticket| ticket.is_for(Stage::Enter, &goes.route))
+            .ok_or_else(|| refused("TICKET_INVALID", "is not one into this workspace as it runs now"))?;
+        if ticket.is_late() {
+            return Err(refused("TICKET_EXPIRED", "has expired"));
+        }
+        if !ticket.take(&self.core).await? {
+            return Err(refused("TICKET_USED", "has been used already"));
+        }
         let base = domain::runtime::base_path(&goes.route.name);
         // Only back to the application itself: nothing else can stand there.
         let to = value("to").map(decoded).filter(|to| to.starts_with(&base) && is_local(to)).unwrap_or(base);

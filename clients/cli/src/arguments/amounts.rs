@@ -61,6 +61,20 @@ pub(crate) fn bytes(text: &str) -> Result<i64, String> {
     number.checked_mul(1 << bits).ok_or_else(wrong)
 }
 
+/// As [`milli`], and not nothing: in the contract that is the usual amount.
+pub(crate) fn some_milli(text: &str) -> Result<i64, String> {
+    milli(text).and_then(some)
+}
+
+/// As [`bytes`], and not nothing.
+pub(crate) fn some_bytes(text: &str) -> Result<i64, String> {
+    bytes(text).and_then(some)
+}
+
+fn some(amount: i64) -> Result<i64, String> {
+    if amount > 0 { Ok(amount) } else { Err("a runtime needs some of it (RESOURCE_LIMIT)".to_owned()) }
+}
+
 /// As [`bytes`], or `none`.
 pub(crate) fn bytes_bound(text: &str) -> Result<Bound, String> {
     bound(text, bytes)
@@ -153,6 +167,7 @@ mod tests {
             assert!(milli(wrong).is_err(), "{wrong}");
         }
         assert_eq!((bytes("8GiB"), bytes("512 MiB"), bytes("7")), (Ok(8 << 30), Ok(512 << 20), Ok(7)));
+        assert!(some_milli("0.0").is_err() && some_bytes("0GiB").is_err() && some_bytes("1") == Ok(1));
         assert!(bytes("8GB").is_err() && bytes("-1").is_err() && bytes("99999999TiB").is_err());
         assert_eq!((seconds("2h"), seconds("90s"), seconds("never")), (Ok(7200), Ok(90), Ok(0)));
         assert_eq!((milli_bound("none"), milli_bound("1")), (Ok(Bound::None), Ok(Bound::Of(1000))));

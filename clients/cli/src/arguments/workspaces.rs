@@ -151,10 +151,10 @@ pub(crate) struct SpecOptions {
     #[arg(long)]
     pub(crate) link: Option<Link>,
     /// Cores, such as 4 or 0.5
-    #[arg(long, value_parser = amounts::milli)]
+    #[arg(long, value_parser = amounts::some_milli)]
     pub(crate) cpu: Option<i64>,
     /// Memory, such as 8GiB
-    #[arg(long, value_parser = amounts::bytes)]
+    #[arg(long, value_parser = amounts::some_bytes)]
     pub(crate) memory: Option<i64>,
     /// The most cores that it gets
     #[arg(long, value_parser = amounts::milli)]

@@ -50,6 +50,12 @@ pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
+/// The same of several lines in one.
+pub(crate) fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    harmless(&lines.join(" | "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +69,6 @@ mod tests {
     #[test]
     fn user_text_cannot_drive_the_terminal() {
         assert_eq!(harmless("a\x1b[2Jb\tc"), "a\u{fffd}[2Jb\tc");
+        assert_eq!(one_line("it failed:\n  File \"x\"\r\n\na\x1b[2J\n"), "it failed: | File \"x\" | a\u{fffd}[2J");
     }
 }

@@ -33,12 +33,14 @@ pub enum Reason {
     Misplaced,
     /// The application ended by itself, without an error.
     Exited,
+    /// Its executor was stopped, and ended what must not outlive it.
+    ExecutorStopped,
     /// An error, by the backend's code or one of a step's time limit.
     Error(String),
 }
 
 /// Every reason that is no error.
-const ALL: [Reason; 13] = [
+const ALL: [Reason; 14] = [
     Reason::User,
     Reason::Admin,
     Reason::Restart,
@@ -52,6 +54,7 @@ const ALL: [Reason; 13] = [
     Reason::QuotaReduced,
     Reason::Misplaced,
     Reason::Exited,
+    Reason::ExecutorStopped,
 ];
 
 impl Reason {
@@ -72,6 +75,7 @@ impl Reason {
             Self::QuotaReduced => "QUOTA_REDUCED",
             Self::Misplaced => "PLACEMENT_CONFLICT",
             Self::Exited => "EXITED",
+            Self::ExecutorStopped => "EXECUTOR_STOPPED",
             Self::Error(code) => code,
         }
     }

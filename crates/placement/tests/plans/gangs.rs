@@ -93,6 +93,27 @@ fn a_member_that_ran_alone_for_a_moment_joins_those_that_run() {
     assert_eq!(planned(&world).refusals[0].code, Code::GangIncomplete);
 }
 
+#[test]
+fn a_gang_that_never_fits_is_told_so_with_how_many_would() {
+    let (mut world, [first, _], low) = world();
+    // Somebody could be stopped for it, and nobody is.
+    world.hold(first, low, 2, 1000);
+    gang(&mut world, 5, &[(1, 1000); 5]);
+    let plan = planned(&world);
+    assert!(plan.preemptions.is_empty() && plan.assignments.is_empty());
+    for refusal in &plan.refusals {
+        assert_eq!(refusal.code, Code::NeverFits);
+        assert!(refusal.sentence.contains("at most 4 of the 5 members"), "{}", refusal.sentence);
+    }
+    // One less fits when the others have left.
+    let (mut world, [first, second], _) = self::world();
+    let queue = world.snapshot.queues[0].id;
+    world.hold(first, queue, 2, 1000);
+    world.hold(second, queue, 1, 1000);
+    gang(&mut world, 4, &[(1, 1000); 4]);
+    assert!(planned(&world).refusals.iter().all(|refusal| refusal.code != Code::NeverFits));
+}
+
 /// Both nodes are taken by work that ends; small work comes after it, again and again. When does the gang start, minutes?
 fn minutes_until_it_starts(reservations: usize) -> Option<i64> {
     let (mut world, ..) = world();

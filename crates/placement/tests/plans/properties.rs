@@ -5,11 +5,12 @@ use crate::{
     world::{World, ask, at, shared},
 };
 use domain::{
-    device::{Ask, DeviceModel, Link, Profile, Sharing},
+    device::{Ask, BYTES_MAX, CPU_MILLI_MAX, DeviceModel, Link, Profile, Sharing},
     id::GangId,
     quota::Quota,
 };
-use placement::{Gang, Hint, Plan, Policy, Request, Snapshot, plan};
+use jiff::Timestamp;
+use placement::{Code, Demand, Gang, Hint, Plan, Policy, Request, Snapshot, plan};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -195,5 +196,89 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap()).unwrap(), plan);
         let policy: Policy = serde_json::from_str("{}").unwrap();
         prop_assert_eq!(policy, Policy::default());
+    }
+}
+
+/// Whatever a type can say, small and at its end.
+fn extreme() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(1), 0_u64..5_000, Just(CPU_MILLI_MAX), Just(BYTES_MAX), any::<u64>(), Just(u64::MAX)]
+}
+
+prop_compose! {
+    fn extreme_worlds()(
+        mut world in worlds(),
+        values in prop::collection::vec(extreme(), 40),
+        ratios in prop::collection::vec(any::<u32>(), 12),
+    ) -> World {
+        let mut values = values.into_iter().cycle();
+        let mut next = || values.next().unwrap();
+        let mut ratios = ratios.into_iter().cycle();
+        let mut small = || [0, 1, 1000, u32::MAX][ratios.next().unwrap() as usize % 4];
+        let snapshot = &mut world.snapshot;
+        for node in &mut snapshot.nodes {
+            (node.cpu_milli, node.memory_bytes) = (next(), next());
+            node.devices.iter_mut().for_each(|device| device.memory_bytes = next());
+        }
+        for holding in &mut snapshot.holdings {
+            (holding.cpu_milli, holding.memory_bytes) = (next(), next());
+            holding.grants.iter_mut().for_each(|grant| (grant.milli, grant.memory_bytes) = (small(), next()));
+            if let Some(owner) = &mut holding.owner {
+                (owner.effective_milli, owner.storage_bytes) = (next(), next());
+                owner.priority = if next() % 2 == 0 { i32::MIN } else { i32::MAX };
+            }
+        }
+        for request in &mut snapshot.requests {
+            (request.ask.cpu_milli, request.ask.memory_bytes, request.storage_bytes) = (next(), next(), next());
+            request.ask.gpu_memory_bytes = Some(next()).filter(|bytes| bytes % 2 == 0);
+            if next() % 3 == 0 {
+                (request.ask.gpus, request.ask.gpu_milli) = (small(), small());
+            }
+            request.priority = if next() % 2 == 0 { i32::MIN } else { i32::MAX };
+            request.runtime_s = Some(next());
+            if next() % 2 == 0 {
+                request.submitted_at = if next() % 2 == 0 { Timestamp::MIN } else { Timestamp::MAX };
+            }
+        }
+        for queue in &mut snapshot.queues {
+            (queue.deserved_milli, queue.limit_milli, queue.recent_use) = (next(), Some(next()), next());
+            (queue.weight, queue.priority) = (small(), if next() % 2 == 0 { i32::MIN } else { i32::MAX });
+        }
+        for project in &mut snapshot.projects {
+            project.recent_use = next();
+            project.disruptions_left = Some(small());
+            let model_milli = [(DeviceModel::new("A"), next())].into();
+            let (gpu_milli, cpu_milli) = (Some(next()), Some(next()));
+            project.quota = Quota { gpu_milli, model_milli, cpu_milli, memory_bytes: Some(next()), ..Quota::default() };
+        }
+        let asks: Vec<Ask> = snapshot.requests.iter().map(|request| request.ask.clone()).collect();
+        snapshot.recent.extend(asks.into_iter().map(|ask| Demand { ask, count: next() }));
+        world.policy.model_value_percent = [(DeviceModel::new("A"), next())].into();
+        world.policy.moves_max = 4;
+        world
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn nothing_that_a_snapshot_can_say_breaks_a_plan(world in extreme_worlds()) {
+        let plan = world.plan();
+        let answered = plan.assignments.len() + plan.preemptions.len() + plan.refusals.len();
+        prop_assert_eq!(answered, world.snapshot.requests.len(), "everybody gets an answer");
+    }
+
+    #[test]
+    fn one_that_asks_for_what_cannot_be_takes_nothing_from_others(milli in 1_u32..=1000, cpu_milli in CPU_MILLI_MAX + 1..) {
+        let mut world = World::new();
+        world.node(&["A"], &shared());
+        let other = world.request(ask(1, milli)).holder;
+        let absurd = Ask { cpu_milli, memory_bytes: u64::MAX, ..ask(32, 1000) };
+        world.snapshot.recent.push(Demand { ask: absurd.clone(), count: 1 });
+        let bad = world.request(absurd).holder;
+        let plan = world.plan();
+        prop_assert_eq!(plan.assignments.iter().map(|one| one.holder).collect::<Vec<_>>(), [other]);
+        let refused: Vec<_> = plan.refusals.iter().map(|refusal| (refusal.holder, refusal.code)).collect();
+        prop_assert_eq!(refused, [(bad, Code::AskInvalid)]);
     }
 }

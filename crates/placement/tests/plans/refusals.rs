@@ -128,6 +128,12 @@ fn room() {
         w.hold(node, queue, 1, 500);
         w.request(of("A", ask(1, 600)));
     });
+    check(Code::NoCapacity, "with 0.1 CPU and 1024 MiB is taken", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.hold(node, queue, 1, 500);
+        w.request(of("A", Ask { cpu_milli: 100, ..ask(1, 600) }));
+    });
     check(Code::NoCapacity, "drained or not healthy", |w| {
         w.snapshot.nodes[0].devices.iter_mut().for_each(|device| device.schedulable = false);
         w.request(ask(1, 10));
@@ -151,11 +157,15 @@ fn room() {
 fn gangs() {
     let gang = Gang { id: GangId(Uuid::from_u128(7)), size: 2, one_zone: false };
     check(Code::GangIncomplete, "1 of 2 members wait", |w| w.request(ask(1, 1)).gang = Some(gang.clone()));
-    let mut world = World::new();
-    world.node(&["A"], &shared());
-    for milli in [700, 600] {
-        world.request(ask(1, milli)).gang = Some(gang.clone());
-    }
-    let codes: Vec<Code> = world.plan().refusals.iter().map(|refusal| refusal.code).collect();
-    assert_eq!(codes, [Code::GangIncomplete, Code::NoCapacity]);
+    let codes = |models: &[&str]| -> Vec<Code> {
+        let mut world = World::new();
+        let (node, queue) = (world.node(models, &shared()), world.snapshot.queues[0].id);
+        world.hold(node, queue, models.len() - 1, 1000);
+        for milli in [700, 600] {
+            world.request(ask(1, milli)).gang = Some(gang.clone());
+        }
+        world.plan().refusals.iter().map(|refusal| refusal.code).collect()
+    };
+    assert_eq!(codes(&["A", "A"]), [Code::GangIncomplete, Code::NoCapacity], "it fits when another has left");
+    assert_eq!(codes(&["A"]), [Code::NeverFits, Code::NeverFits]);
 }

@@ -10,11 +10,11 @@ use crate::{
     signs::http,
 };
 use backend_process::sessions::{self, Member};
-use domain::id::HolderId;
+use domain::{id::HolderId, runtime::reason::Reason};
 use proto::internal::v1::{self as pb, RuntimePhase};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -30,6 +30,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether all of it is gone.
 const GONE_INTERVAL: Duration = Duration::from_millis(100);
+/// From the death of a process to its burial.
+const BURIED: Duration = Duration::from_secs(1);
 /// To end by itself, when it failed or its executor ends.
 const SHORT_GRACE: Duration = Duration::from_secs(10);
 
@@ -77,6 +79,8 @@ pub(super) struct Living {
     pub(super) life: Arc<Life>,
     pub(super) orders: watch::Receiver<Order>,
     pub(super) probe: Arc<Notify>,
+    /// How its first process ended, where that is a child of this life of the executor.
+    pub(super) exit: watch::Sender<Option<ExitStatus>>,
 }
 
 impl Living {
@@ -84,9 +88,10 @@ impl Living {
     pub(super) async fn run(self, running: Option<Running>) {
         let (ended, grace) = tokio::select! {
             biased;
-            (reason, grace) = self.stop_asked() => {
-                self.report(RuntimePhase::Stopping, Ended::new("", reason));
-                (Ended::default(), grace)
+            (why, grace) = self.stop_asked() => {
+                self.report(RuntimePhase::Stopping, Ended { code: String::new(), ..why.clone() });
+                // Why an order was given is known to whoever gave it.
+                (if why.code.is_empty() { Ended::default() } else { why }, grace)
             }
             ended = self.serve(running) => {
                 tracing::warn!(holder = %self.holder, code = ended.code, "a runtime ended by itself");
@@ -105,12 +110,12 @@ impl Living {
     }
 
     /// Waits until it shall end; answers why, and its grace. Cancel-safe.
-    async fn stop_asked(&self) -> (String, Duration) {
+    async fn stop_asked(&self) -> (Ended, Duration) {
         let mut orders = self.orders.clone();
         let asked = async {
             loop {
                 if let Goal::Stop { grace, reason } = &orders.borrow_and_update().goal {
-                    return (reason.clone(), *grace);
+                    return (Ended::new("", reason.clone()), *grace);
                 }
                 if orders.changed().await.is_err() {
                     return std::future::pending().await;
@@ -119,7 +124,10 @@ impl Living {
         };
         tokio::select! {
             asked = asked => asked,
-            () = self.shared.closing.cancelled() => ("its executor is stopped".to_owned(), SHORT_GRACE),
+            () = self.shared.closing.cancelled() => {
+                let message = "the cluster, or its executor alone, was stopped";
+                (Ended::new(Reason::ExecutorStopped.as_str(), message), SHORT_GRACE)
+            }
         }
     }
 
@@ -155,7 +163,7 @@ impl Living {
         loop {
             tick.tick().await;
             if !running.lives() {
-                return Err(self.exited());
+                return Err(self.exited().await);
             }
             let answer = http::get(running.at, &health.path, self.life.access_key.expose()).await;
             if answer.is_ok_and(|(status, _)| health.any || status == 200) {
@@ -179,7 +187,7 @@ impl Living {
             tokio::select! {
                 _ = look.tick() => {
                     if !running.lives() {
-                        return self.exited();
+                        return self.exited().await;
                     }
                     continue;
                 }
@@ -192,12 +200,21 @@ impl Living {
         }
     }
 
-    fn exited(&self) -> Ended {
+    async fn exited(&self) -> Ended {
         if self.shared.parts.cgroups.as_ref().is_some_and(|cgroups| cgroups.ran_out_of_memory(self.holder)) {
             let message = format!("it used more memory than it may; give it a higher limit: {}", self.log_tail());
             return Ended::new("OUT_OF_MEMORY", message);
         }
-        Ended::new("APP_EXITED", format!("the application ended: {}", self.log_tail()))
+        // It is buried a moment after it is seen to be dead; a former executor's child is not ours to bury.
+        let mut exit = self.exit.subscribe();
+        let status = tokio::time::timeout(BURIED, exit.wait_for(Option::is_some)).await;
+        let status = status.ok().and_then(Result::ok).and_then(|status| *status);
+        let how = status.map(|status| format!(" ({status})")).unwrap_or_default();
+        let said = match self.log_tail() {
+            tail if tail.is_empty() => "it printed nothing".to_owned(),
+            tail => tail,
+        };
+        Ended::new("APP_EXITED", format!("the application ended{how}: {said}"))
     }
 
     /// Asks everything of it to end, then makes it end. Answers when nothing is left.

@@ -204,7 +204,7 @@ async fn what_cannot_start_says_why() {
     let imageless =
         spec(App::Custom { port: 8_099, command: vec![], keeps_base_path: false, health_path: String::new() });
     for (spec, code, word) in [
-        (shell("echo the reason; exit 7"), "APP_EXITED", "the reason"),
+        (shell("echo the reason; exit 7"), "APP_EXITED", "(exit status: 7): the reason"),
         (refused, "PRE_START_REFUSED", "securityContext"),
         (broken, "PRE_START_FAILED", "no idea"),
         (long, "PRE_START_FAILED", "File too large"),
@@ -292,10 +292,18 @@ async fn a_new_life_of_the_executor_finds_what_runs() {
     let found = backend.recover().await.unwrap();
     assert_eq!(found.len(), 2);
     assert!(found.contains(&order), "with everything that it was told");
+    // The stream that is opened next says all that runs, and nothing of it is missing before it has answered.
+    let stated = backend.board().everything().runtimes.runtimes;
+    let runs = |report: &&RuntimeReport| report.phase() != RuntimePhase::Gone;
+    assert_eq!(
+        stated.iter().filter(runs).map(|report| report.holder.clone()).collect::<Vec<_>>(),
+        [order.holder.to_vec()]
+    );
     assert_eq!(reaches(&backend, &order, RuntimePhase::Ready, SOON).await.endpoint, endpoint);
     let lost = reaches(&backend, &dying, RuntimePhase::Gone, SOON).await;
     assert_eq!(lost.code, "RUNTIME_LOST");
     backend.close().await;
-    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    let closed = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(closed.code, "EXECUTOR_STOPPED", "it has not ended by itself");
     assert_eq!(machine.left(), 0);
 }

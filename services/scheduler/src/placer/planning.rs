@@ -14,7 +14,8 @@ use domain::{
 };
 use jiff::Timestamp;
 use placement::{
-    Assignment, Demand, Hint, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request, Snapshot,
+    Assignment, Code, Demand, Hint, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request,
+    Snapshot,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -34,6 +35,8 @@ const EXPLAIN: Duration = Duration::from_secs(2);
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
+/// After so long, half of what was asked for counts.
+const DEMANDS_HALVED: Duration = Duration::from_secs(3_600);
 /// Moves that are named at once.
 const MOVES_MAX: usize = 64;
 
@@ -48,6 +51,7 @@ pub(super) struct Planning {
     /// Their projects' quota is used up elsewhere; they wait for fresh terms.
     held_back: HashSet<HolderId>,
     demands: BTreeMap<Ask, u64>,
+    halved_at: Option<Instant>,
     /// What was kept for these is lost.
     pub(super) denominated: Vec<HolderId>,
 }
@@ -58,12 +62,25 @@ impl Planning {
         self.wanted = true;
     }
 
-    /// Somebody asks for this.
+    /// Somebody asks for this. What was asked for long ago is forgotten, and makes room for what is asked for now.
     pub(super) fn wants(&mut self, ask: &Ask) {
         self.wanted = true;
+        if self.halved_at.is_none_or(|at| at.elapsed() >= DEMANDS_HALVED) {
+            self.halved_at = Some(Instant::now());
+            self.demands.values_mut().for_each(|count| *count /= 2);
+            self.demands.retain(|_, count| *count > 0);
+        }
         if self.demands.len() < DEMANDS_MAX || self.demands.contains_key(ask) {
             *self.demands.entry(ask.clone()).or_default() += 1;
         }
+    }
+
+    /// Somebody who asked for this has left without a place.
+    pub(super) fn unwants(&mut self, ask: &Ask) {
+        if let Some(count) = self.demands.get_mut(ask) {
+            *count = count.saturating_sub(1);
+        }
+        self.demands.retain(|_, count| *count > 0);
     }
 
     /// A decision was not done.
@@ -71,6 +88,12 @@ impl Planning {
         tracing::info!(holder = %holder, why = ?why, "a decision came too late; it is made again");
         self.wanted = true;
         self.held_back.insert(holder);
+    }
+
+    /// What people set has changed: what was said to help may help no more.
+    pub(super) fn terms_have_changed(&mut self) {
+        self.wanted = true;
+        self.explained_at = None;
     }
 
     pub(super) fn terms_are_fresh(&mut self) {
@@ -144,12 +167,20 @@ impl Placer {
         }
     }
 
-    /// What would be answered with these besides those that wait; with none of them, who could move.
-    pub(super) async fn imagine(&self, imagined: Vec<Request>) -> Plan {
+    /// What would be answered with these besides those that wait; with none of them, who could move. By the terms as they
+    /// are set now, also of projects that have nothing here yet: as a commit would judge.
+    pub(super) async fn imagine(&mut self, imagined: Vec<Request>) -> Plan {
         let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
+        let now = self.terms_now(imagined.iter().map(|request| request.project)).await;
+        let before = now.map(|(terms, elsewhere)| {
+            (std::mem::replace(&mut self.terms, terms), std::mem::replace(&mut self.elsewhere, elsewhere))
+        });
         let mut requests: Vec<Request> = self.requests().collect();
         requests.extend(imagined);
         let (snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
+        if let Some(before) = before {
+            (self.terms, self.elsewhere) = before;
+        }
         tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
     }
 
@@ -177,8 +208,17 @@ impl Placer {
             if self.blocks.refused(refusal.holder, &code, &refusal.sentence) {
                 continue;
             }
+            let about_window = matches!(refusal.code, Code::WindowClosed | Code::WindowTooShort);
+            if about_window && self.lives.get(refusal.holder).is_some_and(|stored| self.never_opens(&stored.life)) {
+                let (reason, message) = (Reason::PlanWindowExpired, refusal.sentence);
+                self.happen(refusal.holder, Event::Stop { reason, message, again: false, actor: None }, turn);
+                continue;
+            }
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
-            let keeps_code = known.is_some_and(|notice| notice.code == code);
+            // How many of a gang are there by now is told at once.
+            let counts = refusal.code == Code::GangIncomplete;
+            let says_it = |notice: &Notice| notice.code == code && (!counts || notice.message == refusal.sentence);
+            let keeps_code = known.is_some_and(says_it);
             if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
                 continue;
             }

@@ -11,6 +11,7 @@ use domain::{
     },
     window::{self, Access},
 };
+use jiff::SignedDuration;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -23,6 +24,9 @@ use uuid::Uuid;
 
 /// Between two looks at what people set.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// A life that waits for so long was begun by terms that have been read since.
+const SETTLED: SignedDuration = SignedDuration::from_secs(2);
 
 /// By what a life may run.
 pub(super) struct Admitted {
@@ -39,17 +43,14 @@ impl Placer {
         if self.terms_read_at.is_some_and(|at| at.elapsed() < REFRESH) {
             return Ok(());
         }
-        let mut projects = self.lives.projects();
-        projects.extend(self.blocks.projects());
-        projects.sort_unstable();
-        projects.dedup();
+        let projects = self.projects_here();
         match placement_terms::read(&self.parts.store, &self.pool, &projects).await {
             Ok(mut terms) => {
                 self.elsewhere = self.held_elsewhere(&mut terms);
                 self.terms_of = projects.into_iter().collect();
                 if terms != self.terms {
                     self.terms = terms;
-                    self.planning.want();
+                    self.planning.terms_have_changed();
                 }
                 self.planning.terms_are_fresh();
                 self.terms_read_at = Some(Instant::now());
@@ -69,6 +70,29 @@ impl Placer {
                 Ok(())
             }
         }
+    }
+
+    /// The terms as they are set now, of these projects too, and what is held elsewhere; `None` where they cannot be read.
+    pub(super) async fn terms_now(
+        &self,
+        further: impl Iterator<Item = ProjectId>,
+    ) -> Option<(Terms, BTreeMap<ProjectId, Usage>)> {
+        let mut projects = self.projects_here();
+        projects.extend(further);
+        projects.sort_unstable();
+        projects.dedup();
+        let mut terms = placement_terms::read(&self.parts.store, &self.pool, &projects).await.ok()?;
+        let elsewhere = self.held_elsewhere(&mut terms);
+        Some((terms, elsewhere))
+    }
+
+    /// Those who have something here, or want it.
+    fn projects_here(&self) -> Vec<ProjectId> {
+        let mut projects = self.lives.projects();
+        projects.extend(self.blocks.projects());
+        projects.sort_unstable();
+        projects.dedup();
+        projects
     }
 
     /// What projects hold in other pools. It is taken out of the terms, which are compared with the former ones.
@@ -143,6 +167,22 @@ impl Placer {
                 lifetime_max_s: None,
             },
         }
+    }
+
+    /// Whether no window of the plans that open its queue opens once more: waiting helps nothing. Where no plan does, one
+    /// may be granted; and one that was granted just before the start may not have been read yet.
+    pub(super) fn never_opens(&self, life: &Life) -> bool {
+        if self.now().duration_since(life.step_at) < SETTLED {
+            return false;
+        }
+        let plans = self.terms.plans.get(&(life.project, life.queue)).map(Vec::as_slice).unwrap_or_default();
+        let now = self.now();
+        let mut allowing = plans.iter().filter(|plan| plan.check(&life.spec).is_ok()).peekable();
+        let last = |plan: &Plan| {
+            let access = window::access(&plan.windows, now);
+            matches!(access, Access::Closed { opens_at: None } | Access::Until { opens_again_at: None, .. })
+        };
+        allowing.peek().is_some() && allowing.all(last)
     }
 
     /// The models of the fleet that a plan's names mean; the names themselves where none does, so that the reason is told.

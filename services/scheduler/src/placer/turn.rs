@@ -119,6 +119,9 @@ impl Placer {
         let Some(ended) = self.lives.remove(holder) else { return };
         turn.changed.remove(&holder);
         turn.ordered.remove(&holder);
+        if ended.life.placed_at.is_none() {
+            self.planning.unwants(&ended.life.spec.ask);
+        }
         if let Some(node) = ended.node.filter(|_| ended.life.goal().is_some()) {
             turn.forget.push((node, holder, ended.life.fence));
         }

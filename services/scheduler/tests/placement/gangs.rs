@@ -2,6 +2,7 @@
 
 use crate::world::{POOL, WAIT, World};
 use domain::id::QueueId;
+use placement::Code;
 use proto::internal::v1 as pb;
 use serde_json::json;
 use testkit::wait_for;
@@ -51,6 +52,43 @@ async fn a_gang_waits_for_its_last_member_and_gets_the_places_of_others_at_once(
     assert_eq!(world.count("SELECT sum(used_milli)::bigint FROM device").await, 2000);
     world.audit(false).await;
     assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_does_not_wait_for_a_window_that_opens_no_more() {
+    let (world, scheduler, _executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let once = world.queue("once", POOL, 0, false).await;
+    world.open(project, once, Some(60)).await;
+    let late = world.workspace("late", project, once, (1, 1000), json!({})).await;
+    scheduler.start(late).await.unwrap();
+    world.until(late, "stopped").await;
+    assert_eq!(world.reason(late).await, "PLAN_WINDOW_EXPIRED");
+    // Who is done in time starts.
+    world.open(project, once, Some(600)).await;
+    let quick = world.workspace("quick", project, once, (1, 1000), json!({ "lifetime_s": 60 })).await;
+    scheduler.start(quick).await.unwrap();
+    world.until(quick, "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forecast_knows_what_was_set_a_moment_ago() {
+    let (world, scheduler, _executor) = World::simple(&[2]).await;
+    let project = world.project("p", Some(2000)).await;
+    let first = world.workspace("first", project, DEFAULT, (1, 600), json!({})).await;
+    scheduler.start(first).await.unwrap();
+    world.until(first, "running").await;
+    let caller = scheduler.caller();
+    let client = world.database.client().await;
+    for _ in 0..3 {
+        client.execute("UPDATE project_policy SET gpu_milli = 2000", &[]).await.unwrap();
+        assert_eq!(caller.would_wait(project, 600).await, None);
+        client.execute("UPDATE project_policy SET gpu_milli = 1000", &[]).await.unwrap();
+        assert_eq!(caller.would_wait(project, 600).await, Some(Code::QuotaExceeded));
+    }
+    // Of a project that has nothing here nobody has read anything yet.
+    let other = world.project("other", Some(100)).await;
+    assert_eq!(caller.would_wait(other, 600).await, Some(Code::QuotaTooSmall));
 }
 
 #[tokio::test(flavor = "multi_thread")]

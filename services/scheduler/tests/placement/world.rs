@@ -346,6 +346,32 @@ impl Caller {
         self.client().stop_runtime(request).await.map(drop)
     }
 
+    /// Why one GPU of so many milli would not be had now; `None` where it would.
+    pub(crate) async fn would_wait(&self, project: ProjectId, milli: u32) -> Option<placement::Code> {
+        let ask = json!({ "gpus": 1, "gpu_milli": milli, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+            "link": "any", "cpu_milli": 1, "memory_bytes": 1 });
+        let imagined = placement::Request {
+            holder: HolderId(Uuid::now_v7()),
+            project,
+            queue: QueueId(Uuid::nil()),
+            priority: 0,
+            submitted_at: jiff::Timestamp::now(),
+            ask: serde_json::from_value(ask).unwrap(),
+            storage_bytes: 0,
+            nodes: None,
+            gang: None,
+            runtime_s: None,
+            access: placement::Access::Always,
+            permitted: Vec::new(),
+            alternatives: Vec::new(),
+        };
+        let (pool, requests) = (POOL.to_owned(), serde_json::to_string(&[imagined]).unwrap());
+        let request = pb::PlanRuntimesRequest { pool, requests, forwarded: false };
+        let answer = self.client().plan_runtimes(request).await.unwrap().into_inner();
+        let plan: placement::Plan = serde_json::from_str(&answer.plan).unwrap();
+        plan.refusals.iter().map(|refusal| refusal.code).next_back().filter(|_| plan.assignments.is_empty())
+    }
+
     /// Restarts the life of this number, if it is still there, with an image that was checked.
     pub(crate) async fn restart_only(&self, workspace: WorkspaceId, number: i64, image: &str) -> Result<(), Status> {
         self.stop_only(workspace, number, "RESTART", image).await

@@ -17,8 +17,12 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-use store::runtime_routes::{self, Opener, Route};
+use store::{
+    idempotency,
+    runtime_routes::{self, Opener, Route},
+};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// What a collaborator is.
 const NEED: Role = Role::Editor;
@@ -31,6 +35,8 @@ const GRANTS_MAX: usize = 16_384;
 const ENTER_SECONDS: i64 = 30;
 /// How long a browser may stay without being sent again.
 const STAY_SECONDS: i64 = 12 * 3_600;
+/// Under what used tickets are remembered.
+const ENTERED: &str = "runtimes/enter";
 /// The cookie of a workspace's origin: no other host can set or read it.
 const COOKIE: &str = "__Host-orrery_runtime";
 /// What tickets are sealed for.
@@ -49,6 +55,9 @@ pub(super) enum Stage {
 /// reads it and nobody else makes one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Ticket {
+    /// Of this one alone: what stands in an address is used once.
+    #[serde(default)]
+    id: Uuid,
     stage: Stage,
     workspace: WorkspaceId,
     number: i64,
@@ -65,6 +74,7 @@ impl Ticket {
             Stage::Stay => STAY_SECONDS,
         };
         Self {
+            id: Uuid::new_v4(),
             stage,
             workspace: route.workspace,
             number: route.number,
@@ -100,10 +110,27 @@ impl Ticket {
 
     /// For this stage, this workspace, this life, and now.
     pub(super) fn fits(&self, stage: Stage, route: &Route) -> bool {
-        self.stage == stage
-            && self.workspace == route.workspace
-            && self.number == route.number
-            && Timestamp::now().as_second() < self.until
+        self.is_for(stage, route) && !self.is_late()
+    }
+
+    /// For this stage, this workspace and this life.
+    pub(super) fn is_for(&self, stage: Stage, route: &Route) -> bool {
+        self.stage == stage && self.workspace == route.workspace && self.number == route.number
+    }
+
+    /// Its time is over.
+    pub(super) fn is_late(&self) -> bool {
+        Timestamp::now().as_second() >= self.until
+    }
+
+    /// Uses it up, for every server of the cluster: `false` when somebody has before. The row outlives the ticket by far,
+    /// and goes with the answers that mutations are remembered by.
+    ///
+    /// # Errors
+    /// When the database does not answer; then nobody comes in.
+    pub(super) async fn take(&self, core: &Core) -> Result<bool, Fault> {
+        let db = core.store.client().await?;
+        Ok(idempotency::once(&db, ENTERED, &self.id.to_string()).await?)
     }
 
     pub(super) fn opener(&self) -> Opener {

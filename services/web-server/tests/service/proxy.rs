@@ -284,6 +284,11 @@ async fn an_origin_of_its_own_is_entered_with_a_ticket() {
     };
     assert_eq!(status(&at(&other, &enter, "").await), "401", "a ticket is for one workspace");
     let entered = at(&lab, &enter, "").await;
+    for server in [replica, cluster.addr] {
+        let head = format!("GET {enter} HTTP/1.1\r\nHost: {lab}.apps.example\r\nConnection: close\r\n\r\n");
+        let again = raw(server, &head).await;
+        assert!(status(&again) == "401" && again.contains("used already"), "a ticket is used once: {again}");
+    }
     assert_eq!(header(&entered, "location"), "/runtimes/lab/x?y=1", "{entered}");
     let ticket = format!("Cookie: {}\r\n", header(&entered, "set-cookie: __host-").split(';').next().unwrap());
     assert_eq!(status(&at(&lab, "/runtimes/lab/x", &ticket).await), "200");
@@ -292,7 +297,6 @@ async fn an_origin_of_its_own_is_entered_with_a_ticket() {
     assert!(head.contains(&format!("code-server-session={KEY}")) && !head.contains("__Host-"), "{head}");
     assert_ne!(status(&at(&other, "/runtimes/other/", &ticket).await), "200");
     // Whatever the address says, one comes to the application and nowhere else.
-    let (with_ticket, _) = enter.split_once("&to=").unwrap();
     for evil in [
         "//evil.example",
         "https://evil.example/",
@@ -301,6 +305,9 @@ async fn an_origin_of_its_own_is_entered_with_a_ticket() {
         "/runtimes/lab/%5C..",
         "/runtimes/lab/%0D%0ASet-Cookie:x=1",
     ] {
+        let sent = get(cluster.addr, "/runtimes/lab/", &cookie).await;
+        let fresh = header(&sent, "location").strip_prefix(&format!("http://{lab}.apps.example")).unwrap().to_owned();
+        let (with_ticket, _) = fresh.split_once("&to=").unwrap();
         let answer = at(&lab, &format!("{with_ticket}&to={evil}"), "").await;
         assert_eq!(header(&answer, "location"), "/runtimes/lab/", "{evil}: {answer}");
     }

@@ -2,7 +2,7 @@
 
 use crate::render::{
     Output,
-    style::harmless,
+    style::one_line,
     table::{self, Tone},
     time,
 };
@@ -86,7 +86,7 @@ pub(super) fn line(runtime: &Runtime, output: &Output) -> String {
     let why = why(runtime);
     let why = if why.is_empty() { why } else { format!(" ({why})") };
     let tail = [&runtime.message, &runtime.hint].into_iter().filter(|text| !text.is_empty());
-    let tail: String = tail.map(|text| format!("; {}", harmless(text))).collect();
+    let tail: String = tail.map(|text| format!("; {}", one_line(text))).collect();
     format!("{}: {word}{place}{why}{tail}", runtime.workspace)
 }
 
@@ -162,7 +162,7 @@ pub(super) fn events(events: &[RuntimeEvent], output: &Output) -> String {
             table::cell(&event.step, Tone::Plain),
             table::cell(&event.reason, Tone::Plain),
             table::cell(&event.actor, Tone::Dim),
-            table::cell(harmless(&event.message), Tone::Plain),
+            table::cell(one_line(&event.message), Tone::Plain),
         ]);
     }
     table::text(&table, "nothing has happened yet")

@@ -200,7 +200,11 @@ impl Life {
         match report.phase {
             Phase::Gone => {
                 if started {
-                    let reason = if code.is_empty() { Reason::Exited } else { Reason::Error(code) };
+                    let reason = match code.as_str() {
+                        "" => Reason::Exited,
+                        stopped if stopped == Reason::ExecutorStopped.as_str() => Reason::ExecutorStopped,
+                        _ => Reason::Error(code),
+                    };
                     self.stage = Stage::Stopping(reason);
                 }
                 self.end(message, None, now, change);

@@ -1,7 +1,7 @@
 //! What is wrong with a spec in itself. Refuses to know any project, plan or fleet.
 
 use super::{Code, Denial};
-use crate::device::GPUS_MAX;
+use crate::device::{BYTES_MAX, CPU_MILLI_MAX, GPUS_MAX};
 use crate::runtime::{App, Mount, Spec};
 
 /// The longest name of a workspace with a runtime: objects of backends add to it, within 63 characters.
@@ -61,8 +61,8 @@ pub(super) fn check_name(name: &str) -> Result<(), Denial> {
 pub(super) fn check(spec: &Spec) -> Result<(), Denial> {
     check_image(&spec.image)?;
     check_app(&spec.app)?;
-    check_devices(spec)?;
     check_host(spec)?;
+    check_devices(spec)?;
     check_env(spec)?;
     check_mounts(&spec.mounts)?;
     check_times(spec)?;
@@ -78,10 +78,16 @@ pub(super) fn check(spec: &Spec) -> Result<(), Denial> {
 fn check_image(image: &str) -> Result<(), Denial> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
     let begins = image.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if image.is_empty() || (begins && image.len() <= IMAGE_BYTES_MAX && image.chars().all(plain)) {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    // An allowed beginning is one of names that are what they say.
+    let steps = name.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    let hex = |text: &str| text.len() == 64 && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    let pinned = digest.is_none_or(|digest| digest.strip_prefix("sha256:").is_some_and(hex));
+    let formed = begins && steps && pinned && image.len() <= IMAGE_BYTES_MAX && image.chars().all(plain);
+    if image.is_empty() || formed {
         return Ok(());
     }
-    let remedy = "write it as name:tag or name@sha256:digest";
+    let remedy = "write it as name:tag or name@sha256: and 64 hexadecimal digits";
     Err(Denial::new(Code::ImageInvalid, "image", "this is no reference of an image", remedy))
 }
 
@@ -116,6 +122,10 @@ fn check_devices(spec: &Spec) -> Result<(), Denial> {
         let sentence = "models are named, and no GPU is asked for";
         return Err(Denial::new(Code::ModelNotAllowed, "models", sentence, "ask for a GPU, or name no model"));
     }
+    if ask.gpu_memory_bytes.is_some_and(|bytes| bytes > BYTES_MAX) {
+        let sentence = format!("no device has {} MiB of memory", ask.gpu_memory_bytes.unwrap_or_default() >> 20);
+        return Err(Denial::new(Code::MemInvalid, "gpu_memory_bytes", sentence, "ask for less"));
+    }
     if ask.check().is_err() {
         let remedy = "ask for 1 to 100 %";
         return Err(Denial::new(Code::SmInvalid, "sm_percent", "the share of each GPU is out of range", remedy));
@@ -128,6 +138,21 @@ fn check_devices(spec: &Spec) -> Result<(), Denial> {
 }
 
 fn check_host(spec: &Spec) -> Result<(), Denial> {
+    for (field, asked, most) in [
+        ("cpu_milli", spec.ask.cpu_milli, CPU_MILLI_MAX),
+        ("cpu_limit_milli", spec.cpu_limit_milli, CPU_MILLI_MAX),
+        ("memory_bytes", spec.ask.memory_bytes, BYTES_MAX),
+        ("memory_limit_bytes", spec.memory_limit_bytes, BYTES_MAX),
+        ("storage_bytes", spec.storage_bytes, BYTES_MAX),
+    ] {
+        if asked > most {
+            let of_processor = || format!("more than {} cores are asked for", most / 1000);
+            let of_bytes = || format!("more than {} GiB are asked for", most >> 30);
+            let sentence = if most == CPU_MILLI_MAX { of_processor() } else { of_bytes() };
+            let remedy = "ask for what one machine can have";
+            return Err(Denial::new(Code::ResourceLimit, field, sentence, remedy));
+        }
+    }
     let below = |limit: u64, asked: u64| limit != 0 && limit < asked;
     let (field, what) = match spec {
         _ if spec.ask.cpu_milli == 0 => ("cpu_milli", "no processor is asked for"),

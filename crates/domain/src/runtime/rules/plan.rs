@@ -3,6 +3,7 @@
 use super::policy::bounded;
 use super::{Code, Denial, listed};
 use crate::id::PlanId;
+use crate::quota::Excess;
 use crate::runtime::Spec;
 use crate::window::Window;
 
@@ -56,18 +57,8 @@ impl Plan {
         }
         self.check_models(spec)?;
         let most = |asked: u64, limit: u64| asked.max(limit);
-        self.within(
-            "cpu_milli",
-            most(ask.cpu_milli, spec.cpu_limit_milli),
-            self.cpu_milli_max,
-            "thousandths of a core",
-        )?;
-        self.within(
-            "memory_bytes",
-            most(ask.memory_bytes, spec.memory_limit_bytes),
-            self.memory_max,
-            "bytes of memory",
-        )?;
+        self.within("cpu_milli", "CPU", most(ask.cpu_milli, spec.cpu_limit_milli), self.cpu_milli_max)?;
+        self.within("memory_bytes", "memory", most(ask.memory_bytes, spec.memory_limit_bytes), self.memory_max)?;
         bounded(
             Code::LifetimeLimit,
             "lifetime_s",
@@ -87,9 +78,11 @@ impl Plan {
         Err(Denial::new(Code::ModelNotAllowed, "models", sentence, remedy))
     }
 
-    fn within(&self, field: &'static str, asked: u64, max: Option<u64>, unit: &str) -> Result<(), Denial> {
-        let Some(max) = max.filter(|max| asked > *max) else { return Ok(()) };
-        let sentence = format!("plan `{}` lets one runtime have {max} {unit}, and {asked} are asked for", self.name);
+    fn within(&self, field: &'static str, what: &str, asked: u64, max: Option<u64>) -> Result<(), Denial> {
+        let Some(limit) = max.filter(|max| asked > *max) else { return Ok(()) };
+        let excess = Excess { what: what.to_owned(), limit, used: 0, wanted: asked };
+        let [limit, wanted] = [limit, asked].map(|value| excess.spoken(value));
+        let sentence = format!("plan `{}` lets one runtime have {limit}, and {wanted} is asked for", self.name);
         Err(Denial::new(Code::ResourceLimit, field, sentence, "ask for less"))
     }
 }

@@ -1,7 +1,7 @@
 //! Each rule with what it lets pass and what it does not.
 
 use super::*;
-use crate::device::{Ask, Link};
+use crate::device::{Ask, BYTES_MAX, CPU_MILLI_MAX, Link};
 use crate::runtime::{App, Mount, PostStart};
 use crate::window::Window;
 
@@ -77,6 +77,13 @@ fn a_spec_is_checked_in_itself() {
     assert_eq!(code(|s, _| s.ask.gpu_memory_bytes = Some(0)), "MEM_INVALID");
     assert_eq!(code(|s, _| s.ask.cpu_milli = 0), "RESOURCE_LIMIT");
     assert_eq!(code(|s, _| s.memory_limit_bytes = 1), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| (s.ask.cpu_milli, s.ask.memory_bytes) = (CPU_MILLI_MAX, BYTES_MAX)), "ok");
+    assert_eq!(code(|s, _| s.ask.cpu_milli = CPU_MILLI_MAX + 1), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.ask.memory_bytes = BYTES_MAX + 1), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.cpu_limit_milli = u64::MAX), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.memory_limit_bytes = u64::MAX), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.storage_bytes = u64::MAX), "RESOURCE_LIMIT");
+    assert_eq!(code(|s, _| s.ask.gpu_memory_bytes = Some(u64::MAX)), "MEM_INVALID");
     assert_eq!(code(|s, _| s.image = "a b".into()), "IMAGE_INVALID");
     assert_eq!(code(|s, _| s.idle_timeout_s = 59), "TIMEOUT_LIMIT");
     assert_eq!(code(|s, _| s.priority = 1), "PRIORITY_INVALID");
@@ -119,6 +126,27 @@ fn volumes_lie_side_by_side_and_outside_of_the_system() {
     assert_eq!(mounts(&[("a", "/data"), ("b", "/data/in")]), "PVC_PATH_NESTED");
     assert_eq!(mounts(&[("a", "/data/in"), ("b", "/data")]), "PVC_PATH_NESTED");
     assert_eq!(mounts(&vec![("a", "/data"); 17]), "PVC_TOO_MANY");
+}
+
+#[test]
+fn an_image_is_named_plainly() {
+    let image = |image: &str| code(|s, _| s.image = image.to_owned());
+    let digest = "5e".repeat(32);
+    for good in ["lab/x:1", "registry.example:5000/lab/x", &format!("lab/x:1@sha256:{digest}")] {
+        assert_eq!(image(good), "ok", "{good}");
+    }
+    for bad in [
+        "lab/../evil:1",
+        "lab/./x",
+        "lab//x",
+        "lab/",
+        "x@sha256:abc",
+        "x@sha512:0",
+        "x@",
+        &format!("x@sha256:{digest}@y"),
+    ] {
+        assert_eq!(image(bad), "IMAGE_INVALID", "{bad}");
+    }
 }
 
 #[test]

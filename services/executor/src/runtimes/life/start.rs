@@ -20,7 +20,6 @@ const PROGRESS_MAX: usize = 64;
 impl Living {
     /// From nothing to a first process; with what went wrong on the way and does not matter.
     pub(super) async fn start(&self) -> Result<(Running, Ended), Ended> {
-        self.report(RuntimePhase::Accepted, Ended::default());
         let shared = &self.shared;
         record::write_order(&self.folder(), &self.orders.borrow().clone())?;
         let place = self.place()?;
@@ -51,7 +50,12 @@ impl Living {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let started = sessions::started(pid);
         // Buried as soon as it is dead, whoever watches it.
-        tokio::spawn(async move { child.wait().await });
+        let exit = self.exit.clone();
+        tokio::spawn(async move {
+            if let Ok(status) = child.wait().await {
+                exit.send_replace(Some(status));
+            }
+        });
         let started = started.ok_or_else(|| Ended::new("APP_EXITED", "the application ended at once"))?;
         Ok(Running { pid, started, at: place.at })
     }
