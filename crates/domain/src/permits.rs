@@ -7,6 +7,8 @@
 //! - Nobody waits: permits without a unit stay with their shard for a moment, and most work touches no pool at all.
 //! - Somebody waits: each shard may use up to a fair share, and gives the rest back.
 //! - An answer that was lost, a shard that changes its owner: the shard's units are counted again and settled.
+//! - A unit has ended, and its end is not written yet: its permit may pass to another unit of the same scheduler, which is
+//!   written with it, and goes back to the pool afterwards, so that what is written never exceeds a limit.
 //! - More is held than the limit, since it was lowered, or since a new owner counts units of which it does not know yet that
 //!   they wait: whatever is given back vanishes, until as much is held as may be.
 //!
@@ -47,7 +49,7 @@ pub struct Claim {
     pub pool: Pool,
     /// Which shard.
     pub shard: u8,
-    /// Units that run: held whatever the limit says.
+    /// Units that run, or whose end is not written yet: held whatever the limit says.
     pub in_use: u32,
     /// Permits that it would use now.
     pub target: u32,
@@ -83,6 +85,10 @@ struct Hold {
     /// Permits that the pool last said that we hold: those above `granted` are to be given back.
     known: u32,
     used: u32,
+    /// Permits of units whose end is not written yet, less those that passed to other units since: they stay until then.
+    fresh: u32,
+    /// Of those above `granted`, how many stay until it is written that their units have ended.
+    kept: u32,
     /// Units of this turn that found no permit.
     short: u32,
     /// What the pool last heard that we want.
@@ -96,7 +102,18 @@ struct Hold {
 
 impl Default for Hold {
     fn default() -> Self {
-        Self { granted: 0, known: 0, used: 0, short: 0, told: 0, share: u32::MAX, idle_since: None, unsure: false }
+        Self {
+            granted: 0,
+            known: 0,
+            used: 0,
+            fresh: 0,
+            kept: 0,
+            short: 0,
+            told: 0,
+            share: u32::MAX,
+            idle_since: None,
+            unsure: false,
+        }
     }
 }
 
@@ -123,7 +140,9 @@ impl Ledger {
             }
         }
         for pool in pools {
-            if let Some(hold) = self.hold(pool, shard) {
+            let Some(state) = self.pools.get_mut(pool) else { continue };
+            state.pass_on(shard);
+            if let Some(hold) = state.holds.get_mut(&shard) {
                 hold.used += 1;
                 // One that is left over goes on being idle, however often its neighbours are used.
                 if !hold.has_room() {
@@ -142,12 +161,14 @@ impl Ledger {
         self.stirred.insert(pool.clone());
     }
 
-    /// A unit that ran has ended: its permits are free for the next one.
+    /// A unit that ran has ended: its permits are free for the next one here, and for others' once that is
+    /// [written](Ledger::written).
     pub fn give_back(&mut self, shard: u8, pools: &[Pool], now: Timestamp) {
         for pool in pools {
             let Some(state) = self.pools.get_mut(pool) else { continue };
             let contended = state.contended;
             if let Some(hold) = state.holds.get_mut(&shard) {
+                hold.fresh += u32::from(hold.used > 0);
                 hold.used = hold.used.saturating_sub(1);
                 hold.idle_since.get_or_insert(now);
                 if contended && hold.granted > hold.share {
@@ -157,6 +178,18 @@ impl Ledger {
             state.shed();
             self.stirred.insert(pool.clone());
         }
+    }
+
+    /// Every end so far is written: their permits may go back. True when somebody waits for one of them.
+    pub fn written(&mut self) -> bool {
+        let mut awaited = false;
+        for pool in &self.stirred {
+            let Some(state) = self.pools.get_mut(pool) else { continue };
+            let fresh =
+                state.holds.values_mut().map(|hold| std::mem::take(&mut hold.fresh)).fold(0, u32::saturating_add);
+            awaited |= state.contended && fresh > 0;
+        }
+        awaited
     }
 
     /// A unit that was found running when its shard was taken.
@@ -245,7 +278,7 @@ impl Ledger {
                 *before = before.saturating_add(hold.known);
                 *after = after.saturating_add(answer.granted);
             }
-            hold.granted = answer.granted;
+            hold.granted = answer.granted.saturating_sub(hold.kept);
             hold.known = answer.granted;
             hold.share = answer.share;
             hold.told = answer.wanted;
@@ -305,6 +338,15 @@ impl Ledger {
 }
 
 impl PoolState {
+    /// A unit of a shard begins with the permit of one that has ended, if there is one: best of the same shard.
+    fn pass_on(&mut self, shard: u8) {
+        let own = self.holds.get(&shard).is_some_and(|hold| hold.fresh > 0).then_some(shard);
+        let of = own.or_else(|| self.holds.iter().find(|(_, hold)| hold.fresh > 0).map(|(shard, _)| *shard));
+        if let Some(hold) = of.and_then(|of| self.holds.get_mut(&of)) {
+            hold.fresh -= 1;
+        }
+    }
+
     fn claims(&mut self, pool: &Pool, now: Timestamp, claims: &mut Vec<Claim>) {
         // Permits of ours that can move between shards, in one statement.
         let is_moving = |hold: &Hold| hold.returns() && !self.others_wait;
@@ -313,20 +355,28 @@ impl PoolState {
         // A pool that had nothing is asked again when it may have some.
         let asks = short && (!self.dry || moving);
         self.dry &= !asks;
+        // What one of ours gives back and another one takes in the same statement is written together.
+        let passed_on = if self.others_wait { 0 } else { self.holds.values().map(|hold| hold.short).sum() };
+        let fresh: u32 = self.holds.values().map(|hold| hold.fresh).sum();
+        let mut fresh = fresh.saturating_sub(passed_on);
         for (shard, hold) in &mut self.holds {
-            let wanted = hold.used.saturating_add(hold.short);
+            let stays = fresh.min(hold.fresh);
+            fresh -= stays;
+            let busy = hold.used.saturating_add(stays);
+            let wanted = busy.saturating_add(hold.short);
             let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let spare = hold.granted.saturating_sub(wanted);
-            let returns = hold.returns() || (spare > 0 && (self.contended || idle_long || asks));
+            let returns = hold.known > hold.granted.max(busy) || (spare > 0 && (self.contended || idle_long || asks));
             let gets = asks && hold.short > 0;
             let corrects = self.contended && !self.dry && hold.told != wanted;
             if !(hold.unsure || returns || gets || corrects) {
                 continue;
             }
-            let cap = if self.contended { hold.share.max(hold.granted).max(hold.used) } else { u32::MAX };
+            let cap = if self.contended { hold.share.max(hold.granted).max(busy) } else { u32::MAX };
             let target = wanted.min(cap);
+            hold.kept = stays.min(hold.known.max(busy).saturating_sub(hold.granted));
             hold.granted = hold.granted.min(target);
-            claims.push(Claim { pool: pool.clone(), shard: *shard, in_use: hold.used, target, wanted });
+            claims.push(Claim { pool: pool.clone(), shard: *shard, in_use: busy, target, wanted });
             if hold.granted <= hold.used {
                 hold.idle_since = None;
             }

@@ -63,6 +63,8 @@ struct World {
     owner: BTreeMap<u8, usize>,
     waiting: BTreeMap<u8, u32>,
     running: BTreeMap<u8, u32>,
+    /// By engine, units whose end is not written yet, less those that began since.
+    unwritten: Vec<u32>,
     /// They gave their permit back, and go on when they have one again.
     resting: BTreeMap<u8, u32>,
     /// Of those that rest, the ones that a new owner takes for running.
@@ -97,6 +99,7 @@ impl World {
             owner: (0..SHARDS).map(|shard| (shard, usize::from(shard) % engines)).collect(),
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
+            unwritten: vec![0; engines],
             resting: BTreeMap::new(),
             mistaken: BTreeMap::new(),
             was_mistaken: false,
@@ -129,7 +132,9 @@ impl World {
                 }
             }
         }
-        assert!(self.running.values().sum::<u32>() <= self.rows.max, "more runs than may");
+        let running: u32 = self.running.values().sum();
+        assert!(running <= self.rows.max, "more runs than may");
+        assert!(running + self.unwritten.iter().sum::<u32>() <= self.rows.max, "more is written than may run");
         let granted: u32 = self.rows.held.values().sum();
         assert!(granted <= self.rows.max || self.was_mistaken, "more is granted than there is");
         for (shard, running) in &self.running {
@@ -142,6 +147,7 @@ impl World {
         let running = self.running.entry(shard).or_default();
         if *running > 0 {
             *running -= 1;
+            self.unwritten[self.owner[&shard]] += 1;
             self.engines[self.owner[&shard]].give_back(shard, &[pool()], self.now);
         }
     }
@@ -160,6 +166,8 @@ impl World {
         if ledger.take(shard, &[pool()]).is_ok() {
             *resting -= 1;
             *self.running.entry(shard).or_default() += 1;
+            let unwritten = &mut self.unwritten[self.owner[&shard]];
+            *unwritten = unwritten.saturating_sub(1);
         } else {
             ledger.lack(shard, &pool(), 1);
         }
@@ -172,6 +180,7 @@ impl World {
             while *waiting > 0 && self.engines[engine].take(shard, &[pool()]).is_ok() {
                 *waiting -= 1;
                 *self.running.entry(shard).or_default() += 1;
+                self.unwritten[engine] = self.unwritten[engine].saturating_sub(1);
             }
             if *waiting > 0 {
                 self.engines[engine].lack(shard, &pool(), *waiting);
@@ -180,6 +189,15 @@ impl World {
     }
 
     fn turn(&mut self, engine: usize, answer_is_lost: bool) {
+        self.settle(engine, answer_is_lost);
+        // What others have taken meanwhile is written beside what is not.
+        let all = self.running.values().sum::<u32>() + self.unwritten.iter().sum::<u32>();
+        assert!(all <= self.rows.max, "more is written than may run");
+        self.unwritten[engine] = 0;
+        self.engines[engine].written();
+    }
+
+    fn settle(&mut self, engine: usize, answer_is_lost: bool) {
         for _ in 0..ROUNDS_MAX {
             self.dispatch(engine);
             let claims = self.engines[engine].claims(self.now);
@@ -198,6 +216,8 @@ impl World {
     fn take_over(&mut self, shard: u8, to: usize) {
         let from = self.owner.insert(shard, to).unwrap();
         self.engines[from].forget(|lost| lost == shard);
+        // The dead one's turn counts no more: what ended in it is running still, for whoever looks.
+        self.unwritten[from] = 0;
         let resting = self.resting.get(&shard).copied().unwrap_or(0);
         for _ in 0..self.running.get(&shard).copied().unwrap_or(0) + resting {
             self.engines[to].restore(shard, &[pool()]);

@@ -180,6 +180,8 @@ impl Engine {
                 None => return self.fail_turn(turn).await,
             }
         }
+        // What ended is written: whoever waits elsewhere for its permits may have them, with the next turn.
+        self.again |= self.permits.ledger.written();
         let counts = |(trigger, run, stop)| (!overtaken.contains(&trigger)).then_some((run, stop));
         self.overlapped.extend(turn.overlapped.drain(..).filter_map(counts));
         self.again |= !self.overlapped.is_empty();
