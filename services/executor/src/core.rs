@@ -72,7 +72,7 @@ pub enum CoreEvent {
         /// With what.
         arguments: Value,
     },
-    /// An attempt waits for what is not there yet and runs nothing, or does so no more: it is to ask [`WAIT`] then, so
+    /// An attempt waits for what is not there yet and runs nothing, or does so no more: it is to ask `WAIT` then, so
     /// that it goes on with its slot and the permits of its limits.
     Parked {
         /// Which.

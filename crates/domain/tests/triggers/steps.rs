@@ -155,8 +155,8 @@ fn what_came_before_a_pause_is_not_lost_with_it() {
     let due = step.wake.unwrap();
     assert_eq!((starts(&step), skips(&step)), (vec![], vec![]));
     assert!(due > ts(&came) && due < ts(&next), "{due}");
-    assert_eq!(starts(&world.at(&due.to_string())), [came.clone()]);
-    assert_eq!(starts(&world.at("2026-01-01T10:30:39.999Z")), [next.clone()]);
+    assert_eq!(starts(&world.at(&due.to_string())), std::slice::from_ref(&came));
+    assert_eq!(starts(&world.at("2026-01-01T10:30:39.999Z")), std::slice::from_ref(&next));
     // It was over in the pause, in which another time came.
     let (mut world, step) = paused(9, "2026-01-01T10:30:20.001Z", "2026-01-01T10:30:35Z");
     assert_eq!((starts(&step), skips(&step)), (vec![came], vec![(next, 1, SkipReason::Pause)]));
