@@ -65,6 +65,16 @@ pub(crate) enum Progress {
     Forgotten(i64),
 }
 
+/// What has the name of a life's record.
+enum Record {
+    /// This life's, known or made.
+    Own(Secret),
+    /// That of a life that left nothing else. The order to forget it may be under way, and then the name is free.
+    Ended,
+    /// That of a life that has, or may have, objects of this name.
+    Taken,
+}
+
 /// What steps are made with.
 pub(crate) struct Step<'a> {
     pub(crate) cluster: &'a Cluster,
@@ -149,10 +159,18 @@ impl Step<'_> {
     }
 
     async fn run(&self, desired: &Desired, life: &Arc<Life>) -> Result<()> {
-        let Some(record) = self.record(desired, life).await? else {
-            let message = "another life has objects of this name";
-            self.report(desired, failed(codes::NAME_TAKEN, message));
-            return Ok(());
+        let record = match self.record(desired, life).await? {
+            Record::Own(record) => record,
+            Record::Ended => {
+                let message = "waits for the record of an earlier life of this name to go".to_owned();
+                self.report(desired, Seen { phase: RuntimePhase::Accepted, message, ..Seen::default() });
+                return Ok(());
+            }
+            Record::Taken => {
+                let message = "another life has objects of this name";
+                self.report(desired, failed(codes::NAME_TAKEN, message));
+                return Ok(());
+            }
         };
         match state(&record) {
             GONE => self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() }),
@@ -187,8 +205,8 @@ impl Step<'_> {
         }
     }
 
-    /// The record of this life, made if need be; `None` when the name is another's.
-    async fn record(&self, desired: &Desired, life: &Life) -> Result<Option<Secret>> {
+    /// The record of this life, made if need be.
+    async fn record(&self, desired: &Desired, life: &Life) -> Result<Record> {
         let (api, name) = (self.cluster.api::<Secret>(), names::object(&life.workspace, life.number));
         let record = match self.written(desired, &name).await? {
             None => {
@@ -199,14 +217,14 @@ impl Step<'_> {
             Some(record) => record,
         };
         if names::label(&record.metadata, HOLDER) != Some(life.holder.to_string().as_str()) {
-            return Ok(None);
+            return Ok(if state(&record) == GONE { Record::Ended } else { Record::Taken });
         }
         let fence = desired.fence.to_string();
         desired.keep(&record);
         if record.annotations().get(FENCE) != Some(&fence) {
             self.note(desired, &name, json!({ FENCE: fence })).await?;
         }
-        Ok(Some(record))
+        Ok(Record::Own(record))
     }
 
     /// The record of this name, if there is one.

@@ -384,9 +384,24 @@ async fn names_that_are_taken_and_objects_that_are_refused_fail() {
     paper.lab.run(&life, 1);
     paper.lab.until(life.holder, RuntimePhase::Failed, "NAME_TAKEN").await;
     let goal = Goal::Stop { grace: Duration::from_secs(1) };
-    paper.lab.backend.apply(Order { holder: life.holder, fence: 2, goal });
+    paper.lab.backend.apply(Order { holder: life.holder, fence: 2, goal: goal.clone() });
     paper.lab.until(life.holder, RuntimePhase::Gone, "").await;
     assert!(secrets.get_opt(&name).await.unwrap().is_some(), "what is another's stays");
+
+    // A life that has just ended has its name until its record is forgotten, and the next one waits for that.
+    let mut ended = paper.life();
+    ended.spec.pre_start = "def get_custom_configs(c): return c".to_owned();
+    paper.lab.run(&ended, 1);
+    paper.lab.until(ended.holder, RuntimePhase::Failed, "PRE_START_UNAVAILABLE").await;
+    paper.lab.backend.apply(Order { holder: ended.holder, fence: 2, goal });
+    paper.lab.until(ended.holder, RuntimePhase::Gone, "").await;
+    let next = Life { holder: paper.life().holder, ..ended.clone() };
+    paper.lab.run(&next, 1);
+    let told = paper.lab.until(next.holder, RuntimePhase::Accepted, "").await;
+    assert!(told.message.contains("earlier life"), "{told:?}");
+    paper.lab.backend.apply(Order { holder: ended.holder, fence: 3, goal: Goal::Forget });
+    paper.lab.until(next.holder, RuntimePhase::Failed, "PRE_START_UNAVAILABLE").await;
+    paper.lab.end(&next, 2).await;
 
     let mut wrong = paper.life();
     wrong.spec.env = serde_json::from_value(json!({ "A=B": "no name of a variable" })).unwrap();

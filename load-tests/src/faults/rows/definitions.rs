@@ -85,6 +85,13 @@ pub(super) async fn edited(plan: Plan) -> Result<Seen> {
                   WHERE starts_with(t.name, 'edited-') AND f.decided = 'fired'";
     let fired: i64 = sql.query_one(count, &[]).await?.get(0);
     seen.bite("firings of triggers that were being edited", u64::try_from(fired)?);
+    // The load ends, and these would fire on: a cluster is judged once all its work is done. A pause is one more edit.
+    for trigger in triggers.into_iter().filter(|trigger| trigger.active) {
+        let paused = client.pause_trigger(PauseTriggerRequest { trigger_id: trigger.id }).await?.into_inner();
+        let paused = paused.trigger.context("a trigger")?;
+        let clock: Timestamp = sql.query_one("SELECT clock_timestamp()", &[]).await?.get(0);
+        edits.push(Edit { trigger: paused.id.parse()?, version: paused.version, at: clock });
+    }
     let mut seen = stage.finish_with(seen, LATE_MAX_S, async |sql| stale(sql, &edits).await).await?;
     seen.firings += u64::try_from(fired)?;
     Ok(seen)
