@@ -68,7 +68,7 @@ pub(crate) enum Progress {
 /// What has the name of a life's record.
 enum Record {
     /// This life's, known or made.
-    Own(Secret),
+    Own(Box<Secret>),
     /// That of a life that left nothing else. The order to forget it may be under way, and then the name is free.
     Ended,
     /// That of a life that has, or may have, objects of this name.
@@ -224,7 +224,7 @@ impl Step<'_> {
         if record.annotations().get(FENCE) != Some(&fence) {
             self.note(desired, &name, json!({ FENCE: fence })).await?;
         }
-        Ok(Record::Own(record))
+        Ok(Record::Own(Box::new(record)))
     }
 
     /// The record of this name, if there is one.
