@@ -1,5 +1,6 @@
 //! Projects' and groups' policies: get and set. Refuses to judge a runtime by anything but the domain's rules.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
@@ -102,7 +103,7 @@ impl Policies {
         })
     }
 
-    async fn set(&self, request: SetProjectPolicyRequest) -> Result<SetProjectPolicyResponse, Fault> {
+    async fn set(&self, request: SetProjectPolicyRequest) -> Result<Response<SetProjectPolicyResponse>, Fault> {
         let wanted = decode(request.policy.ok_or_else(|| Fault::field("policy", "must say what it shall be"))?)?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
@@ -122,13 +123,15 @@ impl Policies {
         policies::set(&transaction, project.id, &wanted).await?;
         let policy = policies::get(&transaction, project.id).await?.map(message);
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(SetProjectPolicyResponse { policy, affected })
+        let changed = Changed::between("orrery.v1.ProjectPolicy", "policy", Some(&message(old)), policy.as_ref());
+        Ok(changed.told_with(SetProjectPolicyResponse { policy, affected }))
     }
 
-    async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<(), Fault> {
+    async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<Response<SetGroupPolicyResponse>, Fault> {
         let db = self.0.store.client().await?;
         let group = groups::get(&db, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
-        Ok(policies::set_group(&db, group.id, request.allow_root).await?)
+        let was = policies::set_group(&db, group.id, request.allow_root).await?;
+        Ok(Changed::of("allow_root", was, Some(request.allow_root)).told_with(SetGroupPolicyResponse {}))
     }
 }
 
@@ -180,14 +183,13 @@ impl PolicyService for Policies {
         &self,
         request: Request<SetProjectPolicyRequest>,
     ) -> Result<Response<SetProjectPolicyResponse>, Status> {
-        Ok(Response::new(self.set(request.into_inner()).await?))
+        Ok(self.set(request.into_inner()).await?)
     }
 
     async fn set_group_policy(
         &self,
         request: Request<SetGroupPolicyRequest>,
     ) -> Result<Response<SetGroupPolicyResponse>, Status> {
-        self.set_group(request.get_ref()).await?;
-        Ok(Response::new(SetGroupPolicyResponse {}))
+        Ok(self.set_group(request.get_ref()).await?)
     }
 }
