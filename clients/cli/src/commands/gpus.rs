@@ -211,6 +211,11 @@ pub(crate) fn affected(affected: &[AffectedRuntime], output: &Output) -> String 
     affected.iter().map(line).collect()
 }
 
+/// What is odd and may be meant, below what was done.
+pub(crate) fn notes(warnings: &[String], output: &Output) -> String {
+    warnings.iter().map(|warning| format!("\n{} {warning}", output.style.warn("note:"))).collect()
+}
+
 async fn what_if(connection: &Connection, output: &Output, plan: Plan) -> Result<Code> {
     let workspace = connection.workspace.clone();
     let wanted = if plan.what_if {

@@ -20,7 +20,7 @@ use proto::v1::{
 use std::sync::Arc;
 use store::plans::{self, Plan};
 use store::runtime_views::{self, Alive, Concerned};
-use store::{Transaction, projects};
+use store::{Transaction, fleet_views, projects};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.PlanService`.
@@ -74,9 +74,13 @@ impl Plans {
         }
         plans::set_windows(&transaction, id, &windows).await?;
         let plan = plans::lock(&transaction, &wanted.name).await?.map(|plan| conversion::encode(plan, now));
+        let known = fleet_views::models(&transaction).await?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let means = |pattern: &str, model: &str| rules::listed(&[pattern.to_owned()], model);
+        let warnings = conversion::absent(wanted.models.iter().map(String::as_str), &known, means);
         transaction.commit().await.map_err(store::Error::from)?;
         let changed = Changed::between(KIND, "plan", was.as_ref(), plan.as_ref());
-        Ok(changed.told_with(SetPlanResponse { plan, affected }))
+        Ok(changed.told_with(SetPlanResponse { plan, affected, warnings }))
     }
 
     /// To whom a change of a plan means something.

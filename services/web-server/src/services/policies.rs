@@ -4,7 +4,7 @@ use crate::changed::Changed;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
-use crate::plans::{check_list, lifetime};
+use crate::plans::{absent, check_list, lifetime};
 use crate::runtimes::images;
 use crate::runtimes::spec::{large, signed, signed_small, small};
 use domain::ErrorKind;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use store::policies::{self, Policy};
 use store::projects::{self, Project};
 use store::runtime_views::{self, Alive, Concerned};
-use store::{Transaction, groups, plans};
+use store::{Transaction, fleet_views, groups, plans};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.PolicyService`.
@@ -121,10 +121,14 @@ impl Policies {
         let affected = affected(&transaction, &project, &old, &wanted).await?;
         disturbed::unless_forced(&affected, request.force)?;
         policies::set(&transaction, project.id, &wanted).await?;
+        let known = fleet_views::models(&transaction).await?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let named = wanted.rules.quota.model_milli.keys().map(DeviceModel::as_str);
+        let warnings = absent(named, &known, |name, model| name == model);
         let policy = policies::get(&transaction, project.id).await?.map(message);
         transaction.commit().await.map_err(store::Error::from)?;
         let changed = Changed::between("orrery.v1.ProjectPolicy", "policy", Some(&message(old)), policy.as_ref());
-        Ok(changed.told_with(SetProjectPolicyResponse { policy, affected }))
+        Ok(changed.told_with(SetProjectPolicyResponse { policy, affected, warnings }))
     }
 
     async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<Response<SetGroupPolicyResponse>, Fault> {

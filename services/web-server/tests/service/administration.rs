@@ -162,3 +162,32 @@ async fn what_is_set_is_told_with_what_was() {
     assert_eq!((reason.as_str(), outcome.as_str()), ("CHANGED_MEANWHILE", "failed"));
     assert!(!detail.as_object().unwrap().keys().any(|name| name.ends_with(".was")), "{detail}");
 }
+
+/// A message that names a model.
+type Naming<'a> = &'a dyn Fn(&str) -> Value;
+
+#[tokio::test]
+async fn a_model_that_no_node_has_is_set_with_a_warning() {
+    let cluster = Cluster::new().await;
+    cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "lab", "project": "acme" })).await;
+    let plan = |model: &str| json!({ "plan": { "name": "day", "queues": ["default"], "models": [model, "T4"] } });
+    let policy =
+        |model: &str| json!({ "project": "acme", "policy": { "modelGpuMilli": { model: "1000", "T4": "1" } } });
+    let spec = |model: &str| json!({ "workspace": "lab", "spec": { "gpus": 1, "models": [model, "T4"] } });
+    let table: [(&str, Naming<'_>, &[&str]); 3] = [
+        ("PlanService/SetPlan", &plan, &["A1O", "B*"]),
+        ("PolicyService/SetProjectPolicy", &policy, &["A1O", "A*"]),
+        ("RuntimeService/SetRuntimeSpec", &spec, &["A1O"]),
+    ];
+    for (method, message, unknown) in table {
+        for model in unknown {
+            let warnings = cluster.call(method, message(model)).await["warnings"].clone();
+            let said = format!("no node has a device of model `{model}` at present; there are A10, T4");
+            assert_eq!(warnings, json!([said]), "{method}");
+        }
+        assert_eq!(cluster.call(method, message("A10")).await["warnings"], json!([]), "{method}");
+    }
+    // A plan's names may be beginnings.
+    assert_eq!(cluster.call("PlanService/SetPlan", plan("A*")).await["warnings"], json!([]));
+}
