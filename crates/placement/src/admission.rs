@@ -52,25 +52,32 @@ fn check_access(request: &Request, now: Timestamp, policy: &Policy) -> Result<()
             };
             Err(Reason::new(Code::WindowClosed, sentence))
         }
-        Access::Until { closes_at, opens_again_at } => {
-            let left = closes_at.timestamp().as_second() - now.as_second();
-            let useful = request.runtime_s.map_or(policy.useful_s, |runtime| runtime.min(policy.useful_s));
-            let least = policy.start_s.saturating_add(useful);
-            if left >= 0 && u64::try_from(left).is_ok_and(|left| left >= least) {
-                return Ok(());
-            }
-            let next = opens_again_at
-                .as_ref()
-                .map_or_else(|| "does not open again".to_owned(), |at| format!("opens again on {}", spoken(at)));
-            let sentence = format!(
-                "the plan's window closes on {}, too soon for a start of {} and {} of use; it {next}",
-                spoken(closes_at),
-                duration(policy.start_s),
-                duration(useful),
-            );
-            Err(Reason::new(Code::WindowTooShort, sentence))
-        }
+        until @ Access::Until { .. } => match too_short(until, request.runtime_s, now, policy) {
+            Some(sentence) => Err(Reason::new(Code::WindowTooShort, sentence)),
+            None => Ok(()),
+        },
     }
+}
+
+/// Why a start at `now` would not be worthwhile in a window that is open, in a sentence; `None` where it would.
+#[must_use]
+pub fn too_short(access: &Access, runtime_s: Option<u64>, now: Timestamp, policy: &Policy) -> Option<String> {
+    let Access::Until { closes_at, opens_again_at } = access else { return None };
+    let left = closes_at.timestamp().as_second() - now.as_second();
+    let useful = runtime_s.map_or(policy.useful_s, |runtime| runtime.min(policy.useful_s));
+    let least = policy.start_s.saturating_add(useful);
+    if u64::try_from(left).is_ok_and(|left| left >= least) {
+        return None;
+    }
+    let next = opens_again_at
+        .as_ref()
+        .map_or_else(|| "does not open again".to_owned(), |at| format!("opens again on {}", spoken(at)));
+    Some(format!(
+        "the plan's window closes on {}, too soon for a start of {} and {} of use; it {next}",
+        spoken(closes_at),
+        duration(policy.start_s),
+        duration(useful),
+    ))
 }
 
 fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) -> Result<Vec<DeviceModel>, Reason> {

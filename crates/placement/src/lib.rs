@@ -26,6 +26,7 @@ mod snapshot;
 mod typical;
 mod worth;
 
+pub use admission::too_short;
 pub use domain::{runtime::gang::Gang, window::Access};
 pub use plan::{Assignment, Code, Hint, Move, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;

@@ -1,7 +1,7 @@
 //! What would become of a start, as the planner of its pool says. Refuses to plan by itself, and to name workspaces that the
 //! caller may not see.
 
-use super::act::admitted;
+use super::act::{admitted, runtime_s};
 use super::{none, spec};
 use crate::core::Core;
 use crate::fault::Fault;
@@ -47,7 +47,7 @@ pub(crate) async fn forecast(
     };
     let queue = core.queue(&queue).await?;
     let (terms, (admission, _)) = admitted(core, &target.name, target.project, &spec, &queue).await?;
-    let now = Timestamp::now();
+    let (now, runtime_s) = (Timestamp::now(), runtime_s(&terms, &admission, &spec));
     let imagined = |_| Request {
         holder: HolderId(uuid::Uuid::now_v7()),
         project: target.project,
@@ -58,7 +58,7 @@ pub(crate) async fn forecast(
         storage_bytes: spec.storage_bytes,
         nodes: None,
         gang: None,
-        runtime_s: (spec.lifetime_s > 0).then(|| spec.lifetime_s.into()),
+        runtime_s,
         access: admission.access.clone(),
         permitted: permitted(&spec, &terms, admission.plan),
         alternatives: alternatives(&queue),
