@@ -1,6 +1,6 @@
 //! What has to be true before a place is looked for: the ask, the plan's window, quota and limit.
 
-use crate::{accounts::Accounts, plan::Code, policy::Policy, snapshot::Request};
+use crate::{accounts::Accounts, fleet::Fleet, plan::Code, policy::Policy, snapshot::Request};
 use domain::{device::DeviceModel, quota::Excess, window::Access};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
@@ -21,7 +21,7 @@ impl Reason {
 pub(crate) fn check(
     request: &Request,
     accounts: &Accounts,
-    models: &[DeviceModel],
+    fleet: &Fleet,
     now: Timestamp,
     policy: &Policy,
 ) -> Result<Vec<DeviceModel>, Reason> {
@@ -39,7 +39,7 @@ pub(crate) fn check(
     if accounts.over_limit(request) {
         return Err(limit_reason(request, accounts));
     }
-    check_models(request, accounts, models)
+    check_models(request, accounts, fleet)
 }
 
 fn check_access(request: &Request, now: Timestamp, policy: &Policy) -> Result<(), Reason> {
@@ -80,7 +80,7 @@ pub fn too_short(access: &Access, runtime_s: Option<u64>, now: Timestamp, policy
     ))
 }
 
-fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) -> Result<Vec<DeviceModel>, Reason> {
+fn check_models(request: &Request, accounts: &Accounts, fleet: &Fleet) -> Result<Vec<DeviceModel>, Reason> {
     if request.ask.gpus == 0 {
         return Ok(Vec::new());
     }
@@ -89,12 +89,15 @@ fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) 
         let named = names(&request.ask.models);
         return Err(Reason::new(Code::ModelNotAllowed, format!("the plan does not allow {named}")));
     }
-    let wanted: Vec<&DeviceModel> = models.iter().filter(|m| request.ask.accepts(m)).filter(permitted).collect();
+    let class = request.class.as_deref();
+    let offered = |at: &usize| class.is_none() || fleet.kinds.iter().any(|k| k.model == *at && k.is_of(class));
+    let offered = (0..fleet.models.len()).filter(offered).map(|at| &fleet.models[at]);
+    let wanted: Vec<&DeviceModel> = offered.filter(|m| request.ask.accepts(m)).filter(permitted).collect();
     if wanted.is_empty() {
-        let what = if request.ask.models.is_empty() {
-            "the models of the plan".to_owned()
-        } else {
-            names(&request.ask.models)
+        let what = match (class, &request.ask.models[..]) {
+            (Some(class), []) => format!("class {class}"),
+            (None, []) => "the models of the plan".to_owned(),
+            (_, models) => names(models),
         };
         return Err(Reason::new(Code::ModelAbsent, format!("no node has a device of {what}")));
     }

@@ -341,6 +341,7 @@ impl Placer {
                 runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
                 access: admitted.access,
                 permitted: self.permitted(&admitted.models),
+                class: None,
                 alternatives: vec![QueueId(uuid::Uuid::nil())],
             }
         });

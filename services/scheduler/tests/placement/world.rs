@@ -363,6 +363,7 @@ impl Caller {
             runtime_s: None,
             access: placement::Access::Always,
             permitted: Vec::new(),
+            class: None,
             alternatives: Vec::new(),
         };
         let (pool, requests) = (POOL.to_owned(), serde_json::to_string(&[imagined]).unwrap());

@@ -61,6 +61,7 @@ pub(crate) async fn forecast(
         runtime_s,
         access: admission.access.clone(),
         permitted: permitted(&spec, &terms, admission.plan),
+        class: None,
         alternatives: alternatives(&queue),
     };
     let requests: Vec<Request> = (0..count).map(imagined).collect();
