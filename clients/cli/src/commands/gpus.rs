@@ -225,8 +225,13 @@ async fn what_if(connection: &Connection, output: &Output, plan: Plan) -> Result
     } else {
         None
     };
-    let request =
-        PlanRuntimeRequest { workspace, spec: wanted, queue: plan.queue.unwrap_or_default(), count: plan.count };
+    let request = PlanRuntimeRequest {
+        workspace,
+        spec: wanted,
+        queue: plan.queue.unwrap_or_default(),
+        count: plan.count,
+        without: plan.without,
+    };
     let answer = connection.runtimes().plan_runtime(within(CALL_TIMEOUT, request)).await?.into_inner();
     output.answer("orrery.v1.PlanRuntimeResponse", &answer, || {
         answer.forecasts.iter().map(|one| forecast(one, output)).collect::<Vec<_>>().join("\n")

@@ -3,12 +3,14 @@
 
 use super::act::{admitted, runtime_s};
 use super::{none, spec};
+use crate::authorisation;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
 use domain::ErrorKind;
 use domain::device::DeviceModel;
 use domain::id::HolderId;
+use domain::role::Role;
 use domain::runtime::{Spec, rules};
 use jiff::Timestamp;
 use placement::{Hint, Place, Plan, Refusal, Request};
@@ -22,6 +24,8 @@ use store::{Client, fleet_views, runtime_views};
 
 /// Runtimes that are imagined at once.
 const COUNT_MAX: i32 = 100;
+/// Runtimes that are imagined to have ended.
+const WITHOUT_MAX: usize = 100;
 
 /// What would become of each.
 pub(crate) async fn forecast(
@@ -46,6 +50,7 @@ pub(crate) async fn forecast(
         (None, None) => return Err(none(&request.workspace)),
     };
     let queue = core.queue(&queue).await?;
+    let gone = gone(core, caller, &request.without, &queue.pool).await?;
     let (terms, (admission, _)) = admitted(core, &target.name, target.project, &spec, &queue).await?;
     let (now, runtime_s) = (Timestamp::now(), runtime_s(&terms, &admission, &spec));
     let imagined = |_| Request {
@@ -65,13 +70,30 @@ pub(crate) async fn forecast(
         alternatives: alternatives(&queue),
     };
     let requests: Vec<Request> = (0..count).map(imagined).collect();
-    let plan = ask(core, &queue, &requests).await?;
+    let plan = ask(core, &queue, &requests, gone).await?;
     let db = core.store.client().await?;
     let mut forecasts = Vec::with_capacity(requests.len());
     for request in &requests {
         forecasts.push(one(&db, caller, &plan, request.holder, now).await?);
     }
     Ok(forecasts)
+}
+
+/// The lives that are imagined to have ended, as the ledger calls them.
+async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Result<Vec<Vec<u8>>, Fault> {
+    if names.len() > WITHOUT_MAX {
+        return Err(Fault::field("without", format!("must be at most {WITHOUT_MAX} workspaces")));
+    }
+    let mut gone = Vec::with_capacity(names.len());
+    for name in names {
+        let target = authorisation::workspace(&core.store, caller, name, Role::Viewer).await?;
+        let life = core.runtime(&target.name).await?.life;
+        let life = life.filter(|life| life.state != "stopped" && life.pool == pool).ok_or_else(|| {
+            Fault::field("without", format!("workspace `{name}` has no runtime that waits or runs in pool `{pool}`"))
+        })?;
+        gone.push(life.holder.to_vec());
+    }
+    Ok(gone)
 }
 
 /// The models of the pool that its plan lets it have; none is any.
@@ -87,9 +109,9 @@ fn alternatives(queue: &Queue) -> Vec<domain::id::QueueId> {
     if queue.definition.id == queues::DEFAULT { Vec::new() } else { vec![queues::DEFAULT] }
 }
 
-async fn ask(core: &Core, queue: &Queue, requests: &[Request]) -> Result<Plan, Fault> {
+async fn ask(core: &Core, queue: &Queue, requests: &[Request], gone: Vec<Vec<u8>>) -> Result<Plan, Fault> {
     let requests = serde_json::to_string(requests).map_err(|e| Fault::internal(&e))?;
-    let command = PlanRuntimesRequest { pool: queue.pool.clone(), requests, forwarded: false };
+    let command = PlanRuntimesRequest { pool: queue.pool.clone(), requests, gone, forwarded: false };
     let plan = core.commands.plan_runtimes(command).await?;
     serde_json::from_str(&plan).map_err(|e| Fault::internal(&e))
 }

@@ -440,4 +440,13 @@ async fn what_if_is_answered_without_starting_anything() {
     assert_eq!(second["hints"][0], "it fits now with 30 % of each GPU");
     let refused = json!({ "workspace": "lab", "spec": { "gpus": 33 } });
     assert_eq!(cluster.refused_as(&ada, "RuntimeService/PlanRuntime", refused).await, "GPU_COUNT_LIMIT");
+    // As if another runtime had ended: one that is there, and that the caller sees.
+    let without = |name: &str| json!({ "workspace": "lab", "spec": share(), "count": 2, "without": [name] });
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "pit" })).await;
+    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "pit", "spec": share() })).await;
+    cluster.call("RuntimeService/StartRuntime", json!({ "workspace": "pit" })).await;
+    let plan = "RuntimeService/PlanRuntime";
+    assert_eq!(cluster.call(plan, without("pit")).await["forecasts"][1]["fits"], json!(true));
+    assert_eq!(cluster.refused_as(&ada, plan, without("pit")).await, "WORKSPACE_NOT_FOUND");
+    assert_eq!(cluster.refused_as(&ada, plan, without("lab")).await, "INVALID_FIELD", "it has not started");
 }
