@@ -166,9 +166,9 @@ pub(crate) fn names(models: &[DeviceModel]) -> String {
     models.iter().map(DeviceModel::as_str).collect::<Vec<_>>().join(" or ")
 }
 
-/// `Monday 08:00`, and further ahead than a week, or in the past, with the date: a weekday alone would mislead.
+/// `Monday 2026-11-23 08:00 (CET)`: a weekday alone would mislead further ahead than a week, and a clock without its zone.
 pub(crate) fn spoken(at: &Zoned) -> String {
-    at.strftime("%A %Y-%m-%d %H:%M").to_string()
+    at.strftime("%A %Y-%m-%d %H:%M (%Z)").to_string()
 }
 
 /// About how long, in the largest unit that makes sense.

@@ -199,7 +199,7 @@ impl Placer {
                 continue;
             }
             news += 1;
-            let hint = sentences::hints(&refusal.hints);
+            let hint = sentences::hints(&refusal.hints, self.now());
             let expected_at = refusal.hints.iter().find_map(|hint| match hint {
                 Hint::Turn { at, .. } => *at,
                 _ => None,
