@@ -227,6 +227,15 @@ impl Chip {
         }
     }
 
+    /// What its driver calls all of its compute, and the least step of it, where it is shared in such amounts.
+    #[must_use]
+    pub fn cores(&self) -> Option<(u64, u64)> {
+        match self.kind {
+            Kind::Shared { cores, step, .. } => Some((cores, step)),
+            Kind::Exclusive { .. } | Kind::Mps { .. } | Kind::Partitioned { .. } => None,
+        }
+    }
+
     /// What an allocated device of the pool is of this chip; `consumed` are its cores and bytes, if it says so.
     #[must_use]
     pub fn used_by(&self, device: &str, consumed: (Option<u64>, Option<u64>)) -> Option<Use> {

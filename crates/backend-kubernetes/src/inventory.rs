@@ -176,6 +176,7 @@ fn read(
 
 fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
     let condition = if stale { "its pool is being updated".to_owned() } else { chip.condition.clone() };
+    let (cores, cores_step) = chip.cores().unwrap_or_default();
     pb::PoolDevice {
         name: chip.name.clone(),
         hardware_id: chip.uuid.clone(),
@@ -187,6 +188,8 @@ fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
         link_group: 0,
         healthy: condition.is_empty(),
         condition,
+        cores: signed(cores),
+        cores_step: signed(cores_step),
     }
 }
 

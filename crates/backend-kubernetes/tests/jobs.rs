@@ -122,8 +122,15 @@ impl Lab {
         let device = devices.find(|device| device.name == "hami-gpu-3").unwrap();
         let hardware_id = device.attributes.unwrap()["uuid"].string.clone().unwrap();
         let name = format!("{CLASS}/shared-0/hami-gpu-3");
-        let device =
-            Device { name, class: CLASS.to_owned(), hardware_id, milli, memory_bytes: 8 << 30, profile: String::new() };
+        let device = Device {
+            name,
+            class: CLASS.to_owned(),
+            hardware_id,
+            milli,
+            memory_bytes: 8 << 30,
+            profile: String::new(),
+            cores: None,
+        };
         Place { node: "shared-0".to_owned(), devices: vec![device] }
     }
 

@@ -130,6 +130,8 @@ pub struct Device {
     pub memory_bytes: u64,
     /// The piece of a device that is divided in hardware; empty for any other.
     pub profile: String,
+    /// What its driver calls all of its compute, and the least step of that; `None` where it has no such amounts.
+    pub cores: Option<(u64, u64)>,
 }
 
 /// The name of a container: a DNS label that derives from the attempt.

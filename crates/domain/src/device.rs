@@ -98,6 +98,9 @@ pub struct Device {
     pub id: DeviceId,
     /// What it is.
     pub model: DeviceModel,
+    /// As what its backend offers it; not of two classes at once.
+    #[serde(default)]
+    pub class: String,
     /// Its memory, bytes.
     pub memory_bytes: u64,
     /// How it may be divided.

@@ -1,6 +1,6 @@
 //! What has to be true before a place is looked for: the ask, the plan's window, quota and limit.
 
-use crate::{accounts::Accounts, plan::Code, policy::Policy, snapshot::Request};
+use crate::{accounts::Accounts, fleet::Fleet, plan::Code, policy::Policy, snapshot::Request};
 use domain::{device::DeviceModel, quota::Excess, window::Access};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
@@ -21,7 +21,7 @@ impl Reason {
 pub(crate) fn check(
     request: &Request,
     accounts: &Accounts,
-    models: &[DeviceModel],
+    fleet: &Fleet,
     now: Timestamp,
     policy: &Policy,
 ) -> Result<Vec<DeviceModel>, Reason> {
@@ -39,7 +39,7 @@ pub(crate) fn check(
     if accounts.over_limit(request) {
         return Err(limit_reason(request, accounts));
     }
-    check_models(request, accounts, models)
+    check_models(request, accounts, fleet)
 }
 
 fn check_access(request: &Request, now: Timestamp, policy: &Policy) -> Result<(), Reason> {
@@ -52,28 +52,35 @@ fn check_access(request: &Request, now: Timestamp, policy: &Policy) -> Result<()
             };
             Err(Reason::new(Code::WindowClosed, sentence))
         }
-        Access::Until { closes_at, opens_again_at } => {
-            let left = closes_at.timestamp().as_second() - now.as_second();
-            let useful = request.runtime_s.map_or(policy.useful_s, |runtime| runtime.min(policy.useful_s));
-            let least = policy.start_s.saturating_add(useful);
-            if left >= 0 && u64::try_from(left).is_ok_and(|left| left >= least) {
-                return Ok(());
-            }
-            let next = opens_again_at
-                .as_ref()
-                .map_or_else(|| "does not open again".to_owned(), |at| format!("opens again on {}", spoken(at)));
-            let sentence = format!(
-                "the plan's window closes on {}, too soon for a start of {} and {} of use; it {next}",
-                spoken(closes_at),
-                duration(policy.start_s),
-                duration(useful),
-            );
-            Err(Reason::new(Code::WindowTooShort, sentence))
-        }
+        until @ Access::Until { .. } => match too_short(until, request.runtime_s, now, policy) {
+            Some(sentence) => Err(Reason::new(Code::WindowTooShort, sentence)),
+            None => Ok(()),
+        },
     }
 }
 
-fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) -> Result<Vec<DeviceModel>, Reason> {
+/// Why a start at `now` would not be worthwhile in a window that is open, in a sentence; `None` where it would.
+#[must_use]
+pub fn too_short(access: &Access, runtime_s: Option<u64>, now: Timestamp, policy: &Policy) -> Option<String> {
+    let Access::Until { closes_at, opens_again_at } = access else { return None };
+    let left = closes_at.timestamp().as_second() - now.as_second();
+    let useful = runtime_s.map_or(policy.useful_s, |runtime| runtime.min(policy.useful_s));
+    let least = policy.start_s.saturating_add(useful);
+    if u64::try_from(left).is_ok_and(|left| left >= least) {
+        return None;
+    }
+    let next = opens_again_at
+        .as_ref()
+        .map_or_else(|| "does not open again".to_owned(), |at| format!("opens again on {}", spoken(at)));
+    Some(format!(
+        "the plan's window closes on {}, too soon for a start of {} and {} of use; it {next}",
+        spoken(closes_at),
+        duration(policy.start_s),
+        duration(useful),
+    ))
+}
+
+fn check_models(request: &Request, accounts: &Accounts, fleet: &Fleet) -> Result<Vec<DeviceModel>, Reason> {
     if request.ask.gpus == 0 {
         return Ok(Vec::new());
     }
@@ -82,12 +89,15 @@ fn check_models(request: &Request, accounts: &Accounts, models: &[DeviceModel]) 
         let named = names(&request.ask.models);
         return Err(Reason::new(Code::ModelNotAllowed, format!("the plan does not allow {named}")));
     }
-    let wanted: Vec<&DeviceModel> = models.iter().filter(|m| request.ask.accepts(m)).filter(permitted).collect();
+    let class = request.class.as_deref();
+    let offered = |at: &usize| class.is_none() || fleet.kinds.iter().any(|k| k.model == *at && k.is_of(class));
+    let offered = (0..fleet.models.len()).filter(offered).map(|at| &fleet.models[at]);
+    let wanted: Vec<&DeviceModel> = offered.filter(|m| request.ask.accepts(m)).filter(permitted).collect();
     if wanted.is_empty() {
-        let what = if request.ask.models.is_empty() {
-            "the models of the plan".to_owned()
-        } else {
-            names(&request.ask.models)
+        let what = match (class, &request.ask.models[..]) {
+            (Some(class), []) => format!("class {class}"),
+            (None, []) => "the models of the plan".to_owned(),
+            (_, models) => names(models),
         };
         return Err(Reason::new(Code::ModelAbsent, format!("no node has a device of {what}")));
     }
@@ -156,9 +166,9 @@ pub(crate) fn names(models: &[DeviceModel]) -> String {
     models.iter().map(DeviceModel::as_str).collect::<Vec<_>>().join(" or ")
 }
 
-/// `Monday 08:00`, and further ahead than a week, or in the past, with the date: a weekday alone would mislead.
+/// `Monday 2026-11-23 08:00 (CET)`: a weekday alone would mislead further ahead than a week, and a clock without its zone.
 pub(crate) fn spoken(at: &Zoned) -> String {
-    at.strftime("%A %Y-%m-%d %H:%M").to_string()
+    at.strftime("%A %Y-%m-%d %H:%M (%Z)").to_string()
 }
 
 /// About how long, in the largest unit that makes sense.

@@ -262,7 +262,7 @@ impl Hint {
                 let percent = format!("{}.{}", gpu_milli / 10, gpu_milli % 10);
                 format!("it fits now with {} % of each GPU", percent.trim_end_matches(".0"))
             }
-            Self::FewerGpus { gpus } => format!("it fits now with {gpus} GPU"),
+            Self::FewerGpus { gpus } => format!("it fits now with {gpus} GPU{}", if *gpus == 1 { "" } else { "s" }),
             Self::OtherModel { model } => format!("it fits now on {model}"),
             Self::LessCpu { cpu_milli } => format!("it fits now with {} CPU", thousandths(*cpu_milli)),
             Self::LessMemory { memory_bytes } => format!("it fits now with {} MiB of memory", memory_bytes >> 20),

@@ -17,8 +17,16 @@ use std::collections::{BTreeSet, HashMap};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceKind {
     pub(crate) model: usize,
+    pub(crate) class: String,
     pub(crate) memory_bytes: u64,
     pub(crate) sharing: Sharing,
+}
+
+impl DeviceKind {
+    /// Whether it is of this class; `None` is any.
+    pub(crate) fn is_of(&self, class: Option<&str>) -> bool {
+        class.is_none_or(|class| self.class == class)
+    }
 }
 
 /// What is free of a device.
@@ -193,8 +201,8 @@ impl Fleet {
             .iter()
             .map(|device| {
                 let model = self.models.partition_point(|m| *m < device.model);
-                let kind =
-                    self.kind(DeviceKind { model, memory_bytes: device.memory_bytes, sharing: device.sharing.clone() });
+                let (class, memory_bytes) = (device.class.clone(), device.memory_bytes);
+                let kind = self.kind(DeviceKind { model, class, memory_bytes, sharing: device.sharing.clone() });
                 let open = device.schedulable && node.schedulable;
                 self.idle_milli[model] += if open { u64::from(WHOLE_MILLI) } else { 0 };
                 DeviceState { kind, open, free_milli: WHOLE_MILLI, free_memory: device.memory_bytes, slots: 0 }

@@ -11,6 +11,7 @@ mod consolidation;
 mod explain;
 mod fleet;
 mod gangs;
+mod isolation;
 mod keeping;
 mod order;
 mod plan;
@@ -26,6 +27,7 @@ mod snapshot;
 mod typical;
 mod worth;
 
+pub use admission::too_short;
 pub use domain::{runtime::gang::Gang, window::Access};
 pub use plan::{Assignment, Code, Hint, Move, Place, Plan, Preemption, Refusal, Reservation};
 pub use planner::Planner;
@@ -33,9 +35,14 @@ pub use policy::Policy;
 pub use simulation::{Arrival, Fate, Pauses, Simulation};
 pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
 
-/// Decides about all requests of a snapshot.
+/// Decides about all requests of a snapshot. One about which this panics is refused with [`Code::PlannerFailed`], and the
+/// others are decided about without it.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, policy: &Policy) -> Plan {
+    isolation::without_panics(snapshot, |snapshot| decided(snapshot, policy))
+}
+
+fn decided(snapshot: &Snapshot, policy: &Policy) -> Plan {
     let mut planner = Planner::new(snapshot, policy);
     let mut plan = planner.run(snapshot.requests.iter());
     planner.explain(&snapshot.requests, &mut plan);

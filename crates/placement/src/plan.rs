@@ -135,6 +135,8 @@ pub enum Code {
     WaitingForRelease,
     /// Other members of its gang have no place, or do not wait yet.
     GangIncomplete,
+    /// The planner panicked about it.
+    PlannerFailed,
 }
 
 /// What would help.

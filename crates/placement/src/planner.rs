@@ -120,7 +120,7 @@ impl Planner {
 
     /// The models that it may have, if nothing but room is missing.
     pub(crate) fn admit(&self, request: &Request) -> Result<Vec<DeviceModel>, Reason> {
-        admission::check(request, &self.accounts, &self.fleet.models, self.now, &self.policy)
+        admission::check(request, &self.accounts, &self.fleet, self.now, &self.policy)
     }
 
     /// What it would take now.
@@ -130,6 +130,7 @@ impl Planner {
             holder: request.holder,
             ask: &request.ask,
             permitted,
+            class: request.class.as_deref(),
             nodes: nodes.as_ref(),
             zone,
             now: self.now,
@@ -144,7 +145,7 @@ impl Planner {
     }
 
     pub(crate) fn shape(&self, request: &Request, permitted: &[DeviceModel]) -> Shape {
-        Shape::new(&request.ask, permitted, &self.fleet.kinds, &self.fleet.models)
+        Shape::new(&request.ask, permitted, request.class.as_deref(), &self.fleet)
     }
 
     /// Its nominated place, once those who made room have left. What it counts for was counted with the nomination.

@@ -29,6 +29,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) ask: &'a Ask,
     /// None is any.
     pub(crate) permitted: &'a [DeviceModel],
+    /// `None` is any.
+    pub(crate) class: Option<&'a str>,
     /// By position.
     pub(crate) nodes: Option<&'a BTreeSet<usize>>,
     pub(crate) zone: Option<usize>,
@@ -43,7 +45,7 @@ pub(crate) struct Search {
     typical: Typical,
     /// By model, percent.
     values: Vec<u64>,
-    shapes: HashMap<(Ask, Vec<DeviceModel>), Remembered>,
+    shapes: HashMap<(Ask, Vec<DeviceModel>, Option<String>), Remembered>,
     appraisals: Vec<Option<(u32, Appraisal)>>,
 }
 
@@ -76,9 +78,9 @@ impl Search {
         if self.shapes.len() >= SHAPES_MAX {
             self.shapes.clear();
         }
-        let key = (wish.ask.clone(), wish.permitted.to_vec());
+        let key = (wish.ask.clone(), wish.permitted.to_vec(), wish.class.map(str::to_owned));
         let fresh = || Remembered {
-            shape: Shape::new(wish.ask, wish.permitted, &fleet.kinds, &fleet.models),
+            shape: Shape::new(wish.ask, wish.permitted, wish.class, fleet),
             found: vec![None; fleet.states.len()],
         };
         let remembered = self.shapes.entry(key).or_insert_with(fresh);

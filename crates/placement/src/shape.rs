@@ -1,6 +1,6 @@
 //! What an ask needs of each kind of device: worked out once, so that looking at a device is a few comparisons.
 
-use crate::fleet::{DeviceKind, DeviceState, NodeState};
+use crate::fleet::{DeviceKind, DeviceState, Fleet, NodeState};
 use domain::device::{Ask, DeviceModel, Sharing, WHOLE_MILLI};
 
 /// Shares of a device's memory are whole mebibytes.
@@ -26,10 +26,13 @@ pub(crate) struct Need {
 }
 
 impl Shape {
-    /// Works out what `ask` needs of each of `kinds`; of models beyond `permitted` (none is any) it gets nothing.
-    pub(crate) fn new(ask: &Ask, permitted: &[DeviceModel], kinds: &[DeviceKind], models: &[DeviceModel]) -> Self {
+    /// Works out what `ask` needs of each of the fleet's kinds; of models beyond `permitted` (none is any) and of other
+    /// classes than `class` (none is any) it gets nothing.
+    pub(crate) fn new(ask: &Ask, permitted: &[DeviceModel], class: Option<&str>, fleet: &Fleet) -> Self {
+        let (kinds, models) = (&fleet.kinds, &fleet.models);
         let wanted = |model: &DeviceModel| ask.accepts(model) && (permitted.is_empty() || permitted.contains(model));
-        let need = |kind: &DeviceKind| Need::of(ask, kind).filter(|_| wanted(&models[kind.model]));
+        let is_wanted = |kind: &DeviceKind| kind.is_of(class) && wanted(&models[kind.model]);
+        let need = |kind: &DeviceKind| Need::of(ask, kind).filter(|_| is_wanted(kind));
         let needs: Vec<Option<Need>> = kinds.iter().map(need).collect();
         let least = |need: &Option<Need>| need.as_ref().map_or((u32::MAX, 0), |need| (need.milli, need.memory_bytes));
         Self { ask: ask.clone(), least: needs.iter().map(least).collect(), needs }

@@ -169,6 +169,9 @@ pub struct Request {
     pub access: Access,
     /// Models that its plan lets it have; none is any.
     pub permitted: Vec<DeviceModel>,
+    /// Only devices of this class; `None` is any.
+    #[serde(default)]
+    pub class: Option<String>,
     /// Queues to which it could be switched, and in which no window binds it. For hints.
     pub alternatives: Vec<QueueId>,
 }

@@ -68,7 +68,7 @@ impl Typical {
         let mut classes = Vec::new();
         let mut weights = Vec::new();
         for ((ask, permitted), count) in counted {
-            let shape = Shape::new(&ask, &permitted, &fleet.kinds, &fleet.models);
+            let shape = Shape::new(&ask, &permitted, None, fleet);
             let milli = ask.effective_milli();
             if milli == 0 || !shape.is_possible() {
                 continue;

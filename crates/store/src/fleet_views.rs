@@ -200,6 +200,15 @@ pub async fn device_names(db: &impl GenericClient, devices: &[DeviceId]) -> Resu
     Ok(rows.iter().map(|row| (DeviceId(row.get(0)), row.get(1))).collect())
 }
 
+/// The models of the fleet, in order.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn models(db: &impl GenericClient) -> Result<Vec<String>, Error> {
+    let rows = query::rows(db, include_str!("../sql/device/models.sql"), &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The names of the nodes of devices and of the devices there, by their ids; those that are forgotten are left out.
 ///
 /// # Errors

@@ -83,13 +83,13 @@ pub async fn set(db: &impl GenericClient, project: ProjectId, policy: &Policy) -
     Ok(query::one(db, include_str!("../sql/project_policy/upsert.sql"), parameters).await?.get(0))
 }
 
-/// Sets whether projects of a group may let containers run as root.
+/// Sets whether projects of a group may let containers run as root. Answers what was set before.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn set_group(db: &impl GenericClient, group: GroupId, allow_root: bool) -> Result<(), Error> {
-    query::execute(db, include_str!("../sql/group_policy/upsert.sql"), &[&group.0, &allow_root]).await?;
-    Ok(())
+pub async fn set_group(db: &impl GenericClient, group: GroupId, allow_root: bool) -> Result<Option<bool>, Error> {
+    let sql = include_str!("../sql/group_policy/upsert.sql");
+    Ok(query::one(db, sql, &[&group.0, &allow_root]).await?.get(0))
 }
 
 /// What a project's runtimes hold.

@@ -106,6 +106,7 @@ fn snapshot() -> Snapshot {
     let device = |node: usize, at: usize| Device {
         id: DeviceId(id(2, node * 64 + at)),
         model: models[node % 3].clone(),
+        class: String::new(),
         memory_bytes: 24 << 30,
         sharing: Sharing::Shared { step_milli: 10 },
         link_group: 0,
@@ -143,6 +144,7 @@ fn snapshot() -> Snapshot {
         runtime_s: None,
         access: Access::Always,
         permitted: Vec::new(),
+        class: None,
         alternatives: Vec::new(),
     };
     Snapshot {

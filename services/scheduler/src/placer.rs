@@ -18,12 +18,13 @@ mod planning;
 mod recent;
 mod reports;
 mod sentences;
+mod snapshot;
 mod terms;
 mod turn;
 mod wire;
 
 pub use message::{
-    Message, Outbox, PlacerError, Reply, SeenActivity, SessionEvent, StartRuntime, StopRuntime, SwitchQueue,
+    Imagined, Message, Outbox, PlacerError, Reply, SeenActivity, SessionEvent, StartRuntime, StopRuntime, SwitchQueue,
 };
 
 use crate::{clock::DbClock, metrics::Metrics};

@@ -4,11 +4,11 @@ use crate::{
     access_keys,
     orders::Hop,
     owners::{NotHere, Owners},
-    placer::{Message, PlacerError, Reply, SeenActivity, StartRuntime, StopRuntime, SwitchQueue},
+    placer::{Imagined, Message, PlacerError, Reply, SeenActivity, StartRuntime, StopRuntime, SwitchQueue},
     pools::{Pools, shard_of},
 };
 use domain::{
-    id::{GangId, QueueId, UserId, WorkspaceId},
+    id::{GangId, HolderId, QueueId, UserId, WorkspaceId},
     runtime::{
         gang::{GANG_MAX, Gang},
         reason::Reason,
@@ -213,6 +213,8 @@ impl RuntimeCommandService for Runtimes {
         if imagined.len() > IMAGINED_MAX {
             return Err(Status::invalid_argument(format!("at most {IMAGINED_MAX} requests can be imagined at once")));
         }
+        let gone = request.gone.iter().map(|holder| rpc::ids::uuid(holder, "gone").map(HolderId));
+        let imagined = Imagined { requests: imagined, gone: gone.collect::<Result<_, _>>()? };
         let message = |reply| Message::Imagine(imagined.clone(), reply);
         let there = |mut peer: Peer| {
             let passed_on = pb::PlanRuntimesRequest { forwarded: true, ..request.clone() };

@@ -11,6 +11,7 @@ mod message;
 mod table;
 mod trail;
 
+use crate::changed::Changed;
 use crate::fault::Fault;
 use crate::identity::Identity;
 use crate::settings::Limits;
@@ -188,8 +189,8 @@ impl Guarded {
             },
         };
         if rule.row.audited() {
-            let (grant, problem) = (granted.as_ref().ok(), problem(&response));
-            authority.record(rule, &began.identity, &began.addressed, grant, problem).await;
+            let (grant, ended) = (granted.as_ref().ok(), ended(&response));
+            authority.record(rule, &began.identity, &began.addressed, grant, ended).await;
         }
         response
     }
@@ -235,10 +236,12 @@ fn refuse(fault: Fault) -> Response<Body> {
     Status::from(fault).into_http()
 }
 
-/// How a response of a method ended, as far as its head tells: streams may still break.
-fn problem(response: &Response<Body>) -> Option<Problem> {
-    let status = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
-    status.map(|status| Problem::from_status(&status))
+/// How a response of a method ended, as far as its head tells, and what was changed by it: streams may still break.
+fn ended(response: &Response<Body>) -> Result<Changed, Problem> {
+    match Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok) {
+        Some(status) => Err(Problem::from_status(&status)),
+        None => Ok(response.extensions().get().cloned().unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ type Places = HashMap<domain::id::DeviceId, (String, String)>;
 
 /// What could be done in a pool.
 pub(crate) async fn plan(core: &Core, pool: &str) -> Result<PlanConsolidationResponse, Fault> {
-    let command = PlanRuntimesRequest { pool: pool.to_owned(), requests: "[]".to_owned(), forwarded: false };
+    let command =
+        PlanRuntimesRequest { pool: pool.to_owned(), requests: "[]".to_owned(), ..PlanRuntimesRequest::default() };
     let plan = core.commands.plan_runtimes(command).await?;
     let plan: Plan = serde_json::from_str(&plan).map_err(|e| Fault::internal(&e))?;
     let db = core.store.client().await?;

@@ -9,6 +9,7 @@ mod block_pages;
 mod block_runs;
 mod browser;
 mod bundles;
+mod changed;
 mod changes;
 mod commands;
 mod consolidation;

@@ -13,6 +13,8 @@ use store::plans::Plan;
 /// Names and patterns in one list.
 const LIST_MAX: usize = 100;
 const PATTERN_BYTES_MAX: usize = 512;
+/// Models that a warning lists.
+const KNOWN_MAX: usize = 10;
 
 /// The limits of a new plan, and its windows as they were written.
 pub(crate) fn decode(plan: &v1::Plan) -> Result<(rules::Plan, Vec<Definition>), Fault> {
@@ -67,6 +69,22 @@ pub(crate) fn check_list(list: &[String], field: &str) -> Result<(), Fault> {
         return Err(Fault::field(field, format!("must be at most {LIST_MAX} texts, with a `*` only at an end")));
     }
     Ok(())
+}
+
+/// A warning for each name of a model that is none of `known`, with those. The fleet may grow, so it is no error.
+pub(crate) fn absent<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    known: &[&str],
+    means: impl Fn(&str, &str) -> bool,
+) -> Vec<String> {
+    let there = match known {
+        [] => "no device is known at all".to_owned(),
+        known => format!("there are {}", known.iter().take(KNOWN_MAX).copied().collect::<Vec<_>>().join(", ")),
+    };
+    let more = known.len().saturating_sub(KNOWN_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let absent = names.into_iter().filter(|name| !known.iter().any(|model| means(name, model)));
+    absent.map(|name| format!("no node has a device of model `{name}` at present; {there}{more}")).collect()
 }
 
 fn window((at, window): (usize, &v1::PlanWindow)) -> Result<Definition, Fault> {

@@ -140,6 +140,9 @@ pub(crate) struct Plan {
     /// So many of it at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub(crate) count: i32,
+    /// As if the runtime of this workspace had ended; may be repeated
+    #[arg(long, value_name = "WORKSPACE")]
+    pub(crate) without: Vec<String>,
 }
 
 /// Without one of these, queues are listed.

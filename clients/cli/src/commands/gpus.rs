@@ -211,6 +211,11 @@ pub(crate) fn affected(affected: &[AffectedRuntime], output: &Output) -> String 
     affected.iter().map(line).collect()
 }
 
+/// What is odd and may be meant, below what was done.
+pub(crate) fn notes(warnings: &[String], output: &Output) -> String {
+    warnings.iter().map(|warning| format!("\n{} {warning}", output.style.warn("note:"))).collect()
+}
+
 async fn what_if(connection: &Connection, output: &Output, plan: Plan) -> Result<Code> {
     let workspace = connection.workspace.clone();
     let wanted = if plan.what_if {
@@ -220,8 +225,13 @@ async fn what_if(connection: &Connection, output: &Output, plan: Plan) -> Result
     } else {
         None
     };
-    let request =
-        PlanRuntimeRequest { workspace, spec: wanted, queue: plan.queue.unwrap_or_default(), count: plan.count };
+    let request = PlanRuntimeRequest {
+        workspace,
+        spec: wanted,
+        queue: plan.queue.unwrap_or_default(),
+        count: plan.count,
+        without: plan.without,
+    };
     let answer = connection.runtimes().plan_runtime(within(CALL_TIMEOUT, request)).await?.into_inner();
     output.answer("orrery.v1.PlanRuntimeResponse", &answer, || {
         answer.forecasts.iter().map(|one| forecast(one, output)).collect::<Vec<_>>().join("\n")

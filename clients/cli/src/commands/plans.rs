@@ -5,7 +5,10 @@ use crate::{
         amounts::{Bound, DAYS},
         gpus::{Plans, SetPlan},
     },
-    commands::{gpus::affected, workspaces::gpus},
+    commands::{
+        gpus::{affected, notes},
+        workspaces::gpus,
+    },
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
     render::{
@@ -80,7 +83,8 @@ async fn define(connection: &Connection, output: &Output, set: SetPlan) -> Resul
     let request = within(CALL_TIMEOUT, SetPlanRequest { plan: Some(plan), force: set.force });
     let answer = connection.plans().set_plan(request).await?.into_inner();
     output.answer("orrery.v1.SetPlanResponse", &answer, || {
-        format!("plan {} is set{}", set.name, affected(&answer.affected, output))
+        let (affected, notes) = (affected(&answer.affected, output), notes(&answer.warnings, output));
+        format!("plan {} is set{affected}{notes}", set.name)
     })
 }
 

@@ -2,7 +2,10 @@
 
 use crate::{
     arguments::{amounts::Bound, gpus::PolicyOptions},
-    commands::{gpus::affected, workspaces::gpus},
+    commands::{
+        gpus::{affected, notes},
+        workspaces::gpus,
+    },
     connection::{CALL_TIMEOUT, Connection},
     failure::Result,
     render::{
@@ -32,7 +35,8 @@ pub(crate) async fn of_project(
     let request = within(CALL_TIMEOUT, SetProjectPolicyRequest { project: project.clone(), policy, force });
     let answer = connection.policies().set_project_policy(request).await?.into_inner();
     output.answer("orrery.v1.SetProjectPolicyResponse", &answer, || {
-        format!("the policy of {project} is set{}", affected(&answer.affected, output))
+        let (affected, notes) = (affected(&answer.affected, output), notes(&answer.warnings, output));
+        format!("the policy of {project} is set{affected}{notes}")
     })
 }
 

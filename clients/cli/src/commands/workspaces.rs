@@ -7,6 +7,7 @@ pub(crate) use show::gpus;
 
 use crate::{
     arguments::workspaces::{Set, State, Workspaces},
+    commands::gpus::notes,
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Failure, Result},
     render::{Output, line, time},
@@ -122,8 +123,7 @@ async fn define(connection: &Connection, output: &Output, set: Set) -> Result<()
             true => format!("{workspace}: this can be set"),
             false => format!("{workspace}: set, version {}; it counts from the next start on", answer.version),
         };
-        let warnings = answer.warnings.iter().map(|warning| format!("\n{} {warning}", output.style.warn("note:")));
-        warnings.fold(done, |text, warning| text + &warning)
+        done + &notes(&answer.warnings, output)
     })
 }
 

@@ -49,7 +49,7 @@ const UNREACHABLE_S: i64 = 30;
 const GROUP: i64 = 10_001;
 /// By which a pod is kept to its node.
 const HOSTNAME: &str = "kubernetes.io/hostname";
-/// Cores of a shared device, and the least step of them: whoever gives a place says neither.
+/// Cores of a shared device, and the least step of them, where an older scheduler gave the place, which says neither.
 const CORES: (u64, u64) = (100, 1);
 
 /// The Job, the owner of everything else.
@@ -100,7 +100,8 @@ pub(super) fn claim(launch: &Launch, allowed: &Allowed, mark: &str, owner: &Owne
 /// How a device is asked for. What is whole is asked for without amounts, which those have that are never divided.
 fn alike(gpus: &Gpus, device: &Device) -> Alike {
     let in_part = device.milli < WHOLE_MILLI;
-    let capacity = in_part.then(|| claim::share(CORES, device.milli, device.memory_bytes));
+    let cores = device.cores.unwrap_or(CORES);
+    let capacity = in_part.then(|| claim::share(cores, device.milli, device.memory_bytes));
     Alike {
         class: gpus.class.clone(),
         driver: device.name.split('/').next().unwrap_or_default().to_owned(),
@@ -280,4 +281,33 @@ fn environment(launch: &Launch, allowed: &Allowed) -> Vec<EnvVar> {
 
 fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_asked_for_in_the_devices_own_cores() {
+        for (milli, cores, asked) in [
+            (400, Some((100, 1)), Some("40")),
+            (400, Some((132, 1)), Some("53")),
+            (400, Some((132, 4)), Some("56")),
+            (990, Some((132, 50)), Some("132")),
+            (400, None, Some("40")),
+            (1000, Some((132, 1)), None),
+        ] {
+            let device = Device {
+                name: "hami.io/pool/gpu-0".into(),
+                class: "shares".into(),
+                hardware_id: "GPU-1".into(),
+                milli,
+                memory_bytes: 1,
+                profile: String::new(),
+                cores,
+            };
+            let capacity = alike(&Gpus { class: "shares".into(), ..Gpus::default() }, &device).capacity;
+            assert_eq!(capacity.get("cores").map(String::as_str), asked, "{milli} of {cores:?}");
+        }
+    }
 }

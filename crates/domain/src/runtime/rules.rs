@@ -103,6 +103,16 @@ pub fn closed(terms: &Terms, access: &Access) -> Option<Denial> {
     Some(Denial::new(Code::WindowClosed, "queue", sentence, "wait for the window, or switch to the default queue now"))
 }
 
+/// Whether waiting for a window can help: of the plans that allow a spec, one is always open or opens once more.
+#[must_use]
+pub fn opens_again(plans: &[Plan], spec: &Spec, now: Timestamp) -> bool {
+    let last = |access: &Access| {
+        matches!(access, Access::Closed { opens_at: None } | Access::Until { opens_again_at: None, .. })
+    };
+    let allowing = plans.iter().filter(|plan| plan.check(spec).is_ok());
+    allowing.map(|plan| crate::window::access(&plan.windows, now)).any(|access| !last(&access))
+}
+
 /// The denial of a queue that no plan of a project opens, whether it is there or not.
 #[must_use]
 pub fn not_bound(queue: &str) -> Denial {

@@ -42,6 +42,16 @@ fn what_cannot_be_asked_for() {
     check(Code::ModelAbsent, "no node has a device of B", |w| {
         w.request(of("B", ask(1, 1)));
     });
+    check(Code::ModelAbsent, "no node has a device of class whole", |w| {
+        w.request(ask(1, 1)).class = Some("whole".to_owned());
+    });
+    // A class that there is, and all of whose devices are taken.
+    check(Code::NoCapacity, "every place", |w| {
+        w.snapshot.nodes[0].devices[0].class = "whole".to_owned();
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.hold(node, queue, 1, 1000);
+        w.request(ask(1, 1000)).class = Some("whole".to_owned());
+    });
     check(Code::ShareUnsupported, "a share of 0.4 GPU of B is not offered", |w| {
         w.node(&["B"], &Sharing::Exclusive);
         w.request(of("B", ask(1, 400)));

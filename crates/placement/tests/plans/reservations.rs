@@ -123,5 +123,5 @@ fn hints_are_spoken() {
     assert_eq!(sentence(Hint::Turn { position: 3, at: Some(at(1200)) }), "position 3, about 20 minutes");
     assert_eq!(sentence(Hint::Turn { position: 1, at: None }), "position 1; when is not known");
     let opens = at(3600).in_tz("Europe/Berlin").unwrap();
-    assert_eq!(sentence(Hint::WindowOpens { at: opens }), "the window opens on Monday 2026-11-23 08:00");
+    assert_eq!(sentence(Hint::WindowOpens { at: opens }), "the window opens on Monday 2026-11-23 08:00 (CET)");
 }

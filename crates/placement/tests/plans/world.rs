@@ -78,6 +78,7 @@ impl World {
         let devices = models.iter().enumerate().map(|(link, model)| Device {
             id: DeviceId(self.id()),
             model: DeviceModel::new(model),
+            class: String::new(),
             memory_bytes: DEVICE_BYTES,
             sharing: sharing.clone(),
             link_group: u32::try_from(link / 2).unwrap(),
@@ -131,6 +132,7 @@ impl World {
             runtime_s: None,
             access: Access::Always,
             permitted: Vec::new(),
+            class: None,
             alternatives: Vec::new(),
         };
         self.snapshot.requests.push(request);

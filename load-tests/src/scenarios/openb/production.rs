@@ -52,6 +52,7 @@ impl Production {
             runtime_s: None,
             access: Access::Always,
             permitted: Vec::new(),
+            class: None,
             alternatives: Vec::new(),
         }
     }
@@ -101,6 +102,7 @@ fn fleet_node(at: usize, node: &Node) -> placement::Node {
     let device = |index: u32| Device {
         id: DeviceId(Uuid::from_u128(((at as u128) << 32) + u128::from(index))),
         model: DeviceModel::new(&node.model),
+        class: String::new(),
         memory_bytes: DEVICE_BYTES,
         sharing: Sharing::Shared { step_milli: 1 },
         link_group: 0,

@@ -125,6 +125,12 @@ fn wish(asked: Devices, workspace: String) -> pb::Wish {
     }
 }
 
+/// All cores, and the least step of them, if there are any.
+fn cores((all, step): (i64, i64)) -> Option<(u64, u64)> {
+    let all = u64::try_from(all).ok().filter(|all| *all > 0)?;
+    Some((all, u64::try_from(step).unwrap_or(1).clamp(1, all)))
+}
+
 fn place(place: pb::Place) -> Place {
     let device = |pinned: pb::PinnedDevice| {
         let grant = pinned.grant.unwrap_or_default();
@@ -135,6 +141,7 @@ fn place(place: pb::Place) -> Place {
             milli: u32::try_from(grant.milli).unwrap_or(0),
             memory_bytes: u64::try_from(grant.memory_bytes).unwrap_or(0),
             profile: grant.profile,
+            cores: cores((pinned.cores, pinned.cores_step)),
         }
     };
     Place { node: place.node, devices: place.devices.into_iter().map(device).collect() }

@@ -7,7 +7,7 @@
 
 use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
-    device::{Ask, DeviceModel, GPUS_MAX, Link, WHOLE_MILLI},
+    device::{Ask, GPUS_MAX, Link, WHOLE_MILLI},
     id::{HolderId, ProjectId, QueueId},
     window::Access,
 };
@@ -30,7 +30,8 @@ const WISHES_MAX: usize = 1_000;
 /// Blocks are nobody's victims; this is longer than any of them runs.
 const PROTECTED: SignedDuration = SignedDuration::from_hours(24 * 365);
 /// Reasons to wait that time alone does not take away.
-const HOPELESS: [&str; 5] = ["ASK_INVALID", "QUOTA_TOO_SMALL", "MODEL_ABSENT", "SHARE_UNSUPPORTED", "NEVER_FITS"];
+const HOPELESS: [&str; 6] =
+    ["ASK_INVALID", "QUOTA_TOO_SMALL", "MODEL_ABSENT", "SHARE_UNSUPPORTED", "NEVER_FITS", "PLANNER_FAILED"];
 /// Nobody knows the workspace that a wish names.
 const NO_WORKSPACE: &str = "WORKSPACE_NOT_FOUND";
 
@@ -211,16 +212,11 @@ impl Placer {
                 gang: None,
                 runtime_s: None,
                 access: Access::Always,
-                permitted: self.models_of(&wished.class),
+                permitted: Vec::new(),
+                class: Some(wished.class.clone()),
                 alternatives: Vec::new(),
             })
         })
-    }
-
-    /// The models of a class; its name where there is none, so that this is what is told.
-    fn models_of(&self, class: &str) -> Vec<DeviceModel> {
-        let models = self.fleet.models_of(class);
-        if models.is_empty() { vec![DeviceModel::new(class)] } else { models.into_iter().collect() }
     }
 
     /// The row of what a wish is given; `None` for what is no wish.
@@ -300,6 +296,7 @@ impl Placer {
     fn place_of(&self, wished: &Wished, placement: &Placement) -> Option<pb::Place> {
         let pinned = |grant: &domain::device::Grant| {
             let device = self.fleet.device(placement.node, grant.device)?;
+            let (cores, cores_step) = self.fleet.cores(placement.node, grant.device)?;
             Some(pb::PinnedDevice {
                 grant: Some(pb::DeviceGrant {
                     device: device.name.clone(),
@@ -310,6 +307,8 @@ impl Placer {
                 }),
                 hardware_id: device.hardware_id.clone(),
                 class: device.class.clone(),
+                cores,
+                cores_step,
             })
         };
         Some(pb::Place {

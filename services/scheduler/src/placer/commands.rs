@@ -56,7 +56,7 @@ impl Placer {
                 // What proxies saw is written with the life's next change: what a successor needs of it is told again.
                 drop(reply.send(Ok(())));
             }
-            Message::Imagine(requests, reply) => drop(reply.send(Ok(self.imagine(requests).await))),
+            Message::Imagine(imagined, reply) => drop(reply.send(Ok(self.imagine(imagined).await))),
             Message::Session(session, event) => self.hear(session, event, turn).await?,
         }
         Ok(())

@@ -42,6 +42,9 @@ struct Session {
 struct NodeEntry {
     row: NodeRow,
     devices: Vec<DeviceRow>,
+    /// What the drivers of its devices call all of their compute, and the least step of it; as it was reported last. In no
+    /// row: nobody is placed before it is reported.
+    cores: HashMap<DeviceId, (i64, i64)>,
     /// Each with the id that it has when it is a block's.
     strangers: Vec<(HolderId, Holding)>,
     /// Which session serves it.
@@ -74,6 +77,7 @@ impl Fleet {
             let fresh = NodeEntry {
                 row: row.clone(),
                 devices: Vec::new(),
+                cores: HashMap::new(),
                 strangers: Vec::new(),
                 server: None,
                 unserved_since: Some(Instant::now()),
@@ -199,8 +203,16 @@ impl Fleet {
             inventory.failed.extend(failed.map(|device| (device.id, device.condition.clone())));
         }
         let strangers = wire::strangers(pool, id, &node.foreign, &devices);
+        let entry = NodeEntry {
+            row,
+            devices,
+            cores: wire::cores(id, &node.devices),
+            strangers,
+            server: Some(session),
+            unserved_since: None,
+            given_up: false,
+        };
         self.by_name.insert(node.name, id);
-        let entry = NodeEntry { row, devices, strangers, server: Some(session), unserved_since: None, given_up: false };
         self.nodes.insert(id, entry);
     }
 
@@ -240,6 +252,11 @@ impl Fleet {
 
     pub(super) fn device(&self, node: NodeId, device: DeviceId) -> Option<&DeviceRow> {
         self.nodes.get(&node)?.devices.iter().find(|row| row.id == device)
+    }
+
+    /// All cores of a device and their least step; `None` while nobody has reported it to this scheduler.
+    pub(super) fn cores(&self, node: NodeId, device: DeviceId) -> Option<(i64, i64)> {
+        self.nodes.get(&node)?.cores.get(&device).copied()
     }
 
     /// Says something to an executor. One that does not keep up loses its stream, and comes again.
@@ -329,12 +346,6 @@ impl Fleet {
         devices.map(|device| DeviceModel::new(&device.model)).collect()
     }
 
-    /// Those of one class.
-    pub(super) fn models_of(&self, class: &str) -> BTreeSet<DeviceModel> {
-        let devices = self.nodes.values().flat_map(|entry| &entry.devices).filter(|device| device.class == class);
-        devices.map(|device| DeviceModel::new(&device.model)).collect()
-    }
-
     /// Devices by class that could be given to somebody now: healthy, of a node that is served and takes whoever comes, and
     /// nobody has a part of them. `held` is what the ledger gave away; what strangers have is known here.
     pub(super) fn free(
@@ -370,6 +381,7 @@ fn device(row: &DeviceRow, drained: bool) -> Device {
     Device {
         id: row.id,
         model: DeviceModel::new(&row.model),
+        class: row.class.clone(),
         memory_bytes: row.memory_bytes,
         sharing: row.sharing.clone(),
         link_group: row.link_group.unsigned_abs(),

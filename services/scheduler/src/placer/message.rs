@@ -2,11 +2,12 @@
 
 use domain::{
     ErrorKind,
-    id::{ExecutorId, QueueId, UserId, WorkspaceId},
+    id::{ExecutorId, HolderId, QueueId, UserId, WorkspaceId},
     runtime::{gang::Gang, reason::Reason},
 };
 use jiff::Timestamp;
 use proto::internal::v1 as pb;
+use std::collections::BTreeSet;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -95,10 +96,19 @@ pub enum Message {
     Snooze(WorkspaceId, Timestamp, Option<UserId>, Reply<()>),
     /// What proxies saw.
     Seen(Vec<SeenActivity>, Reply<()>),
-    /// What the planner would answer about these besides those that wait.
-    Imagine(Vec<placement::Request>, Reply<placement::Plan>),
+    /// What the planner would answer if that were so.
+    Imagine(Imagined, Reply<placement::Plan>),
     /// An executor speaks, on a stream of this number.
     Session(u64, SessionEvent),
+}
+
+/// What is not so, and thought of.
+#[derive(Debug, Clone, Default)]
+pub struct Imagined {
+    /// They wait, besides those that do.
+    pub requests: Vec<placement::Request>,
+    /// They hold nothing, and want nothing.
+    pub gone: BTreeSet<HolderId>,
 }
 
 /// A runtime is to start.

@@ -1,11 +1,9 @@
-//! When is planned, from what, and what becomes of the answer. Refuses to decide: that is `placement`'s.
+//! When is planned, and what becomes of the answer. Refuses to decide: that is `placement`'s.
 
 use super::{Placer, recent::Held, sentences, turn::Turn};
 use domain::{
-    device::{Ask, DeviceModel},
-    id::{GangId, HolderId, ProjectId, QueueId},
-    queue::Queue,
-    quota::{Quota, Usage},
+    device::Ask,
+    id::{GangId, HolderId, QueueId},
     runtime::{
         life::{Event, Life, Notice, Stage},
         reason::Reason,
@@ -13,12 +11,9 @@ use domain::{
     },
 };
 use jiff::Timestamp;
-use placement::{
-    Assignment, Code, Demand, Hint, Holding, Nomination, Owner, Place, Plan, Policy, Preemption, Project, Request,
-    Snapshot,
-};
+use placement::{Assignment, Code, Hint, Place, Plan, Policy, Preemption};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 use store::ledger::{self, Act, Lost, Placement, PlacementState, StoredLife};
@@ -37,8 +32,6 @@ const NOTICES_MAX: usize = 500;
 const DEMANDS_MAX: usize = 256;
 /// After so long, half of what was asked for counts.
 const DEMANDS_HALVED: Duration = Duration::from_secs(3_600);
-/// Moves that are named at once.
-const MOVES_MAX: usize = 64;
 
 /// What is to be planned, and when.
 #[derive(Default)]
@@ -50,7 +43,7 @@ pub(super) struct Planning {
     tidied_at: Option<Instant>,
     /// Their projects' quota is used up elsewhere; they wait for fresh terms.
     held_back: HashSet<HolderId>,
-    demands: BTreeMap<Ask, u64>,
+    pub(super) demands: BTreeMap<Ask, u64>,
     halved_at: Option<Instant>,
     /// What was kept for these is lost.
     pub(super) denominated: Vec<HolderId>,
@@ -167,23 +160,6 @@ impl Placer {
         }
     }
 
-    /// What would be answered with these besides those that wait; with none of them, who could move. By the terms as they
-    /// are set now, also of projects that have nothing here yet: as a commit would judge.
-    pub(super) async fn imagine(&mut self, imagined: Vec<Request>) -> Plan {
-        let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
-        let now = self.terms_now(imagined.iter().map(|request| request.project)).await;
-        let before = now.map(|(terms, elsewhere)| {
-            (std::mem::replace(&mut self.terms, terms), std::mem::replace(&mut self.elsewhere, elsewhere))
-        });
-        let mut requests: Vec<Request> = self.requests().collect();
-        requests.extend(imagined);
-        let (snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
-        if let Some(before) = before {
-            (self.terms, self.elsewhere) = before;
-        }
-        tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
-    }
-
     /// Adds up what is held, for those who hold equally much later on.
     fn remember_use(&mut self) {
         let now = self.now();
@@ -223,7 +199,7 @@ impl Placer {
                 continue;
             }
             news += 1;
-            let hint = sentences::hints(&refusal.hints);
+            let hint = sentences::hints(&refusal.hints, self.now());
             let expected_at = refusal.hints.iter().find_map(|hint| match hint {
                 Hint::Turn { at, .. } => *at,
                 _ => None,
@@ -324,113 +300,7 @@ impl Placer {
         }
     }
 
-    fn requests(&self) -> impl Iterator<Item = Request> {
-        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(|life| {
-            let admitted = self.admitted(life);
-            let bounds = [life.spec.lifetime_s, life.bounds.lifetime_max_s.unwrap_or(0)];
-            Request {
-                holder: life.holder,
-                project: life.project,
-                queue: life.queue,
-                priority: life.spec.priority,
-                submitted_at: life.submitted_at,
-                ask: life.spec.ask.clone(),
-                storage_bytes: life.spec.storage_bytes,
-                nodes: None,
-                gang: life.gang.clone(),
-                runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
-                access: admitted.access,
-                permitted: self.permitted(&admitted.models),
-                alternatives: vec![QueueId(uuid::Uuid::nil())],
-            }
-        });
-        runtimes.chain(self.block_requests())
-    }
-
-    fn snapshot(&self, requests: Vec<Request>) -> Snapshot {
-        let ours = |node, holder| self.placements.get(&holder).is_some_and(|placement| placement.node == node);
-        let (nodes, strangers) = self.fleet.snapshot(&self.terms.drained, ours);
-        let held = self.placements.values().filter(|placement| placement.state != PlacementState::Nominated);
-        let mut holdings: Vec<Holding> = held.map(|placement| self.holding(placement)).collect();
-        holdings.extend(strangers);
-        let nominated = self.placements.values().filter(|placement| placement.state == PlacementState::Nominated);
-        Snapshot {
-            now: self.now(),
-            nodes,
-            holdings,
-            nominations: nominated.map(nomination).collect(),
-            projects: self.projects(&requests),
-            requests,
-            queues: self.queues(),
-            recent: self
-                .planning
-                .demands
-                .iter()
-                .map(|(ask, count)| Demand { ask: ask.clone(), count: *count })
-                .collect(),
-        }
-    }
-
-    fn queues(&self) -> Vec<Queue> {
-        let with_use = |queue: &Queue| Queue { recent_use: self.recent.of_queue(queue.id), ..queue.clone() };
-        self.terms.queues.iter().map(with_use).collect()
-    }
-
-    fn holding(&self, placement: &Placement) -> Holding {
-        let life = self.lives.get(placement.holder).map(|stored| &stored.life);
-        let block = self.block_owner(placement);
-        let is_block = block.is_some();
-        let owner = block.unwrap_or_else(|| Owner {
-            project: placement.project,
-            queue: placement.queue,
-            priority: life.map_or(0, |life| life.spec.priority),
-            effective_milli: placement.effective_milli,
-            storage_bytes: placement.storage_bytes,
-            protected_until: life.and_then(|life| life.protected_until),
-            gang: life.and_then(|life| life.gang.as_ref()).map(|gang| gang.id),
-        });
-        Holding {
-            holder: placement.holder,
-            owner: Some(owner),
-            node: placement.node,
-            grants: placement.grants.clone(),
-            cpu_milli: placement.cpu_milli,
-            memory_bytes: placement.memory_bytes,
-            // One that cannot be read is nobody's victim.
-            releasing: !is_block && life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_))),
-            started_at: life.and_then(|life| life.placed_at).unwrap_or_else(|| self.now()),
-            ends_at: life.and_then(|life| life.ending.as_ref()).map(|ending| ending.at),
-        }
-    }
-
-    /// What the projects may hold here: their quotas, less what they hold in other pools.
-    fn projects(&self, requests: &[Request]) -> Vec<Project> {
-        let here = self.held_here();
-        let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here.keys().copied()).collect();
-        let project = |id| {
-            let limits = self.terms.projects.get(&id);
-            let elsewhere = self.elsewhere.get(&id).cloned().unwrap_or_default();
-            let quota = limits.map(|limits| less(&limits.quota, &elsewhere));
-            Project {
-                id,
-                quota: quota.unwrap_or_default(),
-                disruptions_left: limits.and_then(|limits| limits.disruptions_left),
-                recent_use: self.recent.of_project(id),
-            }
-        };
-        named.into_iter().map(project).collect()
-    }
-
-    /// What projects hold in this pool.
-    pub(super) fn held_here(&self) -> BTreeMap<ProjectId, Usage> {
-        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
-        for placement in self.placements.values() {
-            here.entry(placement.project).or_default().add(&placement.usage());
-        }
-        here
-    }
-
-    fn policy(&self) -> Policy {
+    pub(super) fn policy(&self) -> Policy {
         let mut policy = Policy::default();
         for model in self.fleet.models() {
             let worth = self.terms.worths.iter().find(|(names, _)| !names.is_empty() && listed(names, model.as_str()));
@@ -469,31 +339,4 @@ fn events(stored: &StoredLife, told: Vec<domain::runtime::life::Entry>) -> Vec<l
 
 pub(super) fn seconds_since(at: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(at).as_secs_f64().max(0.0)
-}
-
-fn nomination(placement: &Placement) -> Nomination {
-    Nomination {
-        holder: placement.holder,
-        node: placement.node,
-        grants: placement.grants.clone(),
-        cpu_milli: placement.cpu_milli,
-        memory_bytes: placement.memory_bytes,
-        victims: placement.victims.clone(),
-    }
-}
-
-fn less(quota: &Quota, used: &Usage) -> Quota {
-    let left = |limit: Option<u64>, used: u64| limit.map(|limit| limit.saturating_sub(used));
-    let of_model = |(model, limit): (&DeviceModel, &u64)| {
-        let used = used.model_milli.get(model).copied().unwrap_or(0);
-        (model.clone(), limit.saturating_sub(used))
-    };
-    Quota {
-        gpu_milli: left(quota.gpu_milli, used.gpu_milli),
-        model_milli: quota.model_milli.iter().map(of_model).collect(),
-        cpu_milli: left(quota.cpu_milli, used.cpu_milli),
-        memory_bytes: left(quota.memory_bytes, used.memory_bytes),
-        storage_bytes: left(quota.storage_bytes, used.storage_bytes),
-        holders: left(quota.holders, used.holders),
-    }
 }

@@ -7,7 +7,7 @@ use domain::{
     quota::Usage,
     runtime::{
         life::{Bounds, Event, Life, Stage},
-        rules::{Plan, listed},
+        rules::{Plan, listed, opens_again},
     },
     window::{self, Access},
 };
@@ -176,13 +176,7 @@ impl Placer {
             return false;
         }
         let plans = self.terms.plans.get(&(life.project, life.queue)).map(Vec::as_slice).unwrap_or_default();
-        let now = self.now();
-        let mut allowing = plans.iter().filter(|plan| plan.check(&life.spec).is_ok()).peekable();
-        let last = |plan: &Plan| {
-            let access = window::access(&plan.windows, now);
-            matches!(access, Access::Closed { opens_at: None } | Access::Until { opens_again_at: None, .. })
-        };
-        allowing.peek().is_some() && allowing.all(last)
+        plans.iter().any(|plan| plan.check(&life.spec).is_ok()) && !opens_again(plans, &life.spec, self.now())
     }
 
     /// The models of the fleet that a plan's names mean; the names themselves where none does, so that the reason is told.

@@ -11,6 +11,7 @@ use domain::{
 use jiff::{SignedDuration, Timestamp};
 use placement::{Holding, NODE_DEVICES_MAX};
 use proto::internal::v1::{self as pb, activity_report::State};
+use std::collections::HashMap;
 use store::ledger::{DeviceRow, NodeRow, NodeState};
 use uuid::Uuid;
 
@@ -77,6 +78,12 @@ fn device(node: NodeId, node_name: &str, device: &pb::PoolDevice) -> Result<Devi
         healthy: device.healthy,
         condition: device.condition.clone(),
     })
+}
+
+/// All cores of each device, and the least step of them.
+pub(super) fn cores(node: NodeId, devices: &[pb::PoolDevice]) -> HashMap<DeviceId, (i64, i64)> {
+    let of = |device: &pb::PoolDevice| (device_id(node, &device.name), (device.cores, device.cores_step));
+    devices.iter().map(of).collect()
 }
 
 fn check(sharing: &Sharing) -> Result<(), String> {

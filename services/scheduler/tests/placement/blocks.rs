@@ -115,3 +115,35 @@ async fn a_block_is_served_before_lower_queues_and_keeps_its_place_over_another_
     wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
     world.audit(true).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_gets_devices_of_its_class_and_is_told_of_their_cores() {
+    let (world, _scheduler, executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    world.workspace("w", project, DEFAULT, (1, 100), json!({})).await;
+    // The same model, had in another way.
+    executor.set_nodes(|nodes| {
+        nodes[0].devices[0].class = "whole".into();
+        (nodes[0].devices[1].cores, nodes[0].devices[1].cores_step) = (132, 4);
+    });
+    let classes = "SELECT count(DISTINCT class) FROM device";
+    wait_for("the two classes", WAIT, || async { (world.count(classes).await == 2).then_some(()) }).await;
+    let of = |claim: &str, class: &str| pb::Wish { class: class.into(), ..wish(claim, "w", 500) };
+    let wishes = vec![of("jobs/one", "shared"), of("jobs/two", "shared"), of("jobs/three", "shared")];
+    executor.change(|state| state.wishes = wishes.clone());
+    let waits = told(&executor, "jobs/three", "no room", |place| !place.code.is_empty()).await;
+    assert_eq!(waits.code, "NO_CAPACITY", "{waits:?}");
+    for claim in ["jobs/one", "jobs/two"] {
+        let place = told(&executor, claim, "a place", |place| !place.node.is_empty()).await;
+        let device = &place.devices[0];
+        let name = device.grant.as_ref().unwrap().device.as_str();
+        assert_eq!((name, device.class.as_str()), ("gpu-1", "shared"), "{claim}");
+        assert_eq!((device.cores, device.cores_step), (132, 4), "{claim}");
+    }
+    executor.change(|state| state.wishes = [wishes, vec![of("jobs/four", "whole"), of("jobs/five", "mig")]].concat());
+    let (_, grant) = placed(&executor, "jobs/four").await;
+    assert_eq!(grant.device, "gpu-0");
+    let absent = told(&executor, "jobs/five", "no such class", |place| !place.code.is_empty()).await;
+    assert_eq!((absent.code.as_str(), absent.hopeless), ("MODEL_ABSENT", true));
+    assert_eq!(absent.message, "no node has a device of class mig");
+}

@@ -5,6 +5,7 @@ mod blocks;
 mod executor;
 mod flow;
 mod gangs;
+mod hints;
 mod races;
 mod reapers;
 mod world;

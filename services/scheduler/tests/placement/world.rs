@@ -348,28 +348,20 @@ impl Caller {
 
     /// Why one GPU of so many milli would not be had now; `None` where it would.
     pub(crate) async fn would_wait(&self, project: ProjectId, milli: u32) -> Option<placement::Code> {
-        let ask = json!({ "gpus": 1, "gpu_milli": milli, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
-            "link": "any", "cpu_milli": 1, "memory_bytes": 1 });
-        let imagined = placement::Request {
-            holder: HolderId(Uuid::now_v7()),
-            project,
-            queue: QueueId(Uuid::nil()),
-            priority: 0,
-            submitted_at: jiff::Timestamp::now(),
-            ask: serde_json::from_value(ask).unwrap(),
-            storage_bytes: 0,
-            nodes: None,
-            gang: None,
-            runtime_s: None,
-            access: placement::Access::Always,
-            permitted: Vec::new(),
-            alternatives: Vec::new(),
-        };
-        let (pool, requests) = (POOL.to_owned(), serde_json::to_string(&[imagined]).unwrap());
-        let request = pb::PlanRuntimesRequest { pool, requests, forwarded: false };
-        let answer = self.client().plan_runtimes(request).await.unwrap().into_inner();
-        let plan: placement::Plan = serde_json::from_str(&answer.plan).unwrap();
+        let plan = self.imagine(vec![imagined(project, milli)], &[]).await;
         plan.refusals.iter().map(|refusal| refusal.code).next_back().filter(|_| plan.assignments.is_empty())
+    }
+
+    /// What would be planned with these besides those that wait, if those who are gone had ended.
+    pub(crate) async fn imagine(&self, requests: Vec<placement::Request>, gone: &[HolderId]) -> placement::Plan {
+        let request = pb::PlanRuntimesRequest {
+            pool: POOL.to_owned(),
+            requests: serde_json::to_string(&requests).unwrap(),
+            gone: gone.iter().map(|holder| holder.to_vec()).collect(),
+            forwarded: false,
+        };
+        let answer = self.client().plan_runtimes(request).await.unwrap().into_inner();
+        serde_json::from_str(&answer.plan).unwrap()
     }
 
     /// Restarts the life of this number, if it is still there, with an image that was checked.
@@ -409,6 +401,28 @@ impl Caller {
             ..pb::SwitchQueueRequest::default()
         };
         self.client().switch_queue(request).await.map(drop)
+    }
+}
+
+/// Somebody who would like one GPU of so many milli, in the default queue.
+pub(crate) fn imagined(project: ProjectId, milli: u32) -> placement::Request {
+    let ask = json!({ "gpus": 1, "gpu_milli": milli, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+        "link": "any", "cpu_milli": 1, "memory_bytes": 1 });
+    placement::Request {
+        holder: HolderId(Uuid::now_v7()),
+        project,
+        queue: QueueId(Uuid::nil()),
+        priority: 0,
+        submitted_at: jiff::Timestamp::now(),
+        ask: serde_json::from_value(ask).unwrap(),
+        storage_bytes: 0,
+        nodes: None,
+        gang: None,
+        runtime_s: None,
+        access: placement::Access::Always,
+        permitted: Vec::new(),
+        class: None,
+        alternatives: Vec::new(),
     }
 }
 

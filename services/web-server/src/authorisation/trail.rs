@@ -1,7 +1,8 @@
-//! What an act leaves in the trail: who, what, on what, and how it ended. Refuses to tell a field that its row does not
-//! name.
+//! What an act leaves in the trail: who, what, on what, how it ended, and what it changed. Refuses to tell a field that
+//! neither its row names nor the act itself tells.
 
 use super::{Authority, Grant, Rule};
+use crate::changed::Changed;
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
 use domain::ErrorKind;
@@ -21,6 +22,8 @@ use tracing::Instrument as _;
 
 /// The longest text of one field.
 const TEXT_CHARS_MAX: usize = 300;
+/// The longest text of one that was changed: lists of images and windows are told whole, as far as people write such.
+const CHANGED_CHARS_MAX: usize = 2_000;
 /// How somebody came who showed nothing.
 const NOBODY: &str = "none";
 
@@ -56,9 +59,9 @@ impl Authority {
         identity: &Identity,
         addressed: &HashMap<&'static str, String>,
         grant: Option<&Grant>,
-        problem: Option<Problem>,
+        ended: Result<Changed, Problem>,
     ) {
-        add(&self.store, &entry(rule, identity, addressed, grant, problem)).await;
+        add(&self.store, &entry(rule, identity, addressed, grant, ended)).await;
     }
 
     /// Adds the entry of a browser that signed in, or tried to.
@@ -198,9 +201,12 @@ fn entry(
     identity: &Identity,
     addressed: &HashMap<&'static str, String>,
     grant: Option<&Grant>,
-    problem: Option<Problem>,
+    ended: Result<Changed, Problem>,
 ) -> NewEntry {
-    let outcome = outcome(problem.as_ref(), grant.is_some());
+    let outcome = outcome(ended.as_ref().err(), grant.is_some());
+    let mut detail = detail(rule, addressed);
+    let changed = ended.as_ref().ok().into_iter().flat_map(Changed::lines);
+    detail.extend(changed.map(|(name, text)| (name, Value::String(cut(text, CHANGED_CHARS_MAX)))));
     let (user, actor, via) = match identity {
         Identity::Person(caller) => (Some(caller.user.id), caller.user.email.clone(), caller.via.to_string()),
         Identity::Nobody => (None, short(addressed.get("email").map_or("", String::as_str)), NOBODY.to_owned()),
@@ -215,8 +221,8 @@ fn entry(
         workspace: target.and_then(|target| target.workspace),
         object: object(rule, addressed, grant),
         outcome,
-        reason: problem.map(|problem| problem.reason).unwrap_or_default(),
-        detail: Value::Object(detail(rule, addressed)),
+        reason: ended.err().map(|problem| problem.reason).unwrap_or_default(),
+        detail: Value::Object(detail),
     }
 }
 
@@ -245,7 +251,11 @@ fn detail(rule: &Rule, addressed: &HashMap<&'static str, String>) -> Map<String,
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    cut(text, TEXT_CHARS_MAX)
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
 }
 
 #[cfg(test)]

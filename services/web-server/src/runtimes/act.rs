@@ -6,8 +6,8 @@ use crate::fault::Fault;
 use crate::idempotent;
 use crate::identity::Caller;
 use domain::ErrorKind;
+use domain::runtime::Spec;
 use domain::runtime::rules::{self, Admission, Code};
-use domain::window::Access;
 use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as internal;
 use rpc::status::Problem;
@@ -87,10 +87,9 @@ async fn startable(core: &Core, workspace: &str, wait_for_window: bool) -> Resul
     let queue = core.queue(&saved.queue_name).await?;
     let project = target.project;
     let (terms, (admission, judged)) = admitted(core, &target.name, project, &saved.spec, &queue).await?;
-    match rules::closed(&terms, &admission.access) {
-        Some(_) if wait_for_window && !matches!(admission.access, Access::Closed { opens_at: None }) => {}
-        Some(denial) => return Err(denied(denial)),
-        None => {}
+    let waits = wait_for_window && rules::opens_again(&terms.plans, &saved.spec, Timestamp::now());
+    if !waits {
+        check_window(&terms, &admission, &saved.spec)?;
     }
     let image = match judged {
         Some(image) => image,
@@ -100,12 +99,35 @@ async fn startable(core: &Core, workspace: &str, wait_for_window: bool) -> Resul
     Ok((saved, image))
 }
 
+/// Refuses a start that would get no place now, whatever is free: the window is closed, or closes too soon.
+fn check_window(terms: &rules::Terms, admission: &Admission, spec: &Spec) -> Result<(), Fault> {
+    if let Some(denial) = rules::closed(terms, &admission.access) {
+        return Err(denied(denial));
+    }
+    let (now, policy) = (Timestamp::now(), placement::Policy::default());
+    match placement::too_short(&admission.access, runtime_s(terms, admission, spec), now, &policy) {
+        Some(sentence) => {
+            let problem = Problem::new(ErrorKind::FailedPrecondition, "WINDOW_TOO_SHORT", sentence);
+            Err(Fault(problem.remedy("wait for the next window, or switch to the default queue now")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// How long it runs at most, where something bounds it, seconds.
+pub(super) fn runtime_s(terms: &rules::Terms, admission: &Admission, spec: &Spec) -> Option<u64> {
+    let plan = terms.plans.iter().find(|plan| Some(plan.id) == admission.plan);
+    let own = Some(spec.lifetime_s).filter(|seconds| *seconds > 0);
+    let bounds = [own, plan.and_then(|plan| plan.lifetime_max_s), terms.policy.lifetime_max_s];
+    bounds.into_iter().flatten().min().map(u64::from)
+}
+
 /// Whether a project's runtime may be in a queue, and when; and its image, as [`images::judged`] answers it.
 pub(super) async fn admitted(
     core: &Core,
     workspace: &str,
     project: domain::id::ProjectId,
-    spec: &domain::runtime::Spec,
+    spec: &Spec,
     queue: &Queue,
 ) -> Result<(rules::Terms, (Admission, Option<String>)), Fault> {
     let db = core.store.client().await?;
@@ -193,7 +215,10 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
         whole => whole?,
     };
     if let Some(life) = life {
-        if let Some(denial) = rules::closed(&terms, &admission.access) {
+        if life.state == "starting" && life.node.is_empty() {
+            // It waits: as if it were started there.
+            check_window(&terms, &admission, spec)?;
+        } else if let Some(denial) = rules::closed(&terms, &admission.access) {
             return Err(denied(denial));
         }
         if life.pool != queue.pool {

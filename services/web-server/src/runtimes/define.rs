@@ -3,8 +3,10 @@
 use super::{images, none, spec};
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::plans::absent;
 use crate::runtimes::act;
 use domain::ErrorKind;
+use domain::device::DeviceModel;
 use domain::runtime::Spec;
 use domain::runtime::rules::{self, Terms};
 use jiff::Timestamp;
@@ -38,12 +40,12 @@ pub(crate) async fn set(core: &Core, request: SetRuntimeSpecRequest) -> Result<S
 
 /// What is odd, and may be meant.
 fn warnings(spec: &Spec, terms: &Terms, now: Timestamp) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let absent = |model: &&domain::device::DeviceModel| !terms.offers.iter().any(|offer| offer.model == **model);
-    for model in spec.ask.models.iter().filter(absent) {
-        warnings.push(format!("no node has a device of model `{model}` at present"));
-    }
-    if spec.ask.gpus > 0 && terms.offers.is_empty() {
+    let mut known: Vec<&str> = terms.offers.iter().map(|offer| offer.model.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let named = spec.ask.models.iter().map(DeviceModel::as_str);
+    let mut warnings = absent(named, &known, |name, model| name == model);
+    if spec.ask.gpus > 0 && terms.offers.is_empty() && warnings.is_empty() {
         warnings.push(format!("no devices are known in the pool of queue `{}` at present", terms.queue));
     }
     let open = terms.plans.iter().filter(|plan| plan.check(spec).is_ok());

@@ -1,14 +1,16 @@
 //! What would become of a start, as the planner of its pool says. Refuses to plan by itself, and to name workspaces that the
 //! caller may not see.
 
-use super::act::admitted;
+use super::act::{admitted, runtime_s};
 use super::{none, spec};
+use crate::authorisation;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
 use domain::ErrorKind;
 use domain::device::DeviceModel;
 use domain::id::HolderId;
+use domain::role::Role;
 use domain::runtime::{Spec, rules};
 use jiff::Timestamp;
 use placement::{Hint, Place, Plan, Refusal, Request};
@@ -22,6 +24,8 @@ use store::{Client, fleet_views, runtime_views};
 
 /// Runtimes that are imagined at once.
 const COUNT_MAX: i32 = 100;
+/// Runtimes that are imagined to have ended.
+const WITHOUT_MAX: usize = 100;
 
 /// What would become of each.
 pub(crate) async fn forecast(
@@ -46,8 +50,9 @@ pub(crate) async fn forecast(
         (None, None) => return Err(none(&request.workspace)),
     };
     let queue = core.queue(&queue).await?;
+    let gone = gone(core, caller, &request.without, &queue.pool).await?;
     let (terms, (admission, _)) = admitted(core, &target.name, target.project, &spec, &queue).await?;
-    let now = Timestamp::now();
+    let (now, runtime_s) = (Timestamp::now(), runtime_s(&terms, &admission, &spec));
     let imagined = |_| Request {
         holder: HolderId(uuid::Uuid::now_v7()),
         project: target.project,
@@ -58,19 +63,37 @@ pub(crate) async fn forecast(
         storage_bytes: spec.storage_bytes,
         nodes: None,
         gang: None,
-        runtime_s: (spec.lifetime_s > 0).then(|| spec.lifetime_s.into()),
+        runtime_s,
         access: admission.access.clone(),
         permitted: permitted(&spec, &terms, admission.plan),
+        class: None,
         alternatives: alternatives(&queue),
     };
     let requests: Vec<Request> = (0..count).map(imagined).collect();
-    let plan = ask(core, &queue, &requests).await?;
+    let plan = ask(core, &queue, &requests, gone).await?;
     let db = core.store.client().await?;
     let mut forecasts = Vec::with_capacity(requests.len());
     for request in &requests {
         forecasts.push(one(&db, caller, &plan, request.holder, now).await?);
     }
     Ok(forecasts)
+}
+
+/// The lives that are imagined to have ended, as the ledger calls them.
+async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Result<Vec<Vec<u8>>, Fault> {
+    if names.len() > WITHOUT_MAX {
+        return Err(Fault::field("without", format!("must be at most {WITHOUT_MAX} workspaces")));
+    }
+    let mut gone = Vec::with_capacity(names.len());
+    for name in names {
+        let target = authorisation::workspace(&core.store, caller, name, Role::Viewer).await?;
+        let life = core.runtime(&target.name).await?.life;
+        let life = life.filter(|life| life.state != "stopped" && life.pool == pool).ok_or_else(|| {
+            Fault::field("without", format!("workspace `{name}` has no runtime that waits or runs in pool `{pool}`"))
+        })?;
+        gone.push(life.holder.to_vec());
+    }
+    Ok(gone)
 }
 
 /// The models of the pool that its plan lets it have; none is any.
@@ -86,9 +109,9 @@ fn alternatives(queue: &Queue) -> Vec<domain::id::QueueId> {
     if queue.definition.id == queues::DEFAULT { Vec::new() } else { vec![queues::DEFAULT] }
 }
 
-async fn ask(core: &Core, queue: &Queue, requests: &[Request]) -> Result<Plan, Fault> {
+async fn ask(core: &Core, queue: &Queue, requests: &[Request], gone: Vec<Vec<u8>>) -> Result<Plan, Fault> {
     let requests = serde_json::to_string(requests).map_err(|e| Fault::internal(&e))?;
-    let command = PlanRuntimesRequest { pool: queue.pool.clone(), requests, forwarded: false };
+    let command = PlanRuntimesRequest { pool: queue.pool.clone(), requests, gone, forwarded: false };
     let plan = core.commands.plan_runtimes(command).await?;
     serde_json::from_str(&plan).map_err(|e| Fault::internal(&e))
 }

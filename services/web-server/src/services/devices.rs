@@ -1,6 +1,7 @@
 //! The fleet: nodes, devices and who holds what of them; device classes and drains. Refuses to know how an inventory comes
 //! about, and to move anybody.
 
+use crate::changed::Changed;
 use crate::consolidation;
 use crate::core::Core;
 use crate::disturbed;
@@ -24,6 +25,8 @@ use tonic::{Request, Response, Status, async_trait};
 /// Serves `orrery.v1.DeviceService`.
 pub(crate) struct Devices(pub(crate) Arc<Core>);
 
+/// What a device class is on the wire.
+const CLASS: &str = "orrery.v1.DeviceClass";
 /// The longest name of a device class.
 const CLASS_CHARS_MAX: usize = 63;
 /// Device classes, so that one answer lists them all. Two that are set at the same time may both count as the last.
@@ -177,7 +180,7 @@ impl Devices {
         Ok(ListDevicesResponse { devices: rows.into_iter().map(&mut with_holders).collect(), next_page_token })
     }
 
-    async fn set_class(&self, request: SetDeviceClassRequest) -> Result<SetDeviceClassResponse, Fault> {
+    async fn set_class(&self, request: SetDeviceClassRequest) -> Result<Response<SetDeviceClassResponse>, Fault> {
         let wanted = decode(request.class.ok_or_else(|| Fault::field("class", "must say what it shall be"))?)?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
@@ -192,7 +195,7 @@ impl Devices {
             return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_DEVICE_CLASSES", message));
         }
         let concerned = Concerned { class: Some(&wanted.name), ..Concerned::default() };
-        let divided_anew = old.is_some_and(|old| {
+        let divided_anew = old.as_ref().is_some_and(|old| {
             (&old.sharing, old.step_milli, &old.claim_class)
                 != (&wanted.sharing, wanted.step_milli, &wanted.claim_class)
         });
@@ -202,23 +205,25 @@ impl Devices {
         fleet_views::set_class(&transaction, &wanted).await?;
         let set = fleet_views::lock_class(&transaction, &wanted.name).await?.map(class);
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(SetDeviceClassResponse { class: set, affected })
+        let changed = Changed::between(CLASS, "class", old.map(class).as_ref(), set.as_ref());
+        Ok(changed.told_with(SetDeviceClassResponse { class: set, affected }))
     }
 
-    async fn delete_class(&self, name: &str) -> Result<(), Fault> {
+    async fn delete_class(&self, name: &str) -> Result<Response<DeleteDeviceClassResponse>, Fault> {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let class = fleet_views::lock_class(&transaction, name).await?.ok_or_else(|| {
+        let old = fleet_views::lock_class(&transaction, name).await?.ok_or_else(|| {
             let message = format!("there is no device class `{name}`; `orrery gpus classes` lists them");
             Fault::new(ErrorKind::NotFound, "DEVICE_CLASS_NOT_FOUND", message)
         })?;
-        if class.devices > 0 {
-            let message = format!("{} devices of the fleet are of class `{name}`", class.devices);
+        if old.devices > 0 {
+            let message = format!("{} devices of the fleet are of class `{name}`", old.devices);
             let problem = Problem::new(ErrorKind::FailedPrecondition, "DEVICE_CLASS_IN_USE", message);
             return Err(Fault(problem.remedy("take them out of the fleet first")));
         }
         fleet_views::delete_class(&transaction, name).await?;
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::between(CLASS, "class", Some(&class(old)), None).told_with(DeleteDeviceClassResponse {}))
     }
 
     async fn drain(&self, request: DrainDevicesRequest) -> Result<Vec<AffectedRuntime>, Fault> {
@@ -276,15 +281,14 @@ impl DeviceService for Devices {
         &self,
         request: Request<SetDeviceClassRequest>,
     ) -> Result<Response<SetDeviceClassResponse>, Status> {
-        Ok(Response::new(self.set_class(request.into_inner()).await?))
+        Ok(self.set_class(request.into_inner()).await?)
     }
 
     async fn delete_device_class(
         &self,
         request: Request<DeleteDeviceClassRequest>,
     ) -> Result<Response<DeleteDeviceClassResponse>, Status> {
-        self.delete_class(&request.get_ref().name).await?;
-        Ok(Response::new(DeleteDeviceClassResponse {}))
+        Ok(self.delete_class(&request.get_ref().name).await?)
     }
 
     async fn drain_devices(

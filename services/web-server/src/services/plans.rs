@@ -1,5 +1,6 @@
 //! Plans: list, set, archive, grant, revoke. Refuses to judge a runtime by anything but the domain's rules.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
@@ -19,12 +20,14 @@ use proto::v1::{
 use std::sync::Arc;
 use store::plans::{self, Plan};
 use store::runtime_views::{self, Alive, Concerned};
-use store::{Transaction, projects};
+use store::{Transaction, fleet_views, projects};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.PlanService`.
 pub(crate) struct Plans(pub(crate) Arc<Core>);
 
+/// What a plan is on the wire.
+const KIND: &str = "orrery.v1.Plan";
 /// What a page token of this list is for.
 const SCOPE: &str = "plans";
 
@@ -41,13 +44,15 @@ impl Plans {
         Ok(ListPlansResponse { plans, next_page_token })
     }
 
-    async fn set(&self, request: SetPlanRequest) -> Result<SetPlanResponse, Fault> {
+    async fn set(&self, request: SetPlanRequest) -> Result<Response<SetPlanResponse>, Fault> {
         let wanted = request.plan.ok_or_else(|| Fault::field("plan", "must say what it shall be"))?;
         people::check_label(&wanted.name, "plan.name")?;
         let (rules, windows) = conversion::decode(&wanted)?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let (id, affected) = match plans::lock(&transaction, &wanted.name).await? {
+        let (now, old) = (Timestamp::now(), plans::lock(&transaction, &wanted.name).await?);
+        let was = old.clone().map(|plan| conversion::encode(plan, now));
+        let (id, affected) = match old {
             None if wanted.version > 0 => return Err(changed(&wanted.name)),
             None => {
                 plans::insert(&transaction, &rules).await?.ok_or_else(|| changed(&wanted.name))?;
@@ -68,9 +73,14 @@ impl Plans {
             return Err(Fault::field("plan.queues", "must be queues in use, each once; `orrery queues` lists them"));
         }
         plans::set_windows(&transaction, id, &windows).await?;
-        let plan = plans::lock(&transaction, &wanted.name).await?;
+        let plan = plans::lock(&transaction, &wanted.name).await?.map(|plan| conversion::encode(plan, now));
+        let known = fleet_views::models(&transaction).await?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let means = |pattern: &str, model: &str| rules::listed(&[pattern.to_owned()], model);
+        let warnings = conversion::absent(wanted.models.iter().map(String::as_str), &known, means);
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(SetPlanResponse { plan: plan.map(|plan| conversion::encode(plan, Timestamp::now())), affected })
+        let changed = Changed::between(KIND, "plan", was.as_ref(), plan.as_ref());
+        Ok(changed.told_with(SetPlanResponse { plan, affected, warnings }))
     }
 
     /// To whom a change of a plan means something.
@@ -94,15 +104,18 @@ impl Plans {
         }))
     }
 
-    async fn archive(&self, request: ArchivePlanRequest) -> Result<ArchivePlanResponse, Fault> {
+    async fn archive(&self, request: ArchivePlanRequest) -> Result<Response<ArchivePlanResponse>, Fault> {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let plan = plans::lock(&transaction, &request.name).await?.ok_or_else(|| none(&request.name))?;
         let affected = bereft(&transaction, plan.rules.id, None).await?;
         disturbed::unless_forced(&affected, request.force)?;
         plans::archive(&transaction, plan.rules.id).await?;
+        let now = Timestamp::now();
+        let is = plans::lock(&transaction, &request.name).await?.map(|plan| conversion::encode(plan, now));
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(ArchivePlanResponse { affected })
+        let changed = Changed::between(KIND, "plan", Some(&conversion::encode(plan, now)), is.as_ref());
+        Ok(changed.told_with(ArchivePlanResponse { affected }))
     }
 
     async fn grant(&self, request: GrantPlanRequest) -> Result<(), Fault> {
@@ -179,14 +192,14 @@ impl PlanService for Plans {
     }
 
     async fn set_plan(&self, request: Request<SetPlanRequest>) -> Result<Response<SetPlanResponse>, Status> {
-        Ok(Response::new(self.set(request.into_inner()).await?))
+        Ok(self.set(request.into_inner()).await?)
     }
 
     async fn archive_plan(
         &self,
         request: Request<ArchivePlanRequest>,
     ) -> Result<Response<ArchivePlanResponse>, Status> {
-        Ok(Response::new(self.archive(request.into_inner()).await?))
+        Ok(self.archive(request.into_inner()).await?)
     }
 
     async fn grant_plan(&self, request: Request<GrantPlanRequest>) -> Result<Response<GrantPlanResponse>, Status> {

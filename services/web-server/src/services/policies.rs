@@ -1,9 +1,10 @@
 //! Projects' and groups' policies: get and set. Refuses to judge a runtime by anything but the domain's rules.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
-use crate::plans::{check_list, lifetime};
+use crate::plans::{absent, check_list, lifetime};
 use crate::runtimes::images;
 use crate::runtimes::spec::{large, signed, signed_small, small};
 use domain::ErrorKind;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use store::policies::{self, Policy};
 use store::projects::{self, Project};
 use store::runtime_views::{self, Alive, Concerned};
-use store::{Transaction, groups, plans};
+use store::{Transaction, fleet_views, groups, plans};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.PolicyService`.
@@ -102,7 +103,7 @@ impl Policies {
         })
     }
 
-    async fn set(&self, request: SetProjectPolicyRequest) -> Result<SetProjectPolicyResponse, Fault> {
+    async fn set(&self, request: SetProjectPolicyRequest) -> Result<Response<SetProjectPolicyResponse>, Fault> {
         let wanted = decode(request.policy.ok_or_else(|| Fault::field("policy", "must say what it shall be"))?)?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
@@ -120,15 +121,21 @@ impl Policies {
         let affected = affected(&transaction, &project, &old, &wanted).await?;
         disturbed::unless_forced(&affected, request.force)?;
         policies::set(&transaction, project.id, &wanted).await?;
+        let known = fleet_views::models(&transaction).await?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let named = wanted.rules.quota.model_milli.keys().map(DeviceModel::as_str);
+        let warnings = absent(named, &known, |name, model| name == model);
         let policy = policies::get(&transaction, project.id).await?.map(message);
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(SetProjectPolicyResponse { policy, affected })
+        let changed = Changed::between("orrery.v1.ProjectPolicy", "policy", Some(&message(old)), policy.as_ref());
+        Ok(changed.told_with(SetProjectPolicyResponse { policy, affected, warnings }))
     }
 
-    async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<(), Fault> {
+    async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<Response<SetGroupPolicyResponse>, Fault> {
         let db = self.0.store.client().await?;
         let group = groups::get(&db, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
-        Ok(policies::set_group(&db, group.id, request.allow_root).await?)
+        let was = policies::set_group(&db, group.id, request.allow_root).await?;
+        Ok(Changed::of("allow_root", was, Some(request.allow_root)).told_with(SetGroupPolicyResponse {}))
     }
 }
 
@@ -180,14 +187,13 @@ impl PolicyService for Policies {
         &self,
         request: Request<SetProjectPolicyRequest>,
     ) -> Result<Response<SetProjectPolicyResponse>, Status> {
-        Ok(Response::new(self.set(request.into_inner()).await?))
+        Ok(self.set(request.into_inner()).await?)
     }
 
     async fn set_group_policy(
         &self,
         request: Request<SetGroupPolicyRequest>,
     ) -> Result<Response<SetGroupPolicyResponse>, Status> {
-        self.set_group(request.get_ref()).await?;
-        Ok(Response::new(SetGroupPolicyResponse {}))
+        Ok(self.set_group(request.get_ref()).await?)
     }
 }

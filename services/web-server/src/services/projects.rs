@@ -1,5 +1,6 @@
 //! Projects and their members. Refuses to know what is in their workspaces.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
@@ -106,7 +107,11 @@ impl Projects {
         Ok(ListProjectMembersResponse { members: rows.into_iter().map(member).collect(), next_page_token })
     }
 
-    async fn set_member(&self, caller: &Caller, request: SetProjectMemberRequest) -> Result<(), Fault> {
+    async fn set_member(
+        &self,
+        caller: &Caller,
+        request: SetProjectMemberRequest,
+    ) -> Result<Response<SetProjectMemberResponse>, Fault> {
         let member = request.member.ok_or_else(|| Fault::field("member", "must name a person or a group"))?;
         let role = encode::role_of(member.role, "member.role")?;
         let role =
@@ -116,29 +121,35 @@ impl Projects {
         let project = locked(&transaction, &request.project).await?;
         check_grant(&transaction, caller, &request.project, role).await?;
         let who = who(&transaction, &member.email, &member.group).await?;
-        self.refuse_above(&transaction, caller, &request.project, project, who).await?;
+        let was = self.refuse_above(&transaction, caller, &request.project, project, who).await?;
         let owners = projects::count_owners(&transaction, project).await?;
         projects::set_member(&transaction, project, who, role).await?;
         keep_an_owner(&transaction, project, owners).await?;
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of_role("member.role", was, Some(role)).told_with(SetProjectMemberResponse {}))
     }
 
-    async fn remove_member(&self, caller: &Caller, request: RemoveProjectMemberRequest) -> Result<(), Fault> {
+    async fn remove_member(
+        &self,
+        caller: &Caller,
+        request: RemoveProjectMemberRequest,
+    ) -> Result<Response<RemoveProjectMemberResponse>, Fault> {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let project = locked(&transaction, &request.project).await?;
         let who = who(&transaction, &request.email, &request.group).await?;
-        self.refuse_above(&transaction, caller, &request.project, project, who).await?;
+        let was = self.refuse_above(&transaction, caller, &request.project, project, who).await?;
         let owners = projects::count_owners(&transaction, project).await?;
         if !projects::remove_member(&transaction, project, who).await? {
             let message = format!("`{}{}` is no member of `{}`", request.email, request.group, request.project);
             return Err(Fault::new(ErrorKind::NotFound, "MEMBER_NOT_FOUND", message));
         }
         keep_an_owner(&transaction, project, owners).await?;
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of_role("role", was, None).told_with(RemoveProjectMemberResponse {}))
     }
 
-    /// Nobody takes a role away that is above the own one.
+    /// Nobody takes a role away that is above the own one. Answers the role that there is.
     async fn refuse_above(
         &self,
         db: &Transaction<'_>,
@@ -146,11 +157,12 @@ impl Projects {
         name: &str,
         project: ProjectId,
         who: Who,
-    ) -> Result<(), Fault> {
-        match projects::role(db, project, who).await? {
-            Some(role) => check_grant(db, caller, name, role).await,
-            None => Ok(()),
+    ) -> Result<Option<Role>, Fault> {
+        let role = projects::role(db, project, who).await?;
+        if let Some(role) = role {
+            check_grant(db, caller, name, role).await?;
         }
+        Ok(role)
     }
 }
 
@@ -241,8 +253,7 @@ impl ProjectService for Projects {
         request: Request<SetProjectMemberRequest>,
     ) -> Result<Response<SetProjectMemberResponse>, Status> {
         let caller = Caller::of(&request)?;
-        self.set_member(&caller, request.into_inner()).await?;
-        Ok(Response::new(SetProjectMemberResponse {}))
+        Ok(self.set_member(&caller, request.into_inner()).await?)
     }
 
     async fn remove_project_member(
@@ -250,7 +261,6 @@ impl ProjectService for Projects {
         request: Request<RemoveProjectMemberRequest>,
     ) -> Result<Response<RemoveProjectMemberResponse>, Status> {
         let caller = Caller::of(&request)?;
-        self.remove_member(&caller, request.into_inner()).await?;
-        Ok(Response::new(RemoveProjectMemberResponse {}))
+        Ok(self.remove_member(&caller, request.into_inner()).await?)
     }
 }

@@ -1,5 +1,6 @@
 //! Queues: list, set, archive. Refuses to know who is served before whom.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
@@ -24,6 +25,8 @@ use tonic::{Request, Response, Status, async_trait};
 /// Serves `orrery.v1.QueueService`.
 pub(crate) struct Queues(pub(crate) Arc<Core>);
 
+/// What a queue is on the wire.
+const KIND: &str = "orrery.v1.Queue";
 /// What a page token of this list is for.
 const SCOPE: &str = "queues";
 /// Priorities of queues, either way.
@@ -98,12 +101,14 @@ impl Queues {
         Ok(ListQueuesResponse { queues, next_page_token })
     }
 
-    async fn set(&self, request: SetQueueRequest) -> Result<SetQueueResponse, Fault> {
+    async fn set(&self, request: SetQueueRequest) -> Result<Response<SetQueueResponse>, Fault> {
         let wanted = request.queue.ok_or_else(|| Fault::field("queue", "must say what it shall be"))?;
         let (definition, pool) = decode(&wanted)?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let affected = match queues::lock(&transaction, &definition.name).await? {
+        let old = queues::lock(&transaction, &definition.name).await?;
+        let was = old.clone().map(|queue| message(queue, None));
+        let affected = match old {
             None if wanted.version > 0 => return Err(changed(&definition.name)),
             None => {
                 queues::insert(&transaction, &definition, &pool).await?.ok_or_else(|| changed(&definition.name))?;
@@ -120,12 +125,13 @@ impl Queues {
                 affected
             }
         };
-        let queue = queues::get(&transaction, &wanted.name).await?;
+        let queue = queues::get(&transaction, &wanted.name).await?.map(|queue| message(queue, None));
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(SetQueueResponse { queue: queue.map(|queue| message(queue, None)), affected })
+        let changed = Changed::between(KIND, "queue", was.as_ref(), queue.as_ref());
+        Ok(changed.told_with(SetQueueResponse { queue, affected }))
     }
 
-    async fn archive(&self, name: &str) -> Result<ArchiveQueueResponse, Fault> {
+    async fn archive(&self, name: &str) -> Result<Response<ArchiveQueueResponse>, Fault> {
         if name == queues::DEFAULT_NAME {
             return Err(Fault::field("name", "must not be `default`: that queue is always there"));
         }
@@ -147,7 +153,8 @@ impl Queues {
         queues::archive(&transaction, id).await?;
         let workspaces = runtime_specs::of_queue(&transaction, id, NAMED_MAX).await?;
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(ArchiveQueueResponse { workspaces })
+        let changed = Changed::of("queue.archived", Some(queue.archived), Some(true));
+        Ok(changed.told_with(ArchiveQueueResponse { workspaces }))
     }
 }
 
@@ -198,13 +205,13 @@ impl QueueService for Queues {
     }
 
     async fn set_queue(&self, request: Request<SetQueueRequest>) -> Result<Response<SetQueueResponse>, Status> {
-        Ok(Response::new(self.set(request.into_inner()).await?))
+        Ok(self.set(request.into_inner()).await?)
     }
 
     async fn archive_queue(
         &self,
         request: Request<ArchiveQueueRequest>,
     ) -> Result<Response<ArchiveQueueResponse>, Status> {
-        Ok(Response::new(self.archive(&request.get_ref().name).await?))
+        Ok(self.archive(&request.get_ref().name).await?)
     }
 }

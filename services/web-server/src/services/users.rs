@@ -1,5 +1,6 @@
 //! People, for those who administer them. Refuses to hand out more than the caller has.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
@@ -82,7 +83,11 @@ impl Users {
         Ok(ListUsersResponse { users: rows.into_iter().map(message).collect(), next_page_token })
     }
 
-    async fn set_role(&self, caller: &Caller, request: SetUserRoleRequest) -> Result<SetUserRoleResponse, Fault> {
+    async fn set_role(
+        &self,
+        caller: &Caller,
+        request: SetUserRoleRequest,
+    ) -> Result<Response<SetUserRoleResponse>, Fault> {
         let role = encode::role_of(request.role, "role")?;
         caller.check_grant(role)?;
         let mut db = self.0.store.client().await?;
@@ -91,9 +96,10 @@ impl Users {
         if role != Some(Role::Owner) {
             keep_an_owner(&transaction, user.id).await?;
         }
+        let changed = Changed::of_role("role", user.role, role);
         let user = users::set_role(&transaction, user.id, role).await?.unwrap_or(user);
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(SetUserRoleResponse { user: Some(message(user)) })
+        Ok(changed.told_with(SetUserRoleResponse { user: Some(message(user)) }))
     }
 
     async fn set_disabled(&self, caller: &Caller, email: &str, disabled: bool) -> Result<(), Fault> {
@@ -158,7 +164,7 @@ impl UserService for Users {
         request: Request<SetUserRoleRequest>,
     ) -> Result<Response<SetUserRoleResponse>, Status> {
         let caller = Caller::of(&request)?;
-        Ok(Response::new(self.set_role(&caller, request.into_inner()).await?))
+        Ok(self.set_role(&caller, request.into_inner()).await?)
     }
 
     async fn disable_user(

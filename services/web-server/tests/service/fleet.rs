@@ -139,7 +139,7 @@ impl RuntimeCommandService for Fleet {
         Ok(Response::new(ReportActivityResponse {}))
     }
 
-    /// The first gets the A10; the second waits. Asked for nobody, it would move one from the T4 to the A10.
+    /// The first gets the A10; the second waits, unless somebody is gone. Asked for nobody, it would move one from the T4 to the A10.
     async fn plan_runtimes(
         &self,
         request: Request<PlanRuntimesRequest>,
@@ -161,7 +161,10 @@ impl RuntimeCommandService for Fleet {
             plan["assignments"] = serde_json::json!([]);
             plan["moves"] = holder.iter().map(|h| json_move(*h, node, &place)).collect();
         }
-        if requests.as_array().unwrap().len() > 1 {
+        if requests.as_array().unwrap().len() > 1 && !request.get_ref().gone.is_empty() {
+            let second = serde_json::json!({ "holder": holder(1), "place": place, "stopped_at": null });
+            plan["assignments"].as_array_mut().unwrap().push(second);
+        } else if requests.as_array().unwrap().len() > 1 {
             let hints =
                 serde_json::json!([{ "share": { "gpu_milli": 300 } }, { "turn": { "position": 1, "at": null } }]);
             plan["refusals"] = serde_json::json!([{

@@ -2,6 +2,7 @@
 //! command service, which writes the rows that a scheduler would.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a panic is the report of a test")]
 
+mod administration;
 mod backfills;
 mod calls;
 mod cluster;

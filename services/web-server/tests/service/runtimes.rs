@@ -199,6 +199,48 @@ async fn a_closed_window_refuses_or_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_window_that_closes_soon_is_as_a_closed_one() {
+    let (cluster, ada) = world().await;
+    let at = |minutes: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes)).to_string();
+    let once = |from: i64, to: i64| json!({ "startsAt": at(from), "endsAt": at(to) });
+    let (soon, tomorrow) = (once(-60, 5), once(1440, 1500));
+    plan(&cluster, json!({ "windows": [soon, tomorrow] })).await;
+    let set = json!({ "workspace": "lab", "queue": "gpu", "spec": share() });
+    cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", set).await;
+    let lab = json!({ "workspace": "lab" });
+    let refused = async |method: &str, message: &Value| {
+        let answer = cluster.post_as(&ada, method, message.clone()).await;
+        assert_eq!(reason(&answer), "WINDOW_TOO_SHORT", "{method}: {:?}", answer.body);
+        String::from_utf8_lossy(&answer.body).into_owned()
+    };
+    let said = refused("RuntimeService/StartRuntime", &lab).await;
+    assert!(said.contains("too soon for a start of 2 minutes and 10 minutes of use; it opens again on "), "{said}");
+    let wait = json!({ "workspace": "lab", "waitForWindow": true });
+    cluster.call_as(&ada, "RuntimeService/StartRuntime", wait.clone()).await;
+    // What could not start again is not stopped.
+    refused("RuntimeService/RestartRuntime", &lab).await;
+    assert!(cluster.scheduler.stops.lock().unwrap().is_empty());
+    // What waits elsewhere does not go where it would wait for longer; what runs may go there until it closes.
+    let to = json!({ "workspace": "lab", "queue": "gpu" });
+    let db = cluster.database.client().await;
+    db.batch_execute("UPDATE runtime SET state = 'starting', step = 'queued'").await.unwrap();
+    refused("RuntimeService/SwitchQueue", &to).await;
+    db.batch_execute("UPDATE runtime SET state = 'running', step = 'bound'").await.unwrap();
+    cluster.call_as(&ada, "RuntimeService/SwitchQueue", to).await;
+    cluster.call_as(&ada, "RuntimeService/StopRuntime", lab.clone()).await;
+    // Nobody waits for a window that opens no more, and who needs less time than is left starts.
+    let last = json!({ "plan": { "name": "research", "queues": ["gpu"], "windows": [once(-60, 5)] } });
+    cluster.call("PlanService/SetPlan", last).await;
+    assert!(refused("RuntimeService/StartRuntime", &wait).await.contains("does not open again"));
+    let short =
+        json!({ "plan": { "name": "research", "queues": ["gpu"], "windows": [once(-60, 5)], "lifetimeSMax": 60 } });
+    cluster.call("PlanService/SetPlan", short).await;
+    let set = json!({ "workspace": "lab", "queue": "gpu", "spec": { "gpus": 1, "lifetimeS": 60 } });
+    cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", set).await;
+    cluster.call_as(&ada, "RuntimeService/StartRuntime", lab).await;
+}
+
+#[tokio::test]
 async fn what_disturbs_running_work_says_so() {
     let (cluster, ada) = world().await;
     plan(&cluster, json!({})).await;
@@ -398,4 +440,13 @@ async fn what_if_is_answered_without_starting_anything() {
     assert_eq!(second["hints"][0], "it fits now with 30 % of each GPU");
     let refused = json!({ "workspace": "lab", "spec": { "gpus": 33 } });
     assert_eq!(cluster.refused_as(&ada, "RuntimeService/PlanRuntime", refused).await, "GPU_COUNT_LIMIT");
+    // As if another runtime had ended: one that is there, and that the caller sees.
+    let without = |name: &str| json!({ "workspace": "lab", "spec": share(), "count": 2, "without": [name] });
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "pit" })).await;
+    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "pit", "spec": share() })).await;
+    cluster.call("RuntimeService/StartRuntime", json!({ "workspace": "pit" })).await;
+    let plan = "RuntimeService/PlanRuntime";
+    assert_eq!(cluster.call(plan, without("pit")).await["forecasts"][1]["fits"], json!(true));
+    assert_eq!(cluster.refused_as(&ada, plan, without("pit")).await, "WORKSPACE_NOT_FOUND");
+    assert_eq!(cluster.refused_as(&ada, plan, without("lab")).await, "INVALID_FIELD", "it has not started");
 }

@@ -1,0 +1,171 @@
+//! What the planner is shown of a pool, for a plan and for one that is only imagined. Refuses to do anything with the answer.
+
+use super::{Imagined, Placer, planning::waits};
+use domain::{
+    device::DeviceModel,
+    id::{ProjectId, QueueId},
+    queue::Queue,
+    quota::{Quota, Usage},
+    runtime::life::Stage,
+};
+use placement::{Demand, Holding, Nomination, Owner, Plan, Policy, Project, Request, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+use store::ledger::{Placement, PlacementState};
+
+/// Moves that are named at once.
+const MOVES_MAX: usize = 64;
+
+impl Placer {
+    /// What would be answered with these besides those that wait, and without those who are gone; with no requests, who could
+    /// move. By the terms as they are set now, also of projects that have nothing here yet: as a commit would judge.
+    pub(super) async fn imagine(&mut self, Imagined { requests: imagined, gone }: Imagined) -> Plan {
+        let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
+        let now = self.terms_now(imagined.iter().map(|request| request.project)).await;
+        let before = now.map(|(terms, elsewhere)| {
+            (std::mem::replace(&mut self.terms, terms), std::mem::replace(&mut self.elsewhere, elsewhere))
+        });
+        let mut requests: Vec<Request> = self.requests().filter(|request| !gone.contains(&request.holder)).collect();
+        requests.extend(imagined);
+        let (mut snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
+        snapshot.holdings.retain(|holding| !gone.contains(&holding.holder));
+        snapshot.nominations.retain(|nomination| !gone.contains(&nomination.holder));
+        if let Some(before) = before {
+            (self.terms, self.elsewhere) = before;
+        }
+        tokio::task::spawn_blocking(move || placement::plan(&snapshot, &policy)).await.unwrap_or_default()
+    }
+
+    pub(super) fn requests(&self) -> impl Iterator<Item = Request> {
+        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(|life| {
+            let admitted = self.admitted(life);
+            let bounds = [life.spec.lifetime_s, life.bounds.lifetime_max_s.unwrap_or(0)];
+            Request {
+                holder: life.holder,
+                project: life.project,
+                queue: life.queue,
+                priority: life.spec.priority,
+                submitted_at: life.submitted_at,
+                ask: life.spec.ask.clone(),
+                storage_bytes: life.spec.storage_bytes,
+                nodes: None,
+                gang: life.gang.clone(),
+                runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
+                access: admitted.access,
+                permitted: self.permitted(&admitted.models),
+                class: None,
+                alternatives: vec![QueueId(uuid::Uuid::nil())],
+            }
+        });
+        runtimes.chain(self.block_requests())
+    }
+
+    pub(super) fn snapshot(&self, requests: Vec<Request>) -> Snapshot {
+        let ours = |node, holder| self.placements.get(&holder).is_some_and(|placement| placement.node == node);
+        let (nodes, strangers) = self.fleet.snapshot(&self.terms.drained, ours);
+        let held = self.placements.values().filter(|placement| placement.state != PlacementState::Nominated);
+        let mut holdings: Vec<Holding> = held.map(|placement| self.holding(placement)).collect();
+        holdings.extend(strangers);
+        let nominated = self.placements.values().filter(|placement| placement.state == PlacementState::Nominated);
+        Snapshot {
+            now: self.now(),
+            nodes,
+            holdings,
+            nominations: nominated.map(nomination).collect(),
+            projects: self.projects(&requests),
+            requests,
+            queues: self.queues(),
+            recent: self
+                .planning
+                .demands
+                .iter()
+                .map(|(ask, count)| Demand { ask: ask.clone(), count: *count })
+                .collect(),
+        }
+    }
+
+    fn queues(&self) -> Vec<Queue> {
+        let with_use = |queue: &Queue| Queue { recent_use: self.recent.of_queue(queue.id), ..queue.clone() };
+        self.terms.queues.iter().map(with_use).collect()
+    }
+
+    fn holding(&self, placement: &Placement) -> Holding {
+        let life = self.lives.get(placement.holder).map(|stored| &stored.life);
+        let block = self.block_owner(placement);
+        let is_block = block.is_some();
+        let owner = block.unwrap_or_else(|| Owner {
+            project: placement.project,
+            queue: placement.queue,
+            priority: life.map_or(0, |life| life.spec.priority),
+            effective_milli: placement.effective_milli,
+            storage_bytes: placement.storage_bytes,
+            protected_until: life.and_then(|life| life.protected_until),
+            gang: life.and_then(|life| life.gang.as_ref()).map(|gang| gang.id),
+        });
+        Holding {
+            holder: placement.holder,
+            owner: Some(owner),
+            node: placement.node,
+            grants: placement.grants.clone(),
+            cpu_milli: placement.cpu_milli,
+            memory_bytes: placement.memory_bytes,
+            // One that cannot be read is nobody's victim.
+            releasing: !is_block && life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_))),
+            started_at: life.and_then(|life| life.placed_at).unwrap_or_else(|| self.now()),
+            ends_at: life.and_then(|life| life.ending.as_ref()).map(|ending| ending.at),
+        }
+    }
+
+    /// What the projects may hold here: their quotas, less what they hold in other pools.
+    fn projects(&self, requests: &[Request]) -> Vec<Project> {
+        let here = self.held_here();
+        let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here.keys().copied()).collect();
+        let project = |id| {
+            let limits = self.terms.projects.get(&id);
+            let elsewhere = self.elsewhere.get(&id).cloned().unwrap_or_default();
+            let quota = limits.map(|limits| less(&limits.quota, &elsewhere));
+            Project {
+                id,
+                quota: quota.unwrap_or_default(),
+                disruptions_left: limits.and_then(|limits| limits.disruptions_left),
+                recent_use: self.recent.of_project(id),
+            }
+        };
+        named.into_iter().map(project).collect()
+    }
+
+    /// What projects hold in this pool.
+    pub(super) fn held_here(&self) -> BTreeMap<ProjectId, Usage> {
+        let mut here: BTreeMap<_, Usage> = BTreeMap::new();
+        for placement in self.placements.values() {
+            here.entry(placement.project).or_default().add(&placement.usage());
+        }
+        here
+    }
+}
+
+fn nomination(placement: &Placement) -> Nomination {
+    Nomination {
+        holder: placement.holder,
+        node: placement.node,
+        grants: placement.grants.clone(),
+        cpu_milli: placement.cpu_milli,
+        memory_bytes: placement.memory_bytes,
+        victims: placement.victims.clone(),
+    }
+}
+
+fn less(quota: &Quota, used: &Usage) -> Quota {
+    let left = |limit: Option<u64>, used: u64| limit.map(|limit| limit.saturating_sub(used));
+    let of_model = |(model, limit): (&DeviceModel, &u64)| {
+        let used = used.model_milli.get(model).copied().unwrap_or(0);
+        (model.clone(), limit.saturating_sub(used))
+    };
+    Quota {
+        gpu_milli: left(quota.gpu_milli, used.gpu_milli),
+        model_milli: quota.model_milli.iter().map(of_model).collect(),
+        cpu_milli: left(quota.cpu_milli, used.cpu_milli),
+        memory_bytes: left(quota.memory_bytes, used.memory_bytes),
+        storage_bytes: left(quota.storage_bytes, used.storage_bytes),
+        holders: left(quota.holders, used.holders),
+    }
+}

@@ -1,0 +1,193 @@
+//! What an administrator sets leaves an entry in the trail that tells what was and what is.
+
+use crate::cluster::Cluster;
+use serde_json::{Value, json};
+
+/// A field that changed: its name, what it was, and what it is.
+type Field = (&'static str, String, String);
+
+/// The newest entry of the trail: method, outcome and details.
+async fn newest(cluster: &Cluster) -> (String, String, Value) {
+    let answer = cluster.call("AuditService/ListAuditEntries", json!({ "pageSize": 1 })).await;
+    let entry = &answer["entries"][0];
+    let text = |field: &str| entry[field].as_str().unwrap().to_owned();
+    (text("method"), text("outcome"), entry["detail"].clone())
+}
+
+#[tokio::test]
+async fn what_is_set_is_told_with_what_was() {
+    let cluster = Cluster::new().await;
+    cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
+    cluster.call("GroupService/CreateGroup", json!({ "name": "quants" })).await;
+    let member = |role: &str| json!({ "project": "acme", "member": { "email": "ada@example.org", "role": role } });
+    let window =
+        |hour: i32| json!([{ "timeZone": "UTC", "weekdays": [1], "startMinute": hour * 60, "endMinute": 1200 }]);
+    let week =
+        |hour: i32| format!(r#"[{{"end_minute":1200,"start_minute":{},"time_zone":"UTC","weekdays":[1]}}]"#, hour * 60);
+    let policy = |policy: Value| json!({ "project": "acme", "policy": policy });
+    let queue = |queue: Value| json!({ "queue": queue });
+    let plan = |plan: Value| json!({ "plan": plan });
+    let class = |class: Value| json!({ "class": class });
+    // Each with fields that changed: their names, what they were, and what they are.
+    let table: Vec<(&str, Value, Vec<Field>)> = vec![
+        (
+            "PolicyService/SetProjectPolicy",
+            policy(json!({ "modelGpuMilli": { "A10": "2000" }, "images": ["lab/*"] })),
+            vec![
+                ("policy.model_gpu_milli", "{}".into(), r#"{"A10":2000}"#.into()),
+                ("policy.images", "[]".into(), r#"["lab/*"]"#.into()),
+            ],
+        ),
+        (
+            "PolicyService/SetProjectPolicy",
+            policy(json!({ "modelGpuMilli": { "A10": "1000", "T4": "500" }, "gpuMilli": "9" })),
+            vec![
+                ("policy.model_gpu_milli", r#"{"A10":2000}"#.into(), r#"{"A10":1000,"T4":500}"#.into()),
+                ("policy.images", r#"["lab/*"]"#.into(), "[]".into()),
+                ("policy.gpu_milli", "none".into(), "9".into()),
+            ],
+        ),
+        (
+            "PolicyService/SetProjectPolicy",
+            policy(json!({ "modelGpuMilli": { "A10": "1000", "T4": "500" } })),
+            vec![("policy.gpu_milli", "9".into(), "none".into())],
+        ),
+        (
+            "PolicyService/SetGroupPolicy",
+            json!({ "group": "quants", "allowRoot": true }),
+            vec![("allow_root", "none".into(), "true".into())],
+        ),
+        (
+            "PolicyService/SetGroupPolicy",
+            json!({ "group": "quants", "allowRoot": false }),
+            vec![("allow_root", "true".into(), "false".into())],
+        ),
+        (
+            "QueueService/SetQueue",
+            queue(json!({ "name": "gpu", "weight": 1 })),
+            vec![("queue.name", "none".into(), "gpu".into())],
+        ),
+        (
+            "QueueService/SetQueue",
+            queue(json!({ "name": "gpu", "weight": 3, "preemptible": true })),
+            vec![("queue.weight", "1".into(), "3".into()), ("queue.preemptible", "false".into(), "true".into())],
+        ),
+        (
+            "PlanService/SetPlan",
+            plan(json!({ "name": "day", "queues": ["gpu"], "windows": window(8) })),
+            vec![("plan.queues", "none".into(), r#"["gpu"]"#.into())],
+        ),
+        (
+            "PlanService/SetPlan",
+            plan(json!({ "name": "day", "queues": ["gpu"], "models": ["A10*"], "windows": window(9) })),
+            vec![("plan.models", "[]".into(), r#"["A10*"]"#.into()), ("plan.windows", week(8), week(9))],
+        ),
+        ("PlanService/GrantPlan", json!({ "project": "acme", "plan": "day" }), vec![]),
+        (
+            "PlanService/ArchivePlan",
+            json!({ "name": "day" }),
+            vec![
+                ("plan.archived", "false".into(), "true".into()),
+                ("plan.projects", r#"["acme"]"#.into(), "[]".into()),
+            ],
+        ),
+        (
+            "QueueService/ArchiveQueue",
+            json!({ "name": "gpu" }),
+            vec![("queue.archived", "false".into(), "true".into())],
+        ),
+        (
+            "QueueService/SetQueue",
+            queue(json!({ "name": "gpu", "weight": 3, "preemptible": true })),
+            vec![("queue.archived", "true".into(), "false".into())],
+        ),
+        (
+            "DeviceService/SetDeviceClass",
+            class(json!({ "name": "shares", "sharing": "shared", "enforcement": "soft" })),
+            vec![("class.enforcement", "none".into(), "soft".into())],
+        ),
+        (
+            "DeviceService/SetDeviceClass",
+            class(json!({ "name": "spare", "sharing": "mig", "enforcement": "hard" })),
+            vec![],
+        ),
+        (
+            "DeviceService/SetDeviceClass",
+            class(json!({ "name": "spare", "sharing": "mig", "enforcement": "hard", "worth": 7 })),
+            vec![("class.worth", "100".into(), "7".into())],
+        ),
+        (
+            "DeviceService/DeleteDeviceClass",
+            json!({ "name": "spare" }),
+            vec![("class.worth", "7".into(), "none".into())],
+        ),
+        (
+            "ProjectService/SetProjectMember",
+            member("ROLE_VIEWER"),
+            vec![("member.role", "none".into(), "ROLE_VIEWER".into())],
+        ),
+        (
+            "ProjectService/SetProjectMember",
+            member("ROLE_ADMIN"),
+            vec![("member.role", "ROLE_VIEWER".into(), "ROLE_ADMIN".into())],
+        ),
+        (
+            "ProjectService/RemoveProjectMember",
+            json!({ "project": "acme", "email": "ada@example.org" }),
+            vec![("role", "ROLE_ADMIN".into(), "none".into())],
+        ),
+        (
+            "UserService/SetUserRole",
+            json!({ "email": "ada@example.org", "role": "ROLE_ADMIN" }),
+            vec![("role", "none".into(), "ROLE_ADMIN".into())],
+        ),
+    ];
+    for (method, message, changed) in table {
+        cluster.call(method, message.clone()).await;
+        let (told, outcome, detail) = newest(&cluster).await;
+        assert_eq!((told.as_str(), outcome.as_str()), (method, "ok"));
+        for (field, was, is) in changed {
+            let both = [&detail[format!("{field}.was")], &detail[field]];
+            assert_eq!(both, [&json!(was), &json!(is)], "{method} {message}: {field} of {detail}");
+        }
+    }
+    // The same again changes nothing, and is an act all the same.
+    cluster.call("QueueService/SetQueue", queue(json!({ "name": "gpu", "weight": 3, "preemptible": true }))).await;
+    let (_, _, detail) = newest(&cluster).await;
+    assert!(!detail.as_object().unwrap().keys().any(|name| name.ends_with(".was")), "{detail}");
+    // What was refused changed nothing.
+    let (_, reason) = cluster.refused("QueueService/SetQueue", queue(json!({ "name": "gpu", "version": 99 }))).await;
+    let (_, outcome, detail) = newest(&cluster).await;
+    assert_eq!((reason.as_str(), outcome.as_str()), ("CHANGED_MEANWHILE", "failed"));
+    assert!(!detail.as_object().unwrap().keys().any(|name| name.ends_with(".was")), "{detail}");
+}
+
+/// A message that names a model.
+type Naming<'a> = &'a dyn Fn(&str) -> Value;
+
+#[tokio::test]
+async fn a_model_that_no_node_has_is_set_with_a_warning() {
+    let cluster = Cluster::new().await;
+    cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "lab", "project": "acme" })).await;
+    let plan = |model: &str| json!({ "plan": { "name": "day", "queues": ["default"], "models": [model, "T4"] } });
+    let policy =
+        |model: &str| json!({ "project": "acme", "policy": { "modelGpuMilli": { model: "1000", "T4": "1" } } });
+    let spec = |model: &str| json!({ "workspace": "lab", "spec": { "gpus": 1, "models": [model, "T4"] } });
+    let table: [(&str, Naming<'_>, &[&str]); 3] = [
+        ("PlanService/SetPlan", &plan, &["A1O", "B*"]),
+        ("PolicyService/SetProjectPolicy", &policy, &["A1O", "A*"]),
+        ("RuntimeService/SetRuntimeSpec", &spec, &["A1O"]),
+    ];
+    for (method, message, unknown) in table {
+        for model in unknown {
+            let warnings = cluster.call(method, message(model)).await["warnings"].clone();
+            let said = format!("no node has a device of model `{model}` at present; there are A10, T4");
+            assert_eq!(warnings, json!([said]), "{method}");
+        }
+        assert_eq!(cluster.call(method, message("A10")).await["warnings"], json!([]), "{method}");
+    }
+    // A plan's names may be beginnings.
+    assert_eq!(cluster.call("PlanService/SetPlan", plan("A*")).await["warnings"], json!([]));
+}
