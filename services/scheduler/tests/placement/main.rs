@@ -7,4 +7,5 @@ mod flow;
 mod gangs;
 mod races;
 mod reapers;
+mod volumes;
 mod world;

@@ -26,3 +26,4 @@ mod security;
 mod standing;
 mod tenants;
 mod triggers;
+mod volumes;
