@@ -932,6 +932,29 @@ CREATE TABLE public.user_group (
     CONSTRAINT user_group_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 
+CREATE TABLE public.volume (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    name text NOT NULL,
+    pool text NOT NULL,
+    size_bytes bigint NOT NULL,
+    created_by uuid,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    deleted_at timestamp with time zone,
+    CONSTRAINT volume_name_check CHECK ((name ~ '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'::text)),
+    CONSTRAINT volume_size_bytes_check CHECK ((size_bytes > 0))
+);
+
+CREATE TABLE public.volume_state (
+    volume_id uuid NOT NULL,
+    state text NOT NULL,
+    size_bytes bigint DEFAULT 0 NOT NULL,
+    message text DEFAULT ''::text NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT volume_state_size_bytes_check CHECK ((size_bytes >= 0)),
+    CONSTRAINT volume_state_state_check CHECK ((state = ANY (ARRAY['ready'::text, 'failed'::text, 'deleting'::text, 'gone'::text])))
+);
+
 CREATE TABLE public.workspace (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -1220,6 +1243,12 @@ ALTER TABLE ONLY public.user_group
 ALTER TABLE ONLY public.user_group
     ADD CONSTRAINT user_group_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.volume
+    ADD CONSTRAINT volume_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.volume_state
+    ADD CONSTRAINT volume_state_pkey PRIMARY KEY (volume_id);
+
 ALTER TABLE ONLY public.workspace_invitation
     ADD CONSTRAINT workspace_invitation_pkey PRIMARY KEY (workspace_id, email);
 
@@ -1333,6 +1362,12 @@ CREATE INDEX trigger_by_shard ON public.trigger USING btree (get_byte(uuid_send(
 CREATE INDEX trigger_token_by_trigger ON public.trigger_token USING btree (trigger_id);
 
 CREATE INDEX user_group_member_by_user ON public.user_group_member USING btree (user_id);
+
+CREATE UNIQUE INDEX volume_name ON public.volume USING btree (project_id, name) WHERE (deleted_at IS NULL);
+
+CREATE INDEX volume_of_pool ON public.volume USING btree (pool);
+
+CREATE INDEX volume_of_project ON public.volume USING btree (project_id);
 
 CREATE INDEX workspace_by_project ON public.workspace USING btree (project_id);
 
@@ -1474,6 +1509,15 @@ ALTER TABLE ONLY public.user_group_member
 
 ALTER TABLE ONLY public.user_group_member
     ADD CONSTRAINT user_group_member_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.volume
+    ADD CONSTRAINT volume_created_by_fkey FOREIGN KEY (created_by) REFERENCES public.user_account(id);
+
+ALTER TABLE ONLY public.volume
+    ADD CONSTRAINT volume_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+
+ALTER TABLE ONLY public.volume_state
+    ADD CONSTRAINT volume_state_volume_id_fkey FOREIGN KEY (volume_id) REFERENCES public.volume(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.workspace_invitation
     ADD CONSTRAINT workspace_invitation_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES public.user_account(id);

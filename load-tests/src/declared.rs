@@ -158,7 +158,7 @@ async fn serve(fleet: &mut Fleet, channel: Channel, frozen: &mut watch::Receiver
             answer = answers.message() => match answer?.and_then(|answer| answer.message) {
                 None => return Ok(()),
                 Some(Down::Orders(orders)) => fleet.obey(orders)?,
-                Some(Down::Welcome(_) | Down::Probe(_) | Down::Places(_)) => continue,
+                Some(Down::Welcome(_) | Down::Probe(_) | Down::Places(_) | Down::Volumes(_)) => continue,
             },
             _ = tick.tick() => fleet.pass()?,
             _ = beat.tick() => vec![Up::Heartbeat(pb::PoolHeartbeat {})],

@@ -8,6 +8,7 @@ pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod times;
 pub(crate) mod triggers;
+pub(crate) mod volumes;
 pub(crate) mod workspaces;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -193,6 +194,14 @@ pub(crate) enum Command {
     Gpus {
         #[command(subcommand)]
         act: Option<gpus::Gpus>,
+    },
+    /// Volumes of a project, which outlive the runtimes that mount them: list, create, grow, delete
+    Volumes {
+        #[command(subcommand)]
+        act: Option<volumes::Volumes>,
+        /// Of this project, instead of the workspace's
+        #[arg(long, value_name = "NAME", global = true)]
+        project: Option<String>,
     },
     /// Queues, in which runtimes wait for devices
     Queues {

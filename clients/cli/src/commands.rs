@@ -44,6 +44,7 @@ mod secrets;
 mod tokens;
 mod triggers;
 mod users;
+mod volumes;
 mod workspaces;
 
 use crate::{
@@ -133,6 +134,7 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
         Command::Pipelines => lists::pipelines(connection, output).await,
         Command::Executors => lists::executors(connection, output).await,
         Command::Gpus { act } => gpus::run(connection, output, act).await,
+        Command::Volumes { act, project } => volumes::run(connection, output, act, project).await,
         Command::Queues { act } => queues::run(connection, output, act).await,
         Command::Plans { act } => plans::run(connection, output, act).await,
         Command::Workspaces { act: Some(act), .. } => workspaces::run(connection, output, act).await,

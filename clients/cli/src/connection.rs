@@ -20,7 +20,7 @@ use proto::v1::{
     runtime_service_client::RuntimeServiceClient, secret_service_client::SecretServiceClient,
     sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
     trigger_service_client::TriggerServiceClient, user_service_client::UserServiceClient,
-    workspace_service_client::WorkspaceServiceClient,
+    volume_service_client::VolumeServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -99,7 +99,7 @@ impl Connection {
         runtimes: RuntimeServiceClient, queues: QueueServiceClient, plans: PlanServiceClient,
         policies: PolicyServiceClient, devices: DeviceServiceClient,
         events: EventServiceClient, outputs: OutputServiceClient, backfills: BackfillServiceClient,
-        limits: LimitServiceClient, models: ModelServiceClient
+        limits: LimitServiceClient, models: ModelServiceClient, volumes: VolumeServiceClient
     }
 
     /// The server's URL, as it was named.

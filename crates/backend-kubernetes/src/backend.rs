@@ -10,6 +10,7 @@ use crate::{
     names::{self, POOL},
     render::{self, FENCE, GONE, GRACE, MADE, RUN, STATE, STOP},
     step::{Desired, Step},
+    volumes::{Volume, Volumes},
 };
 use domain::id::HolderId;
 use futures_util::StreamExt as _;
@@ -38,6 +39,8 @@ pub trait Sink: Send + Sync + 'static {
     fn report(&self, report: pb::RuntimeReport);
     /// A life of which nothing is reported any more.
     fn forget(&self, holder: HolderId);
+    /// One volume as it is now.
+    fn volume(&self, report: pb::VolumeReport);
 }
 
 /// What one life shall be.
@@ -75,6 +78,7 @@ struct Shared {
     cluster: Cluster,
     sink: Arc<dyn Sink>,
     desired: Mutex<BTreeMap<HolderId, Desired>>,
+    volumes: Volumes,
     wake: Notify,
 }
 
@@ -82,7 +86,8 @@ impl Backend {
     /// Nothing is watched before [`Backend::recover`].
     #[must_use]
     pub fn new(cluster: Cluster, sink: Arc<dyn Sink>) -> Self {
-        let shared = Shared { cluster, sink, desired: Mutex::default(), wake: Notify::new() };
+        let shared =
+            Shared { cluster, sink, desired: Mutex::default(), volumes: Volumes::default(), wake: Notify::new() };
         Self { shared: Arc::new(shared), task: Mutex::new(None) }
     }
 
@@ -118,6 +123,12 @@ impl Backend {
         let desired = all.entry(order.holder).or_insert_with(|| Desired::new(order.holder));
         desired.order(order);
         drop(all);
+        self.shared.wake.notify_one();
+    }
+
+    /// Takes note of what these volumes shall be. One that is not named stays as it is.
+    pub fn volumes(&self, volumes: impl IntoIterator<Item = Volume>) {
+        self.shared.volumes.want(volumes);
         self.shared.wake.notify_one();
     }
 }
@@ -156,6 +167,7 @@ async fn work(shared: Arc<Shared>, watches: Watches, mut inventory: Inventory) {
 async fn pass(shared: &Shared, watches: &Watches, inventory: &mut Inventory) {
     let nodes = inventory.nodes(&watches.view(), &shared.cluster.place);
     shared.sink.nodes(nodes);
+    shared.volumes.keep(&shared.cluster, &*shared.sink).await;
     let lives: Vec<Desired> = shared.lock().values().cloned().collect();
     let in_part = lives.iter().filter_map(Desired::shared_chip).map(str::to_owned).collect();
     let step = Step { cluster: &shared.cluster, watches, inventory, shared: in_part, sink: &*shared.sink };

@@ -18,6 +18,7 @@ pub mod observe;
 pub mod quantity;
 pub mod render;
 mod step;
+pub mod volumes;
 
 pub use self::backend::{Backend, Goal, Order, Sink};
 pub use classes::Classes;
@@ -25,3 +26,4 @@ pub use cluster::{Access, Cluster};
 pub use error::Error;
 pub use jobs::{Jobs, policy::Policy};
 pub use life::{Grant, Life};
+pub use volumes::Volume;

@@ -1,5 +1,6 @@
 //! Names and labels by which our objects are found again.
 
+use domain::{id::VolumeId, runtime::Mount};
 use kube::api::ObjectMeta;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -14,6 +15,8 @@ pub const HOLDER: &str = "orrery.dev/holder";
 pub const WORKSPACE: &str = "orrery.dev/workspace";
 /// The project's name; also wanted of volumes that its runtimes mount.
 pub const PROJECT: &str = "orrery.dev/project";
+/// On claims of volumes: the volume's name in its project.
+pub const VOLUME: &str = "orrery.dev/volume";
 /// The queue's name.
 pub const QUEUE: &str = "orrery.dev/queue";
 /// On pods: the claim that it shares with others.
@@ -54,6 +57,18 @@ pub fn object(workspace: &str, number: i64) -> String {
 #[must_use]
 pub fn shared_claim(chip: &str) -> String {
     format!("mps-{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, chip.as_bytes()).simple())
+}
+
+/// The name of a volume's claim: of the id, so that neither another project nor a later volume of the same name has it.
+#[must_use]
+pub fn volume(id: VolumeId) -> String {
+    format!("volume-{id}")
+}
+
+/// The claim that a mount means.
+#[must_use]
+pub fn claim_of(mount: &Mount) -> String {
+    mount.id.map_or_else(|| mount.volume.clone(), volume)
 }
 
 /// The priority class for a queue's priority. Classes cannot be changed, so there is one for each number.

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     inventory::Inventory,
     life::{Grant, Life},
-    names::{self, HOLDER, PROJECT},
+    names::{self, HOLDER, PROJECT, VOLUME},
     observe::{self, Objects, Seen},
     render::{self, FENCE, GONE, MADE, STATE, STOP, claim, network, pod},
 };
@@ -291,15 +291,31 @@ impl Step<'_> {
         None
     }
 
-    /// A volume has to be labelled with the life's project: its name alone says nothing about whose it is.
+    /// A volume has to be labelled with the life's project: its name alone says nothing about whose it is. One of ours that
+    /// is not there yet is waited for.
     async fn forbidden_volume(&self, life: &Life) -> Result<Option<Seen>> {
         let project = names::as_label(&life.project);
         for mount in &life.spec.mounts {
-            let volume = self.cluster.api::<PersistentVolumeClaim>().get_opt(&mount.volume).await?;
+            let volume = self.cluster.api::<PersistentVolumeClaim>().get_opt(&names::claim_of(mount)).await?;
             let whose = volume.as_ref().and_then(|volume| names::label(&volume.metadata, PROJECT));
-            if whose != Some(project.as_str()) {
-                let message =
-                    format!("volume `{}` does not exist or is not labelled {PROJECT}={project}", mount.volume);
+            let is_ours = volume.as_ref().is_some_and(|volume| names::label(&volume.metadata, VOLUME).is_some());
+            let goes = volume.as_ref().is_some_and(|volume| volume.metadata.deletion_timestamp.is_some());
+            let name = &mount.volume;
+            if goes {
+                let message = format!("volume `{name}` is being deleted; take it out of the spec, or make another one");
+                return Ok(Some(failed(codes::VOLUME_FORBIDDEN, message)));
+            }
+            if volume.is_none() && mount.id.is_some() {
+                let message = format!("volume `{name}` is not made yet; `orrery volumes` says what keeps it");
+                let (phase, code) = (RuntimePhase::Accepted, codes::VOLUME_FAILED.to_owned());
+                return Ok(Some(Seen { phase, code, message, ..Seen::default() }));
+            }
+            // One of ours is mounted by its name in the project: whoever deletes it sees who mounts it.
+            if whose != Some(project.as_str()) || is_ours != mount.id.is_some() {
+                let message = format!(
+                    "the project has no volume `{name}` in this pool, and no claim of that name is labelled \
+                     {PROJECT}={project}; make it with `orrery volumes create`"
+                );
                 return Ok(Some(failed(codes::VOLUME_FORBIDDEN, message)));
             }
         }

@@ -66,6 +66,10 @@ id!(
     QueueId
 );
 id!(
+    /// A volume of a project; its name may be given to another one after it was deleted.
+    VolumeId
+);
+id!(
     /// A plan: what a project may use, and when.
     PlanId
 );

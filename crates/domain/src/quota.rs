@@ -18,7 +18,7 @@ pub struct Quota {
     pub cpu_milli: Option<u64>,
     /// Memory, bytes.
     pub memory_bytes: Option<u64>,
-    /// Disk that holders fill beside their volumes, bytes.
+    /// Disk that holders fill beside their volumes, and the volumes' sizes, bytes.
     pub storage_bytes: Option<u64>,
     /// Holders at once.
     pub holders: Option<u64>,

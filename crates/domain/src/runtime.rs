@@ -8,7 +8,7 @@ pub mod life;
 pub mod reason;
 pub mod rules;
 
-use crate::device::Ask;
+use crate::{device::Ask, id::VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub struct Spec {
     /// Environment of the application.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Volumes that are there already.
+    /// Volumes that it mounts.
     #[serde(default)]
     pub mounts: Vec<Mount>,
     /// Runs as user 0; with no further privilege.
@@ -90,11 +90,26 @@ pub enum App {
     },
 }
 
+impl Spec {
+    /// The same, where mounts of volumes that are `gone` say nothing but a name.
+    #[must_use]
+    pub fn without_volumes(&self, gone: impl Fn(VolumeId) -> bool) -> Self {
+        let mut spec = self.clone();
+        for mount in &mut spec.mounts {
+            mount.id = mount.id.filter(|id| !gone(*id));
+        }
+        spec
+    }
+}
+
 /// A volume and where it is seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// The backend's name of it: a `PersistentVolumeClaim`, or a folder's name.
+    /// The name of a volume of the project; where there is none, the backend's name of one that is there.
     pub volume: String,
+    /// That volume of the project, once a life has begun; `None` in what is saved, and for one of the backend's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<VolumeId>,
     /// An absolute path.
     pub path: String,
     /// Cannot be written.

@@ -57,6 +57,7 @@ pub mod statistics;
 pub mod targets;
 pub mod triggers;
 pub mod users;
+pub mod volumes;
 pub mod workspaces;
 
 /// A connection of the pool.

@@ -36,8 +36,10 @@ pub struct Terms {
 pub struct Limits {
     /// At once.
     pub quota: Quota,
-    /// What it holds, over all pools.
+    /// What it holds, over all pools, with its volumes.
     pub used: Usage,
+    /// Of that, the sizes of its volumes.
+    pub volume_bytes: u64,
     /// Of its runtimes, how many may still be stopped for others within this hour.
     pub disruptions_left: Option<u32>,
     /// From when on those who hold more than the quota are stopped; `None` is never.
@@ -84,7 +86,8 @@ async fn over_quota(
     for (project, limits) in projects {
         let until = limits.over_quota_until.filter(|_| limits.quota.excess(&nothing, &limits.used).is_some());
         if let Some(until) = until {
-            over.insert(*project, (until, Usage::default()));
+            // Its volumes stay, whoever goes.
+            over.insert(*project, (until, Usage { storage_bytes: limits.volume_bytes, ..Usage::default() }));
         }
     }
     if over.is_empty() {
@@ -182,9 +185,13 @@ fn queue(row: &Row) -> Queue {
 
 fn limits(row: &Row) -> Limits {
     let left: Option<i32> = row.get("disruptions_left");
+    let volume_bytes = row.get::<_, i64>("volume_bytes").unsigned_abs();
+    let mut used = ledger::usage(row, "used_");
+    used.storage_bytes += volume_bytes;
     Limits {
         quota: ledger::quota(row),
-        used: ledger::usage(row, "used_"),
+        used,
+        volume_bytes,
         disruptions_left: left.map(|left| u32::try_from(left).unwrap_or(0)),
         over_quota_until: row.get("over_quota_until"),
         idle_timeout_max_s: small(row, "idle_timeout_max_s"),

@@ -92,22 +92,23 @@ pub async fn set_group(db: &impl GenericClient, group: GroupId, allow_root: bool
     Ok(query::one(db, sql, &[&group.0, &allow_root]).await?.get(0))
 }
 
-/// What a project's runtimes hold.
+/// What a project holds: its runtimes, and as storage also its volumes, whose part of it is the second.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn usage(db: &impl GenericClient, project: ProjectId) -> Result<Usage, Error> {
+pub async fn usage(db: &impl GenericClient, project: ProjectId) -> Result<(Usage, u64), Error> {
     let row = query::row(db, include_str!("../sql/project_usage/get.sql"), &[&project.0]).await?;
-    let Some(row) = row else { return Ok(Usage::default()) };
+    let Some(row) = row else { return Ok((Usage::default(), 0)) };
     let large = |at: usize| row.get::<_, i64>(at).unsigned_abs();
-    Ok(Usage {
+    let usage = Usage {
         gpu_milli: large(0),
         model_milli: models(&row.get(1)),
         cpu_milli: large(2),
         memory_bytes: large(3),
-        storage_bytes: large(4),
+        storage_bytes: large(4) + large(6),
         holders: large(5),
-    })
+    };
+    Ok((usage, large(6)))
 }
 
 /// An object of model to milli-GPU.

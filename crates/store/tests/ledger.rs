@@ -3,18 +3,20 @@
 
 use domain::{
     device::{Ask, Grant, Link, Sharing},
-    id::{DeviceId, HolderId, NodeId, ProjectId, QueueId, WorkspaceId},
+    id::{DeviceId, HolderId, NodeId, ProjectId, QueueId, VolumeId, WorkspaceId},
+    quota::Usage,
     runtime::{
-        App, PostStart, Spec,
+        App, Mount, PostStart, Spec,
         life::{Event, Life, Rules},
     },
 };
 use jiff::Timestamp;
 use std::{path::Path, sync::Arc};
 use store::{
-    Store,
+    Client, Store, Transaction,
     ledger::{self, Act, Batch, DeviceRow, Lost, NodeRow, NodeState, Outcome, Placement, PlacementState, StoredLife},
     shards::Shard,
+    volumes,
 };
 use testkit::Database;
 use uuid::Uuid;
@@ -71,22 +73,27 @@ impl World {
 
     /// A life that waits, stored.
     async fn life(&self, name: &str, gpu_milli: u32) -> StoredLife {
+        let stored = self.unwritten(name, spec(gpu_milli)).await;
+        let outcome = self.commit(Batch { begun: vec![stored.clone()], ..Batch::default() }).await;
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+        stored
+    }
+
+    /// A life of a new workspace, which has not begun.
+    async fn unwritten(&self, name: &str, spec: Spec) -> StoredLife {
         let workspace = WorkspaceId(Uuid::now_v7());
         let insert = "INSERT INTO workspace (id, name, project_id) VALUES ($1, $2, $3)";
         self.database.client().await.execute(insert, &[&workspace.0, &name, &self.project.0]).await.unwrap();
         let (queue, holder) = (QueueId(Uuid::nil()), HolderId(Uuid::now_v7()));
-        let life = Life::new(workspace, self.project, queue, 1, holder, Arc::new(spec(gpu_milli)), 1, Timestamp::now());
-        let stored = StoredLife {
+        let life = Life::new(workspace, self.project, queue, 1, holder, Arc::new(spec), 1, Timestamp::now());
+        StoredLife {
             life,
             plan: None,
             node: None,
             access_key: Arc::from([1_u8, 2].as_slice()),
             workspace: name.into(),
             project: "p".into(),
-        };
-        let outcome = self.commit(Batch { begun: vec![stored.clone()], ..Batch::default() }).await;
-        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
-        stored
+        }
     }
 
     async fn commit(&self, batch: Batch) -> Outcome {
@@ -231,6 +238,155 @@ async fn storage_is_counted_and_comes_back() {
     world.commit(Batch { released, ..Batch::default() }).await;
     let held = "SELECT storage_bytes FROM project_usage";
     assert_eq!(client.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+impl World {
+    /// A volume, as web-servers make it: held against the same quota, under the same lock.
+    async fn volume<'a>(&self, db: &'a mut Client, name: &str, size_bytes: u64) -> Option<(VolumeId, Transaction<'a>)> {
+        let transaction = db.transaction().await.unwrap();
+        let mut used = volumes::lock_usage(&transaction, self.project).await.unwrap();
+        used.storage_bytes += volumes::sum(&transaction, self.project).await.unwrap().0;
+        let quota = store::policies::get(&transaction, self.project).await.unwrap().unwrap().rules.quota;
+        if quota.excess(&used, &Usage { storage_bytes: size_bytes, ..Usage::default() }).is_some() {
+            return None;
+        }
+        let (id, size_bytes) = (VolumeId(Uuid::now_v7()), i64::try_from(size_bytes).unwrap());
+        let new = volumes::New { id, project: self.project, name, pool: POOL, size_bytes, created_by: None };
+        assert!(volumes::insert(&transaction, &new).await.unwrap());
+        Some((id, transaction))
+    }
+
+    /// The volume `data` is to go, as web-servers say it; with how many mount it.
+    async fn delete<'a>(&self, db: &'a mut Client, id: VolumeId) -> (Transaction<'a>, usize) {
+        let transaction = db.transaction().await.unwrap();
+        assert_eq!(volumes::lock(&transaction, self.project, "data").await.unwrap(), Some((id, 1 << 30)));
+        volumes::delete(&transaction, id).await.unwrap();
+        let uses = volumes::uses(&transaction, self.project, &[id], 9).await.unwrap().len();
+        (transaction, uses)
+    }
+
+    /// So many wait for rows that other transactions hold.
+    async fn waiting(&self, count: i64) {
+        let client = self.database.client().await;
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        testkit::wait_for("transactions that wait", std::time::Duration::from_secs(20), || async {
+            (client.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == count).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn volumes_and_disk_share_one_quota_whoever_is_first() {
+    let world = World::new(5_000).await;
+    let client = world.database.client().await;
+    client.execute("UPDATE project_policy SET storage_bytes = (1::bigint << 30) + (1 << 29)", &[]).await.unwrap();
+    let a = world.life("a", 100).await;
+    let (half, whole) = (1 << 29, 1 << 30);
+
+    // The volume is being made: the ledger waits for it, and then sees it.
+    let mut db = world.store.client().await.unwrap();
+    let (id, making) = world.volume(&mut db, "data", whole).await.unwrap();
+    let commit = world.commit(Batch { acts: vec![act(&a)], ..Batch::default() });
+    let made = async {
+        world.waiting(1).await;
+        making.commit().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(commit, made);
+    let Outcome::Done(lost) = outcome else { panic!("{outcome:?}") };
+    let [(_, Lost::Quota(excess))] = lost.as_slice() else { panic!("{lost:?}") };
+    assert_eq!((excess.what.as_str(), excess.used, excess.wanted), ("storage", whole, whole));
+
+    // Two volumes at once, and room for one: the later one waits, and then sees the first.
+    let mut other = world.store.client().await.unwrap();
+    let (_, first) = world.volume(&mut db, "first", half).await.unwrap();
+    let made = async {
+        world.waiting(1).await;
+        first.commit().await.unwrap();
+    };
+    let (second, ()) = tokio::join!(world.volume(&mut other, "second", half), made);
+    assert!(second.is_none(), "the quota is used up");
+
+    // It counts until an executor says that it is gone, and no longer. It does not come back, and no other epoch says so.
+    world.delete(&mut db, id).await.0.commit().await.unwrap();
+    let sum = async || volumes::sum(&world.store.client().await.unwrap(), world.project).await.unwrap();
+    let report = async |epoch, state| {
+        let reported = [volumes::Reported { id, state, size_bytes: 0, message: String::new() }];
+        volumes::report(&world.store, Shard { epoch, ..SHARD }, &reported).await.unwrap();
+    };
+    report(SHARD.epoch, "deleting").await;
+    report(SHARD.epoch + 1, "gone").await;
+    assert_eq!(sum().await, (whole + half, 2));
+    report(SHARD.epoch, "gone").await;
+    report(SHARD.epoch, "ready").await;
+    assert_eq!(sum().await, (half, 2));
+    let told = volumes::of_pool(&world.store, POOL).await.unwrap();
+    assert_eq!(told.iter().filter(|wanted| wanted.deleted).count(), 1, "executors that were away hear of it later");
+
+    // Now there is room, and what the runtime gets is written without the volumes.
+    let outcome = world.commit(Batch { acts: vec![act(&a)], ..Batch::default() }).await;
+    assert!(matches!(&outcome, Outcome::Done(lost) if lost.is_empty()), "{outcome:?}");
+    let held = client.query_one("SELECT storage_bytes FROM project_usage", &[]).await.unwrap();
+    assert_eq!(held.get::<_, i64>(0), 1 << 30);
+    let (usage, of_volumes) =
+        store::policies::usage(&world.store.client().await.unwrap(), world.project).await.unwrap();
+    assert_eq!((usage.storage_bytes, of_volumes), (whole + half, half));
+    assert!(world.volume(&mut db, "more", 1).await.is_none(), "full to the last byte");
+
+    // With a smaller quota whoever has disk goes, though its volumes stay.
+    let smaller =
+        "UPDATE project_policy SET storage_bytes = 1::bigint << 30, over_quota_grace_s = 60, quota_set_at = now()";
+    client.execute(smaller, &[]).await.unwrap();
+    let terms = store::placement_terms::read(&world.store, POOL, &[world.project]).await.unwrap();
+    let limits = &terms.projects[&world.project];
+    assert_eq!((limits.used.storage_bytes, limits.volume_bytes), (whole + half, half));
+    assert_eq!(terms.over_quota.into_keys().collect::<Vec<_>>(), [a.life.holder]);
+}
+
+#[tokio::test]
+async fn a_volume_that_is_being_deleted_is_not_mounted_and_one_that_is_mounted_is_not_deleted() {
+    let world = World::new(5_000).await;
+    let mut db = world.store.client().await.unwrap();
+    let (id, making) = world.volume(&mut db, "data", 1 << 30).await.unwrap();
+    making.commit().await.unwrap();
+    let mount = Mount { volume: "data".into(), id: Some(id), path: "/data".into(), read_only: false };
+    let mounting = Spec { mounts: vec![mount], ..spec(0) };
+    // A life begins, and has not been written yet: whoever deletes waits for it, and then sees it.
+    let first = world.unwritten("first", mounting.clone()).await;
+    let mut held = world.database.client().await;
+    let hold = held.transaction().await.unwrap();
+    hold.execute("SELECT FROM workspace WHERE id = $1 FOR UPDATE", &[&first.life.workspace.0]).await.unwrap();
+    let deleted = async {
+        world.waiting(1).await;
+        let let_go = async {
+            world.waiting(2).await;
+            hold.commit().await.unwrap();
+        };
+        tokio::join!(world.delete(&mut db, id), let_go).0.1
+    };
+    let batch = Batch { begun: vec![first], ..Batch::default() };
+    let (outcome, uses) = tokio::join!(world.commit(batch), deleted);
+    assert!(matches!(&outcome, Outcome::Done(lost) if lost.is_empty()), "{outcome:?}");
+    assert_eq!(uses, 1, "it is in use: whoever deletes it gives up");
+
+    // The other way round: it is being deleted, and the life that begins is told so.
+    let ends = "UPDATE runtime SET state = 'stopped', step = ''";
+    world.database.client().await.execute(ends, &[]).await.unwrap();
+    let second = world.unwritten("second", mounting).await;
+    let (transaction, uses) = world.delete(&mut db, id).await;
+    assert_eq!(uses, 0);
+    let gone = async {
+        world.waiting(1).await;
+        transaction.commit().await.unwrap();
+    };
+    let batch = Batch { begun: vec![second.clone()], ..Batch::default() };
+    let (outcome, ()) = tokio::join!(world.commit(batch), gone);
+    assert!(matches!(&outcome, Outcome::NoVolumes(gone) if *gone == [id]), "{outcome:?}");
+    let mut without = second;
+    without.life.spec = Arc::new(without.life.spec.without_volumes(|gone| gone == id));
+    let outcome = world.commit(Batch { begun: vec![without], ..Batch::default() }).await;
+    assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
 }
 
 #[tokio::test]

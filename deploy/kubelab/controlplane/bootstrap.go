@@ -13,7 +13,7 @@ import (
 var fleetRules = []rbac.PolicyRule{
 	{APIGroups: []string{""}, Resources: []string{"nodes", "pods", "namespaces", "configmaps", "secrets", "persistentvolumes", "persistentvolumeclaims"}, Verbs: []string{"get", "list", "watch"}},
 	{APIGroups: []string{""}, Resources: []string{"nodes", "persistentvolumes", "events"}, Verbs: []string{"create", "patch", "update", "delete"}},
-	{APIGroups: []string{""}, Resources: []string{"nodes/status", "pods/status"}, Verbs: []string{"patch"}},
+	{APIGroups: []string{""}, Resources: []string{"nodes/status", "pods/status", "persistentvolumeclaims/status"}, Verbs: []string{"patch"}},
 	{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"delete"}},
 	{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update"}},
 	{APIGroups: []string{"resource.k8s.io"}, Resources: []string{"resourceclaims"}, Verbs: []string{"get", "list", "watch"}},

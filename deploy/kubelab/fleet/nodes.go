@@ -81,7 +81,8 @@ func (f *Fleet) publishClasses(ctx context.Context) error {
 			return err
 		}
 	}
-	class := &storage.StorageClass{ObjectMeta: named(storageClass), Provisioner: provisioner}
+	// As most providers' classes: who asks for more gets it.
+	class := &storage.StorageClass{ObjectMeta: named(storageClass), Provisioner: provisioner, AllowVolumeExpansion: ptr.To(true)}
 	class.Annotations = map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}
 	_, err := f.client.StorageV1().StorageClasses().Create(ctx, class, meta.CreateOptions{})
 	return err

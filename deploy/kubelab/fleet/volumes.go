@@ -12,6 +12,7 @@ import (
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 )
 
@@ -169,8 +170,12 @@ func partOfName(letter byte) bool {
 		letter >= '0' && letter <= '9' || letter >= 'a' && letter <= 'z' || letter >= 'A' && letter <= 'Z'
 }
 
-// onVolumeClaim makes the volume for a claim that Kubernetes asks us for.
+// onVolumeClaim makes the volume for a claim that Kubernetes asks us for, and makes it larger when the claim asks for more.
 func (f *Fleet) onVolumeClaim(ctx context.Context, claim *core.PersistentVolumeClaim) {
+	if claim.Status.Phase == core.ClaimBound && claim.Annotations["volume.kubernetes.io/storage-provisioner"] == provisioner {
+		f.grow(ctx, claim)
+		return
+	}
 	if claim.Spec.VolumeName != "" || claim.Annotations["volume.kubernetes.io/storage-provisioner"] != provisioner {
 		return
 	}
@@ -192,6 +197,28 @@ func (f *Fleet) onVolumeClaim(ctx context.Context, claim *core.PersistentVolumeC
 				return nil
 			}
 			return err
+		})
+	})
+}
+
+// grow does what an external resizer and a kubelet do: first the volume has the size, then the claim says so.
+func (f *Fleet) grow(ctx context.Context, claim *core.PersistentVolumeClaim) {
+	asked := claim.Spec.Resources.Requests[core.ResourceStorage]
+	if given := claim.Status.Capacity[core.ResourceStorage]; asked.Cmp(given) <= 0 {
+		return
+	}
+	f.background(func() {
+		keepTrying(ctx, func() error {
+			size := fmt.Sprintf(`{"storage":%q}`, asked.String())
+			patch := []byte(`{"spec":{"capacity":` + size + `}}`)
+			volume := claim.Spec.VolumeName
+			if _, err := f.client.CoreV1().PersistentVolumes().Patch(ctx, volume, types.MergePatchType, patch, meta.PatchOptions{}); err != nil {
+				return unlessGone(err)
+			}
+			patch = []byte(`{"status":{"capacity":` + size + `}}`)
+			claims := f.client.CoreV1().PersistentVolumeClaims(claim.Namespace)
+			_, err := claims.Patch(ctx, claim.Name, types.MergePatchType, patch, meta.PatchOptions{}, "status")
+			return unlessGone(err)
 		})
 	})
 }

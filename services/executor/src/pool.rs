@@ -8,10 +8,12 @@ pub mod board;
 pub mod client;
 pub mod holdings;
 pub mod order;
+pub mod volume;
 pub mod wishes;
 
 pub use board::Board;
 pub use order::{Grant, Life, Order};
+pub use volume::Volume;
 pub use wishes::Wishes;
 
 use domain::id::HolderId;
@@ -40,6 +42,10 @@ pub trait RuntimeBackend: Send + Sync + 'static {
 
     /// Takes note of what one runtime shall be, and returns at once.
     fn apply(&self, order: Order);
+
+    /// Takes note of what these volumes shall be, and returns at once. Each is a level, and one that is not named stays as it
+    /// is. What becomes of it goes on the board; it is `GONE` when nothing of it is left.
+    fn volumes(&self, volumes: Vec<Volume>);
 
     /// Reads the activity of these runtimes now and reports it; returns at once.
     fn probe(&self, holders: Vec<HolderId>);

@@ -11,21 +11,22 @@ mod life;
 mod machine;
 mod nvml;
 mod record;
+mod volumes;
 
 pub use apps::Apps;
 pub use cgroup::Cgroups;
 pub use machine::{DeclaredDevices, DeviceSource, Machine};
 
-use crate::pool::{Board, Order, RuntimeBackend, order::Goal};
+use crate::pool::{Board, Order, RuntimeBackend, Volume, order::Goal};
 use backend_process::sessions;
-use domain::id::HolderId;
+use domain::id::{HolderId, VolumeId};
 use futures_util::future::BoxFuture;
 use life::{Ended, Living, Running};
 use proto::internal::v1::{self as pb, RuntimePhase};
 use record::Record;
 use rustix::process::Signal;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -47,7 +48,7 @@ pub struct Parts {
     pub executor: String,
     /// Where each life has a folder until its end was noted.
     pub folder: PathBuf,
-    /// Where each workspace has a folder for good.
+    /// Where each workspace, and each volume, has a folder for good.
     pub volumes: PathBuf,
     /// What can be opened.
     pub apps: Apps,
@@ -70,6 +71,7 @@ struct Shared {
     parts: Parts,
     board: Arc<Board>,
     lives: Mutex<HashMap<HolderId, Handle>>,
+    gone_volumes: Mutex<HashSet<VolumeId>>,
     closing: CancellationToken,
     ended: Notify,
 }
@@ -87,6 +89,7 @@ impl ProcessRuntimes {
             parts,
             board: Arc::new(Board::new()),
             lives: Mutex::default(),
+            gone_volumes: Mutex::default(),
             closing: CancellationToken::new(),
             ended: Notify::new(),
         }))
@@ -153,6 +156,12 @@ impl RuntimeBackend for ProcessRuntimes {
                 }
             }
         }
+    }
+
+    fn volumes(&self, volumes: Vec<Volume>) {
+        let shared = Arc::clone(&self.0);
+        shared.gone_volumes().extend(volumes.iter().filter(|volume| volume.deleted).map(|volume| volume.id));
+        tokio::task::spawn_blocking(move || shared.keep_volumes(&volumes));
     }
 
     fn probe(&self, holders: Vec<HolderId>) {

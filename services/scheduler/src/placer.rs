@@ -21,6 +21,7 @@ mod sentences;
 mod snapshot;
 mod terms;
 mod turn;
+mod volumes;
 mod wire;
 
 pub use message::{
@@ -56,6 +57,7 @@ use store::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use turn::Turn;
+use volumes::Volumes;
 
 /// Messages that wait for a turn; senders wait beyond it.
 pub const QUEUE_MAX: usize = 4_096;
@@ -123,6 +125,7 @@ pub struct Placer {
     /// What projects held in other pools when the terms were read.
     elsewhere: BTreeMap<ProjectId, Usage>,
     terms_read_at: Option<Instant>,
+    volumes: Volumes,
     planning: Planning,
     blocks: Blocks,
     recent: Recent,
@@ -151,6 +154,7 @@ impl Placer {
             terms_of: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             terms_read_at: None,
+            volumes: Volumes::default(),
             planning: Planning::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),
@@ -204,6 +208,7 @@ impl Placer {
             self.take(message, &mut turn).await?;
         }
         self.look_at_sessions(&mut turn).await?;
+        self.look_at_volumes().await;
         self.know_wishes().await;
         self.tidy_blocks(&mut turn);
         self.wake(&mut turn);

@@ -6,7 +6,7 @@ use crate::services::{
     executors::Executors, groups::Groups, limits::Limits, logs::Logs, members::Members, models::Models,
     monitor::Monitor, notifications::Notifications, outputs::Outputs, pipelines::Pipelines, plans::Plans,
     policies::Policies, projects::Projects, queues::Queues, runs::Runs, runtimes::Runtimes, secrets::Secrets,
-    sign_in::SignIns, tokens::Tokens, triggers::Triggers, users::Users, workspaces::Workspaces,
+    sign_in::SignIns, tokens::Tokens, triggers::Triggers, users::Users, volumes::Volumes, workspaces::Workspaces,
 };
 use proto::v1::{
     audit_service_server::AuditServiceServer, backfill_service_server::BackfillServiceServer,
@@ -22,7 +22,7 @@ use proto::v1::{
     runtime_service_server::RuntimeServiceServer, secret_service_server::SecretServiceServer,
     sign_in_service_server::SignInServiceServer, token_service_server::TokenServiceServer,
     trigger_service_server::TriggerServiceServer, user_service_server::UserServiceServer,
-    workspace_service_server::WorkspaceServiceServer,
+    volume_service_server::VolumeServiceServer, workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -81,6 +81,7 @@ pub(crate) async fn routes(
         .add_service(serve!(core, PlanServiceServer, Plans))
         .add_service(serve!(core, PolicyServiceServer, Policies))
         .add_service(serve!(core, DeviceServiceServer, Devices))
+        .add_service(serve!(core, VolumeServiceServer, Volumes))
         .add_service(health)
         .add_service(reflection)
         .prepare())

@@ -26,4 +26,5 @@ pub(crate) mod sign_in;
 pub(crate) mod tokens;
 pub(crate) mod triggers;
 pub(crate) mod users;
+pub(crate) mod volumes;
 pub(crate) mod workspaces;

@@ -91,6 +91,9 @@ fn show(answer: &GetProjectPolicyResponse, output: &Output) -> String {
     row("cores", gpus(usage.cpu_milli), policy.cpu_milli.map(gpus));
     row("memory", mebibytes(usage.memory_bytes), policy.memory_bytes.map(mebibytes));
     row("storage", mebibytes(usage.storage_bytes), policy.storage_bytes.map(mebibytes));
+    if usage.volume_bytes > 0 {
+        row("in volumes", mebibytes(usage.volume_bytes), None);
+    }
     row("runtimes", usage.runtimes.to_string(), policy.runtimes.map(|count| count.to_string()));
     let or = |list: &[String], nothing: &str| if list.is_empty() { nothing.to_owned() } else { list.join(", ") };
     let root = match (policy.allow_root, answer.group_allows_root) {

@@ -26,6 +26,7 @@ mod secrets;
 mod traces;
 mod up;
 mod variables;
+mod volumes;
 mod wait;
 mod walk;
 mod workspace;

@@ -209,7 +209,7 @@ fn volume((index, mount): (usize, &domain::runtime::Mount)) -> Volume {
     Volume {
         name: format!("volume-{index}"),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-            claim_name: mount.volume.clone(),
+            claim_name: names::claim_of(mount),
             read_only: Some(mount.read_only),
         }),
         ..Volume::default()

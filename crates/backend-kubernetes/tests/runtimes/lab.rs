@@ -4,7 +4,7 @@ use backend_kubernetes::{
     Access, Backend, Classes, Cluster, Goal, Grant, Life, Order, Sink, names,
     render::{Place, app::Images},
 };
-use domain::id::{HolderId, WorkspaceId};
+use domain::id::{HolderId, VolumeId, WorkspaceId};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Config,
@@ -43,6 +43,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, timeout: Duratio
 pub(crate) struct Board {
     nodes: Mutex<Vec<pb::Node>>,
     reports: Mutex<BTreeMap<HolderId, pb::RuntimeReport>>,
+    volumes: Mutex<BTreeMap<VolumeId, pb::VolumeReport>>,
 }
 
 impl Sink for Board {
@@ -56,6 +57,10 @@ impl Sink for Board {
 
     fn forget(&self, holder: HolderId) {
         self.reports.lock().unwrap().remove(&holder);
+    }
+
+    fn volume(&self, report: pb::VolumeReport) {
+        self.volumes.lock().unwrap().insert(VolumeId::from_slice(&report.id).unwrap(), report);
     }
 }
 
@@ -123,6 +128,10 @@ impl Lab {
             Some(self.report(holder)).filter(|report| report.phase() == phase && report.code == code)
         })
         .await
+    }
+
+    pub(crate) fn volume(&self, id: VolumeId) -> pb::VolumeReport {
+        self.board.volumes.lock().unwrap().get(&id).cloned().unwrap_or_default()
     }
 
     pub(crate) fn node(&self, name: &str) -> pb::Node {

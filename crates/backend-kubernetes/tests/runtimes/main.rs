@@ -11,3 +11,4 @@ mod mps;
 mod paper;
 mod pieces;
 mod troubles;
+mod volumes;

@@ -1,10 +1,12 @@
--- What projects $1 may hold and for how long, from when on whoever holds more is stopped, what they hold over all pools, and
--- how many of their runtimes may still be stopped for others within this hour.
+-- What projects $1 may hold and for how long, from when on whoever holds more is stopped, what they hold over all pools and
+-- in volumes, and how many of their runtimes may still be stopped for others within this hour.
 SELECT p.project_id, p.gpu_milli, p.model_milli, p.cpu_milli, p.memory_bytes, p.storage_bytes, p.runtimes,
        p.idle_timeout_max_s, p.lifetime_max_s,
        coalesce(u.gpu_milli, 0) AS used_gpu_milli, coalesce(u.model_milli, '{}') AS used_model_milli,
        coalesce(u.cpu_milli, 0) AS used_cpu_milli, coalesce(u.memory_bytes, 0) AS used_memory_bytes,
        coalesce(u.storage_bytes, 0) AS used_storage_bytes, coalesce(u.runtimes, 0) AS used_runtimes,
+       (SELECT coalesce(sum(v.size_bytes), 0)::bigint FROM volume v LEFT JOIN volume_state s ON s.volume_id = v.id
+         WHERE v.project_id = p.project_id AND (v.deleted_at IS NULL OR s.state IS DISTINCT FROM 'gone')) AS volume_bytes,
        CASE WHEN p.over_quota_grace_s IS NOT NULL THEN p.quota_set_at + make_interval(secs => p.over_quota_grace_s) END
            AS over_quota_until,
        p.disruptions_per_hour - (

@@ -5,11 +5,11 @@
 //! everything else is written.
 
 use super::rows::{Event, Placement, PlacementState, StoredLife, signed, unsigned};
-use crate::{Error, Store, query, shards::Shard};
+use crate::{Error, Store, query, shards::Shard, volumes};
 use deadpool_postgres::{GenericClient, Transaction};
 use domain::{
     device::{DeviceModel, WHOLE_MILLI},
-    id::{DeviceId, HolderId, ProjectId, QueueId, WorkspaceId},
+    id::{DeviceId, HolderId, ProjectId, QueueId, VolumeId, WorkspaceId},
     quota::{Excess, Quota, Usage},
 };
 use serde_json::Value;
@@ -67,6 +67,8 @@ pub enum Outcome {
     Stale,
     /// Nothing is written: the last lives of these workspaces have not ended.
     Alive(Vec<WorkspaceId>),
+    /// Nothing is written: lives that begin mount these volumes, which are being deleted.
+    NoVolumes(Vec<VolumeId>),
     /// Nothing is written: rows are not what the caller believes.
     Drifted,
 }
@@ -97,6 +99,10 @@ pub async fn commit(store: &Store, shard: Shard, pool: &str, batch: &Batch) -> R
     }
     if !update(&transaction, batch.changed.iter()).await? {
         return Ok(Outcome::Drifted);
+    }
+    let gone = volumes::gone(&transaction, batch.begun.iter().map(|stored| &*stored.life.spec)).await?;
+    if !gone.is_empty() {
+        return Ok(Outcome::NoVolumes(gone));
     }
     let alive = begin(&transaction, pool, &batch.begun).await?;
     if !alive.is_empty() {
@@ -213,11 +219,11 @@ impl Accounts {
     }
 
     /// Takes all that an act gives, or nothing.
-    fn take(&mut self, act: &Act, quotas: &HashMap<ProjectId, Quota>, devices: &mut Devices) -> Result<(), Lost> {
+    fn take(&mut self, act: &Act, quotas: &HashMap<ProjectId, Terms>, devices: &mut Devices) -> Result<(), Lost> {
         for (at, placement) in act.placements.iter().enumerate() {
             let used = self.usage.entry(placement.project).or_default();
             let more = placement.usage();
-            let excess = quotas.get(&placement.project).and_then(|quota| quota.excess(used, &more));
+            let excess = quotas.get(&placement.project).and_then(|terms| terms.excess(used, &more));
             let taken = excess.map_or(Ok(()), |excess| Err(Lost::Quota(excess)));
             if let Err(why) = taken.and_then(|()| devices.take(placement).map_err(Lost::Device)) {
                 for before in &act.placements[..at] {
@@ -316,11 +322,27 @@ fn placements(acts: &[Act]) -> impl Iterator<Item = &Placement> {
     acts.iter().flat_map(|act| &act.placements)
 }
 
-async fn quotas(db: &Transaction<'_>, acts: &[Act]) -> Result<HashMap<ProjectId, Quota>, Error> {
+/// What a project may hold, and what its volumes take of it.
+struct Terms {
+    quota: Quota,
+    volume_bytes: u64,
+}
+
+impl Terms {
+    /// `used` is written back as what holders have: volumes are counted here and nowhere in it.
+    fn excess(&self, used: &Usage, more: &Usage) -> Option<Excess> {
+        let mut used = used.clone();
+        used.storage_bytes = used.storage_bytes.saturating_add(self.volume_bytes);
+        self.quota.excess(&used, more)
+    }
+}
+
+async fn quotas(db: &Transaction<'_>, acts: &[Act]) -> Result<HashMap<ProjectId, Terms>, Error> {
     let projects: BTreeSet<Uuid> = placements(acts).map(|placement| placement.project.0).collect();
     let projects: Vec<Uuid> = projects.into_iter().collect();
     let rows = query::rows(db, include_str!("../../sql/project_policy/guard.sql"), &[&projects]).await?;
-    Ok(rows.iter().map(|row| (ProjectId(row.get("project_id")), quota(row))).collect())
+    let terms = |row: &Row| Terms { quota: quota(row), volume_bytes: unsigned(row.get("volume_bytes")) };
+    Ok(rows.iter().map(|row| (ProjectId(row.get("project_id")), terms(row))).collect())
 }
 
 /// The limits of a row of `project_policy`.

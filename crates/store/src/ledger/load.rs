@@ -4,7 +4,7 @@ use super::{
     inventory::{DeviceRow, NodeRow},
     rows::{NodeState, Placement, StoredLife, read_grant, unsigned},
 };
-use crate::{Error, Store, query, shards::Shard};
+use crate::{Error, Store, query, shards::Shard, volumes};
 use domain::{
     device::Grant,
     id::{DeviceId, HolderId, NodeId, ProjectId, QueueId, WorkspaceId},
@@ -104,7 +104,7 @@ pub struct Startable {
     pub workspace: Arc<str>,
     /// The project's name.
     pub project_name: Arc<str>,
-    /// What its runtime is to be, in which version; `None` when nobody said.
+    /// What its runtime is to be, with the ids of volumes that it mounts, in which version; `None` when nobody said.
     pub spec: Option<(Arc<Spec>, i64)>,
     /// Where it waits, and which pool that is served from; `None` when the queue is no more.
     pub queue: Option<(QueueId, String)>,
@@ -126,8 +126,13 @@ pub async fn startable(store: &Store, workspace: WorkspaceId) -> Result<Option<S
     let queue: Option<Uuid> = row.get("queue_id");
     let pool: Option<String> = row.get("pool");
     let number: Option<i64> = row.get("number");
+    let project = ProjectId(row.get("project_id"));
+    let spec = match (spec, &pool) {
+        (Some(spec), Some(pool)) => Some(volumes::found(&client, project, pool, spec).await?),
+        (spec, _) => spec,
+    };
     Ok(Some(Startable {
-        project: ProjectId(row.get("project_id")),
+        project,
         workspace: row.get::<_, &str>("workspace").into(),
         project_name: row.get::<_, &str>("project").into(),
         spec: spec.map(Arc::new).zip(row.get("version")),

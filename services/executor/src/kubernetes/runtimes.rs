@@ -5,7 +5,7 @@
 
 mod watching;
 
-use crate::pool::{Board, Grant, Life, Order, RuntimeBackend, order::Goal};
+use crate::pool::{Board, Grant, Life, Order, RuntimeBackend, Volume, order::Goal};
 use anyhow::Context as _;
 use backend_kubernetes::{self as cluster, Access, Backend, Cluster, render::Place};
 use domain::id::HolderId;
@@ -80,6 +80,20 @@ impl RuntimeBackend for KubernetesRuntimes {
         }
     }
 
+    fn volumes(&self, volumes: Vec<Volume>) {
+        let to_cluster = |volume: Volume| cluster::Volume {
+            id: volume.id,
+            project: volume.project,
+            name: volume.name,
+            size_bytes: volume.size_bytes,
+            deleted: volume.deleted,
+        };
+        // Nobody is told anything before the first recovery.
+        if let Some(backend) = self.0.backend.get() {
+            backend.volumes(volumes.into_iter().map(to_cluster));
+        }
+    }
+
     fn probe(&self, holders: Vec<HolderId>) {
         let (watching, closing) = (Arc::clone(&self.0.watching), self.0.closing.clone());
         tokio::spawn(async move { closing.run_until_cancelled(watching.look(holders)).await });
@@ -105,6 +119,10 @@ impl cluster::Sink for Told {
 
     fn forget(&self, holder: HolderId) {
         self.0.board().forget(holder);
+    }
+
+    fn volume(&self, report: pb::VolumeReport) {
+        self.0.board().report_volume(report);
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a backend shows: its nodes and its runtimes, each as it is now. Whoever is slow to look misses steps and no
 //! level, so nothing is queued. Refuses to judge.
 
-use domain::id::HolderId;
-use proto::internal::v1::{self as pb, RuntimePhase};
+use domain::id::{HolderId, VolumeId};
+use proto::internal::v1::{self as pb, RuntimePhase, VolumePhase};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,6 +23,8 @@ struct Levels {
     new_nodes: BTreeSet<String>,
     gone_nodes: BTreeSet<String>,
     new_reports: BTreeSet<HolderId>,
+    volumes: BTreeMap<VolumeId, pb::VolumeReport>,
+    new_volumes: BTreeSet<VolumeId>,
 }
 
 /// What has changed; a part that is empty needs no message.
@@ -32,6 +34,8 @@ pub struct Changes {
     pub nodes: pb::Nodes,
     /// Reports, new or changed.
     pub runtimes: pb::Runtimes,
+    /// Volumes, new or changed.
+    pub volumes: pb::VolumeReports,
 }
 
 impl Board {
@@ -72,6 +76,24 @@ impl Board {
                 levels.new_reports.insert(holder);
             }
         });
+    }
+
+    /// One volume as it is now. One that is gone stays so. A report without a volume's id is dropped.
+    pub fn report_volume(&self, report: pb::VolumeReport) {
+        let Some(volume) = VolumeId::from_slice(&report.id) else { return };
+        self.change(|levels| {
+            let known = levels.volumes.get(&volume);
+            if known != Some(&report) && known.is_none_or(|known| known.phase() != VolumePhase::Gone) {
+                levels.volumes.insert(volume, report);
+                levels.new_volumes.insert(volume);
+            }
+        });
+    }
+
+    /// The report of one volume.
+    #[must_use]
+    pub fn volume(&self, volume: VolumeId) -> Option<pb::VolumeReport> {
+        self.lock().volumes.get(&volume).cloned()
     }
 
     /// Changes a report that is there.
@@ -115,20 +137,26 @@ impl Board {
         levels.new_nodes.clear();
         levels.gone_nodes.clear();
         levels.new_reports.clear();
+        levels.new_volumes.clear();
         Changes {
             nodes: pb::Nodes { nodes: levels.nodes.values().cloned().collect(), gone: Vec::new(), complete: true },
             runtimes: pb::Runtimes { runtimes: levels.reports.values().cloned().collect(), complete: true },
+            volumes: pb::VolumeReports { volumes: levels.volumes.values().cloned().collect() },
         }
     }
 
-    /// At most `limit` nodes and as many reports that changed since somebody looked.
+    /// At most `limit` nodes, and as many reports and volumes, that changed since somebody looked.
     #[must_use]
     pub fn changes(&self, limit: usize) -> Changes {
         let mut levels = self.lock();
         let nodes = take(&mut levels.new_nodes, limit);
         let gone = take(&mut levels.gone_nodes, limit);
         let reports = take(&mut levels.new_reports, limit);
-        let more = !(levels.new_nodes.is_empty() && levels.gone_nodes.is_empty() && levels.new_reports.is_empty());
+        let volumes = take(&mut levels.new_volumes, limit);
+        let more = !(levels.new_nodes.is_empty()
+            && levels.gone_nodes.is_empty()
+            && levels.new_reports.is_empty()
+            && levels.new_volumes.is_empty());
         let changes = Changes {
             nodes: pb::Nodes {
                 nodes: nodes.iter().filter_map(|name| levels.nodes.get(name).cloned()).collect(),
@@ -138,6 +166,9 @@ impl Board {
             runtimes: pb::Runtimes {
                 runtimes: reports.iter().filter_map(|holder| levels.reports.get(holder).cloned()).collect(),
                 complete: false,
+            },
+            volumes: pb::VolumeReports {
+                volumes: volumes.iter().filter_map(|volume| levels.volumes.get(volume).cloned()).collect(),
             },
         };
         drop(levels);

@@ -4,7 +4,7 @@
 //! order ends a runtime. Refuses to know how anything is run.
 
 use super::{
-    Order, RuntimeBackend, Wishes,
+    Order, RuntimeBackend, Volume, Wishes,
     holdings::{Holdings, Verdict},
     order::{GRACE, Goal},
 };
@@ -140,7 +140,9 @@ impl PoolClient {
                     let nodes = nodes.then_some(Up::Nodes(changes.nodes));
                     let runtimes = !changes.runtimes.runtimes.is_empty();
                     let runtimes = runtimes.then_some(Up::Runtimes(changes.runtimes));
-                    for (room, message) in room.zip(nodes.into_iter().chain(runtimes)) {
+                    let volumes = !changes.volumes.volumes.is_empty();
+                    let volumes = volumes.then_some(Up::Volumes(changes.volumes));
+                    for (room, message) in room.zip(nodes.into_iter().chain(runtimes).chain(volumes)) {
                         room.send(up(message));
                     }
                 }
@@ -169,7 +171,8 @@ impl PoolClient {
             forwarded: false,
         };
         let (nodes, runtimes) = (Up::Nodes(everything.nodes), Up::Runtimes(everything.runtimes));
-        for message in [Up::Hello(hello), nodes, runtimes, Up::Wishes(self.wishes.all())] {
+        let volumes = Up::Volumes(everything.volumes);
+        for message in [Up::Hello(hello), nodes, runtimes, Up::Wishes(self.wishes.all()), volumes] {
             // There is room: the channel is new and longer than this.
             let _ = outgoing.try_send(up(message));
         }
@@ -201,6 +204,9 @@ impl PoolClient {
                 self.on_orders(&orders);
             }
             Down::Places(places) => self.wishes.told(places),
+            Down::Volumes(volumes) => {
+                self.backend.volumes(volumes.volumes.into_iter().filter_map(Volume::from_proto).collect());
+            }
             Down::Probe(probe) => {
                 self.backend.probe(probe.holders.iter().filter_map(|id| HolderId::from_slice(id)).collect());
             }
@@ -271,13 +277,13 @@ impl Session {
     }
 }
 
-/// Places for two messages, once changes have gathered; `None` at the end of the stream. Cancel-safe.
+/// Places for three messages, once changes have gathered; `None` at the end of the stream. Cancel-safe.
 async fn room(
     outgoing: &mpsc::Sender<pb::ServeRequest>,
     news: Option<Instant>,
 ) -> Option<mpsc::PermitIterator<'_, pb::ServeRequest>> {
     tokio::time::sleep_until(news?).await;
-    outgoing.reserve_many(2).await.ok()
+    outgoing.reserve_many(3).await.ok()
 }
 
 fn up(message: Up) -> pb::ServeRequest {

@@ -1,7 +1,7 @@
 //! What attempts of blocks want of the pool's devices, and what they were told. Kept here as levels, between attempts that
 //! wait and the stream to the pool's owner. Refuses to know what a device is.
 
-use super::{Board, Order, RuntimeBackend};
+use super::{Board, Order, RuntimeBackend, Volume};
 use domain::id::HolderId;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use proto::internal::v1 as pb;
@@ -141,6 +141,9 @@ impl RuntimeBackend for OnlyWishes {
     fn apply(&self, order: Order) {
         tracing::error!(holder = %order.holder, "an order for an executor without nodes");
     }
+
+    /// Those with nodes make them.
+    fn volumes(&self, _volumes: Vec<Volume>) {}
 
     fn probe(&self, _holders: Vec<HolderId>) {}
 

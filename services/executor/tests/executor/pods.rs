@@ -3,20 +3,23 @@
 
 use crate::{
     idle::{activity, person, settles},
-    runtimes::{reaches, run, spec, stop},
+    runtimes::{ask, reaches, run, spec, stop},
     scheduler::SOON,
 };
 use backend_kubernetes::{
     Access, Classes,
     render::{Place, app::Images},
 };
-use domain::runtime::{App, Spec};
+use domain::{
+    id::VolumeId,
+    runtime::{App, Mount, Spec},
+};
 use executor::{
     kubernetes::KubernetesRuntimes,
-    pool::{Life, Order, RuntimeBackend, order::Goal},
+    pool::{Life, Order, RuntimeBackend, Volume, order::Goal},
 };
 use jiff::Timestamp;
-use proto::internal::v1::{RuntimePhase, activity_report::State};
+use proto::internal::v1::{RuntimePhase, VolumePhase, activity_report::State};
 use std::{env, path::Path, sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -93,6 +96,38 @@ async fn a_life_with_a_pre_start_script_is_refused_and_its_script_runs_nowhere()
     assert_eq!(report.phase(), RuntimePhase::Starting, "nothing begins anew: {report:?}");
     assert!(!ran.exists());
     end(&backend, &Order { fence: 3, ..order }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_mounts_a_volume_and_the_next_one_finds_its_files() {
+    let Some(backend) = executor(&namespace("volumes")).await else { return };
+    backend.recover().await.unwrap();
+    let id = VolumeId(Uuid::new_v4());
+    let volume = |deleted| Volume { id, project: "p".into(), name: "data".into(), size_bytes: 1 << 30, deleted };
+    let told = async |phase: VolumePhase| {
+        let report = async || backend.board().volume(id).filter(|report| report.phase() == phase);
+        testkit::wait_for(phase.as_str_name(), SOON, report).await
+    };
+    backend.volumes(vec![volume(false)]);
+    told(VolumePhase::Ready).await;
+    let server = |post_start: &str| {
+        let command = ["python3", "-m", "http.server", "--bind", "$(POD_IP)", "--directory", "/data", "8000"];
+        let command = command.map(str::to_owned).into();
+        let app = App::Custom { port: 8_000, command, keeps_base_path: false, health_path: String::new() };
+        let mount = Mount { volume: "data".into(), id: Some(id), path: "/data".into(), read_only: false };
+        let mut spec = Spec { image: "none".to_owned(), mounts: vec![mount], ..spec(app) };
+        spec.post_start.script = post_start.to_owned();
+        placed(spec)
+    };
+    for post_start in ["echo moin > /data/greeting", ":"] {
+        let order = server(post_start);
+        backend.apply(order.clone());
+        let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+        assert!(ask(&ready.endpoint, "/greeting").contains("moin"), "{post_start}");
+        end(&backend, &order).await;
+    }
+    backend.volumes(vec![volume(true)]);
+    told(VolumePhase::Gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,14 +4,14 @@ use crate::scheduler::SOON;
 use backend_process::{process::is_alive, sessions};
 use domain::{
     device::Ask,
-    id::{HolderId, WorkspaceId},
-    runtime::{App, Spec},
+    id::{HolderId, VolumeId, WorkspaceId},
+    runtime::{App, Mount, Spec},
 };
 use executor::{
-    pool::{Life, Order, RuntimeBackend, order::Goal},
+    pool::{Life, Order, RuntimeBackend, Volume, order::Goal},
     runtimes::{Apps, Parts, ProcessRuntimes},
 };
-use proto::internal::v1::{RuntimePhase, RuntimeReport};
+use proto::internal::v1::{RuntimePhase, RuntimeReport, VolumePhase};
 use runtime::secret::Secret;
 use std::{
     collections::BTreeMap,
@@ -223,6 +223,49 @@ async fn what_cannot_start_says_why() {
     backend.apply(stop(&order, Duration::from_millis(300)));
     reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
     assert_eq!(machine.left(), 0);
+}
+
+#[tokio::test]
+async fn a_volume_is_a_folder_that_outlives_runtimes_until_it_is_deleted() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let id = VolumeId(Uuid::new_v4());
+    let volume = |deleted| Volume { id, project: "p".into(), name: "data".into(), size_bytes: 1, deleted };
+    let told = async |phase: VolumePhase| {
+        testkit::wait_for(phase.as_str_name(), SOON, async || {
+            backend.board().volume(id).filter(|report| report.phase() == phase)
+        })
+        .await
+    };
+    let mount = |read_only, id| Mount { volume: "data".into(), id, path: "/data".into(), read_only };
+    let refused = async |mount: Mount, word: &str| {
+        let order = run(Spec { mounts: vec![mount], ..shell("true") });
+        backend.apply(order.clone());
+        let gone = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+        assert!(gone.code == "MOUNT_UNSUPPORTED" && gone.message.contains(word), "{gone:?}");
+    };
+    backend.volumes(vec![volume(false)]);
+    assert_eq!(told(VolumePhase::Ready).await.size_bytes, 0, "nothing keeps a size");
+    refused(mount(true, Some(id)), ":ro").await;
+    refused(mount(false, None), "orrery volumes create").await;
+
+    let write = format!("echo moin > $HOME/volumes/data/greeting; {SERVER}");
+    let order = run(Spec { mounts: vec![mount(false, Some(id)), mount(false, Some(id))], ..shell(&write) });
+    backend.apply(order.clone());
+    reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    backend.apply(stop(&order, Duration::from_secs(5)));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    let folder = machine.folder.path().join(format!("volumes/volume-{id}"));
+    assert_eq!(std::fs::read_to_string(folder.join("greeting")).unwrap(), "moin\n");
+
+    // It goes with its files, and what was said before is not obeyed after it.
+    backend.volumes(vec![volume(true)]);
+    told(VolumePhase::Gone).await;
+    backend.volumes(vec![volume(false)]);
+    refused(mount(false, Some(id)), "being deleted").await;
+    assert_eq!(backend.board().volume(id).unwrap().phase(), VolumePhase::Gone);
+    assert!(!folder.exists());
 }
 
 /// Says in the environment whether it reached `$1`, which listens on the loopback.

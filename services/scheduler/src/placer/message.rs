@@ -185,6 +185,8 @@ pub enum SessionEvent {
     Runtimes(pb::Runtimes),
     /// What its attempts of blocks want.
     Wishes(pb::Wishes),
+    /// What it has of the pool's volumes.
+    Volumes(pb::VolumeReports),
     /// It lives.
     Heartbeat,
     /// Its stream has ended.

@@ -55,6 +55,7 @@ impl Placer {
 
     /// Everything that shall be on the nodes of an executor.
     pub(super) fn tell_everything(&self, session: u64) {
+        self.tell_volumes(session);
         let orders = self.lives.iter().filter_map(|stored| self.order_for(stored));
         let orders: Vec<pb::Order> = orders.filter(|(server, _)| *server == session).map(|(_, order)| order).collect();
         let names = |order: &pb::Order| pb::Order { holder: order.holder.clone(), ..pb::Order::default() };

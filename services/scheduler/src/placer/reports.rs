@@ -47,6 +47,7 @@ impl Placer {
             }
             SessionEvent::Runtimes(runtimes) => self.runtimes(session, runtimes, turn),
             SessionEvent::Wishes(wishes) => self.wish(session, wishes),
+            SessionEvent::Volumes(reports) => self.volumes_reported(reports).await,
             // An answer without any order: both sides know that the other lives.
             SessionEvent::Heartbeat => self.fleet.say(session, Said::Orders(pb::Orders::default())),
             SessionEvent::Closed => {

@@ -5,7 +5,10 @@ use domain::{
     id::{HolderId, NodeId, ProjectId, QueueId},
     runtime::life::{Change, Event, Stage},
 };
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 use store::ledger::{self, Act, Batch, Lost, Outcome, PlacementState, StoredLife};
 
 /// Called when what a command did is written, or is not.
@@ -193,6 +196,17 @@ impl Placer {
                     for holder in lost {
                         self.lives.remove(holder);
                         turn.refuse_begun(holder);
+                    }
+                }
+                Ok(Outcome::NoVolumes(gone)) => {
+                    // As if they began a moment later: a name without a volume is what their backend refuses.
+                    let acts = batch.acts.iter_mut().flat_map(|act| &mut act.lives);
+                    for stored in batch.begun.iter_mut().chain(acts) {
+                        let spec = Arc::new(stored.life.spec.without_volumes(|id| gone.contains(&id)));
+                        if let Some(own) = self.lives.get_mut(stored.life.holder) {
+                            own.life.spec = Arc::clone(&spec);
+                        }
+                        stored.life.spec = spec;
                     }
                 }
                 Ok(Outcome::Drifted) => {

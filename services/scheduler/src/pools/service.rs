@@ -98,6 +98,7 @@ impl PoolStreams {
                     Some(Up::Nodes(nodes)) => SessionEvent::Nodes(nodes),
                     Some(Up::Runtimes(runtimes)) => SessionEvent::Runtimes(runtimes),
                     Some(Up::Wishes(wishes)) => SessionEvent::Wishes(wishes),
+                    Some(Up::Volumes(reports)) => SessionEvent::Volumes(reports),
                     Some(Up::Heartbeat(_)) => SessionEvent::Heartbeat,
                     // A second Hello is the executor's mistake; its first one stands.
                     Some(Up::Hello(_)) | None => continue,

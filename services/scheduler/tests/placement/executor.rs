@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) wishes: Vec<pb::Wish>,
     /// What was told of them last.
     pub(crate) places: BTreeMap<String, pb::Place>,
+    /// What it was told that volumes shall be, in order.
+    pub(crate) volumes: Vec<pb::PoolVolume>,
 }
 
 /// A handle to it. It ends with the handle.
@@ -84,6 +86,7 @@ impl Executor {
             nodes_changed: false,
             wishes: Vec::new(),
             places: BTreeMap::new(),
+            volumes: Vec::new(),
         };
         let this = Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), stop: CancellationToken::new() };
         let (state, changed, stop) = (Arc::clone(&this.state), Arc::clone(&this.changed), this.stop.clone());
@@ -187,6 +190,11 @@ async fn serve(
                     let mut state = state.lock().unwrap();
                     state.places.extend(told.places.into_iter().map(|place| (place.claim.clone(), place)));
                 }
+                Some(Down::Volumes(told)) => {
+                    let volumes = told.volumes.iter().map(have).collect();
+                    state.lock().unwrap().volumes.extend(told.volumes);
+                    sender.send(say(Up::Volumes(pb::VolumeReports { volumes }))).await?;
+                }
                 Some(Down::Welcome(_)) => {}
             },
             () = changed.notified() => {
@@ -205,6 +213,13 @@ async fn serve(
             _ = beat.tick() => sender.send(say(Up::Heartbeat(pb::PoolHeartbeat {}))).await?,
         }
     }
+}
+
+/// A volume is had, or gone, as it is told.
+fn have(volume: &pb::PoolVolume) -> pb::VolumeReport {
+    let phase = if volume.deleted { pb::VolumePhase::Gone } else { pb::VolumePhase::Ready };
+    let (id, size_bytes) = (volume.id.clone(), volume.size_bytes);
+    pb::VolumeReport { id, phase: phase.into(), size_bytes, message: String::new() }
 }
 
 /// Does what orders say; the greater fence counts.

@@ -8,4 +8,5 @@ mod gangs;
 mod hints;
 mod races;
 mod reapers;
+mod volumes;
 mod world;

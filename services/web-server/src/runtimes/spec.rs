@@ -17,7 +17,8 @@ const MODEL_BYTES_MAX: usize = 100;
 pub(crate) fn decode(spec: RuntimeSpec) -> Result<Spec, Fault> {
     let app = app(&spec)?;
     let ask = ask(&spec)?;
-    let mounts = spec.mounts.into_iter().map(|m| Mount { volume: m.volume, path: m.path, read_only: m.read_only });
+    let mounts =
+        spec.mounts.into_iter().map(|m| Mount { volume: m.volume, id: None, path: m.path, read_only: m.read_only });
     let post_start = spec.post_start.unwrap_or_default();
     Ok(Spec {
         app,

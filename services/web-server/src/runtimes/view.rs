@@ -74,7 +74,8 @@ fn encode(runtime: Runtime, devices: Vec<Held>) -> v1::Runtime {
         sizes(&mut message, spec);
     }
     if let Some(life) = runtime.life {
-        message.spec_changed = life.state != "stopped" && saved.is_some_and(|saved| saved.spec != life.spec);
+        message.spec_changed =
+            life.state != "stopped" && saved.is_some_and(|saved| saved.spec != life.spec.without_volumes(|_| true));
         lived(&mut message, life);
     }
     message

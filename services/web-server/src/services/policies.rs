@@ -86,7 +86,7 @@ impl Policies {
         let db = self.0.store.client().await?;
         let project = projects::get(&db, name).await?.ok_or_else(|| Fault::no_project(name))?;
         let policy = policies::get(&db, project.id).await?.unwrap_or_default();
-        let usage = policies::usage(&db, project.id).await?;
+        let (usage, volume_bytes) = policies::usage(&db, project.id).await?;
         let models = usage.model_milli.into_iter().map(|(model, milli)| (model.to_string(), signed(milli)));
         Ok(GetProjectPolicyResponse {
             group_allows_root: policy.rules.group_allows_root.unwrap_or(true),
@@ -98,6 +98,7 @@ impl Policies {
                 memory_bytes: signed(usage.memory_bytes),
                 storage_bytes: signed(usage.storage_bytes),
                 runtimes: signed(usage.holders),
+                volume_bytes: signed(volume_bytes),
             }),
             plans: plans::names(&db, project.id).await?,
         })
@@ -148,7 +149,7 @@ async fn affected(
 ) -> Result<Vec<AffectedRuntime>, Fault> {
     let concerned = Concerned { project: Some(project.id), ..Concerned::default() };
     let alive = runtime_views::alive(db, &concerned).await?;
-    let usage = policies::usage(db, project.id).await?;
+    let (usage, _) = policies::usage(db, project.id).await?;
     let over = newly_over(&usage, &old.rules.quota, new);
     let new_rules = rules::Policy { group_allows_root: old.rules.group_allows_root, ..new.rules.clone() };
     Ok(disturbed::affected(&alive, |life| breaks(&old.rules, &new_rules, life).or_else(|| over.clone())))

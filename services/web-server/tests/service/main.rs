@@ -27,3 +27,4 @@ mod security;
 mod standing;
 mod tenants;
 mod triggers;
+mod volumes;

@@ -90,6 +90,10 @@ fn least(method: &str) -> usize {
         "ProjectService/CreateProject" | "ProjectService/SetProjectMember" | "ProjectService/RemoveProjectMember" => {
             admin
         }
+        "VolumeService/ListVolumes" => viewer,
+        // An editor of the project makes them; its files go by an administrator of it.
+        "VolumeService/CreateVolume" | "VolumeService/GrowVolume" => owner,
+        "VolumeService/DeleteVolume" => admin,
         // Not even an admin: owners only.
         "ProjectService/ArchiveProject" | "SecretService/RotateSecrets" => admin + 1,
         "ProjectService/GetProject" | "ProjectService/ListProjectMembers" => viewer,
@@ -158,8 +162,13 @@ async fn every_method_knows_its_callers() {
         for (at, token) in tokens.iter().enumerate() {
             // A collaborator works in a workspace, and is no member of its project.
             let of_project = at == 3
-                && ["ProjectService/GetProject", "ProjectService/ListProjectMembers", "PolicyService/GetProjectPolicy"]
-                    .contains(&&*name);
+                && [
+                    "ProjectService/GetProject",
+                    "ProjectService/ListProjectMembers",
+                    "PolicyService/GetProjectPolicy",
+                    "VolumeService/ListVolumes",
+                ]
+                .contains(&&*name);
             let allowed = at >= least(&name) && !of_project;
             if allowed && ends {
                 continue;

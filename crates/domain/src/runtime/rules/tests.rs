@@ -113,8 +113,10 @@ fn a_spec_is_checked_in_itself() {
 #[test]
 fn volumes_lie_side_by_side_and_outside_of_the_system() {
     let mounts = |list: &[(&str, &str)]| {
-        let list: Vec<_> =
-            list.iter().map(|(v, p)| Mount { volume: (*v).into(), path: (*p).into(), read_only: false }).collect();
+        let list: Vec<_> = list
+            .iter()
+            .map(|(v, p)| Mount { volume: (*v).into(), id: None, path: (*p).into(), read_only: false })
+            .collect();
         code(|s, _| s.mounts = list)
     };
     assert_eq!(mounts(&[("data", "/data"), ("more", "/data2"), ("a.b", "/x/y")]), "ok");

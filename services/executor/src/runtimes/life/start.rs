@@ -2,7 +2,7 @@
 //! to know what becomes of it.
 
 use super::{Ended, Living, Running, log};
-use crate::runtimes::{apps::Place, record};
+use crate::runtimes::{apps::Place, record, volumes};
 use backend_process::{
     launch::{Launch, Limits},
     sessions::{self, SESSION_MARK},
@@ -82,13 +82,10 @@ impl Living {
     /// Its folders and its address.
     fn place(&self) -> Result<Place, Ended> {
         let life = &self.life;
-        if !life.spec.mounts.is_empty() {
-            let message = "this backend has no volume but the workspace's own folder; take the mounts out of the spec";
-            return Err(Ended::new("MOUNT_UNSUPPORTED", message));
-        }
         let home = self.shared.parts.volumes.join(life.workspace_id.to_string());
         let project = home.join("project");
         std::fs::create_dir_all(&project)?;
+        volumes::link(&self.shared, &home, &life.spec.mounts)?;
         let address = self.shared.parts.address;
         let port = match life.spec.app {
             App::Custom { port, .. } => port,

@@ -1,0 +1,89 @@
+//! Volumes on one machine: a folder for each, which runtimes find in their own. Nothing keeps a folder within a size, or
+//! keeps anybody from writing.
+
+use super::{Shared, life::Ended};
+use crate::pool::Volume;
+use domain::{id::VolumeId, runtime::Mount};
+use proto::internal::v1::{self as pb, VolumePhase};
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{MutexGuard, PoisonError},
+};
+
+/// Below a workspace's folder: a link for each volume, by its name.
+const LINKS: &str = "volumes";
+
+impl Shared {
+    /// Makes folders, or removes them with what is in them, and says so; blocking.
+    pub(super) fn keep_volumes(&self, volumes: &[Volume]) {
+        for volume in volumes {
+            let folder = folder(&self.parts.volumes, volume.id);
+            let goes = || self.gone_volumes().contains(&volume.id);
+            let made = if goes() { Ok(()) } else { std::fs::create_dir_all(&folder) };
+            // It may have been told to go meanwhile.
+            let (done, phase) = match goes() {
+                true => (remove(&folder), VolumePhase::Gone),
+                false => (made, VolumePhase::Ready),
+            };
+            let (phase, message) = match done {
+                Ok(()) => (phase, String::new()),
+                Err(error) => (VolumePhase::Failed, format!("its folder cannot be made or removed: {error}")),
+            };
+            let id = volume.id.to_vec();
+            self.board.report_volume(pb::VolumeReport { id, phase: phase.into(), size_bytes: 0, message });
+        }
+    }
+
+    /// Volumes that are to go, or are gone. Nothing panics while it is held.
+    pub(super) fn gone_volumes(&self) -> MutexGuard<'_, HashSet<VolumeId>> {
+        self.gone_volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves links to a runtime's volumes in its workspace's folder, and no others. A life may come before its volumes are told.
+///
+/// # Errors
+/// A volume that is deleted, or is not to be written, which nothing keeps here.
+pub(super) fn link(shared: &Shared, home: &Path, mounts: &[Mount]) -> Result<(), Ended> {
+    let links = home.join(LINKS);
+    for entry in std::fs::read_dir(&links).into_iter().flatten().flatten() {
+        // What somebody made there is not ours to remove.
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    for mount in mounts {
+        let unsupported = |why: &str| Err(Ended::new("MOUNT_UNSUPPORTED", format!("volume `{}` {why}", mount.volume)));
+        let Some(id) = mount.id else {
+            return unsupported("is none of the project's in this pool; make it with `orrery volumes create`");
+        };
+        if mount.read_only {
+            return unsupported("cannot be kept from being written on this backend; mount it without `:ro`");
+        }
+        if shared.gone_volumes().contains(&id) {
+            return unsupported("is being deleted; take it out of the spec, or make another one");
+        }
+        let target = folder(&shared.parts.volumes, id);
+        std::fs::create_dir_all(&target)?;
+        std::fs::create_dir_all(&links)?;
+        let link = links.join(&mount.volume);
+        // One that is mounted at two paths has one link.
+        if link.symlink_metadata().is_err() {
+            std::os::unix::fs::symlink(target, link)?;
+        }
+    }
+    Ok(())
+}
+
+fn folder(volumes: &Path, id: VolumeId) -> PathBuf {
+    volumes.join(format!("volume-{id}"))
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,104 @@
+//! Volumes between the rows that web-servers write and the executors that make them.
+
+use crate::world::{POOL, WAIT, World};
+use domain::id::{QueueId, VolumeId};
+use serde_json::json;
+use store::volumes;
+use testkit::wait_for;
+use uuid::Uuid;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executors_make_what_is_wanted_and_a_life_mounts_it_by_its_id() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let (project, other) = (world.project("p", None).await, world.project("q", None).await);
+    let id = VolumeId(Uuid::now_v7());
+    let mut db = world.store.client().await.unwrap();
+    let transaction = db.transaction().await.unwrap();
+    let (name, pool, size_bytes) = ("data", POOL, 1 << 30);
+    let new = volumes::New { id, project, name, pool, size_bytes, created_by: None };
+    assert!(volumes::insert(&transaction, &new).await.unwrap());
+    // The same name in another project, and in another pool, is another volume.
+    let theirs = volumes::New { id: VolumeId(Uuid::now_v7()), project: other, ..new.clone() };
+    assert!(volumes::insert(&transaction, &theirs).await.unwrap());
+    let elsewhere = volumes::New { id: VolumeId(Uuid::now_v7()), name: "far", pool: "elsewhere", ..new.clone() };
+    assert!(volumes::insert(&transaction, &elsewhere).await.unwrap());
+    transaction.commit().await.unwrap();
+    let state = async || volumes::get(&world.store.client().await.unwrap(), id).await.unwrap();
+    wait_for("an executor to make it", WAIT, async || (state().await.state.as_deref() == Some("ready")).then_some(()))
+        .await;
+
+    let mounts = json!([{ "volume": "data", "path": "/data" }, { "volume": "far", "path": "/far" }]);
+    let queue = QueueId(Uuid::nil());
+    let workspace = world.workspace("w", project, queue, (1, 400), json!({ "mounts": mounts })).await;
+    scheduler.start(workspace).await.unwrap();
+    world.until(workspace, "running").await;
+    let spec = executor.change(|state| state.runtimes.values().next().unwrap().order.spec.clone());
+    let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+    assert_eq!((&spec["mounts"][0]["id"], spec["mounts"][1].get("id")), (&json!(id), None));
+    let uses = volumes::uses(&db, project, &[id, elsewhere.id], 9).await.unwrap();
+    assert_eq!(uses.iter().map(|one| (one.volume, one.workspace.as_str())).collect::<Vec<_>>(), [(id, "w")]);
+    scheduler.stop(workspace, "USER").await.unwrap();
+    world.until(workspace, "stopped").await;
+    assert!(volumes::uses(&db, project, &[id], 9).await.unwrap().is_empty());
+
+    // Grown, then deleted: only what changed is said again.
+    let transaction = db.transaction().await.unwrap();
+    assert!(volumes::grow(&transaction, id, 2 << 30).await.unwrap());
+    assert!(!volumes::grow(&transaction, id, 1 << 30).await.unwrap(), "none gets smaller");
+    transaction.commit().await.unwrap();
+    wait_for("it to grow", WAIT, async || (state().await.capacity_bytes == 2 << 30).then_some(())).await;
+    let transaction = db.transaction().await.unwrap();
+    volumes::delete(&transaction, id).await.unwrap();
+    transaction.commit().await.unwrap();
+    wait_for("it to be gone", WAIT, async || (state().await.state.as_deref() == Some("gone")).then_some(())).await;
+    let told: Vec<(i64, bool)> = executor.change(|state| {
+        let own = state.volumes.iter().filter(|volume| volume.id == id.to_vec());
+        own.map(|volume| (volume.size_bytes, volume.deleted)).collect()
+    });
+    assert_eq!(told, [(1 << 30, false), (2 << 30, false), (2 << 30, true)]);
+
+    // A new owner of the pool says everything again, and what is gone stays gone.
+    scheduler.kill();
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    wait_for("it to be told again", WAIT, async || {
+        let deleted = executor.change(|state| state.volumes.iter().filter(|volume| volume.deleted).count());
+        (deleted > 1).then_some(())
+    })
+    .await;
+    assert_eq!(state().await.state.as_deref(), Some("gone"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_life_that_begins_while_its_volume_is_deleted_has_none() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let id = VolumeId(Uuid::now_v7());
+    let mut db = world.store.client().await.unwrap();
+    let transaction = db.transaction().await.unwrap();
+    let new = volumes::New { id, project, name: "data", pool: POOL, size_bytes: 1 << 30, created_by: None };
+    assert!(volumes::insert(&transaction, &new).await.unwrap());
+    transaction.commit().await.unwrap();
+    let mounts = json!([{ "volume": "data", "path": "/data" }]);
+    let workspace = world.workspace("w", project, QueueId(Uuid::nil()), (1, 400), json!({ "mounts": mounts })).await;
+
+    // Nobody sees yet that it is deleted: the start finds it, and waits where it would be written.
+    let transaction = db.transaction().await.unwrap();
+    volumes::lock(&transaction, project, "data").await.unwrap();
+    volumes::delete(&transaction, id).await.unwrap();
+    assert!(volumes::uses(&transaction, project, &[id], 9).await.unwrap().is_empty());
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                 AND query LIKE '%FROM volume %FOR SHARE%'";
+    let deleted = async {
+        wait_for("the start to wait", WAIT, async || (world.count(waits).await > 0).then_some(())).await;
+        transaction.commit().await.unwrap();
+    };
+    let (started, ()) = tokio::join!(scheduler.start(workspace), deleted);
+    started.unwrap();
+    world.until(workspace, "running").await;
+    let spec = executor.change(|state| state.runtimes.values().next().unwrap().order.spec.clone());
+    let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+    assert_eq!((&spec["mounts"][0]["volume"], spec["mounts"][0].get("id")), (&json!("data"), None));
+    let of_deleted = "SELECT count(*) FROM runtime r, volume v WHERE strpos(r.spec::text, v.id::text) > 0";
+    assert_eq!(world.count(of_deleted).await, 0);
+}
