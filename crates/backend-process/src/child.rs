@@ -76,7 +76,7 @@ pub struct Child {
     pub stdout: Receiver,
     /// Lines that it prints as errors.
     pub stderr: Receiver,
-    /// Frames that it sends; see [`frame::read`].
+    /// Frames that it sends; see [`frame::take`].
     pub frames: OwnedReadHalf,
     /// Frames that it is sent.
     pub control: Control,

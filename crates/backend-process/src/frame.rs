@@ -2,28 +2,25 @@
 
 use serde_json::Value;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The longest frame.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Reads one frame; `None` at the end of the stream. Not cancel-safe: run it in a task of its own.
+/// Takes one frame from the beginning of what was read; `None` where it is not whole yet.
 ///
 /// # Errors
-/// When the stream breaks, or holds what is no frame.
-pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> io::Result<Option<Value>> {
-    let mut length = [0; 4];
-    match stream.read_exact(&mut length).await {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    };
-    let length = u32::from_be_bytes(length) as usize;
+/// When it is too long, or is no frame.
+pub fn take(read: &mut Vec<u8>) -> io::Result<Option<Value>> {
+    let Some(length) = read.first_chunk() else { return Ok(None) };
+    let length = u32::from_be_bytes(*length) as usize;
     if length > FRAME_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is too long")));
     }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    serde_json::from_slice(&body).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    let Some(body) = read.get(4..4 + length) else { return Ok(None) };
+    let frame = serde_json::from_slice(body).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    read.drain(..4 + length);
+    Ok(Some(frame))
 }
 
 /// Writes one frame. Not cancel-safe.
@@ -48,19 +45,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_is_read() {
-        let (mut ours, mut theirs) = tokio::io::duplex(64);
-        let sent = json!({"type": "job", "text": "ä".repeat(100)});
-        let expected = sent.clone();
-        let writer = tokio::spawn(async move { write(&mut ours, &sent).await });
-        assert_eq!(read(&mut theirs).await.unwrap(), Some(expected));
-        writer.await.unwrap().unwrap();
-        assert_eq!(read(&mut theirs).await.unwrap(), None);
+        let (mut written, mut read) = (Vec::new(), Vec::new());
+        let sent = [json!({"type": "job", "text": "ä".repeat(100)}), json!({"type": "end"})];
+        for frame in &sent {
+            write(&mut written, frame).await.unwrap();
+        }
+        let mut taken = Vec::new();
+        for byte in written {
+            read.push(byte);
+            taken.extend(take(&mut read).unwrap());
+        }
+        assert_eq!((&taken[..], read.len()), (&sent[..], 0));
     }
 
-    #[tokio::test]
-    async fn a_length_beyond_the_limit_is_refused() {
-        let (mut ours, mut theirs) = tokio::io::duplex(64);
-        ours.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
-        assert_eq!(read(&mut theirs).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    #[test]
+    fn a_length_beyond_the_limit_is_refused() {
+        let mut read = u32::MAX.to_be_bytes().to_vec();
+        assert_eq!(take(&mut read).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -310,6 +310,9 @@ pub enum Outcome {
     ProcessLost(Failure),
 }
 
+/// The code of an attempt whose executor is gone.
+pub const LOST: &str = "LOST";
+
 /// An attempt that did not become the block's result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LostAttempt {
@@ -325,6 +328,14 @@ pub struct LostAttempt {
     pub started_at: Timestamp,
     /// Why.
     pub error: Option<Failure>,
+}
+
+impl LostAttempt {
+    /// Its executor is gone, and told nobody how it ended.
+    #[must_use]
+    pub fn is_by_executor(&self) -> bool {
+        self.outcome == "lost" && self.error.as_ref().is_some_and(|error| error.code == LOST)
+    }
 }
 
 #[cfg(test)]

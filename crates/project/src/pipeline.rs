@@ -24,8 +24,10 @@ pub(crate) use executor::Templates;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
+/// As in Mage, only the project says how long outputs are kept.
+const PERIOD_OF_THE_PROJECT: &str = "variables_retention_period";
 /// Keys of a pipeline, whether they mean something to a cluster or only to Mage's editor.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 39] = [
     "name",
     "uuid",
     "description",
@@ -63,6 +65,7 @@ const KNOWN: [&str; 38] = [
     "data_providers",
     "limits",
     "run_retention_period",
+    PERIOD_OF_THE_PROJECT,
     "secrets",
 ];
 
@@ -179,6 +182,14 @@ fn warn_of_quirks(name: &str, keys: &Keys<'_>, report: &mut Report) {
         let message =
             format!("outputs of blocks are not kept in the folder {dir:?}, but where the executors keep them");
         report.warn(keys.place("variables_dir"), message, "remove the key");
+    }
+    if keys.node(PERIOD_OF_THE_PROJECT).is_some() {
+        let message = format!("{PERIOD_OF_THE_PROJECT} holds for the whole project; in a pipeline it is ignored");
+        report.warn(
+            keys.place(PERIOD_OF_THE_PROJECT),
+            message,
+            "write it in the project's metadata.yaml, or remove it",
+        );
     }
     if keys.map("extensions", report).is_some_and(|extensions| extensions.names().next().is_some()) {
         report.warn(keys.place("extensions"), "extensions are read but not run", "check the data in an @test function");

@@ -157,6 +157,8 @@ fn quirks_are_tolerated_with_a_warning() {
     warns("variables_dir: /home/somebody/data\nblocks: []\n", "but where the executors keep them");
     warns("blocks: [{uuid: a, type: data_loader, upstream_block: [x]}]\n", "did you mean \"upstream_blocks\"?");
     warns("blocks: []\nblocks: []\n", "written twice");
+    let pipeline = warns("variables_retention_period: 1h\nblocks: []\n", "holds for the whole project");
+    assert_eq!((pipeline.outputs_retention_s, pipeline.runs_retention_s), (None, None));
     let pipeline =
         warns("blocks: [{uuid: a, type: data_loader, has_callback: true}]\n", "there is no callbacks/a_callback.py");
     assert!(pipeline.callbacks.is_empty());

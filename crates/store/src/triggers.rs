@@ -18,7 +18,7 @@ use domain::{
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-/// A trigger that is not archived, with what is known around it.
+/// A trigger, with what is known around it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// The version in force.
@@ -39,13 +39,15 @@ pub struct Listed {
     pub halted: bool,
     /// Its workspace is archived, so that it does not fire, active or not.
     pub workspace_archived: bool,
+    /// It is no more, or its pipeline is not; only its history is of use.
+    pub archived: bool,
 }
 
 impl Listed {
     /// Its times come: it is active, not halted, and in a workspace that is in use.
     #[must_use]
     pub fn fires(&self) -> bool {
-        self.trigger.active && !self.halted && !self.workspace_archived
+        self.trigger.active && !self.halted && !self.workspace_archived && !self.archived
     }
 }
 
@@ -92,6 +94,7 @@ fn decode(row: &Row) -> Result<Listed, Error> {
         edited: row.get(14),
         halted: row.get(15),
         workspace_archived: row.get(16),
+        archived: row.get(17),
     })
 }
 
@@ -104,8 +107,8 @@ pub async fn get(db: &impl GenericClient, id: TriggerId) -> Result<Option<Listed
     db.query_opt(&statement, &[&id.0]).await?.as_ref().map(decode).transpose()
 }
 
-/// A page of the workspace's triggers by pipeline and name, after those of `after`. One that cannot be read does not hide
-/// the others.
+/// A page of the workspace's triggers by pipeline and name, after those of `after`; of archived ones too `with_archived`.
+/// One that cannot be read does not hide the others.
 ///
 /// # Errors
 /// When the statement fails.
@@ -113,11 +116,12 @@ pub async fn list(
     db: &impl GenericClient,
     workspace: WorkspaceId,
     pipeline: Option<&str>,
+    with_archived: bool,
     after: (&str, &str),
     limit: i64,
 ) -> Result<Vec<Result<Listed, Error>>, Error> {
     let statement = db.prepare_cached(include_str!("../sql/trigger/list.sql")).await?;
-    let rows = db.query(&statement, &[&workspace.0, &pipeline, &after.0, &after.1, &limit]).await?;
+    let rows = db.query(&statement, &[&workspace.0, &pipeline, &after.0, &after.1, &limit, &with_archived]).await?;
     Ok(rows.iter().map(decode).collect())
 }
 

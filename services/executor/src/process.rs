@@ -7,6 +7,7 @@ pub(crate) mod keeping;
 mod notes;
 pub(crate) mod outcome;
 mod printing;
+mod said;
 
 use crate::{
     attempt::{Attempt, AttemptId, failed},

@@ -10,9 +10,11 @@ use proto::internal::v1::{
 use scheduler::{
     clock::DbClock,
     log_retention::{LogRetention, LogRetentionError},
+    loops::housekeeper::Housekeeper,
+    metrics::Metrics,
     retention::{self, Removals, Report},
 };
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use store::{Store, outputs};
 use testkit::Database;
 use tonic::Request;
@@ -154,4 +156,96 @@ async fn days_of_log_lines_that_are_older_than_they_are_kept_are_dropped_as_a_dr
     assert_eq!(there.get::<_, i64>(0), 1, "the table is gone, and the younger one is not");
     // A person may ask for less, and never for what is to come.
     assert_eq!(names(&kept.drop_expired(Some(now + days_of(1))).await.unwrap().days).first(), Some(&table(20)));
+}
+
+impl World {
+    /// A scheduler's housekeeper with connections of its own, and what it counts.
+    async fn housekeeper(&self) -> (Housekeeper, Arc<Metrics>) {
+        let store = Store::connect(self.database.url(), 2).await.unwrap();
+        let logs = Store::connect_for_logs(self.database.url(), 2).await.unwrap();
+        let clock = DbClock::new(Timestamp::now());
+        let kept = LogRetention::new(logs.clone(), clock.clone(), Duration::from_secs(30 * 86_400));
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        (Housekeeper::new(store, logs, kept, clock, Arc::clone(&metrics)), metrics)
+    }
+
+    /// So many lines of a run, of so many days ago.
+    async fn log(&self, run: RunId, days: i32, lines: i32) {
+        let insert = "INSERT INTO log_line (run_id, at, level, stream, message)
+                      SELECT $1, now() - make_interval(days => $2), 20, 'stdout', n::text FROM generate_series(1, $3) AS n";
+        self.database.client().await.execute(insert, &[&run.0, &days, &lines]).await.unwrap();
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        self.database.client().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_nothing() {
+    let world = World::new().await;
+    let client = world.database.client().await;
+    let pipeline = world.pipeline("p", Some(7)).await;
+    let keeps_lines = "UPDATE pipeline_version SET spec = spec || '{\"logs_retention_s\": 604800}'";
+    client.execute(keeps_lines, &[]).await.unwrap();
+    for (days, lines) in [(9, 700), (8, 700), (6, 50), (0, 500)] {
+        let run = world.run(pipeline, days).await;
+        world.log(run, i32::try_from(days).unwrap(), lines).await;
+    }
+    let (from, to) = (Timestamp::now() - days_of(40), Timestamp::now() - days_of(39));
+    let [from, to] = [from, to].map(|at| at.to_zoned(TimeZone::UTC).date());
+    let old = format!(
+        "CREATE TABLE log_line_{} PARTITION OF log_line FOR VALUES FROM ('{from} 00:00+00') TO ('{to} 00:00+00');
+         INSERT INTO executor (id, name, backend, slots, version, state, last_seen_at)
+         SELECT gen_random_uuid(), n::text, 'process', 1, '0', 'online', now() - make_interval(secs => n) FROM generate_series(1, 100, 33) AS n;
+         INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, created_at)
+         SELECT n::text, gen_random_uuid(), gen_random_uuid(), 1, 'failure', 'project', 'c', now() - make_interval(days => n)
+           FROM generate_series(0, 60) AS n WHERE n <> 1;
+         INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, status, ended_at)
+         SELECT 'sent' || n, gen_random_uuid(), gen_random_uuid(), 1, 'failure', 'project', 'c', 'sent', now() - make_interval(days => n)
+           FROM generate_series(10, 59) AS n WHERE n <> 30;
+         INSERT INTO notification_lane (workspace_id, pipeline_id, source, channel, failures, not_before)
+         SELECT workspace_id, pipeline_id, source, channel, 1, now() - interval '2 hours' FROM notification WHERE key IN ('0', 'sent20')",
+        from.strftime("%Y%m%d")
+    );
+    client.batch_execute(&old).await.unwrap();
+
+    let ((mut one, one_counts), (mut other, other_counts)) = (world.housekeeper().await, world.housekeeper().await);
+    let mut rounds = 0;
+    while let (Err(_), _) | (_, Err(_)) = tokio::join!(one.run_once(), other.run_once()) {
+        rounds += 1;
+        assert!(rounds < 10, "neither gets its work done beside the other");
+    }
+    let given_up = |metrics: &Metrics| metrics.notifications.with_label_values(&["failed"]).get();
+    let counts = [
+        ("SELECT count(*) FROM executor WHERE state = 'lost'", 3),
+        ("SELECT count(*) FROM executor WHERE state = 'online'", 1),
+        // Lines of today moved to their day, none of them twice; those that the project keeps no longer are gone.
+        ("SELECT count(*) FROM log_line_default WHERE at > now() - interval '1 minute'", 0),
+        ("SELECT count(DISTINCT (run_id, message)) FROM log_line", 550),
+        ("SELECT count(*) FROM log_line", 550),
+        ("SELECT count(*) FROM pg_inherits WHERE inhparent = 'log_line'::regclass", 5),
+        ("SELECT count(*) FROM notification WHERE key LIKE 'sent%'", 20),
+        ("SELECT count(*) FROM notification WHERE key NOT LIKE 'sent%'", 60),
+        ("SELECT count(*) FROM notification WHERE status = 'failed'", 59),
+        ("SELECT count(*) FROM notification_lane", 1),
+    ];
+    for (sql, expected) in counts {
+        assert_eq!(world.count(sql).await, expected, "{sql}");
+    }
+    // Each was given up by one of the two, and counted by that one.
+    assert_eq!(given_up(&one_counts) + given_up(&other_counts), 59);
+
+    // The same of outputs, and of runs that are forgotten.
+    let forgotten = world.run(pipeline, 400).await;
+    let gone = "UPDATE run SET outputs_expired_at = now() - interval '1 hour' WHERE id = $1";
+    client.execute(gone, &[&forgotten.0]).await.unwrap();
+    let second = Store::connect(world.database.url(), 2).await.unwrap();
+    let (now, year) = (Timestamp::now(), Duration::from_secs(365 * 86_400));
+    let (one, other) =
+        tokio::join!(retention::run_once(&world.store, now, year), retention::run_once(&second, now, year));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!((one.expired + other.expired, one.forgotten + other.forgotten), (2, 1));
+    assert_eq!(world.count("SELECT count(*) FROM output_removal").await, 2);
+    assert_eq!(world.count("SELECT count(*) FROM run").await, 4);
 }

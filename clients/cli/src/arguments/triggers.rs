@@ -12,6 +12,9 @@ pub(crate) enum Triggers {
         /// Only of this pipeline
         #[arg(long)]
         pipeline: Option<String>,
+        /// Archived ones too
+        #[arg(long)]
+        archived: bool,
     },
     /// Show everything about a trigger
     Show {
@@ -52,7 +55,7 @@ pub(crate) enum Triggers {
         /// Its name, PIPELINE/NAME, or its id
         trigger: String,
     },
-    /// Tell the next times of a trigger, or of any schedule
+    /// Tell the next times of a trigger that lie in its window, or of any schedule
     Preview {
         /// Its name, PIPELINE/NAME, or its id
         #[arg(required_unless_present = "every", conflicts_with = "every")]
@@ -70,10 +73,13 @@ pub(crate) enum Triggers {
         #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(i32).range(1..=1_000))]
         count: i32,
     },
-    /// Tell what became of its times, newest first
+    /// Tell what became of its times, newest first; also when it is archived
     History {
         /// Its name, PIPELINE/NAME, or its id
         trigger: String,
+        /// The archived one, where another one has its name
+        #[arg(long)]
+        archived: bool,
         /// At most so many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,

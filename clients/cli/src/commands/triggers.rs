@@ -24,8 +24,8 @@ const RESOLVE_MAX: usize = 10_000;
 
 /// Carries out what was typed.
 pub(crate) async fn run(connection: &Connection, output: &Output, command: Option<Triggers>) -> Result<Code> {
-    match command.unwrap_or(Triggers::List { pipeline: None }) {
-        Triggers::List { pipeline } => list(connection, output, pipeline.unwrap_or_default()).await,
+    match command.unwrap_or(Triggers::List { pipeline: None, archived: false }) {
+        Triggers::List { pipeline, archived } => list(connection, output, pipeline.unwrap_or_default(), archived).await,
         Triggers::Show { trigger } => {
             let trigger = find(connection, &trigger).await?;
             show::whole(output, &trigger)
@@ -57,7 +57,10 @@ pub(crate) async fn run(connection: &Connection, output: &Output, command: Optio
         Triggers::Preview { trigger, every, zone, after, count } => {
             preview(connection, output, trigger, every.map(|every| (every, zone)), after, count).await
         }
-        Triggers::History { trigger, limit } => history(connection, output, &trigger, limit).await,
+        Triggers::History { trigger, archived, limit } => {
+            let trigger_id = remembered(connection, trigger, archived).await?;
+            history(connection, output, &trigger_id, limit).await
+        }
         Triggers::Token { trigger, overlap, list } => token(connection, output, &trigger, overlap, list).await,
         Triggers::Send { event, idempotency_key } => {
             send(connection, output, &event, idempotency_key.unwrap_or_default()).await
@@ -69,13 +72,14 @@ fn answered(trigger: Option<Trigger>) -> Result<Trigger> {
     trigger.ok_or_else(|| Failure::new(Code::Internal, "the server answered without a trigger", ""))
 }
 
-async fn all(connection: &Connection, pipeline: &str) -> Result<Vec<Trigger>> {
+async fn all(connection: &Connection, pipeline: &str, with_archived: bool) -> Result<Vec<Trigger>> {
     let mut all = Vec::new();
     let mut request = ListTriggersRequest {
         workspace: connection.workspace.clone(),
         pipeline: pipeline.to_owned(),
         page_size: PAGE_SIZE,
         page_token: String::new(),
+        with_archived,
     };
     loop {
         let page = connection.triggers().list_triggers(client::within(CALL_TIMEOUT, request.clone())).await?;
@@ -88,8 +92,8 @@ async fn all(connection: &Connection, pipeline: &str) -> Result<Vec<Trigger>> {
     }
 }
 
-async fn list(connection: &Connection, output: &Output, pipeline: String) -> Result<Code> {
-    let triggers = all(connection, &pipeline).await?;
+async fn list(connection: &Connection, output: &Output, pipeline: String, archived: bool) -> Result<Code> {
+    let triggers = all(connection, &pipeline, archived).await?;
     show::list(output, &ListTriggersResponse { triggers, next_page_token: String::new() })
 }
 
@@ -100,7 +104,21 @@ async fn find(connection: &Connection, named: &str) -> Result<Trigger> {
         let found = connection.triggers().get_trigger(client::within(CALL_TIMEOUT, request)).await?;
         return answered(found.into_inner().trigger);
     }
-    meant::by_name(all(connection, "").await?, named, &connection.workspace)
+    meant::by_name(all(connection, "", false).await?, named, &connection.workspace)
+}
+
+/// The id of the trigger that was meant, which may be archived: that of one that is not comes first.
+async fn remembered(connection: &Connection, named: String, archived: bool) -> Result<String> {
+    if named.parse::<TriggerId>().is_ok() {
+        return Ok(named);
+    }
+    let all = all(connection, "", true).await?;
+    let (gone, alive): (Vec<_>, Vec<_>) = all.into_iter().partition(|trigger| trigger.archived);
+    let found = match meant::by_name(if archived { Vec::new() } else { alive }, &named, &connection.workspace) {
+        Err(none) if none.code == Code::NotFound => meant::by_name(gone, &named, &connection.workspace),
+        found => found,
+    };
+    Ok(found?.id)
 }
 
 impl Named for Trigger {
@@ -152,24 +170,23 @@ async fn preview(
     after: Option<Timestamp>,
     count: i32,
 ) -> Result<Code> {
-    let trigger_id = match &trigger {
-        Some(named) => find(connection, named).await?.id,
-        None => String::new(),
+    let trigger = match &trigger {
+        Some(named) => find(connection, named).await?,
+        None => Trigger::default(),
     };
     let schedule = schedule.map(|(every, time_zone)| Schedule { every, time_zone, ..Schedule::default() });
     let after = after.map(rpc::timestamp::to_proto);
-    let request = PreviewScheduleRequest { trigger_id, schedule, after, count };
+    let request = PreviewScheduleRequest { trigger_id: trigger.id, schedule, after, count };
     let answer = connection.triggers().preview_schedule(client::within(CALL_TIMEOUT, request)).await?.into_inner();
-    show::times(output, &answer)
+    show::times(output, &answer, trigger.spec.and_then(|spec| spec.window).as_ref())
 }
 
-async fn history(connection: &Connection, output: &Output, named: &str, limit: u32) -> Result<Code> {
-    let trigger_id = find(connection, named).await?.id;
+async fn history(connection: &Connection, output: &Output, trigger_id: &str, limit: u32) -> Result<Code> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut all = ListFiringsResponse::default();
     loop {
         let request = ListFiringsRequest {
-            trigger_id: trigger_id.clone(),
+            trigger_id: trigger_id.to_owned(),
             page_size: i32::try_from(limit - all.firings.len()).unwrap_or(PAGE_SIZE).min(PAGE_SIZE),
             page_token: std::mem::take(&mut all.next_page_token),
         };

@@ -37,6 +37,7 @@ fn the_attempt_of_a_killed_executor_runs_elsewhere() {
     workspace.tell("go-2");
     let run = workspace.end_of(&id).completed();
     workspace.logged(&run, "result is of attempt 2");
+    workspace.logged(&run, &format!("executor {executor} was lost: it is tried again"));
     assert!(!workspace.has_been_told("begun-3"));
 }
 

@@ -142,6 +142,9 @@ fn what_starts_a_pipeline_is_made_changed_and_looked_at() {
     let preview = plain(&["triggers", "preview", "nightly", "-n", "3", "--after", "2026-03-28T12:00:00Z"]);
     says(&preview, &["2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00"]);
     assert_eq!(preview.out.lines().count(), 3, "{}", preview.out);
+    plain(&["triggers", "edit", "nightly", "--window", "02:00-04:00", "--days", "mon"]).with_code(0);
+    let preview = plain(&["triggers", "preview", "nightly", "-n", "1", "--after", "2026-03-28T12:00:00Z"]);
+    says(&preview, &["2026-03-30T02:30:00+02:00", "outside of its window, 02:00-04:00 mon, are skipped"]);
     let wrong = plain(&["triggers", "edit", "nightly", "--every", "61 * * * *"]);
     assert!(wrong.code == 64 && wrong.err.contains("at column 1"), "{wrong:?}");
     says(&plain(&["triggers", "pause", "nightly"]), &["is paused"]);
@@ -153,6 +156,15 @@ fn what_starts_a_pipeline_is_made_changed_and_looked_at() {
     says(&plain(&["runs"]), &["now"]);
     says(&plain(&["triggers", "delete", "nightly"]), &["is archived"]);
     assert_eq!(plain(&["triggers", "show", "nightly"]).code, 66);
+    // What became of its times stays, also where another trigger has its name by now.
+    says(&plain(&["triggers", "delete", "now"]), &["is archived"]);
+    says(&plain(&["triggers", "list", "--archived"]), &["now", "archived"]);
+    for meant in ["now", "p/now"] {
+        says(&plain(&["triggers", "history", meant]), &["fired"]);
+        says(&plain(&["triggers", "history", meant, "--archived"]), &["fired"]);
+    }
+    assert_eq!(plain(&["triggers", "history", "nobody"]).code, 66);
+    assert_eq!(plain(&["triggers", "history", "manual", "--archived"]).code, 66);
 
     let range = ["--start", "2024-01-30T00:00:00Z", "--end", "2024-03-31T00:00:00Z", "--interval", "month"];
     let preview = plain(&[&["backfills", "preview", "p"], &range[..]].concat());

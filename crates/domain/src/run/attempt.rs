@@ -3,7 +3,7 @@
 use super::{DEATHS_MAX, Halt, Kind, POKE_INTERVAL_S, POKE_INTERVAL_S_MIN, Refused, Run, Transition, unit_row};
 use crate::{
     id::ExecutorId,
-    unit::{Ending, Failure, LostAttempt, Outcome, Output, Phase, Step, Unit, UnitKey},
+    unit::{Ending, Failure, LOST, LostAttempt, Outcome, Output, Phase, Step, Unit, UnitKey},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Run {
 
     /// The executor died under the unit. That is no try of the user's code, but a block that kills everyone must end.
     fn lose(&mut self, mut last: Try, now: Timestamp, out: &mut Vec<Transition>) {
-        out.push(last.lost("lost", Some(Failure::new("LOST", "the executor that ran it was lost"))));
+        out.push(last.lost("lost", Some(Failure::new(LOST, "the executor that ran it was lost"))));
         last.unit.deaths += 1;
         let deaths = last.unit.deaths;
         if deaths >= DEATHS_MAX {

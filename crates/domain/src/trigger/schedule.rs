@@ -3,7 +3,7 @@
 //! Every kind is a grid that stands by itself: a time follows from the schedule alone, never from the time before it.
 //! Refuses to know what was decided about a time, and why.
 
-use super::{Cron, Invalid};
+use super::{Cron, Invalid, Window, due};
 use jiff::{
     SignedDuration, Timestamp,
     tz::{TimeZone, TimeZoneDatabase},
@@ -19,6 +19,8 @@ pub const LAST: Timestamp = Timestamp::constant(7_258_118_400, 0);
 pub const INTERVAL_S_MAX: u32 = 3_653 * 86_400;
 /// The most times of one preview.
 pub const PREVIEW_MAX: usize = 1_000;
+/// A time that lies in a window is looked for in so many of its openings: more than a year where it opens every day.
+const OPENINGS_MAX: u32 = 500;
 
 /// What a schedule says, as it is stored and written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,11 +245,27 @@ impl Timetable {
         self.next_after(low)
     }
 
-    /// The next nominal times after `after`, at most `count` and at most [`PREVIEW_MAX`].
+    /// The first nominal time after `after` in the window: those outside of it are skipped. `None` also where none lies in the
+    /// next 500 openings.
     #[must_use]
-    pub fn preview(&self, after: Timestamp, count: usize) -> Vec<Timestamp> {
-        let next = |at: &Timestamp| self.next_after(*at);
-        std::iter::successors(self.next_after(after), next).take(count.min(PREVIEW_MAX)).collect()
+    pub fn next_in(&self, window: Option<&Window>, after: Timestamp) -> Option<Timestamp> {
+        let mut at = self.next_after(after)?;
+        let Some(window) = window else { return Some(at) };
+        for _ in 0..OPENINGS_MAX {
+            let opens_at = window.opens_at(at, &self.zone);
+            if opens_at <= at {
+                return Some(at);
+            }
+            at = self.next_after(due::before(opens_at))?;
+        }
+        None
+    }
+
+    /// The next nominal times after `after` in the window, at most `count` and at most [`PREVIEW_MAX`].
+    #[must_use]
+    pub fn preview(&self, window: Option<&Window>, after: Timestamp, count: usize) -> Vec<Timestamp> {
+        let next = |at: &Timestamp| self.next_in(window, *at);
+        std::iter::successors(self.next_in(window, after), next).take(count.min(PREVIEW_MAX)).collect()
     }
 
     /// The period that begins at a nominal time, the last one before the schedule's end too. `None` for those that have no

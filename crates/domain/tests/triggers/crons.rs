@@ -118,7 +118,7 @@ fn expressions_as_mage_takes_them() {
     for name in ["@yearly", "@annually"] {
         let schedule = Schedule { every: name.into(), zone: "UTC".into(), start: None, end: None }.compile().unwrap();
         assert_eq!(
-            schedule.preview(ts("2026-01-01T00:00:00Z"), 2),
+            schedule.preview(None, ts("2026-01-01T00:00:00Z"), 2),
             [ts("2027-01-01T00:00:00Z"), ts("2028-01-01T00:00:00Z")]
         );
     }
@@ -216,7 +216,10 @@ fn zones_and_bounds() {
     assert_eq!(schedule("UTC", Some("1969-12-31T23:59:59Z"), None).unwrap_err(), "start_time");
     assert_eq!(schedule("UTC", Some("2026-01-02T00:00:00Z"), Some("2026-01-02T00:00:00Z")).unwrap_err(), "end_time");
     let end = schedule("UTC", Some("2026-01-01T00:00:00Z"), Some("2026-01-03T00:00:00Z")).unwrap();
-    assert_eq!(end.preview(ts("2000-01-01T00:00:00Z"), 9), [ts("2026-01-01T00:00:00Z"), ts("2026-01-02T00:00:00Z")]);
+    assert_eq!(
+        end.preview(None, ts("2000-01-01T00:00:00Z"), 9),
+        [ts("2026-01-01T00:00:00Z"), ts("2026-01-02T00:00:00Z")]
+    );
     let last = end.period(ts("2026-01-02T00:00:00Z")).map(|period| (period.end, period.length.as_secs()));
     assert_eq!(last, Some((ts("2026-01-03T00:00:00Z"), 86_400)), "the last period is as long as the others");
 }

@@ -265,6 +265,17 @@ fn outside_of_its_window_a_time_is_skipped() {
         let expected = if open { (1, vec![]) } else { (0, vec![(at.clone(), 1, SkipReason::Window)]) };
         assert_eq!((step.start.len(), skips(&step)), expected, "{at}");
     }
+    let ahead = |every: &str, window: &Option<Window>| {
+        let schedule = Schedule { every: every.into(), zone: "UTC".into(), start: None, end: None };
+        let times = schedule.compile().unwrap().preview(window.as_ref(), ts("2026-01-01T10:30:00Z"), 6);
+        times.iter().map(Timestamp::to_string).collect::<Vec<_>>()
+    };
+    // And whoever looks ahead sees those that are not.
+    let window = &world.trigger.spec.window;
+    let open = ["01T22", "01T23", "02T00", "02T01", "08T22", "08T23"].map(|hour| format!("2026-01-{hour}:00:00Z"));
+    assert_eq!(ahead("@hourly", window), open);
+    assert_eq!(ahead("0 12 * * *", window), [""; 0]);
+    assert_eq!(ahead("0 1 1 * *", window)[..2], ["2026-05-01T01:00:00Z", "2027-01-01T01:00:00Z"]);
     // What is always on waits for the window to open.
     let mut world = World::new("@always_on", |spec| {
         let time = |hour| jiff::civil::time(hour, 0, 0, 0);

@@ -14,9 +14,10 @@ use domain::{
     backfill::Cursor,
     graph::Graph,
     id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
+    pipeline::BlockKind,
     run::{RunRow, Transition, unit_name},
     trigger::{Skip, State},
-    unit::{LostAttempt, UnitKey, UnitRow},
+    unit::{LostAttempt, Step, UnitKey, UnitRow},
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -92,7 +93,7 @@ pub struct Batch {
     new_rows: HashMap<RunId, RunRow>,
     runs: HashMap<RunId, (i16, RunRow)>,
     units: HashMap<(RunId, UnitKey), UnitColumns>,
-    lost: Vec<(RunId, i16, String, i32, LostAttempt)>,
+    lost: Vec<LostColumns>,
     dropped: Vec<(RunId, String, i16)>,
     decisions: HashMap<TriggerId, (i16, Decision)>,
     backfills: HashMap<BackfillId, (i16, Cursor, Option<Timestamp>)>,
@@ -109,6 +110,16 @@ struct UnitColumns {
     row: UnitRow,
 }
 
+#[derive(Debug)]
+struct LostColumns {
+    run: RunId,
+    shard: i16,
+    block: String,
+    child: i32,
+    kind: BlockKind,
+    attempt: LostAttempt,
+}
+
 impl Batch {
     /// True when there is nothing to write.
     #[must_use]
@@ -118,7 +129,12 @@ impl Batch {
 
     /// One statement writes all of it.
     fn is_plain(&self) -> bool {
-        self.dropped.is_empty() && self.decisions.is_empty() && self.backfills.is_empty() && self.missed.is_empty()
+        let told = self.lost.iter().any(|lost| lost.attempt.is_by_executor());
+        !told
+            && self.dropped.is_empty()
+            && self.decisions.is_empty()
+            && self.backfills.is_empty()
+            && self.missed.is_empty()
     }
 
     /// True when it creates runs.
@@ -231,13 +247,16 @@ impl Batch {
             }
             Transition::Lost(attempt) => {
                 let (block, child) = unit_name(graph, attempt.key);
-                self.lost.push((run, shard.id, block, child, LostAttempt::clone(attempt)));
+                let kind = match attempt.key.step {
+                    Step::Block(at) => graph.block(at).kind,
+                    Step::Callback { .. } => BlockKind::Callback,
+                };
+                let attempt = LostAttempt::clone(attempt);
+                self.lost.push(LostColumns { run, shard: shard.id, block, child, kind, attempt });
             }
             Transition::DropChildren(at) => {
                 // Children of this batch that were written before the drop are void as well.
-                self.units.retain(|(of, key), _| {
-                    !(*of == run && key.child.is_some() && key.step == domain::unit::Step::Block(*at))
-                });
+                self.units.retain(|(of, key), _| !(*of == run && key.child.is_some() && key.step == Step::Block(*at)));
                 self.dropped.push((run, graph.block(*at).uuid.clone(), shard.id));
             }
             Transition::Stop { .. } | Transition::EndProcess(_) => {}
@@ -285,13 +304,14 @@ async fn transact(writer: &Client, statements: &Statements, batch: &mut Batch) -
     let parameters = columns.parameters();
     let rows = async { Ok(writer.query_one(&statements.commit, &parameters).await?) };
     let commit = async { Ok(writer.batch_execute("COMMIT").await?) };
-    let ((), row, (), (), (), ()) = tokio::try_join!(
+    let ((), row, (), (), (), (), ()) = tokio::try_join!(
         biased;
         extras::drop_children(writer, statements, batch),
         rows,
         extras::decide(writer, statements, batch),
         extras::backfills(writer, statements, batch),
         extras::miss_sla(writer, statements, batch),
+        extras::tell_lost(writer, statements, batch),
         commit,
     )?;
     Ok(Committed { overtaken, ..committed(&row) })

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from orrery_runner import attempt, current, jsontext, kernel, logs, rehearsal, seeds
+from orrery_runner import attempt, current, jsontext, kernel, logs, order, rehearsal, seeds
 from orrery_runner.channel import Channel, ChannelClosed
 
 REHEARSE_AFTER_S = 0.1
@@ -97,10 +97,12 @@ def bind_output(stdout: int, stderr: int) -> None:
         os.dup2(given, fixed, inheritable=True)
         if given != fixed:
             os.close(given)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        stream.buffer.raw.bind()  # type: ignore[union-attr]
 
 
 def _stream(fd: int) -> io.TextIOWrapper:
-    raw = io.FileIO(fd, "wb", closefd=False)
+    raw = order.Stream(fd, "wb", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw, 65536), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from typing import Any, Optional
 
+from orrery_runner import order
 from orrery_runner.channel import Channel, ChannelClosed
 
 MESSAGE_CHARS_MAX = 256 * 1024
@@ -27,8 +28,11 @@ class FrameHandler(logging.Handler):
         try:
             message = shorten(self.format(record))
             if self._channel.is_open:
-                self._channel.send(
-                    {"type": "log", "level": record.levelname, "message": message, "at": record.created})
+                frame = {"type": "log", "level": record.levelname, "message": message, "at": record.created}
+                mark = order.turn(self._channel)
+                if mark:
+                    frame["mark"] = mark
+                self._channel.send(frame)
             else:
                 print(message, file=sys.stderr)
         except (ChannelClosed, RecursionError):

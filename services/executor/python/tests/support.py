@@ -5,6 +5,7 @@ import array
 import importlib
 import json
 import os
+import re
 import select
 import shutil
 import socket
@@ -74,8 +75,8 @@ class Child:
         self.logs: List[Dict[str, Any]] = []
         self.calls: List[Dict[str, Any]] = []
         self.answers: Dict[str, Any] = {}
-        self.output = {"stdout": b"", "stderr": b""}
-        pipes = {name: os.pipe() for name in self.output}
+        self.written = {"stdout": b"", "stderr": b""}
+        pipes = {name: os.pipe() for name in self.written}
         fds = [pipes["stdout"][1], pipes["stderr"][1], control.fileno()]
         request = {"env": {"PATH": os.environ.get("PATH", ""), "HOME": tempfile.gettempdir()}, **request}
         connection.sendmsg([json.dumps(request).encode()],
@@ -98,7 +99,12 @@ class Child:
             if not data:
                 os.close(fd)
                 return
-            self.output[name] += data
+            self.written[name] += data
+
+    @property
+    def output(self) -> Dict[str, bytes]:
+        """What was printed, without the marks of its order."""
+        return {name: re.sub(rb"\x1b_\d+\x1b\\", b"", data) for name, data in self.written.items()}
 
     def answer(self) -> Dict[str, Any]:
         return json.loads(self.connection.recv(1 << 16) or b"{}")

@@ -55,6 +55,20 @@ class Children(ProjectCase):
         self.ok("score")
         self.assertEqual(self.last.text("stdout"), "1000\n")
 
+    def test_marks_tell_the_order_of_what_is_written(self) -> None:
+        self.block("mixed", "import logging, os, sys, tempfile\n@data_loader\ndef f():\n"
+                            "    for n in range(2):\n"
+                            "        print(n)\n        logging.info(n)\n        print(n, 'err', file=sys.stderr)\n"
+                            "    pipe = os.dup(1)\n"
+                            "    with tempfile.TemporaryFile() as file:\n"
+                            "        os.dup2(file.fileno(), 1)\n        print('into a file')\n        os.dup2(pipe, 1)\n"
+                            "        file.seek(0)\n        print(file.read())\n")
+        self.ok("mixed")
+        mark = lambda n: b"\x1b_%d\x1b\\" % n
+        self.assertEqual([entry.get("mark") for entry in self.last.logs], [1, 4])
+        self.assertEqual(self.last.written["stdout"], b"0\n" + mark(3) + b"1\n" + mark(6) + b"b'into a file\\n'\n")
+        self.assertEqual(self.last.written["stderr"], mark(2) + b"0 err\n" + mark(5) + b"1 err\n")
+
     def test_floods_of_output(self) -> None:
         self.block("flood", "@data_loader\ndef f():\n    for i in range(10): print('x' * (1 << 20))\n"
                             "    print('\\ud800 é', end='')\n    import sys; print('err', file=sys.stderr)\n")

@@ -1,12 +1,9 @@
 //! A forked Python process that can be given jobs, one after the other: what it says, what it prints, how it ends.
 
-use super::{
-    outcome,
-    printing::{Printing, Target},
-};
+use super::{outcome, printing::Target, said::Said};
 use crate::{logs::AttemptLog, views::View};
 use backend_process::{
-    Child, Exit, Living, frame,
+    Child, Exit, Living,
     process::{is_alive, signal_group},
 };
 use proto::internal::v1::result::Outcome;
@@ -27,8 +24,6 @@ const HELD_AFTER: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Frames for one process that it has not read.
 const CONTROL_MAX: usize = 64;
-/// Frames of one process that nobody has taken; it waits beyond.
-const FRAMES_MAX: usize = 64;
 
 /// See the module's page.
 pub(crate) struct JobChild {
@@ -38,7 +33,7 @@ pub(crate) struct JobChild {
     frames: mpsc::Receiver<Value>,
     ending: watch::Receiver<Option<Exit>>,
     target: Target,
-    printing: [Printing; 2],
+    said: Said,
     /// Held as long as it may write there.
     _view: View,
 }
@@ -46,18 +41,11 @@ pub(crate) struct JobChild {
 impl JobChild {
     /// Takes over a child that was forked for an attempt.
     pub(crate) fn new(child: Child, living: Living, view: View, log: &AttemptLog) -> Self {
-        let Child { pid, stdout, stderr, frames: mut stream, control: mut channel, ending: end } = child;
+        let Child { pid, stdout, stderr, frames, control: mut channel, ending: end } = child;
         living.lead(pid);
         let target = Target::default();
         target.set(Some(log.clone()));
-        let (sender, frames) = mpsc::channel(FRAMES_MAX);
-        tokio::spawn(async move {
-            while let Ok(Some(value)) = frame::read(&mut stream).await {
-                if sender.send(value).await.is_err() {
-                    break;
-                }
-            }
-        });
+        let (said, frames) = Said::start([stdout, stderr], frames, target.clone());
         // Apart from the one who supervises: a process that does not read must still be told to stop.
         let (control, mut orders) = mpsc::channel::<Value>(CONTROL_MAX);
         tokio::spawn(async move {
@@ -72,11 +60,7 @@ impl JobChild {
             // Nobody may be interested any more.
             let _ = told.send(Some(end.wait().await));
         });
-        let printing = [
-            Printing::start(stdout, "INFO", "stdout", target.clone()),
-            Printing::start(stderr, "ERROR", "stderr", target.clone()),
-        ];
-        Self { pid, living, control, frames, ending, target, printing, _view: view }
+        Self { pid, living, control, frames, ending, target, said, _view: view }
     }
 
     /// Its number.
@@ -99,17 +83,9 @@ impl JobChild {
         self.control.try_send(frame).is_ok()
     }
 
-    /// Its next frame, a log record written already; none when it closed the channel. Cancel-safe.
+    /// Its next frame that is no log record; none when it closed the channel. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Value> {
-        loop {
-            self.target.room().await;
-            let frame = self.frames.recv().await?;
-            if frame["type"] != "log" {
-                return Some(frame);
-            }
-            let text = frame["message"].as_str().unwrap_or_default();
-            self.target.line(frame["level"].as_str().unwrap_or("INFO"), "logging", text);
-        }
+        self.frames.recv().await
     }
 
     async fn exit(&mut self) -> Exit {
@@ -130,7 +106,7 @@ impl JobChild {
 
     /// Returns when the lines that it printed before its result are in the log.
     pub(crate) async fn flush(&self) {
-        tokio::join!(self.printing[0].flush(FLUSH_TIMEOUT), self.printing[1].flush(FLUSH_TIMEOUT));
+        self.said.flush(FLUSH_TIMEOUT).await;
     }
 
     /// SIGTERM to all of its group, the grace, SIGKILL. What it still says meanwhile is listened to, lest it waits.
@@ -159,6 +135,8 @@ impl JobChild {
     /// Ends a process that is no longer needed, and whatever it has left.
     pub(crate) async fn end(mut self) {
         self.tell(json!({ "type": "end" }));
+        // Nobody takes what it still asks for; what it prints must not wait for that.
+        self.frames.close();
         // Whoever does not end by then is killed by the sweep.
         let _ = tokio::time::timeout(END_TIMEOUT, self.exit()).await;
         self.sweep().await;
@@ -167,16 +145,14 @@ impl JobChild {
     /// Kills the whole group, its leader included; then takes the last of what was printed. A process that left the
     /// group and still holds a pipe is killed at once, one that holds none by the next regular sweep.
     async fn sweep(&mut self) {
+        self.frames.close();
         signal_group(self.pid, Signal::KILL);
         let _ = tokio::time::timeout(END_TIMEOUT, self.gone()).await;
         self.living.end();
-        for at in 0..self.printing.len() {
-            if self.printing[at].ended(HELD_AFTER).await {
-                continue;
-            }
+        if !self.said.ended(HELD_AFTER).await {
             self.living.sweep().await;
-            if !self.printing[at].ended(DRAIN_TIMEOUT).await {
-                self.printing[at].stop();
+            if !self.said.ended(DRAIN_TIMEOUT).await {
+                self.said.stop();
             }
         }
         self.target.set(None);

@@ -1,20 +1,12 @@
-//! What a process prints, line by line, into the log of whichever attempt it runs at the moment.
+//! What comes through one pipe of a process, line by line, and where its lines go.
 
 use crate::logs::{AttemptLog, LINE_BYTES_MAX};
-use futures_util::FutureExt;
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader},
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes read at once. Every attempt has two such buffers, and most print little: a larger one costs more to clear than it saves.
-const BUFFER_BYTES: usize = 8 * 1024;
+/// Begins a mark, and ends its number.
+const ESCAPE: u8 = 0x1b;
+/// Digits of a mark's number.
+const DIGITS_MAX: usize = 18;
 
 /// Where the lines of a process go; changes from attempt to attempt in a process that is used again.
 #[derive(Debug, Clone, Default)]
@@ -27,14 +19,14 @@ impl Target {
     }
 
     /// Writes a line, if there is anybody whose line it could be.
-    pub(crate) fn line(&self, level: &str, stream: &str, text: &str) {
+    pub(super) fn line(&self, level: &str, stream: &str, text: &str) {
         if let Some(log) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             log.line(level, stream, text);
         }
     }
 
     /// Returns when there is room for more. Cancel-safe.
-    pub(crate) async fn room(&self) {
+    pub(super) async fn room(&self) {
         let log = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(log) = log {
             log.room().await;
@@ -42,119 +34,98 @@ impl Target {
     }
 }
 
-/// One stream of a process.
-#[derive(Debug)]
-pub(crate) struct Printing {
-    task: JoinHandle<()>,
-    flush: mpsc::Sender<oneshot::Sender<()>>,
-}
-
-impl Printing {
-    /// Reads `stream` to its end.
-    pub(crate) fn start(
-        stream: impl AsyncRead + Unpin + Send + 'static,
-        level: &'static str,
-        name: &'static str,
-        target: Target,
-    ) -> Self {
-        let (flush, asked) = mpsc::channel(1);
-        let reader = Lines { stream: BufReader::with_capacity(BUFFER_BYTES, stream), line: Vec::new(), cutting: false };
-        Self { task: tokio::spawn(relay(reader, level, name, target, asked)), flush }
-    }
-
-    /// Returns when what the process has flushed by now is in the log, or after the time-out.
-    pub(crate) async fn flush(&self, timeout: Duration) {
-        let (done, told) = oneshot::channel();
-        if self.flush.send(done).await.is_ok() {
-            // At the end of the stream there is nothing left to wait for.
-            let _ = tokio::time::timeout(timeout, told).await;
-        }
-    }
-
-    /// Waits for the end of the stream; false when somebody still holds it open after the time-out.
-    pub(crate) async fn ended(&mut self, timeout: Duration) -> bool {
-        self.task.is_finished() || tokio::time::timeout(timeout, &mut self.task).await.is_ok()
-    }
-
-    /// Reads no further.
-    pub(crate) fn stop(&self) {
-        self.task.abort();
-    }
-}
-
-async fn relay<R: AsyncRead + Unpin>(
-    mut lines: Lines<BufReader<R>>,
-    level: &'static str,
-    name: &'static str,
-    target: Target,
-    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
-) {
-    let emit = |line: &[u8]| target.line(level, name, &String::from_utf8_lossy(line));
-    loop {
-        tokio::select! {
-            more = async {
-                target.room().await;
-                lines.next().await
-            } => match more {
-                Ok(true) => lines.take(emit),
-                Ok(false) | Err(_) => break lines.take_rest(emit),
-            },
-            Some(done) = asked.recv() => {
-                // What was flushed before is in the pipe; two looks, since readiness may be noticed between them.
-                for _ in 0..2 {
-                    while let Some(Ok(true)) = lines.next().now_or_never() {
-                        lines.take(emit);
-                    }
-                    tokio::task::yield_now().await;
-                }
-                lines.take_rest(emit);
-                let _ = done.send(());
-            }
-        }
-    }
-}
-
-/// Lines of bounded length: of a longer one the rest is passed over.
-struct Lines<R> {
-    stream: R,
+/// Bytes of a pipe on their way to become lines of bounded length: of a longer one the rest is passed over.
+#[derive(Debug, Default)]
+pub(super) struct Printed {
+    /// Read, and behind a mark or part of one.
+    pending: Vec<u8>,
     line: Vec<u8>,
     cutting: bool,
 }
 
-impl<R: AsyncBufRead + Unpin> Lines<R> {
-    /// Reads until `line` holds a whole line; false at the end of the stream. Cancel-safe: what was read stays.
-    async fn next(&mut self) -> io::Result<bool> {
-        loop {
-            let available = self.stream.fill_buf().await?;
-            if available.is_empty() {
-                return Ok(false);
-            }
-            let end = available.iter().position(|byte| *byte == b'\n');
-            let text = &available[..end.unwrap_or(available.len())];
-            if !self.cutting {
-                // One byte over the limit tells the text's cleaner that there was more.
-                let room = (LINE_BYTES_MAX + 1).saturating_sub(self.line.len());
-                self.line.extend_from_slice(&text[..text.len().min(room)]);
-                self.cutting = text.len() >= room;
-            }
-            let used = end.map_or(available.len(), |at| at + 1);
-            self.stream.consume(used);
-            if end.is_some() {
+impl Printed {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Emits the lines up to the next mark, whose number it answers. What follows is for the next call.
+    pub(super) fn take(&mut self, mut emit: impl FnMut(&[u8])) -> Option<u64> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut rest = &pending[..];
+        let mark = loop {
+            let Some(end) = rest.iter().position(|byte| matches!(*byte, b'\n' | ESCAPE)) else {
+                self.push(rest);
+                return None;
+            };
+            self.push(&rest[..end]);
+            rest = &rest[end..];
+            if rest[0] == b'\n' {
+                emit(&self.line);
+                self.line.clear();
                 self.cutting = false;
-                return Ok(true);
+                rest = &rest[1..];
+                continue;
             }
+            match Mark::at(rest) {
+                Mark::Whole(number, length) => {
+                    rest = &rest[length..];
+                    break Some(number);
+                }
+                Mark::Part => break None,
+                Mark::Text => {
+                    self.push(&rest[..1]);
+                    rest = &rest[1..];
+                }
+            }
+        };
+        self.pending = rest.to_vec();
+        mark
+    }
+
+    /// Emits what is there of a line without end.
+    pub(super) fn take_rest(&mut self, emit: impl FnOnce(&[u8])) {
+        let pending = std::mem::take(&mut self.pending);
+        self.push(&pending);
+        if !self.line.is_empty() {
+            emit(&self.line);
+            self.line.clear();
+        }
+        self.cutting = false;
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        if !self.cutting {
+            // One byte over the limit tells the text's cleaner that there was more.
+            let room = (LINE_BYTES_MAX + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            self.cutting = text.len() >= room;
         }
     }
+}
 
-    fn take(&mut self, emit: impl FnOnce(&[u8])) {
-        emit(&self.line);
-        self.line.clear();
-    }
+/// What begins with [`ESCAPE`]: a mark is `ESC _ 12 ESC \`, a command to applications by the standard of terminals, of which
+/// none that anybody prints is only a number.
+enum Mark {
+    /// Its number and its length.
+    Whole(u64, usize),
+    /// It may become one.
+    Part,
+    /// It is none.
+    Text,
+}
 
-    /// What is there of a line without end.
-    fn take_rest(&mut self, emit: impl FnOnce(&[u8])) {
-        if !self.line.is_empty() {
-            self.take(emit);
+impl Mark {
+    fn at(text: &[u8]) -> Self {
+        let Some(number) = text.strip_prefix(b"\x1b_") else {
+            return if text.len() == 1 { Self::Part } else { Self::Text };
+        };
+        let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let parsed = std::str::from_utf8(&number[..digits]).ok().and_then(|digits| digits.parse().ok());
+        match (&number[digits..], parsed) {
+            _ if digits > DIGITS_MAX => Self::Text,
+            ([ESCAPE, b'\\', ..], Some(number)) => Self::Whole(number, digits + 4),
+            ([], _) | ([ESCAPE], Some(_)) => Self::Part,
+            _ => Self::Text,
         }
     }
 }
@@ -163,16 +134,35 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn lines_are_read_whole_and_never_without_bound() {
+    #[test]
+    fn lines_are_read_whole_and_never_without_bound() {
         let long = "x".repeat(3 * LINE_BYTES_MAX);
         let text = format!("first\n\n{long}\nlast\nrest");
-        let mut lines = Lines { stream: text.as_bytes(), line: Vec::new(), cutting: false };
-        let mut got = Vec::new();
-        while lines.next().await.unwrap() {
-            lines.take(|line| got.push(line.len()));
+        let (mut printed, mut got) = (Printed::default(), Vec::new());
+        for bytes in text.as_bytes().chunks(1_000) {
+            printed.add(bytes);
+            assert_eq!(printed.take(|line| got.push(line.len())), None);
         }
-        lines.take_rest(|line| got.push(line.len()));
+        printed.take_rest(|line| got.push(line.len()));
         assert_eq!(got, [5, 0, LINE_BYTES_MAX + 1, 4, 4]);
+    }
+
+    #[test]
+    fn a_mark_is_found_wherever_it_is_torn_and_nothing_else_is_one() {
+        let text = b"a\nhalf\x1b_12\x1b\\ a line\n\x1b[1mred\x1b_x\x1b\\\n\x1b_7\x1b\\b\n\x1b";
+        for torn in 1..text.len() {
+            let (mut printed, mut got) = (Printed::default(), Vec::new());
+            for bytes in text.chunks(torn) {
+                printed.add(bytes);
+                loop {
+                    let mark = printed.take(|line| got.push(String::from_utf8_lossy(line).into_owned()));
+                    let Some(mark) = mark else { break };
+                    got.push(mark.to_string());
+                }
+            }
+            printed.take_rest(|line| got.push(String::from_utf8_lossy(line).into_owned()));
+            let expected = ["a", "12", "half a line", "\u{1b}[1mred\u{1b}_x\u{1b}\\", "7", "b", "\u{1b}"];
+            assert_eq!(got, expected, "in pieces of {torn}");
+        }
     }
 }

@@ -38,6 +38,41 @@ async fn a_block_runs_and_its_lines_arrive_before_its_result_counts() {
     world.scheduler.line("the list of variables", |line| line.message == "SECRETS []").await;
 }
 
+const INTERLEAVES: &str = r#"
+import logging, subprocess, sys
+
+@data_loader
+def load(*args, **kwargs):
+    for n in range(1000):
+        print(n, "out")
+        logging.info("%s log", n)
+        print(n, "err", file=sys.stderr)
+        print(n, "again, in two ", end="")
+        sys.stdout.flush()
+        logging.info("%s between", n)
+        print("pieces")
+        if n % 100 == 0:
+            subprocess.run(["echo", f"{n} child"])
+"#;
+
+#[tokio::test]
+async fn lines_come_in_the_order_in_which_they_were_written() {
+    let mut world = World::start(&[("interleaves", INTERLEAVES)]).await;
+    let mut session = world.session(&pipeline(&["interleaves"])).await;
+    session.assign(vec![assignment(&attempt("interleaves"))]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    world.scheduler.line("the last line", |line| line.message == "999 again, in two pieces").await;
+    let told: Vec<String> = world.scheduler.lines().into_iter().map(|line| line.message).collect();
+    let expected = (0..1000).flat_map(|n| {
+        let lines = ["out", "log", "err", "between", "again, in two pieces"].map(|what| format!("{n} {what}"));
+        lines.into_iter().chain((n % 100 == 0).then(|| format!("{n} child")))
+    });
+    for (at, (told, expected)) in told.iter().zip(expected).enumerate() {
+        assert_eq!(*told, expected, "line {at}");
+    }
+    assert_eq!(told.len(), 5_010);
+}
+
 const TELLS: &str = r#"
 @data_loader
 def load(*args, **kwargs):

@@ -64,7 +64,12 @@ impl Housekeeper {
         }
     }
 
-    async fn run_once(&mut self) -> Result<(), store::Error> {
+    /// One round. Several schedulers may do it at once: what one of them has in hand, another leaves alone or does again in
+    /// vain; of two that create the partitions of a day one may fail, whose next round finds them.
+    ///
+    /// # Errors
+    /// When the database does not answer or somebody holds a lock for too long; what was done until then stays done.
+    pub async fn run_once(&mut self) -> Result<(), store::Error> {
         let lost = store::executors::mark_lost(&self.store, SILENCE).await?;
         if lost > 0 {
             tracing::info!(executors = lost, "marked executors lost that nobody has heard of");

@@ -122,6 +122,15 @@ async fn a_silent_executor_is_lost_and_its_late_result_is_refused() {
     assert!(!back.acked().await, "the first attempt's lease is old");
     other.complete(&again[0]).await;
     cluster.until(run, "completed").await;
+    // The log of the attempt says what became of it, once.
+    let lines = "SELECT message, block, lease, stream, block_type FROM log_line WHERE run_id = $1";
+    let lines = cluster.database.client().await.query(lines, &[&run.0]).await.unwrap();
+    assert_eq!(lines.len(), 1);
+    let message: String = lines[0].get(0);
+    assert!(message.starts_with("executor fake was lost: it is tried again"), "{message}");
+    let told: (String, i64, String, String) = (lines[0].get(1), lines[0].get(2), lines[0].get(3), lines[0].get(4));
+    let lease = lost[0].attempt.as_ref().unwrap().lease;
+    assert_eq!(told, ("a".to_owned(), lease, "system".to_owned(), "custom".to_owned()));
     beat.abort();
     cluster.stop.cancel();
 }

@@ -9,7 +9,7 @@ use crate::triggers::{self, Checked, read, token, write};
 use domain::{
     ErrorKind,
     id::TriggerId,
-    trigger::{self, Kind, Timetable},
+    trigger::{self, Kind, Timetable, Window},
 };
 use jiff::Timestamp;
 use proto::v1::{
@@ -84,12 +84,14 @@ impl Triggers {
 
     async fn list(&self, request: ListTriggersRequest) -> Result<ListTriggersResponse, Fault> {
         let page = Page::of(request.page_size)?;
-        let scope = format!("triggers/{}/{}", request.workspace, request.pipeline);
+        let with_archived = request.with_archived;
+        let scope = format!("triggers/{}/{}/{with_archived}", request.workspace, request.pipeline);
         let after: (String, String) = rpc::paging::decode(&scope, &request.page_token)?.unwrap_or_default();
         let workspace = self.0.workspace(&request.workspace).await?;
         let db = self.0.store.client().await?;
         let pipeline = (!request.pipeline.is_empty()).then_some(request.pipeline.as_str());
-        let rows = store::triggers::list(&db, workspace.id, pipeline, (&after.0, &after.1), page.limit()).await?;
+        let after = (after.0.as_str(), after.1.as_str());
+        let rows = store::triggers::list(&db, workspace.id, pipeline, with_archived, after, page.limit()).await?;
         let more = rows.len() > page.size();
         let mut listed = Vec::with_capacity(rows.len());
         for row in rows.into_iter().take(page.size()) {
@@ -130,10 +132,10 @@ impl Triggers {
     }
 
     async fn preview(&self, request: PreviewScheduleRequest) -> Result<PreviewScheduleResponse, Fault> {
-        let timetable = match (request.trigger_id.as_str(), request.schedule) {
+        let (timetable, window) = match (request.trigger_id.as_str(), request.schedule) {
             ("", Some(schedule)) => {
                 let schedule = read::schedule(schedule, "spec.schedule")?;
-                schedule.compile().map_err(|invalid| triggers::refuse(&invalid))?
+                (schedule.compile().map_err(|invalid| triggers::refuse(&invalid))?, None)
             }
             ("", None) => return Err(Fault::field("trigger_id", "must name a trigger, unless there is a schedule")),
             (trigger, None) => self.timetable(id(trigger)?).await?,
@@ -148,7 +150,7 @@ impl Triggers {
             Some(after) => rpc::timestamp::from_proto(&after, "after")?,
             None => Timestamp::now(),
         };
-        let times = timetable.preview(after, count);
+        let times = timetable.preview(window.as_ref(), after, count);
         let local = |at: &Timestamp| at.to_zoned(timetable.zone().clone()).to_string();
         Ok(PreviewScheduleResponse {
             local_times: times.iter().map(local).collect(),
@@ -156,12 +158,13 @@ impl Triggers {
         })
     }
 
-    async fn timetable(&self, id: TriggerId) -> Result<Timetable, Fault> {
-        let listed = triggers::find(&self.0, id).await?;
-        listed.trigger.spec.timetable().map_err(|invalid| triggers::refuse(&invalid))?.ok_or_else(|| {
-            let message = format!("trigger `{}` has no schedule, so nobody knows when it comes", listed.trigger.name);
+    async fn timetable(&self, id: TriggerId) -> Result<(Timetable, Option<Window>), Fault> {
+        let trigger = triggers::find(&self.0, id).await?.trigger;
+        let timetable = trigger.spec.timetable().map_err(|invalid| triggers::refuse(&invalid))?.ok_or_else(|| {
+            let message = format!("trigger `{}` has no schedule, so nobody knows when it comes", trigger.name);
             Fault::new(ErrorKind::FailedPrecondition, "NO_SCHEDULE", message)
-        })
+        })?;
+        Ok((timetable, trigger.spec.window))
     }
 
     async fn firings(&self, request: ListFiringsRequest) -> Result<ListFiringsResponse, Fault> {
@@ -169,7 +172,6 @@ impl Triggers {
         let id = id(&request.trigger_id)?;
         let scope = format!("firings/{id}");
         let before: Option<(Timestamp, String)> = rpc::paging::decode(&scope, &request.page_token)?;
-        triggers::find(&self.0, id).await?;
         let db = self.0.store.client().await?;
         let before = before.as_ref().map(|(at, key)| (*at, key.as_str()));
         let mut rows = firing_views::list(&db, id, before, page.limit()).await?;

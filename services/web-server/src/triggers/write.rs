@@ -18,7 +18,8 @@ pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
     let fires = listed.fires();
     let trigger = listed.trigger;
     let timetable = trigger.spec.timetable().ok().flatten().filter(|_| fires);
-    let next = timetable.and_then(|timetable| timetable.next_after(now.max(trigger.enabled_at)));
+    let window = trigger.spec.window.as_ref();
+    let next = timetable.and_then(|timetable| timetable.next_in(window, now.max(trigger.enabled_at)));
     v1::Trigger {
         id: trigger.id.to_string(),
         workspace: listed.workspace,
@@ -33,6 +34,7 @@ pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
         next_at: next.map(to_proto),
         edited: listed.edited,
         halted: listed.halted,
+        archived: listed.archived,
     }
 }
 

@@ -82,6 +82,18 @@ async fn a_trigger_lives_through_its_versions() {
     let gone = cluster.refused("TriggerService/GetTrigger", json!({ "triggerId": id })).await;
     assert_eq!(gone, ("not_found".to_owned(), "TRIGGER_NOT_FOUND".to_owned()));
     assert!(list(&cluster).await.is_empty());
+    // Whoever asks for archived ones finds it, and its history can be read.
+    let message = json!({ "workspace": "sales", "withArchived": true });
+    let all = cluster.call("TriggerService/ListTriggers", message).await;
+    let archived: Vec<_> = all["triggers"].as_array().unwrap().iter().filter(|t| t["archived"] == true).collect();
+    assert_eq!((archived.len(), &archived[0]["id"], &archived[0]["nextAt"]), (1, id, &Value::Null));
+    let fired = "INSERT INTO firing (trigger_id, logical_key, decided, reason, shard_epoch)
+                 SELECT id, 'k', 'skipped', 'overlap', 1 FROM trigger WHERE name = 'nightly'";
+    db.execute(fired, &[]).await.unwrap();
+    let history = cluster.call("TriggerService/ListFirings", json!({ "triggerId": id })).await;
+    assert_eq!(history["firings"][0]["logicalKey"], "k");
+    let nobody = json!({ "triggerId": "0190a5b8-7c1e-7d3a-9d52-3f1c8a2b6e4f" });
+    assert_eq!(cluster.refused("TriggerService/ListFirings", nobody).await.1, "TRIGGER_NOT_FOUND");
     // Its name is free again, and the versions go on where they were.
     let again = create(&cluster, "nightly", every("@daily")).await;
     assert_eq!((&again["id"], &again["version"]), (id, &json!("7")));
@@ -173,6 +185,16 @@ async fn a_preview_tells_the_hours_of_the_clock() {
     let nightly = create(&cluster, "nightly", every("@daily")).await;
     let message = json!({ "triggerId": nightly["id"], "count": 2 });
     assert_eq!(cluster.call("TriggerService/PreviewSchedule", message).await["times"].as_array().unwrap().len(), 2);
+    // Times that the trigger's window skips are not told, neither here nor as the next one.
+    let mut spec = every("@hourly");
+    spec["window"] = json!({ "from": "02:00", "to": "04:00", "days": ["mon"] });
+    let weekly = create(&cluster, "weekly", spec).await;
+    let message = json!({ "triggerId": weekly["id"], "after": "2026-03-28T00:00:00Z", "count": 3 });
+    let answer = cluster.call("TriggerService/PreviewSchedule", message).await;
+    assert_eq!(answer["times"], json!(["2026-03-30T00:00:00Z", "2026-03-30T01:00:00Z", "2026-04-06T00:00:00Z"]));
+    let next = json!({ "triggerId": weekly["id"], "count": 1 });
+    let next = cluster.call("TriggerService/PreviewSchedule", next).await;
+    assert_eq!(next["times"][0], weekly["nextAt"]);
     let api = create(&cluster, "api", json!({ "api": {} })).await;
     let refused = cluster.refused("TriggerService/PreviewSchedule", json!({ "triggerId": api["id"] })).await;
     assert_eq!(refused.1, "NO_SCHEDULE");

@@ -11,7 +11,8 @@ use crate::{
 use jiff::{SignedDuration, Timestamp};
 use proto::v1::{
     EventPatterns, ListFiringsResponse, ListTriggerTokensResponse, ListTriggersResponse, PreviewScheduleResponse,
-    PublishEventResponse, RotateTriggerTokenResponse, Schedule, Trigger, TriggerSpec, trigger_spec::Kind,
+    PublishEventResponse, RotateTriggerTokenResponse, Schedule, Trigger, TriggerSpec, TriggerWindow,
+    trigger_spec::Kind,
 };
 
 /// What a trigger waits for, in a few words.
@@ -30,6 +31,9 @@ fn waits_for(spec: Option<&TriggerSpec>) -> String {
 }
 
 fn state(trigger: &Trigger) -> (&'static str, Tone) {
+    if trigger.archived {
+        return ("archived", Tone::Dim);
+    }
     match (trigger.active, trigger.halted) {
         (true, false) => ("active", Tone::Good),
         (true, true) => ("halted", Tone::Bad),
@@ -83,7 +87,7 @@ fn text(output: &Output, trigger: &Trigger) -> String {
         Some(Kind::Event(event)) => event.patterns.iter().filter_map(json).collect::<Vec<_>>().join(" or "),
         _ => String::new(),
     };
-    let window = spec.window.as_ref().map(|w| format!("{}-{} {}", w.from, w.to, w.days.join(","))).unwrap_or_default();
+    let window = spec.window.as_ref().map(hours).unwrap_or_default();
     let catch_up = spec.catch_up.as_ref().map(|c| word(c.mode().as_str_name(), "CATCH_UP_MODE_")).unwrap_or_default();
     let run_limit = if spec.run_limit > 0 { spec.run_limit.to_string() } else { String::new() };
     let facts = [
@@ -117,6 +121,10 @@ fn text(output: &Output, trigger: &Trigger) -> String {
     table::text(&table, "")
 }
 
+fn hours(TriggerWindow { from, to, days }: &TriggerWindow) -> String {
+    if days.is_empty() { format!("{from}-{to}") } else { format!("{from}-{to} {}", days.join(",")) }
+}
+
 fn json(object: &prost_types::Struct) -> Option<String> {
     let object = rpc::json::struct_to_json(object.clone(), "object").ok()?;
     serde_json::to_string(&object).ok()
@@ -139,11 +147,16 @@ pub(super) fn changed(output: &Output, trigger: &Trigger, done: &str) -> Result<
     Ok(Code::Ok)
 }
 
-/// The next times.
-pub(super) fn times(output: &Output, answer: &PreviewScheduleResponse) -> Result<Code> {
-    let lines = || match answer.local_times.is_empty() {
-        true => "it does not come any more".to_owned(),
-        false => answer.local_times.join("\n"),
+/// The next times, and why others are not among them.
+pub(super) fn times(output: &Output, answer: &PreviewScheduleResponse, window: Option<&TriggerWindow>) -> Result<Code> {
+    let lines = || {
+        let times = answer.local_times.join("\n");
+        match (times.is_empty(), window.map(hours)) {
+            (true, None) => "it does not come any more".to_owned(),
+            (true, Some(window)) => format!("it does not come any more in its window, {window}"),
+            (false, None) => times,
+            (false, Some(window)) => format!("{times}\ntimes outside of its window, {window}, are skipped"),
+        }
     };
     output.answer("orrery.v1.PreviewScheduleResponse", answer, lines)?;
     Ok(Code::Ok)

@@ -1,8 +1,8 @@
 //! A batch as the arrays that the statements of a commit take: one value for each column of each row, in one global order of
 //! row locks. Decides nothing, and asks the database nothing.
 
-use super::{Batch, NewRun, UnitColumns};
-use domain::{id::RunId, run::RunRow, unit::LostAttempt};
+use super::{Batch, LostColumns, NewRun, UnitColumns};
+use domain::{id::RunId, run::RunRow};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::types::ToSql;
@@ -176,8 +176,8 @@ impl Columns {
         for (run, (shard, row)) in &batch.runs {
             columns.run(*run, *shard, row);
         }
-        for (run, shard, block, child, attempt) in &batch.lost {
-            columns.attempt(*run, *shard, (block, *child), attempt);
+        for lost in &batch.lost {
+            columns.attempt(lost);
         }
         // One global order of row locks: by key.
         let mut units: Vec<_> = batch.units.iter().collect();
@@ -226,11 +226,12 @@ impl Columns {
         self.r_cancel.push(row.cancel_reason.as_ref().map(|reason| reason.replace('\0', "")));
     }
 
-    fn attempt(&mut self, run: RunId, shard: i16, (block, child): (&String, i32), attempt: &LostAttempt) {
-        self.a_run.push(run.0);
-        self.a_shard.push(shard);
-        self.a_block.push(block.clone());
-        self.a_child.push(child);
+    fn attempt(&mut self, lost: &LostColumns) {
+        let attempt = &lost.attempt;
+        self.a_run.push(lost.run.0);
+        self.a_shard.push(lost.shard);
+        self.a_block.push(lost.block.clone());
+        self.a_child.push(lost.child);
         self.a_lease.push(attempt.lease);
         self.a_executor.push(attempt.executor.0);
         self.a_outcome.push(attempt.outcome);

@@ -1,8 +1,8 @@
 //! What a batch writes beside runs and units, in the same transaction: seldom, so each has a statement of its own.
 
-use super::{Batch, Decision, columns::json};
+use super::{Batch, Decision, LostColumns, columns::json};
 use crate::{Error, journal::Statements};
-use domain::id::TriggerId;
+use domain::{id::TriggerId, pipeline::BlockKind, unit::BlockStatus};
 use jiff::Timestamp;
 use std::collections::HashSet;
 use tokio_postgres::Client;
@@ -33,6 +33,10 @@ pub(super) async fn drop_children(writer: &Client, statements: &Statements, batc
     writer.execute(&statements.drop_children, &[&runs, &blocks, &shards, &epochs]).await?;
     Ok(())
 }
+
+/// As `log_line.level` has them.
+const LEVEL_WARNING: i16 = 30;
+const LEVEL_ERROR: i16 = 40;
 
 #[derive(Default)]
 struct DecisionColumns {
@@ -164,5 +168,46 @@ pub(super) async fn miss_sla(writer: &Client, statements: &Statements, batch: &B
     let shards: Vec<i16> = batch.missed.iter().map(|(_, shard)| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
     writer.execute(&statements.miss_sla, &[&runs, &shards, &epochs, &batch.missed_at]).await?;
+    Ok(())
+}
+
+/// What becomes of a unit whose executor was lost, in words, and the level of the line that says so.
+fn after_loss(batch: &Batch, lost: &LostColumns) -> (i16, String) {
+    let row = batch.units.get(&(lost.run, lost.attempt.key)).map(|unit| &unit.row);
+    match row.map(|row| (row.status, &row.error)) {
+        Some((BlockStatus::Failed, Some(error))) => (LEVEL_ERROR, error.message.replace('\0', "")),
+        Some((BlockStatus::Cancelled, _)) => {
+            (LEVEL_WARNING, "the run is being stopped, and it is not tried again".to_owned())
+        }
+        _ => (LEVEL_WARNING, "it is tried again, which does not count against its retries".to_owned()),
+    }
+}
+
+/// As definitions name it, such as `data_loader`.
+fn name(kind: BlockKind) -> String {
+    serde_json::to_value(kind).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+}
+
+/// The lines of attempts whose executor was lost.
+pub(super) async fn tell_lost(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
+    let lost: Vec<&LostColumns> = batch.lost.iter().filter(|lost| lost.attempt.is_by_executor()).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let shards: Vec<i16> = lost.iter().map(|lost| lost.shard).collect();
+    let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
+    let runs: Vec<Uuid> = lost.iter().map(|lost| lost.run.0).collect();
+    let blocks: Vec<&str> = lost.iter().map(|lost| lost.block.as_str()).collect();
+    let children: Vec<i32> = lost.iter().map(|lost| lost.child).collect();
+    let leases: Vec<i64> = lost.iter().map(|lost| lost.attempt.lease).collect();
+    let executors: Vec<Uuid> = lost.iter().map(|lost| lost.attempt.executor.0).collect();
+    let kinds: Vec<String> = lost.iter().map(|lost| name(lost.kind)).collect();
+    let (levels, texts): (Vec<i16>, Vec<String>) = lost.iter().map(|lost| after_loss(batch, lost)).unzip();
+    writer
+        .execute(
+            &statements.lost,
+            &[&shards, &epochs, &runs, &blocks, &children, &leases, &levels, &kinds, &executors, &texts],
+        )
+        .await?;
     Ok(())
 }
