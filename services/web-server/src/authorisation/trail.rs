@@ -1,7 +1,7 @@
 //! What an act leaves in the trail: who, what, on what, and how it ended. Refuses to tell a field that its row does not
 //! name.
 
-use super::{Authority, Grant, Rule};
+use super::{Authority, Rule, Verdict};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
 use domain::ErrorKind;
@@ -55,10 +55,10 @@ impl Authority {
         rule: &Rule,
         identity: &Identity,
         addressed: &HashMap<&'static str, String>,
-        grant: Option<&Grant>,
+        verdict: &Verdict,
         problem: Option<Problem>,
     ) {
-        add(&self.store, &entry(rule, identity, addressed, grant, problem)).await;
+        add(&self.store, &entry(rule, identity, addressed, verdict, problem)).await;
     }
 
     /// Adds the entry of a browser that signed in, or tried to.
@@ -159,8 +159,10 @@ pub(crate) struct Trail<'a> {
     pub(crate) method: &'a str,
     /// The workspace's name, as it was given.
     pub(crate) workspace: &'a str,
-    /// The workspace, when the caller may act on it.
+    /// The workspace, when there is one of this name.
     pub(crate) target: Option<&'a Target>,
+    /// Whether the caller may act on it.
+    pub(crate) granted: bool,
     /// Why it was not done.
     pub(crate) problem: Option<&'a Problem>,
 }
@@ -176,7 +178,7 @@ impl Trail<'_> {
             project: self.target.map(|target| target.project),
             workspace: self.target.and_then(|target| target.workspace),
             object: format!("workspace {}", short(self.workspace)),
-            outcome: outcome(self.problem, self.target.is_some()),
+            outcome: outcome(self.problem, self.granted),
             reason: self.problem.map(|problem| problem.reason.clone()).unwrap_or_default(),
             detail: Value::Object(Map::new()),
         };
@@ -197,15 +199,16 @@ fn entry(
     rule: &Rule,
     identity: &Identity,
     addressed: &HashMap<&'static str, String>,
-    grant: Option<&Grant>,
+    verdict: &Verdict,
     problem: Option<Problem>,
 ) -> NewEntry {
-    let outcome = outcome(problem.as_ref(), grant.is_some());
+    let outcome = outcome(problem.as_ref(), verdict.granted.is_ok());
     let (user, actor, via) = match identity {
         Identity::Person(caller) => (Some(caller.user.id), caller.user.email.clone(), caller.via.to_string()),
         Identity::Nobody => (None, short(addressed.get("email").map_or("", String::as_str)), NOBODY.to_owned()),
     };
-    let target = grant.and_then(|grant| grant.target.as_ref());
+    // Also of what was refused: whoever answers for a workspace sees who tried what there.
+    let target = verdict.target.as_ref();
     NewEntry {
         user,
         actor,
@@ -213,7 +216,7 @@ fn entry(
         method: rule.row.path.trim_start_matches("/orrery.v1.").to_owned(),
         project: target.map(|target| target.project),
         workspace: target.and_then(|target| target.workspace),
-        object: object(rule, addressed, grant),
+        object: object(rule, addressed, target),
         outcome,
         reason: problem.map(|problem| problem.reason).unwrap_or_default(),
         detail: Value::Object(detail(rule, addressed)),
@@ -225,14 +228,14 @@ fn is_denial(kind: ErrorKind) -> bool {
 }
 
 /// The addressed thing as it was written, and where it is.
-fn object(rule: &Rule, addressed: &HashMap<&'static str, String>, grant: Option<&Grant>) -> String {
+fn object(rule: &Rule, addressed: &HashMap<&'static str, String>, target: Option<&Target>) -> String {
     let Some(thing) = rule.row.thing().map(|thing| thing.narrowed(addressed)) else { return String::new() };
     let kind = thing.word();
     let text = addressed.get(thing.field()).map_or("", String::as_str);
     if text.is_empty() {
         return String::new();
     }
-    match grant.and_then(|grant| grant.target.as_ref()) {
+    match target {
         Some(target) if target.name != text => format!("{kind} {} of {}", short(text), target.name),
         _ => format!("{kind} {}", short(text)),
     }
