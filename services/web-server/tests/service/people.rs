@@ -33,7 +33,11 @@ async fn guessing_a_password_ends_soon() {
     for _ in 0..10 {
         assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt.clone()).await, "UNAUTHENTICATED");
     }
-    assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt).await, "TOO_MANY_SIGN_INS");
+    let refused = cluster.post_as("", "SignInService/SignIn", attempt).await;
+    assert_eq!((refused.status.as_u16(), reason(&refused).as_str()), (429, "TOO_MANY_SIGN_INS"));
+    let wait: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((240..=300).contains(&wait), "the rest of five minutes: {wait}");
+    assert_eq!(refused.json()["details"][1]["type"], "google.rpc.RetryInfo");
 }
 
 #[tokio::test]
