@@ -17,6 +17,7 @@ macro_rules! pages {
     }};
 }
 
+mod again;
 mod audit;
 mod backfills;
 mod blocks;
