@@ -150,7 +150,7 @@ async fn set(connection: &Connection, output: &Output, file: &Path, pipeline: St
     let request = client::within(CALL_TIMEOUT, request);
     let answer = connection.notifications().set_notification_config(request).await?.into_inner();
     output.answer("orrery.v1.SetNotificationConfigResponse", &answer, || match answer.config {
-        Some(_) => format!("{keys} are set for {of}; `{}` tries it", try_it.trim_end()),
+        Some(_) => format!("set for {of}: {keys}; `{}` tries it", try_it.trim_end()),
         None => format!("nothing is configured here for {of} now; what projects say in metadata.yaml holds"),
     })?;
     Ok(Code::Ok)

@@ -223,7 +223,7 @@ fn models_limits_messages_and_what_is_cleaned() {
     assert_eq!(plain(&["notifications", "test"]).code, 66, "nobody is told yet");
     says(
         &plain(&["notifications", "set", &file("told.json")]),
-        &["webhook_config are set for the runs of workspace walk-things", "`orrery notifications test` tries it"],
+        &["set for the runs of workspace walk-things: webhook_config", "`orrery notifications test` tries it"],
     );
     says(&plain(&["notifications", "show"]), &["every pipeline", "webhook_config"]);
     says(&plain(&["notifications", "test"]), &["1 test message is on the way", "workspace walk-things"]);

@@ -211,7 +211,7 @@ async fn runs_are_listed_by_what_started_them() {
     let (own, of_backfill, backfill) = (own.to_string(), of_backfill.to_string(), backfill.to_string());
     assert_eq!(list(json!({})).await, [of_backfill.clone(), own.clone()]);
     assert_eq!(list(json!({ "trigger": "manual" })).await, [own], "the backfill's have that trigger only by name");
-    assert_eq!(list(json!({ "backfillId": backfill })).await, [of_backfill.clone()]);
+    assert_eq!(list(json!({ "backfillId": backfill })).await, [of_backfill.as_str()]);
     let run = cluster.call("RunService/GetRun", json!({ "runId": of_backfill })).await["run"].clone();
     assert_eq!((&run["backfill"], &run["backfillId"]), (&json!("march"), &json!(backfill)));
     for (message, reason) in [
