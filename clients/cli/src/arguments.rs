@@ -68,17 +68,7 @@ pub(crate) enum Command {
     /// Start a run of a pipeline
     Run(Run),
     /// List runs, newest first
-    Runs {
-        /// Only this pipeline
-        #[arg(long)]
-        pipeline: Option<String>,
-        /// Only runs in this state; may be repeated
-        #[arg(long)]
-        status: Vec<Status>,
-        /// At most so many
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        limit: u32,
-    },
+    Runs(Runs),
     /// Show what a run wrote, or search what all runs of the workspace wrote
     Logs(Logs),
     /// Show how many runs ended how, how long they took and how late they were
@@ -269,6 +259,25 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// Only this pipeline
+    #[arg(long)]
+    pub(crate) pipeline: Option<String>,
+    /// Only those that this trigger started
+    #[arg(long, requires = "pipeline")]
+    pub(crate) trigger: Option<String>,
+    /// Only those of this backfill: its name, PIPELINE/NAME, or its id
+    #[arg(long, conflicts_with = "trigger")]
+    pub(crate) backfill: Option<String>,
+    /// Only runs in this state; may be repeated
+    #[arg(long)]
+    pub(crate) status: Vec<Status>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
 }
 
 #[derive(Debug, Args)]

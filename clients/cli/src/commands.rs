@@ -17,6 +17,7 @@ macro_rules! pages {
     }};
 }
 
+mod again;
 mod audit;
 mod backfills;
 mod blocks;
@@ -95,9 +96,7 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
             deploy::run(connection, output, &directory, validate_only).await
         }
         Command::Run(options) => run::run(connection, output, options).await,
-        Command::Runs { pipeline, status, limit } => {
-            runs::run(connection, output, pipeline.unwrap_or_default(), &status, limit).await
-        }
+        Command::Runs(options) => runs::run(connection, output, options).await,
         Command::Logs(options) => logs::run(connection, output, options).await,
         Command::Monitor(options) => monitor::run(connection, output, options).await,
         Command::Notifications { act } => notifications::run(connection, output, act).await,

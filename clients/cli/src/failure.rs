@@ -55,6 +55,9 @@ pub(crate) struct Failure {
 /// What is said when the transport failed; its own words tell nobody what is wrong.
 const NO_ANSWER: &str = "the server does not answer";
 
+/// What is said of a request that was wrong; the command's own words take the place of the last one.
+const HELP: &str = "`orrery help COMMAND` tells what it takes";
+
 /// A start of what has not ended.
 const ALIVE: &str = "RUNTIME_ALIVE";
 
@@ -62,6 +65,15 @@ impl Failure {
     /// Names the server where it is what does not answer.
     pub(crate) fn of_server(self, server: &str) -> Self {
         if self.what == NO_ANSWER { Self { what: format!("{server} does not answer"), ..self } } else { self }
+    }
+
+    /// Names the command whose help tells more.
+    pub(crate) fn of_command(self, words: &str) -> Self {
+        if self.remedy != HELP {
+            return self;
+        }
+        let remedy = HELP.replace("COMMAND", words);
+        Self { remedy, ..self }
     }
 
     pub(crate) fn new(code: Code, what: impl Display, remedy: impl Display) -> Self {
@@ -90,15 +102,19 @@ impl From<Status> for Failure {
             _ => format!("{}{details}", problem.message),
         };
         // Its name is not what is wrong with what runs already.
-        let usual = if problem.reason == ALIVE { "stop it first, or use `orrery workspaces restart`" } else { usual };
-        let remedy = problem.remedy.as_deref().unwrap_or(usual);
+        let usual = match problem.retry_after_s() {
+            Some(seconds) => format!("try again in {seconds} s"),
+            None if problem.reason == ALIVE => "stop it first, or use `orrery workspaces restart`".to_owned(),
+            None => usual.to_owned(),
+        };
+        let remedy = problem.remedy.as_deref().unwrap_or(&usual);
         Self { reason: problem.reason.clone(), ..Self::new(code, what, remedy) }
     }
 }
 
 fn verdict(kind: ErrorKind) -> (Code, &'static str) {
     match kind {
-        ErrorKind::InvalidArgument => (Code::Usage, "`orrery help COMMAND` tells what it takes"),
+        ErrorKind::InvalidArgument => (Code::Usage, HELP),
         ErrorKind::NotFound => (Code::NotFound, "check the name, and the workspace (`--workspace`)"),
         ErrorKind::AlreadyExists => (Code::Data, "choose another name"),
         ErrorKind::FailedPrecondition => (Code::Data, ""),
@@ -108,7 +124,7 @@ fn verdict(kind: ErrorKind) -> (Code, &'static str) {
             "sign in by `orrery login`, or name a file with a token by --token-file or ORRERY_TOKEN_FILE",
         ),
         ErrorKind::PermissionDenied => (Code::Permission, "ask an owner for the right to do this"),
-        ErrorKind::ResourceExhausted => (Code::Temporary, "try again later"),
+        ErrorKind::ResourceExhausted => (Code::Temporary, ""),
         ErrorKind::Unavailable => (Code::Unavailable, "start one with `orrery up`, or name one by --server"),
         ErrorKind::DeadlineExceeded => (Code::Temporary, "the server is slow; try again"),
         ErrorKind::Internal => (Code::Internal, "this is a fault of the server; its log says more"),
@@ -124,6 +140,7 @@ impl From<provision::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn every_status_has_a_code_and_the_servers_remedy_wins() {
@@ -140,6 +157,11 @@ mod tests {
         assert!(Failure::from(alive).remedy.contains("stop it first"));
         let away = Failure::from(Status::unavailable("tcp connect error")).of_server("http://there:7070");
         assert_eq!(away.what, "http://there:7070 does not answer");
+        let busy: Status =
+            Problem::new(ErrorKind::ResourceExhausted, "BUSY", "full").after(Duration::from_secs(3)).into();
+        assert_eq!(Failure::from(busy).remedy, "try again in 3 s");
+        let wrong = Failure::from(Status::invalid_argument("no")).of_command("triggers edit");
+        assert_eq!(wrong.remedy, "`orrery help triggers edit` tells what it takes");
     }
 
     #[test]

@@ -14,14 +14,14 @@ mod render;
 mod terminal;
 mod up;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use failure::Code;
 use render::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = match arguments::Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let (words, arguments) = match typed() {
+        Ok(typed) => typed,
         Err(error) => {
             let asked = !error.use_stderr();
             // Help and usage errors go where clap sends them; a closed pipe is no failure.
@@ -43,8 +43,21 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(failure) => {
+            let failure = failure.of_command(&words);
             failure.print(&output);
             failure.code.into()
         }
     }
+}
+
+/// The words of the command, such as `triggers edit`, and what they mean.
+fn typed() -> Result<(String, arguments::Arguments), clap::Error> {
+    let matches = arguments::Arguments::command().try_get_matches()?;
+    let arguments = arguments::Arguments::from_arg_matches(&matches)
+        .map_err(|error| error.format(&mut arguments::Arguments::command()))?;
+    Ok((words(&matches).join(" "), arguments))
+}
+
+fn words(matches: &ArgMatches) -> Vec<&str> {
+    std::iter::successors(matches.subcommand(), |(_, inner)| inner.subcommand()).map(|(word, _)| word).collect()
 }

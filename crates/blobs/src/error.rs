@@ -116,6 +116,16 @@ impl Error {
         }
     }
 
+    /// The caller's stream ended before all of the content had come.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        match self {
+            Self::Content(_) => true,
+            Self::Size { expected, found, .. } => found < expected,
+            _ => false,
+        }
+    }
+
     /// An error of the local disk at `place`.
     pub(crate) fn disk(place: &Path, source: io::Error) -> Self {
         let place = place.display().to_string();

@@ -1,13 +1,14 @@
 //! Errors on the wire: one table to gRPC, one to HTTP, and the way back. Refuses to know why anything failed.
 //!
-//! Every status carries a `google.rpc.ErrorInfo` (domain `orrery`, a reason in UPPER_SNAKE), and a `BadRequest` when
-//! fields are to blame, so that a client never parses a message.
+//! Every status carries a `google.rpc.ErrorInfo` (domain `orrery`, a reason in UPPER_SNAKE), a `BadRequest` when fields are
+//! to blame, and a `RetryInfo` when it is known that waiting helps, so that a client never parses a message.
 
 use domain::ErrorKind;
 use http::StatusCode;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{BadRequest, ErrorDetail, ErrorInfo, FieldViolation, RetryInfo, StatusExt as _};
 
 /// Whose reasons these are.
 pub const DOMAIN: &str = "orrery";
@@ -19,6 +20,8 @@ pub const VIOLATIONS_MAX: usize = 16;
 pub const DETAIL_BYTES_MAX: usize = 200;
 
 const REMEDY: &str = "remedy";
+/// The reason of a request that is larger than its receiver takes. gRPC has one code for it and for what will pass.
+const TOO_LARGE: &str = "MESSAGE_TOO_LARGE";
 
 /// Every kind, for tables and tests.
 pub const KINDS: [ErrorKind; 11] = [
@@ -151,6 +154,8 @@ pub struct Problem {
     pub violations: Vec<Violation>,
     /// Further facts for programs.
     pub metadata: BTreeMap<String, String>,
+    /// Milliseconds after which a repetition may do better; 0 where nobody knows.
+    pub retry_ms: u32,
 }
 
 impl Problem {
@@ -158,7 +163,14 @@ impl Problem {
     #[must_use]
     pub fn new(kind: ErrorKind, reason: impl Into<String>, message: impl Into<String>) -> Self {
         let (reason, message) = (reason.into(), message.into());
-        Self { kind, reason, message, remedy: None, violations: Vec::new(), metadata: BTreeMap::new() }
+        Self { kind, reason, message, remedy: None, violations: Vec::new(), metadata: BTreeMap::new(), retry_ms: 0 }
+    }
+
+    /// A request that is larger than what is taken at once.
+    #[must_use]
+    pub fn too_large(bytes_max: usize) -> Self {
+        let message = format!("the request is larger than {bytes_max} bytes; send less at once");
+        Self::new(ErrorKind::ResourceExhausted, TOO_LARGE, message)
     }
 
     /// A request with one wrong field.
@@ -181,6 +193,31 @@ impl Problem {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into().into());
         self
+    }
+
+    /// Says that waiting so long helps.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+        self
+    }
+
+    /// The same in whole seconds, as HTTP's `Retry-After` has it.
+    #[must_use]
+    pub const fn retry_after_s(&self) -> Option<u32> {
+        if self.retry_ms == 0 { None } else { Some(self.retry_ms.div_ceil(1_000)) }
+    }
+
+    /// The HTTP status: that of the kind, or of what is too large.
+    #[must_use]
+    pub fn http_status(&self) -> StatusCode {
+        if self.is_too_large() { StatusCode::PAYLOAD_TOO_LARGE } else { http_status(self.kind) }
+    }
+
+    /// No repetition helps: the request itself is too large.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.reason == TOO_LARGE
     }
 
     /// Adds a fact for programs.
@@ -209,6 +246,10 @@ impl Problem {
                 .map(|v| Violation { field: v.field.clone(), description: v.description.clone() })
                 .collect(),
             metadata,
+            retry_ms: details
+                .retry_info()
+                .and_then(|info| info.retry_delay)
+                .map_or(0, |delay| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX)),
         }
     }
 }
@@ -220,12 +261,19 @@ impl From<Problem> for Status {
         if let Some(remedy) = problem.remedy {
             metadata.insert(REMEDY.to_owned(), cut(remedy.into(), DETAIL_BYTES_MAX));
         }
-        let mut details = ErrorDetails::with_error_info(problem.reason, DOMAIN, metadata);
-        for violation in problem.violations.into_iter().take(VIOLATIONS_MAX) {
-            let (field, description) = (violation.field, violation.description);
-            details.add_bad_request_violation(cut(field, DETAIL_BYTES_MAX), cut(description, DETAIL_BYTES_MAX));
+        // What it is comes first, for clients that look no further.
+        let mut details = vec![ErrorDetail::from(ErrorInfo::new(problem.reason, DOMAIN, metadata))];
+        if !problem.violations.is_empty() {
+            let violation = |v: Violation| {
+                FieldViolation::new(cut(v.field, DETAIL_BYTES_MAX), cut(v.description, DETAIL_BYTES_MAX))
+            };
+            let violations = problem.violations.into_iter().take(VIOLATIONS_MAX).map(violation);
+            details.push(BadRequest::new(violations.collect::<Vec<_>>()).into());
         }
-        Self::with_error_details(code(problem.kind), cut(problem.message, MESSAGE_BYTES_MAX), details)
+        if problem.retry_ms > 0 {
+            details.push(RetryInfo::new(Some(Duration::from_millis(problem.retry_ms.into()))).into());
+        }
+        Self::with_error_details_vec(code(problem.kind), cut(problem.message, MESSAGE_BYTES_MAX), details)
     }
 }
 
@@ -268,6 +316,19 @@ mod tests {
         let came = Problem::from_status(&sent.clone().into());
         assert_eq!(came, sent);
         assert_eq!(came.to_string(), "page_size must not be negative; leave it out");
+    }
+
+    #[test]
+    fn how_long_to_wait_travels_and_what_is_too_large_does_not_pass() {
+        let sent =
+            Problem::new(ErrorKind::ResourceExhausted, "BUSY", "too many").after(Duration::from_micros(1_200_001));
+        let came = Problem::from_status(&sent.clone().into());
+        assert_eq!((&came, came.retry_after_s()), (&sent, Some(2)));
+        assert_eq!(came.http_status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(sent.after(Duration::ZERO).retry_after_s(), Some(1));
+        let large = Problem::from_status(&Problem::too_large(7).into());
+        assert_eq!((large.http_status(), large.retry_after_s()), (StatusCode::PAYLOAD_TOO_LARGE, None));
+        assert!(large.message.contains("7 bytes"));
     }
 
     #[test]

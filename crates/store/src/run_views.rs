@@ -1,8 +1,8 @@
 //! Runs and block runs as readers see them. Refuses to change any: runtime state has one writer, and it is not here.
 
-use crate::Error;
+use crate::{Error, query};
 use deadpool_postgres::GenericClient;
-use domain::id::{PipelineId, RunId, WorkspaceId};
+use domain::id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -43,6 +43,10 @@ pub struct Run {
     pub blocks_total: i32,
     /// Those of them that ended.
     pub blocks_done: i32,
+    /// The backfill that it belongs to.
+    pub backfill: Option<BackfillId>,
+    /// That one's name; empty without one.
+    pub backfill_name: String,
 }
 
 impl Run {
@@ -117,6 +121,10 @@ pub struct Filter<'a> {
     pub pipeline: Option<PipelineId>,
     /// Only these statuses; empty means all.
     pub statuses: &'a [&'a str],
+    /// Only those that this trigger started.
+    pub trigger: Option<TriggerId>,
+    /// Only this backfill's.
+    pub backfill: Option<BackfillId>,
     /// Only runs older than this one.
     pub before: Option<RunId>,
 }
@@ -139,6 +147,8 @@ fn decode_run(row: &Row) -> Run {
         parent: row.get::<_, Option<uuid::Uuid>>(13).map(RunId),
         blocks_total: row.get(14),
         blocks_done: row.get(15),
+        backfill: row.get::<_, Option<uuid::Uuid>>(16).map(BackfillId),
+        backfill_name: row.get(17),
     }
 }
 
@@ -191,10 +201,12 @@ pub async fn asked(db: &impl GenericClient, runs: &[RunId]) -> Result<Vec<Asked>
 /// # Errors
 /// When the statement fails.
 pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, limit: i64) -> Result<Vec<Run>, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/run/list.sql")).await?;
     let before = filter.before.map_or(uuid::Uuid::max(), |id| id.0);
     let pipeline = filter.pipeline.map(|id| id.0);
-    let rows = db.query(&statement, &[&filter.workspace.0, &pipeline, &filter.statuses, &before, &limit]).await?;
+    let (trigger, backfill) = (filter.trigger.map(|id| id.0), filter.backfill.map(|id| id.0));
+    let parameters: query::Parameters<'_> =
+        &[&filter.workspace.0, &pipeline, &filter.statuses, &before, &limit, &trigger, &backfill];
+    let rows = query::rows(db, include_str!("../sql/run/list.sql"), parameters).await?;
     Ok(rows.iter().map(decode_run).collect())
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use domain::id::{BackfillId, RunId};
 use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
-use rpc::client::Channel;
+use rpc::{client::Channel, status::Problem};
 use std::{collections::BTreeMap, future::Future, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -46,7 +46,11 @@ pub struct Orders {
 /// The status of a refusal.
 #[must_use]
 pub fn status(error: &EngineError) -> Status {
-    rpc::status::to_status(error.kind(), error.reason(), error.to_string(), &[])
+    let problem = Problem::new(error.kind(), error.reason(), error.to_string());
+    match error {
+        EngineError::TooManyCalls(wait) => problem.after(*wait).into(),
+        _ => problem.into(),
+    }
 }
 
 impl Orders {

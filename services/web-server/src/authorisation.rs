@@ -16,8 +16,7 @@ use crate::fault::Fault;
 use crate::identity::Identity;
 use crate::settings::Limits;
 use address::Field;
-use check::Grant;
-pub(crate) use check::workspace;
+pub(crate) use check::{Verdict, workspace};
 use domain::ErrorKind;
 use http::{Request, Response};
 use lasting::Began;
@@ -169,28 +168,32 @@ impl Guarded {
             Ok(addressed) => addressed,
             Err(fault) => return refuse(fault),
         };
-        let granted = self.authority.check(rule, &identity, &addressed).await;
-        // A stream ends with its caller, who has done nothing whole by then.
-        let outlives = rule.row.audited() && !rule.lasts;
-        let act = self.act(Began { path, identity, addressed }, granted, Request::from_parts(head, body));
+        let verdict = self.authority.check(rule, &identity, &addressed).await;
+        // A stream in that breaks off with its caller ends by that, and leaves its trail like any other act.
+        let outlives = rule.row.audited();
+        let act = self.act(Began { path, identity, addressed }, verdict, Request::from_parts(head, body));
         if outlives { to_the_end(act).await.unwrap_or_else(refuse) } else { act.await }
     }
 
     /// Does what was granted, and leaves the trail of it.
-    async fn act(self, began: Began, granted: Result<Grant, Fault>, request: Request<Body>) -> Response<Body> {
+    async fn act(self, began: Began, verdict: Verdict, request: Request<Body>) -> Response<Body> {
         let Self { services, authority } = self;
         let Some(rule) = authority.rules.get(began.path.as_str()) else { return refuse(Fault::not_allowed()) };
-        let response = match &granted {
+        let answer = async {
+            if rule.lasts {
+                return lasting::answer(services, &authority, began.clone(), request).await;
+            }
+            let Ok(response) = services.oneshot(request).await;
+            response
+        };
+        let response = match &verdict.granted {
             Err(fault) => refuse(fault.clone()),
-            Ok(_) if rule.lasts => lasting::answer(services, &authority, began.clone(), request).await,
-            Ok(_) => match timeout(authority.act_timeout, services.oneshot(request)).await {
-                Ok(Ok(response)) => response,
-                Err(_) => refuse(Fault::new(ErrorKind::DeadlineExceeded, "REQUEST_TIMEOUT", "it took too long")),
-            },
+            Ok(()) => timeout(authority.act_timeout, answer).await.unwrap_or_else(|_| {
+                refuse(Fault::new(ErrorKind::DeadlineExceeded, "REQUEST_TIMEOUT", "it took too long"))
+            }),
         };
         if rule.row.audited() {
-            let (grant, ended) = (granted.as_ref().ok(), ended(&response));
-            authority.record(rule, &began.identity, &began.addressed, grant, ended).await;
+            authority.record(rule, &began.identity, &began.addressed, &verdict, ended(&response)).await;
         }
         response
     }

@@ -146,7 +146,9 @@ pub(crate) async fn receive(
 /// The project that pays for an upload: files have no tenant in the store, so whoever brings them says for whom.
 async fn project_of(core: &Core, caller: &Caller, workspace: &str) -> Result<ProjectId, Fault> {
     if !workspace.is_empty() {
-        return Ok(authorisation::workspace(&core.store, caller, workspace, Role::Editor).await?.project);
+        let verdict = authorisation::workspace(&core.store, caller, workspace, Role::Editor).await;
+        verdict.granted?;
+        return verdict.target.map(|target| target.project).ok_or_else(|| Fault::no_workspace(workspace));
     }
     let personal = projects::personal(&core.store.client().await?, caller.user.id).await?;
     let why = "must name the workspace that the files are for, in the first message: you have no project of your own";
@@ -198,6 +200,7 @@ fn check_header(header: &FileHeader, stored: &UploadFilesResponse, limits: &Limi
 impl From<blobs::Error> for Fault {
     fn from(error: blobs::Error) -> Self {
         let reason = match error.kind() {
+            _ if error.is_cut_short() => "UPLOAD_INCOMPLETE",
             ErrorKind::InvalidArgument => "CONTENT_NOT_AS_ANNOUNCED",
             ErrorKind::NotFound => "FILES_MISSING",
             ErrorKind::ResourceExhausted => "DISK_FULL",

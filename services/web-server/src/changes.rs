@@ -2,7 +2,7 @@
 //! what changed: a watcher that is woken reads again, so that a lost wake-up costs time and nothing else.
 
 use crate::fault::Fault;
-use domain::{ErrorKind, id::RunId};
+use domain::id::RunId;
 use proto::internal::v1::WatchChangesResponse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +55,7 @@ impl Changes {
         if watchers.count >= self.limit {
             let message =
                 format!("this server has its limit of {} open streams; close some, or try another", self.limit);
-            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_WATCHERS", message));
+            return Err(Fault::busy("TOO_MANY_WATCHERS", message, Fault::SOON));
         }
         watchers.count += 1;
         let watched = watchers.runs.entry(run).or_insert_with(|| Watched {

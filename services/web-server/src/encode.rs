@@ -118,5 +118,7 @@ pub(crate) fn run(run: store::run_views::Run) -> v1::Run {
         parent_run_id: run.parent.map(|id| id.to_string()).unwrap_or_default(),
         blocks_total: run.blocks_total,
         blocks_done: run.blocks_done,
+        backfill_id: run.backfill.map(|id| id.to_string()).unwrap_or_default(),
+        backfill: run.backfill_name,
     }
 }

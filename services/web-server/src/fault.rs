@@ -4,6 +4,7 @@
 use domain::ErrorKind;
 use rpc::status::Problem;
 use runtime::exit::chain;
+use std::time::Duration;
 use tonic::Status;
 
 /// Why a request was refused.
@@ -11,6 +12,9 @@ use tonic::Status;
 pub(crate) struct Fault(pub(crate) Problem);
 
 impl Fault {
+    /// When to ask again, where nobody knows when a place becomes free.
+    pub(crate) const SOON: Duration = Duration::from_secs(1);
+
     /// A refusal with its reason in `UPPER_SNAKE` and one sentence for a person.
     pub(crate) fn new(kind: ErrorKind, reason: &'static str, message: impl Into<String>) -> Self {
         Self(Problem::new(kind, reason, message))
@@ -19,6 +23,11 @@ impl Fault {
     /// A field of the request is not what it must be.
     pub(crate) fn field(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self(Problem::invalid(field, why))
+    }
+
+    /// As many do this at once as can, or somebody too often: it passes.
+    pub(crate) fn busy(reason: &'static str, message: impl Into<String>, wait: Duration) -> Self {
+        Self(Problem::new(ErrorKind::ResourceExhausted, reason, message).after(wait))
     }
 
     /// Nobody is signed in, or not with what was shown.

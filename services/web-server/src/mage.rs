@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::router::Api;
 use crate::surface::Surface;
+use crate::transcode;
 use crate::triggers::{self, start, token};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -169,7 +170,7 @@ impl Mage {
         self.core.rates.take(&presented.id, self.core.limits.trigger_calls_per_second, Instant::now()).map_err(
             |wait| {
                 let message = format!("this token is used too often; wait {} ms", wait.as_millis().max(1));
-                Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CALLS", message)
+                Fault::busy("TOO_MANY_CALLS", message, wait)
             },
         )?;
         let listed = triggers::find(&self.core, trigger).await.map_err(|_| refused())?;
@@ -177,11 +178,7 @@ impl Mage {
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Fault> {
-        let limit = self.core.limits.message_bytes;
-        to_bytes(body, limit).await.map_err(|_| {
-            let message = format!("the body is larger than {limit} bytes, or broke off; send less");
-            Fault::new(ErrorKind::ResourceExhausted, "MESSAGE_TOO_LARGE", message)
-        })
+        transcode::whole_body(body, self.core.limits.message_bytes).await
     }
 }
 

@@ -75,6 +75,6 @@ pub(crate) fn no_model(workspace: &str, name: &str) -> Fault {
 pub(crate) fn place(core: &Core) -> Result<OwnedSemaphorePermit, Fault> {
     core.transfers.clone().try_acquire_owned().map_err(|_| {
         let message = format!("this server moves {TRANSFERS_MAX} files at once already; try again soon");
-        Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRANSFERS", message)
+        Fault::busy("TOO_MANY_TRANSFERS", message, Fault::SOON)
     })
 }

@@ -63,9 +63,9 @@ pub(crate) async fn depart(State(api): State<Api>) -> Response {
 
 async fn begin(api: &Api) -> Result<Departure, Fault> {
     let (core, elsewhere) = (&api.browsers.core, elsewhere(api)?);
-    core.rates.take(RATE, core.limits.trigger_calls_per_second, Instant::now()).map_err(|_| {
-        Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", "too many people sign in; try again soon")
-    })?;
+    core.rates
+        .take(RATE, core.limits.trigger_calls_per_second, Instant::now())
+        .map_err(|wait| Fault::busy("TOO_MANY_SIGN_INS", "too many people sign in; try again soon", wait))?;
     let departure = elsewhere.provider.begin().await.map_err(|error| failed(&error))?;
     let db = core.store.client().await?;
     let key = tokens::hash(&departure.state);

@@ -9,20 +9,26 @@ use crate::fault::Fault;
 use crate::identity::Identity;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
+use bytes::BytesMut;
 use domain::ErrorKind;
 pub(crate) use frames::{Frames, frame};
 use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderValue, TE};
 use http::{Extensions, HeaderMap, Method, Request, Version};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use rpc::status::Problem;
 use std::collections::HashMap;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
 /// Headers that a call inside the process takes along.
 const FORWARDED: [&str; 4] = ["traceparent", "tracestate", "x-request-id", "grpc-timeout"];
+
+/// Of a body that is too large so much more is read and dropped: many clients look for an answer only when they have sent
+/// everything, and would find their connection reset.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
 
 /// The methods of the contract by path, and the services that implement them.
 #[derive(Clone)]
@@ -41,9 +47,9 @@ impl Transcoder {
     /// Answers a JSON request for a method.
     pub(crate) async fn call(&self, request: Request<Body>) -> Response {
         let (head, body) = request.into_parts();
-        let body = match Limited::new(body, self.message_bytes).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(_) => return connect::error(&self.too_large().into()),
+        let body = match whole_body(body, self.message_bytes).await {
+            Ok(body) => body,
+            Err(fault) => return connect::error(&fault.into()),
         };
         let answer = self.answer(head.uri.path(), &head.headers, &head.extensions, &body).await;
         answer.unwrap_or_else(|status| connect::error(&status))
@@ -125,11 +131,25 @@ impl Transcoder {
             None => Ok(Frames::new(response.into_body())),
         }
     }
+}
 
-    fn too_large(&self) -> Fault {
-        let message = format!("the request is larger than {} bytes; send less at once", self.message_bytes);
-        Fault::new(ErrorKind::ResourceExhausted, "MESSAGE_TOO_LARGE", message)
+/// The bytes of a body that is no larger than this.
+///
+/// # Errors
+/// It is larger, or breaks off.
+pub(crate) async fn whole_body(mut body: Body, bytes_max: usize) -> Result<Bytes, Fault> {
+    let (mut whole, mut sent) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let broken = |_| Fault::new(ErrorKind::InvalidArgument, "INVALID_MESSAGE", "the body broke off");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        sent += data.len();
+        if sent <= bytes_max {
+            whole.extend_from_slice(&data);
+        } else if sent > bytes_max + DISCARDED_BYTES_MAX {
+            break;
+        }
     }
+    if sent > bytes_max { Err(Problem::too_large(bytes_max).into()) } else { Ok(whole.freeze()) }
 }
 
 fn no_method(path: &str) -> Status {

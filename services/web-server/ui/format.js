@@ -7,6 +7,9 @@ export const word = (value) => (value ?? "").replace(/^(BLOCK_)?RUN_STATUS_|^EXE
 
 export const status = (value) => h("span", { class: `status ${word(value)}` }, word(value).replaceAll("_", " "));
 
+/** What started a run. */
+export const startedBy = (run) => run.backfillId ? `backfill ${run.backfill}` : run.trigger || "–";
+
 export const hasEnded = (run) => ["completed", "failed", "cancelled"].includes(word(run?.status));
 
 export function ago(instant) {

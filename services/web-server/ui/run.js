@@ -3,7 +3,7 @@
 import { call, follow, newKey } from "./api.js";
 import { draw } from "./dag.js";
 import { h, notice, table } from "./dom.js";
-import { ago, bytes, duration, hasEnded, progress, status, word } from "./format.js";
+import { ago, bytes, duration, hasEnded, progress, startedBy, status, word } from "./format.js";
 import { logPanel } from "./log.js";
 import { outputsPanel } from "./outputs.js";
 
@@ -43,7 +43,7 @@ export function runPage({ id, signal }) {
     const open = facts.querySelector("details")?.open;
     facts.replaceChildren(...[h("dl", { class: "facts" },
       fact("Blocks", progress(run)), fact("Duration", duration(run.startedAt, run.completedAt)), fact("Created", ago(run.createdAt)),
-      fact("Execution date", new Date(run.executionDate).toLocaleString()), fact("Trigger", run.trigger || "–"),
+      fact("Execution date", new Date(run.executionDate).toLocaleString()), fact("Started by", startedBy(run)),
       fact("Version", run.pipelineVersion), parent || "", fact("Run", h("span", { class: "mono" }, run.id))),
       variables, run.reason && h("p", { class: "reason" }, run.reason)].filter(Boolean));
     if (open) facts.querySelector("details").open = true;

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { h, table } from "./dom.js";
-import { ago, duration, progress, status } from "./format.js";
+import { ago, duration, progress, startedBy, status } from "./format.js";
 
 const EVERY_MS = 2000;
 const STATUSES = ["INITIAL", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
@@ -34,13 +34,13 @@ export function runsPage({ workspace, query, signal }) {
       return;
     }
     list.replaceChildren(table(
-      [["Pipeline"], ["Status"], ["Blocks"], ["Trigger"], ["Started"], ["Duration", "number"], ["Run"]],
+      [["Pipeline"], ["Status"], ["Blocks"], ["Started by"], ["Started"], ["Duration", "number"], ["Run"]],
       page.runs.map((run) => ({
         class: "link",
         onclick: (event) => { if (!event.target.closest("a")) location.hash = `#/runs/${run.id}`; },
         cells: [
           h("a", { href: `#/runs/${run.id}` }, run.pipeline), status(run.status), progress(run),
-          h("span", { class: "quiet" }, run.trigger || "–"), ago(run.startedAt ?? run.createdAt),
+          h("span", { class: "quiet" }, startedBy(run)), ago(run.startedAt ?? run.createdAt),
           duration(run.startedAt, run.completedAt), h("span", { class: "mono quiet" }, run.id.slice(-12)),
         ],
       }))));

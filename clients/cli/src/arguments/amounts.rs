@@ -4,32 +4,43 @@ use super::times;
 use jiff::SignedDuration;
 use proto::v1::PlanWindow;
 
-/// A limit that is set or taken away.
+/// What is set, or taken back by the word `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bound {
-    /// No limit.
+pub(crate) enum Setting<T> {
+    /// Taken back.
     None,
     /// This one.
-    Of(i64),
+    Of(T),
 }
 
-impl Bound {
-    /// As the API has limits.
-    pub(crate) const fn limit(self) -> Option<i64> {
+/// A limit that is set or taken away.
+pub(crate) type Bound = Setting<i64>;
+
+impl<T> Setting<T> {
+    /// As the API has what may be absent.
+    pub(crate) fn value(self) -> Option<T> {
         match self {
             Self::None => None,
             Self::Of(value) => Some(value),
         }
     }
 
-    /// As the API has small limits.
-    pub(crate) fn small(self) -> Option<i32> {
-        self.limit().map(|value| i32::try_from(value).unwrap_or(i32::MAX))
+    /// What holds now, after this was said over what held before, or nothing was said.
+    pub(crate) fn over(said: Option<Self>, before: Option<T>) -> Option<T> {
+        said.map_or(before, Self::value)
     }
 }
 
-fn bound(text: &str, read: impl Fn(&str) -> Result<i64, String>) -> Result<Bound, String> {
-    if text == "none" { Ok(Bound::None) } else { read(text).map(Bound::Of) }
+impl Bound {
+    /// As the API has small limits.
+    pub(crate) fn small(self) -> Option<i32> {
+        self.value().map(|value| i32::try_from(value).unwrap_or(i32::MAX))
+    }
+}
+
+/// As `read`, or `none`.
+pub(crate) fn or_none<T, E>(read: fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Result<Setting<T>, E> + Clone {
+    move |text: &str| if text == "none" { Ok(Setting::None) } else { read(text).map(Setting::Of) }
 }
 
 /// `2.5` as 2,500: GPUs or cores in thousandths.
@@ -47,7 +58,7 @@ pub(crate) fn milli(text: &str) -> Result<i64, String> {
 
 /// As [`milli`], or `none`.
 pub(crate) fn milli_bound(text: &str) -> Result<Bound, String> {
-    bound(text, milli)
+    or_none(milli)(text)
 }
 
 /// `512MiB`, `8GiB`, or plain bytes.
@@ -77,12 +88,12 @@ fn some(amount: i64) -> Result<i64, String> {
 
 /// As [`bytes`], or `none`.
 pub(crate) fn bytes_bound(text: &str) -> Result<Bound, String> {
-    bound(text, bytes)
+    or_none(bytes)(text)
 }
 
 /// A count, or `none`.
 pub(crate) fn count_bound(text: &str) -> Result<Bound, String> {
-    bound(text, |text| text.parse().map_err(|_| "write a number".to_owned()))
+    or_none(|text| text.parse().map_err(|_| "write a number".to_owned()))(text)
 }
 
 /// `30m`, `2h`, `90s` as seconds; `never` is 0.
@@ -97,7 +108,7 @@ pub(crate) fn seconds(text: &str) -> Result<i32, String> {
 
 /// As [`seconds`], or `none`.
 pub(crate) fn seconds_bound(text: &str) -> Result<Bound, String> {
-    bound(text, |text| seconds(text).map(i64::from))
+    or_none(|text| seconds(text).map(i64::from))(text)
 }
 
 /// `A10=2.5`: a model and its GPUs.

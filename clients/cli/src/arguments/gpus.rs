@@ -1,6 +1,6 @@
 //! What can be typed about devices, queues, plans and policies.
 
-use super::amounts::{self, Bound};
+use super::amounts::{self, Bound, Setting, or_none};
 use super::workspaces::SpecOptions;
 use clap::{Args, Subcommand, ValueEnum};
 use proto::v1::PlanWindow;
@@ -101,9 +101,9 @@ pub(crate) struct Class {
     /// A model, exact or a beginning ending in *; may be repeated, and replaces those that are set
     #[arg(long)]
     pub(crate) model: Vec<String>,
-    /// The DeviceClass of Kubernetes that claims name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) claim_class: Option<String>,
+    /// The DeviceClass of Kubernetes that claims name; or none
+    #[arg(long, value_name = "NAME", value_parser = or_none(str::parse::<String>))]
+    pub(crate) claim_class: Option<Setting<String>>,
     /// What a whole device is worth beside others
     #[arg(long)]
     pub(crate) worth: Option<i32>,
@@ -217,9 +217,9 @@ pub(crate) enum Plans {
 pub(crate) struct SetPlan {
     /// Its name
     pub(crate) name: String,
-    /// A queue that it opens; may be repeated, and replaces those that are set
-    #[arg(long, value_name = "NAME")]
-    pub(crate) queue: Vec<String>,
+    /// A queue that it opens; may be repeated, and replaces those that are set; or none
+    #[arg(long, value_name = "NAME", value_parser = or_none(str::parse::<String>))]
+    pub(crate) queue: Vec<Setting<String>>,
     /// A model that it allows, exact or a beginning ending in *; may be repeated, and replaces those that are set
     #[arg(long, conflicts_with = "any_model")]
     pub(crate) model: Vec<String>,
@@ -267,9 +267,9 @@ pub(crate) struct PolicyOptions {
     /// GPUs times share that it holds at once, such as 4 or 0.5; or none
     #[arg(long, value_name = "GPUS", value_parser = amounts::milli_bound)]
     pub(crate) gpu: Option<Bound>,
-    /// The same of one model; may be repeated, and replaces those that are set
-    #[arg(long, value_name = "MODEL=GPUS", value_parser = amounts::model_milli)]
-    pub(crate) model_gpu: Vec<(String, i64)>,
+    /// The same of one model; may be repeated, and replaces those that are set; or none
+    #[arg(long, value_name = "MODEL=GPUS", value_parser = or_none(amounts::model_milli))]
+    pub(crate) model_gpu: Vec<Setting<(String, i64)>>,
     /// Cores; or none
     #[arg(long, value_parser = amounts::milli_bound)]
     pub(crate) cpu: Option<Bound>,

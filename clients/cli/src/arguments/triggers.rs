@@ -1,6 +1,9 @@
 //! What can be typed after `orrery triggers`.
 
-use super::times;
+use super::{
+    amounts::{Setting, or_none},
+    times,
+};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
@@ -105,37 +108,37 @@ pub(crate) enum Triggers {
     },
 }
 
-/// What is configured of a trigger.
+/// What is configured of a trigger. What may be absent takes `none` too, which takes it back.
 #[derive(Debug, Args)]
 pub(crate) struct Definition {
     /// @hourly, @daily, @weekly, @monthly, @yearly, @once, @always_on, `@every 15m`, or cron such as `0 6 * * 1`
     #[arg(long, value_name = "SCHEDULE", conflicts_with_all = ["event", "api"])]
     pub(crate) every: Option<String>,
-    /// The clock that the schedule is read from [default: UTC]
-    #[arg(long, value_name = "IANA NAME")]
-    pub(crate) zone: Option<String>,
-    /// Nothing comes before this time
-    #[arg(long, value_name = "TIME", value_parser = times::instant)]
-    pub(crate) start: Option<Timestamp>,
-    /// Nothing comes from this time on
-    #[arg(long, value_name = "TIME", value_parser = times::instant)]
-    pub(crate) end: Option<Timestamp>,
+    /// The clock that the schedule is read from; or none for UTC
+    #[arg(long, value_name = "IANA NAME", value_parser = or_none(str::parse::<String>))]
+    pub(crate) zone: Option<Setting<String>>,
+    /// Nothing comes before this time; or none
+    #[arg(long, value_name = "TIME", value_parser = or_none(times::instant))]
+    pub(crate) start: Option<Setting<Timestamp>>,
+    /// Nothing comes from this time on; or none
+    #[arg(long, value_name = "TIME", value_parser = or_none(times::instant))]
+    pub(crate) end: Option<Setting<Timestamp>>,
     /// Starts for events that match this JSON pattern; may be repeated
     #[arg(long, value_name = "PATTERN", conflicts_with = "api")]
     pub(crate) event: Vec<String>,
     /// Starts when it is called with its token
     #[arg(long)]
     pub(crate) api: bool,
-    /// What it is for
-    #[arg(long)]
-    pub(crate) description: Option<String>,
-    /// A variable of its runs; the value is JSON when it reads as JSON, else text
-    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = super::variable)]
-    pub(crate) variables: Vec<(String, serde_json::Value)>,
-    /// What a start does while runs of the trigger have not ended
+    /// What it is for; or none
+    #[arg(long, value_parser = or_none(str::parse::<String>))]
+    pub(crate) description: Option<Setting<String>>,
+    /// A variable of its runs; the value is JSON when it reads as JSON, else text; without a value it is taken away
+    #[arg(long = "var", value_name = "KEY[=VALUE]", value_parser = variable_or_none)]
+    pub(crate) variables: Vec<(String, Option<serde_json::Value>)>,
+    /// What a start does while runs of the trigger have not ended [usual: allow-all]
     #[arg(long)]
     pub(crate) overlap: Option<Overlap>,
-    /// What becomes of times that were missed; `all` needs a window and a count
+    /// What becomes of times that were missed; `all` needs a window and a count [usual: latest]
     #[arg(long)]
     pub(crate) catch_up: Option<CatchUp>,
     /// With `--catch-up all`: how far back
@@ -144,9 +147,9 @@ pub(crate) struct Definition {
     /// With `--catch-up all`: at most so many
     #[arg(long, value_name = "N")]
     pub(crate) catch_up_count: Option<i32>,
-    /// Spread its times over so long
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) jitter: Option<SignedDuration>,
+    /// Spread its times over so long; or none
+    #[arg(long, value_name = "DURATION", value_parser = or_none(str::parse::<SignedDuration>))]
+    pub(crate) jitter: Option<Setting<SignedDuration>>,
     /// Halt after a failed run
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) pause_on_failure: Option<bool>,
@@ -159,24 +162,36 @@ pub(crate) struct Definition {
     /// Go on where a block failed
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub(crate) allow_blocks_to_fail: Option<bool>,
-    /// Hours on the clock of its zone, such as 08:00-18:00; times outside are skipped
-    #[arg(long, value_name = "FROM-TO")]
-    pub(crate) window: Option<String>,
+    /// Hours on the clock of its zone, such as 08:00-18:00; times outside are skipped; or none
+    #[arg(long, value_name = "FROM-TO", value_parser = or_none(str::parse::<String>))]
+    pub(crate) window: Option<Setting<String>>,
     /// Days on which the window opens, such as mon,tue
     #[arg(long, value_delimiter = ',', requires = "window", value_name = "DAYS")]
     pub(crate) days: Vec<String>,
-    /// A run that takes longer is late
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) sla: Option<SignedDuration>,
-    /// A run that takes longer is stopped
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<SignedDuration>,
-    /// At most so many runs of it at once; 0 follows the pipeline
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), allow_negative_numbers = true)]
-    pub(crate) run_limit: Option<i32>,
-    /// What a run over the limit does
+    /// A run that takes longer is late; or none
+    #[arg(long, value_name = "DURATION", value_parser = or_none(str::parse::<SignedDuration>))]
+    pub(crate) sla: Option<Setting<SignedDuration>>,
+    /// A run that takes longer is stopped; or none
+    #[arg(long, value_name = "DURATION", value_parser = or_none(str::parse::<SignedDuration>))]
+    pub(crate) timeout: Option<Setting<SignedDuration>>,
+    /// At most so many runs of it at once; 0 or none follows the pipeline
+    #[arg(long, value_name = "N", value_parser = or_none(run_limit), allow_negative_numbers = true)]
+    pub(crate) run_limit: Option<Setting<i32>>,
+    /// What a run over the limit does; none follows the pipeline
     #[arg(long)]
     pub(crate) on_run_limit: Option<OnLimit>,
+}
+
+/// `key=value` as everywhere, or `key` for what is taken away.
+fn variable_or_none(text: &str) -> Result<(String, Option<serde_json::Value>), String> {
+    if text.contains('=') || text.is_empty() {
+        return super::variable(text).map(|(key, value)| (key, Some(value)));
+    }
+    Ok((text.to_owned(), None))
+}
+
+fn run_limit(text: &str) -> Result<i32, String> {
+    text.parse().ok().filter(|limit| *limit >= 0).ok_or_else(|| "write a number of runs".to_owned())
 }
 
 /// What a start does while others run.
@@ -201,6 +216,7 @@ pub(crate) enum CatchUp {
 /// What a run over the limit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnLimit {
+    None,
     Wait,
     Skip,
 }

@@ -1,6 +1,6 @@
 //! What can be typed after `orrery workspaces`, about their runtimes.
 
-use super::amounts;
+use super::amounts::{self, Setting, or_none};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use std::path::PathBuf;
@@ -123,7 +123,7 @@ pub(crate) struct SpecOptions {
     /// Of a custom application: where it listens
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// Of a custom application: what is run, a word for each; [default: the image's own]
+    /// Of a custom application: what is run, a word for each; or none for what the image itself runs
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
     /// The image, with a tag or a digest
@@ -195,12 +195,12 @@ pub(crate) struct SpecOptions {
     /// Let it wait again after it was stopped for others
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) requeue: Option<bool>,
-    /// File with Python source that defines get_custom_configs, run apart before the start
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pre_start: Option<PathBuf>,
-    /// File with a shell script, run inside before the application
-    #[arg(long, value_name = "FILE")]
-    pub(crate) post_start: Option<PathBuf>,
+    /// File with Python source that defines get_custom_configs, run apart before the start; or none
+    #[arg(long, value_name = "FILE", value_parser = or_none(str::parse::<PathBuf>))]
+    pub(crate) pre_start: Option<Setting<PathBuf>>,
+    /// File with a shell script, run inside before the application; or none
+    #[arg(long, value_name = "FILE", value_parser = or_none(str::parse::<PathBuf>))]
+    pub(crate) post_start: Option<Setting<PathBuf>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

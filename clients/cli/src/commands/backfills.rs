@@ -92,7 +92,7 @@ async fn list(connection: &Connection, output: &Output, pipeline: String) -> Res
 }
 
 /// The id of the backfill that was meant: by its id, its name, or its pipeline's name and its own.
-async fn find(connection: &Connection, named: String) -> Result<String> {
+pub(super) async fn find(connection: &Connection, named: String) -> Result<String> {
     if named.parse::<BackfillId>().is_ok() {
         return Ok(named);
     }

@@ -192,7 +192,7 @@ async fn set_class(connection: &Connection, output: &Output, set: Class) -> Resu
         class.models = set.model;
     }
     if let Some(claim_class) = set.claim_class {
-        class.claim_class = claim_class;
+        class.claim_class = claim_class.value().unwrap_or_default();
     }
     class.worth = set.worth.unwrap_or(class.worth);
     let request = SetDeviceClassRequest { class: Some(class), force: set.force };

@@ -1,5 +1,6 @@
 //! `orrery logs`.
 
+use super::again::Again;
 use crate::{
     arguments::Logs,
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
@@ -7,8 +8,13 @@ use crate::{
     json,
     render::{Output, line, short_id, style::harmless, time},
 };
-use proto::v1::{ListLogsRequest, LogLine, SearchLogsRequest, TailLogsRequest};
+use proto::v1::{ListLogsRequest, LogLine, SearchLogsRequest, TailLogsRequest, TailLogsResponse};
 use rpc::client;
+use std::collections::VecDeque;
+use tonic::{Status, Streaming};
+
+/// More lines than may come out of the order of their ids.
+const RECENT_LINES_MAX: usize = 1_000;
 
 /// Prints what is there, or with `--follow` also what comes until the run has ended, or what a search finds.
 pub(crate) async fn run(connection: &Connection, output: &Output, options: Logs) -> Result<Code> {
@@ -50,16 +56,68 @@ async fn list(connection: &Connection, output: &Output, run_id: String, options:
     }
 }
 
+/// Goes on where it was, when the server is lost that serves it.
 async fn tail(connection: &Connection, output: &Output, run_id: String, options: Logs) -> Result<Code> {
     let min_level = level(&options);
     let wanted = options.search.unwrap_or_default().to_ascii_lowercase();
-    let request = TailLogsRequest { run_id, block: options.block.unwrap_or_default(), min_level };
-    let mut stream = connection.logs().tail_logs(request).await?.into_inner();
-    while let Some(mut batch) = stream.message().await? {
-        batch.lines.retain(|line| line.message.to_ascii_lowercase().contains(&wanted));
-        print(&batch.lines, output)?;
+    let request = TailLogsRequest { run_id, block: options.block.unwrap_or_default(), min_level, after: 0 };
+    // Without any server there is nothing to wait for.
+    let mut stream = connection.logs().tail_logs(request.clone()).await?.into_inner();
+    let (mut seen, mut again) = (Seen::default(), Again::new());
+    loop {
+        let error = match stream.message().await {
+            Ok(None) => return Ok(Code::Ok),
+            Ok(Some(mut batch)) => {
+                again.came();
+                batch.lines.retain(|line| seen.is_new(line.id) && line.message.to_ascii_lowercase().contains(&wanted));
+                print(&batch.lines, output)?;
+                continue;
+            }
+            Err(error) => error,
+        };
+        stream =
+            reopened(connection, &mut again, TailLogsRequest { after: seen.floor, ..request.clone() }, error).await?;
     }
-    Ok(Code::Ok)
+}
+
+async fn reopened(
+    connection: &Connection,
+    again: &mut Again,
+    request: TailLogsRequest,
+    mut error: Status,
+) -> Result<Streaming<TailLogsResponse>> {
+    loop {
+        if again.after(error).await? == 1 {
+            eprintln!("the connection was lost; trying to go on from the last line");
+        }
+        match connection.logs().tail_logs(request.clone()).await {
+            Ok(stream) => return Ok(stream.into_inner()),
+            Err(another) => error = another,
+        }
+    }
+}
+
+/// The lines that came. Lines come a little out of the order of their ids, so what is asked for again begins some lines
+/// earlier, and what came before is left out.
+#[derive(Default)]
+struct Seen {
+    /// Up to here nothing is asked for again.
+    floor: i64,
+    recent: VecDeque<i64>,
+}
+
+impl Seen {
+    /// Notes a line; whether it comes for the first time.
+    fn is_new(&mut self, id: i64) -> bool {
+        if id <= self.floor || self.recent.contains(&id) {
+            return false;
+        }
+        self.recent.push_back(id);
+        if self.recent.len() > RECENT_LINES_MAX {
+            self.floor = self.recent.pop_front().map_or(self.floor, |oldest| oldest.max(self.floor));
+        }
+        true
+    }
 }
 
 /// The newest lines that fit, in the order in which they were written.
@@ -140,5 +198,16 @@ mod tests {
             ..LogLine::default()
         };
         assert_eq!(shown(&log, &output), " INFO     load[3]  a\u{fffd}[2J\n    b");
+    }
+
+    #[test]
+    fn a_line_comes_once_and_a_late_one_as_well() {
+        let mut seen = Seen::default();
+        assert!(seen.is_new(7) && seen.is_new(9) && seen.is_new(8) && !seen.is_new(9));
+        assert_eq!(seen.floor, 0, "all of it is asked for again");
+        let more = 10 + i64::try_from(RECENT_LINES_MAX).unwrap();
+        assert!((10..more).all(|id| seen.is_new(id)));
+        assert_eq!(seen.floor, 9);
+        assert!((1..more).all(|id| !seen.is_new(id)) && seen.is_new(more));
     }
 }

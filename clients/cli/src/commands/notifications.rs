@@ -80,18 +80,19 @@ fn shown(notifications: &[Notification], output: &Output) -> String {
 }
 
 async fn test(connection: &Connection, output: &Output, pipeline: String) -> Result<Code> {
+    let of = subject(connection, &pipeline);
     let request = TestNotificationsRequest { workspace: connection.workspace.clone(), pipeline };
     let request = client::within(CALL_TIMEOUT, request);
     let answer = connection.notifications().test_notifications(request).await?.into_inner();
     if answer.notifications == 0 {
         let remedy = "set one by `orrery notifications set FILE`, or notification_config in metadata.yaml";
-        return Err(Failure::new(Code::NotFound, "nobody is configured to be told", remedy));
+        return Err(Failure::new(Code::NotFound, format!("nobody is told of {of}, so nothing was sent"), remedy));
     }
     output.answer("orrery.v1.TestNotificationsResponse", &answer, || {
         let n = answer.notifications;
+        let (are, each) = if n == 1 { ("message is", "it") } else { ("messages are", "each") };
         format!(
-            "{n} test {} on the way; `orrery notifications` shows what becomes of them",
-            if n == 1 { "message is" } else { "messages are" }
+            "{n} test {are} on the way to whom is told of {of}; `orrery notifications` shows whether {each} arrived"
         )
     })?;
     Ok(Code::Ok)
@@ -109,15 +110,29 @@ fn configs(answer: &ListNotificationConfigsResponse, output: &Output) -> String 
     let mut table = table::new(output.style, &["for", "keys", "set"]);
     for config in &answer.configs {
         let all = config.pipeline.is_empty();
-        let mut keys: Vec<&str> = config.config.iter().flat_map(|c| c.fields.keys()).map(String::as_str).collect();
-        keys.sort_unstable();
+        let keys = keys(config.config.iter().flat_map(|c| c.fields.keys()));
         table.add_row([
             table::cell(if all { "every pipeline" } else { &config.pipeline }, Tone::Plain),
-            table::cell(keys.join(", "), Tone::Plain),
+            table::cell(keys, Tone::Plain),
             table::cell(time::relative(time::instant(config.updated_at.as_ref()), Timestamp::now()), Tone::Dim),
         ]);
     }
     table::text(&table, "nothing is configured here; projects may say more in their metadata.yaml")
+}
+
+fn keys<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    let mut keys: Vec<&str> = keys.map(String::as_str).collect();
+    keys.sort_unstable();
+    keys.join(", ")
+}
+
+/// What a configuration is about.
+fn subject(connection: &Connection, pipeline: &str) -> String {
+    let workspace = &connection.workspace;
+    match pipeline {
+        "" => format!("the runs of workspace {workspace}"),
+        pipeline => format!("the runs of pipeline {pipeline} of workspace {workspace}"),
+    }
 }
 
 async fn set(connection: &Connection, output: &Output, file: &Path, pipeline: String) -> Result<Code> {
@@ -127,13 +142,16 @@ async fn set(connection: &Connection, output: &Output, file: &Path, pipeline: St
     let text = text.map_err(|e| wrong(format!("cannot read {}: {e}", file.display())))?;
     let config: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&text).map_err(|e| wrong(format!("{} is no JSON object: {e}", file.display())))?;
+    let keys = keys(config.keys());
     let config = rpc::json::json_to_struct(&config, "config").map_err(|e| wrong(e.to_string()))?;
+    let (of, try_it) = (subject(connection, &pipeline), format!("orrery notifications test {pipeline}"));
     let request =
         SetNotificationConfigRequest { workspace: connection.workspace.clone(), pipeline, config: Some(config) };
     let request = client::within(CALL_TIMEOUT, request);
     let answer = connection.notifications().set_notification_config(request).await?.into_inner();
-    output.answer("orrery.v1.SetNotificationConfigResponse", &answer, || {
-        if answer.config.is_some() { "set; `orrery notifications test` tries it" } else { "removed" }.to_owned()
+    output.answer("orrery.v1.SetNotificationConfigResponse", &answer, || match answer.config {
+        Some(_) => format!("set for {of}: {keys}; `{}` tries it", try_it.trim_end()),
+        None => format!("nothing is configured here for {of} now; what projects say in metadata.yaml holds"),
     })?;
     Ok(Code::Ok)
 }

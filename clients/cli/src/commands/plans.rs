@@ -2,7 +2,7 @@
 
 use crate::{
     arguments::{
-        amounts::{Bound, DAYS},
+        amounts::{Bound, DAYS, Setting},
         gpus::{Plans, SetPlan},
     },
     commands::{
@@ -65,7 +65,7 @@ async fn define(connection: &Connection, output: &Output, set: SetPlan) -> Resul
     let known = list(connection).await?.into_iter().find(|plan| plan.name == set.name);
     let mut plan = known.unwrap_or_else(|| Plan { name: set.name.clone(), ..Plan::default() });
     if !set.queue.is_empty() {
-        plan.queues = set.queue;
+        plan.queues = set.queue.into_iter().filter_map(Setting::value).collect();
     }
     if set.any_model || !set.model.is_empty() {
         plan.models = set.model;
@@ -73,7 +73,7 @@ async fn define(connection: &Connection, output: &Output, set: SetPlan) -> Resul
     if set.always || !set.window.is_empty() {
         plan.windows = set.window;
     }
-    let large = |old: Option<i64>, new: Option<Bound>| new.map_or(old, Bound::limit);
+    let large = |old: Option<i64>, new: Option<Bound>| Bound::over(new, old);
     let small = |old: Option<i32>, new: Option<Bound>| new.map_or(old, |bound| bound.small());
     plan.gpus_max = small(plan.gpus_max, set.gpus);
     plan.gpu_milli_max = large(plan.gpu_milli_max, set.effective);

@@ -1,7 +1,10 @@
 //! `orrery projects policy` and `orrery groups policy`.
 
 use crate::{
-    arguments::{amounts::Bound, gpus::PolicyOptions},
+    arguments::{
+        amounts::{Bound, Setting},
+        gpus::PolicyOptions,
+    },
     commands::{
         gpus::{affected, notes},
         workspaces::gpus,
@@ -55,10 +58,10 @@ fn overlay(mut policy: ProjectPolicy, change: PolicyOptions) -> ProjectPolicy {
         policy.images = change.image;
     }
     if !change.model_gpu.is_empty() {
-        policy.model_gpu_milli = change.model_gpu.into_iter().collect();
+        policy.model_gpu_milli = change.model_gpu.into_iter().filter_map(Setting::value).collect();
     }
     policy.allow_root = change.allow_root.unwrap_or(policy.allow_root);
-    let large = |old: Option<i64>, new: Option<Bound>| new.map_or(old, Bound::limit);
+    let large = |old: Option<i64>, new: Option<Bound>| Bound::over(new, old);
     let small = |old: Option<i32>, new: Option<Bound>| new.map_or(old, |bound| bound.small());
     policy.gpu_milli = large(policy.gpu_milli, change.gpu);
     policy.cpu_milli = large(policy.cpu_milli, change.cpu);

@@ -1,7 +1,7 @@
 //! `orrery queues`.
 
 use crate::{
-    arguments::gpus::Queues,
+    arguments::{amounts::Setting, gpus::Queues},
     commands::{gpus::affected, workspaces::gpus},
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
@@ -26,7 +26,7 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Qu
             queue.priority = priority.unwrap_or(queue.priority);
             queue.preemptible = preemptible.unwrap_or(queue.preemptible);
             queue.deserved_gpu_milli = deserved.unwrap_or(queue.deserved_gpu_milli);
-            queue.limit_gpu_milli = limit.map_or(queue.limit_gpu_milli, |limit| limit.limit());
+            queue.limit_gpu_milli = Setting::over(limit, queue.limit_gpu_milli);
             queue.weight = weight.unwrap_or(queue.weight);
             queue.pool = pool.unwrap_or(queue.pool);
             let request = within(CALL_TIMEOUT, SetQueueRequest { queue: Some(queue), force });

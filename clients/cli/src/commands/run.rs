@@ -1,5 +1,6 @@
 //! `orrery run`, and following a run to its end.
 
+use super::again::{Again, TRIES_MAX};
 use crate::{
     arguments,
     connection::{CALL_TIMEOUT, Connection},
@@ -13,9 +14,6 @@ use runtime::backoff::{self, Backoff};
 use serde_json::{Map, Value};
 use std::{path::Path, time::Duration};
 use tonic::{Code as Grpc, Status};
-
-/// A lost stream is opened again so often in a row; with the pauses that is about a minute.
-const RECONNECTS_MAX: u32 = 15;
 
 /// Starts a run, and with `--wait` follows it.
 pub(crate) async fn run(connection: &Connection, output: &Output, options: arguments::Run) -> Result<Code> {
@@ -58,7 +56,7 @@ pub(crate) async fn create(
             Ok(response) => break response.into_inner(),
             // Without any server there is nothing to wait for.
             Err(error) if lost == 0 && error.code() == Grpc::Unavailable => return Err(error.into()),
-            Err(error) if lost < RECONNECTS_MAX && rpc::status::is_away(&error) => lost += 1,
+            Err(error) if lost < TRIES_MAX && rpc::status::is_away(&error) => lost += 1,
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(pause.next(backoff::random())).await;
@@ -108,22 +106,12 @@ async fn blocks_of(connection: &Connection, run: &Run) -> Vec<Block> {
 }
 
 async fn watch(connection: &Connection, output: &Output, run: &Run, blocks: &[Block]) -> Result<Run> {
-    let mut progress = Progress::new(output, blocks);
-    let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut lost = 0;
+    let (mut progress, mut again) = (Progress::new(output, blocks), Again::new());
     loop {
-        let error = match watch_once(connection, output, run, &mut progress, &mut lost).await? {
+        match watch_once(connection, output, run, &mut progress, &mut again).await? {
             Ok(run) => return Ok(run),
-            Err(error) => error,
+            Err(error) => again.after(error).await?,
         };
-        lost += 1;
-        if lost > RECONNECTS_MAX || !passes(&error) {
-            return Err(error.into());
-        }
-        tokio::time::sleep(pause.next(backoff::random())).await;
-        if lost == 1 {
-            pause.reset();
-        }
     }
 }
 
@@ -133,7 +121,7 @@ async fn watch_once(
     output: &Output,
     run: &Run,
     progress: &mut Progress,
-    lost: &mut u32,
+    again: &mut Again,
 ) -> Result<std::result::Result<Run, Status>> {
     let mut stream = match connection.runs().watch_run(WatchRunRequest { run_id: run.id.clone() }).await {
         Ok(stream) => stream.into_inner(),
@@ -145,7 +133,7 @@ async fn watch_once(
             Ok(None) => return Ok(Err(Status::unavailable("the server ended the stream"))),
             Err(error) => return Ok(Err(error)),
         };
-        *lost = 0;
+        again.came();
         if output.json {
             line(&json::line("orrery.v1.WatchRunResponse", &state)?);
         } else {
@@ -158,9 +146,4 @@ async fn watch_once(
             return Ok(Ok(run));
         }
     }
-}
-
-/// Whether another stream may go better: a server that restarts, or a connection that was cut.
-fn passes(error: &Status) -> bool {
-    matches!(error.code(), Grpc::Unavailable | Grpc::Cancelled | Grpc::Unknown | Grpc::Aborted | Grpc::DeadlineExceeded)
 }

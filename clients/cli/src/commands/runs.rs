@@ -1,7 +1,8 @@
 //! `orrery runs`.
 
+use super::backfills;
 use crate::{
-    arguments::Status,
+    arguments::{Runs, Status},
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
     render::{
@@ -15,25 +16,25 @@ use proto::v1::{ListRunsRequest, ListRunsResponse, Run, RunStatus};
 use rpc::client;
 
 /// Lists the newest runs.
-pub(crate) async fn run(
-    connection: &Connection,
-    output: &Output,
-    pipeline: String,
-    statuses: &[Status],
-    limit: u32,
-) -> Result<Code> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let statuses: Vec<i32> = statuses.iter().map(|s| to_proto(*s).into()).collect();
+pub(crate) async fn run(connection: &Connection, output: &Output, options: Runs) -> Result<Code> {
+    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let backfill_id = match options.backfill {
+        Some(named) => backfills::find(connection, named).await?,
+        None => String::new(),
+    };
+    let mut request = ListRunsRequest {
+        workspace: connection.workspace.clone(),
+        pipeline: options.pipeline.unwrap_or_default(),
+        statuses: options.status.iter().map(|s| to_proto(*s).into()).collect(),
+        trigger: options.trigger.unwrap_or_default(),
+        backfill_id,
+        ..ListRunsRequest::default()
+    };
     let mut all = ListRunsResponse::default();
     loop {
-        let request = ListRunsRequest {
-            workspace: connection.workspace.clone(),
-            pipeline: pipeline.clone(),
-            statuses: statuses.clone(),
-            page_size: i32::try_from(limit - all.runs.len()).unwrap_or(PAGE_SIZE).min(PAGE_SIZE),
-            page_token: std::mem::take(&mut all.next_page_token),
-        };
-        let page = connection.runs().list_runs(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+        request.page_size = i32::try_from(limit - all.runs.len()).unwrap_or(PAGE_SIZE).min(PAGE_SIZE);
+        request.page_token = std::mem::take(&mut all.next_page_token);
+        let page = connection.runs().list_runs(client::within(CALL_TIMEOUT, request.clone())).await?.into_inner();
         all.runs.extend(page.runs);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() || all.runs.len() >= limit {
@@ -54,9 +55,17 @@ fn to_proto(status: Status) -> RunStatus {
     }
 }
 
+fn started_by(run: &Run) -> String {
+    if run.backfill_id.is_empty() {
+        run.trigger.clone()
+    } else {
+        format!("backfill {}", block::one_line(&run.backfill))
+    }
+}
+
 fn table_of(runs: &[Run], output: &Output, now: Timestamp) -> String {
     let mut table =
-        table::new(output.style, &["run", "pipeline", "status", "blocks", "started", "took", "trigger", "reason"]);
+        table::new(output.style, &["run", "pipeline", "status", "blocks", "started", "took", "started by", "reason"]);
     for run in runs {
         let (word, tone) = block::run_status(run.status());
         let started = time::instant(run.started_at.as_ref());
@@ -68,7 +77,7 @@ fn table_of(runs: &[Run], output: &Output, now: Timestamp) -> String {
             table::number(format!("{}/{}", run.blocks_done, run.blocks_total)),
             table::cell(time::relative(started, now), Tone::Plain),
             table::number(time::span(started, ended, now)),
-            table::cell(&run.trigger, Tone::Dim),
+            table::cell(started_by(run), Tone::Dim),
             table::cell(block::one_line(&run.reason), Tone::Plain),
         ]);
     }

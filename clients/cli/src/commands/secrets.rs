@@ -13,8 +13,8 @@ use crate::{
 };
 use jiff::Timestamp;
 use proto::v1::{
-    DeleteSecretRequest, ListSecretsRequest, ListSecretsResponse, RotateSecretsRequest, Secret, SecretScope,
-    SetSecretRequest,
+    DeleteSecretRequest, ListSecretsRequest, ListSecretsResponse, RotateSecretsRequest, RotateSecretsResponse, Secret,
+    SecretScope, SetSecretRequest,
 };
 use rpc::client::within;
 
@@ -54,22 +54,35 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Se
     Ok(Code::Ok)
 }
 
+/// The answer counts what all calls together have done.
 async fn rotate(connection: &Connection, output: &Output) -> Result<()> {
     let mut all = 0;
     loop {
         let request = within(CALL_TIMEOUT, RotateSecretsRequest { limit: BATCH });
-        let answer = connection.secrets().rotate_secrets(request).await?.into_inner();
+        let mut answer = connection.secrets().rotate_secrets(request).await?.into_inner();
         all += answer.rotated;
         // What another rotation holds at this moment is left to it.
         if answer.remaining == 0 || answer.rotated == 0 {
-            output.answer("orrery.v1.RotateSecretsResponse", &answer, || {
-                format!("{all} secrets are sealed with the key {}; {} remain", answer.key_id, answer.remaining)
-            })?;
-            return Ok(());
+            answer.rotated = all;
+            return output.answer("orrery.v1.RotateSecretsResponse", &answer, || rotated(&answer));
         }
         if !output.json {
             line(&output.style.dim(&format!("{all} done, {} to go", answer.remaining)));
         }
+    }
+}
+
+/// What is sealed is more than secrets: addresses of notifications and keys of applications too.
+fn rotated(answer: &RotateSecretsResponse) -> String {
+    let RotateSecretsResponse { rotated, remaining, key_id } = answer;
+    let done = match rotated {
+        0 => format!("nothing was sealed anew with the key `{key_id}`"),
+        1 => format!("1 value is sealed anew with the key `{key_id}`"),
+        many => format!("{many} values are sealed anew with the key `{key_id}`"),
+    };
+    match remaining {
+        0 => format!("{done}; no value needs another one, so former keys can be taken out of `secret_keys_file`"),
+        left => format!("{done}; {left} still need a former key: keep it, and run `orrery secrets rotate` again"),
     }
 }
 

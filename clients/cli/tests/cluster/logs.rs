@@ -9,6 +9,7 @@ use crate::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes a numbered line each 5 ms, with the time.
@@ -115,5 +116,53 @@ def f(*args, **kwargs):
     workspace.tell("go");
     following.until(|line| line["message"] == "after");
     assert_eq!(following.code(), Some(0), "it ends with its run");
+    workspace.end_of(&id).completed();
+}
+
+#[test]
+fn a_log_is_followed_over_restarts_of_the_web_server() {
+    let code = "
+import os, time
+@data_loader
+def f(*args, **kwargs):
+    n = 0
+    while not os.path.exists(kwargs['meet'] + '/enough'):
+        print(f'line {n}', flush=True)
+        n += 1
+        time.sleep(0.005)
+    print(f'last {n}')
+";
+    let (cluster, _turn) = to_be_hurt();
+    let workspace = Workspace::with_pipeline(cluster, "log-resumed", "", &[step("data_loader", "load", code)]);
+    let id = workspace.start("p", &[]);
+    let mut following = workspace.follow(&["logs", "-f", &id]);
+    let seen = RefCell::new(Vec::new());
+    let number = |line: &Value| line["message"].as_str()?.strip_prefix("line ")?.parse::<usize>().ok();
+    let mut until_line = |least: usize| {
+        following.until(|line| {
+            seen.borrow_mut().extend(number(line));
+            number(line).is_some_and(|number| number >= least)
+        })
+    };
+    // Once killed, once asked to end.
+    for how in [Signal::KILL, Signal::TERM] {
+        let begun = seen.borrow().len();
+        until_line(begun + 50);
+        processes::signal(cluster.service("web-server"), how);
+        // More than were written while it was away.
+        until_line(begun + 1_000);
+    }
+    workspace.tell("enough");
+    let last = following.until(|line| {
+        seen.borrow_mut().extend(number(line));
+        line["message"].as_str().is_some_and(|message| message.starts_with("last "))
+    });
+    let (code, said) = following.end();
+    assert_eq!(code, Some(0), "{said}");
+    let count: usize = last["message"].as_str().unwrap()["last ".len()..].parse().unwrap();
+    let mut seen = seen.into_inner();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..count).collect::<Vec<_>>(), "none is missing and none comes twice");
+    assert_eq!(said.matches("the connection was lost").count(), 2, "{said}");
     workspace.end_of(&id).completed();
 }

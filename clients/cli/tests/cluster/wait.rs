@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
@@ -61,7 +61,7 @@ pub(crate) struct Following {
 impl Following {
     #[track_caller]
     pub(crate) fn new(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (tell, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -86,8 +86,17 @@ impl Following {
 
     /// Its exit code, once it ends by itself.
     #[track_caller]
-    pub(crate) fn code(mut self) -> Option<i32> {
-        until("the end of what was followed", COMMAND_TIMEOUT, || self.child.try_wait().unwrap()).code()
+    pub(crate) fn code(self) -> Option<i32> {
+        self.end().0
+    }
+
+    /// The same, with what it wrote to stderr.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let ended = until("the end of what was followed", COMMAND_TIMEOUT, || self.child.try_wait().unwrap());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (ended.code(), said)
     }
 }
 

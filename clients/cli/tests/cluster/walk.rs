@@ -147,13 +147,17 @@ fn what_starts_a_pipeline_is_made_changed_and_looked_at() {
     says(&preview, &["2026-03-30T02:30:00+02:00", "outside of its window, 02:00-04:00 mon, are skipped"]);
     let wrong = plain(&["triggers", "edit", "nightly", "--every", "61 * * * *"]);
     assert!(wrong.code == 64 && wrong.err.contains("at column 1"), "{wrong:?}");
+    assert!(wrong.err.contains("`orrery help triggers edit` tells"), "{wrong:?}");
+    says(&plain(&["triggers", "edit", "nightly", "--sla", "none", "--zone", "none"]), &["is edited, version 4"]);
+    let shown = plain(&["triggers", "show", "nightly"]);
+    assert!(!shown.out.contains("sla") && !shown.out.contains("Berlin") && shown.out.contains("skip"), "{shown:?}");
     says(&plain(&["triggers", "pause", "nightly"]), &["is paused"]);
     says(&plain(&["triggers", "create", "p", "now", "--every", "@once"]), &["is created"]);
     wait::until("its run", SOON, || {
         let history = plain(&["triggers", "history", "now"]);
         history.out.contains("fired").then_some(())
     });
-    says(&plain(&["runs"]), &["now"]);
+    says(&plain(&["runs", "--pipeline", "p", "--trigger", "now"]), &["now"]);
     says(&plain(&["triggers", "delete", "nightly"]), &["is archived"]);
     assert_eq!(plain(&["triggers", "show", "nightly"]).code, 66);
     // What became of its times stays, also where another trigger has its name by now.
@@ -175,6 +179,9 @@ fn what_starts_a_pipeline_is_made_changed_and_looked_at() {
         let shown = plain(&["backfills", "show", "months"]);
         shown.out.contains("completed").then_some(())
     });
+    let runs = plain(&["runs", "--backfill", "months"]);
+    assert_eq!(runs.out.matches("backfill months").count(), 3, "{runs:?}");
+    assert!(!runs.out.contains("now\n") && !runs.out.contains("manual"), "{runs:?}");
     let cancelled = plain(&["backfills", "cancel", "p/months"]);
     assert!(cancelled.code == 0 || cancelled.code == 65, "{cancelled:?}");
     let never = plain(&["backfills", "pause", "years"]);
@@ -221,16 +228,23 @@ fn models_limits_messages_and_what_is_cleaned() {
     says(&listed, &["WALK", "owner@localhost"]);
     assert!(!listed.out.contains("hunter2"));
     says(&plain(&["secrets", "delete", "WALK"]), &["WALK is gone"]);
+    says(&plain(&["secrets", "rotate"]), &["nothing was sealed anew with the key `local`", "no value needs another"]);
 
     // A receiver that messages may not go to: the list says so.
     fs::write(file("told.json"), r#"{"webhook_config": {"url": "https://127.0.0.1:9/hook"}}"#).unwrap();
     assert_eq!(plain(&["notifications", "test"]).code, 66, "nobody is told yet");
-    says(&plain(&["notifications", "set", &file("told.json")]), &["orrery notifications test"]);
+    says(
+        &plain(&["notifications", "set", &file("told.json")]),
+        &["set for the runs of workspace walk-things: webhook_config", "`orrery notifications test` tries it"],
+    );
     says(&plain(&["notifications", "show"]), &["every pipeline", "webhook_config"]);
-    says(&plain(&["notifications", "test"]), &["1 test message is on the way"]);
+    says(&plain(&["notifications", "test"]), &["1 test message is on the way", "workspace walk-things"]);
     wait::until("the refusal", SOON, || plain(&["notifications"]).out.contains("failed").then_some(()));
     fs::write(file("told.json"), "{}").unwrap();
-    says(&plain(&["notifications", "set", &file("told.json")]), &["removed"]);
+    says(
+        &plain(&["notifications", "set", &file("told.json")]),
+        &["nothing is configured here for the runs of workspace"],
+    );
 
     // A pipeline's latest completed run keeps its own.
     let run = workspace.run("p").completed();

@@ -2,11 +2,12 @@
 -- $1 run
 SELECT r.id, w.name, p.name, r.pipeline_id, r.pipeline_version, r.status, r.variables, r.execution_date, r.created_at,
        r.started_at, r.completed_at, coalesce(r.reason, r.cancel_reason, ''), coalesce(t.name, ''), r.parent_run_id,
-       progress.total, progress.done
+       progress.total, progress.done, r.backfill_id, coalesce(f.name, '')
   FROM run r
   JOIN workspace w ON w.id = r.workspace_id
   JOIN pipeline p ON p.id = r.pipeline_id
   LEFT JOIN trigger t ON t.id = r.trigger_id
+  LEFT JOIN backfill f ON f.id = r.backfill_id
   LEFT JOIN pipeline_version v ON v.pipeline_id = r.pipeline_id AND v.version = r.pipeline_version
   CROSS JOIN LATERAL (
       SELECT count(*)::integer AS total, count(b.block)::integer AS done

@@ -15,13 +15,30 @@ use std::collections::HashMap;
 use store::Store;
 use store::targets::{self, Target};
 
-/// What was allowed.
-pub(super) struct Grant {
-    /// The addressed thing, when the row names one.
-    pub(super) target: Option<Target>,
+/// What was decided, and where.
+pub(crate) struct Verdict {
+    /// The addressed thing when the row names one and it is there, whether or not the caller may act on it.
+    pub(crate) target: Option<Target>,
+    /// Whether the caller may.
+    pub(crate) granted: Result<(), Fault>,
 }
 
-const ANYWHERE: Grant = Grant { target: None };
+impl Verdict {
+    fn nowhere(granted: Result<(), Fault>) -> Self {
+        Self { target: None, granted }
+    }
+
+    /// Nothing that changes it is done to what is out of use.
+    fn unless_archived(self) -> Self {
+        match self.target {
+            Some(target) if self.granted.is_ok() && target.archived => {
+                let granted = Err(Fault::archived(&target.name));
+                Self { target: Some(target), granted }
+            }
+            target => Self { target, ..self },
+        }
+    }
+}
 
 impl Authority {
     /// Whether a rule lets somebody act on what a message addresses.
@@ -30,18 +47,19 @@ impl Authority {
         rule: &Rule,
         identity: &Identity,
         addressed: &HashMap<&'static str, String>,
-    ) -> Result<Grant, Fault> {
+    ) -> Verdict {
         if matches!(rule.row.who, Who::Everybody) {
-            return Ok(ANYWHERE);
+            return Verdict::nowhere(Ok(()));
         }
         let Identity::Person(caller) = identity else {
-            return Err(Fault::unauthenticated("a credential is needed; sign in by `orrery login`"));
+            let fault = Fault::unauthenticated("a credential is needed; sign in by `orrery login`");
+            return Verdict::nowhere(Err(fault));
         };
         match rule.row.who {
-            Who::Everybody | Who::SignedIn => Ok(ANYWHERE),
-            Who::Cluster(need) => cluster(caller, need),
+            Who::Everybody | Who::SignedIn => Verdict::nowhere(Ok(())),
+            Who::Cluster(need) => Verdict::nowhere(cluster(caller, need)),
             // A route is never called as a method.
-            Who::AsMethod => Err(Fault::not_allowed()),
+            Who::AsMethod => Verdict::nowhere(Err(Fault::not_allowed())),
             Who::On(thing, need) => {
                 let thing = thing.narrowed(addressed);
                 let text = addressed.get(thing.field()).map_or("", String::as_str);
@@ -50,40 +68,44 @@ impl Authority {
         }
     }
 
-    async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Grant, Fault> {
+    async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Verdict {
         match (thing, text) {
-            (Thing::ProjectOrOwn(_) | Thing::TriggerOrNothing(_), "") => return Ok(ANYWHERE),
-            (Thing::WorkspaceOrCluster(_), "") => return cluster(caller, need),
+            (Thing::ProjectOrOwn(_) | Thing::TriggerOrNothing(_), "") => return Verdict::nowhere(Ok(())),
+            (Thing::WorkspaceOrCluster(_), "") => return Verdict::nowhere(cluster(caller, need)),
             _ => {}
         }
-        let target = reach(&self.store, caller, thing, text, need).await?;
-        if target.archived && !rule.row.even_archived {
-            return Err(Fault::archived(&target.name));
-        }
-        Ok(Grant { target: Some(target) })
+        let verdict = reach(&self.store, caller, thing, text, need).await;
+        if rule.row.even_archived { verdict } else { verdict.unless_archived() }
     }
 }
 
 /// For a request that addresses many workspaces: as a row would decide about one of them, that changes it.
-pub(crate) async fn workspace(store: &Store, caller: &Caller, name: &str, need: Role) -> Result<Target, Fault> {
-    let target = reach(store, caller, Thing::Workspace("workspaces"), name, need).await?;
-    if target.archived { Err(Fault::archived(&target.name)) } else { Ok(target) }
+pub(crate) async fn workspace(store: &Store, caller: &Caller, name: &str, need: Role) -> Verdict {
+    reach(store, caller, Thing::Workspace("workspaces"), name, need).await.unless_archived()
 }
 
-/// The addressed thing, when the caller has the role there.
-async fn reach(store: &Store, caller: &Caller, thing: Thing, text: &str, need: Role) -> Result<Target, Fault> {
-    let db = store.client().await?;
-    let target = targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?;
-    let Some(target) = target else { return Err(not_found(thing, text)) };
-    match caller.user.role.max(target.role) {
+/// Whether the caller has the role on the addressed thing.
+async fn reach(store: &Store, caller: &Caller, thing: Thing, text: &str, need: Role) -> Verdict {
+    let target = match find(store, caller, thing, text).await {
+        Ok(target) => target,
+        Err(fault) => return Verdict::nowhere(Err(fault)),
+    };
+    let role = target.as_ref().and_then(|target| caller.user.role.max(target.role));
+    let granted = match role {
         None => Err(not_found(thing, text)),
         role if role < Some(need) => Err(not_enough(need, role)),
-        _ => Ok(target),
-    }
+        _ => Ok(()),
+    };
+    Verdict { target, granted }
 }
 
-fn cluster(caller: &Caller, need: Role) -> Result<Grant, Fault> {
-    if caller.user.role >= Some(need) { Ok(ANYWHERE) } else { Err(not_enough(need, caller.user.role)) }
+async fn find(store: &Store, caller: &Caller, thing: Thing, text: &str) -> Result<Option<Target>, Fault> {
+    let db = store.client().await?;
+    Ok(targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?)
+}
+
+fn cluster(caller: &Caller, need: Role) -> Result<(), Fault> {
+    if caller.user.role >= Some(need) { Ok(()) } else { Err(not_enough(need, caller.user.role)) }
 }
 
 fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {

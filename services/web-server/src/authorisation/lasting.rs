@@ -60,7 +60,7 @@ impl Authority {
             Identity::Person(caller) => Identity::Person(self.anew(caller).await?),
             Identity::Nobody => Identity::Nobody,
         };
-        self.check(rule, &identity, &began.addressed).await.map(drop)
+        self.check(rule, &identity, &began.addressed).await.granted
     }
 
     /// Who calls, if the credential still holds. The operator's is in a file, and holds as long as this process.

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
+use rpc::status::Problem;
 use std::io::Read;
 use tonic::Status;
 use tonic::body::Body;
@@ -22,7 +23,7 @@ pub(super) async fn peek(headers: &HeaderMap, mut body: Body, bytes_max: usize) 
     loop {
         if let Some(length) = length(&seen) {
             if length > bytes_max {
-                return Err(too_large(bytes_max));
+                return Err(Problem::too_large(bytes_max).into());
             }
             if seen.len() >= HEAD + length {
                 break;
@@ -66,12 +67,7 @@ fn decode(headers: &HeaderMap, seen: &[u8], length: usize, bytes_max: usize) -> 
     let mut message = Vec::new();
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     GzDecoder::new(content).take(limit).read_to_end(&mut message).map_err(|e| broken(&e))?;
-    if message.len() > bytes_max { Err(too_large(bytes_max)) } else { Ok(message) }
-}
-
-fn too_large(bytes_max: usize) -> Fault {
-    let message = format!("the request is larger than {bytes_max} bytes; send less at once");
-    Fault::new(ErrorKind::ResourceExhausted, "MESSAGE_TOO_LARGE", message)
+    if message.len() > bytes_max { Err(Problem::too_large(bytes_max).into()) } else { Ok(message) }
 }
 
 fn broken(why: &dyn std::fmt::Display) -> Fault {

@@ -1,7 +1,7 @@
 //! What an act leaves in the trail: who, what, on what, how it ended, and what it changed. Refuses to tell a field that
 //! neither its row names nor the act itself tells.
 
-use super::{Authority, Grant, Rule};
+use super::{Authority, Rule, Verdict};
 use crate::changed::Changed;
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
@@ -58,10 +58,10 @@ impl Authority {
         rule: &Rule,
         identity: &Identity,
         addressed: &HashMap<&'static str, String>,
-        grant: Option<&Grant>,
+        verdict: &Verdict,
         ended: Result<Changed, Problem>,
     ) {
-        add(&self.store, &entry(rule, identity, addressed, grant, ended)).await;
+        add(&self.store, &entry(rule, identity, addressed, verdict, ended)).await;
     }
 
     /// Adds the entry of a browser that signed in, or tried to.
@@ -162,8 +162,10 @@ pub(crate) struct Trail<'a> {
     pub(crate) method: &'a str,
     /// The workspace's name, as it was given.
     pub(crate) workspace: &'a str,
-    /// The workspace, when the caller may act on it.
+    /// The workspace, when there is one of this name.
     pub(crate) target: Option<&'a Target>,
+    /// Whether the caller may act on it.
+    pub(crate) granted: bool,
     /// Why it was not done.
     pub(crate) problem: Option<&'a Problem>,
 }
@@ -179,7 +181,7 @@ impl Trail<'_> {
             project: self.target.map(|target| target.project),
             workspace: self.target.and_then(|target| target.workspace),
             object: format!("workspace {}", short(self.workspace)),
-            outcome: outcome(self.problem, self.target.is_some()),
+            outcome: outcome(self.problem, self.granted),
             reason: self.problem.map(|problem| problem.reason.clone()).unwrap_or_default(),
             detail: Value::Object(Map::new()),
         };
@@ -200,10 +202,10 @@ fn entry(
     rule: &Rule,
     identity: &Identity,
     addressed: &HashMap<&'static str, String>,
-    grant: Option<&Grant>,
+    verdict: &Verdict,
     ended: Result<Changed, Problem>,
 ) -> NewEntry {
-    let outcome = outcome(ended.as_ref().err(), grant.is_some());
+    let outcome = outcome(ended.as_ref().err(), verdict.granted.is_ok());
     let mut detail = detail(rule, addressed);
     let changed = ended.as_ref().ok().into_iter().flat_map(Changed::lines);
     detail.extend(changed.map(|(name, text)| (name, Value::String(cut(text, CHANGED_CHARS_MAX)))));
@@ -211,7 +213,8 @@ fn entry(
         Identity::Person(caller) => (Some(caller.user.id), caller.user.email.clone(), caller.via.to_string()),
         Identity::Nobody => (None, short(addressed.get("email").map_or("", String::as_str)), NOBODY.to_owned()),
     };
-    let target = grant.and_then(|grant| grant.target.as_ref());
+    // Also of what was refused: whoever answers for a workspace sees who tried what there.
+    let target = verdict.target.as_ref();
     NewEntry {
         user,
         actor,
@@ -219,7 +222,7 @@ fn entry(
         method: rule.row.path.trim_start_matches("/orrery.v1.").to_owned(),
         project: target.map(|target| target.project),
         workspace: target.and_then(|target| target.workspace),
-        object: object(rule, addressed, grant),
+        object: object(rule, addressed, target),
         outcome,
         reason: ended.err().map(|problem| problem.reason).unwrap_or_default(),
         detail: Value::Object(detail),
@@ -231,14 +234,14 @@ fn is_denial(kind: ErrorKind) -> bool {
 }
 
 /// The addressed thing as it was written, and where it is.
-fn object(rule: &Rule, addressed: &HashMap<&'static str, String>, grant: Option<&Grant>) -> String {
+fn object(rule: &Rule, addressed: &HashMap<&'static str, String>, target: Option<&Target>) -> String {
     let Some(thing) = rule.row.thing().map(|thing| thing.narrowed(addressed)) else { return String::new() };
     let kind = thing.word();
     let text = addressed.get(thing.field()).map_or("", String::as_str);
     if text.is_empty() {
         return String::new();
     }
-    match grant.and_then(|grant| grant.target.as_ref()) {
+    match target {
         Some(target) if target.name != text => format!("{kind} {} of {}", short(text), target.name),
         _ => format!("{kind} {}", short(text)),
     }

@@ -3,7 +3,6 @@
 use crate::fault::Fault;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
-use domain::ErrorKind;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,8 +69,7 @@ pub(crate) async fn verify(password: String, hash: Option<String>) -> Result<boo
 
 /// Hashes in its turn; nobody waits where too many do. The turn lasts as long as the hashing, whoever still waits for it.
 async fn in_place<T: Send + 'static>(hash: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    let busy =
-        |_| Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", "too many people sign in; try again soon");
+    let busy = |_| Fault::busy("TOO_MANY_SIGN_INS", "too many people sign in; try again soon", Fault::SOON);
     let waiting = WAITING.try_acquire().map_err(busy)?;
     let place = HASHES.acquire().await.map_err(|e| Fault::internal(&e))?;
     drop(waiting);
@@ -107,7 +105,8 @@ impl Guesses {
         }
         if entry.1 >= FAILURES_MAX {
             let message = "there were too many wrong passwords; wait five minutes, or ask an admin for a new one";
-            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SIGN_INS", message));
+            let wait = WINDOW.saturating_sub(now.duration_since(entry.0));
+            return Err(Fault::busy("TOO_MANY_SIGN_INS", message, wait));
         }
         entry.1 += 1;
         Ok(())

@@ -9,19 +9,20 @@ use store::{run_views::Run, triggers::Listed};
 
 /// A body as an answer, or the error as one.
 pub(super) fn of(outcome: Result<(http::StatusCode, Value), Fault>) -> Response {
-    let (status, body) = match outcome {
-        Ok(answer) => answer,
+    let (status, body, wait) = match outcome {
+        Ok((status, body)) => (status, body, None),
         Err(Fault(problem)) => {
-            let status = rpc::status::http_status(problem.kind);
-            (
-                status,
-                json!({ "error": { "code": status.as_u16(), "type": problem.reason, "message": problem.to_string() } }),
-            )
+            let (status, wait) = (problem.http_status(), problem.retry_after_s());
+            let message = problem.to_string();
+            (status, json!({ "error": { "code": status.as_u16(), "type": problem.reason, "message": message } }), wait)
         }
     };
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
     if status == http::StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

@@ -104,7 +104,7 @@ impl Proxy {
                 "`{}` has its limit of {OPEN_MAX} requests through this server; close some windows",
                 route.name
             );
-            Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_CONNECTIONS", message)
+            Fault::busy("TOO_MANY_CONNECTIONS", message, Fault::SOON)
         })?;
         let upgrade = headers::is_upgrade(request.headers());
         if is_use(&request) {

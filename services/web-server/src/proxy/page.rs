@@ -78,7 +78,12 @@ pub(super) fn refused(fault: &Fault) -> Response {
         StatusCode::UNAUTHORIZED => "<p><a href=\"/#/runtimes\">Sign in</a></p>",
         _ => "",
     };
-    page(status, "This cannot be opened", &format!("<p>{}</p>{way_in}", escaped(&fault.0.message)), false)
+    let why = format!("<p>{}</p>{way_in}", escaped(&fault.0.message));
+    let mut response = page(status, "This cannot be opened", &why, false);
+    if let Some(seconds) = fault.0.retry_after_s() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 fn page(status: StatusCode, title: &str, body: &str, again: bool) -> Response {

@@ -104,15 +104,16 @@ impl Item<'_> {
     }
 
     async fn carry_out(&self, workspace: &str) -> Result<(), Fault> {
-        let granted = authorisation::workspace(&self.core.store, self.caller, workspace, self.need).await;
-        let outcome = match &granted {
-            Ok(_) => self.act_on(workspace).await,
+        let verdict = authorisation::workspace(&self.core.store, self.caller, workspace, self.need).await;
+        let outcome = match &verdict.granted {
+            Ok(()) => self.act_on(workspace).await,
             Err(fault) => Err(fault.clone()),
         };
         let trail = Trail {
             method: &format!("RuntimeService/{}", self.method),
             workspace,
-            target: granted.as_ref().ok(),
+            target: verdict.target.as_ref(),
+            granted: verdict.granted.is_ok(),
             problem: outcome.as_ref().err().map(|fault: &Fault| -> &Problem { &fault.0 }),
         };
         trail.record(&self.core.store, self.caller).await;

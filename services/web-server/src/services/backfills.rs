@@ -9,7 +9,7 @@ use crate::paging::Page;
 use domain::{
     ErrorKind,
     backfill::{self, Interval, Intervals, IntervalsError, Length, Order, Status as Word, Unit},
-    id::BackfillId,
+    id::{BackfillId, WorkspaceId},
     trigger,
 };
 use proto::internal::v1::{BackfillChange, CreateBackfillRequest as Command};
@@ -21,6 +21,7 @@ use proto::v1::{
 };
 use std::sync::Arc;
 use store::{
+    Client,
     backfills::{BackfillRef, Spec, View},
     pipelines,
 };
@@ -146,6 +147,12 @@ fn wire_unit(unit: Unit) -> IntervalUnit {
 pub(crate) fn none(id: BackfillId) -> Fault {
     let message = format!("there is no backfill `{id}`; list those of its workspace to find it");
     Fault::new(ErrorKind::NotFound, "BACKFILL_NOT_FOUND", message)
+}
+
+/// The backfill, when it is one of this workspace.
+pub(crate) async fn of_workspace(db: &Client, workspace: WorkspaceId, id: BackfillId) -> Result<BackfillId, Fault> {
+    let found = store::backfills::get(db, BackfillRef::Id(id)).await?.map(|view| view.backfill);
+    found.filter(|backfill| backfill.workspace_id == workspace).map(|backfill| backfill.id).ok_or_else(|| none(id))
 }
 
 fn signed(count: u64) -> i64 {

@@ -122,7 +122,7 @@ impl LogService for Logs {
         let request = request.into_inner();
         let min_level = min_level(&request.min_level)?;
         let run = self.0.run(rpc::ids::parse(&request.run_id, "run_id")?).await?.id;
-        let follow = Follow { run, block: request.block, min_level };
+        let follow = Follow { run, block: request.block, min_level, after: request.after };
         Ok(Response::new(log::stream(self.0.clone(), follow)?.boxed()))
     }
 }

@@ -6,6 +6,8 @@ use crate::fault::Fault;
 use crate::identity::Caller;
 use crate::new_runs;
 use crate::paging::Page;
+use crate::services::backfills;
+use crate::targets::{self, Target};
 use crate::{block_pages, idempotent, repeated, watch};
 use domain::ErrorKind;
 use domain::id::RunId;
@@ -18,7 +20,7 @@ use proto::v1::{
     run_service_server::RunService,
 };
 use std::sync::Arc;
-use store::{pipelines, run_views};
+use store::run_views;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.RunService`.
@@ -57,19 +59,17 @@ impl Runs {
 
     async fn list(&self, request: ListRunsRequest) -> Result<ListRunsResponse, Fault> {
         let page = Page::of(request.page_size)?;
-        let scope = format!("runs/{}/{}/{:?}", request.workspace, request.pipeline, request.statuses);
+        let ListRunsRequest { workspace, pipeline, trigger, backfill_id, .. } = &request;
+        let scope = format!("runs/{workspace}/{pipeline}/{trigger}/{backfill_id}/{:?}", request.statuses);
         let before: Option<RunId> = rpc::paging::decode(&scope, &request.page_token)?;
         let statuses = statuses(&request.statuses)?;
-        let workspace = self.0.workspace(&request.workspace).await?;
         let db = self.0.store.client().await?;
-        let pipeline = match request.pipeline.as_str() {
+        let Target { workspace, pipeline, trigger } = targets::find(&self.0, &db, workspace, pipeline, trigger).await?;
+        let backfill = match backfill_id.as_str() {
             "" => None,
-            name => {
-                let head = pipelines::get(&db, workspace.id, name).await?;
-                Some(head.ok_or_else(|| Fault::no_pipeline(&workspace.name, name))?.id)
-            }
+            id => Some(backfills::of_workspace(&db, workspace, rpc::ids::parse(id, "backfill_id")?).await?),
         };
-        let filter = run_views::Filter { workspace: workspace.id, pipeline, statuses: &statuses, before };
+        let filter = run_views::Filter { workspace, pipeline, statuses: &statuses, trigger, backfill, before };
         let mut rows = run_views::list(&db, &filter, page.limit()).await?;
         let next_page_token = page.cut(&scope, &mut rows, |run| run.id)?;
         Ok(ListRunsResponse { runs: rows.into_iter().map(encode::run).collect(), next_page_token })

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use prost::Message;
+use rpc::status::Problem;
 use serde_json::{Value, json};
 use tonic::metadata::{Binary, MetadataValue};
 use tonic::{Code, Status};
@@ -35,7 +36,9 @@ fn names(code: Code) -> (&'static str, u16) {
 
 /// An error as a whole answer.
 pub(crate) fn error(status: &Status) -> Response {
-    let (_, number) = names(status.code());
+    let problem = Problem::from_status(status);
+    // The code that stands for it stands for what passes too.
+    let number = if problem.is_too_large() { 413 } else { names(status.code()).1 };
     let mut response = Response::new(Body::from(document(status).to_string()));
     *response.status_mut() = StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.extensions_mut().insert(status.code());
@@ -43,6 +46,9 @@ pub(crate) fn error(status: &Status) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if status.code() == Code::Unauthenticated {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = problem.retry_after_s() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
@@ -87,6 +93,10 @@ fn readable(name: &str, known: &tonic_types::ErrorDetails) -> Value {
             let violation = |v: &tonic_types::FieldViolation| json!({ "field": v.field, "description": v.description });
             json!({ "fieldViolations": bad.field_violations.iter().map(violation).collect::<Vec<_>>() })
         }),
+        "google.rpc.RetryInfo" => known.retry_info().and_then(|info| info.retry_delay).map_or(
+            Value::Null,
+            |delay| json!({ "retryDelay": format!("{}.{:03}s", delay.as_secs(), delay.subsec_millis()) }),
+        ),
         _ => Value::Null,
     }
 }

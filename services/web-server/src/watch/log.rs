@@ -35,6 +35,8 @@ pub(crate) struct Follow {
     pub(crate) block: String,
     /// This level and above.
     pub(crate) min_level: i16,
+    /// Lines after this one.
+    pub(crate) after: i64,
 }
 
 struct Tail {
@@ -54,7 +56,8 @@ pub(crate) fn stream(
 ) -> Result<impl Stream<Item = Result<TailLogsResponse, Status>>, Fault> {
     let pace = Pace::new(&core, follow.run, Topic::Log)?;
     let now = Instant::now();
-    let tail = Tail { core, follow, pace, recent: Recent::default(), began: false, over: false, last_line_at: now };
+    let recent = Recent { floor: follow.after, ..Recent::default() };
+    let tail = Tail { core, follow, pace, recent, began: false, over: false, last_line_at: now };
     Ok(futures_util::stream::unfold(Some(tail), |tail| async {
         let mut tail = tail?;
         match tail.next().await {
@@ -92,7 +95,7 @@ impl Tail {
     }
 
     async fn read(&mut self) -> Result<Vec<Line>, Fault> {
-        let Follow { run, block, min_level } = &self.follow;
+        let Follow { run, block, min_level, .. } = &self.follow;
         let filter = Filter { run: *run, block, min_level: *min_level, text: "" };
         let db = self.core.store.client().await?;
         let after = self.recent.floor(Instant::now());

@@ -189,3 +189,36 @@ async fn no_transaction_waits_for_a_scheduler() {
     assert_eq!(open, 1, "only this test's");
     assert_eq!(cluster.call("BackfillService/CreateBackfill", message).await, created);
 }
+
+#[tokio::test]
+async fn runs_are_listed_by_what_started_them() {
+    let cluster = world().await;
+    cluster.workspace("other").await;
+    let (own, of_backfill) = (cluster.run("sales", "daily").await, cluster.run("sales", "daily").await);
+    let backfill = uuid::Uuid::now_v7();
+    let db = cluster.database.client().await;
+    let insert = "INSERT INTO backfill (id, workspace_id, pipeline_id, shard, name, start_at, end_at, unit, every, time_zone,
+                                        descending, parallelism, status, total)
+                  SELECT $1, workspace_id, id, 0, 'march', now(), now(), 'day', 1, 'UTC', false, 1, 'running', 1 FROM pipeline";
+    db.execute(insert, &[&backfill]).await.unwrap();
+    db.execute("UPDATE run SET backfill_id = $1 WHERE id = $2", &[&backfill, &of_backfill]).await.unwrap();
+    let list = async |more: Value| {
+        let mut message = json!({ "workspace": "sales", "pipeline": "daily" });
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = cluster.call("RunService/ListRuns", message).await;
+        answer["runs"].as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (own, of_backfill, backfill) = (own.to_string(), of_backfill.to_string(), backfill.to_string());
+    assert_eq!(list(json!({})).await, [of_backfill.clone(), own.clone()]);
+    assert_eq!(list(json!({ "trigger": "manual" })).await, [own], "the backfill's have that trigger only by name");
+    assert_eq!(list(json!({ "backfillId": backfill })).await, [of_backfill.as_str()]);
+    let run = cluster.call("RunService/GetRun", json!({ "runId": of_backfill })).await["run"].clone();
+    assert_eq!((&run["backfill"], &run["backfillId"]), (&json!("march"), &json!(backfill)));
+    for (message, reason) in [
+        (json!({ "workspace": "other", "backfillId": backfill }), "BACKFILL_NOT_FOUND"),
+        (json!({ "workspace": "sales", "pipeline": "daily", "trigger": "nobody" }), "TRIGGER_NOT_FOUND"),
+        (json!({ "workspace": "sales", "trigger": "manual" }), "INVALID_FIELD"),
+    ] {
+        assert_eq!(cluster.refused("RunService/ListRuns", message.clone()).await.1, reason, "{message}");
+    }
+}

@@ -239,7 +239,9 @@ async fn the_address_can_be_switched_off_and_calls_are_counted() {
     let bearer = format!("Bearer {token}");
     let mut statuses = Vec::new();
     for _ in 0..8 {
-        statuses.push(call(&cluster, &by_url, &[("authorization", &bearer)], "{}").await.status.as_u16());
+        let answer = call(&cluster, &by_url, &[("authorization", &bearer)], "{}").await;
+        assert_eq!(answer.header("retry-after"), if answer.status == 429 { "1" } else { "" });
+        statuses.push(answer.status.as_u16());
     }
     assert!(statuses.starts_with(&[200, 200]) && statuses.contains(&429), "{statuses:?}");
 }

@@ -96,6 +96,8 @@ async fn events_of_strangers_and_rubbish_are_refused() {
     assert_eq!(publish(&cluster, "?workspace=../sales", None, &json!({})).await.0, 404);
     assert_eq!(publish(&cluster, "?workspace=sales", None, &json!([1])).await.0, 400);
     assert_eq!(publish(&cluster, "?workspace=sales", Some(&"k".repeat(300)), &json!({})).await.0, 400);
-    let huge = json!({ "x": "x".repeat(9 << 20) });
-    assert_eq!(publish(&cluster, "?workspace=sales", None, &huge).await.0, 429);
+    let huge = json!({ "x": "x".repeat(20 << 20) });
+    let (status, answer) = publish(&cluster, "?workspace=sales", None, &huge).await;
+    let bound = (8 << 20).to_string();
+    assert!(status == 413 && answer["error"]["message"].as_str().unwrap().contains(&bound), "{status}: {answer}");
 }

@@ -5,15 +5,24 @@ use crate::http::{self, Answer};
 use ::http::Method;
 use axum::body::Body;
 use bytes::Bytes;
+use proto::v1::deployment_service_client::DeploymentServiceClient;
 use proto::v1::model_service_client::ModelServiceClient;
 use proto::v1::{
-    DownloadModelRequest, UploadHeader, UploadModelRequest, download_model_response, upload_model_request::Part,
+    DownloadModelRequest, FileHeader, UploadFilesRequest, UploadHeader, UploadModelRequest, download_model_response,
+    upload_files_request, upload_model_request::Part,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
+use testkit::wait_for;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_stream::StreamExt as _;
 
 /// What the server makes one part of.
 const PART: usize = 8 << 20;
+/// Far more than anything takes.
+const WAIT: Duration = Duration::from_secs(60);
 
 /// Bytes that differ from part to part.
 fn content(size: usize) -> Vec<u8> {
@@ -206,4 +215,53 @@ async fn an_upload_is_nobody_elses() {
     assert_eq!(listed["versions"].as_array().unwrap().len(), 1);
     let id = listed["versions"][0]["id"].as_str().unwrap();
     assert!(get(&cluster, id, &[]).await.body == content);
+}
+
+/// How the last act of this method ended, once it has.
+async fn ended(cluster: &Cluster, method: &str) -> (String, String) {
+    let db = cluster.database.client().await;
+    let entry = "SELECT outcome, reason FROM audit_entry WHERE method = $1 ORDER BY id DESC LIMIT 1";
+    let found = wait_for(format!("an entry of {method}"), WAIT, || async {
+        db.query_opt(entry, &[&method]).await.unwrap().map(|row| (row.get(0), row.get(1)))
+    });
+    found.await
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_in_an_upload_leaves_a_trail() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let cut_short = ("failed".to_owned(), "UPLOAD_INCOMPLETE".to_owned());
+    let db = cluster.database.client().await;
+
+    let content = content(PART + 500_000);
+    let began = cluster.call("ModelService/StartUpload", start("fraud", &content)).await;
+    let head = format!(
+        "PUT /api/v1/uploads/{} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n",
+        began["uploadId"].as_str().unwrap(),
+        cluster.addr,
+        content.len()
+    );
+    let mut stream = TcpStream::connect(cluster.addr).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&content[..PART + 1_000]).await.unwrap();
+    wait_for("the first part", WAIT, || async {
+        db.query_opt("SELECT 1 FROM model_upload WHERE received_bytes > 0", &[]).await.unwrap()
+    })
+    .await;
+    drop(stream);
+    assert_eq!(ended(&cluster, "ModelService/UploadModel").await, cut_short);
+
+    let header = FileHeader { sha256: sha256(&content), size_bytes: content.len() as i64 };
+    let parts = [upload_files_request::Part::Header(header), upload_files_request::Part::Chunk(vec![1; 1_000])];
+    let parts = parts.map(|part| UploadFilesRequest { part: Some(part), workspace: "sales".to_owned() });
+    let sent = tokio_stream::iter(parts).chain(tokio_stream::pending());
+    let mut client = DeploymentServiceClient::new(cluster.channel());
+    let sending = tokio::spawn(async move { client.upload_files(sent).await });
+    wait_for("the file to be counted", WAIT, || async {
+        db.query_opt("SELECT 1 FROM project_file", &[]).await.unwrap()
+    })
+    .await;
+    sending.abort();
+    assert_eq!(ended(&cluster, "DeploymentService/UploadFiles").await, cut_short);
 }

@@ -33,7 +33,11 @@ async fn guessing_a_password_ends_soon() {
     for _ in 0..10 {
         assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt.clone()).await, "UNAUTHENTICATED");
     }
-    assert_eq!(cluster.refused_as("", "SignInService/SignIn", attempt).await, "TOO_MANY_SIGN_INS");
+    let refused = cluster.post_as("", "SignInService/SignIn", attempt).await;
+    assert_eq!((refused.status.as_u16(), reason(&refused).as_str()), (429, "TOO_MANY_SIGN_INS"));
+    let wait: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((240..=300).contains(&wait), "the rest of five minutes: {wait}");
+    assert_eq!(refused.json()["details"][1]["type"], "google.rpc.RetryInfo");
 }
 
 #[tokio::test]
@@ -240,6 +244,48 @@ async fn the_trail_tells_of_acts_and_refusals_and_never_changes() {
     assert_eq!(cluster.refused_as(&eve, "AuditService/ListAuditEntries", json!({})).await, "PERMISSION_DENIED");
     let of = json!({ "workspace": "sales" });
     assert_eq!(cluster.refused_as(&eve, "AuditService/ListAuditEntries", of).await, "WORKSPACE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_refusal_is_in_the_trail_of_its_workspace_and_of_no_other() {
+    let cluster = Cluster::new().await;
+    let [ada, eve] = [
+        cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await,
+        cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await,
+    ];
+    for workspace in ["sales", "other"] {
+        cluster.workspace(workspace).await;
+    }
+    for (email, role) in
+        [("ada@example.org", "WORKSPACE_ROLE_OWNER"), ("eve@example.org", "WORKSPACE_ROLE_COLLABORATOR")]
+    {
+        let invite = json!({ "workspace": "sales", "email": email, "role": role });
+        cluster.call("MemberService/InviteMember", invite).await;
+    }
+    cluster.pipeline("sales", "daily", &[("a", &[])]).await;
+    let run = cluster.run("sales", "daily").await;
+    let archive = |name: &str| json!({ "name": name });
+    let denied = "PERMISSION_DENIED";
+    assert_eq!(cluster.refused_as(&eve, "WorkspaceService/ArchiveWorkspace", archive("sales")).await, denied);
+    let absent = cluster.refused_as(&eve, "WorkspaceService/ArchiveWorkspace", archive("other")).await;
+    assert_eq!(absent, "WORKSPACE_NOT_FOUND");
+    let delete = json!({ "act": "RUNTIME_ACT_DELETE", "workspaces": ["sales", "other"] });
+    cluster.call_as(&eve, "RuntimeService/BatchChangeRuntimes", delete).await;
+    cluster.call("MemberService/RemoveMember", json!({ "workspace": "sales", "email": "eve@example.org" })).await;
+    cluster.refused_as(&eve, "RunService/CancelRun", json!({ "runId": run })).await;
+    let of = json!({ "workspace": "sales", "actor": "eve@example.org" });
+    let entries = cluster.call_as(&ada, "AuditService/ListAuditEntries", of).await;
+    let entry = |entry: &Value| {
+        ["method", "object", "outcome", "reason"].map(|field| entry[field].as_str().unwrap().to_owned())
+    };
+    let seen: Vec<_> = entries["entries"].as_array().unwrap().iter().map(entry).collect();
+    let run = format!("run {run} of sales");
+    let expected = [
+        ["RunService/CancelRun", &run, "denied", "RUN_NOT_FOUND"],
+        ["RuntimeService/DeleteRuntime", "workspace sales", "denied", denied],
+        ["WorkspaceService/ArchiveWorkspace", "workspace sales", "denied", denied],
+    ];
+    assert_eq!(seen, expected);
 }
 
 /// A browser that is signed in: the headers that its page sends.

@@ -1,6 +1,6 @@
 //! The same services in every protocol.
 
-use crate::cluster::{Cluster, TOKEN};
+use crate::cluster::{Cluster, TOKEN, reason};
 use crate::http;
 use ::http::Method;
 use prost::Message;
@@ -85,7 +85,9 @@ async fn json_that_is_no_request_is_refused() {
         assert_eq!(answer.json()["details"][0]["debug"]["reason"], "INVALID_JSON", "{body}");
     }
     let big = json!({ "name": "x".repeat(9 << 20) });
-    assert_eq!(cluster.refused("WorkspaceService/GetWorkspace", big).await.1, "MESSAGE_TOO_LARGE");
+    let answer = cluster.post("WorkspaceService/GetWorkspace", big).await;
+    assert_eq!((answer.status.as_u16(), reason(&answer).as_str()), (413, "MESSAGE_TOO_LARGE"));
+    assert_eq!((answer.json()["code"].as_str(), answer.header("retry-after")), (Some("resource_exhausted"), ""));
     let upload = cluster.post("DeploymentService/UploadFiles", json!({})).await;
     assert_eq!((upload.status.as_u16(), &upload.json()["code"]), (501, &json!("unimplemented")));
 }

@@ -1,10 +1,13 @@
 //! What was typed about a trigger as a definition. Refuses only what cannot be said to the server, which checks the rest.
 
 use crate::{
-    arguments::triggers::{CatchUp, Definition, OnLimit, Overlap},
+    arguments::{
+        amounts::Setting,
+        triggers::{CatchUp, Definition, OnLimit, Overlap},
+    },
     failure::{Code, Failure, Result},
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use prost_types::Struct;
 use proto::v1::{
     self, ApiCall, CatchUpMode, EventPatterns, OverlapPolicy, RunLimitPolicy, Schedule, TriggerSpec, TriggerWindow,
@@ -25,12 +28,13 @@ pub(super) fn new(definition: Definition) -> Result<TriggerSpec> {
 pub(super) fn changed(mut spec: TriggerSpec, given: Definition) -> Result<TriggerSpec> {
     spec.kind = kind(spec.kind, &given)?;
     if let Some(description) = given.description {
-        spec.description = description;
+        spec.description = description.value().unwrap_or_default();
     }
     if !given.variables.is_empty() {
-        let given: Map<String, Value> = given.variables.into_iter().collect();
-        let given = structure(&given, "--var")?;
-        spec.variables.get_or_insert_default().fields.extend(given.fields);
+        let fields = &mut spec.variables.get_or_insert_default().fields;
+        fields.retain(|key, _| !given.variables.iter().any(|(taken, value)| taken == key && value.is_none()));
+        let given: Map<String, Value> = given.variables.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
+        fields.extend(structure(&given, "--var")?.fields);
     }
     if let Some(overlap) = given.overlap {
         spec.overlap = policy(overlap).into();
@@ -49,19 +53,26 @@ pub(super) fn changed(mut spec: TriggerSpec, given: Definition) -> Result<Trigge
     if let Some(count) = given.catch_up_count {
         spec.catch_up.get_or_insert_default().count = count;
     }
-    if let Some(window) = given.window {
-        spec.window = Some(self::window(&window, given.days)?);
+    match given.window {
+        Some(Setting::Of(window)) => spec.window = Some(self::window(&window, given.days)?),
+        Some(Setting::None) if given.days.is_empty() => spec.window = None,
+        Some(Setting::None) => {
+            let what = "--days are those of a window, and `--window none` takes it away";
+            return Err(Failure::new(Code::Usage, what, "leave one of them out"));
+        }
+        None => {}
     }
-    spec.jitter = given.jitter.map(duration).or(spec.jitter);
-    spec.sla = given.sla.map(duration).or(spec.sla);
-    spec.timeout = given.timeout.map(duration).or(spec.timeout);
+    lasting(&mut spec.jitter, given.jitter);
+    lasting(&mut spec.sla, given.sla);
+    lasting(&mut spec.timeout, given.timeout);
     spec.pause_on_failure = given.pause_on_failure.unwrap_or(spec.pause_on_failure);
     spec.landing_time = given.landing_time.unwrap_or(spec.landing_time);
     spec.create_initial_run = given.initial_run.unwrap_or(spec.create_initial_run);
     spec.allow_blocks_to_fail = given.allow_blocks_to_fail.unwrap_or(spec.allow_blocks_to_fail);
-    spec.run_limit = given.run_limit.unwrap_or(spec.run_limit);
+    spec.run_limit = Setting::over(given.run_limit, Some(spec.run_limit)).unwrap_or_default();
     if let Some(on_limit) = given.on_run_limit {
         let policy = match on_limit {
+            OnLimit::None => RunLimitPolicy::Unspecified,
             OnLimit::Wait => RunLimitPolicy::Wait,
             OnLimit::Skip => RunLimitPolicy::Skip,
         };
@@ -89,10 +100,22 @@ fn kind(was: Option<Kind>, given: &Definition) -> Result<Option<Kind>> {
         (was, None) => return Ok(was),
     };
     schedule.every = given.every.clone().unwrap_or(schedule.every);
-    schedule.time_zone = given.zone.clone().unwrap_or(schedule.time_zone);
-    schedule.start_time = given.start.map(rpc::timestamp::to_proto).or(schedule.start_time);
-    schedule.end_time = given.end.map(rpc::timestamp::to_proto).or(schedule.end_time);
+    schedule.time_zone = Setting::over(given.zone.clone(), Some(schedule.time_zone)).unwrap_or_default();
+    instant(&mut schedule.start_time, given.start);
+    instant(&mut schedule.end_time, given.end);
     Ok(Some(Kind::Schedule(schedule)))
+}
+
+fn instant(field: &mut Option<prost_types::Timestamp>, given: Option<Setting<Timestamp>>) {
+    if let Some(given) = given {
+        *field = given.value().map(rpc::timestamp::to_proto);
+    }
+}
+
+fn lasting(field: &mut Option<prost_types::Duration>, given: Option<Setting<SignedDuration>>) {
+    if let Some(given) = given {
+        *field = given.value().map(duration);
+    }
 }
 
 fn policy(overlap: Overlap) -> OverlapPolicy {
@@ -163,6 +186,24 @@ mod tests {
         assert_eq!(edited.variables.unwrap().fields.len(), 2);
         assert!(edited.pause_on_failure && edited.catch_up == spec.catch_up);
         assert!(!changed(spec, definition("--pause-on-failure=false")).unwrap().pause_on_failure);
+    }
+
+    #[test]
+    fn what_may_be_absent_is_taken_back_by_none() {
+        let set = "--every @daily --zone Europe/Berlin --start 2026-01-01T00:00:00Z --end 2027-01-01T00:00:00Z --var a=1 \
+                   --var b=2 --description nightly --window 08:00-18:00 --days mon --jitter 5m --sla 90s --timeout 2h \
+                   --run-limit 3 --on-run-limit skip";
+        let taken = "--zone none --start none --end none --var a --description none --window none --jitter none --sla none \
+                     --timeout none --run-limit none --on-run-limit none";
+        let bare = new(definition("--every @daily --var b=2")).unwrap();
+        let spec = new(definition(set)).unwrap();
+        assert_eq!(changed(spec.clone(), definition(taken)).unwrap(), bare);
+        assert_eq!(
+            changed(spec.clone(), definition("--pause-on-failure=false")).unwrap(),
+            spec,
+            "what is not said stays"
+        );
+        assert!(changed(spec, definition("--window none --days mon")).is_err());
     }
 
     #[test]

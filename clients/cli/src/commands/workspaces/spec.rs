@@ -1,11 +1,17 @@
 //! A spec as options say it, laid over what is saved. Refuses to judge it: the server does.
 
 use crate::{
-    arguments::workspaces::{App, Link, SpecOptions},
+    arguments::{
+        amounts::Setting,
+        workspaces::{App, Link, SpecOptions},
+    },
     failure::{Code, Failure, Result},
 };
 use proto::v1::{CustomApp, GpuLink, PostStart, RuntimeApp, RuntimeSpec, VolumeMount};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// What the options change of a spec.
 pub(crate) fn overlay(mut spec: RuntimeSpec, options: SpecOptions) -> Result<RuntimeSpec> {
@@ -35,12 +41,12 @@ pub(crate) fn overlay(mut spec: RuntimeSpec, options: SpecOptions) -> Result<Run
     } else if !options.mount.is_empty() {
         spec.mounts = options.mount.iter().map(|text| mount(text)).collect::<Result<_>>()?;
     }
-    if let Some(path) = options.pre_start {
-        spec.pre_start = read(&path)?;
+    if let Some(file) = options.pre_start {
+        spec.pre_start = script(file)?;
     }
-    if let Some(path) = options.post_start {
+    if let Some(file) = options.post_start {
         let command = spec.post_start.map(|post| post.command).unwrap_or_default();
-        spec.post_start = Some(PostStart { command, script: read(&path)? });
+        spec.post_start = Some(PostStart { command, script: script(file)? });
     }
     Ok(spec)
 }
@@ -72,7 +78,8 @@ fn app(spec: &mut RuntimeSpec, options: &SpecOptions) -> Result<()> {
     let custom = spec.custom.get_or_insert_with(CustomApp::default);
     set(&mut custom.port, options.port.map(i32::from));
     if !options.command.is_empty() {
-        custom.command.clone_from(&options.command);
+        let none = options.command == ["none"];
+        custom.command = if none { Vec::new() } else { options.command.clone() };
     }
     Ok(())
 }
@@ -111,6 +118,10 @@ fn mount(text: &str) -> Result<VolumeMount> {
     Ok(VolumeMount { volume: volume.to_owned(), path: path.to_owned(), read_only })
 }
 
+fn script(file: Setting<PathBuf>) -> Result<String> {
+    file.value().map_or_else(|| Ok(String::new()), |path| read(&path))
+}
+
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path)
         .map_err(|e| Failure::new(Code::Usage, format!("{} cannot be read: {e}", path.display()), "name a text file"))
@@ -140,6 +151,12 @@ mod tests {
         let mounts = vec!["data:/data:ro".to_owned(), "more:/more".to_owned()];
         let mounted = overlay(RuntimeSpec::default(), SpecOptions { mount: mounts, ..SpecOptions::default() }).unwrap();
         assert_eq!((mounted.mounts[0].read_only, mounted.mounts[1].path.as_str()), (true, "/more"));
+        let started = PostStart { command: vec!["true".into()], script: "x".into() };
+        let saved = RuntimeSpec { pre_start: "y".into(), post_start: Some(started), ..RuntimeSpec::default() };
+        let none =
+            SpecOptions { pre_start: Some(Setting::None), post_start: Some(Setting::None), ..SpecOptions::default() };
+        let taken = overlay(saved, none).unwrap();
+        assert_eq!((taken.pre_start.as_str(), taken.post_start.unwrap().script.as_str()), ("", ""));
         assert!(overlay(RuntimeSpec::default(), SpecOptions { port: Some(1), ..SpecOptions::default() }).is_err());
     }
 }

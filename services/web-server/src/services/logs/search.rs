@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::fault::Fault;
 use crate::paging::Page;
 use crate::targets;
-use domain::{ErrorKind, id::RunId};
+use domain::id::RunId;
 use jiff::Timestamp;
 use proto::v1::{LogLine, SearchLogsRequest, SearchLogsResponse};
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(super) async fn search(core: &Core, request: SearchLogsRequest) -> Result<Se
 async fn place() -> Result<SemaphorePermit<'static>, Fault> {
     let busy = || {
         let message = format!("this server has its limit of {SEARCHES_MAX} searches; try again in a moment");
-        Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SEARCHES", message)
+        Fault::busy("TOO_MANY_SEARCHES", message, Fault::SOON)
     };
     timeout(PATIENCE, PLACES.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)
 }

@@ -1,0 +1,61 @@
+//! Streams that are opened again when they were lost: how often, and after which pauses. Refuses to know what is streamed.
+
+use runtime::backoff::{self, Backoff};
+use std::time::Duration;
+use tonic::{Code, Status};
+
+/// A lost stream is opened again so often in a row; with the pauses that is about a minute.
+pub(super) const TRIES_MAX: u32 = 15;
+
+/// The tries to open one stream.
+pub(super) struct Again {
+    pause: Backoff,
+    lost: u32,
+}
+
+impl Again {
+    pub(super) const fn new() -> Self {
+        Self { pause: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)), lost: 0 }
+    }
+
+    /// Waits until the next try; answers how many have failed in a row.
+    ///
+    /// # Errors
+    /// The one that ended the stream, when another try would do no better, or too many were made.
+    pub(super) async fn after(&mut self, error: Status) -> Result<u32, Status> {
+        self.lost += 1;
+        if self.lost > TRIES_MAX || !passes(&error) {
+            return Err(error);
+        }
+        tokio::time::sleep(self.pause.next(backoff::random())).await;
+        Ok(self.lost)
+    }
+
+    /// Something came.
+    pub(super) fn came(&mut self) {
+        self.lost = 0;
+        self.pause.reset();
+    }
+}
+
+/// Whether another stream may go better: a server that restarts, or a connection that was cut.
+fn passes(error: &Status) -> bool {
+    matches!(error.code(), Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Aborted | Code::DeadlineExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_tried_again_for_a_while_and_only_where_that_helps() {
+        let mut again = Again::new();
+        assert_eq!(again.after(Status::unavailable("restarts")).await.unwrap(), 1);
+        assert_eq!(again.after(Status::unknown("cut")).await.unwrap(), 2);
+        assert!(again.after(Status::permission_denied("no more")).await.is_err());
+        again.lost = TRIES_MAX;
+        assert!(again.after(Status::unavailable("restarts")).await.is_err());
+        again.came();
+        assert_eq!(again.after(Status::unavailable("restarts")).await.unwrap(), 1);
+    }
+}
