@@ -80,6 +80,16 @@ impl Keda {
         }
     }
 
+    /// Until it wants nobody.
+    async fn until_idle(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while self.desired().await? > 0 {
+            ensure!(begun.elapsed() < WAKE_MAX, "nothing is to do, and somebody is asked for");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     async fn watch(&mut self) -> Result<Streaming<proto::externalscaler::IsActiveResponse>> {
         Ok(self.client.stream_is_active(self.object.clone()).await?.into_inner())
     }
@@ -187,9 +197,10 @@ async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
     let _alone = ALONE.lock().await;
     let mut stage = Stage::open(&[]).await?;
     let mut keda = Keda::connect(&stage.scaler).await?;
+    keda.until_idle().await?;
     let mut active = keda.watch().await?;
-    let idle = active.message().await?.context("the state")?.result;
-    ensure!(!idle && keda.desired().await? == 0, "nothing is to do, and somebody is asked for");
+    let is_active = active.message().await?.context("the state")?.result;
+    ensure!(!is_active, "nothing is to do, and whoever watches is told otherwise");
 
     stage.start_naps(NAPS, NAP_S).await?;
     let begun = Instant::now();
@@ -214,6 +225,8 @@ async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
             |least| (100..=128).contains(&least),
         )
         .await?;
+    // However long all of that took, there is work ahead when they are drained.
+    stage.start_naps(NAPS, NAP_S).await?;
     for name in ["executor-1", "scheduler-1"] {
         let service = stage.cluster.service(name)?;
         service.drain()?;
@@ -242,7 +255,8 @@ async fn a_drain_ends_at_its_deadline_and_leaves_the_rest_to_others() -> Result<
     let deadline = Duration::from_secs(2);
     let mut stage = Stage::open(&[("executor-1", "ORRERY_DRAIN_TIMEOUT", "2s")]).await?;
     let naps = i64::from(SLOTS);
-    stage.start_naps(SLOTS as usize, 8.0).await?;
+    // All of them last until the other executor is there, and it does them from the start.
+    stage.start_naps(SLOTS as usize, 20.0).await?;
     let running = "SELECT count(*) FROM block_run WHERE status = 'running'";
     stage.until(running, |count| count == naps).await?;
     stage.cluster.start_executor(2)?;

@@ -31,6 +31,8 @@ use uuid::Uuid;
 const PIPELINES: usize = 24;
 const BLOCKS: usize = 6;
 const WAIT: Duration = Duration::from_secs(60);
+/// The same for blocks that are processes, a few at once.
+const PROCESSES_WAIT: Duration = Duration::from_secs(180);
 /// Schedulers look by themselves so often.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,7 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 struct Replicas {
     cluster: Cluster,
     sql: Client,
+    wait: Duration,
 }
 
 /// Who lived and owned what at an instant of the database's clock; and how the machine has gone on since.
@@ -127,7 +130,7 @@ impl Replicas {
         cluster.deploy(&folder).await?;
         let (sql, connection) = tokio_postgres::connect(&cluster.database_url(), NoTls).await?;
         tokio::spawn(connection);
-        Ok(Self { cluster, sql })
+        Ok(Self { cluster, sql, wait: if processes { PROCESSES_WAIT } else { WAIT } })
     }
 
     /// How many shards each living scheduler has.
@@ -158,17 +161,18 @@ impl Replicas {
         }
     }
 
-    /// From the first look at which a shard has no owner to the first at which none is without; no time at all when it was
-    /// too short to be seen. The scheduler in question is gone by then.
+    /// From the first look at which a shard has no owner to the first at which none is without, less what the machine
+    /// stood still; no time at all when it was too short to be seen. The scheduler in question is gone by then.
     async fn ownerless(&mut self, drained: &str) -> Result<Duration> {
         let free = "SELECT count(*) FROM shard s WHERE NOT EXISTS (SELECT FROM scheduler m WHERE m.id = s.owner)";
+        let pulse = Pulse::start(&self.cluster).await?;
         let (begun, mut since) = (Instant::now(), None);
         self.cluster.service(drained)?.drain()?;
         loop {
             let free: i64 = self.sql.query_one(free, &[]).await?.get(0);
             match since {
-                None if free > 0 => since = Some(Instant::now()),
-                Some(since) if free == 0 => return Ok(since.elapsed()),
+                None if free > 0 => since = Some((Instant::now(), pulse.still())),
+                Some((since, still)) if free == 0 => return Ok((since.elapsed() + still).saturating_sub(pulse.still())),
                 None if self.shares().await?.len() < 3 => return Ok(Duration::ZERO),
                 _ => {}
             }
@@ -262,7 +266,7 @@ impl Replicas {
             if usize::try_from(done)? == ids.len() {
                 return Ok(begun.elapsed());
             }
-            if begun.elapsed() > WAIT {
+            if begun.elapsed() > self.wait {
                 let sql =
                     "SELECT r.shard, b.status, b.lease, b.block FROM run r LEFT JOIN block_run b ON b.run_id = r.id
                             WHERE r.id = ANY ($1) AND r.status <> 'completed' AND b.status <> 'completed' LIMIT 5";

@@ -316,7 +316,7 @@ async fn what_a_dead_sender_claimed_is_claimed_by_another_and_its_own_word_is_vo
     let world = World::new(json!({ "slack_config": { "webhook_url": "https://h.example/x" } })).await;
     world.run("failed").await;
     world.recorder().run_once().await.unwrap();
-    let lease = Duration::from_millis(300);
+    let lease = Duration::from_secs(3);
     let first = world.claim(lease).await;
     assert_eq!(first.len(), 1);
     assert!(world.claim(lease).await.is_empty(), "it is claimed");

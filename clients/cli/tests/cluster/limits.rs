@@ -62,11 +62,11 @@ fn a_sensor_that_waits_holds_no_slot() {
     let (cluster, _turn) = tiny();
     let workspace = Workspace::new(cluster, "patience");
     let sensor = "
-import os
+import datetime
 from mage_ai.orchestration.run_status_checker import check_status
 @sensor
 def f(*args, **kwargs):
-    return check_status('other', kwargs['execution_date'].replace(year=kwargs['execution_date'].year + 1), hours=24 * 800)
+    return check_status('other', kwargs['execution_date'] + datetime.timedelta(days=366), hours=24 * 800)
 ";
     workspace.pipeline("p", "", &[step("sensor", "wait", sensor).with("configuration: {poke_interval: 1}")]);
     workspace.pipeline("other", "", &[step("data_loader", "quick", QUICK)]);

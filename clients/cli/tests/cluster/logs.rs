@@ -25,6 +25,12 @@ def f(*args, **kwargs):
 ";
 /// What an executor that is killed may take with it.
 const LOST_MAX_S: f64 = 1.0;
+/// The age of the newest line where nothing piles up.
+const FRESH_S: f64 = 0.3;
+
+fn now_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
 
 /// Number and time of every line of the first attempt, in order.
 fn lines(workspace: &Workspace, id: &str) -> Vec<(u64, f64)> {
@@ -47,8 +53,13 @@ fn lines_of_a_killed_executor_are_there_up_to_its_last_second() {
     let id = workspace.start("p", &[]);
     wait::until("lines", SOON, || (lines(&workspace, &id).len() > 400).then_some(()));
     let executor = workspace.look(&id).block("load").executor().to_owned();
+    // What it may lose is judged of lines that arrive as they are written, not of a backlog.
+    wait::until("fresh lines", SOON, || {
+        let asked = now_s();
+        lines(&workspace, &id).last().is_some_and(|(_, at)| asked - at <= FRESH_S).then_some(())
+    });
     processes::signal(cluster.service(&executor), Signal::KILL);
-    let killed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let killed = now_s();
     let kept = wait::until("the last lines", SOON, || {
         let kept = lines(&workspace, &id);
         kept.last().is_some_and(|(_, at)| killed - at < LOST_MAX_S).then_some(kept)

@@ -4,7 +4,8 @@ use crate::{
     cluster::{shared, to_be_hurt},
     processes,
     project::step,
-    workspace::Workspace,
+    wait,
+    workspace::{SOON, Workspace},
 };
 use rustix::process::Signal;
 use std::{fs, path::Path};
@@ -139,13 +140,18 @@ fn an_executor_hides_what_another_life_gave_out() {
     let from = file.path().to_str().unwrap();
     workspace.orrery(&["secrets", "set", "LATE", "--from-file", from, "--pipeline", "p"]).with_code(0);
     let run = workspace.run("p").completed();
+    // Lines travel apart from results, and one that is killed takes its last ones along.
+    workspace.logged(&run, "sees {'pw': '[secret]'}");
     for name in ["executor-1", "executor-2"] {
         processes::signal(cluster.service(name), Signal::KILL);
     }
     // Whichever of the new ones takes it: none has given anything out.
     workspace.orrery(&["retry", run.id(), "--from", "lb", "--wait"]).with_code(0);
     let run = workspace.end_of(run.id()).completed();
-    let logs = workspace.logs(run.id(), &[]);
+    let logs = wait::until("the line of both lives", SOON, || {
+        let logs = workspace.logs(run.id(), &[]);
+        (logs.matches("sees {'pw': ").count() >= 2).then_some(logs)
+    });
     assert_eq!(logs.matches("sees {'pw': '[secret]'}").count(), 2, "{logs}");
     assert!(!logs.contains(RETURNED));
     let shown = workspace.orrery(&["outputs", run.id(), "lb"]).with_code(0);

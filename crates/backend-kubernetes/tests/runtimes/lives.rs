@@ -5,7 +5,7 @@ use backend_kubernetes::{Backend, Cluster, Goal, Order, Sink, names, render::Pla
 use k8s_openapi::api::{
     core::v1::{Node, Pod, Service},
     networking::v1::NetworkPolicy,
-    resource::v1::ResourceClaim,
+    resource::v1::{ResourceClaim, ResourceSlice},
 };
 use kube::{
     Api, ResourceExt as _,
@@ -114,9 +114,17 @@ async fn strangers_and_lost_devices_are_seen_in_time() {
     assert!(told.message.contains("cannot allocate all claims"), "{}", told.message);
     lab.end(&unlucky, 2).await;
 
-    // Health, within 5 s.
+    // Health, within 5 s of the word of the device's driver.
     let nodes: Api<Node> = Api::all(lab.client.clone());
     lab.annotate(nodes.clone(), "shared-1", "kubelab/devices", Some("hami-gpu-2=unhealthy")).await;
+    let slices: Api<ResourceSlice> = Api::all(lab.client.clone());
+    until("the driver's word", PATIENCE, || async {
+        let slices = slices.list(&ListParams::default()).await.unwrap().items;
+        let of_node = slices.iter().filter(|slice| slice.spec.node_name.as_deref() == Some("shared-1"));
+        let mut devices = of_node.flat_map(|slice| slice.spec.devices.iter().flatten());
+        devices.any(|device| device.name == "hami-gpu-2" && device.taints.is_some())
+    })
+    .await;
     until("the failed device", Duration::from_secs(5), || async {
         lab.node("shared-1")
             .devices

@@ -11,8 +11,11 @@ use tokio::time::Instant;
 
 /// Attempts at once that take a while.
 pub(super) const SLOW_RUNS: usize = 9;
-/// How long each takes, in seconds: longer than the load needs to begin, and to be left alone at first.
-pub(super) const SLOW_S: f64 = 12.0;
+/// How long each takes, in seconds: much longer than the load needs to begin, and to be left alone at first; and over
+/// before an executor that is cut off then takes itself to be lost.
+pub(super) const SLOW_S: f64 = 15.0;
+/// The same where they begin under the load: long enough for all to run at once, and over while their executor sleeps.
+const SLEPT_THROUGH_S: f64 = 9.0;
 /// Silence after which an executor is lost, and the promise for its work to be with others.
 pub(super) const REASSIGNED_MAX_S: f64 = 15.0;
 /// Longer than an executor is waited for.
@@ -49,7 +52,7 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     for _ in 0..FREEZES_MAX {
         // What it started ends while it sleeps, so that it has results to tell when it wakes: its blocks begin under the
         // load, and none is over before it is frozen.
-        let slow = stage.start_slow(SLOW_RUNS, 6.0).await?;
+        let slow = stage.start_slow(SLOW_RUNS, SLEPT_THROUGH_S).await?;
         let victim = stage.holder(&slow).await?;
         let before = stage.unwanted(&victim)?;
         stage.cluster.service(&victim)?.freeze()?;

@@ -10,8 +10,11 @@ use tokio::time::Instant;
 
 /// The worst lateness while a scheduler is lost, in seconds: its lease, and a round of those that take over.
 pub(super) const LATE_MAX_S: f64 = 6.0;
-/// Longer than any lease.
+/// Longer than any lease; and the load that has room for a few of them.
 const SLEEP: Duration = Duration::from_secs(8);
+const SLEEP_LOAD_S: u32 = 40;
+/// Freezes begin anywhere between two times of the load.
+const PHASE: Duration = Duration::from_secs(1);
 /// Between two kills: one is lost at a time.
 const KILL_EVERY: Duration = Duration::from_secs(8);
 /// The promised time for a change of owners, and for even shares after it.
@@ -54,11 +57,15 @@ pub(super) async fn killed(plan: Plan) -> Result<Seen> {
 
 /// Row 2.
 pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
+    // One that sleeps in the middle of a transaction finds its session ended, and has nothing left to be refused: there
+    // are several freezes, each at another moment.
+    let plan = Plan { seconds: plan.seconds.max(SLEEP_LOAD_S), ..plan };
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     stage.begin().await?;
     let mut sleeps = 0;
-    while stage.goes_on(SLEEP) || sleeps == 0 {
+    while stage.goes_on(PHASE + SLEEP) || sleeps == 0 {
+        stage.pass(Duration::ZERO, PHASE).await;
         let victim = stage.victim("scheduler", 3);
         stage.cluster.service(&victim)?.freeze()?;
         sleeps += 1;

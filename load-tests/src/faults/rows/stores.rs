@@ -16,6 +16,8 @@ const REDIS_LATE_MAX_S: f64 = 1.0;
 const FIRING_AGAIN_MAX_S: f64 = 5.0;
 /// How long the harness waits for a first firing.
 const FIRING_AGAIN_WAIT: Duration = Duration::from_secs(60);
+/// The load that has room for a stop and a kill of PostgreSQL: after it, nothing would fire again.
+const RESTARTS_LOAD_S: u32 = 30;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Longer than Redis' time-out, and than the pause after a failure.
 const AWAY: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(4));
@@ -54,6 +56,7 @@ pub(super) async fn redis_lost(plan: Plan) -> Result<Seen> {
 
 /// Row 5.
 pub(super) async fn postgres_restarted(plan: Plan) -> Result<Seen> {
+    let plan = Plan { seconds: plan.seconds.max(RESTARTS_LOAD_S), ..plan };
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     stage.begin().await?;

@@ -39,8 +39,8 @@ async fn an_idle_runtime_is_asked_once_more_before_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_node_frees_nothing_until_an_administrator_says_so() {
     let mut world = World::new().await;
-    world.timing.lost_after = Duration::from_millis(300);
-    world.timing.given_up_after = Duration::from_secs(1);
+    world.timing.lost_after = Duration::from_secs(2);
+    world.timing.given_up_after = Duration::from_secs(3);
     let scheduler = world.scheduler().await;
     world.give_all(&scheduler).await;
     let executor = world.executor(POOL, &[1]);

@@ -1,13 +1,17 @@
 //! Whoever wants a run, one admission: every limit at once, judged by the database at each of its commits, which sees
 //! neither the engines' memory nor what executors were told.
 
-use crate::cluster::{Node, WAIT, World, block};
+use crate::{
+    cluster::{Node, WAIT, World, block},
+    times::noon,
+};
 use domain::{
     backfill::{Length, Order, Unit},
     id::{PipelineId, RunId},
     trigger::{Kind, Overlap, Schedule, Spec},
     unit::Outcome,
 };
+use jiff::Timestamp;
 use proto::internal::v1 as pb;
 use scheduler::engine::CreateBackfill;
 use serde_json::json;
@@ -70,7 +74,7 @@ async fn narrow(world: &World, name: &str, shard: u8) -> PipelineId {
     let blocks = json!([block("a", &[]), block("b", &[]), load]);
     let pipeline = world.deploy(name, shard, json!({ "blocks": blocks, "concurrency": concurrency })).await;
     // Each fires once, for the day that it is.
-    let schedule = Schedule { every: "@daily".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    let schedule = Schedule { every: "@daily".to_owned(), zone: noon(Timestamp::now()), start: None, end: None };
     let daily = Spec { create_initial_run: true, ..Spec::new(Kind::Schedule(schedule)) };
     for n in 0..3 {
         world.trigger(pipeline, &format!("daily {n}"), &daily).await;

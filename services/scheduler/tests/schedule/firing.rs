@@ -1,11 +1,14 @@
 //! Triggers: when their times come, and when somebody calls them.
 
-use crate::cluster::{WAIT, World, block};
+use crate::{
+    cluster::{WAIT, World, block},
+    times::noon,
+};
 use domain::{
     trigger::{Kind, Overlap, Schedule, Spec},
     unit::Outcome,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use scheduler::engine::{Created, EngineError};
 use serde_json::json;
 use store::triggers::Act;
@@ -13,7 +16,7 @@ use testkit::wait_for;
 
 /// Fires once when it is enabled, for the day that it is.
 fn daily() -> Spec {
-    let schedule = Schedule { every: "@daily".to_owned(), zone: "UTC".to_owned(), start: None, end: None };
+    let schedule = Schedule { every: "@daily".to_owned(), zone: noon(Timestamp::now()), start: None, end: None };
     // What Mage computes counts before what a trigger says.
     let variables = json!({ "interval_seconds": 5 }).as_object().unwrap().clone().into_iter().collect();
     Spec { create_initial_run: true, sla_s: Some(1), variables, ..Spec::new(Kind::Schedule(schedule)) }

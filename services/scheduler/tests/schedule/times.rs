@@ -110,7 +110,7 @@ async fn what_came_while_no_scheduler_lived_fires_or_is_skipped_as_each_trigger_
 }
 
 /// A time zone whose clock shows noon or the hour after it, so that no midnight comes near.
-fn noon(now: Timestamp) -> String {
+pub(crate) fn noon(now: Timestamp) -> String {
     format!("Etc/GMT{:+}", now.to_zoned(TimeZone::UTC).hour() - 12)
 }
 

@@ -86,7 +86,9 @@ async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Res
     }
     let mut gone = Vec::with_capacity(names.len());
     for name in names {
-        let target = authorisation::workspace(&core.store, caller, name, Role::Viewer).await?;
+        let verdict = authorisation::workspace(&core.store, caller, name, Role::Viewer).await;
+        verdict.granted?;
+        let target = verdict.target.ok_or_else(|| Fault::no_workspace(name))?;
         let life = core.runtime(&target.name).await?.life;
         let life = life.filter(|life| life.state != "stopped" && life.pool == pool).ok_or_else(|| {
             Fault::field("without", format!("workspace `{name}` has no runtime that waits or runs in pool `{pool}`"))
