@@ -14,6 +14,8 @@ use std::{
 
 /// Below a workspace's folder: a link for each volume, by its name.
 const LINKS: &str = "volumes";
+/// Of the names of their folders; those of workspaces lie beside them.
+const PREFIX: &str = "volume-";
 
 impl Shared {
     /// Makes folders, or removes them with what is in them, and says so; blocking.
@@ -48,9 +50,10 @@ impl Shared {
 /// A volume that is deleted, or is not to be written, which nothing keeps here.
 pub(super) fn link(shared: &Shared, home: &Path, mounts: &[Mount]) -> Result<(), Ended> {
     let links = home.join(LINKS);
-    for entry in std::fs::read_dir(&links).into_iter().flatten().flatten() {
-        // What somebody made there is not ours to remove.
-        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+    // Their owner may have made anything of it: no link is followed, and what he made there is not ours to remove.
+    let is_folder = links.symlink_metadata().is_ok_and(|there| there.is_dir());
+    for entry in is_folder.then(|| std::fs::read_dir(&links)).into_iter().flatten().flatten().flatten() {
+        if std::fs::read_link(entry.path()).is_ok_and(|target| is_folder_of_one(&shared.parts.volumes, &target)) {
             std::fs::remove_file(entry.path())?;
         }
     }
@@ -67,18 +70,36 @@ pub(super) fn link(shared: &Shared, home: &Path, mounts: &[Mount]) -> Result<(),
         }
         let target = folder(&shared.parts.volumes, id);
         std::fs::create_dir_all(&target)?;
-        std::fs::create_dir_all(&links)?;
+        if !links.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+            let made = std::fs::create_dir(&links);
+            if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+                return unsupported(&format!("has no place: `{LINKS}` is no folder; move it away"));
+            }
+            made?;
+        }
         let link = links.join(&mount.volume);
-        // One that is mounted at two paths has one link.
-        if link.symlink_metadata().is_err() {
-            std::os::unix::fs::symlink(target, link)?;
+        match std::os::unix::fs::symlink(&target, &link) {
+            // One that is mounted at two paths has one link.
+            Err(_) if std::fs::read_link(&link).is_ok_and(|there| there == target) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return unsupported(&format!(
+                    "has no place: something else is `{LINKS}/{}`; move it away",
+                    mount.volume
+                ));
+            }
+            linked => linked?,
         }
     }
     Ok(())
 }
 
 fn folder(volumes: &Path, id: VolumeId) -> PathBuf {
-    volumes.join(format!("volume-{id}"))
+    volumes.join(format!("{PREFIX}{id}"))
+}
+
+fn is_folder_of_one(volumes: &Path, path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    path.parent() == Some(volumes) && name.is_some_and(|name| name.starts_with(PREFIX))
 }
 
 fn remove(folder: &Path) -> io::Result<()> {

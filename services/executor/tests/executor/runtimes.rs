@@ -252,12 +252,33 @@ async fn a_volume_is_a_folder_that_outlives_runtimes_until_it_is_deleted() {
 
     let write = format!("echo moin > $HOME/volumes/data/greeting; {SERVER}");
     let order = run(Spec { mounts: vec![mount(false, Some(id)), mount(false, Some(id))], ..shell(&write) });
+    let links_of = |order: &Order| {
+        machine.folder.path().join("volumes").join(order.life().unwrap().workspace_id.to_string()).join("volumes")
+    };
+    // A link of its owner's own stays.
+    let own = links_of(&order).join("own");
+    std::fs::create_dir_all(links_of(&order)).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &own).unwrap();
     backend.apply(order.clone());
     reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    assert!(own.is_symlink());
     backend.apply(stop(&order, Duration::from_secs(5)));
     reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
     let folder = machine.folder.path().join(format!("volumes/volume-{id}"));
     assert_eq!(std::fs::read_to_string(folder.join("greeting")).unwrap(), "moin\n");
+
+    // Nothing is followed, and nothing taken away, that lies where its link should.
+    for (make, word) in [("mkdir -p volumes/data", "volumes/data"), ("ln -s /nowhere volumes", "no folder")] {
+        let order = run(Spec { mounts: vec![mount(false, Some(id))], ..shell("true") });
+        let links = links_of(&order);
+        let home = links.parent().unwrap();
+        std::fs::create_dir_all(home).unwrap();
+        assert!(std::process::Command::new("sh").args(["-c", make]).current_dir(home).status().unwrap().success());
+        backend.apply(order.clone());
+        let gone = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+        assert!(gone.code == "MOUNT_UNSUPPORTED" && gone.message.contains(word), "{gone:?}");
+        assert!(links.join("data").is_dir() || links.is_symlink());
+    }
 
     // It goes with its files, and what was said before is not obeyed after it.
     backend.volumes(vec![volume(true)]);
