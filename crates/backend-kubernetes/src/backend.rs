@@ -10,9 +10,9 @@ use crate::{
     names::{self, POOL},
     render::{self, FENCE, GONE, GRACE, MADE, RUN, STATE, STOP},
     step::{Desired, Step},
-    volumes::{Volume, Volumes},
+    volumes::Volumes,
 };
-use domain::id::HolderId;
+use domain::{id::HolderId, volume::Volume};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt as _, api::ListParams};

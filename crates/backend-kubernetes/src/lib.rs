@@ -26,4 +26,3 @@ pub use cluster::{Access, Cluster};
 pub use error::Error;
 pub use jobs::{Jobs, policy::Policy};
 pub use life::{Grant, Life};
-pub use volumes::Volume;

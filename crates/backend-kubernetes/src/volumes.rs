@@ -11,7 +11,7 @@ use crate::{
     quantity,
     render::Place,
 };
-use domain::id::VolumeId;
+use domain::{id::VolumeId, volume::Volume};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus, VolumeResourceRequirements,
@@ -32,21 +32,6 @@ const LOOK_MAX: usize = 64;
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// How much a volume's size is known by.
 const STORAGE: &str = "storage";
-
-/// What a volume shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// Names its claim.
-    pub id: VolumeId,
-    /// The project's name.
-    pub project: String,
-    /// In its project.
-    pub name: String,
-    /// Bytes.
-    pub size_bytes: u64,
-    /// It and what is in it shall go.
-    pub deleted: bool,
-}
 
 /// What all volumes shall be, and which are due for a look.
 #[derive(Default)]

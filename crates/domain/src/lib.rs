@@ -22,6 +22,7 @@ pub mod run;
 pub mod runtime;
 pub mod trigger;
 pub mod unit;
+pub mod volume;
 pub mod window;
 
 pub use error::ErrorKind;

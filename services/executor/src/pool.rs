@@ -8,12 +8,12 @@ pub mod board;
 pub mod client;
 pub mod holdings;
 pub mod order;
-pub mod volume;
+mod volume;
 pub mod wishes;
 
 pub use board::Board;
+pub use domain::volume::Volume;
 pub use order::{Grant, Life, Order};
-pub use volume::Volume;
 pub use wishes::Wishes;
 
 use domain::id::HolderId;

@@ -1,8 +1,8 @@
 //! Volumes as claims on a real control plane: their size, their growth, and their end.
 
 use crate::lab::{Lab, PATIENCE, get, life};
-use backend_kubernetes::{Volume, names};
-use domain::{id::VolumeId, runtime::Mount};
+use backend_kubernetes::names;
+use domain::{id::VolumeId, runtime::Mount, volume::Volume};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use proto::internal::v1::{RuntimePhase, VolumePhase, VolumeReport};
 use testkit::wait_for;

@@ -81,16 +81,9 @@ impl RuntimeBackend for KubernetesRuntimes {
     }
 
     fn volumes(&self, volumes: Vec<Volume>) {
-        let to_cluster = |volume: Volume| cluster::Volume {
-            id: volume.id,
-            project: volume.project,
-            name: volume.name,
-            size_bytes: volume.size_bytes,
-            deleted: volume.deleted,
-        };
         // Nobody is told anything before the first recovery.
         if let Some(backend) = self.0.backend.get() {
-            backend.volumes(volumes.into_iter().map(to_cluster));
+            backend.volumes(volumes);
         }
     }
 

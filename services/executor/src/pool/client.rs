@@ -4,9 +4,10 @@
 //! order ends a runtime. Refuses to know how anything is run.
 
 use super::{
-    Order, RuntimeBackend, Volume, Wishes,
+    Order, RuntimeBackend, Wishes,
     holdings::{Holdings, Verdict},
     order::{GRACE, Goal},
+    volume,
 };
 use domain::id::{ExecutorId, HolderId};
 use proto::internal::v1::{
@@ -205,7 +206,7 @@ impl PoolClient {
             }
             Down::Places(places) => self.wishes.told(places),
             Down::Volumes(volumes) => {
-                self.backend.volumes(volumes.volumes.into_iter().filter_map(Volume::from_proto).collect());
+                self.backend.volumes(volumes.volumes.into_iter().filter_map(volume::from_proto).collect());
             }
             Down::Probe(probe) => {
                 self.backend.probe(probe.holders.iter().filter_map(|id| HolderId::from_slice(id)).collect());
