@@ -18,7 +18,7 @@ use proto::internal::v1::{self as pb, command_service_server::CommandService};
 use secrets::Keyring;
 use std::{pin::Pin, sync::Arc, time::Duration};
 use store::{Store, backfills::Spec, logs::Partition};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status};
 const CREATE_MAX: usize = 1_000;
 /// Notices that one web-server has not read.
 const NOTICES_MAX: usize = 64;
-/// Between two notices to one web-server.
+/// Between two notices to one web-server, unless a run has ended.
 const NOTICE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves web-servers.
@@ -197,17 +197,19 @@ impl CommandService for Commands {
         let mut notices = self.changes.subscribe();
         let (sender, receiver) = mpsc::channel(NOTICES_MAX);
         tokio::spawn(async move {
-            while let Some(news) = News::next(&mut notices).await {
+            // Readers show changes a few times a second: what follows soon is told as one, but an end at once.
+            let mut gathered = Instant::now();
+            while let Some(news) = News::next(&mut notices, gathered).await {
                 let answer = pb::WatchChangesResponse {
                     run_ids: news.runs.iter().map(|run| run.to_vec()).collect(),
                     overflow: news.overflow,
                     logged_run_ids: news.logged.iter().map(|run| run.to_vec()).collect(),
+                    ended_run_ids: news.ended.iter().map(|run| run.to_vec()).collect(),
                 };
                 if sender.send(answer).await.is_err() {
                     break;
                 }
-                // Readers show changes a few times a second: what follows soon is told as one.
-                tokio::time::sleep(NOTICE_PAUSE).await;
+                gathered = Instant::now() + NOTICE_PAUSE;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))

@@ -225,7 +225,12 @@ impl Engine {
                 // What is being flushed on it may never be answered.
                 self.fail().await;
             }
-            if store.answered(self.turn(&mut messages)).await.is_none() {
+            // Pinned where it is made: it is large, and would be copied on its way into what polls it.
+            let answered = {
+                let turn = std::pin::pin!(self.turn(&mut messages));
+                store.answered(turn).await
+            };
+            if answered.is_none() {
                 tracing::warn!("a turn waited for a database that does not answer; loading again");
                 self.fail().await;
                 // The turn did not come to these. What executors and peers say is said once.

@@ -31,16 +31,22 @@ struct Watchers {
 }
 
 struct Watched {
-    state: watch::Sender<u64>,
-    log: watch::Sender<u64>,
+    state: watch::Sender<News>,
+    log: watch::Sender<News>,
     count: usize,
+}
+
+#[derive(Default)]
+struct News {
+    /// Whether the run has ended, by the latest of them.
+    ended: bool,
 }
 
 /// One watcher's place; gives it back when dropped.
 pub(crate) struct Subscription {
     changes: Changes,
     run: RunId,
-    news: watch::Receiver<u64>,
+    news: watch::Receiver<News>,
 }
 
 impl Changes {
@@ -59,8 +65,8 @@ impl Changes {
         }
         watchers.count += 1;
         let watched = watchers.runs.entry(run).or_insert_with(|| Watched {
-            state: watch::Sender::new(0),
-            log: watch::Sender::new(0),
+            state: watch::Sender::default(),
+            log: watch::Sender::default(),
             count: 0,
         });
         watched.count += 1;
@@ -85,14 +91,19 @@ impl Changes {
         let watchers = self.lock();
         for id in message.run_ids.iter().filter_map(|id| RunId::from_slice(id)) {
             if let Some(watched) = watchers.runs.get(&id) {
-                bump(&watched.state);
+                watched.state.send_modify(|news| news.ended = false);
+            }
+        }
+        for id in message.ended_run_ids.iter().filter_map(|id| RunId::from_slice(id)) {
+            if let Some(watched) = watchers.runs.get(&id) {
+                watched.state.send_modify(|news| news.ended = true);
                 // The end of a run ends the tail of its log.
-                bump(&watched.log);
+                watched.log.send_modify(|news| news.ended = true);
             }
         }
         for id in message.logged_run_ids.iter().filter_map(|id| RunId::from_slice(id)) {
             if let Some(watched) = watchers.runs.get(&id) {
-                bump(&watched.log);
+                watched.log.send_modify(|_| {});
             }
         }
     }
@@ -100,8 +111,8 @@ impl Changes {
     /// Wakes everyone: something may have been missed.
     pub(crate) fn wake_all(&self) {
         for watched in self.lock().runs.values() {
-            bump(&watched.state);
-            bump(&watched.log);
+            watched.state.send_modify(|_| {});
+            watched.log.send_modify(|_| {});
         }
     }
 
@@ -111,15 +122,16 @@ impl Changes {
     }
 }
 
-fn bump(sender: &watch::Sender<u64>) {
-    sender.send_modify(|n| *n = n.wrapping_add(1));
-}
-
 impl Subscription {
     /// Waits for news since the last call. Cancel-safe.
     pub(crate) async fn news(&mut self) {
         // The sender lives as long as this subscription is counted.
         let _ = self.news.changed().await;
+    }
+
+    /// Waits until the run has ended, which may be long ago. Cancel-safe.
+    pub(crate) async fn end(&mut self) {
+        let _ = self.news.wait_for(|news| news.ended).await;
     }
 }
 
@@ -152,7 +164,14 @@ mod tests {
         assert!(state.news().now_or_never().is_none());
         assert!(log.news().now_or_never().is_some());
         changes.publish(&WatchChangesResponse { overflow: true, ..Default::default() });
-        assert!(state.news().now_or_never().is_some());
+        assert!(state.news().now_or_never().is_some() && log.news().now_or_never().is_some());
+        changes.publish(&WatchChangesResponse {
+            run_ids: vec![a.to_vec(), b.to_vec()],
+            ended_run_ids: vec![b.to_vec()],
+            ..Default::default()
+        });
+        assert!(state.news().now_or_never().is_some() && state.end().now_or_never().is_none());
+        assert!(log.end().now_or_never().is_some(), "the end of a run ends the tail of its log");
         drop((state, log));
         assert_eq!(changes.count(), 0);
         assert!(changes.lock().runs.is_empty());

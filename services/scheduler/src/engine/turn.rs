@@ -208,12 +208,12 @@ impl Engine {
         }
         self.speak(turn.assignments, turn.stops, turn.ends);
         self.flush_soon();
-        for run in &turn.changed {
-            if self.runs.get(run).is_some_and(|live| live.run.row().status.has_ended()) {
-                self.forget(*run);
-            }
+        let has_ended = |run: &RunId| self.runs.get(run).is_some_and(|live| live.run.row().status.has_ended());
+        let ended: Vec<RunId> = turn.changed.iter().copied().filter(has_ended).collect();
+        for run in &ended {
+            self.forget(*run);
         }
-        self.changes.changed(turn.changed.into_iter().collect());
+        self.changes.changed(turn.changed.into_iter().collect(), ended);
     }
 
     async fn note_executors(store: store::Store, seats: HashMap<ExecutorId, ExecutorRow>) {

@@ -64,8 +64,8 @@ impl Scheduler {
         let id = run.as_bytes().to_vec();
         let _ = self.changes.send(WatchChangesResponse {
             run_ids: vec![id.clone()],
-            overflow: false,
             logged_run_ids: vec![id],
+            ..WatchChangesResponse::default()
         });
     }
 }
