@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use proto::v1::{
     self as pb, executor_service_client::ExecutorServiceClient, workspace_service_client::WorkspaceServiceClient,
 };
-use provision::{ClusterOptions, Postgres, PrivatePostgres, PrivateRedis, Python, ports};
+use provision::{Postgres, PrivatePostgres, PrivateRedis, Python, ports};
 use rpc::{auth::Token, client::Channel};
 use std::{
     collections::BTreeMap,
@@ -123,7 +123,7 @@ impl Cluster {
         Postgres::find_or_install()?;
         let requirements = include_str!("../../services/executor/python/base-requirements.txt");
         let base_env = Python::find_or_install()?.environment(requirements)?;
-        let postgres = PrivatePostgres::start(&folder.path().join("postgres"), ClusterOptions::DURABLE)?;
+        let postgres = PrivatePostgres::start(&folder.path().join("postgres"), stores::POSTGRES)?;
         let secret: String = (0..4).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
         std::fs::write(folder.path().join("token"), &secret)?;
         std::fs::create_dir(folder.path().join("history"))?;

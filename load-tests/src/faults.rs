@@ -161,7 +161,7 @@ fn build() -> &'static str {
 /// When it cannot be set up or looked at; a broken promise is no error.
 pub async fn run_row(row: &'static Row, size: Size, seed: u64, bars_count: bool) -> Result<Outcome> {
     let Size { seconds, triggers } = size;
-    let plan = Plan { seed, seconds, triggers, goes_on: row.goes_on, bars_count };
+    let plan = Plan { seed, seconds, triggers, redis: true, goes_on: row.goes_on, bars_count };
     let begun = Instant::now();
     let seen = (row.run)(plan).await.with_context(|| format!("run row {} with seed {seed}", row.number))?;
     let verdict = seen.verdict(bars_count);

@@ -38,13 +38,15 @@ pub struct ClusterOptions {
     pub durable: bool,
     /// Connections at once.
     pub max_connections: u32,
+    /// It knows when each transaction was committed: `pg_xact_commit_timestamp`.
+    pub commit_times: bool,
 }
 
 impl ClusterOptions {
     /// For data that matters.
-    pub const DURABLE: Self = Self { durable: true, max_connections: 100 };
+    pub const DURABLE: Self = Self { durable: true, max_connections: 100, commit_times: false };
     /// For tests: fast, and worthless after a crash of the machine.
-    pub const TEST: Self = Self { durable: false, max_connections: 300 };
+    pub const TEST: Self = Self { durable: false, max_connections: 300, commit_times: false };
 }
 
 /// A running private cluster. Dropping the value leaves it running; [`PrivatePostgres::stop`] ends it.
@@ -224,6 +226,9 @@ impl PrivatePostgres {
             self.socket_dir.display().to_string().replace('\'', "''"),
             options.max_connections,
         );
+        if options.commit_times {
+            text.push_str("track_commit_timestamp = on\n");
+        }
         if !options.durable {
             text.push_str("fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n");
         }

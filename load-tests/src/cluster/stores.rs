@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Lateness is judged by when it was committed.
+pub(super) const POSTGRES: ClusterOptions = ClusterOptions { commit_times: true, ..ClusterOptions::DURABLE };
 /// How long PostgreSQL may take to start again, its recovery included.
 const POSTGRES_START_MAX: Duration = Duration::from_secs(60);
 /// Between two tries.
@@ -72,7 +74,7 @@ impl Cluster {
         let begun = Instant::now();
         let folder = self.folder.path().join("postgres");
         let postgres = loop {
-            match PrivatePostgres::start(&folder, ClusterOptions::DURABLE) {
+            match PrivatePostgres::start(&folder, POSTGRES) {
                 Ok(postgres) => break postgres,
                 // Children of a server that was killed may still hold its memory.
                 Err(error) if begun.elapsed() > POSTGRES_START_MAX => return Err(error.into()),

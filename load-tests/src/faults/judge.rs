@@ -72,13 +72,13 @@ async fn unfinished(sql: &Client) -> Result<String> {
     Ok(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("; "))
 }
 
-/// How late logical times were decided. None may be given up: every trigger catches up with what it missed.
+/// How late logical times were decided: to the commit. None may be given up: every trigger catches up with what it missed.
 pub(super) async fn lateness(sql: &Client, seen: &mut Seen) -> Result<()> {
     let row = sql
         .query_one(
             "SELECT count(*) FILTER (WHERE f.decided = 'fired'), count(*) FILTER (WHERE f.decided <> 'fired'),
                     coalesce(percentile_cont(ARRAY[0.5, 0.99, 1]) WITHIN GROUP
-                        (ORDER BY extract(epoch FROM f.created_at - f.execution_date)::float8), ARRAY[0, 0, 0]::float8[])
+                        (ORDER BY extract(epoch FROM pg_xact_commit_timestamp(f.xmin) - f.execution_date)::float8), ARRAY[0, 0, 0]::float8[])
              FROM firing f JOIN trigger t ON t.id = f.trigger_id
              WHERE starts_with(t.name, 'every-') OR starts_with(t.name, 'cron-')",
             &[],

@@ -49,7 +49,11 @@ macro_rules! rows {
 rows! {
     "1", schedulers::killed, true, Some(0.5), "a scheduler is killed every eight seconds, one of three at a time",
         "nothing lost or doubled; worst lateness 6 s";
+    "1b", schedulers::killed_without_redis, true, Some(0.5), "the same, in a cluster without Redis",
+        "nothing lost or doubled; worst lateness 6 s";
     "2", schedulers::frozen, true, Some(0.5), "a scheduler is frozen for longer than its lease, and wakes",
+        "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s";
+    "2b", schedulers::frozen_without_redis, true, Some(0.5), "the same, in a cluster without Redis",
         "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s";
     "3", schedulers::lied_to, true, Some(0.5), "every scheduler believes that it owns everything",
         "nothing lost or doubled";
@@ -63,14 +67,18 @@ rows! {
         "nothing lost or doubled; firing again 5 s after it accepts, worst lateness 10 s";
     "8", network::scheduler_without_database, true, Some(0.5), "a scheduler is cut off from PostgreSQL: both ways, one way, half open",
         "nothing lost or doubled; worst lateness 6 s";
+    "8a", network::scheduler_without_database_or_redis, true, Some(0.5), "the same, in a cluster without Redis",
+        "nothing lost or doubled; worst lateness 6 s";
     "8b", network::executor_alone, true, Some(0.5), "an executor is cut off from every scheduler",
         "nothing lost or doubled; its work is given to others, its own results of it do not count";
     "8c", network::scheduler_alone, true, Some(0.5), "a scheduler is cut off from Redis, from its peers, from everybody else",
         "nothing lost or doubled; worst lateness 6 s";
     "8d", network::one_way, true, Some(0.5), "a scheduler and Redis, another and PostgreSQL, an executor and everybody, in one direction only",
         "nothing lost or doubled; worst lateness 6 s";
-    "9", network::bad_weather, true, Some(0.1), "every wire is 20 to 60 ms slow and loses 5 %, connections break",
+    "9", network::bad_weather, true, Some(0.1), "every wire is 20 to 60 ms slow and loses 5 %",
         "nothing lost or doubled; 99 of 100 at most 5 s late";
+    "9b", network::bad_weather_that_tears, true, Some(0.1), "the same, and every second a connection breaks",
+        "nothing lost or doubled; 99 of 100 at most 10 s late";
     "10", clocks::wrong, true, Some(0.8), "clocks are five minutes off, jump, run twice as fast",
         "nothing lost or doubled; who is off says so within 30 s";
     "11", needs_no_cluster, false, None, "clocks that jump with the seasons, in every time zone",

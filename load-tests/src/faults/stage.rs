@@ -46,6 +46,8 @@ pub struct Plan {
     pub seconds: u32,
     /// Triggers that are due in each of them.
     pub triggers: u32,
+    /// Whether the cluster has a Redis; without one its leases are rows of PostgreSQL.
+    pub redis: bool,
     /// The part of what was done before that must still be done while something is broken; `None` where nothing can be.
     pub goes_on: Option<f64>,
     /// Whether a bar that is missed is a failure, whose traces are kept.
@@ -60,6 +62,8 @@ pub(super) struct Stage {
     pub(super) dice: StdRng,
     plan: Plan,
     load: Option<(Load, Callers)>,
+    /// Changes of shards' owners before the load began.
+    taken_before: u64,
     /// What the history is held against.
     pub(super) promises: Promises,
     /// Files that the services read.
@@ -67,7 +71,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// The cluster of every row: three schedulers, three executors, two web-servers, with wires and a Redis.
+    /// The cluster of every row: three schedulers, three executors, two web-servers, with wires.
     #[must_use]
     pub(super) fn shape(plan: Plan) -> Shape {
         Shape {
@@ -76,7 +80,7 @@ impl Stage {
             executors: 3,
             web_servers: 2,
             slots: 64,
-            redis: true,
+            redis: plan.redis,
             wires: Some(plan.seed),
             ..Shape::default()
         }
@@ -112,7 +116,7 @@ impl Stage {
         let promises =
             Promises { must_check: vec![Check::C1, Check::C2, Check::C3, Check::C8, Check::C9], ..Promises::default() };
         let stage =
-            Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None, promises, kept: Vec::new() };
+            Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None, taken_before: 0, promises, kept: Vec::new() };
         Witness::install(&stage.sql().await?, Detail::Units).await?;
         Ok(stage)
     }

@@ -168,10 +168,21 @@ pub struct Firing {
     pub shard_epoch: i64,
     /// When its transaction began.
     pub created_at_us: i64,
+    /// When that was committed, where the server kept it.
+    #[serde(default)]
+    pub committed_at_us: Option<i64>,
     pub trigger_version: Option<i64>,
     pub execution_date_us: Option<i64>,
     pub last_date_us: Option<i64>,
     pub times: i64,
+}
+
+impl Firing {
+    /// From when on it counts: its commit, or what is known to be before it.
+    #[must_use]
+    pub fn counts_from_us(&self) -> i64 {
+        self.committed_at_us.unwrap_or(self.created_at_us)
+    }
 }
 
 /// A run.

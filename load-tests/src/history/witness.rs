@@ -94,7 +94,7 @@ const ROWS: &[&str] = &[
        FROM backfill",
     "SELECT json_build_object('row', 'firing', 'trigger_id', trigger_id, 'logical_key', logical_key, 'decided', decided,
             'reason', reason, 'run_id', run_id, 'shard_epoch', shard_epoch, 'created_at_us', history.us(created_at),
-            'trigger_version', trigger_version, 'execution_date_us', history.us(execution_date),
+            'committed_at_us', history.us(history.committed(xmin)), 'trigger_version', trigger_version, 'execution_date_us', history.us(execution_date),
             'last_date_us', history.us(last_date), 'times', times)::text
        FROM firing",
     "SELECT json_build_object('row', 'run', 'id', id, 'pipeline_id', pipeline_id, 'pipeline_version', pipeline_version,

@@ -7,6 +7,12 @@ CREATE SEQUENCE history.seq;
 CREATE FUNCTION history.us(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT (extract(epoch FROM at) * 1000000)::bigint $$;
 
+-- When a row's writer committed, where the server keeps that.
+CREATE FUNCTION history.committed(writer xid) RETURNS timestamptz LANGUAGE plpgsql STABLE AS
+$$ BEGIN
+    RETURN CASE current_setting('track_commit_timestamp') WHEN 'on' THEN pg_xact_commit_timestamp(writer) END;
+END $$;
+
 CREATE TABLE history.taking (
     seq bigint NOT NULL DEFAULT nextval('history.seq'), at timestamptz NOT NULL DEFAULT clock_timestamp(),
     shard smallint NOT NULL, epoch bigint NOT NULL, owner uuid

@@ -63,7 +63,7 @@ async fn herd(sql: &tokio_postgres::Client, count: i32) -> Result<f64> {
     let due: String = sql.query_one(due, &[&(LEAD_S + f64::from(count) / 2_000.0)]).await?.get(0);
     sql.execute(INSERT, &[&prefix, &due, &count]).await?;
     let fired = "
-        SELECT count(*), extract(epoch FROM max(f.created_at) - $2::text::timestamptz)::float8 * 1000
+        SELECT count(*), extract(epoch FROM max(pg_xact_commit_timestamp(f.xmin)) - $2::text::timestamptz)::float8 * 1000
         FROM firing f JOIN trigger t ON t.id = f.trigger_id
         WHERE starts_with(t.name, $1) AND f.decided = 'fired'";
     let begun = Instant::now();

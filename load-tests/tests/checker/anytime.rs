@@ -32,6 +32,7 @@ fn fired(trigger_id: Uuid, logical_key: String, run: usize, at: i64) -> Firing {
         run_id: Some(run_id(run)),
         shard_epoch: 2,
         created_at_us: at,
+        committed_at_us: None,
         trigger_version: Some(1),
         execution_date_us: Some(at),
         last_date_us: None,

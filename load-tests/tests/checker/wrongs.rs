@@ -232,7 +232,7 @@ fn c6_a_skip_for_an_overlap_that_was_none_and_an_order_that_was_lost() {
 #[test]
 fn c7_what_is_late_what_never_ends_and_what_nobody_looks_at() {
     let mut history = right();
-    history.firings[5].created_at_us = due(5) + 3 * SECOND;
+    history.firings[5].committed_at_us = Some(due(5) + 3 * SECOND);
     finds(&history, Check::C7, "fired 3000 ms late");
 
     let mut history = right();

@@ -1,6 +1,6 @@
 //! Triggers: many at one instant, and many that are edited, paused and removed while they fire.
 
-use super::schedulers::LATE_MAX_S;
+use super::schedulers::{LATE_MAX_S, count};
 use crate::faults::{Plan, Seen, stage::Stage};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ pub(super) async fn herd(plan: Plan) -> Result<Seen> {
 /// An edit, a pause or a removal that was acknowledged.
 struct Edit {
     trigger: Uuid,
-    /// No firing of an older version may begin after it.
+    /// No firing of an older version may be committed after it.
     version: i64,
     /// By the database's clock, read after the acknowledgement.
     at: Timestamp,
@@ -80,7 +80,7 @@ pub(super) async fn edited(plan: Plan) -> Result<Seen> {
     seen.bite("removals among them", removed);
     seen.must(refused == 0, || format!("{refused} edits were refused"));
     let overtaken = stage.metric_of_all("scheduler", "scheduler_decisions_overtaken_total").await;
-    seen.tell("decisions that an edit overtook", overtaken, "");
+    seen.bite("decisions that an edit overtook", count(overtaken));
     let count = "SELECT count(*) FROM firing f JOIN trigger t ON t.id = f.trigger_id
                   WHERE starts_with(t.name, 'edited-') AND f.decided = 'fired'";
     let fired: i64 = sql.query_one(count, &[]).await?.get(0);
@@ -97,15 +97,15 @@ pub(super) async fn edited(plan: Plan) -> Result<Seen> {
     Ok(seen)
 }
 
-/// Firings of a version that an edit had replaced before they began.
+/// Firings of a version that an edit had replaced before they were committed.
 async fn stale(sql: &tokio_postgres::Client, edits: &[Edit]) -> Result<Vec<String>> {
     let ids: Vec<Uuid> = edits.iter().map(|edit| edit.trigger).collect();
     let versions: Vec<i64> = edits.iter().map(|edit| edit.version).collect();
     let at: Vec<Timestamp> = edits.iter().map(|edit| edit.at).collect();
     let query = "SELECT f.trigger_id::text, f.logical_key, f.trigger_version, e.version
                    FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS e (id, version, at)
-                   JOIN firing f ON f.trigger_id = e.id AND f.trigger_version < e.version AND f.created_at > e.at
-                        AND f.decided = 'fired'";
+                   JOIN firing f ON f.trigger_id = e.id AND f.trigger_version < e.version
+                        AND pg_xact_commit_timestamp(f.xmin) > e.at AND f.decided = 'fired'";
     let rows = sql.query(query, &[&ids, &versions, &at]).await?;
     let say = |row: &tokio_postgres::Row| {
         let (id, key): (String, String) = (row.get(0), row.get(1));

@@ -20,6 +20,16 @@ const ONE_WAY_LOAD_S: u32 = 30;
 
 /// Of 100 logical times 99 are decided so soon in bad weather, in seconds.
 const WEATHER_LATE_MAX_S: f64 = 5.0;
+/// The same where connections break too, each of which may cost its scheduler a reload in that weather.
+const TEARING_LATE_MAX_S: f64 = 2.0 * WEATHER_LATE_MAX_S;
+/// A way in bad weather.
+const SLOW: Way = Way {
+    latency: Duration::from_millis(20),
+    jitter: Duration::from_millis(40),
+    loss: 0.05,
+    rate: None,
+    held: false,
+};
 
 /// Only from the one who connected.
 fn up() -> Weather {
@@ -29,6 +39,11 @@ fn up() -> Weather {
 /// Only towards it.
 fn down() -> Weather {
     Weather { down: Way { held: true, ..Way::default() }, ..Weather::fair() }
+}
+
+/// Row 8a.
+pub(super) async fn scheduler_without_database_or_redis(plan: Plan) -> Result<Seen> {
+    scheduler_without_database(Plan { redis: false, ..plan }).await
 }
 
 /// Row 8: a scheduler and its database, in both directions, in one, and half open.
@@ -151,21 +166,31 @@ pub(super) async fn one_way(plan: Plan) -> Result<Seen> {
     stage.finish_within(seen, LATE_MAX_S).await
 }
 
-/// Row 9: every wire is slow and loses a twentieth of what travels, and now and then a connection breaks.
+/// Row 9: every wire is slow and loses a twentieth of what travels.
 pub(super) async fn bad_weather(plan: Plan) -> Result<Seen> {
+    let (stage, seen) = weathered(plan, Weather::both(SLOW)).await?;
+    stage.finish_mostly_within(seen, WEATHER_LATE_MAX_S).await
+}
+
+/// Row 9b: now and then a connection breaks as well.
+pub(super) async fn bad_weather_that_tears(plan: Plan) -> Result<Seen> {
+    let (stage, mut seen) = weathered(plan, Weather { tear: 0.004, ..Weather::both(SLOW) }).await?;
+    seen.bite("connections torn", stage.cluster.wires()?.count(|harm| &harm.broken));
+    stage.finish_mostly_within(seen, TEARING_LATE_MAX_S).await
+}
+
+/// A load under which every wire has this weather.
+async fn weathered(plan: Plan, weather: Weather) -> Result<(Stage, Seen)> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     let load = stage.begin().await?;
-    let way =
-        Way { latency: Duration::from_millis(20), jitter: Duration::from_millis(40), loss: 0.05, ..Way::default() };
-    stage.cluster.wires()?.set("", "", Weather { tear: 0.004, ..Weather::both(way) });
+    stage.cluster.wires()?.set("", "", weather);
     tokio::time::sleep_until(load.broken_until).await;
     let wires = stage.cluster.wires()?;
     seen.bite("chunks late", wires.count(|harm| &harm.delayed));
     seen.bite("chunks lost and sent again", wires.count(|harm| &harm.lost));
-    seen.bite("connections torn", wires.count(|harm| &harm.broken));
     let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
     #[expect(clippy::cast_precision_loss, reason = "a count for people")]
     seen.tell("times that a scheduler loaded its memory again", count(reloads) as f64, "");
-    stage.finish_mostly_within(seen, WEATHER_LATE_MAX_S).await
+    Ok((stage, seen))
 }

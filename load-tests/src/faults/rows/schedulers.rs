@@ -55,6 +55,16 @@ pub(super) async fn killed(plan: Plan) -> Result<Seen> {
     stage.finish_within(seen, LATE_MAX_S).await
 }
 
+/// Row 1b.
+pub(super) async fn killed_without_redis(plan: Plan) -> Result<Seen> {
+    killed(Plan { redis: false, ..plan }).await
+}
+
+/// Row 2b.
+pub(super) async fn frozen_without_redis(plan: Plan) -> Result<Seen> {
+    frozen(Plan { redis: false, ..plan }).await
+}
+
 /// Row 2.
 pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     // One that sleeps in the middle of a transaction finds its session ended, and has nothing left to be refused: there

@@ -99,7 +99,7 @@ async fn fires_again(stage: &Stage, since: Timestamp) -> Result<f64> {
     let sql = stage.sql().await?;
     let begun = Instant::now();
     loop {
-        let query = "SELECT min(extract(epoch FROM created_at - $1))::float8 FROM firing WHERE created_at > $1";
+        let query = "SELECT min(extract(epoch FROM pg_xact_commit_timestamp(xmin) - $1))::float8 FROM firing WHERE created_at > $1";
         if let Some(after) = sql.query_one(query, &[&since]).await?.get::<_, Option<f64>>(0) {
             return Ok(after);
         }

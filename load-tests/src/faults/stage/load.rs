@@ -133,6 +133,7 @@ impl Stage {
         let broken_until = ends_at - calm.unwrap_or_default();
         let load = Load { seconds, schedules, from, began, calm, broken_until, ends_at };
         let callers = self.call(ends_at, listening)?;
+        self.taken_before = self.takings().await?;
         self.load = Some((load, callers));
         sleep_until(began + calm.unwrap_or_default()).await;
         Ok(load)

@@ -60,7 +60,7 @@ fn check_rise(shard: i16, takings: &[&Taking], findings: &mut Findings) {
     findings.looked("changes of owners", takings.len().saturating_sub(1));
 }
 
-/// A firing's transaction began before its epoch was over: whoever takes a shard waits for those that write in it.
+/// A firing was committed before its epoch was over: whoever takes a shard waits for those that write in it.
 fn check_firings(history: &History, shards: &HashMap<i16, Epochs>, findings: &mut Findings) {
     let runs: HashMap<Uuid, i16> = history.runs.iter().map(|run| (run.id, run.shard)).collect();
     let pipelines: HashMap<Uuid, Uuid> =
@@ -72,9 +72,9 @@ fn check_firings(history: &History, shards: &HashMap<i16, Epochs>, findings: &mu
         let Some(epochs) = of_run.or_else(of_trigger).and_then(|shard| shards.get(&shard)) else { continue };
         looked += 1;
         if let Some((_, over)) = epochs.after(firing.shard_epoch)
-            && firing.created_at_us > over
+            && firing.counts_from_us() > over
         {
-            let (at, over) = (when(firing.created_at_us), when(over));
+            let (at, over) = (when(firing.counts_from_us()), when(over));
             let epoch = firing.shard_epoch;
             let what = format!("{} was written at {at} in epoch {epoch}, over since {over}", firing.logical_key);
             findings.violation(firing.trigger_id, what);

@@ -108,7 +108,7 @@ fn check_edits(history: &History, findings: &mut Findings) {
     }
     for firing in &history.firings {
         let (Some(list), Some(by)) = (edits.get(&firing.trigger_id), firing.trigger_version) else { continue };
-        let before = list.partition_point(|(at, _)| *at < firing.created_at_us);
+        let before = list.partition_point(|(at, _)| *at < firing.counts_from_us());
         if before > 0 && list[before - 1].1 > by {
             findings.violation(
                 firing.trigger_id,

@@ -11,9 +11,9 @@ use tokio_postgres::Client;
 const LOOK: &str = "
     SELECT (SELECT coalesce(sum(n_dead_tup), 0)::float8 FROM pg_stat_user_tables),
            (SELECT coalesce(percentile_cont(0.99) WITHIN GROUP
-                      (ORDER BY extract(epoch FROM f.created_at - f.execution_date)::float8 * 1000), 0)
+                      (ORDER BY extract(epoch FROM pg_xact_commit_timestamp(f.xmin) - f.execution_date)::float8 * 1000), 0)
               FROM trigger t CROSS JOIN LATERAL
-                   (SELECT created_at, execution_date FROM firing
+                   (SELECT xmin, execution_date FROM firing
                      WHERE trigger_id = t.id AND created_at > now() - interval '10 seconds') AS f
              WHERE t.kind = 'time'),
            (SELECT count(*) FROM run)::float8";
