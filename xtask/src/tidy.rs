@@ -6,8 +6,14 @@ mod sources;
 
 use crate::{step::Count, workspace};
 use anyhow::Result;
-use provision::command;
-use std::process::{Command, ExitCode, Stdio};
+use provision::{command, npm};
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+/// The package of the linter of protos.
+const BUF: &str = r#"{"private":true,"dependencies":{"@bufbuild/buf":"1.75.0"}}"#;
 
 /// What a rule found.
 #[derive(Debug, Default)]
@@ -48,23 +54,18 @@ fn report(rule: &str, findings: &Findings) -> Count {
     Count::of_check(findings.errors.is_empty())
 }
 
-/// `buf lint`, where buf is installed; nothing is downloaded for it.
+/// `buf lint`. Without buf, npm installs it into the cache.
 fn lint_protos() -> Count {
-    let mut buf = if command::on_path("buf").is_some() {
-        Command::new("buf")
-    } else {
-        let mut npx = Command::new("npx");
-        npx.args(["--offline", "--no-install", "@bufbuild/buf"]);
-        let known = npx.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if !known.is_ok_and(|s| s.success()) {
-            println!("SKIPPED: buf is not installed (npm install --global @bufbuild/buf): the protos were not linted");
+    let installed = || Ok(npm::packages(BUF)?.join("node_modules/.bin/buf"));
+    let buf: provision::Result<PathBuf> = command::on_path("buf").map_or_else(installed, Ok);
+    let buf = match buf {
+        Ok(buf) => buf,
+        Err(error) => {
+            println!("SKIPPED: there is no buf ({error}): the protos were not linted");
             return Count { skipped: 1, ..Count::default() };
         }
-        let mut npx = Command::new("npx");
-        npx.args(["--offline", "--no-install", "@bufbuild/buf"]);
-        npx
     };
-    let ok = buf.arg("lint").current_dir(workspace::root()).status().is_ok_and(|s| s.success());
+    let ok = Command::new(buf).arg("lint").current_dir(workspace::root()).status().is_ok_and(|s| s.success());
     println!("<== tidy protos: {}", if ok { "ok" } else { "buf lint found something" });
     Count::of_check(ok)
 }

@@ -1,5 +1,5 @@
 //! The lease of a device: a planner that gives it away, two executors on its node, and processes that go on running
-//! whatever anybody believes. Nothing in this repository places devices on executors yet: this is what it has to do.
+//! whatever anybody believes.
 
 use crate::{breaks, holds};
 use stateright::{Model, Property};
