@@ -103,7 +103,10 @@ async fn a_pod_mounts_a_volume_and_the_next_one_finds_its_files() {
     let Some(backend) = executor(&namespace("volumes")).await else { return };
     backend.recover().await.unwrap();
     let id = VolumeId(Uuid::new_v4());
-    let volume = |deleted| Volume { id, project: "p".into(), name: "data".into(), size_bytes: 1 << 30, deleted };
+    let volume = |deleted| {
+        let (project, name, storage_class) = ("p".into(), "data".into(), String::new());
+        Volume { id, project, name, size_bytes: 1 << 30, storage_class, deleted }
+    };
     let told = async |phase: VolumePhase| {
         let report = async || backend.board().volume(id).filter(|report| report.phase() == phase);
         testkit::wait_for(phase.as_str_name(), SOON, report).await

@@ -84,6 +84,7 @@ fn said(wanted: &Wanted) -> pb::PoolVolume {
         project: wanted.project.clone(),
         name: wanted.name.clone(),
         size_bytes: wanted.size_bytes,
+        storage_class: wanted.storage_class.clone(),
         deleted: wanted.deleted,
     }
 }

@@ -15,7 +15,7 @@ async fn executors_make_what_is_wanted_and_a_life_mounts_it_by_its_id() {
     let mut db = world.store.client().await.unwrap();
     let transaction = db.transaction().await.unwrap();
     let (name, pool, size_bytes) = ("data", POOL, 1 << 30);
-    let new = volumes::New { id, project, name, pool, size_bytes, created_by: None };
+    let new = volumes::New { id, project, name, pool, size_bytes, storage_class: "fast", created_by: None };
     assert!(volumes::insert(&transaction, &new).await.unwrap());
     // The same name in another project, and in another pool, is another volume.
     let theirs = volumes::New { id: VolumeId(Uuid::now_v7()), project: other, ..new.clone() };
@@ -51,11 +51,12 @@ async fn executors_make_what_is_wanted_and_a_life_mounts_it_by_its_id() {
     volumes::delete(&transaction, id).await.unwrap();
     transaction.commit().await.unwrap();
     wait_for("it to be gone", WAIT, async || (state().await.state.as_deref() == Some("gone")).then_some(())).await;
-    let told: Vec<(i64, bool)> = executor.change(|state| {
+    let told: Vec<(i64, bool, String)> = executor.change(|state| {
         let own = state.volumes.iter().filter(|volume| volume.id == id.to_vec());
-        own.map(|volume| (volume.size_bytes, volume.deleted)).collect()
+        own.map(|volume| (volume.size_bytes, volume.deleted, volume.storage_class.clone())).collect()
     });
-    assert_eq!(told, [(1 << 30, false), (2 << 30, false), (2 << 30, true)]);
+    let said = |gib: i64, deleted| (gib << 30, deleted, "fast".to_owned());
+    assert_eq!(told, [said(1, false), said(2, false), said(2, true)]);
 
     // A new owner of the pool says everything again, and what is gone stays gone.
     scheduler.kill();
@@ -76,7 +77,8 @@ async fn a_life_that_begins_while_its_volume_is_deleted_has_none() {
     let id = VolumeId(Uuid::now_v7());
     let mut db = world.store.client().await.unwrap();
     let transaction = db.transaction().await.unwrap();
-    let new = volumes::New { id, project, name: "data", pool: POOL, size_bytes: 1 << 30, created_by: None };
+    let (storage_class, created_by) = ("", None);
+    let new = volumes::New { id, project, name: "data", pool: POOL, size_bytes: 1 << 30, storage_class, created_by };
     assert!(volumes::insert(&transaction, &new).await.unwrap());
     transaction.commit().await.unwrap();
     let mounts = json!([{ "volume": "data", "path": "/data" }]);

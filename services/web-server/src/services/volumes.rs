@@ -57,6 +57,7 @@ fn message(project: &str, volume: Volume, uses: &[Use]) -> v1::Volume {
         message: volume.message,
         created_at: Some(rpc::timestamp::to_proto(volume.created_at)),
         created_by: volume.created_by,
+        storage_class: volume.storage_class,
         uses: uses.collect(),
     }
 }
@@ -90,6 +91,7 @@ impl Volumes {
             let message = format!("no queue is served from pool `{pool}`; `orrery queues` lists them with their pools");
             return Err(Fault::new(ErrorKind::FailedPrecondition, "POOL_NOT_FOUND", message));
         }
+        self.0.storage_classes.check(pool, &request.storage_class)?;
         volumes::tidy(&transaction, owner).await?;
         let count = charge(&transaction, owner, project, request.size_bytes).await?;
         if count >= VOLUMES_MAX {
@@ -100,8 +102,9 @@ impl Volumes {
             return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_VOLUMES", message));
         }
         let id = VolumeId(Uuid::now_v7());
-        let (size_bytes, created_by) = (request.size_bytes, Some(caller.user.id));
-        let new = New { id, project: owner, name, pool, size_bytes, created_by };
+        let (size_bytes, storage_class, created_by) =
+            (request.size_bytes, &*request.storage_class, Some(caller.user.id));
+        let new = New { id, project: owner, name, pool, size_bytes, storage_class, created_by };
         if !volumes::insert(&transaction, &new).await? {
             let message = format!("project `{project}` has a volume `{name}`; choose another name, or grow that one");
             return Err(Fault::new(ErrorKind::AlreadyExists, "VOLUME_EXISTS", message));

@@ -7,7 +7,8 @@ const GIB: i64 = 1 << 30;
 
 /// A cluster with the project `acme` whose storage is limited, and one who works in it.
 async fn world(storage_bytes: i64) -> (Cluster, String) {
-    let cluster = Cluster::new().await;
+    let classes = ["slow", "default=fast", "elsewhere=other"].map(str::to_owned);
+    let cluster = Cluster::with(|settings| settings.storage_classes = classes.into()).await;
     let ada = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
     cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
     let member = json!({ "email": "ada@example.org", "role": "ROLE_EDITOR" });
@@ -19,6 +20,10 @@ async fn world(storage_bytes: i64) -> (Cluster, String) {
 
 fn volume(name: &str, size_bytes: i64) -> Value {
     json!({ "project": "acme", "name": name, "sizeBytes": size_bytes })
+}
+
+fn of_class(name: &str, class: &str) -> Value {
+    json!({ "project": "acme", "name": name, "sizeBytes": GIB, "storageClass": class })
 }
 
 async fn list(cluster: &Cluster) -> Vec<Value> {
@@ -48,6 +53,7 @@ async fn a_volume_from_its_creation_to_its_end() {
         (volume("tiny", 1), "INVALID_FIELD"),
         (volume("large", 4 * GIB), "QUOTA_EXCEEDED"),
         (json!({ "project": "acme", "name": "far", "sizeBytes": GIB, "pool": "nowhere" }), "POOL_NOT_FOUND"),
+        (of_class("fast2", "other"), "STORAGE_CLASS_NOT_ALLOWED"),
     ] {
         assert_eq!(cluster.refused_as(&ada, create, message.clone()).await, refusal, "{message}");
     }
@@ -112,6 +118,35 @@ async fn a_volume_from_its_creation_to_its_end() {
     let trail = "SELECT count(*) FROM audit_entry WHERE method LIKE '%VolumeService/%'";
     let told: i64 = client.query_one(trail, &[]).await.unwrap().get(0);
     assert!(told > 10, "refusals leave entries too: {told}");
+}
+
+#[tokio::test]
+async fn a_class_is_chosen_once_from_those_that_are_listed() {
+    let (mut cluster, ada) = world(9 * GIB).await;
+    let create = "VolumeService/CreateVolume";
+    let refused = words(&cluster, create, of_class("data", "other")).await;
+    assert!(refused.contains("`other` is no storage class") && refused.contains("`fast`, `slow`"), "{refused}");
+    let keyed =
+        json!({ "project": "acme", "name": "data", "sizeBytes": GIB, "storageClass": "fast", "idempotencyKey": "k" });
+    let made = cluster.call_as(&ada, create, keyed.clone()).await["volume"].clone();
+    assert_eq!(made["storageClass"], "fast");
+    cluster.call_as(&ada, create, volume("plain", GIB)).await;
+    let other = cluster.refused_as(&ada, create, of_class("data", "slow")).await;
+    assert_eq!(other, "VOLUME_EXISTS", "nothing gives it another class");
+    let grown = cluster.call_as(&ada, "VolumeService/GrowVolume", volume("data", 2 * GIB)).await;
+    assert_eq!(grown["volume"]["storageClass"], "fast");
+
+    // Where none is listed any more, those that are there stay what they are.
+    cluster.restart(|settings| settings.storage_classes.clear()).await;
+    assert_eq!(cluster.refused_as(&ada, create, of_class("more", "fast")).await, "STORAGE_CLASS_NOT_ALLOWED");
+    assert_eq!(cluster.call_as(&ada, create, keyed).await["volume"], made, "the same key, the same answer");
+    let shown: Vec<_> = list(&cluster).await.iter().map(|one| one["storageClass"].clone()).collect();
+    assert_eq!(shown, [json!("fast"), json!("")]);
+    let client = cluster.database.client().await;
+    let told =
+        "SELECT detail FROM audit_entry WHERE method = 'VolumeService/CreateVolume' AND outcome = 'ok' ORDER BY id";
+    let detail: Value = client.query(told, &[]).await.unwrap()[0].get(0);
+    assert_eq!(detail["storage_class"], "fast", "{detail}");
 }
 
 #[tokio::test]
