@@ -1,5 +1,6 @@
 //! Volumes of projects: made, listed, grown and taken away, within the project's quota. Refuses to know where files lie.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
@@ -26,6 +27,8 @@ pub(crate) struct Volumes(pub(crate) Arc<Core>);
 const VOLUMES_MAX: i64 = 500;
 /// Bytes of one volume.
 const SIZE: std::ops::RangeInclusive<i64> = 1 << 20..=1 << 50;
+/// What the trail tells of one.
+const SIZE_FIELD: &str = "size_bytes";
 /// Runtimes that are shown of one volume, and that are read for one answer.
 const USES_MAX: (usize, i64) = (100, 10_000);
 /// Workspaces that a refusal names.
@@ -131,7 +134,7 @@ impl Volumes {
         Ok(ListVolumesResponse { volumes, next_page_token })
     }
 
-    async fn grow(&self, request: GrowVolumeRequest) -> Result<v1::Volume, Fault> {
+    async fn grow(&self, request: GrowVolumeRequest) -> Result<Response<GrowVolumeResponse>, Fault> {
         check_size(request.size_bytes)?;
         let (name, project) = (&*request.name, &*request.project);
         let mut db = self.0.store.client().await?;
@@ -157,16 +160,17 @@ impl Volumes {
         let volume = volumes::get(&transaction, id).await?;
         let uses = volumes::uses(&transaction, owner, &[id], USES_MAX.1).await?;
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(message(project, volume, &uses))
+        let changed = Changed::of(SIZE_FIELD, Some(size_bytes), Some(request.size_bytes));
+        Ok(changed.told_with(GrowVolumeResponse { volume: Some(message(project, volume, &uses)) }))
     }
 
-    async fn delete(&self, request: DeleteVolumeRequest) -> Result<(), Fault> {
+    async fn delete(&self, request: DeleteVolumeRequest) -> Result<Response<DeleteVolumeResponse>, Fault> {
         let (name, project) = (&*request.name, &*request.project);
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let owner = found(&transaction, project).await?;
         let locked = volumes::lock(&transaction, owner, name).await?;
-        let (id, _) = locked.ok_or_else(|| no_volume(project, name))?;
+        let (id, size_bytes) = locked.ok_or_else(|| no_volume(project, name))?;
         // A life that begins from here on finds it no more; one that began before is seen by the next statement.
         volumes::delete(&transaction, id).await?;
         let uses = volumes::uses(&transaction, owner, &[id], USES_MAX.1).await?;
@@ -177,7 +181,8 @@ impl Volumes {
                 format!("volume `{name}` is mounted by the runtime of {}{more}; stop it first", first.join(", "));
             return Err(Fault::new(ErrorKind::FailedPrecondition, "VOLUME_IN_USE", message));
         }
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of(SIZE_FIELD, Some(size_bytes), None::<i64>).told_with(DeleteVolumeResponse {}))
     }
 }
 
@@ -226,15 +231,13 @@ impl VolumeService for Volumes {
     }
 
     async fn grow_volume(&self, request: Request<GrowVolumeRequest>) -> Result<Response<GrowVolumeResponse>, Status> {
-        let volume = Some(self.grow(request.into_inner()).await?);
-        Ok(Response::new(GrowVolumeResponse { volume }))
+        Ok(self.grow(request.into_inner()).await?)
     }
 
     async fn delete_volume(
         &self,
         request: Request<DeleteVolumeRequest>,
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
-        self.delete(request.into_inner()).await?;
-        Ok(Response::new(DeleteVolumeResponse {}))
+        Ok(self.delete(request.into_inner()).await?)
     }
 }
