@@ -5,13 +5,13 @@
 use crate::{Error, Store, Transaction, ledger, query, shards::Shard};
 use deadpool_postgres::GenericClient;
 use domain::{
-    id::{ProjectId, UserId, VolumeId},
+    id::{NodeId, ProjectId, UserId, VolumeId, WorkspaceId},
     quota::Usage,
     runtime::Spec,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -224,6 +224,37 @@ pub async fn uses(
         read_only: row.get(3),
     };
     Ok(rows.iter().map(read).collect())
+}
+
+/// Whom [`mounted`] is asked for: a workspace's runtime that is imagined, and who is imagined to have ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Mounter<'a> {
+    /// Whose volumes.
+    pub project: ProjectId,
+    /// In which pool.
+    pub pool: &'a str,
+    /// Itself mounts what it mounts.
+    pub workspace: WorkspaceId,
+    /// These lives mount nothing.
+    pub gone: &'a [Uuid],
+}
+
+/// The nodes on which others mount volumes, by the volume's name; those that nobody mounts are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn mounted(
+    db: &impl GenericClient,
+    mounter: &Mounter<'_>,
+    names: &[&str],
+) -> Result<BTreeMap<String, BTreeSet<NodeId>>, Error> {
+    let Mounter { project, pool, workspace, gone } = mounter;
+    let sql = include_str!("../sql/volume/mounted.sql");
+    let mut mounted: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
+    for row in query::rows(db, sql, &[&project.0, pool, &names, &workspace.0, gone]).await? {
+        mounted.entry(row.get("name")).or_default().insert(NodeId(row.get("node_id")));
+    }
+    Ok(mounted)
 }
 
 /// A spec with the ids of those volumes of its project that it mounts by name. Names of no volume stay without.

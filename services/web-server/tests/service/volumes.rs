@@ -165,3 +165,35 @@ async fn however_many_come_at_once_the_quota_holds() {
     let answers = futures_util::future::join_all(grows).await;
     assert_eq!(answers.iter().filter(|answer| answer.status.is_success()).count(), 2);
 }
+
+#[tokio::test]
+async fn a_forecast_keeps_to_the_node_where_others_mount_its_volume() {
+    let (cluster, ada) = world(9 * GIB).await;
+    cluster.call_as(&ada, "VolumeService/CreateVolume", volume("data", GIB)).await;
+    let spec = json!({ "mounts": [{ "volume": "data", "path": "/data" }] });
+    for name in ["lab", "pit"] {
+        cluster.call_as(&ada, "WorkspaceService/CreateWorkspace", json!({ "name": name, "project": "acme" })).await;
+        cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", json!({ "workspace": name, "spec": spec })).await;
+    }
+    cluster.call_as(&ada, "RuntimeService/StartRuntime", json!({ "workspace": "lab" })).await;
+    // As schedulers write it.
+    let placed = "UPDATE runtime SET spec = jsonb_set(spec, '{mounts,0,id}', (SELECT to_jsonb(id) FROM volume));
+        INSERT INTO placement (holder, pool, node_id, project_id, queue_id, state, cpu_milli, memory_bytes, effective_milli)
+        SELECT holder, pool, '00000000-0000-0000-0000-0000000000aa', project_id, queue_id, 'held', 1, 1, 0 FROM runtime";
+    let client = cluster.database.client().await;
+    client.batch_execute(placed).await.unwrap();
+    let forecast = async |message: Value| {
+        cluster.call_as(&ada, "RuntimeService/PlanRuntime", message).await["forecasts"][0].clone()
+    };
+    let pit = json!({ "workspace": "pit" });
+    assert_eq!(forecast(pit.clone()).await["fits"], true, "there is room where it is mounted");
+    let moved = "SET session_replication_role = replica;
+                 UPDATE placement SET node_id = '00000000-0000-0000-0000-0000000000bb';
+                 SET session_replication_role = origin";
+    client.batch_execute(moved).await.unwrap();
+    let waits = forecast(pit).await;
+    let message = waits["message"].as_str().unwrap();
+    assert!(message.starts_with("every place is taken; ") && message.contains("(`data`)"), "{waits}");
+    assert_eq!(forecast(json!({ "workspace": "pit", "without": ["lab"] })).await["fits"], true);
+    assert_eq!(forecast(json!({ "workspace": "lab" })).await["fits"], true, "what is its own keeps it from nowhere");
+}
