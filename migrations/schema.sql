@@ -941,6 +941,7 @@ CREATE TABLE public.volume (
     created_by uuid,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     deleted_at timestamp with time zone,
+    storage_class text DEFAULT ''::text NOT NULL,
     CONSTRAINT volume_name_check CHECK ((name ~ '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'::text)),
     CONSTRAINT volume_size_bytes_check CHECK ((size_bytes > 0))
 );
@@ -954,6 +955,14 @@ CREATE TABLE public.volume_state (
     CONSTRAINT volume_state_size_bytes_check CHECK ((size_bytes >= 0)),
     CONSTRAINT volume_state_state_check CHECK ((state = ANY (ARRAY['ready'::text, 'failed'::text, 'deleting'::text, 'gone'::text])))
 );
+
+CREATE VIEW public.volume_that_counts AS
+ SELECT v.id,
+    v.project_id,
+    v.size_bytes
+   FROM (public.volume v
+     LEFT JOIN public.volume_state s ON ((s.volume_id = v.id)))
+  WHERE ((v.deleted_at IS NULL) OR (s.state IS DISTINCT FROM 'gone'::text));
 
 CREATE TABLE public.workspace (
     id uuid NOT NULL,
@@ -1248,6 +1257,9 @@ ALTER TABLE ONLY public.volume
 
 ALTER TABLE ONLY public.volume_state
     ADD CONSTRAINT volume_state_pkey PRIMARY KEY (volume_id);
+
+ALTER TABLE public.volume
+    ADD CONSTRAINT volume_storage_class CHECK ((storage_class ~ '^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?$'::text)) NOT VALID;
 
 ALTER TABLE ONLY public.workspace_invitation
     ADD CONSTRAINT workspace_invitation_pkey PRIMARY KEY (workspace_id, email);

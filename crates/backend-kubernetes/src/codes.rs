@@ -42,8 +42,14 @@ pub const VOLUME_FAILED: &str = "VOLUME_FAILED";
 pub const VOLUME_FORBIDDEN: &str = "VOLUME_FORBIDDEN";
 /// Root on a share that only software enforces.
 pub const ROOT_NOT_ALLOWED: &str = "ROOT_NOT_ALLOWED";
-/// A pre-start script, which would run beside the cluster's credentials.
+/// A pre-start script whose variables nobody could hand to the application.
 pub const PRE_START_UNAVAILABLE: &str = "PRE_START_UNAVAILABLE";
+/// A pre-start script ended with an error.
+pub const PRE_START_FAILED: &str = "PRE_START_FAILED";
+/// A pre-start script asks for what it may not change.
+pub const PRE_START_REFUSED: &str = "PRE_START_REFUSED";
+/// What comes after the start was not run; a warning.
+pub const POST_START_FAILED: &str = "POST_START_FAILED";
 /// The API server refuses an object.
 pub const CLUSTER_REFUSED: &str = "CLUSTER_REFUSED";
 /// An object of this name belongs to somebody else.

@@ -56,6 +56,12 @@ impl Error {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
     }
 
+    /// These credentials may not do that.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
+    }
+
     /// The API server refuses the object itself: trying again does not help.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

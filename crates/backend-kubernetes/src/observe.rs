@@ -7,11 +7,11 @@ use crate::{
     codes,
     life::{Grant, Life},
     names::{self, HOLDER},
-    render::app,
+    render::{app, pre_start},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
-    core::v1::{ContainerState, Event, Pod, PodStatus},
+    core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodStatus},
     resource::v1::{DeviceRequestAllocationResult, ResourceClaim},
 };
 use proto::internal::v1::RuntimePhase;
@@ -140,11 +140,13 @@ fn starting(life: &Life, status: &PodStatus, allocated: bool, warnings: &[Event]
                 true => format!("[{address}]:{}", app::port(&life.spec.app)),
                 false => format!("{address}:{}", app::port(&life.spec.app)),
             };
-            return Seen { endpoint, ..Seen::at(RuntimePhase::Ready) };
+            return Seen { endpoint, ..ready(life) };
         }
         return Seen::at(RuntimePhase::Starting);
     }
-    let waits = state.and_then(|state| state.waiting.as_ref());
+    // Before its script has ended, the application waits without a reason of its own.
+    let script = status.init_container_statuses.iter().flatten().filter_map(|script| script.state.as_ref());
+    let waits = script.chain(state).find_map(|state| state.waiting.as_ref());
     let reason = waits.and_then(|waits| waits.reason.as_deref()).unwrap_or_default();
     if let Some(code) = codes::of_node(reason) {
         return Seen::with(RuntimePhase::Pulling, code, waits.and_then(|w| w.message.clone()).unwrap_or_default());
@@ -160,18 +162,50 @@ fn starting(life: &Life, status: &PodStatus, allocated: bool, warnings: &[Event]
     })
 }
 
+/// Up, but for what nobody could run before it.
+fn ready(life: &Life) -> Seen {
+    if app::post_start(life).is_empty() || !app::command(life).is_empty() {
+        return Seen::at(RuntimePhase::Ready);
+    }
+    let message = "the post-start command and script were not run: the image starts by itself, and they are run by the command \
+                   that starts it; name it in the spec";
+    Seen::with(RuntimePhase::Ready, codes::POST_START_FAILED, message)
+}
+
 fn failed(status: &PodStatus) -> Seen {
-    let ended =
-        status.container_statuses.iter().flatten().find_map(|container| container.state.as_ref()?.terminated.as_ref());
+    let terminated = status.container_statuses.iter().flatten().find_map(ended);
     if disrupted_by(status).is_some() {
         return disrupted(status);
     }
-    let (reason, code) = ended.map_or((None, 0), |ended| (ended.reason.as_deref(), ended.exit_code));
-    let message = ended.and_then(|ended| ended.message.clone()).or_else(|| status.message.clone()).unwrap_or_default();
+    let scripts = status.init_container_statuses.iter().flatten().filter(|script| script.name == pre_start::NAME);
+    if let Some(ended) = scripts.filter_map(ended).find(|ended| ended.exit_code != 0) {
+        return script_failed(ended);
+    }
+    let (reason, code) = terminated.map_or((None, 0), |ended| (ended.reason.as_deref(), ended.exit_code));
+    let message = terminated.and_then(|ended| ended.message.clone());
+    let message = message.or_else(|| status.message.clone()).unwrap_or_default();
     if reason == Some("OOMKilled") {
         return Seen::with(RuntimePhase::Failed, codes::OUT_OF_MEMORY, "it used more memory than it may");
     }
     Seen::with(RuntimePhase::Failed, codes::APP_FAILED, format!("ended with code {code}: {}", message.trim()))
+}
+
+fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    container.state.as_ref()?.terminated.as_ref()
+}
+
+/// The pre-start script, and so nothing after it was run.
+fn script_failed(ended: &ContainerStateTerminated) -> Seen {
+    let code = if ended.exit_code == pre_start::REFUSED { codes::PRE_START_REFUSED } else { codes::PRE_START_FAILED };
+    let message = match (ended.reason.as_deref(), ended.message.as_deref().unwrap_or_default().trim()) {
+        (Some("OOMKilled"), _) => "the pre-start script used more memory than it may".to_owned(),
+        (reason, "") => {
+            let reason = reason.unwrap_or("no reason was told");
+            format!("the pre-start script ended with code {}: {reason}", ended.exit_code)
+        }
+        (_, said) => said.to_owned(),
+    };
+    Seen::with(RuntimePhase::Failed, code, message)
 }
 
 /// Somebody else ends the pod.
@@ -206,4 +240,88 @@ fn as_granted(grants: &[Grant], uses: &[Use]) -> bool {
         && grants.iter().all(|grant| {
             uses.iter().any(|used| used.chip == grant.device && used.slots == grant.slots && used.milli >= grant.milli)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn life(command: &[&str]) -> Life {
+        let id = "00000000-0000-4000-8000-000000000001";
+        let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+                          "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
+        let spec = json!({ "app": { "custom": { "port": 8000, "command": command } }, "ask": ask,
+                           "post_start": { "script": "true" } });
+        let life = json!({
+            "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default", "queue_priority": 0,
+            "preemptible": false, "number": 1, "node": "n", "grants": [], "spec": spec, "access_key": "", "base_path": "/",
+        });
+        serde_json::from_value(life).unwrap()
+    }
+
+    fn seen(life: &Life, phase: &str, ready: bool, script: &Value, app: &Value) -> Seen {
+        let container = |name: &str, state: &Value| {
+            let mut container = json!({ "name": name, "image": "", "imageID": "", "restartCount": 0, "ready": ready });
+            container["state"] = state.clone();
+            container
+        };
+        let ready = if ready { "True" } else { "False" };
+        let conditions = json!([{ "type": "PodScheduled", "status": "True" }, { "type": "Ready", "status": ready }]);
+        let status = json!({ "phase": phase, "podIP": "10.0.0.1", "conditions": conditions,
+                             "initContainerStatuses": [container(pre_start::NAME, script)],
+                             "containerStatuses": [container("app", app)] });
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
+        observe(life, &Objects { pod: Some(&pod), ..Objects::default() }, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_script_that_ended_badly_is_told_and_not_what_never_ran_after_it() {
+        let life = life(&["app"]);
+        let waits = json!({ "waiting": { "reason": "PodInitializing" } });
+        for (ended, code, words) in [
+            (json!({ "exitCode": 3, "reason": "Error", "message": "not `A`\n" }), "PRE_START_REFUSED", "not `A`"),
+            (json!({ "exitCode": 2, "reason": "Error", "message": "no idea" }), "PRE_START_FAILED", "no idea"),
+            (json!({ "exitCode": 137, "reason": "OOMKilled" }), "PRE_START_FAILED", "more memory"),
+            (
+                json!({ "exitCode": 128, "reason": "StartError", "message": "no python3" }),
+                "PRE_START_FAILED",
+                "no python3",
+            ),
+            (json!({ "exitCode": 137, "reason": "Error" }), "PRE_START_FAILED", "code 137"),
+        ] {
+            let seen = seen(&life, "Failed", false, &json!({ "terminated": ended }), &waits);
+            assert_eq!((seen.phase, seen.code.as_str()), (RuntimePhase::Failed, code), "{seen:?}");
+            assert!(seen.message.contains(words), "{seen:?}");
+        }
+        let done = json!({ "terminated": { "exitCode": 0 } });
+        let ended = json!({ "terminated": { "exitCode": 1, "message": "mine" } });
+        let app = seen(&life, "Failed", false, &done, &ended);
+        assert_eq!((app.code.as_str(), app.message.as_str()), ("APP_FAILED", "ended with code 1: mine"));
+    }
+
+    #[test]
+    fn what_keeps_a_script_from_beginning_is_told() {
+        let life = life(&["app"]);
+        let waits = json!({ "waiting": { "reason": "PodInitializing" } });
+        let pulls = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "not found" } });
+        let told = seen(&life, "Pending", false, &pulls, &waits);
+        assert_eq!((told.phase, told.code.as_str()), (RuntimePhase::Pulling, codes::IMAGE_PULL_FAILED), "{told:?}");
+        let runs = seen(&life, "Pending", false, &json!({ "running": {} }), &waits);
+        assert_eq!((runs.phase, runs.code.as_str()), (RuntimePhase::Pulling, ""), "{runs:?}");
+        let after = seen(&life, "Pending", false, &json!({ "terminated": { "exitCode": 0 } }), &pulls);
+        assert_eq!(after.code, codes::IMAGE_PULL_FAILED);
+    }
+
+    #[test]
+    fn what_was_not_run_after_the_start_is_a_warning() {
+        let (done, runs) = (json!({ "terminated": { "exitCode": 0 } }), json!({ "running": {} }));
+        for (command, code) in [(&["app"][..], ""), (&[], codes::POST_START_FAILED)] {
+            let seen = seen(&life(command), "Running", true, &done, &runs);
+            assert_eq!(
+                (seen.phase, seen.code.as_str(), seen.endpoint.as_str()),
+                (RuntimePhase::Ready, code, "10.0.0.1:8000")
+            );
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub mod app;
 pub mod claim;
 pub mod network;
 pub mod pod;
+pub mod pre_start;
 
 use crate::{
     classes::Classes,

@@ -12,7 +12,7 @@ use crate::{
     life::{Grant, Life},
     names::{self, HOLDER, PROJECT, VOLUME},
     observe::{self, Objects, Seen},
-    render::{self, FENCE, GONE, MADE, STATE, STOP, claim, network, pod},
+    render::{self, FENCE, GONE, MADE, STATE, STOP, app, claim, network, pod},
 };
 use domain::{device::WHOLE_MILLI, id::HolderId};
 use futures_util::try_join;
@@ -268,10 +268,10 @@ impl Step<'_> {
 
     /// What is never made, whoever asks for it: the last line, after that of whoever keeps specs.
     fn refusal(&self, life: &Life) -> Option<Seen> {
-        // There is nowhere to run one: this process has the credentials of the cluster, and what is of other tenants.
-        if !life.spec.pre_start.is_empty() {
-            let message = "pre-start scripts are not run on Kubernetes: set the environment in the spec, or use the \
-                           post-start script";
+        // It runs in the life's own pod; this process has the credentials of the cluster, and what is of other tenants.
+        if !life.spec.pre_start.is_empty() && app::command(life).is_empty() {
+            let message = "what a pre-start script sets reaches an application only by the command that starts it: name the \
+                           command in the spec";
             return Some(failed(codes::PRE_START_UNAVAILABLE, message));
         }
         let in_part = |grant: &&Grant| {

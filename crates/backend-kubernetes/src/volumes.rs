@@ -1,20 +1,24 @@
 //! Volumes of projects as claims: each has the size that it shall have, or is gone with what is in it.
 //!
-//! A claim belongs to no life. Its class is the cluster's default one, and one node at a time writes it. Refuses to know
-//! who mounts what, and to make anything smaller.
+//! A claim belongs to no life. One node at a time writes it. Its class is the one that was asked for, else the cluster's
+//! default one, and never another. Refuses to know who mounts what, and to make anything smaller.
 
 use crate::{
     backend::Sink,
     cluster::Cluster,
-    error::Result,
+    error::{Error, Result},
     names::{self, POOL, PROJECT, VOLUME},
     quantity,
     render::Place,
 };
 use domain::{id::VolumeId, volume::Volume};
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus, VolumeResourceRequirements,
+use k8s_openapi::api::{
+    core::v1::{
+        PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+        VolumeResourceRequirements,
+    },
+    storage::v1::StorageClass,
 };
 use kube::{ResourceExt as _, api::ObjectMeta};
 use proto::internal::v1::{self as pb, VolumePhase};
@@ -57,6 +61,8 @@ pub fn claim(place: &Place, volume: &Volume) -> PersistentVolumeClaim {
         },
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            // Said only where it was asked for: what nobody says, the cluster fills in, and keeps.
+            storage_class_name: Some(volume.storage_class.clone()).filter(|class| !class.is_empty()),
             resources: Some(VolumeResourceRequirements {
                 requests: Some(BTreeMap::from([(STORAGE.to_owned(), quantity::of(volume.size_bytes))])),
                 ..VolumeResourceRequirements::default()
@@ -154,7 +160,75 @@ async fn look(cluster: &Cluster, volume: &Volume) -> Result<pb::VolumeReport> {
         let message = "somebody deletes its claim in the cluster".to_owned();
         return Ok(report(volume, VolumePhase::Failed, given(&there), message));
     }
-    Ok(report(volume, VolumePhase::Ready, given(&there), said(there.status.as_ref())))
+    if !is_bound(&there) && lacks_class(cluster, volume).await? {
+        let message = format!(
+            "the cluster has no storage class `{}`; its claim waits for one, so ask an administrator, or delete it and make \
+             another",
+            volume.storage_class
+        );
+        return Ok(report(volume, VolumePhase::Failed, 0, message));
+    }
+    let Reach { zones, nodes } = reach(cluster, &there).await?;
+    let ready = report(volume, VolumePhase::Ready, given(&there), said(there.status.as_ref()));
+    Ok(pb::VolumeReport { zones, nodes, ..ready })
+}
+
+/// Who can mount it: nodes of these zones, and these nodes; with neither, any.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reach {
+    zones: Vec<String>,
+    nodes: Vec<String>,
+}
+
+/// As the claim's volume says it, once there is one; what may not be looked at is taken for any.
+async fn reach(cluster: &Cluster, claim: &PersistentVolumeClaim) -> Result<Reach> {
+    let Some(name) = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()) else {
+        return Ok(Reach::default());
+    };
+    match cluster.everywhere::<PersistentVolume>().get_opt(name).await.map_err(Error::from) {
+        Ok(there) => Ok(there.as_ref().map(reach_of).unwrap_or_default()),
+        Err(error) if error.is_forbidden() => Ok(Reach::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A node that fits to one of the volume's terms can mount it. Where a term names neither nodes nor zones, kube-scheduler alone
+/// judges.
+fn reach_of(volume: &PersistentVolume) -> Reach {
+    let required = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
+    let mut reach = Reach::default();
+    for term in required.iter().flat_map(|required| &required.node_selector_terms) {
+        let all = || term.match_expressions.iter().chain(&term.match_fields).flatten();
+        let named = |is_key: fn(&str) -> bool| {
+            let one = all().find(|one| is_key(&one.key) && one.operator == "In");
+            one.and_then(|one| one.values.clone())
+        };
+        if let Some(nodes) = named(|key| matches!(key, "kubernetes.io/hostname" | "metadata.name")) {
+            reach.nodes.extend(nodes);
+        } else if let Some(zones) = named(|key| key.ends_with("/zone")) {
+            // Drivers have keys of their own, and the values of the usual one.
+            reach.zones.extend(zones);
+        } else {
+            return Reach::default();
+        }
+    }
+    reach
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+/// Whether the class that was asked for is not there; what may not be looked at is taken to be.
+async fn lacks_class(cluster: &Cluster, volume: &Volume) -> Result<bool> {
+    if volume.storage_class.is_empty() {
+        return Ok(false);
+    }
+    match cluster.everywhere::<StorageClass>().get_opt(&volume.storage_class).await.map_err(Error::from) {
+        Ok(there) => Ok(there.is_none()),
+        Err(error) if error.is_forbidden() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the cluster gave, bytes; 0 before it did.
@@ -175,5 +249,35 @@ fn said(status: Option<&PersistentVolumeClaimStatus>) -> String {
 
 fn report(volume: &Volume, phase: VolumePhase, size_bytes: u64, message: String) -> pb::VolumeReport {
     let size_bytes = i64::try_from(size_bytes).unwrap_or(i64::MAX);
-    pb::VolumeReport { id: volume.id.to_vec(), phase: phase.into(), size_bytes, message }
+    let (id, phase) = (volume.id.to_vec(), phase.into());
+    pb::VolumeReport { id, phase, size_bytes, message, ..pb::VolumeReport::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn of(terms: &Value) -> (Vec<String>, Vec<String>) {
+        let spec = json!({ "nodeAffinity": { "required": { "nodeSelectorTerms": terms } } });
+        let Reach { zones, nodes } =
+            reach_of(&serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap());
+        (zones, nodes)
+    }
+
+    #[test]
+    fn a_volume_is_reached_by_any_of_its_terms() {
+        let is_in = |key: &str, values: &[&str]| json!({ "key": key, "operator": "In", "values": values });
+        let zone = json!({ "matchExpressions": [is_in("topology.ebs.csi.aws.com/zone", &["a", "b"])] });
+        let node = json!({ "matchExpressions": [is_in("topology.kubernetes.io/zone", &["a"]),
+                                                is_in("kubernetes.io/hostname", &["n"])] });
+        let field = json!({ "matchFields": [is_in("metadata.name", &["m"])] });
+        let texts = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        assert_eq!(of(&json!([zone, node, field])), (texts(&["a", "b"]), texts(&["n", "m"])));
+        let other = json!({ "matchExpressions": [is_in("rack", &["7"])] });
+        let out = json!({ "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "NotIn", "values": ["a"] }] });
+        for unknown in [other, out] {
+            assert_eq!(of(&json!([zone, unknown])), (Vec::new(), Vec::new()), "kube-scheduler alone judges");
+        }
+    }
 }

@@ -13,6 +13,8 @@ pub struct Volume {
     pub name: String,
     /// Bytes.
     pub size_bytes: u64,
+    /// The kind of storage that it is made of, where there are several; empty is the usual one.
+    pub storage_class: String,
     /// It and what is in it shall go.
     pub deleted: bool,
 }

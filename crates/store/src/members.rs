@@ -121,13 +121,18 @@ pub async fn is_invited(db: &impl GenericClient, email: &str) -> Result<bool, Er
     Ok(query::one(db, include_str!("../sql/workspace_invitation/exists.sql"), &[&email]).await?.get(0))
 }
 
-/// Takes an invitation back; false when there is none.
+/// Takes an invitation back; answers the role that it offered, or `None` when there is none.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn uninvite(db: &impl GenericClient, workspace: WorkspaceId, email: &str) -> Result<bool, Error> {
+pub async fn uninvite(
+    db: &impl GenericClient,
+    workspace: WorkspaceId,
+    email: &str,
+) -> Result<Option<WorkspaceRole>, Error> {
     let sql = include_str!("../sql/workspace_invitation/delete.sql");
-    Ok(query::execute(db, sql, &[&workspace.0, &email]).await? > 0)
+    let row = query::row(db, sql, &[&workspace.0, &email]).await?;
+    Ok(row.and_then(|row| WorkspaceRole::of_word(row.get("role"))))
 }
 
 /// Makes a person a member of everything that this address was invited to.

@@ -168,6 +168,10 @@ pub struct Alive {
     pub spec: Spec,
     /// The plan that lets it be in its queue.
     pub plan: Option<PlanId>,
+    /// What will end it, and when, as far as is known.
+    pub ends_at: Option<Timestamp>,
+    /// See `ends_at`.
+    pub ends_because: String,
 }
 
 /// Which lives a change may concern; everything that is not named is no matter.
@@ -325,7 +329,17 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
         let corrupt = |source| Error::Corrupt { what: "runtime's spec", id: workspace.clone(), source };
         let spec = serde_json::from_value(row.get(4)).map_err(corrupt)?;
         let plan = row.get::<_, Option<Uuid>>(5).map(PlanId);
-        Ok(Alive { project: row.get(1), state: row.get(2), queue: row.get(3), spec, plan, workspace })
+        let (ends_at, ends_because) = (row.get(6), row.get(7));
+        Ok(Alive {
+            project: row.get(1),
+            state: row.get(2),
+            queue: row.get(3),
+            spec,
+            plan,
+            workspace,
+            ends_at,
+            ends_because,
+        })
     };
     query::rows(db, sql, parameters).await?.iter().map(decode).collect()
 }

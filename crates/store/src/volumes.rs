@@ -5,13 +5,13 @@
 use crate::{Error, Store, Transaction, ledger, query, shards::Shard};
 use deadpool_postgres::GenericClient;
 use domain::{
-    id::{ProjectId, UserId, VolumeId},
+    id::{NodeId, ProjectId, UserId, VolumeId, WorkspaceId},
     quota::Usage,
     runtime::Spec,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ pub struct New<'a> {
     pub pool: &'a str,
     /// Bytes.
     pub size_bytes: i64,
+    /// Of what kind, where its backend has several; empty is the usual one.
+    pub storage_class: &'a str,
     /// Who asked.
     pub created_by: Option<UserId>,
 }
@@ -58,6 +60,8 @@ pub struct Volume {
     pub capacity_bytes: i64,
     /// What the backend says.
     pub message: String,
+    /// As it was asked for; empty is the usual one.
+    pub storage_class: String,
 }
 
 /// A life that mounts a volume and has not ended.
@@ -84,6 +88,8 @@ pub struct Wanted {
     pub name: String,
     /// Bytes.
     pub size_bytes: i64,
+    /// Of what kind; empty is the usual one.
+    pub storage_class: String,
     /// It shall go.
     pub deleted: bool,
 }
@@ -145,7 +151,8 @@ pub async fn sum(db: &impl GenericClient, project: ProjectId) -> Result<(u64, i6
 /// When the statement fails.
 pub async fn insert(db: &Transaction<'_>, new: &New<'_>) -> Result<bool, Error> {
     let who = new.created_by.map(|id| id.0);
-    let parameters: query::Parameters<'_> = &[&new.id.0, &new.project.0, &new.name, &new.pool, &new.size_bytes, &who];
+    let New { name, pool, size_bytes, storage_class, .. } = new;
+    let parameters: query::Parameters<'_> = &[&new.id.0, &new.project.0, name, pool, size_bytes, storage_class, &who];
     Ok(query::row(db, include_str!("../sql/volume/insert.sql"), parameters).await?.is_some())
 }
 
@@ -219,6 +226,37 @@ pub async fn uses(
     Ok(rows.iter().map(read).collect())
 }
 
+/// Whom [`mounted`] is asked for: a workspace's runtime that is imagined, and who is imagined to have ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Mounter<'a> {
+    /// Whose volumes.
+    pub project: ProjectId,
+    /// In which pool.
+    pub pool: &'a str,
+    /// Itself mounts what it mounts.
+    pub workspace: WorkspaceId,
+    /// These lives mount nothing.
+    pub gone: &'a [Uuid],
+}
+
+/// The nodes on which others mount volumes, by the volume's name; those that nobody mounts are left out.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn mounted(
+    db: &impl GenericClient,
+    mounter: &Mounter<'_>,
+    names: &[&str],
+) -> Result<BTreeMap<String, BTreeSet<NodeId>>, Error> {
+    let Mounter { project, pool, workspace, gone } = mounter;
+    let sql = include_str!("../sql/volume/mounted.sql");
+    let mut mounted: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
+    for row in query::rows(db, sql, &[&project.0, pool, &names, &workspace.0, gone]).await? {
+        mounted.entry(row.get("name")).or_default().insert(NodeId(row.get("node_id")));
+    }
+    Ok(mounted)
+}
+
 /// A spec with the ids of those volumes of its project that it mounts by name. Names of no volume stay without.
 ///
 /// # Errors
@@ -272,6 +310,7 @@ pub async fn of_pool(store: &Store, pool: &str) -> Result<Vec<Wanted>, Error> {
         project: row.get("project"),
         name: row.get("name"),
         size_bytes: row.get("size_bytes"),
+        storage_class: row.get("storage_class"),
         deleted: row.get("deleted"),
     };
     let mut found: Vec<Wanted> = rows.iter().map(read).collect();
@@ -306,5 +345,6 @@ fn volume(row: &Row) -> Volume {
         state: row.get(7),
         capacity_bytes: row.get(8),
         message: row.get(9),
+        storage_class: row.get(10),
     }
 }

@@ -251,7 +251,15 @@ impl World {
             return None;
         }
         let (id, size_bytes) = (VolumeId(Uuid::now_v7()), i64::try_from(size_bytes).unwrap());
-        let new = volumes::New { id, project: self.project, name, pool: POOL, size_bytes, created_by: None };
+        let new = volumes::New {
+            id,
+            project: self.project,
+            name,
+            pool: POOL,
+            size_bytes,
+            storage_class: "",
+            created_by: None,
+        };
         assert!(volumes::insert(&transaction, &new).await.unwrap());
         Some((id, transaction))
     }

@@ -39,6 +39,9 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("pipeline/select_current", None),
     ("pipeline/select_current_many", None),
     ("pipeline_version/select_specs", None),
+    ("project_policy/guard", None),
+    ("project_policy/limits", None),
+    ("project_usage/get", None),
     ("run/commit", None),
     ("run/commit_step", None),
     ("run/commit_units", None),
@@ -58,6 +61,8 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run_end/take", Some("50")),
     ("trigger/guard", None),
     ("trigger_state/decide", None),
+    ("volume/list", None),
+    ("volume/sum", None),
 ];
 
 /// Tables that grow with use. Those that are left out have as many rows as there are shards or schedulers.
@@ -75,10 +80,12 @@ const LARGE: &[&str] = &[
     "run_end",
     "trigger",
     "trigger_state",
+    "volume",
+    "volume_state",
 ];
 
 /// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing, an attempt and ten log
-/// lines each.
+/// lines each. 5,000 projects with four volumes each.
 const FILL: &str = "
     SET session_replication_role = replica; -- References are not what is tried here.
     CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
@@ -120,6 +127,11 @@ const FILL: &str = "
         FROM generate_series(1, 20000) n;
     INSERT INTO output_removal (run_id, bundle_digest, not_before)
         SELECT pg_temp.id(4, r), 'sha256:0', now() FROM generate_series(1, 20000) r;
+    INSERT INTO volume (id, project_id, name, pool, size_bytes, deleted_at)
+        SELECT pg_temp.id(5, v), pg_temp.id(6, v % 5000), 'v' || v, 'default', 1, CASE WHEN v % 3 = 0 THEN now() END
+        FROM generate_series(1, 20000) v;
+    INSERT INTO volume_state (volume_id, state)
+        SELECT pg_temp.id(5, v), CASE WHEN v % 3 = 0 THEN 'gone' ELSE 'ready' END FROM generate_series(1, 20000) v;
     ANALYZE;
     SET session_replication_role = origin;";
 

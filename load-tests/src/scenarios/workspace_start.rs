@@ -108,7 +108,7 @@ impl Stage {
         let place = Place {
             pool: "default".to_owned(),
             namespace: namespace.clone(),
-            images: Images { jupyter: String::new(), vs_code: String::new() },
+            images: Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() },
             classes: Classes::known(),
         };
         // Makes the namespace, and asks the server what it can do, as an executor does.

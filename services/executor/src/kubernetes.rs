@@ -32,7 +32,11 @@ pub fn place(settings: &Settings) -> anyhow::Result<Place> {
     Ok(Place {
         pool: settings.pool.clone(),
         namespace: settings.kubernetes_namespace.clone(),
-        images: Images { jupyter: settings.jupyter_image.clone(), vs_code: settings.vs_code_image.clone() },
+        images: Images {
+            jupyter: settings.jupyter_image.clone(),
+            vs_code: settings.vs_code_image.clone(),
+            pre_start: settings.pre_start_image.clone().unwrap_or_default(),
+        },
         classes: classes(settings)?,
     })
 }

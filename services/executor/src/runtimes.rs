@@ -72,6 +72,7 @@ struct Shared {
     board: Arc<Board>,
     lives: Mutex<HashMap<HolderId, Handle>>,
     gone_volumes: Mutex<HashSet<VolumeId>>,
+    classed_volumes: Mutex<HashSet<VolumeId>>,
     closing: CancellationToken,
     ended: Notify,
 }
@@ -90,6 +91,7 @@ impl ProcessRuntimes {
             board: Arc::new(Board::new()),
             lives: Mutex::default(),
             gone_volumes: Mutex::default(),
+            classed_volumes: Mutex::default(),
             closing: CancellationToken::new(),
             ended: Notify::new(),
         }))
@@ -161,6 +163,8 @@ impl RuntimeBackend for ProcessRuntimes {
     fn volumes(&self, volumes: Vec<Volume>) {
         let shared = Arc::clone(&self.0);
         shared.gone_volumes().extend(volumes.iter().filter(|volume| volume.deleted).map(|volume| volume.id));
+        let classed = volumes.iter().filter(|volume| !volume.storage_class.is_empty());
+        shared.classed_volumes().extend(classed.map(|volume| volume.id));
         tokio::task::spawn_blocking(move || shared.keep_volumes(&volumes));
     }
 

@@ -160,6 +160,12 @@ pub const KEYS: &[Key] = &[
         "The image for VS Code on Kubernetes where a runtime names none.",
     ),
     Key::new(
+        "pre_start_image",
+        Kind::Text,
+        "",
+        "The image, with Python 3, in which pre-start scripts run on Kubernetes; when empty, that of the runtime itself.",
+    ),
+    Key::new(
         "device_classes",
         Kind::List,
         "gpu.nvidia.com/gpu=gpu.nvidia.com,gpu.nvidia.com/mig=mig.nvidia.com,\
@@ -171,7 +177,7 @@ pub const KEYS: &[Key] = &[
         "pre_start_network",
         Kind::Text,
         "none",
-        "Network of pre-start scripts of runtimes: `none`, without which they are not run, or `host`, this machine's.",
+        "Network of pre-start scripts of runtimes that are processes: `none`, without which they are not run, or `host`, this machine's.",
     ),
     Key::new(
         "pool",
@@ -237,6 +243,7 @@ pub struct Settings {
     pub kubernetes_namespace: String,
     pub jupyter_image: String,
     pub vs_code_image: String,
+    pub pre_start_image: Option<String>,
     pub device_classes: Vec<String>,
     pub pool: String,
     pub runtimes_address: IpAddr,
@@ -320,6 +327,7 @@ impl Default for Settings {
             kubernetes_namespace: "orrery".to_owned(),
             jupyter_image: "jupyter/base-notebook".to_owned(),
             vs_code_image: "codercom/code-server".to_owned(),
+            pre_start_image: None,
             device_classes: backend_kubernetes::classes::KNOWN.map(str::to_owned).into(),
             pool: "default".to_owned(),
             runtimes_address: IpAddr::from([127, 0, 0, 1]),

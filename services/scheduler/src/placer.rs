@@ -20,6 +20,7 @@ mod reports;
 mod sentences;
 mod snapshot;
 mod terms;
+mod ties;
 mod turn;
 mod volumes;
 mod wire;

@@ -18,6 +18,7 @@ use crate::proxy::{self, Proxy};
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
 use crate::settings::Settings;
+use crate::storage_classes::StorageClasses;
 use crate::transcode::Transcoder;
 use crate::{grpc, listener, people};
 use oidc::{Provider, Registration, RegistrationError};
@@ -76,6 +77,9 @@ pub enum BuildError {
     /// The provider of sign-ins cannot be used.
     #[error("the provider of sign-ins: {0}")]
     Provider(#[from] RegistrationError),
+    /// A class of volumes is none.
+    #[error("`{0}` in storage_classes names no class; write `class`, or `pool=class`")]
+    StorageClass(String),
     /// A registry of images is none.
     #[error("image_registries: {0}")]
     Registry(#[from] registry::Error),
@@ -115,6 +119,7 @@ impl BuildError {
                 | Self::Keys(_)
                 | Self::Connect(_)
                 | Self::Provider(_)
+                | Self::StorageClass(_)
         )
     }
 }
@@ -267,6 +272,7 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         guesses: Guesses::default(),
         keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
         registries: Registries::new(settings.image_registries.iter().map(String::as_str))?,
+        storage_classes: StorageClasses::new(&settings.storage_classes).map_err(BuildError::StorageClass)?,
         transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
         rates: Rates::default(),
         environment: settings.environment.clone(),

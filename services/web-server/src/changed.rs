@@ -1,7 +1,7 @@
 //! What an act changed, for its trail: each field that is not as it was, with both. Refuses to know what a field means.
 
 use crate::encode;
-use domain::role::Role;
+use domain::role::{Role, WorkspaceRole};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Map, Value};
@@ -38,6 +38,12 @@ impl Changed {
     pub(crate) fn of_role(name: &str, was: Option<Role>, is: Option<Role>) -> Self {
         let word = |role: Option<Role>| role.map(|role| encode::role(Some(role)).as_str_name());
         Self::of(name, word(was), word(is))
+    }
+
+    /// Of the role of a workspace's member.
+    pub(crate) fn of_member(was: Option<WorkspaceRole>, is: Option<WorkspaceRole>) -> Self {
+        let word = |role: WorkspaceRole| encode::workspace_role(Some(role)).as_str_name();
+        Self::of("role", was.map(word), is.map(word))
     }
 
     /// The answer of the act that changed it.

@@ -6,6 +6,7 @@ use crate::fault::Fault;
 use crate::identity::passwords::Guesses;
 use crate::outputs::OutputStores;
 use crate::settings::{Limits, Projects};
+use crate::storage_classes::StorageClasses;
 use domain::id::RunId;
 use runtime::rates::Rates;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) keyring: Option<secrets::Keyring>,
     /// Who says what a tag of an image names.
     pub(crate) registries: registry::Registries,
+    /// Of which kinds volumes may be.
+    pub(crate) storage_classes: StorageClasses,
     /// Wrong passwords of late.
     pub(crate) guesses: Guesses,
     /// Models on their way in and out.

@@ -24,6 +24,8 @@ fn message(life: &Alive, effect: String) -> AffectedRuntime {
         queue: life.queue.clone(),
         effective_gpu_milli: i64::try_from(life.spec.ask.effective_milli()).unwrap_or(i64::MAX),
         effect,
+        ends_at: life.ends_at.map(rpc::timestamp::to_proto),
+        ends_because: life.ends_because.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Values of the store and the domain as messages of the contract. Refuses to decide anything.
 
 use crate::fault::Fault;
-use domain::role::Role;
+use domain::role::{Role, WorkspaceRole};
 use prost_types::Struct;
 use proto::v1;
 use rpc::timestamp::to_proto;
@@ -45,6 +45,15 @@ pub(crate) fn role(role: Option<Role>) -> v1::Role {
         Some(Role::Editor) => v1::Role::Editor,
         Some(Role::Admin) => v1::Role::Admin,
         Some(Role::Owner) => v1::Role::Owner,
+    }
+}
+
+/// What a member is in a workspace; none is `WORKSPACE_ROLE_UNSPECIFIED`.
+pub(crate) fn workspace_role(role: Option<WorkspaceRole>) -> v1::WorkspaceRole {
+    match role {
+        None => v1::WorkspaceRole::Unspecified,
+        Some(WorkspaceRole::Collaborator) => v1::WorkspaceRole::Collaborator,
+        Some(WorkspaceRole::Owner) => v1::WorkspaceRole::Owner,
     }
 }
 

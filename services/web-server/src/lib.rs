@@ -47,6 +47,7 @@ mod services;
 pub mod settings;
 mod sign_in;
 mod standing;
+mod storage_classes;
 mod sums;
 mod surface;
 mod targets;

@@ -84,6 +84,13 @@ pub const KEYS: &[Key] = &[
          as `host=https://address`. That content is what runs, and what a project's list of digests is held against. Tags \
          of images elsewhere stay tags.",
     ),
+    Key::new(
+        "storage_classes",
+        Kind::List,
+        "",
+        "Storage classes of Kubernetes that volumes may be asked for with: `class`, in every pool, or `pool=class`. Others are \
+         refused; a volume that asks for none is of its cluster's default one.",
+    ),
     shared::PUBLIC_URL,
     shared::DATABASE_URL,
     shared::DATABASE_URL_FILE,
@@ -188,6 +195,8 @@ pub struct Settings {
     pub runtimes_domain: Option<String>,
     /// Where tags of images are looked up.
     pub image_registries: Vec<String>,
+    /// Of which kinds volumes may be.
+    pub storage_classes: Vec<String>,
     /// Where people reach this server.
     pub public_url: Option<String>,
     /// The database, when its URL holds no secret.
@@ -328,6 +337,7 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             runtimes_domain: None,
             image_registries: Vec::new(),
+            storage_classes: Vec::new(),
             public_url: None,
             database_url: None,
             database_url_file: None,

@@ -18,6 +18,9 @@ pub(crate) enum Volumes {
         /// Runtimes whose queues are served from this pool may mount it
         #[arg(long, default_value = "default")]
         pool: String,
+        /// Its storage class on Kubernetes, one of those that operators allow; nothing changes it later
+        #[arg(long, value_name = "NAME")]
+        class: Option<String>,
     },
     /// Make one larger; none gets smaller
     Grow {

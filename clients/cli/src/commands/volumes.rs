@@ -36,12 +36,13 @@ pub(crate) async fn run(
             let all = ListVolumesResponse { volumes, next_page_token: String::new() };
             output.answer("orrery.v1.ListVolumesResponse", &all, || rows(&all.volumes, output))?;
         }
-        Some(Volumes::Create { name, size, pool }) => {
+        Some(Volumes::Create { name, size, pool, class }) => {
             let request = CreateVolumeRequest {
                 project,
                 name: name.clone(),
                 size_bytes: size,
                 pool,
+                storage_class: class.unwrap_or_default(),
                 ..CreateVolumeRequest::default()
             };
             let answer = volumes.create_volume(within(CALL_TIMEOUT, request)).await?.into_inner();
@@ -72,7 +73,8 @@ async fn of_workspace(connection: &Connection) -> Result<String> {
 
 fn rows(volumes: &[Volume], output: &Output) -> String {
     let now = Timestamp::now();
-    let mut table = table::new(output.style, &["volume", "size", "has", "state", "pool", "mounted by", "made"]);
+    let mut table =
+        table::new(output.style, &["volume", "size", "has", "state", "pool", "class", "mounted by", "made"]);
     for volume in volumes {
         let state = match volume.state() {
             VolumeState::Unspecified => "?",
@@ -93,6 +95,7 @@ fn rows(volumes: &[Volume], output: &Output) -> String {
             table::number(has),
             table::cell(said.trim_end(), Tone::Plain),
             table::cell(&volume.pool, Tone::Dim),
+            table::cell(&volume.storage_class, Tone::Dim),
             table::cell(uses.collect::<Vec<_>>().join(", "), Tone::Plain),
             table::cell(time::relative(time::instant(volume.created_at.as_ref()), now), Tone::Dim),
         ]);

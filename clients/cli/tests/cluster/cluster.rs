@@ -106,10 +106,12 @@ impl Cluster {
         Box::leak(Box::new(Self::start(&Shape { executors: "1", settings, ..Shape::default() })))
     }
 
-    /// A cluster whose runtimes are pods of this namespace.
-    pub(crate) fn on_kubernetes(kubeconfig: &'static str, namespace: &str) -> Self {
+    /// A cluster whose runtimes are pods of this namespace, and whose volumes may be of this storage class.
+    pub(crate) fn on_kubernetes(kubeconfig: &'static str, namespace: &str, class: Option<&str>) -> Self {
         let namespace: &'static str = namespace.to_owned().leak();
-        let settings = vec![("ORRERY_EXECUTOR_KUBERNETES_NAMESPACE", namespace)].leak();
+        let mut settings = vec![("ORRERY_EXECUTOR_KUBERNETES_NAMESPACE", namespace)];
+        settings.extend(class.map(|class| ("ORRERY_WEB_SERVER_STORAGE_CLASSES", &*class.to_owned().leak())));
+        let settings = settings.leak();
         Self::start(&Shape { executors: "1", settings, kubernetes: Some(kubeconfig), ..Shape::default() })
     }
 

@@ -37,7 +37,7 @@ fn world() -> Option<(&'static World, MutexGuard<'static, ()>)> {
     let world = WORLD.get_or_init(|| {
         let namespace = format!("orrery-jobs-{}", std::process::id());
         kubectl(lab, &["create", "namespace", &namespace]).with_code(0);
-        let cluster = Cluster::on_kubernetes(lab.kubeconfig.to_str().unwrap(), &namespace);
+        let cluster = Cluster::on_kubernetes(lab.kubeconfig.to_str().unwrap(), &namespace, None);
         World { cluster, lab, namespace }
     });
     Some((world, turn))

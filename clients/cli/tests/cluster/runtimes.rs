@@ -45,6 +45,14 @@ impl Lab<'_> {
         all[0].clone()
     }
 
+    /// The storage class that a volume is of which asks for none.
+    fn default_class(&self) -> String {
+        let all = self.get("storageclasses")["items"].take();
+        let is_default =
+            |class: &&Value| class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true";
+        all.as_array().unwrap().iter().find(is_default).unwrap()["metadata"]["name"].as_str().unwrap().to_owned()
+    }
+
     fn names(&self) -> Vec<String> {
         let all = self.get(KINDS)["items"].take();
         all.as_array().unwrap().iter().map(|one| format!("{}/{}", one["kind"], one["metadata"]["name"])).collect()
@@ -122,8 +130,9 @@ fn a_jupyterlab_with_shares_of_two_gpus() {
     let Some(kubernetes) = testkit::kubernetes::lab() else { return };
     let programs = provision::kubelab::jupyter().unwrap();
     let namespace = format!("cli-{}", std::process::id());
-    let cluster = &Cluster::on_kubernetes(kubernetes.kubeconfig.to_str().unwrap(), &namespace);
     let lab = Lab { kubernetes, namespace };
+    let class = lab.default_class();
+    let cluster = &Cluster::on_kubernetes(kubernetes.kubeconfig.to_str().unwrap(), &lab.namespace, Some(&class));
     wait::until("the devices of the cluster", SOON, || {
         let devices = json(cluster, &["gpus"])["devices"].take();
         devices.as_array()?.iter().any(|device| device["model"] == MODEL).then_some(())
@@ -138,7 +147,8 @@ fn a_jupyterlab_with_shares_of_two_gpus() {
     orrery(cluster, &["workspaces", "--create", "lab"]);
     let gpus =
         ["--gpus", "2", "--sm", "40", "--gpu-memory", "8GiB", "--model", MODEL, "--cpu", "0.5", "--memory", "512MiB"];
-    let app = ["--app", "jupyter", "--env", &path, "--post-start", script];
+    orrery(cluster, &["--workspace", "lab", "volumes", "create", "data", "--size", "1GiB", "--class", &class]);
+    let app = ["--app", "jupyter", "--env", &path, "--post-start", script, "--mount", "data:/data"];
     orrery(cluster, &[&["workspaces", "set", "lab"][..], &gpus, &app].concat());
     orrery(cluster, &["workspaces", "start", "lab", "--wait"]);
 
@@ -150,6 +160,10 @@ fn a_jupyterlab_with_shares_of_two_gpus() {
     let runtime = json(cluster, &["workspaces", "status", "lab"])["runtime"].take();
     assert_eq!((&runtime["bound"], &runtime["node"]), (&true.into(), &pod["spec"]["nodeName"]), "{runtime:#}");
     assert_eq!((&runtime["gpus"], &runtime["effectiveGpuMilli"]), (&2.into(), &"800".into()), "{runtime:#}");
+    let volume = json(cluster, &["--workspace", "lab", "volumes"])["volumes"][0].take();
+    let made = lab.only("persistentvolumeclaims")["spec"]["storageClassName"].take();
+    assert_eq!((&volume["storageClass"], &made), (&class.as_str().into(), &class.as_str().into()), "{volume:#}");
+    assert_eq!(volume["uses"][0]["workspace"], "lab", "{volume:#}");
 
     let cell = "import os\nprint(open('answer').read().strip(), os.environ['CUDA_DEVICE_SM_LIMIT_1'])";
     assert_eq!(visit(cluster, &programs, cell), "42 40");

@@ -18,6 +18,9 @@ fn a_volume_is_made_grown_and_deleted() {
     workspace.orrery(&["volumes", "create", "voluminous-data", "--size", "2GiB"]).with_code(0);
     let taken = workspace.orrery(&["volumes", "create", "voluminous-data", "--size", "2GiB"]).with_code(65);
     assert!(taken.err.contains("choose another name"), "{taken:?}");
+    let classed = ["volumes", "create", "voluminous-fast", "--size", "1GiB", "--class", "fast"];
+    let refused = workspace.orrery(&classed).with_code(65);
+    assert!(refused.err.contains("no storage class may be asked for in pool `default`"), "{refused:?}");
     let ready = wait::until("an executor to make it", SOON, || {
         listed().pop().filter(|volume| volume["state"] == "VOLUME_STATE_READY")
     });

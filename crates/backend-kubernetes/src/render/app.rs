@@ -15,10 +15,16 @@ pub struct Images {
     pub jupyter: String,
     /// For VS Code.
     pub vs_code: String,
+    /// For pre-start scripts; empty is the image of the life itself. It has to hold Python 3.
+    pub pre_start: String,
 }
 
-/// Runs what comes after the start-up script, whose failure is only told.
-pub(super) const LAUNCHER: &str = r#"if [ -n "$ORRERY_POST_START" ]; then
+/// Takes over what the pre-start script left, and runs what comes after it, whose failure is only told.
+pub(super) const LAUNCHER: &str = r#"if [ -n "$ORRERY_PRE_START_FILE" ]; then
+  . "$ORRERY_PRE_START_FILE"
+fi
+unset ORRERY_PRE_START_FILE
+if [ -n "$ORRERY_POST_START" ]; then
   sh -c "$ORRERY_POST_START" || echo "the post-start commands failed with $?" >&2
 fi
 unset ORRERY_POST_START

@@ -1,6 +1,6 @@
 //! The pod: one container, pinned to its node, with nothing that it does not need.
 
-use super::{ACCESS_KEY, Place, app, metadata};
+use super::{ACCESS_KEY, Place, app, metadata, pre_start};
 use crate::{inventory::TOLERATED, life::Life, names, quantity};
 use domain::runtime::rules::is_reserved;
 use k8s_openapi::{
@@ -23,7 +23,7 @@ const CLAIM: &str = "gpu";
 const GRACE_S: u32 = 30;
 
 /// Variables of a pod besides those that are reserved everywhere.
-const OURS: [&str; 3] = ["POD_IP", "JUPYTER_TOKEN", "HASHED_PASSWORD"];
+pub(super) const OURS: [&str; 3] = ["POD_IP", "JUPYTER_TOKEN", "HASHED_PASSWORD"];
 
 /// The pod of a life, which uses the claim of this name.
 #[must_use]
@@ -42,7 +42,10 @@ pub fn pod(place: &Place, life: &Life, record_uid: &str, claim: Option<&str>) ->
         labels.insert(names::SHARED_CLAIM.to_owned(), shared.to_owned());
     }
     let grace = if life.spec.grace_s == 0 { GRACE_S } else { life.spec.grace_s };
+    let scripted = pre_start::is_wanted(life);
+    let volumes = life.spec.mounts.iter().enumerate().map(volume).chain(scripted.then(pre_start::volume));
     let spec = PodSpec {
+        init_containers: scripted.then(|| vec![pre_start::container(place, life)]),
         containers: vec![container(place, life, shared.is_some())],
         resource_claims: claims,
         // By the selector and not by `nodeName`, which would go round the scheduler and the claim with it.
@@ -61,7 +64,7 @@ pub fn pod(place: &Place, life: &Life, record_uid: &str, claim: Option<&str>) ->
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..PodSecurityContext::default()
         }),
-        volumes: Some(life.spec.mounts.iter().enumerate().map(volume).collect()),
+        volumes: Some(volumes.collect()),
         ..PodSpec::default()
     };
     Pod { metadata, spec: Some(spec), status: None }
@@ -89,7 +92,8 @@ fn container(place: &Place, life: &Life, by_mps: bool) -> Container {
     let port = i32::from(app::port(&life.spec.app));
     let mut command = app::command(life);
     let post_start = app::post_start(life);
-    if !post_start.is_empty() && !command.is_empty() {
+    let scripted = pre_start::is_wanted(life);
+    if (scripted || !post_start.is_empty()) && !command.is_empty() {
         let launcher = ["/bin/sh", "-c", app::LAUNCHER, "launcher"].map(str::to_owned);
         command.splice(0..0, launcher);
     }
@@ -106,12 +110,7 @@ fn container(place: &Place, life: &Life, by_mps: bool) -> Container {
         readiness_probe: Some(readiness(life)),
         resources: Some(resources(life)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        security_context: Some(SecurityContext {
-            privileged: Some(false),
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(confined()),
         volume_mounts: Some(
             life.spec
                 .mounts
@@ -123,10 +122,26 @@ fn container(place: &Place, life: &Life, by_mps: bool) -> Container {
                     read_only: Some(mount.read_only),
                     ..VolumeMount::default()
                 })
+                .chain(scripted.then(|| pre_start::mount(true)))
                 .collect(),
         ),
         ..Container::default()
     }
+}
+
+/// Nothing but what every process has.
+pub(super) fn confined() -> SecurityContext {
+    SecurityContext {
+        privileged: Some(false),
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+/// The user's variables, without those that are ours.
+pub(super) fn users(life: &Life) -> impl Iterator<Item = (&String, &String)> {
+    life.spec.env.iter().filter(|(name, _)| !OURS.contains(&name.as_str()) && !is_reserved(name))
 }
 
 /// The user's variables first: those that Kubernetes fills in are ours, and win.
@@ -148,10 +163,8 @@ fn environment(life: &Life, post_start: String, by_mps: bool) -> Vec<EnvVar> {
         }),
         ..EnvVarSource::default()
     };
-    let ours = |name: &str| OURS.contains(&name) || is_reserved(name);
-    let users = life.spec.env.iter().filter(|(name, _)| !ours(name));
     // A dollar sign would begin a reference of Kubernetes; what a user wrote is meant as it stands.
-    let mut all: Vec<EnvVar> = users.map(|(name, value)| plain(name, value.replace('$', "$$"))).collect();
+    let mut all: Vec<EnvVar> = users(life).map(|(name, value)| plain(name, value.replace('$', "$$"))).collect();
     all.extend([
         from("POD_IP", address),
         from("JUPYTER_TOKEN", key()),
@@ -165,6 +178,9 @@ fn environment(life: &Life, post_start: String, by_mps: bool) -> Vec<EnvVar> {
         // A client keeps itself to these; the server knows only the most that any may have.
         all.push(plain("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", (grant.milli / 10).max(1).to_string()));
         all.push(plain("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", format!("0={}M", (grant.memory_bytes >> 20).max(1))));
+    }
+    if pre_start::is_wanted(life) {
+        all.push(plain("ORRERY_PRE_START_FILE", pre_start::FILE.to_owned()));
     }
     if !post_start.is_empty() {
         all.push(plain("ORRERY_POST_START", post_start.replace('$', "$$")));
@@ -186,7 +202,7 @@ fn readiness(life: &Life) -> Probe {
     }
 }
 
-fn resources(life: &Life) -> ResourceRequirements {
+pub(super) fn resources(life: &Life) -> ResourceRequirements {
     let (spec, ask) = (&life.spec, &life.spec.ask);
     let amounts = |cpu: u64, memory: u64| {
         let all = [

@@ -86,7 +86,7 @@ impl Lab {
         let place = Place {
             pool: namespace.clone(),
             namespace,
-            images: Images { jupyter: "jupyter".into(), vs_code: "code".into() },
+            images: Images { jupyter: "jupyter".into(), vs_code: "code".into(), pre_start: String::new() },
             classes,
         };
         let access = Access { kubeconfig: Some(lab.kubeconfig.clone()) };

@@ -135,3 +135,78 @@ async fn strangers_and_lost_devices_are_seen_in_time() {
     lab.annotate(nodes, "shared-1", "kubelab/devices", None).await;
     until("the device's recovery", PATIENCE, || async { lab.node("shared-1").devices.iter().all(|d| d.healthy) }).await;
 }
+
+/// It sees the environment of the spec and none of its own; what it says is meant letter for letter.
+const SCRIPT: &str = r#"
+import os
+assert set(os.environ) <= {'PATH', 'LC_CTYPE'}, os.environ
+
+def get_custom_configs(c):
+    assert (c['name'], c['env']) == ('scripted', [{'name': 'PRICE', 'value': '$(POD_IP)'}]), c
+    c['env'].append({'name': 'ADDED', 'value': "it's $HOME\n\"two\""})
+    return c
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pre_start_script_sets_variables_of_the_application_and_nothing_else() {
+    let Some(lab) = Lab::new("scripts").await else { return };
+    lab.backend.recover().await.unwrap();
+    let device = chip("shared-1", 1);
+    let scripted = |name: &str, script: &str| {
+        let mut life = life(name, "shared-1", &[]);
+        life.spec.pre_start = script.to_owned();
+        life
+    };
+    let mut life = life("scripted", "shared-1", &[(&device, 100)]);
+    life.spec.pre_start = SCRIPT.to_owned();
+    life.spec.post_start.script = "printf %s \"$ADDED\" > added; env > environment".to_owned();
+    lab.run(&life, 1);
+    let ready = lab.until(life.holder, RuntimePhase::Ready, "").await;
+    assert!(ready.bound, "{ready:?}");
+    assert!(
+        get(&ready.endpoint, "/added").ends_with("\r\n\r\nit's $HOME\n\"two\""),
+        "{}",
+        get(&ready.endpoint, "/added")
+    );
+    let environment = get(&ready.endpoint, "/environment");
+    assert!(environment.contains("\nPRICE=$(POD_IP)\n"), "{environment}");
+    assert!(!environment.contains("ORRERY_PRE_START"), "{environment}");
+    let spec = lab.api::<Pod>().get("ws-scripted-r1").await.unwrap().spec.unwrap();
+    let script = &spec.init_containers.unwrap()[0];
+    let resources = script.resources.clone().unwrap();
+    assert_eq!(
+        (resources.claims, script.image.as_deref()),
+        (None, Some("none")),
+        "no device, and the image of the life"
+    );
+    let (security, own) = (script.security_context.clone(), spec.containers[0].security_context.clone());
+    assert_eq!((security.is_some(), security), (true, own), "no more than the application may");
+    let given: Vec<&str> = script.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
+    assert!(!given.contains(&"ORRERY_ACCESS_KEY"), "{given:?}");
+    lab.end(&life, 2).await;
+
+    let sets = |name: &str, value: &str| {
+        format!("def get_custom_configs(c):\n    return {{'env': [{{'name': {name:?}, 'value': {value}}}]}}")
+    };
+    for (name, script, code, word) in [
+        (
+            "refused",
+            "def get_custom_configs(c):\n    return {'securityContext': {}}".to_owned(),
+            "PRE_START_REFUSED",
+            "securityContext",
+        ),
+        ("reserved", sets("NVIDIA_VISIBLE_DEVICES", "'all'"), "PRE_START_REFUSED", "set by the platform"),
+        ("ours", sets("JUPYTER_TOKEN", "'mine'"), "PRE_START_REFUSED", "set by the platform"),
+        ("number", sets("A", "1"), "PRE_START_REFUSED", "both texts"),
+        ("unnamed", sets("A-B", "''"), "PRE_START_REFUSED", "no variable"),
+        ("broken", "raise ValueError('no idea')".to_owned(), "PRE_START_FAILED", "no idea"),
+        ("without", "pass".to_owned(), "PRE_START_FAILED", "it has to define get_custom_configs"),
+        ("long", sets("A", "'x' * 300_000"), "PRE_START_FAILED", "File too large"),
+    ] {
+        let life = scripted(name, &script);
+        lab.run(&life, 1);
+        let told = lab.until(life.holder, RuntimePhase::Failed, code).await;
+        assert!(told.message.contains(word), "{name}: {told:?}");
+        lab.end(&life, 2).await;
+    }
+}

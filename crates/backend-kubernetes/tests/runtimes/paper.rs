@@ -3,6 +3,7 @@
 
 use crate::lab::{Lab, PATIENCE, afterwards, life, until};
 use backend_kubernetes::{Classes, Goal, Life, Order, names};
+use domain::runtime::App;
 use k8s_openapi::api::{
     core::v1::{Event, Node, PersistentVolumeClaim, Pod, Secret},
     resource::v1::{DeviceClass, ResourceClaim, ResourceSlice},
@@ -391,6 +392,9 @@ async fn names_that_are_taken_and_objects_that_are_refused_fail() {
     // A life that has just ended has its name until its record is forgotten, and the next one waits for that.
     let mut ended = paper.life();
     ended.spec.pre_start = "def get_custom_configs(c): return c".to_owned();
+    // Whatever its image starts by itself is not told what the script sets.
+    ended.spec.app =
+        App::Custom { port: 8_000, command: Vec::new(), keeps_base_path: false, health_path: String::new() };
     paper.lab.run(&ended, 1);
     paper.lab.until(ended.holder, RuntimePhase::Failed, "PRE_START_UNAVAILABLE").await;
     paper.lab.backend.apply(Order { holder: ended.holder, fence: 2, goal });

@@ -156,7 +156,7 @@ async fn a_server_that_drops_capacity_silently_is_refused() {
     let place = Place {
         pool: "default".to_owned(),
         namespace: "old".to_owned(),
-        images: Images { jupyter: String::new(), vs_code: String::new() },
+        images: Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() },
         classes: Classes::known(),
     };
     let connected = Cluster::connect(&Access { kubeconfig: Some(file.clone()) }, place).await;

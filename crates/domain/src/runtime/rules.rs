@@ -10,7 +10,8 @@ mod policy;
 
 pub use denial::{Code, Denial};
 pub use form::{
-    ENV_BYTES_MAX, ENV_MAX, GRACE_S_MAX, MOUNTS_MAX, NAME_CHARS_MAX, SCRIPT_BYTES_MAX, TIMEOUT_S_MIN, is_reserved,
+    ENV_BYTES_MAX, ENV_MAX, GRACE_S_MAX, MOUNTS_MAX, NAME_CHARS_MAX, RESERVED, SCRIPT_BYTES_MAX, TIMEOUT_S_MIN,
+    is_reserved,
 };
 pub use plan::Plan;
 pub use policy::Policy;

@@ -5,8 +5,8 @@ SELECT p.project_id, p.gpu_milli, p.model_milli, p.cpu_milli, p.memory_bytes, p.
        coalesce(u.gpu_milli, 0) AS used_gpu_milli, coalesce(u.model_milli, '{}') AS used_model_milli,
        coalesce(u.cpu_milli, 0) AS used_cpu_milli, coalesce(u.memory_bytes, 0) AS used_memory_bytes,
        coalesce(u.storage_bytes, 0) AS used_storage_bytes, coalesce(u.runtimes, 0) AS used_runtimes,
-       (SELECT coalesce(sum(v.size_bytes), 0)::bigint FROM volume v LEFT JOIN volume_state s ON s.volume_id = v.id
-         WHERE v.project_id = p.project_id AND (v.deleted_at IS NULL OR s.state IS DISTINCT FROM 'gone')) AS volume_bytes,
+       (SELECT coalesce(sum(v.size_bytes), 0)::bigint FROM volume_that_counts v WHERE v.project_id = p.project_id)
+           AS volume_bytes,
        CASE WHEN p.over_quota_grace_s IS NOT NULL THEN p.quota_set_at + make_interval(secs => p.over_quota_grace_s) END
            AS over_quota_until,
        p.disruptions_per_hour - (

@@ -1,6 +1,6 @@
 -- Lives that have not ended, by workspace, narrowed by whatever is not NULL.
 -- $1 project, $2 queue, $3 plan, $4 device class, $5 pool, $6 node of it, $7 device of that, $8 limit
-SELECT w.name, p.name, r.state, q.name, r.spec, r.plan_id
+SELECT w.name, p.name, r.state, q.name, r.spec, r.plan_id, r.ends_at, r.ends_because
   FROM runtime r
   JOIN workspace w ON w.id = r.workspace_id
   JOIN project p ON p.id = w.project_id

@@ -7,5 +7,6 @@ use proto::internal::v1 as pb;
 pub(super) fn from_proto(volume: pb::PoolVolume) -> Option<Volume> {
     let size_bytes = u64::try_from(volume.size_bytes).unwrap_or(0);
     let id = VolumeId::from_slice(&volume.id)?;
-    Some(Volume { id, project: volume.project, name: volume.name, size_bytes, deleted: volume.deleted })
+    let pb::PoolVolume { project, name, storage_class, deleted, .. } = volume;
+    Some(Volume { id, project, name, size_bytes, storage_class, deleted })
 }

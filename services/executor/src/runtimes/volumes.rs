@@ -23,18 +23,21 @@ impl Shared {
         for volume in volumes {
             let folder = folder(&self.parts.volumes, volume.id);
             let goes = || self.gone_volumes().contains(&volume.id);
-            let made = if goes() { Ok(()) } else { std::fs::create_dir_all(&folder) };
+            let is_classed = !volume.storage_class.is_empty();
+            let made = if goes() || is_classed { Ok(()) } else { std::fs::create_dir_all(&folder) };
             // It may have been told to go meanwhile.
             let (done, phase) = match goes() {
                 true => (remove(&folder), VolumePhase::Gone),
                 false => (made, VolumePhase::Ready),
             };
             let (phase, message) = match done {
+                Ok(()) if is_classed && phase == VolumePhase::Ready => (VolumePhase::Failed, no_class(volume)),
                 Ok(()) => (phase, String::new()),
                 Err(error) => (VolumePhase::Failed, format!("its folder cannot be made or removed: {error}")),
             };
             let id = volume.id.to_vec();
-            self.board.report_volume(pb::VolumeReport { id, phase: phase.into(), size_bytes: 0, message });
+            let phase = phase.into();
+            self.board.report_volume(pb::VolumeReport { id, phase, message, ..pb::VolumeReport::default() });
         }
     }
 
@@ -42,12 +45,17 @@ impl Shared {
     pub(super) fn gone_volumes(&self) -> MutexGuard<'_, HashSet<VolumeId>> {
         self.gone_volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Volumes that are to be of a storage class: here there are none. Nothing panics while it is held.
+    pub(super) fn classed_volumes(&self) -> MutexGuard<'_, HashSet<VolumeId>> {
+        self.classed_volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Leaves links to a runtime's volumes in its workspace's folder, and no others. A life may come before its volumes are told.
 ///
 /// # Errors
-/// A volume that is deleted, or is not to be written, which nothing keeps here.
+/// A volume that is deleted, of a storage class, or not to be written, which nothing keeps here.
 pub(super) fn link(shared: &Shared, home: &Path, mounts: &[Mount]) -> Result<(), Ended> {
     let links = home.join(LINKS);
     // Their owner may have made anything of it: no link is followed, and what he made there is not ours to remove.
@@ -67,6 +75,9 @@ pub(super) fn link(shared: &Shared, home: &Path, mounts: &[Mount]) -> Result<(),
         }
         if shared.gone_volumes().contains(&id) {
             return unsupported("is being deleted; take it out of the spec, or make another one");
+        }
+        if shared.classed_volumes().contains(&id) {
+            return unsupported("is to be of a storage class, and there is none on one machine; make one without it");
         }
         let target = folder(&shared.parts.volumes, id);
         std::fs::create_dir_all(&target)?;
@@ -91,6 +102,14 @@ pub(super) fn link(shared: &Shared, home: &Path, mounts: &[Mount]) -> Result<(),
         }
     }
     Ok(())
+}
+
+fn no_class(volume: &Volume) -> String {
+    format!(
+        "this pool's runtimes are processes of one machine, whose volumes are folders and of no storage class such as `{}`; \
+         delete it, and make it without one",
+        volume.storage_class
+    )
 }
 
 fn folder(volumes: &Path, id: VolumeId) -> PathBuf {

@@ -1,4 +1,4 @@
-//! Runtimes as pods of a real Kubernetes with simulated nodes, without devices: which are never made, and how an application
+//! Runtimes as pods of a real Kubernetes with simulated nodes, without devices: where their scripts run, and how an application
 //! tells that it is used.
 
 use crate::{
@@ -29,7 +29,7 @@ async fn executor(namespace: &str) -> Option<KubernetesRuntimes> {
     let place = Place {
         pool: namespace.to_owned(),
         namespace: namespace.to_owned(),
-        images: Images { jupyter: "jupyter".into(), vs_code: "code".into() },
+        images: Images { jupyter: "jupyter".into(), vs_code: "code".into(), pre_start: String::new() },
         classes: Classes::known(),
     };
     Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place))
@@ -52,9 +52,10 @@ fn waits(pre_start: &str) -> Order {
     placed(Spec { image: "none".to_owned(), pre_start: pre_start.to_owned(), ..spec(app) })
 }
 
-/// A script that leaves a file where it ran.
+/// A script that leaves a file with the environment of whoever started it.
 fn leaves(file: &Path) -> String {
-    format!("open({file:?}, 'w').close()\ndef get_custom_configs(c):\n    return c")
+    let parent = "open('/proc/%d/environ' % os.getppid()).read()";
+    format!("import os\nopen({file:?}, 'w').write({parent})\ndef get_custom_configs(c):\n    return c")
 }
 
 async fn end(backend: &KubernetesRuntimes, order: &Order) {
@@ -64,23 +65,23 @@ async fn end(backend: &KubernetesRuntimes, order: &Order) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_life_with_a_pre_start_script_is_refused_and_its_script_runs_nowhere() {
+async fn a_pre_start_script_runs_in_its_pod_once_and_not_in_one_that_is_there() {
     let (namespace, folder) = (namespace("scripts"), tempfile::tempdir().unwrap());
     let Some(backend) = executor(&namespace).await else { return };
     backend.recover().await.unwrap();
     let ran = folder.path().join("ran");
     let order = waits(&leaves(&ran));
     backend.apply(order.clone());
-    let report = reaches(&backend, &order, RuntimePhase::Failed, SOON).await;
-    assert_eq!((report.code.as_str(), report.bound), ("PRE_START_UNAVAILABLE", false), "{report:?}");
-    assert!(report.message.contains("post-start script"), "{report:?}");
+    reaches(&backend, &order, RuntimePhase::Starting, SOON).await;
+    let parent = std::fs::read_to_string(&ran).unwrap();
+    assert!(parent.contains("KUBELAB_POD="), "a process of its pod starts it: {parent}");
 
-    // The next life of the executor finds its record, and refuses it again before anybody orders anything.
+    // The next life of the executor finds its record, and runs nothing again.
+    std::fs::remove_file(&ran).unwrap();
     drop(backend);
     let backend = executor(&namespace).await.unwrap();
     assert_eq!(backend.recover().await.unwrap()[0].holder, order.holder);
-    let report = reaches(&backend, &order, RuntimePhase::Failed, SOON).await;
-    assert_eq!(report.code, "PRE_START_UNAVAILABLE", "{report:?}");
+    reaches(&backend, &order, RuntimePhase::Starting, SOON).await;
     assert!(!ran.exists());
     end(&backend, &Order { fence: 3, ..order }).await;
 
@@ -103,7 +104,10 @@ async fn a_pod_mounts_a_volume_and_the_next_one_finds_its_files() {
     let Some(backend) = executor(&namespace("volumes")).await else { return };
     backend.recover().await.unwrap();
     let id = VolumeId(Uuid::new_v4());
-    let volume = |deleted| Volume { id, project: "p".into(), name: "data".into(), size_bytes: 1 << 30, deleted };
+    let volume = |deleted| {
+        let (project, name, storage_class) = ("p".into(), "data".into(), String::new());
+        Volume { id, project, name, size_bytes: 1 << 30, storage_class, deleted }
+    };
     let told = async |phase: VolumePhase| {
         let report = async || backend.board().volume(id).filter(|report| report.phase() == phase);
         testkit::wait_for(phase.as_str_name(), SOON, report).await

@@ -231,7 +231,10 @@ async fn a_volume_is_a_folder_that_outlives_runtimes_until_it_is_deleted() {
     let backend = machine.backend();
     backend.recover().await.unwrap();
     let id = VolumeId(Uuid::new_v4());
-    let volume = |deleted| Volume { id, project: "p".into(), name: "data".into(), size_bytes: 1, deleted };
+    let volume = |deleted| {
+        let (project, name, storage_class) = ("p".into(), "data".into(), String::new());
+        Volume { id, project, name, size_bytes: 1, storage_class, deleted }
+    };
     let told = async |phase: VolumePhase| {
         testkit::wait_for(phase.as_str_name(), SOON, async || {
             backend.board().volume(id).filter(|report| report.phase() == phase)
@@ -249,6 +252,21 @@ async fn a_volume_is_a_folder_that_outlives_runtimes_until_it_is_deleted() {
     assert_eq!(told(VolumePhase::Ready).await.size_bytes, 0, "nothing keeps a size");
     refused(mount(true, Some(id)), ":ro").await;
     refused(mount(false, None), "orrery volumes create").await;
+
+    // Of a storage class there is none here: it is refused, and goes like any other.
+    let classed = VolumeId(Uuid::new_v4());
+    let fast = |deleted| Volume { id: classed, storage_class: "fast".into(), ..volume(deleted) };
+    backend.volumes(vec![fast(false)]);
+    let says = async |phase: VolumePhase| {
+        let report = async || backend.board().volume(classed).filter(|report| report.phase() == phase);
+        testkit::wait_for(phase.as_str_name(), SOON, report).await.message
+    };
+    let said = says(VolumePhase::Failed).await;
+    assert!(said.contains("no storage class such as `fast`"), "{said}");
+    refused(mount(false, Some(classed)), "storage class").await;
+    assert!(!machine.folder.path().join(format!("volumes/volume-{classed}")).exists());
+    backend.volumes(vec![fast(true)]);
+    assert_eq!(says(VolumePhase::Gone).await, "");
 
     let write = format!("echo moin > $HOME/volumes/data/greeting; {SERVER}");
     let order = run(Spec { mounts: vec![mount(false, Some(id)), mount(false, Some(id))], ..shell(&write) });

@@ -2,7 +2,7 @@
 //!
 //! A node takes nobody new before its executor has said everything: what there is, and what runs there.
 
-use super::{Outbox, wire};
+use super::{Outbox, volumes::Reach, wire};
 use domain::{
     device::{Device, DeviceModel, Sharing},
     id::{DeviceId, ExecutorId, HolderId, NodeId},
@@ -248,6 +248,15 @@ impl Fleet {
 
     pub(super) fn name_of(&self, node: NodeId) -> &str {
         self.nodes.get(&node).map_or("", |entry| entry.row.name.as_str())
+    }
+
+    /// The nodes of these zones, and these nodes; `None` where it has none of them.
+    pub(super) fn within(&self, reach: &Reach) -> Option<BTreeSet<NodeId>> {
+        let reached =
+            self.nodes.values().map(|entry| &entry.row).filter(|row| {
+                reach.nodes.contains(&row.name) || (!row.zone.is_empty() && reach.zones.contains(&row.zone))
+            });
+        Some(reached.map(|row| row.id).collect::<BTreeSet<_>>()).filter(|nodes| !nodes.is_empty())
     }
 
     pub(super) fn device(&self, node: NodeId, device: DeviceId) -> Option<&DeviceRow> {

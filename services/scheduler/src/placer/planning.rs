@@ -177,6 +177,7 @@ impl Placer {
         for problem in plan.problems.iter().filter(|_| explains) {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
         }
+        let mounted = self.mounted();
         let mut news = 0;
         for (place, refusal) in plan.refusals.into_iter().enumerate() {
             let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
@@ -184,16 +185,22 @@ impl Placer {
             if self.blocks.refused(refusal.holder, &code, &refusal.sentence) {
                 continue;
             }
+            let about_room = matches!(refusal.code, Code::NoCapacity | Code::Fragmented | Code::NeverFits);
+            let tie = if about_room { self.tie(refusal.holder, &mounted) } else { None };
+            let sentence = match tie {
+                Some(tie) => format!("{}; {tie}", refusal.sentence),
+                None => refusal.sentence,
+            };
             let about_window = matches!(refusal.code, Code::WindowClosed | Code::WindowTooShort);
             if about_window && self.lives.get(refusal.holder).is_some_and(|stored| self.never_opens(&stored.life)) {
-                let (reason, message) = (Reason::PlanWindowExpired, refusal.sentence);
+                let (reason, message) = (Reason::PlanWindowExpired, sentence);
                 self.happen(refusal.holder, Event::Stop { reason, message, again: false, actor: None }, turn);
                 continue;
             }
             let known = self.lives.get(refusal.holder).map(|stored| &stored.life.notice);
             // How many of a gang are there by now is told at once.
             let counts = refusal.code == Code::GangIncomplete;
-            let says_it = |notice: &Notice| notice.code == code && (!counts || notice.message == refusal.sentence);
+            let says_it = |notice: &Notice| notice.code == code && (!counts || notice.message == sentence);
             let keeps_code = known.is_some_and(says_it);
             if (keeps_code && !(explains && place < explained_max)) || news >= NOTICES_MAX {
                 continue;
@@ -204,12 +211,15 @@ impl Placer {
                 Hint::Turn { at, .. } => *at,
                 _ => None,
             });
-            let notice = Notice { code, message: refusal.sentence, hint, expected_at };
+            let notice = Notice { code, message: sentence, hint, expected_at };
             self.happen(refusal.holder, Event::Waits(notice), turn);
         }
-        let mut acts: Vec<Act> =
-            self.together(plan.assignments, |one| one.holder).iter().filter_map(|some| self.assign(some)).collect();
+        let mut taken = HashMap::new();
+        let assigned = self.together(plan.assignments, |one| one.holder);
+        let assigned = self.apart(assigned, &mut taken, |one| (one.holder, one.place.node));
+        let mut acts: Vec<Act> = assigned.iter().filter_map(|some| self.assign(some)).collect();
         let nominated = self.together(plan.preemptions, |one| one.holder);
+        let nominated = self.apart(nominated, &mut taken, |one| (one.holder, one.place.node));
         acts.extend(nominated.iter().filter_map(|some| self.nominate(some)));
         if acts.len() > ACTS_MAX {
             acts.truncate(ACTS_MAX);

@@ -36,7 +36,8 @@ impl Placer {
     }
 
     pub(super) fn requests(&self) -> impl Iterator<Item = Request> {
-        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(|life| {
+        let mounted = self.mounted();
+        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(move |life| {
             let admitted = self.admitted(life);
             let bounds = [life.spec.lifetime_s, life.bounds.lifetime_max_s.unwrap_or(0)];
             Request {
@@ -47,7 +48,7 @@ impl Placer {
                 submitted_at: life.submitted_at,
                 ask: life.spec.ask.clone(),
                 storage_bytes: life.spec.storage_bytes,
-                nodes: None,
+                nodes: self.nodes_for(life, &mounted),
                 gang: life.gang.clone(),
                 runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
                 access: admitted.access,

@@ -4,7 +4,10 @@
 use super::Placer;
 use domain::id::VolumeId;
 use proto::internal::v1::{self as pb, VolumePhase, serve_response::Message as Said};
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 use store::volumes::{self, Reported, Wanted};
 
 /// Between two looks at what people set.
@@ -12,11 +15,39 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Volumes of one message: some 200 bytes each.
 const PART_MAX: usize = 4_096;
 
-/// What was told.
+/// What was told, and what executors said of where.
 #[derive(Default)]
 pub(super) struct Volumes {
     known: Vec<Wanted>,
     read_at: Option<Instant>,
+    /// Of those that not every node can mount. In no row: it is said again with each connection.
+    reaches: HashMap<VolumeId, Reach>,
+}
+
+/// Who can mount a volume: nodes of these zones, and these nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reach {
+    pub(super) zones: Vec<String>,
+    pub(super) nodes: Vec<String>,
+}
+
+impl Volumes {
+    /// Who can mount it; `None` where any node can, as far as anybody said.
+    pub(super) fn reach(&self, volume: VolumeId) -> Option<&Reach> {
+        self.reaches.get(&volume)
+    }
+
+    fn take_reaches(&mut self, reports: &[pb::VolumeReport]) {
+        for report in reports {
+            let Some(id) = VolumeId::from_slice(&report.id) else { continue };
+            if report.zones.is_empty() && report.nodes.is_empty() {
+                self.reaches.remove(&id);
+            } else {
+                let reach = Reach { zones: report.zones.clone(), nodes: report.nodes.clone() };
+                self.reaches.insert(id, reach);
+            }
+        }
+    }
 }
 
 impl Placer {
@@ -65,6 +96,7 @@ impl Placer {
 
     /// Writes what an executor says. It says all of it again after the next connection.
     pub(super) async fn volumes_reported(&mut self, reports: pb::VolumeReports) {
+        self.volumes.take_reaches(&reports.volumes);
         let reports: Vec<Reported> = reports.volumes.into_iter().filter_map(reported).collect();
         if reports.is_empty() {
             return;
@@ -84,6 +116,7 @@ fn said(wanted: &Wanted) -> pb::PoolVolume {
         project: wanted.project.clone(),
         name: wanted.name.clone(),
         size_bytes: wanted.size_bytes,
+        storage_class: wanted.storage_class.clone(),
         deleted: wanted.deleted,
     }
 }

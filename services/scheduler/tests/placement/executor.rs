@@ -215,11 +215,12 @@ async fn serve(
     }
 }
 
-/// A volume is had, or gone, as it is told.
+/// A volume is had, or gone, as it is told; one whose name ends like `at-node-1` can be mounted on that node only.
 fn have(volume: &pb::PoolVolume) -> pb::VolumeReport {
     let phase = if volume.deleted { pb::VolumePhase::Gone } else { pb::VolumePhase::Ready };
     let (id, size_bytes) = (volume.id.clone(), volume.size_bytes);
-    pb::VolumeReport { id, phase: phase.into(), size_bytes, message: String::new() }
+    let nodes = volume.name.split_once("at-").map(|(_, node)| node.to_owned()).into_iter().collect();
+    pb::VolumeReport { id, phase: phase.into(), size_bytes, nodes, ..pb::VolumeReport::default() }
 }
 
 /// Does what orders say; the greater fence counts.

@@ -299,7 +299,11 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.RuntimeService/SwitchQueue", On(Workspace("workspace"), Editor), &["queue"]),
     act("/orrery.v1.RuntimeService/SnoozeRuntime", On(Workspace("workspace"), Editor), &[]),
     // --- volumes: who may make a workspace makes them, and their files go by an administrator of the project
-    act("/orrery.v1.VolumeService/CreateVolume", On(Project("project"), Editor), &["name", "size_bytes", "pool"]),
+    act(
+        "/orrery.v1.VolumeService/CreateVolume",
+        On(Project("project"), Editor),
+        &["name", "size_bytes", "pool", "storage_class"],
+    ),
     read("/orrery.v1.VolumeService/ListVolumes", On(Project("project"), Viewer)),
     act("/orrery.v1.VolumeService/GrowVolume", On(Project("project"), Editor), &["name", "size_bytes"]),
     act_even_archived("/orrery.v1.VolumeService/DeleteVolume", On(Project("project"), Admin), &["name"]),

@@ -1,6 +1,7 @@
 //! Acts on runtimes: what a rule forbids is refused here, the rest is a scheduler's. Refuses to write what is so.
 
 use super::{denied, images, none};
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::idempotent;
@@ -199,13 +200,14 @@ pub(crate) async fn fence(core: &Core, caller: &Caller, workspace: &str) -> Resu
     }
 }
 
-/// Moves what waits or runs to another queue, and its next starts too.
-pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, queue: &str) -> Result<(), Fault> {
+/// Moves what waits or runs to another queue, and its next starts too. Answers what changed.
+pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, queue: &str) -> Result<Changed, Fault> {
     let runtime = core.runtime(workspace).await?;
     let queue = core.queue(queue).await?;
     let life = alive(&runtime);
     let spec = life.map(|life| &life.spec).or(runtime.saved.as_ref().map(|saved| &saved.spec));
     let spec = spec.ok_or_else(|| none(workspace))?;
+    let was = life.map(|life| &life.queue).or(runtime.saved.as_ref().map(|saved| &saved.queue));
     let whole = admitted(core, &runtime.name, runtime.project_id, spec, &queue).await;
     let (terms, (admission, _)) = match whole {
         // What its tag named was allowed when it started.
@@ -239,7 +241,7 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
         core.commands.switch_queue(command).await?;
     }
     runtime_specs::set_queue(&core.store.client().await?, runtime.workspace, queue.definition.id).await?;
-    Ok(())
+    Ok(Changed::of("queue", was, Some(&queue.definition.name)))
 }
 
 /// Lets nobody stop it for idleness or for others for a while.

@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::identity::Caller;
 use domain::ErrorKind;
 use domain::device::DeviceModel;
-use domain::id::HolderId;
+use domain::id::{HolderId, NodeId};
 use domain::role::Role;
 use domain::runtime::{Spec, rules};
 use jiff::Timestamp;
@@ -20,10 +20,14 @@ use rpc::timestamp::to_proto;
 use std::collections::BTreeSet;
 use store::queues::{self, Queue};
 use store::runtime_specs;
+use store::volumes::{self, Mounter};
 use store::{Client, fleet_views, runtime_views};
+use uuid::Uuid;
 
 /// Runtimes that are imagined at once.
 const COUNT_MAX: i32 = 100;
+/// Refusals that may be due to a volume.
+const ABOUT_ROOM: [&str; 3] = ["NO_CAPACITY", "FRAGMENTED", "NEVER_FITS"];
 /// Runtimes that are imagined to have ended.
 const WITHOUT_MAX: usize = 100;
 
@@ -51,17 +55,19 @@ pub(crate) async fn forecast(
     };
     let queue = core.queue(&queue).await?;
     let gone = gone(core, caller, &request.without, &queue.pool).await?;
+    let mounter = Mounter { project: target.project, pool: &queue.pool, workspace, gone: &gone };
+    let tie = tie(core, &mounter, &spec).await?;
     let (terms, (admission, _)) = admitted(core, &target.name, target.project, &spec, &queue).await?;
     let (now, runtime_s) = (Timestamp::now(), runtime_s(&terms, &admission, &spec));
     let imagined = |_| Request {
-        holder: HolderId(uuid::Uuid::now_v7()),
+        holder: HolderId(Uuid::now_v7()),
         project: target.project,
         queue: queue.definition.id,
         priority: spec.priority,
         submitted_at: now,
         ask: spec.ask.clone(),
         storage_bytes: spec.storage_bytes,
-        nodes: None,
+        nodes: tie.as_ref().map(|tie| tie.nodes.clone()),
         gang: None,
         runtime_s,
         access: admission.access.clone(),
@@ -70,17 +76,40 @@ pub(crate) async fn forecast(
         alternatives: alternatives(&queue),
     };
     let requests: Vec<Request> = (0..count).map(imagined).collect();
-    let plan = ask(core, &queue, &requests, gone).await?;
+    let plan = ask(core, &queue, &requests, &gone).await?;
     let db = core.store.client().await?;
     let mut forecasts = Vec::with_capacity(requests.len());
     for request in &requests {
-        forecasts.push(one(&db, caller, &plan, request.holder, now).await?);
+        let mut forecast = one(&db, caller, &plan, request.holder, now).await?;
+        if let Some(tie) = tie.as_ref().filter(|_| ABOUT_ROOM.contains(&forecast.code.as_str())) {
+            forecast.message = format!("{}; {}", forecast.message, tie.sentence);
+        }
+        forecasts.push(forecast);
     }
     Ok(forecasts)
 }
 
+/// What volumes that others mount leave to a runtime.
+struct Tie {
+    nodes: BTreeSet<NodeId>,
+    sentence: String,
+}
+
+/// One node mounts a volume at a time: so say the schedulers' placers of what waits.
+async fn tie(core: &Core, mounter: &Mounter<'_>, spec: &Spec) -> Result<Option<Tie>, Fault> {
+    if spec.mounts.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = spec.mounts.iter().map(|mount| mount.volume.as_str()).collect();
+    let mounted = volumes::mounted(&core.store.client().await?, mounter, &names).await?;
+    let named = mounted.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let nodes = mounted.into_values().reduce(|all, nodes| all.intersection(&nodes).copied().collect());
+    let sentence = format!("others mount its volumes ({named}), and one node mounts a volume at a time");
+    Ok(nodes.map(|nodes| Tie { nodes, sentence }))
+}
+
 /// The lives that are imagined to have ended, as the ledger calls them.
-async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Result<Vec<Vec<u8>>, Fault> {
+async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Result<Vec<Uuid>, Fault> {
     if names.len() > WITHOUT_MAX {
         return Err(Fault::field("without", format!("must be at most {WITHOUT_MAX} workspaces")));
     }
@@ -93,7 +122,7 @@ async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Res
         let life = life.filter(|life| life.state != "stopped" && life.pool == pool).ok_or_else(|| {
             Fault::field("without", format!("workspace `{name}` has no runtime that waits or runs in pool `{pool}`"))
         })?;
-        gone.push(life.holder.to_vec());
+        gone.push(life.holder.0);
     }
     Ok(gone)
 }
@@ -111,8 +140,9 @@ fn alternatives(queue: &Queue) -> Vec<domain::id::QueueId> {
     if queue.definition.id == queues::DEFAULT { Vec::new() } else { vec![queues::DEFAULT] }
 }
 
-async fn ask(core: &Core, queue: &Queue, requests: &[Request], gone: Vec<Vec<u8>>) -> Result<Plan, Fault> {
+async fn ask(core: &Core, queue: &Queue, requests: &[Request], gone: &[Uuid]) -> Result<Plan, Fault> {
     let requests = serde_json::to_string(requests).map_err(|e| Fault::internal(&e))?;
+    let gone = gone.iter().map(|holder| holder.as_bytes().to_vec()).collect();
     let command = PlanRuntimesRequest { pool: queue.pool.clone(), requests, gone, forwarded: false };
     let plan = core.commands.plan_runtimes(command).await?;
     serde_json::from_str(&plan).map_err(|e| Fault::internal(&e))

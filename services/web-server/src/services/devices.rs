@@ -19,7 +19,7 @@ use proto::v1::{
 use rpc::status::Problem;
 use std::sync::Arc;
 use store::fleet_views::{self, Class, Device, Filter, Holder, Node};
-use store::runtime_views::{self, Concerned};
+use store::runtime_views::{self, Alive, Concerned};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.DeviceService`.
@@ -242,7 +242,7 @@ impl Devices {
         let device = Some(device.as_str()).filter(|device| !device.is_empty());
         let concerned = Concerned { node: Some((pool, node)), device, ..Concerned::default() };
         let alive = runtime_views::alive(&db, &concerned).await?;
-        Ok(disturbed::affected(&alive, |_| Some("goes on there until it stops".to_owned())))
+        Ok(disturbed::affected(&alive, |life| Some(until(life))))
     }
 
     async fn undrain(&self, request: &UndrainDevicesRequest) -> Result<(), Fault> {
@@ -252,6 +252,17 @@ impl Devices {
         }
         let message = format!("nothing of node `{node}` in pool `{pool}` is drained in that way");
         Err(Fault::new(ErrorKind::NotFound, "NOT_DRAINED", message))
+    }
+}
+
+/// How long a node or device that is drained waits for one.
+fn until(life: &Alive) -> String {
+    match life.ends_at {
+        None => "goes on there until it stops".to_owned(),
+        Some(at) => {
+            let at = at.strftime("%Y-%m-%d %H:%M UTC");
+            format!("goes on there until {at} as far as is known ({})", life.ends_because)
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Who works in a workspace. Refuses to leave one without an owner.
 
+use crate::changed::Changed;
 use crate::core::Core;
+use crate::encode;
 use crate::fault::Fault;
 use crate::identity::Caller;
 use crate::paging::Page;
@@ -27,12 +29,7 @@ fn message(member: Member) -> v1::Member {
     v1::Member {
         email: member.email,
         name: member.name,
-        role: match member.role {
-            None => v1::WorkspaceRole::Unspecified,
-            Some(WorkspaceRole::Collaborator) => v1::WorkspaceRole::Collaborator,
-            Some(WorkspaceRole::Owner) => v1::WorkspaceRole::Owner,
-        }
-        .into(),
+        role: encode::workspace_role(member.role).into(),
         invited: member.invited,
         since: Some(rpc::timestamp::to_proto(member.since)),
     }
@@ -106,26 +103,26 @@ impl Members {
         Ok(message(member))
     }
 
-    async fn set_role(&self, caller: &Caller, request: SetMemberRoleRequest) -> Result<(), Fault> {
+    async fn set_role(&self, caller: &Caller, request: SetMemberRoleRequest) -> Result<Changed, Fault> {
         let email = people::email(&request.email, "email")?;
         let role = role(request.role)?.ok_or_else(|| Fault::field("role", "must be a role"))?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let workspace = locked(&transaction, &request.workspace).await?;
         let Some(user) = users::get(&transaction, &email).await? else {
-            if !members::uninvite(&transaction, workspace, &email).await? {
-                return Err(no_member(&email));
-            }
+            let was = members::uninvite(&transaction, workspace, &email).await?.ok_or_else(|| no_member(&email))?;
             members::invite(&transaction, workspace, &email, role, caller.user.id).await?;
-            return Ok(transaction.commit().await.map_err(store::Error::from)?);
+            transaction.commit().await.map_err(store::Error::from)?;
+            return Ok(Changed::of_member(Some(was), Some(role)));
         };
         let was = members::get(&transaction, workspace, user.id).await?.ok_or_else(|| no_member(&email))?;
         members::set(&transaction, workspace, user.id, role).await?;
         keep_an_owner(&transaction, workspace, was).await?;
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of_member(Some(was), Some(role)))
     }
 
-    async fn remove(&self, request: RemoveMemberRequest) -> Result<(), Fault> {
+    async fn remove(&self, request: RemoveMemberRequest) -> Result<Changed, Fault> {
         let email = people::email(&request.email, "email")?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
@@ -135,18 +132,16 @@ impl Members {
             Some(user) => members::get(&transaction, workspace, user.id).await?,
             None => None,
         };
-        match (user, was) {
+        let was = match (user, was) {
             (Some(user), Some(was)) => {
                 members::remove(&transaction, workspace, user.id).await?;
                 keep_an_owner(&transaction, workspace, was).await?;
+                was
             }
-            _ => {
-                if !members::uninvite(&transaction, workspace, &email).await? {
-                    return Err(no_member(&email));
-                }
-            }
-        }
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+            _ => members::uninvite(&transaction, workspace, &email).await?.ok_or_else(|| no_member(&email))?,
+        };
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of_member(Some(was), None))
     }
 }
 
@@ -173,15 +168,13 @@ impl MemberService for Members {
         request: Request<SetMemberRoleRequest>,
     ) -> Result<Response<SetMemberRoleResponse>, Status> {
         let caller = Caller::of(&request)?;
-        self.set_role(&caller, request.into_inner()).await?;
-        Ok(Response::new(SetMemberRoleResponse {}))
+        Ok(self.set_role(&caller, request.into_inner()).await?.told_with(SetMemberRoleResponse {}))
     }
 
     async fn remove_member(
         &self,
         request: Request<RemoveMemberRequest>,
     ) -> Result<Response<RemoveMemberResponse>, Status> {
-        self.remove(request.into_inner()).await?;
-        Ok(Response::new(RemoveMemberResponse {}))
+        Ok(self.remove(request.into_inner()).await?.told_with(RemoveMemberResponse {}))
     }
 }

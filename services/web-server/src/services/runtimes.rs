@@ -183,8 +183,8 @@ impl RuntimeService for Runtimes {
     ) -> Result<Response<SwitchQueueResponse>, Status> {
         let caller = Caller::of(&request)?;
         let SwitchQueueRequest { workspace, queue } = request.get_ref();
-        act::switch_queue(&self.0, &caller, workspace, queue).await?;
-        Ok(Response::new(SwitchQueueResponse { runtime: self.message(workspace).await? }))
+        let changed = act::switch_queue(&self.0, &caller, workspace, queue).await?;
+        Ok(changed.told_with(SwitchQueueResponse { runtime: self.message(workspace).await? }))
     }
 
     async fn snooze_runtime(

@@ -1,5 +1,6 @@
 //! Volumes of projects: made, listed, grown and taken away, within the project's quota. Refuses to know where files lie.
 
+use crate::changed::Changed;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
@@ -26,6 +27,8 @@ pub(crate) struct Volumes(pub(crate) Arc<Core>);
 const VOLUMES_MAX: i64 = 500;
 /// Bytes of one volume.
 const SIZE: std::ops::RangeInclusive<i64> = 1 << 20..=1 << 50;
+/// What the trail tells of one.
+const SIZE_FIELD: &str = "size_bytes";
 /// Runtimes that are shown of one volume, and that are read for one answer.
 const USES_MAX: (usize, i64) = (100, 10_000);
 /// Workspaces that a refusal names.
@@ -57,6 +60,7 @@ fn message(project: &str, volume: Volume, uses: &[Use]) -> v1::Volume {
         message: volume.message,
         created_at: Some(rpc::timestamp::to_proto(volume.created_at)),
         created_by: volume.created_by,
+        storage_class: volume.storage_class,
         uses: uses.collect(),
     }
 }
@@ -90,6 +94,7 @@ impl Volumes {
             let message = format!("no queue is served from pool `{pool}`; `orrery queues` lists them with their pools");
             return Err(Fault::new(ErrorKind::FailedPrecondition, "POOL_NOT_FOUND", message));
         }
+        self.0.storage_classes.check(pool, &request.storage_class)?;
         volumes::tidy(&transaction, owner).await?;
         let count = charge(&transaction, owner, project, request.size_bytes).await?;
         if count >= VOLUMES_MAX {
@@ -100,8 +105,9 @@ impl Volumes {
             return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_VOLUMES", message));
         }
         let id = VolumeId(Uuid::now_v7());
-        let (size_bytes, created_by) = (request.size_bytes, Some(caller.user.id));
-        let new = New { id, project: owner, name, pool, size_bytes, created_by };
+        let (size_bytes, storage_class, created_by) =
+            (request.size_bytes, &*request.storage_class, Some(caller.user.id));
+        let new = New { id, project: owner, name, pool, size_bytes, storage_class, created_by };
         if !volumes::insert(&transaction, &new).await? {
             let message = format!("project `{project}` has a volume `{name}`; choose another name, or grow that one");
             return Err(Fault::new(ErrorKind::AlreadyExists, "VOLUME_EXISTS", message));
@@ -128,7 +134,7 @@ impl Volumes {
         Ok(ListVolumesResponse { volumes, next_page_token })
     }
 
-    async fn grow(&self, request: GrowVolumeRequest) -> Result<v1::Volume, Fault> {
+    async fn grow(&self, request: GrowVolumeRequest) -> Result<Response<GrowVolumeResponse>, Fault> {
         check_size(request.size_bytes)?;
         let (name, project) = (&*request.name, &*request.project);
         let mut db = self.0.store.client().await?;
@@ -154,16 +160,17 @@ impl Volumes {
         let volume = volumes::get(&transaction, id).await?;
         let uses = volumes::uses(&transaction, owner, &[id], USES_MAX.1).await?;
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(message(project, volume, &uses))
+        let changed = Changed::of(SIZE_FIELD, Some(size_bytes), Some(request.size_bytes));
+        Ok(changed.told_with(GrowVolumeResponse { volume: Some(message(project, volume, &uses)) }))
     }
 
-    async fn delete(&self, request: DeleteVolumeRequest) -> Result<(), Fault> {
+    async fn delete(&self, request: DeleteVolumeRequest) -> Result<Response<DeleteVolumeResponse>, Fault> {
         let (name, project) = (&*request.name, &*request.project);
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let owner = found(&transaction, project).await?;
         let locked = volumes::lock(&transaction, owner, name).await?;
-        let (id, _) = locked.ok_or_else(|| no_volume(project, name))?;
+        let (id, size_bytes) = locked.ok_or_else(|| no_volume(project, name))?;
         // A life that begins from here on finds it no more; one that began before is seen by the next statement.
         volumes::delete(&transaction, id).await?;
         let uses = volumes::uses(&transaction, owner, &[id], USES_MAX.1).await?;
@@ -174,7 +181,8 @@ impl Volumes {
                 format!("volume `{name}` is mounted by the runtime of {}{more}; stop it first", first.join(", "));
             return Err(Fault::new(ErrorKind::FailedPrecondition, "VOLUME_IN_USE", message));
         }
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of(SIZE_FIELD, Some(size_bytes), None::<i64>).told_with(DeleteVolumeResponse {}))
     }
 }
 
@@ -223,15 +231,13 @@ impl VolumeService for Volumes {
     }
 
     async fn grow_volume(&self, request: Request<GrowVolumeRequest>) -> Result<Response<GrowVolumeResponse>, Status> {
-        let volume = Some(self.grow(request.into_inner()).await?);
-        Ok(Response::new(GrowVolumeResponse { volume }))
+        Ok(self.grow(request.into_inner()).await?)
     }
 
     async fn delete_volume(
         &self,
         request: Request<DeleteVolumeRequest>,
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
-        self.delete(request.into_inner()).await?;
-        Ok(Response::new(DeleteVolumeResponse {}))
+        Ok(self.delete(request.into_inner()).await?)
     }
 }

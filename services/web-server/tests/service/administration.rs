@@ -14,6 +14,67 @@ async fn newest(cluster: &Cluster) -> (String, String, Value) {
     (text("method"), text("outcome"), entry["detail"].clone())
 }
 
+/// Calls each of these, and looks at what its entry tells.
+async fn tells(cluster: &Cluster, table: Vec<(&str, Value, Vec<Field>)>) {
+    for (method, message, changed) in table {
+        cluster.call(method, message.clone()).await;
+        let (told, outcome, detail) = newest(cluster).await;
+        assert_eq!((told.as_str(), outcome.as_str()), (method, "ok"));
+        for (field, was, is) in changed {
+            let both = [&detail[format!("{field}.was")], &detail[field]];
+            assert_eq!(both, [&json!(was), &json!(is)], "{method} {message}: {field} of {detail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_in_a_workspace_and_a_project_is_told_with_what_was() {
+    let cluster = Cluster::new().await;
+    cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
+    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "lab", "project": "acme" })).await;
+    cluster.call("QueueService/SetQueue", json!({ "queue": { "name": "gpu", "weight": 1 } })).await;
+    cluster.call("PlanService/SetPlan", json!({ "plan": { "name": "day", "queues": ["gpu"] } })).await;
+    cluster.call("PlanService/GrantPlan", json!({ "project": "acme", "plan": "day" })).await;
+    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "lab", "spec": {} })).await;
+    let volume = |gib: i64| json!({ "project": "acme", "name": "data", "sizeBytes": gib << 30 });
+    cluster.call("VolumeService/CreateVolume", volume(1)).await;
+    let (collaborator, owner) = ("WORKSPACE_ROLE_COLLABORATOR", "WORKSPACE_ROLE_OWNER");
+    let member = |email: &str, role: &str| json!({ "workspace": "lab", "email": email, "role": role });
+    for email in ["ada@example.org", "new@example.org"] {
+        cluster.call("MemberService/InviteMember", member(email, collaborator)).await;
+    }
+    let limit = |blocks: i32| json!({ "workspace": "lab", "name": "warehouse", "maxBlocks": blocks });
+    let blocks = |was: &str, is: &str| -> Vec<Field> { vec![("max_blocks", was.into(), is.into())] };
+    let role = |was: &str, is: &str| -> Vec<Field> { vec![("role", was.into(), is.into())] };
+    let size = |was: &str, is: &str| -> Vec<Field> { vec![("size_bytes", was.into(), is.into())] };
+    let set = "MemberService/SetMemberRole";
+    let out = |email: &str| json!({ "workspace": "lab", "email": email });
+    let table: Vec<(&str, Value, Vec<Field>)> = vec![
+        (set, member("ada@example.org", owner), role(collaborator, owner)),
+        (set, member("ada@example.org", collaborator), role(owner, collaborator)),
+        (set, member("new@example.org", owner), role(collaborator, owner)),
+        ("MemberService/RemoveMember", out("ada@example.org"), role(collaborator, "none")),
+        ("MemberService/RemoveMember", out("new@example.org"), role(owner, "none")),
+        ("LimitService/SetLimit", limit(3), blocks("none", "3")),
+        ("LimitService/SetLimit", limit(7), blocks("3", "7")),
+        ("LimitService/RemoveLimit", json!({ "workspace": "lab", "name": "warehouse" }), blocks("7", "none")),
+        ("LimitService/SetLimit", limit(2), blocks("none", "2")),
+        ("VolumeService/GrowVolume", volume(2), size("1073741824", "2147483648")),
+        ("VolumeService/DeleteVolume", json!({ "project": "acme", "name": "data" }), size("2147483648", "none")),
+        (
+            "RuntimeService/SwitchQueue",
+            json!({ "workspace": "lab", "queue": "gpu" }),
+            vec![("queue", "default".into(), "gpu".into())],
+        ),
+    ];
+    tells(&cluster, table).await;
+    // The same again changes nothing.
+    cluster.call("LimitService/SetLimit", limit(2)).await;
+    let (_, _, detail) = newest(&cluster).await;
+    assert_eq!(detail, json!({ "name": "warehouse", "max_blocks": "2" }));
+}
+
 #[tokio::test]
 async fn what_is_set_is_told_with_what_was() {
     let cluster = Cluster::new().await;
@@ -143,15 +204,7 @@ async fn what_is_set_is_told_with_what_was() {
             vec![("role", "none".into(), "ROLE_ADMIN".into())],
         ),
     ];
-    for (method, message, changed) in table {
-        cluster.call(method, message.clone()).await;
-        let (told, outcome, detail) = newest(&cluster).await;
-        assert_eq!((told.as_str(), outcome.as_str()), (method, "ok"));
-        for (field, was, is) in changed {
-            let both = [&detail[format!("{field}.was")], &detail[field]];
-            assert_eq!(both, [&json!(was), &json!(is)], "{method} {message}: {field} of {detail}");
-        }
-    }
+    tells(&cluster, table).await;
     // The same again changes nothing, and is an act all the same.
     cluster.call("QueueService/SetQueue", queue(json!({ "name": "gpu", "weight": 3, "preemptible": true }))).await;
     let (_, _, detail) = newest(&cluster).await;

@@ -171,6 +171,12 @@ impl RuntimeCommandService for Fleet {
                 "holder": holder(1), "code": "NO_CAPACITY", "sentence": "every place is taken", "hints": hints,
             }]);
         }
+        if requests[0]["nodes"].as_array().is_some_and(|nodes| !nodes.contains(&node.into())) {
+            plan["assignments"] = serde_json::json!([]);
+            plan["refusals"] = serde_json::json!([{
+                "holder": holder(0), "code": "NO_CAPACITY", "sentence": "every place is taken", "hints": [],
+            }]);
+        }
         Ok(Response::new(PlanRuntimesResponse { plan: plan.to_string() }))
     }
 

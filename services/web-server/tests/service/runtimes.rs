@@ -37,6 +37,10 @@ async fn a_life_from_the_spec_to_its_end() {
     let set = json!({ "workspace": "lab", "spec": share() });
     let first = cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", set.clone()).await;
     assert_eq!((&first["version"], &first["warnings"]), (&json!("1"), &json!([])));
+    let unseen = json!({ "gpus": 1, "models": ["A10"], "gpuIdleTimeoutS": 600 });
+    let unseen = json!({ "workspace": "lab", "spec": unseen, "validateOnly": true });
+    let odd = cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", unseen).await["warnings"].clone();
+    assert!(odd[0].as_str().unwrap().contains("`gpu_idle_timeout_s` ends nothing"), "{odd}");
     let mut edited = set.clone();
     edited["version"] = json!(1);
     cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", edited.clone()).await;
@@ -398,7 +402,13 @@ async fn the_fleet_says_who_holds_what() {
         (&json!("soft"), &json!(true))
     );
     let drain = json!({ "node": "node-a", "device": "gpu-0", "reason": "fan" });
-    assert_eq!(cluster.call("DeviceService/DrainDevices", drain).await["affected"][0]["workspace"], "lab");
+    let affected = cluster.call("DeviceService/DrainDevices", drain.clone()).await["affected"][0].clone();
+    assert_eq!((&affected["workspace"], &affected["effect"]), (&json!("lab"), &json!("goes on there until it stops")));
+    let ends = "UPDATE runtime SET ends_at = '2030-01-02T03:04:05Z', ends_because = 'MAX_LIFETIME'";
+    cluster.database.client().await.batch_execute(ends).await.unwrap();
+    let affected = cluster.call("DeviceService/DrainDevices", drain).await["affected"][0].clone();
+    let until = "goes on there until 2030-01-02 03:04 UTC as far as is known (MAX_LIFETIME)";
+    assert_eq!((&affected["effect"], &affected["endsBecause"]), (&json!(until), &json!("MAX_LIFETIME")), "{affected}");
     let drained = cluster.call("DeviceService/ListDevices", json!({})).await;
     assert_eq!((&drained["devices"][0]["drained"], &drained["devices"][1]["drained"]), (&json!(true), &json!(false)));
     cluster.call("DeviceService/UndrainDevices", json!({ "node": "node-a", "device": "gpu-0" })).await;

@@ -7,7 +7,8 @@ const GIB: i64 = 1 << 30;
 
 /// A cluster with the project `acme` whose storage is limited, and one who works in it.
 async fn world(storage_bytes: i64) -> (Cluster, String) {
-    let cluster = Cluster::new().await;
+    let classes = ["slow", "default=fast", "elsewhere=other"].map(str::to_owned);
+    let cluster = Cluster::with(|settings| settings.storage_classes = classes.into()).await;
     let ada = cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
     cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
     let member = json!({ "email": "ada@example.org", "role": "ROLE_EDITOR" });
@@ -19,6 +20,10 @@ async fn world(storage_bytes: i64) -> (Cluster, String) {
 
 fn volume(name: &str, size_bytes: i64) -> Value {
     json!({ "project": "acme", "name": name, "sizeBytes": size_bytes })
+}
+
+fn of_class(name: &str, class: &str) -> Value {
+    json!({ "project": "acme", "name": name, "sizeBytes": GIB, "storageClass": class })
 }
 
 async fn list(cluster: &Cluster) -> Vec<Value> {
@@ -48,6 +53,7 @@ async fn a_volume_from_its_creation_to_its_end() {
         (volume("tiny", 1), "INVALID_FIELD"),
         (volume("large", 4 * GIB), "QUOTA_EXCEEDED"),
         (json!({ "project": "acme", "name": "far", "sizeBytes": GIB, "pool": "nowhere" }), "POOL_NOT_FOUND"),
+        (of_class("fast2", "other"), "STORAGE_CLASS_NOT_ALLOWED"),
     ] {
         assert_eq!(cluster.refused_as(&ada, create, message.clone()).await, refusal, "{message}");
     }
@@ -115,6 +121,35 @@ async fn a_volume_from_its_creation_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_class_is_chosen_once_from_those_that_are_listed() {
+    let (mut cluster, ada) = world(9 * GIB).await;
+    let create = "VolumeService/CreateVolume";
+    let refused = words(&cluster, create, of_class("data", "other")).await;
+    assert!(refused.contains("`other` is no storage class") && refused.contains("`fast`, `slow`"), "{refused}");
+    let keyed =
+        json!({ "project": "acme", "name": "data", "sizeBytes": GIB, "storageClass": "fast", "idempotencyKey": "k" });
+    let made = cluster.call_as(&ada, create, keyed.clone()).await["volume"].clone();
+    assert_eq!(made["storageClass"], "fast");
+    cluster.call_as(&ada, create, volume("plain", GIB)).await;
+    let other = cluster.refused_as(&ada, create, of_class("data", "slow")).await;
+    assert_eq!(other, "VOLUME_EXISTS", "nothing gives it another class");
+    let grown = cluster.call_as(&ada, "VolumeService/GrowVolume", volume("data", 2 * GIB)).await;
+    assert_eq!(grown["volume"]["storageClass"], "fast");
+
+    // Where none is listed any more, those that are there stay what they are.
+    cluster.restart(|settings| settings.storage_classes.clear()).await;
+    assert_eq!(cluster.refused_as(&ada, create, of_class("more", "fast")).await, "STORAGE_CLASS_NOT_ALLOWED");
+    assert_eq!(cluster.call_as(&ada, create, keyed).await["volume"], made, "the same key, the same answer");
+    let shown: Vec<_> = list(&cluster).await.iter().map(|one| one["storageClass"].clone()).collect();
+    assert_eq!(shown, [json!("fast"), json!("")]);
+    let client = cluster.database.client().await;
+    let told =
+        "SELECT detail FROM audit_entry WHERE method = 'VolumeService/CreateVolume' AND outcome = 'ok' ORDER BY id";
+    let detail: Value = client.query(told, &[]).await.unwrap()[0].get(0);
+    assert_eq!(detail["storage_class"], "fast", "{detail}");
+}
+
+#[tokio::test]
 async fn however_many_come_at_once_the_quota_holds() {
     let (cluster, ada) = world(5 * GIB).await;
     let names: Vec<String> = (0..16).map(|n| format!("v{n}")).collect();
@@ -129,4 +164,36 @@ async fn however_many_come_at_once_the_quota_holds() {
     let grows = there.iter().map(|name| cluster.post_as(&ada, "VolumeService/GrowVolume", volume(name, 2 * GIB)));
     let answers = futures_util::future::join_all(grows).await;
     assert_eq!(answers.iter().filter(|answer| answer.status.is_success()).count(), 2);
+}
+
+#[tokio::test]
+async fn a_forecast_keeps_to_the_node_where_others_mount_its_volume() {
+    let (cluster, ada) = world(9 * GIB).await;
+    cluster.call_as(&ada, "VolumeService/CreateVolume", volume("data", GIB)).await;
+    let spec = json!({ "mounts": [{ "volume": "data", "path": "/data" }] });
+    for name in ["lab", "pit"] {
+        cluster.call_as(&ada, "WorkspaceService/CreateWorkspace", json!({ "name": name, "project": "acme" })).await;
+        cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", json!({ "workspace": name, "spec": spec })).await;
+    }
+    cluster.call_as(&ada, "RuntimeService/StartRuntime", json!({ "workspace": "lab" })).await;
+    // As schedulers write it.
+    let placed = "UPDATE runtime SET spec = jsonb_set(spec, '{mounts,0,id}', (SELECT to_jsonb(id) FROM volume));
+        INSERT INTO placement (holder, pool, node_id, project_id, queue_id, state, cpu_milli, memory_bytes, effective_milli)
+        SELECT holder, pool, '00000000-0000-0000-0000-0000000000aa', project_id, queue_id, 'held', 1, 1, 0 FROM runtime";
+    let client = cluster.database.client().await;
+    client.batch_execute(placed).await.unwrap();
+    let forecast = async |message: Value| {
+        cluster.call_as(&ada, "RuntimeService/PlanRuntime", message).await["forecasts"][0].clone()
+    };
+    let pit = json!({ "workspace": "pit" });
+    assert_eq!(forecast(pit.clone()).await["fits"], true, "there is room where it is mounted");
+    let moved = "SET session_replication_role = replica;
+                 UPDATE placement SET node_id = '00000000-0000-0000-0000-0000000000bb';
+                 SET session_replication_role = origin";
+    client.batch_execute(moved).await.unwrap();
+    let waits = forecast(pit).await;
+    let message = waits["message"].as_str().unwrap();
+    assert!(message.starts_with("every place is taken; ") && message.contains("(`data`)"), "{waits}");
+    assert_eq!(forecast(json!({ "workspace": "pit", "without": ["lab"] })).await["fits"], true);
+    assert_eq!(forecast(json!({ "workspace": "lab" })).await["fits"], true, "what is its own keeps it from nowhere");
 }

@@ -29,8 +29,8 @@ const ARGUMENTS_MAX: usize = 64;
 const ARGUMENT_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a path.
 const PATH_BYTES_MAX: usize = 512;
-/// What the platform says, and no runtime: its own names, and what keeps holders within their shares.
-const RESERVED: [&str; 7] = [
+/// Beginnings of what the platform says, and no runtime: its own names, and what keeps holders within their shares.
+pub const RESERVED: [&str; 7] = [
     "ORRERY_",
     "NVIDIA_",
     "CUDA_DEVICE_",
