@@ -2,6 +2,9 @@
 
 use crate::render::claim::ClaimError;
 
+/// What a pod is refused with in a namespace that was made a moment ago, and has no service account yet.
+const YOUNG: &str = "error looking up service account";
+
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -65,6 +68,28 @@ impl Error {
     /// The API server refuses the object itself: trying again does not help.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422))
+        let Self::Api(kube::Error::Api(status)) = self else { return false };
+        matches!(status.code, 400 | 403 | 422) && !status.message.contains(YOUNG)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(code: u16, message: &str) -> bool {
+        let status = json!({ "status": "Failure", "code": code, "message": message, "reason": "Forbidden" });
+        Error::Api(kube::Error::Api(serde_json::from_value(status).unwrap())).is_refusal()
+    }
+
+    #[test]
+    fn what_mends_by_itself_is_no_refusal() {
+        assert!(refused(403, "pods \"a\" is forbidden: violates PodSecurity"));
+        assert!(refused(422, "is invalid"));
+        assert!(!refused(409, "is there already"));
+        let young =
+            "pods \"a\" is forbidden: error looking up service account n/default: serviceaccount \"default\" not found";
+        assert!(!refused(403, young));
     }
 }

@@ -5,8 +5,8 @@ mod levels;
 pub(crate) use levels::Levels;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// Everything that a scheduler counts.
@@ -58,6 +58,7 @@ pub struct Metrics {
     pub runtimes_oldest_wait: GaugeVec,
     pub runtime_wait_seconds: HistogramVec,
     pub preemptions: IntCounterVec,
+    pub gpu_milli_seconds: CounterVec,
     pub queue_gpu_milli_held: IntGaugeVec,
     pub gpu_milli_total: IntGaugeVec,
     pub gpu_milli_held: IntGaugeVec,
@@ -138,6 +139,9 @@ impl Metrics {
         let opts = Opts::new("runtime_nominations_total", "Places for which others were told to leave");
         let preemptions = IntCounterVec::new(opts, &["pool"])?;
         registry.register(Box::new(preemptions.clone()))?;
+        let opts = Opts::new("gpu_milli_seconds_total", "Effective milli-GPU that were held, times seconds");
+        let gpu_milli_seconds = CounterVec::new(opts, &["pool", "queue", "project"])?;
+        registry.register(Box::new(gpu_milli_seconds.clone()))?;
         let firings =
             IntCounterVec::new(Opts::new("firings_total", "Logical times that were decided"), &["decision", "reason"])?;
         registry.register(Box::new(firings.clone()))?;
@@ -200,6 +204,7 @@ impl Metrics {
             runtimes_oldest_wait,
             runtime_wait_seconds,
             preemptions,
+            gpu_milli_seconds,
             queue_gpu_milli_held: of_pool("queue_gpu_milli_held", "Held or nominated for a queue, milli-GPU", "queue")?,
             gpu_milli_total: of_pool("gpu_milli_total", "Healthy devices, milli-GPU", "model")?,
             gpu_milli_held: of_pool("gpu_milli_held", "Of them held or nominated, milli-GPU", "model")?,
@@ -244,7 +249,7 @@ mod tests {
     fn exported() -> BTreeMap<String, Vec<String>> {
         let registry = Registry::new();
         let m = Metrics::new(&registry).unwrap();
-        let labelled: [&dyn Collector; 14] = [
+        let labelled: [&dyn Collector; 15] = [
             &m.firings,
             &m.queue_depth,
             &m.sessions,
@@ -254,6 +259,7 @@ mod tests {
             &m.runtimes_oldest_wait,
             &m.runtime_wait_seconds,
             &m.preemptions,
+            &m.gpu_milli_seconds,
             &m.queue_gpu_milli_held,
             &m.gpu_milli_total,
             &m.gpu_milli_held,

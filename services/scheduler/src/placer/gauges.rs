@@ -5,7 +5,10 @@ use super::{
     planning::{seconds_since, waits},
 };
 use crate::metrics::{Levels, Metrics};
-use domain::device::{Ask, DeviceModel};
+use domain::{
+    device::{Ask, DeviceModel},
+    id::{ProjectId, QueueId},
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -15,6 +18,11 @@ use store::ledger::PlacementState;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Projects, by queue, whose use is counted by name.
+const USERS_MAX: usize = 2_000;
+/// All others. No project has this name.
+const OTHERS: &str = "(others)";
 
 /// What one placer tells.
 pub(super) struct Gauges {
@@ -30,6 +38,9 @@ pub(super) struct Gauges {
     held: Levels,
     /// Queues for which an oldest wait was told.
     queues: HashSet<String>,
+    /// Until when use was counted, and of whom.
+    counted_at: Option<Instant>,
+    users: HashSet<(String, String)>,
 }
 
 impl Gauges {
@@ -44,6 +55,8 @@ impl Gauges {
             total: Levels::of(&metrics.gpu_milli_total),
             held: Levels::of(&metrics.gpu_milli_held),
             queues: HashSet::new(),
+            counted_at: None,
+            users: HashSet::new(),
             metrics: Arc::clone(metrics),
             pool: Arc::clone(pool),
         }
@@ -55,6 +68,14 @@ impl Gauges {
             self.told_at = Some(Instant::now());
         }
         due
+    }
+
+    /// Adds to what a project held in a queue. They are not forgotten, so those who come too late are counted together.
+    fn count(&mut self, queue: &str, project: &str, milli_seconds: f64) {
+        let user = (queue.to_owned(), project.to_owned());
+        let is_known = self.users.contains(&user) || (self.users.len() < USERS_MAX && self.users.insert(user));
+        let project = if is_known { project } else { OTHERS };
+        self.metrics.gpu_milli_seconds.with_label_values(&[&*self.pool, queue, project]).inc_by(milli_seconds);
     }
 
     /// Queues that are there no more are told no more.
@@ -95,6 +116,32 @@ impl Placer {
         }
         self.gauge_waiting();
         self.gauge_devices();
+        self.count_use();
+    }
+
+    /// Counts what is held since the last look, as if it had been held all that time.
+    fn count_use(&mut self) {
+        let now = Instant::now();
+        let Some(before) = self.gauges.counted_at.replace(now) else { return };
+        let passed = now.duration_since(before).as_secs_f64();
+        let mut held: HashMap<(QueueId, ProjectId), u64> = HashMap::new();
+        for placement in self.placements.values().filter(|one| one.state != PlacementState::Nominated) {
+            if placement.effective_milli > 0 {
+                *held.entry((placement.queue, placement.project)).or_default() += placement.effective_milli;
+            }
+        }
+        if held.is_empty() {
+            return;
+        }
+        let queues: HashMap<_, _> = self.terms.queues.iter().map(|queue| (queue.id, queue.name.as_str())).collect();
+        let projects: HashMap<_, _> = self.lives.iter().map(|stored| (stored.life.project, &*stored.project)).collect();
+        for ((queue, project), milli) in held {
+            // What only blocks of it hold is told by its id.
+            let project = projects.get(&project).map_or_else(|| project.to_string(), |name| (*name).to_owned());
+            let queue = queues.get(&queue).copied().unwrap_or_default();
+            let milli = f64::from(u32::try_from(milli).unwrap_or(u32::MAX));
+            self.gauges.count(queue, &project, milli * passed);
+        }
     }
 
     fn gauge_waiting(&mut self) {

@@ -85,6 +85,8 @@ async fn operators_see_who_waits_why_and_which_devices_are_free() {
     scheduler.start(first).await.unwrap();
     // A part of a device is taken: it is free to nobody who wants one alone.
     seen(1, 0).await;
+    let used = metrics.gpu_milli_seconds.with_label_values(&[POOL, "default", "p"]);
+    wait_for("its use to be counted", WAIT, || async { (used.get() > 0.0).then_some(()) }).await;
     scheduler.start(second).await.unwrap();
     seen(1, 1).await;
     let reason: String = wait_for("a reason", WAIT, || async {
