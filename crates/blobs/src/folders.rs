@@ -83,7 +83,13 @@ impl Folders {
         Ok(Self { store: place::open(url, access)?, url: url.trim_end_matches('/').to_owned() })
     }
 
-    /// The address that it was opened with.
+    /// The same, told of by another address: the one that it was opened with may hold a secret.
+    #[must_use]
+    pub fn told_as(&self, url: &str) -> Self {
+        Self { store: Arc::clone(&self.store), url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// The address that errors name: the one that it was opened with, unless it is told of by another.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

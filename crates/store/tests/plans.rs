@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 const HOT: &[(&str, Option<&str>)] = &[
     ("block_run/children", None),
     ("block_run/count_children", None),
+    ("block_run/holds", None),
     ("block_run/list", None),
     ("block_run/select_output", None),
     ("firing/last_refresh", None),
@@ -56,6 +57,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/select_units", None),
     ("run/target", None),
     ("run_end/take", Some("50")),
+    ("secret/list_for_place", Some("ARRAY[pg_temp.id(4, 1)]")),
     ("trigger/guard", None),
     ("trigger_state/decide", None),
 ];

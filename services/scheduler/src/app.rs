@@ -248,7 +248,7 @@ impl App {
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
-        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone(), self.keyring.clone()));
         let commands =
             CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring, log_retention))
                 .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
