@@ -270,6 +270,23 @@ impl Outputs {
         Ok(())
     }
 
+    /// A part of a file of an attempt that is in a store, `(offset, bytes)`, and the size of the file; `None` when it is not
+    /// there. Nothing of it is kept here.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read_part(
+        &self,
+        place: &Place,
+        folder: &str,
+        file: &str,
+        part: (u64, u64),
+    ) -> Result<Option<(u64, Vec<u8>)>, Error> {
+        let Some(store) = &place.store else { return Ok(None) };
+        let part = store.part(folder, file, part).await.map_err(|source| self.failed(store.url(), &source))?;
+        Ok(part.map(|(size, content)| (size, content.into())))
+    }
+
     /// The attempt is over on this executor: what it read may go.
     pub fn release(&self, reader: &AttemptId) {
         self.cache.release(reader);

@@ -4,7 +4,8 @@ use crate::world::{World, assignment, attempt, pipeline};
 use blobs::{Access, Folders};
 use domain::id::RunId;
 use proto::internal::v1::{
-    self as pb, result::Outcome, session_request::Message as Up, session_response::Message as Down,
+    self as pb, result::Outcome, serve_reads_request::Outcome as Answer, session_request::Message as Up,
+    session_response::Message as Down,
 };
 use serde_json::json;
 use std::{
@@ -149,6 +150,38 @@ async fn a_bucket_that_a_secret_names_is_asked_for_before_each_attempt_and_never
     assert!(
         s3.objects().iter().any(|name| name.starts_with(&format!("lake/{run}/")) && name.ends_with("manifest.json"))
     );
+    // Somebody looks at it: what is asked for is read and nothing kept, with the secret that comes with the question.
+    let order = |file: &str, (offset, length): (i64, i64), secrets: &[(&str, &str)]| pb::ServeReadsResponse {
+        id: offset + 7,
+        bundle_digest: world.digest.clone(),
+        secrets: secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        folder: domain::unit::output_folder(RunId::from_slice(&first.run_id).unwrap(), "first", -1, first.lease),
+        file: file.to_owned(),
+        offset,
+        length,
+    };
+    let known = [("bucket", "hidden-lake")];
+    let mut manifest = Vec::new();
+    for part in [(0, 20), (20, 1 << 20)] {
+        let Some(Answer::Part(part)) = world.scheduler.read(order("manifest.json", part, &known)).await else {
+            panic!("there is one")
+        };
+        manifest.extend(part.content);
+        assert!(manifest.len() == 20 || manifest.len() as i64 == part.size_bytes, "{} bytes", manifest.len());
+    }
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["outputs"][0]["name"], "output_0");
+    assert_eq!(world.scheduler.read(order("none", (0, 1), &known)).await, None);
+    for (file, secrets, why) in [
+        ("manifest.json", &[][..], "secret `bucket`"),
+        ("../manifest.json", &known[..], "is no path"),
+        ("a", &[("bucket", "hidden-other")][..], place),
+    ] {
+        match world.scheduler.read(order(file, (0, 1), secrets)).await {
+            Some(Answer::Failure(told)) => assert!(told.contains(why) && !told.contains("hidden"), "{told}"),
+            // A bucket that is not there has no file.
+            other => assert!(other.is_none() && file == "a", "{other:?}"),
+        }
+    }
     // A new value holds from the next attempt on; what the store says about it holds its name.
     let (_, outcome) = answered(of("hidden-and-gone")).await;
     let Outcome::Failed(failed) = outcome else { panic!("there is no such bucket: {outcome:?}") };
