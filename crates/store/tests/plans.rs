@@ -17,6 +17,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("block_run/select_output", None),
     ("firing/last_refresh", None),
     ("firing/list", None),
+    ("firing/of_run", None),
     ("firing/select_known", None),
     (
         "log_chunk/list",
@@ -47,6 +48,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/get", None),
     ("run/list", None),
     ("run/list_asked", None),
+    ("run/list_of_trigger", None),
     ("run/list_late", Some("3600, NULL, 100")),
     ("run/miss_sla", None),
     ("run/select_accepted", None),
