@@ -4,7 +4,7 @@
 //! half of a folder. Refuses to know what the files are.
 
 use crate::{Access, Error, place};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{
     GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
@@ -83,7 +83,13 @@ impl Folders {
         Ok(Self { store: place::open(url, access)?, url: url.trim_end_matches('/').to_owned() })
     }
 
-    /// The address that it was opened with.
+    /// The same, told of by another address: the one that it was opened with may hold a secret.
+    #[must_use]
+    pub fn told_as(&self, url: &str) -> Self {
+        Self { store: Arc::clone(&self.store), url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// The address that errors name: the one that it was opened with, unless it is told of by another.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -189,6 +195,36 @@ impl Folders {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(&name, error)),
         }
+    }
+
+    /// A part of one file, from a byte that it has, or its first, and at most so many; and how many it has in all. `None` when
+    /// it is not stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn part(
+        &self,
+        at: &str,
+        name: &str,
+        (offset, bytes_max): (u64, u64),
+    ) -> Result<Option<(u64, Bytes)>, Error> {
+        let name = self.name(at, name)?;
+        // No store gives a range of a file that is empty.
+        let range = (offset > 0).then(|| GetRange::Bounded(offset..offset.saturating_add(bytes_max)));
+        let found = match self.get(&name, range).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.failed(&name, error)),
+        };
+        let (size, mut chunks) = (found.meta.size, found.into_stream());
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let mut part = BytesMut::new();
+        while part.len() < bytes_max
+            && let Some(chunk) = chunks.try_next().await.map_err(|error| self.failed(&name, error))?
+        {
+            part.extend_from_slice(&chunk[..chunk.len().min(bytes_max - part.len())]);
+        }
+        Ok(Some((size, part.freeze())))
     }
 
     /// One file as it comes, in chunks of the store's size; `None` when it is not stored.

@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod product;
 pub mod queue;
 pub mod quota;
+pub mod references;
 pub mod retry;
 pub mod role;
 pub mod run;

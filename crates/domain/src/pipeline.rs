@@ -68,6 +68,10 @@ pub struct Pipeline {
     /// it to the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<String>>,
+    /// The secrets that its project names where its outputs are kept: for whoever writes, shows or removes these, and not for
+    /// its blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub place_secrets: Vec<String>,
 }
 
 impl Pipeline {

@@ -3,7 +3,7 @@
 //! Keys are Mage's; `webhook_config` is ours. A channel that is not filled in is passed over, as Mage does.
 
 use crate::channel::{Channel, Email, Webhook};
-use crate::references;
+use domain::references;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

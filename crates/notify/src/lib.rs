@@ -7,7 +7,6 @@ pub mod address;
 pub mod channel;
 pub mod config;
 pub mod message;
-pub mod references;
 pub mod send;
 
 pub use address::Policy;

@@ -53,10 +53,10 @@ fn read(folder: &Folder, env: Env<'_>, opens_outputs: bool, report: &mut Report)
         }
     };
     if opens_outputs {
-        for place in unresolved::places(&text, env).into_iter().filter(|place| outputs::opens(&place.key)) {
-            let message = "the secret is known to blocks, but not to executors where they open the store of \
-                           remote_variables_dir: the value is empty there";
-            report.warn(place, message, "use env_var(…), or set outputs_url of the executors and give them the keys");
+        for place in unresolved::foreign_places(&text, env).into_iter().filter(|place| outputs::opens(&place.key)) {
+            let message = "only secrets of the cluster are known where executors open the store of remote_variables_dir: \
+                           the value is empty there";
+            report.warn(place, message, "use mage_secret_var(…) or env_var(…)");
         }
     }
     let keys = Keys::of(&document.root, "", report)?;

@@ -6,7 +6,7 @@ use crate::{
     Diagnostic, Env, Metadata, PIPELINES_MAX, Severity, Trigger, Unread, data_products,
     diagnostic::{Place, Report},
     files::{Folder, Refusal},
-    io_config, metadata, pipeline, requirements, trigger,
+    io_config, metadata, outputs, pipeline, requirements, trigger,
 };
 use domain::pipeline::Pipeline;
 use std::{fs, path::Path};
@@ -89,7 +89,10 @@ pub fn load(root: &Path, env: Env<'_>) -> Project {
 }
 
 fn load_folder(folder: &Folder, env: Env<'_>, mut report: Report) -> Project {
-    let (metadata, mut diagnostics) = metadata::read(folder, env);
+    let (mut metadata, mut diagnostics) = metadata::read(folder, env);
+    let place = outputs::of_folder(folder, env);
+    metadata.place_secrets = place.secrets().into_iter().collect();
+    metadata.remote_variables_dir = place.url;
     let (io_profiles, found) = io_config::profiles(folder, env, metadata.remote_variables_dir.is_some());
     diagnostics.extend(found);
     diagnostics.extend(data_products::check(folder));

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 const FILE: &str = "metadata.yaml";
 /// As Python's logging has them.
 const LOG_LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
+/// Keys in which secrets of the cluster are filled in by whoever uses them.
+const FILLED_IN: [&str; 3] = ["notification_config", "remote_variables_dir", "variables_dir"];
 const PROJECT_TYPES: [&str; 3] = ["standalone", "main", "sub"];
 
 /// Project-wide settings.
@@ -28,7 +30,12 @@ pub struct Metadata {
     /// Mage's own identifier of the project, if it has one.
     pub project_uuid: Option<String>,
     /// Where outputs are kept instead of the cluster's own store, such as `s3://bucket/prefix`.
+    ///
+    /// Secrets in it are references, see `domain::references`.
     pub remote_variables_dir: Option<String>,
+    /// The secrets that it names, and the keys that open it.
+    #[serde(default)]
+    pub place_secrets: Vec<String>,
     /// How long outputs are kept after a run's end, seconds; `None` keeps them.
     pub variables_retention_s: Option<u64>,
     /// How long ended runs are kept, seconds; `None` is the cluster's own time.
@@ -108,12 +115,12 @@ fn document(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Writte
             report.error(Place::new("", broken.line), message, "correct the `{{ … }}` expression");
         })
         .ok()?;
-    let of_notifications = |place: &Place| place.key.split('.').next() == Some("notification_config");
-    let elsewhere = unresolved::places(&text, env).into_iter().filter(|place| !of_notifications(place));
+    let filled_in = |place: &Place| place.key.split('.').next().is_some_and(|key| FILLED_IN.contains(&key));
+    let elsewhere = unresolved::places(&text, env).into_iter().filter(|place| !filled_in(place));
     for place in elsewhere {
         report.warn(place, "only blocks are given secrets: the value is empty here", "use env_var(…)");
     }
-    for place in unresolved::foreign_places(&text, env).into_iter().filter(of_notifications) {
+    for place in unresolved::foreign_places(&text, env).into_iter().filter(filled_in) {
         report.warn(place, "only secrets of the cluster are known here: the value is empty", "use mage_secret_var(…)");
     }
     let referring = template::names_secrets(&text)
@@ -133,9 +140,11 @@ fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
     Metadata {
         project_type: project_type(keys, env, report),
         project_uuid: env("PROJECT_UUID").or_else(|| trimmed("project_uuid", report)),
+        // With the secrets that it names, whoever reads the whole project fills it in: as executors read it.
         remote_variables_dir: trimmed("remote_variables_dir", report)
             .filter(|dir| is_bucket(dir))
             .or_else(|| trimmed("variables_dir", report).filter(|dir| is_bucket(dir))),
+        place_secrets: Vec::new(),
         variables_retention_s: retention("variables_retention_period", keys, report),
         runs_retention_s: retention("run_retention_period", keys, report),
         logs_retention_s,

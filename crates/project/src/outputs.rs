@@ -1,12 +1,22 @@
 //! Where a project wants the outputs of its blocks, and the keys that its own `io_config.yaml` gives for that place.
 //!
-//! For executors, beside the code that is given the same values. Refuses to open any store.
+//! Secrets in it stay references (`domain::references`) until somebody opens the place. Refuses to open any store.
 
 use crate::{
-    Env, YAML_BYTES_MAX, metadata, template,
+    Env, YAML_BYTES_MAX,
+    files::Folder,
+    metadata, references, template,
     yaml::{self, Node, Value},
 };
-use std::{collections::BTreeMap, fmt};
+use domain::references as named;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// The files that say it.
+const METADATA: &str = "metadata.yaml";
+const IO_CONFIG: &str = "io_config.yaml";
 
 /// The profile that Mage takes unless a block names another.
 const PROFILE: &str = "default";
@@ -38,14 +48,49 @@ impl fmt::Debug for OutputsPlace {
     }
 }
 
+impl OutputsPlace {
+    /// The names of the secrets that it refers to.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<String> {
+        self.url.iter().chain(self.keys.values()).flat_map(|text| named::names_in(text)).collect()
+    }
+
+    /// The same with these secrets, by name, in place of the references.
+    ///
+    /// # Errors
+    /// The name of a secret that is not among them.
+    pub fn filled(&self, secrets: &BTreeMap<String, String>) -> Result<Self, String> {
+        if let Some(missing) = self.secrets().into_iter().find(|name| !secrets.contains_key(name)) {
+            return Err(missing);
+        }
+        let keys = self.keys.iter().map(|(key, text)| (key.clone(), filled_key(text, secrets)));
+        Ok(Self { url: self.url.as_ref().map(|url| named::fill_in(url, secrets)), keys: keys.collect() })
+    }
+}
+
+/// A key may be JSON whose strings are references, where quotes and ends of lines of a secret have to be escaped.
+fn filled_key(text: &str, secrets: &BTreeMap<String, String>) -> String {
+    match serde_json::from_str(text) {
+        Ok(document @ serde_json::Value::Object(_)) => named::fill(&document, secrets).to_string(),
+        _ => named::fill_in(text, secrets),
+    }
+}
+
+/// As [`outputs_place`], from the files of a folder.
+pub(crate) fn of_folder(folder: &Folder, env: Env<'_>) -> OutputsPlace {
+    let text = |file: &str| folder.read(file, YAML_BYTES_MAX).ok();
+    outputs_place(text(METADATA).as_deref(), text(IO_CONFIG).as_deref(), env)
+}
+
 /// Reads the texts of `metadata.yaml` and `io_config.yaml`, where the project has them. What is broken in them was told
 /// when the project was deployed, and counts as absent here.
 #[must_use]
 pub fn outputs_place(metadata: Option<&str>, io_config: Option<&str>, env: Env<'_>) -> OutputsPlace {
     let Some(root) = metadata.and_then(|text| document(text, env)) else { return OutputsPlace::default() };
-    let dir =
-        |key: &str| text(entry(&root, key)?).map(|dir| dir.trim().to_owned()).filter(|dir| metadata::is_bucket(dir));
-    let Some(url) = dir("remote_variables_dir").or_else(|| dir("variables_dir")) else {
+    let dir = |key: &str| text(entry(&root, key)?).map(|dir| dir.trim().to_owned());
+    // A secret may hold the whole address. A variables_dir that is one may as well be a folder.
+    let remote = dir("remote_variables_dir").filter(|dir| metadata::is_bucket(dir) || named::starts(dir));
+    let Some(url) = remote.or_else(|| dir("variables_dir").filter(|dir| metadata::is_bucket(dir))) else {
         return OutputsPlace::default();
     };
     let profiles = io_config.and_then(|text| document(text, env));
@@ -67,7 +112,7 @@ fn document(text: &str, env: Env<'_>) -> Option<Node> {
     if text.len() as u64 > YAML_BYTES_MAX {
         return None;
     }
-    Some(yaml::parse(&template::render(text, env).ok()?).ok()?.root)
+    Some(yaml::parse(&template::render_with(text, env, references::mark).ok()?).ok()?.root)
 }
 
 fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
@@ -77,13 +122,13 @@ fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     }
 }
 
-/// Text as it is, numbers as they are written, a map as JSON: a Google key may be written either way.
+/// Text with its references, numbers as they are written, a map as JSON: a Google key may be written either way.
 fn text(node: &Node) -> Option<String> {
     match &node.value {
         Value::Scalar(serde_json::Value::Null) => None,
-        Value::Scalar(serde_json::Value::String(text)) => Some(text.clone()),
+        Value::Scalar(serde_json::Value::String(text)) => Some(references::written_text(text)),
         Value::Scalar(other) => Some(other.to_string()),
-        _ => Some(node.to_json().to_string()),
+        _ => Some(references::written_text(&node.to_json().to_string())),
     }
 }
 
@@ -112,6 +157,30 @@ mod tests {
         check("a: [", None);
         check("", None);
         assert_eq!(outputs_place(None, None, &env), OutputsPlace::default());
+    }
+
+    #[test]
+    fn secrets_stay_references_until_they_are_filled_in() {
+        check("remote_variables_dir: s3://{{ mage_secret_var('b') }}/x", Some("s3://{{ mage_secret_var('b') }}/x"));
+        check("remote_variables_dir: '{{ mage_secret_var(\"b\") }}'", Some("{{ mage_secret_var('b') }}"));
+        check(
+            "variables_dir: gs://{{env_var('BUCKET')}}/{{mage_secret_var('b')}}",
+            Some("gs://lake/{{ mage_secret_var('b') }}"),
+        );
+        check("variables_dir: \"{{ mage_secret_var('b') }}\"", None);
+        check("remote_variables_dir: /data/{{ mage_secret_var('b') }}", None);
+        let io_config = "default:\n  AWS_ACCESS_KEY_ID: {{ mage_secret_var('id') }}\n  GOOGLE_SERVICE_ACC_KEY:\n    key: \"{{ \
+                         mage_secret_var('pem') }}\"\nother: {AWS_REGION: \"{{ mage_secret_var('not') }}\"}\n";
+        let place = outputs_place(Some("remote_variables_dir: s3://{{ mage_secret_var('b') }}"), Some(io_config), &env);
+        assert_eq!(place.secrets().into_iter().collect::<Vec<_>>(), ["b", "id", "pem"]);
+        let mut secrets: BTreeMap<String, String> =
+            [("b", "lake\n"), ("id", "a:b")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(place.filled(&secrets), Err("pem".to_owned()));
+        secrets.insert("pem".to_owned(), "a\n\"b\"".to_owned());
+        let filled = place.filled(&secrets).unwrap();
+        assert_eq!((filled.url.as_deref(), filled.keys["AWS_ACCESS_KEY_ID"].as_str()), (Some("s3://lake"), "a:b"));
+        assert_eq!(filled.keys["GOOGLE_SERVICE_ACC_KEY"], r#"{"key":"a\n\"b\""}"#);
+        assert_eq!(filled.secrets().len(), 0);
     }
 
     #[test]

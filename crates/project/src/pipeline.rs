@@ -132,6 +132,7 @@ fn pipeline(context: &Context<'_>, name: &str, keys: &Keys<'_>, report: &mut Rep
         logs_retention_s: context.metadata.logs_retention_s,
         log_level: context.metadata.log_level.clone(),
         secrets: metadata::secrets(keys, report).or_else(|| context.metadata.secrets.clone()),
+        place_secrets: context.metadata.place_secrets.clone(),
     };
     add_blocks(context, keys, &mut pipeline, report);
     executor::configure(context, keys, &mut pipeline, report);

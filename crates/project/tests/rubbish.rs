@@ -250,9 +250,9 @@ fn logging_config_is_not_passed_over_in_silence() {
 fn secrets_that_only_blocks_are_given() {
     let folder = Folder::new(GOOD);
     let notifications = "notification_config:\n  slack_config:\n    webhook_url: \"{{ aws_secret_var('slack') }}\"\n";
-    let io_config = "default:\n  AWS_REGION: eu\n  AWS_SECRET_ACCESS_KEY: {{ mage_secret_var('aws') }}\n  \
-                     POSTGRES_PASSWORD: {{ mage_secret_var('pg') }}\n\
-                     other:\n  AWS_SECRET_ACCESS_KEY: {{ mage_secret_var('aws') }}\n";
+    let io_config = "default:\n  AWS_REGION: {{ mage_secret_var('region') }}\n  AWS_SECRET_ACCESS_KEY: {{ aws_secret_var('aws') }}\n  \
+                     POSTGRES_PASSWORD: {{ aws_secret_var('pg') }}\n\
+                     other:\n  AWS_SECRET_ACCESS_KEY: {{ aws_secret_var('aws') }}\n";
     folder.write("metadata.yaml", notifications);
     folder.write("io_config.yaml", io_config);
     let of_slack = "metadata.yaml:3 (notification_config.slack_config.webhook_url): only secrets of the cluster";
@@ -260,7 +260,27 @@ fn secrets_that_only_blocks_are_given() {
     assert!(told(&folder)[0].contains("mage_secret_var"));
     // With a store of its own for outputs, executors need the profile's keys too.
     folder.write("metadata.yaml", &format!("{notifications}remote_variables_dir: s3://lake/prefix\n"));
-    tells(&folder, &[of_slack, "io_config.yaml:3 (default.AWS_SECRET_ACCESS_KEY): the secret is known to blocks"]);
+    tells(
+        &folder,
+        &[of_slack, "io_config.yaml:3 (default.AWS_SECRET_ACCESS_KEY): only secrets of the cluster are known"],
+    );
+}
+
+#[test]
+fn secrets_of_the_place_of_outputs_are_named_in_every_definition_and_stay_references() {
+    let folder = Folder::new(GOOD);
+    folder.write(
+        "io_config.yaml",
+        "default:\n  AWS_ACCESS_KEY_ID: {{ mage_secret_var('key') }}\n  X: {{ mage_secret_var('x') }}\n",
+    );
+    folder.write("metadata.yaml", "remote_variables_dir: s3://{{ mage_secret_var('bucket') }}/x\nsecrets: []\n");
+    tells(&folder, &[]);
+    let project = load(&folder.path(), &|_| None);
+    assert_eq!(project.metadata.remote_variables_dir.as_deref(), Some("s3://{{ mage_secret_var('bucket') }}/x"));
+    let pipeline = project.pipelines.into_iter().find_map(|p| p.definition.ok()).unwrap();
+    assert_eq!(pipeline.place_secrets, ["bucket", "key"]);
+    folder.write("metadata.yaml", "remote_variables_dir: s3://{{ azure_secret_var('bucket') }}/x\n");
+    tells(&folder, &["metadata.yaml:1 (remote_variables_dir): only secrets of the cluster"]);
 }
 
 #[test]

@@ -201,13 +201,39 @@ pub async fn asked(db: &impl GenericClient, runs: &[RunId]) -> Result<Vec<Asked>
 /// # Errors
 /// When the statement fails.
 pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, limit: i64) -> Result<Vec<Run>, Error> {
-    let before = filter.before.map_or(uuid::Uuid::max(), |id| id.0);
-    let pipeline = filter.pipeline.map(|id| id.0);
-    let (trigger, backfill) = (filter.trigger.map(|id| id.0), filter.backfill.map(|id| id.0));
-    let parameters: query::Parameters<'_> =
-        &[&filter.workspace.0, &pipeline, &filter.statuses, &before, &limit, &trigger, &backfill];
-    let rows = query::rows(db, include_str!("../sql/run/list.sql"), parameters).await?;
+    let rows = match (filter.trigger, filter.backfill) {
+        (Some(trigger), None) => of_trigger(db, filter, trigger, limit).await?,
+        // No trigger starts the runs of a backfill.
+        (Some(_), Some(_)) => Vec::new(),
+        (None, backfill) => {
+            let before = filter.before.map_or(uuid::Uuid::max(), |id| id.0);
+            let (pipeline, backfill) = (filter.pipeline.map(|id| id.0), backfill.map(|id| id.0));
+            let parameters: query::Parameters<'_> =
+                &[&filter.workspace.0, &pipeline, &filter.statuses, &before, &limit, &backfill];
+            query::rows(db, include_str!("../sql/run/list.sql"), parameters).await?
+        }
+    };
     Ok(rows.iter().map(decode_run).collect())
+}
+
+async fn of_trigger(
+    db: &impl GenericClient,
+    filter: &Filter<'_>,
+    trigger: TriggerId,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let (at, key) = match filter.before {
+        // Nothing is as new as this.
+        None => (domain::trigger::LAST, String::new()),
+        Some(run) => {
+            let found = query::row(db, include_str!("../sql/firing/of_run.sql"), &[&trigger.0, &run.0]).await?;
+            // Runs are forgotten oldest first: what came before one that is gone is gone.
+            let Some(found) = found else { return Ok(Vec::new()) };
+            (found.get::<_, Timestamp>(0), found.get(1))
+        }
+    };
+    let parameters: query::Parameters<'_> = &[&filter.workspace.0, &filter.statuses, &trigger.0, &at, &key, &limit];
+    query::rows(db, include_str!("../sql/run/list_of_trigger.sql"), parameters).await
 }
 
 /// The blocks and callbacks of a run that have a row, by name, without children.

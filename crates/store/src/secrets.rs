@@ -229,6 +229,25 @@ pub async fn list_for_run(
     Ok((!rows.is_empty()).then_some(known))
 }
 
+/// Whether this attempt is the one that runs: who held its unit before has no right to any secret any more.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn holds(db: &impl GenericClient, asker: &Asker<'_>) -> Result<bool, Error> {
+    let parameters: query::Parameters<'_> = &[&asker.run.0, &asker.block, &asker.child, &asker.lease];
+    Ok(query::one(db, include_str!("../sql/block_run/holds.sql"), parameters).await?.get("holds"))
+}
+
+/// The secrets that say where the outputs of these runs are, with the run of each. A run whose metadata names none has none.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list_for_place(db: &impl GenericClient, runs: &[RunId]) -> Result<Vec<(RunId, Secret)>, Error> {
+    let runs: Vec<Uuid> = runs.iter().map(|run| run.0).collect();
+    let rows = query::rows(db, include_str!("../sql/secret/list_for_place.sql"), &[&runs]).await?;
+    Ok(rows.iter().map(|row| (RunId(row.get("run_id")), decode(row))).collect())
+}
+
 /// The secret of this name that a version of a pipeline sees.
 ///
 /// # Errors

@@ -36,6 +36,7 @@ pub struct S3 {
     pub endpoint: String,
     /// Empty, and this test's own.
     pub bucket: String,
+    port: u16,
 }
 
 impl S3 {
@@ -45,6 +46,15 @@ impl S3 {
     /// When it cannot be installed or does not start.
     #[must_use]
     pub fn bucket() -> Self {
+        Self::named(&name())
+    }
+
+    /// As [`Self::bucket`], of this name. Blocking.
+    ///
+    /// # Panics
+    /// When the server cannot be installed or does not start.
+    #[must_use]
+    pub fn named(bucket: &str) -> Self {
         static SERVER: OnceLock<(Child, u16)> = OnceLock::new();
         let (_, port) = SERVER.get_or_init(|| {
             let folder = environment(S3_PACKAGE);
@@ -59,9 +69,19 @@ impl S3 {
                 ]
             })
         });
-        let bucket = name();
         request(*port, &format!("PUT /{bucket} HTTP/1.1"), "");
-        Self { endpoint: format!("http://127.0.0.1:{port}"), bucket }
+        Self { endpoint: format!("http://127.0.0.1:{port}"), bucket: bucket.to_owned(), port: *port }
+    }
+
+    /// The names of all objects in the bucket. Blocking.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    #[must_use]
+    pub fn objects(&self) -> Vec<String> {
+        let listed = answer(self.port, &format!("GET /{}?list-type=2 HTTP/1.1", self.bucket), "");
+        let keys = listed.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+        keys.map(|(key, _)| key.to_owned()).collect()
     }
 }
 

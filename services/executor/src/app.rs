@@ -8,7 +8,7 @@ use crate::{
     journal::{Detail, Journal},
     kubernetes::{self, KubernetesRuntimes},
     link,
-    logs::{Lines, LogQueue, Shipper},
+    logs::{Lines, LogQueue, Masks, Shipper},
     metrics::Metrics,
     one_shot,
     outputs::{self, Outputs},
@@ -18,6 +18,7 @@ use crate::{
         wishes::OnlyWishes,
     },
     process::{AttemptLimits, Parts, ProcessBackend, passed_environment},
+    reads::Reader,
     remote::{self, RemoteBackend, guests::Guests},
     removals::Remover,
     runner::{self, Runner},
@@ -58,8 +59,9 @@ pub struct App {
     events: mpsc::Receiver<CoreEvent>,
     dialer: Dialer,
     lines: Lines,
-    /// One that runs a single attempt has no time for it, and one that runs none has nothing to do with it.
-    remover: Option<Remover>,
+    /// What becomes of outputs later. One that runs a single attempt has no time for it, and one that runs none has nothing to
+    /// do with it.
+    keepers: Option<(Remover, Reader)>,
     /// Where attempts in containers of their own come back to.
     reception: Option<(TcpListener, Guests)>,
     /// What runs runtimes of workspaces, and for which pool.
@@ -141,7 +143,7 @@ impl App {
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let app = Self::build(&one_shot::settings(settings), telemetry, health, shutdown)?;
-        Ok(Self { core: app.core.for_one_attempt(), remover: None, runtimes: None, ..app })
+        Ok(Self { core: app.core.for_one_attempt(), keepers: None, runtimes: None, ..app })
     }
 
     /// An executor that runs each attempt in a container of its own, on a backend that is made with this executor's mark.
@@ -204,7 +206,9 @@ impl App {
         let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
         let (warmed, swept) = (Arc::clone(&self.attempts), self.attempts);
         tokio::spawn(async move { warmed.warm_up().await });
-        let remover = self.remover.map(|remover| tokio::spawn(remover.run(stop.clone())));
+        let keepers = self
+            .keepers
+            .map(|(remover, reader)| (tokio::spawn(remover.run(stop.clone())), tokio::spawn(reader.run(stop.clone()))));
         let sweeper = tokio::spawn(async move { swept.sweep().await });
         // Counts from the stop on, whatever goes on then.
         let late = tokio::spawn(async move {
@@ -234,8 +238,9 @@ impl App {
             tracing::warn!("the last log lines could not be sent in time");
         }
         sweeper.abort();
-        if let Some(remover) = remover {
+        if let Some((remover, reader)) = keepers {
             remover.abort();
+            reader.abort();
         }
         opener.abort();
         drop(self.data);
@@ -259,7 +264,7 @@ impl Base {
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
         let (core, events) = mpsc::channel(EVENTS_MAX);
-        let (bundles, outputs) = stores(settings, &data)?;
+        let (bundles, outputs) = stores(settings, &data, logs.masks())?;
         let (identity, dialer) = (identity(settings), dialer(settings)?);
         let journal = Arc::new(journal(settings, &data, &identity)?);
         Ok(Self { data, identity, journal, metrics, logs, lines, core, events, bundles, outputs, dialer })
@@ -267,13 +272,16 @@ impl Base {
 
     fn app(self, attempts: Arc<dyn Attempts>, health: &Health, shutdown: &Shutdown) -> App {
         let Self { data, identity, journal, metrics, lines, events, bundles, outputs, dialer, .. } = self;
-        // Whoever runs no attempt has none of the outputs that are to go.
-        let remover = (identity.slots > 0).then(|| Remover::new(dialer.balanced(), bundles, outputs));
+        // Whoever runs no attempt has none of the outputs that are to go, or to be looked at.
+        let keepers = (identity.slots > 0).then(|| {
+            let remover = Remover::new(dialer.balanced(), Arc::clone(&bundles), Arc::clone(&outputs));
+            (remover, Reader::new(dialer.clone(), bundles, outputs))
+        });
         let connected = health.condition("session");
         let core = Core::new(identity, journal, Arc::clone(&attempts), metrics, connected, shutdown.clone());
         let shutdown = shutdown.clone();
         let (reception, runtimes, wishes) = (None, None, Wishes::default());
-        App { core, attempts, events, dialer, lines, remover, reception, runtimes, wishes, shutdown, data }
+        App { core, attempts, events, dialer, lines, keepers, reception, runtimes, wishes, shutdown, data }
     }
 }
 
@@ -366,7 +374,7 @@ fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) ->
 }
 
 /// Where code comes from and where outputs go.
-fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<(Arc<Bundles>, Arc<Outputs>)> {
+fn stores(settings: &Settings, data: &DataDir, masks: &Arc<Masks>) -> anyhow::Result<(Arc<Bundles>, Arc<Outputs>)> {
     let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
     let bundles = Bundles::new(blobs::Blobs::open(&url)?, &data.join("bundles"), &settings.pass_env);
     let mage = std::env::var_os("MAGE_DATA_DIR").filter(|folder| !folder.is_empty());
@@ -382,6 +390,7 @@ fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<(Arc<Bundles>, 
         cache: data.join("outputs-cache"),
         cache_bytes: settings.outputs_cache,
         allowed: settings.project_outputs.clone(),
+        masks: Arc::clone(masks),
     });
     Ok((Arc::new(bundles), Arc::new(outputs.context("empty the folder of copies of outputs")?)))
 }

@@ -21,6 +21,7 @@ pub mod outputs;
 pub mod pool;
 pub mod pre_start;
 pub mod process;
+pub mod reads;
 pub mod remote;
 pub mod removals;
 pub mod runner;

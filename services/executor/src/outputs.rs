@@ -6,17 +6,17 @@
 
 mod cache;
 
-use crate::attempt::AttemptId;
+use crate::{attempt::AttemptId, logs::Masks};
 use blobs::{Access, Amount, Folders};
 use cache::Cache;
 use domain::{ErrorKind, id::RunId, unit};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use project::OutputsPlace;
 use std::{
-    collections::HashMap,
-    io,
+    collections::{BTreeMap, HashMap},
+    fmt, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// Written last into an attempt's folder.
@@ -39,6 +39,21 @@ pub struct Parts {
     pub cache_bytes: u64,
     /// Beginnings of addresses that projects may give and that are opened with this process's credentials.
     pub allowed: Vec<String>,
+    /// What no error may hold.
+    pub masks: Arc<Masks>,
+}
+
+/// The secrets that say where a project's outputs are, by name.
+pub type Secrets = BTreeMap<String, String>;
+
+/// Stores of projects by address and access. Addresses may hold secrets, so they are not shown.
+#[derive(Default)]
+struct Opened(HashMap<(String, Access), Folders>);
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stores", self.0.len())
+    }
 }
 
 /// The outputs of an executor.
@@ -47,8 +62,9 @@ pub struct Outputs {
     shared: PathBuf,
     store: Option<Folders>,
     allowed: Vec<String>,
+    masks: Arc<Masks>,
     cache: Cache,
-    others: Mutex<HashMap<(String, Access), Folders>>,
+    others: Mutex<Opened>,
     /// Attempts whose outputs are in a store while nobody has said yet whether they count.
     sent: Mutex<HashMap<AttemptId, Place>>,
 }
@@ -68,7 +84,8 @@ impl Place {
         self.root.join(unit::output_folder(run, block, child, lease))
     }
 
-    /// The address of the store that the project itself names; empty for the cluster's own.
+    /// The address of the store that the project itself names, with the names of secrets instead of these; empty for the
+    /// cluster's own.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -94,13 +111,29 @@ pub enum Error {
          AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_SERVICE_ACC_KEY, in the default profile of io_config.yaml"
     )]
     Foreign(String),
+    /// The project names a secret for it that its pipeline was not deployed with, or that nobody has set.
+    #[error(
+        "the project keeps outputs in {url}, and there is no secret `{name}` of its pipeline, workspace or project: `orrery \
+         secrets set` makes one; if there is one, deploy the project again"
+    )]
+    Secret {
+        /// Where.
+        url: String,
+        /// Which.
+        name: String,
+    },
+    /// There is no room for another secret, and none is used that could not be masked.
+    #[error("this executor was given too many secrets; it must be started again")]
+    TooManySecrets,
     /// The store.
-    #[error("outputs in {url}")]
+    #[error("outputs in {url}: {reason}")]
     Store {
         /// Which.
         url: String,
-        /// Why.
-        source: blobs::Error,
+        /// Why, without any secret.
+        reason: String,
+        /// What a caller can do about it.
+        kind: ErrorKind,
     },
 }
 
@@ -109,8 +142,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Foreign(_) => ErrorKind::FailedPrecondition,
-            Self::Store { source, .. } => source.kind(),
+            Self::Foreign(_) | Self::Secret { .. } => ErrorKind::FailedPrecondition,
+            Self::TooManySecrets => ErrorKind::ResourceExhausted,
+            Self::Store { kind, .. } => *kind,
         }
     }
 }
@@ -121,42 +155,58 @@ impl Outputs {
     /// # Errors
     /// When the folder of copies cannot be emptied.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { shared, store, cache, cache_bytes, allowed } = parts;
+        let Parts { shared, store, cache, cache_bytes, allowed, masks } = parts;
         Ok(Self {
             shared,
             store,
             allowed,
+            masks,
             cache: Cache::empty(cache, cache_bytes)?,
             others: Mutex::default(),
             sent: Mutex::default(),
         })
     }
 
-    /// Where a project's outputs are.
+    /// Where a project's outputs are. The secrets that it names are masked from here on.
     ///
     /// # Errors
-    /// When the project names a store that it may not use, or that is none.
-    #[expect(clippy::result_large_err, reason = "once an attempt, and seldom an error")]
-    pub fn place(&self, wanted: &OutputsPlace) -> Result<Place, Error> {
-        let Some(url) = &wanted.url else {
+    /// When the project names a store that it may not use, or that is none, or a secret that is not among these.
+    pub fn place(&self, wanted: &OutputsPlace, secrets: &Secrets) -> Result<Place, Error> {
+        let Some(address) = wanted.url.clone() else {
             let store = self.store.clone();
             let root = if store.is_some() { self.cache.root().to_owned() } else { self.shared.clone() };
             return Ok(Place { root, store, address: String::new() });
         };
-        let mut access = access(wanted);
+        if !secrets.values().all(|value| self.masks.add(value)) {
+            return Err(Error::TooManySecrets);
+        }
+        let filled = wanted.filled(secrets).map_err(|name| Error::Secret { url: address.clone(), name })?;
+        let url = filled.url.as_deref().unwrap_or_default();
+        let mut access = access(&filled);
         if !access.opens(url) {
             if !self.allowed.iter().any(|beginning| unit::store_is_below(url, beginning)) {
-                return Err(Error::Foreign(url.clone()));
+                return Err(Error::Foreign(address));
             }
             // An endpoint of the project's choice must not see this process's credentials.
             access = Access::default();
         }
-        let folders = self.open(url, access).map_err(|source| Error::Store { url: url.clone(), source })?;
-        Ok(Place { root: self.cache.root().to_owned(), store: Some(folders), address: url.clone() })
+        let folders = self.open(url, access).map_err(|source| self.failed(&address, &source))?;
+        Ok(Place { root: self.cache.root().to_owned(), store: Some(folders.told_as(&address)), address })
+    }
+
+    fn local(&self, root: &Path, source: io::Error) -> Error {
+        let place = root.display().to_string();
+        self.failed(&place.clone(), &blobs::Error::Disk { place, source })
+    }
+
+    /// The store's own words may hold its address.
+    fn failed(&self, url: &str, source: &blobs::Error) -> Error {
+        let reason = self.masks.apply(&runtime::exit::chain(source)).into_owned();
+        Error::Store { url: url.to_owned(), reason, kind: source.kind() }
     }
 
     fn open(&self, url: &str, access: Access) -> Result<Folders, blobs::Error> {
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = &mut self.others.lock().unwrap_or_else(PoisonError::into_inner).0;
         let key = (url.to_owned(), access);
         if let Some(known) = others.get(&key) {
             return Ok(known.clone());
@@ -194,7 +244,7 @@ impl Outputs {
         }
         let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
         let fetched = store.fetch(&folder, &path, MANIFEST).await;
-        let fetched = fetched.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+        let fetched = fetched.map_err(|source| self.failed(store.url(), &source))?;
         if let Some(Amount { bytes, .. }) = fetched {
             self.cache.add(&path, bytes);
         }
@@ -215,9 +265,26 @@ impl Outputs {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone(), place.clone());
         let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
         let sent = store.send(&path, &folder, MANIFEST).await;
-        let Amount { bytes, .. } = sent.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+        let Amount { bytes, .. } = sent.map_err(|source| self.failed(store.url(), &source))?;
         self.cache.add(&path, bytes);
         Ok(())
+    }
+
+    /// A part of a file of an attempt that is in a store, `(offset, bytes)`, and the size of the file; `None` when it is not
+    /// there. Nothing of it is kept here.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read_part(
+        &self,
+        place: &Place,
+        folder: &str,
+        file: &str,
+        part: (u64, u64),
+    ) -> Result<Option<(u64, Vec<u8>)>, Error> {
+        let Some(store) = &place.store else { return Ok(None) };
+        let part = store.part(folder, file, part).await.map_err(|source| self.failed(store.url(), &source))?;
+        Ok(part.map(|(size, content)| (size, content.into())))
     }
 
     /// The attempt is over on this executor: what it read may go.
@@ -238,11 +305,11 @@ impl Outputs {
         let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(attempt);
         for root in [self.shared.as_path(), self.cache.root()] {
-            remove(&root.join(&folder)).await.map_err(|source| local(root, source))?;
+            remove(&root.join(&folder)).await.map_err(|source| self.local(root, source))?;
         }
         if let Some(store) = sent.and_then(|place| place.store) {
             let removed = store.remove(&folder).await;
-            removed.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+            removed.map_err(|source| self.failed(store.url(), &source))?;
         }
         Ok(())
     }
@@ -271,10 +338,10 @@ impl Outputs {
     pub async fn remove_run(&self, run: RunId, place: &Place) -> Result<(), Error> {
         let folder = run.to_string();
         let root = place.root.as_path();
-        remove(&root.join(&folder)).await.map_err(|source| local(root, source))?;
+        remove(&root.join(&folder)).await.map_err(|source| self.local(root, source))?;
         if let Some(store) = &place.store {
             let removed = store.remove(&folder).await;
-            removed.map_err(|source| Error::Store { url: store.url().to_owned(), source })?;
+            removed.map_err(|source| self.failed(store.url(), &source))?;
         }
         Ok(())
     }
@@ -313,11 +380,6 @@ async fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn local(root: &Path, source: io::Error) -> Error {
-    let url = root.display().to_string();
-    Error::Store { source: blobs::Error::Disk { place: url.clone(), source }, url }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,6 +390,7 @@ mod tests {
             store: None,
             cache: root.join("cache"),
             cache_bytes: 1 << 20,
+            masks: Arc::default(),
             allowed: allowed.iter().map(|&beginning| beginning.to_owned()).collect(),
         };
         Outputs::new(parts).unwrap()
@@ -337,7 +400,7 @@ mod tests {
     fn the_newest_finished_attempt_is_found() {
         let root = tempfile::tempdir().unwrap();
         let outputs = outputs(root.path(), &[]);
-        let (run, place) = (RunId::new_in(0), outputs.place(&OutputsPlace::default()).unwrap());
+        let (run, place) = (RunId::new_in(0), outputs.place(&OutputsPlace::default(), &Secrets::new()).unwrap());
         assert_eq!(outputs.newest(&place, run, "a/b", -1), None);
         for (lease, finished) in [(2, true), (10, true), (11, false)] {
             let folder = place.folder(run, "a/b", -1, lease);
@@ -358,10 +421,36 @@ mod tests {
             keys: keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         };
         let own = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
-        let place = outputs.place(&wanted("s3://lake/x", &[])).unwrap();
+        let none = Secrets::new();
+        let place = outputs.place(&wanted("s3://lake/x", &[]), &none).unwrap();
         assert_eq!((place.address(), place.is_remote()), ("s3://lake/x", true));
-        let refused = outputs.place(&wanted("s3://other/x", &own[..1])).unwrap_err();
+        let refused = outputs.place(&wanted("s3://other/x", &own[..1]), &none).unwrap_err();
         assert!(matches!(&refused, Error::Foreign(url) if url == "s3://other/x"), "{refused}");
-        assert!(outputs.place(&wanted("s3://other/x", &own)).is_ok());
+        assert!(outputs.place(&wanted("s3://other/x", &own), &none).is_ok());
+    }
+
+    #[test]
+    fn a_place_that_a_secret_names_is_never_told() {
+        let root = tempfile::tempdir().unwrap();
+        let outputs = outputs(root.path(), &["s3://hidden-lake/"]);
+        let named = "s3://{{ mage_secret_var('b') }}/x";
+        let place = |url: &str, value: &str| {
+            let wanted = OutputsPlace { url: Some(url.to_owned()), ..OutputsPlace::default() };
+            outputs.place(&wanted, &[("b".to_owned(), value.to_owned())].into())
+        };
+        let opened = place(named, "hidden-lake\n").unwrap();
+        assert_eq!((opened.address(), opened.is_remote()), (named, true));
+        // What the operator allows is no secret.
+        let shown = format!("{opened:?} {:?} {:?}", outputs.others, outputs.masks);
+        assert!(!shown.contains("hidden"), "{shown}");
+        assert_eq!(outputs.masks.apply("in hidden-lake"), "in [secret]");
+        for (url, value) in [(named, "hidden-elsewhere"), ("s3://hidden-lake/{{ mage_secret_var('b') }}", "hidden//y")]
+        {
+            let told = format!("{0:?} {0}", place(url, value).unwrap_err());
+            assert!(told.contains("mage_secret_var('b')") && !told.contains(value), "{told}");
+        }
+        let wanted = OutputsPlace { url: Some(named.to_owned()), ..OutputsPlace::default() };
+        let missing = outputs.place(&wanted, &Secrets::new()).unwrap_err();
+        assert!(matches!(&missing, Error::Secret { name, .. } if name == "b"), "{missing}");
     }
 }

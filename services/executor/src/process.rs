@@ -17,7 +17,7 @@ use crate::{
     job,
     journal::Journal,
     logs::{AttemptLog, LogQueue, mask::Held},
-    outputs::{Outputs, Place},
+    outputs::{Outputs, Place, Secrets},
     views::Views,
 };
 use backend_process::{
@@ -115,7 +115,7 @@ impl ProcessBackend {
         let prepared = tokio::select! {
             biased;
             _ = stop_asked(order) => return Outcome::Cancelled(pb::Cancelled {}),
-            prepared = async { tokio::try_join!(self.prepare(attempt, log), self.given(attempt, replies)) } => prepared,
+            prepared = self.ready(attempt, log, replies) => prepared,
         };
         // Held to the end, so that neither a line nor the outcome shows what the run was given.
         let (Prepared { child, job, place }, held) = match prepared {
@@ -149,14 +149,26 @@ impl ProcessBackend {
         }
     }
 
-    async fn prepare(&self, attempt: &Attempt, log: &AttemptLog) -> Result<Prepared, Outcome> {
+    /// One question after the other: the answers come the same way.
+    async fn ready(
+        &self,
+        attempt: &Attempt,
+        log: &AttemptLog,
+        replies: &mut mpsc::Receiver<Value>,
+    ) -> Result<(Prepared, Option<Held>), Outcome> {
+        let secrets = keeping::secrets(attempt, &self.parts.core, replies).await;
+        let secrets = secrets.map_err(|error| keeping::broken(&error))?;
+        tokio::try_join!(self.prepare(attempt, log, &secrets), self.given(attempt, replies))
+    }
+
+    async fn prepare(&self, attempt: &Attempt, log: &AttemptLog, secrets: &Secrets) -> Result<Prepared, Outcome> {
         let parts = &self.parts;
         let code = |full: bool, other: &'static str| if full { "DISK_FULL" } else { other };
         let digest = &attempt.definition.bundle_digest;
         let laid = parts.bundles.ensure(digest).await;
         let laid = laid.map_err(|e| failed(code(e.is_disk_full(), "ENVIRONMENT"), chain(&e)))?;
         let view = parts.views.of(attempt.id.run, digest, &laid.project).await.map_err(|e| not_copied(&e))?;
-        let place = self.bring_inputs(attempt, log).await?;
+        let place = self.bring_inputs(attempt, log, secrets).await?;
         let job = job::build(attempt, view.project(), &place).map_err(|e| failed("INTERNAL", e))?;
         if let Some(child) = self.homes.take(attempt.id.run) {
             child.serve(log);

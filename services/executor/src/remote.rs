@@ -14,7 +14,7 @@ use crate::{
     bundles::Bundles,
     core::CoreEvent,
     logs::{AttemptLog, LogQueue},
-    outputs::Outputs,
+    outputs::{Outputs, Place},
     pool::Wishes,
     process::{block_type, keeping, outcome},
 };
@@ -115,7 +115,12 @@ impl<B: Backend> RemoteBackend<B> {
                        run_pipeline_in_one_process off";
             return told(log, failed("ENVIRONMENT", why));
         }
-        let place = keeping::place(&self.parts.bundles, &self.parts.outputs, &attempt.definition.bundle_digest).await;
+        let Mail { order, replies } = &mut *mail;
+        let place = tokio::select! {
+            biased;
+            _ = stop_asked(order) => return Outcome::Cancelled(pb::Cancelled {}),
+            place = self.place(attempt, replies) => place,
+        };
         let place = match place {
             Ok(place) => place,
             Err(error) => return told(log, keeping::broken(&error)),
@@ -139,6 +144,11 @@ impl<B: Backend> RemoteBackend<B> {
             tokio::spawn(async move { outputs.discard_all(&[id]).await });
         }
         ended
+    }
+
+    async fn place(&self, attempt: &Attempt, replies: &mut mpsc::Receiver<Value>) -> Result<Place, keeping::NoPlace> {
+        let secrets = keeping::secrets(attempt, &self.parts.core, replies).await?;
+        keeping::place(&self.parts.bundles, &self.parts.outputs, &attempt.definition.bundle_digest, &secrets).await
     }
 
     /// From the launch to the attempt's last word.

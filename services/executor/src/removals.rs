@@ -88,7 +88,8 @@ impl Remover {
         let run = RunId::from_slice(&removal.run_id).ok_or("the removal names no run")?;
         let remove = async {
             let wanted = self.bundles.outputs_place(&removal.bundle_digest).await.map_err(|e| told(&e))?;
-            let place = self.outputs.place(&wanted).map_err(|e| told(&e))?;
+            let secrets = removal.secrets.clone().into_iter().collect();
+            let place = self.outputs.place(&wanted, &secrets).map_err(|e| told(&e))?;
             self.outputs.remove_run(run, &place).await.map_err(|e| told(&e))
         };
         match tokio::time::timeout(RUN_TIMEOUT, remove).await {

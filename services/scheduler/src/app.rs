@@ -24,6 +24,7 @@ use crate::{
     peers::{self, Peers, service::PeerLinks},
     placer,
     pools::{Pools, service::PoolStreams},
+    reads::Reads,
     retention::Removals,
     runtimes::Runtimes,
     session::Sessions,
@@ -34,8 +35,9 @@ use domain::{ErrorKind, id::SchedulerId};
 use lease::Leases;
 use proto::internal::v1::{
     command_service_server::CommandServiceServer, executor_session_service_server::ExecutorSessionServiceServer,
-    output_removal_service_server::OutputRemovalServiceServer, peer_service_server::PeerServiceServer,
-    pool_service_server::PoolServiceServer, runtime_command_service_server::RuntimeCommandServiceServer,
+    output_read_service_server::OutputReadServiceServer, output_removal_service_server::OutputRemovalServiceServer,
+    peer_service_server::PeerServiceServer, pool_service_server::PoolServiceServer,
+    runtime_command_service_server::RuntimeCommandServiceServer,
 };
 use runtime::{
     backoff::{self, Backoff},
@@ -235,6 +237,13 @@ impl App {
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let pool_streams = PoolServiceServer::new(PoolStreams::new(pools, owners.clone(), stop_engine.clone()))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let reads = OutputReadServiceServer::new(Reads::new(
+            self.store.clone(),
+            self.keyring.clone(),
+            owners.clone(),
+            stop_engine.clone(),
+        ))
+        .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let orders = Orders::new(engine_sender.clone(), owners);
         let calls = Calls::new(
             self.store.clone(),
@@ -248,7 +257,7 @@ impl App {
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
-        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone(), self.keyring.clone()));
         let commands =
             CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring, log_retention))
                 .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
@@ -281,6 +290,7 @@ impl App {
             .add_service(sessions)
             .add_service(commands)
             .add_service(removals)
+            .add_service(reads)
             .add_service(links_of_others)
             .add_service(runtimes)
             .add_service(pool_streams)

@@ -158,6 +158,7 @@ impl Calls {
                     "global_variables" => self.variables(caller, read(&call.arguments)?).await,
                     "get_secret" => self.secret(caller, attempt, read(&call.arguments)?).await,
                     "get_secrets" => self.secrets(caller, attempt, caller).await,
+                    "place_secrets" => self.place_secrets(caller, attempt).await,
                     other => Err(format!("the cluster has no method `{other}`")),
                 }
             }
@@ -276,6 +277,7 @@ impl Calls {
             ("lease", json!(lease)),
             ("bundle", json!(bundle)),
             ("name", json!(asked.variable_uuid)),
+            ("place", json!(self.place_of(run).await?)),
         ] {
             answer[name] = value;
         }
@@ -314,6 +316,12 @@ impl Calls {
         Ok(json!({ "secrets": opened }))
     }
 
+    /// The secrets that say where the outputs of a run are: for the executor alone, user code is given a folder.
+    async fn place_of(&self, run: RunId) -> Result<values::Values, String> {
+        let values = values::of_places(&self.store, self.keyring.as_deref(), &[run]).await;
+        Ok(values.map_err(|_| "the database does not answer".to_owned())?.remove(&run).unwrap_or_default())
+    }
+
     /// A secret of the run's pipeline, workspace or project; `null` when there is none of this name. The value is in this
     /// answer and nowhere else: no error and no log line holds any of it.
     async fn secret(&self, caller: RunId, attempt: &pb::AttemptRef, asked: GetSecret) -> Result<Value, String> {
@@ -326,6 +334,29 @@ impl Calls {
             return Ok(Value::Null);
         };
         Ok(json!({ "value": values::open(self.keyring.as_deref(), secret)? }))
+    }
+
+    /// The secrets that say where the caller's outputs go. Its attempt cannot begin without: a database that is away is waited
+    /// for, as long as the session lasts that asked.
+    async fn place_secrets(&self, caller: RunId, attempt: &pb::AttemptRef) -> Result<Value, String> {
+        let asker = Asker { run: caller, block: &attempt.block, child: attempt.child, lease: attempt.lease };
+        loop {
+            match self.values_for(&asker).await {
+                Ok(Some(values)) => return Ok(json!(values)),
+                Ok(None) => return Err("the attempt does not run any more".to_owned()),
+                Err(error) if error.kind() == domain::ErrorKind::Unavailable => tokio::time::sleep(BACKSTOP).await,
+                Err(_) => return Err("the database does not answer".to_owned()),
+            }
+        }
+    }
+
+    /// `None` for an attempt that does not run.
+    async fn values_for(&self, asker: &Asker<'_>) -> Result<Option<values::Values>, store::Error> {
+        if !secrets_of_runs::holds(&self.store.client().await?, asker).await? {
+            return Ok(None);
+        }
+        let mut values = values::of_places(&self.store, self.keyring.as_deref(), &[asker.run]).await?;
+        Ok(Some(values.remove(&asker.run).unwrap_or_default()))
     }
 
     async fn variables(&self, caller: RunId, asked: PipelineOf) -> Result<Value, String> {

@@ -23,6 +23,7 @@ pub mod owners;
 pub mod peers;
 pub mod placer;
 pub mod pools;
+pub mod reads;
 pub mod retention;
 pub mod runtimes;
 pub mod session;

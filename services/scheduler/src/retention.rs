@@ -4,10 +4,12 @@
 //! Any scheduler may do any of it, several at once: every statement takes only rows that nobody else holds, of runs that
 //! have ended, so no shard's epoch is needed.
 
+use crate::values;
 use domain::id::{PipelineId, RunId};
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, output_removal_service_server::OutputRemovalService};
-use std::time::Duration;
+use secrets::Keyring;
+use std::{sync::Arc, time::Duration};
 use store::{Error, Store, forget, outputs};
 use tonic::{Request, Response, Status};
 
@@ -115,13 +117,16 @@ pub async fn run_once(store: &Store, now: Timestamp, runs_kept: Duration) -> Res
 
 /// Serves executors.
 #[derive(Clone)]
-pub struct Removals(Store);
+pub struct Removals {
+    store: Store,
+    keyring: Option<Arc<Keyring>>,
+}
 
 impl Removals {
-    /// Reads and writes the database.
+    /// Reads and writes the database; `keyring` opens the secrets that say where outputs are.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self(store)
+    pub fn new(store: Store, keyring: Option<Arc<Keyring>>) -> Self {
+        Self { store, keyring }
     }
 }
 
@@ -136,10 +141,17 @@ impl OutputRemovalService for Removals {
         request: Request<pb::ClaimRemovalsRequest>,
     ) -> Result<Response<pb::ClaimRemovalsResponse>, Status> {
         let limit = i64::from(request.into_inner().limit).clamp(0, CLAIM_MAX);
-        let claimed = outputs::claim(&self.0, limit, LEASE).await.map_err(|error| status(&error))?;
+        let claimed = outputs::claim(&self.store, limit, LEASE).await.map_err(|error| status(&error))?;
+        let runs: Vec<RunId> = claimed.iter().map(|removal| removal.run).collect();
+        let secrets = values::of_places(&self.store, self.keyring.as_deref(), &runs).await;
+        let mut secrets = secrets.map_err(|error| status(&error))?;
         let removals = claimed
             .into_iter()
-            .map(|removal| pb::Removal { run_id: removal.run.to_vec(), bundle_digest: removal.bundle_digest })
+            .map(|removal| pb::Removal {
+                run_id: removal.run.to_vec(),
+                bundle_digest: removal.bundle_digest,
+                secrets: secrets.remove(&removal.run).unwrap_or_default().into_iter().collect(),
+            })
             .collect();
         Ok(Response::new(pb::ClaimRemovalsResponse { removals }))
     }
@@ -155,8 +167,8 @@ impl OutputRemovalService for Removals {
             .into_iter()
             .filter_map(|failure| Some((RunId::from_slice(&failure.run_id)?, failure.error)))
             .collect();
-        outputs::removed(&self.0, &removed).await.map_err(|error| status(&error))?;
-        outputs::not_removed(&self.0, &failures).await.map_err(|error| status(&error))?;
+        outputs::removed(&self.store, &removed).await.map_err(|error| status(&error))?;
+        outputs::not_removed(&self.store, &failures).await.map_err(|error| status(&error))?;
         Ok(Response::new(pb::ReportRemovalsResponse {}))
     }
 }

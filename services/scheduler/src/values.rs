@@ -1,8 +1,37 @@
 //! Secrets in clear, for as long as somebody holds the answer: no error of this module holds any of one. Refuses to judge
 //! who may see which.
 
+use domain::id::RunId;
 use secrets::{Keyring, Place, Sealed};
-use store::secrets::Secret;
+use std::collections::{BTreeMap, HashMap};
+use store::{
+    Store,
+    secrets::{self as rows, Secret},
+};
+
+/// Values by name.
+pub(crate) type Values = BTreeMap<String, String>;
+
+/// The secrets that say where the outputs of these runs are, for executors that write, read or remove them. One that no key
+/// opens is left out, with a warning: where it is needed, the executor says that it is not there.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn of_places(
+    store: &Store,
+    keyring: Option<&Keyring>,
+    runs: &[RunId],
+) -> Result<HashMap<RunId, Values>, store::Error> {
+    let mut values: HashMap<RunId, Values> = HashMap::new();
+    for (run, secret) in rows::list_for_place(&store.client().await?, runs).await? {
+        let name = secret.name.clone();
+        match open(keyring, secret) {
+            Ok(value) => drop(values.entry(run).or_default().insert(name, value)),
+            Err(error) => tracing::warn!(%run, error, "failed to open a secret that says where outputs are"),
+        }
+    }
+    Ok(values)
+}
 
 /// The value of a stored secret.
 ///

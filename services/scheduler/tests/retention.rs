@@ -107,7 +107,7 @@ async fn outputs_older_than_their_project_keeps_them_go_and_a_dry_run_counts_the
         gone.extend(expected.then_some(*run));
     }
     // A retry that looked just before comes first; after that an executor is told what to remove, once.
-    let removals = Removals::new(world.store.clone());
+    let removals = Removals::new(world.store.clone(), None);
     assert_eq!(claimed(&removals).await, []);
     let client = world.database.client().await;
     client.execute("UPDATE output_removal SET not_before = now()", &[]).await.unwrap();

@@ -263,10 +263,10 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
     Ok(Core {
         blobs: blobs::Blobs::open(blobs_url)?,
         store: Store::connect(database_url(settings)?.expose(), settings.database_connections).await?,
-        commands,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
-        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs)?,
+        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs, commands.clone())?,
+        commands,
         projects: settings.projects.clone(),
         limits: settings.limits.clone(),
         guesses: Guesses::default(),

@@ -1,7 +1,6 @@
 //! Bundles on their way in: the manifest is judged, files are stored under their digests, and the project is read from a
 //! folder that exists only meanwhile. Refuses to know what becomes of it.
 
-use crate::authorisation;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
@@ -11,7 +10,6 @@ use blobs::{Blobs, Bundle, BundleFile};
 use bytes::Bytes;
 use domain::ErrorKind;
 use domain::id::ProjectId;
-use domain::role::Role;
 use futures_util::{Stream, stream};
 use project::bundle::{Manifest, ManifestFile};
 use project::{Diagnostic, Project, Severity};
@@ -143,12 +141,11 @@ pub(crate) async fn receive(
     Ok(stored)
 }
 
-/// The project that pays for an upload: files have no tenant in the store, so whoever brings them says for whom.
+/// The project that pays for an upload: files have no tenant in the store, so whoever brings them says for whom. Whether they
+/// may was decided before.
 async fn project_of(core: &Core, caller: &Caller, workspace: &str) -> Result<ProjectId, Fault> {
     if !workspace.is_empty() {
-        let verdict = authorisation::workspace(&core.store, caller, workspace, Role::Editor).await;
-        verdict.granted?;
-        return verdict.target.map(|target| target.project).ok_or_else(|| Fault::no_workspace(workspace));
+        return Ok(core.workspace(workspace).await?.project_id);
     }
     let personal = projects::personal(&core.store.client().await?, caller.user.id).await?;
     let why = "must name the workspace that the files are for, in the first message: you have no project of your own";

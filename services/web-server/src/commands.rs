@@ -10,9 +10,9 @@ use domain::{
 };
 use proto::internal::v1::{
     BackfillChange, CancelRunRequest, ChangeBackfillRequest, CleanLogsRequest, CleanLogsResponse,
-    CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf, ExpireOutputsRequest, NewRun, RetryRunRequest,
-    TestNotificationRequest, command_service_client::CommandServiceClient,
-    runtime_command_service_client::RuntimeCommandServiceClient,
+    CreateBackfillRequest, CreateRunsRequest, ExpireOutputsOf, ExpireOutputsRequest, NewRun, ReadOutputRequest,
+    ReadOutputResponse, RetryRunRequest, TestNotificationRequest, command_service_client::CommandServiceClient,
+    output_read_service_client::OutputReadServiceClient, runtime_command_service_client::RuntimeCommandServiceClient,
 };
 use rpc::auth::Token;
 use rpc::client::{Channel, ConnectError, within};
@@ -26,6 +26,8 @@ use tonic::transport::Uri;
 
 /// A scheduler that takes longer is passed over.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a part of an output, which an executor reads for the scheduler.
+const READ_TIMEOUT: Duration = Duration::from_secs(25);
 /// Where none takes a command, they are asked again for so long: one may be starting, or another one be behind its address.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two rounds.
@@ -49,12 +51,15 @@ const WAITING: &str = "waiting";
 pub(crate) type Client = CommandServiceClient<Channel>;
 /// The same, of the commands about runtimes.
 type RuntimeClient = RuntimeCommandServiceClient<Channel>;
+/// The same, of outputs that executors read.
+type ReadClient = OutputReadServiceClient<Channel>;
 
 /// The schedulers that this server knows, and which of them answered last.
 #[derive(Clone)]
 pub(crate) struct Commands {
     peers: Arc<[Client]>,
     runtimes: Arc<[RuntimeClient]>,
+    reads: Arc<[ReadClient]>,
     last: Arc<AtomicUsize>,
     token: Option<Token>,
 }
@@ -71,8 +76,9 @@ impl Commands {
         let channel = |uri| rpc::client::connect(std::slice::from_ref(uri), token);
         let channels = uris.iter().map(channel).collect::<Result<Vec<_>, _>>()?;
         let peers = channels.iter().cloned().map(CommandServiceClient::new).collect();
-        let runtimes = channels.into_iter().map(RuntimeCommandServiceClient::new).collect();
-        Ok(Self { peers, runtimes, last: Arc::default(), token: token.cloned() })
+        let runtimes = channels.iter().cloned().map(RuntimeCommandServiceClient::new).collect();
+        let reads = channels.into_iter().map(OutputReadServiceClient::new).collect();
+        Ok(Self { peers, runtimes, reads, last: Arc::default(), token: token.cloned() })
     }
 
     /// The scheduler that says it is at `address` (`host:port`).
@@ -178,6 +184,15 @@ impl Commands {
             })
             .await?;
         Ok(answer.more)
+    }
+
+    /// A part of a file of an output, by way of an executor.
+    pub(crate) async fn read_output(&self, message: ReadOutputRequest) -> Result<ReadOutputResponse, Fault> {
+        let call = |mut peer: ReadClient| {
+            let request = within(READ_TIMEOUT, message.clone());
+            async move { peer.read_output(request).await }
+        };
+        self.first(&self.reads, call).await
     }
 
     /// Drops days of log lines, or tells which ones would go.

@@ -78,12 +78,13 @@ export function triggersPage({ workspace, signal, id }) {
   async function open(trigger) {
     const times = trigger.spec.schedule ? call("TriggerService/PreviewSchedule", { triggerId: trigger.id, count: TIMES }, signal) : { localTimes: [] };
     try {
-      const [{ firings }, { localTimes }] = await Promise.all([
+      const [{ firings }, { localTimes, alwaysOn }] = await Promise.all([
         call("TriggerService/ListFirings", { triggerId: trigger.id, pageSize: FIRINGS }, signal), times]);
       detail.replaceChildren(
         h("section", { class: "panel" }, h("div", { class: "title" }, h("h2", null, trigger.name), h("span", { class: "quiet" }, trigger.spec.description)),
           localTimes.length ? h("div", { class: "detail" }, h("span", { class: "quiet small" }, "Next times"),
-            h("div", { class: "chips" }, localTimes.map((time) => h("span", { class: "chip mono" }, time.replace(/\[.*/, "").replace("T", " "))))) : "",
+            h("div", { class: "chips" }, localTimes.map((time) => h("span", { class: "chip mono" }, time.replace(/\[.*/, "").replace("T", " ")))))
+            : alwaysOn ? h("div", { class: "quiet small" }, "Starts again as soon as its run has ended.") : "",
           firings.length ? table([["Decided"], ["Time"], ["Run, or why not"], ["When"]], firings.map(firing))
             : h("div", { class: "empty" }, "Nothing has been decided yet.")));
     } catch (error) {

@@ -128,6 +128,12 @@ impl Cluster {
         Self::start(&Shape { executors: "1", settings: settings.leak(), ..Shape::default() })
     }
 
+    /// A cluster that has no key of any bucket but those that projects give. Its executors keep no copies.
+    pub(crate) fn without_buckets() -> Self {
+        let settings = &[("ORRERY_EXECUTOR_OUTPUTS_CACHE", "0")];
+        Self::start(&Shape { executors: "1", settings, ..Shape::default() })
+    }
+
     /// A cluster that deploys this folder, and again whenever it changes.
     pub(crate) fn of_project(folder: &Path) -> Self {
         Self::start(&Shape { executors: "1", project: Some(folder.to_owned()), ..Shape::default() })
@@ -183,6 +189,11 @@ impl Cluster {
     /// For what the command line cannot ask.
     pub(crate) fn server(&self) -> (&str, &Path) {
         (&self.server, &self.token_file)
+    }
+
+    /// All that the cluster and its processes wrote.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) fn data(&self) -> PathBuf {

@@ -66,6 +66,7 @@ pub(crate) fn pipeline(blocks: Vec<Block>) -> Pipeline {
         logs_retention_s: None,
         log_level: None,
         secrets: None,
+        place_secrets: Vec::new(),
     }
 }
 

@@ -60,7 +60,8 @@ pub const PROJECT_OUTPUTS: Key = Key::new(
     Kind::List,
     "",
     "Beginnings of the addresses that projects may give (`remote_variables_dir`) and that are opened with this process's own \
-     credentials, such as `s3://lake/`; others need keys in the project's `io_config.yaml`, which only executors use.",
+     credentials, such as `s3://lake/`; others need keys in the project's `io_config.yaml`, which only executors use, \
+     also for a web-server that is asked for a preview or a file.",
 );
 /// Where people are.
 pub const PUBLIC_URL: Key = Key::new(

@@ -1,6 +1,6 @@
 -- A page of runs, newest first: ids are time-ordered. The page is cut before anything is joined to it.
 -- $1 workspace, $2 pipeline or NULL, $3 statuses (empty means all), $4 id of the last run of the page before, $5 limit,
--- $6 trigger or NULL; runs of backfills have one too, which did not start them, $7 backfill or NULL
+-- $6 backfill or NULL
 SELECT r.id, w.name, p.name, r.pipeline_id, r.pipeline_version, r.status, r.variables, r.execution_date, r.created_at,
        r.started_at, r.completed_at, coalesce(r.reason, r.cancel_reason, ''), coalesce(t.name, ''), r.parent_run_id,
        progress.total, progress.done, r.backfill_id, coalesce(f.name, '')
@@ -10,8 +10,7 @@ SELECT r.id, w.name, p.name, r.pipeline_id, r.pipeline_version, r.status, r.vari
        WHERE workspace_id = $1
          AND ($2::uuid IS NULL OR pipeline_id = $2)
          AND (cardinality($3::text[]) = 0 OR status = ANY ($3))
-         AND ($6::uuid IS NULL OR (trigger_id = $6 AND backfill_id IS NULL))
-         AND ($7::uuid IS NULL OR backfill_id = $7)
+         AND ($6::uuid IS NULL OR backfill_id = $6)
          AND id < $4
        ORDER BY id DESC
        LIMIT $5

@@ -223,6 +223,15 @@ pub async fn committed_output(
     Ok(row.map(|row| (RunId(row.get("run_id")), row.get("lease"), row.get("bundle_digest"))))
 }
 
+/// The bundle whose files a run executes; `None` when there is no such run.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn bundle(store: &Store, run: RunId) -> Result<Option<String>, Error> {
+    let row = query::row(&store.client().await?, include_str!("../../sql/run/select_bundle.sql"), &[&run.0]).await?;
+    Ok(row.map(|row| row.get("bundle_digest")))
+}
+
 /// Which of these attempts (run, block, child, lease) are the accepted one of their unit, in order.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The secrets that a run may have been given, by this executor or another, in this life or one before: whoever runs an
 //! attempt of it hides their values from its first line on. Refuses to know why a run may be given them.
 
-use super::ProcessBackend;
+use super::{ProcessBackend, keeping::PLACE_SECRETS};
 use crate::{
     attempt::{Attempt, failed},
     core::CoreEvent,
@@ -67,6 +67,7 @@ pub(super) fn values(answer: &Value) -> impl Iterator<Item = &str> {
 /// Where that would show what is hidden; says what to do instead.
 pub(super) fn allowed(method: &str, arguments: &Value, held: Option<&Held>) -> Result<(), String> {
     match (method, held) {
+        (PLACE_SECRETS, _) => Err(format!("{UNKNOWN_METHOD} `{method}`")),
         (GET_SECRETS, _) => Err("a block asks for one secret at a time, by its name".to_owned()),
         (TRIGGER_PIPELINE, Some(held)) => match arguments["variables"].as_object() {
             Some(variables) => variables.iter().try_for_each(|(name, value)| shown(name, value, held)),
@@ -122,5 +123,6 @@ mod tests {
         }
         assert!(allowed("get_secret", &json!({ "name": "hunt\"er2" }), Some(&held)).is_ok());
         assert!(allowed("get_secrets", &json!({}), None).is_err());
+        assert!(allowed("place_secrets", &json!({}), None).is_err());
     }
 }

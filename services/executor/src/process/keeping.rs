@@ -8,27 +8,36 @@ use crate::{
     attempt::{Attempt, AttemptId, failed},
     attempts::{Mail, stop_asked},
     bundles::Bundles,
+    core::CoreEvent,
     logs::AttemptLog,
-    outputs::{Error, Outputs, Place},
+    outputs::{Error, Outputs, Place, Secrets},
 };
 use domain::ErrorKind;
 use proto::internal::v1::{self as pb, result::Outcome};
 use runtime::backoff::{self, Backoff};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 /// How long a store may be away while an attempt waits for it; the attempt holds its slot.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two tries, besides those of the store's client.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The executor's own question to the cluster, which no code of a block may ask, and its number: those of code are positive.
+pub(crate) const PLACE_SECRETS: &str = "place_secrets";
+const OWN_CALL: i64 = -1;
 /// What a block's first return value is called.
 const FIRST_OUTPUT: &str = "output_0";
 
 impl ProcessBackend {
     /// Where the attempt's outputs go, with its inputs on this disk.
-    pub(super) async fn bring_inputs(&self, attempt: &Attempt, log: &AttemptLog) -> Result<Place, Outcome> {
-        let place = self.place(&attempt.definition.bundle_digest).await.map_err(|error| broken(&error))?;
+    pub(super) async fn bring_inputs(
+        &self,
+        attempt: &Attempt,
+        log: &AttemptLog,
+        secrets: &Secrets,
+    ) -> Result<Place, Outcome> {
+        let place = self.place(&attempt.definition.bundle_digest, secrets).await.map_err(|error| broken(&error))?;
         if place.is_remote() {
             let (inputs, mut patience) = (inputs(attempt), Patience::new(log));
             while let Err(error) = self.parts.outputs.fetch(&attempt.id, &place, &inputs).await {
@@ -38,8 +47,8 @@ impl ProcessBackend {
         Ok(place)
     }
 
-    async fn place(&self, bundle_digest: &str) -> Result<Place, NoPlace> {
-        place(&self.parts.bundles, &self.parts.outputs, bundle_digest).await
+    async fn place(&self, bundle_digest: &str, secrets: &Secrets) -> Result<Place, NoPlace> {
+        place(&self.parts.bundles, &self.parts.outputs, bundle_digest, secrets).await
     }
 
     /// Sends what a completed attempt wrote, and only then lets its result go. Everything else leaves nothing.
@@ -114,8 +123,8 @@ impl ProcessBackend {
         Some(json!({ "dir": folder, "name": arguments["variable_uuid"].as_str().unwrap_or(FIRST_OUTPUT) }))
     }
 
-    /// The outputs of an attempt that the cluster named in answer to `get_variable`: `run_id`, `block`, `child`, `lease`
-    /// and `bundle`, brought to this disk for `reader`. Anything else is passed on as it is.
+    /// The outputs of an attempt that the cluster named in answer to `get_variable`: `run_id`, `block`, `child`, `lease`,
+    /// `bundle` and `place`, the secrets that say where they are, brought to this disk for `reader`. Anything else is passed on as it is.
     ///
     /// # Errors
     /// When they cannot be brought here, for user code to read.
@@ -131,7 +140,8 @@ impl ProcessBackend {
             );
         }
         let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
-        let place = self.place(answer["bundle"].as_str().unwrap_or_default()).await.map_err(|error| chain(&error))?;
+        let (bundle, secrets) = (answer["bundle"].as_str().unwrap_or_default(), values(&answer["place"]));
+        let place = self.place(bundle, &secrets).await.map_err(|error| chain(&error))?;
         let wanted = AttemptId { run, block: block.to_owned(), child, lease };
         let folder = place.folder(run, block, child, lease);
         let fetched = self.parts.outputs.fetch(reader, &place, &[wanted]).await;
@@ -141,9 +151,46 @@ impl ProcessBackend {
 }
 
 /// Where the outputs of a bundle's project are.
-pub(crate) async fn place(bundles: &Bundles, outputs: &Outputs, bundle_digest: &str) -> Result<Place, NoPlace> {
+pub(crate) async fn place(
+    bundles: &Bundles,
+    outputs: &Outputs,
+    bundle_digest: &str,
+    secrets: &Secrets,
+) -> Result<Place, NoPlace> {
     let wanted = bundles.outputs_place(bundle_digest).await?;
-    Ok(outputs.place(&wanted)?)
+    Ok(outputs.place(&wanted, secrets)?)
+}
+
+/// The secrets that say where the outputs of an attempt go: asked for by the attempt before its code runs, and so each time
+/// anew. Most projects name none, and nobody is asked.
+pub(crate) async fn secrets(
+    attempt: &Attempt,
+    core: &mpsc::Sender<CoreEvent>,
+    replies: &mut mpsc::Receiver<Value>,
+) -> Result<Secrets, NoPlace> {
+    if attempt.definition.pipeline.place_secrets.is_empty() {
+        return Ok(Secrets::new());
+    }
+    let (id, method) = (attempt.id.clone(), PLACE_SECRETS.to_owned());
+    // The core has ended only when the process ends.
+    let _ = core.send(CoreEvent::Call { id, call_id: OWN_CALL, method, arguments: json!({}) }).await;
+    loop {
+        match replies.recv().await {
+            Some(reply) if reply["id"] == OWN_CALL => {
+                return match reply["error"].as_str() {
+                    Some(error) => Err(NoPlace::Unanswered(error.to_owned())),
+                    None => Ok(values(&reply["result"])),
+                };
+            }
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn values(secrets: &Value) -> Secrets {
+    let fields = secrets.as_object().into_iter().flatten();
+    fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// The committed attempts that an attempt reads.
@@ -188,6 +235,9 @@ pub(crate) enum NoPlace {
     /// The bundle's metadata cannot be read.
     #[error("read where the project keeps its outputs")]
     Bundle(#[from] crate::bundles::Error),
+    /// The cluster does not give its secrets.
+    #[error("ask for the secrets that say where the project keeps its outputs: {0}")]
+    Unanswered(String),
     /// Its place cannot be used.
     #[error(transparent)]
     Place(#[from] Error),

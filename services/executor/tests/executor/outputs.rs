@@ -3,7 +3,11 @@
 use crate::world::{World, assignment, attempt, pipeline};
 use blobs::{Access, Folders};
 use domain::id::RunId;
-use proto::internal::v1::{self as pb, result::Outcome};
+use proto::internal::v1::{
+    self as pb, result::Outcome, serve_reads_request::Outcome as Answer, session_request::Message as Up,
+    session_response::Message as Down,
+};
+use serde_json::json;
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -98,6 +102,119 @@ async fn outputs_travel_by_a_bucket_from_one_executor_to_another() {
     assert!(stored.read(&folder(&first), "manifest.json", 9).await.unwrap().is_some(), "what counts stays");
 }
 
+const CURIOUS: &str = r#"
+import pandas
+from orrery_runner import current
+
+@data_loader
+def load(*args, **kwargs):
+    try:
+        print("TOLD", current.call("place_secrets", {}))
+    except Exception as error:
+        print("refused", error)
+    print("written to", "hidden-" + "lake")
+    return pandas.DataFrame({"n": [1]})
+"#;
+
+#[tokio::test]
+async fn a_bucket_that_a_secret_names_is_asked_for_before_each_attempt_and_never_told() {
+    let s3 = tokio::task::spawn_blocking(|| testkit::S3::named("hidden-lake")).await.unwrap();
+    let place = "s3://{{ mage_secret_var('bucket') }}/lake";
+    let [_, io_config] = configuration("", &s3.endpoint);
+    let metadata = format!("remote_variables_dir: {place}");
+    let files = [("first", CURIOUS), ("metadata.yaml", metadata.as_str()), ("io_config.yaml", io_config.as_str())];
+    let mut world = World::start(&files).await;
+    let mut named = pipeline(&["first"]);
+    named.place_secrets = vec!["bucket".to_owned()];
+    let mut session = world.session(&named).await;
+    let mut answered = async |reply: pb::RunnerReply| {
+        let first = attempt("first");
+        session.assign(vec![assignment(&first)]).await;
+        let Some(Up::RunnerCall(call)) = session.next().await else { panic!("a call comes first") };
+        assert_eq!((call.method.as_str(), call.attempt.as_ref()), ("place_secrets", Some(&first)));
+        let reply = pb::RunnerReply { call_id: call.call_id, attempt: Some(first.clone()), ..reply };
+        session.say(Down::RunnerReply(reply)).await;
+        (first, session.outcome().await)
+    };
+    let of = |bucket: &str| pb::RunnerReply {
+        result: json!({ "bucket": bucket }).to_string(),
+        ..pb::RunnerReply::default()
+    };
+    let (first, outcome) = answered(of("hidden-lake")).await;
+    let Outcome::Completed(completed) = outcome else { panic!("it completes: {outcome:?}") };
+    assert_eq!(completed.store, place);
+    let no_method = "refused place_secrets: the cluster has no method `place_secrets`";
+    world.scheduler.line("the refusal", |line| line.message == no_method).await;
+    world.scheduler.line("the masked line", |line| line.message == "written to [secret]").await;
+    let run = run_of(&first);
+    assert!(
+        s3.objects().iter().any(|name| name.starts_with(&format!("lake/{run}/")) && name.ends_with("manifest.json"))
+    );
+    // Somebody looks at it: what is asked for is read and nothing kept, with the secret that comes with the question.
+    let order = |file: &str, (offset, length): (i64, i64), secrets: &[(&str, &str)]| pb::ServeReadsResponse {
+        id: offset + 7,
+        bundle_digest: world.digest.clone(),
+        secrets: secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        folder: domain::unit::output_folder(RunId::from_slice(&first.run_id).unwrap(), "first", -1, first.lease),
+        file: file.to_owned(),
+        offset,
+        length,
+    };
+    let known = [("bucket", "hidden-lake")];
+    let mut manifest = Vec::new();
+    for part in [(0, 20), (20, 1 << 20)] {
+        let Some(Answer::Part(part)) = world.scheduler.read(order("manifest.json", part, &known)).await else {
+            panic!("there is one")
+        };
+        manifest.extend(part.content);
+        assert!(manifest.len() == 20 || manifest.len() as i64 == part.size_bytes, "{} bytes", manifest.len());
+    }
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["outputs"][0]["name"], "output_0");
+    assert_eq!(world.scheduler.read(order("none", (0, 1), &known)).await, None);
+    for (file, secrets, why) in [
+        ("manifest.json", &[][..], "secret `bucket`"),
+        ("../manifest.json", &known[..], "is no path"),
+        ("a", &[("bucket", "hidden-other")][..], place),
+    ] {
+        match world.scheduler.read(order(file, (0, 1), secrets)).await {
+            Some(Answer::Failure(told)) => assert!(told.contains(why) && !told.contains("hidden"), "{told}"),
+            // A bucket that is not there has no file.
+            other => assert!(other.is_none() && file == "a", "{other:?}"),
+        }
+    }
+    // A new value holds from the next attempt on; what the store says about it holds its name.
+    let (_, outcome) = answered(of("hidden-and-gone")).await;
+    let Outcome::Failed(failed) = outcome else { panic!("there is no such bucket: {outcome:?}") };
+    assert!(failed.message.contains(place) && !failed.message.contains("hidden"), "{failed:?}");
+    for (reply, told) in [
+        (pb::RunnerReply { result: "{}".to_owned(), ..pb::RunnerReply::default() }, "`bucket`"),
+        (pb::RunnerReply { error: "no key opens it".to_owned(), ..pb::RunnerReply::default() }, "no key opens it"),
+    ] {
+        let (_, outcome) = answered(reply).await;
+        let Outcome::Failed(failed) = outcome else { panic!("nobody knows the place: {outcome:?}") };
+        assert!(failed.message.contains(told), "{failed:?}");
+    }
+    drop(session);
+
+    let secrets = [("bucket".to_owned(), "hidden-lake".to_owned())];
+    let due =
+        pb::Removal { run_id: first.run_id.clone(), bundle_digest: world.digest.clone(), secrets: secrets.into() };
+    let unnamed = pb::Removal { run_id: RunId::new_in(0).to_vec(), secrets: [].into(), ..due.clone() };
+    world.scheduler.removals.due.lock().unwrap().extend([due, unnamed.clone()]);
+    world.serve_again().await;
+    let reports = world.scheduler.removals.reports.clone();
+    testkit::wait_for("the report", crate::scheduler::SOON, async || {
+        (!reports.lock().unwrap().is_empty()).then_some(())
+    })
+    .await;
+    let report = reports.lock().unwrap().remove(0);
+    assert_eq!(report.removed_run_ids, [first.run_id]);
+    assert_eq!((report.failures.len(), &report.failures[0].run_id), (1, &unnamed.run_id));
+    assert!(report.failures[0].error.contains("secret `bucket`"), "{report:?}");
+    assert!(!s3.objects().iter().any(|name| name.contains(&run)), "{:?}", s3.objects());
+    assert!(!world.scheduler.lines().iter().any(|line| line.message.contains("hidden")));
+}
+
 #[tokio::test]
 async fn a_store_that_refuses_fails_the_attempt_with_its_name() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -136,8 +253,10 @@ async fn expired(world: &mut World) -> [pb::AttemptRef; 2] {
     }
     // Where it is to look is known from the code that wrote it. A run that never wrote anything is removed as well.
     let due = [old.run_id.clone(), RunId::new_in(0).to_vec()];
-    let due: Vec<_> =
-        due.map(|run_id| pb::Removal { run_id, bundle_digest: world.digest.clone() }).into_iter().collect();
+    let due: Vec<_> = due
+        .map(|run_id| pb::Removal { run_id, bundle_digest: world.digest.clone(), secrets: [].into() })
+        .into_iter()
+        .collect();
     let all: BTreeSet<Vec<u8>> = due.iter().map(|removal| removal.run_id.clone()).collect();
     world.scheduler.removals.due.lock().unwrap().extend(due);
     // It asks when it starts.

@@ -3,10 +3,11 @@
 use proto::internal::v1::{
     self as pb,
     executor_session_service_server::{ExecutorSessionService, ExecutorSessionServiceServer},
+    output_read_service_server::{OutputReadService, OutputReadServiceServer},
     output_removal_service_server::{OutputRemovalService, OutputRemovalServiceServer},
     pool_service_server::{PoolService, PoolServiceServer},
     result::Outcome,
-    serve_request, serve_response,
+    serve_reads_request, serve_request, serve_response,
     session_request::Message as Up,
     session_response::Message as Down,
 };
@@ -39,6 +40,13 @@ struct Shared {
     grants: Arc<AtomicBool>,
     removals: Removals,
     secrets: Secrets,
+    reader: Arc<Mutex<Option<Reader>>>,
+}
+
+/// An executor that waits for what is to be read.
+struct Reader {
+    orders: mpsc::Sender<Result<pb::ServeReadsResponse, Status>>,
+    answers: mpsc::Receiver<pb::ServeReadsRequest>,
 }
 
 /// Names and values that runs may have been given.
@@ -61,6 +69,7 @@ pub(crate) struct FakeScheduler {
     pub(crate) grants: Arc<AtomicBool>,
     pub(crate) removals: Removals,
     pub(crate) secrets: Secrets,
+    reader: Arc<Mutex<Option<Reader>>>,
     server: JoinHandle<()>,
 }
 
@@ -90,18 +99,21 @@ impl FakeScheduler {
             grants: Arc::default(),
             removals: removals.clone(),
             secrets: Arc::clone(&secrets),
+            reader: Arc::default(),
         };
+        let reader = Arc::clone(&shared.reader);
         let (lines, silent, grants) =
             (Arc::clone(&shared.lines), Arc::clone(&shared.silent), Arc::clone(&shared.grants));
         let pool = PoolServiceServer::new(shared.clone());
         let service = ExecutorSessionServiceServer::new(shared.clone());
+        let reading = OutputReadServiceServer::new(shared.clone());
         let removing = OutputRemovalServiceServer::new(shared);
         let server = tokio::spawn(async move {
-            let server =
-                tonic::transport::Server::builder().add_service(service).add_service(removing).add_service(pool);
+            let server = tonic::transport::Server::builder().add_service(service).add_service(removing);
+            let server = server.add_service(reading).add_service(pool);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { url, sessions, lines, silent, grants, removals, secrets, server }
+        Self { url, sessions, lines, silent, grants, removals, secrets, reader, server }
     }
 
     /// The next session, not yet welcomed.
@@ -123,6 +135,17 @@ impl FakeScheduler {
 
     pub(crate) fn speak_again(&self) {
         self.silent.store(false, Ordering::SeqCst);
+    }
+
+    /// What the executor answers that has come to read.
+    pub(crate) async fn read(&self, order: pb::ServeReadsResponse) -> Option<serve_reads_request::Outcome> {
+        let come = testkit::wait_for("an executor that reads", SOON, async || self.reader.lock().unwrap().take());
+        let mut reader = come.await;
+        reader.orders.send(Ok(order.clone())).await.unwrap();
+        let answer = timeout(SOON, reader.answers.recv()).await.expect("an answer in time").unwrap();
+        assert_eq!(answer.id, order.id);
+        *self.reader.lock().unwrap() = Some(reader);
+        answer.outcome
     }
 
     /// The log lines that arrived.
@@ -285,6 +308,33 @@ impl PoolService for Shared {
             }
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+#[tonic::async_trait]
+impl OutputReadService for Shared {
+    type ServeReadsStream = ReceiverStream<Result<pb::ServeReadsResponse, Status>>;
+
+    async fn serve_reads(
+        &self,
+        request: Request<Streaming<pb::ServeReadsRequest>>,
+    ) -> Result<Response<Self::ServeReadsStream>, Status> {
+        let (orders, outgoing) = mpsc::channel(1);
+        let (sender, answers) = mpsc::channel(1);
+        let mut inbound = request.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(answer)) = inbound.next().await {
+                if sender.send(answer).await.is_err() {
+                    break;
+                }
+            }
+        });
+        *self.reader.lock().unwrap() = Some(Reader { orders, answers });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn read_output(&self, _: Request<pb::ReadOutputRequest>) -> Result<Response<pb::ReadOutputResponse>, Status> {
+        Err(Status::unimplemented("executors ask for nothing of this kind"))
     }
 }
 

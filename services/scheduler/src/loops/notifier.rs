@@ -4,8 +4,9 @@
 
 use crate::{clock::DbClock, engine::Chain, metrics::Metrics, notes, values};
 use ::secrets::Keyring;
+use domain::references;
 use jiff::{SignedDuration, Timestamp};
-use notify::{Channel, Config, Event, Facts, Policy, SendError, references};
+use notify::{Channel, Config, Event, Facts, Policy, SendError};
 use runtime::backoff;
 use std::{
     collections::{BTreeMap, HashMap},

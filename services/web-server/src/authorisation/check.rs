@@ -58,6 +58,12 @@ impl Authority {
         match rule.row.who {
             Who::Everybody | Who::SignedIn => Verdict::nowhere(Ok(())),
             Who::Cluster(need) => Verdict::nowhere(cluster(caller, need)),
+            Who::ClusterOn(thing, need) => {
+                let text = addressed.get(thing.field()).map_or("", String::as_str);
+                // What is not found there the act itself tells.
+                let target = find(&self.store, caller, thing, text).await.unwrap_or_default();
+                Verdict { target, granted: cluster(caller, need) }
+            }
             // A route is never called as a method.
             Who::AsMethod => Verdict::nowhere(Err(Fault::not_allowed())),
             Who::On(thing, need) => {
@@ -70,7 +76,9 @@ impl Authority {
 
     async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Verdict {
         match (thing, text) {
-            (Thing::ProjectOrOwn(_) | Thing::TriggerOrNothing(_), "") => return Verdict::nowhere(Ok(())),
+            (Thing::ProjectOrOwn(_) | Thing::WorkspaceOrOwn(_) | Thing::TriggerOrNothing(_), "") => {
+                return Verdict::nowhere(Ok(()));
+            }
             (Thing::WorkspaceOrCluster(_), "") => return Verdict::nowhere(cluster(caller, need)),
             _ => {}
         }
@@ -113,7 +121,7 @@ fn named(thing: Thing, text: &str) -> Result<targets::Thing<'_>, Fault> {
         Thing::Project(field) | Thing::ProjectOrOwn(field) => {
             targets::Thing::Project(named_by(field, text, "a project")?)
         }
-        Thing::Workspace(field) | Thing::WorkspaceOrCluster(field) => {
+        Thing::Workspace(field) | Thing::WorkspaceOrCluster(field) | Thing::WorkspaceOrOwn(field) => {
             targets::Thing::Workspace(named_by(field, text, "a workspace")?)
         }
         Thing::Trigger(field) | Thing::TriggerOrNothing(field) => {
@@ -135,7 +143,9 @@ fn named_by<'a>(field: &'static str, text: &'a str, what: &str) -> Result<&'a st
 fn not_found(thing: Thing, text: &str) -> Fault {
     match thing {
         Thing::Project(_) | Thing::ProjectOrOwn(_) => Fault::no_project(text),
-        Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) | Thing::Scope => Fault::no_workspace(text),
+        Thing::Workspace(_) | Thing::WorkspaceOrCluster(_) | Thing::WorkspaceOrOwn(_) | Thing::Scope => {
+            Fault::no_workspace(text)
+        }
         Thing::Trigger(_) | Thing::TriggerOrNothing(_) => {
             text.parse().map_or_else(|_| Fault::field(thing.field(), "must be an id"), triggers::none)
         }

@@ -19,6 +19,8 @@ pub(super) enum Who {
     SignedIn,
     /// Those with this role over the whole cluster.
     Cluster(Role),
+    /// The same, with an act on one thing: whoever answers for that sees it in the trail, and may not do it.
+    ClusterOn(Thing, Role),
     /// Those with this role on the thing that the request addresses, or over the whole cluster.
     On(Thing, Role),
     /// What the method allows that the route stands for.
@@ -36,6 +38,8 @@ pub(super) enum Thing {
     Workspace(&'static str),
     /// A workspace by name; left empty, the whole cluster.
     WorkspaceOrCluster(&'static str),
+    /// A workspace by name; left empty, what the caller has of their own.
+    WorkspaceOrOwn(&'static str),
     /// A run by id.
     Run(&'static str),
     /// A trigger by id.
@@ -60,6 +64,7 @@ impl Thing {
             | Self::ProjectOrOwn(field)
             | Self::Workspace(field)
             | Self::WorkspaceOrCluster(field)
+            | Self::WorkspaceOrOwn(field)
             | Self::Run(field)
             | Self::Trigger(field)
             | Self::Backfill(field)
@@ -83,7 +88,7 @@ impl Thing {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Project(_) | Self::ProjectOrOwn(_) => "project",
-            Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::Scope => "workspace",
+            Self::Workspace(_) | Self::WorkspaceOrCluster(_) | Self::WorkspaceOrOwn(_) | Self::Scope => "workspace",
             Self::Run(_) => "run",
             Self::Backfill(_) => "backfill",
             Self::ModelVersion(_) => "model version",
@@ -110,7 +115,7 @@ impl Row {
     /// Every field that the row needs of a request, once.
     pub(super) fn fields(&self) -> Vec<&'static str> {
         let mut fields: Vec<_> = self.told.unwrap_or_default().to_vec();
-        if let Who::On(thing, _) = self.who
+        if let Some(thing) = self.thing()
             && !fields.contains(&thing.field())
         {
             fields.push(thing.field());
@@ -129,14 +134,14 @@ impl Row {
     /// What it addresses.
     pub(super) const fn thing(&self) -> Option<Thing> {
         match self.who {
-            Who::On(thing, _) => Some(thing),
+            Who::On(thing, _) | Who::ClusterOn(thing, _) => Some(thing),
             _ => None,
         }
     }
 
     /// It addresses a thing.
     pub(super) const fn addresses(&self) -> bool {
-        matches!(self.who, Who::On(..))
+        self.thing().is_some()
     }
 }
 
@@ -157,9 +162,9 @@ const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'stati
 
 use Thing::{
     Backfill, ModelVersion, Project, ProjectOrOwn, Run, Scope, Trigger, TriggerOrNothing, Upload, Workspace,
-    WorkspaceOrCluster,
+    WorkspaceOrCluster, WorkspaceOrOwn,
 };
-use Who::{AsMethod, Cluster, Everybody, On, SignedIn};
+use Who::{AsMethod, Cluster, ClusterOn, Everybody, On, SignedIn};
 
 /// Methods of the contract.
 const METHODS: &[Row] = &[
@@ -214,8 +219,8 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.SecretService/RotateSecrets", Cluster(Owner), &[]),
     // --- pipelines and runs
     read("/orrery.v1.DeploymentService/PlanDeployment", On(Workspace("workspace"), Editor)),
-    // Files have no tenant: they are found by the digest of their content, by whoever knows it.
-    act("/orrery.v1.DeploymentService/UploadFiles", SignedIn, &[]),
+    // Files have no tenant in the store; who brings them says for which workspace, whose project pays for them.
+    act("/orrery.v1.DeploymentService/UploadFiles", On(WorkspaceOrOwn("workspace"), Editor), &[]),
     act("/orrery.v1.DeploymentService/CreateDeployment", On(Workspace("workspace"), Editor), &["validate_only"]),
     read("/orrery.v1.PipelineService/GetPipeline", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.PipelineService/ListPipelines", On(Workspace("workspace"), Viewer)),
@@ -293,7 +298,7 @@ const METHODS: &[Row] = &[
     act_even_archived("/orrery.v1.RuntimeService/ResetRuntime", On(Workspace("workspace"), Editor), &[]),
     act_even_archived("/orrery.v1.RuntimeService/DeleteRuntime", On(Workspace("workspace"), Admin), &[]),
     // A wrong word gives a device to two.
-    act("/orrery.v1.RuntimeService/FenceRuntime", Cluster(Admin), &["workspace"]),
+    act("/orrery.v1.RuntimeService/FenceRuntime", ClusterOn(Workspace("workspace"), Admin), &[]),
     // Each of them is authorised, and leaves an entry, by itself.
     act("/orrery.v1.RuntimeService/BatchChangeRuntimes", SignedIn, &["act", "together"]),
     act("/orrery.v1.RuntimeService/SwitchQueue", On(Workspace("workspace"), Editor), &["queue"]),

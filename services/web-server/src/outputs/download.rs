@@ -1,11 +1,10 @@
 //! A file of an output on its way out. Refuses to know what is in it.
 
-use super::{Blind, OutputStores, Stored};
+use super::{Blind, Content, Left, OutputStores, Stored};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::models::CHUNK_BYTES_MAX;
 use ::bytes::Bytes;
-use blobs::FileStream;
 use domain::ErrorKind;
 use domain::id::RunId;
 use futures_util::{Stream, StreamExt, future, stream};
@@ -29,10 +28,9 @@ pub(crate) async fn download(
         return Err(unavailable(format!("the outputs of run `{run}` are gone since {at}")));
     }
     let place = crate::models::place(core)?;
-    let store = pointer.output.map(|output| output.store).unwrap_or_default();
-    let folder = super::folder(run, &request.block, child, pointer.lease);
-    let (stored, file) = find(&core.outputs, run, &store, &folder, request).await?;
-    let FileStream { bytes, chunks } = core.outputs.content(&store, &folder, &file).await.map_err(blind)?;
+    let left = Left::of(run, &request.block, child, &pointer);
+    let (stored, file) = find(&core.outputs, run, &left, request).await?;
+    let Content { bytes, chunks } = core.outputs.content(&left, &file).await.map_err(blind)?;
     let first = OutputFile {
         name: file,
         size_bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
@@ -42,7 +40,7 @@ pub(crate) async fn download(
     let chunks = chunks.flat_map(|chunk| stream::iter(pieces(chunk))).map(move |piece| {
         // As long as there are bytes on their way they take a place.
         let _ = &place;
-        piece.map(|piece| Part::Chunk(piece.into())).map_err(|error| Status::from(Fault::from(error)))
+        piece.map(|piece| Part::Chunk(piece.into())).map_err(|error| Status::from(blind(error)))
     });
     let parts = stream::once(future::ready(Ok(Part::File(first)))).chain(chunks);
     Ok(parts.map(|part| part.map(|part| DownloadOutputResponse { part: Some(part) })))
@@ -52,11 +50,10 @@ pub(crate) async fn download(
 async fn find(
     stores: &OutputStores,
     run: RunId,
-    store: &str,
-    folder: &str,
+    left: &Left,
     request: &DownloadOutputRequest,
 ) -> Result<(Stored, String), Fault> {
-    let stored = stores.stored(store, folder, &request.name).await.map_err(blind)?;
+    let stored = stores.stored(left, &request.name).await.map_err(blind)?;
     let stored = stored.ok_or_else(|| super::no_output(run, &request.block, &request.name))?;
     let found = match request.file.as_str() {
         "" => stored.files.first(),
@@ -77,7 +74,7 @@ fn shown(files: &[String]) -> String {
 }
 
 /// No message is larger than what clients take.
-fn pieces(chunk: Result<Bytes, blobs::Error>) -> Vec<Result<Bytes, blobs::Error>> {
+fn pieces(chunk: Result<Bytes, Blind>) -> Vec<Result<Bytes, Blind>> {
     match chunk {
         Err(error) => vec![Err(error)],
         Ok(mut rest) => {

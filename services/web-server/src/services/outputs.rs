@@ -3,7 +3,7 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::outputs::{self, PreviewOf};
+use crate::outputs::{self, Left, PreviewOf};
 use domain::ErrorKind;
 use domain::id::RunId;
 use domain::unit::OutputInfo;
@@ -17,7 +17,7 @@ use proto::v1::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use store::outputs::{Pointer, Retention};
+use store::outputs::Retention;
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.OutputService`.
@@ -45,21 +45,12 @@ impl Outputs {
             let expired_at = pointer.expired_at.map(rpc::timestamp::to_proto);
             return Ok(GetOutputsResponse { outputs, expired_at, ..GetOutputsResponse::default() });
         }
-        Ok(self.look(run.id, &request.block, child, &pointer, infos).await)
+        Ok(self.look(&Left::of(run.id, &request.block, child, &pointer), infos).await)
     }
 
     /// What there is, with what was noted of it, or why that cannot be had.
-    async fn look(
-        &self,
-        run: RunId,
-        block: &str,
-        child: i32,
-        pointer: &Pointer,
-        infos: Vec<OutputInfo>,
-    ) -> GetOutputsResponse {
-        let store = pointer.output.as_ref().map(|output| output.store.as_str()).unwrap_or_default();
-        let folder = outputs::folder(run, block, child, pointer.lease);
-        let (mut noted, unavailable) = match self.0.outputs.preview(store, &folder).await {
+    async fn look(&self, left: &Left, infos: Vec<OutputInfo>) -> GetOutputsResponse {
+        let (mut noted, unavailable) = match self.0.outputs.preview(left).await {
             Ok(preview) => {
                 let noted = preview.outputs.into_iter().map(|noted| (noted.name.clone(), noted)).collect();
                 (noted, String::new())

@@ -9,7 +9,7 @@ use crate::triggers::{self, Checked, read, token, write};
 use domain::{
     ErrorKind,
     id::TriggerId,
-    trigger::{self, Kind, Timetable, Window},
+    trigger::{self, Every, Kind, Timetable, Window},
 };
 use jiff::Timestamp;
 use proto::v1::{
@@ -155,6 +155,7 @@ impl Triggers {
         Ok(PreviewScheduleResponse {
             local_times: times.iter().map(local).collect(),
             times: times.into_iter().map(rpc::timestamp::to_proto).collect(),
+            always_on: *timetable.every() == Every::AlwaysOn && !timetable.closed_at(after),
         })
     }
 

@@ -210,8 +210,39 @@ async fn runs_are_listed_by_what_started_them() {
     };
     let (own, of_backfill, backfill) = (own.to_string(), of_backfill.to_string(), backfill.to_string());
     assert_eq!(list(json!({})).await, [of_backfill.clone(), own.clone()]);
-    assert_eq!(list(json!({ "trigger": "manual" })).await, [own], "the backfill's have that trigger only by name");
+    assert_eq!(
+        list(json!({ "trigger": "manual" })).await,
+        [own.clone()],
+        "the backfill's have that trigger only by name"
+    );
+    assert_eq!(list(json!({ "trigger": "manual", "backfillId": backfill })).await, [String::new(); 0]);
     assert_eq!(list(json!({ "backfillId": backfill })).await, [of_backfill.as_str()]);
+    // Page by page, by status, and those of one commit too.
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.insert(0, cluster.run("sales", "daily").await.to_string());
+    }
+    db.batch_execute(
+        "WITH one AS (SELECT max(created_at) AS at FROM run), runs AS (UPDATE run SET created_at = at FROM one)
+         UPDATE firing SET created_at = at FROM one",
+    )
+    .await
+    .unwrap();
+    let mut message = json!({ "workspace": "sales", "pipeline": "daily", "trigger": "manual", "pageSize": 2 });
+    let mut paged = Vec::new();
+    loop {
+        let answer = cluster.call("RunService/ListRuns", message.clone()).await;
+        paged.extend(answer["runs"].as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()));
+        message["pageToken"] = answer["nextPageToken"].clone();
+        if message["pageToken"] == "" {
+            break;
+        }
+    }
+    others.push(own);
+    paged.sort_unstable();
+    others.sort_unstable();
+    assert_eq!(paged, others);
+    assert_eq!(list(json!({ "trigger": "manual", "statuses": ["RUN_STATUS_FAILED"] })).await, [String::new(); 0]);
     let run = cluster.call("RunService/GetRun", json!({ "runId": of_backfill })).await["run"].clone();
     assert_eq!((&run["backfill"], &run["backfillId"]), (&json!("march"), &json!(backfill)));
     for (message, reason) in [

@@ -87,7 +87,12 @@ impl Cluster {
 
     /// A channel for generated clients, with the operator's token.
     pub(crate) fn channel(&self) -> rpc::client::Channel {
-        rpc::client::connect(&[self.url("").parse().unwrap()], Some(&Token::new(TOKEN).unwrap())).unwrap()
+        self.channel_as(TOKEN)
+    }
+
+    /// As [`Self::channel`], for another person.
+    pub(crate) fn channel_as(&self, token: &str) -> rpc::client::Channel {
+        rpc::client::connect(&[self.url("").parse().unwrap()], Some(&Token::new(token).unwrap())).unwrap()
     }
 
     async fn send(&self, method: Method, path: &str, token: &str, body: String) -> Answer {

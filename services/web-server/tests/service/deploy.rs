@@ -155,6 +155,35 @@ async fn bundles_that_lie_are_refused() {
 }
 
 #[tokio::test]
+async fn an_upload_is_in_the_trail_of_the_workspace_that_it_is_for() {
+    let cluster = Cluster::new().await;
+    let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
+    cluster.workspace("sales").await;
+    deploy(&cluster, &project()).await;
+    let upload = async |workspace: &str| {
+        let header = FileHeader { sha256: sha256("eves"), size_bytes: 4 };
+        let parts = [Part::Header(header), Part::Chunk(b"eves".to_vec())];
+        let parts = parts.map(|part| UploadFilesRequest { part: Some(part), workspace: workspace.to_owned() });
+        DeploymentServiceClient::new(cluster.channel_as(&eve)).upload_files(tokio_stream::iter(parts)).await
+    };
+    assert_eq!(upload("sales").await.unwrap_err().code(), Code::NotFound, "it is not hers");
+    let trail = cluster.call("AuditService/ListAuditEntries", json!({ "workspace": "sales" })).await;
+    let uploads: Vec<_> = trail["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| ["method", "actor", "object", "outcome"].map(|field| entry[field].as_str().unwrap().to_owned()))
+        .filter(|entry| entry[0] == "DeploymentService/UploadFiles")
+        .collect();
+    let entry = |actor: &str, outcome: &str| {
+        ["DeploymentService/UploadFiles", actor, "workspace sales", outcome].map(str::to_owned)
+    };
+    assert_eq!(uploads, [entry("eve@example.org", "denied"), entry("owner@localhost", "ok")]);
+    // Without a workspace they are for her own project.
+    assert_eq!(upload("").await.unwrap().into_inner().stored_files, 1);
+}
+
+#[tokio::test]
 async fn a_project_stores_no_more_than_it_may() {
     let limit = 20_000;
     let cluster = Cluster::with(|settings| settings.limits.project_bytes = limit).await;

@@ -93,6 +93,14 @@ async fn a_life_from_the_spec_to_its_end() {
     cluster.database.client().await.batch_execute("UPDATE runtime SET state = 'running'").await.unwrap();
     cluster.call("RuntimeService/FenceRuntime", lab.clone()).await;
     assert_eq!(cluster.scheduler.stops.lock().unwrap()[stopped..], [3, 3, 3]);
+    // Whoever answers for the workspace sees who did it, and who tried.
+    assert_eq!(cluster.refused_as(&ada, "RuntimeService/FenceRuntime", lab.clone()).await, "PERMISSION_DENIED");
+    let trail = cluster.call_as(&ada, "AuditService/ListAuditEntries", lab.clone()).await;
+    let entry = |entry: &Value| ["method", "object", "outcome"].map(|name| entry[name].as_str().unwrap().to_owned());
+    let mut fences: Vec<_> = trail["entries"].as_array().unwrap().iter().map(entry).collect();
+    fences.retain(|entry| entry[0] == "RuntimeService/FenceRuntime");
+    let fence = |outcome: &str| ["RuntimeService/FenceRuntime", "workspace lab", outcome].map(str::to_owned);
+    assert_eq!(fences, [fence("denied"), fence("ok")]);
     assert_eq!(
         cluster.refused_as(&ada, "RuntimeService/DeleteRuntime", json!({ "workspace": "nowhere" })).await,
         "WORKSPACE_NOT_FOUND"

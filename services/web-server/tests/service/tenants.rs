@@ -85,7 +85,7 @@ fn least(method: &str) -> usize {
         "SignInService/SignIn" => 0,
         m if m.starts_with("SignInService/") || m.starts_with("TokenService/") => outsider,
         "WorkspaceService/ListWorkspaces" | "ProjectService/ListProjects" | "ExecutorService/ListExecutors" => outsider,
-        "DeploymentService/UploadFiles" | "ModelService/CountModels" => outsider,
+        "ModelService/CountModels" => outsider,
         m if m.starts_with("UserService/") || m.starts_with("GroupService/") => admin,
         "ProjectService/CreateProject" | "ProjectService/SetProjectMember" | "ProjectService/RemoveProjectMember" => {
             admin

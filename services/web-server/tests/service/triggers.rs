@@ -195,6 +195,15 @@ async fn a_preview_tells_the_hours_of_the_clock() {
     let next = json!({ "triggerId": weekly["id"], "count": 1 });
     let next = cluster.call("TriggerService/PreviewSchedule", next).await;
     assert_eq!(next["times"][0], weekly["nextAt"]);
+    // What has no times of its own says how it comes, until it is over.
+    let preview = async |schedule: Value| {
+        let message = json!({ "schedule": schedule, "after": "2026-03-28T00:00:00Z" });
+        let answer = cluster.call("TriggerService/PreviewSchedule", message).await;
+        (answer["alwaysOn"] == json!(true), answer["times"].as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(preview(json!({ "every": "@always_on", "endTime": "2026-03-29T00:00:00Z" })).await, (true, 0));
+    assert_eq!(preview(json!({ "every": "@always_on", "endTime": "2026-03-27T00:00:00Z" })).await, (false, 0));
+    assert_eq!(preview(json!({ "every": "@daily" })).await, (false, 10));
     let api = create(&cluster, "api", json!({ "api": {} })).await;
     let refused = cluster.refused("TriggerService/PreviewSchedule", json!({ "triggerId": api["id"] })).await;
     assert_eq!(refused.1, "NO_SCHEDULE");

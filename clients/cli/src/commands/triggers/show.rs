@@ -149,17 +149,20 @@ pub(super) fn changed(output: &Output, trigger: &Trigger, done: &str) -> Result<
 
 /// The next times, and why others are not among them.
 pub(super) fn times(output: &Output, answer: &PreviewScheduleResponse, window: Option<&TriggerWindow>) -> Result<Code> {
-    let lines = || {
-        let times = answer.local_times.join("\n");
-        match (times.is_empty(), window.map(hours)) {
-            (true, None) => "it does not come any more".to_owned(),
-            (true, Some(window)) => format!("it does not come any more in its window, {window}"),
-            (false, None) => times,
-            (false, Some(window)) => format!("{times}\ntimes outside of its window, {window}, are skipped"),
-        }
-    };
-    output.answer("orrery.v1.PreviewScheduleResponse", answer, lines)?;
+    output.answer("orrery.v1.PreviewScheduleResponse", answer, || coming(answer, window.map(hours)))?;
     Ok(Code::Ok)
+}
+
+fn coming(answer: &PreviewScheduleResponse, window: Option<String>) -> String {
+    let times = answer.local_times.join("\n");
+    match (answer.always_on, times.is_empty(), window) {
+        (true, _, None) => "it starts again as soon as its run has ended".to_owned(),
+        (true, _, Some(window)) => format!("it starts again as soon as its run has ended, in its window, {window}"),
+        (false, true, None) => "it does not come any more".to_owned(),
+        (false, true, Some(window)) => format!("it does not come any more in its window, {window}"),
+        (false, false, None) => times,
+        (false, false, Some(window)) => format!("{times}\ntimes outside of its window, {window}, are skipped"),
+    }
 }
 
 /// What became of its times.
@@ -235,4 +238,17 @@ pub(super) fn outcomes(output: &Output, answer: &PublishEventResponse) -> Result
     };
     output.answer("orrery.v1.PublishEventResponse", answer, rows)?;
     Ok(Code::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_always_on_comes_again_without_a_time() {
+        let on = PreviewScheduleResponse { always_on: true, ..PreviewScheduleResponse::default() };
+        assert_eq!(coming(&on, None), "it starts again as soon as its run has ended");
+        assert!(coming(&on, Some("08:00-18:00".to_owned())).ends_with("ended, in its window, 08:00-18:00"));
+        assert_eq!(coming(&PreviewScheduleResponse::default(), None), "it does not come any more");
+    }
 }

@@ -1,5 +1,6 @@
-//! Secrets that a configuration names instead of holding them: `{{ mage_secret_var('NAME') }}`, as a project's file writes
-//! it. They are filled in for one message, in memory. Refuses to know where secrets are, and who may see which.
+//! Secrets that a text or a configuration names instead of holding them: `{{ mage_secret_var('NAME') }}`, as a project's file
+//! writes it. They are filled in for one use, in memory: a message, or the address of a store. Refuses to know where secrets
+//! are, and who may see which.
 
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,9 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 const BEGIN: &str = "{{ mage_secret_var('";
 const END: &str = "') }}";
 
+/// What stands for the secret of this name.
+#[must_use]
+pub fn to(name: &str) -> String {
+    format!("{BEGIN}{name}{END}")
+}
+
 /// Whether a text is not known yet, since it names a secret.
-pub(crate) fn has(text: &str) -> bool {
+#[must_use]
+pub fn has(text: &str) -> bool {
     text.contains(BEGIN)
+}
+
+/// Whether a text begins with a secret.
+#[must_use]
+pub fn starts(text: &str) -> bool {
+    text.starts_with(BEGIN)
 }
 
 /// The names of the secrets that a configuration needs.
@@ -20,12 +34,16 @@ pub fn names(config: &Value) -> BTreeSet<String> {
     found
 }
 
+/// The names of the secrets that a text needs.
+#[must_use]
+pub fn names_in(text: &str) -> BTreeSet<String> {
+    let names = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once(END));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
 fn collect(config: &Value, found: &mut BTreeSet<String>) {
     match config {
-        Value::String(text) => {
-            let names = text.split(BEGIN).skip(1).filter_map(|rest| rest.split_once(END));
-            found.extend(names.map(|(name, _)| name.to_owned()));
-        }
+        Value::String(text) => found.extend(names_in(text)),
         Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Value::Object(fields) => fields.values().for_each(|value| collect(value, found)),
         _ => {}
@@ -36,7 +54,7 @@ fn collect(config: &Value, found: &mut BTreeSet<String>) {
 #[must_use]
 pub fn fill(config: &Value, secrets: &BTreeMap<String, String>) -> Value {
     match config {
-        Value::String(text) => Value::String(text_of(text, secrets)),
+        Value::String(text) => Value::String(fill_in(text, secrets)),
         Value::Array(items) => items.iter().map(|item| fill(item, secrets)).collect(),
         Value::Object(fields) => {
             let filled = fields.iter().map(|(key, value)| (key.clone(), fill(value, secrets)));
@@ -46,8 +64,10 @@ pub fn fill(config: &Value, secrets: &BTreeMap<String, String>) -> Value {
     }
 }
 
-/// What is filled in is not looked through again: a secret is no template.
-fn text_of(text: &str, secrets: &BTreeMap<String, String>) -> String {
+/// The text with these secrets in the places of their names; others stay named. What is filled in is not looked through
+/// again: a secret is no template.
+#[must_use]
+pub fn fill_in(text: &str, secrets: &BTreeMap<String, String>) -> String {
     let mut pieces = text.split(BEGIN);
     let mut filled = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
@@ -75,6 +95,7 @@ mod tests {
         let secrets = secrets.map(|(name, secret)| (name.to_owned(), secret.to_owned())).into();
         let filled = fill(&config, &secrets);
         assert_eq!(filled["slack_config"]["webhook_url"], "https://h/1/{{ mage_secret_var('a') }}");
+        assert_eq!(fill_in(&to("a"), &secrets), "1");
         assert_eq!((&filled["list"], &filled["plain"]), (&config["list"], &config["plain"]));
     }
 }
