@@ -48,6 +48,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/list_asked", None),
     ("run/list_late", Some("3600, NULL, 100")),
     ("run/miss_sla", None),
+    ("run/retry", None),
     ("run/select_accepted", None),
     ("run/select_committed_output", None),
     ("run/select_expired", None),
