@@ -6,6 +6,7 @@ mod backends;
 mod backfills;
 mod cluster;
 mod firing;
+mod lateness;
 mod limits;
 mod overlaps;
 mod peers;
