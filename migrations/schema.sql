@@ -720,6 +720,7 @@ CREATE TABLE public.run (
     sla_missed_at timestamp with time zone,
     outputs_expired_at timestamp with time zone,
     timeout_cancels boolean DEFAULT false NOT NULL,
+    retry_key text,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -832,9 +833,13 @@ CREATE TABLE public.scheduler (
     ready_units integer DEFAULT 0 NOT NULL,
     running_units integer DEFAULT 0 NOT NULL,
     busy_permille integer DEFAULT 0 NOT NULL,
+    ready_units_kubernetes integer DEFAULT 0 NOT NULL,
+    running_units_kubernetes integer DEFAULT 0 NOT NULL,
     CONSTRAINT scheduler_busy_permille_check CHECK (((busy_permille >= 0) AND (busy_permille <= 1000))),
     CONSTRAINT scheduler_ready_units_check CHECK ((ready_units >= 0)),
-    CONSTRAINT scheduler_running_units_check CHECK ((running_units >= 0))
+    CONSTRAINT scheduler_ready_units_kubernetes_check CHECK ((ready_units_kubernetes >= 0)),
+    CONSTRAINT scheduler_running_units_check CHECK ((running_units >= 0)),
+    CONSTRAINT scheduler_running_units_kubernetes_check CHECK ((running_units_kubernetes >= 0))
 )
 WITH (fillfactor='50');
 

@@ -8,11 +8,13 @@ pub mod frame;
 pub mod launch;
 pub mod process;
 pub mod sessions;
+pub mod shelf;
 pub mod sweeper;
 pub mod zygote;
 
 pub use child::{Child, Exit, Spawn};
 pub use environment::{Environment, Environments};
+pub use shelf::Shelf;
 pub use sweeper::{Living, Sweeper};
 pub use zygote::{Zygote, ZygoteOptions, Zygotes};
 

@@ -1,7 +1,7 @@
 //! Zygotes: one warm interpreter per environment, from which children are forked. Started when first needed, and again
-//! when one has died, ever more slowly if it keeps dying.
+//! when one has died, ever more slowly if it keeps dying; ended when nobody has needed it for long.
 
-use crate::{Child, Environment, Error, Spawn, process::EXECUTOR_MARK};
+use crate::{Child, Environment, Error, Spawn, environment::BASE, process::EXECUTOR_MARK};
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
@@ -25,6 +25,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Before a second start, and at most.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// For the end of one that is not needed any more, before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How zygotes are started.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub struct Zygote {
     pid: Option<u32>,
     // Its stdin is open as long as this is: the zygote ends with us, however we end.
     process: Mutex<Process>,
+    /// Its packages stay on the disk as long as it runs.
+    _environment: Environment,
 }
 
 impl Zygote {
@@ -76,7 +80,8 @@ impl Zygote {
         match tokio::time::timeout(START_TIMEOUT, ready).await {
             Ok(true) => {
                 let pid = process.id();
-                Ok(Self { socket, started: Instant::now(), pid, process: Mutex::new(process) })
+                let (started, process) = (Instant::now(), Mutex::new(process));
+                Ok(Self { socket, started, pid, process, _environment: environment.clone() })
             }
             Ok(false) => Err(failed("it ended before it was ready; the executor's stderr says why".to_owned())),
             Err(_) => Err(failed(format!("it was not ready in {} s", START_TIMEOUT.as_secs()))),
@@ -95,6 +100,16 @@ impl Zygote {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    /// Ends it, and the children that wait in it. Nobody may still have a child of it.
+    async fn end(&self) {
+        let mut process = self.process.lock().await;
+        drop(process.stdin.take());
+        if tokio::time::timeout(END_TIMEOUT, process.wait()).await.is_err() {
+            // It has gone meanwhile, or is killed when it is dropped.
+            let _ = process.kill().await;
+        }
     }
 
     /// False once the interpreter has ended.
@@ -129,6 +144,8 @@ fn command(environment: &Environment, options: &ZygoteOptions, socket: &Path) ->
 #[derive(Debug, Default)]
 struct Slot {
     zygote: Option<Arc<Zygote>>,
+    /// When somebody was seen to use it last.
+    used_at: Option<Instant>,
     /// Deaths soon after the start, and failed starts, in a row.
     failures: u32,
     /// Why the last start failed, and until when nobody tries again.
@@ -164,6 +181,7 @@ impl Zygotes {
     pub async fn get(&self, environment: &Environment) -> Result<Arc<Zygote>, Error> {
         let slot = Arc::clone(self.slots.lock().await.entry(environment.key.clone()).or_default());
         let mut slot = slot.lock().await;
+        slot.used_at = Some(Instant::now());
         if let Some(zygote) = slot.zygote.clone() {
             if zygote.is_alive().await {
                 return Ok(zygote);
@@ -183,7 +201,8 @@ impl Zygotes {
             Ok(zygote) => {
                 tracing::info!(environment = environment.key, "started a Python zygote");
                 let zygote = Arc::new(zygote);
-                *slot = Slot { zygote: Some(Arc::clone(&zygote)), failures: slot.failures, refused: None };
+                slot.used_at = Some(Instant::now());
+                (slot.zygote, slot.refused) = (Some(Arc::clone(&zygote)), None);
                 Ok(zygote)
             }
             Err(error) => {
@@ -196,6 +215,31 @@ impl Zygotes {
                 Err(error)
             }
         }
+    }
+}
+
+impl Zygotes {
+    /// Ends those that nobody has used for `idle`, a look at a time: somebody uses one as long as he has it. The one of the
+    /// ready base environment stays: it is the only one of its kind, and most attempts want it first.
+    pub async fn retire(&self, idle: Duration) {
+        let slots: Vec<_> = self.slots.lock().await.iter().map(|(key, slot)| (key.clone(), Arc::clone(slot))).collect();
+        for (key, slot) in slots.into_iter().filter(|(key, _)| key != BASE) {
+            // Held to its end, so that nobody starts the next one beside it.
+            let mut slot = slot.lock().await;
+            if slot.zygote.as_ref().is_some_and(|zygote| Arc::strong_count(zygote) > 1) {
+                slot.used_at = Some(Instant::now());
+            } else if slot.used_at.is_none_or(|at| at.elapsed() >= idle)
+                && let Some(zygote) = slot.zygote.take()
+            {
+                zygote.end().await;
+                tracing::info!(environment = key, "ended a Python zygote that nobody has needed");
+            }
+        }
+        // Nobody has one of these in hand, or waits for it: whoever comes, comes by this map.
+        self.slots.lock().await.retain(|_, slot| {
+            let is_idle = |slot: &Slot| slot.zygote.is_none() && slot.used_at.is_none_or(|at| at.elapsed() >= idle);
+            Arc::strong_count(slot) > 1 || slot.try_lock().map_or(true, |slot| !is_idle(&slot))
+        });
     }
 }
 

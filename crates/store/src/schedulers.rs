@@ -12,6 +12,10 @@ pub struct Load {
     pub ready_units: i32,
     /// Units that executors run for it.
     pub running_units: i32,
+    /// Of the ready ones, those that only Kubernetes can run.
+    pub ready_units_kubernetes: i32,
+    /// Of the running ones, those that run on Kubernetes.
+    pub running_units_kubernetes: i32,
     /// The part of the last second in which its engine worked, in thousandths.
     pub busy_permille: i32,
 }
@@ -30,11 +34,20 @@ pub async fn renew(
 ) -> Result<Timestamp, Error> {
     let client = store.client().await?;
     let statement = client.prepare_cached(include_str!("../sql/scheduler/renew.sql")).await?;
-    let Load { ready_units, running_units, busy_permille } = load;
+    let Load { ready_units, running_units, ready_units_kubernetes, running_units_kubernetes, busy_permille } = load;
     let row = client
         .query_one(
             &statement,
-            &[&scheduler.0, &ttl.as_secs_f64(), &address, &ready_units, &running_units, &busy_permille],
+            &[
+                &scheduler.0,
+                &ttl.as_secs_f64(),
+                &address,
+                &ready_units,
+                &running_units,
+                &busy_permille,
+                &ready_units_kubernetes,
+                &running_units_kubernetes,
+            ],
         )
         .await?;
     Ok(row.get("now"))
@@ -47,6 +60,8 @@ pub struct ClusterLoad {
     pub schedulers: i64,
     pub ready_units: i64,
     pub running_units: i64,
+    pub ready_units_kubernetes: i64,
+    pub running_units_kubernetes: i64,
     pub busy_permille: i64,
     pub executors: i64,
     pub slots: i64,
@@ -64,6 +79,8 @@ pub async fn sum_load(store: &Store) -> Result<ClusterLoad, Error> {
         schedulers: row.get("schedulers"),
         ready_units: row.get("ready_units"),
         running_units: row.get("running_units"),
+        ready_units_kubernetes: row.get("ready_units_kubernetes"),
+        running_units_kubernetes: row.get("running_units_kubernetes"),
         busy_permille: row.get("busy_permille"),
         executors: row.get("executors"),
         slots: row.get("slots"),

@@ -139,3 +139,23 @@ async fn a_turn_is_written_in_two_ways_there_and_back_and_leaves_out_what_was_ov
     assert_eq!((committed.created, committed.overtaken), (vec![run], vec![second]));
     assert_eq!(world.rows().await, [1, 1, 1]);
 }
+
+#[tokio::test]
+async fn the_key_of_a_retry_is_written_by_the_owner_of_the_run_alone() {
+    let mut world = World::new().await;
+    let mut batch = Batch::default();
+    let run = world.fire(&mut batch, world.triggers[0], 1, "{}");
+    runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    for (key, is_owner) in [("first", true), ("second", true), ("third", false)] {
+        if !is_owner {
+            world.client.execute("UPDATE shard SET epoch = epoch + 1 WHERE id = 7", &[]).await.unwrap();
+        }
+        let mut batch = Batch::default();
+        batch.retry(run, key, world.shard);
+        let committed = runs::commit(&mut world.journal, &mut batch).await.unwrap();
+        assert_eq!(committed.shards.len(), usize::from(is_owner), "{key}");
+    }
+    let latest = "SELECT retry_key FROM run WHERE id = $1";
+    let latest: Option<String> = world.client.query_one(latest, &[&run.0]).await.unwrap().get(0);
+    assert_eq!(latest.as_deref(), Some("second"));
+}

@@ -54,6 +54,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/list_of_trigger", None),
     ("run/list_late", Some("3600, NULL, 100")),
     ("run/miss_sla", None),
+    ("run/retry", None),
     ("run/select_accepted", None),
     ("run/select_bundle", None),
     ("run/select_committed_output", None),

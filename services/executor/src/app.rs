@@ -303,7 +303,8 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
             settings.python.clone(),
             runner.base_requirements,
             settings.base_env.clone(),
-        ),
+        )
+        .kept_below(settings.environments_cache),
         zygotes: Zygotes::new(ZygoteOptions {
             runner: runner.folder,
             sockets: data.sockets()?,
@@ -311,6 +312,7 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
             executor: data.mark().to_owned(),
             env: env.clone(),
         }),
+        zygote_idle: settings.zygote_idle,
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
         bundles: Arc::clone(&base.bundles),
         views: Views::new(data.join("views")).context("empty the folder of copies of projects")?,
@@ -376,7 +378,8 @@ fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) ->
 /// Where code comes from and where outputs go.
 fn stores(settings: &Settings, data: &DataDir, masks: &Arc<Masks>) -> anyhow::Result<(Arc<Bundles>, Arc<Outputs>)> {
     let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
-    let bundles = Bundles::new(blobs::Blobs::open(&url)?, &data.join("bundles"), &settings.pass_env);
+    let laid = data.join("bundles");
+    let bundles = Bundles::new(blobs::Blobs::open(&url)?, (&laid, settings.bundles_cache), &settings.pass_env);
     let mage = std::env::var_os("MAGE_DATA_DIR").filter(|folder| !folder.is_empty());
     let shared = settings.outputs_dir.clone().or_else(|| mage.map(|folder| PathBuf::from(folder).join("outputs")));
     // A file:// URL is a shared folder like any other.

@@ -42,6 +42,8 @@ const TIMEOUT_GRACE: Duration = Duration::from_secs(5);
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// Lines of an installer that the log has not taken.
 const PROGRESS_MAX: usize = 256;
+/// Shortest and longest time between two looks for what is kept and not needed.
+const TIDY_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// Variables of the executor's own environment that every attempt sees.
 const PASSED: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
@@ -63,6 +65,8 @@ pub struct Parts {
     pub environments: Environments,
     /// Warm interpreters.
     pub zygotes: Zygotes,
+    /// How long one is kept that no attempt uses.
+    pub zygote_idle: Duration,
     /// Kills what attempts leave behind.
     pub sweeper: Arc<Sweeper>,
     /// Code.
@@ -180,7 +184,7 @@ impl ProcessBackend {
         }
         let environment = match parts.environments.known(laid.requirements.as_deref()) {
             Some(known) => known,
-            None => self.environment(laid.requirements.as_deref(), log).await?,
+            None => self.environment(attempt, laid.requirements.as_deref(), log).await?,
         };
         let zygote = parts.zygotes.get(&environment).await.map_err(|e| failed("ENVIRONMENT", chain(&e)))?;
         let mark = attempt.id.to_string();
@@ -188,11 +192,16 @@ impl ProcessBackend {
         let living = parts.sweeper.begin(mark.clone());
         let spawn = self.spawn(attempt, view.project(), &mark);
         let child = zygote.spawn(&spawn).await.map_err(|e| failed("CRASHED", chain(&e)))?;
-        Ok(Prepared { child: JobChild::new(child, living, view, log), job, place })
+        Ok(Prepared { child: JobChild::new((child, zygote), living, view, log), job, place })
     }
 
     /// Finds or builds an environment; what the installer says goes to the attempt's log.
-    async fn environment(&self, requirements: Option<&str>, log: &AttemptLog) -> Result<Environment, Outcome> {
+    async fn environment(
+        &self,
+        attempt: &Attempt,
+        requirements: Option<&str>,
+        log: &AttemptLog,
+    ) -> Result<Environment, Outcome> {
         let (progress, mut lines) = mpsc::channel::<String>(PROGRESS_MAX);
         let told = log.clone();
         let relay = tokio::spawn(async move {
@@ -200,11 +209,26 @@ impl ProcessBackend {
                 told.system("INFO", &line);
             }
         });
-        let environment = self.parts.environments.get(requirements, &progress).await;
+        let who = format!("run {}", attempt.id.run);
+        let environment = self.parts.environments.get(requirements, &who, &progress).await;
         drop(progress);
         // It ends with its sender.
         let _ = relay.await;
         environment.map_err(|e| failed(if e.is_disk_full() { "DISK_FULL" } else { "ENVIRONMENT" }, chain(&e)))
+    }
+
+    /// Lets go what is kept for the next attempt and that none has come for: warm interpreters by time, environments and
+    /// code by what they take on the disk.
+    async fn tidy(&self) {
+        let idle = self.parts.zygote_idle;
+        let mut interval = tokio::time::interval((idle / 4).clamp(TIDY_INTERVAL.0, TIDY_INTERVAL.1));
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.parts.zygotes.retire(idle).await;
+            self.parts.environments.shrink().await;
+            self.parts.bundles.shrink().await;
+        }
     }
 
     /// What the child starts with: nothing of the executor's environment but what is listed, so no credential of ours.
@@ -379,7 +403,7 @@ impl Attempts for ProcessBackend {
     }
 
     async fn sweep(&self) {
-        self.parts.sweeper.run().await;
+        tokio::join!(self.parts.sweeper.run(), self.tidy());
     }
 }
 

@@ -128,8 +128,13 @@ impl CommandService for Commands {
         let hop = Hop::of(request.forwarded);
         let run = match proto::v1::RetryMode::try_from(request.mode) {
             Ok(proto::v1::RetryMode::Whole) => self.repeat(run, request.logical_key, hop).await?,
-            Ok(proto::v1::RetryMode::Incomplete) => self.again(run, None, hop).await?,
-            Ok(proto::v1::RetryMode::FromBlock) => self.again(run, Some(request.from_block), hop).await?,
+            Ok(proto::v1::RetryMode::Incomplete) => {
+                self.again(RetryRun { run, from_block: None, key: request.logical_key }, hop).await?
+            }
+            Ok(proto::v1::RetryMode::FromBlock) => {
+                let (from_block, key) = (Some(request.from_block), request.logical_key);
+                self.again(RetryRun { run, from_block, key }, hop).await?
+            }
             _ => return Err(Status::invalid_argument("mode must be WHOLE, INCOMPLETE or FROM_BLOCK")),
         };
         Ok(Response::new(pb::RetryRunResponse { run_id: run.to_vec() }))
@@ -217,8 +222,9 @@ impl CommandService for Commands {
 }
 
 impl Commands {
-    async fn again(&self, run: RunId, from_block: Option<String>, hop: Hop) -> Result<RunId, Status> {
-        self.orders.retry(RetryRun { run, from_block }, hop).await?;
+    async fn again(&self, command: RetryRun, hop: Hop) -> Result<RunId, Status> {
+        let run = command.run;
+        self.orders.retry(command, hop).await?;
         Ok(run)
     }
 

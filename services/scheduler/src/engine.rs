@@ -18,6 +18,7 @@ mod definitions;
 mod dispatch;
 mod firer;
 mod gauges;
+mod lateness;
 mod lending;
 mod live;
 mod message;
@@ -120,6 +121,8 @@ pub struct Engine {
     overlapped: Vec<(RunId, Stop)>,
     /// Pipelines in which runs that were never made gave their places back.
     vacated: BTreeSet<PipelineId>,
+    /// Triggers that are late because nothing could be decided.
+    late: Option<lateness::PutOff>,
     /// Until when runs should have ended.
     slas: BTreeSet<(Timestamp, RunId)>,
     /// More is to be done than one turn takes: the next one comes at once.
@@ -174,6 +177,7 @@ impl Engine {
             retry_overtaken_at: None,
             overlapped: Vec::new(),
             vacated: BTreeSet::new(),
+            late: None,
             slas: BTreeSet::new(),
             again: false,
             seats: HashMap::new(),

@@ -8,6 +8,8 @@ use store::schedulers::Load;
 pub struct LoadGauge {
     ready_units: AtomicI32,
     running_units: AtomicI32,
+    ready_units_kubernetes: AtomicI32,
+    running_units_kubernetes: AtomicI32,
     busy_permille: AtomicI32,
 }
 
@@ -16,6 +18,8 @@ impl LoadGauge {
     pub fn set(&self, load: Load) {
         self.ready_units.store(load.ready_units, Ordering::Relaxed);
         self.running_units.store(load.running_units, Ordering::Relaxed);
+        self.ready_units_kubernetes.store(load.ready_units_kubernetes, Ordering::Relaxed);
+        self.running_units_kubernetes.store(load.running_units_kubernetes, Ordering::Relaxed);
         self.busy_permille.store(load.busy_permille, Ordering::Relaxed);
     }
 
@@ -25,6 +29,8 @@ impl LoadGauge {
         Load {
             ready_units: self.ready_units.load(Ordering::Relaxed),
             running_units: self.running_units.load(Ordering::Relaxed),
+            ready_units_kubernetes: self.ready_units_kubernetes.load(Ordering::Relaxed),
+            running_units_kubernetes: self.running_units_kubernetes.load(Ordering::Relaxed),
             busy_permille: self.busy_permille.load(Ordering::Relaxed),
         }
     }

@@ -33,7 +33,8 @@ pub struct Metrics {
     pub executors_lost: IntCounter,
     pub reloads: IntCounter,
     pub shards_owned: IntGauge,
-    pub ready_units: IntGauge,
+    pub ready_units: IntGaugeVec,
+    pub running_units: IntGaugeVec,
     pub busy_permille: IntGauge,
     pub redis_degraded: IntGauge,
     pub lock_lost: IntCounter,
@@ -173,7 +174,8 @@ impl Metrics {
             executors_lost: counter("scheduler_executors_lost_total", "Executors not heard of in time")?,
             reloads: counter("scheduler_reloads_total", "Times that memory was dropped and loaded again")?,
             shards_owned: gauge("shard_owned", "Shards that this scheduler owns")?,
-            ready_units: gauge("scheduler_ready_units", "Units that could start if there were slots")?,
+            ready_units: gauges("scheduler_ready_units", "Units that could start if there were slots", "backend")?,
+            running_units: gauges("scheduler_running_units", "Units that executors run", "backend")?,
             busy_permille: gauge(
                 "scheduler_busy_permille",
                 "Part of its time in which the engine works, in thousandths",
@@ -249,8 +251,10 @@ mod tests {
     fn exported() -> BTreeMap<String, Vec<String>> {
         let registry = Registry::new();
         let m = Metrics::new(&registry).unwrap();
-        let labelled: [&dyn Collector; 15] = [
+        let labelled: [&dyn Collector; 17] = [
             &m.firings,
+            &m.ready_units,
+            &m.running_units,
             &m.queue_depth,
             &m.sessions,
             &m.dead_tuples,

@@ -183,7 +183,7 @@ impl Orders {
                 run_id: command.run.to_vec(),
                 mode: mode.into(),
                 from_block: command.from_block.clone().unwrap_or_default(),
-                logical_key: String::new(),
+                logical_key: command.key.clone(),
                 forwarded: true,
             };
             async move { peer.retry_run(rpc::client::within(PEER_TIMEOUT, message)).await.map(drop) }

@@ -50,6 +50,11 @@ impl Key {
         self.key.split_once('/').map_or("", |(_, chosen)| chosen)
     }
 
+    /// What names the request elsewhere: the key, or what nobody else has.
+    pub(crate) fn unique(&self) -> String {
+        if self.key.is_empty() { uuid::Uuid::now_v7().to_string() } else { self.key.clone() }
+    }
+
     /// The answer that was given before. Holds the key until the transaction ends.
     pub(crate) async fn answered<M: Message + Default>(&self, db: &Transaction<'_>) -> Result<Option<M>, Fault> {
         if self.key.is_empty() {
@@ -83,5 +88,20 @@ impl Key {
             return Ok(());
         }
         Ok(idempotency::record(db, self.method, &self.key, &self.hash, &answer.encode_to_vec()).await?)
+    }
+
+    /// Remembers the answer to an act of somebody else, which is done by now and finds its repetition by a key of its own.
+    /// No transaction is open while such an act is under way: it may take longer than one is let stand idle.
+    pub(crate) async fn remember<M: Message + Default>(&self, store: &Store, answer: &M) -> Result<(), Fault> {
+        if self.key.is_empty() {
+            return Ok(());
+        }
+        let mut db = store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        // The same request may have come twice at once.
+        if self.answered::<M>(&transaction).await?.is_none() {
+            self.record(&transaction, answer).await?;
+        }
+        Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 }

@@ -3,6 +3,7 @@
 //! It has a listener of its own, since KEDA presents a token in the message and not in a header, and answers from an
 //! aggregate that is read once a second, however often it is asked. Refuses to scale anything itself.
 
+use domain::executor_type::Backend;
 use proto::externalscaler::{
     self as keda, GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
     MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
@@ -39,8 +40,8 @@ pub(crate) struct Scaler {
 enum Target {
     /// As many as keep each engine's working time below this.
     Schedulers { busy_permille: f64 },
-    /// As many as have slots for what runs and what is ready.
-    Executors { slots: f64 },
+    /// As many as have slots for what runs on their backend, and for what is ready and can run there.
+    Executors { backend: Backend, slots: f64 },
 }
 
 impl Target {
@@ -57,7 +58,7 @@ impl Target {
                 Ok(Self::Schedulers { busy_permille: number("busyPermille").transpose()?.unwrap_or(BUSY_PERMILLE) })
             }
             Some("executors") => match number("slots").transpose()? {
-                Some(slots) => Ok(Self::Executors { slots }),
+                Some(slots) => Ok(Self::Executors { backend: backend(metadata)?, slots }),
                 None => Err(Status::invalid_argument("slots must say how many attempts one executor runs at once")),
             },
             _ => Err(Status::invalid_argument("target must be `schedulers` or `executors`")),
@@ -75,7 +76,7 @@ impl Target {
     fn per_replica(self) -> f64 {
         match self {
             Self::Schedulers { busy_permille } => busy_permille,
-            Self::Executors { slots } => slots,
+            Self::Executors { slots, .. } => slots,
         }
     }
 
@@ -83,7 +84,13 @@ impl Target {
     fn value(self, load: &ClusterLoad) -> i64 {
         match self {
             Self::Schedulers { .. } => load.busy_permille,
-            Self::Executors { .. } => load.ready_units + load.running_units,
+            Self::Executors { backend: Backend::Kubernetes, .. } => {
+                load.ready_units_kubernetes + load.running_units_kubernetes
+            }
+            Self::Executors { backend: Backend::Process, .. } => {
+                let ready = load.ready_units - load.ready_units_kubernetes;
+                (ready + load.running_units - load.running_units_kubernetes).max(0)
+            }
         }
     }
 
@@ -94,6 +101,13 @@ impl Target {
             Self::Executors { .. } => self.value(load) > 0,
         }
     }
+}
+
+/// Whose executors a scaled object scales: those that run attempts as processes, where it does not say.
+fn backend(metadata: &HashMap<String, String>) -> Result<Backend, Status> {
+    let Some(name) = metadata.get("backend") else { return Ok(Backend::Process) };
+    let named = Backend::ALL.into_iter().find(|backend| backend.as_str() == name);
+    named.ok_or_else(|| Status::invalid_argument("backend must be `process` or `kubernetes`"))
 }
 
 impl Scaler {
@@ -254,6 +268,31 @@ mod tests {
         assert_eq!(spec.metric_specs[0].metric_name, value.metric_name);
     }
 
+    /// 200 blocks on Kubernetes are no reason for one pod that runs processes, and the other way round.
+    #[tokio::test]
+    async fn executors_of_each_backend_are_for_what_can_run_there() {
+        const JOBS: &[(&str, &str)] = &[("target", "executors"), ("slots", "4"), ("backend", "kubernetes")];
+        const PROCESSES: &[(&str, &str)] = &[("target", "executors"), ("slots", "4"), ("backend", "process")];
+        let on_kubernetes = ClusterLoad {
+            ready_units: 5,
+            running_units: 200,
+            ready_units_kubernetes: 5,
+            running_units_kubernetes: 200,
+            ..ClusterLoad::default()
+        };
+        let mixed = ClusterLoad { ready_units: 9, running_units: 203, ..on_kubernetes };
+        for (load, processes, jobs) in [(on_kubernetes, 0, 205), (mixed, 7, 205)] {
+            let (_sender, scaler) = scaler(Some(load));
+            for (of, expected) in [(EXECUTORS, processes), (PROCESSES, processes), (JOBS, jobs)] {
+                let request = GetMetricsRequest { scaled_object_ref: Some(object(of)), metric_name: String::new() };
+                let values = scaler.get_metrics(Request::new(request)).await.unwrap().into_inner().metric_values;
+                assert_eq!(values[0].metric_value, expected, "{of:?}");
+                let active = scaler.is_active(Request::new(object(of))).await.unwrap().into_inner().result;
+                assert_eq!(active, expected > 0, "{of:?}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn nothing_to_do_needs_no_executor_and_a_scheduler() {
         let (_sender, scaler) = scaler(Some(ClusterLoad::default()));
@@ -282,6 +321,8 @@ mod tests {
         assert_eq!(refused(stranger).await, tonic::Code::Unauthenticated);
         assert_eq!(refused(object(&[("target", "pods")])).await, tonic::Code::InvalidArgument);
         assert_eq!(refused(object(&[("target", "executors"), ("slots", "0")])).await, tonic::Code::InvalidArgument);
+        let elsewhere = object(&[("target", "executors"), ("slots", "4"), ("backend", "ecs")]);
+        assert_eq!(refused(elsewhere).await, tonic::Code::InvalidArgument);
         assert_eq!(refused(object(EXECUTORS)).await, tonic::Code::Unavailable, "no number is better than a wrong one");
     }
 }

@@ -1,8 +1,9 @@
-//! Streams that are opened again when they were lost: how often, and after which pauses. Refuses to know what is streamed.
+//! Streams that are opened again when they were lost, and calls that are made again: how often, and after which pauses.
+//! Refuses to know what is streamed or asked.
 
 use runtime::backoff::{self, Backoff};
 use std::time::Duration;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 /// A lost stream is opened again so often in a row; with the pauses that is about a minute.
 pub(super) const TRIES_MAX: u32 = 15;
@@ -35,6 +36,25 @@ impl Again {
     pub(super) fn came(&mut self) {
         self.lost = 0;
         self.pause.reset();
+    }
+}
+
+/// Makes a call with a key again while a server is lost before it answered: it is one act, and its caller hears of it.
+///
+/// # Errors
+/// What was answered, or that there is nobody who answers. Without any server there is nothing to wait for.
+pub(super) async fn until_answered<T>(
+    call: impl AsyncFn() -> Result<Response<T>, Status>,
+) -> Result<Response<T>, Status> {
+    let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut lost = 0;
+    loop {
+        match call().await {
+            Err(error) if lost == 0 && error.code() == Code::Unavailable => return Err(error),
+            Err(error) if lost < TRIES_MAX && rpc::status::is_away(&error) => lost += 1,
+            answer => return answer,
+        }
+        tokio::time::sleep(pause.next(backoff::random())).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! `orrery cancel` and `orrery retry`.
 
 use crate::{
-    commands::run,
+    commands::{again, run},
     connection::{CALL_TIMEOUT, Connection},
     failure::{Code, Failure, Result},
     render::{Output, block, short_id},
@@ -29,8 +29,12 @@ pub(crate) async fn retry(
     from_block: String,
     wait: bool,
 ) -> Result<Code> {
-    let request = RetryRunRequest { run_id, mode: mode.into(), from_block, idempotency_key: String::new() };
-    let response = connection.runs().retry_run(client::within(CALL_TIMEOUT, request)).await?.into_inner();
+    let request = request(run_id, mode, from_block);
+    let response = again::until_answered(async || {
+        connection.runs().retry_run(client::within(CALL_TIMEOUT, request.clone())).await
+    })
+    .await?
+    .into_inner();
     let run = answered(response.run)?;
     if wait {
         return run::follow_or_leave(connection, output, &run).await;
@@ -41,6 +45,23 @@ pub(crate) async fn retry(
     Ok(Code::Ok)
 }
 
+/// With a key of its own, by which it is one retry however often it is asked for.
+fn request(run_id: String, mode: RetryMode, from_block: String) -> RetryRunRequest {
+    RetryRunRequest { run_id, mode: mode.into(), from_block, idempotency_key: uuid::Uuid::new_v4().to_string() }
+}
+
 fn answered(run: Option<Run>) -> Result<Run> {
     run.ok_or_else(|| Failure::new(Code::Internal, "the server answered without a run", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_retry_has_a_key_of_its_own() {
+        let key = || request("r".to_owned(), RetryMode::Incomplete, String::new()).idempotency_key;
+        let (first, second) = (key(), key());
+        assert!(!first.is_empty() && first != second, "{first:?}, {second:?}");
+    }
 }

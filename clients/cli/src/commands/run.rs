@@ -1,6 +1,6 @@
 //! `orrery run`, and following a run to its end.
 
-use super::again::{Again, TRIES_MAX};
+use super::again::{self, Again};
 use crate::{
     arguments,
     connection::{CALL_TIMEOUT, Connection},
@@ -10,10 +10,9 @@ use crate::{
 };
 use proto::v1::{Block, CreateRunRequest, GetPipelineRequest, Run, RunStatus, WatchRunRequest};
 use rpc::client;
-use runtime::backoff::{self, Backoff};
 use serde_json::{Map, Value};
-use std::{path::Path, time::Duration};
-use tonic::{Code as Grpc, Status};
+use std::path::Path;
+use tonic::Status;
 
 /// Starts a run, and with `--wait` follows it.
 pub(crate) async fn run(connection: &Connection, output: &Output, options: arguments::Run) -> Result<Code> {
@@ -49,18 +48,11 @@ pub(crate) async fn create(
     if request.idempotency_key.is_empty() {
         request.idempotency_key = uuid::Uuid::new_v4().to_string();
     }
-    let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut lost = 0;
-    let response = loop {
-        match connection.runs().create_run(client::within(CALL_TIMEOUT, request.clone())).await {
-            Ok(response) => break response.into_inner(),
-            // Without any server there is nothing to wait for.
-            Err(error) if lost == 0 && error.code() == Grpc::Unavailable => return Err(error.into()),
-            Err(error) if lost < TRIES_MAX && rpc::status::is_away(&error) => lost += 1,
-            Err(error) => return Err(error.into()),
-        }
-        tokio::time::sleep(pause.next(backoff::random())).await;
-    };
+    let response = again::until_answered(async || {
+        connection.runs().create_run(client::within(CALL_TIMEOUT, request.clone())).await
+    })
+    .await?
+    .into_inner();
     response.run.ok_or_else(|| Failure::new(Code::Internal, "the server answered without a run", ""))
 }
 

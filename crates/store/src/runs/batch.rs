@@ -99,6 +99,7 @@ pub struct Batch {
     backfills: HashMap<BackfillId, (i16, Cursor, Option<Timestamp>)>,
     missed: Vec<(RunId, i16)>,
     missed_at: Option<Timestamp>,
+    retried: Vec<(RunId, i16, String)>,
 }
 
 #[derive(Debug)]
@@ -135,6 +136,7 @@ impl Batch {
             && self.decisions.is_empty()
             && self.backfills.is_empty()
             && self.missed.is_empty()
+            && self.retried.is_empty()
     }
 
     /// True when it creates runs.
@@ -206,6 +208,12 @@ impl Batch {
         self.shards.insert(shard.id, shard.epoch);
         self.missed.push((run, shard.id));
         self.missed_at = Some(at);
+    }
+
+    /// Adds the key of the retry by which a run runs again.
+    pub fn retry(&mut self, run: RunId, key: &str, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.retried.push((run, shard.id, key.to_owned()));
     }
 
     fn epoch(&self, shard: i16) -> i64 {
@@ -304,13 +312,14 @@ async fn transact(writer: &Client, statements: &Statements, batch: &mut Batch) -
     let parameters = columns.parameters();
     let rows = async { Ok(writer.query_one(&statements.commit, &parameters).await?) };
     let commit = async { Ok(writer.batch_execute("COMMIT").await?) };
-    let ((), row, (), (), (), (), ()) = tokio::try_join!(
+    let ((), row, (), (), (), (), (), ()) = tokio::try_join!(
         biased;
         extras::drop_children(writer, statements, batch),
         rows,
         extras::decide(writer, statements, batch),
         extras::backfills(writer, statements, batch),
         extras::miss_sla(writer, statements, batch),
+        extras::retry(writer, statements, batch),
         extras::tell_lost(writer, statements, batch),
         commit,
     )?;

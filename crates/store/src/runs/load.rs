@@ -37,6 +37,8 @@ pub struct StoredRun {
     pub event_variables: Option<Value>,
     pub sla_at: Option<Timestamp>,
     pub sla_missed_at: Option<Timestamp>,
+    /// Of the latest retry within the run.
+    pub retry_key: Option<String>,
     pub units: Vec<StoredUnit>,
 }
 
@@ -295,6 +297,7 @@ fn run(row: &Row) -> Result<StoredRun, Error> {
         event_variables: row.get::<_, Option<Json<Value>>>("event_variables").map(|Json(value)| value),
         sla_at: row.get("sla_at"),
         sla_missed_at: row.get("sla_missed_at"),
+        retry_key: row.get("retry_key"),
         units: Vec::new(),
     })
 }

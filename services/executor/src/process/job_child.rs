@@ -3,13 +3,13 @@
 use super::{outcome, printing::Target, said::Said};
 use crate::{logs::AttemptLog, views::View};
 use backend_process::{
-    Child, Exit, Living,
+    Child, Exit, Living, Zygote,
     process::{is_alive, signal_group},
 };
 use proto::internal::v1::result::Outcome;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 /// For the end of a process that has nothing left to do, before it is killed.
@@ -36,11 +36,13 @@ pub(crate) struct JobChild {
     said: Said,
     /// Held as long as it may write there.
     _view: View,
+    /// It would end with it.
+    _zygote: Arc<Zygote>,
 }
 
 impl JobChild {
     /// Takes over a child that was forked for an attempt.
-    pub(crate) fn new(child: Child, living: Living, view: View, log: &AttemptLog) -> Self {
+    pub(crate) fn new((child, zygote): (Child, Arc<Zygote>), living: Living, view: View, log: &AttemptLog) -> Self {
         let Child { pid, stdout, stderr, frames, control: mut channel, ending: end } = child;
         living.lead(pid);
         let target = Target::default();
@@ -60,7 +62,7 @@ impl JobChild {
             // Nobody may be interested any more.
             let _ = told.send(Some(end.wait().await));
         });
-        Self { pid, living, control, frames, ending, target, said, _view: view }
+        Self { pid, living, control, frames, ending, target, said, _view: view, _zygote: zygote }
     }
 
     /// Its number.

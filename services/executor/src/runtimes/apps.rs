@@ -114,7 +114,7 @@ impl Apps {
     ) -> Result<Program, Ended> {
         match &life.spec.app {
             App::Jupyter => {
-                let environment = self.jupyter.get(None, progress).await;
+                let environment = self.jupyter.get(None, "another application", progress).await;
                 let environment =
                     environment.map_err(|error| Ended::new("APP_INSTALL_FAILED", runtime::exit::chain(&error)))?;
                 Ok(jupyter(&environment.python, life, place))

@@ -206,8 +206,19 @@ impl Engine {
     }
 
     async fn retry(&mut self, command: RetryRun, turn: &mut Turn) -> Result<RunId, EngineError> {
-        if self.runs.contains_key(&command.run) {
-            return Err(EngineError::Refused("the run has not ended; cancel it first, or wait".to_owned()));
+        let has_key = !command.key.is_empty();
+        if has_key && !key::is_storable(&command.key) {
+            let why = format!("the key of a retry must have at most {} bytes and hold no NUL", key::BYTES_MAX);
+            return Err(EngineError::Refused(why));
+        }
+        // Asked for again, it is answered again, once its commit is durable: whoever asks may not have heard the answer.
+        let is_repeated = |latest: &Option<String>| has_key && latest.as_ref() == Some(&command.key);
+        if let Some(live) = self.runs.get(&command.run) {
+            return if is_repeated(&live.retry_key) {
+                Ok(command.run)
+            } else {
+                Err(EngineError::NotEnded(command.run))
+            };
         }
         if self.shards.get(command.run.shard()).is_none() {
             return Err(EngineError::NotOwner);
@@ -216,6 +227,10 @@ impl Engine {
             .await
             .map_err(|error| unavailable(&error))?
             .ok_or(EngineError::NoRun(command.run))?;
+        // It ran again, and has ended again.
+        if is_repeated(&stored.retry_key) {
+            return Ok(command.run);
+        }
         self.require_outputs(command.run).await?;
         let status = stored.row.status;
         let mut live = self.revive(stored).await?;
@@ -241,6 +256,10 @@ impl Engine {
             && let Ok(held) = live.run.advance(Event::Hold, self.now())
         {
             transitions.extend(held);
+        }
+        if has_key {
+            turn.batch.retry(command.run, &command.key, live.shard);
+            live.retry_key = Some(command.key);
         }
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
@@ -298,7 +317,9 @@ impl Engine {
         if !due.is_empty() {
             tracing::debug!(run.id = %stored.id, transitions = due.len(), "a loaded run had changes due");
         }
-        Ok(Live::new(run, shard, context, definition.wire, life, pools).with_due(due))
+        let mut live = Live::new(run, shard, context, definition.wire, life, pools).with_due(due);
+        live.retry_key = stored.retry_key;
+        Ok(live)
     }
 
     pub(super) fn log_unloadable(run: RunId, error: &EngineError) {

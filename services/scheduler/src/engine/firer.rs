@@ -78,15 +78,13 @@ impl Engine {
         {
             due.push(next);
         }
-        let Some((oldest, _)) = due.first() else {
-            self.metrics.due_lag.set(0);
-            return;
-        };
-        self.metrics.due_lag.set(oldest.duration_until(now).as_secs());
+        self.tell_lag(due.first().map(|(at, _)| *at));
+        let Some(&(oldest, _)) = due.first() else { return self.settle_late(now) };
         let pipelines = self.pipelines_of(&due, turn.answers.asked_at());
         turn.answers.forget(&pipelines.after);
         if let Err(error) = self.ask_for(pipelines.all, &mut turn.answers).await {
             tracing::warn!(error = %Chain(&error), "failed to read pipelines of due triggers; they wait");
+            self.put_off(oldest, now + OVERTAKEN_PAUSE);
             return due.into_iter().for_each(|(_, id)| self.triggers.rearm(id, Some(now + OVERTAKEN_PAUSE)));
         }
         let mut started = 0;
@@ -101,6 +99,7 @@ impl Engine {
         for (at, id) in due {
             self.triggers.rearm(id, Some(at));
         }
+        self.settle_late(now);
         self.again |= self.triggers.next().is_some_and(|next| next <= now);
     }
 
@@ -147,6 +146,9 @@ impl Engine {
                 tracing::warn!(trigger.id = %id, error = %Chain(&error), "a trigger cannot fire now; it is tried again");
                 // A database that did not answer is no fault of the definition.
                 let is_away = matches!(error, EngineError::Unavailable);
+                if is_away {
+                    self.put_off(due_at, now + OVERTAKEN_PAUSE);
+                }
                 self.triggers.rearm(id, Some(now + if is_away { OVERTAKEN_PAUSE } else { BROKEN_PAUSE }));
                 return 0;
             }

@@ -55,6 +55,8 @@ pub(super) struct Live {
     held: HashMap<UnitKey, Hold>,
     /// Pools that it waits for.
     pub(super) parked: Vec<Pool>,
+    /// Of its latest retry.
+    pub(super) retry_key: Option<String>,
     /// Its place was given to others.
     pub(super) has_left: bool,
     /// Some unit needs Kubernetes.
@@ -87,6 +89,7 @@ impl Live {
             pools,
             held: HashMap::new(),
             parked: Vec::new(),
+            retry_key: None,
             has_left: false,
             wants_kubernetes,
             due: Vec::new(),

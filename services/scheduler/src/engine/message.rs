@@ -42,6 +42,9 @@ pub enum EngineError {
     /// The run does not exist.
     #[error("no run {0}")]
     NoRun(RunId),
+    /// What is to run again has not ended.
+    #[error("run `{0}` has not ended; cancel it or wait for its end before retrying")]
+    NotEnded(RunId),
     /// The pipeline's run has no such block.
     #[error("the pipeline has no block `{0}`")]
     NoBlock(String),
@@ -69,7 +72,9 @@ impl EngineError {
             Self::Overtaken(_) => ErrorKind::Conflict,
             Self::TooManyCalls(_) => ErrorKind::ResourceExhausted,
             Self::NoBlock(_) => ErrorKind::InvalidArgument,
-            Self::Archived(_) | Self::Refused(_) | Self::Definition(_) => ErrorKind::FailedPrecondition,
+            Self::Archived(_) | Self::NotEnded(_) | Self::Refused(_) | Self::Definition(_) => {
+                ErrorKind::FailedPrecondition
+            }
             Self::NotOwner | Self::Unavailable => ErrorKind::Unavailable,
         }
     }
@@ -86,6 +91,7 @@ impl EngineError {
             Self::Overtaken(_) => "TRIGGER_CHANGED",
             Self::TooManyCalls(_) => "TOO_MANY_CALLS",
             Self::NoBlock(_) => "BLOCK_NOT_FOUND",
+            Self::NotEnded(_) => "RUN_NOT_ENDED",
             Self::Refused(_) => "RUN_STATE",
             Self::Definition(_) => "DEFINITION_INVALID",
             Self::NotOwner => "NOT_OWNER",
@@ -166,6 +172,8 @@ pub struct RetryRun {
     pub run: RunId,
     /// From this block on; otherwise every block that did not complete.
     pub from_block: Option<String>,
+    /// What names this retry: asked for again, it is the same one. Empty where a caller of an earlier version has none.
+    pub key: String,
 }
 
 /// Everything that reaches the engine.

@@ -1,7 +1,8 @@
 //! What the engine tells about itself: how much it has to do, and that it is alive.
 
-use super::Engine;
+use super::{Engine, Units, live::Live};
 use crate::load::LoadGauge;
+use domain::executor_type::Backend;
 use runtime::watchdog::Beat;
 use std::{
     collections::HashMap,
@@ -62,18 +63,43 @@ impl Engine {
     /// Tells, about each second, how much there is to do.
     pub(super) fn observe(&mut self) {
         let Some(busy_permille) = self.observer.look() else { return };
-        let (mut ready, mut waiting) = (0, HashMap::from(RESOURCE_CLASSES.map(|class| (class, 0))));
-        for live in self.ready.iter().filter_map(|run| self.runs.get(run)) {
-            ready += live.run.ready_units(UNITS_MAX - ready);
+        let (mut ready, mut waiting) = (Units::default(), HashMap::from(RESOURCE_CLASSES.map(|class| (class, 0))));
+        let queued = || self.ready.iter().filter_map(|run| self.runs.get(run));
+        for backend in Backend::ALL {
+            let add = |units: usize, live: &Live| units + live.ready_units_on(backend, UNITS_MAX - units);
+            *ready.on_mut(backend) = count(queued().fold(0, add));
+        }
+        for live in queued() {
             *waiting.entry(live.resource_class()).or_default() += 1;
         }
         for (class, runs) in waiting {
             self.metrics.queue_depth.with_label_values(&["pipelines", "run", class]).set(runs);
         }
-        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-        let running = count(self.seats.values().map(super::seat::Seat::held).sum());
-        self.metrics.ready_units.set(i64::from(count(ready)));
+        let mut running = Units::default();
+        for seat in self.seats.values() {
+            *running.on_mut(seat.backend()) += count(seat.held());
+        }
+        for backend in Backend::ALL {
+            self.metrics.ready_units.with_label_values(&[backend.as_str()]).set(ready.on(backend).into());
+            self.metrics.running_units.with_label_values(&[backend.as_str()]).set(running.on(backend).into());
+        }
         self.metrics.busy_permille.set(i64::from(busy_permille));
-        self.observer.load.set(Load { ready_units: count(ready), running_units: running, busy_permille });
+        self.observer.load.set(load(ready, running, busy_permille));
+    }
+}
+
+fn count(units: usize) -> u32 {
+    u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+/// What is told of it. What runs anywhere is the process executors', so that nobody waits for a backend that is not needed.
+fn load(ready: Units, running: Units, busy_permille: i32) -> Load {
+    let told = |units: u32| i32::try_from(units).unwrap_or(i32::MAX);
+    Load {
+        ready_units: told(ready.process.saturating_add(ready.kubernetes)),
+        running_units: told(running.process.saturating_add(running.kubernetes)),
+        ready_units_kubernetes: told(ready.kubernetes),
+        running_units_kubernetes: told(running.kubernetes),
+        busy_permille,
     }
 }

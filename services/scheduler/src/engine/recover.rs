@@ -21,6 +21,7 @@ impl Engine {
     /// Nobody knows whether memory is right: it is dropped and loaded again. What was promised is not kept.
     pub(super) async fn fail(&mut self) {
         self.break_promises();
+        self.put_off_all();
         self.drop_everything();
         let store = self.store.clone();
         let mut pause = PAUSE.0;
@@ -31,6 +32,7 @@ impl Engine {
             // What was loaded by half is not counted twice, and the journal may be what broke.
             self.drop_everything();
             self.observer.beat();
+            self.tell_lag(None);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
@@ -78,6 +80,7 @@ impl Engine {
             // What was loaded by half is not counted twice.
             self.lose_shards(&gained.iter().filter_map(|shard| u8::try_from(shard.id).ok()).collect());
             self.observer.beat();
+            self.tell_lag(self.triggers.next());
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }

@@ -1,6 +1,7 @@
 //! The engine on a real Postgres, with executors that are channels.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod retries;
 mod world;
 
 use domain::{
@@ -9,7 +10,7 @@ use domain::{
 };
 use proto::internal::v1 as pb;
 use scheduler::{
-    engine::{CancelRun, EngineError, Message, RetryRun, SessionEvent, Timing},
+    engine::{CancelRun, EngineError, Message, SessionEvent, Timing},
     wire::AttemptId,
 };
 use serde_json::{Value, json};
@@ -199,9 +200,7 @@ async fn cancel_awaits_what_runs_and_retry_runs_it_again() {
     assert_eq!(cluster.status(run).await, "running", "what runs is awaited");
     executor.end(&first[0], Outcome::Cancelled).await;
     cluster.until(run, "cancelled").await;
-    let (reply, answer) = oneshot::channel();
-    cluster.engine.send(Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
-    answer.await.unwrap().unwrap();
+    cluster.retry(run, "").await.unwrap();
     let again = executor.assigned().await;
     assert_eq!(name(&again[0]), "a");
     assert!(again[0].attempt.as_ref().unwrap().lease > first[0].attempt.as_ref().unwrap().lease);

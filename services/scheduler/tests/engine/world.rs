@@ -9,7 +9,7 @@ use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CreateRun, Created, Engine, EngineError, Message, Outbox, SessionEvent, Timing},
+    engine::{CreateRun, Created, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
     loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,
@@ -149,6 +149,14 @@ impl Cluster {
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
         answer
+    }
+
+    /// Retries what a run has not completed.
+    pub(crate) async fn retry(&self, run: RunId, key: &str) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let command = RetryRun { run, from_block: None, key: key.to_owned() };
+        self.engine.send(Message::Retry(command, reply)).await.unwrap();
+        answer.await.unwrap()
     }
 
     pub(crate) async fn executor(&self, slots: u32) -> FakeExecutor {

@@ -251,7 +251,7 @@ impl Node {
     }
 
     pub(crate) async fn retry(&self, run: RunId) {
-        self.ask(|reply| Message::Retry(RetryRun { run, from_block: None }, reply)).await.unwrap();
+        self.ask(|reply| Message::Retry(RetryRun { run, from_block: None, key: String::new() }, reply)).await.unwrap();
     }
 
     /// Asks for a start of a trigger, in the version that the caller saw.

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 mod admission;
+mod backends;
 mod backfills;
 mod cluster;
 mod firing;
+mod lateness;
 mod limits;
 mod overlaps;
 mod peers;

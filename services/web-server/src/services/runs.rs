@@ -88,24 +88,25 @@ impl Runs {
     async fn retry(&self, caller: &Caller, request: RetryRunRequest) -> Result<v1::Run, Fault> {
         let id = rpc::ids::parse::<RunId>(&request.run_id, "run_id")?;
         let key = idempotent::Key::of(caller, "RetryRun", &request.idempotency_key, &request)?;
-        let mut db = self.0.store.client().await?;
-        let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let known: Option<internal::RetryRunResponse> = key.answered(&transaction).await?;
+        let known: Option<internal::RetryRunResponse> = key.answer(&self.0.store).await?;
         if let Some(known) = known.and_then(|known| RunId::from_slice(&known.run_id)) {
             return self.message(known).await;
         }
         let run = self.0.run(id).await?;
         check_retry(&request, &run)?;
+        let logical_key = match request.mode() {
+            RetryMode::Whole => new_runs::logical_key(&request.idempotency_key),
+            _ => key.unique(),
+        };
         let command = internal::RetryRunRequest {
             run_id: id.to_vec(),
             mode: request.mode,
             from_block: request.from_block,
-            logical_key: new_runs::logical_key(&request.idempotency_key),
+            logical_key,
             forwarded: false,
         };
         let run = self.0.commands.retry_run(command).await?;
-        key.record(&transaction, &internal::RetryRunResponse { run_id: run.to_vec() }).await?;
-        transaction.commit().await.map_err(store::Error::from)?;
+        key.remember(&self.0.store, &internal::RetryRunResponse { run_id: run.to_vec() }).await?;
         self.message(run).await
     }
 }
@@ -125,7 +126,9 @@ fn check_retry(request: &RetryRunRequest, run: &run_views::Run) -> Result<(), Fa
     if (mode == RetryMode::FromBlock) == request.from_block.is_empty() {
         return Err(Fault::field("from_block", "must name a block with RETRY_MODE_FROM_BLOCK, and only with it"));
     }
-    if !run.has_ended() {
+    // One that runs may do so by this very retry, of which its caller has heard nothing: the scheduler knows.
+    let may_be_repeated = mode != RetryMode::Whole && !request.idempotency_key.is_empty();
+    if !run.has_ended() && !may_be_repeated {
         let message =
             format!("run `{}` is still {}; cancel it or wait for its end before retrying", run.id, run.status);
         return Err(Fault::new(ErrorKind::FailedPrecondition, "RUN_NOT_ENDED", message));

@@ -216,6 +216,36 @@ async fn a_retry_names_what_it_may_not() {
     assert_eq!(again["run"]["id"], run.to_string());
 }
 
+/// An answer that was lost is asked for again, by the web-server or by its client: the scheduler is told the same key.
+#[tokio::test]
+async fn a_retry_keeps_its_key_however_often_it_is_asked_for() {
+    let cluster = Cluster::new().await;
+    diamond(&cluster).await;
+    let run = cluster.run("sales", "daily").await;
+    let retry = |key: &str| json!({ "runId": run, "mode": "RETRY_MODE_INCOMPLETE", "idempotencyKey": key });
+    let told = || std::mem::take(&mut *cluster.scheduler.retries.lock().unwrap());
+    cluster.change(run, "UPDATE run SET status = 'failed', completed_at = now() WHERE id = $1").await;
+    cluster.scheduler.away_for.store(2, Relaxed);
+    cluster.call("RunService/RetryRun", retry("")).await;
+    let keys = told();
+    assert!(keys.len() == 3 && !keys[0].is_empty() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    cluster.call("RunService/RetryRun", retry("")).await;
+    assert_ne!(told()[0], keys[0], "without a key, each is one of its own");
+
+    // Nobody answered in time, and it is done: whether this is the same retry is for the scheduler to say.
+    cluster.scheduler.away_for.store(usize::MAX, Relaxed);
+    assert_eq!(cluster.refused("RunService/RetryRun", retry("mine")).await.1, "NO_SCHEDULER");
+    cluster.scheduler.away_for.store(0, Relaxed);
+    cluster.change(run, "UPDATE run SET status = 'running', completed_at = NULL WHERE id = $1").await;
+    let again = cluster.call("RunService/RetryRun", retry("mine")).await;
+    assert_eq!(again["run"]["id"], run.to_string());
+    let keys = told();
+    assert!(keys.len() > 1 && keys.iter().all(|key| *key == keys[0] && key.ends_with("/mine")), "{keys:?}");
+    cluster.call("RunService/RetryRun", retry("mine")).await;
+    assert!(told().is_empty(), "what was answered once is answered from what is remembered");
+    assert_eq!(cluster.refused("RunService/RetryRun", retry("")).await.1, "RUN_NOT_ENDED");
+}
+
 #[tokio::test]
 async fn logs_are_filtered_and_followed_to_the_end() {
     let cluster = Cluster::new().await;

@@ -12,6 +12,7 @@ use proto::internal::v1::{
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use testkit::Database;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -28,6 +29,8 @@ pub(crate) struct Scheduler {
     pub(crate) away_for: Arc<AtomicUsize>,
     /// The number of the life that each stop of a runtime was meant for.
     pub(crate) stops: Arc<Mutex<Vec<i64>>>,
+    /// The keys of the retries that it was asked for.
+    pub(crate) retries: Arc<Mutex<Vec<String>>>,
 }
 
 const CREATE: &str = "
@@ -51,7 +54,8 @@ impl Scheduler {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let changes = broadcast::Sender::new(16);
-        let scheduler = Self { database, changes, away_for: Arc::default(), stops: Arc::default() };
+        let (away_for, stops, retries) = Default::default();
+        let scheduler = Self { database, changes, away_for, stops, retries };
         let service = CommandServiceServer::new(scheduler.clone());
         let fleet = Fleet::service(scheduler.database.clone(), scheduler.stops.clone()).await;
         let server = tonic::transport::Server::builder().add_service(service).add_service(fleet);
@@ -133,7 +137,18 @@ impl CommandService for Scheduler {
     }
 
     async fn retry_run(&self, request: Request<RetryRunRequest>) -> Result<Response<RetryRunResponse>, Status> {
-        Ok(Response::new(RetryRunResponse { run_id: request.into_inner().run_id }))
+        let request = request.into_inner();
+        self.retries.lock().unwrap().push(request.logical_key);
+        let db = self.database.client().await;
+        // One that is left open while a command is under way is ended by the server when that takes long.
+        let open = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND state = 'idle in transaction'";
+        let none_open = || async { (db.query_one(open, &[]).await.unwrap().get::<_, i64>(0) == 0).then_some(()) };
+        testkit::wait_for("no transaction to be open across the call", Duration::from_secs(3), none_open).await;
+        if self.away_for.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(Status::unavailable("it has done so, and dies"));
+        }
+        Ok(Response::new(RetryRunResponse { run_id: request.run_id }))
     }
 
     async fn expire_outputs(

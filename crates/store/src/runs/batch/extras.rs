@@ -171,6 +171,19 @@ pub(super) async fn miss_sla(writer: &Client, statements: &Statements, batch: &B
     Ok(())
 }
 
+/// What runs were retried by.
+pub(super) async fn retry(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
+    if batch.retried.is_empty() {
+        return Ok(());
+    }
+    let runs: Vec<Uuid> = batch.retried.iter().map(|(run, ..)| run.0).collect();
+    let shards: Vec<i16> = batch.retried.iter().map(|(_, shard, _)| *shard).collect();
+    let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
+    let keys: Vec<&str> = batch.retried.iter().map(|(.., key)| key.as_str()).collect();
+    writer.execute(&statements.retry, &[&runs, &shards, &epochs, &keys]).await?;
+    Ok(())
+}
+
 /// What becomes of a unit whose executor was lost, in words, and the level of the line that says so.
 fn after_loss(batch: &Batch, lost: &LostColumns) -> (i16, String) {
     let row = batch.units.get(&(lost.run, lost.attempt.key)).map(|unit| &unit.row);
