@@ -53,6 +53,13 @@ pub fn of_child(parent: RunId, block: &str, child: i32, key: &str) -> String {
 /// The least and the greatest key of [`of_product`].
 pub const PRODUCTS: (&str, &str) = ("product:000000000000", "product:999999999999");
 
+/// A key of the same kind as this one of a request or an event, which nobody chose: for a start that is only told of, and
+/// leaves the key that its client chose free.
+#[must_use]
+pub fn unchosen(key: &str, fresh: impl FnOnce() -> Uuid) -> String {
+    if key.starts_with("event") { of_event("", fresh) } else { of_request("", fresh) }
+}
+
 /// The n-th refresh of the global data product that a pipeline is; of as many digits as the last one will need, so that keys
 /// are in the order of their numbers.
 #[must_use]
