@@ -58,6 +58,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run_end/take", Some("50")),
     ("trigger/guard", None),
     ("trigger_state/decide", None),
+    ("trigger_token/get", None),
 ];
 
 /// Tables that grow with use. Those that are left out have as many rows as there are shards or schedulers.

@@ -1,5 +1,6 @@
 -- Creates a trigger. A name that an archived trigger of the same pipeline had is taken over, with its id and history,
--- under a higher version; no row when a living trigger has the name.
+-- under a higher version, and nothing of the former one's schedule is owed; no row when a living trigger has the name.
+-- Its tokens are dropped before, by trigger_token/delete_of_archived.sql.
 -- $1 id, $2 pipeline, $3 name, $4 kind, $5 active, $6 spec
 INSERT INTO trigger AS t (id, pipeline_id, name, kind, active, spec, source)
 VALUES ($1, $2, $3, $4, $5, $6, 'api')

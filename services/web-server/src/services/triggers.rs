@@ -116,8 +116,9 @@ impl Triggers {
         let checked = Checked::of(read::spec(request.spec.unwrap_or_default())?)?;
         let before = triggers::find(&self.0, id).await?;
         triggers::refuse_built_in(&before)?;
-        let db = self.0.store.client().await?;
-        if !store::triggers::update(&db, id, request.version, checked.definition()).await? {
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if !store::triggers::update(&transaction, id, request.version, checked.definition()).await? {
             // Its version now, since it may have changed after it was read.
             return Err(changed_meanwhile(&triggers::find(&self.0, id).await?));
         }
@@ -127,9 +128,16 @@ impl Triggers {
     async fn act(&self, trigger_id: &str, act: Act) -> Result<TriggerId, Fault> {
         let id = id(trigger_id)?;
         triggers::refuse_built_in(&triggers::find(&self.0, id).await?)?;
-        let db = self.0.store.client().await?;
-        if store::triggers::act(&db, id, act).await? { Ok(id) } else { Err(triggers::none(id)) }
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if !store::triggers::act(&transaction, id, act).await? {
+            return Err(triggers::none(id));
+        }
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(id)
     }
+        transaction.commit().await.map_err(store::Error::from)?;
+        drop(db);
 
     async fn preview(&self, request: PreviewScheduleRequest) -> Result<PreviewScheduleResponse, Fault> {
         let (timetable, window) = match (request.trigger_id.as_str(), request.schedule) {
