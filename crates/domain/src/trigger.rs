@@ -33,6 +33,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The most triggers that a pipeline has before another one is refused, archived ones apart. A project's file has as many of its own.
+pub const OF_PIPELINE_MAX: u32 = 1_000;
 /// The most late times that are caught up with at once.
 pub const CATCH_UP_MAX: u32 = 1_000;
 /// The longest jitter, a day.

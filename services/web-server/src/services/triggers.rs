@@ -72,6 +72,15 @@ impl Triggers {
         }
         let head = pipelines::get(&transaction, workspace.id, &request.pipeline).await?.filter(|head| !head.archived);
         let head = head.ok_or_else(|| Fault::no_pipeline(&workspace.name, &request.pipeline))?;
+        let count = store::triggers::count_held(&transaction, head.id, i64::from(trigger::OF_PIPELINE_MAX)).await?;
+        if count >= i64::from(trigger::OF_PIPELINE_MAX) {
+            let most = trigger::OF_PIPELINE_MAX;
+            let message = format!(
+                "pipeline `{}` has {most} triggers, which is the most it may have; delete some",
+                request.pipeline
+            );
+            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRIGGERS", message));
+        }
         let definition = checked.definition();
         let id = store::triggers::insert(&transaction, head.id, &request.name, request.active, definition).await?;
         let id = id.ok_or_else(taken)?;
@@ -122,6 +131,8 @@ impl Triggers {
             // Its version now, since it may have changed after it was read.
             return Err(changed_meanwhile(&triggers::find(&self.0, id).await?));
         }
+        transaction.commit().await.map_err(store::Error::from)?;
+        drop(db);
         self.listed(id).await
     }
 
@@ -136,8 +147,6 @@ impl Triggers {
         transaction.commit().await.map_err(store::Error::from)?;
         Ok(id)
     }
-        transaction.commit().await.map_err(store::Error::from)?;
-        drop(db);
 
     async fn preview(&self, request: PreviewScheduleRequest) -> Result<PreviewScheduleResponse, Fault> {
         let (timetable, window) = match (request.trigger_id.as_str(), request.schedule) {
