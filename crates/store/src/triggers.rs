@@ -14,10 +14,10 @@ use crate::{Error, Transaction};
 use deadpool_postgres::GenericClient;
 use domain::{
     id::{PipelineId, TriggerId, WorkspaceId},
-    trigger::{Kind, Spec, Trigger},
+    trigger::{Kind, Spec, State, Trigger},
 };
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Json};
 
 /// A trigger, with what is known around it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Listed {
     pub edited: bool,
     /// A failed run halted this version; it fires again when it is started or edited.
     pub halted: bool,
+    /// It is `@once`, and has come.
+    pub once_has_come: bool,
     /// Its workspace is archived, so that it does not fire, active or not.
     pub workspace_archived: bool,
     /// It is no more, or its pipeline is not; only its history is of use.
@@ -83,9 +85,15 @@ fn decode(row: &Row) -> Result<Listed, Error> {
         active: row.get(4),
         enabled_at: row.get(5),
         paused_at: row.get(6),
+        once_version: row.get(18),
+        replaced_at: row.get(19),
+        former_paused_at: row.get(20),
         spec,
     };
+    let state: Option<Json<State>> = row.try_get(21).unwrap_or_default();
+    let is_once = trigger.spec.schedule().is_some_and(|schedule| schedule.every.trim() == "@once");
     Ok(Listed {
+        once_has_come: is_once && state.is_some_and(|Json(state)| state.has_come(&trigger)),
         trigger,
         workspace: row.get(9),
         pipeline: row.get(10),
@@ -175,6 +183,7 @@ pub async fn insert(
     active: bool,
     definition: Definition<'_>,
 ) -> Result<Option<TriggerId>, Error> {
+    drop_of_archived(db, pipeline, name).await?;
     let statement = db.prepare_cached(include_str!("../sql/trigger/insert.sql")).await?;
     let (id, kind) = (uuid::Uuid::now_v7(), kind_word(&definition.spec.kind));
     let row = db.query_opt(&statement, &[&id, &pipeline.0, &name, &kind, &active, definition.document]).await?;
@@ -195,7 +204,6 @@ pub async fn count_held(db: &Transaction<'_>, pipeline: PipelineId, limit: i64) 
 /// Edits the version that the editor saw; answers whether that was the one in force. One that is called no more loses its
 /// tokens.
 ///
-    drop_of_archived(db, pipeline, name).await?;
 /// # Errors
 /// When the statement fails.
 pub async fn update(
