@@ -884,6 +884,9 @@ CREATE TABLE public.trigger (
     enabled_at timestamp with time zone DEFAULT now() NOT NULL,
     paused_at timestamp with time zone,
     desired jsonb,
+    once_version bigint DEFAULT 1 NOT NULL,
+    replaced_at timestamp with time zone,
+    former_paused_at timestamp with time zone,
     CONSTRAINT trigger_kind_check CHECK ((kind = ANY (ARRAY['manual'::text, 'api'::text, 'event'::text, 'time'::text]))),
     CONSTRAINT trigger_source_check CHECK ((source = ANY (ARRAY['built-in'::text, 'project'::text, 'api'::text]))),
     CONSTRAINT trigger_version_check CHECK ((version > 0))

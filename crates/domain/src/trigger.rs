@@ -33,6 +33,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The most triggers that a pipeline has before another one is refused, archived ones apart. A project's file has as many of its own.
+pub const OF_PIPELINE_MAX: u32 = 1_000;
 /// The most late times that are caught up with at once.
 pub const CATCH_UP_MAX: u32 = 1_000;
 /// The longest jitter, a day.
@@ -66,6 +68,12 @@ pub struct Trigger {
     /// When it was paused, for the latest pause, as long as its schedule is the one that was paused: times from here to
     /// `enabled_at` count as skipped.
     pub paused_at: Option<Timestamp>,
+    /// The version that made its `@once` what it is: it comes a single time for each.
+    pub once_version: i64,
+    /// When its schedule took the place of another one, of which nothing comes from then on.
+    pub replaced_at: Option<Timestamp>,
+    /// Since when it was paused by then; `None` where it was not.
+    pub former_paused_at: Option<Timestamp>,
     /// The rest.
     pub spec: Spec,
 }
@@ -206,12 +214,17 @@ impl Spec {
     /// # Errors
     /// When the schedule is not understood.
     pub fn timetable(&self) -> Result<Option<Timetable>, Invalid> {
-        let Some(schedule) = self.schedule() else { return Ok(None) };
+        self.schedule_of_times().map(|schedule| schedule.compile()).transpose()
+    }
+
+    /// The schedule as its times follow from it.
+    pub(crate) fn schedule_of_times(&self) -> Option<Schedule> {
+        let mut schedule = self.schedule()?.clone();
         if self.landing_time {
             // The start names the landing and not the beginning.
-            return Schedule { start: None, ..schedule.clone() }.compile().map(Some);
+            schedule.start = None;
         }
-        schedule.compile().map(Some)
+        Some(schedule)
     }
 }
 

@@ -8,15 +8,16 @@ mod tokens;
 pub use desired::{Change, Desired, MANUAL, add_built_in, retire, set_desired};
 pub use states::{Edited, Stored, changed, of_ids, states};
 pub use tokens::{Held, TOKENS_MAX, Token, keep_project_token, rotate, token, tokens};
+use tokens::{drop_of_archived, drop_uncalled};
 
-use crate::Error;
+use crate::{Error, Transaction};
 use deadpool_postgres::GenericClient;
 use domain::{
     id::{PipelineId, TriggerId, WorkspaceId},
-    trigger::{Kind, Spec, Trigger},
+    trigger::{Kind, Spec, State, Trigger},
 };
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Json};
 
 /// A trigger, with what is known around it.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,8 @@ pub struct Listed {
     pub edited: bool,
     /// A failed run halted this version; it fires again when it is started or edited.
     pub halted: bool,
+    /// It is `@once`, and has come.
+    pub once_has_come: bool,
     /// Its workspace is archived, so that it does not fire, active or not.
     pub workspace_archived: bool,
     /// It is no more, or its pipeline is not; only its history is of use.
@@ -82,9 +85,15 @@ fn decode(row: &Row) -> Result<Listed, Error> {
         active: row.get(4),
         enabled_at: row.get(5),
         paused_at: row.get(6),
+        once_version: row.get(18),
+        replaced_at: row.get(19),
+        former_paused_at: row.get(20),
         spec,
     };
+    let state: Option<Json<State>> = row.try_get(21).unwrap_or_default();
+    let is_once = trigger.spec.schedule().is_some_and(|schedule| schedule.every.trim() == "@once");
     Ok(Listed {
+        once_has_come: is_once && state.is_some_and(|Json(state)| state.has_come(&trigger)),
         trigger,
         workspace: row.get(9),
         pipeline: row.get(10),
@@ -162,7 +171,8 @@ pub struct Definition<'a> {
     pub document: &'a serde_json::Value,
 }
 
-/// Creates a trigger; `None` when the pipeline has one of this name. Where an archived one had it, that one is taken over.
+/// Creates a trigger; `None` when the pipeline has one of this name. Where an archived one had it, that one is taken over,
+/// and no token of before holds. To be done in a transaction.
 ///
 /// # Errors
 /// When the statement fails.
@@ -173,25 +183,42 @@ pub async fn insert(
     active: bool,
     definition: Definition<'_>,
 ) -> Result<Option<TriggerId>, Error> {
+    drop_of_archived(db, pipeline, name).await?;
     let statement = db.prepare_cached(include_str!("../sql/trigger/insert.sql")).await?;
     let (id, kind) = (uuid::Uuid::now_v7(), kind_word(&definition.spec.kind));
     let row = db.query_opt(&statement, &[&id, &pipeline.0, &name, &kind, &active, definition.document]).await?;
     Ok(row.map(|row| TriggerId(row.get(0))))
 }
 
-/// Edits the version that the editor saw; answers whether that was the one in force.
+/// How many triggers a pipeline has, counted up to `limit`; nobody else adds one to it before the transaction ends.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn count_held(db: &Transaction<'_>, pipeline: PipelineId, limit: i64) -> Result<i64, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/pipeline/hold.sql")).await?;
+    db.execute(&statement, &[&pipeline.0]).await?;
+    let statement = db.prepare_cached(include_str!("../sql/trigger/count.sql")).await?;
+    Ok(db.query_one(&statement, &[&pipeline.0, &limit]).await?.get(0))
+}
+
+/// Edits the version that the editor saw; answers whether that was the one in force. One that is called no more loses its
+/// tokens.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn update(
-    db: &impl GenericClient,
+    db: &Transaction<'_>,
     id: TriggerId,
     version: i64,
     definition: Definition<'_>,
 ) -> Result<bool, Error> {
     let statement = db.prepare_cached(include_str!("../sql/trigger/update.sql")).await?;
     let kind = kind_word(&definition.spec.kind);
-    Ok(db.query_opt(&statement, &[&id.0, &version, &kind, definition.document]).await?.is_some())
+    let is_edited = db.query_opt(&statement, &[&id.0, &version, &kind, definition.document]).await?.is_some();
+    if is_edited {
+        drop_uncalled(db, &[id.0]).await?;
+    }
+    Ok(is_edited)
 }
 
 /// What can be done to a trigger as a whole.
@@ -205,18 +232,22 @@ pub enum Act {
     Archive,
 }
 
-/// Does it; answers whether there was such a trigger. The built-in one is none.
+/// Does it; answers whether there was such a trigger. The built-in one is none. One that is archived loses its tokens.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn act(db: &impl GenericClient, id: TriggerId, act: Act) -> Result<bool, Error> {
+pub async fn act(db: &Transaction<'_>, id: TriggerId, act: Act) -> Result<bool, Error> {
     let sql = match act {
         Act::Start => include_str!("../sql/trigger/start.sql"),
         Act::Pause => include_str!("../sql/trigger/pause.sql"),
         Act::Archive => include_str!("../sql/trigger/archive.sql"),
     };
     let statement = db.prepare_cached(sql).await?;
-    Ok(db.query_opt(&statement, &[&id.0]).await?.is_some())
+    let is_done = db.query_opt(&statement, &[&id.0]).await?.is_some();
+    if is_done && act == Act::Archive {
+        drop_uncalled(db, &[id.0]).await?;
+    }
+    Ok(is_done)
 }
 
 /// The trigger of this name, archived or not.

@@ -67,6 +67,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("secret/list_for_place", Some("ARRAY[pg_temp.id(4, 1)]")),
     ("trigger/guard", None),
     ("trigger_state/decide", None),
+    ("trigger_token/get", None),
     ("volume/list", None),
     ("volume/sum", None),
 ];

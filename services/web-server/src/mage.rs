@@ -21,6 +21,7 @@ use axum::response::Response;
 use domain::{
     ErrorKind,
     id::{RunId, TriggerId},
+    trigger::Kind,
 };
 use jiff::{Timestamp, civil, tz::TimeZone};
 use rpc::status::Problem;
@@ -161,20 +162,23 @@ impl Mage {
         let presented = presented.filter(|token| !token.is_empty() && token.len() <= token::BYTES_MAX);
         let presented = token::stored(presented.ok_or_else(refused)?);
         let db = self.core.store.client().await?;
-        let (trigger, hash) = store::triggers::token(&db, &presented.id).await?.ok_or_else(refused)?;
-        if !token::is_same(&presented, &hash) || id.parse::<TriggerId>().ok() != Some(trigger) {
+        let trigger: TriggerId = id.parse().map_err(|_| refused())?;
+        let (token, hash) = store::triggers::token(&db, trigger, &presented).await?.ok_or_else(refused)?;
+        if !token::is_same(&presented, &hash) {
             return Err(refused());
         }
         drop(db);
         // A flood ends here. The same number holds over all replicas, by the count of the trigger's owner.
-        self.core.rates.take(&presented.id, self.core.limits.trigger_calls_per_second, Instant::now()).map_err(
-            |wait| {
-                let message = format!("this token is used too often; wait {} ms", wait.as_millis().max(1));
-                Fault::busy("TOO_MANY_CALLS", message, wait)
-            },
-        )?;
-        let listed = triggers::find(&self.core, trigger).await.map_err(|_| refused())?;
-        Ok((listed, presented.id))
+        self.core.rates.take(&token, self.core.limits.trigger_calls_per_second, Instant::now()).map_err(|wait| {
+            let message = format!("this token is used too often; wait {} ms", wait.as_millis().max(1));
+            Fault::busy("TOO_MANY_CALLS", message, wait)
+        })?;
+        let gone = |fault: Fault| if fault.0.kind == ErrorKind::NotFound { refused() } else { fault };
+        let listed = triggers::find(&self.core, trigger).await.map_err(gone)?;
+        if listed.trigger.spec.kind != Kind::Api {
+            return Err(refused());
+        }
+        Ok((listed, token))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Fault> {

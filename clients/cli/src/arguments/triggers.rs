@@ -174,6 +174,9 @@ pub(crate) struct Definition {
     /// A run that takes longer is stopped; or none
     #[arg(long, value_name = "DURATION", value_parser = or_none(str::parse::<SignedDuration>))]
     pub(crate) timeout: Option<Setting<SignedDuration>>,
+    /// How a run that takes longer ends [usual: failed]
+    #[arg(long)]
+    pub(crate) timeout_status: Option<TimeoutStatus>,
     /// At most so many runs of it at once; 0 or none follows the pipeline
     #[arg(long, value_name = "N", value_parser = or_none(run_limit), allow_negative_numbers = true)]
     pub(crate) run_limit: Option<Setting<i32>>,
@@ -211,6 +214,13 @@ pub(crate) enum CatchUp {
     None,
     Latest,
     All,
+}
+
+/// How a run ends that took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimeoutStatus {
+    Failed,
+    Cancelled,
 }
 
 /// What a run over the limit does.

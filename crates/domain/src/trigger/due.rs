@@ -50,7 +50,7 @@ impl<'a> Plan<'a> {
 
     pub(super) fn key(&self, at: Timestamp) -> String {
         match self.timetable.every() {
-            Every::Once => key::ONCE.to_owned(),
+            Every::Once => key::of_once(self.trigger.once_version),
             _ => key::of_time(at),
         }
     }

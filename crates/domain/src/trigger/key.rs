@@ -11,13 +11,22 @@ use uuid::Uuid;
 
 /// The most bytes of a key.
 pub const BYTES_MAX: usize = 255;
-/// The only firing of `@once`.
+/// The only firing of an `@once` that was never set anew.
 pub const ONCE: &str = "once";
 
 /// A nominal time of a schedule or of a backfill, before any jitter, in milliseconds since 1970.
 #[must_use]
 pub fn of_time(nominal: Timestamp) -> String {
     format!("at:{}", nominal.as_millisecond())
+}
+
+/// The only firing of `@once` as it was set by this version of its trigger; 1 is the first.
+#[must_use]
+pub fn of_once(version: i64) -> String {
+    match version {
+        ..=1 => ONCE.to_owned(),
+        version => format!("{ONCE}:{version}"),
+    }
 }
 
 /// A run of `@always_on`, by when it became due.
@@ -42,6 +51,13 @@ pub fn of_event(idempotency_key: &str, fresh: impl FnOnce() -> Uuid) -> String {
         "" => format!("event:{}", fresh()),
         key => format!("event-key:{key}"),
     }
+}
+
+/// A key of the same kind as this one of a request or an event, which nobody chose: for a start that is only told of, and
+/// leaves the key that its client chose free.
+#[must_use]
+pub fn unchosen(key: &str, fresh: impl FnOnce() -> Uuid) -> String {
+    if key.starts_with("event") { of_event("", fresh) } else { of_request("", fresh) }
 }
 
 /// A run that user code starts: by the run, the block and its child (-1 for none) that ask, and by what they call it.

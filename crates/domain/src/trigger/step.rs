@@ -4,7 +4,7 @@
 //! is decided, and what follows from it is computed anew each time. Refuses to know rows, runs and how long a decision
 //! takes to be written; a decision that was not written is simply made again.
 
-use super::{Every, Kind, Overlap, Stop, Timetable, Trigger, due, key};
+use super::{Every, Kind, Overlap, Schedule, Stop, Timetable, Trigger, due, key};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -78,12 +78,32 @@ pub struct State {
     /// Starts that wait for runs to end.
     #[serde(default)]
     pub waiting: Vec<Start>,
-    /// `@once` has come, which it never does again.
+    /// An `@once` has come.
     #[serde(default)]
     pub once: bool,
+    /// The trigger's `once_version` by which it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once_version: Option<i64>,
+    /// The schedule whose times are decided up to the mark. When the trigger has another one, what is left of this one's is
+    /// accounted for. As text, since a hundred thousand of them lie in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Box<str>>,
     /// The version that was halted because a run of it failed; a newer one is not halted.
     #[serde(default)]
     pub halted: Option<i64>,
+}
+
+impl State {
+    /// Whether the `@once` that the trigger has now has come, which it never does again.
+    #[must_use]
+    pub fn has_come(&self, trigger: &Trigger) -> bool {
+        let has_come = match self.once_version {
+            Some(version) => version >= trigger.once_version,
+            // Who wrote this knew of one `@once` in a trigger's life; the mark is where it came.
+            None => trigger.once_version <= 1 || self.mark.is_some_and(|mark| mark >= trigger.enabled_at),
+        };
+        self.once && has_come
+    }
 }
 
 /// What a step is told about the world.
@@ -120,6 +140,7 @@ pub struct Step {
 #[must_use]
 pub fn step(trigger: &Trigger, timetable: Option<&Timetable>, state: &State, facts: &Facts) -> Step {
     let mut step = Step { state: state.clone(), ..Step::default() };
+    step.replace(trigger, timetable, facts.now);
     if !trigger.active || state.halted == Some(trigger.version) {
         step.give_up_waiting();
         return step;
@@ -165,6 +186,39 @@ impl Step {
         self.skip.extend(waiting.into_iter().map(|start| Skip::one(start, SkipReason::Pause)));
     }
 
+    /// Where the trigger has another schedule than the one that was decided about, accounts for what nobody had decided of
+    /// that one, and begins with the new one: none of its times before it was set are its own.
+    fn replace(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, now: Timestamp) {
+        let schedule = trigger.spec.schedule_of_times();
+        let schedule = schedule.and_then(|schedule| serde_json::to_string(&schedule).ok()).map(String::into_boxed_str);
+        if self.state.schedule == schedule {
+            return;
+        }
+        let former = std::mem::replace(&mut self.state.schedule, schedule);
+        // One that is not known was not noted by the version of this program that decided about it.
+        if former.is_none() && trigger.replaced_at.is_none() {
+            return;
+        }
+        let Some(mark) = self.state.mark else { return };
+        let replaced_at = trigger.replaced_at.unwrap_or(trigger.enabled_at);
+        if let Some(former) = former.and_then(|text| serde_json::from_str::<Schedule>(&text).ok()?.compile().ok()) {
+            let until = replaced_at.min(now);
+            let halted = self.state.halted.is_some_and(|version| version != trigger.version);
+            let paused_from = if halted { Some(mark) } else { trigger.former_paused_at.map(|at| at.max(mark)) };
+            let paused_from = paused_from.map_or(until, |from| from.min(until));
+            if !matches!(former.every(), Every::Once | Every::AlwaysOn) {
+                self.skip_span(&former, mark, paused_from, SkipReason::CatchUp);
+                self.skip_span(&former, paused_from, until, SkipReason::Pause);
+            }
+            if halted {
+                self.state.halted = None;
+            }
+        }
+        if let Some(timetable) = timetable {
+            self.state.mark = Some(mark.max(replaced_at.min(trigger.first_mark(timetable))));
+        }
+    }
+
     /// Moves the mark over the times that came before the trigger was enabled, or while it was paused. Answers what had come
     /// before the pause and was not decided by then, since its jitter was not over or nobody was there.
     fn resume(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, facts: &Facts) -> Vec<Start> {
@@ -183,7 +237,9 @@ impl Step {
             }
             return Vec::new();
         }
-        let paused_from = if halted { Some(mark) } else { trigger.paused_at };
+        // The schedule that was set in a pause is paused from then on.
+        let set_at = trigger.replaced_at.filter(|at| trigger.former_paused_at.is_some() && *at >= mark);
+        let paused_from = if halted { Some(mark) } else { trigger.paused_at.or(set_at) };
         let mut starts = Vec::new();
         // `@once` that was paused comes when it is started.
         if let Some(from) = paused_from.filter(|_| *timetable.every() != Every::Once) {
@@ -244,7 +300,7 @@ impl Step {
 
     /// The nominal times that are due, after those that are given up.
     fn due(&mut self, trigger: &Trigger, timetable: &Timetable, facts: &Facts) -> Vec<Start> {
-        if *timetable.every() == Every::Once && self.state.once {
+        if *timetable.every() == Every::Once && self.state.has_come(trigger) {
             return Vec::new();
         }
         let plan = due::Plan::new(trigger, timetable, facts.lead);
@@ -287,7 +343,10 @@ impl Step {
         starts: &mut Vec<Start>,
     ) {
         self.state.mark = Some(at);
-        self.state.once |= *timetable.every() == Every::Once;
+        if *timetable.every() == Every::Once {
+            self.state.once = true;
+            self.state.once_version = Some(trigger.once_version);
+        }
         let start = Start { key: plan.key(at), at };
         match &trigger.spec.window {
             Some(window) if !window.holds(at, timetable.zone()) => self.skip_one(start, SkipReason::Window),

@@ -55,6 +55,9 @@ proptest! {
             active: true,
             enabled_at,
             paused_at: None,
+            once_version: 1,
+            replaced_at: None,
+            former_paused_at: None,
             spec,
         };
         let (mut state, mut now) = (State::default(), enabled_at);

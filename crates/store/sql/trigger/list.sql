@@ -5,7 +5,8 @@ SELECT t.id, t.pipeline_id, t.name, t.version, t.active, t.enabled_at, t.paused_
        w.name, p.name, t.source, t.created_at, t.updated_at,
        t.desired IS NOT NULL AND t.desired -> 'spec' IS DISTINCT FROM t.spec,
        coalesce((s.state ->> 'halted')::bigint = t.version, false), w.archived_at IS NOT NULL,
-       t.archived_at IS NOT NULL OR p.archived_at IS NOT NULL
+       t.archived_at IS NOT NULL OR p.archived_at IS NOT NULL,
+       t.once_version, t.replaced_at, t.former_paused_at, s.state - 'waiting' - 'schedule'
   FROM trigger t
   JOIN pipeline p ON p.id = t.pipeline_id
   JOIN workspace w ON w.id = p.workspace_id

@@ -1,6 +1,6 @@
 -- What the project's file wants of a trigger. Where the file says the same as at the last deployment, what is in force
 -- stays, with all that was edited since, archiving included; where it says something else, that holds, and the version rises. A trigger of
--- another source with this name becomes the project's. Answers the trigger, and whether it is new; NULL when nothing was changed.
+-- another source with this name becomes the project's. What it means to schedules is as in insert.sql and update.sql. Answers the trigger, and whether it is new; NULL when nothing was changed.
 -- $1 id, $2 pipeline, $3 name, $4 kind, $5 active, $6 spec, $7 desired
 WITH changed AS (
     INSERT INTO trigger AS t (id, pipeline_id, name, kind, active, spec, source, desired)
@@ -15,7 +15,21 @@ WITH changed AS (
            paused_at = CASE
                WHEN t.archived_at IS NOT NULL OR t.spec -> 'kind' IS DISTINCT FROM excluded.spec -> 'kind' THEN NULL
                WHEN t.active > excluded.active THEN now()
-               ELSE t.paused_at END
+               ELSE t.paused_at END,
+           former_paused_at = CASE
+               WHEN t.archived_at IS NOT NULL THEN NULL
+               WHEN t.spec -> 'kind' IS NOT DISTINCT FROM excluded.spec -> 'kind' THEN t.former_paused_at
+               WHEN NOT t.active THEN coalesce(t.paused_at, t.former_paused_at)
+               WHEN NOT excluded.active THEN now() END,
+           replaced_at = CASE
+               WHEN t.archived_at IS NOT NULL THEN to_timestamp(0)
+               WHEN t.spec -> 'kind' IS DISTINCT FROM excluded.spec -> 'kind' THEN now()
+               ELSE t.replaced_at END,
+           once_version = CASE
+               WHEN t.archived_at IS NOT NULL
+                 OR (t.spec #> '{kind,every}', t.spec #> '{kind,start}')
+                    IS DISTINCT FROM (excluded.spec #> '{kind,every}', excluded.spec #> '{kind,start}')
+               THEN t.version + 1 ELSE t.once_version END
      WHERE t.source <> 'built-in'
        AND (t.desired IS DISTINCT FROM excluded.desired OR t.source <> 'project')
     RETURNING t.id, t.xmax = 0 AS created

@@ -1,7 +1,7 @@
 //! What a project's file wants of its triggers. The file is desired state: what it says is put into force when it says
 //! something new, and edits by other ways hold until then.
 
-use super::{Token, keep_project_token, kind_word};
+use super::{Token, drop_of_archived, drop_uncalled, keep_project_token, kind_word};
 use crate::Error;
 use deadpool_postgres::GenericClient;
 use domain::{
@@ -63,7 +63,11 @@ pub async fn set_desired(
     add_built_in(db, pipeline).await?;
     let mut changes = Vec::new();
     for trigger in desired {
+        drop_of_archived(db, pipeline, &trigger.name).await?;
         let (id, change) = upsert(db, pipeline, trigger).await?;
+        if change == Some(Change::Updated) {
+            drop_uncalled(db, &[id.0]).await?;
+        }
         keep_project_token(db, id, trigger.token.as_ref()).await?;
         changes.extend(change.map(|change| (trigger.name.clone(), change)));
     }
@@ -71,6 +75,8 @@ pub async fn set_desired(
         let keep: Vec<&String> = desired.iter().map(|trigger| &trigger.name).chain(unread).collect();
         let statement = db.prepare_cached(include_str!("../../sql/trigger/archive_others.sql")).await?;
         let archived = db.query(&statement, &[&pipeline.0, &keep]).await?;
+        let ids: Vec<uuid::Uuid> = archived.iter().map(|row| row.get(1)).collect();
+        drop_uncalled(db, &ids).await?;
         changes.extend(archived.iter().map(|row| (row.get(0), Change::Archived)));
     }
     Ok(changes)

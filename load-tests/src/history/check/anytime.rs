@@ -1,4 +1,4 @@
-//! Schedules that no calendar holds: `@once`, which comes a single time in the life of its trigger, and `@always_on`,
+//! Schedules that no calendar holds: `@once`, which comes a single time each time that it is set, and `@always_on`,
 //! whose next time depends on the end of a run.
 
 use super::{
@@ -10,12 +10,19 @@ use crate::history::{Firing, History, Run, TriggerKind, TriggerVersion};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-const ONCE: &str = "once";
 const MS: i64 = 1_000;
 
 /// Whether a version comes a single time.
 pub(super) fn is_once(version: &TriggerVersion) -> bool {
     every(version) == Some("@once")
+}
+
+/// The version that made the `@once` what it is which a key names.
+fn once_of(key: &str) -> Option<i64> {
+    match key.strip_prefix("once")? {
+        "" => Some(1),
+        version => version.strip_prefix(':')?.parse().ok().filter(|version| *version > 1),
+    }
 }
 
 /// Whether a version has a run at any time.
@@ -44,7 +51,7 @@ pub(super) fn check_decisions(
         };
         let date = firing.execution_date_us.unwrap_or_default();
         let named = if is_once(by) {
-            firing.logical_key == ONCE
+            once_of(&firing.logical_key).is_some_and(|of| of <= by.version)
         } else if is_always_on(by) {
             firing.logical_key == format!("always:{}", date.div_euclid(MS))
         } else {
@@ -68,8 +75,8 @@ pub(super) fn check_decisions(
     if versions.iter().any(|version| comes(version)) {
         findings.looked("@once that had to come", 1);
         let mut waiting = history.trigger_states.iter().filter(|state| state.trigger_id == id);
-        let waits = waiting.any(|state| state.waiting.iter().any(|start| start.key == ONCE));
-        if !waits && !decided.iter().any(|firing| firing.logical_key == ONCE) {
+        let waits = waiting.any(|state| state.waiting.iter().any(|start| once_of(&start.key).is_some()));
+        if !waits && !decided.iter().any(|firing| once_of(&firing.logical_key).is_some()) {
             findings.violation(id, "it is @once, was left time to come, and never was decided");
         }
     }

@@ -44,6 +44,9 @@ pub(super) struct Armed {
     name: Box<str>,
     enabled_at: Timestamp,
     paused_at: Option<Timestamp>,
+    once_version: i64,
+    replaced_at: Option<Timestamp>,
+    former_paused_at: Option<Timestamp>,
     /// `domain::trigger::Spec` as JSON.
     spec: Box<str>,
     pub(super) run_limit: Option<u32>,
@@ -60,6 +63,7 @@ impl Armed {
     /// As it is stored. One whose next look is not known, or was computed for another version, is looked at at once.
     pub(super) fn new(listed: Listed, stored: Option<Stored>, now: Timestamp) -> Self {
         let Trigger { pipeline, name, version, active, enabled_at, paused_at, spec, .. } = listed.trigger;
+        let Trigger { once_version, replaced_at, former_paused_at, .. } = listed.trigger;
         let always_on = spec.schedule().is_some_and(|schedule| schedule.every.trim() == "@always_on");
         let watches_ends = always_on || spec.landing_time || spec.pause_on_failure || spec.overlap != Overlap::AllowAll;
         let next_due = match &stored {
@@ -76,6 +80,9 @@ impl Armed {
             name: name.into(),
             enabled_at,
             paused_at,
+            once_version,
+            replaced_at,
+            former_paused_at,
             run_limit: spec.run_limit,
             on_limit: spec.on_limit,
             watches_ends,
@@ -99,6 +106,9 @@ impl Armed {
             active: self.active,
             enabled_at: self.enabled_at,
             paused_at: self.paused_at,
+            once_version: self.once_version,
+            replaced_at: self.replaced_at,
+            former_paused_at: self.former_paused_at,
             spec,
         };
         Ok((trigger, timetable))

@@ -18,6 +18,8 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 use store::backfills::{Backfill, BackfillRef, Spec};
 
+/// The most backfills of one pipeline that are not over.
+const OPEN_MAX: usize = 1_000;
 /// Runs that backfills start in one turn, all together.
 const TURN_STARTS_MAX: u64 = 256;
 /// Before they are looked at again when the database did not answer.
@@ -91,6 +93,11 @@ impl Backfills {
         self.due.retain(|id| stays(id));
     }
 
+    /// How many of a pipeline are not over.
+    fn count(&self, pipeline: PipelineId) -> usize {
+        self.active.values().filter(|active| active.pipeline() == pipeline).count()
+    }
+
     /// The pipelines of those that may start something now, once for each of them.
     pub(super) fn due_pipelines(&self) -> impl Iterator<Item = PipelineId> {
         self.due.iter().filter_map(|id| self.active.get(id)).filter(|active| active.is_due()).map(Active::pipeline)
@@ -132,7 +139,10 @@ impl Engine {
             completed_at: None,
         };
         let id = backfill.id;
-        if store::backfills::insert(&self.store, &backfill, shard).await.map_err(|error| unavailable(&error))? {
+        let has_room = self.backfills.count(command.pipeline) < OPEN_MAX;
+        if has_room
+            && store::backfills::insert(&self.store, &backfill, shard).await.map_err(|error| unavailable(&error))?
+        {
             self.backfills.insert(backfill)?;
             return Ok(id);
         }
@@ -141,6 +151,7 @@ impl Engine {
         match store::backfills::get(&client, name).await.map_err(|error| unavailable(&error))? {
             Some(known) if known.backfill.spec == backfill.spec => Ok(known.backfill.id),
             Some(_) => Err(EngineError::NameTaken(backfill.spec.name)),
+            None if !has_room => Err(EngineError::TooManyBackfills(OPEN_MAX)),
             // No row, and none of this name: the shard has another owner.
             None => Err(EngineError::NotOwner),
         }

@@ -22,7 +22,7 @@ use domain::{
     id::{PipelineId, RunId, TriggerId},
     pipeline::OnLimit,
     run::{Event, Options},
-    trigger::{self, Facts, Start, Step, Stop, Timetable, Trigger},
+    trigger::{self, Facts, Start, Step, Stop, Timetable, Trigger, key},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
@@ -31,6 +31,7 @@ use store::{
     firing_views::Known,
     runs::{Decision, StartablePipeline},
 };
+use uuid::Uuid;
 
 /// Triggers that are decided about in one turn.
 pub(super) const TURN_TRIGGERS_MAX: usize = 2_000;
@@ -306,7 +307,7 @@ impl Engine {
     pub(super) async fn offer(
         &mut self,
         (id, version): (TriggerId, i64),
-        start: Start,
+        mut start: Start,
         told: Told,
         turn: &mut Turn,
     ) -> Result<Offered, EngineError> {
@@ -329,6 +330,11 @@ impl Engine {
         let pipeline = self.startable(armed.pipeline, &mut turn.answers).await?;
         let aim = self.aim(&trigger, timetable.as_ref(), pipeline).await?;
         let facts = self.facts(id, &aim);
+        let is_halted = self.triggers.get(id).is_some_and(|armed| armed.state.halted == Some(version));
+        if is_halted {
+            // It is skipped, and its client may come again with its key when the trigger fires again.
+            start.key = key::unchosen(&start.key, Uuid::now_v7);
+        }
         let key = start.key.clone();
         let Some(armed) = self.triggers.get_mut(id) else { return Err(EngineError::Overtaken(id)) };
         armed.waiting.insert(key.clone(), told);

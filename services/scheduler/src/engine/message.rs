@@ -39,6 +39,9 @@ pub enum EngineError {
     /// The pipeline has another backfill of this name.
     #[error("the pipeline has another backfill named `{0}`; choose another name")]
     NameTaken(String),
+    /// The pipeline has so many backfills that are not over.
+    #[error("the pipeline has {0} backfills that are not over, which is the most it may have; wait, or cancel some")]
+    TooManyBackfills(usize),
     /// The run does not exist.
     #[error("no run {0}")]
     NoRun(RunId),
@@ -70,7 +73,7 @@ impl EngineError {
             Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) => ErrorKind::NotFound,
             Self::NameTaken(_) => ErrorKind::AlreadyExists,
             Self::Overtaken(_) => ErrorKind::Conflict,
-            Self::TooManyCalls(_) => ErrorKind::ResourceExhausted,
+            Self::TooManyCalls(_) | Self::TooManyBackfills(_) => ErrorKind::ResourceExhausted,
             Self::NoBlock(_) => ErrorKind::InvalidArgument,
             Self::Archived(_) | Self::NotEnded(_) | Self::Refused(_) | Self::Definition(_) => {
                 ErrorKind::FailedPrecondition
@@ -88,6 +91,7 @@ impl EngineError {
             Self::NoRun(_) => "RUN_NOT_FOUND",
             Self::NoBackfill(_) => "BACKFILL_NOT_FOUND",
             Self::NameTaken(_) => "BACKFILL_EXISTS",
+            Self::TooManyBackfills(_) => "TOO_MANY_BACKFILLS",
             Self::Overtaken(_) => "TRIGGER_CHANGED",
             Self::TooManyCalls(_) => "TOO_MANY_CALLS",
             Self::NoBlock(_) => "BLOCK_NOT_FOUND",

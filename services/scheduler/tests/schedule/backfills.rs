@@ -149,3 +149,26 @@ async fn a_backfill_of_an_archived_workspace_is_paused() {
     node.until_running(2).await;
     assert_eq!(state(&world, id).await.1, 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_has_so_many_backfills_that_are_not_over_and_no_more() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let fill = "INSERT INTO backfill (id, workspace_id, pipeline_id, shard, name, start_at, end_at, unit, every, time_zone,
+                                      descending, parallelism, status, total)
+                SELECT gen_random_uuid(), $1, $2, 3, 'b' || n, '2024-03-01', '2024-03-05', 'day', 1, 'UTC', false, 1, 'paused', 5
+                  FROM generate_series(1, 999) AS n";
+    world.database.client().await.execute(fill, &[&world.workspace.0, &pipeline.0]).await.unwrap();
+    let node = world.node(0..256, 1).await;
+    node.settle().await;
+    let id = node.backfill(days(pipeline)).await.unwrap();
+    let mut more = days(pipeline);
+    more.spec.name = "april".to_owned();
+    assert!(matches!(node.backfill(more.clone()).await, Err(EngineError::TooManyBackfills(1_000))));
+    assert_eq!(node.backfill(days(pipeline)).await.unwrap(), id, "what is there is answered");
+    // One that is over leaves room for another, and other pipelines have theirs.
+    node.change(id, ChangeBackfill::Cancel).await.unwrap();
+    node.settle().await;
+    let other = world.deploy("q", 3, json!({ "blocks": [block("a", &[])] })).await;
+    node.backfill(days(other)).await.unwrap();
+}

@@ -21,7 +21,11 @@ use scheduler::{
 };
 use serde_json::{Value, json};
 use std::{ops::Range, sync::Arc, time::Duration};
-use store::{Store, shards::Shard, triggers::Definition};
+use store::{
+    Store,
+    shards::Shard,
+    triggers::{Act, Definition},
+};
 use testkit::{Database, wait_for};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -132,6 +136,25 @@ impl World {
         let document = serde_json::to_value(spec).unwrap();
         let definition = Definition { spec, document: &document };
         store::triggers::insert(&client, pipeline, name, true, definition).await.unwrap().unwrap()
+    }
+
+    /// Does something to a trigger as a whole; answers whether there was one.
+    pub(crate) async fn act(&self, trigger: TriggerId, act: Act) -> bool {
+        let mut client = self.store.client().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let is_done = store::triggers::act(&transaction, trigger, act).await.unwrap();
+        transaction.commit().await.unwrap();
+        is_done
+    }
+
+    /// Gives a trigger another definition in place of this version.
+    pub(crate) async fn edit(&self, trigger: TriggerId, version: i64, spec: &Spec) {
+        let mut client = self.store.client().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let document = serde_json::to_value(spec).unwrap();
+        let definition = Definition { spec, document: &document };
+        assert!(store::triggers::update(&transaction, trigger, version, definition).await.unwrap());
+        transaction.commit().await.unwrap();
     }
 
     /// Takes the workspace out of use, or back into it.

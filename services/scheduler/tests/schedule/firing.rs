@@ -75,7 +75,7 @@ async fn a_pause_under_way_is_never_overtaken() {
     edit.commit().await.unwrap();
     wait_for("the pause to be seen", WAIT, || async { (node.metrics.triggers_armed.get() == 0).then_some(()) }).await;
     assert_eq!(fired(&world).await, 0);
-    assert!(store::triggers::act(&world.store.client().await.unwrap(), id, Act::Start).await.unwrap());
+    assert!(world.act(id, Act::Start).await);
     wait_for("a firing", WAIT, || async { (fired(&world).await == 1).then_some(()) }).await;
 }
 
@@ -211,12 +211,13 @@ async fn a_failed_run_halts_its_trigger_until_somebody_starts_it() {
     node.fail(0).await;
     world.until(run, "failed").await;
     assert_eq!(node.offer(pipeline, (id, 1), "two", json!({})).await.unwrap(), Created::Not("pause".into()));
-    let client = world.store.client().await.unwrap();
-    store::triggers::act(&client, id, Act::Pause).await.unwrap();
-    store::triggers::act(&client, id, Act::Start).await.unwrap();
+    assert!(world.act(id, Act::Pause).await && world.act(id, Act::Start).await);
     let stale = node.offer(pipeline, (id, 1), "three", json!({})).await;
     assert!(matches!(stale, Err(EngineError::Overtaken(_))), "{stale:?}");
     assert!(node.offer(pipeline, (id, 3), "three", json!({})).await.unwrap().run().is_some());
+    // The key of the call that it skipped is its client's to use again.
+    assert!(node.offer(pipeline, (id, 3), "two", json!({})).await.unwrap().run().is_some());
+    assert_eq!(world.count("SELECT count(*) FROM firing WHERE reason = 'pause' AND logical_key <> 'two'").await, 1);
 }
 
 /// Comes every second.

@@ -121,7 +121,7 @@ async fn a_failure_halts_a_schedule_and_the_times_until_it_is_started_are_one_sk
     let client = world.database.client().await;
     wait_for("some seconds", WAIT, || async { client.query_opt(idle, &[]).await.unwrap().map(|_| ()) }).await;
     assert_eq!((fired(&world).await, skipped(&world, "pause").await), (vec![0], 0));
-    assert!(store::triggers::act(&world.store.client().await.unwrap(), id, store::triggers::Act::Start).await.unwrap());
+    assert!(world.act(id, store::triggers::Act::Start).await);
     node.until_running(1).await;
     let skips = client.query("SELECT times FROM firing WHERE reason = 'pause'", &[]).await.unwrap();
     assert_eq!(skips.len(), 1);

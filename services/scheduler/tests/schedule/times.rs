@@ -7,7 +7,7 @@ use domain::{
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
-use store::firing_views;
+use store::{firing_views, triggers::Act};
 use testkit::wait_for;
 
 /// Between two times of the schedule that catches up.
@@ -239,4 +239,53 @@ async fn jitter_spreads_triggers_and_every_replica_finds_the_same() {
     }
     let early = "SELECT count(*) FROM firing WHERE created_at < execution_date";
     assert_eq!(world.count(early).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_accounted_for_though_the_schedule_is_edited_in_it() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let metronome = Spec::new(Kind::Schedule(schedule("* * * * * *", "UTC", None)));
+    let id = world.trigger(pipeline, "metronome", &metronome).await;
+    let node = world.node(0..256, 2).await;
+    let fired = "SELECT count(*) FROM firing WHERE decided = 'fired'";
+    wait_for("a firing", WAIT, || async { (world.count(fired).await > 0).then_some(()) }).await;
+    assert!(world.act(id, Act::Pause).await);
+    let clock = "SELECT (extract(epoch FROM clock_timestamp() - max(paused_at)) > 2.5)::int::bigint FROM trigger";
+    wait_for("some seconds", WAIT, || async { (world.count(clock).await == 1).then_some(()) }).await;
+    world.edit(id, 2, &Spec::new(Kind::Schedule(schedule("0 0 1 1 *", "UTC", None)))).await;
+    let skipped = "SELECT coalesce(max(times), 0)::bigint FROM firing f JOIN trigger t ON t.id = f.trigger_id
+                    WHERE f.reason = 'pause' AND f.execution_date >= t.former_paused_at AND f.last_date <= t.replaced_at";
+    wait_for("the seconds of the pause", WAIT, || async { (world.count(skipped).await >= 2).then_some(()) }).await;
+    assert!(world.act(id, Act::Start).await);
+    node.settle().await;
+    assert_eq!(world.count("SELECT count(*) FROM firing WHERE reason = 'pause'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_fires_for_each_time_that_it_is_set() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let once = |start| Spec::new(Kind::Schedule(schedule("@once", "UTC", start)));
+    let id = world.trigger(pipeline, "once", &once(None)).await;
+    let node = world.node(0..256, 2).await;
+    let fired = async |most: i64| {
+        let sql = "SELECT count(*) FROM firing WHERE decided = 'fired'";
+        wait_for("a firing", WAIT, || async { (world.count(sql).await >= most).then_some(()) }).await;
+        node.settle().await;
+        assert_eq!(world.count(sql).await, most);
+    };
+    fired(1).await;
+    // It does not come again because it was paused and started.
+    assert!(world.act(id, Act::Pause).await && world.act(id, Act::Start).await);
+    let soon = now(&world).await + SignedDuration::from_secs(1);
+    world.edit(id, 3, &once(Some(soon))).await;
+    fired(2).await;
+    assert!(world.act(id, Act::Archive).await);
+    assert_eq!(world.trigger(pipeline, "once", &once(None)).await, id);
+    fired(3).await;
+    let client = world.database.client().await;
+    let rows = client.query("SELECT logical_key FROM firing ORDER BY created_at", &[]).await.unwrap();
+    let keys: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(keys, ["once", "once:4", "once:6"]);
 }

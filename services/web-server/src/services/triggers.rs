@@ -72,6 +72,15 @@ impl Triggers {
         }
         let head = pipelines::get(&transaction, workspace.id, &request.pipeline).await?.filter(|head| !head.archived);
         let head = head.ok_or_else(|| Fault::no_pipeline(&workspace.name, &request.pipeline))?;
+        let count = store::triggers::count_held(&transaction, head.id, i64::from(trigger::OF_PIPELINE_MAX)).await?;
+        if count >= i64::from(trigger::OF_PIPELINE_MAX) {
+            let most = trigger::OF_PIPELINE_MAX;
+            let message = format!(
+                "pipeline `{}` has {most} triggers, which is the most it may have; delete some",
+                request.pipeline
+            );
+            return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRIGGERS", message));
+        }
         let definition = checked.definition();
         let id = store::triggers::insert(&transaction, head.id, &request.name, request.active, definition).await?;
         let id = id.ok_or_else(taken)?;
@@ -116,19 +125,27 @@ impl Triggers {
         let checked = Checked::of(read::spec(request.spec.unwrap_or_default())?)?;
         let before = triggers::find(&self.0, id).await?;
         triggers::refuse_built_in(&before)?;
-        let db = self.0.store.client().await?;
-        if !store::triggers::update(&db, id, request.version, checked.definition()).await? {
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if !store::triggers::update(&transaction, id, request.version, checked.definition()).await? {
             // Its version now, since it may have changed after it was read.
             return Err(changed_meanwhile(&triggers::find(&self.0, id).await?));
         }
+        transaction.commit().await.map_err(store::Error::from)?;
+        drop(db);
         self.listed(id).await
     }
 
     async fn act(&self, trigger_id: &str, act: Act) -> Result<TriggerId, Fault> {
         let id = id(trigger_id)?;
         triggers::refuse_built_in(&triggers::find(&self.0, id).await?)?;
-        let db = self.0.store.client().await?;
-        if store::triggers::act(&db, id, act).await? { Ok(id) } else { Err(triggers::none(id)) }
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        if !store::triggers::act(&transaction, id, act).await? {
+            return Err(triggers::none(id));
+        }
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(id)
     }
 
     async fn preview(&self, request: PreviewScheduleRequest) -> Result<PreviewScheduleResponse, Fault> {

@@ -8,7 +8,7 @@ use crate::repeated::{self, Wanted};
 use crate::{idempotent, new_runs};
 use domain::{
     ErrorKind, event,
-    trigger::{Kind, key},
+    trigger::{Kind, SkipReason, key},
 };
 use jiff::Timestamp;
 use proto::internal::v1::NewRun;
@@ -38,20 +38,25 @@ pub(crate) struct Told {
     pub(crate) called_by: Option<String>,
 }
 
-/// Starts an API trigger once. A call of one that is paused is accounted for by a scheduler, and refused.
+/// Starts an API trigger once. A call of one that is paused or halted is accounted for by a scheduler, and refused.
 pub(crate) async fn call(core: &Core, listed: Listed, told: Told) -> Result<(Listed, Started), Fault> {
     idempotent::check(&told.idempotency_key)?;
     let key = new_runs::logical_key(&told.idempotency_key);
     let started = start(core, listed, |listed| match refused(listed) {
+        // It was called when it came, and is something else by now.
+        _ if listed.trigger.spec.kind != Kind::Api => Err(super::none(listed.trigger.id)),
         None => new_run(core, listed, key.clone(), told.clone()).map(Some),
         Some(_) => skip(core, listed, new_runs::logical_key(""), &told).map(Some),
     })
     .await?
     .ok_or_else(|| Fault::new(ErrorKind::Internal, "INTERNAL", "a call that is no start was started"))?;
-    if let (listed, Started::Not(_)) = &started
-        && let Some(fault) = refused(listed)
-    {
-        return Err(fault);
+    if let (listed, Started::Not(reason)) = &started {
+        // A run that failed just now may have halted it since it was read.
+        let is_paused = reason == SkipReason::Pause.as_str() && refused(listed).is_none();
+        let now = if is_paused { Some(super::find(core, listed.trigger.id).await?) } else { None };
+        if let Some(fault) = refused(now.as_ref().unwrap_or(listed)) {
+            return Err(fault);
+        }
     }
     check_repeated(core, &told, &started.1).await?;
     Ok(started)
@@ -71,14 +76,19 @@ async fn check_repeated(core: &Core, told: &Told, started: &Started) -> Result<(
     repeated::check(core, &[wanted], &[*run]).await
 }
 
-/// Why a trigger starts nothing, when it is paused or its workspace archived.
+/// Why a trigger starts nothing, when it is paused or halted, or its workspace archived.
 fn refused(listed: &Listed) -> Option<Fault> {
     if listed.workspace_archived {
         return Some(Fault::archived(&listed.workspace));
     }
     let name = &listed.trigger.name;
-    let message = format!("trigger `{name}` is paused; start it with `orrery triggers start {name}`");
-    (!listed.trigger.active).then(|| Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message))
+    let why = match (listed.trigger.active, listed.halted) {
+        (true, false) => return None,
+        (true, true) => "was halted by a run that failed",
+        (false, _) => "is paused",
+    };
+    let message = format!("trigger `{name}` {why}; start it with `orrery triggers start {name}`");
+    Some(Fault::new(ErrorKind::FailedPrecondition, "TRIGGER_PAUSED", message))
 }
 
 /// A start of a trigger that starts nothing, for its history: the scheduler that decides about it skips it. Its key is not
@@ -177,14 +187,14 @@ async fn matching(core: &Core, workspace: &Workspace, event: &Value) -> Result<V
         Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_TRIGGERS", message)
     };
     // What is paused keeps nothing that fires from an event.
-    if all.iter().flatten().filter(|listed| listed.trigger.active).count() > EVENT_TRIGGERS_MAX {
+    if all.iter().flatten().filter(|listed| listed.fires()).count() > EVENT_TRIGGERS_MAX {
         return Err(too_many("the active event triggers", EVENT_TRIGGERS_MAX));
     }
     let (mut matching, mut paused) = (Vec::new(), Vec::new());
     for listed in all {
         match listed {
             Ok(listed) if matches(&listed, event) => {
-                let of_its_kind = if listed.trigger.active { &mut matching } else { &mut paused };
+                let of_its_kind = if listed.fires() { &mut matching } else { &mut paused };
                 of_its_kind.push(listed);
             }
             Ok(_) => {}

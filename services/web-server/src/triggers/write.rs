@@ -15,9 +15,9 @@ use store::{
 
 /// A trigger; `now` is what its next time comes after.
 pub(crate) fn trigger(listed: Listed, now: Timestamp) -> v1::Trigger {
-    let fires = listed.fires();
+    let comes = listed.fires() && !listed.once_has_come;
     let trigger = listed.trigger;
-    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| fires);
+    let timetable = trigger.spec.timetable().ok().flatten().filter(|_| comes);
     let window = trigger.spec.window.as_ref();
     let next = timetable.and_then(|timetable| timetable.next_in(window, now.max(trigger.enabled_at)));
     v1::Trigger {

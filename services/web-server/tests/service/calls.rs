@@ -14,17 +14,17 @@ use tokio::net::TcpStream;
 /// Far more than anything takes.
 const WAIT: Duration = Duration::from_secs(60);
 
-async fn call(cluster: &Cluster, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
+pub(crate) async fn call(cluster: &Cluster, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
     http::send(http::request(Method::POST, &cluster.url(path), headers, body.into())).await
 }
 
-async fn token(cluster: &Cluster, trigger: &Value, overlap: &str) -> String {
+pub(crate) async fn token(cluster: &Cluster, trigger: &Value, overlap: &str) -> String {
     let message = json!({ "triggerId": trigger["id"], "overlap": overlap });
     let answer = cluster.call("TriggerService/RotateTriggerToken", message).await;
     answer["token"].as_str().unwrap().to_owned()
 }
 
-fn id(trigger: &Value) -> &str {
+pub(crate) fn id(trigger: &Value) -> &str {
     trigger["id"].as_str().unwrap()
 }
 

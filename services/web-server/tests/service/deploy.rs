@@ -41,13 +41,27 @@ pub(crate) async fn deploy(cluster: &Cluster, files: &Files) -> (usize, CreateDe
     (missing.len(), create(cluster, manifest, false).await.unwrap())
 }
 
+/// Deploys files that are there already into another workspace.
+pub(crate) async fn deploy_into(cluster: &Cluster, workspace: &str, files: &Files) {
+    create_in(cluster, workspace, manifest(files), false).await.unwrap();
+}
+
 async fn create(
     cluster: &Cluster,
     manifest: Manifest,
     validate_only: bool,
 ) -> Result<CreateDeploymentResponse, Status> {
+    create_in(cluster, "sales", manifest, validate_only).await
+}
+
+async fn create_in(
+    cluster: &Cluster,
+    workspace: &str,
+    manifest: Manifest,
+    validate_only: bool,
+) -> Result<CreateDeploymentResponse, Status> {
     let request = CreateDeploymentRequest {
-        workspace: "sales".to_owned(),
+        workspace: workspace.to_owned(),
         manifest: Some(manifest),
         validate_only,
         idempotency_key: String::new(),

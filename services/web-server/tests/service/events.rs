@@ -72,14 +72,14 @@ async fn an_event_starts_what_it_matches_once() {
 async fn what_is_paused_keeps_nothing_from_an_event() {
     let cluster = cluster().await;
     let pattern = |source: &str| json!({ "event": { "patterns": [{ "source": [source] }] } });
+    // Whatever its id, it comes before the others.
+    create(&cluster, "active", pattern("here")).await;
     let paused = create(&cluster, "paused", pattern("elsewhere")).await;
     cluster.call("TriggerService/PauseTrigger", json!({ "triggerId": paused["id"] })).await;
     let more = "INSERT INTO trigger (id, pipeline_id, name, version, active, paused_at, kind, spec, source)
                 SELECT gen_random_uuid(), pipeline_id, name || n, version, active, paused_at, kind, spec, source
                   FROM trigger, generate_series(1, 10000) AS n WHERE name = 'paused'";
     cluster.database.client().await.execute(more, &[]).await.unwrap();
-    // Whatever its id, it comes before them.
-    create(&cluster, "active", pattern("here")).await;
     let (status, answer) = publish(&cluster, "?workspace=sales", None, &json!({ "source": "here" })).await;
     assert_eq!((status, runs(&answer)), (200, vec![("active".into(), true)]), "{answer}");
     let active = "UPDATE trigger SET active = true, paused_at = NULL, enabled_at = now() WHERE name LIKE 'paused%'";

@@ -26,5 +26,6 @@ mod secrets;
 mod security;
 mod standing;
 mod tenants;
+mod tokens;
 mod triggers;
 mod volumes;

@@ -89,11 +89,12 @@ impl CommandService for Scheduler {
         for run in request.into_inner().runs {
             let pipeline = uuid(&run.pipeline_id);
             let (trigger, version) = (Uuid::from_slice(&run.trigger_id).ok(), run.trigger_version);
-            // One that is paused, in this version or with its workspace, has its start skipped.
+            // One that is paused or halted, in this version or with its workspace, has its start skipped.
             let paused = "INSERT INTO firing (trigger_id, logical_key, decided, reason, shard_epoch)
                           SELECT t.id, $2, 'skipped', 'pause', 1
                             FROM trigger t JOIN pipeline p ON p.id = t.pipeline_id JOIN workspace w ON w.id = p.workspace_id
-                           WHERE t.id = $1 AND t.version = $3 AND (NOT t.active OR w.archived_at IS NOT NULL)";
+                           WHERE t.id = $1 AND t.version = $3 AND (NOT t.active OR w.archived_at IS NOT NULL OR EXISTS
+                                 (SELECT FROM trigger_state s WHERE s.trigger_id = t.id AND (s.state ->> 'halted')::bigint = t.version))";
             if db.execute(paused, &[&trigger, &run.logical_key, &version]).await.unwrap() > 0 {
                 run_ids.push(Vec::new());
                 skipped.push("pause".to_owned());

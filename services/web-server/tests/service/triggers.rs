@@ -332,3 +332,58 @@ async fn the_environment_chooses() {
     let names: Vec<_> = list(&cluster).await.iter().map(|t| t["name"].clone()).collect();
     assert_eq!(names, ["a", "c"]);
 }
+
+#[tokio::test]
+async fn a_pipeline_has_so_many_triggers_and_no_more() {
+    let cluster = cluster().await;
+    let fill = "INSERT INTO trigger (id, pipeline_id, name, kind, active, source, archived_at)
+                SELECT gen_random_uuid(), p.id, 't' || n, 'api', false, 'api', CASE WHEN n > 999 THEN now() END
+                  FROM pipeline p, generate_series(1, 1100) AS n";
+    let db = cluster.database.client().await;
+    db.execute(fill, &[]).await.unwrap();
+    // Archived ones do not count.
+    create(&cluster, "last", every("@daily")).await;
+    let message = json!({ "workspace": "sales", "pipeline": "daily", "name": "more", "spec": every("@daily") });
+    let answer = cluster.post("TriggerService/CreateTrigger", message.clone()).await;
+    assert_eq!((answer.status.as_u16(), crate::cluster::reason(&answer)), (429, "TOO_MANY_TRIGGERS".to_owned()));
+    assert!(answer.json()["message"].as_str().unwrap().contains("1000 triggers"), "{:?}", answer.body);
+    db.execute("UPDATE trigger SET archived_at = now() WHERE name = 't1'", &[]).await.unwrap();
+    cluster.call("TriggerService/CreateTrigger", message).await;
+}
+
+#[tokio::test]
+async fn once_that_has_come_tells_no_next_time_until_it_is_set_anew() {
+    let cluster = cluster().await;
+    let once = |start: &str| json!({ "schedule": { "every": "@once", "startTime": start } });
+    let made = create(&cluster, "once", once("2100-01-01T00:00:00Z")).await;
+    let id = &made["id"];
+    assert_eq!(made["nextAt"], "2100-01-01T00:00:00Z");
+    let db = cluster.database.client().await;
+    let come = "INSERT INTO trigger_state (trigger_id, shard, version, state)
+                SELECT id, 0, version, '{\"once\": true, \"once_version\": 1}' FROM trigger WHERE name = 'once'";
+    db.execute(come, &[]).await.unwrap();
+    assert_eq!(get(&cluster, id).await["nextAt"], Value::Null);
+    let versions = async || {
+        let row = db.query_one("SELECT version, once_version, replaced_at FROM trigger WHERE name = 'once'", &[]).await;
+        row.map(|row| (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, Option<jiff::Timestamp>>(2))).unwrap()
+    };
+    let edit = async |version: i64, spec: Value| {
+        let message = json!({ "triggerId": id, "version": version, "spec": spec });
+        cluster.call("TriggerService/UpdateTrigger", message).await
+    };
+    // A description is no other schedule, and an end no other start.
+    let mut spec = once("2100-01-01T00:00:00Z");
+    spec["description"] = json!("x");
+    edit(1, spec.clone()).await;
+    assert_eq!(versions().await, (2, 1, None));
+    spec["schedule"]["endTime"] = json!("2101-01-01T00:00:00Z");
+    edit(2, spec).await;
+    let (version, of, replaced_at) = versions().await;
+    assert!((version, of) == (3, 1) && replaced_at.is_some());
+    let edited = edit(3, once("2100-06-01T00:00:00Z")).await;
+    assert_eq!((edited["trigger"]["nextAt"].as_str(), versions().await.1), (Some("2100-06-01T00:00:00Z"), 4));
+    cluster.call("TriggerService/DeleteTrigger", json!({ "triggerId": id })).await;
+    create(&cluster, "once", once("2100-06-01T00:00:00Z")).await;
+    let (version, of, replaced_at) = versions().await;
+    assert_eq!((version, of, replaced_at), (6, 6, Some(jiff::Timestamp::UNIX_EPOCH)));
+}

@@ -3,7 +3,7 @@
 use crate::{
     arguments::{
         amounts::Setting,
-        triggers::{CatchUp, Definition, OnLimit, Overlap},
+        triggers::{CatchUp, Definition, OnLimit, Overlap, TimeoutStatus},
     },
     failure::{Code, Failure, Result},
 };
@@ -65,6 +65,13 @@ pub(super) fn changed(mut spec: TriggerSpec, given: Definition) -> Result<Trigge
     lasting(&mut spec.jitter, given.jitter);
     lasting(&mut spec.sla, given.sla);
     lasting(&mut spec.timeout, given.timeout);
+    if let Some(status) = given.timeout_status {
+        let status = match status {
+            TimeoutStatus::Failed => v1::TimeoutStatus::Failed,
+            TimeoutStatus::Cancelled => v1::TimeoutStatus::Cancelled,
+        };
+        spec.timeout_status = status.into();
+    }
     spec.pause_on_failure = given.pause_on_failure.unwrap_or(spec.pause_on_failure);
     spec.landing_time = given.landing_time.unwrap_or(spec.landing_time);
     spec.create_initial_run = given.initial_run.unwrap_or(spec.create_initial_run);
@@ -185,7 +192,13 @@ mod tests {
         assert_eq!((edited.overlap(), edited.sla, &edited.window), (OverlapPolicy::Skip, spec.sla, &spec.window));
         assert_eq!(edited.variables.unwrap().fields.len(), 2);
         assert!(edited.pause_on_failure && edited.catch_up == spec.catch_up);
-        assert!(!changed(spec, definition("--pause-on-failure=false")).unwrap().pause_on_failure);
+        assert!(!changed(spec.clone(), definition("--pause-on-failure=false")).unwrap().pause_on_failure);
+        let cancels = changed(spec, definition("--timeout 2h --timeout-status cancelled")).unwrap();
+        assert_eq!(cancels.timeout_status(), v1::TimeoutStatus::Cancelled);
+        let longer = changed(cancels.clone(), definition("--timeout 3h")).unwrap();
+        assert_eq!(longer.timeout_status(), v1::TimeoutStatus::Cancelled, "what is not said stays");
+        let fails = changed(cancels, definition("--timeout-status failed")).unwrap();
+        assert_eq!(fails.timeout_status(), v1::TimeoutStatus::Failed);
     }
 
     #[test]

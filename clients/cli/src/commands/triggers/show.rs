@@ -10,9 +10,9 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use proto::v1::{
-    EventPatterns, ListFiringsResponse, ListTriggerTokensResponse, ListTriggersResponse, PreviewScheduleResponse,
-    PublishEventResponse, RotateTriggerTokenResponse, Schedule, Trigger, TriggerSpec, TriggerWindow,
-    trigger_spec::Kind,
+    CatchUp, EventPatterns, ListFiringsResponse, ListTriggerTokensResponse, ListTriggersResponse,
+    PreviewScheduleResponse, PublishEventResponse, RotateTriggerTokenResponse, RunLimitPolicy, Schedule, Trigger,
+    TriggerSpec, TriggerWindow, trigger_spec::Kind,
 };
 
 /// What a trigger waits for, in a few words.
@@ -88,7 +88,11 @@ fn text(output: &Output, trigger: &Trigger) -> String {
         _ => String::new(),
     };
     let window = spec.window.as_ref().map(hours).unwrap_or_default();
-    let catch_up = spec.catch_up.as_ref().map(|c| word(c.mode().as_str_name(), "CATCH_UP_MODE_")).unwrap_or_default();
+    let timeout_status = spec.timeout.map(|_| word(spec.timeout_status().as_str_name(), "TIMEOUT_STATUS_"));
+    let on_run_limit = match spec.on_run_limit() {
+        RunLimitPolicy::Unspecified => String::new(),
+        policy => word(policy.as_str_name(), "RUN_LIMIT_POLICY_"),
+    };
     let run_limit = if spec.run_limit > 0 { spec.run_limit.to_string() } else { String::new() };
     let facts = [
         ("id", trigger.id.clone()),
@@ -103,12 +107,14 @@ fn text(output: &Output, trigger: &Trigger) -> String {
         ("description", block::one_line(&spec.description)),
         ("variables", spec.variables.as_ref().filter(|v| !v.fields.is_empty()).and_then(json).unwrap_or_default()),
         ("overlap", word(spec.overlap().as_str_name(), "OVERLAP_POLICY_")),
-        ("catch-up", catch_up),
+        ("catch-up", spec.catch_up.as_ref().map(catch_up).unwrap_or_default()),
         ("window", window),
         ("jitter", lasting(spec.jitter)),
         ("sla", lasting(spec.sla)),
         ("timeout", lasting(spec.timeout)),
+        ("timeout status", timeout_status.unwrap_or_default()),
         ("run limit", run_limit),
+        ("on run limit", on_run_limit),
         ("pause on failure", yes(spec.pause_on_failure)),
         ("landing time", yes(spec.landing_time)),
         ("initial run", yes(spec.create_initial_run)),
@@ -119,6 +125,18 @@ fn text(output: &Output, trigger: &Trigger) -> String {
         table.add_row([table::cell(name, Tone::Dim), table::cell(value, Tone::Plain)]);
     }
     table::text(&table, "")
+}
+
+/// What becomes of missed times, with how far back and how many where all of them come.
+fn catch_up(catch_up: &CatchUp) -> String {
+    let mode = word(catch_up.mode().as_str_name(), "CATCH_UP_MODE_");
+    match catch_up.window {
+        Some(window) => {
+            let window = time::duration(SignedDuration::from_secs(window.seconds));
+            format!("{mode} of the last {window}, at most {}", catch_up.count)
+        }
+        None => mode,
+    }
 }
 
 fn hours(TriggerWindow { from, to, days }: &TriggerWindow) -> String {
@@ -243,6 +261,7 @@ pub(super) fn outcomes(output: &Output, answer: &PublishEventResponse) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::v1::{CatchUpMode, TimeoutStatus};
 
     #[test]
     fn what_is_always_on_comes_again_without_a_time() {
@@ -250,5 +269,29 @@ mod tests {
         assert_eq!(coming(&on, None), "it starts again as soon as its run has ended");
         assert!(coming(&on, Some("08:00-18:00".to_owned())).ends_with("ended, in its window, 08:00-18:00"));
         assert_eq!(coming(&PreviewScheduleResponse::default(), None), "it does not come any more");
+    }
+
+    #[test]
+    fn what_was_set_is_shown() {
+        let lasting = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let catch_up = CatchUp { mode: CatchUpMode::All.into(), window: lasting(7_200), count: 3 };
+        let spec = TriggerSpec {
+            catch_up: Some(catch_up),
+            timeout: lasting(60),
+            timeout_status: TimeoutStatus::Cancelled.into(),
+            run_limit: 2,
+            on_run_limit: RunLimitPolicy::Skip.into(),
+            ..TriggerSpec::default()
+        };
+        let trigger = Trigger { name: "nightly".to_owned(), spec: Some(spec), ..Trigger::default() };
+        let shown = text(&Output::new(true), &trigger);
+        let line = |name: &str| {
+            let found = shown.lines().find(|line| line.trim_start().starts_with(name));
+            found.unwrap_or_else(|| panic!("no {name} in {shown}")).to_owned()
+        };
+        assert!(line("catch-up").contains("all of the last 2 h, at most 3"), "{shown}");
+        assert!(line("timeout status").contains("cancelled") && line("on run limit").contains("skip"), "{shown}");
+        let bare = text(&Output::new(true), &Trigger { spec: Some(TriggerSpec::default()), ..trigger });
+        assert!(!bare.contains("timeout status") && !bare.contains("on run limit"), "{bare}");
     }
 }
