@@ -115,8 +115,15 @@ impl Stage {
         cluster.deploy(&folder).await?;
         let promises =
             Promises { must_check: vec![Check::C1, Check::C2, Check::C3, Check::C8, Check::C9], ..Promises::default() };
-        let stage =
-            Self { cluster, dice: StdRng::seed_from_u64(plan.seed), plan, load: None, taken_before: 0, promises, kept: Vec::new() };
+        let stage = Self {
+            cluster,
+            dice: StdRng::seed_from_u64(plan.seed),
+            plan,
+            load: None,
+            taken_before: 0,
+            promises,
+            kept: Vec::new(),
+        };
         Witness::install(&stage.sql().await?, Detail::Units).await?;
         Ok(stage)
     }

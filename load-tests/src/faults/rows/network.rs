@@ -23,13 +23,8 @@ const WEATHER_LATE_MAX_S: f64 = 5.0;
 /// The same where connections break too, each of which may cost its scheduler a reload in that weather.
 const TEARING_LATE_MAX_S: f64 = 2.0 * WEATHER_LATE_MAX_S;
 /// A way in bad weather.
-const SLOW: Way = Way {
-    latency: Duration::from_millis(20),
-    jitter: Duration::from_millis(40),
-    loss: 0.05,
-    rate: None,
-    held: false,
-};
+const SLOW: Way =
+    Way { latency: Duration::from_millis(20), jitter: Duration::from_millis(40), loss: 0.05, rate: None, held: false };
 
 /// Only from the one who connected.
 fn up() -> Weather {
