@@ -48,6 +48,9 @@ pub(crate) async fn start(
     let latest = models::versions(&transaction, workspace, &request.name, None, 1).await?.pop();
     let same = |known: &models::Version| known.file_name == request.file_name && known.sha256 == request.sha256;
     if let Some(known) = latest.filter(same) {
+        // Nothing is to be sent, and an archived model comes back all the same.
+        models::bring_back(&transaction, workspace, &request.name).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
         return Ok(StartUploadResponse { version: Some(version(known)), ..StartUploadResponse::default() });
     }
     let announced = Announced {

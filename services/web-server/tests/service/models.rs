@@ -180,6 +180,11 @@ async fn models_are_listed_counted_and_archived() {
     assert_eq!(get(&cluster, versions[0]["id"].as_str().unwrap(), &[]).await.body, "1");
     upload(&cluster, start("fraud", b"333"), b"333").await;
     assert_eq!(counts().await, json!([count("empty", 0, 0), count("sales", 2, 1)]));
+    // Or with the very file that it has, of which nothing is to be sent.
+    cluster.call("ModelService/ArchiveModel", of("fraud")).await;
+    let again = cluster.call("ModelService/StartUpload", start("fraud", b"333")).await;
+    assert_eq!((&again["version"]["model"], &again["uploadId"]), (&json!("fraud"), &json!("")));
+    assert_eq!(counts().await, json!([count("empty", 0, 0), count("sales", 2, 1)]));
 }
 
 #[tokio::test]
