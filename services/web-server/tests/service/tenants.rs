@@ -275,6 +275,12 @@ async fn the_last_owner_stays_and_invitations_wait() {
     assert_eq!((&invited["member"]["invited"], &invited["member"]["email"]), (&json!(true), &json!("new@example.org")));
     let new = cluster.person("new@example.org", "ROLE_UNSPECIFIED").await;
     cluster.call_as(&new, "WorkspaceService/GetWorkspace", json!({ "name": "sales" })).await;
+    // An owner who cannot sign in is none that stays.
+    cluster.person("gone@example.org", "ROLE_UNSPECIFIED").await;
+    cluster.call_as(owner, "MemberService/InviteMember", member("gone@example.org", "WORKSPACE_ROLE_OWNER")).await;
+    cluster.call("UserService/DisableUser", json!({ "email": "gone@example.org" })).await;
+    assert_eq!(cluster.refused_as(owner, set, member(own, collaborator)).await, "LAST_OWNER");
+    assert_eq!(cluster.refused_as(owner, remove, out.clone()).await, "LAST_OWNER");
     cluster.call_as(owner, set, member("new@example.org", "WORKSPACE_ROLE_OWNER")).await;
     cluster.call_as(&new, remove, out).await;
     // Still an editor of the project, and no longer an owner of the workspace.
