@@ -245,10 +245,8 @@ impl Commands {
 fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
     let pipeline = PipelineId::from_slice(&run.pipeline_id)
         .ok_or_else(|| Status::invalid_argument("pipeline_id must be 16 bytes"))?;
-    let execution_date = match run.execution_date_us {
-        0 => None,
-        us => Some(Timestamp::from_microsecond(us).map_err(|e| Status::invalid_argument(e.to_string()))?),
-    };
+    let execution_date = run.execution_date_us.map(Timestamp::from_microsecond).transpose();
+    let execution_date = execution_date.map_err(|e| Status::invalid_argument(e.to_string()))?;
     Ok(CreateRun {
         pipeline,
         logical_key: run.logical_key,
@@ -314,4 +312,19 @@ async fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill,
     let created = tokio::task::spawn_blocking(move || CreateBackfill::new(pipeline, spec));
     let created = created.await.map_err(|_| Status::internal("the intervals could not be counted"))?;
     created.map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_instant_of_1970_is_one_and_nothing_is_now() {
+        let date = |us| {
+            let run = pb::NewRun { pipeline_id: vec![0; 16], execution_date_us: us, ..pb::NewRun::default() };
+            create(run).unwrap().execution_date
+        };
+        assert_eq!(date(Some(0)), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(date(None), None);
+    }
 }
