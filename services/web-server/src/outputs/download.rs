@@ -3,7 +3,8 @@
 use super::{Blind, OutputStores, Stored};
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::models::CHUNK_BYTES_MAX;
+use crate::identity::Caller;
+use crate::models::{CHUNK_BYTES_MAX, handed_out};
 use ::bytes::Bytes;
 use blobs::FileStream;
 use domain::ErrorKind;
@@ -19,6 +20,7 @@ const FILES_SHOWN: usize = 10;
 /// The answers to a download: the file, then its bytes. Of the content only what one chunk of the store holds is in memory.
 pub(crate) async fn download(
     core: &Arc<Core>,
+    caller: &Caller,
     request: &DownloadOutputRequest,
 ) -> Result<impl Stream<Item = Result<DownloadOutputResponse, Status>> + use<>, Fault> {
     let run = core.run(rpc::ids::parse::<RunId>(&request.run_id, "run_id")?).await?.id;
@@ -28,7 +30,7 @@ pub(crate) async fn download(
     if let Some(at) = pointer.expired_at {
         return Err(unavailable(format!("the outputs of run `{run}` are gone since {at}")));
     }
-    let place = crate::models::place(core)?;
+    let place = core.transfers.place(caller.user.id)?;
     let store = pointer.output.map(|output| output.store).unwrap_or_default();
     let folder = super::folder(run, &request.block, child, pointer.lease);
     let (stored, file) = find(&core.outputs, run, &store, &folder, request).await?;
@@ -39,13 +41,13 @@ pub(crate) async fn download(
         kind: stored.kind,
         files: stored.files,
     };
-    let chunks = chunks.flat_map(|chunk| stream::iter(pieces(chunk))).map(move |piece| {
-        // As long as there are bytes on their way they take a place.
-        let _ = &place;
-        piece.map(|piece| Part::Chunk(piece.into())).map_err(|error| Status::from(Fault::from(error)))
-    });
+    let chunks = chunks
+        .flat_map(|chunk| stream::iter(pieces(chunk)))
+        .map(|piece| piece.map(|piece| Part::Chunk(piece.into())).map_err(Fault::from));
     let parts = stream::once(future::ready(Ok(Part::File(first)))).chain(chunks);
-    Ok(parts.map(|part| part.map(|part| DownloadOutputResponse { part: Some(part) })))
+    // As long as there are bytes on their way they take a place.
+    let parts = handed_out(parts, place, core.limits.transfer_stall_timeout);
+    Ok(parts.map(|part| part.map(|part| DownloadOutputResponse { part: Some(part) }).map_err(Status::from)))
 }
 
 /// The output, and which of its files is asked for: one that the output has, so no other path is ever read.
