@@ -204,10 +204,7 @@ impl App {
                 stop_keeper.clone(),
             )),
             self.background.handle().spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
-            tokio::spawn(
-                Recorder::new(self.store.clone(), self.settings.public_url.clone(), self.keyring.clone())
-                    .run(stop_keeper.clone()),
-            ),
+            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
             tokio::spawn(
                 Notifier::new(
                     self.store.clone(),
@@ -249,9 +246,8 @@ impl App {
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone()));
-        let commands =
-            CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring, log_retention))
-                .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes, log_retention))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();

@@ -15,8 +15,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
-use secrets::Keyring;
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 use store::{Store, backfills::Spec, logs::Partition};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -35,21 +34,14 @@ pub struct Commands {
     orders: Orders,
     store: Store,
     changes: Changes,
-    keyring: Option<Arc<Keyring>>,
     log_retention: LogRetention,
 }
 
 impl Commands {
-    /// Passes commands on to their owners; `keyring` opens configurations that are to be tested.
+    /// Passes commands on to their owners.
     #[must_use]
-    pub fn new(
-        orders: Orders,
-        store: Store,
-        changes: Changes,
-        keyring: Option<Arc<Keyring>>,
-        log_retention: LogRetention,
-    ) -> Self {
-        Self { orders, store, changes, keyring, log_retention }
+    pub fn new(orders: Orders, store: Store, changes: Changes, log_retention: LogRetention) -> Self {
+        Self { orders, store, changes, log_retention }
     }
 }
 
@@ -183,7 +175,7 @@ impl CommandService for Commands {
         let workspace = WorkspaceId::from_slice(&request.workspace_id)
             .ok_or_else(|| Status::invalid_argument("workspace_id must be 16 bytes"))?;
         let pipeline = PipelineId::from_slice(&request.pipeline_id);
-        let noted = notification_test::note(&self.store, self.keyring.as_deref(), workspace, pipeline).await;
+        let noted = notification_test::note(&self.store, workspace, pipeline).await;
         let notifications = noted.map_err(|_| status(&EngineError::Unavailable))?;
         Ok(Response::new(pb::TestNotificationResponse { notifications }))
     }
