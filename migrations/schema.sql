@@ -87,6 +87,7 @@ CREATE TABLE public.backfill (
     completed_at timestamp with time zone,
     cron text,
     last_at timestamp with time zone,
+    pause_reason text,
     CONSTRAINT backfill_counts_add_up CHECK (((((completed + failed) + cancelled) <= started) AND (started <= total))),
     CONSTRAINT backfill_cron_check CHECK (((length(cron) >= 1) AND (length(cron) <= 255))),
     CONSTRAINT backfill_cron_is_there CHECK (((unit = 'cron'::text) = (cron IS NOT NULL))),

@@ -17,6 +17,8 @@ const HEADERS_MAX: usize = 20;
 const SECRET_KEYS: [&str; 7] = ["webhook_url", "url", "secret", "smtp_password", "smtp_user", "api_key", "headers"];
 /// What a secret is replaced by.
 const HIDDEN: &str = "***";
+/// What an address is read as that is hidden.
+const SOMEWHERE: &str = "https://hidden.invalid/";
 
 /// What there is to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +108,18 @@ impl Config {
         Ok(read)
     }
 
+    /// Reads what [`redact`] has left of a configuration: on what it tells, and by which channels. Nothing can be sent by it.
+    ///
+    /// # Errors
+    /// With the first key that cannot be used.
+    pub fn outline(redacted: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let filled = redacted.iter().map(|(key, value)| match value {
+            Value::Object(channel) => (key.clone(), Value::Object(fill(channel))),
+            other => (key.clone(), other.clone()),
+        });
+        Self::parse(&filled.collect())
+    }
+
     /// Whether this event is told. A test always is.
     #[must_use]
     pub fn tells(&self, event: Event) -> bool {
@@ -132,6 +146,16 @@ pub fn redact(config: &Value) -> Value {
 fn hide(key: &str, value: &Value) -> Value {
     let is_empty = value.is_null() || value.as_str().is_some_and(str::is_empty);
     if SECRET_KEYS.contains(&key) && !is_empty { HIDDEN.into() } else { redact(value) }
+}
+
+/// A channel whose hidden values are of the kind that they were.
+fn fill(channel: &Map<String, Value>) -> Map<String, Value> {
+    let is_hidden = |value: &Value| value.as_str() == Some(HIDDEN);
+    let filled = channel.iter().filter(|(key, value)| *key != "headers" || !is_hidden(value)).map(|(key, value)| {
+        let is_address = matches!(key.as_str(), "webhook_url" | "url") && is_hidden(value);
+        (key.clone(), if is_address { SOMEWHERE.into() } else { value.clone() })
+    });
+    filled.collect()
 }
 
 fn object<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>, ConfigError> {
@@ -320,6 +344,23 @@ mod tests {
         ] {
             assert_eq!(parse(config.clone()).unwrap_err().key, key, "{config}");
         }
+    }
+
+    #[test]
+    fn whom_to_tell_is_known_without_secrets() {
+        let whole = json!({
+            "alert_on": ["trigger_success"],
+            "slack_config": { "webhook_url": "https://hooks.example.com/T0/SECRET" },
+            "teams_config": { "webhook_url": "" },
+            "telegram_config": { "webhook_url": "{{ mage_secret_var('TELEGRAM') }}" },
+            "webhook_config": { "url": "https://u/", "secret": "SECRET", "headers": { "authorization": "SECRET" } },
+            "email_config": { "smtp_host": "m", "smtp_mail_from": "a@example.com", "to_emails": ["b@example.com"],
+                              "smtp_user": "u", "smtp_password": "SECRET" },
+        });
+        let shown = redact(&whole);
+        let (whole, outline) = (parse(whole).unwrap(), Config::outline(shown.as_object().unwrap()).unwrap());
+        assert_eq!(outline.channels.keys().collect::<Vec<_>>(), whole.channels.keys().collect::<Vec<_>>());
+        assert!(outline.tells(Event::Success) && !outline.tells(Event::Failure));
     }
 
     #[test]

@@ -38,6 +38,19 @@ pub struct Backfill {
     pub cursor: Cursor,
     pub created_at: Timestamp,
     pub completed_at: Option<Timestamp>,
+    /// Why it paused itself.
+    pub pause_reason: Option<String>,
+}
+
+/// What its owner writes of a backfill as it goes on.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// How far it is.
+    pub cursor: Cursor,
+    /// When it has ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it paused itself, if it did.
+    pub pause_reason: Option<String>,
 }
 
 /// A backfill with the names that people know its places by.
@@ -191,5 +204,6 @@ fn decode(row: &Row) -> Result<Backfill, Error> {
         },
         created_at: row.get("created_at"),
         completed_at: row.get("completed_at"),
+        pause_reason: row.get("pause_reason"),
     })
 }

@@ -60,7 +60,7 @@ pub async fn remove(db: &impl GenericClient, workspace: WorkspaceId, user: UserI
     Ok(())
 }
 
-/// How many own it. Hold the workspace's lock when acting on the answer.
+/// How many own it and can sign in. Hold the workspace's lock when acting on the answer.
 ///
 /// # Errors
 /// When the statement fails.

@@ -185,13 +185,20 @@ pub async fn append_part(
 pub async fn finish_upload(db: &impl GenericClient, id: UploadId, by: UserId) -> Result<bool, Error> {
     let taken = query::row(db, include_str!("../sql/model_upload/take.sql"), &[&id.0]).await?;
     let Some(taken) = taken.as_ref().map(upload) else { return Ok(false) };
-    let fresh = Uuid::now_v7();
-    let sql = include_str!("../sql/model/upsert.sql");
-    let model: Uuid = query::one(db, sql, &[&fresh, &taken.workspace.0, &taken.name]).await?.get(0);
+    let model = bring_back(db, taken.workspace, &taken.name).await?;
     let parameters: query::Parameters<'_> =
         &[&id.0, &model, &taken.file_name, &taken.size_bytes, &taken.sha256, &taken.parts, &by.0];
     query::execute(db, include_str!("../sql/model_version/insert.sql"), parameters).await?;
     Ok(true)
+}
+
+/// The model of this name, new or as it is; one that was archived comes back.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn bring_back(db: &impl GenericClient, workspace: WorkspaceId, name: &str) -> Result<Uuid, Error> {
+    let sql = include_str!("../sql/model/upsert.sql");
+    Ok(query::one(db, sql, &[&Uuid::now_v7(), &workspace.0, &name]).await?.get(0))
 }
 
 /// Forgets an upload.

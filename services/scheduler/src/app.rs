@@ -206,10 +206,7 @@ impl App {
                 stop_keeper.clone(),
             )),
             self.background.handle().spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
-            tokio::spawn(
-                Recorder::new(self.store.clone(), self.settings.public_url.clone(), self.keyring.clone())
-                    .run(stop_keeper.clone()),
-            ),
+            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
             tokio::spawn(
                 Notifier::new(
                     self.store.clone(),
@@ -257,10 +254,9 @@ impl App {
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
-        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone(), self.keyring.clone()));
-        let commands =
-            CommandServiceServer::new(Commands::new(orders, self.store, changes, self.keyring, log_retention))
-                .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone(), self.keyring));
+        let commands = CommandServiceServer::new(Commands::new(orders, self.store, changes, log_retention))
+            .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let links_of_others = PeerServiceServer::new(PeerLinks::new(peers, engine_sender))
             .max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let drained = self.shutdown.draining_token();

@@ -15,8 +15,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
-use secrets::Keyring;
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 use store::{Store, backfills::Spec, logs::Partition};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -35,21 +34,14 @@ pub struct Commands {
     orders: Orders,
     store: Store,
     changes: Changes,
-    keyring: Option<Arc<Keyring>>,
     log_retention: LogRetention,
 }
 
 impl Commands {
-    /// Passes commands on to their owners; `keyring` opens configurations that are to be tested.
+    /// Passes commands on to their owners.
     #[must_use]
-    pub fn new(
-        orders: Orders,
-        store: Store,
-        changes: Changes,
-        keyring: Option<Arc<Keyring>>,
-        log_retention: LogRetention,
-    ) -> Self {
-        Self { orders, store, changes, keyring, log_retention }
+    pub fn new(orders: Orders, store: Store, changes: Changes, log_retention: LogRetention) -> Self {
+        Self { orders, store, changes, log_retention }
     }
 }
 
@@ -188,7 +180,7 @@ impl CommandService for Commands {
         let workspace = WorkspaceId::from_slice(&request.workspace_id)
             .ok_or_else(|| Status::invalid_argument("workspace_id must be 16 bytes"))?;
         let pipeline = PipelineId::from_slice(&request.pipeline_id);
-        let noted = notification_test::note(&self.store, self.keyring.as_deref(), workspace, pipeline).await;
+        let noted = notification_test::note(&self.store, workspace, pipeline).await;
         let notifications = noted.map_err(|_| status(&EngineError::Unavailable))?;
         Ok(Response::new(pb::TestNotificationResponse { notifications }))
     }
@@ -253,10 +245,8 @@ impl Commands {
 fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
     let pipeline = PipelineId::from_slice(&run.pipeline_id)
         .ok_or_else(|| Status::invalid_argument("pipeline_id must be 16 bytes"))?;
-    let execution_date = match run.execution_date_us {
-        0 => None,
-        us => Some(Timestamp::from_microsecond(us).map_err(|e| Status::invalid_argument(e.to_string()))?),
-    };
+    let execution_date = run.execution_date_us.map(Timestamp::from_microsecond).transpose();
+    let execution_date = execution_date.map_err(|e| Status::invalid_argument(e.to_string()))?;
     Ok(CreateRun {
         pipeline,
         logical_key: run.logical_key,
@@ -322,4 +312,19 @@ async fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill,
     let created = tokio::task::spawn_blocking(move || CreateBackfill::new(pipeline, spec));
     let created = created.await.map_err(|_| Status::internal("the intervals could not be counted"))?;
     created.map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_instant_of_1970_is_one_and_nothing_is_now() {
+        let date = |us| {
+            let run = pb::NewRun { pipeline_id: vec![0; 16], execution_date_us: us, ..pb::NewRun::default() };
+            create(run).unwrap().execution_date
+        };
+        assert_eq!(date(Some(0)), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(date(None), None);
+    }
 }

@@ -56,21 +56,14 @@ pub fn parse(config: &Value, of: &str) -> Option<Config> {
     config.inspect_err(|error| tracing::warn!(%error, pipeline = of, "a notification_config cannot be used")).ok()
 }
 
-/// Configurations of the API with their secrets; one whose seal does not open tells nobody, and the log why.
+/// A configuration of the API, as far as it lies in clear: enough to know whom it tells on what. Its seal is opened by whoever
+/// sends, so that no end waits, and no message is lost, where this scheduler does not have the key, or not yet.
 #[must_use]
-pub fn opened(keyring: Option<&Keyring>, configured: Vec<Configured>) -> Vec<Configured> {
-    let open = |mut configured: Configured| match open(keyring, configured.sealed.as_ref(), Some(configured.config)) {
-        Ok(Some(config)) => {
-            configured.config = config;
-            Some(configured)
-        }
-        Ok(None) => None,
-        Err(why) => {
-            tracing::warn!(pipeline = configured.pipeline_name, why, "a notification_config cannot be used");
-            None
-        }
-    };
-    configured.into_iter().filter_map(open).collect()
+pub fn outline(configured: &Configured) -> Option<Config> {
+    let config = configured.config.as_object()?;
+    let read = if configured.sealed.is_some() { Config::outline(config) } else { Config::parse(config) };
+    let pipeline = &configured.pipeline_name;
+    read.inspect_err(|error| tracing::warn!(%error, pipeline, "a notification_config cannot be used")).ok()
 }
 
 /// What is sealed, or else what lies in clear.
@@ -99,8 +92,7 @@ pub fn notes(
     failures: &HashMap<domain::id::RunId, Failure>,
     public_url: Option<&str>,
 ) -> Vec<Note> {
-    let own: Vec<(&Configured, Config)> =
-        configured.iter().filter_map(|c| Some((c, parse(&c.config, &c.pipeline_name)?))).collect();
+    let own: Vec<(&Configured, Config)> = configured.iter().filter_map(|c| Some((c, outline(c)?))).collect();
     let mut notes = Vec::new();
     for end in ends {
         let of_project = versions.get(end).map(|config| (Source::Project, config));

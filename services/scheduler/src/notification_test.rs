@@ -3,7 +3,6 @@
 use crate::notes;
 use domain::id::{PipelineId, WorkspaceId};
 use notify::{Config, Event, Facts};
-use secrets::Keyring;
 use store::{
     Error, Store, notifications,
     outbox::{self, Note, Source},
@@ -15,12 +14,7 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// When the database does not answer.
-pub(crate) async fn note(
-    store: &Store,
-    keyring: Option<&Keyring>,
-    workspace: WorkspaceId,
-    pipeline: Option<PipelineId>,
-) -> Result<i32, Error> {
+pub(crate) async fn note(store: &Store, workspace: WorkspaceId, pipeline: Option<PipelineId>) -> Result<i32, Error> {
     let current = match pipeline {
         Some(id) => store::runs::current_pipeline(store, &PipelineRef::Id(id)).await?,
         None => None,
@@ -41,9 +35,9 @@ pub(crate) async fn note(
         let config = config.and_then(|config| notes::parse(&config, &current.name));
         configs.extend(config.map(|config| (Source::Project, config)));
     }
-    for configured in notes::opened(keyring, notifications::configured(&client, &[workspace.0]).await?) {
+    for configured in notifications::configured(&client, &[workspace.0]).await? {
         if configured.pipeline.is_none() || configured.pipeline == pipeline {
-            let config = notes::parse(&configured.config, &configured.pipeline_name);
+            let config = notes::outline(&configured);
             configs.extend(config.map(|config| (notes::source(&configured), config)));
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     wire::AttemptId,
 };
 use domain::id::{BackfillId, RunId};
+use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_client::CommandServiceClient};
 use rpc::{client::Channel, status::Problem};
 use std::{collections::BTreeMap, future::Future, time::Duration};
@@ -233,7 +234,7 @@ fn new_run(run: &CreateRun) -> pb::NewRun {
         pipeline_id: run.pipeline.to_vec(),
         logical_key: run.logical_key.clone(),
         variables: run.variables.clone(),
-        execution_date_us: run.execution_date.map_or(0, |at| at.as_microsecond()),
+        execution_date_us: run.execution_date.map(Timestamp::as_microsecond),
         timeout_s: run.timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
         allow_blocks_to_fail: run.allow_blocks_to_fail,
         parent_run_id: run.parent.map(RunId::to_vec).unwrap_or_default(),

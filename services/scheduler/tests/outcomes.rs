@@ -85,10 +85,14 @@ impl World {
     }
 
     fn recorder(&self) -> Recorder {
-        Recorder::new(self.store.clone(), Some("https://orrery.example".into()), Some(Arc::new(keyring())))
+        Recorder::new(self.store.clone(), Some("https://orrery.example".into()))
     }
 
     fn notify(&self) -> CancellationToken {
+        self.notify_with(keyring())
+    }
+
+    fn notify_with(&self, keyring: Keyring) -> CancellationToken {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let policy = Policy::new(&["127.0.0.0/8".into()]).unwrap();
@@ -98,7 +102,7 @@ impl World {
                 DbClock::new(jiff::Timestamp::now()),
                 policy,
                 metrics,
-                (Some(Arc::new(keyring())), true),
+                (Some(Arc::new(keyring)), true),
             )
             .run(stop.clone()),
         );
@@ -367,11 +371,47 @@ async fn what_is_sealed_is_opened_to_tell_and_nowhere_else() {
     let stop = world.notify();
     assert_eq!(bodies.recv().await.unwrap()["event"], "failure");
     stop.cancel();
-    // A seal for another place, or version, tells nobody, and does not stop the recorder.
+    // A seal for another place, or version, tells nobody, says why, and does not stop the recorder.
     assert!(set(2).await);
     world.run("failed").await;
     world.recorder().run_once().await.unwrap();
-    assert_eq!(world.told().await.len(), 1);
+    let stop = world.notify();
+    let why = wait_for("the reason", WAIT, || async {
+        world.told().await.into_iter().find(|told| told.status == "pending" && !told.error.is_empty())
+    });
+    assert_eq!(why.await.attempts, 1);
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn an_end_is_told_though_nobody_has_the_key_yet() {
+    let (url, mut bodies) = receiver(0).await;
+    let world = World::new(json!({})).await;
+    let db = world.store.client().await.unwrap();
+    let config = json!({ "webhook_config": { "url": url } });
+    let scope = notifications::scope(world.workspace, None);
+    let place = Place { scope: &scope, name: notifications::SEAL_NAME, version: 1 };
+    // Web-servers seal with the new key already; the scheduler has only the old one.
+    let both = || Keyring::parse(&format!("two:{}\none:{}", "22".repeat(32), "11".repeat(32))).unwrap();
+    let sealed = both().seal(&place, config.to_string().as_bytes()).unwrap();
+    let seal = store::secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
+    let shown = notify::config::redact(&config);
+    assert!(notifications::configure(&db, world.workspace, None, &shown, 1, Some(&seal)).await.unwrap());
+    world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    let stop = world.notify();
+    wait_for("a try without the key", WAIT, || async {
+        world.told().await.into_iter().find(|told| told.status == "pending" && !told.error.is_empty())
+    })
+    .await;
+    stop.cancel();
+    // It is due now, and has not to wait for its pause.
+    let now = "UPDATE notification SET not_before = now(); DELETE FROM notification_lane";
+    world.database.client().await.batch_execute(now).await.unwrap();
+    let stop = world.notify_with(both());
+    let told = tokio::time::timeout(WAIT, bodies.recv()).await.expect("a message").unwrap();
+    assert_eq!(told["event"], "failure");
+    stop.cancel();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
 use crate::loops::{forgetter, prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
-use crate::models::TRANSFERS_MAX;
+use crate::models::Transfers;
 use crate::oidc_sign_in::Elsewhere;
 use crate::outputs::OutputStores;
 use crate::proxy::{self, Proxy};
@@ -38,7 +38,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use store::Store;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tonic::transport::Uri;
 
 /// A server that listens and does not serve yet.
@@ -273,7 +272,7 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
         registries: Registries::new(settings.image_registries.iter().map(String::as_str))?,
         storage_classes: StorageClasses::new(&settings.storage_classes).map_err(BuildError::StorageClass)?,
-        transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+        transfers: Transfers::default(),
         rates: Rates::default(),
         environment: settings.environment.clone(),
     })

@@ -4,14 +4,13 @@ use crate::changes::Changes;
 use crate::commands::Commands;
 use crate::fault::Fault;
 use crate::identity::passwords::Guesses;
+use crate::models::Transfers;
 use crate::outputs::OutputStores;
 use crate::settings::{Limits, Projects};
 use crate::storage_classes::StorageClasses;
 use domain::id::RunId;
 use runtime::rates::Rates;
-use std::sync::Arc;
 use store::{Store, run_views, workspaces};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Shared by all services; one per process.
@@ -40,8 +39,8 @@ pub(crate) struct Core {
     pub(crate) storage_classes: StorageClasses,
     /// Wrong passwords of late.
     pub(crate) guesses: Guesses,
-    /// Models on their way in and out.
-    pub(crate) transfers: Arc<Semaphore>,
+    /// Models and outputs on their way in and out.
+    pub(crate) transfers: Transfers,
     /// Calls by token that this replica lets pass; the owner of a trigger counts those of all.
     pub(crate) rates: Rates,
     /// What `envs` of a project's triggers is held against.

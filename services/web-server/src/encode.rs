@@ -7,7 +7,7 @@ use proto::v1;
 use rpc::timestamp::to_proto;
 use serde_json::Map;
 
-/// A stored JSON document as a message. What the wire cannot hold was refused when it came in, so that nothing is lost.
+/// A stored JSON document as a message.
 pub(crate) fn object(value: serde_json::Value) -> Struct {
     match value {
         serde_json::Value::Object(map) => structure(&map),
@@ -15,15 +15,13 @@ pub(crate) fn object(value: serde_json::Value) -> Struct {
     }
 }
 
-/// A stored JSON object as a message.
+/// A stored JSON object as a message. What has other doors than a message, a call's body or a project's file, may hold
+/// integers that the wire has not: they are shown as text, and never left out.
 pub(crate) fn structure(map: &Map<String, serde_json::Value>) -> Struct {
-    rpc::json::json_to_struct(map, "variables").unwrap_or_else(|problem| {
-        tracing::warn!(%problem, "a stored document cannot be shown");
-        Struct::default()
-    })
+    rpc::json::shown(map)
 }
 
-/// Any stored JSON value as a message; one that the wire cannot hold is null.
+/// Any stored JSON value as a message; one that the wire cannot hold is its text.
 pub(crate) fn value(value: &serde_json::Value) -> prost_types::Value {
     let wrapped = Map::from_iter([("value".to_owned(), value.clone())]);
     structure(&wrapped).fields.remove("value").unwrap_or_default()

@@ -91,6 +91,8 @@ async fn event(State(api): State<Api>, Query(query): Query<HashMap<String, Strin
 async fn publish(api: &Api, workspace: &str, request: Request) -> Result<Value, Fault> {
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let event = object(&api.mage.read(body).await?)?;
+    // The event becomes a message, in which such a number would be another one.
+    rpc::json::json_to_struct(&event, "event")?;
     let message = json!({ "workspace": workspace, "event": event, "idempotencyKey": idempotency_key(&headers)? });
     let response = api.transcoder.answer(PUBLISH, &headers, &extensions, message.to_string().as_bytes()).await;
     let response = response.map_err(|status| Fault(Problem::from_status(&status)))?;
@@ -191,6 +193,9 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
+    if let Some(number) = rpc::json::oversized_integer(body) {
+        return Err(Fault::new(ErrorKind::InvalidArgument, "INVALID_JSON", rpc::json::beyond(number)));
+    }
     serde_json::from_slice(body).map_err(|error| {
         Fault::new(ErrorKind::InvalidArgument, "INVALID_JSON", format!("the body is no JSON object: {error}"))
     })
@@ -268,6 +273,9 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
+        let exact = read(r#"{"pipeline_run": {"variables": {"id": 9007199254740993}}}"#).unwrap();
+        assert_eq!(Value::Object(exact.variables).to_string(), r#"{"id":9007199254740993}"#);
+        assert!(object(br#"{"id": 99999999999999999999}"#).is_err(), "it would be another number");
         assert!(object(b"[]").is_err() && object(b"{").is_err());
     }
 }

@@ -3,25 +3,23 @@
 
 pub(crate) mod bytes;
 mod download;
+mod places;
 mod upload;
 
 pub(crate) use download::download;
+pub(crate) use places::{Transfers, handed_out};
 pub(crate) use upload::{receive, start};
 
-use crate::core::Core;
 use crate::fault::Fault;
 use domain::ErrorKind;
 use domain::id::{ModelVersionId, UploadId};
 use proto::v1;
 use store::models::{Model, Version};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The size of every part but the last. Offsets of uploads are multiples of it.
 const PART_BYTES: usize = 8 << 20;
 /// The largest chunk of a stream.
 pub(crate) const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// Uploads and downloads at once; each holds a part in memory.
-pub(crate) const TRANSFERS_MAX: usize = 32;
 
 /// A SHA-256 as it is written.
 fn hex(bytes: &[u8]) -> String {
@@ -69,12 +67,4 @@ pub(crate) fn no_upload(id: UploadId) -> Fault {
 pub(crate) fn no_model(workspace: &str, name: &str) -> Fault {
     let message = format!("workspace `{workspace}` has no model `{name}`; `orrery models` lists them");
     Fault::new(ErrorKind::NotFound, "MODEL_NOT_FOUND", message)
-}
-
-/// One of the places for transfers, or a refusal: whoever waits would hold a connection for nothing.
-pub(crate) fn place(core: &Core) -> Result<OwnedSemaphorePermit, Fault> {
-    core.transfers.clone().try_acquire_owned().map_err(|_| {
-        let message = format!("this server moves {TRANSFERS_MAX} files at once already; try again soon");
-        Fault::busy("TOO_MANY_TRANSFERS", message, Fault::SOON)
-    })
 }

@@ -59,7 +59,7 @@ pub(crate) fn check(pipeline: PipelineId, request: CreateRunRequest, limits: &Li
         pipeline_id: pipeline.to_vec(),
         logical_key: logical_key(&request.idempotency_key),
         variables,
-        execution_date_us: request.execution_date.map_or(Ok(0), micros)?,
+        execution_date_us: request.execution_date.map(micros).transpose()?,
         timeout_s: request.timeout.map_or(Ok(0), seconds)?,
         allow_blocks_to_fail: request.allow_blocks_to_fail,
         ..NewRun::default()

@@ -37,9 +37,7 @@ impl Wanted {
                 // They were written from an object a moment ago.
                 variables: serde_json::from_str(&run.variables).unwrap_or_default(),
                 event_variables: None,
-                execution_date: Some(run.execution_date_us)
-                    .filter(|us| *us != 0)
-                    .and_then(|us| Timestamp::from_microsecond(us).ok()),
+                execution_date: run.execution_date_us.and_then(|us| Timestamp::from_microsecond(us).ok()),
                 options: Some((Some(run.timeout_s).filter(|s| *s > 0), run.allow_blocks_to_fail)),
             })
             .collect()

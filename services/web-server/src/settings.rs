@@ -172,6 +172,12 @@ pub const KEYS: &[Key] = &[
         "The longest that a request may take; streams are not requests.",
     ),
     Key::new("limits.upload_timeout", Kind::Duration, "15m", "The longest that an upload or a deployment may take."),
+    Key::new(
+        "limits.transfer_stall_timeout",
+        Kind::Duration,
+        "1m",
+        "The longest that the next MiB of a model or an output may take on its way; slower transfers are broken off.",
+    ),
 ];
 
 /// What the process is told.
@@ -323,6 +329,9 @@ pub struct Limits {
     /// Of an upload or a deployment.
     #[serde(with = "runtime::settings::duration")]
     pub upload_timeout: Duration,
+    /// Of the next MiB of a transfer.
+    #[serde(with = "runtime::settings::duration")]
+    pub transfer_stall_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -375,6 +384,7 @@ impl Default for Limits {
             connections: 4_096,
             request_timeout: Duration::from_secs(30),
             upload_timeout: Duration::from_secs(15 * 60),
+            transfer_stall_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -162,6 +162,9 @@ fn read(kind: MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Status> 
         let message = format!("the body is no {name}: {why}");
         Status::from(Fault::new(ErrorKind::InvalidArgument, "INVALID_JSON", message))
     };
+    if let Some(number) = rpc::json::oversized_integer(json) {
+        return Err(invalid(rpc::json::beyond(number)));
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let message = DynamicMessage::deserialize(kind, &mut reader).map_err(|e| invalid(e.to_string()))?;
     reader.end().map_err(|e| invalid(e.to_string()))?;

@@ -135,7 +135,9 @@ fn rows(backfills: &[Backfill], output: &Output) -> String {
             table::cell(time::relative(time::instant(backfill.created_at.as_ref()), now), Tone::Plain),
         ]);
     }
-    table::text(&table, "no backfills; `orrery backfills create` starts one")
+    let reasons = backfills.iter().filter(|backfill| !backfill.pause_reason.is_empty());
+    let reasons = reasons.map(|backfill| format!("\n{} paused itself: {}", backfill.name(), backfill.pause_reason));
+    table::text(&table, "no backfills; `orrery backfills create` starts one") + &reasons.collect::<String>()
 }
 
 async fn preview(connection: &Connection, output: &Output, range: BackfillRange) -> Result<Code> {

@@ -115,7 +115,7 @@ fn text(value: &Value) -> String {
 
 fn json(value: &Value) -> serde_json::Value {
     let wrapped = Struct { fields: [("value".to_owned(), value.clone())].into() };
-    rpc::json::struct_to_json(wrapped, "value").ok().and_then(|mut map| map.remove("value")).unwrap_or_default()
+    rpc::json::shown_to_json(wrapped).ok().and_then(|mut map| map.remove("value")).unwrap_or_default()
 }
 
 fn cut(text: &str, max: usize) -> String {

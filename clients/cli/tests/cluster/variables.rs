@@ -1,6 +1,12 @@
 //! Variables and outputs that user code asks for by name, over a real scheduler and executor.
 
-use crate::{cluster::shared, project::step, workspace::Workspace};
+use crate::{
+    cluster::shared,
+    project::step,
+    wait,
+    workspace::{SOON, Workspace},
+};
+use serde_json::Value;
 
 const MAKES: &str = "
 import pandas as pd
@@ -73,4 +79,64 @@ def f(*args, **kwargs):
     stranger.deploy().with_code(0);
     let run = stranger.run("p").completed();
     stranger.logged(&run, "nothing of it");
+}
+
+/// Notes what a block is told about its interval, as JSON.
+const INTERVAL: &str = "
+import datetime, json, os
+@data_loader
+def f(*args, **kwargs):
+    names = ('ds', 'hr', 'execution_date', 'interval_start_datetime', 'interval_end_datetime', 'interval_seconds',
+             'interval_start_datetime_previous')
+    told = {n: v.isoformat() if isinstance(v, datetime.datetime) else v for n, v in ((n, kwargs.get(n)) for n in names)}
+    path = kwargs['meet'] + '/' + kwargs['pipeline_run_id']
+    with open(path + '.new', 'w') as file:
+        print(json.dumps(told), file=file)
+    os.rename(path + '.new', path)
+";
+
+#[test]
+fn a_block_of_a_backfill_is_told_what_the_preview_and_its_run_say() {
+    let workspace = Workspace::with_pipeline(shared(), "told-intervals", "", &[step("data_loader", "load", INTERVAL)]);
+    let meet = format!("meet={}", workspace.meet().display());
+    // Three days of Berlin, over the night in which its clocks change; each begins in the evening before, in UTC.
+    let range = [
+        "--start",
+        "2024-03-29T23:00:00Z",
+        "--end",
+        "2024-03-31T22:00:00Z",
+        "--interval",
+        "day",
+        "--time-zone",
+        "Europe/Berlin",
+        "--var",
+        &meet,
+    ];
+    let preview = workspace.orrery(&[&["backfills", "preview", "p"], &range[..]].concat()).with_code(0).json();
+    assert_eq!(preview["variables"]["ds"], "2024-03-29");
+    assert_eq!(preview["variables"]["hr"], "23");
+    let create = [&["backfills", "create", "p", "--name", "days"], &range[..]].concat();
+    workspace.orrery(&create).with_code(0);
+    let runs = wait::until("the runs of the backfill", SOON, || {
+        let runs = workspace.orrery(&["runs", "--backfill", "days"]).json()["runs"].take();
+        let runs = runs.as_array().cloned().unwrap_or_default();
+        (runs.len() == 3 && runs.iter().all(|run| run["completedAt"].is_string())).then_some(runs)
+    });
+    let mut days = Vec::new();
+    for run in runs {
+        let told: Value = serde_json::from_str(&workspace.told(run["id"].as_str().unwrap())).unwrap();
+        for (name, value) in told.as_object().unwrap() {
+            // A number of a message is a double.
+            let same = |shown: &Value| shown == value || shown.as_f64().is_some() && shown.as_f64() == value.as_f64();
+            assert!(same(&run["variables"][name]), "{name}: {value} {run:#}");
+            assert!(told["ds"] != "2024-03-29" || same(&preview["variables"][name]), "{name}: {value} {preview:#}");
+        }
+        days.push((told["ds"].clone(), told["hr"].clone(), told["interval_seconds"].as_f64().unwrap()));
+    }
+    days.sort_by_key(|(day, ..)| day.to_string());
+    let hours = |day: &str, hr: &str, hours: f64| (Value::from(day), Value::from(hr), hours * 3_600.0);
+    assert_eq!(
+        days,
+        [hours("2024-03-29", "23", 24.0), hours("2024-03-30", "23", 23.0), hours("2024-03-31", "22", 24.0)]
+    );
 }

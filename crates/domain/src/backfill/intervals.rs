@@ -2,7 +2,10 @@
 
 use super::Order;
 use crate::trigger::{self, Cron, Invalid, Schedule, Timetable};
-use jiff::{SignedDuration, Span, Timestamp, Unit as JiffUnit, Zoned, tz::TimeZone};
+use jiff::{
+    SignedDuration, Span, Timestamp, Unit as JiffUnit, Zoned,
+    tz::{Offset, TimeZone},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -87,6 +90,9 @@ pub enum IntervalsError {
     /// More than are counted one by one.
     #[error("the cron expression names more than {CRON_INTERVALS_MAX} times in the range; choose a shorter range")]
     TooManyOfCron,
+    /// A cron expression's times are looked for between 1970 and 2200 only.
+    #[error("a range of a cron expression must lie between 1970 and 2200")]
+    OutOfYears,
     /// Not understood.
     #[error("{0}")]
     Cron(Invalid),
@@ -105,6 +111,8 @@ impl Intervals {
         let mut intervals = Self::counted_before(start, end, length, zone, 0)?;
         let (count, most) = match &intervals.steps {
             Steps::Units(unit, every) => (intervals.counted(*unit, *every), INTERVALS_MAX),
+            // Beyond these years no time would be found again from the other end.
+            Steps::Cron(_) if start < trigger::FIRST || end >= trigger::LAST => return Err(IntervalsError::OutOfYears),
             Steps::Cron(timetable) => (count_of_cron(timetable, start, end), CRON_INTERVALS_MAX),
         };
         intervals.count = count;
@@ -144,7 +152,8 @@ impl Intervals {
         self.count
     }
 
-    /// The interval that comes when `started` others have come, of which the last one began at `last`. `None` after all.
+    /// The interval that comes when `started` others have come, of which the last one began at `last`. `None` after all; and
+    /// before, where a zone's rules have changed since the times of its cron expression were counted.
     #[must_use]
     pub fn next(&self, order: Order, started: u64, last: Option<Timestamp>) -> Option<Interval> {
         if started >= self.count {
@@ -162,11 +171,13 @@ impl Intervals {
                 Some(Interval { start: self.at(*unit, *every, index)?, end, previous })
             }
             Steps::Cron(timetable) => {
-                let before = |at: Timestamp| timetable.last_until(just_before(at), trigger::FIRST);
+                // The first of all times is one of them.
+                let floor = just_before(trigger::FIRST);
+                let before = |at: Timestamp| timetable.last_until(just_before(at), floor);
                 let start = match (order, last) {
                     (Order::Ascending, None) => timetable.next_after(just_before(self.start.timestamp())),
                     (Order::Ascending, Some(last)) => timetable.next_after(last),
-                    (Order::Descending, None) => timetable.last_until(self.end, trigger::FIRST),
+                    (Order::Descending, None) => timetable.last_until(self.end, floor),
                     (Order::Descending, Some(last)) => before(last),
                 }?;
                 Some(Interval { start, end: timetable.next_after(start), previous: before(start) })
@@ -191,18 +202,18 @@ impl Intervals {
     }
 
     /// What the run of an interval is told, as Mage tells it: `ds`, `hr`, `execution_date`, and the interval's bounds as
-    /// ISO texts. A range of one date has no bounds.
+    /// ISO texts. All of it is in UTC whatever the zone, as blocks are told it and as schedules tell theirs: the zone says
+    /// where intervals begin. A range of one date has no bounds.
     #[must_use]
     pub fn variables(&self, interval: &Interval) -> Map<String, Value> {
         let single = self.count == 1;
-        let iso = |at: Option<Timestamp>| at.map_or(Value::Null, |at| Value::String(self.iso(at)));
+        let iso = |at: Option<Timestamp>| at.map_or(Value::Null, |at| Value::String(iso(at)));
         let bound = |at: Option<Timestamp>| iso(at.filter(|_| !single));
         let Interval { start, end, previous } = *interval;
         let seconds = end.filter(|_| !single).map(|end| start.duration_until(end).as_secs());
-        let local = start.to_zoned(self.start.time_zone().clone());
         let pairs = [
-            ("ds", json!(local.strftime("%Y-%m-%d").to_string())),
-            ("hr", json!(local.strftime("%H").to_string())),
+            ("ds", json!(start.strftime("%Y-%m-%d").to_string())),
+            ("hr", json!(start.strftime("%H").to_string())),
             ("execution_date", iso(Some(start))),
             ("interval_start_datetime", iso(Some(start))),
             ("interval_end_datetime", bound(end)),
@@ -210,12 +221,6 @@ impl Intervals {
             ("interval_start_datetime_previous", bound(previous)),
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    /// As Python's `isoformat` writes it: with the offset, without the zone's name.
-    fn iso(&self, at: Timestamp) -> String {
-        let offset = self.start.time_zone().to_offset(at);
-        at.display_with_offset(offset).to_string()
     }
 
     fn counted(&self, unit: Unit, every: u32) -> u64 {
@@ -252,6 +257,11 @@ impl Intervals {
         }
         index
     }
+}
+
+/// As Python's `isoformat` writes an instant of UTC.
+fn iso(at: Timestamp) -> String {
+    at.display_with_offset(Offset::UTC).to_string()
 }
 
 fn timetable(expression: &str, zone: &TimeZone) -> Result<Timetable, IntervalsError> {
@@ -305,10 +315,11 @@ mod tests {
         let days = intervals("2024-03-30T23:00:00Z", "2024-04-01T22:00:00Z", Unit::Day, 1, "Europe/Berlin");
         assert_eq!(days.count(), 3);
         let told = days.variables(&nth(&days, 0));
-        assert_eq!(told["interval_start_datetime"], "2024-03-31T00:00:00+01:00");
-        assert_eq!(told["interval_end_datetime"], "2024-04-01T00:00:00+02:00");
+        // A day of the zone, told in UTC, where it begins the evening before.
+        assert_eq!(told["interval_start_datetime"], "2024-03-30T23:00:00+00:00");
+        assert_eq!(told["interval_end_datetime"], "2024-03-31T22:00:00+00:00");
         assert_eq!(told["interval_seconds"], 23 * 3_600);
-        assert_eq!(told["ds"], "2024-03-31");
+        assert_eq!((&told["ds"], &told["hr"]), (&json!("2024-03-30"), &json!("23")));
     }
 
     #[test]
@@ -364,7 +375,7 @@ mod tests {
         let starts: Vec<_> = found.iter().map(|interval| interval.start).collect();
         assert_eq!(starts, [at("2024-03-29T05:00:00Z"), at("2024-04-01T04:00:00Z"), at("2024-04-02T04:00:00Z")]);
         assert_eq!(found[0].previous, Some(at("2024-03-28T05:00:00Z")));
-        assert_eq!(days.variables(&found[0])["interval_end_datetime"], "2024-04-01T06:00:00+02:00");
+        assert_eq!(days.variables(&found[0])["interval_end_datetime"], "2024-04-01T04:00:00+00:00");
         let mut backwards = all(&days, Order::Descending);
         backwards.reverse();
         assert_eq!(backwards, found);
@@ -380,6 +391,41 @@ mod tests {
         ));
         let seconds = cron("* * * * * *", "2024-01-01T00:00:00Z", "2024-02-02T00:00:00Z");
         assert_eq!(error(seconds), IntervalsError::TooManyOfCron);
+    }
+
+    #[test]
+    fn every_counted_time_of_a_cron_is_found_from_both_ends() {
+        let of = |start: &str, end: &str| {
+            let length = Length::Cron("0 0 1 1 *".into());
+            Intervals::new(at(start), at(end), &length, TimeZone::UTC)
+        };
+        for (start, end) in [
+            ("1969-12-31T23:59:59Z", "1980-01-01T00:00:00Z"),
+            ("0001-01-01T00:00:00Z", "0002-01-01T00:00:00Z"),
+            ("2190-01-01T00:00:00Z", "2200-01-01T00:00:00Z"),
+            ("9990-01-01T00:00:00Z", "9999-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(of(start, end).unwrap_err(), IntervalsError::OutOfYears, "{start}");
+        }
+        for (start, end, count) in
+            [("1970-01-01T00:00:00Z", "1975-01-01T00:00:00Z", 6), ("2190-01-01T00:00:00Z", "2199-12-31T23:59:59Z", 10)]
+        {
+            let years = of(start, end).unwrap();
+            let mut backwards = all(&years, Order::Descending);
+            backwards.reverse();
+            assert_eq!((years.count(), backwards.len()), (count, usize::try_from(count).unwrap()), "{start}");
+            assert_eq!(backwards, all(&years, Order::Ascending));
+        }
+        // Counted by other rules than it is walked by.
+        let length = Length::Cron("0 0 1 1 *".into());
+        let more = Intervals::counted_before(
+            at("1970-01-01T00:00:00Z"),
+            at("1971-01-01T00:00:00Z"),
+            &length,
+            TimeZone::UTC,
+            3,
+        );
+        assert_eq!(more.unwrap().next(Order::Descending, 2, Some(at("1970-01-01T00:00:00Z"))), None);
     }
 
     fn unit() -> impl Strategy<Value = Unit> {

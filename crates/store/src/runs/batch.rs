@@ -5,13 +5,13 @@ mod extras;
 
 use crate::{
     Error,
+    backfills::Progress,
     journal::{Journal, Statements},
     shards::Shard,
 };
 use columns::Columns;
 use domain::{
     admission::Source,
-    backfill::Cursor,
     graph::Graph,
     id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
     pipeline::BlockKind,
@@ -96,7 +96,7 @@ pub struct Batch {
     lost: Vec<LostColumns>,
     dropped: Vec<(RunId, String, i16)>,
     decisions: HashMap<TriggerId, (i16, Decision)>,
-    backfills: HashMap<BackfillId, (i16, Cursor, Option<Timestamp>)>,
+    backfills: HashMap<BackfillId, (i16, Progress)>,
     missed: Vec<(RunId, i16)>,
     missed_at: Option<Timestamp>,
     retried: Vec<(RunId, i16, String)>,
@@ -197,10 +197,10 @@ impl Batch {
         }
     }
 
-    /// Adds how far a backfill is; `ended_at` when it has ended.
-    pub fn backfill(&mut self, id: BackfillId, cursor: Cursor, ended_at: Option<Timestamp>, shard: Shard) {
+    /// Adds how far a backfill is.
+    pub fn backfill(&mut self, id: BackfillId, progress: Progress, shard: Shard) {
         self.shards.insert(shard.id, shard.epoch);
-        self.backfills.insert(id, (shard.id, cursor, ended_at));
+        self.backfills.insert(id, (shard.id, progress));
     }
 
     /// Adds a run that has not ended when it should have.

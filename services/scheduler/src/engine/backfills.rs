@@ -16,12 +16,14 @@ use domain::{
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
-use store::backfills::{Backfill, BackfillRef, Spec};
+use store::backfills::{Backfill, BackfillRef, Progress, Spec};
 
 /// The most backfills of one pipeline that are not over.
 const OPEN_MAX: usize = 1_000;
 /// Runs that backfills start in one turn, all together.
 const TURN_STARTS_MAX: u64 = 256;
+/// Characters of why a backfill paused itself.
+const REASON_CHARS_MAX: usize = 1_000;
 /// Before they are looked at again when the database did not answer.
 const RETRY_PAUSE: SignedDuration = SignedDuration::from_millis(250);
 
@@ -60,7 +62,8 @@ pub enum ChangeBackfill {
 
 struct Active {
     backfill: Backfill,
-    intervals: Intervals,
+    /// Or why this version does not understand them; it pauses then, when it is due.
+    intervals: Result<Intervals, String>,
 }
 
 impl Active {
@@ -70,6 +73,31 @@ impl Active {
 
     fn pipeline(&self) -> PipelineId {
         self.backfill.pipeline_id
+    }
+
+    /// As it is to be written.
+    fn progress(&self, ended_at: Option<Timestamp>) -> Progress {
+        Progress { cursor: self.backfill.cursor, ended_at, pause_reason: self.backfill.pause_reason.clone() }
+    }
+
+    /// The next interval, and what its run is told.
+    fn start_next(&mut self) -> Result<(Timestamp, Map<String, Value>), EngineError> {
+        let Self { backfill, intervals } = self;
+        let intervals = intervals.as_ref().map_err(|why| EngineError::Refused(why.clone()))?;
+        let Backfill { spec, cursor, .. } = backfill;
+        let Some(interval) = cursor.start_next(intervals, spec.order) else {
+            // Counted by the rules that its zone had then; without an end it would come here for ever.
+            let message = format!(
+                "its cron expression names no {}. time in the range any more, of {} that were counted; cancel it, and make \
+                 another one for the rest",
+                cursor.started + 1,
+                cursor.total
+            );
+            return Err(EngineError::Refused(message));
+        };
+        let mut variables: Map<String, Value> = spec.variables.as_object().cloned().unwrap_or_default();
+        variables.extend(intervals.variables(&interval));
+        Ok((interval.start, variables))
     }
 }
 
@@ -103,13 +131,14 @@ impl Backfills {
         self.due.iter().filter_map(|id| self.active.get(id)).filter(|active| active.is_due()).map(Active::pipeline)
     }
 
-    fn insert(&mut self, backfill: Backfill) -> Result<(), EngineError> {
+    fn insert(&mut self, backfill: Backfill) {
         let Backfill { spec, cursor, .. } = &backfill;
-        let intervals = Intervals::counted_before(spec.start_at, spec.end_at, &spec.length, zone(spec)?, cursor.total);
-        let intervals = intervals.map_err(|e| EngineError::Refused(e.to_string()))?;
+        let intervals = zone(spec).map_err(|error| error.to_string()).and_then(|zone| {
+            Intervals::counted_before(spec.start_at, spec.end_at, &spec.length, zone, cursor.total)
+                .map_err(|error| error.to_string())
+        });
         self.due.insert(backfill.id);
         self.active.insert(backfill.id, Active { backfill, intervals });
-        Ok(())
     }
 }
 
@@ -137,13 +166,14 @@ impl Engine {
             spec: command.spec,
             created_at: self.now(),
             completed_at: None,
+            pause_reason: None,
         };
         let id = backfill.id;
         let has_room = self.backfills.count(command.pipeline) < OPEN_MAX;
         if has_room
             && store::backfills::insert(&self.store, &backfill, shard).await.map_err(|error| unavailable(&error))?
         {
-            self.backfills.insert(backfill)?;
+            self.backfills.insert(backfill);
             return Ok(id);
         }
         let client = self.store.client().await.map_err(|error| unavailable(&error))?;
@@ -175,7 +205,12 @@ impl Engine {
             ChangeBackfill::Cancel => cursor.cancel(),
         };
         changed.map_err(|ended| EngineError::Refused(ended.to_string()))?;
-        turn.batch.backfill(id, *cursor, cursor.status.has_ended().then(|| self.clock.now()), shard);
+        let has_ended = cursor.status.has_ended();
+        // One that paused itself, and is paused once more, is paused for the same reason.
+        if change != ChangeBackfill::Pause {
+            active.backfill.pause_reason = None;
+        }
+        turn.batch.backfill(id, active.progress(has_ended.then(|| self.clock.now())), shard);
         self.backfills.due.insert(id);
         if change == ChangeBackfill::Cancel {
             let runs: Vec<RunId> =
@@ -216,7 +251,8 @@ impl Engine {
                 Ok(started) => left -= started,
                 Err(EngineError::Archived(workspace)) => {
                     tracing::info!(backfill.id = %id, workspace, "the workspace of a backfill is archived; it is paused");
-                    self.pause_itself(id, turn);
+                    let reason = format!("workspace `{workspace}` is archived; restore it, and resume the backfill");
+                    self.pause_itself(id, &reason, turn);
                 }
                 // It is tried again; nothing has been decided.
                 Err(EngineError::Unavailable) => {
@@ -226,7 +262,7 @@ impl Engine {
                 }
                 Err(error) => {
                     tracing::error!(backfill.id = %id, error = %Chain(&error), "a backfill cannot go on; it is paused");
-                    self.pause_itself(id, turn);
+                    self.pause_itself(id, &Chain(&error).to_string(), turn);
                 }
             }
         }
@@ -251,11 +287,8 @@ impl Engine {
         self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
         for _ in 0..due {
             let Some(active) = self.backfills.active.get_mut(&id) else { break };
-            let spec = &active.backfill.spec;
-            let Some(interval) = active.backfill.cursor.start_next(&active.intervals, spec.order) else { break };
-            let execution_date = interval.start;
-            let mut variables: Map<String, Value> = spec.variables.as_object().cloned().unwrap_or_default();
-            variables.extend(active.intervals.variables(&interval));
+            let (execution_date, variables) = active.start_next()?;
+            let (spec, progress) = (&active.backfill.spec, active.progress(None));
             let wanted = Wanted {
                 fired_by: FiredBy {
                     trigger: pipeline.trigger_id,
@@ -276,7 +309,7 @@ impl Engine {
                 shard,
                 traceparent: String::new(),
             };
-            turn.batch.backfill(id, active.backfill.cursor, None, shard);
+            turn.batch.backfill(id, progress, shard);
             self.launch(wanted, turn);
         }
         self.backfills.due.insert(id);
@@ -292,7 +325,8 @@ impl Engine {
         let Some(end) = end_of(status) else { return };
         let cursor = &mut active.backfill.cursor;
         cursor.end(end);
-        turn.batch.backfill(id, *cursor, cursor.status.has_ended().then(|| self.clock.now()), shard);
+        let has_ended = cursor.status.has_ended();
+        turn.batch.backfill(id, active.progress(has_ended.then(|| self.clock.now())), shard);
         self.backfills.due.insert(id);
     }
 
@@ -310,11 +344,11 @@ impl Engine {
             let found =
                 store::backfills::get(&client, BackfillRef::Id(id)).await.map_err(|error| unavailable(&error))?;
             let Some(view) = found else { return Ok(()) };
-            self.backfills.insert(view.backfill)?;
+            self.backfills.insert(view.backfill);
         }
         if let Some(active) = self.backfills.active.get_mut(&id) {
             active.backfill.cursor.reopen(end);
-            turn.batch.backfill(id, active.backfill.cursor, None, shard);
+            turn.batch.backfill(id, active.progress(None), shard);
         }
         Ok(())
     }
@@ -322,19 +356,19 @@ impl Engine {
     /// The backfills of shards that have just been taken.
     pub(super) fn found_backfills(&mut self, found: Vec<Backfill>) {
         for backfill in found {
-            let id = backfill.id;
-            if let Err(error) = self.backfills.insert(backfill) {
-                tracing::error!(backfill.id = %id, error = %Chain(&error), "failed to load a backfill; the others go on");
-            }
+            self.backfills.insert(backfill);
         }
     }
 
-    fn pause_itself(&mut self, id: BackfillId, turn: &mut Turn) {
+    fn pause_itself(&mut self, id: BackfillId, reason: &str, turn: &mut Turn) {
         let Some(shard) = self.shards.get(id.shard()) else { return };
         let Some(active) = self.backfills.active.get_mut(&id) else { return };
         // One that has ended starts nothing, and cannot have come here.
         if active.backfill.cursor.pause().is_ok() {
-            turn.batch.backfill(id, active.backfill.cursor, None, shard);
+            // PostgreSQL keeps no NUL, and nobody reads a book.
+            let shown = reason.chars().filter(|c| *c != '\0').take(REASON_CHARS_MAX);
+            active.backfill.pause_reason = Some(shown.collect());
+            turn.batch.backfill(id, active.progress(None), shard);
         }
     }
 

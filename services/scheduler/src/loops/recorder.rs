@@ -7,11 +7,7 @@ use crate::{
     notes::{self, Versions},
 };
 use domain::id::RunId;
-use secrets::Keyring;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use store::{Store, notifications, outbox, run_ends};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,16 +25,15 @@ const LATELY_S: f64 = 600.0;
 pub struct Recorder {
     store: Store,
     public_url: Option<String>,
-    keyring: Option<Arc<Keyring>>,
     versions: Versions,
     looked: Option<Instant>,
 }
 
 impl Recorder {
-    /// Links in messages begin with `public_url`; `keyring` opens what says whom to tell.
+    /// Links in messages begin with `public_url`.
     #[must_use]
-    pub fn new(store: Store, public_url: Option<String>, keyring: Option<Arc<Keyring>>) -> Self {
-        Self { store, public_url, keyring, versions: Versions::default(), looked: None }
+    pub fn new(store: Store, public_url: Option<String>) -> Self {
+        Self { store, public_url, versions: Versions::default(), looked: None }
     }
 
     /// Runs until it is stopped.
@@ -101,7 +96,6 @@ impl Recorder {
         workspaces.sort_unstable();
         workspaces.dedup();
         let configured = notifications::configured(db, &workspaces).await?;
-        let configured = notes::opened(self.keyring.as_deref(), configured);
         let failed: Vec<Uuid> = ends.iter().filter(|end| end.status == "failed").map(|end| end.run.0).collect();
         let failures = if failed.is_empty() { Default::default() } else { run_ends::failures(db, &failed).await? };
         let notes = notes::notes(ends, &self.versions, &configured, &failures, self.public_url.as_deref());

@@ -35,6 +35,16 @@ async fn state(world: &World, id: BackfillId) -> (&'static str, u64, u64) {
     (cursor.status.as_str(), cursor.started, cursor.completed)
 }
 
+/// Why it is paused, once it is.
+async fn paused_for(world: &World, id: BackfillId) -> String {
+    wait_for("a pause with a reason", WAIT, || async {
+        let client = world.store.client().await.unwrap();
+        let backfill = store::backfills::get(&client, BackfillRef::Id(id)).await.unwrap().unwrap().backfill;
+        backfill.pause_reason.filter(|_| backfill.cursor.status.as_str() == "paused")
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn so_many_runs_at_once_from_the_latest_on() {
     let world = World::new().await;
@@ -141,6 +151,7 @@ async fn a_backfill_of_an_archived_workspace_is_paused() {
     world.archive(true).await;
     node.complete(0).await;
     wait_for("the pause", WAIT, || async { (state(&world, id).await == ("paused", 2, 1)).then_some(()) }).await;
+    assert_eq!(paused_for(&world, id).await, "workspace `w` is archived; restore it, and resume the backfill");
     let mut other = days(pipeline);
     other.spec.name = "again".to_owned();
     assert!(matches!(node.backfill(other).await, Err(EngineError::Archived(_))));
@@ -148,6 +159,71 @@ async fn a_backfill_of_an_archived_workspace_is_paused() {
     node.change(id, ChangeBackfill::Resume).await.unwrap();
     node.until_running(2).await;
     assert_eq!(state(&world, id).await.1, 3);
+    assert_eq!(world.count("SELECT count(pause_reason) FROM backfill").await, 0);
+    // A pause by somebody has no reason of ours.
+    node.change(id, ChangeBackfill::Pause).await.unwrap();
+    assert_eq!(world.count("SELECT count(pause_reason) FROM backfill").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_whose_pipeline_is_gone_says_so() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = node.backfill(days(pipeline)).await.unwrap();
+    node.until_running(2).await;
+    world.execute("UPDATE pipeline SET archived_at = now()").await;
+    node.complete(0).await;
+    let why = paused_for(&world, id).await;
+    assert!(why.contains("pipeline"), "{why}");
+    // A successor knows it too.
+    node.kill();
+    let _successor = world.node(0..256, 10).await;
+    assert_eq!(paused_for(&world, id).await, why);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_are_not_found_again_pause_it() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let mut years = spec("years", "1970-01-01T00:00:00Z", "1971-06-01T00:00:00Z", Unit::Year, 2);
+    years.length = Length::Cron("0 0 1 1 *".to_owned());
+    let id = node.backfill(CreateBackfill::new(pipeline, years).unwrap()).await.unwrap();
+    node.until_running(2).await;
+    assert_eq!(world.count("SELECT total FROM backfill").await, 2, "the very first time is one");
+    node.kill();
+    // As if they had been counted by other rules of the zone.
+    world.execute("UPDATE backfill SET total = 3").await;
+    let mut successor = world.node(0..256, 10).await;
+    successor.adopt(node, 10).await;
+    successor.complete(0).await;
+    let why = paused_for(&world, id).await;
+    assert!(why.contains("names no 3. time in the range any more, of 3 that were counted"), "{why}");
+    // It is let go again, finds nothing again, and can be cancelled.
+    successor.change(id, ChangeBackfill::Resume).await.unwrap();
+    assert_eq!(paused_for(&world, id).await, why);
+    successor.complete(0).await;
+    successor.settle().await;
+    successor.change(id, ChangeBackfill::Cancel).await.unwrap();
+    assert_eq!(state(&world, id).await, ("cancelled", 2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_is_no_more_pauses_it() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = node.backfill(days(pipeline)).await.unwrap();
+    node.until_running(2).await;
+    node.kill();
+    world.execute("UPDATE backfill SET time_zone = 'Mars/Olympus'").await;
+    let mut successor = world.node(0..256, 10).await;
+    successor.adopt(node, 10).await;
+    successor.complete(0).await;
+    let why = paused_for(&world, id).await;
+    assert!(why.contains("Mars/Olympus"), "{why}");
+    successor.change(id, ChangeBackfill::Cancel).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

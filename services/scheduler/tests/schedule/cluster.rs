@@ -179,6 +179,10 @@ impl World {
     }
 
     /// One number from the database.
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.database.client().await.batch_execute(sql).await.unwrap();
+    }
+
     pub(crate) async fn count(&self, sql: &str) -> i64 {
         self.database.client().await.query_one(sql, &[]).await.unwrap().get(0)
     }

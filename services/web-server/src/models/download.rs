@@ -1,40 +1,42 @@
 //! Contents on their way out, part after part.
 
-use super::{CHUNK_BYTES_MAX, PART_BYTES, hex, no_version, place, version};
+use super::{CHUNK_BYTES_MAX, PART_BYTES, handed_out, hex, no_version, version};
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::identity::Caller;
 use ::bytes::Bytes;
 use domain::ErrorKind;
 use domain::id::ModelVersionId;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use proto::v1::{DownloadModelRequest, DownloadModelResponse, download_model_response::Part};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use store::models::{self, Version};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 /// The answers to a download: the version, then its bytes.
 pub(crate) async fn download(
     core: &Arc<Core>,
+    caller: &Caller,
     request: &DownloadModelRequest,
 ) -> Result<impl Stream<Item = Result<DownloadModelResponse, Status>> + use<>, Fault> {
     let id = rpc::ids::parse::<ModelVersionId>(&request.version_id, "version_id")?;
     let known = models::get_version(&core.store.client().await?, id).await?.ok_or_else(|| no_version(id))?;
     let offset = u64::try_from(request.offset).ok().filter(|_| request.offset <= known.size_bytes);
     let offset = offset.ok_or_else(|| Fault::field("offset", format!("must be 0 to {}", known.size_bytes)))?;
-    let place = place(core)?;
+    let place = core.transfers.place(caller.user.id)?;
     let first = DownloadModelResponse { part: Some(Part::Version(version(known.clone()))) };
-    let departure = Departure::from(core.clone(), known, offset, place);
-    Ok(stream::unfold((Some(first), departure), |(first, mut departure)| async move {
+    let departure = Departure::from(core.clone(), known, offset);
+    let parts = stream::unfold((Some(first), departure), |(first, mut departure)| async move {
         let next = match first {
             Some(first) => Ok(first),
             None => {
                 departure.next().await?.map(|chunk| DownloadModelResponse { part: Some(Part::Chunk(chunk.into())) })
             }
         };
-        Some((next.map_err(Status::from), (None, departure)))
-    }))
+        Some((next, (None, departure)))
+    });
+    Ok(handed_out(parts, place, core.limits.transfer_stall_timeout).map(|part| part.map_err(Status::from)))
 }
 
 /// A version while its bytes go.
@@ -51,11 +53,10 @@ struct Departure {
     digest: Option<Sha256>,
     /// Nothing follows: it has ended, or failed.
     over: bool,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Departure {
-    fn from(core: Arc<Core>, version: Version, offset: u64, place: OwnedSemaphorePermit) -> Self {
+    fn from(core: Arc<Core>, version: Version, offset: u64) -> Self {
         let part = PART_BYTES as u64;
         let (at, skip) = (offset / part, offset % part);
         Self {
@@ -66,7 +67,6 @@ impl Departure {
             rest: Bytes::new(),
             digest: (offset == 0).then(Sha256::new),
             over: false,
-            _place: place,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Contents on their way in. An upload is a row that says how far it is; whoever knows it may go on from there, at any
 //! replica.
 
-use super::{CHUNK_BYTES_MAX, PART_BYTES, hex, no_upload, no_version, place, version};
+use super::places::Pace;
+use super::{CHUNK_BYTES_MAX, PART_BYTES, hex, no_upload, no_version, version};
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::identity::Caller;
@@ -9,7 +10,7 @@ use crate::{people, quota};
 use ::bytes::{Bytes, BytesMut};
 use domain::ErrorKind;
 use domain::id::{ModelVersionId, UploadId, WorkspaceId};
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use proto::v1::{self, StartUploadRequest, StartUploadResponse, UploadHeader};
 use sha2::{Digest, Sha256};
 use std::pin::pin;
@@ -48,6 +49,9 @@ pub(crate) async fn start(
     let latest = models::versions(&transaction, workspace, &request.name, None, 1).await?.pop();
     let same = |known: &models::Version| known.file_name == request.file_name && known.sha256 == request.sha256;
     if let Some(known) = latest.filter(same) {
+        // Nothing is to be sent, and an archived model comes back all the same.
+        models::bring_back(&transaction, workspace, &request.name).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
         return Ok(StartUploadResponse { version: Some(version(known)), ..StartUploadResponse::default() });
     }
     let announced = Announced {
@@ -123,7 +127,7 @@ pub(crate) async fn receive(
     header: &UploadHeader,
     chunks: impl Stream<Item = Result<Bytes, Status>> + Send,
 ) -> Result<v1::ModelVersion, Fault> {
-    let _place = place(core)?;
+    let _place = core.transfers.place(caller.user.id)?;
     let id = rpc::ids::parse::<UploadId>(&header.upload_id, "header.upload_id")?;
     let Some(upload) = models::get_upload(&core.store.client().await?, id).await? else {
         // A client whose answer was lost asks again.
@@ -134,10 +138,15 @@ pub(crate) async fn receive(
         return Err(Fault::new(ErrorKind::FailedPrecondition, "WRONG_OFFSET", message));
     }
     let mut arrival = Arrival::resume(core, upload).await?;
-    let mut chunks = pin!(chunks);
-    while let Some(chunk) = chunks.next().await {
+    let (mut chunks, mut pace) = (pin!(chunks), Pace::new(core.limits.transfer_stall_timeout));
+    while let Some(chunk) = pace.next(&mut chunks).await? {
         let chunk = chunk.map_err(|status| arrival.broken(status.message()))?;
+        let (bytes, stored) = (chunk.len(), arrival.upload.received_bytes);
         arrival.take(chunk).await?;
+        pace.moved(bytes);
+        if arrival.upload.received_bytes > stored {
+            pace.rest();
+        }
     }
     arrival.finish(caller).await
 }

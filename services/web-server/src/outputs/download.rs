@@ -3,7 +3,8 @@
 use super::{Blind, Content, Left, OutputStores, Stored};
 use crate::core::Core;
 use crate::fault::Fault;
-use crate::models::CHUNK_BYTES_MAX;
+use crate::identity::Caller;
+use crate::models::{CHUNK_BYTES_MAX, handed_out};
 use ::bytes::Bytes;
 use domain::ErrorKind;
 use domain::id::RunId;
@@ -18,6 +19,7 @@ const FILES_SHOWN: usize = 10;
 /// The answers to a download: the file, then its bytes. Of the content only what one chunk of the store holds is in memory.
 pub(crate) async fn download(
     core: &Arc<Core>,
+    caller: &Caller,
     request: &DownloadOutputRequest,
 ) -> Result<impl Stream<Item = Result<DownloadOutputResponse, Status>> + use<>, Fault> {
     let run = core.run(rpc::ids::parse::<RunId>(&request.run_id, "run_id")?).await?.id;
@@ -27,7 +29,7 @@ pub(crate) async fn download(
     if let Some(at) = pointer.expired_at {
         return Err(unavailable(format!("the outputs of run `{run}` are gone since {at}")));
     }
-    let place = crate::models::place(core)?;
+    let place = core.transfers.place(caller.user.id)?;
     let left = Left::of(run, &request.block, child, &pointer);
     let (stored, file) = find(&core.outputs, run, &left, request).await?;
     let Content { bytes, chunks } = core.outputs.content(&left, &file).await.map_err(blind)?;
@@ -37,13 +39,13 @@ pub(crate) async fn download(
         kind: stored.kind,
         files: stored.files,
     };
-    let chunks = chunks.flat_map(|chunk| stream::iter(pieces(chunk))).map(move |piece| {
-        // As long as there are bytes on their way they take a place.
-        let _ = &place;
-        piece.map(|piece| Part::Chunk(piece.into())).map_err(|error| Status::from(blind(error)))
-    });
+    let chunks = chunks
+        .flat_map(|chunk| stream::iter(pieces(chunk)))
+        .map(|piece| piece.map(|piece| Part::Chunk(piece.into())).map_err(blind));
     let parts = stream::once(future::ready(Ok(Part::File(first)))).chain(chunks);
-    Ok(parts.map(|part| part.map(|part| DownloadOutputResponse { part: Some(part) })))
+    // As long as there are bytes on their way they take a place.
+    let parts = handed_out(parts, place, core.limits.transfer_stall_timeout);
+    Ok(parts.map(|part| part.map(|part| DownloadOutputResponse { part: Some(part) }).map_err(Status::from)))
 }
 
 /// The output, and which of its files is asked for: one that the output has, so no other path is ever read.

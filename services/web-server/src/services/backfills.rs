@@ -1,6 +1,7 @@
 //! Backfills: commands go to a scheduler, reads come from the database. Refuses to start any run.
 
 use crate::core::Core;
+use crate::encode;
 use crate::fault::Fault;
 use crate::idempotent;
 use crate::identity::Caller;
@@ -64,6 +65,7 @@ impl Checked {
             let field = match &error {
                 IntervalsError::Zero => "spec.every",
                 IntervalsError::Cron(_) => "spec.cron",
+                IntervalsError::OutOfYears if start < trigger::FIRST => "spec.start_time",
                 _ => "spec.end_time",
             };
             Fault::field(field, error.to_string())
@@ -169,10 +171,10 @@ fn message(view: View) -> Result<v1::Backfill, Fault> {
         Word::Cancelled => BackfillStatus::Cancelled,
     };
     let spec = backfill.spec;
-    let variables = spec.variables.as_object().map(|object| rpc::json::json_to_struct(object, "variables"));
     let parallelism = i32::try_from(spec.parallelism).unwrap_or(i32::MAX);
     let (unit, every, cron) = wire_length(spec.length);
     let (created_at, completed_at) = (backfill.created_at, backfill.completed_at);
+    let reason = backfill.pause_reason.filter(|_| backfill.cursor.status == Word::Paused);
     Ok(v1::Backfill {
         id: backfill.id.to_string(),
         workspace,
@@ -187,7 +189,7 @@ fn message(view: View) -> Result<v1::Backfill, Fault> {
             time_zone: spec.time_zone,
             descending: spec.order == Order::Descending,
             parallelism,
-            variables: variables.transpose()?,
+            variables: Some(encode::object(spec.variables)),
             allow_blocks_to_fail: spec.allow_blocks_to_fail,
         }),
         status: status.into(),
@@ -198,6 +200,7 @@ fn message(view: View) -> Result<v1::Backfill, Fault> {
         runs_cancelled: signed(backfill.cursor.cancelled),
         created_at: Some(rpc::timestamp::to_proto(created_at)),
         completed_at: completed_at.map(rpc::timestamp::to_proto),
+        pause_reason: reason.unwrap_or_default(),
     })
 }
 
@@ -271,7 +274,7 @@ impl Backfills {
             intervals_total: signed(total),
             first: times(first),
             last: times(last),
-            variables: Some(rpc::json::json_to_struct(&variables, "variables")?),
+            variables: Some(encode::structure(&variables)),
         })
     }
 

@@ -52,7 +52,7 @@ async fn keep_an_owner(db: &Transaction<'_>, workspace: WorkspaceId, was: Worksp
     if was != WorkspaceRole::Owner || members::count_owners(db, workspace).await? > 0 {
         return Ok(());
     }
-    let message = "this is the last owner of the workspace; make somebody else one first";
+    let message = "this is the last owner of the workspace who can sign in; make somebody else one first";
     Err(Fault::new(ErrorKind::FailedPrecondition, "LAST_OWNER", message))
 }
 

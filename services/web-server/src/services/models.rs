@@ -134,7 +134,8 @@ impl ModelService for Models {
         &self,
         request: Request<DownloadModelRequest>,
     ) -> Result<Response<Self::DownloadModelStream>, Status> {
-        Ok(Response::new(contents::download(&self.0, request.get_ref()).await?.boxed()))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(contents::download(&self.0, &caller, request.get_ref()).await?.boxed()))
     }
 
     async fn archive_model(

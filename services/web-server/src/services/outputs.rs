@@ -3,6 +3,7 @@
 
 use crate::core::Core;
 use crate::fault::Fault;
+use crate::identity::Caller;
 use crate::outputs::{self, Left, PreviewOf};
 use domain::ErrorKind;
 use domain::id::RunId;
@@ -141,7 +142,8 @@ impl OutputService for Outputs {
         &self,
         request: Request<DownloadOutputRequest>,
     ) -> Result<Response<Self::DownloadOutputStream>, Status> {
-        Ok(Response::new(outputs::download(&self.0, request.get_ref()).await?.boxed()))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(outputs::download(&self.0, &caller, request.get_ref()).await?.boxed()))
     }
 
     async fn get_outputs(&self, request: Request<GetOutputsRequest>) -> Result<Response<GetOutputsResponse>, Status> {

@@ -63,7 +63,7 @@ impl Triggers {
         if request.name == MANUAL {
             return Err(taken());
         }
-        let checked = Checked::of(read::spec(request.spec.clone().unwrap_or_default())?)?;
+        let checked = Checked::of(read::spec(request.spec.clone().unwrap_or_default(), None)?)?;
         let workspace = self.0.workspace(&request.workspace).await?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
@@ -122,9 +122,9 @@ impl Triggers {
 
     async fn update(&self, request: UpdateTriggerRequest) -> Result<proto::v1::Trigger, Fault> {
         let id = id(&request.trigger_id)?;
-        let checked = Checked::of(read::spec(request.spec.unwrap_or_default())?)?;
         let before = triggers::find(&self.0, id).await?;
         triggers::refuse_built_in(&before)?;
+        let checked = Checked::of(read::spec(request.spec.unwrap_or_default(), Some(&before.trigger.spec))?)?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         if !store::triggers::update(&transaction, id, request.version, checked.definition()).await? {

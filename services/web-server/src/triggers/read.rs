@@ -1,17 +1,24 @@
 //! Messages of the contract as definitions. Refuses what the contract can say and a definition cannot.
 
+use crate::encode;
 use crate::fault::Fault;
 use domain::{
     pipeline::OnLimit,
     trigger::{CatchUp, Day, Kind, Overlap, Schedule, Spec, TimeoutStatus, Window},
 };
+use prost_types::Struct;
 use proto::v1::{self, CatchUpMode, OverlapPolicy, RunLimitPolicy, trigger_spec};
 use serde_json::Value;
 
-/// What is configured of a trigger.
-pub(crate) fn spec(message: v1::TriggerSpec) -> Result<Spec, Fault> {
-    let kind = kind(message.kind)?;
-    let variables = rpc::json::struct_to_json(message.variables.unwrap_or_default(), "spec.variables")?;
+/// What is configured of a trigger, over what is `stored` of it: variables and patterns that are written back as they are shown
+/// stay as they are, since a project's file may say what a message cannot.
+pub(crate) fn spec(message: v1::TriggerSpec, stored: Option<&Spec>) -> Result<Spec, Fault> {
+    let kind = kind(message.kind, stored)?;
+    let variables = message.variables.unwrap_or_default();
+    let variables = match stored.filter(|stored| encode::structure(&stored.variables) == variables) {
+        Some(stored) => stored.variables.clone(),
+        None => rpc::json::struct_to_json(variables, "spec.variables")?,
+    };
     Ok(Spec {
         kind,
         description: message.description,
@@ -36,14 +43,21 @@ pub(crate) fn spec(message: v1::TriggerSpec) -> Result<Spec, Fault> {
     })
 }
 
-fn kind(kind: Option<trigger_spec::Kind>) -> Result<Kind, Fault> {
+fn kind(kind: Option<trigger_spec::Kind>, stored: Option<&Spec>) -> Result<Kind, Fault> {
     match kind {
         Some(trigger_spec::Kind::Schedule(message)) => Ok(Kind::Schedule(schedule(message, "spec.schedule")?)),
         Some(trigger_spec::Kind::Event(event)) => {
             if event.patterns.is_empty() {
                 return Err(Fault::field("spec.event.patterns", "must hold a pattern; `{}` matches every event"));
             }
-            let pattern = |pattern| Ok(Value::Object(rpc::json::struct_to_json(pattern, "spec.event.patterns")?));
+            let known = match stored.map(|stored| &stored.kind) {
+                Some(Kind::Event { patterns }) => patterns.as_slice(),
+                _ => &[],
+            };
+            let pattern = |given: Struct| match known.iter().find(|known| encode::object((*known).clone()) == given) {
+                Some(known) => Ok(known.clone()),
+                None => Ok(Value::Object(rpc::json::struct_to_json(given, "spec.event.patterns")?)),
+            };
             Ok(Kind::Event { patterns: event.patterns.into_iter().map(pattern).collect::<Result<_, Fault>>()? })
         }
         Some(trigger_spec::Kind::Api(_)) => Ok(Kind::Api),

@@ -238,7 +238,7 @@ fn new_run(core: &Core, listed: &Listed, logical_key: String, told: Told) -> Res
         pipeline_id: trigger.pipeline.to_vec(),
         logical_key,
         variables,
-        execution_date_us: told.execution_date.map_or(0, Timestamp::as_microsecond),
+        execution_date_us: told.execution_date.map(Timestamp::as_microsecond),
         timeout_s: trigger.spec.timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
         allow_blocks_to_fail: trigger.spec.allow_blocks_to_fail,
         trigger_id: trigger.id.to_vec(),

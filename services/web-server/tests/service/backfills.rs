@@ -41,6 +41,9 @@ async fn a_preview_counts_and_shows_both_ends_in_order() {
     assert_eq!(days["first"][2], "2024-03-31T04:00:00Z");
     assert_eq!((days["first"].as_array().unwrap().len(), &days["last"]), (5, &json!([])));
     assert_eq!(days["variables"]["interval_seconds"], json!(86_400.0));
+    // Told in UTC, as blocks are told it, though days are Berlin's.
+    assert_eq!((&days["variables"]["ds"], &days["variables"]["hr"]), (&json!("2024-03-29"), &json!("05")));
+    assert_eq!(days["variables"]["interval_end_datetime"], "2024-03-30T05:00:00+00:00");
     let backwards = preview(with("descending", json!(true))).await;
     assert_eq!(backwards["first"][0], "2024-04-02T04:00:00Z");
     let mut cron = spec();
@@ -70,6 +73,7 @@ async fn what_makes_no_sense_is_refused_by_its_field() {
         ("cron", json!("0 6 * * *"), "spec.cron"),
         ("every", json!(-1), "spec.every"),
         ("timeZone", json!("Mars/Olympus"), "spec.time_zone"),
+        ("variables", json!({ "id": 9_007_199_254_740_993_i64 }), "spec.variables"),
         ("parallelism", json!(1_001), "spec.parallelism"),
         ("parallelism", json!(-1), "spec.parallelism"),
         ("variables", json!({ "x": "y".repeat(300 << 10) }), "spec.variables"),
@@ -79,6 +83,17 @@ async fn what_makes_no_sense_is_refused_by_its_field() {
             let told = answer.json()["details"][1]["debug"]["fieldViolations"][0]["field"].clone();
             assert_eq!((answer.status.as_u16(), told), (400, json!(place)), "{method} {field}: {:?}", answer.body);
         }
+    }
+    let mut years = spec();
+    (years["unit"], years["cron"]) = (json!("INTERVAL_UNIT_CRON"), json!("0 0 1 1 *"));
+    for (start, end, place) in
+        [("1950-01-01", "1980-01-01", "spec.start_time"), ("1990-01-01", "2300-01-01", "spec.end_time")]
+    {
+        (years["startTime"], years["endTime"]) =
+            (json!(format!("{start}T00:00:00Z")), json!(format!("{end}T00:00:00Z")));
+        let answer = cluster.post("BackfillService/CreateBackfill", of(years.clone())).await;
+        let told = answer.json()["details"][1]["debug"]["fieldViolations"][0]["field"].clone();
+        assert_eq!((answer.status.as_u16(), told), (400, json!(place)), "{:?}", answer.body);
     }
     let mut endless = spec();
     endless["unit"] = json!("INTERVAL_UNIT_SECOND");
@@ -122,6 +137,16 @@ async fn a_backfill_is_made_listed_and_changed() {
         cluster.call("BackfillService/GetBackfill", id).await["backfill"]["status"],
         "BACKFILL_STATUS_CANCELLED"
     );
+    // One that paused itself says why, as long as it is paused.
+    let pause = async |status: &str| {
+        let db = cluster.database.client().await;
+        let set = "UPDATE backfill SET status = $1, pause_reason = 'the pipeline is gone' WHERE name = 'weekdays'";
+        db.execute(set, &[&status]).await.unwrap();
+        let shown = cluster.call("BackfillService/GetBackfill", json!({ "backfillId": other["id"] })).await;
+        shown["backfill"]["pauseReason"].clone()
+    };
+    assert_eq!(pause("paused").await, "the pipeline is gone");
+    assert_eq!(pause("running").await, "");
     let none = json!({ "backfillId": uuid::Uuid::nil() });
     assert_eq!(cluster.refused("BackfillService/PauseBackfill", none).await.1, "BACKFILL_NOT_FOUND");
 }

@@ -81,6 +81,14 @@ async fn both_addresses_start_runs_with_what_they_are_told() {
     let by_header = of("/api/pipeline_schedules/{id}/api_trigger");
     assert_eq!(by_header.iter().filter(|entry| entry["outcome"] == "failed").count(), 5, "{by_header:?}");
     assert!(by_url.len() == 1 && !trail.to_string().contains(token.rsplit('_').next().unwrap()));
+    // What a message cannot hold is shown as text, and not left out.
+    let path = format!("/api/pipeline_schedules/{}/api_trigger", id(&trigger));
+    let exact = r#"{"pipeline_run": {"variables": {"id": 9007199254740993}}}"#;
+    let answer = call(&cluster, &path, &[("authorization", bearer.as_str())], exact).await.json();
+    let run = &answer["pipeline_run"];
+    assert_eq!(run["variables"]["id"], json!(9_007_199_254_740_993_i64));
+    let shown = cluster.call("RunService/GetRun", json!({ "runId": run["id"] })).await;
+    assert_eq!(shown["run"]["variables"], json!({ "a": 1.0, "b": 1.0, "id": "9007199254740993" }));
 }
 
 #[tokio::test]

@@ -22,6 +22,38 @@ fn runs(answer: &Value) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
+async fn an_integer_that_would_become_another_one_is_refused() {
+    let cluster = cluster().await;
+    create(&cluster, "any", json!({ "event": { "patterns": [{}] } })).await;
+    let refused = async |event: &str, number: &str| {
+        let bearer = format!("Bearer {TOKEN}");
+        let url = cluster.url("/api/events?workspace=sales");
+        let request = http::request(Method::POST, &url, &[("authorization", bearer.as_str())], event.to_owned());
+        let answer = http::send(request).await;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        let why = format!("{number} is beyond 2^53; send it as a string");
+        assert!(answer.status == 400 && told.contains(&why), "{event}: {told}");
+    };
+    refused(r#"{"detail": {"id": 9007199254740993}}"#, "9007199254740993").await;
+    refused(r#"{"detail": [-9007199254740993]}"#, "-9007199254740993").await;
+    refused(r#"{"id": 100000000000000000000}"#, "100000000000000000000").await;
+    let fine = r#"{"id": 9007199254740991, "text": "9007199254740993", "mass": 6.022e23}"#;
+    let (status, answer) = publish(&cluster, "?workspace=sales", None, &serde_json::from_str(fine).unwrap()).await;
+    assert_eq!((status, runs(&answer).len()), (200, 1), "{answer}");
+    let create = json!({ "workspace": "sales", "pipeline": "daily", "variables": { "id": 9_007_199_254_740_993_i64 } });
+    for (method, message) in [
+        ("CreateRun", create.clone()),
+        ("BatchCreateRuns", json!({ "workspace": "sales", "pipeline": "daily", "requests": [create] })),
+    ] {
+        let answer = cluster.post(&format!("RunService/{method}"), message).await;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status == 400 && told.contains("is beyond 2^53; send it as a string"), "{method}: {told}");
+    }
+    let db = cluster.database.client().await;
+    assert_eq!(db.query_one("SELECT count(*) FROM run", &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
 async fn an_event_starts_what_it_matches_once() {
     let cluster = cluster().await;
     let pattern = |pattern: Value| json!({ "event": { "patterns": [pattern] } });

@@ -37,6 +37,21 @@ pub(crate) async fn open(request: Request<Body>) -> Opened {
     Opened(client.request(request).await.unwrap())
 }
 
+/// Sends one message of a stream by gRPC; the status and the reason of what is refused.
+pub(crate) async fn stream(url: &str, token: &str, message: &[u8]) -> Result<(), rpc::status::Problem> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let body = [&[0], length.as_slice(), message].concat();
+    let authorization = format!("Bearer {token}");
+    let headers = [("content-type", "application/grpc"), ("te", "trailers"), ("authorization", &authorization)];
+    let headers = if token.is_empty() { &headers[..2] } else { &headers[..] };
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Body>();
+    let answer = client.request(request(Method::POST, url, headers, body)).await.unwrap();
+    match tonic::Status::from_header_map(answer.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => Err(rpc::status::Problem::from_status(&status)),
+        _ => Ok(()),
+    }
+}
+
 impl Opened {
     /// All of it.
     pub(crate) async fn whole(self) -> Answer {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use testkit::wait_for;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt as _;
 
@@ -180,6 +180,11 @@ async fn models_are_listed_counted_and_archived() {
     assert_eq!(get(&cluster, versions[0]["id"].as_str().unwrap(), &[]).await.body, "1");
     upload(&cluster, start("fraud", b"333"), b"333").await;
     assert_eq!(counts().await, json!([count("empty", 0, 0), count("sales", 2, 1)]));
+    // Or with the very file that it has, of which nothing is to be sent.
+    cluster.call("ModelService/ArchiveModel", of("fraud")).await;
+    let again = cluster.call("ModelService/StartUpload", start("fraud", b"333")).await;
+    assert_eq!((&again["version"]["model"], &again["uploadId"]), (&json!("fraud"), &json!("")));
+    assert_eq!(counts().await, json!([count("empty", 0, 0), count("sales", 2, 1)]));
 }
 
 #[tokio::test]
@@ -264,4 +269,55 @@ async fn whoever_hangs_up_in_an_upload_leaves_a_trail() {
     .await;
     sending.abort();
     assert_eq!(ended(&cluster, "DeploymentService/UploadFiles").await, cut_short);
+}
+
+/// The begin of an upload as a plain file, and nothing after it.
+async fn stall(cluster: &Cluster, token: &str, upload: &str) -> TcpStream {
+    let head = format!(
+        "PUT /api/v1/uploads/{upload} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Length: 1000\r\n\r\nx",
+        cluster.addr,
+    );
+    let mut stream = TcpStream::connect(cluster.addr).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn who_stalls_keeps_nobody_else_out_and_not_for_ever() {
+    let stall_timeout = Duration::from_secs(6);
+    let cluster = Cluster::with(|settings| settings.limits.transfer_stall_timeout = stall_timeout).await;
+    cluster.workspace("sales").await;
+    let slow = cluster.person("slow@example.org", "ROLE_UNSPECIFIED").await;
+    let invite = json!({ "workspace": "sales", "email": "slow@example.org" });
+    cluster.call("MemberService/InviteMember", invite).await;
+    let content = content(1_000);
+    let began = cluster.call("ModelService/StartUpload", start("fraud", &content)).await;
+    let id = began["uploadId"].as_str().unwrap();
+    let mut stalled = Vec::new();
+    // More than a quarter of what there is.
+    for _ in 0..12 {
+        stalled.push(stall(&cluster, &slow, id).await);
+    }
+    wait_for("a refusal", WAIT, || async {
+        let answer = put(&cluster, &slow, id, 0, b"").await;
+        (answer.status == 429 && reason(&answer) == "TOO_MANY_TRANSFERS").then_some(())
+    })
+    .await;
+    let version = upload(&cluster, start("churn", b"1"), b"1").await;
+    assert_eq!(version["model"], "churn", "others go on");
+    let mut broken_off = 0;
+    for mut stream in stalled {
+        let mut told = Vec::new();
+        let has = |told: &[u8], reason: &str| String::from_utf8_lossy(told).contains(reason);
+        while !has(&told, "TRANSFER_STALLED") && !has(&told, "TOO_MANY_TRANSFERS") {
+            let read = tokio::time::timeout(WAIT, stream.read_buf(&mut told)).await.expect("an answer").unwrap();
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&told));
+        }
+        broken_off += usize::from(has(&told, "TRANSFER_STALLED"));
+    }
+    assert!((1..=8).contains(&broken_off), "{broken_off}");
+    wait_for("the place of one who stalled", WAIT, || async {
+        (put(&cluster, &slow, id, 0, &content).await.status == 200).then_some(())
+    })
+    .await;
 }

@@ -51,6 +51,20 @@ async fn a_key_makes_one_act_of_two_requests() {
 }
 
 #[tokio::test]
+async fn the_first_instant_of_1970_is_a_date_like_others() {
+    let cluster = Cluster::new().await;
+    diamond(&cluster).await;
+    let epoch = "1970-01-01T00:00:00Z";
+    let create = json!({ "workspace": "sales", "pipeline": "daily", "executionDate": epoch, "idempotencyKey": "k" });
+    let run = cluster.call("RunService/CreateRun", create.clone()).await["run"].clone();
+    assert_eq!(run["executionDate"], epoch);
+    assert_eq!(cluster.call("RunService/CreateRun", create.clone()).await["run"]["id"], run["id"]);
+    let mut other = create;
+    other["executionDate"] = json!("1970-01-01T00:00:01Z");
+    assert_eq!(cluster.refused("RunService/CreateRun", other).await.1, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test]
 async fn a_command_waits_a_little_for_a_scheduler() {
     let cluster = Cluster::new().await;
     diamond(&cluster).await;

@@ -45,7 +45,8 @@ const CREATE: &str = "
         ON CONFLICT DO NOTHING RETURNING run_id
     )
     INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables, execution_date)
-    SELECT fired.run_id, workspace_id, id, version, trigger_id, 0, 'initial', $4::text::jsonb, now() FROM target, fired";
+    SELECT fired.run_id, workspace_id, id, version, trigger_id, 0, 'initial', $4::text::jsonb,
+           coalesce(to_timestamp($7::float8 / 1e6), now()) FROM target, fired";
 const FIND: &str = "SELECT f.run_id FROM firing f JOIN trigger t ON t.id = f.trigger_id
                      WHERE t.pipeline_id = $1 AND f.logical_key = $2 AND (t.id = $3 OR $3 IS NULL)";
 
@@ -118,7 +119,10 @@ impl CommandService for Scheduler {
             let edit = "UPDATE trigger SET version = 2 WHERE id = $1 AND name = 'edited' AND version = 1";
             db.execute(edit, &[&trigger]).await.unwrap();
             let id = Uuid::now_v7();
-            db.execute(CREATE, &[&pipeline, &run.logical_key, &id, &run.variables, &trigger, &version]).await.unwrap();
+            let date = run.execution_date_us.map(|us| us as f64);
+            db.execute(CREATE, &[&pipeline, &run.logical_key, &id, &run.variables, &trigger, &version, &date])
+                .await
+                .unwrap();
             let found = db.query_opt(FIND, &[&pipeline, &run.logical_key, &trigger]).await.unwrap();
             let found = found.ok_or_else(|| Status::aborted("the trigger is in another version; read it again"))?;
             run_ids.push(found.get::<_, Uuid>(0).as_bytes().to_vec());

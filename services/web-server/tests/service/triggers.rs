@@ -100,6 +100,37 @@ async fn a_trigger_lives_through_its_versions() {
 }
 
 #[tokio::test]
+async fn what_is_written_back_as_it_is_shown_stays_as_it_is_stored() {
+    let cluster = cluster().await;
+    let patterns = json!([{ "id": ["x"] }, { "source": ["s3"] }]);
+    let made = create(&cluster, "files", json!({ "event": { "patterns": patterns }, "variables": { "n": 1 } })).await;
+    // As a project's file may say it, and no message can.
+    let db = cluster.database.client().await;
+    let big = "UPDATE trigger SET spec = jsonb_set(jsonb_set(spec, '{variables,id}', '9007199254740993'),
+                                                   '{kind,patterns,0,id,0}', '9007199254740993') WHERE name = 'files'
+               RETURNING spec";
+    let stored: Value = db.query_one(big, &[]).await.unwrap().get(0);
+    assert!(stored.to_string().matches("9007199254740993").count() == 2, "{stored}");
+    let shown = get(&cluster, &made["id"]).await;
+    assert_eq!(shown["spec"]["variables"], json!({ "id": "9007199254740993", "n": 1.0 }));
+    assert_eq!(shown["spec"]["event"]["patterns"][0], json!({ "id": ["9007199254740993"] }));
+    let mut spec = shown["spec"].clone();
+    spec["sla"] = json!("300s");
+    let edit = json!({ "triggerId": made["id"], "version": shown["version"], "spec": spec });
+    let edited = cluster.call("TriggerService/UpdateTrigger", edit).await["trigger"].clone();
+    let mut expected = stored;
+    expected["sla_s"] = json!(300);
+    let read = "SELECT spec FROM trigger WHERE name = 'files'";
+    assert_eq!(db.query_one(read, &[]).await.unwrap().get::<_, Value>(0), expected);
+    // What is changed is what was written.
+    spec["event"]["patterns"] = json!([{ "id": [7] }, { "source": ["s3"] }]);
+    let edit = json!({ "triggerId": made["id"], "version": edited["version"], "spec": spec });
+    cluster.call("TriggerService/UpdateTrigger", edit).await;
+    expected["kind"]["patterns"][0] = json!({ "id": [7] });
+    assert_eq!(db.query_one(read, &[]).await.unwrap().get::<_, Value>(0), expected);
+}
+
+#[tokio::test]
 async fn the_built_in_trigger_stays_as_it_is() {
     let cluster = cluster().await;
     let all = cluster.call("TriggerService/ListTriggers", json!({ "workspace": "sales" })).await;

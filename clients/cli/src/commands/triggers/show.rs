@@ -144,7 +144,7 @@ fn hours(TriggerWindow { from, to, days }: &TriggerWindow) -> String {
 }
 
 fn json(object: &prost_types::Struct) -> Option<String> {
-    let object = rpc::json::struct_to_json(object.clone(), "object").ok()?;
+    let object = rpc::json::shown_to_json(object.clone()).ok()?;
     serde_json::to_string(&object).ok()
 }
 

@@ -131,14 +131,15 @@ pub(super) async fn backfills(writer: &Client, statements: &Statements, batch: &
     }
     let rows: Vec<_> = batch.backfills.iter().collect();
     let count = |of: fn(&domain::backfill::Cursor) -> u64| -> Vec<i64> {
-        rows.iter().map(|(_, (_, cursor, _))| i64::try_from(of(cursor)).unwrap_or(i64::MAX)).collect()
+        rows.iter().map(|(_, (_, row))| i64::try_from(of(&row.cursor)).unwrap_or(i64::MAX)).collect()
     };
     let ids: Vec<Uuid> = rows.iter().map(|(id, _)| id.0).collect();
     let shards: Vec<i16> = rows.iter().map(|(_, (shard, ..))| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
-    let statuses: Vec<&str> = rows.iter().map(|(_, (_, cursor, _))| cursor.status.as_str()).collect();
-    let ends: Vec<Option<Timestamp>> = rows.iter().map(|(_, (.., ended))| *ended).collect();
-    let lasts: Vec<Option<Timestamp>> = rows.iter().map(|(_, (_, cursor, _))| cursor.last).collect();
+    let statuses: Vec<&str> = rows.iter().map(|(_, (_, row))| row.cursor.status.as_str()).collect();
+    let ends: Vec<Option<Timestamp>> = rows.iter().map(|(_, (_, row))| row.ended_at).collect();
+    let lasts: Vec<Option<Timestamp>> = rows.iter().map(|(_, (_, row))| row.cursor.last).collect();
+    let reasons: Vec<Option<&str>> = rows.iter().map(|(_, (_, row))| row.pause_reason.as_deref()).collect();
     writer
         .execute(
             &statements.backfills,
@@ -153,6 +154,7 @@ pub(super) async fn backfills(writer: &Client, statements: &Statements, batch: &
                 &count(|cursor| cursor.cancelled),
                 &ends,
                 &lasts,
+                &reasons,
             ],
         )
         .await?;
