@@ -15,7 +15,7 @@ mod overlap;
 mod quiescence;
 mod requests;
 
-use super::History;
+use super::{History, lines::Firing};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
@@ -230,6 +230,11 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// From when on a firing counts: its commit, or what is known to be before it.
+fn counts_from_us(firing: &Firing) -> i64 {
+    firing.committed_at_us.unwrap_or(firing.created_at_us)
 }
 
 /// An instant for people.

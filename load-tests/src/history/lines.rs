@@ -177,14 +177,6 @@ pub struct Firing {
     pub times: i64,
 }
 
-impl Firing {
-    /// From when on it counts: its commit, or what is known to be before it.
-    #[must_use]
-    pub fn counts_from_us(&self) -> i64 {
-        self.committed_at_us.unwrap_or(self.created_at_us)
-    }
-}
-
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of run")]

@@ -1,7 +1,7 @@
 //! C9: epochs only rise, nothing of a former epoch is written, and where a fault was meant to lead to refusals there were
 //! some.
 
-use super::{Findings, when};
+use super::{Findings, counts_from_us, when};
 use crate::history::{HarnessEvent, History, Taking};
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
@@ -72,9 +72,9 @@ fn check_firings(history: &History, shards: &HashMap<i16, Epochs>, findings: &mu
         let Some(epochs) = of_run.or_else(of_trigger).and_then(|shard| shards.get(&shard)) else { continue };
         looked += 1;
         if let Some((_, over)) = epochs.after(firing.shard_epoch)
-            && firing.counts_from_us() > over
+            && counts_from_us(firing) > over
         {
-            let (at, over) = (when(firing.counts_from_us()), when(over));
+            let (at, over) = (when(counts_from_us(firing)), when(over));
             let epoch = firing.shard_epoch;
             let what = format!("{} was written at {at} in epoch {epoch}, over since {over}", firing.logical_key);
             findings.violation(firing.trigger_id, what);

@@ -1,7 +1,7 @@
 //! C1: each logical time of each schedule is decided exactly once, and what fired has exactly one run. Intervals of backfills
 //! are in `backfills.rs`.
 
-use super::{Findings, anytime, backfills, when};
+use super::{Findings, anytime, backfills, counts_from_us, when};
 use crate::history::{
     ClientEvent, Firing, History, Request, TriggerKind, TriggerVersion, calendar::Calendar, lines::TriggerSpec,
 };
@@ -108,7 +108,7 @@ fn check_edits(history: &History, findings: &mut Findings) {
     }
     for firing in &history.firings {
         let (Some(list), Some(by)) = (edits.get(&firing.trigger_id), firing.trigger_version) else { continue };
-        let before = list.partition_point(|(at, _)| *at < firing.counts_from_us());
+        let before = list.partition_point(|(at, _)| *at < counts_from_us(firing));
         if before > 0 && list[before - 1].1 > by {
             findings.violation(
                 firing.trigger_id,

@@ -1,7 +1,7 @@
 //! C7: what is due fires in time, every run ends, and no trigger waits without a reason.
 
 use super::{
-    Findings, anytime,
+    Findings, anytime, counts_from_us,
     firings::{nominal_us, versions_by_trigger},
     when,
 };
@@ -24,7 +24,7 @@ fn check_lateness(history: &History, findings: &mut Findings) {
     for firing in history.firings.iter().filter(|firing| firing.decided == "fired") {
         let (Some(at), Some(version)) = (nominal_us(&firing.logical_key), firing.trigger_version) else { continue };
         let jitter_us = i64::from(jitters.get(&(firing.trigger_id, version)).copied().unwrap_or(0)) * 1_000_000;
-        let by_us = firing.counts_from_us() - at - jitter_us;
+        let by_us = counts_from_us(firing) - at - jitter_us;
         late.push(by_us.max(0));
         if bound_us.is_some_and(|bound| by_us > bound) {
             findings.violation(firing.trigger_id, format!("{} fired {} ms late", when(at), by_us / 1_000));
