@@ -189,7 +189,9 @@ fn documented_metrics() -> Vec<&'static str> {
     let section =
         page.split("## HPA without KEDA").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
     let cells = section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
-    cells.flat_map(|cell| cell.split(',').map(|name| name.trim().trim_matches('`'))).collect()
+    // Up to its labels.
+    let begin = |name: &'static str| name.trim().trim_matches('`').split_inclusive('{').next().unwrap_or_default();
+    cells.flat_map(|cell| cell.split(',').map(begin)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,9 @@ const LONG: [&str; 3] = ["matrix_", "mutants::", "replicas_"];
 /// The commands of a person on whole clusters, one after the other.
 const LONGEST: &str = "cluster";
 
+/// Where clusters are broken.
+const LOAD_TESTS: &str = "load-tests";
+
 /// The programs that hold the tests.
 pub(crate) struct Suite(Vec<Program>);
 
@@ -85,9 +88,7 @@ impl Suite {
     /// One of the programs cannot be run. What fails is counted.
     pub(crate) fn run(self, extent: Extent, variables: &[(&str, String)]) -> Result<Count> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        // All of it holds bars of seconds while it breaks clusters: one program has the machine.
-        let lanes = if extent == Extent::All { 1 } else { cores };
-        let prepared = self.0.into_iter().map(|program| {
+        let prepared = |program: Program| {
             let mut command = program.command();
             command
                 .env("RUST_TEST_THREADS", cores.to_string())
@@ -96,8 +97,14 @@ impl Suite {
                 command.args(LONG.iter().flat_map(|name| ["--skip", name]));
             }
             (program.name(), command)
-        });
-        step::side_by_side(lanes, prepared.collect())
+        };
+        // All of what breaks clusters holds bars of seconds meanwhile: such a program has the machine.
+        let has_bars = |program: &mut Program| extent == Extent::All && program.folder().ends_with(LOAD_TESTS);
+        let mut others = self.0;
+        let alone: Vec<Program> = others.extract_if(.., has_bars).collect();
+        let mut count = step::side_by_side(cores, others.into_iter().map(prepared).collect())?;
+        count += step::side_by_side(1, alone.into_iter().map(prepared).collect())?;
+        Ok(count)
     }
 }
 

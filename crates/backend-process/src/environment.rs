@@ -139,10 +139,6 @@ impl Environments {
         if gone.is_empty() {
             return;
         }
-        for key in &gone {
-            // Best effort: the list of an environment is a few lines.
-            let _ = fs::remove_file(self.folder.join(key).with_extension(LIST)).await;
-        }
         self.found.write().unwrap_or_else(PoisonError::into_inner).retain(|_, key| !gone.contains(key));
         self.places.lock().await.retain(|key, place| !gone.contains(key) || Arc::strong_count(place) > 1);
     }
@@ -170,7 +166,7 @@ impl Environments {
             return self.ready_base();
         }
         // It may have had to go for others: held first, and looked for then.
-        Some(self.held(key)).filter(|environment| environment.python.exists())
+        Some(self.held(key)).filter(|environment| self.shelf.path(&environment.key).join(COMPLETE).exists())
     }
 
     /// The environment of this key, there or not; from here on it stays.
@@ -283,6 +279,8 @@ impl Environments {
             let gist = failure.gist();
             Error::Environment(format!("the Python packages could not be installed: {at}{gist}\n{failure}"))
         })?;
+        // Best effort: it is a few lines, and the next build writes it anew.
+        let _ = fs::remove_file(&list).await;
         fs::write(place.join(COMPLETE), "").await.map_err(|e| file("write", e))?;
         let _ = progress.send("the Python packages are installed".to_owned()).await;
         Ok(())

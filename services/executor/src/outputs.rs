@@ -6,7 +6,10 @@
 
 mod cache;
 
-use crate::{attempt::AttemptId, logs::Masks};
+use crate::{
+    attempt::AttemptId,
+    logs::{Masks, mask::Held},
+};
 use blobs::{Access, Amount, Folders};
 use cache::Cache;
 use domain::{ErrorKind, id::RunId, unit};
@@ -75,6 +78,8 @@ pub struct Place {
     root: PathBuf,
     store: Option<Folders>,
     address: String,
+    /// The secrets that it is named by.
+    _masked: Option<Arc<Held>>,
 }
 
 impl Place {
@@ -167,7 +172,7 @@ impl Outputs {
         })
     }
 
-    /// Where a project's outputs are. The secrets that it names are masked from here on.
+    /// Where a project's outputs are. The secrets that it names are masked as long as that lives.
     ///
     /// # Errors
     /// When the project names a store that it may not use, or that is none, or a secret that is not among these.
@@ -175,11 +180,9 @@ impl Outputs {
         let Some(address) = wanted.url.clone() else {
             let store = self.store.clone();
             let root = if store.is_some() { self.cache.root().to_owned() } else { self.shared.clone() };
-            return Ok(Place { root, store, address: String::new() });
+            return Ok(Place { root, store, address: String::new(), _masked: None });
         };
-        if !secrets.values().all(|value| self.masks.add(value)) {
-            return Err(Error::TooManySecrets);
-        }
+        let masked = self.masks.hold(secrets.values().map(String::as_str)).ok_or(Error::TooManySecrets)?;
         let filled = wanted.filled(secrets).map_err(|name| Error::Secret { url: address.clone(), name })?;
         let url = filled.url.as_deref().unwrap_or_default();
         let mut access = access(&filled);
@@ -191,7 +194,8 @@ impl Outputs {
             access = Access::default();
         }
         let folders = self.open(url, access).map_err(|source| self.failed(&address, &source))?;
-        Ok(Place { root: self.cache.root().to_owned(), store: Some(folders.told_as(&address)), address })
+        let (root, store) = (self.cache.root().to_owned(), Some(folders.told_as(&address)));
+        Ok(Place { root, store, address, _masked: Some(Arc::new(masked)) })
     }
 
     fn local(&self, root: &Path, source: io::Error) -> Error {

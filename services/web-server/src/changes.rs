@@ -92,6 +92,11 @@ impl Changes {
         for id in message.run_ids.iter().filter_map(|id| RunId::from_slice(id)) {
             if let Some(watched) = watchers.runs.get(&id) {
                 watched.state.send_modify(|news| news.ended = false);
+                // Nothing new in the log.
+                watched.log.send_if_modified(|news| {
+                    news.ended = false;
+                    false
+                });
             }
         }
         for id in message.ended_run_ids.iter().filter_map(|id| RunId::from_slice(id)) {

@@ -84,10 +84,12 @@ impl File {
         let mut db = self.core.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let files = [(self.header.sha256.as_str(), self.header.size_bytes)];
-        let fresh = match checked {
-            true => charge(&self.core, &transaction, self.project, &files).await?,
-            // It lies there, whoever pays.
-            false => project_files::charge(&transaction, self.project, &files).await?,
+        let fresh = if checked {
+            charge(&self.core, &transaction, self.project, &files).await?
+        } else {
+            // It lies there, whoever pays. One that is giving it back has looked before that, and ends first.
+            project_files::charge(&transaction, self.project, &[]).await?;
+            project_files::charge(&transaction, self.project, &files).await?
         };
         transaction.commit().await.map_err(store::Error::from)?;
         Ok(fresh > 0)

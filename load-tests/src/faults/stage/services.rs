@@ -63,7 +63,7 @@ impl Stage {
     pub(in crate::faults) async fn takings(&self) -> Result<u64> {
         let sql = self.sql().await?;
         let row = sql.query_one("SELECT coalesce(sum(greatest(epoch - 1, 0)), 0)::bigint FROM shard", &[]).await?;
-        Ok(u64::try_from(row.get::<_, i64>(0))? - self.taken_before)
+        Ok(u64::try_from(row.get::<_, i64>(0))?.saturating_sub(self.taken_before))
     }
 
     /// Until so many schedulers have all shards, in even parts; answers how long that took.

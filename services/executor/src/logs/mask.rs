@@ -41,6 +41,12 @@ struct Known {
 /// Of a text that user code here was given.
 const FOR_EVER: usize = usize::MAX;
 
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} secrets", self.texts.len())
+    }
+}
+
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} secrets", self.texts.len())
@@ -48,7 +54,6 @@ impl std::fmt::Debug for Known {
 }
 
 /// Values that are masked at least as long as this lives.
-#[derive(Debug)]
 pub struct Held {
     masks: Arc<Masks>,
     texts: Vec<String>,

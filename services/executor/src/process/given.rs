@@ -35,7 +35,14 @@ impl ProcessBackend {
             let call = CoreEvent::Call { id, call_id: CALL_ID, method, arguments: json!({}) };
             // The core has ended only when the process ends.
             let _ = self.parts.core.send(call).await;
-            let Some(reply) = replies.recv().await else { return std::future::pending().await };
+            let reply = loop {
+                match replies.recv().await {
+                    Some(reply) if reply["id"] == CALL_ID => break reply,
+                    // What was asked before may be answered twice.
+                    Some(_) => {}
+                    None => return std::future::pending().await,
+                }
+            };
             match reply["error"].as_str() {
                 None => return self.hold(&reply["result"]).map(Some),
                 // It masks what is given out here, as its version did.

@@ -23,9 +23,10 @@ use tokio::{sync::mpsc, time::Instant};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two tries, besides those of the store's client.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// The executor's own question to the cluster, which no code of a block may ask, and its number: those of code are positive.
+/// The executor's own question to the cluster, which no code of a block may ask, and its number: those of code are
+/// positive, and no other question of the executor has it.
 pub(crate) const PLACE_SECRETS: &str = "place_secrets";
-const OWN_CALL: i64 = -1;
+const OWN_CALL: i64 = -2;
 /// What a block's first return value is called.
 const FIRST_OUTPUT: &str = "output_0";
 

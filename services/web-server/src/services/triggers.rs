@@ -128,6 +128,8 @@ impl Triggers {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         if !store::triggers::update(&transaction, id, request.version, checked.definition()).await? {
+            drop(transaction);
+            drop(db);
             // Its version now, since it may have changed after it was read.
             return Err(changed_meanwhile(&triggers::find(&self.0, id).await?));
         }
@@ -223,7 +225,9 @@ impl Triggers {
         }
         store::triggers::rotate(&transaction, id, &token, overlap_s).await?;
         let held = store::triggers::tokens(&transaction, id).await?.into_iter().find(|held| held.id == token.id);
-        let kept = RotateTriggerTokenResponse { token: String::new(), held: held.map(write::token) };
+        // It may have been deleted, or be called no more, since it was looked up.
+        let held = held.ok_or_else(|| triggers::none(id))?;
+        let kept = RotateTriggerTokenResponse { token: String::new(), held: Some(write::token(held)) };
         key.record(&transaction, &kept).await?;
         transaction.commit().await.map_err(store::Error::from)?;
         Ok(RotateTriggerTokenResponse { token: text, ..kept })

@@ -284,7 +284,7 @@ async fn stall(cluster: &Cluster, token: &str, upload: &str) -> TcpStream {
 
 #[tokio::test]
 async fn who_stalls_keeps_nobody_else_out_and_not_for_ever() {
-    let stall_timeout = Duration::from_secs(6);
+    let stall_timeout = Duration::from_secs(15);
     let cluster = Cluster::with(|settings| settings.limits.transfer_stall_timeout = stall_timeout).await;
     cluster.workspace("sales").await;
     let slow = cluster.person("slow@example.org", "ROLE_UNSPECIFIED").await;
