@@ -174,8 +174,15 @@ fn decode_block(row: &Row) -> BlockRun {
 /// # Errors
 /// When the statement fails.
 pub async fn get(db: &impl GenericClient, id: RunId) -> Result<Option<Run>, Error> {
-    let statement = db.prepare_cached(include_str!("../sql/run/get.sql")).await?;
-    Ok(db.query_opt(&statement, &[&id.0]).await?.as_ref().map(decode_run))
+    Ok(all(db, &[id.0]).await?.pop())
+}
+
+/// These, in this order; those that are gone are left out.
+async fn all(db: &impl GenericClient, runs: &[uuid::Uuid]) -> Result<Vec<Run>, Error> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(query::rows(db, include_str!("../sql/run/get.sql"), &[&runs]).await?.iter().map(decode_run).collect())
 }
 
 /// What was asked for when these runs were created; those that are gone are left out.
@@ -201,7 +208,7 @@ pub async fn asked(db: &impl GenericClient, runs: &[RunId]) -> Result<Vec<Asked>
 /// # Errors
 /// When the statement fails.
 pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, limit: i64) -> Result<Vec<Run>, Error> {
-    let rows = match (filter.trigger, filter.backfill) {
+    let page = match (filter.trigger, filter.backfill) {
         (Some(trigger), None) => of_trigger(db, filter, trigger, limit).await?,
         // No trigger starts the runs of a backfill.
         (Some(_), Some(_)) => Vec::new(),
@@ -213,7 +220,7 @@ pub async fn list(db: &impl GenericClient, filter: &Filter<'_>, limit: i64) -> R
             query::rows(db, include_str!("../sql/run/list.sql"), parameters).await?
         }
     };
-    Ok(rows.iter().map(decode_run).collect())
+    all(db, &page.iter().map(|row| row.get(0)).collect::<Vec<_>>()).await
 }
 
 async fn of_trigger(

@@ -92,6 +92,14 @@ impl World {
         self.notify_with(keyring())
     }
 
+    /// The first version of the workspace's configuration, as a web-server seals it.
+    fn sealed(&self, keyring: &Keyring, config: &Value) -> store::secrets::Sealed {
+        let scope = notifications::scope(self.workspace, None);
+        let place = Place { scope: &scope, name: notifications::SEAL_NAME, version: 1 };
+        let sealed = keyring.seal(&place, config.to_string().as_bytes()).unwrap();
+        store::secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value }
+    }
+
     fn notify_with(&self, keyring: Keyring) -> CancellationToken {
         let stop = CancellationToken::new();
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
@@ -357,10 +365,7 @@ async fn what_is_sealed_is_opened_to_tell_and_nowhere_else() {
     let world = World::new(json!({})).await;
     let db = world.store.client().await.unwrap();
     let config = json!({ "webhook_config": { "url": url } });
-    let scope = notifications::scope(world.workspace, None);
-    let place = Place { scope: &scope, name: notifications::SEAL_NAME, version: 1 };
-    let sealed = keyring().seal(&place, config.to_string().as_bytes()).unwrap();
-    let seal = store::secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
+    let seal = world.sealed(&keyring(), &config);
     let shown = notify::config::redact(&config);
     let set = async |version: i64| {
         notifications::configure(&db, world.workspace, None, &shown, version, Some(&seal)).await.unwrap()
@@ -389,12 +394,9 @@ async fn an_end_is_told_though_nobody_has_the_key_yet() {
     let world = World::new(json!({})).await;
     let db = world.store.client().await.unwrap();
     let config = json!({ "webhook_config": { "url": url } });
-    let scope = notifications::scope(world.workspace, None);
-    let place = Place { scope: &scope, name: notifications::SEAL_NAME, version: 1 };
     // Web-servers seal with the new key already; the scheduler has only the old one.
     let both = || Keyring::parse(&format!("two:{}\none:{}", "22".repeat(32), "11".repeat(32))).unwrap();
-    let sealed = both().seal(&place, config.to_string().as_bytes()).unwrap();
-    let seal = store::secrets::Sealed { key_id: sealed.key_id, wrapped_key: sealed.wrapped_key, value: sealed.value };
+    let seal = world.sealed(&both(), &config);
     let shown = notify::config::redact(&config);
     assert!(notifications::configure(&db, world.workspace, None, &shown, 1, Some(&seal)).await.unwrap());
     world.run("failed").await;

@@ -1,9 +1,11 @@
--- A run with the names that people know it by, and how far it is. Inert blocks count on neither side.
--- $1 run
+-- Runs with the names that people know them by, and how far each is, in the order in which they are asked for. Inert blocks count
+-- on neither side.
+-- $1 runs
 SELECT r.id, w.name, p.name, r.pipeline_id, r.pipeline_version, r.status, r.variables, r.execution_date, r.created_at,
        r.started_at, r.completed_at, coalesce(r.reason, r.cancel_reason, ''), coalesce(t.name, ''), r.parent_run_id,
        progress.total, progress.done, r.backfill_id, coalesce(f.name, '')
-  FROM run r
+  FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place)
+  JOIN run r ON r.id = asked.id
   JOIN workspace w ON w.id = r.workspace_id
   JOIN pipeline p ON p.id = r.pipeline_id
   LEFT JOIN trigger t ON t.id = r.trigger_id
@@ -16,4 +18,4 @@ SELECT r.id, w.name, p.name, r.pipeline_id, r.pipeline_version, r.status, r.vari
                              AND b.status NOT IN ('initial', 'running')
        WHERE spec.block ->> 'kind' NOT IN ('markdown', 'chart', 'scratchpad')
   ) AS progress
- WHERE r.id = $1
+ ORDER BY asked.place

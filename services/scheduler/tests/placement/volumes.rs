@@ -1,7 +1,7 @@
 //! Volumes between the rows that web-servers write and the executors that make them.
 
 use crate::world::{POOL, WAIT, World};
-use domain::id::{QueueId, VolumeId};
+use domain::id::{ProjectId, QueueId, VolumeId};
 use serde_json::json;
 use store::volumes;
 use testkit::wait_for;
@@ -74,13 +74,8 @@ async fn executors_make_what_is_wanted_and_a_life_mounts_it_by_its_id() {
 async fn a_life_that_begins_while_its_volume_is_deleted_has_none() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
     let project = world.project("p", None).await;
-    let id = VolumeId(Uuid::now_v7());
+    let id = volume(&world, project).await;
     let mut db = world.store.client().await.unwrap();
-    let transaction = db.transaction().await.unwrap();
-    let (storage_class, created_by) = ("", None);
-    let new = volumes::New { id, project, name: "data", pool: POOL, size_bytes: 1 << 30, storage_class, created_by };
-    assert!(volumes::insert(&transaction, &new).await.unwrap());
-    transaction.commit().await.unwrap();
     let mounts = json!([{ "volume": "data", "path": "/data" }]);
     let workspace = world.workspace("w", project, QueueId(Uuid::nil()), (1, 400), json!({ "mounts": mounts })).await;
 
@@ -109,13 +104,7 @@ async fn a_life_that_begins_while_its_volume_is_deleted_has_none() {
 async fn who_mounts_a_volume_goes_where_it_is_mounted_or_waits_for_room_there() {
     let (world, scheduler, _executor) = World::simple(&[1, 1]).await;
     let project = world.project("p", None).await;
-    let id = VolumeId(Uuid::now_v7());
-    let mut db = world.store.client().await.unwrap();
-    let transaction = db.transaction().await.unwrap();
-    let (storage_class, created_by) = ("", None);
-    let new = volumes::New { id, project, name: "data", pool: POOL, size_bytes: 1 << 30, storage_class, created_by };
-    assert!(volumes::insert(&transaction, &new).await.unwrap());
-    transaction.commit().await.unwrap();
+    volume(&world, project).await;
     let mounting = async |name: &str, milli: u32| {
         let mounts = json!({ "mounts": [{ "volume": "data", "path": "/data" }] });
         world.workspace(name, project, QueueId(Uuid::nil()), (1, milli), mounts).await
@@ -195,4 +184,16 @@ async fn who_mounts_a_volume_goes_where_it_can_be_mounted() {
     // Where no node is said to reach it, its backend judges.
     scheduler.start(workspaces[3]).await.unwrap();
     world.until(workspaces[3], "running").await;
+}
+
+/// `data`, of a gibibyte and no class.
+async fn volume(world: &World, project: ProjectId) -> VolumeId {
+    let id = VolumeId(Uuid::now_v7());
+    let mut db = world.store.client().await.unwrap();
+    let transaction = db.transaction().await.unwrap();
+    let (storage_class, created_by) = ("", None);
+    let new = volumes::New { id, project, name: "data", pool: POOL, size_bytes: 1 << 30, storage_class, created_by };
+    assert!(volumes::insert(&transaction, &new).await.unwrap());
+    transaction.commit().await.unwrap();
+    id
 }
