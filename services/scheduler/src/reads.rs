@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use store::{Store, runs};
 use tokio::sync::{mpsc, oneshot};
@@ -23,8 +23,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// An executor's time for one part.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Another scheduler's.
-const PEER_TIMEOUT: Duration = Duration::from_secs(11);
+/// The other schedulers', all of them.
+const PEERS_TIMEOUT: Duration = Duration::from_secs(11);
 /// Parts that one executor has not taken; the next one is asked then.
 const ORDERS_MAX: usize = 16;
 /// Parts under way at once; their answers are in memory.
@@ -71,8 +71,13 @@ impl Reads {
     /// By way of the other schedulers, one after the other.
     async fn elsewhere(&self, request: pb::ReadOutputRequest) -> pb::ReadOutputResponse {
         let request = pb::ReadOutputRequest { forwarded: true, ..request };
+        let until = Instant::now() + PEERS_TIMEOUT;
         for channel in self.owners.others().into_iter().filter_map(|other| self.owners.channel(other)) {
-            let asked = OutputReadServiceClient::new(channel).read_output(within(PEER_TIMEOUT, request.clone())).await;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let asked = OutputReadServiceClient::new(channel).read_output(within(left, request.clone())).await;
             match asked {
                 Ok(answer) => return answer.into_inner(),
                 Err(status) => {

@@ -1,17 +1,20 @@
 //! Triggers in the engine's memory: when each is to be looked at, and what was decided about it so far.
 //!
-//! A hundred thousand of them lie here without being looked at. So a definition is kept as the text that it is stored as,
-//! and read when its trigger is due. Refuses to decide, and to know the database.
+//! A hundred thousand of them lie here without being looked at. So a definition is kept as a text, without what it leaves
+//! unsaid, and read when its trigger is due. Refuses to decide, and to know the database.
 
 use domain::{
     id::{PipelineId, TriggerId},
     pipeline::OnLimit,
-    trigger::{Every, Invalid, LANDING_RUNS, Overlap, Spec, State, Timetable, Trigger},
+    trigger::{Every, Invalid, Kind, LANDING_RUNS, Overlap, Spec, State, Timetable, Trigger},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
 use store::triggers::{Listed, Stored};
 
 /// Of runs that have ended, what a trigger's times depend on.
@@ -47,7 +50,7 @@ pub(super) struct Armed {
     once_version: i64,
     replaced_at: Option<Timestamp>,
     former_paused_at: Option<Timestamp>,
-    /// `domain::trigger::Spec` as JSON.
+    /// See [`brief`].
     spec: Box<str>,
     pub(super) run_limit: Option<u32>,
     pub(super) on_limit: Option<OnLimit>,
@@ -86,7 +89,7 @@ impl Armed {
             run_limit: spec.run_limit,
             on_limit: spec.on_limit,
             watches_ends,
-            spec: serde_json::to_string(&spec).unwrap_or_default().into(),
+            spec: brief(&spec),
             waiting: serde_json::from_value(read(stored.as_ref().map(|s| &s.waiting))).unwrap_or_default(),
             history: serde_json::from_value(read(stored.as_ref().map(|s| &s.history))).unwrap_or_default(),
             state: stored.map(|stored| stored.state).unwrap_or_default(),
@@ -123,6 +126,27 @@ impl Armed {
             self.history.runtimes_s.truncate(LANDING_RUNS);
         }
     }
+}
+
+/// What a definition says that says nothing but its kind.
+static UNSAID: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let mut unsaid = fields(&Spec::new(Kind::Manual));
+    unsaid.remove("kind");
+    unsaid
+});
+
+fn fields(spec: &Spec) -> Map<String, Value> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// The definition as JSON, without what it leaves unsaid: most definitions leave most.
+fn brief(spec: &Spec) -> Box<str> {
+    let mut said = fields(spec);
+    said.retain(|name, value| UNSAID.get(name) != Some(value));
+    Value::Object(said).to_string().into()
 }
 
 /// All triggers of an engine, by when they are due.
@@ -209,4 +233,19 @@ pub(super) fn interval_variables(timetable: &Timetable, nominal: Timestamp) -> M
     told.insert("interval_seconds".into(), period.map_or(Value::Null, |period| period.length.as_secs().into()));
     told.insert("interval_start_datetime_previous".into(), before.map_or(Value::Null, text));
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_reads_as_it_was_without_what_it_leaves_unsaid() {
+        let plain = Spec::new(Kind::Api);
+        assert_eq!(&*brief(&plain), r#"{"kind":{"type":"api"}}"#);
+        let spec = Spec { sla_s: Some(60), overlap: Overlap::Skip, allow_blocks_to_fail: true, ..plain.clone() };
+        for spec in [plain, spec, Spec::new(Kind::Manual)] {
+            assert_eq!(serde_json::from_str::<Spec>(&brief(&spec)).unwrap(), spec);
+        }
+    }
 }

@@ -37,6 +37,12 @@ impl Volumes {
         self.reaches.get(&volume)
     }
 
+    /// Of volumes that are told no more.
+    fn forget_reaches(&mut self) {
+        let Self { known, reaches, .. } = self;
+        reaches.retain(|id, _| known.binary_search_by_key(id, |known| known.id).is_ok());
+    }
+
     fn take_reaches(&mut self, reports: &[pb::VolumeReport]) {
         for report in reports {
             let Some(id) = VolumeId::from_slice(&report.id) else { continue };
@@ -78,6 +84,7 @@ impl Placer {
         };
         let news: Vec<pb::PoolVolume> = found.iter().filter(|wanted| !was(wanted)).map(said).collect();
         self.volumes.known = found;
+        self.volumes.forget_reaches();
         for session in self.fleet.ready_sessions() {
             self.say_volumes(session, &news);
         }
