@@ -175,10 +175,15 @@ pub(crate) fn read(folder: &Folder, file: &str, report: &mut Report) -> (Vec<Tri
 
 fn name(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
     let name = keys.text("name", report).filter(|name| !name.trim().is_empty());
-    if name.is_none() {
+    let Some(name) = name else {
         report.error(keys.here(), "the trigger has no name", "add a `name`; it identifies the trigger");
+        return None;
+    };
+    if let Err(invalid) = domain::trigger::check_name(&name) {
+        report.error(keys.place("name"), format!("the trigger's name {invalid}"), "shorten it, or leave such characters out");
+        return None;
     }
-    name
+    Some(name)
 }
 
 fn trigger(name: String, keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {

@@ -103,6 +103,9 @@ pub(crate) fn parse(text: &str) -> Result<Document, Broken> {
     match parsed {
         Ok(spanned) => {
             let mut root = node(spanned);
+            if let Some(line) = nul(&root) {
+                return Err(Broken { line, message: "a text holds a NUL character, which nothing here can keep".to_owned() });
+            }
             read_booleans(&mut root, text);
             Ok(Document { root, repeated })
         }
@@ -140,6 +143,19 @@ thread_local! {
 fn node(spanned: Spanned<Value>) -> Node {
     let at = spanned.defined.span().byte_offset().and_then(|at| usize::try_from(at).ok());
     Node { line: u32::try_from(spanned.referenced.line()).unwrap_or(0), value: spanned.value, at }
+}
+
+/// The line of the first text with a NUL, which PostgreSQL stores in no text.
+fn nul(node: &Node) -> Option<u32> {
+    match &node.value {
+        Value::Scalar(Json::String(text)) => text.contains('\0').then_some(node.line),
+        Value::Scalar(_) => None,
+        Value::List(items) => items.iter().find_map(nul),
+        Value::Map(entries) => entries.iter().find_map(|entry| match entry.key.contains('\0') {
+            true => Some(entry.line),
+            false => nul(&entry.value),
+        }),
+    }
 }
 
 /// Turns the further booleans of YAML 1.1 into what Mage reads; quoted ones stay text.
@@ -288,6 +304,14 @@ mod tests {
         let broken = parse("blocks:\n- uuid: a\n  type: [x\n- uuid: b\n").unwrap_err();
         assert!(broken.line >= 3, "{broken:?}");
         assert!(!broken.message.is_empty());
+    }
+
+    #[test]
+    fn a_nul_names_its_line() {
+        for text in ["a: 1\nb:\n- \"x\\0y\"\n", "a: 1\nb: 2\n\"c\\0\": 3\n"] {
+            let broken = parse(text).unwrap_err();
+            assert!(broken.line == 3 && broken.message.contains("NUL"), "{broken:?}");
+        }
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl Keyring {
         self.first().0
     }
 
+    /// The ids of the others, which only open.
+    #[must_use]
+    pub fn former(&self) -> Vec<&str> {
+        self.0.iter().skip(1).map(|(id, _)| id.as_str()).collect()
+    }
+
     pub(crate) fn first(&self) -> (&str, &[u8; KEY_BYTES]) {
         static NONE: [u8; KEY_BYTES] = [0; KEY_BYTES];
         // There is at least one: parsing refuses an empty file.

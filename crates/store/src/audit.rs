@@ -100,7 +100,7 @@ pub async fn insert(db: &impl GenericClient, entry: &NewEntry) -> Result<(), Err
     Ok(())
 }
 
-/// A page, newest first: only of `workspace` and of `actor` when these are given, before the entry `before`.
+/// A page, newest first: only of `workspace` and of `actor` when these are given (empty is not), before the entry `before`.
 ///
 /// # Errors
 /// When the statement fails.
@@ -111,8 +111,17 @@ pub async fn list(
     before: i64,
     limit: i64,
 ) -> Result<Vec<Entry>, Error> {
-    let sql = include_str!("../sql/audit_entry/list.sql");
-    let rows = query::rows(db, sql, &[&workspace.map(|id| id.0), &actor, &before, &limit]).await?;
+    let rows = match workspace.map(|id| id.0) {
+        workspace if !actor.is_empty() => {
+            let sql = include_str!("../sql/audit_entry/list_of_actor.sql");
+            query::rows(db, sql, &[&before, &limit, &workspace, &actor]).await?
+        }
+        Some(workspace) => {
+            let sql = include_str!("../sql/audit_entry/list_of_workspace.sql");
+            query::rows(db, sql, &[&before, &limit, &workspace]).await?
+        }
+        None => query::rows(db, include_str!("../sql/audit_entry/list.sql"), &[&before, &limit]).await?,
+    };
     let decode = |row: &tokio_postgres::Row| Entry {
         id: row.get(0),
         at: row.get(1),

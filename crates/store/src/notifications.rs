@@ -156,12 +156,12 @@ pub async fn unconfigure(
     Ok(())
 }
 
-/// Configurations that are not sealed by this key, locked until the transaction ends.
+/// Configurations that one of these keys seals, or none, locked until the transaction ends.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn lock_stale(db: &impl GenericClient, key_id: &str, limit: i64) -> Result<Vec<Configured>, Error> {
-    let rows = query::rows(db, include_str!("../sql/notification_config/lock_stale.sql"), &[&key_id, &limit]).await?;
+pub async fn lock_stale(db: &impl GenericClient, keys: &[&str], limit: i64) -> Result<Vec<Configured>, Error> {
+    let rows = query::rows(db, include_str!("../sql/notification_config/lock_stale.sql"), &[&keys, &limit]).await?;
     Ok(rows.iter().map(decode).collect())
 }
 

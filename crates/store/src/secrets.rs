@@ -263,13 +263,22 @@ pub async fn get_for_version(
     Ok(query::row(db, include_str!("../sql/secret/get_for_version.sql"), parameters).await?.as_ref().map(decode))
 }
 
-/// Up to `limit` secrets that another key than this one seals, locked until the transaction ends.
+/// Up to `limit` secrets that one of these keys seals, locked until the transaction ends.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn lock_stale(db: &impl GenericClient, key_id: &str, limit: i64) -> Result<Vec<Secret>, Error> {
-    let rows = query::rows(db, include_str!("../sql/secret/lock_stale.sql"), &[&key_id, &limit]).await?;
+pub async fn lock_stale(db: &impl GenericClient, keys: &[&str], limit: i64) -> Result<Vec<Secret>, Error> {
+    let rows = query::rows(db, include_str!("../sql/secret/lock_stale.sql"), &[&keys, &limit]).await?;
     Ok(rows.iter().map(decode).collect())
+}
+
+/// Up to `limit` ids of keys but these that seal a secret or a configuration of notifications.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn other_keys(db: &impl GenericClient, keys: &[&str], limit: i64) -> Result<Vec<String>, Error> {
+    let rows = query::rows(db, include_str!("../sql/secret/list_keys.sql"), &[&keys, &limit]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Stores the same value under another key.

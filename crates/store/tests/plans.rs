@@ -10,6 +10,9 @@ use tokio_postgres::Client;
 /// Each is executed for every command, result, claim, or look of a person. With the arguments that matter to its plan: how
 /// much is taken at once. `None` is planned for any.
 const HOT: &[(&str, Option<&str>)] = &[
+    ("audit_entry/list", None),
+    ("audit_entry/list_of_actor", None),
+    ("audit_entry/list_of_workspace", None),
     ("block_run/children", None),
     ("block_run/count_children", None),
     ("block_run/holds", None),
@@ -59,6 +62,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/select_bundle", None),
     ("run/select_committed_output", None),
     ("run/select_expired", None),
+    ("run/select_latest_status", None),
     ("run/select_state", None),
     ("run/select_unfinished", Some("ARRAY[1, 2]::smallint[]")),
     ("run/select_units", None),
@@ -75,6 +79,7 @@ const HOT: &[(&str, Option<&str>)] = &[
 /// Tables that grow with use. Those that are left out have as many rows as there are shards or schedulers.
 const LARGE: &[&str] = &[
     "attempt",
+    "audit_entry",
     "block_run",
     "firing",
     "log_chunk",
@@ -132,6 +137,8 @@ const FILL: &str = "
         SELECT 'n' || n, pg_temp.id(1, 1), pg_temp.id(2, 1), 1, 'failure', 'project', 'slack',
                CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'sent' END, CASE WHEN n % 100 <> 0 THEN now() END
         FROM generate_series(1, 20000) n;
+    INSERT INTO audit_entry (actor, via, method, object, outcome)
+        SELECT 'person' || a % 100, 'token', 'RunService/CreateRun', '', 'ok' FROM generate_series(1, 20000) a;
     INSERT INTO output_removal (run_id, bundle_digest, not_before)
         SELECT pg_temp.id(4, r), 'sha256:0', now() FROM generate_series(1, 20000) r;
     INSERT INTO volume (id, project_id, name, pool, size_bytes, deleted_at)

@@ -74,7 +74,7 @@ async fn rotate(connection: &Connection, output: &Output) -> Result<()> {
 
 /// What is sealed is more than secrets: addresses of notifications and keys of applications too.
 fn rotated(answer: &RotateSecretsResponse) -> String {
-    let RotateSecretsResponse { rotated, remaining, key_id } = answer;
+    let RotateSecretsResponse { rotated, remaining, key_id, missing_key_ids } = answer;
     let done = match rotated {
         0 => format!("nothing was sealed anew with the key `{key_id}`"),
         1 => format!("1 value is sealed anew with the key `{key_id}`"),
@@ -82,6 +82,10 @@ fn rotated(answer: &RotateSecretsResponse) -> String {
     };
     match remaining {
         0 => format!("{done}; no value needs another one, so former keys can be taken out of `secret_keys_file`"),
+        left if !missing_key_ids.is_empty() => format!(
+            "{done}; {left} still need a former key, and the server has no `{}`: add it to the end of `secret_keys_file`",
+            missing_key_ids.join("`, `")
+        ),
         left => format!("{done}; {left} still need a former key: keep it, and run `orrery secrets rotate` again"),
     }
 }

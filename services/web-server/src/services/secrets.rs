@@ -31,6 +31,8 @@ const SECRETS_MAX: i64 = 2_000;
 /// Secrets that one call seals anew, when nobody says and at most.
 const ROTATE_DEFAULT: i64 = 100;
 const ROTATE_MAX: i64 = 1_000;
+/// Keys that are missing, of one answer.
+const MISSING_MAX: i64 = 100;
 
 fn check_name(name: &str) -> Result<(), Fault> {
     let begins = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
@@ -166,8 +168,10 @@ impl Secrets {
         let key_id = keyring.current().to_owned();
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let stale = rows::lock_stale(&transaction, &key_id, limit).await?;
-        let configs = notifications::lock_stale(&transaction, &key_id, limit).await?;
+        // What a key seals that is not here cannot be opened, and keeps nothing else from being sealed anew.
+        let former = keyring.former();
+        let stale = rows::lock_stale(&transaction, &former, limit).await?;
+        let configs = notifications::lock_stale(&transaction, &former, limit).await?;
         let rotated = i64::try_from(stale.len() + configs.len()).unwrap_or(i64::MAX);
         for secret in stale {
             rows::rewrap(&transaction, &rewrapped(keyring, secret)?).await?;
@@ -183,7 +187,9 @@ impl Secrets {
         let remaining = rows::count_stale(&db, &key_id).await?
             + notifications::count_stale(&db, &key_id).await?
             + access_keys::count_stale(&db, &Sealing::begins(&key_id)).await?;
-        Ok(RotateSecretsResponse { rotated, remaining, key_id })
+        let known = [former, vec![keyring.current()]].concat();
+        let missing_key_ids = rows::other_keys(&db, &known, MISSING_MAX).await?;
+        Ok(RotateSecretsResponse { rotated, remaining, key_id, missing_key_ids })
     }
 
     /// Those of applications lie with the runtimes, which schedulers write.

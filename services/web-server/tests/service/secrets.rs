@@ -151,6 +151,22 @@ async fn keys_rotate_while_secrets_are_read() {
 }
 
 #[tokio::test]
+async fn what_a_lost_key_seals_keeps_nothing_else_from_rotating() {
+    let mut cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    for name in ["A", "B"] {
+        cluster.call("SecretService/SetSecret", set(json!({ "workspace": "sales" }), name, "value")).await;
+    }
+    let db = cluster.database.client().await;
+    db.execute("UPDATE secret SET key_id = 'lost' WHERE id = (SELECT min(id::text)::uuid FROM secret)", &[]).await.unwrap();
+    let keys = two_keys();
+    cluster.restart(|settings| std::fs::write(settings.secret_keys_file.as_ref().unwrap(), &keys).unwrap()).await;
+    let answer = cluster.call("SecretService/RotateSecrets", json!({ "limit": 1 })).await;
+    assert_eq!((&answer["rotated"], &answer["remaining"]), (&json!("1"), &json!("1")));
+    assert_eq!(answer["missingKeyIds"], json!(["lost"]));
+}
+
+#[tokio::test]
 async fn a_pipeline_sees_what_its_metadata_names() {
     let cluster = Cluster::new().await;
     let run = running(&cluster).await;

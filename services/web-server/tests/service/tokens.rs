@@ -103,6 +103,24 @@ async fn a_token_of_the_projects_file_works_in_every_workspace_that_has_it() {
 }
 
 #[tokio::test]
+async fn a_token_of_the_projects_file_that_was_rotated_away_does_not_come_back() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let leaked = "0123456789abcdef0123456789abcdef";
+    let mut files = project();
+    let file = format!("triggers:\n- {{name: called, schedule_type: api, status: active, token: {leaked}}}\n");
+    files.insert("pipelines/daily/triggers.yaml", file);
+    deploy(&cluster, &files).await;
+    let trigger = called(&cluster, "sales").await;
+    assert_eq!(status(&cluster, &trigger, leaked).await, 200);
+    for _ in 0..2 {
+        token(&cluster, &trigger, "0s").await;
+        deploy(&cluster, &files).await;
+        assert_eq!(status(&cluster, &trigger, leaked).await, 401);
+    }
+}
+
+#[tokio::test]
 async fn a_halted_trigger_leaves_the_keys_of_its_calls_free() {
     let cluster = cluster().await;
     let trigger = create(&cluster, "called", json!({ "api": {}, "pauseOnFailure": true })).await;
