@@ -180,7 +180,11 @@ fn name(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
         return None;
     };
     if let Err(invalid) = domain::trigger::check_name(&name) {
-        report.error(keys.place("name"), format!("the trigger's name {invalid}"), "shorten it, or leave such characters out");
+        report.error(
+            keys.place("name"),
+            format!("the trigger's name {invalid}"),
+            "shorten it, or leave such characters out",
+        );
         return None;
     }
     Some(name)

@@ -104,7 +104,10 @@ pub(crate) fn parse(text: &str) -> Result<Document, Broken> {
         Ok(spanned) => {
             let mut root = node(spanned);
             if let Some(line) = nul(&root) {
-                return Err(Broken { line, message: "a text holds a NUL character, which nothing here can keep".to_owned() });
+                return Err(Broken {
+                    line,
+                    message: "a text holds a NUL character, which nothing here can keep".to_owned(),
+                });
             }
             read_booleans(&mut root, text);
             Ok(Document { root, repeated })

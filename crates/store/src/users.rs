@@ -241,3 +241,12 @@ pub async fn link_oidc(db: &impl GenericClient, id: UserId, issuer: &str, subjec
     let sql = include_str!("../sql/user_account/link_oidc.sql");
     Ok(query::execute(db, sql, &[&id.0, &issuer, &subject]).await? > 0)
 }
+
+/// Unties a person from who they are elsewhere.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn unlink_oidc(db: &impl GenericClient, id: UserId) -> Result<(), Error> {
+    query::execute(db, include_str!("../sql/user_account/unlink_oidc.sql"), &[&id.0]).await?;
+    Ok(())
+}

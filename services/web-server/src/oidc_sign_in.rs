@@ -181,7 +181,7 @@ async fn account(core: &Core, elsewhere: Result<&Elsewhere, Fault>, person: Pers
         None => {
             let user = by_address(&transaction, domains, &person).await?;
             if !users::link_oidc(&transaction, user.id, &person.issuer, &person.subject).await? {
-                let message = "the account with your address belongs to somebody else at the provider; ask an admin";
+                let message = "the account with your address belongs to somebody else at the provider; ask an admin, who can untie it by `orrery users unlink`";
                 return Err(Fault::new(ErrorKind::PermissionDenied, "ACCOUNT_TAKEN", message));
             }
             user

@@ -70,6 +70,11 @@ pub(crate) enum Users {
         /// E-mail address
         email: String,
     },
+    /// Forget who the person is at the provider of sign-ins, which names its people anew
+    Unlink {
+        /// E-mail address
+        email: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,7 @@ use crate::{
 use jiff::Timestamp;
 use proto::v1::{
     self, CreateUserRequest, DisableUserRequest, EnableUserRequest, ListUsersRequest, ListUsersResponse,
-    ResetPasswordRequest, SetUserRoleRequest, User,
+    ResetPasswordRequest, SetUserRoleRequest, UnlinkUserRequest, User,
 };
 use rpc::client::within;
 
@@ -50,6 +50,13 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Us
             let request = within(CALL_TIMEOUT, ResetPasswordRequest { email: email.clone() });
             let answer = users.reset_password(request).await?.into_inner();
             output.answer("orrery.v1.ResetPasswordResponse", &answer, || told(&email, &answer.one_time_password))?;
+        }
+        Some(Users::Unlink { email }) => {
+            let request = within(CALL_TIMEOUT, UnlinkUserRequest { email: email.clone() });
+            let answer = users.unlink_user(request).await?.into_inner();
+            output.answer("orrery.v1.UnlinkUserResponse", &answer, || {
+                format!("{email} is tied anew by the next sign-in at the provider with this address")
+            })?;
         }
     }
     Ok(Code::Ok)

@@ -179,6 +179,7 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.UserService/DisableUser", Cluster(Admin), &["email"]),
     act("/orrery.v1.UserService/EnableUser", Cluster(Admin), &["email"]),
     act("/orrery.v1.UserService/ResetPassword", Cluster(Admin), &["email"]),
+    act("/orrery.v1.UserService/UnlinkUser", Cluster(Admin), &["email"]),
     act("/orrery.v1.GroupService/CreateGroup", Cluster(Admin), &["name"]),
     read("/orrery.v1.GroupService/ListGroups", Cluster(Viewer)),
     act("/orrery.v1.GroupService/DeleteGroup", Cluster(Admin), &["name"]),

@@ -14,7 +14,7 @@ use domain::role::Role;
 use proto::v1::{
     self, CreateUserRequest, CreateUserResponse, DisableUserRequest, DisableUserResponse, EnableUserRequest,
     EnableUserResponse, ListUsersRequest, ListUsersResponse, ResetPasswordRequest, ResetPasswordResponse,
-    SetUserRoleRequest, SetUserRoleResponse, user_service_server::UserService,
+    SetUserRoleRequest, SetUserRoleResponse, UnlinkUserRequest, UnlinkUserResponse, user_service_server::UserService,
 };
 use std::sync::Arc;
 use store::Transaction;
@@ -129,6 +129,15 @@ impl Users {
         transaction.commit().await.map_err(store::Error::from)?;
         Ok(ResetPasswordResponse { one_time_password: password })
     }
+
+    async fn unlink(&self, caller: &Caller, email: &str) -> Result<(), Fault> {
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let user = lower(&transaction, caller, email).await?;
+        users::unlink_oidc(&transaction, user.id).await?;
+        credentials::delete_sessions(&transaction, user.id, None).await?;
+        Ok(transaction.commit().await.map_err(store::Error::from)?)
+    }
 }
 
 /// The person of an address, whom the caller may change: nobody changes one who stands above.
@@ -185,5 +194,10 @@ impl UserService for Users {
         request: Request<ResetPasswordRequest>,
     ) -> Result<Response<ResetPasswordResponse>, Status> {
         Ok(Response::new(self.reset_password(&Caller::of(&request)?, &request.get_ref().email).await?))
+    }
+
+    async fn unlink_user(&self, request: Request<UnlinkUserRequest>) -> Result<Response<UnlinkUserResponse>, Status> {
+        self.unlink(&Caller::of(&request)?, &request.get_ref().email).await?;
+        Ok(Response::new(UnlinkUserResponse {}))
     }
 }

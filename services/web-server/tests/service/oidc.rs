@@ -157,6 +157,11 @@ async fn people_come_back_from_a_provider_as_who_they_are() {
     let tie = "UPDATE user_account SET oidc_subject = 'another' WHERE email = 'alan@example.org'";
     cluster.database.client().await.execute(tie, &[]).await.unwrap();
     assert_eq!(Browser::default().sign_in(&begin, "alan@example.org").await, refused("ACCOUNT_TAKEN"));
+    // Until somebody unties it, which ends what was begun as the former.
+    let tied = "SELECT count(*) FROM browser_session s JOIN user_account u ON u.id = s.user_id WHERE u.email = 'alan@example.org'";
+    cluster.call("UserService/UnlinkUser", json!({ "email": "alan@example.org" })).await;
+    assert_eq!(cluster.database.client().await.query_one(tied, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(Browser::default().sign_in(&begin, "alan@example.org").await, home);
     cluster.call("UserService/DisableUser", json!({ "email": "grace@example.net" })).await;
     assert_eq!(Browser::default().sign_in(&begin, "grace@example.net").await, refused("ACCOUNT_DISABLED"));
     let trail = cluster.call("AuditService/ListAuditEntries", json!({ "pageSize": 500 })).await.to_string();

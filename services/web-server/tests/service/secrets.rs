@@ -158,7 +158,9 @@ async fn what_a_lost_key_seals_keeps_nothing_else_from_rotating() {
         cluster.call("SecretService/SetSecret", set(json!({ "workspace": "sales" }), name, "value")).await;
     }
     let db = cluster.database.client().await;
-    db.execute("UPDATE secret SET key_id = 'lost' WHERE id = (SELECT min(id::text)::uuid FROM secret)", &[]).await.unwrap();
+    db.execute("UPDATE secret SET key_id = 'lost' WHERE id = (SELECT min(id::text)::uuid FROM secret)", &[])
+        .await
+        .unwrap();
     let keys = two_keys();
     cluster.restart(|settings| std::fs::write(settings.secret_keys_file.as_ref().unwrap(), &keys).unwrap()).await;
     let answer = cluster.call("SecretService/RotateSecrets", json!({ "limit": 1 })).await;
