@@ -113,6 +113,15 @@ pub async fn get(db: &impl GenericClient, workspace: WorkspaceId, name: &str) ->
     Ok(db.query_opt(&statement, &[&workspace.0, &name]).await?.as_ref().map(decode_head))
 }
 
+/// As [`get`], by the workspace's name: one question less on the way to a run.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn get_by_names(db: &impl GenericClient, workspace: &str, name: &str) -> Result<Option<Head>, Error> {
+    let statement = db.prepare_cached(include_str!("../sql/pipeline/get_by_names.sql")).await?;
+    Ok(db.query_opt(&statement, &[&workspace, &name]).await?.as_ref().map(decode_head))
+}
+
 /// A page of the pipelines in force, by name, after the name `after`.
 ///
 /// # Errors

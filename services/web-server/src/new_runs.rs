@@ -16,12 +16,11 @@ pub(crate) const BATCH_MAX: usize = 1_000;
 /// The most bytes of variables of one batch, which goes on to a scheduler as one message.
 const BATCH_BYTES_MAX: usize = rpc::server::MESSAGE_BYTES_MAX / 4 * 3;
 
-/// The pipeline that is to run, if it can.
+/// The pipeline that is to run, if it can. That there is such a workspace was seen by whoever let the caller in.
 pub(crate) async fn target(core: &Core, workspace: &str, pipeline: &str) -> Result<PipelineId, Fault> {
-    let workspace = core.workspace(workspace).await?;
     let db = core.store.client().await?;
-    let head = pipelines::get(&db, workspace.id, pipeline).await?.filter(|head| !head.archived);
-    let head = head.ok_or_else(|| Fault::no_pipeline(&workspace.name, pipeline))?;
+    let head = pipelines::get_by_names(&db, workspace, pipeline).await?.filter(|head| !head.archived);
+    let head = head.ok_or_else(|| Fault::no_pipeline(workspace, pipeline))?;
     runnable(&head.pipeline()?)?;
     Ok(head.id)
 }
