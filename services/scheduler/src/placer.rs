@@ -7,6 +7,7 @@
 //! When a commit fails, memory is dropped and the rows are read again; nothing was said that is not in them. Refuses to
 //! know gRPC, how shards are taken, and who may ask for what.
 
+mod avoided;
 mod blocks;
 mod commands;
 mod fleet;
@@ -30,6 +31,7 @@ pub use message::{
 };
 
 use crate::{clock::DbClock, metrics::Metrics};
+use avoided::Avoided;
 use blocks::Blocks;
 use domain::{
     id::{HolderId, ProjectId},
@@ -127,6 +129,7 @@ pub struct Placer {
     elsewhere: BTreeMap<ProjectId, Usage>,
     terms_read_at: Option<Instant>,
     volumes: Volumes,
+    avoided: Avoided,
     planning: Planning,
     blocks: Blocks,
     recent: Recent,
@@ -156,6 +159,7 @@ impl Placer {
             elsewhere: BTreeMap::new(),
             terms_read_at: None,
             volumes: Volumes::default(),
+            avoided: Avoided::default(),
             planning: Planning::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),

@@ -259,6 +259,12 @@ impl Fleet {
         Some(reached.map(|row| row.id).collect::<BTreeSet<_>>()).filter(|nodes| !nodes.is_empty())
     }
 
+    /// Nodes that somebody serves, and their devices.
+    pub(super) fn served(&self) -> impl Iterator<Item = (NodeId, &[DeviceRow])> {
+        let served = self.nodes.iter().filter(|(_, entry)| entry.server.is_some());
+        served.map(|(id, entry)| (*id, entry.devices.as_slice()))
+    }
+
     pub(super) fn device(&self, node: NodeId, device: DeviceId) -> Option<&DeviceRow> {
         self.nodes.get(&node)?.devices.iter().find(|row| row.id == device)
     }

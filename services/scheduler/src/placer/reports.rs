@@ -12,7 +12,7 @@ use domain::{
 use proto::internal::v1::{self as pb, serve_response::Message as Said};
 use std::{
     collections::{BTreeSet, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use store::ledger::{self, StoredLife};
 
@@ -118,6 +118,9 @@ impl Placer {
             };
             // Only who serves its node knows what is left of it.
             if stored.node.and_then(|node| self.fleet.server(node)) == Some(session) {
+                if let (Phase::Misplaced, Some(node)) = (report.phase, stored.node) {
+                    self.avoided.note(stored.life.workspace, node, Instant::now());
+                }
                 self.happen(holder, Event::Report(report), turn);
             }
         }

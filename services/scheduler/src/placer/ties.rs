@@ -63,7 +63,7 @@ impl Placer {
         Some(format!("volume `{name}` can be mounted {} only", spoken(reach)))
     }
 
-    /// The only nodes on which a life can mount its volumes; `None` where any will do.
+    /// The only nodes on which a life can mount its volumes, and may be tried; `None` where any will do.
     pub(super) fn nodes_for(&self, life: &Life, mounted: &Mounted) -> Option<BTreeSet<NodeId>> {
         let of_others = |volume: VolumeId| {
             let others = mounted.get(&volume)?.iter().filter(|other| other.binds(life));
@@ -72,7 +72,8 @@ impl Placer {
         // What no node of the pool is said to reach is left to its backend.
         let near = |volume| self.fleet.within(self.volumes.reach(volume)?);
         let all = volumes(life).filter_map(of_others).chain(volumes(life).filter_map(near));
-        all.reduce(|all, nodes| all.intersection(&nodes).copied().collect())
+        let nodes = all.reduce(|all, nodes| all.intersection(&nodes).copied().collect());
+        self.without_avoided(life, nodes)
     }
 
     /// Leaves those out of a plan's decisions who would mount a volume elsewhere than those before them: they are thought of

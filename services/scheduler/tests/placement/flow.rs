@@ -158,6 +158,30 @@ async fn a_restart_takes_the_new_spec_and_a_lost_place_is_looked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_life_that_a_node_turned_away_is_placed_on_another_one() {
+    let (world, scheduler, executor) = World::simple(&[1, 1]).await;
+    let project = world.project("p", None).await;
+    let workspace = world.workspace("w", project, DEFAULT, (1, 500), json!({})).await;
+    scheduler.start(workspace).await.unwrap();
+    world.until(workspace, "running").await;
+    let node =
+        "SELECT CASE WHEN n.name = 'node-0' THEN 0 ELSE 1 END::bigint FROM runtime r JOIN node n ON n.id = r.node_id";
+    let mut nodes = vec![world.count(node).await];
+    // Away from the one, away from the other, and back to what there is.
+    for life in 2..=4 {
+        executor.change(|state| state.runtimes.values_mut().for_each(|running| running.phase = Phase::Misplaced));
+        wait_for("the next life", WAIT, || async {
+            let number = world.count("SELECT number FROM runtime").await;
+            (number == life && world.stage(workspace).await == "running").then_some(())
+        })
+        .await;
+        nodes.push(world.count(node).await);
+    }
+    assert_eq!((nodes[1], nodes.len()), (1 - nodes[0], 4), "{nodes:?}");
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_runs_no_image_that_nobody_checked() {
     let (world, scheduler, _executor) = World::simple(&[1]).await;
     let project = world.project("p", None).await;
