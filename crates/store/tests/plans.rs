@@ -59,6 +59,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/select_bundle", None),
     ("run/select_committed_output", None),
     ("run/select_expired", None),
+    ("run/select_header", None),
     ("run/select_state", None),
     ("run/select_unfinished", Some("ARRAY[1, 2]::smallint[]")),
     ("run/select_units", None),
