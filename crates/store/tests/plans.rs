@@ -15,6 +15,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("block_run/holds", None),
     ("block_run/list", None),
     ("block_run/select_output", None),
+    ("firing/last_in_place", None),
     ("firing/last_refresh", None),
     ("firing/list", None),
     ("firing/of_run", None),

@@ -1,8 +1,8 @@
 //! What user code asks of the cluster while it runs: start a pipeline, ask for a run, wait for one.
 //!
 //! The answers come from the database and the engine; the executor only carries them. A run that code starts has a key
-//! made of the asking block run, so that a retried block finds the runs that it started before. No call reads all
-//! units of a run: there may be many, and many who ask.
+//! made of the asking block run, so that a retried block finds the runs that it started before, and starts another one in the
+//! place of one that failed. No call reads all units of a run: there may be many, and many who ask.
 
 mod products;
 
@@ -13,7 +13,7 @@ use crate::{
     values,
     wire::AttemptId,
 };
-use domain::{id::RunId, trigger::key};
+use domain::{id::RunId, run::RunStatus, trigger::key};
 use products::Product;
 use proto::internal::v1 as pb;
 use secrets::Keyring;
@@ -25,7 +25,7 @@ use std::{
 };
 use store::{
     Store,
-    runs::{PipelineRef, RunHeader},
+    runs::{PipelineRef, RunHeader, StartablePipeline},
     secrets::{self as secrets_of_runs, Asker},
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -192,8 +192,31 @@ impl Calls {
         if let Some(product) = &asked.product {
             return self.refresh(product, &pipeline, command).await;
         }
-        let run = self.create(command).await?;
+        let run = self.create(command.clone()).await?;
+        let run = self.header(run).await?;
+        if !matches!(run.status, RunStatus::Failed | RunStatus::Cancelled) {
+            return Ok(status(&run));
+        }
+        let run = self.in_place_of(run.id, &pipeline, command, attempt).await?;
         self.header(run).await.map(|run| status(&run))
+    }
+
+    /// The run for a call whose first one failed: the last that took its place, or, for an attempt that began since that failed
+    /// too, another one.
+    async fn in_place_of(
+        &self,
+        first: RunId,
+        pipeline: &StartablePipeline,
+        command: CreateRun,
+        attempt: &pb::AttemptRef,
+    ) -> Result<RunId, String> {
+        let run = command.parent.ok_or("the call names no run")?;
+        let asker = Asker { run, block: &attempt.block, child: attempt.child, lease: attempt.lease };
+        let found = store::runs::last_in_place(&self.store, pipeline.trigger_id, first, &asker).await;
+        match found.map_err(|_| "the database does not answer".to_owned())? {
+            (last, true) => self.create(CreateRun { logical_key: key::of_successor(last), ..command }).await,
+            (last, false) => Ok(last),
+        }
     }
 
     /// How the run stands when it has ended, or when the caller's time is over.

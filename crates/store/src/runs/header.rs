@@ -1,11 +1,13 @@
 //! What is asked about runs while they run, without reading all that is stored of them. Refuses to know units.
 
-use crate::{Error, Store, query};
+use crate::{Error, Store, query, secrets::Asker};
 use domain::{
-    id::{RunId, WorkspaceId},
+    id::{RunId, TriggerId, WorkspaceId},
     run::RunStatus,
+    trigger::key,
 };
 use jiff::Timestamp;
+use uuid::Uuid;
 
 /// Whose a run is, and how it stands.
 #[derive(Debug, Clone)]
@@ -37,4 +39,22 @@ pub async fn header(store: &Store, run: RunId) -> Result<Option<RunHeader>, Erro
         })
     };
     row.map(header).transpose()
+}
+
+/// Of the runs that took each other's place, from `first` on, the last one, and whether `asker` may have another in its place;
+/// see [`key::of_successor`].
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn last_in_place(
+    store: &Store,
+    trigger: TriggerId,
+    first: RunId,
+    asker: &Asker<'_>,
+) -> Result<(RunId, bool), Error> {
+    let parameters: query::Parameters<'_> =
+        &[&trigger.0, &first.0, &key::SUCCESSOR, &asker.run.0, &asker.block, &asker.child, &asker.lease];
+    let sql = include_str!("../../sql/firing/last_in_place.sql");
+    let row = query::one(&store.client().await?, sql, parameters).await?;
+    Ok((RunId(row.get::<_, Uuid>("run_id")), row.get("is_over")))
 }
