@@ -1,7 +1,8 @@
 //! What user code asks of the cluster while it runs: start a pipeline, ask for a run, wait for one.
 //!
 //! The answers come from the database and the engine; the executor only carries them. A run that code starts has a key
-//! made of the asking block run, so that a retried block finds the runs that it started before.
+//! made of the asking block run, so that a retried block finds the runs that it started before, and starts another one in the
+//! place of one that failed. No call reads all units of a run: there may be many, and many who ask.
 
 mod products;
 
@@ -12,7 +13,7 @@ use crate::{
     values,
     wire::AttemptId,
 };
-use domain::{id::RunId, trigger::key};
+use domain::{id::RunId, run::RunStatus, trigger::key};
 use products::Product;
 use proto::internal::v1 as pb;
 use secrets::Keyring;
@@ -24,7 +25,7 @@ use std::{
 };
 use store::{
     Store,
-    runs::{PipelineRef, StoredRun},
+    runs::{PipelineRef, RunHeader, StartablePipeline},
     secrets::{self as secrets_of_runs, Asker},
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -149,8 +150,8 @@ impl Calls {
                     "trigger_pipeline" => self.trigger(caller, attempt, read(&call.arguments)?).await,
                     "run_status" => {
                         let asked: RunOf = read(&call.arguments)?;
-                        let caller = self.stored(caller).await?;
-                        let run = self.stored(asked.run_id).await?;
+                        let caller = self.header(caller).await?;
+                        let run = self.header(asked.run_id).await?;
                         same_workspace(&caller, &run).map(|()| status(&run))
                     }
                     "check_status" => self.check(caller, read(&call.arguments)?).await,
@@ -165,13 +166,13 @@ impl Calls {
         }
     }
 
-    async fn stored(&self, run: RunId) -> Result<StoredRun, String> {
-        let found = store::runs::one(&self.store, run).await.map_err(|_| "the database does not answer".to_owned())?;
-        found.ok_or_else(|| format!("no run {run}"))
+    async fn header(&self, run: RunId) -> Result<RunHeader, String> {
+        let found = store::runs::header(&self.store, run).await;
+        found.map_err(|_| "the database does not answer".to_owned())?.ok_or_else(|| format!("no run {run}"))
     }
 
     async fn trigger(&self, caller: RunId, attempt: &pb::AttemptRef, asked: TriggerPipeline) -> Result<Value, String> {
-        let parent = self.stored(caller).await?;
+        let parent = self.header(caller).await?;
         let name = PipelineRef::Name(parent.workspace_id, asked.pipeline_uuid.clone());
         let pipeline = store::runs::current_pipeline(&self.store, &name)
             .await
@@ -191,8 +192,31 @@ impl Calls {
         if let Some(product) = &asked.product {
             return self.refresh(product, &pipeline, command).await;
         }
-        let run = self.create(command).await?;
-        self.stored(run).await.map(|run| status(&run))
+        let run = self.create(command.clone()).await?;
+        let run = self.header(run).await?;
+        if !matches!(run.status, RunStatus::Failed | RunStatus::Cancelled) {
+            return Ok(status(&run));
+        }
+        let run = self.in_place_of(run.id, &pipeline, command, attempt).await?;
+        self.header(run).await.map(|run| status(&run))
+    }
+
+    /// The run for a call whose first one failed: the last that took its place, or, for an attempt that began since that failed
+    /// too, another one.
+    async fn in_place_of(
+        &self,
+        first: RunId,
+        pipeline: &StartablePipeline,
+        command: CreateRun,
+        attempt: &pb::AttemptRef,
+    ) -> Result<RunId, String> {
+        let run = command.parent.ok_or("the call names no run")?;
+        let asker = Asker { run, block: &attempt.block, child: attempt.child, lease: attempt.lease };
+        let found = store::runs::last_in_place(&self.store, pipeline.trigger_id, first, &asker).await;
+        match found.map_err(|_| "the database does not answer".to_owned())? {
+            (last, true) => self.create(CreateRun { logical_key: key::of_successor(last), ..command }).await,
+            (last, false) => Ok(last),
+        }
     }
 
     /// How the run stands when it has ended, or when the caller's time is over.
@@ -201,13 +225,13 @@ impl Calls {
         // More seconds than a clock can count are no limit.
         let patience = asked.timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         let until = patience.and_then(|patience| Instant::now().checked_add(patience));
-        let caller = self.stored(caller).await?;
-        same_workspace(&caller, &self.stored(asked.run_id).await?)?;
+        let caller = self.header(caller).await?;
+        same_workspace(&caller, &self.header(asked.run_id).await?)?;
         let mut notices = self.changes.subscribe();
         loop {
-            let run = self.stored(asked.run_id).await?;
+            let run = self.header(asked.run_id).await?;
             let left = until.map_or(BACKSTOP, |until| until.saturating_duration_since(Instant::now()));
-            if run.row.status.has_ended() || left.is_zero() {
+            if run.status.has_ended() || left.is_zero() {
                 return Ok(status(&run));
             }
             let changed = async {
@@ -238,7 +262,7 @@ impl Calls {
     }
 
     async fn check(&self, caller: RunId, asked: CheckStatus) -> Result<Value, String> {
-        let caller = self.stored(caller).await?;
+        let caller = self.header(caller).await?;
         let until = asked.execution_date.unwrap_or(caller.execution_date);
         let found = store::runs::latest_status(
             &self.store,
@@ -254,7 +278,7 @@ impl Calls {
 
     /// Where an output lies; the executor that asked turns it into a folder. `null` when there is none.
     async fn variable(&self, caller: RunId, attempt: &pb::AttemptRef, asked: GetVariable) -> Result<Value, String> {
-        let caller = self.stored(caller).await?;
+        let caller = self.header(caller).await?;
         // A partition ends with its run: `<trigger>/<time>_<run>`.
         let run = match asked.partition.as_deref().map(|text| text.rsplit('_').next().unwrap_or_default().parse()) {
             Some(Ok(run)) => Some(run),
@@ -360,7 +384,7 @@ impl Calls {
     }
 
     async fn variables(&self, caller: RunId, asked: PipelineOf) -> Result<Value, String> {
-        let caller = self.stored(caller).await?;
+        let caller = self.header(caller).await?;
         let name = PipelineRef::Name(caller.workspace_id, asked.pipeline_uuid.clone());
         let away = |_| "the database does not answer".to_owned();
         let found = store::runs::current_pipeline(&self.store, &name).await.map_err(away)?;
@@ -375,10 +399,10 @@ fn read<T: for<'de> Deserialize<'de>>(arguments: &str) -> Result<T, String> {
 }
 
 /// A run of another workspace is not there, whatever its id.
-fn same_workspace(caller: &StoredRun, run: &StoredRun) -> Result<(), String> {
+fn same_workspace(caller: &RunHeader, run: &RunHeader) -> Result<(), String> {
     if caller.workspace_id == run.workspace_id { Ok(()) } else { Err(format!("no run {}", run.id)) }
 }
 
-fn status(run: &StoredRun) -> Value {
-    json!({ "run_id": run.id, "status": run.row.status.as_str(), "reason": run.row.reason })
+fn status(run: &RunHeader) -> Value {
+    json!({ "run_id": run.id, "status": run.status.as_str(), "reason": run.reason })
 }

@@ -66,6 +66,15 @@ pub fn of_child(parent: RunId, block: &str, child: i32, key: &str) -> String {
     format!("{parent}/{block}/{child}/{key}")
 }
 
+/// What a key of [`of_successor`] begins with.
+pub const SUCCESSOR: &str = "after:";
+
+/// A run that takes the place of one that user code started and that failed: by that run, so that there is one, whoever asks.
+#[must_use]
+pub fn of_successor(failed: RunId) -> String {
+    format!("{SUCCESSOR}{failed}")
+}
+
 /// The least and the greatest key of [`of_product`].
 pub const PRODUCTS: (&str, &str) = ("product:000000000000", "product:999999999999");
 

@@ -329,6 +329,6 @@ fn unit(row: &Row) -> Result<StoredUnit, Error> {
     })
 }
 
-fn unreadable(what: &'static str, id: Uuid, error: domain::unit::UnknownStatus) -> Error {
+pub(super) fn unreadable(what: &'static str, id: Uuid, error: domain::unit::UnknownStatus) -> Error {
     Error::Corrupt { what, id: id.to_string(), source: serde::de::Error::custom(error) }
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import re
 import struct
 import threading
 from typing import Any, Deque, Dict, Optional
@@ -18,7 +19,9 @@ FRAME_BYTES_MAX = 64 * 1024 * 1024
 # Read at once where so much is there: a length, its frame, and often the next one.
 _AHEAD_BYTES = 16 * 1024
 _LENGTH = struct.Struct(">I")
-_encode = json.JSONEncoder(default=str, allow_nan=False).encode
+_to_json = json.JSONEncoder(default=str, allow_nan=False).encode
+# What a backslash begins where surrogates are: another backslash, a pair that is one character, or one without the other.
+_SURROGATES = re.compile(r"(\\\\|\\ud[89ab]..\\ud[c-f]..)|\\ud[89a-f]..")
 
 
 class ChannelClosed(Exception):
@@ -27,6 +30,15 @@ class ChannelClosed(Exception):
 
 class CallFailed(RuntimeError):
     """The executor answered a call with an error."""
+
+
+def _encode(frame: Dict[str, Any]) -> bytes:
+    """A frame as JSON that any program reads. Python's text may hold halves of characters, as names of files do that are not
+    UTF-8; these are no text elsewhere."""
+    text = _to_json(frame)
+    if "\\ud" in text:
+        text = _SURROGATES.sub(lambda found: found[1] or "\\ufffd", text)
+    return text.encode("ascii")
 
 
 class Channel:
@@ -69,7 +81,7 @@ class Channel:
 
     def send(self, frame: Dict[str, Any]) -> None:
         """Writes one frame whole."""
-        body = _encode(frame).encode("utf-8", "backslashreplace")
+        body = _encode(frame)
         if len(body) > FRAME_BYTES_MAX:
             raise ValueError(f"a control frame of {len(body)} bytes is over the limit of {FRAME_BYTES_MAX}")
         with self._send_lock:

@@ -15,7 +15,7 @@ from orrery_runner import disk, dynamic, formats, frames, items, preview, values
 from orrery_runner.failures import BlockError, DiskFull, OutputError, is_disk_full
 
 MANIFEST = "manifest.json"
-# A list of more values than this, or of plain values only, is stored in one folder.
+# A list of more values than this, or on disk one of plain values only, is one entry with one folder.
 _FOLDERS_MAX = 64
 
 _memory: Dict[str, List[Any]] = {}
@@ -182,8 +182,10 @@ def _sync(path: str) -> None:
 
 
 def keep(output_dir: str, outputs: List[Any]) -> List[Dict[str, Any]]:
-    """Keeps outputs in this process instead of on disk."""
+    """Keeps outputs in this process instead of on disk. As there, a long list is one entry: entries travel in one message."""
     _memory[os.path.normpath(output_dir)] = outputs
+    if len(outputs) > _FOLDERS_MAX:
+        return [{"name": "output_0", "kind": "list", "rows": len(outputs), "size_bytes": 0}]
     return [{"name": f"output_{number}", "kind": formats.special_kind(value) or "memory",
              "rows": len(value) if frames.kind_of(value) or type(value) is list else -1, "size_bytes": 0}
             for number, value in enumerate(outputs)]

@@ -196,6 +196,25 @@ def f(*args, **kwargs):
         self.ok("s", answers={"check_status": {"status": "completed"}})
         self.fails("s", "USER_CODE", "block b of pipeline up ended as failed", answers={"check_status": {"status": "failed"}})
 
+    def test_check_status_of_a_date_without_an_offset(self) -> None:
+        self.block("s", """
+import datetime
+import pandas as pd
+from mage_ai.orchestration.run_status_checker import check_status
+@sensor
+def f(*args, **kwargs):
+    east = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+    return all([check_status('up', date) for date in (
+        datetime.datetime(2024, 6, 1), datetime.datetime(2024, 6, 1, 2, 3, 4, 5), datetime.date(2024, 6, 1), '2024-06-01',
+        '2024-06-01 02:03:04', '2024-06-01T02:03:04Z', datetime.datetime(2024, 6, 1, tzinfo=east),
+        pd.Timestamp(2024, 6, 1))])
+""", "sensor")
+        self.ok("s", answers={"check_status": {"status": "completed"}})
+        self.assertEqual([call["arguments"]["execution_date"] for call in self.last.calls], [
+            "2024-06-01T00:00:00+00:00", "2024-06-01T02:03:04.000005+00:00", "2024-06-01T00:00:00+00:00",
+            "2024-06-01T00:00:00+00:00", "2024-06-01T02:03:04+00:00", "2024-06-01T02:03:04+00:00",
+            "2024-06-01T00:00:00+05:30", "2024-06-01T00:00:00+00:00"])
+
     def test_variables_and_secrets(self) -> None:
         self.block("made", "@data_loader\ndef f(): return [{'a': 1}, 'second']\n")
         self.ok("made")

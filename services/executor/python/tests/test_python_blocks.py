@@ -320,6 +320,27 @@ def legacy(**kwargs): print('legacy')
         self.assertEqual(os.listdir(self.out), [])
         self.assertEqual(child.end(), {"exit": 0})
 
+    def test_a_long_list_in_memory_is_one_output(self) -> None:
+        self.block("long", "@data_loader\ndef f(): return [{'n': n} for n in range(70)]\n")
+        self.block("next", """
+from mage_ai.data_preparation.variable_manager import get_variable
+@transformer
+def f(given, *args, **kwargs):
+    given[0]['n'] = 'changed'
+    return [len(given), given[69], get_variable('sales', 'long', 'output_3')]
+""", "transformer", upstream=["long"])
+        child = self.start()
+        child.answers = {"get_variable": lambda given: {"dir": self.dir_of("long"), "name": given["variable_uuid"]}}
+        kept = child.run(self.job("long", keep_in_memory=True))
+        self.assertEqual(kept["outputs"], [{"name": "output_0", "kind": "list", "rows": 70, "size_bytes": 0}])
+        # On disk, where it can be looked at from here.
+        self.assertEqual(child.run(self.job("next"))["outcome"], "completed")
+        self.assertEqual(self.stored("next"), [70, {"n": 69}, {"n": 3}])
+        self.block("all", "@transformer\ndef f(given, *args, **kwargs): return given\n", "transformer", upstream=["long"])
+        self.assertEqual(child.run(self.job("all"))["outcome"], "completed")
+        self.assertEqual(self.stored("all"), [{"n": n} for n in range(70)])
+        self.assertEqual(child.end(), {"exit": 0})
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -39,7 +39,7 @@ class Statements(unittest.TestCase):
 class Behaviour:
     """What both databases do alike."""
 
-    provider = ""
+    provider = loader = ""
 
     def setUp(self) -> None:
         super().setUp()
@@ -128,6 +128,42 @@ class Behaviour:
         self.sql("l", "SELECT count(*) AS n FROM landing", use_raw_sql=True)
         self.ok("l")
         self.assertEqual(self.rows("l"), [[5]])
+        # What lands there next time may have other columns.
+        self.block("dicts", "@data_loader\ndef f(): return [{'a': 1, 'b': 2}, {'a': 3, 'b': 4}]\n")
+        shutil.rmtree(self.dir_of("dicts"))
+        self.ok("dicts")
+        self.blocks["s"]["file"] = self.block("again", "SELECT sum(b) AS s FROM {{ df_1 }}", "transformer", "sql")["file"]
+        self.ok("s", output_dir=self.dir_of("again"))
+        self.assertEqual(float(self.rows("again")[0][0]), 6)
+
+    def test_replace_empties_a_table_and_drops_it_only_where_asked(self) -> None:
+        self.block("io", f"""
+from mage_ai.io.config import ConfigFileLoader
+from mage_ai.io.{self.provider} import {self.loader} as Loader
+import pandas as pd
+@data_loader
+def f(**kwargs):
+    found = []
+    with Loader.with_config(ConfigFileLoader(), verbose=False) as loader:
+        loader.execute("CREATE TABLE t (note text DEFAULT 'made', b text, a int PRIMARY KEY)")
+        loader.execute("CREATE VIEW seen AS SELECT a, b, note FROM t")
+        loader.commit()
+        look = lambda: found.append(loader.load('SELECT a, b, note FROM seen ORDER BY a').astype(object).values.tolist())
+        for b in 'xy':
+            loader.export(pd.DataFrame({{'a': [1, 2], 'b': [b, b]}}), None, 't', if_exists='replace')
+            look()
+        loader.export(None, None, 't', if_exists='replace', query_string="SELECT note, b || '!' AS b, a + 1 AS a FROM t WHERE a = 2")
+        look()
+        loader.execute('DROP VIEW seen')
+        loader.export(pd.DataFrame({{'c': [7]}}), None, 't', if_exists='replace', drop_table_on_replace=True)
+        found.append(loader.load('SELECT * FROM t').astype(object).values.tolist())
+        loader.export(None, None, 't', if_exists='replace', drop_table_on_replace=True, query_string='SELECT c, 8 AS d FROM t')
+        found.append(loader.load('SELECT * FROM t').astype(object).values.tolist())
+    return found
+""")
+        self.ok("io")
+        self.assertEqual(self.stored("io"), [
+            [[1, "x", "made"], [2, "x", "made"]], [[1, "y", "made"], [2, "y", "made"]], [[3, "y!", "made"]], [[7]], [[7, 8]]])
 
     def test_dynamic_rows(self) -> None:
         self.sql("d", "SELECT id FROM {{ df_1 }} ORDER BY id", ("frame",), use_raw_sql=True)
@@ -139,7 +175,7 @@ class Behaviour:
 
 
 class OnDuckDB(Behaviour, ProjectCase):
-    provider = "duckdb"
+    provider, loader = "duckdb", "DuckDB"
 
     def profile(self, name: str) -> None:
         self.file("io_config.yaml", json.dumps({"version": "0.1.1", name: {
@@ -183,7 +219,7 @@ def f(**kwargs):
 
 @unittest.skipIf(find_binaries() is None, "NO POSTGRESQL SERVER BINARIES: SQL on PostgreSQL is not tested here")
 class OnPostgres(Behaviour, ProjectCase):
-    provider = "postgres"
+    provider, loader = "postgres", "Postgres"
 
     @classmethod
     def setUpClass(cls) -> None:

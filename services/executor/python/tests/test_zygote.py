@@ -55,6 +55,26 @@ class Children(ProjectCase):
         self.ok("score")
         self.assertEqual(self.last.text("stdout"), "1000\n")
 
+    def test_halves_of_characters_end_nothing(self) -> None:
+        self.block("half", """
+import json, os
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@data_loader
+def f(*args, **kwargs):
+    half = json.loads('"\\\\ud83d"')
+    kwargs['logger'].info(os.fsdecode(b'caf\\xe9.csv'))
+    kwargs['logger'].info('\U0001f600' + half + '\U0001f600' + 'low \\udc00 \\\\udce9 \\\\\\\\ud83d\\n"')
+    trigger_pipeline('other', variables={half: half}, verbose=False)
+    raise ValueError('not text: ' + half + half)
+""")
+        failed = self.fails("half", "USER_CODE", "ValueError: not text: \ufffd\ufffd",
+                            answers={"trigger_pipeline": {"run_id": "r", "status": "running"}})
+        self.assertIn("not text: \ufffd\ufffd", failed["traceback"])
+        self.assertEqual([line["message"] for line in self.last.logs], [
+            "caf\ufffd.csv", '\U0001f600\ufffd\U0001f600low \ufffd \\udce9 \\\\ud83d\n"'])
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"], {"\ufffd": "\ufffd"})
+        self.assertEqual(self.exit, {"exit": 0})
+
     def test_marks_tell_the_order_of_what_is_written(self) -> None:
         self.block("mixed", "import logging, os, sys, tempfile\n@data_loader\ndef f():\n"
                             "    for n in range(2):\n"

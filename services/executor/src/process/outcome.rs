@@ -11,6 +11,10 @@ const SIGKILL: i32 = 9;
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all names of a dynamic block's children: they travel in one message.
 const NAMES_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of what is told of an attempt's outputs, in the same message.
+const OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
+/// Of one output, beside its texts: two numbers, and what is around them.
+const OUTPUT_BYTES: usize = 32;
 
 /// Reads the `result` of a result frame.
 pub(crate) fn of_result(result: &Value) -> Outcome {
@@ -18,6 +22,9 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
     match result["outcome"].as_str() {
         Some("completed") if names_bytes(result) > NAMES_BYTES_MAX => {
             failed("OUTPUT", "the metadata of the dynamic block names its children with too much text")
+        }
+        Some("completed") if outputs_bytes(result) > OUTPUTS_BYTES_MAX => {
+            failed("OUTPUT", "the block has so many outputs that they cannot be told of; return them as one list")
         }
         Some("completed") => Outcome::Completed(pb::Completed {
             outputs: result["outputs"].as_array().into_iter().flatten().map(output).collect(),
@@ -64,6 +71,14 @@ pub(crate) fn told(failed: &pb::Failed) -> String {
 
 fn names_bytes(result: &Value) -> usize {
     result["item_names"].as_array().into_iter().flatten().map(|name| name.as_str().map_or(0, str::len)).sum()
+}
+
+fn outputs_bytes(result: &Value) -> usize {
+    let bytes = |output: &Value| {
+        let texts = [&output["name"], &output["kind"]].map(|text| text.as_str().map_or(0, str::len));
+        texts.iter().sum::<usize>() + OUTPUT_BYTES
+    };
+    result["outputs"].as_array().into_iter().flatten().map(bytes).sum()
 }
 
 /// The start and the end of what is too long: a traceback says most at its end.
@@ -130,6 +145,25 @@ mod tests {
         assert_eq!((completed.items, completed.item_names.len(), completed.outputs[0].rows), (Some(2), 2, 3));
         assert_eq!(name(&of_result(&json!({ "outcome": "not_yet" }))), "not_yet");
         assert_eq!(name(&of_result(&json!({ "outcome": "?" }))), "failed");
+    }
+
+    #[test]
+    fn what_one_message_does_not_hold_is_a_failure_of_the_block() {
+        let output = json!({ "name": "output_0", "kind": "memory", "rows": -1, "size_bytes": 0 });
+        for (fields, code) in [
+            (json!({ "outputs": vec![output.clone(); 1_000], "item_names": ["a"] }), None),
+            (json!({ "outputs": vec![output; 117_000] }), Some("OUTPUT")),
+            (json!({ "outputs": [{ "name": "output_0", "kind": "x".repeat(OUTPUTS_BYTES_MAX) }] }), Some("OUTPUT")),
+            (json!({ "outputs": [], "item_names": ["x".repeat(NAMES_BYTES_MAX + 1)] }), Some("OUTPUT")),
+        ] {
+            let mut result = json!({ "outcome": "completed" });
+            result.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let failed = match of_result(&result) {
+                Outcome::Failed(failed) => Some(failed.code),
+                _ => None,
+            };
+            assert_eq!(failed.as_deref(), code);
+        }
     }
 
     #[test]

@@ -137,6 +137,37 @@ async fn a_process_that_takes_outputs_in_its_memory_with_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_long_list_in_memory_is_told_of_in_one_message() {
+    let many = "@data_loader\ndef load(*args, **kwargs):\n    return [{'n': n} for n in range(117_000)]\n";
+    let mut world = World::start(&[("many", many)]).await;
+    let mut pipeline = of(vec![block("many", json!({}))]);
+    (pipeline.one_process, pipeline.cache_output_in_memory) = (true, true);
+    let mut session = world.session(&pipeline).await;
+    session.assign(vec![pb::Assignment { one_process: true, ..assignment(&attempt("many")) }]).await;
+    let Outcome::Completed(completed) = session.outcome().await else { panic!("it completes") };
+    let told: Vec<_> = completed.outputs.iter().map(|output| (output.kind.as_str(), output.rows)).collect();
+    assert_eq!(told, [("list", 117_000)]);
+}
+
+#[tokio::test]
+async fn a_failure_with_half_a_character_is_told() {
+    let half = r#"
+import json, logging, os
+
+@data_loader
+def load(*args, **kwargs):
+    logging.info("found %s", os.fsdecode(b"caf\xe9.csv"))
+    raise ValueError("no text: " + json.loads('"\\ud83d"'))
+"#;
+    let mut world = World::start(&[("half", half)]).await;
+    let mut session = world.session(&pipeline(&["half"])).await;
+    session.assign(vec![assignment(&attempt("half"))]).await;
+    let failed = failure(&mut session).await;
+    assert_eq!((failed.code.as_str(), failed.message.as_str()), ("USER_CODE", "ValueError: no text: \u{fffd}"));
+    world.scheduler.line("the name", |line| line.message == "found caf\u{fffd}.csv").await;
+}
+
+#[tokio::test]
 async fn memory_beyond_the_limit_is_said_to_be_that() {
     let greedy = r#"
 @data_loader

@@ -47,7 +47,7 @@ impl Calls {
                 self.create(CreateRun { logical_key, ..run }).await?
             }
         };
-        self.stored(run).await.map(|run| status(&run))
+        self.header(run).await.map(|run| status(&run))
     }
 
     /// The run of this command, which may have been there before.

@@ -4,6 +4,7 @@
 mod admission;
 mod backends;
 mod backfills;
+mod calls;
 mod cluster;
 mod firing;
 mod lateness;

@@ -136,6 +136,6 @@ class DuckDB(BaseSQL):
         """Inserts the frame's rows."""
         self._register("orrery_upload", self._uploadable(frame))
         try:
-            self.conn.execute(f"INSERT INTO {table} SELECT * FROM orrery_upload")
+            self.conn.execute(f"INSERT INTO {table} BY NAME SELECT * FROM orrery_upload")
         finally:
             self.conn.unregister("orrery_upload")

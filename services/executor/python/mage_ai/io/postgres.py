@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional
 
 from mage_ai.io.base import QUERY_ROW_LIMIT
 from mage_ai.io.config import BaseConfigLoader, ConfigKey
-from mage_ai.io.sql import BaseSQL
+from mage_ai.io.sql import BaseSQL, quote
 
 
 class Postgres(BaseSQL):
@@ -116,7 +116,8 @@ class Postgres(BaseSQL):
         columns = [_cells(frame[name], self.get_type(frame[name])) for name in frame.columns]
         if not columns:
             return
-        with self.conn.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:
+        names = ", ".join(map(quote, frame.columns))
+        with self.conn.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
             for row in zip(*columns):
                 copy.write_row(row)
 

@@ -127,7 +127,7 @@ class BaseSQL(BaseSQLConnection):
         raise NotImplementedError
 
     def upload(self, frame: Any, table: str) -> None:
-        """Puts a frame's rows into a table with the same columns in the same order; `table` is quoted."""
+        """Puts a frame's rows into a table that has these columns, by their names; `table` is quoted."""
         raise NotImplementedError
 
     def export(self, df: Any, schema_name: Optional[str] = None, table_name: Optional[str] = None,
@@ -137,7 +137,11 @@ class BaseSQL(BaseSQLConnection):
                unique_conflict_method: Optional[str] = None, unique_constraints: Optional[List[str]] = None,
                auto_clean_name: bool = True, case_sensitive: bool = False, overwrite_types: Optional[Dict] = None,
                database: Optional[str] = None, **_options: Any) -> None:
-        """Writes a frame, or the rows of a query, into a table and commits."""
+        """Writes a frame, or the rows of a query, into a table and commits.
+
+        `replace` empties a table that is there, as in Mage: its views, rights and indexes stay, and it must have the columns.
+        With `drop_table_on_replace` it is made anew.
+        """
         if table_name is None:
             raise ValueError("export needs table_name")
         schema = schema_name or self.default_schema()
@@ -148,7 +152,7 @@ class BaseSQL(BaseSQLConnection):
         if schema_name and schema_name != self.default_schema():
             self.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema_name)}")
         if query_string is not None:
-            self.materialise(query_string, schema, table_name, policy, database)
+            self.materialise(query_string, schema, table_name, policy, database, drop_table_on_replace, cascade_on_drop)
             self.commit()
             return
         frame = self._prepare(df, index, auto_clean_name, case_sensitive)
@@ -156,8 +160,8 @@ class BaseSQL(BaseSQLConnection):
         if exists and policy == "fail":
             raise ValueError(f"the table {target} exists already, and the write policy is fail")
         if exists and policy == "replace":
-            self.execute(f"DROP TABLE {target}" + (" CASCADE" if cascade_on_drop else ""))
-            exists = False
+            self._clear(target, drop_table_on_replace, cascade_on_drop)
+            exists = not drop_table_on_replace
         types = self._types(frame, overwrite_types)
         if not exists:
             self.execute(self._create(target, types, unique_constraints, auto_clean_name, case_sensitive))
@@ -169,6 +173,12 @@ class BaseSQL(BaseSQLConnection):
         self.commit()
         if verbose and self.verbose:
             _log.info("exported %d rows to %s in %s", len(frame), target, self.name)
+
+    def _clear(self, target: str, drop: bool, cascade: bool) -> None:
+        if drop:
+            self.execute(f"DROP TABLE {target}" + (" CASCADE" if cascade else ""))
+        else:
+            self.execute(f"DELETE FROM {target}")
 
     @staticmethod
     def _prepare(df: Any, index: bool, auto_clean_name: bool, case_sensitive: bool) -> Any:
@@ -215,8 +225,8 @@ class BaseSQL(BaseSQLConnection):
         self.execute(f"DROP TABLE {staging}")
 
     def materialise(self, query: str, schema: Optional[str], table: str, policy: str,
-                    database: Optional[str] = None) -> None:
-        """Puts a query's rows into a table by the write policy."""
+                    database: Optional[str] = None, drop: bool = True, cascade: bool = False) -> None:
+        """Puts a query's rows into a table by the write policy; `drop` and `cascade` are of one that is replaced."""
         target = self.full_name(schema, table, database)
         query = query.strip().rstrip(";")
         exists = self.table_exists(schema, table)
@@ -227,8 +237,12 @@ class BaseSQL(BaseSQLConnection):
             staging = self.full_name(schema, f"{table}_orrery_new", database)
             self.execute(f"DROP TABLE IF EXISTS {staging}")
             self.execute(f"CREATE TABLE {staging} AS\n{query}\n")
-            self.execute(f"DROP TABLE {target}")
-            self.execute(f"ALTER TABLE {staging} RENAME TO {quote(table)}")
+            self._clear(target, drop, cascade)
+            if drop:
+                self.execute(f"ALTER TABLE {staging} RENAME TO {quote(table)}")
+            else:
+                self.execute(f"INSERT INTO {target} SELECT * FROM {staging}")
+                self.execute(f"DROP TABLE {staging}")
         elif exists:
             self.execute(f"INSERT INTO {target}\n{query}\n")
         else:

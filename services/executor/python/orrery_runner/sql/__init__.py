@@ -135,7 +135,7 @@ class Session:
         if named:
             schema, _, table = str(named).rpartition(".")
             self._database.export(frame, schema or self._schema, table, if_exists="replace", verbose=False,
-                                  auto_clean_name=False)
+                                  drop_table_on_replace=True, auto_clean_name=False)
             return self._database.full_name(schema or self._schema, table)
         # Only this session sees it, so runs that work at the same time do not disturb each other.
         table = f"orrery_df_{position + 1}"

@@ -54,7 +54,8 @@ def trigger_pipeline(
 ) -> Any:
     """Starts a run; with `check_status` waits for its end, at most `poll_timeout` seconds, without holding a slot.
 
-    A retry of the block finds the run that it started before. Ends are told, not polled for: `poll_interval` is not used.
+    A retry of the block finds the run that it started before, unless that failed or was cancelled: then it starts another.
+    Ends are told, not polled for: `poll_interval` is not used.
     """
     del repo_path, schedule_name, poll_interval
     given = dict(variables or {})
