@@ -113,6 +113,8 @@ pub enum Event {
     },
     /// An executor is gone, with everything that it ran.
     ExecutorLost(ExecutorId),
+    /// An executor has drained and gone. Nothing died with it: what it still had was given back before.
+    ExecutorLeft(ExecutorId),
     /// Time has passed.
     Wake,
     /// Somebody wants it to stop.
@@ -322,6 +324,7 @@ impl Run {
             Event::Start => self.start(now, &mut out),
             Event::Ended { key, lease, outcome } => self.attempt_ended(key, lease, outcome, now, &mut out)?,
             Event::ExecutorLost(executor) => self.executor_lost(executor, now, &mut out),
+            Event::ExecutorLeft(executor) => self.leave_home(executor, self.deaths(), now, &mut out),
             Event::Wake => self.wake(now, &mut out),
             Event::Cancel { reason } => self.cancel(reason, now, &mut out),
             Event::Hold => self.hold(&mut out)?,
@@ -386,11 +389,17 @@ impl Run {
             // Each of them is running with this very lease, so none is refused.
             let _ = self.attempt_ended(key, lease, Outcome::Lost, now, out);
         }
-        if self.home == Some(executor) {
-            self.home = None;
-            if self.graph.pipeline().keeps_outputs_in_memory() && self.halt.is_none() {
-                self.restart(deaths + 1, now, out);
-            }
+        self.leave_home(executor, deaths + 1, now, out);
+    }
+
+    /// The process of a one-process run is gone, with whatever only its memory held.
+    fn leave_home(&mut self, executor: ExecutorId, deaths: u32, now: Timestamp, out: &mut Vec<Transition>) {
+        if self.home != Some(executor) {
+            return;
+        }
+        self.home = None;
+        if self.graph.pipeline().keeps_outputs_in_memory() && self.halt.is_none() {
+            self.restart(deaths, now, out);
         }
     }
 

@@ -215,6 +215,32 @@ fn outputs_on_disk_outlive_the_process_and_outputs_in_memory_do_not() {
 }
 
 #[test]
+fn an_executor_that_drains_and_goes_is_no_home_and_no_death() {
+    for (cached, again) in [(false, ["b", "c"].as_slice()), (true, ["a", "b", "c"].as_slice())] {
+        let mut world = World::started(in_one_process(chain(), cached), strict());
+        // More often than executors may die, with a block given back and with nothing under way.
+        for n in 1..=u128::from(DEATHS_MAX) + 1 {
+            if world.status("a") != "completed" {
+                world.lease_to(executor(n));
+                world.complete("a");
+            }
+            if n % 2 == 0 {
+                assert!(world.lease_to(executor(n)).is_some());
+            }
+            world.leave(executor(n));
+            assert_eq!((world.run.home(), world.run_status()), (None, "running"), "departure {n}");
+            world.check_rebuild();
+        }
+        for name in again {
+            assert!(world.lease_to(executor(9)).is_some(), "{name} is due elsewhere");
+            world.complete(name);
+        }
+        assert_eq!(world.run_status(), "completed");
+        assert_eq!(world.rows.values().map(|row| row.deaths).max(), Some(0));
+    }
+}
+
+#[test]
 fn a_process_that_keeps_dying_with_the_outputs_ends_the_run() {
     // Each time at another block, and once between two blocks.
     let mut world = World::started(in_one_process(chain(), true), lenient());

@@ -104,6 +104,16 @@ impl World {
         self.event(Event::ExecutorLost(executor)).expect("a loss always applies");
     }
 
+    /// It gives back what it still has, and goes.
+    pub(crate) fn leave(&mut self, executor: ExecutorId) {
+        let left: Vec<UnitKey> = self.current.iter().filter(|(_, (_, on))| *on == executor).map(|(key, _)| *key).collect();
+        for key in left {
+            self.finish(key, Outcome::Released);
+        }
+        self.dead.insert(executor);
+        self.event(Event::ExecutorLeft(executor)).expect("a departure always applies");
+    }
+
     pub(crate) fn cancel(&mut self) {
         self.event(Event::Cancel { reason: "enough".to_owned() }).expect("a cancel always applies");
     }

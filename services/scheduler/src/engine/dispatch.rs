@@ -3,7 +3,7 @@
 
 use super::{
     Engine, SessionEvent, TURN_LEASES_MAX,
-    live::Leased,
+    live::{Leased, Live},
     seat::{Greeting, Seat},
     turn::Turn,
 };
@@ -11,6 +11,7 @@ use crate::wire::{self, AttemptId};
 use domain::{
     executor_type::Backend,
     id::{ExecutorId, RunId},
+    run::Event,
     unit::Outcome,
 };
 use proto::internal::v1 as pb;
@@ -176,6 +177,7 @@ impl Engine {
                 // What it has not ended by now was on its way to it.
                 self.seats.remove(&executor);
                 self.release_missing(executor, turn);
+                self.leave_homes(executor, turn);
             }
             SessionEvent::Closed => seat.close(),
             SessionEvent::Hello { .. } => {}
@@ -299,7 +301,16 @@ impl Engine {
             }
         }
         for (run, key, lease) in missing {
-            self.advance(run, domain::run::Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+            self.advance(run, Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+        }
+    }
+
+    /// One-process runs whose executor has gone go on elsewhere: nobody will ever call it lost.
+    fn leave_homes(&mut self, executor: ExecutorId, turn: &mut Turn) {
+        let at_home = |live: &Live| live.run.home() == Some(executor);
+        let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| at_home(live)).map(|(run, _)| *run).collect();
+        for run in runs {
+            self.advance(run, Event::ExecutorLeft(executor), turn);
         }
     }
 }

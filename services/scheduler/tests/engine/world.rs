@@ -76,12 +76,16 @@ impl Cluster {
     }
 
     pub(crate) async fn deploy(&self, blocks: Value) -> PipelineId {
+        self.deploy_as(json!({ "name": "p", "kind": "python", "blocks": blocks })).await
+    }
+
+    /// A pipeline as its whole definition says.
+    pub(crate) async fn deploy_as(&self, spec: Value) -> PipelineId {
         let client = self.database.client().await;
         let pipeline = Uuid::now_v7();
         let workspace = Uuid::now_v7();
         let name = format!("w{}", workspace.simple());
         let digest = format!("sha256:{}", "0".repeat(64));
-        let spec = json!({ "name": "p", "kind": "python", "blocks": blocks });
         client
             .execute(
                 "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'x', 0, 0) ON CONFLICT DO NOTHING",
