@@ -77,6 +77,13 @@ impl Run {
                 || matches!(&self.blocks[*up].kind, Kind::Fan(fan) if fan.has_failed())
         })
     }
+
+    /// Whether a unit that runs was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self, key: UnitKey) -> bool {
+        self.halt.is_some() && matches!(key.step, Step::Block(_))
+    }
+
     /// Takes up stopping where it was left.
     pub(super) fn resume_halt(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
         if let Some(reason) = self.row.reason.clone() {

@@ -161,7 +161,7 @@ impl Engine {
                     seat.set_waiting(attempt, !holds);
                 }
             }
-            SessionEvent::Inventory(held) => self.inventory(executor, held),
+            SessionEvent::Inventory(held) => self.inventory(executor, held, turn),
             SessionEvent::Lent(slots) => seat.borrow_more(slots),
             SessionEvent::Recalled(slots) => seat.recall(slots),
             SessionEvent::Draining => {
@@ -217,7 +217,7 @@ impl Engine {
         let mut seat = Seat::new(session, greeting);
         if seat.is_local() {
             seat.count_foreign(self.foreign(&held), self.timing.lost_after);
-            let unknown = self.compare(executor, &mut seat, held);
+            let unknown = self.compare(executor, &mut seat, held, turn);
             let millis = |d: std::time::Duration| i32::try_from(d.as_millis()).unwrap_or(i32::MAX);
             seat.send(pb::session_response::Message::Welcome(pb::Welcome {
                 heartbeat_interval_ms: millis(self.timing.heartbeat),
@@ -230,12 +230,12 @@ impl Engine {
     }
 
     /// What an executor runs, after the question was put: by a new owner of some of it, or for a new peer.
-    fn inventory(&mut self, executor: ExecutorId, held: Vec<AttemptId>) {
+    fn inventory(&mut self, executor: ExecutorId, held: Vec<AttemptId>, turn: &mut Turn) {
         let Some(mut seat) = self.seats.remove(&executor) else { return };
         if seat.is_local() {
             seat.count_foreign(self.foreign(&held), self.timing.lost_after);
         }
-        let unknown = self.compare(executor, &mut seat, held);
+        let unknown = self.compare(executor, &mut seat, held, turn);
         if !unknown.is_empty() {
             seat.send(pb::session_response::Message::Forget(pb::Forget { attempts: unknown }));
         }
@@ -253,20 +253,29 @@ impl Engine {
     }
 
     /// Of what an executor names, the seat holds what is current. Answers what is not wanted any more; of runs that others
-    /// own nothing is known here, and nothing is said.
-    fn compare(&self, executor: ExecutorId, seat: &mut Seat, held: Vec<AttemptId>) -> Vec<pb::AttemptRef> {
+    /// own nothing is known here, and nothing is said. What is to stop is told so again: it was said once, and may have
+    /// reached nobody.
+    fn compare(
+        &self,
+        executor: ExecutorId,
+        seat: &mut Seat,
+        held: Vec<AttemptId>,
+        turn: &mut Turn,
+    ) -> Vec<pb::AttemptRef> {
         let mut unknown = Vec::new();
         for attempt in held.into_iter().filter(|attempt| self.shards.get(attempt.run.shard()).is_some()) {
-            let current = self.runs.get(&attempt.run).is_some_and(|live| {
-                live.run
-                    .unit_key(&attempt.block, attempt.child)
-                    .is_some_and(|key| live.run.is_running(key, attempt.lease, executor))
+            let current = self.runs.get(&attempt.run).and_then(|live| {
+                let key = live.run.unit_key(&attempt.block, attempt.child)?;
+                live.run.is_running(key, attempt.lease, executor).then(|| live.run.is_stopping(key))
             });
-            if current {
-                seat.hold(attempt);
-            } else {
+            let Some(is_stopping) = current else {
                 unknown.push(attempt.to_proto());
+                continue;
+            };
+            if is_stopping {
+                turn.stops.entry((executor, false)).or_default().push(attempt.to_proto());
             }
+            seat.hold(attempt);
         }
         unknown
     }

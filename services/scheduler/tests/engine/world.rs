@@ -9,7 +9,7 @@ use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CreateRun, Created, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
+    engine::{CancelRun, CreateRun, Created, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
     loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,
@@ -160,6 +160,13 @@ impl Cluster {
         let (reply, answer) = oneshot::channel();
         let command = RetryRun { run, from_block: None, key: key.to_owned() };
         self.engine.send(Message::Retry(command, reply)).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    pub(crate) async fn cancel(&self, run: RunId) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let command = CancelRun { run, reason: "enough".into() };
+        self.engine.send(Message::Cancel(command, reply)).await.unwrap();
         answer.await.unwrap()
     }
 
