@@ -39,6 +39,8 @@ use std::{
 pub const DEATHS_MAX: u32 = 3;
 /// Children of one block.
 pub const CHILDREN_MAX: u32 = 1_000_000;
+/// Attempts that one attempt reads, all inputs together: every child of one block, at the most.
+pub const INPUTS_MAX: usize = CHILDREN_MAX as usize;
 /// Pause between two pokes of a sensor, seconds, unless its `configuration.poke_interval` says otherwise. Mage: 60.
 pub const POKE_INTERVAL_S: u32 = 60;
 /// The shortest such pause, seconds; 0 counts as this.

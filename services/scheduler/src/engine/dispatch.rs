@@ -73,6 +73,8 @@ impl Engine {
         let mut places = Places { free, next: 0, without: HashSet::new() };
         // Runs that found no seat in this pass, one after the other.
         let mut unlucky = 0;
+        // Those of them that are at home somewhere.
+        let mut begun = Vec::new();
         let mut leases = 0;
         while !places.free.is_empty() && unlucky < self.ready.len() && leases < TURN_LEASES_MAX {
             let Some(run) = self.ready.pop_front() else { break };
@@ -82,14 +84,20 @@ impl Engine {
                     unlucky = 0;
                 }
                 Placed::Later => {
-                    unlucky += 1;
-                    if let Some(live) = self.runs.get_mut(&run) {
-                        live.queued = true;
+                    let Some(live) = self.runs.get_mut(&run) else { continue };
+                    live.queued = true;
+                    if live.run.home().is_some() {
+                        begun.push(run);
+                    } else {
+                        unlucky += 1;
                         self.ready.push_back(run);
                     }
                 }
                 Placed::Nothing => {}
             }
+        }
+        for run in begun.into_iter().rev() {
+            self.ready.push_front(run);
         }
     }
 
