@@ -352,6 +352,21 @@ fn a_lost_executor_takes_all_of_its_children_with_it() {
 
 #[test]
 fn a_failure_of_the_user_is_kept_in_one_line_for_the_run() {
+#[test]
+fn a_process_that_its_executor_let_go_is_no_death() {
+    let mut world = World::started(in_one_process(chain(), true), strict());
+    for again in 1..=DEATHS_MAX + 1 {
+        world.pass(&["a"]);
+        world.lease_all();
+        let gone = Failure::new("CRASHED", "there was no room for it");
+        world.finish(world.key("b"), Outcome::ProcessLetGo(gone));
+        assert_eq!((world.run_status(), world.run.home(), world.status("a")), ("running", None, "initial"), "{again}");
+        world.check_rebuild();
+    }
+    world.pass(&["a", "b", "c"]);
+    assert_eq!(world.run_status(), "completed");
+}
+
     let mut world = World::started(pipeline(vec![block("a", &[])]), strict());
     world.lease_all();
     world.finish(world.key("a"), Outcome::Failed(Failure::new("USER", "first\nsecond")));
