@@ -168,7 +168,7 @@ impl Run {
         out: &mut Vec<Transition>,
     ) {
         let Try { key, mut unit, executor, started_at } = last;
-        if self.halt.is_some() && matches!(key.step, Step::Block(_)) {
+        if self.is_stopping(key) {
             self.end_unit(key, unit, End::plain(Ending::Cancelled), now, out);
             return;
         }

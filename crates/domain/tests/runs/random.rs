@@ -191,6 +191,8 @@ pub(crate) enum Act {
     Leave(u8),
     Rebuild,
     Cancel,
+    /// So many seconds after what was before.
+    CancelByHand(u8),
     RetryIncomplete,
     RetryFrom(u8),
 }
@@ -220,6 +222,7 @@ pub(crate) fn wild_acts() -> impl Strategy<Value = Vec<Act>> {
         2 => any::<u8>().prop_map(Act::Lose),
         1 => any::<u8>().prop_map(Act::Leave),
         1 => Just(Act::Cancel),
+        1 => any::<u8>().prop_map(Act::CancelByHand),
         2 => Just(Act::RetryIncomplete),
         1 => any::<u8>().prop_map(Act::RetryFrom),
     ];
@@ -287,6 +290,10 @@ impl<'a> Play<'a> {
                 self.world.rebuild();
             }
             Act::Cancel => self.world.cancel(),
+            Act::CancelByHand(seconds) => {
+                self.act(Act::Pass(seconds));
+                self.world.cancel_by_hand(0);
+            }
             Act::RetryIncomplete => self.apply(Event::RetryIncomplete),
             Act::RetryFrom(n) if !self.plan.blocks.is_empty() => {
                 self.apply(Event::RetryFrom(usize::from(n) % self.plan.blocks.len()));
