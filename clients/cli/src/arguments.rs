@@ -118,7 +118,7 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Ask a run to stop
+    /// Ask a run to stop; cancelled again 15 s later or more, it stops its callbacks too
     Cancel {
         /// Its id, or 6 or more characters of its beginning or end
         run: String,

@@ -39,8 +39,12 @@ use std::{
 pub const DEATHS_MAX: u32 = 3;
 /// Children of one block.
 pub const CHILDREN_MAX: u32 = 1_000_000;
+/// Attempts that one attempt reads, all inputs together: every child of one block, at the most.
+pub const INPUTS_MAX: usize = CHILDREN_MAX as usize;
 /// Pause between two pokes of a sensor, seconds, unless its `configuration.poke_interval` says otherwise. Mage: 60.
 pub const POKE_INTERVAL_S: u32 = 60;
+/// How long a run has been stopping when a cancel is taken for another one: before that, it may be the same one repeated.
+pub const AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(15);
 /// The shortest such pause, seconds; 0 counts as this.
 pub const POKE_INTERVAL_S_MIN: u32 = 1;
 
@@ -113,10 +117,17 @@ pub enum Event {
     },
     /// An executor is gone, with everything that it ran.
     ExecutorLost(ExecutorId),
+    /// An executor has drained and gone. Nothing died with it: what it still had was given back before.
+    ExecutorLeft(ExecutorId),
     /// Time has passed.
     Wake,
     /// Somebody wants it to stop.
     Cancel {
+        /// In their words.
+        reason: String,
+    },
+    /// The same, by a person, who may ask again: where it has been stopping for [`AGAIN_AFTER`], its callbacks stop too.
+    CancelByHand {
         /// In their words.
         reason: String,
     },
@@ -198,8 +209,8 @@ pub struct Run {
     callback_floor: BTreeMap<UnitKey, i64>,
     /// Why watched units failed, for their callbacks.
     errors: BTreeMap<UnitKey, Failure>,
-    /// Why everything is being stopped, once something is.
-    halt: Option<Halt>,
+    /// Why and how everything is being stopped, once something is.
+    halt: Option<Halting>,
     /// Blocks that wait for nothing any more, until they are settled; empty between events.
     due: VecDeque<usize>,
     ready: VecDeque<UnitKey>,
@@ -223,6 +234,17 @@ pub struct Run {
 enum Halt {
     Failed(String),
     Cancelled(String),
+}
+
+/// How a run is being stopped.
+#[derive(Debug, Clone)]
+struct Halting {
+    why: Halt,
+    since: Timestamp,
+    /// Callbacks are stopped as well, and no further one is called.
+    callbacks: bool,
+    /// They were, because the time for them is over.
+    overdue: bool,
 }
 
 /// One block of a run.
@@ -322,8 +344,10 @@ impl Run {
             Event::Start => self.start(now, &mut out),
             Event::Ended { key, lease, outcome } => self.attempt_ended(key, lease, outcome, now, &mut out)?,
             Event::ExecutorLost(executor) => self.executor_lost(executor, now, &mut out),
+            Event::ExecutorLeft(executor) => self.leave_home(executor, self.deaths(), now, &mut out),
             Event::Wake => self.wake(now, &mut out),
             Event::Cancel { reason } => self.cancel(reason, now, &mut out),
+            Event::CancelByHand { reason } => self.cancel_by_hand(reason, now, &mut out),
             Event::Hold => self.hold(&mut out)?,
             Event::RetryIncomplete => self.retry_incomplete(now, &mut out)?,
             Event::RetryFrom(at) => self.retry_from(at, now, &mut out)?,
@@ -336,7 +360,11 @@ impl Run {
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         let delayed = self.delayed.first().map(|(at, _)| *at);
-        let timeout = if self.halt.is_none() { self.deadline() } else { None };
+        let timeout = match &self.halt {
+            None => self.deadline(),
+            Some(halt) if !halt.overdue && !self.callbacks.is_empty() => self.last_deadline(),
+            Some(_) => None,
+        };
         [delayed, timeout].into_iter().flatten().min()
     }
 
@@ -352,12 +380,19 @@ impl Run {
         unit_key(&self.graph, block, child)
     }
 
+    fn time_limit(&self) -> Option<SignedDuration> {
+        let seconds = self.options.timeout_s.or(self.graph.pipeline().run_timeout_s)?;
+        Some(SignedDuration::from_secs(i64::from(seconds)))
+    }
+
     fn deadline(&self) -> Option<Timestamp> {
-        let limit = self.options.timeout_s.or(self.graph.pipeline().run_timeout_s)?;
-        if self.row.status != RunStatus::Running {
-            return None;
-        }
-        self.row.started_at?.checked_add(SignedDuration::from_secs(i64::from(limit))).ok()
+        let limit = self.time_limit().filter(|_| self.row.status == RunStatus::Running)?;
+        self.row.started_at?.checked_add(limit).ok()
+    }
+
+    /// Callbacks of a run that is being stopped have as long as it had, from when its owner began to stop it.
+    fn last_deadline(&self) -> Option<Timestamp> {
+        self.halt.as_ref()?.since.checked_add(self.time_limit()?).ok()
     }
 
     fn start(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
@@ -386,15 +421,24 @@ impl Run {
             // Each of them is running with this very lease, so none is refused.
             let _ = self.attempt_ended(key, lease, Outcome::Lost, now, out);
         }
-        if self.home == Some(executor) {
-            self.home = None;
-            if self.graph.pipeline().keeps_outputs_in_memory() && self.halt.is_none() {
-                self.restart(deaths + 1, now, out);
-            }
+        self.leave_home(executor, deaths + 1, now, out);
+    }
+
+    /// The process of a one-process run is gone, with whatever only its memory held.
+    fn leave_home(&mut self, executor: ExecutorId, deaths: u32, now: Timestamp, out: &mut Vec<Transition>) {
+        if self.home != Some(executor) {
+            return;
+        }
+        self.home = None;
+        if self.graph.pipeline().keeps_outputs_in_memory() && self.halt.is_none() {
+            self.restart(deaths, now, out);
         }
     }
 
     fn wake(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
+        if self.last_deadline().is_some_and(|at| at <= now) {
+            self.stop_overdue_callbacks(now, out);
+        }
         if self.halt.is_none() && self.deadline().is_some_and(|at| at <= now) {
             let limit = self.options.timeout_s.or(self.graph.pipeline().run_timeout_s).unwrap_or_default();
             let reason = format!("the run took longer than {limit} s");
@@ -418,7 +462,7 @@ impl Run {
             return;
         }
         let failed = self.any_failed.take();
-        let (status, reason) = match self.halt.take() {
+        let (status, reason) = match self.halt.take().map(|halt| halt.why) {
             Some(Halt::Cancelled(reason)) => (RunStatus::Cancelled, Some(reason)),
             Some(Halt::Failed(reason)) => (RunStatus::Failed, Some(reason)),
             None => match self.incomplete_block() {

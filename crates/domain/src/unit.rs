@@ -308,6 +308,8 @@ pub enum Outcome {
     Lost,
     /// The process is gone that held the outputs of a one-process run in memory; its executor lives. Why, in words.
     ProcessLost(Failure),
+    /// The same, and it did not die: its executor had no room for it while it waited for the run's next attempt.
+    ProcessLetGo(Failure),
 }
 
 /// The code of an attempt whose executor is gone.

@@ -20,6 +20,9 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The longest message of the internal protocol: give it to `max_decoding_message_size` of each service and client.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest message that a scheduler sends to an executor, by itself or through a gateway. An assignment names every
+/// attempt that it reads, in 16 bytes at most: this holds `domain::run::INPUTS_MAX` of them, and as much again.
+pub const SESSION_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]

@@ -66,6 +66,17 @@ impl Attempt {
         }
         outcome
     }
+
+    /// The same of a process that waits here no more, and whether this executor let it go.
+    #[must_use]
+    pub fn without_waiting_process(&self, let_go: bool) -> Outcome {
+        let gone = "the process that held the outputs of this run in memory has ended";
+        let mut outcome = self.without_process(failed("CRASHED", gone));
+        if let Outcome::Failed(failed) = &mut outcome {
+            failed.process_let_go = let_go;
+        }
+        outcome
+    }
 }
 
 /// A failure that the executor itself found.

@@ -57,7 +57,7 @@ async fn session(dialer: &mut Dialer, events: &mpsc::Sender<LinkEvent>) -> bool 
         return false;
     }
     let mut client =
-        ExecutorSessionServiceClient::new(dialer.dial()).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+        ExecutorSessionServiceClient::new(dialer.dial()).max_decoding_message_size(rpc::server::SESSION_BYTES_MAX);
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.session(ReceiverStream::new(outgoing))).await;
     let mut incoming = match opened {
         Ok(Ok(response)) => response.into_inner(),

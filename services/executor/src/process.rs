@@ -179,8 +179,7 @@ impl ProcessBackend {
             return Ok(Prepared { child, job, place });
         }
         if attempt.reads_memory() {
-            let gone = "the process that held the outputs of this run in memory has ended";
-            return Err(attempt.without_process(failed("CRASHED", gone)));
+            return Err(attempt.without_waiting_process(self.homes.has_let_go(attempt.id.run)));
         }
         let environment = match parts.environments.known(laid.requirements.as_deref()) {
             Some(known) => known,

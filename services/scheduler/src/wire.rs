@@ -27,7 +27,11 @@ pub fn outcome(result: pb::result::Outcome) -> Outcome {
         }),
         Wire::Failed(failed) => {
             let failure = Failure { code: failed.code, message: failed.message, traceback: failed.traceback };
-            if failed.process_lost { Outcome::ProcessLost(failure) } else { Outcome::Failed(failure) }
+            match (failed.process_lost, failed.process_let_go) {
+                (true, true) => Outcome::ProcessLetGo(failure),
+                (true, false) => Outcome::ProcessLost(failure),
+                (false, _) => Outcome::Failed(failure),
+            }
         }
         Wire::ConditionFailed(_) => Outcome::ConditionFailed,
         Wire::NotYet(_) => Outcome::NotYet,
@@ -91,7 +95,7 @@ pub fn assignment(
                     code: error.code.clone(),
                     message: error.message.clone(),
                     traceback: error.traceback.clone(),
-                    process_lost: false,
+                    ..pb::Failed::default()
                 }),
             }
         }),

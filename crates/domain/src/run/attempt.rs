@@ -86,7 +86,8 @@ impl Run {
                 self.again(last.uncounted(), None, None, now, out);
             }
             Outcome::Lost => self.lose(last.uncounted(), now, out),
-            Outcome::ProcessLost(failure) => self.process_lost(last, failure, now, out),
+            Outcome::ProcessLost(failure) => self.process_lost(last, self.deaths() + 1, failure, now, out),
+            Outcome::ProcessLetGo(failure) => self.process_lost(last, self.deaths(), failure, now, out),
         }
         Ok(())
     }
@@ -115,14 +116,13 @@ impl Run {
         }
     }
 
-    /// The process died under the unit, or before it, and its executor did not. With outputs in its memory the run begins
-    /// anew, whatever the retries: no try of this block alone could have its inputs. Without, a try has failed.
-    fn process_lost(&mut self, last: Try, failure: Failure, now: Timestamp, out: &mut Vec<Transition>) {
+    /// The process is gone, and its executor is not. With outputs in its memory the run begins anew, whatever the retries:
+    /// no try of this block alone could have its inputs. Without, a try has failed.
+    fn process_lost(&mut self, last: Try, deaths: u32, failure: Failure, now: Timestamp, out: &mut Vec<Transition>) {
         if !self.graph.pipeline().keeps_outputs_in_memory() || self.halt.is_some() {
             return self.fail_or_retry(last, failure, now, out);
         }
         let mut last = last.uncounted();
-        let deaths = self.deaths() + 1;
         out.push(last.lost("lost", Some(failure.clone())));
         if deaths >= DEATHS_MAX {
             let why = failure.message;
@@ -168,7 +168,7 @@ impl Run {
         out: &mut Vec<Transition>,
     ) {
         let Try { key, mut unit, executor, started_at } = last;
-        if self.halt.is_some() && matches!(key.step, Step::Block(_)) {
+        if self.is_stopping(key) {
             self.end_unit(key, unit, End::plain(Ending::Cancelled), now, out);
             return;
         }

@@ -16,7 +16,8 @@ impl Run {
     ) {
         let Step::Block(block) = key.step else { return };
         let watched = matches!(ending, Ending::Completed | Ending::Failed | Ending::Cancelled);
-        if !watched || self.graph.node(block).callbacks.is_empty() {
+        let are_stopped = self.halt.as_ref().is_some_and(|halt| halt.callbacks);
+        if !watched || are_stopped || self.graph.node(block).callbacks.is_empty() {
             return;
         }
         for &callback in &self.graph.node(block).callbacks {

@@ -1,6 +1,6 @@
 //! Stopping a run: what waits ends at once, what runs is told to stop and is awaited.
 
-use super::{Halt, Kind, Run, RunStatus, Transition, attempt::End};
+use super::{AGAIN_AFTER, Halt, Halting, Kind, Run, RunStatus, Transition, attempt::End};
 use crate::unit::{Ending, Phase, Step, Unit, UnitKey};
 use jiff::Timestamp;
 
@@ -17,6 +17,35 @@ impl Run {
         self.halt(Halt::Cancelled(reason), now, out);
     }
 
+    /// Whoever asks again while it is being stopped wants an end of its callbacks too. That is kept by the present owner
+    /// alone: where it is lost, they may ask once more.
+    pub(super) fn cancel_by_hand(&mut self, reason: String, now: Timestamp, out: &mut Vec<Transition>) {
+        if self.halt.as_ref().is_some_and(|halt| now.duration_since(halt.since) >= AGAIN_AFTER) {
+            self.stop_callbacks(now, out);
+        }
+        self.cancel(reason, now, out);
+    }
+
+    /// A run waits for its callbacks no longer than its time limit says.
+    pub(super) fn stop_overdue_callbacks(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
+        if let Some(halt) = self.halt.as_mut().filter(|halt| !halt.overdue) {
+            halt.overdue = true;
+            self.stop_callbacks(now, out);
+        }
+    }
+
+    fn stop_callbacks(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
+        let Some(halt) = &mut self.halt else { return };
+        halt.callbacks = true;
+        // Nothing else waits in a run that is being stopped.
+        self.ready.clear();
+        self.delayed.clear();
+        let callbacks: Vec<(UnitKey, Unit)> = self.callbacks.iter().map(|(key, unit)| (*key, unit.clone())).collect();
+        for (key, unit) in callbacks {
+            self.halt_unit(key, unit, now, out);
+        }
+    }
+
     /// The first reason to stop is the one that counts, and it is stored so that a new owner goes on stopping.
     /// Callbacks are not stopped.
     pub(super) fn halt(&mut self, why: Halt, now: Timestamp, out: &mut Vec<Transition>) {
@@ -27,7 +56,7 @@ impl Run {
             self.row.reason = Some(reason.clone());
             out.push(Transition::Run(self.row.clone()));
         }
-        self.halt = Some(why);
+        self.halt = Some(Halting { why, since: now, callbacks: false, overdue: false });
         let is_callback = |key: &UnitKey| matches!(key.step, Step::Callback { .. });
         self.ready.retain(is_callback);
         self.delayed.retain(|(_, key)| is_callback(key));
@@ -77,6 +106,13 @@ impl Run {
                 || matches!(&self.blocks[*up].kind, Kind::Fan(fan) if fan.has_failed())
         })
     }
+
+    /// Whether a unit that runs was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self, key: UnitKey) -> bool {
+        self.halt.as_ref().is_some_and(|halt| halt.callbacks || matches!(key.step, Step::Block(_)))
+    }
+
     /// Takes up stopping where it was left.
     pub(super) fn resume_halt(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
         if let Some(reason) = self.row.reason.clone() {

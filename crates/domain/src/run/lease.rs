@@ -1,6 +1,6 @@
 //! Leasing: which unit goes to an executor next, and what it reads.
 
-use super::{Kind, Run, RunStatus, Transition, attempt::End, unit_row};
+use super::{INPUTS_MAX, Kind, Run, RunStatus, Transition, attempt::End, unit_row};
 use crate::{
     graph::Feed,
     id::ExecutorId,
@@ -138,10 +138,9 @@ impl Run {
                         callback,
                     });
                 }
-                // The child that this child reads did not complete.
-                Err(ending) => {
+                Err(end) => {
                     if let Some(unit) = self.unit(key).cloned() {
-                        self.end_unit(key, unit, End::plain(ending), now, out);
+                        self.end_unit(key, unit, end, now, out);
                         self.settle_due(now, out);
                     }
                 }
@@ -184,9 +183,15 @@ impl Run {
         Some(claimed)
     }
 
-    fn arguments(&self, key: UnitKey) -> Result<(Vec<InputRef>, Option<CallbackOf>), Ending> {
+    /// What a unit is given, or how it ends without being run.
+    fn arguments(&self, key: UnitKey) -> Result<(Vec<InputRef>, Option<CallbackOf>), End> {
         match key.step {
-            Step::Block(at) => self.inputs(at, key.child).map(|inputs| (inputs, None)),
+            Step::Block(at) => {
+                // The child that this child reads did not complete.
+                let inputs = self.inputs(at, key.child).map_err(End::plain)?;
+                check_size(&inputs).map_err(End::failed)?;
+                Ok((inputs, None))
+            }
             Step::Callback { block, .. } => {
                 let watched = UnitKey::block(block, key.child);
                 let (status, outputs) = match self.committed(block, key.child) {
@@ -252,5 +257,29 @@ impl Run {
             (Kind::Fan(fan), Some(child)) => fan.output_lease(child),
             _ => None,
         }
+    }
+}
+
+/// An assignment that no stream takes would come back for ever.
+fn check_size(inputs: &[InputRef]) -> Result<(), Failure> {
+    let count: usize = inputs.iter().map(|input| input.outputs.len()).sum();
+    if count <= INPUTS_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("it reads {count} outputs, more than the limit of {INPUTS_MAX}; reduce them in several blocks");
+    Err(Failure::new("OUTPUT", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reads_too_much_is_not_leased() {
+        let input = |block, count| InputRef { block, mode: InputMode::Reduced, outputs: vec![(Some(0), 1); count] };
+        assert_eq!(check_size(&[input(0, INPUTS_MAX - 1), input(1, 1)]), Ok(()));
+        let failure = check_size(&[input(0, INPUTS_MAX), input(1, 1)]).expect_err("one too many");
+        assert!(failure.code == "OUTPUT" && failure.message.contains("1000001 outputs"), "{failure:?}");
     }
 }

@@ -9,11 +9,13 @@ impl Run {
         if !self.row.status.has_ended() {
             return Err(Refused::NotEnded);
         }
-        let again: Vec<bool> = self
-            .blocks
-            .iter()
-            .map(|block| !matches!(block.ended, Some(Ending::Completed | Ending::ConditionFailed)))
-            .collect();
+        let incomplete = |block: &BlockState| !matches!(block.ended, Some(Ending::Completed | Ending::ConditionFailed));
+        let mut again: Vec<bool> = self.blocks.iter().map(incomplete).collect();
+        // What completed from a part of a fan's children has read what is about to change.
+        for &at in self.graph.order() {
+            let upstream = &self.graph.node(at).upstream;
+            again[at] |= upstream.iter().any(|(up, _)| again[*up]);
+        }
         if !again.contains(&true) {
             return Err(Refused::NothingToRetry);
         }

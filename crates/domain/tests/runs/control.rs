@@ -8,10 +8,11 @@ use crate::{
 };
 use domain::{
     pipeline::Pipeline,
-    run::{DEATHS_MAX, Event, Options, Refused},
+    run::{AGAIN_AFTER, DEATHS_MAX, Event, Options, Refused},
     trigger::TimeoutStatus,
     unit::{Failure, Outcome, Output},
 };
+use jiff::SignedDuration;
 
 fn chain() -> Vec<domain::pipeline::Block> {
     vec![block("a", &[]), block("b", &["a"]), block("c", &["b"])]
@@ -49,6 +50,74 @@ fn a_cancelled_run_waits_for_what_it_runs() {
     assert_eq!(world.run_status(), "running", "the callback is due");
     world.pass(&["cb:a"]);
     assert_eq!((world.run_status(), world.reason()), ("cancelled", "enough"));
+}
+
+/// A chain of which `a` and `b` are watched.
+fn watched() -> Pipeline {
+    with_callbacks(chain(), &["a", "b"])
+}
+
+#[test]
+fn who_cancels_again_stops_the_callbacks_too() {
+    let mut world = World::started(watched(), strict());
+    world.pass(&["a"]);
+    world.lease_all();
+    assert_eq!(world.running(), ["b", "cb:a"]);
+    world.cancel_by_hand(0);
+    assert_eq!(world.stops, [(world.key("b"), 1)]);
+    // That one may have come twice: its answer was lost, say.
+    world.cancel_by_hand(AGAIN_AFTER.as_secs() - 1);
+    assert_eq!(world.stops.len(), 1);
+    assert!(!world.run.is_stopping(world.key("cb:a")));
+    world.cancel_by_hand(1);
+    assert_eq!(world.stops[1..], [(world.key("cb:a"), 1)]);
+    assert!(world.run.is_stopping(world.key("cb:a")));
+    // An executor that gives it back, or dies with it, ends it as well; and nobody is called any more.
+    world.lose(executor(1));
+    assert_eq!((world.status("cb:a"), world.status("cb:b"), world.run_status()), ("cancelled", "-", "cancelled"));
+}
+
+#[test]
+fn a_callback_that_hangs_after_a_failure_can_be_cancelled() {
+    for due in [false, true] {
+        let mut world = World::started(watched(), strict());
+        world.lease_all();
+        world.fail("a");
+        if !due {
+            world.lease_all();
+        }
+        world.cancel();
+        assert_eq!((world.run_status(), world.stops.len()), ("running", 0), "it is called nonetheless");
+        world.cancel_by_hand(AGAIN_AFTER.as_secs());
+        if !due {
+            world.check_rebuild();
+            world.finish(world.key("cb:a"), Outcome::Cancelled);
+        }
+        assert_eq!((world.status("cb:a"), world.run_status()), ("cancelled", "failed"));
+        world.event(Event::RetryIncomplete).expect("it has ended");
+        world.pass(&["a", "cb:a", "b", "cb:b", "c"]);
+        assert_eq!(world.run_status(), "completed", "a retry calls them again");
+    }
+}
+
+#[test]
+fn callbacks_of_a_run_that_is_stopped_have_its_time_limit_once_more() {
+    let options = Options { timeout_s: Some(30), ..strict() };
+    let mut world = World::started(watched(), options);
+    world.pass(&["a"]);
+    world.lease_all();
+    world.sleep();
+    let since = world.now;
+    world.finish(world.key("b"), Outcome::Cancelled);
+    world.lease_all();
+    assert_eq!(world.running(), ["cb:a", "cb:b"]);
+    world.sleep();
+    assert!(world.now >= since + SignedDuration::from_secs(30));
+    assert_eq!(world.stops[1..], [(world.key("cb:a"), 1), (world.key("cb:b"), 1)]);
+    assert!(world.run.next_wake().is_none(), "they are stopped once");
+    world.finish(world.key("cb:a"), Outcome::Cancelled);
+    world.fail("cb:b");
+    assert_eq!((world.run_status(), world.reason()), ("failed", "the run took longer than 30 s"));
 }
 
 #[test]
@@ -215,6 +284,32 @@ fn outputs_on_disk_outlive_the_process_and_outputs_in_memory_do_not() {
 }
 
 #[test]
+fn an_executor_that_drains_and_goes_is_no_home_and_no_death() {
+    for (cached, again) in [(false, ["b", "c"].as_slice()), (true, ["a", "b", "c"].as_slice())] {
+        let mut world = World::started(in_one_process(chain(), cached), strict());
+        // More often than executors may die, with a block given back and with nothing under way.
+        for n in 1..=u128::from(DEATHS_MAX) + 1 {
+            if world.status("a") != "completed" {
+                world.lease_to(executor(n));
+                world.complete("a");
+            }
+            if n % 2 == 0 {
+                assert!(world.lease_to(executor(n)).is_some());
+            }
+            world.leave(executor(n));
+            assert_eq!((world.run.home(), world.run_status()), (None, "running"), "departure {n}");
+            world.check_rebuild();
+        }
+        for name in again {
+            assert!(world.lease_to(executor(9)).is_some(), "{name} is due elsewhere");
+            world.complete(name);
+        }
+        assert_eq!(world.run_status(), "completed");
+        assert_eq!(world.rows.values().map(|row| row.deaths).max(), Some(0));
+    }
+}
+
+#[test]
 fn a_process_that_keeps_dying_with_the_outputs_ends_the_run() {
     // Each time at another block, and once between two blocks.
     let mut world = World::started(in_one_process(chain(), true), lenient());
@@ -255,6 +350,21 @@ fn a_process_that_dies_alone_takes_the_outputs_in_memory_with_it() {
     let error = world.stored("c").error.clone().expect("it says why");
     assert_eq!((world.run_status(), error.code.as_str()), ("failed", "POISON"));
     assert!(error.message.ends_with("held the outputs in memory: the process was killed by SIGSEGV"), "{error:?}");
+}
+
+#[test]
+fn a_process_that_its_executor_let_go_is_no_death() {
+    let mut world = World::started(in_one_process(chain(), true), strict());
+    for again in 1..=DEATHS_MAX + 1 {
+        world.pass(&["a"]);
+        world.lease_all();
+        let gone = Failure::new("CRASHED", "there was no room for it");
+        world.finish(world.key("b"), Outcome::ProcessLetGo(gone));
+        assert_eq!((world.run_status(), world.run.home(), world.status("a")), ("running", None, "initial"), "{again}");
+        world.check_rebuild();
+    }
+    world.pass(&["a", "b", "c"]);
+    assert_eq!(world.run_status(), "completed");
 }
 
 #[test]

@@ -93,6 +93,35 @@ fn a_retry_keeps_the_children_that_completed() {
 }
 
 #[test]
+fn what_was_made_from_a_part_of_the_children_is_made_again() {
+    let mut blocks = fan();
+    blocks.extend([block("last", &["after"]), block("aside", &["list"])]);
+    blocks[4].reduce_output = true;
+    let mut world = World::started(pipeline(blocks), lenient());
+    world.lease_all();
+    world.complete_items("list", 3);
+    world.lease_all();
+    world.complete("child#0");
+    world.fail("child#1");
+    world.complete("child#2");
+    for child in 0..3 {
+        world.complete(&format!("aside#{child}"));
+    }
+    world.pass(&["after", "last"]);
+    assert_eq!((world.status("after"), world.run_status()), ("completed", "failed"));
+    world.event(Event::RetryIncomplete).expect("a child failed");
+    let again: Vec<_> = world.lease_all().iter().map(|lease| world.name(lease.key)).collect();
+    assert_eq!(again, ["child#1"], "what others did stays");
+    world.check_rebuild();
+    world.complete("child#1");
+    let reduced = world.lease_all().remove(0);
+    assert_eq!((world.name(reduced.key), reduced.inputs[0].outputs.len()), ("after".to_owned(), 3));
+    world.complete("after");
+    world.pass(&["last"]);
+    assert_eq!((world.run_status(), world.stored("last").lease), ("completed", 2));
+}
+
+#[test]
 fn a_fan_whose_children_all_finished_while_it_was_stopped_is_complete() {
     let mut world = World::started(pipeline(fan()), strict());
     world.lease_all();

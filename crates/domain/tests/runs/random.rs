@@ -187,8 +187,12 @@ pub(crate) enum Act {
     /// Time passes, seconds.
     Pass(u8),
     Lose(u8),
+    /// An executor drains and goes.
+    Leave(u8),
     Rebuild,
     Cancel,
+    /// So many seconds after what was before.
+    CancelByHand(u8),
     RetryIncomplete,
     RetryFrom(u8),
 }
@@ -216,7 +220,9 @@ pub(crate) fn wild_acts() -> impl Strategy<Value = Vec<Act>> {
         3 => any::<u8>().prop_map(Act::Pass),
         3 => Just(Act::Rebuild),
         2 => any::<u8>().prop_map(Act::Lose),
+        1 => any::<u8>().prop_map(Act::Leave),
         1 => Just(Act::Cancel),
+        1 => any::<u8>().prop_map(Act::CancelByHand),
         2 => Just(Act::RetryIncomplete),
         1 => any::<u8>().prop_map(Act::RetryFrom),
     ];
@@ -278,11 +284,16 @@ impl<'a> Play<'a> {
                 self.apply(Event::Wake);
             }
             Act::Lose(n) => self.lose(pick(&self.executors, n)),
+            Act::Leave(n) => self.leave(pick(&self.executors, n)),
             Act::Rebuild => {
                 self.world.check_rebuild();
                 self.world.rebuild();
             }
             Act::Cancel => self.world.cancel(),
+            Act::CancelByHand(seconds) => {
+                self.act(Act::Pass(seconds));
+                self.world.cancel_by_hand(0);
+            }
             Act::RetryIncomplete => self.apply(Event::RetryIncomplete),
             Act::RetryFrom(n) if !self.plan.blocks.is_empty() => {
                 self.apply(Event::RetryFrom(usize::from(n) % self.plan.blocks.len()));
@@ -342,9 +353,23 @@ impl<'a> Play<'a> {
     }
 
     fn lose(&mut self, executor: ExecutorId) {
-        let lost = self.world.current.iter().filter(|(_, (_, on))| *on == executor);
-        self.over.extend(lost.map(|(key, (lease, _))| (*key, *lease)));
+        self.end_all_of(executor);
         self.world.lose(executor);
+        self.replace(executor);
+    }
+
+    fn leave(&mut self, executor: ExecutorId) {
+        self.end_all_of(executor);
+        self.world.leave(executor);
+        self.replace(executor);
+    }
+
+    fn end_all_of(&mut self, executor: ExecutorId) {
+        let ended = self.world.current.iter().filter(|(_, (_, on))| *on == executor);
+        self.over.extend(ended.map(|(key, (lease, _))| (*key, *lease)));
+    }
+
+    fn replace(&mut self, executor: ExecutorId) {
         self.executors.retain(|other| *other != executor);
         self.born += 1;
         self.executors.push(crate::build::executor(self.born));

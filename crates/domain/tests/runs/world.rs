@@ -104,8 +104,25 @@ impl World {
         self.event(Event::ExecutorLost(executor)).expect("a loss always applies");
     }
 
+    /// It gives back what it still has, and goes.
+    pub(crate) fn leave(&mut self, executor: ExecutorId) {
+        let left: Vec<UnitKey> =
+            self.current.iter().filter(|(_, (_, on))| *on == executor).map(|(key, _)| *key).collect();
+        for key in left {
+            self.finish(key, Outcome::Released);
+        }
+        self.dead.insert(executor);
+        self.event(Event::ExecutorLeft(executor)).expect("a departure always applies");
+    }
+
     pub(crate) fn cancel(&mut self) {
         self.event(Event::Cancel { reason: "enough".to_owned() }).expect("a cancel always applies");
+    }
+
+    /// Somebody asks, so many seconds later.
+    pub(crate) fn cancel_by_hand(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.event(Event::CancelByHand { reason: "enough".to_owned() }).expect("a cancel always applies");
     }
 
     /// Sleeps until the run wants to be woken.
@@ -361,8 +378,9 @@ impl World {
         let stopping = self.row.reason.is_some() || self.row.cancel_reason.is_some();
         if !stopping {
             assert_eq!(copy.home().filter(|home| !self.dead.contains(home)), run.home());
+            // How long its callbacks may take, the new owner counts anew.
+            assert_eq!(copy.next_wake(), run.next_wake());
         }
-        assert_eq!(copy.next_wake(), run.next_wake());
         assert_eq!(copy.has_ready(), run.has_ready());
         let (ours, theirs) = (self.decisions(&run), self.decisions(&copy));
         if self.graph.pipeline().concurrency.block_run_limit.is_none() && !self.graph.pipeline().one_process {

@@ -41,7 +41,7 @@ pub(crate) fn of_result(result: &Value) -> Outcome {
         Some("not_yet") => Outcome::NotYet(pb::NotYet {}),
         Some("failed") => {
             let (code, message, traceback) = (text("code"), text("message"), text("traceback"));
-            Outcome::Failed(pb::Failed { code, message, traceback, process_lost: false })
+            Outcome::Failed(pb::Failed { code, message, traceback, ..pb::Failed::default() })
         }
         _ => failed("INTERNAL", "the runner sent a result that this executor does not understand"),
     }
@@ -53,7 +53,7 @@ pub(crate) fn masked(outcome: Outcome, masks: &Masks) -> Outcome {
     match outcome {
         Outcome::Failed(failed) => {
             let (message, traceback) = (mask(failed.message), mask(failed.traceback));
-            Outcome::Failed(pb::Failed { code: failed.code, message, traceback, process_lost: failed.process_lost })
+            Outcome::Failed(pb::Failed { message, traceback, ..failed })
         }
         Outcome::Completed(completed) => {
             let item_names = completed.item_names.into_iter().map(mask).collect();

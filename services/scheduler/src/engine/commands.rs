@@ -188,7 +188,7 @@ impl Engine {
 
     async fn cancel(&mut self, command: CancelRun, reply: Reply<()>, turn: &mut Turn) {
         if self.runs.contains_key(&command.run) {
-            self.advance(command.run, Event::Cancel { reason: command.reason }, turn);
+            self.advance(command.run, Event::CancelByHand { reason: command.reason }, turn);
             turn.done.push((command.run.shard(), reply));
             return;
         }

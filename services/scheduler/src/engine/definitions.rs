@@ -79,11 +79,4 @@ impl Definitions {
         self.known.insert((pipeline, version), prepared.clone());
         Ok(prepared)
     }
-
-    /// A version that was read before, by the name that executors know.
-    pub(super) fn by_wire_id(&self, id: &str) -> Option<Arc<pb::Definition>> {
-        let (pipeline, version) = id.split_once('@')?;
-        let key = (pipeline.parse().ok()?, version.parse().ok()?);
-        self.known.get(&key).map(|prepared| Arc::clone(&prepared.wire))
-    }
 }

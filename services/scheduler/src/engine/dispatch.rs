@@ -3,7 +3,7 @@
 
 use super::{
     Engine, SessionEvent, TURN_LEASES_MAX,
-    live::Leased,
+    live::{Leased, Live},
     seat::{Greeting, Seat},
     turn::Turn,
 };
@@ -11,6 +11,7 @@ use crate::wire::{self, AttemptId};
 use domain::{
     executor_type::Backend,
     id::{ExecutorId, RunId},
+    run::Event,
     unit::Outcome,
 };
 use proto::internal::v1 as pb;
@@ -72,6 +73,8 @@ impl Engine {
         let mut places = Places { free, next: 0, without: HashSet::new() };
         // Runs that found no seat in this pass, one after the other.
         let mut unlucky = 0;
+        // Those of them that are at home somewhere.
+        let mut begun = Vec::new();
         let mut leases = 0;
         while !places.free.is_empty() && unlucky < self.ready.len() && leases < TURN_LEASES_MAX {
             let Some(run) = self.ready.pop_front() else { break };
@@ -81,14 +84,20 @@ impl Engine {
                     unlucky = 0;
                 }
                 Placed::Later => {
-                    unlucky += 1;
-                    if let Some(live) = self.runs.get_mut(&run) {
-                        live.queued = true;
+                    let Some(live) = self.runs.get_mut(&run) else { continue };
+                    live.queued = true;
+                    if live.run.home().is_some() {
+                        begun.push(run);
+                    } else {
+                        unlucky += 1;
                         self.ready.push_back(run);
                     }
                 }
                 Placed::Nothing => {}
             }
+        }
+        for run in begun.into_iter().rev() {
+            self.ready.push_front(run);
         }
     }
 
@@ -160,7 +169,7 @@ impl Engine {
                     seat.set_waiting(attempt, !holds);
                 }
             }
-            SessionEvent::Inventory(held) => self.inventory(executor, held),
+            SessionEvent::Inventory(held) => self.inventory(executor, held, turn),
             SessionEvent::Lent(slots) => seat.borrow_more(slots),
             SessionEvent::Recalled(slots) => seat.recall(slots),
             SessionEvent::Draining => {
@@ -176,6 +185,7 @@ impl Engine {
                 // What it has not ended by now was on its way to it.
                 self.seats.remove(&executor);
                 self.release_missing(executor, turn);
+                self.leave_homes(executor, turn);
             }
             SessionEvent::Closed => seat.close(),
             SessionEvent::Hello { .. } => {}
@@ -215,7 +225,7 @@ impl Engine {
         let mut seat = Seat::new(session, greeting);
         if seat.is_local() {
             seat.count_foreign(self.foreign(&held), self.timing.lost_after);
-            let unknown = self.compare(executor, &mut seat, held);
+            let unknown = self.compare(executor, &mut seat, held, turn);
             let millis = |d: std::time::Duration| i32::try_from(d.as_millis()).unwrap_or(i32::MAX);
             seat.send(pb::session_response::Message::Welcome(pb::Welcome {
                 heartbeat_interval_ms: millis(self.timing.heartbeat),
@@ -228,12 +238,12 @@ impl Engine {
     }
 
     /// What an executor runs, after the question was put: by a new owner of some of it, or for a new peer.
-    fn inventory(&mut self, executor: ExecutorId, held: Vec<AttemptId>) {
+    fn inventory(&mut self, executor: ExecutorId, held: Vec<AttemptId>, turn: &mut Turn) {
         let Some(mut seat) = self.seats.remove(&executor) else { return };
         if seat.is_local() {
             seat.count_foreign(self.foreign(&held), self.timing.lost_after);
         }
-        let unknown = self.compare(executor, &mut seat, held);
+        let unknown = self.compare(executor, &mut seat, held, turn);
         if !unknown.is_empty() {
             seat.send(pb::session_response::Message::Forget(pb::Forget { attempts: unknown }));
         }
@@ -251,20 +261,29 @@ impl Engine {
     }
 
     /// Of what an executor names, the seat holds what is current. Answers what is not wanted any more; of runs that others
-    /// own nothing is known here, and nothing is said.
-    fn compare(&self, executor: ExecutorId, seat: &mut Seat, held: Vec<AttemptId>) -> Vec<pb::AttemptRef> {
+    /// own nothing is known here, and nothing is said. What is to stop is told so again: it was said once, and may have
+    /// reached nobody.
+    fn compare(
+        &self,
+        executor: ExecutorId,
+        seat: &mut Seat,
+        held: Vec<AttemptId>,
+        turn: &mut Turn,
+    ) -> Vec<pb::AttemptRef> {
         let mut unknown = Vec::new();
         for attempt in held.into_iter().filter(|attempt| self.shards.get(attempt.run.shard()).is_some()) {
-            let current = self.runs.get(&attempt.run).is_some_and(|live| {
-                live.run
-                    .unit_key(&attempt.block, attempt.child)
-                    .is_some_and(|key| live.run.is_running(key, attempt.lease, executor))
+            let current = self.runs.get(&attempt.run).and_then(|live| {
+                let key = live.run.unit_key(&attempt.block, attempt.child)?;
+                live.run.is_running(key, attempt.lease, executor).then(|| live.run.is_stopping(key))
             });
-            if current {
-                seat.hold(attempt);
-            } else {
+            let Some(is_stopping) = current else {
                 unknown.push(attempt.to_proto());
+                continue;
+            };
+            if is_stopping {
+                turn.stops.entry((executor, false)).or_default().push(attempt.to_proto());
             }
+            seat.hold(attempt);
         }
         unknown
     }
@@ -299,7 +318,16 @@ impl Engine {
             }
         }
         for (run, key, lease) in missing {
-            self.advance(run, domain::run::Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+            self.advance(run, Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+        }
+    }
+
+    /// One-process runs whose executor has gone go on elsewhere: nobody will ever call it lost.
+    fn leave_homes(&mut self, executor: ExecutorId, turn: &mut Turn) {
+        let at_home = |live: &Live| live.run.home() == Some(executor);
+        let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| at_home(live)).map(|(run, _)| *run).collect();
+        for run in runs {
+            self.advance(run, Event::ExecutorLeft(executor), turn);
         }
     }
 }

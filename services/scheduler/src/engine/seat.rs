@@ -35,6 +35,8 @@ pub(super) struct Seat {
     known: HashSet<String>,
     /// It has said what it runs since shards were gained.
     inventoried: bool,
+    /// What it holds was forgotten, and it has not said it again: nobody knows what is free.
+    forgotten: bool,
     /// Its first heartbeat after that has come: what it did not name by then it never got.
     settled: bool,
     /// Slots that other schedulers have.
@@ -67,6 +69,7 @@ impl Seat {
             waiting: HashSet::new(),
             known: HashSet::new(),
             inventoried,
+            forgotten: false,
             settled: false,
             lent: BTreeMap::new(),
             orphaned: None,
@@ -93,6 +96,7 @@ impl Seat {
             waiting: HashSet::new(),
             known: HashSet::new(),
             inventoried: true,
+            forgotten: false,
             settled: true,
             lent: BTreeMap::new(),
             orphaned: None,
@@ -148,7 +152,7 @@ impl Seat {
 
     /// Attempts that it would take now.
     pub(super) fn credits(&self) -> u32 {
-        if self.outbox.is_none() || self.draining {
+        if self.outbox.is_none() || self.draining || self.forgotten {
             return 0;
         }
         let away = self.lent_out().saturating_add(self.orphaned());
@@ -178,9 +182,17 @@ impl Seat {
         }
     }
 
-    /// True the first time that this session needs a definition.
-    pub(super) fn learns(&mut self, definition: &str) -> bool {
-        !self.known.contains(definition) && self.known.insert(definition.to_owned())
+    /// Whether this session was sent a definition.
+    pub(super) fn knows(&self, definition: &str) -> bool {
+        self.known.contains(definition)
+    }
+
+    /// Sends a definition. One that could not be sent is not known.
+    pub(super) fn teach(&mut self, definition: &pb::Definition) {
+        self.send(pb::session_response::Message::Definition(definition.clone()));
+        if self.outbox.is_some() {
+            self.known.insert(definition.id.clone());
+        }
     }
 
     /// It gave something back that it did not begin: it may have a session by now that was taught nothing.
@@ -231,7 +243,7 @@ impl Seat {
     }
 
     pub(super) fn inventoried(&mut self) {
-        self.inventoried = true;
+        (self.inventoried, self.forgotten) = (true, false);
     }
 
     /// A heartbeat has come: true the first time after it said what it runs.
@@ -243,6 +255,7 @@ impl Seat {
     pub(super) fn forget_all(&mut self) {
         self.held.clear();
         self.waiting.clear();
+        self.forgotten = true;
     }
 
     /// Forgets what belongs to others now. Their slots stay in use: here until somebody claims them, and behind a gateway
@@ -365,6 +378,9 @@ impl Seat {
 
     /// Gives back what is wanted and free, and with `idle_too` what was not used since the last look.
     pub(super) fn give_back_free(&mut self, executor: ExecutorId, idle_too: bool) {
+        if self.forgotten {
+            return;
+        }
         let free = self.slots.saturating_sub(self.busy());
         let wanted = free.min(self.recalled);
         self.recalled -= wanted;
@@ -403,96 +419,4 @@ pub(super) struct Greeting {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use domain::id::RunId;
-    use tokio::sync::mpsc;
-    use tokio_util::sync::CancellationToken;
-    use uuid::Uuid;
-
-    const KEPT: Duration = Duration::from_secs(60);
-
-    fn id() -> ExecutorId {
-        ExecutorId(Uuid::from_u128(1))
-    }
-
-    fn peer(n: u128) -> SchedulerId {
-        SchedulerId(Uuid::from_u128(n))
-    }
-
-    fn attempt(lease: i64) -> AttemptId {
-        AttemptId { run: RunId(Uuid::from_u128(7)), block: "a".to_owned(), child: -1, lease }
-    }
-
-    fn local(slots: u32) -> (Seat, mpsc::Receiver<pb::SessionResponse>) {
-        let (sender, receiver) = mpsc::channel(8);
-        (Seat::new(1, greeting(slots, Outbox::Local(sender), None)), receiver)
-    }
-
-    fn borrowed() -> (Seat, mpsc::Receiver<pb::LinkResponse>) {
-        let (link, receiver) = mpsc::channel(8);
-        let outbox = Outbox::Relayed { executor: id(), link, broken: CancellationToken::new() };
-        (Seat::new(1, greeting(8, outbox, Some(peer(1)))), receiver)
-    }
-
-    fn greeting(slots: u32, outbox: Outbox, gateway: Option<SchedulerId>) -> Greeting {
-        let (name, backend, version) = (String::new(), String::new(), String::new());
-        Greeting { number: 1, name, backend, version, slots, draining: false, outbox, gateway }
-    }
-
-    #[test]
-    fn what_others_have_is_not_free() {
-        let (mut seat, _outbox) = local(8);
-        seat.hold(attempt(1));
-        seat.lend(peer(2), 3);
-        assert_eq!(seat.credits(), 4);
-        // The peer is gone; what it ran runs on, until the next owner says so.
-        seat.abandoned(peer(2), KEPT);
-        assert_eq!(seat.credits(), 4);
-        seat.claimed(peer(3), 2);
-        assert_eq!((seat.credits(), seat.lent_to(peer(3))), (4, 2), "claimed is not counted twice");
-        seat.returned(peer(3), 2);
-        assert_eq!(seat.credits(), 6);
-        // The executor says what it runs: nothing of others any more, so what was kept for them is free.
-        seat.count_foreign(0, KEPT);
-        assert_eq!(seat.credits(), 7);
-    }
-
-    #[test]
-    fn a_borrower_has_what_is_lent_and_gives_back_what_is_asked_for() {
-        let (mut seat, mut link) = borrowed();
-        assert_eq!(seat.credits(), 0, "nothing was lent yet");
-        seat.borrow_more(2);
-        seat.hold(attempt(1));
-        seat.hold(attempt(2));
-        seat.recall(1);
-        seat.give_back_free(id(), false);
-        assert!(link.try_recv().is_err(), "what is in use is not given back");
-        seat.release(&attempt(1));
-        assert_eq!(seat.credits(), 0, "what is asked for is not used again");
-        seat.give_back_free(id(), false);
-        let returned = pb::link_response::Message::Returned(wire(id(), 1));
-        assert_eq!(link.try_recv().unwrap().message, Some(returned));
-        seat.release(&attempt(2));
-        assert_eq!(seat.credits(), 1);
-        seat.give_back_free(id(), true);
-        assert!(link.try_recv().is_err(), "it may be needed in a moment");
-        seat.give_back_free(id(), true);
-        assert!(link.try_recv().is_ok(), "it was not");
-        assert_eq!(seat.credits(), 0);
-    }
-
-    #[test]
-    fn attempts_that_came_with_a_shard_are_claimed() {
-        let (mut seat, mut link) = borrowed();
-        seat.hold(attempt(1));
-        seat.hold(attempt(2));
-        seat.claim_excess(id());
-        let claimed = pb::link_response::Message::Claimed(wire(id(), 2));
-        assert_eq!(link.try_recv().unwrap().message, Some(claimed));
-        // And they go with it, slots and all.
-        let count = seat.give_up(|_| true, KEPT);
-        seat.give_back(id(), count);
-        assert_eq!((count, seat.credits()), (2, 0));
-    }
-}
+mod tests;

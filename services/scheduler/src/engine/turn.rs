@@ -8,6 +8,7 @@ use domain::{
     trigger::Stop,
     unit::BlockStatus,
 };
+use prost::Message as _;
 use proto::internal::v1 as pb;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use store::{
@@ -15,6 +16,10 @@ use store::{
     journal::Journal,
     runs::{Batch, Committed},
 };
+
+/// Assignments of one message, about; one that is longer by itself has a message of its own, which is as long as
+/// [`rpc::server::SESSION_BYTES_MAX`] at most.
+const ASSIGNMENTS_BYTES: usize = 1024 * 1024;
 
 /// What waits for the commit.
 #[derive(Default)]
@@ -100,6 +105,17 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
+/// Cuts off what makes more than `bytes` together with what is before it, but never the first one.
+fn beyond(bytes: usize, assignments: &mut Vec<pb::Assignment>) -> Vec<pb::Assignment> {
+    let mut sum = 0;
+    let fits = assignments.iter().take_while(|assignment| {
+        sum += assignment.encoded_len();
+        sum <= bytes
+    });
+    let fitting = fits.count().max(1);
+    assignments.split_off(fitting)
+}
+
 impl Engine {
     /// Applies one event to one run in memory; false when it was refused or the run is not here.
     pub(super) fn advance(&mut self, run: RunId, event: Event, turn: &mut Turn) -> bool {
@@ -159,7 +175,12 @@ impl Engine {
         }
         if !live.queued && live.run.has_ready() {
             live.queued = true;
-            self.ready.push_back(run);
+            if live.run.home().is_some() {
+                // Its process waits, and an executor keeps few that do: what has begun goes before what has not.
+                self.ready.push_front(run);
+            } else {
+                self.ready.push_back(run);
+            }
         }
     }
 
@@ -312,16 +333,9 @@ impl Engine {
     ) {
         use pb::session_response::Message as M;
         for (executor, assignments) in assignments {
-            let mut fresh: HashSet<&str> = HashSet::new();
-            for assignment in &assignments {
-                fresh.insert(&assignment.definition_id);
-            }
-            let unknown: Vec<String> = fresh.into_iter().map(str::to_owned).collect();
-            for definition in unknown {
-                self.teach(executor, &definition);
-            }
+            self.teach(executor, &assignments);
             self.metrics.assignments.inc_by(assignments.len() as u64);
-            self.tell_seat(executor, M::Assignments(pb::Assignments { assignments }));
+            self.assign(executor, assignments);
         }
         let grace_ms = i32::try_from(self.timing.grace.as_millis()).unwrap_or(i32::MAX);
         for ((executor, at_once), attempts) in stops {
@@ -333,13 +347,26 @@ impl Engine {
         }
     }
 
-    fn teach(&mut self, executor: ExecutorId, definition: &str) {
+    /// Sends the definitions that these assignments name and that the session does not know, from the runs themselves.
+    fn teach(&mut self, executor: ExecutorId, assignments: &[pb::Assignment]) {
         let Some(seat) = self.seats.get_mut(&executor) else { return };
-        if !seat.learns(definition) {
-            return;
+        for assignment in assignments {
+            if seat.knows(&assignment.definition_id) {
+                continue;
+            }
+            let run = assignment.attempt.as_ref().and_then(|attempt| RunId::from_slice(&attempt.run_id));
+            if let Some(live) = run.and_then(|run| self.runs.get(&run)) {
+                seat.teach(&live.definition);
+            }
         }
-        if let Some(wire) = self.definitions.by_wire_id(definition) {
-            seat.send(pb::session_response::Message::Definition(pb::Definition::clone(&wire)));
+    }
+
+    /// In several messages where one would be too long: it would break the stream, and the next one as well.
+    fn assign(&mut self, executor: ExecutorId, mut assignments: Vec<pb::Assignment>) {
+        while !assignments.is_empty() {
+            let rest = beyond(ASSIGNMENTS_BYTES, &mut assignments);
+            self.tell_seat(executor, pb::session_response::Message::Assignments(pb::Assignments { assignments }));
+            assignments = rest;
         }
     }
 
@@ -375,5 +402,38 @@ impl Engine {
         let accepted = self.advance(attempt.run, Event::Ended { key, lease: attempt.lease, outcome }, turn);
         let ack = pb::ResultAck { attempt: Some(attempt.to_proto()), accepted };
         turn.acks.entry(executor).or_default().push(ack);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(count: usize) -> pb::Assignment {
+        let output = pb::OutputRef { child: i32::MAX, lease: i64::MAX };
+        let input = pb::Input { outputs: vec![output; count], ..pb::Input::default() };
+        pb::Assignment { inputs: vec![input], ..pb::Assignment::default() }
+    }
+
+    #[test]
+    fn assignments_are_cut_before_they_are_too_long_together() {
+        let one = reading(10).encoded_len();
+        let mut assignments = vec![reading(10); 5];
+        let mut lengths = Vec::new();
+        while !assignments.is_empty() {
+            let rest = beyond(2 * one, &mut assignments);
+            lengths.push(assignments.len());
+            assignments = rest;
+        }
+        assert_eq!(lengths, [2, 2, 1]);
+        // One that is too long by itself goes alone.
+        let mut assignments = vec![reading(10), reading(0)];
+        assert_eq!(beyond(one - 1, &mut assignments), [reading(0)]);
+    }
+
+    #[test]
+    fn whatever_one_attempt_may_read_fits_into_one_message() {
+        let longest = reading(domain::run::INPUTS_MAX).encoded_len();
+        assert!(longest < rpc::server::SESSION_BYTES_MAX * 2 / 3, "{longest}");
     }
 }

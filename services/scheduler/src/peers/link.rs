@@ -79,7 +79,7 @@ async fn one(
     pause: &mut Backoff,
 ) -> Result<(), tonic::Status> {
     let Some(channel) = peers.owners().channel(peer) else { return Ok(()) };
-    let mut client = PeerServiceClient::new(channel).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
+    let mut client = PeerServiceClient::new(channel).max_decoding_message_size(rpc::server::SESSION_BYTES_MAX);
     let (sender, outgoing) = mpsc::channel(LINK_MAX);
     let hello = Out::Hello(pb::LinkHello { scheduler_id: peers.owners().me().to_vec(), peer_id: peer.to_vec() });
     let broken = CancellationToken::new();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 mod retries;
+mod sessions;
 mod world;
 
 use domain::{
@@ -10,13 +11,12 @@ use domain::{
 };
 use proto::internal::v1 as pb;
 use scheduler::{
-    engine::{CancelRun, EngineError, Message, SessionEvent, Timing},
+    engine::{EngineError, Message, SessionEvent, Timing},
     wire::AttemptId,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::wait_for;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 use world::{Cluster, FakeExecutor, WAIT, start};
 
@@ -187,10 +187,7 @@ async fn cancel_awaits_what_runs_and_retry_runs_it_again() {
     let mut executor = cluster.executor(1).await;
     let run = cluster.create(pipeline, "k").await.unwrap();
     let first = executor.assigned().await;
-    let (reply, answer) = oneshot::channel();
-    let command = CancelRun { run, reason: "enough".into() };
-    cluster.engine.send(Message::Cancel(command, reply)).await.unwrap();
-    answer.await.unwrap().unwrap();
+    cluster.cancel(run).await.unwrap();
     let stop = loop {
         if let pb::session_response::Message::Cancel(cancel) = executor.next().await {
             break cancel;

@@ -9,7 +9,7 @@ use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CreateRun, Created, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
+    engine::{CancelRun, CreateRun, Created, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
     loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,
@@ -76,12 +76,16 @@ impl Cluster {
     }
 
     pub(crate) async fn deploy(&self, blocks: Value) -> PipelineId {
+        self.deploy_as(json!({ "name": "p", "kind": "python", "blocks": blocks })).await
+    }
+
+    /// A pipeline as its whole definition says.
+    pub(crate) async fn deploy_as(&self, spec: Value) -> PipelineId {
         let client = self.database.client().await;
         let pipeline = Uuid::now_v7();
         let workspace = Uuid::now_v7();
         let name = format!("w{}", workspace.simple());
         let digest = format!("sha256:{}", "0".repeat(64));
-        let spec = json!({ "name": "p", "kind": "python", "blocks": blocks });
         client
             .execute(
                 "INSERT INTO bundle (digest, project_name, file_count, size_bytes) VALUES ($1, 'x', 0, 0) ON CONFLICT DO NOTHING",
@@ -135,20 +139,32 @@ impl Cluster {
         key: &str,
         variables: &str,
     ) -> oneshot::Receiver<Result<Vec<Created>, EngineError>> {
-        let command = CreateRun {
-            pipeline,
-            logical_key: key.to_owned(),
-            variables: variables.to_owned(),
-            execution_date: None,
-            timeout_s: None,
-            allow_blocks_to_fail: false,
-            parent: None,
-            trigger: None,
-            traceparent: String::new(),
-        };
+        let command = creation(pipeline, key, variables);
         let (reply, answer) = oneshot::channel();
         self.engine.send(Message::Create(vec![command], reply)).await.unwrap();
         answer
+    }
+
+    /// Asks for runs that are made in one turn.
+    pub(crate) async fn create_all(&self, commands: Vec<CreateRun>) {
+        let (reply, answer) = oneshot::channel();
+        self.engine.send(Message::Create(commands, reply)).await.unwrap();
+        answer.await.unwrap().unwrap();
+    }
+
+    /// So many copies of a pipeline.
+    pub(crate) async fn copies(&self, pipeline: PipelineId, count: i32) -> Vec<PipelineId> {
+        let copy = "
+            WITH copied AS (INSERT INTO pipeline (id, workspace_id, name, version)
+                            SELECT gen_random_uuid(), workspace_id, 'copy' || n, 1
+                              FROM pipeline, generate_series(1, $2) n WHERE id = $1 RETURNING id),
+                 version AS (INSERT INTO pipeline_version (pipeline_id, version, bundle_digest, spec)
+                             SELECT copied.id, 1, bundle_digest, spec FROM copied, pipeline_version WHERE pipeline_id = $1),
+                 manual AS (INSERT INTO trigger (id, pipeline_id, name, kind, active, source)
+                            SELECT gen_random_uuid(), id, 'manual', 'manual', true, 'built-in' FROM copied)
+            SELECT id FROM copied";
+        let rows = self.database.client().await.query(copy, &[&pipeline.0, &count]).await.unwrap();
+        rows.iter().map(|row| PipelineId(row.get(0))).collect()
     }
 
     /// Retries what a run has not completed.
@@ -156,6 +172,13 @@ impl Cluster {
         let (reply, answer) = oneshot::channel();
         let command = RetryRun { run, from_block: None, key: key.to_owned() };
         self.engine.send(Message::Retry(command, reply)).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    pub(crate) async fn cancel(&self, run: RunId) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let command = CancelRun { run, reason: "enough".into() };
+        self.engine.send(Message::Cancel(command, reply)).await.unwrap();
         answer.await.unwrap()
     }
 
@@ -170,6 +193,20 @@ impl Cluster {
     pub(crate) async fn until(&self, run: RunId, status: &str) {
         wait_for(&format!("run to be {status}"), WAIT, || async { (self.status(run).await == status).then_some(()) })
             .await;
+    }
+}
+
+pub(crate) fn creation(pipeline: PipelineId, key: &str, variables: &str) -> CreateRun {
+    CreateRun {
+        pipeline,
+        logical_key: key.to_owned(),
+        variables: variables.to_owned(),
+        execution_date: None,
+        timeout_s: None,
+        allow_blocks_to_fail: false,
+        parent: None,
+        trigger: None,
+        traceparent: String::new(),
     }
 }
 
