@@ -144,6 +144,7 @@ impl Cluster {
             allow_blocks_to_fail: false,
             parent: None,
             trigger: None,
+            repeats: None,
             traceparent: String::new(),
         };
         let (reply, answer) = oneshot::channel();

@@ -11,4 +11,5 @@ mod limits;
 mod overlaps;
 mod peers;
 mod products;
+mod retries;
 mod times;
