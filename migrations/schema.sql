@@ -722,6 +722,8 @@ CREATE TABLE public.run (
     outputs_expired_at timestamp with time zone,
     timeout_cancels boolean DEFAULT false NOT NULL,
     retry_key text,
+    former_end_at timestamp with time zone,
+    repeated_by uuid,
     CONSTRAINT run_ended_has_time CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) = (completed_at IS NOT NULL))),
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
@@ -734,6 +736,7 @@ CREATE TABLE public.run_end (
     status text NOT NULL,
     started_at timestamp with time zone,
     completed_at timestamp with time zone NOT NULL,
+    former_end_at timestamp with time zone,
     CONSTRAINT run_end_status_check CHECK ((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');

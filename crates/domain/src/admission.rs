@@ -104,6 +104,14 @@ impl Admission {
         }
     }
 
+    /// Other limits hold for the runs of a source that wait, where `limits` knows any. It may make room: see
+    /// [`Admission::start_next`].
+    pub fn relimit(&mut self, source: Source, limits: impl Fn(RunId) -> Option<RunLimits>) {
+        for (run, held) in self.waiting.get_mut(&source).into_iter().flatten() {
+            *held = limits(*run).unwrap_or(*held);
+        }
+    }
+
     /// A run has ended, or will never start. It may make room: see [`Admission::start_next`].
     pub fn leave(&mut self, run: RunId) {
         if let Some(source) = self.running.remove(&run) {
@@ -194,6 +202,23 @@ mod tests {
         assert_eq!(admission.start_next(), None, "the only waiting run's source is full");
         admission.leave(run(1));
         assert_eq!(admission.start_next(), Some(run(2)));
+    }
+
+    #[test]
+    fn other_limits_hold_for_those_that_wait_already() {
+        let mut admission = Admission::default();
+        for n in 1..=6 {
+            admission.ask(run(n), source(1), limits(2, 0));
+        }
+        admission.relimit(source(1), |_| Some(limits(1, 0)));
+        admission.leave(run(1));
+        assert_eq!(admission.start_next(), None, "there is one already");
+        admission.relimit(source(2), |_| Some(limits(9, 0)));
+        admission.relimit(source(1), |_| None);
+        assert_eq!(admission.start_next(), None, "another source's limits, and none");
+        admission.relimit(source(1), |_| Some(limits(3, 0)));
+        assert_eq!((admission.start_next(), admission.start_next()), (Some(run(3)), Some(run(4))));
+        assert_eq!((admission.start_next(), admission.waiting()), (None, 2));
     }
 
     #[test]

@@ -44,25 +44,40 @@ pub(crate) struct Statements {
     pub(crate) backfills: Statement,
     pub(crate) miss_sla: Statement,
     pub(crate) retry: Statement,
+    pub(crate) repeat: Statement,
     pub(crate) lost: Statement,
 }
 
 impl Statements {
     async fn prepare(writer: &Client) -> Result<Self, Error> {
         // All at once: one after the other each would cost a way to the database and back, after every reload.
-        let (commit, commit_units, commit_step, drop_children, guard, decide, backfills, miss_sla, retry, lost) = tokio::try_join!(
-            writer.prepare(include_str!("../sql/run/commit.sql")),
-            writer.prepare(include_str!("../sql/run/commit_units.sql")),
-            writer.prepare(include_str!("../sql/run/commit_step.sql")),
-            writer.prepare(include_str!("../sql/run/drop_children.sql")),
-            writer.prepare(include_str!("../sql/trigger/guard.sql")),
-            writer.prepare(include_str!("../sql/trigger_state/decide.sql")),
-            writer.prepare(include_str!("../sql/backfill/commit.sql")),
-            writer.prepare(include_str!("../sql/run/miss_sla.sql")),
-            writer.prepare(include_str!("../sql/run/retry.sql")),
-            writer.prepare(include_str!("../sql/log_line/insert_lost.sql")),
-        )?;
-        Ok(Self { commit, commit_units, commit_step, drop_children, guard, decide, backfills, miss_sla, retry, lost })
+        let (commit, commit_units, commit_step, drop_children, guard, decide, backfills, miss_sla, retry, repeat, lost) =
+            tokio::try_join!(
+                writer.prepare(include_str!("../sql/run/commit.sql")),
+                writer.prepare(include_str!("../sql/run/commit_units.sql")),
+                writer.prepare(include_str!("../sql/run/commit_step.sql")),
+                writer.prepare(include_str!("../sql/run/drop_children.sql")),
+                writer.prepare(include_str!("../sql/trigger/guard.sql")),
+                writer.prepare(include_str!("../sql/trigger_state/decide.sql")),
+                writer.prepare(include_str!("../sql/backfill/commit.sql")),
+                writer.prepare(include_str!("../sql/run/miss_sla.sql")),
+                writer.prepare(include_str!("../sql/run/retry.sql")),
+                writer.prepare(include_str!("../sql/run/repeat.sql")),
+                writer.prepare(include_str!("../sql/log_line/insert_lost.sql")),
+            )?;
+        Ok(Self {
+            commit,
+            commit_units,
+            commit_step,
+            drop_children,
+            guard,
+            decide,
+            backfills,
+            miss_sla,
+            retry,
+            repeat,
+            lost,
+        })
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Ended {
     pub status: String,
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
+    /// Of the life before, if it had ended and was retried.
+    pub former_end_at: Option<Timestamp>,
     pub workspace_id: WorkspaceId,
     pub workspace: String,
     pub pipeline_id: PipelineId,
@@ -53,6 +55,7 @@ pub async fn take(db: &Transaction<'_>, limit: i64) -> Result<Vec<Ended>, Error>
     let decode = |row: &Row| Ended {
         end_id: row.get("id"),
         completed_at: row.get("completed_at"),
+        former_end_at: row.get("former_end_at"),
         reason: row.get::<_, Option<String>>("reason").unwrap_or_default(),
         ..unended(row)
     };
@@ -75,6 +78,7 @@ fn unended(row: &Row) -> Ended {
         status: row.get("status"),
         started_at: row.get("started_at"),
         completed_at: None,
+        former_end_at: None,
         workspace_id: WorkspaceId(row.get("workspace_id")),
         workspace: row.get("workspace"),
         pipeline_id: PipelineId(row.get("pipeline_id")),
@@ -100,10 +104,13 @@ pub async fn count(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
     let completed: Vec<Option<Timestamp>> = ends.iter().map(|end| end.completed_at).collect();
     let statement = db.prepare_cached(include_str!("../sql/run_stat/add.sql")).await?;
     db.execute(&statement, &[&runs, &statuses, &started, &completed]).await?;
+    let former: Vec<Option<Timestamp>> = ends.iter().map(|end| end.former_end_at).collect();
     let statement = db.prepare_cached(include_str!("../sql/block_stat/add.sql")).await?;
-    db.execute(&statement, &[&runs, &started]).await?;
+    db.execute(&statement, &[&runs, &started, &former]).await?;
+    // A run is created once, however often it ends.
+    let first: Vec<Uuid> = ends.iter().filter(|end| end.former_end_at.is_none()).map(|end| end.run.0).collect();
     let statement = db.prepare_cached(include_str!("../sql/lateness_stat/add.sql")).await?;
-    db.execute(&statement, &[&runs]).await?;
+    db.execute(&statement, &[&first]).await?;
     Ok(())
 }
 

@@ -141,6 +141,46 @@ async fn a_turn_is_written_in_two_ways_there_and_back_and_leaves_out_what_was_ov
 }
 
 #[tokio::test]
+async fn what_two_versions_decided_in_one_turn_counts_neither_way() {
+    let mut world = World::new().await;
+    let [first, second] = world.triggers;
+    world.client.execute("UPDATE trigger SET version = 2 WHERE id = $1", &[&first.0]).await.unwrap();
+    let mut batch = Batch::default();
+    world.fire(&mut batch, first, 1, "{}");
+    let other = world.fire(&mut batch, second, 1, "{}");
+    world.fire(&mut batch, first, 2, "{}");
+    let committed = runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    assert_eq!((committed.created, committed.overtaken), (vec![other], vec![first]));
+    assert_eq!(world.rows().await, [1, 1, 1]);
+    let mut batch = Batch::default();
+    let again = world.fire(&mut batch, first, 2, "{}");
+    assert_eq!(runs::commit(&mut world.journal, &mut batch).await.unwrap().created, [again]);
+}
+
+#[tokio::test]
+async fn a_retry_takes_back_a_removal_that_was_asked_for_since_it_looked() {
+    let mut world = World::new().await;
+    let mut batch = Batch::default();
+    let run = world.fire(&mut batch, world.triggers[0], 1, "{}");
+    runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    let ended = "UPDATE run SET status = 'failed', completed_at = now() - interval '1 h', outputs_expired_at = now()";
+    world.client.execute(ended, &[]).await.unwrap();
+    let asked = "INSERT INTO output_removal (run_id, bundle_digest, not_before) SELECT id, 'sha256:0', now() FROM run";
+    world.client.execute(asked, &[]).await.unwrap();
+    let left = async |world: &World| {
+        let left = "SELECT (SELECT count(*) FROM output_removal) + (SELECT count(outputs_expired_at) FROM run)";
+        world.client.query_one(left, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let (shard, stale) = (world.shard, Shard { epoch: world.shard.epoch - 1, ..world.shard });
+    for (shard, expected) in [(stale, 2), (shard, 0)] {
+        let mut batch = Batch::default();
+        batch.retry(run, None, shard);
+        runs::commit(&mut world.journal, &mut batch).await.unwrap();
+        assert_eq!(left(&world).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn the_key_of_a_retry_is_written_by_the_owner_of_the_run_alone() {
     let mut world = World::new().await;
     let mut batch = Batch::default();
@@ -151,7 +191,7 @@ async fn the_key_of_a_retry_is_written_by_the_owner_of_the_run_alone() {
             world.client.execute("UPDATE shard SET epoch = epoch + 1 WHERE id = 7", &[]).await.unwrap();
         }
         let mut batch = Batch::default();
-        batch.retry(run, key, world.shard);
+        batch.retry(run, Some(key), world.shard);
         let committed = runs::commit(&mut world.journal, &mut batch).await.unwrap();
         assert_eq!(committed.shards.len(), usize::from(is_owner), "{key}");
     }

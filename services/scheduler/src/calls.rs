@@ -188,6 +188,7 @@ impl Calls {
             parent: Some(caller),
             traceparent: rpc::trace::current(),
             trigger: None,
+            repeats: None,
         };
         if let Some(product) = &asked.product {
             return self.refresh(product, &pipeline, command).await;

@@ -2,7 +2,9 @@
 
 use crate::{
     changes::{Changes, News},
-    engine::{CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, FiredTrigger, RetryRun},
+    engine::{
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, EngineError, FiredTrigger, Repeated, RetryRun,
+    },
     log_retention::LogRetention,
     notification_test,
     orders::{Hop, Orders, status},
@@ -12,6 +14,7 @@ use crate::{
 use domain::{
     backfill::{Length, Order, Unit},
     id::{BackfillId, PipelineId, RunId, TriggerId, WorkspaceId},
+    trigger::{TimeoutStatus, key},
 };
 use jiff::Timestamp;
 use proto::internal::v1::{self as pb, command_service_server::CommandService};
@@ -220,7 +223,7 @@ impl Commands {
         Ok(run)
     }
 
-    /// A new run of the same pipeline with the same variables and execution date.
+    /// A new run of the same pipeline, in its version in force, with everything that the former one was told and made by.
     async fn repeat(&self, run: RunId, logical_key: String, hop: Hop) -> Result<RunId, Status> {
         let stored = store::runs::one(&self.store, run)
             .await
@@ -228,7 +231,7 @@ impl Commands {
             .ok_or_else(|| status(&EngineError::NoRun(run)))?;
         let command = CreateRun {
             pipeline: stored.pipeline_id,
-            logical_key,
+            logical_key: key::of_repetition(run, &logical_key),
             variables: stored.variables.to_string(),
             execution_date: Some(stored.execution_date),
             timeout_s: stored.options.timeout_s,
@@ -236,6 +239,12 @@ impl Commands {
             parent: Some(run),
             traceparent: rpc::trace::current(),
             trigger: None,
+            repeats: Some(Repeated {
+                trigger: stored.trigger_id,
+                backfill: stored.backfill_id,
+                event_variables: stored.event_variables.map(|told| told.to_string()),
+                timeout_cancels: stored.options.timeout_status == TimeoutStatus::Cancelled,
+            }),
         };
         let created = self.orders.create(vec![command], hop).await?;
         created.first().and_then(Created::run).ok_or_else(|| Status::internal("the engine answered no run"))
@@ -247,6 +256,10 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
         .ok_or_else(|| Status::invalid_argument("pipeline_id must be 16 bytes"))?;
     let execution_date = run.execution_date_us.map(Timestamp::from_microsecond).transpose();
     let execution_date = execution_date.map_err(|e| Status::invalid_argument(e.to_string()))?;
+    let event_variables = Some(run.event_variables).filter(|json| !json.is_empty());
+    let trigger_id = |bytes: &[u8]| {
+        TriggerId::from_slice(bytes).ok_or_else(|| invalid("the id of a trigger must be 16 bytes or empty"))
+    };
     Ok(CreateRun {
         pipeline,
         logical_key: run.logical_key,
@@ -262,11 +275,22 @@ fn create(run: pb::NewRun) -> Result<CreateRun, Status> {
         trigger: match run.trigger_id.as_slice() {
             [] => None,
             id => Some(FiredTrigger {
-                id: TriggerId::from_slice(id)
-                    .ok_or_else(|| Status::invalid_argument("trigger_id must be 16 bytes or empty"))?,
+                id: trigger_id(id)?,
                 version: run.trigger_version,
-                event_variables: Some(run.event_variables).filter(|json| !json.is_empty()),
+                event_variables: event_variables.clone(),
                 rate: Some((run.called_by, run.calls_per_second)).filter(|(caller, _)| !caller.is_empty()),
+            }),
+        },
+        repeats: match run.repeated_trigger_id.as_slice() {
+            [] => None,
+            id => Some(Repeated {
+                trigger: trigger_id(id)?,
+                backfill: match run.repeated_backfill_id.as_slice() {
+                    [] => None,
+                    id => Some(BackfillId::from_slice(id).ok_or_else(|| invalid("a backfill's id must be 16 bytes"))?),
+                },
+                event_variables,
+                timeout_cancels: run.timeout_cancels,
             }),
         },
     })
@@ -317,6 +341,24 @@ async fn backfill(request: &pb::CreateBackfillRequest) -> Result<CreateBackfill,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::orders::new_run;
+
+    #[test]
+    fn what_is_made_again_is_the_same_at_the_owner_elsewhere() {
+        let plain = create(pb::NewRun { pipeline_id: vec![7; 16], ..pb::NewRun::default() }).unwrap();
+        assert_eq!(plain.repeats, None);
+        for backfill in [None, Some(BackfillId::new_in(7))] {
+            let repeats = Some(Repeated {
+                trigger: TriggerId(backfill.map_or(uuid::Uuid::nil(), |backfill| backfill.0)),
+                backfill,
+                event_variables: backfill.map(|_| "{}".to_owned()),
+                timeout_cancels: backfill.is_some(),
+            });
+            let run = CreateRun { repeats: repeats.clone(), parent: Some(RunId::new_in(7)), ..plain.clone() };
+            let there = create(new_run(&run)).unwrap();
+            assert_eq!((there.repeats, there.parent), (repeats, run.parent));
+        }
+    }
 
     #[test]
     fn the_first_instant_of_1970_is_one_and_nothing_is_now() {

@@ -28,13 +28,14 @@ mod permits;
 mod promises;
 mod questions;
 mod recover;
+mod repeats;
 mod seat;
 mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill};
 pub use message::{
-    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Reply, RetryRun,
-    SessionEvent, Units,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Repeated, Reply,
+    RetryRun, SessionEvent, Units,
 };
 
 use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};
@@ -119,7 +120,7 @@ pub struct Engine {
     retry_overtaken_at: Option<Timestamp>,
     /// Runs to be stopped, by decisions that count.
     overlapped: Vec<(RunId, Stop)>,
-    /// Pipelines in which runs that were never made gave their places back.
+    /// Pipelines in which runs that were never made gave their places back, or limits may have been raised.
     vacated: BTreeSet<PipelineId>,
     /// Triggers that are late because nothing could be decided.
     late: Option<lateness::PutOff>,

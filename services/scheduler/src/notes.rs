@@ -190,6 +190,7 @@ mod tests {
             status: status.into(),
             started_at: Some(created_at),
             completed_at,
+            former_end_at: None,
             workspace_id: WorkspaceId(Uuid::nil()),
             workspace: "w".into(),
             pipeline_id: PipelineId(Uuid::nil()),

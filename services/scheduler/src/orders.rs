@@ -225,9 +225,11 @@ fn peer(channel: Channel) -> Peer {
 }
 
 /// A run to be created, on the wire.
-fn new_run(run: &CreateRun) -> pb::NewRun {
+pub(crate) fn new_run(run: &CreateRun) -> pb::NewRun {
     let (called_by, calls_per_second) =
         run.trigger.as_ref().and_then(|trigger| trigger.rate.clone()).unwrap_or_default();
+    let repeated = run.repeats.as_ref();
+    let told = run.trigger.as_ref().and_then(|trigger| trigger.event_variables.clone());
     pb::NewRun {
         called_by,
         calls_per_second,
@@ -240,6 +242,12 @@ fn new_run(run: &CreateRun) -> pb::NewRun {
         parent_run_id: run.parent.map(RunId::to_vec).unwrap_or_default(),
         trigger_id: run.trigger.as_ref().map(|trigger| trigger.id.to_vec()).unwrap_or_default(),
         trigger_version: run.trigger.as_ref().map_or(0, |trigger| trigger.version),
-        event_variables: run.trigger.as_ref().and_then(|trigger| trigger.event_variables.clone()).unwrap_or_default(),
+        event_variables: told.or_else(|| repeated?.event_variables.clone()).unwrap_or_default(),
+        repeated_trigger_id: repeated.map(|repeated| repeated.trigger.to_vec()).unwrap_or_default(),
+        repeated_backfill_id: repeated
+            .and_then(|repeated| repeated.backfill)
+            .map(BackfillId::to_vec)
+            .unwrap_or_default(),
+        timeout_cancels: repeated.is_some_and(|repeated| repeated.timeout_cancels),
     }
 }

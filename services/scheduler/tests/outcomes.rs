@@ -212,6 +212,30 @@ async fn ends_are_counted_once_by_however_many_recorders() {
 }
 
 #[tokio::test]
+async fn a_run_that_ends_again_was_late_once_and_counts_only_what_ended_since() {
+    let world = World::new(json!({})).await;
+    let run = world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    let client = world.database.client().await;
+    // Retried, it waited for its turn, and was cancelled before that came.
+    let former = "UPDATE run SET former_end_at = completed_at WHERE id = $1";
+    client.execute(former, &[&run]).await.unwrap();
+    let again = "UPDATE run SET status = 'cancelled', started_at = NULL, completed_at = completed_at + interval '1 h'";
+    client.execute(again, &[]).await.unwrap();
+    let block = "INSERT INTO block_run (run_id, block, status, completed_at) SELECT id, 'next', 'cancelled', completed_at FROM run";
+    client.execute(block, &[]).await.unwrap();
+    let end = "INSERT INTO run_end (run_id, status, started_at, completed_at, former_end_at)
+               SELECT id, status, started_at, completed_at, former_end_at FROM run";
+    client.execute(end, &[]).await.unwrap();
+    world.recorder().run_once().await.unwrap();
+    let counted = "SELECT (SELECT sum(runs) FROM run_stat)::bigint, (SELECT sum(runs) FROM lateness_stat)::bigint,
+                          (SELECT sum(runs) FROM block_stat WHERE block = 'load')::bigint,
+                          (SELECT sum(runs) FROM block_stat WHERE block = 'next')::bigint";
+    let row = client.query_one(counted, &[]).await.unwrap();
+    assert_eq!([0, 1, 2, 3].map(|at| row.get::<_, i64>(at)), [2, 1, 1, 1], "ends, times late, and of two blocks");
+}
+
+#[tokio::test]
 async fn a_commit_that_ends_a_run_leaves_its_end() {
     let world = World::new(json!({})).await;
     let left = world.database.client().await.query_one("SELECT count(*) FROM run_end", &[]).await.unwrap();

@@ -35,6 +35,11 @@ fn keys_are_what_they_have_always_been() {
             "01921234-5678-7abc-8def-0123456789ab/load/orders/-1/load/t:1",
         ),
         ("a run in the place of one that failed", key::of_successor(run), "after:01921234-5678-7abc-8def-0123456789ab"),
+        (
+            "a run that is made again",
+            key::of_repetition(run, "key:a"),
+            "again:01921234-5678-7abc-8def-0123456789ab:key:a",
+        ),
         ("a refresh of a data product", key::of_product(7), "product:000000000007"),
     ];
     assert_eq!(key::number_of_product("product:000000000007"), Some(7));

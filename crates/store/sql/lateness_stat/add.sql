@@ -1,5 +1,5 @@
 -- Counts how late scheduled runs were created. Runs that somebody asked for, backfills too, have no time to miss.
--- $1 run: one entry each
+-- $1 runs that have ended for the first time
 INSERT INTO lateness_stat AS s (workspace_id, day, pipeline_id, trigger_id, bucket, runs, total_ms, longest_ms)
 SELECT r.workspace_id, (r.created_at AT TIME ZONE 'UTC')::date, r.pipeline_id, r.trigger_id,
        least(floor(4 * ln(greatest(d.ms, 1)) / ln(2.0)), 127)::smallint, count(*), sum(d.ms), max(d.ms)

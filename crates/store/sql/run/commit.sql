@@ -28,17 +28,18 @@ WITH own AS (
               execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
               backfill_id, event_variables, sla_at, timeout_cancels)
     JOIN fired ON fired.run_id = n.id
-    RETURNING id, status, started_at, completed_at
+    RETURNING id, status, started_at, completed_at, former_end_at
 ), changed AS (
     UPDATE run SET status = c.status, started_at = c.started_at, completed_at = c.completed_at,
-                   reason = c.reason, cancel_reason = c.cancel_reason
+                   reason = c.reason, cancel_reason = c.cancel_reason,
+                   former_end_at = coalesce(run.completed_at, run.former_end_at)
     FROM unnest($20::uuid[], $21::smallint[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::text[], $26::text[])
         AS c (id, shard, status, started_at, completed_at, reason, cancel_reason)
     JOIN own ON own.id = c.shard
     WHERE run.id = c.id
-    RETURNING run.id, run.status, run.started_at, run.completed_at
+    RETURNING run.id, run.status, run.started_at, run.completed_at, run.former_end_at
 ), ended AS (
-    INSERT INTO run_end (run_id, status, started_at, completed_at)
+    INSERT INTO run_end (run_id, status, started_at, completed_at, former_end_at)
     SELECT * FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS e WHERE e.completed_at IS NOT NULL
 ), lost AS (
     INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at, error)

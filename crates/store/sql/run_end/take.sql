@@ -2,9 +2,9 @@
 -- $1 limit
 WITH taken AS (
     DELETE FROM run_end WHERE id IN (SELECT id FROM run_end ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
-    RETURNING id, run_id, status, started_at, completed_at
+    RETURNING id, run_id, status, started_at, completed_at, former_end_at
 )
-SELECT e.id, e.run_id, e.status, e.started_at, e.completed_at,
+SELECT e.id, e.run_id, e.status, e.started_at, e.completed_at, e.former_end_at,
        r.workspace_id, r.pipeline_id, r.pipeline_version, r.trigger_id, r.created_at, r.execution_date, r.reason,
        w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at
   FROM taken e

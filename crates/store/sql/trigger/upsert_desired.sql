@@ -1,10 +1,15 @@
 -- What the project's file wants of a trigger. Where the file says the same as at the last deployment, what is in force
--- stays, with all that was edited since, archiving included; where it says something else, that holds, and the version rises. A trigger of
+-- stays, with all that was edited since, archiving included, and its row is not even locked: to those that fire it, it would be
+-- an edit under way; where it says something else, that holds, and the version rises. A trigger of
 -- another source with this name becomes the project's. What it means to schedules is as in insert.sql and update.sql. Answers the trigger, and whether it is new; NULL when nothing was changed.
 -- $1 id, $2 pipeline, $3 name, $4 kind, $5 active, $6 spec, $7 desired
-WITH changed AS (
+WITH kept AS (
+    SELECT id FROM trigger
+     WHERE pipeline_id = $2::uuid AND name = $3::text AND source = 'project' AND desired = $7::jsonb
+), changed AS (
     INSERT INTO trigger AS t (id, pipeline_id, name, kind, active, spec, source, desired)
-    VALUES ($1, $2, $3, $4, $5, $6, 'project', $7)
+    SELECT $1::uuid, $2::uuid, $3::text, $4::text, $5::boolean, $6::jsonb, 'project', $7::jsonb
+     WHERE NOT EXISTS (SELECT FROM kept)
     ON CONFLICT (pipeline_id, name) DO UPDATE
        SET kind = excluded.kind, active = excluded.active, spec = excluded.spec, source = 'project',
            desired = excluded.desired, version = t.version + 1, updated_at = now(), archived_at = NULL,
@@ -36,5 +41,5 @@ WITH changed AS (
 )
 SELECT id, created FROM changed
 UNION ALL
-SELECT id, NULL FROM trigger WHERE pipeline_id = $2 AND name = $3
+SELECT id, NULL FROM trigger WHERE pipeline_id = $2::uuid AND name = $3::text
 LIMIT 1

@@ -99,7 +99,10 @@ pub struct Batch {
     backfills: HashMap<BackfillId, (i16, Progress)>,
     missed: Vec<(RunId, i16)>,
     missed_at: Option<Timestamp>,
-    retried: Vec<(RunId, i16, String)>,
+    retried: Vec<(RunId, i16, Option<String>)>,
+    repeated: HashMap<RunId, (i16, RunId)>,
+    /// Triggers about which two versions decided: of neither anything counts.
+    torn: BTreeSet<TriggerId>,
 }
 
 #[derive(Debug)]
@@ -137,6 +140,7 @@ impl Batch {
             && self.backfills.is_empty()
             && self.missed.is_empty()
             && self.retried.is_empty()
+            && self.repeated.is_empty()
     }
 
     /// True when it creates runs.
@@ -181,11 +185,15 @@ impl Batch {
         self.new.push((run, shard.id));
     }
 
-    /// Adds what was decided about a trigger. A later decision of the same turn goes on from the earlier one.
+    /// Adds what was decided about a trigger. A later decision of the same turn goes on from the earlier one, unless another
+    /// version made it: then the trigger counts as overtaken.
     pub fn decide(&mut self, decision: Decision, shard: Shard) {
         self.shards.insert(shard.id, shard.epoch);
         match self.decisions.get_mut(&decision.trigger) {
             Some((_, earlier)) => {
+                if earlier.version != decision.version {
+                    self.torn.insert(decision.trigger);
+                }
                 let mut skips = std::mem::take(&mut earlier.skips);
                 skips.extend(decision.skips);
                 let latest = earlier.latest.max(decision.latest);
@@ -210,10 +218,22 @@ impl Batch {
         self.missed_at = Some(at);
     }
 
-    /// Adds the key of the retry by which a run runs again.
-    pub fn retry(&mut self, run: RunId, key: &str, shard: Shard) {
+    /// Adds that a run runs again, with the key of that retry, if it has one.
+    pub fn retry(&mut self, run: RunId, key: Option<&str>, shard: Shard) {
         self.shards.insert(shard.id, shard.epoch);
-        self.retried.push((run, shard.id, key.to_owned()));
+        self.retried.push((run, shard.id, key.map(str::to_owned)));
+    }
+
+    /// Adds that a run takes the place of a `former` one in its backfill.
+    pub fn repeat(&mut self, former: RunId, run: RunId, shard: Shard) {
+        self.shards.insert(shard.id, shard.epoch);
+        self.repeated.insert(former, (shard.id, run));
+    }
+
+    /// The run that takes the place of a `former` one in this batch.
+    #[must_use]
+    pub fn repeated_by(&self, former: RunId) -> Option<RunId> {
+        self.repeated.get(&former).map(|(_, run)| *run)
     }
 
     fn epoch(&self, shard: i16) -> i64 {
@@ -312,7 +332,7 @@ async fn transact(writer: &Client, statements: &Statements, batch: &mut Batch) -
     let parameters = columns.parameters();
     let rows = async { Ok(writer.query_one(&statements.commit, &parameters).await?) };
     let commit = async { Ok(writer.batch_execute("COMMIT").await?) };
-    let ((), row, (), (), (), (), (), ()) = tokio::try_join!(
+    let ((), row, (), (), (), (), (), (), ()) = tokio::try_join!(
         biased;
         extras::drop_children(writer, statements, batch),
         rows,
@@ -320,6 +340,7 @@ async fn transact(writer: &Client, statements: &Statements, batch: &mut Batch) -
         extras::backfills(writer, statements, batch),
         extras::miss_sla(writer, statements, batch),
         extras::retry(writer, statements, batch),
+        extras::repeat(writer, statements, batch),
         extras::tell_lost(writer, statements, batch),
         commit,
     )?;

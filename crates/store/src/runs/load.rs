@@ -6,7 +6,7 @@ use domain::{
     graph::Graph,
     id::{BackfillId, ExecutorId, PipelineId, RunId, TriggerId, WorkspaceId},
     pipeline::Pipeline,
-    run::{Options, RunRow, unit_key},
+    run::{Options, RunRow, RunStatus, unit_key},
     trigger::TimeoutStatus,
     unit::UnitRow,
 };
@@ -39,6 +39,8 @@ pub struct StoredRun {
     pub sla_missed_at: Option<Timestamp>,
     /// Of the latest retry within the run.
     pub retry_key: Option<String>,
+    /// The run that is in its place in its backfill.
+    pub repeated_by: Option<RunId>,
     pub units: Vec<StoredUnit>,
 }
 
@@ -249,6 +251,17 @@ pub async fn accepted(store: &Store, attempts: &[(RunId, &str, i32, i64)]) -> Re
     Ok(rows.iter().map(|row| row.get("accepted")).collect())
 }
 
+/// How a run stands, and the run that is in its place in its backfill; `None` when there is no such run.
+///
+/// # Errors
+/// When the database does not answer or holds what this version cannot read.
+pub async fn repeated(store: &Store, run: RunId) -> Result<Option<(RunStatus, Option<RunId>)>, Error> {
+    let row = query::row(&store.client().await?, include_str!("../../sql/run/select_repeated.sql"), &[&run.0]).await?;
+    let Some(row) = row else { return Ok(None) };
+    let status = row.get::<_, &str>("status").parse().map_err(|e| unreadable("status", run.0, e))?;
+    Ok(Some((status, row.get::<_, Option<Uuid>>("repeated_by").map(RunId))))
+}
+
 async fn with_units(db: &impl GenericClient, rows: &[Row]) -> Result<Vec<StoredRun>, Error> {
     let mut runs = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
     if runs.is_empty() {
@@ -298,6 +311,7 @@ fn run(row: &Row) -> Result<StoredRun, Error> {
         sla_at: row.get("sla_at"),
         sla_missed_at: row.get("sla_missed_at"),
         retry_key: row.get("retry_key"),
+        repeated_by: row.get::<_, Option<Uuid>>("repeated_by").map(RunId),
         units: Vec::new(),
     })
 }

@@ -80,9 +80,13 @@ pub(super) fn limits_of(pipeline: &Pipeline, run_limit: Option<u32>, on_limit: O
     }
 }
 
-/// A backfill counts as a trigger of its own, as in Mage, and waits where it meets a limit. Its parallelism is one more.
-pub(super) fn limits_of_backfill(pipeline: &Pipeline) -> RunLimits {
-    limits_of(pipeline, None, Some(OnLimit::Wait))
+/// A backfill counts as a trigger of its own, as in Mage, and waits where it meets a limit. Its parallelism is one more,
+/// which its cursor keeps, and this keeps for runs of it that are retried.
+pub(super) fn limits_of_backfill(pipeline: &Pipeline, parallelism: Option<u32>) -> RunLimits {
+    let limits = limits_of(pipeline, None, Some(OnLimit::Wait));
+    // A limit of 0 is none.
+    let per_source = limits.per_source.into_iter().chain(parallelism).filter(|limit| *limit > 0).min();
+    RunLimits { per_source, ..limits }
 }
 
 /// The queues of all pipelines of this engine.
@@ -99,6 +103,11 @@ impl Queues {
     /// Runs of one source that have not ended.
     pub(super) fn unfinished_of(&self, pipeline: PipelineId, source: Source) -> usize {
         self.pipelines.get(&pipeline).map_or(0, |admission| admission.unfinished_of(source))
+    }
+
+    /// Other limits hold for the waiting runs of one source; false where none waits or runs in its pipeline.
+    fn relimit(&mut self, pipeline: PipelineId, of: Source, limits: impl Fn(RunId) -> Option<RunLimits>) -> bool {
+        self.pipelines.get_mut(&pipeline).map(|admission| admission.relimit(of, limits)).is_some()
     }
 
     pub(super) fn clear(&mut self) {
@@ -192,6 +201,16 @@ impl Engine {
         self.queues.of(life.pipeline).ask(run, source, limits) == Verdict::Start
     }
 
+    /// A trigger was read, and may say other limits than before: they hold for its waiting runs as well.
+    pub(super) fn relimit(&mut self, trigger: TriggerId) {
+        let Some(armed) = self.triggers.get(trigger) else { return };
+        let (limit, on_limit) = (armed.run_limit, armed.on_limit);
+        let of = |run| self.runs.get(&run).map(|live| limits_of(live.run.graph().pipeline(), limit, on_limit));
+        if self.queues.relimit(armed.pipeline, source(trigger, None), of) {
+            self.vacated.insert(armed.pipeline);
+        }
+    }
+
     /// Runs that have ended make room for those that wait, in the same turn.
     pub(super) fn make_room(&mut self, turn: &mut Turn) {
         // A started run may end at once, and is then appended.
@@ -204,7 +223,7 @@ impl Engine {
         }
     }
 
-    /// Runs that were never made after all make room as well.
+    /// Runs that were never made after all make room as well, and so do limits that were raised.
     pub(super) fn fill_vacated(&mut self, turn: &mut Turn) {
         for pipeline in std::mem::take(&mut self.vacated) {
             self.start_next(pipeline, turn);

@@ -6,6 +6,7 @@
 use domain::{
     id::{PipelineId, TriggerId},
     pipeline::OnLimit,
+    run::{RunRow, RunStatus},
     trigger::{Every, Invalid, Kind, LANDING_RUNS, Overlap, Spec, State, Timetable, Trigger},
 };
 use jiff::Timestamp;
@@ -26,6 +27,18 @@ pub(super) struct History {
     /// How long the latest runs took, newest first; for landing times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) runtimes_s: Vec<u32>,
+}
+
+impl History {
+    /// A run has ended.
+    pub(super) fn ended(&mut self, started_at: Option<Timestamp>, ended_at: Timestamp) {
+        self.ended_at = Some(ended_at);
+        if let Some(started_at) = started_at {
+            let seconds = u32::try_from(started_at.duration_until(ended_at).as_secs()).unwrap_or(u32::MAX);
+            self.runtimes_s.insert(0, seconds);
+            self.runtimes_s.truncate(LANDING_RUNS);
+        }
+    }
 }
 
 /// What a start that waits is to be told.
@@ -56,6 +69,10 @@ pub(super) struct Armed {
     pub(super) on_limit: Option<OnLimit>,
     /// What it does depends on the ends of its runs.
     pub(super) watches_ends: bool,
+    /// A run that fails halts it.
+    pub(super) halts: bool,
+    /// It knows ends of runs that are in no decision which counts.
+    pub(super) unwritten: bool,
     pub(super) state: State,
     pub(super) waiting: HashMap<String, Told>,
     pub(super) history: History,
@@ -89,6 +106,8 @@ impl Armed {
             run_limit: spec.run_limit,
             on_limit: spec.on_limit,
             watches_ends,
+            halts: spec.pause_on_failure,
+            unwritten: false,
             spec: brief(&spec),
             waiting: serde_json::from_value(read(stored.as_ref().map(|s| &s.waiting))).unwrap_or_default(),
             history: serde_json::from_value(read(stored.as_ref().map(|s| &s.history))).unwrap_or_default(),
@@ -117,14 +136,41 @@ impl Armed {
         Ok((trigger, timetable))
     }
 
-    /// A run of it has ended.
-    pub(super) fn ended(&mut self, started_at: Option<Timestamp>, ended_at: Timestamp) {
-        self.history.ended_at = Some(ended_at);
-        if let Some(started_at) = started_at {
-            let seconds = u32::try_from(started_at.duration_until(ended_at).as_secs()).unwrap_or(u32::MAX);
-            self.history.runtimes_s.insert(0, seconds);
-            self.history.runtimes_s.truncate(LANDING_RUNS);
-        }
+    /// Goes on from what was known in memory about ends of its runs. A failure halts the version that was in force then.
+    pub(super) fn go_on_from(&mut self, kept: Kept) {
+        let halted = Some(self.version).filter(|version| kept.is_halted && *version == kept.version);
+        self.unwritten = self.history != kept.history || halted.is_some();
+        self.history = kept.history;
+        self.state.halted = halted.or(self.state.halted);
+    }
+}
+
+/// What a trigger knows of the ends of its runs, while it is read again.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    pub(super) pipeline: PipelineId,
+    version: i64,
+    halts: bool,
+    is_halted: bool,
+    history: History,
+}
+
+impl Kept {
+    /// Nothing where ends mean nothing to it.
+    pub(super) fn of(armed: &Armed) -> Option<Self> {
+        armed.watches_ends.then(|| Self {
+            pipeline: armed.pipeline,
+            version: armed.version,
+            halts: armed.halts,
+            is_halted: armed.state.halted == Some(armed.version),
+            history: armed.history.clone(),
+        })
+    }
+
+    /// A run has ended meanwhile.
+    pub(super) fn ended(&mut self, row: &RunRow, ended_at: Timestamp) {
+        self.history.ended(row.started_at, ended_at);
+        self.is_halted |= self.halts && row.status == RunStatus::Failed;
     }
 }
 

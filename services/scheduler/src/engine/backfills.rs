@@ -131,6 +131,12 @@ impl Backfills {
         self.due.iter().filter_map(|id| self.active.get(id)).filter(|active| active.is_due()).map(Active::pipeline)
     }
 
+    /// The name of one that is here, and how many of its runs there may be at once.
+    pub(super) fn terms(&self, id: BackfillId) -> Option<(String, u32)> {
+        let spec = &self.active.get(&id)?.backfill.spec;
+        Some((spec.name.clone(), spec.parallelism))
+    }
+
     fn insert(&mut self, backfill: Backfill) {
         let Backfill { spec, cursor, .. } = &backfill;
         let intervals = zone(spec).map_err(|error| error.to_string()).and_then(|zone| {
@@ -303,7 +309,7 @@ impl Engine {
                 options: Options { allow_blocks_to_fail: spec.allow_blocks_to_fail, ..Options::default() },
                 parent: None,
                 sla_at: None,
-                limits: limits_of_backfill(definition.graph.pipeline()),
+                limits: limits_of_backfill(definition.graph.pipeline(), Some(spec.parallelism)),
                 pipeline: pipeline.clone(),
                 definition: definition.clone(),
                 shard,
@@ -330,27 +336,24 @@ impl Engine {
         self.backfills.due.insert(id);
     }
 
-    /// A run of a backfill that had ended runs again: it is to be counted once more.
-    pub(super) async fn backfill_run_reopened(
-        &mut self,
-        id: BackfillId,
-        ended: RunStatus,
-        turn: &mut Turn,
-    ) -> Result<(), EngineError> {
-        let Some(end) = end_of(ended) else { return Ok(()) };
-        let shard = self.shards.get(id.shard()).ok_or(EngineError::NotOwner)?;
+    /// Reads a backfill that is over and not in memory any more, if there is one.
+    pub(super) async fn know_backfill(&mut self, id: BackfillId) -> Result<(), EngineError> {
         if !self.backfills.active.contains_key(&id) {
             let client = self.store.client().await.map_err(|error| unavailable(&error))?;
             let found =
                 store::backfills::get(&client, BackfillRef::Id(id)).await.map_err(|error| unavailable(&error))?;
-            let Some(view) = found else { return Ok(()) };
-            self.backfills.insert(view.backfill);
+            found.into_iter().for_each(|view| self.backfills.insert(view.backfill));
         }
+        Ok(())
+    }
+
+    /// A run of a backfill that had ended runs again, or another one in its place: it is to be counted once more.
+    pub(super) fn backfill_run_reopened(&mut self, id: BackfillId, ended: RunStatus, turn: &mut Turn) {
+        let (Some(end), Some(shard)) = (end_of(ended), self.shards.get(id.shard())) else { return };
         if let Some(active) = self.backfills.active.get_mut(&id) {
             active.backfill.cursor.reopen(end);
             turn.batch.backfill(id, active.progress(None), shard);
         }
-        Ok(())
     }
 
     /// The backfills of shards that have just been taken.

@@ -2,11 +2,12 @@
 
 use super::{
     CancelRun, CreateRun, Created, Engine, EngineError, Message, Reply, RetryRun,
-    admission::{FiredBy, Wanted, limits_of, limits_of_backfill},
+    admission::{Wanted, limits_of, limits_of_backfill},
     armed::Told,
     firer::Offered,
     live::{ContextOf, Life, Live},
     permits::Pools,
+    repeats::{Asked, not_repeated},
     turn::{Chain, Creation, Turn, unavailable},
 };
 use domain::{
@@ -15,7 +16,7 @@ use domain::{
     trigger::{Start, key},
 };
 use std::collections::HashSet;
-use store::{firing_views::Known, runs::StoredRun};
+use store::{firing_views::Known, runs::StoredRun, triggers::MANUAL};
 use tokio::time::Instant;
 
 impl Engine {
@@ -70,12 +71,13 @@ impl Engine {
             if let Some((caller, per_second)) = command.trigger.as_ref().and_then(|trigger| trigger.rate.as_ref()) {
                 self.rates.take(caller, *per_second, Instant::now()).map_err(EngineError::TooManyCalls)?;
             }
-            prepared.push((command, shard, pipeline, definition, variables));
+            let asked = self.origin(&command, &pipeline, &definition, turn).await?;
+            prepared.push((command, shard, pipeline, definition, variables, asked));
         }
         let now = self.now();
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
-        for (command, shard, pipeline, definition, variables) in prepared {
+        for (command, shard, pipeline, definition, variables, asked) in prepared {
             let at = command.execution_date.unwrap_or(now);
             if let Some(trigger) = command.trigger {
                 let start = Start { key: command.logical_key.clone(), at };
@@ -89,33 +91,42 @@ impl Engine {
                 });
                 continue;
             }
+            let origin = match asked {
+                Asked::Known(run) => {
+                    keys.push((pipeline.trigger_id, command.logical_key));
+                    ids.push(Created::Run(run));
+                    continue;
+                }
+                Asked::New(origin) => origin,
+            };
             let options = Options {
                 allow_blocks_to_fail: command.allow_blocks_to_fail,
                 timeout_s: command.timeout_s,
-                ..Options::default()
+                timeout_status: origin.timeout_status,
             };
-            keys.push((pipeline.trigger_id, command.logical_key.clone()));
+            keys.push((TriggerId(origin.fired_by.source().0), command.logical_key.clone()));
+            let (backfill, replaces) = (origin.fired_by.backfill, origin.replaces);
             let wanted = Wanted {
-                fired_by: FiredBy {
-                    trigger: pipeline.trigger_id,
-                    name: pipeline.trigger.clone(),
-                    version: None,
-                    backfill: None,
-                },
+                fired_by: origin.fired_by,
                 logical_key: command.logical_key,
                 variables,
-                event_variables: None,
+                event_variables: origin.event_variables,
                 execution_date: at,
                 options,
                 parent: command.parent,
-                sla_at: None,
-                limits: limits_of(definition.graph.pipeline(), None, None),
+                sla_at: origin.sla_at,
+                limits: origin.limits,
                 pipeline,
                 definition,
                 shard,
                 traceparent: command.traceparent,
             };
-            ids.push(Created::Run(self.launch(wanted, turn)));
+            let run = self.launch(wanted, turn);
+            if let (Some(backfill), Some((former, ended))) = (backfill, replaces) {
+                self.backfill_run_reopened(backfill, ended, turn);
+                turn.batch.repeat(former, run, shard);
+            }
+            ids.push(Created::Run(run));
         }
         Ok((ids, keys))
     }
@@ -231,7 +242,14 @@ impl Engine {
         if is_repeated(&stored.retry_key) {
             return Ok(command.run);
         }
+        not_repeated(command.run, stored.repeated_by.or_else(|| turn.batch.repeated_by(command.run)))?;
         self.require_outputs(command.run).await?;
+        // The limits of what it counts for, which may be over, or paused, hold for it too.
+        match stored.backfill_id {
+            Some(backfill) => self.know_backfill(backfill).await?,
+            None if stored.trigger != MANUAL => self.know_trigger(stored.trigger_id).await?,
+            None => {}
+        }
         let status = stored.row.status;
         let mut live = self.revive(stored).await?;
         let event = match &command.from_block {
@@ -250,24 +268,23 @@ impl Engine {
             })
         })?;
         if let Some(backfill) = live.life.backfill {
-            self.backfill_run_reopened(backfill, status, turn).await?;
+            self.backfill_run_reopened(backfill, status, turn);
         }
         if !self.has_place(command.run, &live.life)
             && let Ok(held) = live.run.advance(Event::Hold, self.now())
         {
             transitions.extend(held);
         }
-        if has_key {
-            turn.batch.retry(command.run, &command.key, live.shard);
-            live.retry_key = Some(command.key);
-        }
+        let key = Some(command.key).filter(|_| has_key);
+        turn.batch.retry(command.run, key.as_deref(), live.shard);
+        live.retry_key = key.or(live.retry_key);
         self.runs.insert(command.run, live);
         self.record(command.run, &transitions, turn);
         Ok(command.run)
     }
 
     /// Blocks that run again read what those before them left. A removal that is requested after this look begins only
-    /// after its grace, and finds the run under way by then.
+    /// after its grace, and is taken back by the commit of the retry.
     async fn require_outputs(&self, run: RunId) -> Result<(), EngineError> {
         match store::outputs::expired_at(&self.store, run).await.map_err(|error| unavailable(&error))? {
             None => Ok(()),
@@ -304,7 +321,7 @@ impl Engine {
             trigger: stored.trigger_id,
             backfill: stored.backfill_id,
             limits: match stored.backfill_id {
-                Some(_) => limits_of_backfill(pipeline),
+                Some(id) => limits_of_backfill(pipeline, self.backfills.terms(id).map(|(_, parallelism)| parallelism)),
                 None => {
                     let armed = self.triggers.get(stored.trigger_id);
                     let (limit, on) = armed.map_or((None, None), |armed| (armed.run_limit, armed.on_limit));

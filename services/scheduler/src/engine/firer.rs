@@ -222,8 +222,9 @@ impl Engine {
         armed.waiting.retain(|key, _| step.state.waiting.iter().any(|start| start.key == *key));
         let differs = armed.state != step.state || armed.next_due != step.wake || !step.skip.is_empty();
         // Nor is a run stopped unless the version that says so is in force.
-        let differs = differs || step.stop.is_some();
+        let differs = differs || step.stop.is_some() || armed.unwritten;
         armed.state = step.state.clone();
+        armed.unwritten = false;
         if differs || !runs.is_empty() {
             let decision = Decision {
                 trigger: id,

@@ -109,7 +109,7 @@ impl EngineError {
 pub struct CreateRun {
     /// Which pipeline, in its version in force.
     pub pipeline: PipelineId,
-    /// Below the pipeline's manual trigger.
+    /// Below the pipeline's manual trigger, or where it comes from.
     pub logical_key: String,
     /// JSON object.
     pub variables: String,
@@ -125,6 +125,21 @@ pub struct CreateRun {
     pub traceparent: String,
     /// The trigger that fires; the pipeline's manual one when absent.
     pub trigger: Option<FiredTrigger>,
+    /// Where it comes from, when it makes the run `parent` again as a whole.
+    pub repeats: Option<Repeated>,
+}
+
+/// What a run was made by that is made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeated {
+    /// The manual trigger or another one; below it the new run's key is.
+    pub trigger: TriggerId,
+    /// The backfill that it belongs to; the key is below that then.
+    pub backfill: Option<BackfillId>,
+    /// What a caller or an event told beside the variables, a JSON object.
+    pub event_variables: Option<String>,
+    /// Beyond its time it ends as cancelled.
+    pub timeout_cancels: bool,
 }
 
 /// The trigger that a run is asked of.

@@ -206,6 +206,7 @@ pub(crate) fn creation(pipeline: PipelineId, key: &str, variables: &str) -> Crea
         allow_blocks_to_fail: false,
         parent: None,
         trigger: None,
+        repeats: None,
         traceparent: String::new(),
     }
 }

@@ -269,6 +269,7 @@ impl Node {
             parent: None,
             traceparent: String::new(),
             trigger: None,
+            repeats: None,
         }
     }
 
@@ -299,6 +300,7 @@ impl Node {
             parent: None,
             trigger: Some(FiredTrigger { id, version, event_variables: None, rate: None }),
             traceparent: String::new(),
+            repeats: None,
         };
         Ok(self.ask(|reply| Message::Create(vec![command], reply)).await?.remove(0))
     }
@@ -386,6 +388,7 @@ impl Node {
             parent: None,
             traceparent: String::new(),
             trigger: None,
+            repeats: None,
         };
         // It is refused in the middle of a turn, so the second answer tells that the first turn is over.
         for _ in 0..2 {

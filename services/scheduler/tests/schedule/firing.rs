@@ -220,6 +220,45 @@ async fn a_failed_run_halts_its_trigger_until_somebody_starts_it() {
     assert_eq!(world.count("SELECT count(*) FROM firing WHERE reason = 'pause' AND logical_key <> 'two'").await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_halts_its_trigger_though_somebody_holds_its_row_and_changes_nothing() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let careful = Spec { pause_on_failure: true, ..api(Overlap::AllowAll) };
+    let id = world.trigger(pipeline, "careful", &careful).await;
+    let mut runs = Vec::new();
+    for key in ["one", "two"] {
+        runs.push(node.offer(pipeline, (id, 1), key, json!({})).await.unwrap().run().unwrap());
+    }
+    node.until_running(2).await;
+    let mut holder = world.store.client().await.unwrap();
+    let held = holder.transaction().await.unwrap();
+    held.execute("SELECT FROM trigger WHERE id = $1 FOR UPDATE", &[&id.0]).await.unwrap();
+    // One end is overtaken; the other comes while the trigger is out of memory, or is overtaken as well.
+    node.complete(0).await;
+    wait_for("a decision that does not count", WAIT, || async {
+        (node.metrics.decisions_overtaken.get() > 0).then_some(())
+    })
+    .await;
+    node.fail(0).await;
+    world.until(runs[1], "failed").await;
+    let overtaken = node.metrics.decisions_overtaken.get();
+    wait_for("another one", WAIT, || async { (node.metrics.decisions_overtaken.get() > overtaken).then_some(()) })
+        .await;
+    held.commit().await.unwrap();
+    wait_for("the halt to be written", WAIT, || async {
+        let halted = "SELECT count(*) FROM trigger_state
+                       WHERE (state ->> 'halted')::bigint = 1 AND jsonb_array_length(history -> 'runtimes_s') = 2";
+        (world.count(halted).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(node.offer(pipeline, (id, 1), "three", json!({})).await.unwrap(), Created::Not("pause".into()));
+    // In the next version it fires again.
+    assert!(world.act(id, Act::Start).await);
+    assert!(node.offer(pipeline, (id, 2), "four", json!({})).await.unwrap().run().is_some());
+}
+
 /// Comes every second.
 fn every_second(description: &str) -> Spec {
     let schedule = Schedule { every: "* * * * * *".to_owned(), zone: "UTC".to_owned(), start: None, end: None };

@@ -12,4 +12,5 @@ mod limits;
 mod overlaps;
 mod peers;
 mod products;
+mod retries;
 mod times;

@@ -13,6 +13,7 @@ use domain::{
 use jiff::Timestamp;
 use proto::internal::v1::NewRun;
 use serde_json::{Map, Value};
+use std::time::Duration;
 use store::{triggers::Listed, workspaces::Workspace};
 
 /// The most active event triggers of one workspace that an event is held against; and of those that are paused, so many at
@@ -20,6 +21,8 @@ use store::{triggers::Listed, workspaces::Workspace};
 const EVENT_TRIGGERS_MAX: usize = 10_000;
 /// How often a start is decided while somebody edits the trigger.
 const TRIES_MAX: u32 = 5;
+/// Before the second try; before each further one so much longer. Whoever holds the trigger's row commits within milliseconds.
+const TRY_PAUSE: Duration = Duration::from_millis(25);
 /// The most triggers that one event fires; and paused ones whose history tells that they missed it.
 const MATCHES_MAX: usize = new_runs::BATCH_MAX;
 
@@ -171,6 +174,7 @@ async fn start(
         match core.commands.start_runs(vec![run]).await {
             Ok(started) => return Ok(started.into_iter().next().map(|started| (listed, started))),
             Err(fault) if fault.0.kind == ErrorKind::Conflict && tries < TRIES_MAX => {
+                tokio::time::sleep(TRY_PAUSE * tries).await;
                 listed = super::find(core, listed.trigger.id).await?;
             }
             Err(fault) => return Err(fault),
@@ -244,8 +248,8 @@ fn new_run(core: &Core, listed: &Listed, logical_key: String, told: Told) -> Res
         trigger_id: trigger.id.to_vec(),
         trigger_version: trigger.version,
         event_variables,
-        parent_run_id: Vec::new(),
         calls_per_second: told.called_by.as_ref().map_or(0, |_| core.limits.trigger_calls_per_second),
         called_by: told.called_by.unwrap_or_default(),
+        ..NewRun::default()
     })
 }

@@ -233,6 +233,16 @@ async fn a_trigger_that_is_edited_meanwhile_starts_as_it_then_is() {
 }
 
 #[tokio::test]
+async fn a_trigger_whose_row_is_held_for_a_moment_starts_after_that() {
+    let cluster = cluster().await;
+    let trigger = create(&cluster, "held", json!({ "api": {} })).await;
+    let token = token(&cluster, &trigger, "0s").await;
+    let path = format!("/api/pipeline_schedules/{}/pipeline_runs/{token}", id(&trigger));
+    let answer = call(&cluster, &path, &[], "{}").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+}
+
+#[tokio::test]
 async fn the_address_can_be_switched_off_and_calls_are_counted() {
     let cluster = Cluster::with(|settings| {
         settings.trigger_token_in_url = false;

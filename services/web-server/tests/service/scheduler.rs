@@ -11,8 +11,8 @@ use proto::internal::v1::{
 };
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 use testkit::Database;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -31,7 +31,12 @@ pub(crate) struct Scheduler {
     pub(crate) stops: Arc<Mutex<Vec<i64>>>,
     /// The keys of the retries that it was asked for.
     pub(crate) retries: Arc<Mutex<Vec<String>>>,
+    /// When the trigger `held` was started first.
+    held_since: Arc<OnceLock<Instant>>,
 }
+
+/// So long somebody holds the row of the trigger `held`, from its first start on.
+const HELD: Duration = Duration::from_millis(100);
 
 const CREATE: &str = "
     WITH target AS (
@@ -55,8 +60,8 @@ impl Scheduler {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let changes = broadcast::Sender::new(16);
-        let (away_for, stops, retries) = Default::default();
-        let scheduler = Self { database, changes, away_for, stops, retries };
+        let (away_for, stops, retries, held_since) = Default::default();
+        let scheduler = Self { database, changes, away_for, stops, retries, held_since };
         let service = CommandServiceServer::new(scheduler.clone());
         let fleet = Fleet::service(scheduler.database.clone(), scheduler.stops.clone()).await;
         let server = tonic::transport::Server::builder().add_service(service).add_service(fleet);
@@ -114,6 +119,11 @@ impl CommandService for Scheduler {
                 run_ids.push(Vec::new());
                 skipped.push("waiting".to_owned());
                 continue;
+            }
+            let held = "SELECT count(*) FROM trigger WHERE id = $1 AND name = 'held'";
+            let is_held = db.query_one(held, &[&trigger]).await.unwrap().get::<_, i64>(0) > 0;
+            if is_held && self.held_since.get_or_init(Instant::now).elapsed() < HELD {
+                return Err(Status::aborted("somebody holds the trigger; read it again"));
             }
             // One of this name is edited once, just before its first start.
             let edit = "UPDATE trigger SET version = 2 WHERE id = $1 AND name = 'edited' AND version = 1";

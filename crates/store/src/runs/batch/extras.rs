@@ -18,7 +18,8 @@ pub(super) async fn guard(writer: &Client, statements: &Statements, batch: &Batc
     let latest: Vec<Option<Timestamp>> = batch.decisions.values().map(|(_, decision)| decision.latest).collect();
     let rows = writer.query(&statements.guard, &[&ids, &versions, &latest]).await?;
     let in_force: HashSet<Uuid> = rows.iter().map(|row| row.get("id")).collect();
-    Ok(ids.into_iter().filter(|id| !in_force.contains(id)).map(TriggerId).collect())
+    let is_wrong = |id: &TriggerId| !in_force.contains(&id.0) || batch.torn.contains(id);
+    Ok(ids.into_iter().map(TriggerId).filter(is_wrong).collect())
 }
 
 /// The children of blocks that run again from the start.
@@ -173,7 +174,7 @@ pub(super) async fn miss_sla(writer: &Client, statements: &Statements, batch: &B
     Ok(())
 }
 
-/// What runs were retried by.
+/// Runs that run again, and what they were retried by.
 pub(super) async fn retry(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if batch.retried.is_empty() {
         return Ok(());
@@ -181,8 +182,22 @@ pub(super) async fn retry(writer: &Client, statements: &Statements, batch: &Batc
     let runs: Vec<Uuid> = batch.retried.iter().map(|(run, ..)| run.0).collect();
     let shards: Vec<i16> = batch.retried.iter().map(|(_, shard, _)| *shard).collect();
     let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
-    let keys: Vec<&str> = batch.retried.iter().map(|(.., key)| key.as_str()).collect();
+    let keys: Vec<Option<&str>> = batch.retried.iter().map(|(.., key)| key.as_deref()).collect();
     writer.execute(&statements.retry, &[&runs, &shards, &epochs, &keys]).await?;
+    Ok(())
+}
+
+/// Runs in whose place others are from now on.
+pub(super) async fn repeat(writer: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
+    if batch.repeated.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = batch.repeated.iter().collect();
+    let runs: Vec<Uuid> = rows.iter().map(|(former, _)| former.0).collect();
+    let shards: Vec<i16> = rows.iter().map(|(_, (shard, _))| *shard).collect();
+    let epochs: Vec<i64> = shards.iter().map(|shard| batch.epoch(*shard)).collect();
+    let by: Vec<Uuid> = rows.iter().map(|(_, (_, run))| run.0).collect();
+    writer.execute(&statements.repeat, &[&runs, &shards, &epochs, &by]).await?;
     Ok(())
 }
 

@@ -14,10 +14,16 @@ impl Engine {
         let Some(live) = self.runs.get(&run).filter(|live| live.life.backfill.is_none()) else { return };
         let (id, shard, row) = (live.life.trigger, live.shard, live.run.row().clone());
         let now = self.now();
-        let Some(armed) = self.triggers.get_mut(id).filter(|armed| armed.watches_ends) else { return };
-        armed.ended(row.started_at, row.completed_at.unwrap_or(now));
-        let halts = row.status == RunStatus::Failed && armed.read(id).is_ok_and(|(t, _)| t.spec.pause_on_failure);
-        if halts {
+        let ended_at = row.completed_at.unwrap_or(now);
+        let Some(armed) = self.triggers.get_mut(id) else {
+            // It was overtaken a moment ago, and hears of it when it is read again.
+            return self.reading.kept.get_mut(&id).into_iter().for_each(|kept| kept.ended(&row, ended_at));
+        };
+        if !armed.watches_ends {
+            return;
+        }
+        armed.history.ended(row.started_at, ended_at);
+        if armed.halts && row.status == RunStatus::Failed {
             tracing::info!(trigger.id = %id, run.id = %run, "a run failed; its trigger is halted until it is started");
             armed.state.halted = Some(armed.version);
         }
@@ -41,7 +47,7 @@ impl Engine {
         let now = self.now();
         if let Some(armed) = self.triggers.get_mut(id).filter(|armed| armed.watches_ends) {
             // The next key of `@always_on` is another one.
-            armed.ended(None, now);
+            armed.history.ended(None, now);
             self.triggers.rearm(id, Some(now));
         }
     }

@@ -2,7 +2,10 @@
 //! web-server's; changes are found by looking once a second at what was edited lately. Refuses to decide anything.
 
 use super::{Engine, OVERTAKEN_PAUSE};
-use crate::engine::{armed::Armed, turn::Chain};
+use crate::engine::{
+    armed::{Armed, Kept},
+    turn::Chain,
+};
 use domain::id::TriggerId;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -32,6 +35,8 @@ pub(in crate::engine) struct Reading {
     pages: Vec<(Vec<i32>, TriggerId)>,
     /// Triggers that are to be read anew.
     pub(in crate::engine) stale: BTreeSet<TriggerId>,
+    /// What those of them that were overtaken know of their runs' ends.
+    pub(in crate::engine) kept: HashMap<TriggerId, Kept>,
     looked_at: Option<Instant>,
     /// Up to where a look at what was edited has come that found more than a page.
     looked_up_to: Option<Edited>,
@@ -46,6 +51,7 @@ impl Reading {
         for (shards, _) in &mut self.pages {
             shards.retain(|shard| !is_lost(*shard));
         }
+        self.kept.retain(|_, kept| !is_lost(i32::from(kept.pipeline.shard())));
     }
 
     pub(in crate::engine) fn clear(&mut self) {
@@ -108,7 +114,7 @@ impl Engine {
     }
 
     /// Reads triggers that were found to be unknown in the middle of a turn.
-    pub(super) async fn read_triggers(&mut self) -> Result<(), store::Error> {
+    pub(in crate::engine) async fn read_triggers(&mut self) -> Result<(), store::Error> {
         let client = self.store.client().await?;
         let heard = self.hear_triggers(&client, Some(false)).await?;
         let unread = self.unread_triggers(heard);
@@ -173,7 +179,11 @@ impl Engine {
                 // knows more than the database: what this turn has decided is not written yet.
                 if self.triggers.get(id).is_none_or(|armed| armed.version != found.trigger.version) {
                     let state = states.get(&id).cloned();
-                    self.triggers.arm(id, Armed::new(found, state, now));
+                    let kept = self.triggers.get(id).map_or_else(|| self.reading.kept.remove(&id), Kept::of);
+                    let mut armed = Armed::new(found, state, now);
+                    kept.into_iter().for_each(|kept| armed.go_on_from(kept));
+                    self.triggers.arm(id, armed);
+                    self.relimit(id);
                 }
             }
         }
@@ -181,6 +191,7 @@ impl Engine {
         self.reading.turn_page(last.filter(|_| full));
         for id in stale {
             self.reading.stale.remove(&id);
+            self.reading.kept.remove(&id);
         }
         self.again |= self.reading.has_more();
         self.metrics.triggers_armed.set(i64::try_from(self.triggers.len()).unwrap_or(i64::MAX));
@@ -215,13 +226,16 @@ impl Engine {
     }
 
     /// What was decided by a version that is not in force any more did not count: it is read and decided anew, after the
-    /// edit that may be under way.
+    /// edit that may be under way. That its runs have ended stays true.
     pub(in crate::engine) fn overtaken(&mut self, overtaken: &[TriggerId]) {
         if overtaken.is_empty() {
             return;
         }
         for id in overtaken {
             self.metrics.decisions_overtaken.inc();
+            if let Some(kept) = self.triggers.get(*id).and_then(Kept::of) {
+                self.reading.kept.insert(*id, kept);
+            }
             self.triggers.disarm(*id);
             self.reading.stale.insert(*id);
         }
