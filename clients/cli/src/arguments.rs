@@ -173,6 +173,9 @@ pub(crate) enum Command {
         /// Take this one out of use
         #[arg(long, value_name = "NAME", conflicts_with = "create")]
         archive: Option<String>,
+        /// Stop its runtime
+        #[arg(long, requires = "archive")]
+        force: bool,
         /// Take this one back into use
         #[arg(long, value_name = "NAME", conflicts_with_all = ["create", "archive"])]
         restore: Option<String>,

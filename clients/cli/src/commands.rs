@@ -137,11 +137,11 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
         Command::Queues { act } => queues::run(connection, output, act).await,
         Command::Plans { act } => plans::run(connection, output, act).await,
         Command::Workspaces { act: Some(act), .. } => workspaces::run(connection, output, act).await,
-        Command::Workspaces { act: None, create, project, archive, restore, archived } => {
+        Command::Workspaces { act: None, create, project, archive, force, restore, archived } => {
             let project = project.unwrap_or_default();
             match (create, archive, restore) {
                 (Some(name), _, _) => lists::create_workspace(connection, output, name, project).await,
-                (None, Some(name), _) => lists::archive_workspace(connection, output, name).await,
+                (None, Some(name), _) => lists::archive_workspace(connection, output, name, force).await,
                 (None, None, Some(name)) => lists::restore_workspace(connection, output, name).await,
                 (None, None, None) => lists::workspaces(connection, output, project, archived).await,
             }

@@ -91,6 +91,15 @@ pub enum App {
 }
 
 impl Spec {
+    /// The image as somebody named it: of a tag with a digest after it, the tag. What runs is its content.
+    #[must_use]
+    pub fn named_image(&self) -> &str {
+        match self.image.split_once('@') {
+            Some((named, _)) if named.rsplit('/').next().is_some_and(|last| last.contains(':')) => named,
+            _ => &self.image,
+        }
+    }
+
     /// The same, where mounts of volumes that are `gone` say nothing but a name.
     #[must_use]
     pub fn without_volumes(&self, gone: impl Fn(VolumeId) -> bool) -> Self {

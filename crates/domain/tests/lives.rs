@@ -112,6 +112,7 @@ fn event() -> impl Strategy<Value = (Event, i64)> {
         2 => reasons.prop_map(stop),
         1 => Just(Event::Switched(QueueId(Uuid::from_u128(9)), None)),
         1 => Just(Event::Snoozed(at(1 << 30), None)),
+        1 => (0_u32..4_000).prop_map(|seconds| Event::Bound(Bounds { lifetime_max_s: Some(seconds), ..Bounds::default() })),
         2 => Just(Event::Wake),
     ];
     (events, -1_i64..=1)
@@ -206,14 +207,14 @@ fn a_busy_answer_or_a_snooze_keeps_it() {
 #[test]
 fn windows_warn_and_close_and_another_queue_wins_only_before() {
     let (mut life, rules) = running(spec());
-    life.bounds = Bounds { closes_at: Some(at(2_000)), ..Bounds::default() };
+    life.bounds = Some(Bounds { closes_at: Some(at(2_000)), ..Bounds::default() });
     life.advance(Event::Wake, at(11), &rules);
     assert_eq!(life.due(&rules), Some(at(1_100)), "fifteen minutes before");
     for warning in [1_100, 1_700, 1_940] {
         assert_eq!(life.advance(Event::Wake, at(warning), &rules).told.len(), 1, "at {warning}");
     }
     let mut switched = life.clone();
-    switched.bounds = Bounds::default();
+    switched.bounds = Some(Bounds::default());
     switched.advance(Event::Switched(QueueId(Uuid::from_u128(9)), None), at(1_999), &rules);
     switched.advance(Event::Wake, at(2_000), &rules);
     assert_eq!((switched.stage, switched.ending), (Stage::Running, None));
@@ -225,7 +226,8 @@ fn windows_warn_and_close_and_another_queue_wins_only_before() {
 #[test]
 fn a_smaller_quota_warns_and_runs_its_grace() {
     let (mut life, rules) = running(Spec { requeue: true, ..spec() });
-    life.bounds = Bounds { over_quota_until: Some(at(2_000)), closes_at: Some(at(3_000)), ..Bounds::default() };
+    let bounds = Bounds { over_quota_until: Some(at(2_000)), closes_at: Some(at(3_000)), ..Bounds::default() };
+    life.bounds = Some(bounds);
     assert_eq!(life.advance(Event::Wake, at(1_100), &rules).told.len(), 1, "a warning");
     life.advance(Event::Wake, at(2_000), &rules);
     assert_eq!(life.stage, Stage::Stopping(Reason::QuotaReduced));
@@ -244,7 +246,7 @@ fn a_window_ends_a_life_by_its_own_clock_on_the_days_on_which_that_jumps() {
         let (opened, closes): (Timestamp, Timestamp) = (opened.parse().unwrap(), closes.parse().unwrap());
         let Access::Until { closes_at, .. } = window::access(&night, opened) else { panic!("it is open at {opened}") };
         let (mut life, rules) = running(spec());
-        life.bounds = Bounds { closes_at: Some(closes_at.timestamp()), ..Bounds::default() };
+        life.bounds = Some(Bounds { closes_at: Some(closes_at.timestamp()), ..Bounds::default() });
         life.advance(Event::Wake, opened, &rules);
         for minutes in [15, 5, 1] {
             let warned = closes - SignedDuration::from_mins(minutes);
@@ -283,4 +285,122 @@ fn whoever_was_disturbed_waits_again_with_its_first_time() {
     stopped.advance(stop(Reason::User), at(105), &rules);
     stopped.advance(report(2, Phase::Gone), at(110), &rules);
     assert_eq!(stopped.successor(HolderId(Uuid::from_u128(7)), at(110)), None, "the person's word is the last");
+}
+
+/// The next owner of a life, as far as its row tells of one that began to run at second 10.
+fn taken_over(life: &Life, spec: Spec) -> Life {
+    let (mut next, _) = running(spec);
+    next.take_over(life.ending.clone());
+    next
+}
+
+#[test]
+fn a_shorter_lifetime_warns_whoever_runs_and_is_told_once() {
+    let (mut life, rules) = running(spec());
+    let bounds = Bounds { lifetime_max_s: Some(28_800), ..Bounds::default() };
+    let days = 3 * 86_400;
+    let told = life.advance(Event::Bound(bounds), at(days), &rules).told;
+    let ending = Some((at(days + 900), Reason::MaxLifetime));
+    let shown = |life: &Life| life.ending.clone().map(|ending| (ending.at, ending.because));
+    assert_eq!((life.stage.clone(), shown(&life), told.len()), (Stage::Running, ending.clone(), 1));
+    assert_eq!(life.due(&rules), Some(at(days + 600)), "and warned again");
+    life.advance(Event::Wake, at(days + 700), &rules);
+    assert_eq!(shown(&life), ending, "not a quarter of an hour from every look");
+    // Who takes it over does not know at once what binds it, and stays with what was told.
+    let mut next = taken_over(&life, spec());
+    next.advance(Event::Seen(at(days + 790)), at(days + 790), &rules);
+    assert_eq!((next.due(&rules), shown(&next)), (None, ending.clone()));
+    next.advance(Event::Bound(bounds), at(days + 800), &rules);
+    assert_eq!((next.stage.clone(), shown(&next)), (Stage::Running, ending));
+    for mut life in [life, next] {
+        life.advance(Event::Wake, at(days + 899), &rules);
+        assert_eq!(life.stage, Stage::Running);
+        life.advance(Event::Wake, at(days + 900), &rules);
+        assert_eq!(life.stage, Stage::Stopping(Reason::MaxLifetime));
+    }
+}
+
+#[test]
+fn a_lifetime_that_was_there_before_is_kept_to_the_second() {
+    let rules = Rules::default();
+    let mut life = life(Spec { lifetime_s: 600, ..spec() });
+    life.bounds = Some(Bounds { lifetime_max_s: Some(60), ..Bounds::default() });
+    life.advance(Event::Placed, at(5), &rules);
+    life.advance(report(1, Phase::Ready), at(10), &rules);
+    assert_eq!(life.ending.as_ref().map(|ending| ending.at), Some(at(70)));
+    life.advance(Event::Bound(Bounds::default()), at(20), &rules);
+    assert_eq!(life.ending.as_ref().map(|ending| ending.at), Some(at(610)), "a longer one counts at once");
+}
+
+#[test]
+fn a_shorter_time_out_for_idleness_warns_whoever_was_idle_for_longer() {
+    let (mut life, rules) = running(spec());
+    let idle = |life: &Life| signs(life.fence, &[("kernels", Sign::Idle(at(20)))]);
+    life.advance(idle(&life), at(30), &rules);
+    let bounds = Bounds { idle_timeout_max_s: Some(1_800), ..Bounds::default() };
+    let told = life.advance(Event::Bound(bounds), at(10_000), &rules).told;
+    let ending = Some((at(10_900), Reason::Idle));
+    let shown = |life: &Life| life.ending.clone().map(|ending| (ending.at, ending.because));
+    assert_eq!((life.stage.clone(), shown(&life), told.len()), (Stage::Running, ending.clone(), 1));
+    for warning in [10_600, 10_840] {
+        assert_eq!(life.due(&rules), Some(at(warning)));
+        assert_eq!(life.advance(Event::Wake, at(warning), &rules).told.len(), 1, "at {warning}");
+    }
+    let mut next = taken_over(&life, spec());
+    next.advance(Event::Bound(bounds), at(10_850), &rules);
+    next.advance(idle(&next), at(10_851), &rules);
+    assert_eq!(shown(&next), ending, "by its next owner, too");
+    let mut used = life.clone();
+    used.advance(Event::Seen(at(10_850)), at(10_850), &rules);
+    assert_eq!((used.ending.clone(), used.due(&rules)), (None, Some(at(10_850 + 1_800 - 300))), "somebody is there");
+    assert!(life.advance(Event::Wake, at(10_900), &rules).probe);
+    life.advance(idle(&life), at(10_901), &rules);
+    assert_eq!(life.stage, Stage::Stopping(Reason::Idle));
+}
+
+#[test]
+fn idleness_that_only_the_policy_bounds_is_warned_of() {
+    let rules = Rules::default();
+    let mut life = life(spec());
+    life.bounds = Some(Bounds { idle_timeout_max_s: Some(1_800), ..Bounds::default() });
+    life.advance(Event::Placed, at(5), &rules);
+    life.advance(report(1, Phase::Ready), at(10), &rules);
+    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
+    assert_eq!(life.due(&rules), Some(at(1_820 - 300)));
+    // One that another end comes before is never spoken of.
+    life.bounds = Some(Bounds { closes_at: Some(at(1_700)), ..life.bounds.unwrap() });
+    life.advance(Event::Wake, at(1_690), &rules);
+    assert_eq!(life.due(&rules), Some(at(1_700)));
+}
+
+#[test]
+fn a_snooze_puts_off_idleness_and_nothing_else() {
+    let rules = Rules::default();
+    let mut life = life(Spec { idle_timeout_s: 60, ..spec() });
+    life.advance(Event::Placed, at(5), &rules);
+    life.advance(report(1, Phase::Ready), at(10), &rules);
+    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
+    let protected = Some(at(610));
+    assert_eq!((life.undisturbed_until(&rules), life.protected_until), (protected, None));
+    // A short one takes nothing of the first minutes away, and a long one is a day at most: what is told is what holds.
+    for (until, holds) in [(at(60), at(610)), (at(1 << 30), at(40 + 86_400)), (at(4_000), at(4_000))] {
+        let change = life.advance(Event::Snoozed(until, None), at(40), &rules);
+        assert!(change.told[0].message.ends_with(&holds.to_string()), "{}", change.told[0].message);
+        assert_eq!((life.protected_until, life.undisturbed_until(&rules)), (Some(holds), protected));
+    }
+    life.advance(Event::Wake, at(3_999), &rules);
+    assert_eq!(life.stage, Stage::Running);
+    assert!(life.advance(Event::Wake, at(4_000), &rules).probe);
+}
+
+#[test]
+fn an_order_that_was_lost_before_anything_was_made_is_given_again() {
+    let rules = Rules::default();
+    for (step, stays) in [(Step::Accepted, true), (Step::ClaimCreated, false)] {
+        let mut life = life(spec());
+        life.advance(Event::Placed, at(5), &rules);
+        life.advance(report(1, Phase::Starting(step)), at(6), &rules);
+        life.advance(Event::Missing, at(7), &rules);
+        assert_eq!((life.goal() == Some(Goal::Run), life.fence == 1), (stays, stays), "{step:?}: {:?}", life.stage);
+    }
 }

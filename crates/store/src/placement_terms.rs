@@ -5,8 +5,8 @@ use deadpool_postgres::Client;
 use domain::{
     id::{HolderId, PlanId, ProjectId, QueueId},
     queue::Queue,
-    quota::{Quota, Usage},
-    runtime::rules::Plan,
+    quota::Usage,
+    runtime::rules::{Plan, Policy},
     window::Window,
 };
 use jiff::Timestamp;
@@ -31,11 +31,11 @@ pub struct Terms {
     pub worths: Vec<(Vec<String>, u64)>,
 }
 
-/// What a project may hold, and for how long.
+/// What a project's runtimes may be and hold, and for how long.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// At once.
-    pub quota: Quota,
+    /// What an administrator set.
+    pub policy: Policy,
     /// What it holds, over all pools, with its volumes.
     pub used: Usage,
     /// Of that, the sizes of its volumes.
@@ -44,10 +44,6 @@ pub struct Limits {
     pub disruptions_left: Option<u32>,
     /// From when on those who hold more than the quota are stopped; `None` is never.
     pub over_quota_until: Option<Timestamp>,
-    /// The longest idleness, seconds.
-    pub idle_timeout_max_s: Option<u32>,
-    /// The longest lifetime, seconds.
-    pub lifetime_max_s: Option<u32>,
 }
 
 /// Reads the terms of a pool for these projects.
@@ -84,7 +80,7 @@ async fn over_quota(
     let nothing = Usage::default();
     let mut over: BTreeMap<ProjectId, (Timestamp, Usage)> = BTreeMap::new();
     for (project, limits) in projects {
-        let until = limits.over_quota_until.filter(|_| limits.quota.excess(&nothing, &limits.used).is_some());
+        let until = limits.over_quota_until.filter(|_| limits.policy.quota.excess(&nothing, &limits.used).is_some());
         if let Some(until) = until {
             // Its volumes stay, whoever goes.
             over.insert(*project, (until, Usage { storage_bytes: limits.volume_bytes, ..Usage::default() }));
@@ -106,7 +102,7 @@ async fn over_quota(
         let (Some((until, held)), Some(limits)) = (over.get_mut(&project), projects.get(&project)) else { continue };
         // Whose going would help: one that has nothing of what is too much stays.
         let own = ledger::held_by(row);
-        if let Some(excess) = limits.quota.excess(&nothing, held)
+        if let Some(excess) = limits.policy.quota.excess(&nothing, held)
             && excess.concerns(&own)
         {
             held.remove(&own);
@@ -189,13 +185,18 @@ fn limits(row: &Row) -> Limits {
     let mut used = ledger::usage(row, "used_");
     used.storage_bytes += volume_bytes;
     Limits {
-        quota: ledger::quota(row),
+        policy: Policy {
+            images: row.get("images"),
+            allow_root: row.get("allow_root"),
+            group_allows_root: row.get("group_allows_root"),
+            quota: ledger::quota(row),
+            idle_timeout_max_s: small(row, "idle_timeout_max_s"),
+            lifetime_max_s: small(row, "lifetime_max_s"),
+        },
         used,
         volume_bytes,
         disruptions_left: left.map(|left| u32::try_from(left).unwrap_or(0)),
         over_quota_until: row.get("over_quota_until"),
-        idle_timeout_max_s: small(row, "idle_timeout_max_s"),
-        lifetime_max_s: small(row, "lifetime_max_s"),
     }
 }
 

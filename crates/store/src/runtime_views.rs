@@ -3,7 +3,7 @@
 use crate::{Error, query, runtime_specs};
 use deadpool_postgres::GenericClient;
 use domain::{
-    id::{HolderId, PlanId, ProjectId, QueueId, UserId, WorkspaceId},
+    id::{GroupId, HolderId, PlanId, ProjectId, QueueId, UserId, WorkspaceId},
     runtime::Spec,
 };
 use jiff::Timestamp;
@@ -84,7 +84,7 @@ pub struct Life {
     pub stopped_at: Option<Timestamp>,
     /// The latest that somebody was known to use it.
     pub active_at: Option<Timestamp>,
-    /// Nobody stops it for idleness or for others before.
+    /// Somebody asked to keep it: nobody stops it for idleness before.
     pub protected_until: Option<Timestamp>,
     /// What will end it, and when.
     pub ends_at: Option<Timestamp>,
@@ -172,6 +172,10 @@ pub struct Alive {
     pub ends_at: Option<Timestamp>,
     /// See `ends_at`.
     pub ends_because: String,
+    /// It began to run.
+    pub running_at: Option<Timestamp>,
+    /// It has its place.
+    pub placed: bool,
 }
 
 /// Which lives a change may concern; everything that is not named is no matter.
@@ -189,6 +193,10 @@ pub struct Concerned<'a> {
     pub node: Option<(&'a str, &'a str)>,
     /// With this device of that node.
     pub device: Option<&'a str>,
+    /// Of projects of this group.
+    pub group: Option<GroupId>,
+    /// Of this workspace.
+    pub workspace: Option<WorkspaceId>,
 }
 
 /// Lives that one question answers at most.
@@ -322,8 +330,10 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
     let (project, queue) = (concerned.project.map(|id| id.0), concerned.queue.map(|id| id.0));
     let (pool, node) = concerned.node.unzip();
     let plan = concerned.plan.map(|id| id.0);
+    let (group, workspace) = (concerned.group.map(|id| id.0), concerned.workspace.map(|id| id.0));
+    let (class, device) = (&concerned.class, &concerned.device);
     let parameters: query::Parameters<'_> =
-        &[&project, &queue, &plan, &concerned.class, &pool, &node, &concerned.device, &ALIVE_MAX];
+        &[&project, &queue, &plan, class, &pool, &node, device, &ALIVE_MAX, &group, &workspace];
     let decode = |row: &Row| {
         let workspace: String = row.get(0);
         let corrupt = |source| Error::Corrupt { what: "runtime's spec", id: workspace.clone(), source };
@@ -339,6 +349,8 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
             workspace,
             ends_at,
             ends_because,
+            running_at: row.get(8),
+            placed: row.get(9),
         })
     };
     query::rows(db, sql, parameters).await?.iter().map(decode).collect()

@@ -1,10 +1,12 @@
 //! Workspaces. Refuses to know what a member may do.
 
-use crate::{Error, Transaction, query};
+use crate::{Error, Store, Transaction, query};
 use deadpool_postgres::GenericClient;
 use domain::id::{ProjectId, UserId, WorkspaceId};
 use jiff::Timestamp;
+use std::collections::HashSet;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// A named environment.
 #[derive(Debug, Clone)]
@@ -85,6 +87,17 @@ pub async fn list(
     let user = filter.user.map(|id| id.0);
     let parameters: query::Parameters<'_> = &[&after, &limit, &user, &filter.archived, &filter.project];
     Ok(query::rows(db, include_str!("../sql/workspace/list.sql"), parameters).await?.iter().map(decode).collect())
+}
+
+/// Those of these workspaces that are in use.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn in_use(store: &Store, workspaces: &[WorkspaceId]) -> Result<HashSet<WorkspaceId>, Error> {
+    let ids: Vec<Uuid> = workspaces.iter().map(|id| id.0).collect();
+    let client = store.client().await?;
+    let rows = query::rows(&client, include_str!("../sql/workspace/in_use.sql"), &[&ids]).await?;
+    Ok(rows.iter().map(|row| WorkspaceId(row.get(0))).collect())
 }
 
 /// Takes a workspace out of use, or back into it, and its triggers with it: once `db` has committed they fire no more, or

@@ -7,8 +7,10 @@
 //! | `terminals` | a terminal was used, or printed something |
 //! | `heartbeat` | a window of the editor is open |
 //!
-//! JupyterLab's own `last_activity` of the server is left alone: pages that poll by themselves move it. Refuses to decide
-//! what idleness is for, and to know of processes.
+//! JupyterLab's own `last_activity` of the server is left alone: pages that poll by themselves move it.
+//!
+//! The times that an application tells are of its machine's clock, which may be any: only that they have changed since the
+//! last look counts, and when that was seen here. Refuses to decide what idleness is for, and to know of processes.
 
 pub(crate) mod http;
 
@@ -18,7 +20,11 @@ use jiff::Timestamp;
 use proto::internal::v1::{ActivityReport, activity_report::State};
 use runtime::secret::Secret;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
 
 /// An application that is asked.
 pub(crate) struct Asked {
@@ -27,6 +33,15 @@ pub(crate) struct Asked {
     key: Secret,
     at: SocketAddr,
     began: Timestamp,
+    told: Mutex<HashMap<&'static str, Told>>,
+}
+
+/// What a source told last.
+struct Told {
+    /// Its times, in its own words.
+    times: Vec<String>,
+    /// When it was seen to be in use last.
+    used: Timestamp,
 }
 
 impl Asked {
@@ -38,6 +53,7 @@ impl Asked {
             key: life.access_key.clone(),
             at,
             began: Timestamp::now(),
+            told: Mutex::default(),
         }
     }
 
@@ -51,27 +67,45 @@ impl Asked {
         match self.app {
             App::Jupyter => {
                 // Each may take as long as an answer may: one that does not answer holds its turn no longer than that.
-                let (listed, terminals) = tokio::join!(self.ask("api/kernels"), self.terminals());
-                let kernels = listed.map_or_else(State::Unknown, |all| kernels(&all, self.began, now));
-                vec![("kernels", kernels), ("terminals", terminals)]
+                let (kernels, terminals) = tokio::join!(self.ask("api/kernels"), self.ask("api/terminals"));
+                let kernels = kernels.and_then(|all| Ok((is_busy(&all)?, times(&all)?)));
+                let terminals = terminals.and_then(|all| Ok((false, times(&all)?)));
+                vec![
+                    ("kernels", self.judge("kernels", kernels, now)),
+                    ("terminals", self.judge("terminals", terminals, now)),
+                ]
             }
-            App::VsCode => vec![("heartbeat", self.heartbeat().await)],
+            App::VsCode => {
+                let beat = self.heartbeat().await.map(|beat| (false, vec![beat]));
+                vec![("heartbeat", self.judge("heartbeat", beat, now))]
+            }
             App::Custom { .. } => Vec::new(),
         }
     }
 
-    async fn terminals(&self) -> State {
-        self.ask("api/terminals").await.map_or_else(State::Unknown, |all| terminals(&all, self.began))
+    /// Active while it says so and when its times have changed, by our clock; those of the first look may be of any day.
+    fn judge(&self, source: &'static str, found: Result<(bool, Vec<String>), String>, now: Timestamp) -> State {
+        let (busy, times) = match found {
+            Ok(found) => found,
+            Err(why) => return State::Unknown(why),
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = match told.get(source) {
+            _ if busy => now,
+            None => self.began,
+            Some(told) if told.times == times => told.used,
+            Some(_) => now,
+        };
+        told.insert(source, Told { times, used });
+        if busy { State::ActiveUs(now.as_microsecond()) } else { since(used) }
     }
 
     /// The time of the last sign of life of a window; the answer of `/healthz` is none itself.
-    async fn heartbeat(&self) -> State {
-        match self.get("/healthz").await {
-            Ok(answer) => match answer["lastHeartbeat"].as_i64() {
-                Some(ms) => since(Timestamp::from_millisecond(ms).unwrap_or(self.began).max(self.began)),
-                None => State::Unknown("the editor tells no heartbeat".to_owned()),
-            },
-            Err(why) => State::Unknown(why),
+    async fn heartbeat(&self) -> Result<String, String> {
+        let answer = self.get("/healthz").await?;
+        match &answer["lastHeartbeat"] {
+            Value::Number(ms) => Ok(ms.to_string()),
+            _ => Err("the editor tells no heartbeat".to_owned()),
         }
     }
 
@@ -101,27 +135,22 @@ pub(crate) fn since(last: Timestamp) -> State {
     State::IdleSinceUs(last.as_microsecond())
 }
 
-/// A busy kernel is active however silent its cell is; of the others, the last message counts.
-fn kernels(all: &Value, began: Timestamp, now: Timestamp) -> State {
-    let Some(list) = all.as_array() else { return State::Unknown("the list of kernels is none".to_owned()) };
+/// A busy kernel is in use however silent its cell is.
+fn is_busy(all: &Value) -> Result<bool, String> {
     let waits = |kernel: &Value| kernel["execution_state"] == "idle" || kernel["execution_state"] == "dead";
-    if list.iter().all(waits) {
-        return since(latest(list).map_or(began, |last| last.max(began)));
-    }
-    State::ActiveUs(now.as_microsecond())
+    Ok(!list(all)?.iter().all(waits))
 }
 
-fn terminals(all: &Value, began: Timestamp) -> State {
-    match all.as_array() {
-        Some(list) => since(latest(list).map_or(began, |last| last.max(began))),
-        None => State::Unknown("the list of terminals is none".to_owned()),
-    }
+/// Every `last_activity` of a list, in whichever order it came.
+fn times(all: &Value) -> Result<Vec<String>, String> {
+    let mut times: Vec<String> =
+        list(all)?.iter().filter_map(|one| one["last_activity"].as_str().map(str::to_owned)).collect();
+    times.sort_unstable();
+    Ok(times)
 }
 
-/// The latest `last_activity` of a list.
-fn latest(list: &[Value]) -> Option<Timestamp> {
-    let times = list.iter().filter_map(|one| one["last_activity"].as_str()?.parse().ok());
-    times.max()
+fn list(all: &Value) -> Result<&[Value], String> {
+    all.as_array().map(Vec::as_slice).ok_or_else(|| "what should be a list is none".to_owned())
 }
 
 #[cfg(test)]
@@ -129,37 +158,49 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn a_busy_kernel_is_active_however_silent() {
-        let (began, now) = (Timestamp::UNIX_EPOCH, Timestamp::now());
-        let kernel = |state: &str| json!({ "execution_state": state, "last_activity": "2020-01-01T00:00:00.5Z" });
-        let active = State::ActiveUs(now.as_microsecond());
-        assert_eq!(kernels(&json!([kernel("idle"), kernel("busy")]), began, now), active);
-        assert_eq!(kernels(&json!([kernel("starting")]), began, now), active);
-        assert_eq!(kernels(&json!([kernel("idle")]), began, now), State::IdleSinceUs(1_577_836_800_500_000));
-        assert_eq!(kernels(&json!([]), began, now), State::IdleSinceUs(0));
-        assert!(matches!(kernels(&json!({}), began, now), State::Unknown(_)));
+    fn asked(at: SocketAddr, began: Timestamp) -> Asked {
+        let (app, base_path, key) = (App::Jupyter, "/".to_owned(), Secret::new("k"));
+        Asked { app, base_path, key, at, began, told: Mutex::default() }
     }
 
     #[test]
-    fn a_list_that_is_none_says_nothing_about_terminals() {
-        let began = Timestamp::UNIX_EPOCH;
-        assert_eq!(terminals(&json!([]), began), State::IdleSinceUs(0));
-        let used = json!([{ "name": "1", "last_activity": "2020-01-01T00:00:00Z" }]);
-        assert_eq!(terminals(&used, began), State::IdleSinceUs(1_577_836_800_000_000));
-        assert!(matches!(terminals(&json!({ "message": "no terminals here" }), began), State::Unknown(_)));
+    fn a_busy_kernel_is_in_use_however_silent() {
+        let kernel = |state: &str| json!({ "execution_state": state, "last_activity": "2020-01-01T00:00:00.5Z" });
+        assert!(is_busy(&json!([kernel("idle"), kernel("busy")])).unwrap());
+        assert!(is_busy(&json!([kernel("starting")])).unwrap());
+        assert!(!is_busy(&json!([kernel("idle"), kernel("dead")])).unwrap());
+        assert!(!is_busy(&json!([])).unwrap());
+        assert!(is_busy(&json!({})).is_err() && times(&json!({ "message": "no terminals here" })).is_err());
+    }
+
+    #[test]
+    fn what_an_application_tells_counts_by_our_clock_whatever_its_own_is() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+        let asked = asked("127.0.0.1:1".parse().unwrap(), at(0));
+        // Its clock is forty minutes behind ours, and then it is set, to yet another time.
+        let tells = |own: i64, now: i64| {
+            let all = json!([{ "name": "1", "last_activity": at(own).to_string() }]);
+            asked.judge("terminals", times(&all).map(|times| (false, times)), at(now))
+        };
+        assert_eq!(tells(-2_400, 15), since(at(0)), "it may have been used long ago");
+        assert_eq!(tells(-2_385, 30), since(at(30)), "it printed something");
+        assert_eq!(tells(-2_385, 45), since(at(30)));
+        assert_eq!(tells(9_000, 60), since(at(60)));
+        assert_eq!(tells(9_000, 75), since(at(60)), "a clock that is ahead is not believed");
+        assert_eq!(tells(70, 90), since(at(90)), "nor is one that went back");
+        // Of a kernel, the end of what it did is the last use.
+        let kernel = |busy: bool, now: i64| asked.judge("kernels", Ok((busy, vec!["never moves".to_owned()])), at(now));
+        assert_eq!(kernel(true, 100), State::ActiveUs(at(100).as_microsecond()));
+        assert_eq!(kernel(false, 115), since(at(100)));
+        // An answer that did not come says nothing, and nothing is forgotten for it.
+        assert!(matches!(asked.judge("kernels", Err("no answer".to_owned()), at(130)), State::Unknown(_)));
+        assert_eq!(kernel(false, 145), since(at(100)));
     }
 
     #[tokio::test]
     async fn one_that_does_not_answer_is_asked_everything_at_once() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let asked = Asked {
-            app: App::Jupyter,
-            base_path: "/".to_owned(),
-            key: Secret::new("k"),
-            at: silent.local_addr().unwrap(),
-            began: Timestamp::now(),
-        };
+        let asked = asked(silent.local_addr().unwrap(), Timestamp::now());
         let look = tokio::spawn(async move { asked.look(Timestamp::now()).await });
         // Both are there before the first was answered, and neither ever is.
         let both = async { [silent.accept().await.unwrap(), silent.accept().await.unwrap()] };

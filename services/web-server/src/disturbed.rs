@@ -29,6 +29,14 @@ fn message(life: &Alive, effect: String) -> AffectedRuntime {
     }
 }
 
+/// What it means to a life that it could not start any more.
+pub(crate) fn barred(life: &Alive, why: &str) -> String {
+    if life.state == "starting" && !life.placed {
+        return format!("waits, and gets no place: {why}");
+    }
+    format!("goes on, and cannot start again: {why}")
+}
+
 /// Refuses a change that disturbs somebody, unless it is meant.
 pub(crate) fn unless_forced(affected: &[AffectedRuntime], force: bool) -> Result<(), Fault> {
     if affected.is_empty() || force {

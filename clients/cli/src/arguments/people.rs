@@ -101,6 +101,9 @@ pub(crate) enum Groups {
         /// They may, when they allow it themselves; --allow-root false takes it back
         #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
         allow_root: bool,
+        /// Take it back though runtimes of theirs have root
+        #[arg(long)]
+        force: bool,
     },
     /// Add a person
     Add {

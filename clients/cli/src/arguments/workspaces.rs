@@ -90,7 +90,7 @@ pub(crate) enum Workspaces {
         /// The workspace
         name: Option<String>,
     },
-    /// Let nobody stop it for idleness or for others for a while
+    /// Let nobody stop it for idleness for a while; others may still come first
     Snooze {
         /// How long, at most 24h
         #[arg(default_value = "2h")]

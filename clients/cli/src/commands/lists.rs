@@ -1,6 +1,6 @@
 //! `orrery pipelines`, `executors` and `workspaces`.
 
-use super::deploy;
+use super::{deploy, gpus::affected};
 use crate::{
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
@@ -135,10 +135,17 @@ pub(crate) async fn create_workspace(
 }
 
 /// Takes one out of use.
-pub(crate) async fn archive_workspace(connection: &Connection, output: &Output, name: String) -> Result<Code> {
-    let request = client::within(CALL_TIMEOUT, ArchiveWorkspaceRequest { name: name.clone() });
+pub(crate) async fn archive_workspace(
+    connection: &Connection,
+    output: &Output,
+    name: String,
+    force: bool,
+) -> Result<Code> {
+    let request = client::within(CALL_TIMEOUT, ArchiveWorkspaceRequest { name: name.clone(), force });
     let response = connection.workspaces().archive_workspace(request).await?.into_inner();
-    output.answer("orrery.v1.ArchiveWorkspaceResponse", &response, || format!("workspace {name} is archived"))?;
+    output.answer("orrery.v1.ArchiveWorkspaceResponse", &response, || {
+        format!("workspace {name} is archived{}", affected(&response.affected, output))
+    })?;
     Ok(Code::Ok)
 }
 

@@ -44,12 +44,18 @@ pub(crate) async fn of_project(
 }
 
 /// Sets whether projects of a group may let containers run as root.
-pub(crate) async fn of_group(connection: &Connection, output: &Output, group: String, allow_root: bool) -> Result<()> {
-    let request = within(CALL_TIMEOUT, SetGroupPolicyRequest { group: group.clone(), allow_root });
+pub(crate) async fn of_group(
+    connection: &Connection,
+    output: &Output,
+    group: String,
+    allow_root: bool,
+    force: bool,
+) -> Result<()> {
+    let request = within(CALL_TIMEOUT, SetGroupPolicyRequest { group: group.clone(), allow_root, force });
     let answer = connection.policies().set_group_policy(request).await?.into_inner();
     output.answer("orrery.v1.SetGroupPolicyResponse", &answer, || {
         let not = if allow_root { "" } else { " not" };
-        format!("projects of {group} may{not} let containers run as root")
+        format!("projects of {group} may{not} let containers run as root{}", affected(&answer.affected, output))
     })
 }
 

@@ -243,7 +243,7 @@ async fn snooze(connection: &Connection, output: &Output, workspace: String, dur
     let runtime = answer.runtime.clone().unwrap_or_default();
     output.answer("orrery.v1.SnoozeRuntimeResponse", &answer, || {
         let until = time::day_and_clock(time::instant(runtime.protected_until.as_ref()));
-        format!("{}: nobody stops it for idleness or for others before {until}", runtime.workspace)
+        format!("{}: nobody stops it for idleness before {until}", runtime.workspace)
     })
 }
 

@@ -8,7 +8,7 @@ mod endings;
 mod events;
 mod stage;
 
-pub use endings::{Bounds, Ending, Rules};
+pub use endings::{Bounds, Ending, NOTICE, Rules, least};
 pub use events::{Change, Entry, Event, Phase, Report};
 pub use stage::{Stage, Step};
 
@@ -53,7 +53,7 @@ pub struct Life {
     pub running_at: Option<Timestamp>,
     /// When it ended.
     pub stopped_at: Option<Timestamp>,
-    /// Nobody stops it for idleness or for others before then.
+    /// Somebody asked to keep it: nobody stops it for idleness before then.
     pub protected_until: Option<Timestamp>,
     /// Raised with every order; a report with another one does not count.
     pub fence: i64,
@@ -69,8 +69,8 @@ pub struct Life {
     pub ending: Option<Ending>,
     /// What is known of its use.
     pub activity: Activity,
-    /// What binds it besides its spec.
-    pub bounds: Bounds,
+    /// What binds it besides its spec; `None` while a new owner has not read that: what was told last holds then.
+    pub bounds: Option<Bounds>,
     /// It starts with others or not at all.
     pub gang: Option<Gang>,
     /// Its sources were asked to look again.
@@ -79,6 +79,10 @@ pub struct Life {
     use_stored_at: Option<Timestamp>,
     /// Warnings of this ending that were given.
     warned: usize,
+    /// When its longest time is over, as it was told.
+    lifetime_end: Option<Timestamp>,
+    /// A bound that came while it ran stops it for idleness no sooner.
+    idle_not_before: Option<Timestamp>,
     /// Times in a row that its place was not there.
     misplaced: u32,
 }
@@ -145,11 +149,13 @@ impl Life {
             notice: Notice::default(),
             ending: None,
             activity: Activity::default(),
-            bounds: Bounds::default(),
+            bounds: Some(Bounds::default()),
             gang: None,
             probed_at: None,
             use_stored_at: None,
             warned: 0,
+            lifetime_end: None,
+            idle_not_before: None,
             misplaced: 0,
         }
     }
@@ -181,6 +187,12 @@ impl Life {
     #[must_use]
     pub fn may_switch(&self) -> bool {
         self.is_alive() && !matches!(self.stage, Stage::Stopping(_))
+    }
+
+    /// Nobody stops it for others before then.
+    #[must_use]
+    pub fn undisturbed_until(&self, rules: &Rules) -> Option<Timestamp> {
+        self.running_at.map(|at| at + rules.min_running)
     }
 
     /// From asking it to end to ending it, seconds.

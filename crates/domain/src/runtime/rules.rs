@@ -1,5 +1,6 @@
 //! Whether a runtime may be what somebody wants: in itself, by its project's policy and by a plan that opens its queue.
-//! The web-server asks when a spec is saved and when a start is wanted, the scheduler when a life begins.
+//! The web-server asks when a spec is saved and when a start is wanted; the scheduler asks before it gives a place to whoever
+//! waits, since what is set may have changed meanwhile.
 //!
 //! Refuses to know what is free at the moment, and who asks: that is the planner's and the authorisation's.
 

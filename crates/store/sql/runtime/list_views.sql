@@ -1,4 +1,5 @@
--- A page by name of the workspaces that have a spec or had a life, of those that a person may see.
+-- A page by name of the workspaces that have a spec or had a life, of those that a person may see. Of those that are out of
+-- use, the ones whose life has not ended.
 -- $1 last name of the page before, $2 limit, $3 user, or NULL for one who sees all, $4 project, empty is all,
 -- $5 states, none is all; without a life it is stopped, $6 queue, empty is all
 SELECT w.id, w.name, p.name, w.project_id, coalesce(s.version, 0), s.spec, sq.name, sq.pool,
@@ -19,7 +20,9 @@ SELECT w.id, w.name, p.name, w.project_id, coalesce(s.version, 0), s.spec, sq.na
   LEFT JOIN plan l ON l.id = r.plan_id
   LEFT JOIN node n ON n.id = r.node_id
   LEFT JOIN user_account u ON u.id = r.requested_by
- WHERE w.name > $1 AND w.archived_at IS NULL AND (s.workspace_id IS NOT NULL OR r.state <> 'stopped')
+ WHERE w.name > $1
+   AND (r.state IN ('starting', 'running', 'stopping')
+        OR w.archived_at IS NULL AND (s.workspace_id IS NOT NULL OR r.state <> 'stopped'))
    AND ($3::uuid IS NULL OR EXISTS (SELECT 1 FROM workspace_access a WHERE a.workspace_id = w.id AND a.user_id = $3))
    AND ($4::text = '' OR p.name = $4)
    AND (cardinality($5::text[]) = 0 OR coalesce(r.state, 'stopped') = ANY ($5))

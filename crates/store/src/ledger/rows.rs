@@ -274,7 +274,7 @@ impl StoredLife {
         life.start_again = row.get("start_again");
         life.endpoint = row.get("endpoint");
         let ends_at: Option<Timestamp> = row.get("ends_at");
-        life.ending = ends_at.map(|at| Ending { at, because: Reason::read(row.get("ends_because")) });
+        life.take_over(ends_at.map(|at| Ending { at, because: Reason::read(row.get("ends_because")) }));
         life.activity = Activity::known(row.get("active_at"));
         Ok(Self {
             life,

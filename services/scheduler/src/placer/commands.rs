@@ -13,7 +13,7 @@ use domain::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
-use store::ledger::{self, StoredLife};
+use store::ledger::{self, Startable, StoredLife};
 use uuid::Uuid;
 
 impl Placer {
@@ -115,7 +115,8 @@ impl Placer {
     fn begin(&mut self, mut stored: StoredLife, turn: &mut Turn) {
         let holder = stored.life.holder;
         let change = stored.life.begin();
-        self.bind(&mut stored);
+        let (plan, bounds) = self.binds(&stored.life);
+        (stored.plan, stored.life.bounds) = (plan, Some(bounds));
         self.planning.wants(&stored.life.spec.ask);
         if !self.terms_of.contains(&stored.life.project) {
             self.terms_read_at = None;
@@ -246,29 +247,26 @@ impl Placer {
         }
     }
 
-    /// Lives that follow ended ones begin in the same transaction.
+    /// Lives that follow ended ones begin in the same transaction; none in a workspace that is out of use.
     pub(super) async fn begin_successors(&mut self, turn: &mut Turn) -> Result<(), Ended> {
-        for ended in std::mem::take(&mut turn.followed) {
+        let now = self.now();
+        let follow = |ended: StoredLife| Some((ended.life.successor(HolderId(Uuid::now_v7()), now)?, ended));
+        let followed: Vec<_> = std::mem::take(&mut turn.followed).into_iter().filter_map(follow).collect();
+        if followed.is_empty() {
+            return Ok(());
+        }
+        let workspaces: Vec<WorkspaceId> = followed.iter().map(|(next, _)| next.workspace).collect();
+        let in_use = match store::workspaces::in_use(&self.parts.store, &workspaces).await {
+            Ok(in_use) => in_use,
+            Err(error) => return self.cannot_follow(&error, turn).await,
+        };
+        for (mut next, ended) in followed.into_iter().filter(|(next, _)| in_use.contains(&next.workspace)) {
             let life = &ended.life;
-            let Some(mut next) = life.successor(HolderId(Uuid::now_v7()), self.now()) else { continue };
-            let afresh = life.start_again && matches!(life.stage, Stage::Stopped(Reason::Restart));
-            if afresh {
-                // A start takes what is in force by now; what was, where nobody checked the image that this names.
+            if life.start_again && matches!(life.stage, Stage::Stopped(Reason::Restart)) {
                 match ledger::startable(&self.parts.store, life.workspace).await {
-                    Ok(Some(found)) => {
-                        let checked = [life.next_image.as_str(), life.spec.image.as_str()];
-                        if let Some((spec, version)) = found.spec
-                            && let Some(image) = checked.into_iter().find(|image| is_of(image, &spec.image))
-                        {
-                            next.spec = with_image(&spec, image);
-                            next.spec_version = version;
-                        }
-                    }
+                    Ok(Some(found)) => self.take_spec(&mut next, life, found),
                     Ok(None) => continue,
-                    Err(error) => {
-                        tracing::warn!(error = runtime::exit::chain(&error), "failed to read what is to start again");
-                        return self.reload(turn).await;
-                    }
+                    Err(error) => return self.cannot_follow(&error, turn).await,
                 }
             }
             let Ok(access_key) = self.access_key(next.workspace, next.number) else { continue };
@@ -276,6 +274,24 @@ impl Placer {
             self.begin(stored, turn);
         }
         Ok(())
+    }
+
+    async fn cannot_follow(&mut self, error: &store::Error, turn: &mut Turn) -> Result<(), Ended> {
+        tracing::warn!(error = runtime::exit::chain(error), "failed to read what is to start again");
+        self.reload(turn).await
+    }
+
+    /// A restart takes the spec and the queue that are in force by now; what was, where nobody checked the image that the spec
+    /// names, or the queue is served from elsewhere.
+    fn take_spec(&self, next: &mut Life, life: &Life, found: Startable) {
+        let checked = [life.next_image.as_str(), life.spec.image.as_str()];
+        if let (Some((spec, version)), Some((queue, pool))) = (found.spec, found.queue)
+            && *pool == *self.pool
+            && let Some(image) = checked.into_iter().find(|image| is_of(image, &spec.image))
+        {
+            next.spec = with_image(&spec, image);
+            (next.spec_version, next.queue) = (version, queue);
+        }
     }
 }
 

@@ -92,7 +92,7 @@ pub enum Message {
     Stop(StopRuntime, Reply<()>),
     /// A life goes to another queue.
     Switch(SwitchQueue, Reply<()>),
-    /// Nobody stops it for idleness or for others before then.
+    /// Nobody stops it for idleness before then.
     Snooze(WorkspaceId, Timestamp, Option<UserId>, Reply<()>),
     /// What proxies saw.
     Seen(Vec<SeenActivity>, Reply<()>),

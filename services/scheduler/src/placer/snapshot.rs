@@ -6,7 +6,7 @@ use domain::{
     id::{ProjectId, QueueId},
     queue::Queue,
     quota::{Quota, Usage},
-    runtime::life::Stage,
+    runtime::life::{Life, Stage, least},
 };
 use placement::{Demand, Holding, Nomination, Owner, Plan, Policy, Project, Request, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,9 @@ impl Placer {
         let (mut snapshot, policy) = (self.snapshot(requests), Policy { moves_max, ..self.policy() });
         snapshot.holdings.retain(|holding| !gone.contains(&holding.holder));
         snapshot.nominations.retain(|nomination| !gone.contains(&nomination.holder));
+        if moves_max > 0 {
+            self.leave_snoozed(&mut snapshot.holdings);
+        }
         if let Some(before) = before {
             (self.terms, self.elsewhere) = before;
         }
@@ -37,9 +40,10 @@ impl Placer {
 
     pub(super) fn requests(&self) -> impl Iterator<Item = Request> {
         let mounted = self.mounted();
-        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life)).map(move |life| {
+        let may_start = move |life: &&Life| waits(life) && self.forbidden(life).is_none();
+        let runtimes = self.lives.iter().map(|stored| &stored.life).filter(may_start).map(move |life| {
             let admitted = self.admitted(life);
-            let bounds = [life.spec.lifetime_s, life.bounds.lifetime_max_s.unwrap_or(0)];
+            let bound = life.bounds.and_then(|bounds| bounds.lifetime_max_s);
             Request {
                 holder: life.holder,
                 project: life.project,
@@ -50,7 +54,7 @@ impl Placer {
                 storage_bytes: life.spec.storage_bytes,
                 nodes: self.nodes_for(life, &mounted),
                 gang: life.gang.clone(),
-                runtime_s: bounds.into_iter().filter(|seconds| *seconds > 0).min().map(u64::from),
+                runtime_s: least(life.spec.lifetime_s, bound).map(u64::from),
                 access: admitted.access,
                 permitted: self.permitted(&admitted.models),
                 class: None,
@@ -99,7 +103,7 @@ impl Placer {
             priority: life.map_or(0, |life| life.spec.priority),
             effective_milli: placement.effective_milli,
             storage_bytes: placement.storage_bytes,
-            protected_until: life.and_then(|life| life.protected_until),
+            protected_until: life.and_then(|life| life.undisturbed_until(&self.parts.timing.rules)),
             gang: life.and_then(|life| life.gang.as_ref()).map(|gang| gang.id),
         });
         Holding {
@@ -116,6 +120,16 @@ impl Placer {
         }
     }
 
+    /// Nobody is asked to move whom somebody asked to keep.
+    fn leave_snoozed(&self, holdings: &mut [Holding]) {
+        for holding in holdings {
+            let kept = self.lives.get(holding.holder).and_then(|stored| stored.life.protected_until);
+            if let Some(owner) = &mut holding.owner {
+                owner.protected_until = owner.protected_until.max(kept);
+            }
+        }
+    }
+
     /// What the projects may hold here: their quotas, less what they hold in other pools.
     fn projects(&self, requests: &[Request]) -> Vec<Project> {
         let here = self.held_here();
@@ -123,7 +137,7 @@ impl Placer {
         let project = |id| {
             let limits = self.terms.projects.get(&id);
             let elsewhere = self.elsewhere.get(&id).cloned().unwrap_or_default();
-            let quota = limits.map(|limits| less(&limits.quota, &elsewhere));
+            let quota = limits.map(|limits| less(&limits.policy.quota, &elsewhere));
             Project {
                 id,
                 quota: quota.unwrap_or_default(),

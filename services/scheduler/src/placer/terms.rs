@@ -1,13 +1,13 @@
 //! What people set, read again each second, and what of it binds which life.
 
-use super::{Ended, Placer, turn::Turn};
+use super::{Ended, Placer, planning::waits, turn::Turn};
 use domain::{
     device::DeviceModel,
     id::{PlanId, ProjectId, QueueId},
     quota::Usage,
     runtime::{
-        life::{Bounds, Event, Life, Stage},
-        rules::{Plan, listed, opens_again},
+        life::{Bounds, Event, Life, Notice, Stage},
+        rules::{Denial, Plan, Policy, listed, opens_again},
     },
     window::{self, Access},
 };
@@ -16,10 +16,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use store::{
-    ledger::StoredLife,
-    placement_terms::{self, Limits, Terms},
-};
+use store::placement_terms::{self, Limits, Terms};
 use uuid::Uuid;
 
 /// Between two looks at what people set.
@@ -56,6 +53,7 @@ impl Placer {
                 self.terms_read_at = Some(Instant::now());
                 // Windows open and close without an edit.
                 self.bind_all(turn);
+                self.refuse_forbidden(turn);
                 Ok(())
             }
             Err(error) => {
@@ -109,40 +107,64 @@ impl Placer {
     /// Says to every life what binds it by now.
     pub(super) fn bind_all(&mut self, turn: &mut Turn) {
         for holder in self.lives.holders() {
-            let Some(mut stored) = self.lives.get(holder).cloned() else { continue };
-            let (plan, bounds) = (stored.plan, stored.life.bounds);
-            self.bind(&mut stored);
-            if (stored.plan, stored.life.bounds) == (plan, bounds) {
-                continue;
-            }
-            if stored.plan != plan {
+            let Some(stored) = self.lives.get(holder) else { continue };
+            let (plan, bounds) = self.binds(&stored.life);
+            let is_bound_anew = stored.life.bounds != Some(bounds);
+            if stored.plan != plan
+                && let Some(stored) = self.lives.get_mut(holder)
+            {
+                stored.plan = plan;
                 turn.change(holder);
             }
-            self.lives.insert(stored, &self.parts.timing.rules);
-            self.happen(holder, Event::Wake, turn);
+            if is_bound_anew {
+                self.happen(holder, Event::Bound(bounds), turn);
+            }
         }
     }
 
-    /// Sets what binds a life.
-    pub(super) fn bind(&self, stored: &mut StoredLife) {
-        let admitted = self.admitted(&stored.life);
-        let limits = self.terms.projects.get(&stored.life.project);
-        let runs = matches!(stored.life.stage, Stage::Starting(_) | Stage::Running);
-        let lifetimes = [admitted.lifetime_max_s, limits.and_then(|limits| limits.lifetime_max_s)];
-        stored.life.bounds = Bounds {
+    /// By which plan a life runs, and what binds it besides its spec.
+    pub(super) fn binds(&self, life: &Life) -> (Option<PlanId>, Bounds) {
+        let admitted = self.admitted(life);
+        let policy = self.terms.projects.get(&life.project).map(|limits| &limits.policy);
+        let runs = matches!(life.stage, Stage::Starting(_) | Stage::Running);
+        let lifetimes = [admitted.lifetime_max_s, policy.and_then(|policy| policy.lifetime_max_s)];
+        let bounds = Bounds {
             closes_at: match admitted.access {
                 Access::Until { closes_at, .. } => Some(closes_at.timestamp()),
                 // It has closed between two looks; or the plan was taken away, which stops nobody by itself.
                 Access::Closed { .. } if runs && admitted.plan.is_some() => {
-                    Some(stored.life.bounds.closes_at.unwrap_or_else(|| self.now()))
+                    Some(life.bounds.and_then(|bounds| bounds.closes_at).unwrap_or_else(|| self.now()))
                 }
                 Access::Closed { .. } | Access::Always => None,
             },
-            over_quota_until: self.terms.over_quota.get(&stored.life.holder).copied(),
+            over_quota_until: self.terms.over_quota.get(&life.holder).copied(),
             lifetime_max_s: lifetimes.into_iter().flatten().min(),
-            idle_timeout_max_s: limits.and_then(|limits| limits.idle_timeout_max_s),
+            idle_timeout_max_s: policy.and_then(|policy| policy.idle_timeout_max_s),
         };
-        stored.plan = admitted.plan;
+        (admitted.plan, bounds)
+    }
+
+    /// What its project does not let it be any more: until that is allowed again, it gets no place.
+    pub(super) fn forbidden(&self, life: &Life) -> Option<Denial> {
+        let nothing_set = Policy::default();
+        let policy = self.terms.projects.get(&life.project).map_or(&nothing_set, |limits| &limits.policy);
+        policy.permits(&life.spec).err()
+    }
+
+    /// Tells those who wait why they get no place; one that is kept is given up.
+    fn refuse_forbidden(&mut self, turn: &mut Turn) {
+        let waiting = self.lives.iter().map(|stored| &stored.life).filter(|life| waits(life));
+        let refused: Vec<_> = waiting.filter_map(|life| Some((life.holder, self.forbidden(life)?))).collect();
+        for (holder, denial) in refused {
+            if self.placements.contains_key(&holder) {
+                self.happen(holder, Event::Denominated, turn);
+                // The others of its gang hear of it.
+                self.planning.denominated.push(holder);
+            }
+            let Denial { code, sentence: message, remedy: hint, .. } = denial;
+            let notice = Notice { code: code.as_str().to_owned(), message, hint, expected_at: None };
+            self.happen(holder, Event::Waits(notice), turn);
+        }
     }
 
     /// Of the plans that open its queue, the one that lets it run longest; the default queue needs none.

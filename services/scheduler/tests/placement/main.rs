@@ -8,5 +8,6 @@ mod gangs;
 mod hints;
 mod races;
 mod reapers;
+mod terms;
 mod volumes;
 mod world;

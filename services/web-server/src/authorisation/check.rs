@@ -1,7 +1,7 @@
 //! One decision: a row, a person, an addressed thing. What a person may not see is not found, in the words that are used
 //! when it is not there.
 
-use super::table::{Thing, Who};
+use super::table::{self, Thing, Who};
 use super::{Authority, Rule};
 use crate::fault::Fault;
 use crate::identity::{Caller, Identity};
@@ -87,9 +87,10 @@ impl Authority {
     }
 }
 
-/// For a request that addresses many workspaces: as a row would decide about one of them, that changes it.
-pub(crate) async fn workspace(store: &Store, caller: &Caller, name: &str, need: Role) -> Verdict {
-    reach(store, caller, Thing::Workspace("workspaces"), name, need).await.unless_archived()
+/// For a request that addresses many workspaces: as the row of a method would decide about one of them.
+pub(crate) async fn workspace(store: &Store, caller: &Caller, method: &str, name: &str, need: Role) -> Verdict {
+    let verdict = reach(store, caller, Thing::Workspace("workspaces"), name, need).await;
+    if table::even_archived(method) { verdict } else { verdict.unless_archived() }
 }
 
 /// Whether the caller has the role on the addressed thing.

@@ -206,7 +206,7 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.WorkspaceService/CreateWorkspace", On(ProjectOrOwn("project"), Editor), &["name", "project"]),
     read("/orrery.v1.WorkspaceService/GetWorkspace", On(Workspace("name"), Viewer)),
     read("/orrery.v1.WorkspaceService/ListWorkspaces", SignedIn),
-    act_even_archived("/orrery.v1.WorkspaceService/ArchiveWorkspace", On(Workspace("name"), Admin), &["name"]),
+    act_even_archived("/orrery.v1.WorkspaceService/ArchiveWorkspace", On(Workspace("name"), Admin), &["name", "force"]),
     act_even_archived("/orrery.v1.WorkspaceService/RestoreWorkspace", On(Workspace("name"), Admin), &["name"]),
     read("/orrery.v1.MemberService/ListMembers", On(Workspace("workspace"), Viewer)),
     act("/orrery.v1.MemberService/InviteMember", On(Workspace("workspace"), Admin), &["email", "role"]),
@@ -354,7 +354,7 @@ const METHODS: &[Row] = &[
             "force",
         ],
     ),
-    act("/orrery.v1.PolicyService/SetGroupPolicy", Cluster(Admin), &["group", "allow_root"]),
+    act("/orrery.v1.PolicyService/SetGroupPolicy", Cluster(Admin), &["group", "allow_root", "force"]),
     read("/orrery.v1.DeviceService/ListNodes", Cluster(Viewer)),
     read("/orrery.v1.DeviceService/ListDevices", Cluster(Viewer)),
     read("/orrery.v1.DeviceService/ListDeviceClasses", SignedIn),
@@ -431,6 +431,11 @@ const ROUTES: &[Row] = &[
     read("/api/pipeline_schedules/{id}/api_trigger", Everybody),
     read("/api/events", AsMethod),
 ];
+
+/// Whether a method is let act on what is archived, too.
+pub(super) fn even_archived(path: &str) -> bool {
+    METHODS.iter().any(|row| row.path == path && row.even_archived)
+}
 
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {

@@ -38,7 +38,7 @@ impl Commands {
         self.of_runtimes(call).await.map(drop)
     }
 
-    /// Keeps a life from being stopped for idleness or for others.
+    /// Keeps a life from being stopped for idleness.
     pub(crate) async fn snooze_runtime(&self, message: SnoozeRuntimeRequest) -> Result<(), Fault> {
         let call = |mut peer: RuntimeClient| {
             let request = within(COMMAND_TIMEOUT, message.clone());

@@ -18,7 +18,7 @@ use store::runtime_specs::{self, Saved};
 use store::runtime_views::{Life, Runtime};
 use store::targets::{self, Thing};
 
-/// The longest that nobody may stop a runtime for idleness or for others.
+/// The longest that nobody may stop a runtime for idleness.
 const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Tries of a start while somebody edits its spec.
 const TRIES_MAX: usize = 3;
@@ -174,7 +174,10 @@ async fn to_restart(core: &Core, caller: &Caller, workspace: &str) -> Result<int
     let runtime = core.runtime(workspace).await?;
     let Some(life) = alive(&runtime) else { return Ok(internal::StopRuntimeRequest::default()) };
     // What cannot start again is not stopped.
-    let (_, image) = startable(core, workspace, false).await?;
+    let (saved, image) = startable(core, workspace, false).await?;
+    if saved.pool != life.pool {
+        return Err(other_pool(&saved.queue_name, &saved.pool, &life.pool));
+    }
     let restart = command(&runtime, life, caller, "RESTART", true);
     Ok(internal::StopRuntimeRequest { image, ..restart })
 }
@@ -224,12 +227,7 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
             return Err(denied(denial));
         }
         if life.pool != queue.pool {
-            let message = format!(
-                "queue `{}` is served from pool `{}`, and the runtime is in `{}`",
-                queue.definition.name, queue.pool, life.pool
-            );
-            let problem = Problem::new(ErrorKind::FailedPrecondition, "OTHER_POOL", message);
-            return Err(Fault(problem.remedy("stop it, and start it in that queue")));
+            return Err(other_pool(&queue.definition.name, &queue.pool, &life.pool));
         }
         let command = internal::SwitchQueueRequest {
             workspace_id: runtime.workspace.to_vec(),
@@ -244,7 +242,7 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
     Ok(Changed::of("queue", was, Some(&queue.definition.name)))
 }
 
-/// Lets nobody stop it for idleness or for others for a while.
+/// Lets nobody stop it for idleness for a while.
 pub(crate) async fn snooze(core: &Core, caller: &Caller, workspace: &str, until: Timestamp) -> Result<(), Fault> {
     let runtime = core.runtime(workspace).await?;
     let wanted = until.duration_since(runtime.now);
@@ -262,6 +260,13 @@ pub(crate) async fn snooze(core: &Core, caller: &Caller, workspace: &str, until:
         forwarded: false,
     };
     core.commands.snooze_runtime(command).await
+}
+
+/// What runs stays in its pool.
+fn other_pool(queue: &str, its: &str, here: &str) -> Fault {
+    let message = format!("queue `{queue}` is served from pool `{its}`, and the runtime is in `{here}`");
+    let problem = Problem::new(ErrorKind::FailedPrecondition, "OTHER_POOL", message);
+    Fault(problem.remedy("stop it, and start it in that queue"))
 }
 
 /// The life that has not ended.

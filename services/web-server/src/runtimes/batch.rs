@@ -104,7 +104,8 @@ impl Item<'_> {
     }
 
     async fn carry_out(&self, workspace: &str) -> Result<(), Fault> {
-        let verdict = authorisation::workspace(&self.core.store, self.caller, workspace, self.need).await;
+        let (store, path) = (&self.core.store, format!("/orrery.v1.RuntimeService/{}", self.method));
+        let verdict = authorisation::workspace(store, self.caller, &path, workspace, self.need).await;
         let outcome = match &verdict.granted {
             Ok(()) => self.act_on(workspace).await,
             Err(fault) => Err(fault.clone()),

@@ -115,7 +115,8 @@ async fn gone(core: &Core, caller: &Caller, names: &[String], pool: &str) -> Res
     }
     let mut gone = Vec::with_capacity(names.len());
     for name in names {
-        let verdict = authorisation::workspace(&core.store, caller, name, Role::Viewer).await;
+        let path = "/orrery.v1.RuntimeService/PlanRuntime";
+        let verdict = authorisation::workspace(&core.store, caller, path, name, Role::Viewer).await;
         verdict.granted?;
         let target = verdict.target.ok_or_else(|| Fault::no_workspace(name))?;
         let life = core.runtime(&target.name).await?.life;

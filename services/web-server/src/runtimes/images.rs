@@ -41,11 +41,5 @@ pub(crate) async fn judged<T>(
 
 /// The spec of a life, with its image as somebody named it: what its tag named was allowed when it started.
 pub(crate) fn as_named(spec: &Spec) -> Spec {
-    let mut spec = spec.clone();
-    if let Some((named, _)) = spec.image.split_once('@')
-        && named.rsplit('/').next().is_some_and(|last| last.contains(':'))
-    {
-        spec.image = named.to_owned();
-    }
-    spec
+    Spec { image: spec.named_image().to_owned(), ..spec.clone() }
 }

@@ -147,7 +147,7 @@ impl Plans {
 /// What a life would break of the new plan, and did not of the old one.
 fn breaks(old: &rules::Plan, new: &rules::Plan, life: &Alive) -> Option<String> {
     let denial = new.check(&life.spec).err()?;
-    old.check(&life.spec).is_ok().then(|| format!("goes on, and cannot start again: {}", denial.sentence))
+    old.check(&life.spec).is_ok().then(|| disturbed::barred(life, &denial.sentence))
 }
 
 /// Whether a window ends sooner than before.

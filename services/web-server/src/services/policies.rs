@@ -10,7 +10,10 @@ use crate::runtimes::spec::{large, signed, signed_small, small};
 use domain::ErrorKind;
 use domain::device::DeviceModel;
 use domain::quota::{Quota, Usage};
+use domain::runtime::life::{NOTICE, least};
+use domain::runtime::reason::Reason;
 use domain::runtime::rules;
+use jiff::{SignedDuration, Timestamp};
 use proto::v1::{
     self, AffectedRuntime, GetProjectPolicyRequest, GetProjectPolicyResponse, SetGroupPolicyRequest,
     SetGroupPolicyResponse, SetProjectPolicyRequest, SetProjectPolicyResponse, policy_service_server::PolicyService,
@@ -133,10 +136,21 @@ impl Policies {
     }
 
     async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<Response<SetGroupPolicyResponse>, Fault> {
-        let db = self.0.store.client().await?;
-        let group = groups::get(&db, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
-        let was = policies::set_group(&db, group.id, request.allow_root).await?;
-        Ok(Changed::of("allow_root", was, Some(request.allow_root)).told_with(SetGroupPolicyResponse {}))
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let group = groups::get(&transaction, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
+        let was = policies::set_group(&transaction, group.id, request.allow_root).await?;
+        let concerned = Concerned { group: Some(group.id), ..Concerned::default() };
+        let alive = match (was, request.allow_root) {
+            (Some(true), false) => runtime_views::alive(&transaction, &concerned).await?,
+            _ => Vec::new(),
+        };
+        let why = "the group that owns the project does not let containers run as root";
+        let affected = disturbed::affected(&alive, |life| life.spec.root.then(|| disturbed::barred(life, why)));
+        disturbed::unless_forced(&affected, request.force)?;
+        transaction.commit().await.map_err(store::Error::from)?;
+        let changed = Changed::of("allow_root", was, Some(request.allow_root));
+        Ok(changed.told_with(SetGroupPolicyResponse { affected }))
     }
 }
 
@@ -152,15 +166,52 @@ async fn affected(
     let (usage, _) = policies::usage(db, project.id).await?;
     let over = newly_over(&usage, &old.rules.quota, new);
     let new_rules = rules::Policy { group_allows_root: old.rules.group_allows_root, ..new.rules.clone() };
-    Ok(disturbed::affected(&alive, |life| breaks(&old.rules, &new_rules, life).or_else(|| over.clone())))
+    let now = Timestamp::now();
+    Ok(disturbed::affected(&alive, |life| {
+        let sooner = sooner(&old.rules, &new_rules, life, now);
+        let effect = match (sooner, breaks(&old.rules, &new_rules, life)) {
+            (Some(sooner), Some(why)) => Some(format!("{sooner}, and cannot start again: {why}")),
+            (sooner, why) => sooner.or_else(|| Some(disturbed::barred(life, &why?))),
+        };
+        effect.or_else(|| over.clone())
+    }))
 }
 
+/// What shorter times mean to a life, whether or not it could have started under the old ones.
+fn sooner(old: &rules::Policy, new: &rules::Policy, life: &Alive, now: Timestamp) -> Option<String> {
+    if life.state == "stopping" {
+        return None;
+    }
+    let shorter = |own: u32, old: Option<u32>, new: Option<u32>| {
+        let (before, after) = (least(own, old), least(own, new));
+        after.filter(|after| before.is_none_or(|before| *after < before))
+    };
+    let lifetime = shorter(life.spec.lifetime_s, old.lifetime_max_s, new.lifetime_max_s);
+    let idle = shorter(life.spec.idle_timeout_s, old.idle_timeout_max_s, new.idle_timeout_max_s);
+    let lifetime = lifetime.and_then(|seconds| outlived(life, seconds, now));
+    let idle = idle.map(|seconds| match life.running_at {
+        Some(_) => format!("will be stopped when it was idle for {seconds} s, at {} at the soonest", now + NOTICE),
+        None => format!("will be stopped when it was idle for {seconds} s"),
+    });
+    lifetime.or(idle)
+}
+
+/// When a life ends that may run for so long, if nothing else ends it before.
+fn outlived(life: &Alive, seconds: u32, now: Timestamp) -> Option<String> {
+    let Some(running_at) = life.running_at else { return Some(format!("will be stopped after {seconds} s")) };
+    let over = running_at + SignedDuration::from_secs(i64::from(seconds));
+    let end = over.max(now + NOTICE);
+    let known = life.ends_at.filter(|_| life.ends_because != Reason::Idle.as_str());
+    known.is_none_or(|known| end < known).then(|| format!("will be stopped at {end}"))
+}
+
+/// What a life would break of the new rules, and did not of the old ones.
 fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<String> {
     // What runs is its image's content; what is allowed may be the tag that named it.
     let named = images::as_named(&life.spec);
     let judged = |policy: &rules::Policy| policy.check(&life.spec).or_else(|_| policy.check(&named));
     let denial = judged(new).err()?;
-    judged(old).is_ok().then(|| format!("goes on, and cannot start again: {}", denial.sentence))
+    judged(old).is_ok().then_some(denial.sentence)
 }
 
 /// In which dimension more is held than the new quota allows, where the old one allowed it.

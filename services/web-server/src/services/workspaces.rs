@@ -1,11 +1,13 @@
 //! Workspaces: create, get, list, archive. Refuses to know what is deployed into them.
 
 use crate::core::Core;
+use crate::disturbed;
 use crate::fault::Fault;
 use crate::idempotent;
 use crate::identity::Caller;
 use crate::paging::Page;
 use crate::people;
+use crate::runtimes::act;
 use domain::id::{ProjectId, WorkspaceId};
 use domain::{ErrorKind, role::WorkspaceRole};
 use proto::v1::{
@@ -14,6 +16,7 @@ use proto::v1::{
     RestoreWorkspaceResponse, workspace_service_server::WorkspaceService,
 };
 use std::sync::Arc;
+use store::runtime_views::{self, Concerned};
 use store::workspaces::{self, Filter, Workspace};
 use store::{Transaction, members, projects};
 use tonic::{Request, Response, Status, async_trait};
@@ -69,11 +72,33 @@ impl Workspaces {
         Ok(ListWorkspacesResponse { workspaces: rows.into_iter().map(message).collect(), next_page_token })
     }
 
-    async fn set_archived(&self, name: &str, archived: bool) -> Result<(), Fault> {
+    /// With its runtime, which has to end: nothing of it starts any more, and what was under way when this began is stopped.
+    async fn archive(
+        &self,
+        caller: &Caller,
+        request: &ArchiveWorkspaceRequest,
+    ) -> Result<ArchiveWorkspaceResponse, Fault> {
+        let workspace = self.0.workspace(&request.name).await?;
+        let mut db = self.0.store.client().await?;
+        let transaction = db.transaction().await.map_err(store::Error::from)?;
+        let concerned = Concerned { workspace: Some(workspace.id), ..Concerned::default() };
+        let alive = runtime_views::alive(&transaction, &concerned).await?;
+        let affected = disturbed::affected(&alive, |life| {
+            (life.state != "stopping").then(|| "would be stopped, and not start again".to_owned())
+        });
+        disturbed::unless_forced(&affected, request.force)?;
+        workspaces::set_archived(&transaction, workspace.id, true).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
+        drop(db);
+        act::stop(&self.0, caller, &request.name).await?;
+        Ok(ArchiveWorkspaceResponse { affected })
+    }
+
+    async fn restore(&self, name: &str) -> Result<(), Fault> {
         let workspace = self.0.workspace(name).await?;
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
-        workspaces::set_archived(&transaction, workspace.id, archived).await?;
+        workspaces::set_archived(&transaction, workspace.id, false).await?;
         Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 }
@@ -126,15 +151,15 @@ impl WorkspaceService for Workspaces {
         &self,
         request: Request<ArchiveWorkspaceRequest>,
     ) -> Result<Response<ArchiveWorkspaceResponse>, Status> {
-        self.set_archived(&request.get_ref().name, true).await?;
-        Ok(Response::new(ArchiveWorkspaceResponse {}))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.archive(&caller, request.get_ref()).await?))
     }
 
     async fn restore_workspace(
         &self,
         request: Request<RestoreWorkspaceRequest>,
     ) -> Result<Response<RestoreWorkspaceResponse>, Status> {
-        self.set_archived(&request.get_ref().name, false).await?;
+        self.restore(&request.get_ref().name).await?;
         Ok(Response::new(RestoreWorkspaceResponse {}))
     }
 }

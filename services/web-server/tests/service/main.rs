@@ -7,6 +7,7 @@ mod backfills;
 mod calls;
 mod cluster;
 mod deploy;
+mod disturbed;
 mod events;
 mod fleet;
 mod http;

@@ -10,6 +10,9 @@ const WARNINGS: [SignedDuration; 3] =
 /// After so long an unanswered question about its use is asked again.
 pub(super) const PROBE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 
+/// A bound that comes while a life runs ends it no sooner than so long after it came.
+pub const NOTICE: SignedDuration = WARNINGS[0];
+
 /// The cluster's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
@@ -27,7 +30,7 @@ impl Default for Rules {
     }
 }
 
-/// What binds a life besides its spec. It is said anew whenever it changes, and not kept in rows.
+/// What binds a life besides its spec. It is said anew whenever it changes ([`super::Event::Bound`]), and not kept in rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// When the window of its plan closes; `None` is never.
@@ -57,12 +60,18 @@ impl Life {
             Stage::Starting(step) => Some(self.step_at + step.limit().0),
             _ => None,
         };
-        let fixed = self.fixed_ending().map(|ending| self.next_word(&ending));
-        let idle = self.idle_ending(rules).map(|ending| match self.probed_at {
+        if self.bounds.is_none() {
+            return step;
+        }
+        let fixed = self.fixed_ending();
+        // One that comes after another end is never spoken of.
+        let idle = self.idle_ending(rules).filter(|idle| fixed.as_ref().is_none_or(|fixed| idle.at < fixed.at));
+        let idle = idle.map(|ending| match self.probed_at {
             Some(asked) => ending.at.max(asked + PROBE_PAUSE),
-            None if self.ending.as_ref() == Some(&ending) => ending.at,
+            None if self.ending.as_ref() == Some(&ending) => self.next_word(&ending),
             None => ending.at - self.idle_warning(rules),
         });
+        let fixed = fixed.map(|ending| self.next_word(&ending));
         [step, fixed, idle].into_iter().flatten().min()
     }
 
@@ -71,33 +80,31 @@ impl Life {
         if !matches!(self.stage, Stage::Starting(_) | Stage::Running) {
             return None;
         }
-        let window = self.bounds.closes_at.map(|at| Ending { at, because: Reason::PlanWindowExpired });
-        let lifetime = self.running_at.zip(least(self.spec.lifetime_s, self.bounds.lifetime_max_s));
-        let lifetime =
-            lifetime.map(|(since, seconds)| Ending { at: after(since, seconds), because: Reason::MaxLifetime });
-        let quota = self.bounds.over_quota_until.map(|at| Ending { at, because: Reason::QuotaReduced });
+        let Bounds { closes_at, over_quota_until, .. } = self.bounds.unwrap_or_default();
+        let window = closes_at.map(|at| Ending { at, because: Reason::PlanWindowExpired });
+        let lifetime = self.lifetime_end.map(|at| Ending { at, because: Reason::MaxLifetime });
+        let quota = over_quota_until.map(|at| Ending { at, because: Reason::QuotaReduced });
         window.into_iter().chain(lifetime).chain(quota).min_by_key(|ending| ending.at)
     }
 
     /// When it has been idle for long enough, as far as is known. What nobody knows never ends it.
     pub(super) fn idle_ending(&self, rules: &Rules) -> Option<Ending> {
         let since = self.running_at.filter(|_| self.stage == Stage::Running)?;
-        let used = least(self.spec.idle_timeout_s, self.bounds.idle_timeout_max_s).and_then(|timeout| {
-            match self.activity.verdict(since) {
-                Verdict::IdleSince(idle) => Some(after(idle, timeout)),
-                Verdict::Unknown(_) => None,
-            }
+        let used = self.idle_timeout_s(self.bounds).and_then(|timeout| match self.activity.verdict(since) {
+            Verdict::IdleSince(idle) => Some(after(idle, timeout)),
+            Verdict::Unknown(_) => None,
         });
         let devices = least(self.spec.gpu_idle_timeout_s, None).filter(|_| self.spec.ask.gpus > 0);
         let devices = devices.and_then(|timeout| Some(after(self.activity.devices_idle_since(since)?, timeout)));
         let at = used.into_iter().chain(devices).min()?;
         let at = at.max(since + rules.min_running).max(self.protected_until.unwrap_or(at));
-        Some(Ending { at, because: Reason::Idle })
+        Some(Ending { at: at.max(self.idle_not_before.unwrap_or(at)), because: Reason::Idle })
     }
 
-    /// What is shown: the first end, idleness only when it is near.
+    /// What is shown: the first end, idleness only when it is near, or was brought near by a bound that came meanwhile.
     pub(super) fn shown_ending(&self, now: Timestamp, rules: &Rules) -> Option<Ending> {
-        let idle = self.idle_ending(rules).filter(|ending| ending.at - self.idle_warning(rules) <= now);
+        let near = |at: Timestamp| at - self.idle_warning(rules) <= now || self.idle_not_before == Some(at);
+        let idle = self.idle_ending(rules).filter(|ending| near(ending.at));
         self.fixed_ending().into_iter().chain(idle).min_by_key(|ending| ending.at)
     }
 
@@ -113,14 +120,59 @@ impl Life {
     }
 
     fn idle_warning(&self, rules: &Rules) -> SignedDuration {
-        let timeouts = [self.spec.idle_timeout_s, self.spec.gpu_idle_timeout_s];
-        let shortest = timeouts.into_iter().filter(|seconds| *seconds > 0).min().unwrap_or(0);
+        let shortest = least(self.spec.gpu_idle_timeout_s, self.idle_timeout_s(self.bounds)).unwrap_or(0);
         rules.idle_warning.min(SignedDuration::from_secs(i64::from(shortest / 2)))
+    }
+
+    fn idle_timeout_s(&self, bounds: Option<Bounds>) -> Option<u32> {
+        least(self.spec.idle_timeout_s, bounds.and_then(|bounds| bounds.idle_timeout_max_s))
+    }
+
+    /// When its longest time is over, by its spec and what binds it now.
+    pub(super) fn lifetime(&self) -> Option<Timestamp> {
+        let bound = self.bounds.and_then(|bounds| bounds.lifetime_max_s);
+        let (since, seconds) = self.running_at.zip(least(self.spec.lifetime_s, bound))?;
+        Some(after(since, seconds))
+    }
+
+    /// Where its longest time is shorter than was told, it ends no sooner than [`NOTICE`] from now; later looks find that told.
+    pub(super) fn settle_lifetime(&mut self, now: Timestamp) {
+        let told = self.lifetime_end.unwrap_or(Timestamp::MAX);
+        self.lifetime_end = self.lifetime().map(|end| end.max(told.min(now + NOTICE)));
+    }
+
+    /// Takes what binds it. A shorter time-out than before is told [`NOTICE`] before it stops anybody; of one that a former
+    /// owner had, what was told holds, and what was not is told first.
+    pub(super) fn bind(&mut self, bounds: Bounds, now: Timestamp, rules: &Rules) {
+        let former = self.bounds.replace(bounds);
+        if self.stage != Stage::Running {
+            return;
+        }
+        let told = self.ending.as_ref().filter(|ending| ending.because == Reason::Idle).map(|ending| ending.at);
+        let (before, timeout) = (self.idle_timeout_s(former), self.idle_timeout_s(self.bounds));
+        self.idle_not_before = match former {
+            None => told.or(Some(now + self.idle_warning(rules))),
+            Some(_) if is_less(timeout, before) => told.into_iter().chain([now + NOTICE]).min(),
+            Some(_) => return,
+        };
+    }
+
+    /// As its row tells it, to a new owner, who has not read yet what binds it.
+    pub fn take_over(&mut self, ending: Option<Ending>) {
+        self.bounds = None;
+        self.lifetime_end = ending.as_ref().filter(|e| e.because == Reason::MaxLifetime).map(|ending| ending.at);
+        self.ending = ending;
     }
 }
 
+/// Whether a time-out is shorter than another; none is never.
+fn is_less(seconds: Option<u32>, other: Option<u32>) -> bool {
+    seconds.is_some_and(|seconds| other.is_none_or(|other| seconds < other))
+}
+
 /// The lesser of what is asked for (0 is nothing) and what is allowed.
-fn least(asked: u32, allowed: Option<u32>) -> Option<u32> {
+#[must_use]
+pub fn least(asked: u32, allowed: Option<u32>) -> Option<u32> {
     [(asked > 0).then_some(asked), allowed].into_iter().flatten().min()
 }
 

@@ -1,6 +1,6 @@
 //! What happens to a life, and what follows.
 
-use super::{Life, MISPLACED_MAX, Notice, Rules, Stage, Step, endings::PROBE_PAUSE};
+use super::{Bounds, Life, MISPLACED_MAX, Notice, Rules, Stage, Step, endings::PROBE_PAUSE};
 use crate::{
     id::{QueueId, UserId},
     runtime::{activity::Sign, reason::Reason},
@@ -47,11 +47,13 @@ pub enum Event {
     },
     /// It goes to another queue.
     Switched(QueueId, Option<UserId>),
-    /// Nobody stops it for idleness or for others before then.
+    /// Nobody stops it for idleness before then.
     Snoozed(Timestamp, Option<UserId>),
     /// A proxy saw somebody.
     Seen(Timestamp),
-    /// Time has passed, or what binds it has changed.
+    /// This binds it besides its spec from now on.
+    Bound(Bounds),
+    /// Time has passed.
     Wake,
 }
 
@@ -143,7 +145,7 @@ impl Life {
             }
             Event::Warned(notice) if self.holds() => self.notice(notice, &mut change),
             Event::Report(report) if self.holds() && report.fence == self.fence => {
-                self.reported(report, now, rules, &mut change);
+                self.reported(report, now, &mut change);
             }
             Event::Missing if self.is_under_way() => {
                 let message = "its executor came back without it".to_owned();
@@ -163,11 +165,14 @@ impl Life {
             }
             Event::Switched(queue, actor) if self.may_switch() => self.switched(queue, actor, now, &mut change),
             Event::Snoozed(until, actor) if self.is_alive() => {
-                self.protected_until = Some(until.min(now + SNOOZE_MAX));
+                let until = until.min(now + SNOOZE_MAX).max(self.undisturbed_until(rules).unwrap_or(now));
+                self.protected_until = Some(until);
                 self.probed_at = None;
-                self.tell("SNOOZED", format!("it is left alone until {until}"), actor, &mut change);
+                let message = format!("it is not stopped for idleness before {until}");
+                self.tell("SNOOZED", message, actor, &mut change);
             }
             Event::Seen(at) => self.activity.seen(at.min(now)),
+            Event::Bound(bounds) => self.bind(bounds, now, rules),
             _ => {}
         }
         self.store_use(&mut change);
@@ -175,10 +180,11 @@ impl Life {
         change
     }
 
-    /// Its backend has said that there is something of it.
+    /// Its backend has said that there is something of it. One that only has the order may have lost it with its process,
+    /// and is told again.
     fn is_under_way(&self) -> bool {
         match self.stage {
-            Stage::Starting(step) => step > Step::Placed,
+            Stage::Starting(step) => step > Step::Accepted,
             Stage::Running => true,
             _ => false,
         }
@@ -191,7 +197,7 @@ impl Life {
         self.enter(Stage::Starting(Step::Placed), now, change);
     }
 
-    fn reported(&mut self, report: Report, now: Timestamp, rules: &Rules, change: &mut Change) {
+    fn reported(&mut self, report: Report, now: Timestamp, change: &mut Change) {
         for (source, sign) in report.signs {
             self.activity.says(&source, sign, now);
         }
@@ -223,8 +229,7 @@ impl Life {
             Phase::Ready if matches!(self.stage, Stage::Starting(_)) => {
                 self.endpoint = report.endpoint;
                 self.running_at = Some(now);
-                let protected = now + rules.min_running;
-                self.protected_until = self.protected_until.max(Some(protected));
+                self.lifetime_end = self.lifetime();
                 self.enter(Stage::Running, now, change);
                 self.notice(Notice { code, message, ..Notice::default() }, change);
             }
@@ -346,6 +351,10 @@ impl Life {
                 self.stop(Reason::Error(code.to_owned()), sentence.to_owned(), None, now, change);
             }
         }
+        if self.bounds.is_none() {
+            return;
+        }
+        self.settle_lifetime(now);
         if let Some(ending) = self.fixed_ending().filter(|ending| ending.at <= now) {
             self.stop(ending.because, String::new(), None, now, change);
         }

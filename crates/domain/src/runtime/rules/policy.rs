@@ -35,6 +35,17 @@ impl Policy {
         bounded(Code::LifetimeLimit, "lifetime_s", spec.lifetime_s, self.lifetime_max_s, "the project")
     }
 
+    /// Whether a life may still start as it is: with its image, by its content or as it was named when that was looked up, and
+    /// as its user.
+    ///
+    /// # Errors
+    /// What is not allowed any more.
+    pub fn permits(&self, spec: &Spec) -> Result<(), Denial> {
+        let by_name = |denial| self.check_image(spec.named_image()).map_err(|_| denial);
+        self.check_image(&spec.image).or_else(by_name)?;
+        self.check_root(spec)
+    }
+
     /// The backend's own default image needs no permission.
     fn check_image(&self, image: &str) -> Result<(), Denial> {
         let allowed = |pattern: &String| matches(pattern, image) || is_pinned(pattern, image);

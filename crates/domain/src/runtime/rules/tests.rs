@@ -257,3 +257,35 @@ fn the_plan_that_is_open_for_longest_is_used() {
     let free = admit("lab", &spec(), &default_queue(), at("2025-12-31T23:00:00Z")).unwrap();
     assert_eq!(free, Admission { plan: None, access: Access::Always });
 }
+
+#[test]
+fn what_waits_may_be_forbidden_meanwhile() {
+    let digest = "@sha256:aa";
+    let judged = |policy: &Policy, image: &str, root: bool| {
+        let spec = Spec { image: image.to_owned(), root, lifetime_s: 0, ..spec() };
+        policy.permits(&spec).map_or_else(|denial| denial.code.as_str(), |()| "ok")
+    };
+    let listed = |images: &[&str]| Policy {
+        images: images.iter().map(|image| (*image).to_owned()).collect(),
+        // What else it sets is a matter of others.
+        lifetime_max_s: Some(60),
+        ..Policy::default()
+    };
+    let content = format!("lab:1{digest}");
+    for (policy, image, root, expected) in [
+        (listed(&[]), "x", false, "ok"),
+        (listed(&[]), "x", true, "ROOT_NOT_ALLOWED"),
+        (Policy { allow_root: true, ..listed(&[]) }, "x", true, "ok"),
+        (Policy { allow_root: true, group_allows_root: Some(false), ..listed(&[]) }, "x", true, "ROOT_NOT_ALLOWED"),
+        (listed(&["lab:1"]), "lab:1", false, "ok"),
+        (listed(&["lab:1"]), &content, false, "ok"),
+        (listed(&["lab@sha256:aa"]), &content, false, "ok"),
+        (listed(&["lab@sha256:bb"]), &content, false, "IMAGE_NOT_ALLOWED"),
+        (listed(&["lab:2"]), &content, false, "IMAGE_NOT_ALLOWED"),
+        // A digest alone has no other name.
+        (listed(&["lab"]), "lab@sha256:aa", false, "IMAGE_NOT_ALLOWED"),
+        (listed(&["lab:2"]), "", false, "ok"),
+    ] {
+        assert_eq!(judged(&policy, image, root), expected, "{image} by {:?}", policy.images);
+    }
+}
