@@ -178,14 +178,26 @@ impl Placer {
             }
         }
         for (holder, project) in over {
-            self.placements.remove(&holder);
-            turn.release(holder, project);
-            self.planning.want();
+            self.take_back(holder, project, turn);
         }
         let placements = &self.placements;
         self.blocks.held.retain(|holder| placements.contains_key(holder));
         let held = &self.blocks.held;
         self.blocks.unwished.retain(|holder, _| held.contains(holder));
+    }
+
+    /// What is kept for a wish, and for nothing else, is kept no more: it waits as it did.
+    pub(super) fn give_up_kept(&mut self, holder: HolderId, turn: &mut Turn) {
+        let placement = self.placements.get(&holder).filter(|placement| placement.state == PlacementState::Nominated);
+        if let Some(project) = placement.filter(|_| wire::is_claim(holder)).map(|placement| placement.project) {
+            self.take_back(holder, project, turn);
+        }
+    }
+
+    fn take_back(&mut self, holder: HolderId, project: ProjectId, turn: &mut Turn) {
+        self.placements.remove(&holder);
+        turn.release(holder, project);
+        self.planning.want();
     }
 
     /// Until something that nobody wishes for is to be looked at.

@@ -191,6 +191,7 @@ impl Placer {
         lost.extend(together.map(|stored| stored.life.holder));
         for holder in lost {
             self.happen(holder, Event::Denominated, turn);
+            self.give_up_kept(holder, turn);
         }
     }
 
