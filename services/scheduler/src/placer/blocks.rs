@@ -2,8 +2,8 @@
 //! quota.
 //!
 //! A wish is a level that an executor states, and no row. What it is given is one, whose id is made of the claim's name: so
-//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and no node reports a stranger of
-//! that name. A block in its place is stopped for nobody. Refuses to know what a block is.
+//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and its node, of which all is known,
+//! reports no stranger of that name. A block in its place is stopped for nobody. Refuses to know what a block is.
 
 use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
@@ -166,6 +166,11 @@ impl Placer {
         for holder in &self.blocks.held {
             let Some(placement) = self.placements.get(holder) else { continue };
             if !self.blocks.wishes.contains_key(holder) {
+                if placement.state != PlacementState::Nominated && !fleet.is_known(placement.node) {
+                    // Its Job may have the devices still. Time counts from when its node is heard of.
+                    self.blocks.unwished.remove(holder);
+                    continue;
+                }
                 let from = *self.blocks.unwished.entry(*holder).or_insert_with(|| Instant::now() + lost_after);
                 if from <= Instant::now() && !fleet.has_stranger(placement.node, *holder) {
                     over.push((*holder, placement.project));

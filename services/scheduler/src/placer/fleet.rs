@@ -166,6 +166,8 @@ impl Fleet {
                 && (message.gone.contains(&entry.row.name) || (message.complete && !named.contains(&entry.row.name)))
         };
         for entry in self.nodes.values_mut().filter(|entry| is_gone(entry)) {
+            // Nobody is left where nothing is.
+            entry.strangers.clear();
             if entry.row.state != NodeState::Gone {
                 entry.row.state = NodeState::Gone;
                 inventory.nodes.push(entry.row.clone());
@@ -311,6 +313,12 @@ impl Fleet {
                 self.by_name.remove(&entry.row.name);
             }
         }
+    }
+
+    /// Whether all who are on a node are known: whoever serves it has said everything, or the node is no more.
+    pub(super) fn is_known(&self, node: NodeId) -> bool {
+        let Some(entry) = self.nodes.get(&node) else { return true };
+        entry.row.state == NodeState::Gone || entry.server.is_some_and(|session| self.is_ready(session))
     }
 
     /// Whether a node reports somebody of this id who is not ours.
