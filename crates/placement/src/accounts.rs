@@ -33,7 +33,10 @@ pub(crate) struct Accounts {
 #[derive(Debug, Clone)]
 pub(crate) struct QueueAccount {
     pub(crate) queue: Queue,
+    /// Without those who were told to leave.
     pub(crate) used_milli: u64,
+    /// With them, as long as they have not left.
+    pub(crate) held_milli: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +54,7 @@ impl ProjectAccount {
 
 impl Accounts {
     pub(crate) fn new(snapshot: &Snapshot, fleet: &Fleet) -> Self {
-        let queue = |queue: &Queue| (queue.id, QueueAccount { queue: queue.clone(), used_milli: 0 });
+        let queue = |queue: &Queue| (queue.id, QueueAccount { queue: queue.clone(), used_milli: 0, held_milli: 0 });
         let project = |project: &Project| {
             (project.id, ProjectAccount { project: project.clone(), used: Usage::default(), stopped: 0 })
         };
@@ -95,6 +98,7 @@ impl Accounts {
         }
         if let Some(account) = self.queues.get_mut(&queue) {
             account.used_milli = account.used_milli.saturating_add(usage.gpu_milli);
+            account.held_milli = account.held_milli.saturating_add(usage.gpu_milli);
         }
     }
 
@@ -105,10 +109,11 @@ impl Accounts {
         }
         if let Some(account) = self.queues.get_mut(&queue) {
             account.used_milli = account.used_milli.saturating_sub(usage.gpu_milli);
+            account.held_milli = account.held_milli.saturating_sub(usage.gpu_milli);
         }
     }
 
-    /// A queue's holder was told to leave. Its project's quota is free only when it has left.
+    /// A queue's holder was told to leave. Its project's quota and its queue's limit are free only when it has left.
     pub(crate) fn left_queue(&mut self, queue: QueueId, milli: u64) {
         if let Some(account) = self.queues.get_mut(&queue) {
             account.used_milli = account.used_milli.saturating_sub(milli);
@@ -134,12 +139,12 @@ impl Accounts {
         account.project.quota.excess(&account.used, &usage_of_ask(request, Some(model)))
     }
 
-    /// Whether the queue would hold more than its limit.
+    /// Whether the queue would hold more than its limit, with those who have not left yet.
     pub(crate) fn over_limit(&self, request: &Request) -> bool {
         let account = self.queues.get(&request.queue);
         let wanted = request.ask.effective_milli();
         account.is_some_and(|a| {
-            a.queue.limit_milli.is_some_and(|limit| wanted > 0 && a.used_milli.saturating_add(wanted) > limit)
+            a.queue.limit_milli.is_some_and(|limit| wanted > 0 && a.held_milli.saturating_add(wanted) > limit)
         })
     }
 

@@ -138,13 +138,13 @@ fn quota_reason(excess: &Excess) -> Reason {
 }
 
 fn limit_reason(request: &Request, accounts: &Accounts) -> Reason {
-    let (name, used, limit) = accounts
+    let (name, held, limit) = accounts
         .queue(request.queue)
-        .map(|a| (a.queue.name.as_str(), a.used_milli, a.queue.limit_milli.unwrap_or_default()))
+        .map(|a| (a.queue.name.as_str(), a.held_milli, a.queue.limit_milli.unwrap_or_default()))
         .unwrap_or_default();
     let sentence = format!(
         "queue {name} holds {} of its limit of {}, and {} is asked for",
-        gpus(used),
+        gpus(held),
         gpus(limit),
         gpus(request.ask.effective_milli())
     );

@@ -76,6 +76,8 @@ pub(crate) struct Fleet {
     /// Milli-GPU that are free of each model, on devices that take new holders.
     pub(crate) idle_milli: Vec<u64>,
     pub(crate) zones: usize,
+    /// Nominees of whose places others hold a part.
+    pub(crate) ousted: BTreeSet<HolderId>,
     nodes_by_id: HashMap<NodeId, usize>,
 }
 
@@ -98,6 +100,15 @@ pub(crate) struct Part {
 }
 
 impl NodeState {
+    /// Whether so much is free.
+    fn has(&self, taking: &Taking) -> bool {
+        let has = |part: &Part| {
+            let device = &self.devices[part.at];
+            device.free_milli >= part.milli && device.free_memory >= part.memory_bytes && device.slots & part.slots == 0
+        };
+        self.cpu_milli >= taking.cpu_milli && self.memory_bytes >= taking.memory_bytes && taking.parts.iter().all(has)
+    }
+
     /// Takes an amount. `false` if there was less: then nothing below zero is left, and somebody's figures are wrong.
     pub(crate) fn take(&mut self, taking: &Taking) -> bool {
         let mut enough = self.cpu_milli >= taking.cpu_milli && self.memory_bytes >= taking.memory_bytes;
@@ -148,19 +159,26 @@ impl Fleet {
         let mut problems = Vec::new();
         let mut fleet = Self::bare(&snapshot.nodes, &mut problems);
         for holding in sorted_by_key(&snapshot.holdings, |h| (h.holder, h.node)) {
-            match fleet.taking_of(holding) {
-                Some(taking) if fleet.take(&taking, holding.ends_at) => {}
-                Some(_) => problems.push(format!("more is held on node {} than it has", holding.node)),
-                None => problems.push(format!("{} holds something that is not in the fleet", holding.holder)),
+            let taking = fleet.taking_of(holding);
+            if taking.as_ref().is_none_or(|taking| taking.parts.len() < holding.grants.len()) {
+                problems.push(format!("{} holds something that is not in the fleet", holding.holder));
+            }
+            if taking.is_some_and(|taking| !fleet.take(&taking, holding.ends_at)) {
+                problems.push(format!("more is held on node {} than it has", holding.node));
             }
         }
         let mut leaving = leaving(snapshot);
         for nomination in sorted_by_key(&snapshot.nominations, |n| (n.holder, n.node)) {
+            let holder = nomination.holder;
             match fleet.kept_for(nomination, &mut leaving) {
-                Some(taking) if fleet.take(&taking, None) => {}
-                Some(_) => problems.push(format!("what is nominated for {} is held by others", nomination.holder)),
-                None => problems.push(format!("{} is nominated for what is not in the fleet", nomination.holder)),
+                Some(taking) if fleet.states[taking.node].has(&taking) => {
+                    fleet.take(&taking, None);
+                    continue;
+                }
+                Some(_) => problems.push(format!("what is nominated for {holder} is held by others")),
+                None => problems.push(format!("{holder} is nominated for what is not in the fleet")),
             }
+            fleet.ousted.insert(holder);
         }
         (fleet, problems)
     }
@@ -178,6 +196,7 @@ impl Fleet {
             states: Vec::with_capacity(nodes.len()),
             empty: Vec::new(),
             zones: zones.len(),
+            ousted: BTreeSet::new(),
             nodes_by_id: HashMap::with_capacity(nodes.len()),
         };
         for node in sorted_by_key(nodes, |n| n.id) {
@@ -268,7 +287,7 @@ impl Fleet {
         (device, self.kinds[device.kind].model)
     }
 
-    /// What somebody holds, by positions; `None` if the node or a device is not there.
+    /// What somebody holds, by positions, but for devices that are not there; `None` if the node is not.
     pub(crate) fn taking_of(&self, holding: &Holding) -> Option<Taking> {
         self.taking(holding.node, &holding.grants, holding.cpu_milli, holding.memory_bytes)
     }
@@ -279,7 +298,7 @@ impl Fleet {
             let at = self.infos[node].devices.iter().position(|id| *id == grant.device)?;
             Some(Part { at, milli: grant.milli, memory_bytes: grant.memory_bytes, slots: grant.slots })
         };
-        let parts = grants.iter().map(part).collect::<Option<_>>()?;
+        let parts = grants.iter().filter_map(part).collect();
         Some(Taking { node, cpu_milli, memory_bytes, parts })
     }
 
@@ -290,8 +309,8 @@ impl Fleet {
         Some(&self.models[self.kinds[self.empty[node].devices[at].kind].model])
     }
 
-    /// What has to be kept besides what the victims still hold. It is taken out of `leaving`: what counts for one
-    /// nomination does not count for another one with the same victims.
+    /// What has to be kept besides what the victims still hold; `None` if the node or a device is not there. It is taken
+    /// out of `leaving`: what counts for one nomination does not count for another one with the same victims.
     pub(crate) fn kept_for(&self, nomination: &Nomination, leaving: &mut [Holding]) -> Option<Taking> {
         let victims: BTreeSet<HolderId> = nomination.victims.iter().copied().collect();
         let mut leaving: Vec<&mut Holding> = leaving
@@ -312,7 +331,8 @@ impl Fleet {
                 (grant.slots, held.slots) = (grant.slots & !slots, held.slots & !slots);
             }
         }
-        self.taking(nomination.node, &grants, cpu_milli, memory_bytes)
+        let kept = self.taking(nomination.node, &grants, cpu_milli, memory_bytes)?;
+        (kept.parts.len() == grants.len()).then_some(kept)
     }
 
     /// An amount, as the outside names it.

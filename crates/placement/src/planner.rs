@@ -99,7 +99,8 @@ impl Planner {
             Ok(done) => return plan.assignments.push(done.assignment),
             Err(reason) => reason,
         };
-        if reason.code.is_about_room() {
+        // Nobody else is stopped for one whose place others took: the place is given up first.
+        if reason.code.is_about_room() && !self.nominations.contains_key(&request.holder) {
             if let Some(preemption) = self.preempt(request) {
                 return plan.preemptions.push(preemption);
             }
@@ -148,13 +149,15 @@ impl Planner {
         Shape::new(&request.ask, permitted, request.class.as_deref(), &self.fleet)
     }
 
-    /// Its nominated place, once those who made room have left. What it counts for was counted with the nomination.
+    /// Its nominated place, once those who made room have left and where nobody else took it. What it counts for was counted
+    /// with the nomination.
     fn place_nominated(&mut self, request: &Request, nomination: &Nomination) -> Result<Done, Reason> {
         let usage = nominated_usage(request, nomination, &self.fleet);
         self.accounts.remove(request.project, request.queue, &usage);
         let admitted = self.admit(request);
         let still = self.holdings.iter().filter(|h| nomination.victims.contains(&h.holder)).count();
-        let taking = self.fleet.kept_for(nomination, &mut []).filter(|_| still == 0);
+        let is_there = !self.fleet.ousted.contains(&request.holder);
+        let taking = self.fleet.kept_for(nomination, &mut []).filter(|_| still == 0 && is_there);
         if let (Ok(_), Some(taking)) = (&admitted, taking) {
             let nomination = self.nominations.remove(&request.holder);
             self.fleet.give(&taking);
@@ -162,6 +165,9 @@ impl Planner {
         }
         self.accounts.add(request.project, request.queue, &usage);
         admitted?;
+        if !is_there {
+            return Err(Reason::new(Code::NoCapacity, "the place that was kept for it is not there any more"));
+        }
         let sentence = format!("a place is kept, and {still} others are still leaving it");
         Err(Reason::new(Code::WaitingForRelease, sentence))
     }

@@ -106,13 +106,12 @@ fn quotas_and_limits_hold(world: &World, plan: &Plan) {
     };
     let mut by_project: BTreeMap<_, (Usage, Usage)> = BTreeMap::new();
     let mut by_queue: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-    let victims: BTreeSet<HolderId> = plan.preemptions.iter().flat_map(|p| p.victims.clone()).collect();
     for holding in &world.snapshot.holdings {
         let Some(owner) = &holding.owner else { continue };
         let used = usage(owner.effective_milli, &holding.grants, holding.cpu_milli, holding.memory_bytes);
         by_project.entry(owner.project).or_default().0.add(&used);
-        let gone = victims.contains(&holding.holder);
-        by_queue.entry(owner.queue).or_default().0 += if gone { 0 } else { owner.effective_milli };
+        // Also of those who were told to leave: they have not left.
+        by_queue.entry(owner.queue).or_default().0 += owner.effective_milli;
     }
     for (holder, place) in places(plan) {
         let request = request(world, holder);

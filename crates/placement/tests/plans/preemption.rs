@@ -150,6 +150,53 @@ fn a_nominated_place_is_kept_until_it_is_empty() {
 }
 
 #[test]
+fn a_place_that_others_took_is_given_to_nobody_and_nobody_is_stopped_for_it_again() {
+    let (mut world, node, low) = world();
+    world.hold(node, low, 2, 1000);
+    let holder = world.request(ask(1, 1000)).holder;
+    let plan = planned(&world);
+    let device = plan.preemptions[0].place.grants[0].device;
+    let mut next = world.after(&plan, 1);
+    next.snapshot.holdings.clear();
+    // A stranger was faster than the nominee; and somebody elsewhere could be stopped.
+    let stranger = next.hold(node, low, 1, 600);
+    (stranger.owner, stranger.grants[0].device) = (None, device);
+    let other = next.node(&["A"], &shared());
+    next.hold(other, low, 1, 1000);
+    let plan = next.plan();
+    assert_eq!((plan.assignments.len(), plan.preemptions.len()), (0, 0), "{plan:?}");
+    assert_eq!(plan.refusals.iter().map(|r| (r.holder, r.code)).collect::<Vec<_>>(), [(holder, Code::NoCapacity)]);
+    // Without the nomination it waits as anybody does, and has the device that is free.
+    next.snapshot.nominations.clear();
+    assert_eq!(planned(&next).assignments.len(), 1);
+}
+
+#[test]
+fn whoever_leaves_a_queue_counts_for_its_limit_until_it_has_left() {
+    let (mut world, node, low) = world();
+    world.queue_mut(low).limit_milli = Some(2000);
+    world.queue_mut(low).deserved_milli = 2000;
+    let victim = world.hold(node, low, 1, 1000).holder;
+    let queue = world.snapshot.queues[0].id;
+    world.hold(node, queue, 1, 1000);
+    let (first, second) = (world.request(ask(1, 1000)).holder, world.request(ask(1, 500)).holder);
+    world.snapshot.requests.iter_mut().for_each(|request| (request.queue, request.priority) = (low, 1));
+    let plan = planned(&world);
+    assert_eq!(
+        plan.preemptions.iter().map(|p| (p.holder, &p.victims[..])).collect::<Vec<_>>(),
+        [(first, &[victim][..])]
+    );
+    // There is room for the second one, and its queue holds its limit: the victim, and what is kept for the first.
+    let mut next = world.after(&plan, 1);
+    next.node(&["A"], &shared());
+    let plan = planned(&next);
+    let code = plan.refusals.iter().find(|refusal| refusal.holder == second).map(|refusal| refusal.code);
+    assert_eq!((plan.assignments.len(), code), (0, Some(Code::QueueLimit)), "{plan:?}");
+    next.snapshot.holdings.retain(|holding| holding.holder != victim);
+    assert_eq!(planned(&next).assignments.len(), 2);
+}
+
+#[test]
 fn a_nomination_counts_for_the_quota() {
     let (mut world, node, low) = world();
     let nominee = world.project(Quota { gpu_milli: Some(1000), ..Quota::default() });

@@ -118,6 +118,30 @@ fn quotas_and_limits() {
         w.snapshot.queues[0].limit_milli = Some(500);
         w.request(ask(1, 501));
     });
+    // One of its holders was told to leave, and has not.
+    check(Code::QueueLimit, "queue default holds 1.5 GPU of its limit of 1.5 GPU", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.snapshot.queues[0].limit_milli = Some(1500);
+        w.hold(node, queue, 1, 1000).releasing = true;
+        w.hold(node, queue, 1, 500);
+        w.request(ask(1, 500));
+    });
+}
+
+#[test]
+fn what_is_held_beside_a_device_that_is_not_there_is_not_free() {
+    let mut world = World::new();
+    let node = world.node(&["A", "A"], &shared());
+    let queue = world.snapshot.queues[0].id;
+    let held = world.hold(node, queue, 2, 1000);
+    held.cpu_milli = 15_000;
+    world.snapshot.nodes[0].devices.remove(0);
+    world.request(ask(1, 100));
+    world.request(Ask { cpu_milli: 2_000, ..ask(0, 0) });
+    let plan = world.plan();
+    assert_eq!(plan.assignments, [], "neither its other device nor its processor");
+    assert_eq!(plan.problems.len(), 1, "{:?}", plan.problems);
+    assert!(plan.problems[0].contains("not in the fleet"), "{:?}", plan.problems);
 }
 
 #[test]

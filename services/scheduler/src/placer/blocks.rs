@@ -2,8 +2,8 @@
 //! quota.
 //!
 //! A wish is a level that an executor states, and no row. What it is given is one, whose id is made of the claim's name: so
-//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and no node reports a stranger of
-//! that name. A block in its place is stopped for nobody. Refuses to know what a block is.
+//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and its node, of which all is known,
+//! reports no stranger of that name. A block in its place is stopped for nobody. Refuses to know what a block is.
 
 use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
@@ -166,6 +166,11 @@ impl Placer {
         for holder in &self.blocks.held {
             let Some(placement) = self.placements.get(holder) else { continue };
             if !self.blocks.wishes.contains_key(holder) {
+                if placement.state != PlacementState::Nominated && !fleet.is_known(placement.node) {
+                    // Its Job may have the devices still. Time counts from when its node is heard of.
+                    self.blocks.unwished.remove(holder);
+                    continue;
+                }
                 let from = *self.blocks.unwished.entry(*holder).or_insert_with(|| Instant::now() + lost_after);
                 if from <= Instant::now() && !fleet.has_stranger(placement.node, *holder) {
                     over.push((*holder, placement.project));
@@ -178,14 +183,26 @@ impl Placer {
             }
         }
         for (holder, project) in over {
-            self.placements.remove(&holder);
-            turn.release(holder, project);
-            self.planning.want();
+            self.take_back(holder, project, turn);
         }
         let placements = &self.placements;
         self.blocks.held.retain(|holder| placements.contains_key(holder));
         let held = &self.blocks.held;
         self.blocks.unwished.retain(|holder, _| held.contains(holder));
+    }
+
+    /// What is kept for a wish, and for nothing else, is kept no more: it waits as it did.
+    pub(super) fn give_up_kept(&mut self, holder: HolderId, turn: &mut Turn) {
+        let placement = self.placements.get(&holder).filter(|placement| placement.state == PlacementState::Nominated);
+        if let Some(project) = placement.filter(|_| wire::is_claim(holder)).map(|placement| placement.project) {
+            self.take_back(holder, project, turn);
+        }
+    }
+
+    fn take_back(&mut self, holder: HolderId, project: ProjectId, turn: &mut Turn) {
+        self.placements.remove(&holder);
+        turn.release(holder, project);
+        self.planning.want();
     }
 
     /// Until something that nobody wishes for is to be looked at.

@@ -182,6 +182,7 @@ impl Placer {
         for (place, refusal) in plan.refusals.into_iter().enumerate() {
             let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));
             let code = code.unwrap_or_default();
+            self.give_up_place(refusal.holder, refusal.code);
             if self.blocks.refused(refusal.holder, &code, &refusal.sentence) {
                 continue;
             }
@@ -226,6 +227,16 @@ impl Placer {
             self.planning.want();
         }
         turn.acts = acts;
+    }
+
+    /// Whoever may not start any more, or whose place others took, keeps no place from others.
+    fn give_up_place(&mut self, holder: HolderId, code: Code) {
+        let is_kept = |placement: &Placement| placement.state == PlacementState::Nominated;
+        // About the last one nothing was decided.
+        let starts_later = matches!(code, Code::WaitingForRelease | Code::PlannerFailed);
+        if !starts_later && self.placements.get(&holder).is_some_and(is_kept) {
+            self.planning.denominated.push(holder);
+        }
     }
 
     /// Decisions about the members of one gang together, at the place of the first; every other one by itself.

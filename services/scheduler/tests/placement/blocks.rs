@@ -110,8 +110,9 @@ async fn a_block_is_served_before_lower_queues_and_keeps_its_place_over_another_
     assert_eq!(placed(&executor, "jobs/one").await, place, "it is told the same again");
     assert_eq!(world.count(HELD).await, 700);
     world.audit(false).await;
-    // Its executor is never heard of again, and no node tells of its claim.
+    // Its executor is never heard of again. Another one comes, of whose nodes none tells of its claim.
     executor.die();
+    let _other = world.executor(POOL, &[1]);
     wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
     world.audit(true).await;
 }
@@ -146,4 +147,65 @@ async fn a_block_gets_devices_of_its_class_and_is_told_of_their_cores() {
     let absent = told(&executor, "jobs/five", "no such class", |place| !place.code.is_empty()).await;
     assert_eq!((absent.code.as_str(), absent.hopeless), ("MODEL_ABSENT", true));
     assert_eq!(absent.message, "no node has a device of class mig");
+}
+
+/// The node of this name tells of the claim, and of so much processor: which is seen in its row.
+async fn tell_of(world: &World, executor: &Executor, name: &str, claim: &str, grant: pb::DeviceGrant) {
+    let foreign = pb::Foreign { holder: claim.into(), grants: vec![grant], ..pb::Foreign::default() };
+    executor.set_nodes(|nodes| {
+        let node = nodes.iter_mut().find(|node| node.name == name).unwrap();
+        (node.cpu_milli, node.foreign) = (63_000, vec![foreign]);
+    });
+    let told = "SELECT count(*) FROM node WHERE cpu_milli = 63000";
+    wait_for("the claim to be told of", WAIT, || async { (world.count(told).await == 1).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_block_has_of_a_node_that_is_no_more_comes_back() {
+    let (world, _scheduler, executor) = World::simple(&[1, 1]).await;
+    let project = world.project("p", None).await;
+    world.workspace("w", project, DEFAULT, (1, 100), json!({})).await;
+    executor.change(|state| state.wishes = vec![wish("jobs/one", "w", 500)]);
+    let (name, grant) = placed(&executor, "jobs/one").await;
+    tell_of(&world, &executor, &name, "jobs/one", grant).await;
+    executor.set_nodes(|nodes| nodes.retain(|node| node.name != name));
+    executor.change(|state| state.wishes.clear());
+    wait_for("the end of its place and of its node", WAIT, || async {
+        let left = "SELECT (SELECT count(*) FROM placement) * 10 + (SELECT count(*) FROM node)";
+        (world.count(left).await == 1).then_some(())
+    })
+    .await;
+    world.audit(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_owner_frees_nothing_of_blocks_before_it_hears_of_their_nodes() {
+    let mut world = World::new().await;
+    (world.timing.lost_after, world.timing.given_up_after) = (Duration::from_secs(1), Duration::from_secs(3));
+    let first = world.scheduler().await;
+    world.give_all(&first).await;
+    let executor = world.executor(POOL, &[1]);
+    let project = world.project("p", None).await;
+    let runs = world.workspace("w", project, DEFAULT, (1, 300), json!({})).await;
+    first.start(runs).await.unwrap();
+    world.until(runs, "running").await;
+    executor.change(|state| state.wishes = vec![wish("jobs/one", "w", 500)]);
+    let (name, grant) = placed(&executor, "jobs/one").await;
+    tell_of(&world, &executor, &name, "jobs/one", grant.clone()).await;
+
+    executor.die();
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    first.kill();
+    // The new owner has waited for the node much longer than for a wish.
+    world.until(runs, "stopping").await;
+    assert_eq!(world.count(HELD).await, 800, "its Job may have its part still");
+    let back = world.executor(POOL, &[1]);
+    let foreign = pb::Foreign { holder: "jobs/one".into(), grants: vec![grant], ..pb::Foreign::default() };
+    back.set_nodes(|nodes| nodes[0].foreign.push(foreign));
+    world.until(runs, "stopped").await;
+    assert_eq!(world.count(HELD).await, 500, "and it has");
+    back.set_nodes(|nodes| nodes[0].foreign.clear());
+    wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
+    world.audit(true).await;
 }

@@ -6,6 +6,7 @@ mod executor;
 mod flow;
 mod gangs;
 mod hints;
+mod nominations;
 mod races;
 mod reapers;
 mod terms;
