@@ -1287,6 +1287,8 @@ ALTER TABLE ONLY public.workspace
 
 CREATE INDEX access_token_by_user ON public.access_token USING btree (user_id, id);
 
+CREATE INDEX audit_entry_by_actor ON public.audit_entry USING btree (actor, id);
+
 CREATE INDEX audit_entry_by_user ON public.audit_entry USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX audit_entry_by_workspace ON public.audit_entry USING btree (workspace_id, id) WHERE (workspace_id IS NOT NULL);
@@ -1354,6 +1356,8 @@ CREATE INDEX project_member_by_user ON public.project_member USING btree (user_i
 CREATE INDEX project_plan_by_plan ON public.project_plan USING btree (plan_id);
 
 CREATE INDEX run_by_backfill ON public.run USING btree (backfill_id, id) WHERE (backfill_id IS NOT NULL);
+
+CREATE INDEX run_by_execution_date ON public.run USING btree (pipeline_id, execution_date, id);
 
 CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
