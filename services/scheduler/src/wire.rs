@@ -103,3 +103,19 @@ pub fn assignment(
         one_process: pipeline.one_process,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_let_go_has_not_died() {
+        let read = |process_lost, process_let_go| {
+            let failed = pb::Failed { process_lost, process_let_go, ..pb::Failed::default() };
+            outcome(pb::result::Outcome::Failed(failed))
+        };
+        assert!(matches!(read(false, false), Outcome::Failed(_)));
+        assert!(matches!(read(true, false), Outcome::ProcessLost(_)));
+        assert!(matches!(read(true, true), Outcome::ProcessLetGo(_)));
+    }
+}
