@@ -8,8 +8,8 @@ use crate::{
     inventory::Inventory,
     life::Life,
     names::{self, POOL},
-    render::{self, FENCE, GONE, GRACE, MADE, RUN, STATE, STOP},
-    step::{Desired, Step},
+    render::{self, FENCE, GONE, MADE, RUN, STATE, STOP},
+    step::{self, Desired, Step},
     volumes::Volumes,
 };
 use domain::{id::HolderId, volume::Volume};
@@ -193,10 +193,9 @@ fn adopt(record: &Secret) -> Option<(Order, Desired)> {
     let life = render::read(record)?;
     let annotation = |name: &str| record.annotations().get(name).map(String::as_str);
     let fence = annotation(FENCE).and_then(|fence| fence.parse().ok()).unwrap_or(0);
-    let seconds = annotation(GRACE).and_then(|seconds| seconds.parse().ok()).unwrap_or(30);
     let holder = life.holder;
     let goal = match annotation(STATE) {
-        Some(STOP | GONE) => Goal::Stop { grace: Duration::from_secs(seconds) },
+        Some(STOP | GONE) => Goal::Stop { grace: Duration::from_secs(step::grace_s(record)) },
         Some(RUN | MADE) | Some(_) | None => Goal::Run(Arc::new(life.clone())),
     };
     let order = Order { holder, fence, goal };

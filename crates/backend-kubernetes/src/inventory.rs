@@ -175,7 +175,9 @@ fn read(
 }
 
 fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
-    let condition = if stale { "its pool is being updated".to_owned() } else { chip.condition.clone() };
+    // What was said to be wrong with it is so until something else is said.
+    let updating = stale && chip.condition.is_empty();
+    let condition = if updating { "its pool is being updated".to_owned() } else { chip.condition.clone() };
     let (cores, cores_step) = chip.cores().unwrap_or_default();
     pb::PoolDevice {
         name: chip.name.clone(),
@@ -190,6 +192,7 @@ fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
         condition,
         cores: signed(cores),
         cores_step: signed(cores_step),
+        updating,
     }
 }
 
@@ -278,4 +281,43 @@ fn grant(used: Use) -> pb::DeviceGrant {
 
 fn signed(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::app;
+    use serde_json::{Value, json};
+
+    /// A slice of node `n` with one GPU, of a pool of so many slices; the GPU has these taints.
+    fn slice(gpu: &str, (generation, slices): (i64, i64), taints: &Value) -> Arc<ResourceSlice> {
+        let device = json!({ "name": gpu, "attributes": { "uuid": { "string": gpu }, "productName": { "string": "A" } },
+                             "capacity": { "memory": { "value": "16Gi" } }, "taints": taints });
+        let pool = json!({ "name": "n", "generation": generation, "resourceSliceCount": slices });
+        let spec = json!({ "driver": "gpu.example.com", "nodeName": "n", "pool": pool, "devices": [device] });
+        Arc::new(serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap())
+    }
+
+    /// What the node's devices are told to be: name, healthy, updating.
+    fn told(inventory: &mut Inventory, slices: Vec<Arc<ResourceSlice>>) -> Vec<(String, bool, bool)> {
+        let node = serde_json::from_value(json!({ "metadata": { "name": "n" } })).unwrap();
+        let class = serde_json::from_value(json!({ "metadata": { "name": "gpu" }, "spec": {} })).unwrap();
+        let view = View { nodes: vec![Arc::new(node)], slices, classes: vec![Arc::new(class)], ..View::default() };
+        let images = app::Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = (String::new(), String::new());
+        let nodes = inventory.nodes(&view, &Place { pool, namespace, images, classes: Classes::default() });
+        let devices = nodes.into_iter().flat_map(|node| node.devices);
+        devices.map(|device| (device.hardware_id, device.healthy, device.updating)).collect()
+    }
+
+    #[test]
+    fn a_pool_that_is_told_anew_takes_nobody_new_and_has_not_failed() {
+        let mut inventory = Inventory::new(Classes::read(["gpu.example.com=gpu"]).unwrap());
+        let taints = json!([{ "key": "gpu.example.com/xid", "effect": "NoExecute" }]);
+        let (well, ill) = (|of| slice("a", of, &json!([])), |of| slice("b", of, &taints));
+        let is = |updating: bool| [("a".to_owned(), !updating, updating), ("b".to_owned(), false, false)];
+        assert_eq!(told(&mut inventory, vec![well((1, 2)), ill((1, 2))]), is(false));
+        assert_eq!(told(&mut inventory, vec![well((2, 2)), ill((1, 2))]), is(true), "slice by slice");
+        assert_eq!(told(&mut inventory, vec![well((2, 2)), ill((2, 2))]), is(false));
+    }
 }

@@ -26,6 +26,8 @@ pub struct Objects<'a> {
     pub claim: Option<&'a ResourceClaim>,
     /// What the claim's allocation is of our chips.
     pub uses: Vec<Use>,
+    /// Chips that were granted and are not published at present: what is allocated of them cannot be told.
+    pub missing: Vec<String>,
     /// Its pod.
     pub pod: Option<&'a Pod>,
     /// Its pod was there before.
@@ -72,7 +74,7 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
             Some(_) => Seen::at(RuntimePhase::ClaimCreated),
         };
     };
-    if allocated && !as_granted(&life.grants, &objects.uses) {
+    if allocated && !as_granted(&life.grants, objects) {
         let message = "the devices that were allocated are not those that were granted";
         return Seen::with(RuntimePhase::Misplaced, codes::PLACEMENT_CONFLICT, message);
     }
@@ -87,6 +89,10 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
         }
         _ => starting(life, &status, allocated, objects.warnings),
     };
+    if seen.phase == RuntimePhase::Ready && seen.code.is_empty() && !objects.missing.is_empty() {
+        seen.code = codes::DEVICE_MISSING.to_owned();
+        seen.message = format!("not published at present: {}", objects.missing.join(", "));
+    }
     seen.bound = names::label(&pod.metadata, HOLDER) == Some(life.holder.to_string().as_str())
         && (life.grants.is_empty() || allocated && objects.claim.is_some_and(|claim| reserved(claim, pod)));
     seen
@@ -234,12 +240,12 @@ fn reserved(claim: &ResourceClaim, pod: &Pod) -> bool {
     reserved.into_iter().flatten().any(|consumer| Some(&consumer.uid) == pod.metadata.uid.as_ref())
 }
 
-/// Whether an allocation gives each chip that was granted, and no other, and no less of it.
-fn as_granted(grants: &[Grant], uses: &[Use]) -> bool {
-    grants.len() == uses.len()
-        && grants.iter().all(|grant| {
-            uses.iter().any(|used| used.chip == grant.device && used.slots == grant.slots && used.milli >= grant.milli)
-        })
+/// Whether an allocation gives each chip that was granted, and no other, and no less of it; as far as it can be told.
+fn as_granted(grants: &[Grant], Objects { uses, missing, .. }: &Objects<'_>) -> bool {
+    let (untold, told): (Vec<&Grant>, Vec<&Grant>) = grants.iter().partition(|grant| missing.contains(&grant.device));
+    let gives =
+        |grant: &Grant, used: &Use| used.chip == grant.device && used.slots == grant.slots && used.milli >= grant.milli;
+    untold.len() + uses.len() == grants.len() && told.iter().all(|grant| uses.iter().any(|used| gives(grant, used)))
 }
 
 #[cfg(test)]
@@ -298,6 +304,34 @@ mod tests {
         let ended = json!({ "terminated": { "exitCode": 1, "message": "mine" } });
         let app = seen(&life, "Failed", false, &done, &ended);
         assert_eq!((app.code.as_str(), app.message.as_str()), ("APP_FAILED", "ended with code 1: mine"));
+    }
+
+    #[test]
+    fn a_device_that_is_not_published_for_a_while_takes_no_life_along() {
+        let mut life = life(&["app"]);
+        let gpu = |n| format!("d/p/gpu-{n}");
+        let grant = |n| Grant { device: gpu(n), milli: 400, memory_bytes: 1, profile: String::new(), slots: 0 };
+        life.grants = vec![grant(0), grant(1)];
+        let status = json!({ "phase": "Running", "podIP": "10.0.0.1", "conditions": [
+            { "type": "PodScheduled", "status": "True" }, { "type": "Ready", "status": "True" }],
+            "containerStatuses": [{ "name": "app", "image": "", "imageID": "", "restartCount": 0, "ready": true,
+                                    "state": { "running": {} } }] });
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
+        let claim = json!({ "metadata": {}, "spec": {}, "status": { "allocation": {} } });
+        let claim: ResourceClaim = serde_json::from_value(claim).unwrap();
+        let used = |n| Use { chip: gpu(n), milli: 400, memory_bytes: 1, profile: String::new(), slots: 0 };
+        for (uses, missing, phase, code) in [
+            (vec![0, 1], vec![], RuntimePhase::Ready, ""),
+            (vec![0], vec![1], RuntimePhase::Ready, codes::DEVICE_MISSING),
+            (vec![], vec![0, 1], RuntimePhase::Ready, codes::DEVICE_MISSING),
+            (vec![0, 2], vec![1], RuntimePhase::Misplaced, codes::PLACEMENT_CONFLICT),
+            (vec![0], vec![], RuntimePhase::Misplaced, codes::PLACEMENT_CONFLICT),
+        ] {
+            let (uses, missing) = (uses.into_iter().map(used).collect(), missing.into_iter().map(gpu).collect());
+            let objects = Objects { claim: Some(&claim), uses, missing, pod: Some(&pod), ..Objects::default() };
+            let seen = observe(&life, &objects, Timestamp::UNIX_EPOCH);
+            assert_eq!((seen.phase, seen.code.as_str()), (phase, code), "{objects:?}");
+        }
     }
 
     #[test]

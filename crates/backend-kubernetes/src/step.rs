@@ -12,7 +12,7 @@ use crate::{
     life::{Grant, Life},
     names::{self, HOLDER, PROJECT, VOLUME},
     observe::{self, Objects, Seen},
-    render::{self, FENCE, GONE, MADE, STATE, STOP, app, claim, network, pod},
+    render::{self, FENCE, GONE, GRACE, MADE, STATE, STOP, app, claim, network, pod},
 };
 use domain::{device::WHOLE_MILLI, id::HolderId};
 use futures_util::try_join;
@@ -38,6 +38,8 @@ use std::{
     },
 };
 
+/// From asking a life to end to ending it where nothing else is known, seconds.
+const GRACE_S: u64 = 30;
 /// Warnings of one pod that are read; the youngest counts.
 const WARNINGS_MAX: u32 = 50;
 
@@ -174,8 +176,8 @@ impl Step<'_> {
         };
         match state(&record) {
             GONE => self.report(desired, Seen { phase: RuntimePhase::Gone, ..Seen::default() }),
-            // What was to end once does not run again.
-            STOP => self.report(desired, Seen { phase: RuntimePhase::Stopping, ..Seen::default() }),
+            // What was to end once does not run again: its end goes on.
+            STOP => self.stop(desired, grace_s(&record)).await?,
             MADE => {
                 self.police(desired, life, &record).await;
                 self.look(desired, life, true).await?;
@@ -341,7 +343,10 @@ impl Step<'_> {
         let results =
             claim.as_ref().and_then(|c| c.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?.results.as_ref());
         let uses = results.into_iter().flatten().filter_map(|result| self.inventory.used(result)).collect();
-        let objects = Objects { claim: claim.as_deref(), uses, pod: pod.as_deref(), pod_was_made, warnings: &warnings };
+        let granted = life.grants.iter().map(|grant| &grant.device);
+        let missing = granted.filter(|device| self.inventory.chip(device).is_none()).cloned().collect();
+        let (claim, pod) = (claim.as_deref(), pod.as_deref());
+        let objects = Objects { claim, uses, missing, pod, pod_was_made, warnings: &warnings };
         self.report(desired, desired.told(observe::observe(life, &objects, Timestamp::now())));
         Ok(())
     }
@@ -402,6 +407,11 @@ impl Step<'_> {
 
 fn state(record: &Secret) -> &str {
     record.annotations().get(STATE).map_or("", String::as_str)
+}
+
+/// What the one who ended it gave it.
+pub(crate) fn grace_s(record: &Secret) -> u64 {
+    record.annotations().get(GRACE).and_then(|seconds| seconds.parse().ok()).unwrap_or(GRACE_S)
 }
 
 fn failed(code: &str, message: impl Into<String>) -> Seen {

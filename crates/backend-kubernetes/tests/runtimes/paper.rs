@@ -337,6 +337,33 @@ async fn nodes_and_devices_take_lives_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_is_away_for_a_while_takes_no_life_along() {
+    let Some(mut paper) = Paper::new().await else { return };
+    let life = paper.bound().await;
+    let container = json!({ "name": "app", "image": "none", "imageID": "", "ready": true, "state": { "running": {} } });
+    let ready = json!({ "type": "Ready", "status": "True" });
+    let runs = json!({ "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }],
+                       "conditions": [ready], "containerStatuses": [container] });
+    paper.status(&life, runs).await;
+    paper.lab.until(life.holder, RuntimePhase::Ready, "").await;
+    paper.slices().delete(&paper.name, &DeleteParams::default()).await.unwrap();
+    let told = paper.lab.until(life.holder, RuntimePhase::Ready, "DEVICE_MISSING").await;
+    assert!(told.message.contains("gpu-0"), "{told:?}");
+    paper.publish(2, json!([])).await;
+    paper.lab.until(life.holder, RuntimePhase::Ready, "").await;
+
+    // What was told to end goes on ending, whatever is asked of it then by an order that is as good.
+    let goal = Goal::Stop { grace: Duration::from_secs(1) };
+    paper.lab.backend.apply(Order { holder: life.holder, fence: 1, goal });
+    paper.lab.until(life.holder, RuntimePhase::Stopping, "").await;
+    paper.lab.run(&life, 1);
+    let name = names::object(&life.workspace, life.number);
+    drop(paper.lab.api::<Pod>().delete(&name, &DeleteParams::default().grace_period(0)).await);
+    paper.lab.until(life.holder, RuntimePhase::Gone, "").await;
+    paper.lab.end(&life, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_others_do_to_a_claim_is_told() {
     let Some(mut paper) = Paper::new().await else { return };
     let waits = RuntimePhase::PodCreated;

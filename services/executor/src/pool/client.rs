@@ -108,7 +108,7 @@ impl PoolClient {
     /// What an earlier life left is held as it was.
     async fn recover(&mut self) -> anyhow::Result<()> {
         for order in self.backend.recover().await? {
-            if let Verdict::Refuse { message, .. } = self.holdings.admit(&order, self.backend.board()) {
+            if let Verdict::Refuse { message, .. } = self.holdings.recall(&order, self.backend.board()) {
                 tracing::error!(holder = %order.holder, message, "found two that hold the same");
             }
         }

@@ -1,7 +1,7 @@
 //! Which order counts, and who holds what: the last line of defence against a device that is given twice. Pure; refuses
 //! to know how anything is run.
 
-use super::{Board, Grant, Order, order::Goal};
+use super::{Board, Grant, Life, Order, order::Goal};
 use domain::{device::WHOLE_MILLI, id::HolderId};
 use std::collections::HashMap;
 
@@ -39,6 +39,16 @@ pub enum Verdict {
     },
 }
 
+impl Held {
+    fn of(fence: i64, life: &Life) -> Self {
+        Self { fence, node: life.node.clone(), grants: life.grants.clone(), refused: None }
+    }
+
+    fn has(&self, life: &Life) -> bool {
+        self.refused.is_none() && self.node == life.node && self.grants == life.grants
+    }
+}
+
 impl Holdings {
     /// What to do with an order. `board` tells what devices there are and who is gone.
     pub fn admit(&mut self, order: &Order, board: &Board) -> Verdict {
@@ -63,6 +73,10 @@ impl Holdings {
             }
             // What has ended does not begin again, and holds nothing.
             Goal::Run(_) if gone.contains(&order.holder) => {}
+            // What it has already, it has, whatever is told of its devices now: nobody else has had it meanwhile.
+            Goal::Run(life) if self.0.get(&order.holder).is_some_and(|known| known.has(life)) => {
+                held = Held::of(order.fence, life);
+            }
             Goal::Run(life) => {
                 held.node.clone_from(&life.node);
                 match self.conflict(order.holder, &life.node, &life.grants, board) {
@@ -80,6 +94,18 @@ impl Holdings {
         let verdict = held.refused.clone().unwrap_or(Verdict::Obey);
         self.0.insert(order.holder, held);
         verdict
+    }
+
+    /// Takes up what an earlier life of this process left. It holds what it held, also of a device that nobody tells of at
+    /// present.
+    pub fn recall(&mut self, order: &Order, board: &Board) -> Verdict {
+        match (self.admit(order, board), &order.goal) {
+            (Verdict::Refuse { code: DEVICE_MISSING, .. }, Goal::Run(life)) => {
+                self.0.insert(order.holder, Held::of(order.fence, life));
+                Verdict::Obey
+            }
+            (verdict, _) => verdict,
+        }
     }
 
     /// The fence in force for a holder.
@@ -115,7 +141,6 @@ impl Holdings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::Life;
     use proto::internal::v1::{self as pb, RuntimePhase};
     use std::{sync::Arc, time::Duration};
     use uuid::Uuid;
@@ -180,6 +205,22 @@ mod tests {
         assert_eq!(holdings.admit(&run(1, 2, 600, 0), &board), Verdict::Obey, "said again, and holding nothing");
         assert_eq!(holdings.admit(&run(3, 3, 600, 0), &board), Verdict::Obey);
         assert_eq!(refused(&holdings.admit(&run(4, 1, 1, 0), &board)), Some(DEVICE_HELD));
+    }
+
+    #[test]
+    fn what_somebody_has_stays_his_when_its_device_is_not_told_of() {
+        let (mut holdings, full) = (Holdings::default(), board());
+        assert_eq!(holdings.admit(&run(1, 1, 600, 0), &full), Verdict::Obey);
+        let empty = Board::new();
+        assert_eq!(holdings.admit(&run(1, 1, 600, 0), &empty), Verdict::Obey, "a level that is said again");
+        assert_eq!(refused(&holdings.admit(&run(2, 1, 400, 0), &empty)), Some(DEVICE_MISSING));
+        assert_eq!(refused(&holdings.admit(&run(3, 1, 500, 0), &full)), Some(DEVICE_HELD));
+        // The next life of this process finds it so.
+        let mut next = Holdings::default();
+        assert_eq!(next.recall(&run(1, 1, 600, 0), &empty), Verdict::Obey);
+        assert_eq!(next.admit(&run(1, 1, 600, 0), &empty), Verdict::Obey);
+        assert_eq!(refused(&next.admit(&run(3, 1, 500, 0), &full)), Some(DEVICE_HELD));
+        assert_eq!(refused(&next.recall(&run(4, 1, 500, 0), &full)), Some(DEVICE_HELD), "two that hold the same");
     }
 
     #[test]

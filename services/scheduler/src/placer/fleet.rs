@@ -1,6 +1,7 @@
 //! The nodes and devices of one pool, and which executor serves which node. Refuses to know who holds what.
 //!
-//! A node takes nobody new before its executor has said everything: what there is, and what runs there.
+//! A node takes nobody new before its executor has said everything: what there is, and what runs there. Neither does a device
+//! that is not told of any more, or anew: it has failed only when that is said of it, or when nobody told of it for long.
 
 use super::{Outbox, volumes::Reach, wire};
 use domain::{
@@ -19,6 +20,9 @@ use store::ledger::{DeviceRow, NodeRow, NodeState};
 pub(super) const NODES_MAX: usize = 20_000;
 /// Executors of one pool.
 const SESSIONS_MAX: usize = 1_000;
+
+/// Of a device that somebody holds; as `device/delete_gone.sql` has it.
+const NOT_TOLD: &str = "its node does not report it any more";
 
 /// One pool's machines.
 #[derive(Default)]
@@ -45,6 +49,10 @@ struct NodeEntry {
     /// What the drivers of its devices call all of their compute, and the least step of it; as it was reported last. In no
     /// row: nobody is placed before it is reported.
     cores: HashMap<DeviceId, (i64, i64)>,
+    /// Devices of which their drivers tell anew.
+    updating: BTreeSet<DeviceId>,
+    /// Devices that are held and not told of any more, and since when; once they have counted as failed, no time.
+    missing: BTreeMap<DeviceId, Option<Instant>>,
     /// Each with the id that it has when it is a block's.
     strangers: Vec<(HolderId, Holding)>,
     /// Which session serves it.
@@ -64,6 +72,8 @@ pub(super) struct Inventory {
     pub(super) devices: Vec<DeviceRow>,
     /// Devices that have failed since.
     pub(super) failed: Vec<(DeviceId, String)>,
+    /// Devices that somebody holds, and that are not told of any more since.
+    pub(super) missing: Vec<DeviceId>,
     /// Reports that cannot be.
     pub(super) problems: Vec<String>,
 }
@@ -78,6 +88,8 @@ impl Fleet {
                 row: row.clone(),
                 devices: Vec::new(),
                 cores: HashMap::new(),
+                updating: BTreeSet::new(),
+                missing: BTreeMap::new(),
                 strangers: Vec::new(),
                 server: None,
                 unserved_since: Some(Instant::now()),
@@ -146,8 +158,15 @@ impl Fleet {
         silent.map(|(id, _)| *id).collect()
     }
 
-    /// Takes a report. What it changes is to be written before anybody is placed by it.
-    pub(super) fn report(&mut self, session: u64, pool: &str, message: pb::Nodes) -> Inventory {
+    /// Takes a report. What it changes is to be written before anybody is placed by it. `is_held` tells whether somebody has
+    /// a part of a device.
+    pub(super) fn report(
+        &mut self,
+        session: u64,
+        pool: &str,
+        message: pb::Nodes,
+        is_held: &dyn Fn(DeviceId) -> bool,
+    ) -> Inventory {
         let mut inventory = Inventory::default();
         let mut named = HashSet::new();
         if let Some(session) = self.sessions.get_mut(&session).filter(|_| message.complete) {
@@ -159,7 +178,7 @@ impl Fleet {
                 continue;
             }
             named.insert(node.name.clone());
-            self.report_one(session, pool, node, &mut inventory);
+            self.report_one(session, (pool, is_held), node, &mut inventory);
         }
         let is_gone = |entry: &NodeEntry| {
             entry.server == Some(session)
@@ -181,10 +200,16 @@ impl Fleet {
         inventory
     }
 
-    fn report_one(&mut self, session: u64, pool: &str, node: pb::Node, inventory: &mut Inventory) {
+    fn report_one(
+        &mut self,
+        session: u64,
+        (pool, is_held): (&str, &dyn Fn(DeviceId) -> bool),
+        node: pb::Node,
+        inventory: &mut Inventory,
+    ) {
         let id = wire::node_id(pool, &node.name);
-        let entry = self.nodes.get(&id);
-        if entry.and_then(|entry| entry.server).is_some_and(|server| server != session) {
+        let before = self.nodes.get(&id);
+        if before.and_then(|entry| entry.server).is_some_and(|server| server != session) {
             // Whoever reported it first serves it.
             self.sessions.get_mut(&session).into_iter().for_each(|session| session.outbid = true);
             return;
@@ -193,27 +218,20 @@ impl Fleet {
             Ok(read) => read,
             Err(problem) => return inventory.problems.push(problem),
         };
-        if entry.is_none_or(|entry| entry.row != row) {
-            inventory.nodes.push(row.clone());
-        }
-        if entry.is_none_or(|entry| entry.devices != devices) {
-            inventory.told.push(id);
-            inventory.devices.extend(devices.iter().cloned());
-            let was_healthy: BTreeSet<DeviceId> =
-                entry.into_iter().flat_map(|e| &e.devices).filter(|d| d.healthy).map(|d| d.id).collect();
-            let failed = devices.iter().filter(|device| !device.healthy && was_healthy.contains(&device.id));
-            inventory.failed.extend(failed.map(|device| (device.id, device.condition.clone())));
-        }
-        let strangers = wire::strangers(pool, id, &node.foreign, &devices);
-        let entry = NodeEntry {
+        let mut entry = NodeEntry {
             row,
             devices,
             cores: wire::cores(id, &node.devices),
-            strangers,
+            updating: wire::updating(id, &node.devices),
+            missing: BTreeMap::new(),
+            strangers: Vec::new(),
             server: Some(session),
             unserved_since: None,
             given_up: false,
         };
+        before.into_iter().for_each(|before| entry.keep_held(before, is_held));
+        entry.strangers = wire::strangers(pool, id, &node.foreign, &entry.devices);
+        inventory.compare(before, &entry);
         self.by_name.insert(node.name, id);
         self.nodes.insert(id, entry);
     }
@@ -303,6 +321,17 @@ impl Fleet {
         .collect()
     }
 
+    /// Devices that were not told of for so long; each is named once.
+    pub(super) fn give_up_devices(&mut self, after: Duration) -> Vec<(DeviceId, String)> {
+        let missing = self.nodes.values_mut().flat_map(|entry| &mut entry.missing);
+        let late = missing.filter(|(_, since)| since.is_some_and(|since| since.elapsed() >= after));
+        late.map(|(device, since)| {
+            *since = None;
+            (*device, NOT_TOLD.to_owned())
+        })
+        .collect()
+    }
+
     pub(super) fn has_gone(&self) -> bool {
         self.nodes.values().any(|entry| entry.row.state == NodeState::Gone)
     }
@@ -350,11 +379,13 @@ impl Fleet {
         (nodes.collect(), strangers.collect())
     }
 
-    /// Whether a place that is kept can still be had some time.
+    /// Whether a place that is kept can still be had some time. A device of which is told anew is back in a moment.
     pub(super) fn is_usable(&self, node: NodeId, devices: impl IntoIterator<Item = DeviceId>) -> bool {
         let Some(entry) = self.nodes.get(&node) else { return false };
+        let works = |device: &&DeviceRow| device.healthy || entry.updating.contains(&device.id);
+        let usable: BTreeSet<DeviceId> = entry.devices.iter().filter(works).map(|device| device.id).collect();
         !matches!(entry.row.state, NodeState::Lost | NodeState::Gone)
-            && devices.into_iter().all(|id| entry.devices.iter().any(|device| device.id == id && device.healthy))
+            && devices.into_iter().all(|id| usable.contains(&id))
     }
 
     /// The models that are there.
@@ -391,6 +422,46 @@ impl Fleet {
             *totals.entry(device.model.clone()).or_default() += u64::from(domain::device::WHOLE_MILLI);
         }
         totals
+    }
+}
+
+impl NodeEntry {
+    /// What is not told of any more and held by somebody stays, and takes nobody new: that nothing is said of it does not
+    /// mean that it does not work.
+    fn keep_held(&mut self, before: &Self, is_held: &dyn Fn(DeviceId) -> bool) {
+        for device in &before.devices {
+            if self.devices.iter().any(|told| told.id == device.id) || !is_held(device.id) {
+                continue;
+            }
+            let since = before.missing.get(&device.id).copied().unwrap_or_else(|| Some(Instant::now()));
+            self.missing.insert(device.id, since);
+            self.cores.extend(before.cores.get(&device.id).map(|cores| (device.id, *cores)));
+            self.devices.push(DeviceRow { healthy: false, condition: NOT_TOLD.to_owned(), ..device.clone() });
+        }
+        self.devices.sort_by_key(|device| device.id);
+    }
+
+    /// Whether it was said of a device that it does not work.
+    fn has_failed(&self, device: &DeviceRow) -> bool {
+        !device.healthy && !self.updating.contains(&device.id) && !self.missing.contains_key(&device.id)
+    }
+}
+
+impl Inventory {
+    /// Notes what is other than before.
+    fn compare(&mut self, before: Option<&NodeEntry>, now: &NodeEntry) {
+        if before.is_none_or(|before| before.row != now.row) {
+            self.nodes.push(now.row.clone());
+        }
+        if before.is_none_or(|before| before.devices != now.devices) {
+            self.told.push(now.row.id);
+            self.devices.extend(now.devices.iter().cloned());
+        }
+        let Some(before) = before else { return };
+        self.missing.extend(now.missing.keys().filter(|device| !before.missing.contains_key(*device)));
+        let did_work = |id| before.devices.iter().any(|device| device.id == id && !before.has_failed(device));
+        let failed = now.devices.iter().filter(|device| now.has_failed(device) && did_work(device.id));
+        self.failed.extend(failed.map(|device| (device.id, device.condition.clone())));
     }
 }
 

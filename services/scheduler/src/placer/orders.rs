@@ -53,12 +53,16 @@ impl Placer {
         }
     }
 
-    /// Everything that shall be on the nodes of an executor.
+    /// Everything that shall be on the nodes of an executor. What cannot be ordered at present is named: nobody wants its end.
     pub(super) fn tell_everything(&self, session: u64) {
         self.tell_volumes(session);
-        let orders = self.lives.iter().filter_map(|stored| self.order_for(stored));
-        let orders: Vec<pb::Order> = orders.filter(|(server, _)| *server == session).map(|(_, order)| order).collect();
-        let names = |order: &pb::Order| pb::Order { holder: order.holder.clone(), ..pb::Order::default() };
+        let server = |stored: &StoredLife| stored.node.and_then(|node| self.fleet.server(node));
+        let here = self.lives.iter().filter(|stored| server(stored) == Some(session) && stored.life.goal().is_some());
+        let name = |holder: Vec<u8>| pb::Order { holder, ..pb::Order::default() };
+        let ordered = |stored: &StoredLife| self.order_for(stored).map(|(_, order)| order);
+        let orders: Vec<pb::Order> =
+            here.map(|stored| ordered(stored).unwrap_or_else(|| name(stored.life.holder.to_vec()))).collect();
+        let names = |order: &pb::Order| name(order.holder.clone());
         let named = orders.iter().map(names).collect();
         let complete = self.fleet.serves_alone(session);
         let mut said = parts(orders);
@@ -141,7 +145,8 @@ impl Placer {
         })
     }
 
-    /// Without its key a life cannot be told to run; its step's time limit ends it, with that code.
+    /// Without its key a life cannot be told to run: one that runs goes on, and the time limit of its step ends one that
+    /// does not.
     fn open_key(&self, stored: &StoredLife) -> Option<String> {
         let workspace = stored.life.workspace.to_string();
         let place = secrets::access_key(&workspace, stored.life.number);
@@ -151,7 +156,7 @@ impl Placer {
             None => Err(secrets::Error::UnknownKey(sealed.key_id.clone())),
         });
         let opened = opened.inspect_err(|error| {
-            tracing::error!(workspace, error = %error, "failed to open the key of an application; it cannot run");
+            tracing::error!(workspace, error = %error, "failed to open the key of an application; it cannot be started");
         });
         String::from_utf8(opened.ok()?.to_vec()).ok()
     }

@@ -11,10 +11,14 @@ use domain::{
 };
 use proto::internal::v1::{self as pb, serve_response::Message as Said};
 use std::{
+    cell::LazyCell,
     collections::{BTreeSet, HashSet},
     time::Duration,
 };
 use store::ledger::{self, StoredLife};
+
+/// The code of a device that is not told of any more; as backends call it.
+const MISSING: &str = "DEVICE_MISSING";
 
 impl Placer {
     /// Hears one message of an executor.
@@ -37,7 +41,7 @@ impl Placer {
             }
             SessionEvent::Nodes(nodes) => {
                 let was_ready = self.fleet.is_ready(session);
-                let inventory = self.fleet.report(session, &self.pool, nodes);
+                let inventory = self.reported(session, nodes);
                 self.planning.want();
                 self.inventory(&inventory, turn).await?;
                 if was_ready || self.fleet.is_ready(session) {
@@ -56,6 +60,15 @@ impl Placer {
             }
         }
         Ok(())
+    }
+
+    fn reported(&mut self, session: u64, nodes: pb::Nodes) -> Inventory {
+        let placements = &self.placements;
+        let held = LazyCell::new(|| {
+            let grants = placements.values().flat_map(|placement| &placement.grants);
+            grants.map(|grant| grant.device).collect::<HashSet<DeviceId>>()
+        });
+        self.fleet.report(session, &self.pool, nodes, &|device| held.contains(&device))
     }
 
     /// Writes what is said about nodes. Nobody is placed by what is not written.
@@ -81,19 +94,30 @@ impl Placer {
                 return self.reload(turn).await;
             }
         }
+        for device in &inventory.missing {
+            for holder in self.users_of(*device) {
+                let (code, message) =
+                    (MISSING.to_owned(), "its node does not report a device of it any more".to_owned());
+                self.happen(holder, Event::Warned(Notice { code, message, ..Notice::default() }), turn);
+            }
+        }
         for (device, condition) in &inventory.failed {
             self.device_failed(*device, condition, turn);
         }
         Ok(())
     }
 
-    fn device_failed(&mut self, device: DeviceId, condition: &str, turn: &mut Turn) {
+    /// Lives that have a part of a device.
+    fn users_of(&self, device: DeviceId) -> Vec<HolderId> {
         let uses = |holder: &HolderId| {
             let placement = self.placements.get(holder);
             placement.is_some_and(|placement| placement.grants.iter().any(|grant| grant.device == device))
         };
-        let concerned: Vec<HolderId> = self.lives.holders().into_iter().filter(uses).collect();
-        for holder in concerned {
+        self.lives.holders().into_iter().filter(uses).collect()
+    }
+
+    fn device_failed(&mut self, device: DeviceId, condition: &str, turn: &mut Turn) {
+        for holder in self.users_of(device) {
             let Some(life) = self.lives.get(holder).map(|stored| &stored.life) else { continue };
             let message = format!("a device of it failed: {condition}");
             if life.spec.requeue {
@@ -157,6 +181,10 @@ impl Placer {
             for holder in self.lives_on(&given_up) {
                 self.happen(holder, Event::NodeLost, turn);
             }
+        }
+        // As long as a node may be silent before what is on it ends, one of its devices may.
+        for (device, condition) in self.fleet.give_up_devices(timing.given_up_after) {
+            self.device_failed(device, &condition, turn);
         }
         if self.fleet.has_gone() && self.planning.may_tidy() {
             match ledger::delete_gone(&self.parts.store, self.shard, &self.pool).await {

@@ -11,7 +11,7 @@ use domain::{
 use jiff::{SignedDuration, Timestamp};
 use placement::{Holding, NODE_DEVICES_MAX};
 use proto::internal::v1::{self as pb, activity_report::State};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use store::ledger::{DeviceRow, NodeRow, NodeState};
 use uuid::Uuid;
 
@@ -84,6 +84,11 @@ fn device(node: NodeId, node_name: &str, device: &pb::PoolDevice) -> Result<Devi
 pub(super) fn cores(node: NodeId, devices: &[pb::PoolDevice]) -> HashMap<DeviceId, (i64, i64)> {
     let of = |device: &pb::PoolDevice| (device_id(node, &device.name), (device.cores, device.cores_step));
     devices.iter().map(of).collect()
+}
+
+/// Devices of which their drivers tell anew.
+pub(super) fn updating(node: NodeId, devices: &[pb::PoolDevice]) -> BTreeSet<DeviceId> {
+    devices.iter().filter(|device| device.updating).map(|device| device_id(node, &device.name)).collect()
 }
 
 fn check(sharing: &Sharing) -> Result<(), String> {

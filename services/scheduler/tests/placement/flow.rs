@@ -213,7 +213,7 @@ async fn the_clusters_keys_change_under_an_application_that_runs() {
         last = Some(scheduler.caller().rewrap("two", 10).await.unwrap());
     }
     assert_eq!(last, Some(0));
-    // The old key is gone. An order whose key did not open would be missing, and what is not named ends.
+    // The old key is gone, and nothing needs it.
     let later = world.workspace("later", project, DEFAULT, (1, 400), json!({})).await;
     wait_for("a start to be taken", WAIT, || async { scheduler.start(later).await.ok() }).await;
     world.until(later, "running").await;
@@ -222,4 +222,25 @@ async fn the_clusters_keys_change_under_an_application_that_runs() {
         let same = state.runtimes.values().find(|running| running.order.access_key == key);
         assert_eq!(same.map(|running| running.phase), Some(Phase::Ready), "with the key that it was started with");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_cannot_open_a_key_lets_its_application_run() {
+    let (mut world, first, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let runs = world.workspace("runs", project, DEFAULT, (1, 400), json!({})).await;
+    first.start(runs).await.unwrap();
+    world.until(runs, "running").await;
+    first.kill();
+    world.keys = format!("two:{}\n", "08".repeat(32));
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    // It has its orders with all others, or none.
+    let later = world.workspace("later", project, DEFAULT, (1, 400), json!({})).await;
+    wait_for("a start to be taken", WAIT, || async { next.start(later).await.ok() }).await;
+    world.until(later, "running").await;
+    assert_eq!(world.stage(runs).await, "running");
+    let phases: Vec<Phase> = executor.change(|state| state.runtimes.values().map(|running| running.phase).collect());
+    assert_eq!(phases, [Phase::Ready, Phase::Ready]);
+    world.audit(false).await;
 }

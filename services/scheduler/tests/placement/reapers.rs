@@ -1,6 +1,9 @@
 //! What ends runtimes without anybody asking: idleness, lost nodes, failed devices.
 
-use crate::world::{POOL, WAIT, World};
+use crate::{
+    executor::node,
+    world::{POOL, WAIT, World},
+};
 use domain::id::QueueId;
 use proto::internal::v1 as pb;
 use serde_json::json;
@@ -84,5 +87,63 @@ async fn a_failed_device_moves_who_asked_for_it_and_warns_the_others() {
     })
     .await;
     assert!(world.timeline(moves).await.contains(&"stopping DEVICE_FAILED".to_owned()));
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_not_told_of_or_told_of_anew_takes_nobody_new_and_stops_nobody() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let runs = world.workspace("runs", project, DEFAULT, (1, 400), json!({ "requeue": true })).await;
+    scheduler.start(runs).await.unwrap();
+    world.until(runs, "running").await;
+    let is_not_told: fn(&mut pb::Node) = |node| node.devices.clear();
+    let is_told_anew: fn(&mut pb::Node) = |node| {
+        let device = &mut node.devices[0];
+        (device.healthy, device.updating, device.condition) = (false, true, "its pool is being updated".into());
+    };
+    for (name, change) in [("one", is_not_told), ("two", is_told_anew)] {
+        executor.set_nodes(|nodes| change(&mut nodes[0]));
+        wait_for(name, WAIT, || async {
+            (world.count("SELECT count(*) FROM device WHERE NOT healthy").await == 1).then_some(())
+        })
+        .await;
+        let waits = world.workspace(name, project, DEFAULT, (1, 300), json!({})).await;
+        scheduler.start(waits).await.unwrap();
+        wait_for("a reason", WAIT, || async { (!world.reason(waits).await.is_empty()).then_some(()) }).await;
+        assert_eq!(world.stage(waits).await, "starting/queued", "{name}");
+        executor.set_nodes(|nodes| nodes[0] = node("node-0", 1));
+        world.until(waits, "running").await;
+    }
+    assert_eq!(world.stage(runs).await, "running");
+    assert_eq!(executor.state.lock().unwrap().started, 3, "nobody was started twice");
+    let lines = world.timeline(runs).await;
+    assert!(lines.contains(&"running DEVICE_MISSING".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("stopping") || line.contains("FAILED")), "{lines:?}");
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_not_told_of_for_long_has_failed() {
+    let mut world = World::new().await;
+    world.timing.given_up_after = Duration::from_secs(1);
+    let scheduler = world.scheduler().await;
+    world.give_all(&scheduler).await;
+    let executor = world.executor(POOL, &[2]);
+    let project = world.project("p", None).await;
+    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
+    scheduler.start(moves).await.unwrap();
+    world.until(moves, "running").await;
+    let device = "SELECT name FROM device WHERE used_milli > 0";
+    let held: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
+    executor.set_nodes(|nodes| nodes[0].devices.retain(|device| device.name != held));
+    wait_for("it to run on the other device", WAIT, || async {
+        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
+                   WHERE d.used_milli = 600 AND d.healthy";
+        (world.count(sql).await == 1).then_some(())
+    })
+    .await;
+    let lines = world.timeline(moves).await;
+    assert!(lines.contains(&"stopping DEVICE_FAILED".to_owned()), "{lines:?}");
     world.audit(false).await;
 }
