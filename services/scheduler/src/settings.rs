@@ -53,7 +53,8 @@ pub const KEYS: &[Key] = &[
         "runtime_lost_after",
         Kind::Duration,
         "5m",
-        "Silence of a node's executor after which its runtimes are told to end; what they hold stays held.",
+        "Silence of a node's executor after which its runtimes are told to end; what they hold stays held. Of \
+         a device that is held, silence after which it counts as failed.",
     ),
     shared::PUBLIC_URL,
     Key::new(
