@@ -140,7 +140,7 @@ impl Run {
                 }
                 Err(end) => {
                     if let Some(unit) = self.unit(key).cloned() {
-                        self.end_unit(key, unit, end, now, out);
+                        self.end_unit(key, unit, *end, now, out);
                         self.settle_due(now, out);
                     }
                 }
@@ -184,12 +184,12 @@ impl Run {
     }
 
     /// What a unit is given, or how it ends without being run.
-    fn arguments(&self, key: UnitKey) -> Result<(Vec<InputRef>, Option<CallbackOf>), End> {
+    fn arguments(&self, key: UnitKey) -> Result<(Vec<InputRef>, Option<CallbackOf>), Box<End>> {
         match key.step {
             Step::Block(at) => {
                 // The child that this child reads did not complete.
-                let inputs = self.inputs(at, key.child).map_err(End::plain)?;
-                check_size(&inputs).map_err(End::failed)?;
+                let inputs = self.inputs(at, key.child).map_err(|ending| Box::new(End::plain(ending)))?;
+                check_size(&inputs).map_err(|failure| Box::new(End::failed(failure)))?;
                 Ok((inputs, None))
             }
             Step::Callback { block, .. } => {
