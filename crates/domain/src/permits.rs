@@ -11,6 +11,8 @@
 //!   written with it, and goes back to the pool afterwards, so that what is written never exceeds a limit.
 //! - More is held than the limit, since it was lowered, or since a new owner counts units of which it does not know yet that
 //!   they wait: whatever is given back vanishes, until as much is held as may be.
+//! - Nothing is held or wanted here, and the pool was told so: it is forgotten, and begins anew when somebody comes. Keys of
+//!   expressions are often used once.
 //!
 //! Refuses to know the database: [`settle`] is what its statement does, in plain numbers, for tests and readers.
 
@@ -125,6 +127,12 @@ impl Hold {
     /// Some of what it holds is to be given back.
     fn returns(&self) -> bool {
         self.known > self.granted
+    }
+
+    /// It is as if it had never been, here and for the pool.
+    fn is_void(&self) -> bool {
+        let holds = self.granted.max(self.known).max(self.used).max(self.fresh);
+        holds == 0 && self.short == 0 && self.told == 0 && !self.unsure
     }
 }
 
@@ -261,6 +269,9 @@ impl Ledger {
         }
         for pool in quiet {
             self.stirred.remove(&pool);
+            if self.pools.get(&pool).is_some_and(PoolState::is_void) {
+                self.pools.remove(&pool);
+            }
         }
         claims
     }
@@ -332,6 +343,12 @@ impl Ledger {
         self.pools.get(pool).map_or(0, |state| state.holds.values().map(|hold| hold.used).sum())
     }
 
+    /// Pools of which something is held or wanted, or was just now.
+    #[must_use]
+    pub fn pools(&self) -> usize {
+        self.pools.len()
+    }
+
     fn hold(&mut self, pool: &Pool, shard: u8) -> Option<&mut Hold> {
         self.pools.get_mut(pool)?.holds.get_mut(&shard)
     }
@@ -368,7 +385,9 @@ impl PoolState {
             let spare = hold.granted.saturating_sub(wanted);
             let returns = hold.known > hold.granted.max(busy) || (spare > 0 && (self.contended || idle_long || asks));
             let gets = asks && hold.short > 0;
-            let corrects = self.contended && !self.dry && hold.told != wanted;
+            // Who holds nothing and wants nothing more says it with nothing else.
+            let is_over = wanted == 0 && hold.known == 0;
+            let corrects = !self.dry && hold.told != wanted && (self.contended || is_over);
             if !(hold.unsure || returns || gets || corrects) {
                 continue;
             }
@@ -405,6 +424,10 @@ impl PoolState {
             hold.granted -= gone;
             self.excess -= gone;
         }
+    }
+
+    fn is_void(&self) -> bool {
+        self.holds.values().all(Hold::is_void)
     }
 
     /// Idle permits stay for a moment: the pool is looked at again until they are gone or used.

@@ -18,7 +18,7 @@ pub use cron::{CRON_BYTES_MAX, Cron};
 pub use due::{LANDING_RUNS, lead};
 pub use invalid::Invalid;
 pub(crate) use invalid::shorten;
-pub use overlap::{BUFFER_MAX, Overlap, Sorted, Stop};
+pub use overlap::{BUFFER_BYTES_MAX, BUFFER_MAX, Overlap, Sorted, Stop};
 pub use schedule::{Every, FIRST, INTERVAL_S_MAX, LAST, PREVIEW_MAX, Period, Schedule, Timetable, zone};
 pub use step::{
     ALWAYS_ON_PAUSE, COUNT_MAX, Facts, ON_TIME, STEP_MAX, Skip, SkipReason, Start, State, Step, offer, step,

@@ -26,6 +26,13 @@ struct Rows {
 }
 
 impl Rows {
+    /// What the database forgets of idle pools.
+    fn forget_idle(&mut self) {
+        let (held, wanted) = (&mut self.held, &mut self.wanted);
+        held.retain(|shard, held| *held > 0 || wanted[shard] > 0);
+        wanted.retain(|shard, _| held.contains_key(shard));
+    }
+
     fn settle(&mut self, claims: &[Claim]) -> Vec<Answer> {
         let used = self.held.values().sum();
         let pairs: Vec<_> = claims.iter().map(|c| (self.held.get(&c.shard).copied().unwrap_or(0), c)).collect();
@@ -80,7 +87,11 @@ enum Act {
     Turn(usize),
     /// The statement counted, and its answer was lost.
     LostAnswer(usize),
+    /// The pool was forgotten between the statement that made it and the one that asked: nothing counted.
+    NoAnswer(usize),
     Tick(usize),
+    /// Idle rows are forgotten.
+    ForgetIdle,
     /// The owner dies; another engine takes the shard.
     Move(u8, usize),
     /// A unit that runs waits for something else than a permit.
@@ -89,6 +100,14 @@ enum Act {
     GoOn(u8),
     /// The owner hears which units rest.
     Tell(u8),
+}
+
+/// Which claims of a turn were answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Answered {
+    All,
+    Lost,
+    NotFirst,
 }
 
 impl World {
@@ -112,13 +131,15 @@ impl World {
         match *act {
             Act::Arrive(shard, units) => *self.waiting.entry(shard).or_default() += units,
             Act::End(shard) => self.end(shard),
-            Act::Turn(engine) => self.turn(engine % count, false),
-            Act::LostAnswer(engine) => self.turn(engine % count, true),
+            Act::Turn(engine) => self.turn(engine % count, Answered::All),
+            Act::LostAnswer(engine) => self.turn(engine % count, Answered::Lost),
+            Act::NoAnswer(engine) => self.turn(engine % count, Answered::NotFirst),
             Act::Tick(engine) => {
                 self.now += SignedDuration::from_millis(250);
                 self.engines[engine % count].stir(|_| true);
-                self.turn(engine % count, false);
+                self.turn(engine % count, Answered::All);
             }
+            Act::ForgetIdle => self.rows.forget_idle(),
             Act::Move(shard, to) => self.take_over(shard, to % count),
             Act::Rest(shard) if self.running.get(&shard).is_some_and(|running| *running > 0) => {
                 self.end(shard);
@@ -188,8 +209,8 @@ impl World {
         }
     }
 
-    fn turn(&mut self, engine: usize, answer_is_lost: bool) {
-        self.settle(engine, answer_is_lost);
+    fn turn(&mut self, engine: usize, answered: Answered) {
+        self.settle(engine, answered);
         // What others have taken meanwhile is written beside what is not.
         let all = self.running.values().sum::<u32>() + self.unwritten.iter().sum::<u32>();
         assert!(all <= self.rows.max, "more is written than may run");
@@ -197,15 +218,19 @@ impl World {
         self.engines[engine].written();
     }
 
-    fn settle(&mut self, engine: usize, answer_is_lost: bool) {
-        for _ in 0..ROUNDS_MAX {
+    fn settle(&mut self, engine: usize, answered: Answered) {
+        for round in 0..ROUNDS_MAX {
             self.dispatch(engine);
             let claims = self.engines[engine].claims(self.now);
             if claims.is_empty() {
                 return;
             }
+            if answered == Answered::NotFirst && round == 0 {
+                self.engines[engine].settled(&[]);
+                continue;
+            }
             let answers = self.rows.settle(&claims);
-            if answer_is_lost {
+            if answered == Answered::Lost {
                 return self.engines[engine].unsettled(&claims);
             }
             self.engines[engine].settled(&answers);
@@ -271,7 +296,9 @@ fn act() -> impl Strategy<Value = Act> {
         5 => shard.clone().prop_map(Act::End),
         6 => (0..3_usize).prop_map(Act::Turn),
         1 => (0..3_usize).prop_map(Act::LostAnswer),
+        1 => (0..3_usize).prop_map(Act::NoAnswer),
         2 => (0..3_usize).prop_map(Act::Tick),
+        1 => Just(Act::ForgetIdle),
         1 => (shard.clone(), 0..3_usize).prop_map(|(shard, to)| Act::Move(shard, to)),
         1 => shard.clone().prop_map(Act::Rest),
         2 => shard.clone().prop_map(Act::GoOn),
@@ -297,6 +324,39 @@ proptest! {
         if waiting == 0 {
             prop_assert_eq!(world.rows.held.values().sum::<u32>(), running, "idle permits go back");
         }
+        for (engine, ledger) in world.engines.iter().enumerate() {
+            let has = |units: &BTreeMap<u8, u32>| (0..SHARDS).any(|shard| {
+                world.owner[&shard] == engine && units.get(&shard).is_some_and(|units| *units > 0)
+            });
+            let is_used = has(&world.running) || has(&world.waiting);
+            prop_assert_eq!(ledger.pools(), usize::from(is_used), "what is idle is forgotten");
+        }
+    }
+
+    /// Everything ends and is forgotten, by engines and rows; what comes then finds the whole limit, and no more.
+    #[test]
+    fn a_pool_that_was_forgotten_begins_anew(
+        max in 1..9_u32, engines in 1..4_usize, acts in prop::collection::vec(act(), 1..60),
+    ) {
+        let mut world = World::new(max, engines);
+        for act in &acts {
+            world.act(act);
+        }
+        world.settle_down();
+        world.resting.clear();
+        while world.running.values().sum::<u32>() > 0 {
+            for shard in 0..SHARDS {
+                world.act(&Act::End(shard));
+            }
+            world.settle_down();
+        }
+        world.act(&Act::ForgetIdle);
+        prop_assert!(world.rows.held.is_empty() && world.engines.iter().all(|ledger| ledger.pools() == 0));
+        for shard in 0..SHARDS {
+            world.act(&Act::Arrive(shard, max));
+        }
+        world.settle_down();
+        prop_assert_eq!(world.running.values().sum::<u32>(), max);
     }
 
     #[test]

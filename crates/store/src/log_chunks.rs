@@ -1,6 +1,6 @@
 //! Chunks of log lines: what a search needs to know to skip them. Refuses to search.
 
-use crate::{Error, Store, log_grams::Filter};
+use crate::{Error, Store, log_grams::Filter, query};
 use jiff::Timestamp;
 use std::collections::HashSet;
 use tokio_postgres::{Row, types::ToSql};
@@ -17,8 +17,16 @@ const NAMES_MAX: usize = 256;
 /// When the statement fails.
 pub async fn last_id(store: &Store) -> Result<i64, Error> {
     let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/log_line/last_id.sql")).await?;
-    Ok(client.query_one(&statement, &[]).await?.get("id"))
+    Ok(query::one(&client, include_str!("../sql/log_line/last_id.sql"), &[]).await?.get("id"))
+}
+
+/// Up to which id lines are sealed: no line up to there can still appear.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn sealed(store: &Store) -> Result<i64, Error> {
+    let client = store.client().await?;
+    Ok(query::one(&client, include_str!("../sql/log_chunk/sealed.sql"), &[]).await?.get("id"))
 }
 
 /// Seals the next chunk among the lines up to `settled`; false when there are not enough of them. Another process that

@@ -140,3 +140,23 @@ pub async fn of_shards(db: &impl GenericClient, shards: &[i16]) -> Result<Vec<(W
     };
     Ok(rows.iter().map(found).collect())
 }
+
+/// Forgets up to `limit` pools of which nothing is held or wanted. Answers how many. Whoever wants one of them afterwards
+/// finds it as if it had never been.
+///
+/// # Errors
+/// When the database does not answer; then none is forgotten.
+pub async fn forget_idle(store: &Store, limit: u32) -> Result<u64, Error> {
+    let mut client = store.client().await?;
+    // What others settled before the locks were had is seen by the statements that follow them.
+    let transaction = client.transaction().await?;
+    let limit = i64::from(limit);
+    let locked = query::rows(&transaction, include_str!("../sql/limit_pool/lock_idle.sql"), &[&limit]).await?;
+    let workspaces: Vec<Uuid> = locked.iter().map(|row| row.get("workspace_id")).collect();
+    let keys: Vec<&str> = locked.iter().map(|row| row.get("key")).collect();
+    query::execute(&transaction, include_str!("../sql/limit_hold/delete_idle.sql"), &[&workspaces, &keys]).await?;
+    let pools = include_str!("../sql/limit_pool/delete_idle.sql");
+    let forgotten = query::execute(&transaction, pools, &[&workspaces, &keys]).await?;
+    transaction.commit().await?;
+    Ok(forgotten)
+}

@@ -31,6 +31,19 @@ struct World {
     _database: Database,
 }
 
+fn decision(trigger: TriggerId, version: i64, waiting: Option<&str>) -> Decision {
+    Decision {
+        trigger,
+        version,
+        skips: Vec::new(),
+        state: State::default(),
+        waiting: waiting.map(str::to_owned),
+        history: serde_json::json!({}),
+        next_due: None,
+        latest: None,
+    }
+}
+
 impl World {
     async fn new() -> Self {
         let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
@@ -85,17 +98,7 @@ impl World {
             sla_at: None,
         };
         batch.create(run, self.shard);
-        let decision = Decision {
-            trigger,
-            version,
-            skips: Vec::new(),
-            state: State::default(),
-            waiting: serde_json::json!({}),
-            history: serde_json::json!({}),
-            next_due: None,
-            latest: None,
-        };
-        batch.decide(decision, self.shard);
+        batch.decide(decision(trigger, version, Some("{}")), self.shard);
         batch.miss_sla(id, Timestamp::now(), self.shard);
         id
     }
@@ -198,4 +201,26 @@ async fn the_key_of_a_retry_is_written_by_the_owner_of_the_run_alone() {
     let latest = "SELECT retry_key FROM run WHERE id = $1";
     let latest: Option<String> = world.client.query_one(latest, &[&run.0]).await.unwrap().get(0);
     assert_eq!(latest.as_deref(), Some("second"));
+}
+
+#[tokio::test]
+async fn what_waiting_starts_are_told_stays_until_a_decision_says_otherwise() {
+    let mut world = World::new().await;
+    let trigger = world.triggers[0];
+    // The decisions of each turn, and what is stored after it.
+    let turns: [(&[Option<&str>], &str); 4] = [
+        (&[Some(r#"{"a": 1}"#)], r#"{"a": 1}"#),
+        (&[None], r#"{"a": 1}"#),
+        (&[Some(r#"{"b": "x\u0000y"}"#), None], r#"{"b": "xy"}"#),
+        (&[None, Some("{}")], "{}"),
+    ];
+    for (decisions, stored) in turns {
+        let mut batch = Batch::default();
+        for waiting in decisions {
+            batch.decide(decision(trigger, 1, *waiting), world.shard);
+        }
+        runs::commit(&mut world.journal, &mut batch).await.unwrap();
+        let row = world.client.query_one("SELECT waiting::text FROM trigger_state", &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), stored);
+    }
 }

@@ -205,7 +205,10 @@ async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_noth
          SELECT 'sent' || n, gen_random_uuid(), gen_random_uuid(), 1, 'failure', 'project', 'c', 'sent', now() - make_interval(days => n)
            FROM generate_series(10, 59) AS n WHERE n <> 30;
          INSERT INTO notification_lane (workspace_id, pipeline_id, source, channel, failures, not_before)
-         SELECT workspace_id, pipeline_id, source, channel, 1, now() - interval '2 hours' FROM notification WHERE key IN ('0', 'sent20')",
+         SELECT workspace_id, pipeline_id, source, channel, 1, now() - interval '2 hours' FROM notification WHERE key IN ('0', 'sent20');
+         INSERT INTO limit_pool (workspace_id, key, max, used)
+         SELECT '00000000-0000-0000-0000-000000000001', 'order:' || n, 1, (n = 7)::integer FROM generate_series(1, 2500) AS n;
+         INSERT INTO limit_hold (workspace_id, key, shard, held, wanted) SELECT workspace_id, key, 3, used, used FROM limit_pool",
         from.strftime("%Y%m%d")
     );
     client.batch_execute(&old).await.unwrap();
@@ -229,6 +232,8 @@ async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_noth
         ("SELECT count(*) FROM notification WHERE key NOT LIKE 'sent%'", 60),
         ("SELECT count(*) FROM notification WHERE status = 'failed'", 59),
         ("SELECT count(*) FROM notification_lane", 1),
+        ("SELECT count(*) FROM limit_pool", 1),
+        ("SELECT count(*) FROM limit_hold", 1),
     ];
     for (sql, expected) in counts {
         assert_eq!(world.count(sql).await, expected, "{sql}");

@@ -3,6 +3,7 @@
 
 pub(crate) mod log;
 pub(crate) mod pace;
+mod recent;
 
 use crate::block_pages::{self, Loaded};
 use crate::changes::Topic;

@@ -10,11 +10,11 @@ use crate::{
 };
 use proto::v1::{ListLogsRequest, LogLine, SearchLogsRequest, TailLogsRequest, TailLogsResponse};
 use rpc::client;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use tonic::{Status, Streaming};
 
-/// More lines than may come out of the order of their ids.
-const RECENT_LINES_MAX: usize = 1_000;
+/// More lines than may come out of the order of their ids, but for floods.
+const RECENT_LINES_MAX: usize = 10_000;
 
 /// Prints what is there, or with `--follow` also what comes until the run has ended, or what a search finds.
 pub(crate) async fn run(connection: &Connection, output: &Output, options: Logs) -> Result<Code> {
@@ -101,20 +101,24 @@ async fn reopened(
 /// earlier, and what came before is left out.
 #[derive(Default)]
 struct Seen {
-    /// Up to here nothing is asked for again.
+    /// Up to here nothing is asked for again, once a stream was lost.
     floor: i64,
     recent: VecDeque<i64>,
+    known: HashSet<i64>,
 }
 
 impl Seen {
     /// Notes a line; whether it comes for the first time.
     fn is_new(&mut self, id: i64) -> bool {
-        if id <= self.floor || self.recent.contains(&id) {
+        if !self.known.insert(id) {
             return false;
         }
         self.recent.push_back(id);
-        if self.recent.len() > RECENT_LINES_MAX {
-            self.floor = self.recent.pop_front().map_or(self.floor, |oldest| oldest.max(self.floor));
+        if self.recent.len() > RECENT_LINES_MAX
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.known.remove(&oldest);
+            self.floor = self.floor.max(oldest);
         }
         true
     }
@@ -208,6 +212,8 @@ mod tests {
         let more = 10 + i64::try_from(RECENT_LINES_MAX).unwrap();
         assert!((10..more).all(|id| seen.is_new(id)));
         assert_eq!(seen.floor, 9);
-        assert!((1..more).all(|id| !seen.is_new(id)) && seen.is_new(more));
+        assert!((10..more).all(|id| !seen.is_new(id)) && seen.is_new(more));
+        // In a flood one may come even later.
+        assert!(seen.is_new(1) && seen.floor >= 9);
     }
 }

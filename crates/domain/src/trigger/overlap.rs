@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most starts that wait behind one trigger; what comes after them is skipped.
 pub const BUFFER_MAX: usize = 1_000;
+/// The most bytes that they wait with, see [`Start::bytes`]; a start that would make them more is skipped, unless it waits alone.
+pub const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a start does while others run. Held against the starts when they are looked at and not when they came, so that
 /// a changed policy holds for those that wait.
@@ -51,6 +53,22 @@ pub struct Sorted {
     pub stop: Option<Stop>,
 }
 
+impl Sorted {
+    /// Skips what is too much to wait: the first ones keep their places.
+    fn bound(&mut self) {
+        let mut bytes = 0_usize;
+        for start in std::mem::take(&mut self.wait) {
+            let with_it = bytes.saturating_add(start.bytes);
+            if self.wait.len() < BUFFER_MAX && (with_it <= BUFFER_BYTES_MAX || self.wait.is_empty()) {
+                bytes = with_it;
+                self.wait.push(start);
+            } else {
+                self.skip.push(start);
+            }
+        }
+    }
+}
+
 impl Overlap {
     /// Sorts starts, those that waited first, for a trigger of which something `runs` or not.
     #[must_use]
@@ -60,10 +78,7 @@ impl Overlap {
             // One at a time: without anything running the first one starts, whatever the policy.
             _ => self.one_at_a_time(starts, runs),
         };
-        if sorted.wait.len() > BUFFER_MAX {
-            let over = sorted.wait.split_off(BUFFER_MAX);
-            sorted.skip.extend(over);
-        }
+        sorted.bound();
         sorted
     }
 

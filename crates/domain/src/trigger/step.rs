@@ -24,13 +24,20 @@ pub struct Start {
     pub key: String,
     /// The run's execution date: the nominal time, or when the call or event came.
     pub at: Timestamp,
+    /// How much its caller said that its run is to be told, as JSON; a time says nothing.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub bytes: usize,
+}
+
+const fn is_nothing(bytes: &usize) -> bool {
+    *bytes == 0
 }
 
 /// Why a logical time has no run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
-    /// A run of the trigger had not ended, or too many starts waited already.
+    /// A run of the trigger had not ended, or too many starts waited already, or too much with them.
     Overlap,
     /// A limit on runs was reached, and the trigger skips then.
     Limit,
@@ -295,7 +302,7 @@ impl Step {
             self.wake = Some(at);
             return None;
         }
-        Some(Start { key: key::of_always_on(at), at })
+        Some(Start { key: key::of_always_on(at), at, bytes: 0 })
     }
 
     /// The nominal times that are due, after those that are given up.
@@ -347,7 +354,7 @@ impl Step {
             self.state.once = true;
             self.state.once_version = Some(trigger.once_version);
         }
-        let start = Start { key: plan.key(at), at };
+        let start = Start { key: plan.key(at), at, bytes: 0 };
         match &trigger.spec.window {
             Some(window) if !window.holds(at, timetable.zone()) => self.skip_one(start, SkipReason::Window),
             _ => starts.push(start),
@@ -384,6 +391,6 @@ impl Step {
             times += 1;
         }
         let key = key::of_time(first);
-        self.skip.push(Skip { first: Start { key, at: first }, last, times, reason });
+        self.skip.push(Skip { first: Start { key, at: first, bytes: 0 }, last, times, reason });
     }
 }

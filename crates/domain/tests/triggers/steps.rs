@@ -3,8 +3,8 @@
 use domain::{
     id::{PipelineId, TriggerId},
     trigger::{
-        CatchUp, Day, Facts, Kind, Overlap, Schedule, SkipReason, Spec, Start, State, Step, Stop, Trigger, Window,
-        offer, step,
+        BUFFER_BYTES_MAX, BUFFER_MAX, CatchUp, Day, Facts, Kind, Overlap, Schedule, Skip, SkipReason, Spec, Start,
+        State, Step, Stop, Trigger, Window, offer, step,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -320,7 +320,7 @@ fn a_call_is_decided_like_a_time() {
         spec.overlap = Overlap::BufferOne;
     });
     let facts = |running| Facts { now: ts("2026-01-01T12:00:00Z"), running, room: None, ended_at: None, lead: None };
-    let start = |key: &str| Start { key: key.into(), at: ts("2026-01-01T12:00:00Z") };
+    let start = |key: &str| Start { key: key.into(), at: ts("2026-01-01T12:00:00Z"), bytes: 9 };
     let step = offer(&world.trigger, &world.state, &facts(1), start("key:a"));
     assert_eq!((step.start.len(), step.state.waiting.len()), (0, 1));
     let second = offer(&world.trigger, &step.state, &facts(1), start("key:b"));
@@ -330,6 +330,43 @@ fn a_call_is_decided_like_a_time() {
     world.trigger.active = false;
     let paused = offer(&world.trigger, &world.state, &facts(0), start("key:c"));
     assert_eq!(paused.skip[0].reason, SkipReason::Pause);
+}
+
+#[test]
+fn what_waits_is_bounded_in_number_and_in_bytes() {
+    let mut world = World::new("@daily", |spec| {
+        spec.kind = Kind::Api;
+        spec.overlap = Overlap::BufferAll;
+    });
+    let now = ts("2026-01-01T12:00:00Z");
+    let facts = Facts { now, running: 1, room: None, ended_at: None, lead: None };
+    let mut calls = 0;
+    // Whether a call that comes with so much while a run goes on waits for its end, or is skipped.
+    let mut waits = |world: &mut World, bytes| {
+        calls += 1;
+        let start = Start { key: format!("key:{calls}"), at: now, bytes };
+        let step = offer(&world.trigger, &world.state, &facts, start.clone());
+        world.state = step.state;
+        let waits = world.state.waiting.contains(&start);
+        let skip = Skip { last: now, first: start, times: 1, reason: SkipReason::Overlap };
+        assert_eq!(step.skip, if waits { Vec::new() } else { vec![skip] });
+        waits
+    };
+    assert!(waits(&mut world, BUFFER_BYTES_MAX + 1), "alone it waits, however much it is");
+    assert!(!waits(&mut world, 1), "nothing more does");
+    world.state.waiting.clear();
+    for _ in 0..4 {
+        assert!(waits(&mut world, BUFFER_BYTES_MAX / 4));
+    }
+    assert!(!waits(&mut world, 1));
+    world.state.waiting.remove(0);
+    assert!(!waits(&mut world, BUFFER_BYTES_MAX / 4 + 1), "there is room again, but not for so much");
+    assert!(waits(&mut world, BUFFER_BYTES_MAX / 4));
+    world.state.waiting.clear();
+    for _ in 0..BUFFER_MAX {
+        assert!(waits(&mut world, 0));
+    }
+    assert!(!waits(&mut world, 0), "and only so many");
 }
 
 /// Gives the trigger another schedule at this time, as an edit does.

@@ -73,8 +73,8 @@ pub struct Decision {
     pub skips: Vec<Skip>,
     /// Up to where everything is decided.
     pub state: State,
-    /// What starts that wait are to be told, by their key.
-    pub waiting: serde_json::Value,
+    /// What starts that wait are to be told, by their key, as JSON; `None` where that is as it was.
+    pub waiting: Option<String>,
     /// Of runs that have ended, as far as the trigger's times depend on them.
     pub history: serde_json::Value,
     /// When it will be looked at again.
@@ -197,7 +197,8 @@ impl Batch {
                 let mut skips = std::mem::take(&mut earlier.skips);
                 skips.extend(decision.skips);
                 let latest = earlier.latest.max(decision.latest);
-                *earlier = Decision { skips, latest, ..decision };
+                let waiting = decision.waiting.or_else(|| earlier.waiting.take());
+                *earlier = Decision { skips, latest, waiting, ..decision };
             }
             None => {
                 self.decisions.insert(decision.trigger, (shard.id, decision));

@@ -3,6 +3,10 @@
 //! A hundred thousand of them lie here without being looked at. So a definition is kept as a text, without what it leaves
 //! unsaid, and read when its trigger is due. Refuses to decide, and to know the database.
 
+mod waits;
+
+pub(super) use waits::{Told, Waits};
+
 use domain::{
     id::{PipelineId, TriggerId},
     pipeline::OnLimit,
@@ -41,17 +45,6 @@ impl History {
     }
 }
 
-/// What a start that waits is to be told.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Told {
-    pub(super) variables: Map<String, Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) event_variables: Option<String>,
-    /// The trace of whoever asked; empty when nobody traces.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(super) traceparent: String,
-}
-
 /// One trigger.
 pub(super) struct Armed {
     pub(super) pipeline: PipelineId,
@@ -74,7 +67,7 @@ pub(super) struct Armed {
     /// It knows ends of runs that are in no decision which counts.
     pub(super) unwritten: bool,
     pub(super) state: State,
-    pub(super) waiting: HashMap<String, Told>,
+    pub(super) waits: Waits,
     pub(super) history: History,
     pub(super) next_due: Option<Timestamp>,
 }
@@ -91,8 +84,7 @@ impl Armed {
             Some(stored) if stored.version == version && !watches_ends => stored.next_due,
             _ => Some(now),
         };
-        // What cannot be read was not written by this version; the state alone is what must not be lost.
-        let read = |value: Option<&Value>| value.cloned().unwrap_or_default();
+        // A history that cannot be read was not written by this version; the state alone is what must not be lost.
         Self {
             pipeline,
             version,
@@ -109,8 +101,8 @@ impl Armed {
             halts: spec.pause_on_failure,
             unwritten: false,
             spec: brief(&spec),
-            waiting: serde_json::from_value(read(stored.as_ref().map(|s| &s.waiting))).unwrap_or_default(),
-            history: serde_json::from_value(read(stored.as_ref().map(|s| &s.history))).unwrap_or_default(),
+            waits: Waits::read(stored.as_ref().map(|s| s.waiting.clone())),
+            history: stored.as_ref().and_then(|s| serde_json::from_value(s.history.clone()).ok()).unwrap_or_default(),
             state: stored.map(|stored| stored.state).unwrap_or_default(),
             next_due,
         }

@@ -80,7 +80,8 @@ impl Engine {
         for (command, shard, pipeline, definition, variables, asked) in prepared {
             let at = command.execution_date.unwrap_or(now);
             if let Some(trigger) = command.trigger {
-                let start = Start { key: command.logical_key.clone(), at };
+                let bytes = command.variables.len() + trigger.event_variables.as_ref().map_or(0, String::len);
+                let start = Start { key: command.logical_key.clone(), at, bytes };
                 let told =
                     Told { variables, event_variables: trigger.event_variables, traceparent: command.traceparent };
                 keys.push((trigger.id, command.logical_key));

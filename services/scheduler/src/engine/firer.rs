@@ -210,7 +210,7 @@ impl Engine {
         }
         let mut runs = HashMap::with_capacity(step.start.len());
         for start in step.start {
-            let told = self.triggers.get_mut(id).and_then(|armed| armed.waiting.remove(&start.key)).unwrap_or_default();
+            let told = self.triggers.get_mut(id).map(|armed| armed.waits.take(&start.key)).unwrap_or_default();
             let key = start.key.clone();
             runs.insert(key, self.start(aim, start, told, turn));
             self.metrics.firings.with_label_values(&["fired", ""]).inc();
@@ -219,7 +219,7 @@ impl Engine {
             self.metrics.firings.with_label_values(&["skipped", skip.reason.as_str()]).inc_by(u64::from(skip.times));
         }
         let Some(armed) = self.triggers.get_mut(id) else { return runs };
-        armed.waiting.retain(|key, _| step.state.waiting.iter().any(|start| start.key == *key));
+        armed.waits.keep(&step.state.waiting);
         let differs = armed.state != step.state || armed.next_due != step.wake || !step.skip.is_empty();
         // Nor is a run stopped unless the version that says so is in force.
         let differs = differs || step.stop.is_some() || armed.unwritten;
@@ -231,7 +231,7 @@ impl Engine {
                 version: armed.version,
                 skips: step.skip,
                 state: step.state,
-                waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
+                waiting: armed.waits.unstored(),
                 history: serde_json::to_value(&armed.history).unwrap_or_default(),
                 next_due: step.wake,
                 latest,
@@ -338,7 +338,7 @@ impl Engine {
         }
         let key = start.key.clone();
         let Some(armed) = self.triggers.get_mut(id) else { return Err(EngineError::Overtaken(id)) };
-        armed.waiting.insert(key.clone(), told);
+        armed.waits.offer(key.clone(), told);
         let step = trigger::offer(&trigger, &armed.state, &facts, start);
         let skipped = step.skip.iter().find(|skip| skip.first.key == key).map(|skip| skip.reason.as_str());
         // It is asked for now, whatever time it is.

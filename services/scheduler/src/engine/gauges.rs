@@ -30,6 +30,7 @@ impl Engine {
         let free: u32 = local().map(super::seat::Seat::credits).sum();
         self.metrics.running.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.metrics.slots_free.set(free.into());
+        self.metrics.permit_pools.set(i64::try_from(self.permits.ledger.pools()).unwrap_or(i64::MAX));
         for state in ["online", "draining", "away"] {
             let count = local().filter(|seat| seat.session_state() == state).count();
             self.metrics.sessions.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -1,5 +1,5 @@
-//! The housekeeper: creates the log partitions of the coming days, drops those that are old enough, and marks executors
-//! that nobody knows any more.
+//! The housekeeper: creates the log partitions of the coming days, drops those that are old enough, marks executors
+//! that nobody knows any more, and forgets permits that nobody wants.
 
 use crate::{
     clock::DbClock,
@@ -25,6 +25,9 @@ const NOTIFICATIONS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 const PAUSES_KEPT: Duration = Duration::from_secs(3_600);
 /// Notifications forgotten or given up at once.
 const FORGOTTEN_MAX: i64 = 10_000;
+
+/// Pools of permits forgotten at once: whoever wants one of them waits so long.
+const POOLS_FORGOTTEN_MAX: u32 = 1_000;
 
 /// Keeps the house.
 pub struct Housekeeper {
@@ -74,6 +77,7 @@ impl Housekeeper {
         if lost > 0 {
             tracing::info!(executors = lost, "marked executors lost that nobody has heard of");
         }
+        while store::permits::forget_idle(&self.store, POOLS_FORGOTTEN_MAX).await? == u64::from(POOLS_FORGOTTEN_MAX) {}
         self.look().await?;
         store::logs::create_partitions(&self.log_store).await?;
         if self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL) {

@@ -105,6 +105,41 @@ async fn a_key_counts_for_itself_and_an_expression_for_each_value() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_done_is_forgotten_and_limits_again_when_it_comes_back() {
+    let world = World::new().await;
+    world.limit("order:*", 1).await;
+    let mut node = world.node(0..256, 10).await;
+    let mut of_order = block("a", &[]);
+    of_order["limits"] = json!(["order:{{ order }}"]);
+    let pipeline = world.deploy("orders", 9, json!({ "blocks": [of_order] })).await;
+    for order in 0..5 {
+        node.create_with(pipeline, &format!("first {order}"), json!({ "order": order })).await;
+    }
+    node.until_running(5).await;
+    wait_for("their pools", WAIT, || async { (node.metrics.permit_pools.get() == 6).then_some(()) }).await;
+    for _ in 0..5 {
+        node.complete(0).await;
+    }
+    wait_for("idle pools to be forgotten", WAIT, || async { (node.metrics.permit_pools.get() == 0).then_some(()) })
+        .await;
+    let rows = "SELECT (SELECT count(*) FROM limit_pool WHERE key LIKE 'order:%')
+                     + (SELECT count(*) FROM limit_hold WHERE key LIKE 'order:%')";
+    assert_eq!(world.count(rows).await, 10);
+    assert_eq!(store::permits::forget_idle(&world.store, 100).await.unwrap(), 5);
+    assert_eq!(world.count(rows).await, 0);
+    for key in ["second", "third"] {
+        node.create_with(pipeline, key, json!({ "order": 3 })).await;
+    }
+    node.until_running(1).await;
+    node.settle().await;
+    node.look().await;
+    assert_eq!(node.running.len(), 1, "the third one waits");
+    node.complete(0).await;
+    node.until_running(1).await;
+    node.complete(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waited_for_a_run_goes_on_when_there_is_a_permit_again() {
     let world = World::new().await;
     world.limit("workspace", 1).await;

@@ -3,10 +3,11 @@
 use crate::cluster::{Node, WAIT, World, block};
 use domain::{
     id::TriggerId,
-    trigger::{Kind, Overlap, Schedule, Spec},
+    trigger::{BUFFER_BYTES_MAX, Kind, Overlap, Schedule, Spec},
     unit::Outcome,
 };
 use jiff::Timestamp;
+use scheduler::engine::Created;
 use serde_json::json;
 use testkit::wait_for;
 
@@ -72,6 +73,43 @@ async fn buffer_all_starts_each_in_its_turn() {
         assert_eq!(fired(&world).await, (0..=ended).collect::<Vec<_>>());
     }
     assert_eq!(skipped(&world, "overlap").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_wait_while_there_is_room_for_what_they_say_and_an_heir_knows_it() {
+    const CALLS: usize = 4;
+    let world = World::new().await;
+    let mut first = world.node(0..256, 4).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = world.trigger(pipeline, "called", &Spec { overlap: Overlap::BufferAll, ..Spec::new(Kind::Api) }).await;
+    let call = async |node: &Node, n: usize, bytes: usize| {
+        let variables = json!({ "n": n, "text": "x".repeat(bytes) });
+        node.offer(pipeline, (id, 1), &format!("call {n}"), variables).await.unwrap()
+    };
+    assert!(call(&first, 0, 0).await.run().is_some());
+    first.until_running(1).await;
+    let (waits, skipped_one) = (Created::Not("waiting".into()), Created::Not("overlap".into()));
+    // With their keys, quotes and commas they are a little more than a quarter each.
+    let quarter = BUFFER_BYTES_MAX / CALLS;
+    for n in 1..CALLS {
+        assert_eq!(call(&first, n, quarter).await, waits, "{n}");
+    }
+    assert_eq!(call(&first, 90, quarter).await, skipped_one, "it is told, and what waits stays");
+    assert_eq!((waiting(&world).await, skipped(&world, "overlap").await), (3, 1));
+    assert_eq!(call(&first, CALLS, 0).await, waits, "a smaller one has room");
+    let told = "SELECT octet_length(waiting::text)::bigint FROM trigger_state";
+    assert!(world.count(told).await <= 2 * i64::try_from(BUFFER_BYTES_MAX).unwrap());
+    first.kill();
+    let mut second = world.node(0..256, 4).await;
+    second.adopt(first, 4).await;
+    assert_eq!(call(&second, 91, quarter).await, skipped_one, "an heir counts what waits");
+    for n in 1..=CALLS {
+        second.complete(0).await;
+        second.until_running(1).await;
+        let told = &second.running[0].run.as_ref().unwrap().variables;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(told).unwrap()["n"], json!(n));
+    }
+    assert_eq!((waiting(&world).await, skipped(&world, "overlap").await), (0, 2));
 }
 
 /// The first run is told to stop when the next time comes; when it has, the latest of those that came meanwhile starts,

@@ -1,6 +1,7 @@
 //! Follows the log of a run: what is there, then what comes, until the run has ended and no more came for a while.
 
 use super::pace::Pace;
+use super::recent::{LINES_MAX, Recent};
 use crate::changes::Topic;
 use crate::core::Core;
 use crate::fault::Fault;
@@ -9,19 +10,15 @@ use domain::id::RunId;
 use futures_util::Stream;
 use jiff::{SignedDuration, Timestamp};
 use proto::v1::TailLogsResponse;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use store::log_views::{self, Filter, Line};
+use store::{
+    log_chunks,
+    log_views::{self, Filter, Line},
+};
 use tokio::time::Instant;
 use tonic::Status;
 
-/// The most lines of one message.
-const LINES_MAX: usize = 500;
-/// Lines get their ids before they are committed, so that a lower id may appear later than a higher one: as long as
-/// this, and over as many lines, we look back.
-const LATE: Duration = Duration::from_secs(2);
-const LATE_LINES_MAX: usize = 500;
 /// After the end of a run, its last lines may still be on their way from an executor.
 const QUIET: Duration = Duration::from_secs(1);
 /// Later than this after the end of a run nothing comes any more.
@@ -56,7 +53,7 @@ pub(crate) fn stream(
 ) -> Result<impl Stream<Item = Result<TailLogsResponse, Status>>, Fault> {
     let pace = Pace::new(&core, follow.run, Topic::Log)?;
     let now = Instant::now();
-    let recent = Recent { floor: follow.after, ..Recent::default() };
+    let recent = Recent::after(follow.after);
     let tail = Tail { core, follow, pace, recent, began: false, over: false, last_line_at: now };
     Ok(futures_util::stream::unfold(Some(tail), |tail| async {
         let mut tail = tail?;
@@ -80,6 +77,9 @@ impl Tail {
             // Asked before the lines are read: what was written before the end is then among them.
             let completed_at = self.core.run(self.follow.run).await?.completed_at;
             let settled = completed_at.is_some_and(|at| Timestamp::now().duration_since(at) > SETTLED);
+            if settled {
+                self.recent.settle(i64::MAX);
+            }
             let lines = self.read().await?;
             if !lines.is_empty() {
                 // A full batch is followed by the next one at once.
@@ -90,49 +90,31 @@ impl Tail {
                 return Ok(Some(TailLogsResponse { lines }));
             }
             self.began = true;
-            self.over = settled || (completed_at.is_some() && self.last_line_at.elapsed() >= QUIET);
+            let is_quiet = self.last_line_at.elapsed() >= QUIET && !self.recent.holds_back();
+            self.over = settled || (completed_at.is_some() && is_quiet);
         }
     }
 
     async fn read(&mut self) -> Result<Vec<Line>, Fault> {
+        self.note_given().await?;
         let Follow { run, block, min_level, .. } = &self.follow;
         let filter = Filter { run: *run, block, min_level: *min_level, text: "" };
         let db = self.core.store.client().await?;
-        let after = self.recent.floor(Instant::now());
-        let limit = i64::try_from(LINES_MAX + LATE_LINES_MAX).unwrap_or(i64::MAX);
-        let mut lines = log_views::list(&db, &filter, after, limit).await?;
-        lines.retain(|line| !self.recent.contains(line.id));
-        lines.truncate(LINES_MAX);
-        self.recent.add(&lines, Instant::now());
-        Ok(lines)
+        let look = self.recent.look(Instant::now());
+        let limit = i64::try_from(look.limit).unwrap_or(i64::MAX);
+        let lines = log_views::list(&db, &filter, look.after, limit).await?;
+        Ok(self.recent.choose(lines, &look))
     }
-}
 
-/// The lines that were sent lately, so that a late one with a lower id is still found and none is sent twice.
-#[derive(Default)]
-struct Recent {
-    floor: i64,
-    sent: VecDeque<(Instant, i64)>,
-}
-
-impl Recent {
-    /// Everything up to here was sent or will never come.
-    fn floor(&mut self, now: Instant) -> i64 {
-        while let Some((at, id)) = self.sent.front().copied() {
-            if self.sent.len() <= LATE_LINES_MAX && now.duration_since(at) < LATE {
-                break;
-            }
-            self.floor = self.floor.max(id);
-            self.sent.pop_front();
+    /// Learns up to where no line appears any more: what is sealed, to begin with, and what was given a while ago.
+    async fn note_given(&mut self) -> Result<(), Fault> {
+        if self.recent.is_new() {
+            self.recent.settle(log_chunks::sealed(&self.core.store).await?);
         }
-        self.floor
-    }
-
-    fn contains(&self, id: i64) -> bool {
-        self.sent.iter().any(|(_, sent)| *sent == id)
-    }
-
-    fn add(&mut self, lines: &[Line], now: Instant) {
-        self.sent.extend(lines.iter().map(|line| (now, line.id)));
+        if self.recent.wants_given(Instant::now()) {
+            let given = log_chunks::last_id(&self.core.store).await?;
+            self.recent.note_given(given, Instant::now());
+        }
+        Ok(())
     }
 }

@@ -14,11 +14,13 @@ async fn with_run(cluster: &Cluster, workspace: &str, pipeline: &str) -> Uuid {
     cluster.run(workspace, pipeline).await
 }
 
+/// $1 run, $2 text, $3 how many lines of it
+const WRITE: &str = "INSERT INTO log_line (run_id, at, block, block_type, level, stream, message)
+                     SELECT $1, now(), 'load', 'data_loader', CASE WHEN n % 10 = 0 THEN 40 ELSE 20 END, 'stdout',
+                            format('%s %s', $2::text, n) FROM generate_series(1, $3::integer) AS n";
+
 async fn write(cluster: &Cluster, run: Uuid, count: i32, text: &str) {
-    let insert = "INSERT INTO log_line (run_id, at, block, block_type, level, stream, message)
-                  SELECT $1, now(), 'load', 'data_loader', CASE WHEN n % 10 = 0 THEN 40 ELSE 20 END, 'stdout',
-                         format('%s %s', $2::text, n) FROM generate_series(1, $3::integer) AS n";
-    cluster.database.client().await.execute(insert, &[&run, &text, &count]).await.unwrap();
+    cluster.database.client().await.execute(WRITE, &[&run, &text, &count]).await.unwrap();
 }
 
 fn messages(answer: &Value) -> Vec<&str> {
@@ -107,6 +109,34 @@ async fn a_reader_that_stalls_harms_nobody() {
     // Nor do calls of the few connections to the database.
     cluster.call("RunService/GetRun", json!({ "runId": run })).await;
     drop(stalled);
+}
+
+#[tokio::test]
+async fn lines_that_appear_behind_a_flood_are_followed_too() {
+    let cluster = Cluster::new().await;
+    let run = with_run(&cluster, "flooded", "p").await;
+    // Their ids are given, and others have come before they are there.
+    let mut slow = cluster.database.client().await;
+    let slow = slow.transaction().await.unwrap();
+    slow.execute(WRITE, &[&run, &"slow", &600]).await.unwrap();
+    write(&cluster, run, 1_200, "fast").await;
+    let mut client = LogServiceClient::new(cluster.channel());
+    let request = TailLogsRequest { run_id: run.to_string(), ..TailLogsRequest::default() };
+    let mut stream = client.tail_logs(request).await.unwrap().into_inner();
+    let mut lines = Vec::new();
+    let mut follow = async |count: usize| {
+        while lines.len() < count {
+            lines.extend(stream.message().await.unwrap().unwrap().lines);
+        }
+        lines.len()
+    };
+    assert_eq!(tokio::time::timeout(WAIT, follow(1_200)).await.expect("the flood"), 1_200);
+    slow.commit().await.unwrap();
+    assert_eq!(tokio::time::timeout(WAIT, follow(1_800)).await.expect("what came late"), 1_800);
+    lines.sort_by_key(|line| line.id);
+    assert!(lines[..600].iter().all(|line| line.message.starts_with("slow")), "each once");
+    lines.dedup_by_key(|line| line.id);
+    assert_eq!(lines.len(), 1_800);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub(super) fn json<T: Serialize>(value: Option<&T>) -> Option<String> {
 /// JSON without the one character that PostgreSQL refuses: one caller's value must not fail everybody's commit.
 ///
 /// Escapes are stepped over one by one: in `\\u0000` it is the backslash that is escaped, and the text is harmless.
-fn without_nul(json: &str) -> String {
+pub(super) fn without_nul(json: &str) -> String {
     let (mut kept, mut rest) = (String::with_capacity(json.len()), json);
     while let Some(at) = rest.find('\\') {
         let (plain, escape) = rest.split_at(at);

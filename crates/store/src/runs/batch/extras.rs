@@ -1,6 +1,9 @@
 //! What a batch writes beside runs and units, in the same transaction: seldom, so each has a statement of its own.
 
-use super::{Batch, Decision, LostColumns, columns::json};
+use super::{
+    Batch, Decision, LostColumns,
+    columns::{json, without_nul},
+};
 use crate::{Error, journal::Statements};
 use domain::{id::TriggerId, pipeline::BlockKind, unit::BlockStatus};
 use jiff::Timestamp;
@@ -92,7 +95,7 @@ pub(super) async fn decide(writer: &Client, statements: &Statements, batch: &Bat
         all.shard.push(*shard);
         all.epoch.push(epoch);
         all.state.push(json(Some(&decision.state)));
-        all.waiting.push(json(Some(&decision.waiting)));
+        all.waiting.push(decision.waiting.as_deref().map(without_nul));
         all.next_due.push(decision.next_due);
         all.version.push(decision.version);
         all.history.push(json(Some(&decision.history)));

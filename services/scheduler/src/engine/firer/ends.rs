@@ -32,7 +32,7 @@ impl Engine {
             version: armed.version,
             skips: Vec::new(),
             state: armed.state.clone(),
-            waiting: serde_json::to_value(&armed.waiting).unwrap_or_default(),
+            waiting: armed.waits.unstored(),
             history: serde_json::to_value(&armed.history).unwrap_or_default(),
             next_due: Some(now),
             latest: None,
