@@ -165,6 +165,42 @@ def f(**kwargs):
         self.assertEqual(self.stored("io"), [
             [[1, "x", "made"], [2, "x", "made"]], [[1, "y", "made"], [2, "y", "made"]], [[3, "y!", "made"]], [[7]], [[7, 8]]])
 
+    def test_columns_of_a_table_that_is_there_are_found_by_their_names(self) -> None:
+        self.block("io", f"""
+from mage_ai.io.config import ConfigFileLoader
+from mage_ai.io.{self.provider} import {self.loader} as Loader
+import pandas as pd
+@data_loader
+def f(**kwargs):
+    found = []
+    with Loader.with_config(ConfigFileLoader(), verbose=False) as loader:
+        # As Mage makes it of columns that are called date, US$ and Name.
+        loader.execute("CREATE TABLE t (id int PRIMARY KEY, _date timestamp, us text, _name text)")
+        loader.commit()
+        look = lambda: found.append(loader.load('SELECT id, _date::text AS at, us, _name FROM t ORDER BY id').astype(object).values.tolist())
+        frame = pd.DataFrame({{'Name': ['n'], 'US$': ['7'], 'id': [1], 'date': ['2024-05-06 07:08:09']}})
+        loader.export(frame, None, 't', if_exists='append')
+        look()
+        # Its types are the table's, whatever the frame's are.
+        loader.export(frame.assign(Name='m'), None, 't', if_exists='append', unique_constraints=['id'],
+                      unique_conflict_method='UPDATE')
+        look()
+        loader.export(None, None, 't', if_exists='replace', query_string='SELECT _name AS us, us AS _name, id, _date FROM t')
+        look()
+        for lost in (dict(df=frame.assign(more=1)), dict(df=None, query_string='SELECT 1 AS id, 2 AS more')):
+            try:
+                loader.export(schema_name=None, table_name='t', if_exists='replace', **lost)
+            except ValueError as error:
+                found.append("no column 'more'" in str(error) and 'drop_table_on_replace' in str(error))
+            look()
+    return found
+""")
+        self.ok("io")
+        row = [1, "2024-05-06 07:08:09"]
+        swapped = [[*row, "m", "7"]]
+        self.assertEqual(self.stored("io"), [
+            [[*row, "7", "n"]], [[*row, "7", "m"]], swapped, True, swapped, True, swapped])
+
     def test_dynamic_rows(self) -> None:
         self.sql("d", "SELECT id FROM {{ df_1 }} ORDER BY id", ("frame",), use_raw_sql=True)
         self.blocks["d"]["dynamic"] = True

@@ -19,6 +19,11 @@ def clean_name(name: Any, case_sensitive: bool = False) -> str:
     return text if case_sensitive else text.lower()
 
 
+def _bare(name: str) -> str:
+    """Letters and digits alone: Mage writes `_date` and `us` where this cleans to `date` and `us_`."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
 def quote(name: str) -> str:
     """An identifier, quoted."""
     return '"' + str(name).replace('"', '""') + '"'
@@ -140,7 +145,7 @@ class BaseSQL(BaseSQLConnection):
         """Writes a frame, or the rows of a query, into a table and commits.
 
         `replace` empties a table that is there, as in Mage: its views, rights and indexes stay, and it must have the columns.
-        With `drop_table_on_replace` it is made anew.
+        With `drop_table_on_replace` it is made anew. Columns of a table that is there are found by their names.
         """
         if table_name is None:
             raise ValueError("export needs table_name")
@@ -159,20 +164,42 @@ class BaseSQL(BaseSQLConnection):
         exists = self.table_exists(schema, table_name)
         if exists and policy == "fail":
             raise ValueError(f"the table {target} exists already, and the write policy is fail")
+        unique = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique_constraints or []]
+        drops = policy == "replace" and drop_table_on_replace
+        if exists and not drops:
+            found = self._found(target, [*frame.columns, *unique], auto_clean_name)
+            frame.columns = [found[name] for name in frame.columns]
+            unique = [found[name] for name in unique]
         if exists and policy == "replace":
-            self._clear(target, drop_table_on_replace, cascade_on_drop)
-            exists = not drop_table_on_replace
-        types = self._types(frame, overwrite_types)
+            self._clear(target, drops, cascade_on_drop)
+            exists = not drops
         if not exists:
-            self.execute(self._create(target, types, unique_constraints, auto_clean_name, case_sensitive))
-        if unique_constraints and unique_conflict_method:
-            names = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique_constraints]
-            self._merge(frame, target, types, names, str(unique_conflict_method))
+            self.execute(self._create(target, self._types(frame, overwrite_types), unique))
+        if unique and unique_conflict_method:
+            self._merge(frame, target, unique, str(unique_conflict_method))
         else:
             self.upload(frame, target)
         self.commit()
         if verbose and self.verbose:
             _log.info("exported %d rows to %s in %s", len(frame), target, self.name)
+
+    def _columns(self, table: str) -> List[str]:
+        return [column[0] for column in self.execute(f"SELECT * FROM {table} LIMIT 0").description]
+
+    def _found(self, target: str, names: List[str], loosely: bool) -> Dict[str, str]:
+        """Under which names a table has these columns; asked before anything of it is removed."""
+        there = self._columns(target)
+        found = {}
+        for name in names:
+            alike = [known for known in there if known == name] or [
+                known for known in there if loosely and _bare(known) == _bare(name)]
+            if len(alike) != 1:
+                raise ValueError(f"the table {target} has no column {name!r}; it has {', '.join(there)}. Rename it, or "
+                                 "let if_exists='replace' with drop_table_on_replace=True make the table anew")
+            found[name] = alike[0]
+        if len(set(found.values())) < len(found):
+            raise ValueError(f"two columns are one in the table {target}, which has {', '.join(there)}; rename one")
+        return found
 
     def _clear(self, target: str, drop: bool, cascade: bool) -> None:
         if drop:
@@ -202,22 +229,20 @@ class BaseSQL(BaseSQLConnection):
         return [(name, chosen.get(name) or self.get_type(frame[name], frame[name].dtype)) for name in frame.columns]
 
     @staticmethod
-    def _create(target: str, types: List[Tuple[str, str]], unique: Optional[List[str]], auto_clean_name: bool,
-                case_sensitive: bool) -> str:
+    def _create(target: str, types: List[Tuple[str, str]], unique: List[str]) -> str:
         columns = [f"{quote(name)} {kind}" for name, kind in types]
         if unique:
-            names = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique]
-            columns.append(f"UNIQUE ({', '.join(map(quote, names))})")
+            columns.append(f"UNIQUE ({', '.join(map(quote, unique))})")
         return f"CREATE TABLE {target} ({', '.join(columns)})"
 
-    def _merge(self, frame: Any, target: str, types: List[Tuple[str, str]], unique: List[str], method: str) -> None:
-        """Through a temporary table, so that the database resolves the conflicts."""
+    def _merge(self, frame: Any, target: str, unique: List[str], method: str) -> None:
+        """Through a temporary table with the target's own types, so that the database resolves the conflicts."""
         staging = quote("orrery_merge")
-        columns = ", ".join(quote(name) for name, _ in types)
-        self.execute(f"CREATE TEMPORARY TABLE {staging} ({', '.join(f'{quote(n)} {k}' for n, k in types)})")
+        columns = ", ".join(map(quote, frame.columns))
+        self.execute(f"CREATE TEMPORARY TABLE {staging} AS SELECT {columns} FROM {target} LIMIT 0")
         self.upload(frame, staging)
         action = "DO NOTHING"
-        rest = [name for name, _ in types if name not in unique]
+        rest = [name for name in frame.columns if name not in unique]
         if method.upper() == "UPDATE" and rest:
             action = "DO UPDATE SET " + ", ".join(f"{quote(name)} = EXCLUDED.{quote(name)}" for name in rest)
         self.execute(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging} "
@@ -237,11 +262,16 @@ class BaseSQL(BaseSQLConnection):
             staging = self.full_name(schema, f"{table}_orrery_new", database)
             self.execute(f"DROP TABLE IF EXISTS {staging}")
             self.execute(f"CREATE TABLE {staging} AS\n{query}\n")
-            self._clear(target, drop, cascade)
             if drop:
+                self._clear(target, drop, cascade)
                 self.execute(f"ALTER TABLE {staging} RENAME TO {quote(table)}")
-            else:
-                self.execute(f"INSERT INTO {target} SELECT * FROM {staging}")
+                return
+            try:
+                found = self._found(target, self._columns(staging), loosely=False)
+                self._clear(target, drop, cascade)
+                self.execute(f"INSERT INTO {target} ({', '.join(map(quote, found.values()))}) "
+                             f"SELECT {', '.join(map(quote, found))} FROM {staging}")
+            finally:
                 self.execute(f"DROP TABLE {staging}")
         elif exists:
             self.execute(f"INSERT INTO {target}\n{query}\n")

@@ -141,7 +141,7 @@ class Session:
         table = f"orrery_df_{position + 1}"
         prepared = self._database._prepare(frame, False, False, True)
         types = self._database._types(prepared, None)
-        self._database.execute(self._database._create(f'"{table}"', types, None, False, True).replace(
+        self._database.execute(self._database._create(f'"{table}"', types, []).replace(
             "CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
         self._database.upload(prepared, f'"{table}"')
         return f'"{table}"'
