@@ -121,7 +121,7 @@ impl Cursor {
     /// Runs that have not ended.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
-        self.started - self.completed - self.failed - self.cancelled
+        self.started.saturating_sub(self.completed + self.failed + self.cancelled)
     }
 
     /// How many runs are to be started now, at most `most` at once.
@@ -141,8 +141,12 @@ impl Cursor {
         Some(next)
     }
 
-    /// One of its runs has ended.
+    /// One of its runs has ended. One more than ran is none of its runs: a scheduler of an earlier version ran one again in
+    /// whose place another one runs.
     pub fn end(&mut self, end: End) {
+        if self.unfinished() == 0 {
+            return;
+        }
         match end {
             End::Completed => self.completed += 1,
             End::Failed => self.failed += 1,

@@ -241,6 +241,8 @@ enum Halt {
 struct Halting {
     why: Halt,
     since: Timestamp,
+    /// When callbacks became ready last.
+    called_at: Option<Timestamp>,
     /// Callbacks are stopped as well, and no further one is called.
     callbacks: bool,
     /// They were, because the time for them is over.
@@ -390,9 +392,10 @@ impl Run {
         self.row.started_at?.checked_add(limit).ok()
     }
 
-    /// Callbacks of a run that is being stopped have as long as it had, from when its owner began to stop it.
+    /// Callbacks of a run that is being stopped have as long as it had, from when the last of them could begin.
     fn last_deadline(&self) -> Option<Timestamp> {
-        self.halt.as_ref()?.since.checked_add(self.time_limit()?).ok()
+        let halt = self.halt.as_ref()?;
+        halt.called_at.unwrap_or(halt.since).checked_add(self.time_limit()?).ok()
     }
 
     fn start(&mut self, now: Timestamp, out: &mut Vec<Transition>) {

@@ -335,6 +335,12 @@ impl Fleet {
         (kept.parts.len() == grants.len()).then_some(kept)
     }
 
+    /// Whether the node and the devices of an amount take new holders.
+    pub(crate) fn is_open(&self, taking: &Taking) -> bool {
+        let node = &self.states[taking.node];
+        node.open && taking.parts.iter().all(|part| node.devices[part.at].open)
+    }
+
     /// An amount, as the outside names it.
     pub(crate) fn place(&self, taking: &Taking) -> Place {
         let info = &self.infos[taking.node];

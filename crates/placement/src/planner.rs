@@ -158,6 +158,9 @@ impl Planner {
         let still = self.holdings.iter().filter(|h| nomination.victims.contains(&h.holder)).count();
         let is_there = !self.fleet.ousted.contains(&request.holder);
         let taking = self.fleet.kept_for(nomination, &mut []).filter(|_| still == 0 && is_there);
+        // What takes nobody new at present (a pool that is told anew, say) is kept until it does.
+        let is_open = taking.as_ref().is_none_or(|taking| self.fleet.is_open(taking));
+        let taking = taking.filter(|_| is_open);
         if let (Ok(_), Some(taking)) = (&admitted, taking) {
             let nomination = self.nominations.remove(&request.holder);
             self.fleet.give(&taking);
@@ -168,7 +171,10 @@ impl Planner {
         if !is_there {
             return Err(Reason::new(Code::NoCapacity, "the place that was kept for it is not there any more"));
         }
-        let sentence = format!("a place is kept, and {still} others are still leaving it");
+        let sentence = match is_open {
+            true => format!("a place is kept, and {still} others are still leaving it"),
+            false => "a place is kept, and takes nobody new at present".to_owned(),
+        };
         Err(Reason::new(Code::WaitingForRelease, sentence))
     }
 

@@ -231,6 +231,17 @@ pub async fn end_of_password(db: &impl GenericClient, user: UserId, kept: &Shown
     Ok(())
 }
 
+/// Ends what a person's identity elsewhere opened: every session, and every token that a sign-in by it made. To be called in
+/// the transaction that unties them.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn end_of_elsewhere(db: &impl GenericClient, user: UserId) -> Result<(), Error> {
+    delete_sessions(db, user, None).await?;
+    query::execute(db, include_str!("../sql/access_token/revoke_of_elsewhere.sql"), &[&user.0]).await?;
+    Ok(())
+}
+
 /// The credential that a call showed; neither for the operator's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shown<'a> {

@@ -15,10 +15,10 @@ use store::{
 /// Keys that one call seals anew, at most.
 pub const LIMIT_MAX: i64 = 1_000;
 
-/// Seals at most `limit` keys with `key_id`; answers how many.
+/// Seals at most `limit` keys with `key_id`; answers how many. One that does not open is left as it is, and told in the log.
 ///
 /// # Errors
-/// When this scheduler seals with another key, a key does not open, or the database does not answer.
+/// When this scheduler seals with another key, or the database does not answer.
 pub async fn rewrap(
     store: &Store,
     keyring: Option<&Keyring>,
@@ -38,18 +38,19 @@ pub async fn rewrap(
     };
     let db = store.client().await.map_err(unavailable)?;
     let stale = access_keys::stale(&db, &Sealed::begins(key_id), limit).await.map_err(unavailable)?;
-    let rewrapped = stale.into_iter().map(|key| anew(keyring, key)).collect::<Result<Vec<_>, _>>()?;
+    let rewrapped: Vec<_> = stale.into_iter().filter_map(|key| anew(keyring, key)).collect();
     access_keys::rewrap(&db, &rewrapped).await.map_err(unavailable)
 }
 
-fn anew(keyring: &Keyring, key: Key) -> Result<(Key, Vec<u8>), PlacerError> {
+fn anew(keyring: &Keyring, key: Key) -> Option<(Key, Vec<u8>)> {
     let workspace = key.workspace.to_string();
     let sealed = Sealed::from_bytes(&key.sealed)
         .and_then(|sealed| keyring.rewrap(&secrets::access_key(&workspace, key.number), &sealed));
     match sealed {
-        Ok(sealed) => Ok((key, sealed.to_bytes())),
+        Ok(sealed) => Some((key, sealed.to_bytes())),
         Err(error) => {
-            Err(PlacerError::denied("UNKNOWN_KEY", format!("the key of workspace {workspace}'s application: {error}")))
+            tracing::warn!(workspace, %error, "the key of an application stays under another of the cluster's keys");
+            None
         }
     }
 }

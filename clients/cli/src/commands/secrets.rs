@@ -83,7 +83,8 @@ fn rotated(answer: &RotateSecretsResponse) -> String {
     match remaining {
         0 => format!("{done}; no value needs another one, so former keys can be taken out of `secret_keys_file`"),
         left if !missing_key_ids.is_empty() => format!(
-            "{done}; {left} still need a former key, and the server has no `{}`: add it to the end of `secret_keys_file`",
+            "{done}; {left} still need a former key, and the server has no `{}`: add it to the end of `secret_keys_file`, keep the others, and run \
+             `orrery secrets rotate` again",
             missing_key_ids.join("`, `")
         ),
         left => format!("{done}; {left} still need a former key: keep it, and run `orrery secrets rotate` again"),

@@ -131,9 +131,24 @@ impl Run {
             return self.end_unit(last.key, last.unit, End::failed(Failure::new("POISON", poison)), now, out);
         }
         last.unit.deaths = deaths;
+        let (key, attempts) = (last.key, last.unit.attempts);
         self.again(last, None, None, now, out);
         self.home = None;
         self.restart(deaths, now, out);
+        self.keep_tries(key, attempts, out);
+    }
+
+    /// What a block has tried it has tried, however often the run around it begins anew.
+    fn keep_tries(&mut self, key: UnitKey, attempts: u32, out: &mut Vec<Transition>) {
+        let Step::Block(at) = key.step else { return };
+        let block = &mut self.blocks[at];
+        let unit = match &mut block.kind {
+            Kind::Waiting => &mut block.carry,
+            Kind::Single(unit) => unit,
+            Kind::Fan(_) => return,
+        };
+        unit.attempts = attempts;
+        out.push(Transition::Unit(Box::new(unit_row(UnitKey::block(at, None), unit))));
     }
 
     fn fail_or_retry(&mut self, last: Try, failure: Failure, now: Timestamp, out: &mut Vec<Transition>) {
@@ -234,7 +249,7 @@ impl Run {
         let End { ending, error, .. } = end;
         let reason = (ending == Ending::Failed).then(|| self.failure_reason(key, error.as_ref()));
         if has_run || ending != Ending::Cancelled {
-            self.call_back(key, ending, error, out);
+            self.call_back(key, ending, error, now, out);
         }
         let Some(reason) = reason else { return };
         self.any_failed.get_or_insert_with(|| reason.clone());

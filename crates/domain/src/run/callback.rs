@@ -12,6 +12,7 @@ impl Run {
         key: UnitKey,
         ending: Ending,
         error: Option<Failure>,
+        now: Timestamp,
         out: &mut Vec<Transition>,
     ) {
         let Step::Block(block) = key.step else { return };
@@ -19,6 +20,9 @@ impl Run {
         let are_stopped = self.halt.as_ref().is_some_and(|halt| halt.callbacks);
         if !watched || are_stopped || self.graph.node(block).callbacks.is_empty() {
             return;
+        }
+        if let Some(halt) = &mut self.halt {
+            halt.called_at = Some(now);
         }
         for &callback in &self.graph.node(block).callbacks {
             let own = UnitKey { step: Step::Callback { callback, block }, child: key.child };

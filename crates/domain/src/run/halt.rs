@@ -56,7 +56,7 @@ impl Run {
             self.row.reason = Some(reason.clone());
             out.push(Transition::Run(self.row.clone()));
         }
-        self.halt = Some(Halting { why, since: now, callbacks: false, overdue: false });
+        self.halt = Some(Halting { why, since: now, called_at: None, callbacks: false, overdue: false });
         let is_callback = |key: &UnitKey| matches!(key.step, Step::Callback { .. });
         self.ready.retain(is_callback);
         self.delayed.retain(|(_, key)| is_callback(key));

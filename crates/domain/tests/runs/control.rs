@@ -353,6 +353,40 @@ fn a_process_that_dies_alone_takes_the_outputs_in_memory_with_it() {
 }
 
 #[test]
+fn a_block_that_is_slow_to_stop_takes_no_time_from_its_callback() {
+    let mut world = World::started(watched(), Options { timeout_s: Some(5), ..strict() });
+    world.lease_all();
+    world.sleep();
+    assert_eq!(world.stops, [(world.key("a"), 1)]);
+    world.now += SignedDuration::from_secs(10);
+    world.finish(world.key("a"), Outcome::Cancelled);
+    world.event(Event::Wake).expect("a look at the clock");
+    world.lease_all();
+    assert_eq!((world.running(), world.stops.len()), (vec!["cb:a".to_owned()], 1));
+    world.sleep();
+    assert_eq!(world.stops[1..], [(world.key("cb:a"), 1)]);
+}
+
+#[test]
+fn tries_are_used_up_though_their_process_had_to_go_between_them() {
+    let blocks = vec![block("a", &[]), retried(block("b", &["a"]), 2)];
+    let mut world = World::started(in_one_process(blocks, true), strict());
+    for _ in 0..2 {
+        world.pass(&["a"]);
+        world.lease_all();
+        world.fail("b");
+        world.sleep();
+        world.lease_all();
+        world.finish(world.key("b"), Outcome::ProcessLetGo(Failure::new("CRASHED", "there was no room for it")));
+        world.check_rebuild();
+    }
+    world.pass(&["a"]);
+    world.lease_all();
+    world.fail("b");
+    assert_eq!(world.run_status(), "failed", "it was its third try");
+}
+
+#[test]
 fn a_process_that_its_executor_let_go_is_no_death() {
     let mut world = World::started(in_one_process(chain(), true), strict());
     for again in 1..=DEATHS_MAX + 1 {

@@ -172,6 +172,27 @@ fn a_place_that_others_took_is_given_to_nobody_and_nobody_is_stopped_for_it_agai
 }
 
 #[test]
+fn a_kept_place_waits_while_its_device_takes_nobody_new() {
+    let (mut world, node, low) = world();
+    world.hold(node, low, 2, 1000);
+    let holder = world.request(ask(1, 1000)).holder;
+    let plan = planned(&world);
+    let device = plan.preemptions[0].place.grants[0].device;
+    let mut next = world.after(&plan, 1);
+    next.snapshot.holdings.clear();
+    let open = |world: &mut World, open: bool| {
+        let devices = world.snapshot.nodes.iter_mut().flat_map(|node| &mut node.devices);
+        devices.filter(|one| one.id == device).for_each(|one| one.schedulable = open);
+    };
+    open(&mut next, false);
+    let plan = next.plan();
+    let refused: Vec<_> = plan.refusals.iter().map(|r| (r.holder, r.code)).collect();
+    assert_eq!((plan.assignments.len(), &refused[..]), (0, &[(holder, Code::WaitingForRelease)][..]), "{plan:?}");
+    open(&mut next, true);
+    assert_eq!(planned(&next).assignments[0].place.grants[0].device, device);
+}
+
+#[test]
 fn whoever_leaves_a_queue_counts_for_its_limit_until_it_has_left() {
     let (mut world, node, low) = world();
     world.queue_mut(low).limit_milli = Some(2000);

@@ -1,4 +1,5 @@
--- Begins lives in pool $1, each only where the last one of its workspace has ended. Answers those that began.
+-- Begins lives in pool $1, each only where the last one of its workspace has ended and the workspace is in use; the row's lock
+-- makes this and whoever archives it wait for each other. Answers those that began.
 -- $2 JSON array of rows
 INSERT INTO runtime AS r (workspace_id, project_id, pool, queue_id, plan_id, number, holder, spec_version, spec, state, step, reason,
     message, hint, start_key, start_again, fence, node_id, endpoint, access_key, requested_by, submitted_at, step_at, placed_at,
@@ -13,7 +14,9 @@ FROM jsonb_to_recordset($2::jsonb) AS n (workspace_id uuid, project_id uuid, que
     step_at timestamptz, placed_at timestamptz, running_at timestamptz, stopped_at timestamptz, active_at timestamptz,
     protected_until timestamptz, ends_at timestamptz, ends_because text,
     gang jsonb, expected_at timestamptz)
+JOIN workspace w ON w.id = n.workspace_id AND w.archived_at IS NULL
 ORDER BY n.workspace_id
+FOR SHARE OF w
 ON CONFLICT (workspace_id) DO UPDATE SET project_id = EXCLUDED.project_id, pool = EXCLUDED.pool, queue_id = EXCLUDED.queue_id,
     plan_id = EXCLUDED.plan_id, number = EXCLUDED.number, holder = EXCLUDED.holder, spec_version = EXCLUDED.spec_version,
     spec = EXCLUDED.spec, state = EXCLUDED.state, step = EXCLUDED.step, reason = EXCLUDED.reason, message = EXCLUDED.message,

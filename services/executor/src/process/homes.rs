@@ -24,7 +24,7 @@ pub(crate) struct Homes<P = JobChild> {
 
 struct Waiting<P> {
     processes: HashMap<RunId, (Instant, P)>,
-    /// The latest that were let go: what their runs lack has not died.
+    /// The latest that had to go for others: what their runs lack has not died.
     let_go: VecDeque<RunId>,
 }
 
@@ -46,16 +46,19 @@ impl<P> Homes<P> {
     #[must_use]
     pub(crate) fn keep(&self, run: RunId, process: P) -> Vec<P> {
         self.with(|waiting| {
+            // It has one again, which may die.
+            waiting.let_go.retain(|known| *known != run);
             let processes = &mut waiting.processes;
             let mut gone: Vec<P> =
                 processes.insert(run, (Instant::now(), process)).map(|(_, former)| former).into_iter().collect();
             let mut tired: Vec<RunId> =
                 processes.iter().filter(|(_, (since, _))| since.elapsed() > IDLE_MAX).map(|(run, _)| *run).collect();
             if processes.len() - tired.len() > WAITING_MAX {
-                tired.extend(processes.iter().min_by_key(|(_, (since, _))| *since).map(|(run, _)| *run));
+                let longest = processes.iter().min_by_key(|(_, (since, _))| *since).map(|(run, _)| *run);
+                waiting.let_go.extend(longest);
+                tired.extend(longest);
             }
             gone.extend(tired.iter().filter_map(|run| processes.remove(run)).map(|(_, process)| process));
-            waiting.let_go.extend(tired);
             let excess = waiting.let_go.len().saturating_sub(LET_GO_MAX);
             waiting.let_go.drain(..excess);
             gone
@@ -97,9 +100,12 @@ mod tests {
         // One that is replaced by the next of its run was not let go.
         assert_eq!(homes.keep(run(1), 7), [1]);
         assert!(!homes.has_let_go(run(1)));
+        // One that has a process again may lose it.
+        assert_eq!(homes.keep(run(0), 0).len(), 1);
+        assert!(!homes.has_let_go(run(0)) && homes.has_let_go(run(2)));
         for n in 0..LET_GO_MAX {
             assert_eq!(homes.keep(run(1_000 + n), n).len(), 1);
         }
-        assert!(!homes.has_let_go(run(0)), "the memory of them has an end");
+        assert!(!homes.has_let_go(run(2)), "the memory of them has an end");
     }
 }

@@ -193,7 +193,10 @@ impl Engine {
         loop {
             tries += 1;
             match self.write(&mut turn.batch).await {
-                Ok(_) => return Ok(()),
+                Ok(committed) => {
+                    self.overtaken(&committed.overtaken);
+                    return Ok(());
+                }
                 Err(error) if tries >= LOAD_TRIES_MAX => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE.0).await,
             }

@@ -82,6 +82,14 @@ impl Engine {
         let Some(Repeated { trigger, backfill, event_variables, timeout_cancels }) = &command.repeats else {
             return Ok(Asked::New(Box::new(manual)));
         };
+        // Asked for twice, it is made once; not even for a moment is there another one, which would count where it counts.
+        let source = backfill.map_or(*trigger, |id| TriggerId(id.0));
+        if let Some(run) = self.made_by((&source, &command.logical_key), turn) {
+            return Ok(Asked::Known(run));
+        }
+        if let Some(Known::Run(run)) = self.known_key((source, command.logical_key.clone()), &turn.answers).await? {
+            return Ok(Asked::Known(run));
+        }
         let told = Origin {
             event_variables: event_variables.clone(),
             timeout_status: if *timeout_cancels { TimeoutStatus::Cancelled } else { TimeoutStatus::Failed },
@@ -89,7 +97,7 @@ impl Engine {
         };
         let origin = match (backfill, command.parent) {
             (Some(id), Some(former)) => {
-                return self.origin_in_backfill((*id, former), command, told, definition, turn).await;
+                return self.origin_in_backfill((*id, former), told, definition, turn).await;
             }
             _ if *trigger == pipeline.trigger_id => told,
             _ => {
@@ -106,18 +114,10 @@ impl Engine {
     async fn origin_in_backfill(
         &mut self,
         (id, former): (BackfillId, RunId),
-        command: &CreateRun,
         told: Origin,
         definition: &Prepared,
         turn: &Turn,
     ) -> Result<Asked, EngineError> {
-        let key = (TriggerId(id.0), command.logical_key.clone());
-        if let Some(run) = self.made_by((&key.0, &key.1), turn) {
-            return Ok(Asked::Known(run));
-        }
-        if let Some(Known::Run(run)) = self.known_key(key, &turn.answers).await? {
-            return Ok(Asked::Known(run));
-        }
         let found = store::runs::repeated(&self.store, former).await.map_err(|error| unavailable(&error))?;
         let (status, by) = found.ok_or(EngineError::NoRun(former))?;
         not_repeated(former, by.or_else(|| turn.batch.repeated_by(former)))?;

@@ -4,7 +4,7 @@
 
 use super::Placer;
 use domain::{
-    device::Ask,
+    device::{Ask, Sharing},
     id::{NodeId, WorkspaceId},
     runtime::life::Life,
 };
@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
-use store::ledger::DeviceRow;
+use store::ledger::{DeviceRow, NodeRow};
 
 /// How long a node is avoided: some misplacements' time, so that several nodes are tried before the first comes again.
 const AVOID: Duration = Duration::from_secs(300);
@@ -47,21 +47,28 @@ impl Placer {
         if avoided.is_empty() {
             return nodes;
         }
-        let allowed =
-            |node: &NodeId| nodes.as_ref().is_none_or(|nodes| nodes.contains(node)) && !avoided.contains(node);
-        let others = self.fleet.served().filter(|(node, _)| allowed(node));
-        let others: BTreeSet<NodeId> =
-            others.filter(|(_, devices)| has(devices, &life.spec.ask)).map(|(node, _)| node).collect();
+        let allowed = |row: &NodeRow| {
+            nodes.as_ref().is_none_or(|nodes| nodes.contains(&row.id))
+                && !avoided.contains(&row.id)
+                && !self.terms.drained.contains(&(row.name.clone(), String::new()))
+        };
+        let others = self.fleet.ready().filter(|(row, devices)| allowed(row) && has(row, devices, &life.spec.ask));
+        let others: BTreeSet<NodeId> = others.map(|(row, _)| row.id).collect();
         if others.is_empty() { nodes } else { Some(others) }
     }
 }
 
-/// Whether these could give what is asked for if nobody had any of them.
-fn has(devices: &[DeviceRow], ask: &Ask) -> bool {
+/// Whether the node could give what is asked for if nobody had anything of it, as far as rows tell.
+fn has(row: &NodeRow, devices: &[DeviceRow], ask: &Ask) -> bool {
     let will_do = |device: &&DeviceRow| {
-        device.healthy && (ask.models.is_empty() || ask.models.iter().any(|model| model.as_str() == device.model))
+        device.healthy
+            && device.memory_bytes >= ask.gpu_memory_bytes.unwrap_or(0)
+            && (ask.gpu_milli >= 1_000 || device.sharing != Sharing::Exclusive)
+            && (ask.models.is_empty() || ask.models.iter().any(|model| model.as_str() == device.model))
     };
-    devices.iter().filter(will_do).count() >= ask.gpus as usize
+    row.cpu_milli >= ask.cpu_milli
+        && row.memory_bytes >= ask.memory_bytes
+        && devices.iter().filter(will_do).count() >= ask.gpus as usize
 }
 
 #[cfg(test)]

@@ -279,10 +279,10 @@ impl Fleet {
         Some(reached.map(|row| row.id).collect::<BTreeSet<_>>()).filter(|nodes| !nodes.is_empty())
     }
 
-    /// Nodes that somebody serves, and their devices.
-    pub(super) fn served(&self) -> impl Iterator<Item = (NodeId, &[DeviceRow])> {
-        let served = self.nodes.iter().filter(|(_, entry)| entry.server.is_some());
-        served.map(|(id, entry)| (*id, entry.devices.as_slice()))
+    /// Nodes that take new holders, and their devices.
+    pub(super) fn ready(&self) -> impl Iterator<Item = (&NodeRow, &[DeviceRow])> {
+        let ready = self.nodes.values().filter(|entry| entry.server.is_some() && entry.row.state == NodeState::Ready);
+        ready.map(|entry| (&entry.row, entry.devices.as_slice()))
     }
 
     pub(super) fn device(&self, node: NodeId, device: DeviceId) -> Option<&DeviceRow> {

@@ -200,9 +200,8 @@ async fn a_new_owner_frees_nothing_of_blocks_before_it_hears_of_their_nodes() {
     // The new owner has waited for the node much longer than for a wish.
     world.until(runs, "stopping").await;
     assert_eq!(world.count(HELD).await, 800, "its Job may have its part still");
-    let back = world.executor(POOL, &[1]);
     let foreign = pb::Foreign { holder: "jobs/one".into(), grants: vec![grant], ..pb::Foreign::default() };
-    back.set_nodes(|nodes| nodes[0].foreign.push(foreign));
+    let back = world.executor_that_tells(POOL, &[1], |nodes| nodes[0].foreign.push(foreign));
     world.until(runs, "stopped").await;
     assert_eq!(world.count(HELD).await, 500, "and it has");
     back.set_nodes(|nodes| nodes[0].foreign.clear());

@@ -125,7 +125,18 @@ impl World {
     }
 
     pub(crate) fn executor(&self, pool: &str, gpus: &[usize]) -> Executor {
-        let nodes = gpus.iter().enumerate().map(|(n, gpus)| node(&format!("node-{n}"), *gpus)).collect();
+        self.executor_that_tells(pool, gpus, |_| {})
+    }
+
+    /// One whose nodes are so from its first word.
+    pub(crate) fn executor_that_tells(
+        &self,
+        pool: &str,
+        gpus: &[usize],
+        edit: impl FnOnce(&mut [pb::Node]),
+    ) -> Executor {
+        let mut nodes: Vec<_> = gpus.iter().enumerate().map(|(n, gpus)| node(&format!("node-{n}"), *gpus)).collect();
+        edit(&mut nodes);
         Executor::start(pool, nodes, Arc::clone(&self.addresses))
     }
 

@@ -146,7 +146,9 @@ impl Policies {
             _ => Vec::new(),
         };
         let why = "the group that owns the project does not let containers run as root";
-        let affected = disturbed::affected(&alive, |life| life.spec.root.then(|| disturbed::barred(life, why)));
+        let affected = disturbed::affected(&alive, |life| {
+            (life.spec.root && life.state != "stopping").then(|| disturbed::barred(life, why))
+        });
         disturbed::unless_forced(&affected, request.force)?;
         transaction.commit().await.map_err(store::Error::from)?;
         let changed = Changed::of("allow_root", was, Some(request.allow_root));

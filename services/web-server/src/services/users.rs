@@ -135,7 +135,7 @@ impl Users {
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let user = lower(&transaction, caller, email).await?;
         users::unlink_oidc(&transaction, user.id).await?;
-        credentials::delete_sessions(&transaction, user.id, None).await?;
+        credentials::end_of_elsewhere(&transaction, user.id).await?;
         Ok(transaction.commit().await.map_err(store::Error::from)?)
     }
 }

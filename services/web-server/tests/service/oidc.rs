@@ -159,7 +159,12 @@ async fn people_come_back_from_a_provider_as_who_they_are() {
     assert_eq!(Browser::default().sign_in(&begin, "alan@example.org").await, refused("ACCOUNT_TAKEN"));
     // Until somebody unties it, which ends what was begun as the former.
     let tied = "SELECT count(*) FROM browser_session s JOIN user_account u ON u.id = s.user_id WHERE u.email = 'alan@example.org'";
+    let of_sign_in = "INSERT INTO access_token (id, user_id, name, prefix, secret_hash, origin)
+        SELECT gen_random_uuid(), id, 'laptop', 'orr_0123456789ab', sha256('x'), 'elsewhere' FROM user_account WHERE email = 'alan@example.org'";
+    cluster.database.client().await.execute(of_sign_in, &[]).await.unwrap();
     cluster.call("UserService/UnlinkUser", json!({ "email": "alan@example.org" })).await;
+    let open = "SELECT count(*) FROM access_token WHERE name = 'laptop' AND revoked_at IS NULL";
+    assert_eq!(cluster.database.client().await.query_one(open, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!(cluster.database.client().await.query_one(tied, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!(Browser::default().sign_in(&begin, "alan@example.org").await, home);
     cluster.call("UserService/DisableUser", json!({ "email": "grace@example.net" })).await;
