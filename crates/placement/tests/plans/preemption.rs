@@ -5,7 +5,7 @@ use crate::{
     world::{World, ask, at, shared},
 };
 use domain::{
-    id::{GangId, HolderId, NodeId, QueueId},
+    id::{DeviceId, GangId, HolderId, NodeId, QueueId},
     quota::Quota,
 };
 use placement::{Code, Plan};
@@ -149,8 +149,16 @@ fn a_nominated_place_is_kept_until_it_is_empty() {
     assert_eq!(plan.assignments.len(), 2);
 }
 
-#[test]
-fn a_place_that_others_took_is_given_to_nobody_and_nobody_is_stopped_for_it_again() {
+/// A device is kept for somebody, and those who made room for them have left.
+struct Nominated {
+    next: World,
+    node: NodeId,
+    low: QueueId,
+    holder: HolderId,
+    device: DeviceId,
+}
+
+fn nominated() -> Nominated {
     let (mut world, node, low) = world();
     world.hold(node, low, 2, 1000);
     let holder = world.request(ask(1, 1000)).holder;
@@ -158,6 +166,12 @@ fn a_place_that_others_took_is_given_to_nobody_and_nobody_is_stopped_for_it_agai
     let device = plan.preemptions[0].place.grants[0].device;
     let mut next = world.after(&plan, 1);
     next.snapshot.holdings.clear();
+    Nominated { next, node, low, holder, device }
+}
+
+#[test]
+fn a_place_that_others_took_is_given_to_nobody_and_nobody_is_stopped_for_it_again() {
+    let Nominated { mut next, node, low, holder, device } = nominated();
     // A stranger was faster than the nominee; and somebody elsewhere could be stopped.
     let stranger = next.hold(node, low, 1, 600);
     (stranger.owner, stranger.grants[0].device) = (None, device);
@@ -173,13 +187,7 @@ fn a_place_that_others_took_is_given_to_nobody_and_nobody_is_stopped_for_it_agai
 
 #[test]
 fn a_kept_place_waits_while_its_device_takes_nobody_new() {
-    let (mut world, node, low) = world();
-    world.hold(node, low, 2, 1000);
-    let holder = world.request(ask(1, 1000)).holder;
-    let plan = planned(&world);
-    let device = plan.preemptions[0].place.grants[0].device;
-    let mut next = world.after(&plan, 1);
-    next.snapshot.holdings.clear();
+    let Nominated { mut next, holder, device, .. } = nominated();
     let open = |world: &mut World, open: bool| {
         let devices = world.snapshot.nodes.iter_mut().flat_map(|node| &mut node.devices);
         devices.filter(|one| one.id == device).for_each(|one| one.schedulable = open);

@@ -136,7 +136,8 @@ class Behaviour:
         self.ok("s", output_dir=self.dir_of("again"))
         self.assertEqual(float(self.rows("again")[0][0]), 6)
 
-    def test_replace_empties_a_table_and_drops_it_only_where_asked(self) -> None:
+    def with_loader(self, statements: str) -> None:
+        """Runs a block `io` that does this with an open `loader` and returns what was `found`."""
         self.block("io", f"""
 from mage_ai.io.config import ConfigFileLoader
 from mage_ai.io.{self.provider} import {self.loader} as Loader
@@ -145,40 +146,38 @@ import pandas as pd
 def f(**kwargs):
     found = []
     with Loader.with_config(ConfigFileLoader(), verbose=False) as loader:
+{statements}
+    return found
+""")
+        self.ok("io")
+
+    def test_replace_empties_a_table_and_drops_it_only_where_asked(self) -> None:
+        self.with_loader("""
         loader.execute("CREATE TABLE t (note text DEFAULT 'made', b text, a int PRIMARY KEY)")
         loader.execute("CREATE VIEW seen AS SELECT a, b, note FROM t")
         loader.commit()
         look = lambda: found.append(loader.load('SELECT a, b, note FROM seen ORDER BY a').astype(object).values.tolist())
         for b in 'xy':
-            loader.export(pd.DataFrame({{'a': [1, 2], 'b': [b, b]}}), None, 't', if_exists='replace')
+            loader.export(pd.DataFrame({'a': [1, 2], 'b': [b, b]}), None, 't', if_exists='replace')
             look()
         loader.export(None, None, 't', if_exists='replace', query_string="SELECT note, b || '!' AS b, a + 1 AS a FROM t WHERE a = 2")
         look()
         loader.execute('DROP VIEW seen')
-        loader.export(pd.DataFrame({{'c': [7]}}), None, 't', if_exists='replace', drop_table_on_replace=True)
+        loader.export(pd.DataFrame({'c': [7]}), None, 't', if_exists='replace', drop_table_on_replace=True)
         found.append(loader.load('SELECT * FROM t').astype(object).values.tolist())
         loader.export(None, None, 't', if_exists='replace', drop_table_on_replace=True, query_string='SELECT c, 8 AS d FROM t')
         found.append(loader.load('SELECT * FROM t').astype(object).values.tolist())
-    return found
 """)
-        self.ok("io")
         self.assertEqual(self.stored("io"), [
             [[1, "x", "made"], [2, "x", "made"]], [[1, "y", "made"], [2, "y", "made"]], [[3, "y!", "made"]], [[7]], [[7, 8]]])
 
     def test_columns_of_a_table_that_is_there_are_found_by_their_names(self) -> None:
-        self.block("io", f"""
-from mage_ai.io.config import ConfigFileLoader
-from mage_ai.io.{self.provider} import {self.loader} as Loader
-import pandas as pd
-@data_loader
-def f(**kwargs):
-    found = []
-    with Loader.with_config(ConfigFileLoader(), verbose=False) as loader:
+        self.with_loader("""
         # As Mage makes it of columns that are called date, US$ and Name.
         loader.execute("CREATE TABLE t (id int PRIMARY KEY, _date timestamp, us text, _name text)")
         loader.commit()
         look = lambda: found.append(loader.load('SELECT id, _date::text AS at, us, _name FROM t ORDER BY id').astype(object).values.tolist())
-        frame = pd.DataFrame({{'Name': ['n'], 'US$': ['7'], 'id': [1], 'date': ['2024-05-06 07:08:09']}})
+        frame = pd.DataFrame({'Name': ['n'], 'US$': ['7'], 'id': [1], 'date': ['2024-05-06 07:08:09']})
         loader.export(frame, None, 't', if_exists='append')
         look()
         # Its types are the table's, whatever the frame's are.
@@ -193,9 +192,7 @@ def f(**kwargs):
             except ValueError as error:
                 found.append("no column 'more'" in str(error) and 'drop_table_on_replace' in str(error))
             look()
-    return found
 """)
-        self.ok("io")
         row = [1, "2024-05-06 07:08:09"]
         swapped = [[*row, "m", "7"]]
         self.assertEqual(self.stored("io"), [

@@ -167,9 +167,9 @@ class BaseSQL(BaseSQLConnection):
         unique = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique_constraints or []]
         drops = policy == "replace" and drop_table_on_replace
         if exists and not drops:
-            found = self._found(target, [*frame.columns, *unique], auto_clean_name)
+            found = self._found(target, [*frame.columns, *(unique if unique_conflict_method else [])], auto_clean_name)
             frame.columns = [found[name] for name in frame.columns]
-            unique = [found[name] for name in unique]
+            unique = [found.get(name, name) for name in unique]
         if exists and policy == "replace":
             self._clear(target, drops, cascade_on_drop)
             exists = not drops
@@ -267,12 +267,13 @@ class BaseSQL(BaseSQLConnection):
                 self.execute(f"ALTER TABLE {staging} RENAME TO {quote(table)}")
                 return
             try:
-                found = self._found(target, self._columns(staging), loosely=False)
-                self._clear(target, drop, cascade)
-                self.execute(f"INSERT INTO {target} ({', '.join(map(quote, found.values()))}) "
-                             f"SELECT {', '.join(map(quote, found))} FROM {staging}")
-            finally:
+                columns = ", ".join(map(quote, self._found(target, self._columns(staging), loosely=False)))
+            except ValueError:
                 self.execute(f"DROP TABLE {staging}")
+                raise
+            self._clear(target, drop, cascade)
+            self.execute(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}")
+            self.execute(f"DROP TABLE {staging}")
         elif exists:
             self.execute(f"INSERT INTO {target}\n{query}\n")
         else:
