@@ -86,7 +86,8 @@ impl Workspaces {
         let affected = disturbed::affected(&alive, |life| {
             (life.state != "stopping").then(|| "would be stopped, and not start again".to_owned())
         });
-        disturbed::unless_forced(&affected, request.force)?;
+        // One that is put away already may have been left running when nobody could be told to stop it.
+        disturbed::unless_forced(&affected, request.force || workspace.archived)?;
         workspaces::set_archived(&transaction, workspace.id, true).await?;
         transaction.commit().await.map_err(store::Error::from)?;
         drop(db);
