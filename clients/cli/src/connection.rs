@@ -83,7 +83,7 @@ impl Connection {
 
     /// To this server with this token.
     pub(crate) fn to(url: &str, token: Option<&Token>, workspace: &str) -> Result<Self> {
-        let usage = |what: String| Failure::new(Code::Usage, what, "write it as http://host:port");
+        let usage = |what: String| Failure::new(Code::Usage, what, "write it as https://host, or http://host:port");
         let uri = url.parse().map_err(|_| usage(format!("`{url}` is not the URL of a server")))?;
         let channel = client::connect(&[uri], token).map_err(|e| usage(e.to_string()))?;
         Ok(Self { channel, server: url.to_owned(), workspace: workspace.to_owned() })

@@ -2,6 +2,7 @@
 //!
 //! Refuses to know the wire, and to decide anything: it reads, and performs acts that name the state they expect.
 
+mod address;
 mod error;
 mod pool;
 mod query;

@@ -8,7 +8,8 @@ pub const DATABASE_URL: Key = Key::new(
     "database_url",
     Kind::Uri,
     "",
-    "PostgreSQL, as in `postgres://user@host/database`; use `database_url_file` when it holds a password.",
+    "PostgreSQL, as in `postgres://user@host/database?sslmode=require`; with `sslmode` (`require` or stricter) by TLS and with the \
+     server's certificate verified, by `sslrootcert` (a file) or what the system trusts. Use `database_url_file` when it holds a password.",
 );
 /// Where PostgreSQL is, when that does.
 pub const DATABASE_URL_FILE: Key = Key::new(
