@@ -246,6 +246,9 @@ def f(**kwargs):
         self.assertEqual(len(self.rows("t")), 4)
         self.sql("no", "SELECT 1 FROM {{ df_1 }}", ("t",), use_raw_sql=True)
         self.fails("no", "USER_CODE", "block t", "template")
+        self.sql("back", "WITH s AS (SELECT 9 AS n)\nINSERT INTO wrote SELECT n FROM s\nRETURNING n", use_raw_sql=True)
+        self.ok("back")
+        self.assertEqual(self.rows("back"), [[9]])
         self.sql("gone", "UPDATE wrote SET n = 1 WHERE n = 8; DROP TABLE wrote", use_raw_sql=True)
         self.assertEqual(self.ok("gone")["outputs"], [])
 

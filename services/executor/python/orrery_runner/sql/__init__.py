@@ -228,13 +228,17 @@ def _is_query(statement: str) -> bool:
     """Whether its rows are a result: also of writing statements that say what they return."""
     bare = re.sub(r"^(\s|--[^\n]*\n|/\*.*?\*/|\()+", "", statement, flags=re.DOTALL).lower()
     return bare.startswith(("select", "with", "values", "table", "show", "describe", "pragma", "explain", "from",
-                            "pivot", "unpivot", "call", "execute", "fetch")) or " returning " in f" {bare} "
+                            "pivot", "unpivot", "call", "execute", "fetch")) or _returns(bare)
 
 
 def _gives_rows(statement: str) -> bool:
     """Whether it is a query and not `WITH … INSERT`."""
     is_write = statements.written_table([statement]) is not None
-    return _is_query(statement) and (not is_write or " returning " in f" {statement.lower()} ")
+    return _is_query(statement) and (not is_write or _returns(statement))
+
+
+def _returns(statement: str) -> bool:
+    return re.search(r"\sreturning\s", statement, re.IGNORECASE) is not None
 
 
 def _limit(configuration: Dict[str, Any]) -> int:
