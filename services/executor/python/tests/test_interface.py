@@ -280,6 +280,29 @@ def f(*args, **kwargs):
         self.fails("t", "USER_CODE", "TimeoutError", "r1", "other", "7 s", "running", answers=answers,
                    variables={"patience": 7})
 
+    def test_remote_blocks(self) -> None:
+        self.file("pipelines/other/metadata.yaml", "blocks: [{uuid: made}, {uuid: b}]")
+        self.block("made", "@data_loader\ndef f(): return [{'n': 1}, 'second']\n")
+        self.ok("made")
+        self.block("items", """
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@custom
+def f(*args, **kwargs):
+    return [[7], trigger_pipeline('other', return_remote_blocks=True)]
+""", "custom", dynamic=True)
+        answers = {"trigger_pipeline": {"run_id": "r1", "status": "running"}, "wait_run": {"status": "completed"},
+                   "get_variable": lambda given: {"dir": self.dir_of("made")} if given["block_uuid"] == "made" else None}
+        self.ok("items", answers=answers)
+        self.block("child", "@transformer\ndef f(item, **kwargs): return [item, kwargs['remote_blocks']]\n", "transformer",
+                   upstream=["items"])
+        inputs = [{"block": "items", "mode": "item", "item": 0, "dirs": [self.dir_of("items")]}]
+        self.ok("child", inputs=inputs, dynamic_block_index=0, answers=answers)
+        self.assertEqual(self.stored("child"), [7, [[{"n": 1}, "second"], []]])
+        self.assertEqual([call["arguments"]["partition"] for call in self.last.calls], ["r1", "r1"])
+        self.block("told", "@data_loader\ndef f(**kwargs): return kwargs['remote_blocks']\n")
+        self.ok("told", answers=answers, variables={"remote_blocks": [{"block_uuid": "made", "pipeline_uuid": "other"}]})
+        self.assertEqual(self.stored("told"), [[{"n": 1}, "second"]])
+
     def test_check_status(self) -> None:
         self.block("s", """
 from mage_ai.orchestration.run_status_checker import check_status
