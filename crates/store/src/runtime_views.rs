@@ -193,8 +193,6 @@ pub struct Concerned<'a> {
     pub node: Option<(&'a str, &'a str)>,
     /// With this device of that node.
     pub device: Option<&'a str>,
-    /// Of projects of this group.
-    pub group: Option<GroupId>,
     /// Of this workspace.
     pub workspace: Option<WorkspaceId>,
 }
@@ -330,30 +328,43 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
     let (project, queue) = (concerned.project.map(|id| id.0), concerned.queue.map(|id| id.0));
     let (pool, node) = concerned.node.unzip();
     let plan = concerned.plan.map(|id| id.0);
-    let (group, workspace) = (concerned.group.map(|id| id.0), concerned.workspace.map(|id| id.0));
+    let workspace = concerned.workspace.map(|id| id.0);
     let (class, device) = (&concerned.class, &concerned.device);
     let parameters: query::Parameters<'_> =
-        &[&project, &queue, &plan, class, &pool, &node, device, &ALIVE_MAX, &group, &workspace];
-    let decode = |row: &Row| {
-        let workspace: String = row.get(0);
-        let corrupt = |source| Error::Corrupt { what: "runtime's spec", id: workspace.clone(), source };
-        let spec = serde_json::from_value(row.get(4)).map_err(corrupt)?;
-        let plan = row.get::<_, Option<Uuid>>(5).map(PlanId);
-        let (ends_at, ends_because) = (row.get(6), row.get(7));
-        Ok(Alive {
-            project: row.get(1),
-            state: row.get(2),
-            queue: row.get(3),
-            spec,
-            plan,
-            workspace,
-            ends_at,
-            ends_because,
-            running_at: row.get(8),
-            placed: row.get(9),
-        })
-    };
-    query::rows(db, sql, parameters).await?.iter().map(decode).collect()
+        &[&project, &queue, &plan, class, &pool, &node, device, &ALIVE_MAX, &workspace];
+    query::rows(db, sql, parameters).await?.iter().map(decode_alive).collect()
+}
+
+/// Lives that have not begun to end and are root because their project and this group let them, [`ALIVE_MAX`] at most; and how
+/// many there are.
+///
+/// # Errors
+/// When the statement fails, or a stored spec cannot be read.
+pub async fn rooted(db: &impl GenericClient, group: GroupId) -> Result<(Vec<Alive>, i64), Error> {
+    let sql = include_str!("../sql/runtime/rooted_of_group.sql");
+    let rows = query::rows(db, sql, &[&group.0, &ALIVE_MAX]).await?;
+    let count = rows.first().map_or(0, |row| row.get(10));
+    Ok((rows.iter().map(decode_alive).collect::<Result<_, _>>()?, count))
+}
+
+fn decode_alive(row: &Row) -> Result<Alive, Error> {
+    let workspace: String = row.get(0);
+    let corrupt = |source| Error::Corrupt { what: "runtime's spec", id: workspace.clone(), source };
+    let spec = serde_json::from_value(row.get(4)).map_err(corrupt)?;
+    let plan = row.get::<_, Option<Uuid>>(5).map(PlanId);
+    let (ends_at, ends_because) = (row.get(6), row.get(7));
+    Ok(Alive {
+        project: row.get(1),
+        state: row.get(2),
+        queue: row.get(3),
+        spec,
+        plan,
+        workspace,
+        ends_at,
+        ends_because,
+        running_at: row.get(8),
+        placed: row.get(9),
+    })
 }
 
 /// Whose life it is.

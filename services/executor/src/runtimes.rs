@@ -35,7 +35,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at devices that may change: whatever happens to one is known within five seconds.
+/// Between two looks at devices that may change: what their driver says of one is known within five seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// For runtimes to end before the executor does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);

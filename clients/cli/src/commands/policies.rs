@@ -55,7 +55,9 @@ pub(crate) async fn of_group(
     let answer = connection.policies().set_group_policy(request).await?.into_inner();
     output.answer("orrery.v1.SetGroupPolicyResponse", &answer, || {
         let not = if allow_root { "" } else { " not" };
-        format!("projects of {group} may{not} let containers run as root{}", affected(&answer.affected, output))
+        let (named, all) = (answer.affected.len(), usize::try_from(answer.affected_count).unwrap_or(0));
+        let more = if all > named { format!("\nand {} more", all - named) } else { String::new() };
+        format!("projects of {group} may{not} let containers run as root{}{more}", affected(&answer.affected, output))
     })
 }
 

@@ -2,8 +2,8 @@
 //! quota.
 //!
 //! A wish is a level that an executor states, and no row. What it is given is one, whose id is made of the claim's name: so
-//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and its node, of which all is known,
-//! reports no stranger of that name. A block in its place is stopped for nobody. Refuses to know what a block is.
+//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and its node, which tells of all its
+//! devices, reports no stranger of that name. A block in its place is stopped for nobody. Refuses to know what a block is.
 
 use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
@@ -165,9 +165,10 @@ impl Placer {
         let mut over = Vec::new();
         for holder in &self.blocks.held {
             let Some(placement) = self.placements.get(holder) else { continue };
+            let devices = placement.grants.iter().map(|grant| grant.device);
             if !self.blocks.wishes.contains_key(holder) {
-                if placement.state != PlacementState::Nominated && !fleet.is_known(placement.node) {
-                    // Its Job may have the devices still. Time counts from when its node is heard of.
+                if placement.state != PlacementState::Nominated && !fleet.is_known(placement.node, devices) {
+                    // Its Job may have the devices still. Time counts from when its node is heard of, and all of them.
                     self.blocks.unwished.remove(holder);
                     continue;
                 }
@@ -176,7 +177,6 @@ impl Placer {
                     over.push((*holder, placement.project));
                 }
             } else if placement.state == PlacementState::Nominated {
-                let devices = placement.grants.iter().map(|grant| grant.device);
                 if !fleet.is_usable(placement.node, devices) {
                     over.push((*holder, placement.project));
                 }

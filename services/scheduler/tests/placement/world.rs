@@ -137,7 +137,12 @@ impl World {
     ) -> Executor {
         let mut nodes: Vec<_> = gpus.iter().enumerate().map(|(n, gpus)| node(&format!("node-{n}"), *gpus)).collect();
         edit(&mut nodes);
-        Executor::start(pool, nodes, Arc::clone(&self.addresses))
+        Executor::start(pool, "declared", nodes, Arc::clone(&self.addresses))
+    }
+
+    /// One of this backend with these nodes.
+    pub(crate) fn executor_of(&self, backend: &'static str, nodes: Vec<pb::Node>) -> Executor {
+        Executor::start(POOL, backend, nodes, Arc::clone(&self.addresses))
     }
 
     pub(crate) async fn project(&self, name: &str, gpu_milli: Option<i64>) -> ProjectId {

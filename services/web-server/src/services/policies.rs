@@ -140,19 +140,16 @@ impl Policies {
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let group = groups::get(&transaction, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
         let was = policies::set_group(&transaction, group.id, request.allow_root).await?;
-        let concerned = Concerned { group: Some(group.id), ..Concerned::default() };
-        let alive = match (was, request.allow_root) {
-            (Some(true), false) => runtime_views::alive(&transaction, &concerned).await?,
-            _ => Vec::new(),
+        let (rooted, affected_count) = match (was, request.allow_root) {
+            (Some(true), false) => runtime_views::rooted(&transaction, group.id).await?,
+            _ => (Vec::new(), 0),
         };
         let why = "the group that owns the project does not let containers run as root";
-        let affected = disturbed::affected(&alive, |life| {
-            (life.spec.root && life.state != "stopping").then(|| disturbed::barred(life, why))
-        });
-        disturbed::unless_forced(&affected, request.force)?;
+        let affected = disturbed::affected(&rooted, |life| Some(disturbed::barred(life, why)));
+        disturbed::unless_forced_all(&affected, affected_count, request.force)?;
         transaction.commit().await.map_err(store::Error::from)?;
         let changed = Changed::of("allow_root", was, Some(request.allow_root));
-        Ok(changed.told_with(SetGroupPolicyResponse { affected }))
+        Ok(changed.told_with(SetGroupPolicyResponse { affected, affected_count }))
     }
 }
 
