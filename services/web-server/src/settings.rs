@@ -34,7 +34,8 @@ pub const KEYS: &[Key] = &[
         "owner_password_file",
         Kind::Path,
         "",
-        "Where the first start writes the first owner's one-time password, for this user's eyes; else it is printed.",
+        "Where the first start writes the first owner's one-time password, for this user's eyes. Else it is printed; or told nobody \
+         where there is a `token_file`, with which `orrery users reset-password` makes one.",
     ),
     Key::new(
         "oidc.issuer",
@@ -103,7 +104,12 @@ pub const KEYS: &[Key] = &[
         "",
         "Where KEDA's external scaler is served; nowhere without it, and beyond loopback only with `scaler_token_file`.",
     ),
-    Key::new("scaler_token_file", Kind::SecretFile, "", "Token that KEDA presents as `token` in scalerMetadata."),
+    Key::new(
+        "scaler_token_file",
+        Kind::SecretFile,
+        "",
+        "Token that KEDA presents in scalerMetadata, as `token` or by `tokenFromEnv`.",
+    ),
     shared::BLOBS_URL,
     shared::OUTPUTS_URL,
     shared::PROJECT_OUTPUTS,

@@ -4,6 +4,7 @@
 
 mod administration;
 mod backfills;
+mod binary;
 mod calls;
 mod cluster;
 mod deploy;
