@@ -51,6 +51,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/commit", None),
     ("run/commit_step", None),
     ("run/commit_units", None),
+    ("run/depth", None),
     ("run/drop_children", None),
     ("run/get", None),
     ("run/list", None),

@@ -1,6 +1,6 @@
 //! Losing and regaining the truth: what happens when a commit fails, an epoch has moved, or shards come and go.
 
-use super::{Engine, Ownership, Turn, owned::Owned, seat::Seat, turn::Chain};
+use super::{Engine, EngineError, Ownership, Turn, owned::Owned, seat::Seat, turn::Chain};
 use domain::id::{ExecutorId, RunId};
 use proto::internal::v1 as pb;
 use std::{
@@ -167,7 +167,14 @@ impl Engine {
                     self.restore_limits(id);
                     self.record(id, &due, &mut turn);
                 }
-                Err(error) => Self::log_unloadable(id, &error),
+                // The others go on without it. Anything else may be over in a moment, and no run is left out for that.
+                Err(error @ (EngineError::Definition(_) | EngineError::NoPipeline(_))) => {
+                    Self::log_unloadable(id, &error);
+                }
+                Err(error) => {
+                    tracing::warn!(run.id = %id, error = %Chain(&error), "failed to load a run; all are loaded again");
+                    return Err(store::Error::Interrupted);
+                }
             }
         }
         self.metrics.shards_owned.set(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));
