@@ -36,7 +36,8 @@ use secrets::{KeyFileError, Keyring};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use store::Store;
+use std::time::Duration;
+use store::{Store, audit};
 use tokio::net::TcpListener;
 use tonic::transport::Uri;
 
@@ -82,6 +83,9 @@ pub enum BuildError {
     /// A registry of images is none.
     #[error("image_registries: {0}")]
     Registry(#[from] registry::Error),
+    /// The trail would be kept for too short a time.
+    #[error("audit_retention is less than 30 days, for which every entry is kept; 0s keeps them for ever")]
+    AuditRetention,
     /// The keys of secrets cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -119,6 +123,8 @@ impl BuildError {
                 | Self::Connect(_)
                 | Self::Provider(_)
                 | Self::StorageClass(_)
+                | Self::Registry(_)
+                | Self::AuditRetention
         )
     }
 }
@@ -135,7 +141,7 @@ impl App {
         let watchdog = Watchdog::start().map_err(BuildError::Watchdog)?;
         let database = health.condition("database");
         prober::start(core.store.clone(), database, shutdown.draining_token(), watchdog.duty("prober"));
-        forgetter::start(core.store.clone(), shutdown.draining_token());
+        forgetter::start(core.store.clone(), audit_kept(settings)?, shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
         let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
         let bytes = settings.limits.message_bytes;
@@ -212,6 +218,12 @@ impl App {
     }
 }
 
+/// How long entries of the trail are kept; zero is for ever.
+fn audit_kept(settings: &Settings) -> Result<Duration, BuildError> {
+    let kept = settings.audit_retention;
+    if kept.is_zero() || kept >= audit::KEPT_MIN { Ok(kept) } else { Err(BuildError::AuditRetention) }
+}
+
 /// What callers present, and the first owner when nobody is there yet.
 async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, BuildError> {
     let failed = |fault: Fault| BuildError::Owner(fault.0.message);
@@ -276,4 +288,18 @@ async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildErr
         rates: Rates::default(),
         environment: settings.environment.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trail_is_kept_for_a_month_at_least_or_for_ever() {
+        let kept = |kept: Duration| audit_kept(&Settings { audit_retention: kept, ..Settings::default() });
+        for good in [Duration::ZERO, audit::KEPT_MIN, Settings::default().audit_retention] {
+            assert_eq!(kept(good).unwrap(), good);
+        }
+        assert!(kept(audit::KEPT_MIN - Duration::from_secs(1)).unwrap_err().is_usage());
+    }
 }
