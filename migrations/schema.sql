@@ -330,6 +330,7 @@ CREATE TABLE public.log_chunk (
     grams bytea NOT NULL,
     blocks text[],
     block_types text[],
+    errors_of uuid[],
     CONSTRAINT log_chunk_goes_up CHECK ((last_id > after_id)),
     CONSTRAINT log_chunk_lines_check CHECK ((lines > 0))
 );
@@ -796,6 +797,7 @@ CREATE TABLE public.runtime (
     ends_because text DEFAULT ''::text NOT NULL,
     gang jsonb,
     expected_at timestamp with time zone,
+    "position" integer,
     CONSTRAINT runtime_number CHECK ((number >= 1)),
     CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
 );
@@ -1407,7 +1409,9 @@ ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_id
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
-CREATE TRIGGER audit_entry_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER audit_entry_is_append_only BEFORE UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_entry_is_kept BEFORE DELETE ON public.audit_entry FOR EACH ROW WHEN ((old.at > (now() - '30 days'::interval))) EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE ONLY public.access_token
     ADD CONSTRAINT access_token_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);

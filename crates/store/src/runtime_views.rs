@@ -90,8 +90,8 @@ pub struct Life {
     pub ends_at: Option<Timestamp>,
     /// See `ends_at`.
     pub ends_because: String,
-    /// In its queue while it waits, from 1; else 0.
-    pub position: i64,
+    /// In its queue while it waits, from 1, as the planner said; else 0.
+    pub position: i32,
     /// While it waits: when it gets a place, as far as that is known.
     pub expected_at: Option<Timestamp>,
     /// Members of the gang with which it starts; 0 is alone.

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 /// Each is executed for every command, result, claim, or look of a person. With the arguments that matter to its plan: how
 /// much is taken at once. `None` is planned for any.
 const HOT: &[(&str, Option<&str>)] = &[
+    ("audit_entry/delete_old", None),
     ("audit_entry/list", None),
     ("audit_entry/list_of_actor", None),
     ("audit_entry/list_of_workspace", None),
@@ -25,7 +26,9 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("firing/select_known", None),
     (
         "log_chunk/list",
-        Some("300000, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 0::smallint, '{}', 16, 'publish', ''"),
+        Some(
+            "300000, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 0::smallint, '{}', 16, 'publish', '', NULL",
+        ),
     ),
     ("log_line/list", None),
     (

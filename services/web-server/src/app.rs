@@ -84,6 +84,9 @@ pub enum BuildError {
     /// A registry of images is none.
     #[error("image_registries: {0}")]
     Registry(#[from] registry::Error),
+    /// The trail would be kept for too short a time.
+    #[error("audit_retention is less than 30 days, for which every entry is kept; 0s keeps them for ever")]
+    AuditRetention,
     /// The keys of secrets cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -121,6 +124,7 @@ impl BuildError {
             | Self::Connect(_)
             | Self::Provider(_)
             | Self::StorageClass(_)
+            | Self::AuditRetention
             | Self::Registry(registry::Error::Row(_)) => true,
             // A folder that cannot be made may be a volume that is not there yet.
             Self::Blobs(error) => error.kind() == ErrorKind::InvalidArgument,
@@ -143,12 +147,12 @@ impl App {
     ) -> Result<Self, BuildError> {
         let store = Store::connect(given.database_url(), settings.database_connections).await?;
         let credentials = Arc::new(credentials(settings, &given, store.clone()).await?);
-        let (elsewhere, scaler) = (given.elsewhere.take(), given.scaler.take());
+        let (elsewhere, scaler, audit_kept) = (given.elsewhere.take(), given.scaler.take(), given.audit_kept);
         let core = Arc::new(core(settings, given, store, shutdown));
         let watchdog = Watchdog::start().map_err(BuildError::Watchdog)?;
         let database = health.condition("database");
         prober::start(core.store.clone(), database, shutdown.draining_token(), watchdog.duty("prober"));
-        forgetter::start(core.store.clone(), shutdown.draining_token());
+        forgetter::start(core.store.clone(), audit_kept, shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
         let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
         let bytes = settings.limits.message_bytes;

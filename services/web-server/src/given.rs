@@ -15,6 +15,8 @@ use rpc::auth::{self, Token};
 use runtime::secret::Secret;
 use secrets::Keyring;
 use std::net::SocketAddr;
+use std::time::Duration;
+use store::audit;
 use tonic::transport::Uri;
 
 /// Settings that were looked at.
@@ -38,6 +40,8 @@ pub struct Given {
     pub(crate) keyring: Option<Keyring>,
     /// Who says what a tag of an image names.
     pub(crate) registries: Registries,
+    /// How long entries of the trail are kept; zero is for ever.
+    pub(crate) audit_kept: Duration,
     /// Of which kinds volumes may be.
     pub(crate) storage_classes: StorageClasses,
 }
@@ -62,6 +66,7 @@ impl Given {
             commands,
             blobs: Blobs::open(blobs_url)?,
             keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
+            audit_kept: audit_kept(settings)?,
             registries: Registries::new(settings.image_registries.iter().map(String::as_str))?,
             storage_classes: StorageClasses::new(&settings.storage_classes).map_err(BuildError::StorageClass)?,
         })
@@ -72,6 +77,11 @@ impl Given {
     pub fn database_url(&self) -> &str {
         self.database_url.expose()
     }
+}
+
+fn audit_kept(settings: &Settings) -> Result<Duration, BuildError> {
+    let kept = settings.audit_retention;
+    if kept.is_zero() || kept >= audit::KEPT_MIN { Ok(kept) } else { Err(BuildError::AuditRetention) }
 }
 
 fn commands(settings: &Settings) -> Result<Commands, BuildError> {
@@ -99,4 +109,18 @@ fn elsewhere(settings: &Settings) -> Result<Option<Elsewhere>, BuildError> {
     })?;
     let domains = oidc.email_domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
     Ok(Some(Elsewhere { provider, name: oidc.name.clone(), domains }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trail_is_kept_for_a_month_at_least_or_for_ever() {
+        let kept = |kept: Duration| audit_kept(&Settings { audit_retention: kept, ..Settings::default() });
+        for good in [Duration::ZERO, audit::KEPT_MIN, Settings::default().audit_retention] {
+            assert_eq!(kept(good).unwrap(), good);
+        }
+        assert!(kept(audit::KEPT_MIN - Duration::from_secs(1)).unwrap_err().is_usage());
+    }
 }

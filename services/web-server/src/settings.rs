@@ -151,6 +151,12 @@ pub const KEYS: &[Key] = &[
         "true",
         "Whether API triggers may be called with the token in the address, as Mage's are; it ends up in logs of proxies.",
     ),
+    Key::new(
+        "audit_retention",
+        Kind::Duration,
+        "9600h",
+        "Entries of the trail of who did what are kept so long, 720h at least; 0s keeps them for ever.",
+    ),
     Key::new("limits.message_bytes", Kind::Bytes, "8 MiB", "The largest request message."),
     Key::new("limits.variables_bytes", Kind::Bytes, "256 KiB", "The largest variables of one run, as JSON."),
     Key::new("limits.bundle_files", Kind::Integer, "20000", "The most files of one deployment."),
@@ -241,6 +247,9 @@ pub struct Settings {
     pub default_workspace: String,
     /// Whether the token of an API trigger may stand in the address.
     pub trigger_token_in_url: bool,
+    /// How long entries of the trail are kept; zero is for ever.
+    #[serde(with = "runtime::settings::duration")]
+    pub audit_retention: Duration,
     /// What is too much.
     pub limits: Limits,
     /// What every service has.
@@ -369,6 +378,7 @@ impl Default for Settings {
             environment: "dev".to_owned(),
             default_workspace: "default".to_owned(),
             trigger_token_in_url: true,
+            audit_retention: Duration::from_secs(400 * 24 * 3_600),
             limits: Limits::default(),
             common: Common::default(),
         }

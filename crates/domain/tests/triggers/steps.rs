@@ -395,6 +395,35 @@ fn what_waits_is_bounded_in_number_and_in_bytes() {
     assert!(!waits(&mut world, 0), "and only so many");
 }
 
+#[test]
+fn what_is_kept_of_too_much_is_what_will_start() {
+    for overlap in [Overlap::CancelOther, Overlap::TerminateOther] {
+        let mut world = World::new("@daily", |spec| (spec.kind, spec.overlap) = (Kind::Api, overlap));
+        let now = ts("2026-01-01T12:00:00Z");
+        let facts = Facts { now, running: 1, room: None, ended_at: None, lead: None };
+        let offered = |world: &mut World, key: &str, bytes: usize| {
+            let step = offer(&world.trigger, &world.state, &facts, Start { key: key.into(), at: now, bytes });
+            world.state = step.state;
+            assert!(step.skip.iter().all(|skip| skip.reason == SkipReason::Overlap));
+            let waiting: Vec<_> = world.state.waiting.iter().map(|start| start.key.clone()).collect();
+            (waiting.join(" "), step.skip.into_iter().map(|skip| skip.first.key).collect::<Vec<_>>().join(" "))
+        };
+        let said = |waiting: &str, skipped: &str| (waiting.to_owned(), skipped.to_owned());
+        assert_eq!(offered(&mut world, "a", BUFFER_BYTES_MAX / 2), said("a", ""));
+        assert_eq!(offered(&mut world, "b", BUFFER_BYTES_MAX / 2), said("a b", ""));
+        assert_eq!(offered(&mut world, "c", BUFFER_BYTES_MAX / 2), said("b c", "a"));
+        assert_eq!(offered(&mut world, "d", BUFFER_BYTES_MAX + 1), said("d", "b c"));
+        assert_eq!(offered(&mut world, "e", 0), said("e", "d"));
+        for n in 1..=BUFFER_MAX {
+            offered(&mut world, &format!("f{n}"), 0);
+        }
+        let waiting = &world.state.waiting;
+        assert_eq!((waiting.len(), waiting[0].key.as_str()), (BUFFER_MAX, "f1"));
+        let latest = format!("f{BUFFER_MAX}");
+        assert_eq!(world.at("2026-01-01T12:05:00Z").start[0].key, latest);
+    }
+}
+
 /// Gives the trigger another schedule at this time, as an edit does.
 fn replace(world: &mut World, every: &str, start: Option<&str>, at: &str) {
     let schedule = Schedule { every: every.into(), zone: "UTC".into(), start: start.map(ts), end: None };

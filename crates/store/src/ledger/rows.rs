@@ -221,7 +221,7 @@ impl StoredLife {
             "running_at": life.running_at, "stopped_at": life.stopped_at, "active_at": life.activity.latest(),
             "protected_until": life.protected_until, "ends_at": life.ending.as_ref().map(|ending| ending.at),
             "ends_because": life.ending.as_ref().map_or("", |ending| ending.because.as_str()),
-            "expected_at": life.notice.expected_at,
+            "position": life.notice.position, "expected_at": life.notice.expected_at,
         })
     }
 
@@ -261,8 +261,9 @@ impl StoredLife {
         life.start_key = row.get("start_key");
         life.requested_by = row.get::<_, Option<Uuid>>("requested_by").map(UserId);
         let code = if stage.reason().is_some() { String::new() } else { reason.to_owned() };
+        let position = row.get::<_, Option<i32>>("position").and_then(|position| u32::try_from(position).ok());
         let expected_at = row.get("expected_at");
-        life.notice = Notice { code, message: row.get("message"), hint: row.get("hint"), expected_at };
+        life.notice = Notice { code, message: row.get("message"), hint: row.get("hint"), position, expected_at };
         life.gang = row.get::<_, Option<Value>>("gang").and_then(|stored| read_gang(&stored, life.number));
         life.stage = stage;
         life.step_at = row.get("step_at");

@@ -141,6 +141,11 @@ impl Engine {
             }
             return 0;
         };
+        if active && pipeline.workspace_archived {
+            // Its triggers are paused with it, in a version that is not read yet; or not at all, by a web-server of before.
+            self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
+            return 0;
+        }
         let aim = match self.aim(&trigger, timetable.as_ref(), pipeline).await {
             Ok(aim) => aim,
             Err(error) => {
