@@ -246,6 +246,88 @@ CREATE TABLE public.firing (
     CONSTRAINT firing_times_check CHECK ((times > 0))
 );
 
+CREATE TABLE public.placement (
+    holder uuid NOT NULL,
+    pool text NOT NULL,
+    node_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    queue_id uuid NOT NULL,
+    state text NOT NULL,
+    cpu_milli bigint NOT NULL,
+    memory_bytes bigint NOT NULL,
+    effective_milli bigint NOT NULL,
+    model text DEFAULT ''::text NOT NULL,
+    victims uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    storage_bytes bigint DEFAULT 0 NOT NULL,
+    workspace_id uuid,
+    counted_from timestamp with time zone,
+    CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
+);
+
+CREATE TABLE public.runtime (
+    workspace_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    pool text NOT NULL,
+    queue_id uuid NOT NULL,
+    plan_id uuid,
+    number bigint NOT NULL,
+    holder uuid NOT NULL,
+    spec_version bigint NOT NULL,
+    spec jsonb NOT NULL,
+    state text NOT NULL,
+    step text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    message text DEFAULT ''::text NOT NULL,
+    hint text DEFAULT ''::text NOT NULL,
+    start_key text DEFAULT ''::text NOT NULL,
+    start_again boolean DEFAULT false NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    node_id uuid,
+    endpoint text DEFAULT ''::text NOT NULL,
+    access_key bytea,
+    requested_by uuid,
+    submitted_at timestamp with time zone NOT NULL,
+    step_at timestamp with time zone DEFAULT now() NOT NULL,
+    placed_at timestamp with time zone,
+    running_at timestamp with time zone,
+    stopped_at timestamp with time zone,
+    active_at timestamp with time zone,
+    protected_until timestamp with time zone,
+    ends_at timestamp with time zone,
+    ends_because text DEFAULT ''::text NOT NULL,
+    gang jsonb,
+    expected_at timestamp with time zone,
+    CONSTRAINT runtime_number CHECK ((number >= 1)),
+    CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
+);
+
+CREATE VIEW public.gpu_held AS
+ SELECT p.holder,
+    COALESCE(p.counted_from, p.created_at) AS held_at,
+    p.project_id,
+    p.queue_id,
+    COALESCE(p.workspace_id, r.workspace_id) AS workspace_id,
+    r.requested_by AS person_id,
+    p.model,
+    p.effective_milli AS gpu_milli
+   FROM (public.placement p
+     LEFT JOIN public.runtime r ON ((r.holder = p.holder)))
+  WHERE ((p.state <> 'nominated'::text) AND (p.effective_milli > 0));
+
+CREATE TABLE public.gpu_usage (
+    holder uuid NOT NULL,
+    held_at timestamp with time zone NOT NULL,
+    freed_at timestamp with time zone NOT NULL,
+    project_id uuid NOT NULL,
+    queue_id uuid NOT NULL,
+    workspace_id uuid,
+    person_id uuid,
+    model text NOT NULL,
+    gpu_milli bigint NOT NULL,
+    CONSTRAINT gpu_usage_is_something CHECK (((gpu_milli > 0) AND (held_at < freed_at)))
+);
+
 CREATE TABLE public.grant_of_device (
     device_id uuid NOT NULL,
     holder uuid NOT NULL,
@@ -330,7 +412,6 @@ CREATE TABLE public.log_chunk (
     grams bytea NOT NULL,
     blocks text[],
     block_types text[],
-    errors_of uuid[],
     CONSTRAINT log_chunk_goes_up CHECK ((last_id > after_id)),
     CONSTRAINT log_chunk_lines_check CHECK ((lines > 0))
 );
@@ -521,23 +602,6 @@ CREATE TABLE public.pipeline_version (
     bundle_digest text NOT NULL,
     spec jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-CREATE TABLE public.placement (
-    holder uuid NOT NULL,
-    pool text NOT NULL,
-    node_id uuid NOT NULL,
-    project_id uuid NOT NULL,
-    queue_id uuid NOT NULL,
-    state text NOT NULL,
-    cpu_milli bigint NOT NULL,
-    memory_bytes bigint NOT NULL,
-    effective_milli bigint NOT NULL,
-    model text DEFAULT ''::text NOT NULL,
-    victims uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    storage_bytes bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
 );
 
 CREATE TABLE public.plan (
@@ -763,44 +827,6 @@ CREATE TABLE public.run_stat (
     longest_ms double precision NOT NULL
 )
 WITH (fillfactor='70');
-
-CREATE TABLE public.runtime (
-    workspace_id uuid NOT NULL,
-    project_id uuid NOT NULL,
-    pool text NOT NULL,
-    queue_id uuid NOT NULL,
-    plan_id uuid,
-    number bigint NOT NULL,
-    holder uuid NOT NULL,
-    spec_version bigint NOT NULL,
-    spec jsonb NOT NULL,
-    state text NOT NULL,
-    step text DEFAULT ''::text NOT NULL,
-    reason text DEFAULT ''::text NOT NULL,
-    message text DEFAULT ''::text NOT NULL,
-    hint text DEFAULT ''::text NOT NULL,
-    start_key text DEFAULT ''::text NOT NULL,
-    start_again boolean DEFAULT false NOT NULL,
-    fence bigint DEFAULT 0 NOT NULL,
-    node_id uuid,
-    endpoint text DEFAULT ''::text NOT NULL,
-    access_key bytea,
-    requested_by uuid,
-    submitted_at timestamp with time zone NOT NULL,
-    step_at timestamp with time zone DEFAULT now() NOT NULL,
-    placed_at timestamp with time zone,
-    running_at timestamp with time zone,
-    stopped_at timestamp with time zone,
-    active_at timestamp with time zone,
-    protected_until timestamp with time zone,
-    ends_at timestamp with time zone,
-    ends_because text DEFAULT ''::text NOT NULL,
-    gang jsonb,
-    expected_at timestamp with time zone,
-    "position" integer,
-    CONSTRAINT runtime_number CHECK ((number >= 1)),
-    CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
-);
 
 CREATE TABLE public.runtime_event (
     id bigint NOT NULL,
@@ -1074,6 +1100,9 @@ ALTER TABLE ONLY public.executor
 ALTER TABLE ONLY public.firing
     ADD CONSTRAINT firing_pkey PRIMARY KEY (trigger_id, logical_key);
 
+ALTER TABLE ONLY public.gpu_usage
+    ADD CONSTRAINT gpu_usage_pkey PRIMARY KEY (holder, held_at);
+
 ALTER TABLE ONLY public.grant_of_device
     ADD CONSTRAINT grant_of_device_pkey PRIMARY KEY (device_id, holder);
 
@@ -1307,6 +1336,8 @@ CREATE INDEX browser_session_by_user ON public.browser_session USING btree (user
 
 CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
 
+CREATE INDEX gpu_usage_by_time ON public.gpu_usage USING gist (tstzrange(held_at, freed_at));
+
 CREATE INDEX grant_of_device_by_holder ON public.grant_of_device USING btree (holder);
 
 CREATE INDEX idempotency_by_age ON public.idempotency USING btree (created_at);
@@ -1409,9 +1440,7 @@ ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_id
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
-CREATE TRIGGER audit_entry_is_append_only BEFORE UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
-
-CREATE TRIGGER audit_entry_is_kept BEFORE DELETE ON public.audit_entry FOR EACH ROW WHEN ((old.at > (now() - '30 days'::interval))) EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER audit_entry_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE ONLY public.access_token
     ADD CONSTRAINT access_token_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);

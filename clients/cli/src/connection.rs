@@ -10,17 +10,18 @@ use proto::v1::{
     ListRunsRequest, audit_service_client::AuditServiceClient, backfill_service_client::BackfillServiceClient,
     deployment_service_client::DeploymentServiceClient, device_service_client::DeviceServiceClient,
     event_service_client::EventServiceClient, executor_service_client::ExecutorServiceClient,
-    group_service_client::GroupServiceClient, limit_service_client::LimitServiceClient,
-    log_service_client::LogServiceClient, member_service_client::MemberServiceClient,
-    model_service_client::ModelServiceClient, monitor_service_client::MonitorServiceClient,
-    notification_service_client::NotificationServiceClient, output_service_client::OutputServiceClient,
-    pipeline_service_client::PipelineServiceClient, plan_service_client::PlanServiceClient,
-    policy_service_client::PolicyServiceClient, project_service_client::ProjectServiceClient,
-    queue_service_client::QueueServiceClient, run_service_client::RunServiceClient,
-    runtime_service_client::RuntimeServiceClient, secret_service_client::SecretServiceClient,
-    sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
-    trigger_service_client::TriggerServiceClient, user_service_client::UserServiceClient,
-    volume_service_client::VolumeServiceClient, workspace_service_client::WorkspaceServiceClient,
+    gpu_usage_service_client::GpuUsageServiceClient, group_service_client::GroupServiceClient,
+    limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
+    member_service_client::MemberServiceClient, model_service_client::ModelServiceClient,
+    monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
+    output_service_client::OutputServiceClient, pipeline_service_client::PipelineServiceClient,
+    plan_service_client::PlanServiceClient, policy_service_client::PolicyServiceClient,
+    project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
+    run_service_client::RunServiceClient, runtime_service_client::RuntimeServiceClient,
+    secret_service_client::SecretServiceClient, sign_in_service_client::SignInServiceClient,
+    token_service_client::TokenServiceClient, trigger_service_client::TriggerServiceClient,
+    user_service_client::UserServiceClient, volume_service_client::VolumeServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -99,7 +100,8 @@ impl Connection {
         runtimes: RuntimeServiceClient, queues: QueueServiceClient, plans: PlanServiceClient,
         policies: PolicyServiceClient, devices: DeviceServiceClient,
         events: EventServiceClient, outputs: OutputServiceClient, backfills: BackfillServiceClient,
-        limits: LimitServiceClient, models: ModelServiceClient, volumes: VolumeServiceClient
+        limits: LimitServiceClient, models: ModelServiceClient, volumes: VolumeServiceClient,
+        gpu_usage: GpuUsageServiceClient
     }
 
     /// The server's URL, as it was named.

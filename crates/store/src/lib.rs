@@ -18,6 +18,7 @@ pub mod firing_views;
 pub mod fleet_views;
 pub mod forget;
 pub mod gpu_statistics;
+pub mod gpu_usage;
 pub mod groups;
 pub mod health;
 pub mod idempotency;

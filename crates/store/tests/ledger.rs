@@ -147,6 +147,7 @@ fn act(stored: &StoredLife) -> Act {
         holder: stored.life.holder,
         node: NODE,
         project: stored.life.project,
+        workspace: None,
         queue: stored.life.queue,
         state: PlacementState::Held,
         cpu_milli: 100,

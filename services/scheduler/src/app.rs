@@ -185,7 +185,8 @@ impl App {
             log_retention.clone(),
             clock.clone(),
             Arc::clone(&self.metrics),
-        );
+        )
+        .keeping_gpu_usage(self.settings.gpu_usage_retention);
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
             tokio::spawn(expirer::run(

@@ -78,6 +78,8 @@ pub struct Placement {
     pub node: NodeId,
     /// Whose quota.
     pub project: ProjectId,
+    /// Of a block, its workspace; a life knows its own.
+    pub workspace: Option<WorkspaceId>,
     /// For which queue it counts.
     pub queue: QueueId,
     /// How it stands.
@@ -154,6 +156,7 @@ impl Placement {
             "holder": self.holder, "node_id": self.node, "project_id": self.project, "queue_id": self.queue,
             "state": self.state.as_str(), "cpu_milli": self.cpu_milli, "memory_bytes": self.memory_bytes,
             "effective_milli": self.effective_milli, "storage_bytes": self.storage_bytes, "model": self.model, "victims": self.victims,
+            "workspace_id": self.workspace,
         })
     }
 
@@ -173,6 +176,7 @@ impl Placement {
             holder: HolderId(row.get("holder")),
             node: NodeId(row.get("node_id")),
             project: ProjectId(row.get("project_id")),
+            workspace: row.get::<_, Option<Uuid>>("workspace_id").map(WorkspaceId),
             queue: QueueId(row.get("queue_id")),
             state: PlacementState::read(row.get("state")),
             cpu_milli: unsigned(row.get("cpu_milli")),

@@ -8,7 +8,7 @@
 use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
     device::{Ask, GPUS_MAX, Link, WHOLE_MILLI},
-    id::{HolderId, ProjectId, QueueId},
+    id::{HolderId, ProjectId, QueueId, WorkspaceId},
     window::Access,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -52,13 +52,19 @@ struct Wished {
     session: u64,
     claim: String,
     workspace: String,
-    /// Known once it was looked up.
-    project: Option<ProjectId>,
+    /// Its id and its project, known once they were looked up.
+    whose: Option<(WorkspaceId, ProjectId)>,
     class: String,
     ask: Ask,
     since: Timestamp,
     /// Why it waits: a code, and a sentence.
     waits: (String, String),
+}
+
+impl Wished {
+    fn project(&self) -> Option<ProjectId> {
+        self.whose.map(|(_, project)| project)
+    }
 }
 
 impl Blocks {
@@ -71,7 +77,7 @@ impl Blocks {
 
     /// The projects whose terms have to be known.
     pub(super) fn projects(&self) -> impl Iterator<Item = ProjectId> {
-        self.wishes.values().filter_map(|wished| wished.project)
+        self.wishes.values().filter_map(Wished::project)
     }
 
     /// Something was given, or kept, for a wish.
@@ -123,12 +129,12 @@ impl Placer {
 
     /// Looks up whose the new wishes are.
     pub(super) async fn know_wishes(&mut self) {
-        let unknown = |wished: &&Wished| wished.project.is_none() && wished.waits.0 != NO_WORKSPACE;
+        let unknown = |wished: &&Wished| wished.whose.is_none() && wished.waits.0 != NO_WORKSPACE;
         let names: BTreeSet<String> =
             self.blocks.wishes.values().filter(unknown).map(|wished| wished.workspace.clone()).collect();
         for name in names {
-            let project = match self.project_of(&name).await {
-                Ok(project) => project,
+            let whose = match self.whose(&name).await {
+                Ok(whose) => whose,
                 Err(error) => {
                     tracing::warn!(
                         error = runtime::exit::chain(&error),
@@ -138,23 +144,23 @@ impl Placer {
                 }
             };
             for (holder, wished) in self.blocks.wishes.iter_mut().filter(|(_, wished)| wished.workspace == name) {
-                wished.project = project;
-                if project.is_none() {
+                wished.whose = whose;
+                if whose.is_none() {
                     wished.waits = (NO_WORKSPACE.to_owned(), format!("there is no workspace `{name}`"));
                     self.blocks.news.insert(*holder);
                 }
             }
-            if project.is_some_and(|project| !self.terms_of.contains(&project)) {
+            if whose.is_some_and(|(_, project)| !self.terms_of.contains(&project)) {
                 self.terms_read_at = None;
             }
             self.planning.want();
         }
     }
 
-    async fn project_of(&self, workspace: &str) -> Result<Option<ProjectId>, Error> {
+    async fn whose(&self, workspace: &str) -> Result<Option<(WorkspaceId, ProjectId)>, Error> {
         let client = self.parts.store.client().await?;
         let Some(workspace) = workspaces::get(&client, workspace).await? else { return Ok(None) };
-        Ok(projects::get(&client, &workspace.project).await?.map(|project| project.id))
+        Ok(projects::get(&client, &workspace.project).await?.map(|project| (workspace.id, project.id)))
     }
 
     /// Takes back what nobody wishes for, once it is not in use; and places that cannot be had any more.
@@ -219,7 +225,7 @@ impl Placer {
         self.blocks.wishes.iter().filter(move |(holder, _)| waits(holder)).filter_map(|(holder, wished)| {
             Some(Request {
                 holder: *holder,
-                project: wished.project?,
+                project: wished.project()?,
                 queue: QueueId(Uuid::nil()),
                 priority: 0,
                 submitted_at: wished.since,
@@ -249,7 +255,8 @@ impl Placer {
         Some(Placement {
             holder,
             node: place.node,
-            project: wished.project?,
+            project: wished.project()?,
+            workspace: wished.whose.map(|(workspace, _)| workspace),
             queue: QueueId(Uuid::nil()),
             state,
             // Its pod counts for the node, as a stranger's.
@@ -354,7 +361,7 @@ fn wished(session: u64, wish: pb::Wish, now: Timestamp) -> Wished {
         session,
         claim: wish.claim,
         workspace: wish.workspace,
-        project: None,
+        whose: None,
         class: wish.class,
         ask,
         since: now,

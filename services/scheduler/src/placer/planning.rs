@@ -310,6 +310,7 @@ impl Placer {
             holder: stored.life.holder,
             node: place.node,
             project: stored.life.project,
+            workspace: None,
             queue: stored.life.queue,
             state,
             cpu_milli: place.cpu_milli,

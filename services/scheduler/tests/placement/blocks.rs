@@ -70,6 +70,9 @@ async fn a_block_counts_for_its_project_until_nothing_of_it_is_left() {
     world.until(workspace, "running").await;
     assert_eq!(world.count(HELD).await, 600);
     world.audit(false).await;
+    let counted = "SELECT count(*) FROM gpu_usage u JOIN workspace w ON w.id = u.workspace_id
+                   WHERE w.name = 'w' AND u.gpu_milli = 500 AND u.model <> '' AND u.person_id IS NULL";
+    assert_eq!(world.count(counted).await, 1, "what it held is in the account");
     assert_eq!(executor.violations(), Vec::<String>::new());
 }
 
@@ -115,6 +118,8 @@ async fn a_block_is_served_before_lower_queues_and_keeps_its_place_over_another_
     let _other = world.executor(POOL, &[1]);
     wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
     world.audit(true).await;
+    let counted = "SELECT count(*) FROM gpu_usage WHERE gpu_milli = 700";
+    assert_eq!(world.count(counted).await, 1, "once, by whoever owned the pool at its end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod deploy;
 mod disturbed;
 mod events;
 mod fleet;
+mod gpu_usage;
 mod http;
 mod images;
 mod models;
