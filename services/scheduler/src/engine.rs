@@ -226,6 +226,12 @@ impl Engine {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
+            // Whatever made it turn: nobody is silent whose word waits.
+            while arrived.len() < TURN_MESSAGES_MAX
+                && let Ok(message) = inbox.try_recv()
+            {
+                arrived.push(message);
+            }
             messages.extend(arrived.drain(..));
             let begun = std::time::Instant::now();
             self.observer.beat();

@@ -198,9 +198,9 @@ async fn runs_in_one_process_that_have_begun_go_before_those_that_have_not() {
     cluster.stop.cancel();
 }
 
-/// What is known of tries that ended without counting, and of deaths.
+/// Tries that count as lost, and deaths.
 async fn deaths(cluster: &Cluster, run: RunId) -> (i64, i64) {
-    let count = "SELECT (SELECT count(*) FROM attempt WHERE run_id = $1),
+    let count = "SELECT (SELECT count(*) FROM attempt WHERE run_id = $1 AND outcome = 'lost'),
                         (SELECT coalesce(sum(deaths), 0) FROM block_run WHERE run_id = $1)::bigint";
     let row = cluster.database.client().await.query_one(count, &[&run.0]).await.unwrap();
     (row.get(0), row.get(1))
