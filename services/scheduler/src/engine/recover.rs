@@ -1,11 +1,11 @@
 //! Losing and regaining the truth: what happens when a commit fails, an epoch has moved, or shards come and go.
 
-use super::{Engine, EngineError, Ownership, Turn, owned::Owned, seat::Seat, turn::Chain};
+use super::{Engine, EngineError, Ownership, Turn, seat::Seat, turn::Chain};
 use domain::id::{ExecutorId, RunId};
 use proto::internal::v1 as pb;
 use std::{
     collections::{BTreeSet, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use store::{
     journal::Journal,
@@ -58,7 +58,7 @@ impl Engine {
     /// The shards that this scheduler owns have changed: what it does not own any more is forgotten, what is new is
     /// loaded, everything else goes on.
     pub(super) async fn own(&mut self, ownership: Ownership) {
-        let (gained, lost) = self.shards.changes(&ownership.shards);
+        let (gained, lost) = self.shards.changes(&ownership.shards, Instant::now());
         self.lose_shards(&lost);
         if let Some(done) = ownership.done {
             // Whoever waited may be gone.
@@ -113,7 +113,7 @@ impl Engine {
         self.ready.clear();
         self.wakes.clear();
         self.forget_limits();
-        self.shards = Owned::default();
+        self.shards.clear(Instant::now());
         for seat in self.seats.values_mut() {
             seat.forget_all();
         }
