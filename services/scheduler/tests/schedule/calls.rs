@@ -12,12 +12,17 @@ fn calls(world: &World, node: &Node) -> Calls {
     Calls::new(world.store.clone(), orders, Changes::default(), None, false)
 }
 
-async fn call(calls: &Calls, asker: &AttemptId, method: &str, arguments: Value) -> Value {
+async fn answered(calls: &Calls, asker: &AttemptId, method: &str, arguments: Value) -> pb::RunnerReply {
     let (outbox, mut inbox) = tokio::sync::mpsc::channel(1);
     let (attempt, method, arguments) = (Some(asker.to_proto()), method.to_owned(), arguments.to_string());
     calls.answer(pb::RunnerCall { call_id: 1, attempt, method, arguments }, outbox);
     let answer = tokio::time::timeout(WAIT, inbox.recv()).await.expect("an answer in time").unwrap();
     let Some(pb::session_response::Message::RunnerReply(reply)) = answer.message else { panic!("a reply") };
+    reply
+}
+
+async fn call(calls: &Calls, asker: &AttemptId, method: &str, arguments: Value) -> Value {
+    let reply = answered(calls, asker, method, arguments).await;
     assert_eq!(reply.error, "");
     serde_json::from_str(&reply.result).unwrap()
 }
@@ -54,6 +59,12 @@ async fn a_further_try_starts_another_run_in_the_place_of_one_that_failed_and_jo
     let runs = async || world.count("SELECT count(*) FROM run WHERE parent_run_id IS NOT NULL").await;
     node.until_running(1).await;
     let first_try = node.attempt(0);
+
+    // PostgreSQL keeps no NUL, and what is sent is not changed behind its sender's back.
+    let nul = json!({ "pipeline_uuid": "child", "key": "parent:1", "variables": { "x": ["a\0"] } });
+    let refused = answered(&calls, &first_try, "trigger_pipeline", nul).await.error;
+    assert!(refused.contains("variables.x[0] must hold no NUL"), "{refused}");
+    assert_eq!(runs().await, 0);
 
     let (first, _) = child(&calls, &first_try).await;
     node.until_running(2).await;
