@@ -426,7 +426,12 @@ async fn until_answered<T, F: Future<Output = Result<T, store::Error>>>(ask: imp
 }
 
 fn read<T: for<'de> Deserialize<'de>>(arguments: &str) -> Result<T, String> {
-    serde_json::from_str(arguments).map_err(|e| format!("the call's arguments are malformed: {e}"))
+    let malformed = |error: serde_json::Error| format!("the call's arguments are malformed: {error}");
+    let given: Map<String, Value> = serde_json::from_str(arguments).map_err(malformed)?;
+    if let Some(field) = rpc::json::nul(&given, "") {
+        return Err(format!("{field} {}", rpc::json::NUL));
+    }
+    serde_json::from_value(Value::Object(given)).map_err(malformed)
 }
 
 /// A run of another workspace is not there, whatever its id.

@@ -56,6 +56,9 @@ pub(crate) async fn sign_in(State(api): State<Api>, headers: HeaderMap, form: Op
     // A form of another page can send neither JSON nor a bearer's token unasked, and the gate checked the origin.
     let browsers = &api.browsers;
     let (email, (lifetime, origin), outcome) = match form {
+        Some(Json(form)) if form.email.contains('\0') => {
+            return connect::error(&Fault::field("email", rpc::json::NUL).into());
+        }
         Some(Json(form)) => {
             let attempt = sign_in::Attempt {
                 email: form.email.clone(),

@@ -86,6 +86,9 @@ pub(super) struct Creation {
 
 /// Says why a command failed on a database that is away.
 pub(super) fn unavailable(error: &store::Error) -> EngineError {
+    if error.kind() == domain::ErrorKind::InvalidArgument {
+        return EngineError::Refused("a text of the request holds a NUL; leave it out".to_owned());
+    }
     tracing::warn!(error = %Chain(error), "failed to reach the database");
     EngineError::Unavailable
 }

@@ -55,6 +55,10 @@ async fn so_many_runs_at_once_from_the_latest_on() {
     let mut other = days(pipeline);
     other.spec.parallelism = 3;
     assert!(matches!(node.backfill(other).await, Err(EngineError::NameTaken(_))));
+    let mut unkept = days(pipeline);
+    (unkept.spec.name, unkept.spec.variables) = ("unkept".to_owned(), json!({ "x": "a\0b" }));
+    let refused = node.backfill(unkept).await;
+    assert!(matches!(&refused, Err(EngineError::Refused(why)) if why.contains("NUL")), "{refused:?}");
     let mut dates = Vec::new();
     for left in (0..5).rev() {
         node.until_running(2.min(left + 1)).await;

@@ -67,6 +67,12 @@ async fn a_further_try_starts_another_run_in_the_place_of_one_that_failed_and_jo
     node.until_running(1).await;
     let first_try = node.attempt(0);
 
+    // PostgreSQL keeps no NUL, and what is sent is not changed behind its sender's back.
+    let nul = json!({ "pipeline_uuid": "child", "key": "parent:1", "variables": { "x": ["a\0"] } });
+    let refused = ask(&calls, &first_try, "trigger_pipeline", nul).await.unwrap_err();
+    assert!(refused.contains("variables.x[0] must hold no NUL"), "{refused}");
+    assert_eq!(runs().await, 0);
+
     let (first, _) = child(&calls, &first_try).await;
     node.until_running(2).await;
     node.fail(place_of(&node, "child")).await;
