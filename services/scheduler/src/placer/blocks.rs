@@ -182,10 +182,8 @@ impl Placer {
                 if from <= Instant::now() && !fleet.has_stranger(placement.node, *holder) {
                     over.push((*holder, placement.project));
                 }
-            } else if placement.state == PlacementState::Nominated {
-                if !fleet.is_usable(placement.node, devices) {
-                    over.push((*holder, placement.project));
-                }
+            } else if placement.state == PlacementState::Nominated && !fleet.is_usable(placement.node, devices) {
+                over.push((*holder, placement.project));
             }
         }
         for (holder, project) in over {
