@@ -256,8 +256,7 @@ async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_al
     let transaction = db.transaction().await.unwrap();
     let ends = store::run_ends::take(&transaction, 10).await.unwrap();
     let failures = store::run_ends::failures(&transaction, &ends).await.unwrap();
-    let blocks: Vec<_> =
-        ends.iter().map(|end| failures.get(&end.end_id).map(|failure| failure.block.as_str())).collect();
+    let blocks: Vec<_> = ends.iter().map(|end| failures.get(&end.end_id).map(|of| of.block.as_str())).collect();
     assert_eq!((ends[0].run.0, blocks), (run, vec![None, Some("next")]));
     transaction.rollback().await.unwrap();
     world.recorder().run_once().await.unwrap();
