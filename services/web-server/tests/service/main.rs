@@ -13,6 +13,7 @@ mod fleet;
 mod http;
 mod images;
 mod models;
+mod nul;
 mod oidc;
 mod operations;
 mod outputs;
