@@ -15,6 +15,7 @@ mod gpu_usage;
 mod http;
 mod images;
 mod models;
+mod nul;
 mod oidc;
 mod operations;
 mod outputs;
