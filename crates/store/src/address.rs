@@ -49,11 +49,11 @@ impl Address {
             return Vec::new();
         }
         let is_here = |name: &str| name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let beyond = |host| match host {
-            &Host::Tcp(ref name) if !is_here(name) => Some(name.as_str()),
-            _ => None,
-        };
-        self.config.get_hosts().iter().filter_map(beyond).collect()
+        let named = self.config.get_hosts().iter().filter_map(|host| match host {
+            Host::Tcp(name) => Some(name.as_str()),
+            Host::Unix(_) => None,
+        });
+        named.filter(|name| !is_here(name)).collect()
     }
 }
 
