@@ -259,7 +259,14 @@ CREATE TABLE public.grant_of_device (
 
 CREATE TABLE public.group_policy (
     group_id uuid NOT NULL,
-    allow_root boolean DEFAULT false NOT NULL
+    allow_root boolean DEFAULT false NOT NULL,
+    gpu_milli bigint,
+    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cpu_milli bigint,
+    memory_bytes bigint,
+    storage_bytes bigint,
+    runtimes bigint,
+    version bigint DEFAULT 1 NOT NULL
 );
 
 CREATE TABLE public.idempotency (
@@ -537,6 +544,11 @@ CREATE TABLE public.placement (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     storage_bytes bigint DEFAULT 0 NOT NULL,
     CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
+);
+
+CREATE TABLE public.placement_user (
+    holder uuid NOT NULL,
+    user_id uuid NOT NULL
 );
 
 CREATE TABLE public.plan (
@@ -944,6 +956,18 @@ CREATE TABLE public.user_group (
     CONSTRAINT user_group_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 
+CREATE TABLE public.user_policy (
+    user_id uuid NOT NULL,
+    gpu_milli bigint,
+    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cpu_milli bigint,
+    memory_bytes bigint,
+    storage_bytes bigint,
+    runtimes bigint,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT user_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0)))
+);
+
 CREATE TABLE public.volume (
     id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -1075,6 +1099,9 @@ ALTER TABLE ONLY public.firing
 ALTER TABLE ONLY public.grant_of_device
     ADD CONSTRAINT grant_of_device_pkey PRIMARY KEY (device_id, holder);
 
+ALTER TABLE public.group_policy
+    ADD CONSTRAINT group_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0))) NOT VALID;
+
 ALTER TABLE ONLY public.group_policy
     ADD CONSTRAINT group_policy_pkey PRIMARY KEY (group_id);
 
@@ -1149,6 +1176,9 @@ ALTER TABLE ONLY public.pipeline_version
 
 ALTER TABLE ONLY public.placement
     ADD CONSTRAINT placement_pkey PRIMARY KEY (holder);
+
+ALTER TABLE ONLY public.placement_user
+    ADD CONSTRAINT placement_user_pkey PRIMARY KEY (holder);
 
 ALTER TABLE ONLY public.plan
     ADD CONSTRAINT plan_name_key UNIQUE (name);
@@ -1264,6 +1294,9 @@ ALTER TABLE ONLY public.user_group
 ALTER TABLE ONLY public.user_group
     ADD CONSTRAINT user_group_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.user_policy
+    ADD CONSTRAINT user_policy_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY public.volume
     ADD CONSTRAINT volume_pkey PRIMARY KEY (id);
 
@@ -1340,6 +1373,8 @@ CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before
 CREATE INDEX placement_by_node ON public.placement USING btree (node_id);
 
 CREATE INDEX placement_by_pool ON public.placement USING btree (pool);
+
+CREATE INDEX placement_user_by_user ON public.placement_user USING btree (user_id);
 
 CREATE INDEX plan_queue_by_queue ON public.plan_queue USING btree (queue_id);
 
@@ -1462,6 +1497,9 @@ ALTER TABLE ONLY public.placement
 
 ALTER TABLE ONLY public.placement
     ADD CONSTRAINT placement_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
+ALTER TABLE ONLY public.placement_user
+    ADD CONSTRAINT placement_user_holder_fkey FOREIGN KEY (holder) REFERENCES public.placement(holder) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.plan_queue
     ADD CONSTRAINT plan_queue_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES public.plan(id) ON DELETE CASCADE;

@@ -45,6 +45,7 @@ mod runtimes;
 mod scaler;
 mod services;
 pub mod settings;
+mod shared_quotas;
 mod sign_in;
 mod standing;
 mod storage_classes;

@@ -76,8 +76,10 @@ pub struct Placement {
     pub holder: HolderId,
     /// Where.
     pub node: NodeId,
-    /// Whose quota.
+    /// Whose quota, and that of the group which owns it.
     pub project: ProjectId,
+    /// Whose own quota.
+    pub person: Option<UserId>,
     /// For which queue it counts.
     pub queue: QueueId,
     /// How it stands.
@@ -154,6 +156,7 @@ impl Placement {
             "holder": self.holder, "node_id": self.node, "project_id": self.project, "queue_id": self.queue,
             "state": self.state.as_str(), "cpu_milli": self.cpu_milli, "memory_bytes": self.memory_bytes,
             "effective_milli": self.effective_milli, "storage_bytes": self.storage_bytes, "model": self.model, "victims": self.victims,
+            "user_id": self.person,
         })
     }
 
@@ -173,6 +176,7 @@ impl Placement {
             holder: HolderId(row.get("holder")),
             node: NodeId(row.get("node_id")),
             project: ProjectId(row.get("project_id")),
+            person: row.get::<_, Option<Uuid>>("user_id").map(UserId),
             queue: QueueId(row.get("queue_id")),
             state: PlacementState::read(row.get("state")),
             cpu_milli: unsigned(row.get("cpu_milli")),

@@ -9,6 +9,7 @@ use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
     device::{Ask, GPUS_MAX, Link, WHOLE_MILLI},
     id::{HolderId, ProjectId, QueueId},
+    quota::Account,
     window::Access,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -144,7 +145,7 @@ impl Placer {
                     self.blocks.news.insert(*holder);
                 }
             }
-            if project.is_some_and(|project| !self.terms_of.contains(&project)) {
+            if project.is_some_and(|project| !self.terms_of.contains(&Account::Project(project))) {
                 self.terms_read_at = None;
             }
             self.planning.want();
@@ -220,6 +221,7 @@ impl Placer {
             Some(Request {
                 holder: *holder,
                 project: wished.project?,
+                person: self.person_of(wished.project?, None),
                 queue: QueueId(Uuid::nil()),
                 priority: 0,
                 submitted_at: wished.since,
@@ -250,6 +252,7 @@ impl Placer {
             holder,
             node: place.node,
             project: wished.project?,
+            person: self.person_of(wished.project?, None),
             queue: QueueId(Uuid::nil()),
             state,
             // Its pod counts for the node, as a stranger's.
@@ -272,6 +275,7 @@ impl Placer {
     pub(super) fn block_owner(&self, placement: &Placement) -> Option<Owner> {
         wire::is_claim(placement.holder).then(|| Owner {
             project: placement.project,
+            person: placement.person,
             queue: placement.queue,
             priority: 0,
             effective_milli: placement.effective_milli,

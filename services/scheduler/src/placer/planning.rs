@@ -309,6 +309,7 @@ impl Placer {
             holder: stored.life.holder,
             node: place.node,
             project: stored.life.project,
+            person: self.person_of(stored.life.project, stored.life.requested_by),
             queue: stored.life.queue,
             state,
             cpu_milli: place.cpu_milli,
