@@ -246,6 +246,88 @@ CREATE TABLE public.firing (
     CONSTRAINT firing_times_check CHECK ((times > 0))
 );
 
+CREATE TABLE public.placement (
+    holder uuid NOT NULL,
+    pool text NOT NULL,
+    node_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    queue_id uuid NOT NULL,
+    state text NOT NULL,
+    cpu_milli bigint NOT NULL,
+    memory_bytes bigint NOT NULL,
+    effective_milli bigint NOT NULL,
+    model text DEFAULT ''::text NOT NULL,
+    victims uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    storage_bytes bigint DEFAULT 0 NOT NULL,
+    workspace_id uuid,
+    counted_from timestamp with time zone,
+    CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
+);
+
+CREATE TABLE public.runtime (
+    workspace_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    pool text NOT NULL,
+    queue_id uuid NOT NULL,
+    plan_id uuid,
+    number bigint NOT NULL,
+    holder uuid NOT NULL,
+    spec_version bigint NOT NULL,
+    spec jsonb NOT NULL,
+    state text NOT NULL,
+    step text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    message text DEFAULT ''::text NOT NULL,
+    hint text DEFAULT ''::text NOT NULL,
+    start_key text DEFAULT ''::text NOT NULL,
+    start_again boolean DEFAULT false NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    node_id uuid,
+    endpoint text DEFAULT ''::text NOT NULL,
+    access_key bytea,
+    requested_by uuid,
+    submitted_at timestamp with time zone NOT NULL,
+    step_at timestamp with time zone DEFAULT now() NOT NULL,
+    placed_at timestamp with time zone,
+    running_at timestamp with time zone,
+    stopped_at timestamp with time zone,
+    active_at timestamp with time zone,
+    protected_until timestamp with time zone,
+    ends_at timestamp with time zone,
+    ends_because text DEFAULT ''::text NOT NULL,
+    gang jsonb,
+    expected_at timestamp with time zone,
+    CONSTRAINT runtime_number CHECK ((number >= 1)),
+    CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
+);
+
+CREATE VIEW public.gpu_held AS
+ SELECT p.holder,
+    COALESCE(p.counted_from, p.created_at) AS held_at,
+    p.project_id,
+    p.queue_id,
+    COALESCE(p.workspace_id, r.workspace_id) AS workspace_id,
+    r.requested_by AS person_id,
+    p.model,
+    p.effective_milli AS gpu_milli
+   FROM (public.placement p
+     LEFT JOIN public.runtime r ON ((r.holder = p.holder)))
+  WHERE ((p.state <> 'nominated'::text) AND (p.effective_milli > 0));
+
+CREATE TABLE public.gpu_usage (
+    holder uuid NOT NULL,
+    held_at timestamp with time zone NOT NULL,
+    freed_at timestamp with time zone NOT NULL,
+    project_id uuid NOT NULL,
+    queue_id uuid NOT NULL,
+    workspace_id uuid,
+    person_id uuid,
+    model text NOT NULL,
+    gpu_milli bigint NOT NULL,
+    CONSTRAINT gpu_usage_is_something CHECK (((gpu_milli > 0) AND (held_at < freed_at)))
+);
+
 CREATE TABLE public.grant_of_device (
     device_id uuid NOT NULL,
     holder uuid NOT NULL,
@@ -259,14 +341,7 @@ CREATE TABLE public.grant_of_device (
 
 CREATE TABLE public.group_policy (
     group_id uuid NOT NULL,
-    allow_root boolean DEFAULT false NOT NULL,
-    gpu_milli bigint,
-    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
-    cpu_milli bigint,
-    memory_bytes bigint,
-    storage_bytes bigint,
-    runtimes bigint,
-    version bigint DEFAULT 1 NOT NULL
+    allow_root boolean DEFAULT false NOT NULL
 );
 
 CREATE TABLE public.idempotency (
@@ -529,28 +604,6 @@ CREATE TABLE public.pipeline_version (
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-CREATE TABLE public.placement (
-    holder uuid NOT NULL,
-    pool text NOT NULL,
-    node_id uuid NOT NULL,
-    project_id uuid NOT NULL,
-    queue_id uuid NOT NULL,
-    state text NOT NULL,
-    cpu_milli bigint NOT NULL,
-    memory_bytes bigint NOT NULL,
-    effective_milli bigint NOT NULL,
-    model text DEFAULT ''::text NOT NULL,
-    victims uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    storage_bytes bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT placement_state CHECK ((state = ANY (ARRAY['nominated'::text, 'held'::text, 'releasing'::text])))
-);
-
-CREATE TABLE public.placement_user (
-    holder uuid NOT NULL,
-    user_id uuid NOT NULL
-);
-
 CREATE TABLE public.plan (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -775,43 +828,6 @@ CREATE TABLE public.run_stat (
 )
 WITH (fillfactor='70');
 
-CREATE TABLE public.runtime (
-    workspace_id uuid NOT NULL,
-    project_id uuid NOT NULL,
-    pool text NOT NULL,
-    queue_id uuid NOT NULL,
-    plan_id uuid,
-    number bigint NOT NULL,
-    holder uuid NOT NULL,
-    spec_version bigint NOT NULL,
-    spec jsonb NOT NULL,
-    state text NOT NULL,
-    step text DEFAULT ''::text NOT NULL,
-    reason text DEFAULT ''::text NOT NULL,
-    message text DEFAULT ''::text NOT NULL,
-    hint text DEFAULT ''::text NOT NULL,
-    start_key text DEFAULT ''::text NOT NULL,
-    start_again boolean DEFAULT false NOT NULL,
-    fence bigint DEFAULT 0 NOT NULL,
-    node_id uuid,
-    endpoint text DEFAULT ''::text NOT NULL,
-    access_key bytea,
-    requested_by uuid,
-    submitted_at timestamp with time zone NOT NULL,
-    step_at timestamp with time zone DEFAULT now() NOT NULL,
-    placed_at timestamp with time zone,
-    running_at timestamp with time zone,
-    stopped_at timestamp with time zone,
-    active_at timestamp with time zone,
-    protected_until timestamp with time zone,
-    ends_at timestamp with time zone,
-    ends_because text DEFAULT ''::text NOT NULL,
-    gang jsonb,
-    expected_at timestamp with time zone,
-    CONSTRAINT runtime_number CHECK ((number >= 1)),
-    CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
-);
-
 CREATE TABLE public.runtime_event (
     id bigint NOT NULL,
     workspace_id uuid NOT NULL,
@@ -956,18 +972,6 @@ CREATE TABLE public.user_group (
     CONSTRAINT user_group_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 
-CREATE TABLE public.user_policy (
-    user_id uuid NOT NULL,
-    gpu_milli bigint,
-    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
-    cpu_milli bigint,
-    memory_bytes bigint,
-    storage_bytes bigint,
-    runtimes bigint,
-    version bigint DEFAULT 1 NOT NULL,
-    CONSTRAINT user_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0)))
-);
-
 CREATE TABLE public.volume (
     id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -1096,11 +1100,11 @@ ALTER TABLE ONLY public.executor
 ALTER TABLE ONLY public.firing
     ADD CONSTRAINT firing_pkey PRIMARY KEY (trigger_id, logical_key);
 
+ALTER TABLE ONLY public.gpu_usage
+    ADD CONSTRAINT gpu_usage_pkey PRIMARY KEY (holder, held_at);
+
 ALTER TABLE ONLY public.grant_of_device
     ADD CONSTRAINT grant_of_device_pkey PRIMARY KEY (device_id, holder);
-
-ALTER TABLE public.group_policy
-    ADD CONSTRAINT group_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0))) NOT VALID;
 
 ALTER TABLE ONLY public.group_policy
     ADD CONSTRAINT group_policy_pkey PRIMARY KEY (group_id);
@@ -1176,9 +1180,6 @@ ALTER TABLE ONLY public.pipeline_version
 
 ALTER TABLE ONLY public.placement
     ADD CONSTRAINT placement_pkey PRIMARY KEY (holder);
-
-ALTER TABLE ONLY public.placement_user
-    ADD CONSTRAINT placement_user_pkey PRIMARY KEY (holder);
 
 ALTER TABLE ONLY public.plan
     ADD CONSTRAINT plan_name_key UNIQUE (name);
@@ -1294,9 +1295,6 @@ ALTER TABLE ONLY public.user_group
 ALTER TABLE ONLY public.user_group
     ADD CONSTRAINT user_group_pkey PRIMARY KEY (id);
 
-ALTER TABLE ONLY public.user_policy
-    ADD CONSTRAINT user_policy_pkey PRIMARY KEY (user_id);
-
 ALTER TABLE ONLY public.volume
     ADD CONSTRAINT volume_pkey PRIMARY KEY (id);
 
@@ -1338,6 +1336,8 @@ CREATE INDEX browser_session_by_user ON public.browser_session USING btree (user
 
 CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
 
+CREATE INDEX gpu_usage_by_time ON public.gpu_usage USING gist (tstzrange(held_at, freed_at));
+
 CREATE INDEX grant_of_device_by_holder ON public.grant_of_device USING btree (holder);
 
 CREATE INDEX idempotency_by_age ON public.idempotency USING btree (created_at);
@@ -1373,8 +1373,6 @@ CREATE INDEX output_removal_due ON public.output_removal USING btree (not_before
 CREATE INDEX placement_by_node ON public.placement USING btree (node_id);
 
 CREATE INDEX placement_by_pool ON public.placement USING btree (pool);
-
-CREATE INDEX placement_user_by_user ON public.placement_user USING btree (user_id);
 
 CREATE INDEX plan_queue_by_queue ON public.plan_queue USING btree (queue_id);
 
@@ -1497,9 +1495,6 @@ ALTER TABLE ONLY public.placement
 
 ALTER TABLE ONLY public.placement
     ADD CONSTRAINT placement_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
-
-ALTER TABLE ONLY public.placement_user
-    ADD CONSTRAINT placement_user_holder_fkey FOREIGN KEY (holder) REFERENCES public.placement(holder) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.plan_queue
     ADD CONSTRAINT plan_queue_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES public.plan(id) ON DELETE CASCADE;

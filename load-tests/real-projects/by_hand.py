@@ -130,8 +130,9 @@ class Project:
         return returned
 
     def _query(self, block: Dict[str, Any], inputs: List[Any]) -> Any:
-        """Raw SQL on DuckDB: `df_1` is the first upstream frame."""
+        """Raw SQL on DuckDB: `df_1` is the first upstream frame, with the names of columns that Mage gives them there."""
         import duckdb
+        from mage_ai.io.sql import column_name
 
         settings = block.get("configuration") or {}
         if settings.get("data_provider") != "duckdb" or not settings.get("use_raw_sql"):
@@ -140,7 +141,7 @@ class Project:
             text = re.sub(r"\{\{\s*(df_\d+)\s*\}\}", r"\1", file.read())
         with duckdb.connect() as connection:
             for number, frame in enumerate(inputs, start=1):
-                connection.register(f"df_{number}", frame)
+                connection.register(f"df_{number}", frame.rename(columns=column_name))
             return connection.execute(text).fetch_df()
 
     def _file(self, block: Dict[str, Any], extension: str) -> str:

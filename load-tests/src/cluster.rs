@@ -8,7 +8,7 @@ mod stores;
 mod wires;
 
 pub use clients::seconds_between;
-pub use launch::PROGRAMS;
+pub use launch::{PROGRAMS, differing};
 pub use service::Service;
 pub use wires::Wires;
 

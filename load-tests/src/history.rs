@@ -5,8 +5,8 @@
 //!
 //! | file | told by | written by |
 //! |---|---|---|
-//! | `database.jsonl` | PostgreSQL: firings, runs, block runs, lost attempts, backfills, triggers and pipelines in all their versions, and each change of a shard's owner | [`Witness::dump`], at the end |
-//! | `executor-<name>.jsonl` | an executor's own journal: what it was given, which processes it really ran and when they were gone, what a scheduler accepted | the executor, with `history_file` |
+//! | `database.jsonl` | PostgreSQL: firings, runs, block runs, lost attempts, backfills, triggers and pipelines in all their versions, each change of a shard's owner, and who had devices in the end | [`Witness::dump`], at the end |
+//! | `executor-<name>.jsonl` | an executor's own journal: what it was given, which processes it really ran, on which devices, and when they were gone, what a scheduler accepted | the executor, with `history_file` |
 //! | `client-<name>.jsonl` | whoever uses the cluster: what was asked and what was acknowledged | [`ClientLog`] |
 //! | `harness.jsonl` | whoever breaks the cluster: faults, repairs, and counters of the services | [`HarnessLog`] |
 //! | `promises.json` | what has to hold, beside what always has to | [`Promises::write`] |
@@ -16,6 +16,7 @@
 
 mod calendar;
 mod check;
+mod journal;
 mod lines;
 mod logs;
 mod promises;
@@ -23,10 +24,11 @@ mod read;
 mod witness;
 
 pub use check::{Check, Report, Standing, VIOLATIONS_MAX, Verdict, Violation, check};
+pub use journal::{DeviceShare, Gang, JournalEvent, JournalLine};
 pub use lines::{
-    AttemptName, Backfill, Call, CallAnswer, ClientEvent, ClientLine, DatabaseLine, DeviceShare, Executor, Firing,
-    Gang, Graph, HarnessEvent, HarnessLine, JournalEvent, JournalLine, LostAttempt, Overlap, Pipeline, Request, Run,
-    Shard, Taking, TriggerKind, TriggerSpec, TriggerState, TriggerVersion, Unit, UnitWrite, WaitingStart,
+    AttemptName, Backfill, Call, CallAnswer, ClientEvent, ClientLine, DatabaseLine, Executor, Firing, Graph,
+    HarnessEvent, HarnessLine, LostAttempt, Overlap, Pipeline, Placement, Request, Run, Shard, Taking, TriggerKind,
+    TriggerSpec, TriggerState, TriggerVersion, Unit, UnitWrite, WaitingStart,
 };
 pub use logs::{Asked, ClientLog, HarnessLog};
 pub use promises::Promises;
@@ -61,6 +63,8 @@ pub struct History {
     pub takings: Vec<Taking>,
     /// Executors that the cluster knew.
     pub executors: Vec<Executor>,
+    /// Who had devices in the end.
+    pub placements: Vec<Placement>,
     /// The executors' journals, by file.
     pub journals: Vec<(String, Vec<JournalLine>)>,
     /// What clients asked, and what they were answered.

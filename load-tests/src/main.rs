@@ -14,7 +14,10 @@ use std::process::ExitCode;
 
 /// One scenario, with what it needs started for it.
 #[derive(Parser)]
-#[command(name = "cargo xtask load")]
+#[command(
+    name = "cargo xtask load",
+    after_help = "`cargo xtask load upgrade --from REF` builds an earlier commit and replaces it by this one, under load; see its --help"
+)]
 struct Arguments {
     /// What to measure
     #[command(subcommand)]

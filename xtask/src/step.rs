@@ -127,13 +127,18 @@ fn counted(command: &mut Command, mut show: impl FnMut(&str)) -> Result<Count> {
     let mut child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     // Our ends of the pipe live in `command`; reading would never end with them open.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut count = Count::default();
+    let (mut count, mut unittest) = (Count::default(), false);
     for line in BufReader::new(reader).lines() {
         let line = line.unwrap_or_default();
         if !line.ends_with(" ... ok") {
             show(&line);
         }
+        unittest |= line.starts_with("Ran ");
         count += Count::in_line(&line);
+    }
+    if unittest {
+        // "Ran N tests" counts those that failed or were skipped too.
+        count.passed = count.passed.saturating_sub(count.failed + count.skipped);
     }
     let ok = child.wait()?.success();
     if !ok && count.failed == 0 {
@@ -191,6 +196,13 @@ mod tests {
         command.args(["-c", script]).envs([skips.variable()]);
         let count = skips.taken_from(tests("skips", &mut command).unwrap()).unwrap();
         assert_eq!(count, Count { passed: 2, failed: 0, skipped: 2 });
+    }
+
+    #[test]
+    fn tests_in_python_that_failed_or_were_skipped_have_not_passed() {
+        let script = "echo 'Ran 9 tests in 0.3s'; echo 'FAILED (failures=1, errors=1, skipped=3)'; exit 1";
+        let count = tests("python", Command::new("/bin/sh").args(["-c", script])).unwrap();
+        assert_eq!(count, Count { passed: 4, failed: 2, skipped: 3 });
     }
 
     #[test]

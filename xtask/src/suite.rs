@@ -82,11 +82,16 @@ impl Suite {
         Ok((Self(programs), step::closed("build", Count::of_check(ok), begun)))
     }
 
-    /// Runs them with these variables set.
+    /// Runs them with these variables set, and `others` beside them.
     ///
     /// # Errors
     /// One of the programs cannot be run. What fails is counted.
-    pub(crate) fn run(self, extent: Extent, variables: &[(&str, String)]) -> Result<Count> {
+    pub(crate) fn run(
+        self,
+        extent: Extent,
+        variables: &[(&str, String)],
+        others: Vec<(String, Command)>,
+    ) -> Result<Count> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let prepared = |program: Program| {
             let mut command = program.command();
@@ -100,9 +105,10 @@ impl Suite {
         };
         // All of what breaks clusters holds bars of seconds meanwhile: such a program has the machine.
         let has_bars = |program: &mut Program| extent == Extent::All && program.folder().ends_with(LOAD_TESTS);
-        let mut others = self.0;
-        let alone: Vec<Program> = others.extract_if(.., has_bars).collect();
-        let mut count = step::side_by_side(cores, others.into_iter().map(prepared).collect())?;
+        let mut together = self.0;
+        let alone: Vec<Program> = together.extract_if(.., has_bars).collect();
+        let together = others.into_iter().chain(together.into_iter().map(prepared)).collect();
+        let mut count = step::side_by_side(cores, together)?;
         count += step::side_by_side(1, alone.into_iter().map(prepared).collect())?;
         Ok(count)
     }

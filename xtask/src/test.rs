@@ -58,16 +58,18 @@ pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
     }
     let (suite, built) = Suite::build()?;
     count += built;
+    let in_python = python_tests(&python, &postgres)?;
     if built.failed == 0 {
         let skips = Skips::new()?;
         let mut variables = vec![skips.variable()];
         variables.extend(without.as_ref().map(|reason| (WITHOUT_KUBERNETES, reason.clone())));
-        count += skips.taken_from(suite.run(extent, &variables)?)?;
+        count += skips.taken_from(suite.run(extent, &variables, in_python)?)?;
+    } else {
+        count += step::side_by_side(1, in_python)?;
     }
     if without.is_some() {
         count += Count { failed: (extent == Extent::All).into(), ..Count::default() };
     }
-    count += python_tests(&python, &postgres)?;
     if let Err(error) = TestServer::stop_if_unused() {
         println!("the test server was left running: {error}");
     }
@@ -105,7 +107,7 @@ pub(crate) fn run_with_libraries() -> Result<ExitCode> {
     let (python, postgres) = (Python::find_or_install()?, Postgres::find_or_install()?);
     let environment = python.environment(&[read(REQUIREMENTS)?, read(LIBRARIES)?].join("\n"))?;
     let (name, package) = PACKAGES[0];
-    Ok(told(unittest(name, &environment, &postgres, package)?))
+    Ok(told(step::tests(name, &mut unittest(&environment, &postgres, package))?))
 }
 
 fn told(count: Count) -> ExitCode {
@@ -143,16 +145,12 @@ fn without_kubernetes(extent: Extent) -> Option<String> {
 }
 
 /// The packages' own tests, in the environment that blocks get.
-fn python_tests(python: &Python, postgres: &Postgres) -> Result<Count> {
+fn python_tests(python: &Python, postgres: &Postgres) -> Result<Vec<(String, Command)>> {
     let environment = python.environment(&read(REQUIREMENTS)?)?;
-    let mut all = Count::default();
-    for (name, package) in PACKAGES {
-        all += unittest(name, &environment, postgres, package)?;
-    }
-    Ok(all)
+    Ok(PACKAGES.map(|(name, package)| (name.to_owned(), unittest(&environment, postgres, package))).into())
 }
 
-fn unittest(name: &str, environment: &Path, postgres: &Postgres, package: &str) -> Result<Count> {
+fn unittest(environment: &Path, postgres: &Postgres, package: &str) -> Command {
     let mut command = Command::new(environment.join("bin/python"));
     // Verbose, since only then it says why a test was skipped.
     command.args([
@@ -168,7 +166,5 @@ fn unittest(name: &str, environment: &Path, postgres: &Postgres, package: &str) 
     command.current_dir(workspace::root().join(package)).env("PYTHONDONTWRITEBYTECODE", "1");
     // The server need not be one of the system's: blocks in SQL are tried on it all the same.
     command.env(POSTGRES_BIN, &postgres.bin);
-    let count = step::tests(name, &mut command)?;
-    // "Ran N tests" counts those that failed or were skipped too.
-    Ok(Count { passed: count.passed.saturating_sub(count.failed + count.skipped), ..count })
+    command
 }

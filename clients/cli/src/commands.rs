@@ -73,6 +73,8 @@ pub(crate) async fn run(arguments: Arguments, output: &Output) -> Result<Code> {
         }
         command => command,
     };
+    // What is given back is the token that is kept, whatever else commands are told to use.
+    let token_file = token_file.filter(|_| !matches!(command, Command::Logout));
     let connection = Connection::open(server.as_deref(), token_file.as_deref(), &workspace)?;
     served(&connection, output, command).await.map_err(|failure| failure.of_server(connection.server()))
 }

@@ -10,17 +10,18 @@ use proto::v1::{
     ListRunsRequest, audit_service_client::AuditServiceClient, backfill_service_client::BackfillServiceClient,
     deployment_service_client::DeploymentServiceClient, device_service_client::DeviceServiceClient,
     event_service_client::EventServiceClient, executor_service_client::ExecutorServiceClient,
-    group_service_client::GroupServiceClient, limit_service_client::LimitServiceClient,
-    log_service_client::LogServiceClient, member_service_client::MemberServiceClient,
-    model_service_client::ModelServiceClient, monitor_service_client::MonitorServiceClient,
-    notification_service_client::NotificationServiceClient, output_service_client::OutputServiceClient,
-    pipeline_service_client::PipelineServiceClient, plan_service_client::PlanServiceClient,
-    policy_service_client::PolicyServiceClient, project_service_client::ProjectServiceClient,
-    queue_service_client::QueueServiceClient, run_service_client::RunServiceClient,
-    runtime_service_client::RuntimeServiceClient, secret_service_client::SecretServiceClient,
-    sign_in_service_client::SignInServiceClient, token_service_client::TokenServiceClient,
-    trigger_service_client::TriggerServiceClient, user_service_client::UserServiceClient,
-    volume_service_client::VolumeServiceClient, workspace_service_client::WorkspaceServiceClient,
+    gpu_usage_service_client::GpuUsageServiceClient, group_service_client::GroupServiceClient,
+    limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
+    member_service_client::MemberServiceClient, model_service_client::ModelServiceClient,
+    monitor_service_client::MonitorServiceClient, notification_service_client::NotificationServiceClient,
+    output_service_client::OutputServiceClient, pipeline_service_client::PipelineServiceClient,
+    plan_service_client::PlanServiceClient, policy_service_client::PolicyServiceClient,
+    project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
+    run_service_client::RunServiceClient, runtime_service_client::RuntimeServiceClient,
+    secret_service_client::SecretServiceClient, sign_in_service_client::SignInServiceClient,
+    token_service_client::TokenServiceClient, trigger_service_client::TriggerServiceClient,
+    user_service_client::UserServiceClient, volume_service_client::VolumeServiceClient,
+    workspace_service_client::WorkspaceServiceClient,
 };
 use rpc::{
     auth::Token,
@@ -83,7 +84,7 @@ impl Connection {
 
     /// To this server with this token.
     pub(crate) fn to(url: &str, token: Option<&Token>, workspace: &str) -> Result<Self> {
-        let usage = |what: String| Failure::new(Code::Usage, what, "write it as http://host:port");
+        let usage = |what: String| Failure::new(Code::Usage, what, "write it as https://host, or http://host:port");
         let uri = url.parse().map_err(|_| usage(format!("`{url}` is not the URL of a server")))?;
         let channel = client::connect(&[uri], token).map_err(|e| usage(e.to_string()))?;
         Ok(Self { channel, server: url.to_owned(), workspace: workspace.to_owned() })
@@ -99,7 +100,8 @@ impl Connection {
         runtimes: RuntimeServiceClient, queues: QueueServiceClient, plans: PlanServiceClient,
         policies: PolicyServiceClient, devices: DeviceServiceClient,
         events: EventServiceClient, outputs: OutputServiceClient, backfills: BackfillServiceClient,
-        limits: LimitServiceClient, models: ModelServiceClient, volumes: VolumeServiceClient
+        limits: LimitServiceClient, models: ModelServiceClient, volumes: VolumeServiceClient,
+        gpu_usage: GpuUsageServiceClient
     }
 
     /// The server's URL, as it was named.

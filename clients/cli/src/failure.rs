@@ -3,7 +3,7 @@
 use crate::render::Output;
 use domain::ErrorKind;
 use rpc::status::Problem;
-use std::{fmt::Display, process::ExitCode};
+use std::{error::Error as _, fmt::Display, process::ExitCode};
 use tonic::Status;
 
 /// Exit codes; `docs/cli.md` has the table. From 64 on they are those of `sysexits.h`.
@@ -90,8 +90,19 @@ impl Failure {
     }
 }
 
+/// What TLS says of a certificate that it does not accept.
+fn of_certificate(status: &Status) -> Option<Failure> {
+    let causes = std::iter::successors(status.source(), |cause| cause.source());
+    let why = causes.map(ToString::to_string).find(|text| text.starts_with("invalid peer certificate"))?;
+    let remedy = "name the file with the certificates of who signed it by SSL_CERT_FILE";
+    Some(Failure::new(Code::Unavailable, format!("the server is not who it should be: {why}"), remedy))
+}
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
+        if let Some(failure) = of_certificate(&status) {
+            return failure;
+        }
         let problem = Problem::from_status(&status);
         let (code, usual) = verdict(problem.kind);
         // A message that tells a violation itself does not need it a second time.

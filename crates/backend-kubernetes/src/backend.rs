@@ -169,7 +169,8 @@ async fn pass(shared: &Shared, watches: &Watches, inventory: &mut Inventory) {
     shared.sink.nodes(nodes);
     shared.volumes.keep(&shared.cluster, &*shared.sink).await;
     let lives: Vec<Desired> = shared.lock().values().cloned().collect();
-    let in_part = lives.iter().filter_map(Desired::shared_chip).map(str::to_owned).collect();
+    let in_part = lives.iter().filter_map(|desired| Some((desired.holder, desired.shared_chip()?.to_owned())));
+    let in_part = in_part.collect();
     let step = Step { cluster: &shared.cluster, watches, inventory, shared: in_part, sink: &*shared.sink };
     let mut done = futures_util::stream::iter(lives)
         .map(|desired| {
@@ -204,4 +205,37 @@ fn adopt(record: &Secret) -> Option<(Order, Desired)> {
     desired.life = Some(Arc::new(life));
     desired.keep(record);
     Some((order, desired))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        classes::Classes,
+        render::{Place, app},
+    };
+    use serde_json::json;
+
+    #[test]
+    fn what_began_to_end_keeps_no_shared_claim_though_it_is_told_to_run() {
+        let id = "00000000-0000-4000-8000-000000000001";
+        let ask = json!({ "gpus": 1, "gpu_milli": 400, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+                          "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
+        let grant = json!({ "device": "chip", "milli": 400, "memory_bytes": 1, "profile": "", "slots": 0 });
+        let life = json!({
+            "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default", "queue_priority": 0,
+            "preemptible": false, "number": 1, "node": "n", "grants": [grant], "spec": { "app": "jupyter", "ask": ask },
+            "access_key": "", "base_path": "/",
+        });
+        let life: Life = serde_json::from_value(life).unwrap();
+        let images = app::Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
+        let place = Place { pool: "p".into(), namespace: "n".into(), images, classes: Classes::default() };
+        for (state, shares) in [(RUN, true), (MADE, true), (STOP, false), (GONE, false)] {
+            let mut record = render::record(&place, &life, 1).unwrap();
+            record.annotations_mut().insert(STATE.to_owned(), state.to_owned());
+            let (_, mut desired) = adopt(&record).unwrap();
+            desired.order(Order { holder: life.holder, fence: 2, goal: Goal::Run(Arc::new(life.clone())) });
+            assert_eq!(desired.shared_chip(), shares.then_some("chip"), "{state}");
+        }
+    }
 }

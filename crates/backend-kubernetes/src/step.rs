@@ -31,7 +31,7 @@ use kube::{
 use proto::internal::v1::{self as pb, RuntimePhase};
 use serde_json::json;
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -82,8 +82,8 @@ pub(crate) struct Step<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) watches: &'a Watches,
     pub(crate) inventory: &'a Inventory,
-    /// Chips of which a life that is to run has a part, and no other.
-    pub(crate) shared: BTreeSet<String>,
+    /// Lives that are to run and have a part of a chip, and no other.
+    pub(crate) shared: BTreeMap<HolderId, String>,
     pub(crate) sink: &'a dyn Sink,
 }
 
@@ -118,11 +118,17 @@ impl Desired {
         failure.clone().unwrap_or(seen)
     }
 
-    /// The chip of which a life that is to run has a part, and has no other.
+    /// The chip of which a life that is to run has a part, and has no other. One that began to end does not run again, whatever
+    /// it is told.
     pub(crate) fn shared_chip(&self) -> Option<&str> {
         let Goal::Run(life) = &self.goal else { return None };
         let [grant] = life.grants.as_slice() else { return None };
-        (grant.milli < WHOLE_MILLI).then_some(grant.device.as_str())
+        (grant.milli < WHOLE_MILLI && !self.is_ending()).then_some(grant.device.as_str())
+    }
+
+    fn is_ending(&self) -> bool {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.as_ref().is_some_and(|record| matches!(state(record), STOP | GONE))
     }
 
     /// Takes an order over, unless a later one is known.

@@ -3,7 +3,7 @@
 
 use crate::process::{self, signal_group};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fs, io, path::PathBuf, time::Duration};
 
 /// Marks everything that a session's program starts: `<executor's mark>/<name>`.
 pub const SESSION_MARK: &str = "ORRERY_SESSION";
@@ -46,24 +46,45 @@ pub fn mark(executor: &str, name: &str) -> String {
     format!("{executor}/{name}")
 }
 
-/// The living processes of all sessions of an executor, by the session's name.
+/// The living processes of all sessions of an executor, by the session's name; none when that cannot be told.
 ///
 /// Reads `/proc`, so it costs some milliseconds of blocking work.
 #[must_use]
 pub fn all(executor: &str) -> HashMap<String, Vec<Member>> {
+    try_all(executor).unwrap_or_default()
+}
+
+/// As [`all`], for whoever concludes from not finding any that none is left.
+///
+/// # Errors
+/// When `/proc` cannot be read, or not to its end: with no file to be had, say.
+pub fn try_all(executor: &str) -> io::Result<HashMap<String, Vec<Member>>> {
     let mut sessions: HashMap<String, Vec<Member>> = HashMap::new();
-    let Ok(entries) = fs::read_dir("/proc") else { return sessions };
-    for entry in entries.flatten() {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
+        let environ = match fs::read(entry.path().join("environ")) {
+            Ok(environ) => environ,
+            Err(error) if is_nobody_of_ours(&error) => continue,
+            Err(error) => return Err(error),
+        };
         let Some(marked) = process::value(&environ, SESSION_MARK) else { continue };
         let Some(name) = marked.strip_prefix(executor).and_then(|rest| rest.strip_prefix('/')) else { continue };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let stat = match fs::read_to_string(entry.path().join("stat")) {
+            Err(error) if !is_nobody_of_ours(&error) => return Err(error),
+            stat => stat.unwrap_or_default(),
+        };
         if let Some(member) = member(pid, &stat) {
             sessions.entry(name.to_owned()).or_default().push(member);
         }
     }
-    sessions
+    Ok(sessions)
+}
+
+/// It has ended meanwhile, or is another user's. Anything else says nothing about the process.
+fn is_nobody_of_ours(error: &io::Error) -> bool {
+    let is_gone = error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error());
+    is_gone || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 /// When a process started; `None` when it does not live.
@@ -117,6 +138,18 @@ mod tests {
         assert_eq!(member(7, &line("S")), Some(expected));
         assert_eq!(member(7, &line("Z")), None);
         assert_eq!(member(7, ""), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_gone() {
+        use rustix::io::Errno;
+        for gone in [Errno::SRCH, Errno::NOENT, Errno::ACCESS, Errno::PERM] {
+            assert!(is_nobody_of_ours(&gone.into()), "{gone}");
+        }
+        for unknown in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::INTR] {
+            assert!(!is_nobody_of_ours(&unknown.into()), "{unknown}");
+        }
+        assert!(try_all("nobody").unwrap().is_empty());
     }
 
     #[test]

@@ -133,12 +133,19 @@ impl Cursor {
         u64::from(parallelism).saturating_sub(self.unfinished()).min(self.total - self.started).min(most)
     }
 
-    /// The next interval; it counts as started from now on.
+    /// The next interval; it counts as started from now on. One of a day that a zone has left out of its calendar is that of
+    /// the day beside it, which has a run: it counts as completed, whatever becomes of that one.
     pub fn start_next(&mut self, intervals: &Intervals, order: Order) -> Option<Interval> {
-        let next = intervals.next(order, self.started, self.last)?;
-        self.started += 1;
-        self.last = Some(next.start);
-        Some(next)
+        loop {
+            let next = intervals.next(order, self.started, self.last)?;
+            self.started += 1;
+            if self.last != Some(next.start) {
+                self.last = Some(next.start);
+                return Some(next);
+            }
+            self.completed += 1;
+            self.conclude();
+        }
     }
 
     /// One of its runs has ended. One more than ran is none of its runs: a scheduler of an earlier version ran one again in
@@ -246,6 +253,38 @@ mod tests {
         assert_eq!(cursor.status, Status::Running);
         cursor.end(End::Completed);
         assert_eq!((cursor.status, cursor.unfinished()), (Status::Completed, 0));
+    }
+
+    #[test]
+    fn a_day_that_a_zone_left_out_has_no_run_and_keeps_no_backfill_from_its_end() {
+        for (zone, start, days) in [
+            ("Pacific/Apia", "2011-12-28T10:00:00Z", 5),
+            ("Pacific/Kwajalein", "1993-08-19T12:00:00Z", 5),
+            ("Pacific/Kiritimati", "1994-12-29T10:40:00Z", 5),
+            ("Pacific/Enderbury", "1994-12-29T11:00:00Z", 5),
+            // The day that is not there is the last one.
+            ("Pacific/Apia", "2011-12-28T10:00:00Z", 3),
+        ] {
+            let zone_of = jiff::tz::TimeZone::get(zone).unwrap();
+            let from: Timestamp = start.parse().unwrap();
+            let until = from.to_zoned(zone_of.clone()).checked_add(jiff::Span::new().days(days)).unwrap().timestamp();
+            let intervals = Intervals::new(from, until, &Length::Units(Unit::Day, 1), zone_of).unwrap();
+            for order in [Order::Ascending, Order::Descending] {
+                let mut cursor = Cursor::new(intervals.count());
+                let mut runs = Vec::new();
+                while cursor.due(1, 1) > 0 {
+                    let Some(next) = cursor.start_next(&intervals, order) else { break };
+                    assert!(next.end.unwrap() > next.start && next.previous.unwrap() < next.start, "{zone} {next:?}");
+                    runs.push(next.start);
+                    cursor.end(End::Completed);
+                }
+                assert_eq!(cursor.status, Status::Completed, "{zone} {order:?} {cursor:?}");
+                assert_eq!(runs.len() as u64 + 1, intervals.count(), "{zone}: one day is not there");
+                runs.sort_unstable();
+                runs.dedup();
+                assert_eq!(runs.len() as u64 + 1, intervals.count(), "{zone}: each has a run of its own");
+            }
+        }
     }
 
     #[test]

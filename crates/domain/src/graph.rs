@@ -4,7 +4,7 @@
 
 use crate::pipeline::{Block, Pipeline};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -62,6 +62,17 @@ pub enum GraphError {
     /// Two blocks share a uuid.
     #[error("two blocks are named `{0}`")]
     Duplicate(String),
+    /// A callback of a block has the stored name of another block, or of another callback's: they would share a row.
+    #[error(
+        "the callback `{callback}` of block `{block}` is stored as `{callback}:{block}`, which another block or callback is \
+         called as well"
+    )]
+    Ambiguous {
+        /// The callback.
+        callback: String,
+        /// The block that it watches.
+        block: String,
+    },
     /// An `upstream_blocks` entry names no block of the pipeline.
     #[error("block `{block}` names `{upstream}` in upstream_blocks, but the pipeline has no such block")]
     UnknownUpstream {
@@ -79,7 +90,7 @@ impl Graph {
     /// Checks the pipeline and links its blocks.
     ///
     /// # Errors
-    /// On duplicate uuids, unknown upstreams and cycles.
+    /// On duplicate uuids and stored names, unknown upstreams and cycles.
     pub fn new(pipeline: Arc<Pipeline>) -> Result<Self, GraphError> {
         let by_uuid = index(&pipeline.blocks)?;
         let mut nodes = vec![Node::default(); pipeline.blocks.len()];
@@ -100,6 +111,7 @@ impl Graph {
                 nodes[find(&by_uuid, callback, watched)?].callbacks.push(at);
             }
         }
+        check_stored_names(&pipeline, &nodes, &by_uuid)?;
         for (at, guard) in pipeline.conditionals.iter().enumerate() {
             for guarded in guard.upstream.iter().collect::<BTreeSet<_>>() {
                 nodes[find(&by_uuid, guard, guarded)?].conditionals.push(at);
@@ -174,6 +186,21 @@ fn index(blocks: &[Block]) -> Result<HashMap<String, usize>, GraphError> {
         }
     }
     Ok(by_uuid)
+}
+
+/// Units are stored by name, and a callback of a block is called `<callback>:<block>`. A uuid may hold a `:`, as long as no two
+/// units of a run have one name.
+fn check_stored_names(pipeline: &Pipeline, nodes: &[Node], by_uuid: &HashMap<String, usize>) -> Result<(), GraphError> {
+    let mut names = HashSet::new();
+    for (node, block) in nodes.iter().zip(&pipeline.blocks) {
+        for callback in node.callbacks.iter().map(|&at| &pipeline.callbacks[at]) {
+            let name = format!("{}:{}", callback.uuid, block.uuid);
+            if by_uuid.contains_key(&name) || !names.insert(name) {
+                return Err(GraphError::Ambiguous { callback: callback.uuid.clone(), block: block.uuid.clone() });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn find(by_uuid: &HashMap<String, usize>, block: &Block, uuid: &str) -> Result<usize, GraphError> {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod executor_type;
 pub mod graph;
 pub mod id;
+pub mod instant;
 pub mod limits;
 pub mod permits;
 pub mod pipeline;

@@ -79,7 +79,8 @@ impl Definitions {
 }
 
 /// A key as written, with each `{{ name }}` replaced by the variable of that name: text as it is, other values as JSON,
-/// a variable that is not there as nothing.
+/// a variable that is not there as nothing. Control characters are left out, as no limit's name has any and PostgreSQL
+/// keeps no NUL.
 #[must_use]
 pub fn render(written: &str, variables: &Map<String, Value>) -> String {
     let mut rendered = String::with_capacity(written.len());
@@ -95,6 +96,7 @@ pub fn render(written: &str, variables: &Map<String, Value>) -> String {
         rest = after;
     }
     rendered.push_str(rest);
+    rendered.retain(|c| !c.is_control());
     let mut end = rendered.len().min(NAME_BYTES_MAX);
     while !rendered.is_char_boundary(end) {
         end -= 1;
@@ -125,6 +127,8 @@ mod tests {
         assert_eq!(render("tenant:{{ customer }}/{{n}}", variables), "tenant:acme/3");
         assert_eq!(render("{{ nobody }}-{{ open", variables), "-{{ open");
         assert_eq!(render(&"ä".repeat(150), variables).len(), 200);
+        let odd = json!({ "customer": "a\u{0}b\nc" });
+        assert_eq!(render("tenant:{{ customer }}", odd.as_object().unwrap()), "tenant:abc");
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub use settle::{Answer, Want, fair_share, settle};
 use crate::id::WorkspaceId;
 use jiff::{SignedDuration, Timestamp};
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
 
@@ -33,8 +35,9 @@ pub const IDLE_MAX: SignedDuration = SignedDuration::from_millis(1_000);
 /// Settlements of one turn: an answer may say that more is fair than was asked for, since others want less by now.
 pub const ROUNDS_MAX: usize = 3;
 
-/// A pool of permits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A pool of permits. Its workspace and its key say which one; another limit for the key makes no other pool of it, as the
+/// database has one row for it.
+#[derive(Debug, Clone)]
 pub struct Pool {
     /// Whose.
     pub workspace: WorkspaceId,
@@ -42,6 +45,38 @@ pub struct Pool {
     pub key: Arc<str>,
     /// The limit that is defined for the key: its own name, or a pattern.
     pub limit: Arc<str>,
+}
+
+impl Pool {
+    fn identity(&self) -> (WorkspaceId, &str) {
+        (self.workspace, &self.key)
+    }
+}
+
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Pool {}
+
+impl PartialOrd for Pool {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pool {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.identity().cmp(&other.identity())
+    }
+}
+
+impl Hash for Pool {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
 }
 
 /// What a shard says to a pool; absolute, so that saying it twice is saying it once.
@@ -215,6 +250,26 @@ impl Ledger {
         let hold = self.pools.entry(pool.clone()).or_default().holds.entry(shard).or_default();
         hold.unsure = true;
         self.stirred.insert(pool);
+    }
+
+    /// Where another limit holds for a key by now, its pool goes on with that one: what is held of it stays, and is said to
+    /// it again. `None` for pools whose limit is as it was.
+    pub fn heed(&mut self, limit_of: impl Fn(&Pool) -> Option<Arc<str>>) {
+        let other = |pool: &Pool| {
+            let limit = limit_of(pool).filter(|limit| *limit != pool.limit)?;
+            Some(Pool { limit, ..pool.clone() })
+        };
+        // A pool that is only stirred would keep the limit that it was stirred with.
+        let known = &self.pools;
+        self.stirred.retain(|pool| known.contains_key(pool));
+        let others: Vec<Pool> = self.pools.keys().filter_map(other).collect();
+        for pool in others {
+            let Some(mut state) = self.pools.remove(&pool) else { continue };
+            state.dry = false;
+            state.holds.values_mut().for_each(|hold| hold.unsure = true);
+            self.stirred.replace(pool.clone());
+            self.pools.insert(pool, state);
+        }
     }
 
     /// Shards that are owned no longer; their successor counts them.

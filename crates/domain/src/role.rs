@@ -37,6 +37,17 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.word() == word)
     }
 
+    /// From 1 (viewer) to 4 (owner).
+    #[must_use]
+    pub const fn rank(self) -> i32 {
+        match self {
+            Self::Viewer => 1,
+            Self::Editor => 2,
+            Self::Admin => 3,
+            Self::Owner => 4,
+        }
+    }
+
     /// The role of a rank from 1 (viewer) to 4 (owner); `None` for 0, which grants nothing.
     #[must_use]
     pub fn of_rank(rank: i32) -> Option<Self> {
@@ -84,7 +95,7 @@ mod tests {
     fn words_and_ranks_are_one_scale() {
         for (at, role) in Role::ALL.into_iter().enumerate() {
             assert_eq!(Role::of_word(role.word()), Some(role));
-            assert_eq!(Role::of_rank(at as i32 + 1), Some(role));
+            assert_eq!((Role::of_rank(at as i32 + 1), role.rank()), (Some(role), at as i32 + 1));
         }
         assert!(Role::Owner > Role::Admin && Role::Editor > Role::Viewer && None < Some(Role::Viewer));
         assert_eq!((Role::of_rank(0), Role::of_rank(5), Role::of_word("Owner")), (None, None, None));

@@ -289,6 +289,30 @@ fn who_has_its_share_keeps_nobody_from_asking() {
     one_engine_uses_what_came_back(11, &[3, 2, 1, 7, 6, 4], &[1, 0, 0, 1, 5, 3, 5, 0, 0]).unwrap();
 }
 
+/// Whichever limit holds for its key, a pool is one: units that run are counted once, by the limit that holds now.
+#[test]
+fn another_limit_makes_no_other_pool() {
+    let (pattern, exact) = (Pool { limit: Arc::from("ware*"), ..pool() }, pool());
+    assert_eq!((&pattern, pattern.cmp(&exact)), (&exact, std::cmp::Ordering::Equal));
+    let mut ledger = Ledger::default();
+    let mut rows = Rows { max: 4, ..Rows::default() };
+    ledger.lack(1, &pattern, 2);
+    let answers = rows.settle(&ledger.claims(Timestamp::UNIX_EPOCH));
+    ledger.settled(&answers);
+    for _ in 0..2 {
+        ledger.take(1, std::slice::from_ref(&pattern)).unwrap();
+    }
+    ledger.written();
+    ledger.heed(|pool| (pool.limit.as_ref() == "ware*").then(|| Arc::clone(&exact.limit)));
+    ledger.begin_pass();
+    let claims = ledger.claims(Timestamp::UNIX_EPOCH);
+    let said: Vec<_> = claims.iter().map(|claim| (claim.pool.limit.as_ref(), claim.in_use, claim.wanted)).collect();
+    assert_eq!(said, [("warehouse", 2, 2)]);
+    ledger.settled(&rows.settle(&claims));
+    assert_eq!((ledger.pools(), ledger.in_use(&pattern), ledger.in_use(&exact)), (1, 2, 2));
+    assert_eq!(ledger.claims(Timestamp::UNIX_EPOCH), []);
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let shard = 0..SHARDS;
     prop_oneof![

@@ -244,6 +244,7 @@ fn check_graph(pipeline: &Pipeline, places: &[(String, Place)], report: &mut Rep
         GraphError::Cycle(blocks) => (blocks.first(), "remove one of these upstream_blocks"),
         GraphError::Duplicate(uuid) => (Some(uuid), "rename one of them"),
         GraphError::UnknownUpstream { block, .. } => (Some(block), "correct the name"),
+        GraphError::Ambiguous { block, .. } => (Some(block), "rename one of them, without a `:`"),
     };
     let place = at.and_then(|uuid| places.iter().find(|(known, _)| known == uuid)).map(|(_, place)| place.clone());
     report.error(place.unwrap_or_default(), error.to_string(), remedy);

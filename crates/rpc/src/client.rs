@@ -10,7 +10,7 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{self, Endpoint, Uri},
+    transport::{self, ClientTlsConfig, Endpoint, Uri},
 };
 
 /// The most endpoints of one channel.
@@ -32,7 +32,8 @@ pub type Channel = InterceptedService<transport::Channel, Caller>;
 /// balancer prefers endpoints that answer. Must be called inside a tokio runtime.
 ///
 /// # Errors
-/// No or too many endpoints, a URI without host, or a token that is no token.
+/// No or too many endpoints, a URI without host or of another scheme than `http` and `https`, a machine without certificates to
+/// verify a server's by, or a token that is no token.
 pub fn connect(uris: &[Uri], token: Option<&Token>) -> Result<Channel, ConnectError> {
     Dialer::new(uris, token).map(|dialer| dialer.balanced())
 }
@@ -91,10 +92,13 @@ pub fn within<T>(timeout: Duration, message: T) -> Request<T> {
 }
 
 fn endpoint(uri: &Uri) -> Result<Endpoint, ConnectError> {
-    if uri.host().is_none() || uri.scheme_str() != Some("http") {
-        return Err(ConnectError::Uri(uri.to_string()));
+    let mut endpoint = Endpoint::from(uri.clone());
+    match (uri.host(), uri.scheme_str()) {
+        (Some(_), Some("http")) => {}
+        (Some(_), Some("https")) => endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?,
+        _ => return Err(ConnectError::Uri(uri.to_string())),
     }
-    Ok(Endpoint::from(uri.clone())
+    Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -143,8 +147,11 @@ pub enum ConnectError {
     #[error("{0} endpoints are given; give 1 to {ENDPOINTS_MAX}")]
     Endpoints(usize),
     /// Not a URI of a peer.
-    #[error("`{0}` is not the URI of a service; write http://host:port")]
+    #[error("`{0}` is not the URI of a service; write http://host:port or https://host")]
     Uri(String),
+    /// There is nothing to verify the server's certificate by.
+    #[error("no TLS with a service: {0}; install `ca-certificates`, or name a file of certificates by SSL_CERT_FILE")]
+    Tls(#[from] transport::Error),
     /// The token is no token.
     #[error(transparent)]
     Auth(#[from] AuthError),

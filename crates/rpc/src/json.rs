@@ -66,6 +66,33 @@ fn show(value: &Value, depth: usize) -> Wire {
     Wire { kind: Some(kind) }
 }
 
+/// Why a text with a NUL is refused: PostgreSQL keeps none.
+pub const NUL: &str = "must hold no NUL character; leave it out";
+
+/// Where in an object the first text or name with a NUL is, as `a.b[2]`; a name by what it is in.
+#[must_use]
+pub fn nul(object: &Map<String, Value>, path: &str) -> Option<String> {
+    object.iter().find_map(|(name, value)| match name.contains('\0') {
+        true => Some(if path.is_empty() { "a name" } else { path }.to_owned()),
+        false => nul_in(value, below(path, name)),
+    })
+}
+
+fn nul_in(value: &Value, path: String) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then_some(path),
+        Value::Object(object) => nul(object, &path),
+        Value::Array(list) => list.iter().enumerate().find_map(|(at, value)| nul_in(value, format!("{path}[{at}]"))),
+        _ => None,
+    }
+}
+
+/// The path of a field in what has this path.
+#[must_use]
+pub fn below(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
 /// The first integer in a JSON text that has more than 64 bits: whoever reads it here gets another number.
 #[must_use]
 pub fn oversized_integer(json: &[u8]) -> Option<&str> {
@@ -228,6 +255,20 @@ mod tests {
         assert_eq!(shown["low"], "-9223372036854775808");
         assert_eq!((&shown["most"], &shown["n"]), (&json!(["18446744073709551615"]), &json!(1)));
         assert!(Value::Object(shown).to_string().contains("end"));
+    }
+
+    #[test]
+    fn a_nul_is_found_where_it_is() {
+        for (value, place) in [
+            (json!({ "a": "b\0" }), Some("event.a")),
+            (json!({ "a": { "b": [0, ["x", "\0"]] } }), Some("event.a.b[1][1]")),
+            (json!({ "a": { "b\0": 1 } }), Some("event.a")),
+            (json!({ "a": "\\u0000", "b": 0, "c": null }), None),
+        ] {
+            assert_eq!(nul(value.as_object().unwrap(), "event").as_deref(), place, "{value}");
+        }
+        assert_eq!(nul(json!({ "a": "\0" }).as_object().unwrap(), "").as_deref(), Some("a"));
+        assert_eq!(nul(json!({ "\0": 1 }).as_object().unwrap(), "").as_deref(), Some("a name"));
     }
 
     #[test]

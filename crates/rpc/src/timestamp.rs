@@ -17,14 +17,15 @@ pub fn to_proto(instant: jiff::Timestamp) -> prost_types::Timestamp {
 /// The instant in the field `field`.
 ///
 /// # Errors
-/// Instants outside of the calendar, and fractions outside of a second.
+/// Instants outside of the years 1 to 9999, and fractions outside of a second.
 pub fn from_proto(timestamp: &prost_types::Timestamp, field: &str) -> Result<jiff::Timestamp, Problem> {
     let wrong = || Problem::invalid(field, "must be an instant between the years 1 and 9999");
     if !(0..1_000_000_000).contains(&timestamp.nanos) {
         return Err(wrong());
     }
     let seconds = jiff::Timestamp::from_second(timestamp.seconds).map_err(|_| wrong())?;
-    seconds.checked_add(jiff::SignedDuration::from_nanos(i64::from(timestamp.nanos))).map_err(|_| wrong())
+    let instant = seconds.checked_add(jiff::SignedDuration::from_nanos(i64::from(timestamp.nanos)));
+    instant.ok().filter(|at| domain::instant::is_storable(*at)).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -48,7 +49,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000)] {
+        let before_all = domain::instant::FIRST.as_second() - 1;
+        for (seconds, nanos) in
+            [(i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000), (before_all, 0), (before_all, 999_999_999)]
+        {
             assert!(from_proto(&prost_types::Timestamp { seconds, nanos }, "at").is_err());
         }
     }

@@ -174,6 +174,25 @@ async fn a_collector_is_told_what_the_page_shows() {
     assert_eq!((seen["firings_total"], seen["waiting"], seen["took"]), (3.0, 7.0, 5.55), "{seen:?}");
 }
 
+/// A token is rotated without a pause: each line of its file is one.
+#[tokio::test]
+async fn every_line_of_the_metrics_token_opens_the_page_and_nothing_else_does() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"the-new-token\n\n the-old-token \r\n").unwrap();
+    let settings = TelemetrySettings { metrics_token_file: Some(file.path().into()), ..TelemetrySettings::default() };
+    let telemetry = Telemetry::detached("sample", &settings).unwrap();
+    let shutdown = Shutdown::new();
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let server = admin::serve(loopback, Health::new(), telemetry, shutdown.clone()).await.unwrap();
+    for (token, expected) in
+        [("the-new-token", 200), ("the-old-token", 200), ("", 401), ("the-new-token\tthe-old-token", 401), ("the", 401)]
+    {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(get(server.addr(), "/metrics", &header).await.0, expected, "{token}");
+    }
+    shutdown.stop();
+}
+
 #[tokio::test]
 async fn metrics_beyond_loopback_need_a_token() {
     let mut file = tempfile::NamedTempFile::new().unwrap();

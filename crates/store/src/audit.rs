@@ -1,10 +1,15 @@
-//! The trail of who did what. Entries are added and read, never changed: the schema refuses it too.
+//! The trail of who did what. Entries are added, read, and forgotten when they are old; never changed. The schema refuses that
+//! too, and the loss of one that is young.
 
 use crate::{Error, query};
 use deadpool_postgres::GenericClient;
 use domain::id::{ProjectId, UserId, WorkspaceId};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::time::Duration;
+
+/// The schema lets nobody delete an entry before.
+pub const KEPT_MIN: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// An entry to be.
 #[derive(Debug, Clone)]
@@ -134,4 +139,23 @@ pub async fn list(
         detail: row.get(8),
     };
     Ok(rows.iter().map(decode).collect())
+}
+
+/// What was forgotten at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many.
+    pub entries: i64,
+    /// The last of them, or where it was looked behind.
+    pub last: i64,
+}
+
+/// Forgets entries that are older than `kept`, of the `limit` first ones behind the entry `after`.
+///
+/// # Errors
+/// When the statement fails, as it does where `kept` is less than [`KEPT_MIN`].
+pub async fn forget(db: &impl GenericClient, kept: Duration, after: i64, limit: i64) -> Result<Forgotten, Error> {
+    let sql = include_str!("../sql/audit_entry/delete_old.sql");
+    let row = query::one(db, sql, &[&kept.as_secs_f64(), &after, &limit]).await?;
+    Ok(Forgotten { entries: row.get("entries"), last: row.get("last") })
 }

@@ -13,6 +13,9 @@ pub enum Error {
     /// The pool could not be built from the URL.
     #[error("configure the database pool")]
     Configure(#[from] deadpool_postgres::BuildError),
+    /// The database's URL asks for what cannot be had.
+    #[error("reach the database: {0}")]
+    Address(String),
     /// A statement failed.
     #[error("run a statement")]
     Postgres(#[from] tokio_postgres::Error),
@@ -42,6 +45,7 @@ impl Error {
             Self::Pool(_) | Self::Interrupted => ErrorKind::Unavailable,
             Self::Postgres(e) => of_postgres(e),
             Self::Migrate(e) => e.kind(),
+            Self::Address(_) => ErrorKind::InvalidArgument,
             Self::Configure(_) | Self::Corrupt { .. } => ErrorKind::Internal,
         }
     }

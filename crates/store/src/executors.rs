@@ -1,7 +1,9 @@
-//! What schedulers know of executors, for people to see. Nothing is decided from it.
+//! What schedulers know of executors, for people to see. One thing is decided from it: who said goodbye to some scheduler is
+//! lost to none.
 
-use crate::{Error, Store};
-use std::time::Duration;
+use crate::{Error, Store, query};
+use deadpool_postgres::GenericClient;
+use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
 /// One executor.
@@ -33,6 +35,18 @@ pub async fn upsert(store: &Store, rows: &[ExecutorRow]) -> Result<(), Error> {
     let statement = client.prepare_cached(include_str!("../sql/executor/upsert.sql")).await?;
     client.execute(&statement, &[&ids, &names, &backends, &slots, &versions, &states, &running]).await?;
     Ok(())
+}
+
+/// Those of these executors that have said goodbye, to whichever scheduler.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn departed(db: &impl GenericClient, ids: &[Uuid]) -> Result<HashSet<Uuid>, Error> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = query::rows(db, include_str!("../sql/executor/select_gone.sql"), &[&ids]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Marks executors that nobody has heard of for so long.

@@ -5,7 +5,10 @@ use crate::{
     users::{self, User},
 };
 use deadpool_postgres::GenericClient;
-use domain::id::{GroupId, UserId};
+use domain::{
+    id::{GroupId, UserId},
+    role::Role,
+};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
@@ -51,7 +54,21 @@ pub async fn list(db: &impl GenericClient, after: &str, limit: i64) -> Result<Ve
     Ok(rows.iter().map(decode).collect())
 }
 
-/// Deletes a group; false while it owns a project.
+/// Whether a group gives those who are in it more in some project than a person has there, whose role over the cluster is `role`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn gives_more(
+    db: &impl GenericClient,
+    group: GroupId,
+    user: UserId,
+    role: Option<Role>,
+) -> Result<bool, Error> {
+    let sql = include_str!("../sql/user_group/gives_more.sql");
+    Ok(query::one(db, sql, &[&group.0, &user.0, &role.map_or(0, Role::rank)]).await?.get(0))
+}
+
+/// Deletes a group; false while it owns a project, or is the last owner of one.
 ///
 /// # Errors
 /// When the statement fails.

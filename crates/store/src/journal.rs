@@ -12,12 +12,12 @@
 //!
 //! Refuses to know what is written: that is `runs`.
 
-use crate::{Error, Store, pool::session_options};
+use crate::{Error, Store, address::Address, pool::session_options};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::{Client, Statement};
 
 /// Planned once: left to itself Postgres plans the first five uses anew, which costs more than running them.
 const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c synchronous_commit=off";
@@ -97,7 +97,7 @@ impl Journal {
         let opened = Instant::now();
         let options = session_options(IDLE_TRANSACTION_MAX, WRITER);
         let (writer, flusher) =
-            tokio::try_join!(session(store.config(), Some(&options)), session(store.config(), None))?;
+            tokio::try_join!(session(store.address(), Some(&options)), session(store.address(), None))?;
         let flush = async { Ok(flusher.prepare(include_str!("../sql/wal/flush.sql")).await?) };
         let (statements, flush) = tokio::try_join!(Statements::prepare(&writer), flush)?;
         Ok(Self { statements, writer, flusher: Flusher { flush, client: Arc::new(flusher) }, opened })
@@ -129,12 +129,12 @@ impl Flusher {
     }
 }
 
-async fn session(config: &Config, options: Option<&str>) -> Result<Client, Error> {
-    let mut config = config.clone();
+async fn session(address: &Address, options: Option<&str>) -> Result<Client, Error> {
+    let Address { mut config, tls } = address.clone();
     if let Some(options) = options {
         config.options(options);
     }
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, connection) = config.connect(tls).await?;
     // It ends with its client, or with the server: the client then says so.
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)

@@ -2,6 +2,7 @@
 //!
 //! Refuses to know the wire, and to decide anything: it reads, and performs acts that name the state they expect.
 
+mod address;
 mod error;
 mod pool;
 mod query;
@@ -17,6 +18,7 @@ pub mod firing_views;
 pub mod fleet_views;
 pub mod forget;
 pub mod gpu_statistics;
+pub mod gpu_usage;
 pub mod groups;
 pub mod health;
 pub mod idempotency;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 /// Lines of one chunk. Fewer are never sealed: so many are read without an index in no time.
 pub const CHUNK_LINES: i64 = 4_096;
-/// Different blocks that a chunk names.
-const NAMES_MAX: usize = 256;
+/// From this level on, lines are errors; as executors number them.
+pub(crate) const ERROR: i16 = 40;
 
 /// The last id that was given to a line; its transaction may still be under way.
 ///
@@ -47,10 +47,10 @@ pub async fn seal(store: &Store, settled: i64) -> Result<bool, Error> {
     let rows = client.query(&lines, &[&after, &settled, &CHUNK_LINES]).await?;
     let (Some(last), true) = (rows.last(), rows.len() as i64 == CHUNK_LINES) else { return Ok(false) };
     let last: i64 = last.get("id");
-    let Summary { lines, first_at, last_at, level, runs, blocks, block_types, grams } = Summary::of(&rows);
+    let Summary { lines, first_at, last_at, level, runs, failing, blocks, block_types, grams } = Summary::of(&rows);
     let insert = client.prepare_cached(include_str!("../sql/log_chunk/insert.sql")).await?;
-    let values: [&(dyn ToSql + Sync); 10] =
-        [&after, &last, &lines, &first_at, &last_at, &level, &runs, &grams, &blocks, &block_types];
+    let values: [&(dyn ToSql + Sync); 11] =
+        [&after, &last, &lines, &first_at, &last_at, &level, &runs, &grams, &blocks, &block_types, &failing];
     client.execute(&insert, &values).await?;
     Ok(true)
 }
@@ -62,15 +62,17 @@ struct Summary {
     last_at: Timestamp,
     level: i16,
     runs: Vec<Uuid>,
-    blocks: Option<Vec<String>>,
-    block_types: Option<Vec<String>>,
+    /// Those of them with errors.
+    failing: Vec<Uuid>,
+    blocks: Vec<String>,
+    block_types: Vec<String>,
     grams: Vec<u8>,
 }
 
 impl Summary {
     fn of(rows: &[Row]) -> Self {
         let mut grams = Filter::default();
-        let mut runs: HashSet<Uuid> = HashSet::new();
+        let (mut runs, mut failing): (HashSet<Uuid>, HashSet<Uuid>) = Default::default();
         let (mut blocks, mut block_types): (HashSet<&str>, HashSet<&str>) = Default::default();
         let (mut first_at, mut last_at, mut level) = (Timestamp::MAX, Timestamp::MIN, 0_i16);
         for row in rows {
@@ -78,6 +80,9 @@ impl Summary {
             (first_at, last_at) = (first_at.min(at), last_at.max(at));
             level = level.max(row.get("level"));
             runs.insert(row.get("run_id"));
+            if row.get::<_, i16>("level") >= ERROR {
+                failing.insert(row.get("run_id"));
+            }
             blocks.insert(row.get("block"));
             block_types.insert(row.get("block_type"));
             grams.add(row.get("message"));
@@ -88,6 +93,7 @@ impl Summary {
             last_at,
             level,
             runs: runs.into_iter().collect(),
+            failing: failing.into_iter().collect(),
             blocks: named(&blocks),
             block_types: named(&block_types),
             grams: grams.finish(),
@@ -95,7 +101,7 @@ impl Summary {
     }
 }
 
-/// The names, unless there are too many to be worth their place.
-fn named(names: &HashSet<&str>) -> Option<Vec<String>> {
-    (names.len() <= NAMES_MAX).then(|| names.iter().map(|name| (*name).to_owned()).collect())
+/// The names, however many: each line has one of them, so they never take more place than the lines.
+fn named(names: &HashSet<&str>) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }

@@ -6,7 +6,9 @@
 //! query without end.
 
 use crate::{
-    Error, log_grams,
+    Error,
+    log_chunks::ERROR,
+    log_grams,
     log_views::{Line, decode},
 };
 use deadpool_postgres::GenericClient;
@@ -166,6 +168,7 @@ impl<D: GenericClient> Walk<'_, D> {
     async fn decide(&self, before: i64, hashes: &[i64]) -> Result<Vec<Chunk>, Error> {
         let Search { workspace, pipeline, trigger, block, block_type, min_level, since, until, .. } = self.search;
         let (pipeline, trigger) = (pipeline.map(|id| id.0), trigger.map(|id| id.0));
+        let errors_of = (*min_level >= ERROR).then(|| trigger.or(pipeline).unwrap_or(workspace.0));
         let statement = self.db.prepare_cached(include_str!("../sql/log_chunk/list.sql")).await?;
         // Chunks whose first lines lie below `before`.
         let below = before - 1;
@@ -185,6 +188,7 @@ impl<D: GenericClient> Walk<'_, D> {
                     &CHUNKS,
                     block,
                     block_type,
+                    &errors_of,
                 ],
             )
             .await?;

@@ -5,10 +5,10 @@
 //! the files into the binary: it knows no migration outside of a transaction, waits for locks without end, and refuses a
 //! schema that is newer than the binary, which every one is half way through an upgrade.
 
-use crate::{Error, error::of_postgres};
+use crate::{Error, address::Address, error::of_postgres};
 use domain::ErrorKind;
 use std::time::{Duration, Instant};
-use tokio_postgres::{Client, NoTls, error::SqlState};
+use tokio_postgres::{Client, error::SqlState};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
@@ -193,7 +193,11 @@ pub fn embedded() -> Result<Vec<Migration>, MigrationError> {
 /// When the database does not answer, a migration fails, or a newer version has taken away what this one uses. What was
 /// applied before the failure stays.
 pub async fn migrate(url: &str, known: &[Migration]) -> Result<(), Error> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    let address = Address::parse(url)?;
+    for host in address.in_the_clear() {
+        tracing::warn!(host, "PostgreSQL is reached without TLS; `sslmode=require` in its URL asks for it");
+    }
+    let (client, connection) = address.config.connect(address.tls).await?;
     let driver = tokio::spawn(connection);
     let outcome = migrate_by(&client, known).await;
     drop(client);

@@ -1,6 +1,6 @@
 //! The connection pool.
 
-use crate::{Error, migrations};
+use crate::{Error, address::Address, migrations};
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
-use tokio_postgres::{Config, NoTls};
 
 /// A request would rather fail than wait longer than this for a connection.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +32,7 @@ pub struct Store {
     pool: Pool,
     waited: Arc<OnceLock<Box<Waited>>>,
     given_up: Arc<GivenUp>,
-    config: Arc<Config>,
+    address: Arc<Address>,
 }
 
 /// When connections were given up, and who wants to know.
@@ -76,20 +75,21 @@ impl Store {
     }
 
     async fn open(url: &str, max_connections: usize, options: Option<&str>) -> Result<Self, Error> {
-        let mut config: Config = url.parse()?;
-        config
+        let mut address = Address::parse(url)?;
+        address
+            .config
             .connect_timeout(WAIT_TIMEOUT)
             .tcp_user_timeout(SILENCE_MAX)
             .keepalives_idle(KEEPALIVE.0)
             .keepalives_interval(KEEPALIVE.1)
             .keepalives_retries(KEEPALIVES_MAX);
-        let mut pooled = config.clone();
+        let mut pooled = address.config.clone();
         pooled.options(session_options(IDLE_TRANSACTION_MAX, options.unwrap_or_default()));
         // The connection that was used last has the warmest caches on the server.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let given_up = Arc::<GivenUp>::default();
         let of_pool = Arc::clone(&given_up);
-        let pool = Pool::builder(Manager::from_config(pooled, NoTls, recycling))
+        let pool = Pool::builder(Manager::from_config(pooled, address.tls.clone(), recycling))
             .pre_recycle(Hook::sync_fn(move |_, metrics| match of_pool.covers(metrics.created) {
                 true => Err(HookError::message("it was given up")),
                 false => Ok(()),
@@ -99,14 +99,14 @@ impl Store {
             .timeouts(Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) })
             .runtime(Runtime::Tokio1)
             .build()?;
-        let store = Self { pool, waited: Arc::default(), given_up, config: Arc::new(config) };
+        let store = Self { pool, waited: Arc::default(), given_up, address: Arc::new(address) };
         drop(store.client().await?);
         Ok(store)
     }
 
     /// For sessions beside the pool.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Gives up every connection there is: one of them did not answer, and whatever is the matter with it may be the matter with all.

@@ -106,7 +106,7 @@ pub async fn count(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
     db.execute(&statement, &[&runs, &statuses, &started, &completed]).await?;
     let former: Vec<Option<Timestamp>> = ends.iter().map(|end| end.former_end_at).collect();
     let statement = db.prepare_cached(include_str!("../sql/block_stat/add.sql")).await?;
-    db.execute(&statement, &[&runs, &started, &former]).await?;
+    db.execute(&statement, &[&runs, &started, &former, &completed]).await?;
     // A run is created once, however often it ends.
     let first: Vec<Uuid> = ends.iter().filter(|end| end.former_end_at.is_none()).map(|end| end.run.0).collect();
     let statement = db.prepare_cached(include_str!("../sql/lateness_stat/add.sql")).await?;
@@ -114,16 +114,23 @@ pub async fn count(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Of each of these runs, the block that failed first.
+/// Of each of these ends that is a failure, by its id, the block that failed first; unless that runs again by now.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn failures(db: &impl GenericClient, runs: &[Uuid]) -> Result<HashMap<RunId, Failure>, Error> {
+pub async fn failures(db: &impl GenericClient, ends: &[Ended]) -> Result<HashMap<i64, Failure>, Error> {
+    let failed = || ends.iter().filter(|end| end.status == "failed");
+    let ids: Vec<i64> = failed().map(|end| end.end_id).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let runs: Vec<Uuid> = failed().map(|end| end.run.0).collect();
+    let completed: Vec<Option<Timestamp>> = failed().map(|end| end.completed_at).collect();
     let statement = db.prepare_cached(include_str!("../sql/block_run/list_failures.sql")).await?;
-    let rows = db.query(&statement, &[&runs]).await?;
+    let rows = db.query(&statement, &[&ids, &runs, &completed]).await?;
     let failure = |row: &Row| {
         let error = row.get::<_, Option<Value>>("error").unwrap_or_default();
-        (RunId(row.get("run_id")), Failure { block: row.get("block"), error })
+        (row.get("end_id"), Failure { block: row.get("block"), error })
     };
     Ok(rows.iter().map(failure).collect())
 }

@@ -90,8 +90,8 @@ pub struct Life {
     pub ends_at: Option<Timestamp>,
     /// See `ends_at`.
     pub ends_because: String,
-    /// In its queue while it waits, from 1; else 0.
-    pub position: i64,
+    /// In its queue while it waits, from 1, as the planner said; else 0.
+    pub position: i32,
     /// While it waits: when it gets a place, as far as that is known.
     pub expected_at: Option<Timestamp>,
     /// Members of the gang with which it starts; 0 is alone.
@@ -337,26 +337,39 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
     let (class, device) = (&concerned.class, &concerned.device);
     let parameters: query::Parameters<'_> =
         &[&project, &queue, &plan, class, &pool, &node, device, &ALIVE_MAX, &group, &workspace, &person];
-    let decode = |row: &Row| {
-        let workspace: String = row.get(0);
-        let corrupt = |source| Error::Corrupt { what: "runtime's spec", id: workspace.clone(), source };
-        let spec = serde_json::from_value(row.get(4)).map_err(corrupt)?;
-        let plan = row.get::<_, Option<Uuid>>(5).map(PlanId);
-        let (ends_at, ends_because) = (row.get(6), row.get(7));
-        Ok(Alive {
-            project: row.get(1),
-            state: row.get(2),
-            queue: row.get(3),
-            spec,
-            plan,
-            workspace,
-            ends_at,
-            ends_because,
-            running_at: row.get(8),
-            placed: row.get(9),
-        })
-    };
-    query::rows(db, sql, parameters).await?.iter().map(decode).collect()
+    query::rows(db, sql, parameters).await?.iter().map(decode_alive).collect()
+}
+
+/// Lives that have not begun to end and are root because their project and this group let them, [`ALIVE_MAX`] at most; and how
+/// many there are.
+///
+/// # Errors
+/// When the statement fails, or a stored spec cannot be read.
+pub async fn rooted(db: &impl GenericClient, group: GroupId) -> Result<(Vec<Alive>, i64), Error> {
+    let sql = include_str!("../sql/runtime/rooted_of_group.sql");
+    let rows = query::rows(db, sql, &[&group.0, &ALIVE_MAX]).await?;
+    let count = rows.first().map_or(0, |row| row.get(10));
+    Ok((rows.iter().map(decode_alive).collect::<Result<_, _>>()?, count))
+}
+
+fn decode_alive(row: &Row) -> Result<Alive, Error> {
+    let workspace: String = row.get(0);
+    let corrupt = |source| Error::Corrupt { what: "runtime's spec", id: workspace.clone(), source };
+    let spec = serde_json::from_value(row.get(4)).map_err(corrupt)?;
+    let plan = row.get::<_, Option<Uuid>>(5).map(PlanId);
+    let (ends_at, ends_because) = (row.get(6), row.get(7));
+    Ok(Alive {
+        project: row.get(1),
+        state: row.get(2),
+        queue: row.get(3),
+        spec,
+        plan,
+        workspace,
+        ends_at,
+        ends_because,
+        running_at: row.get(8),
+        placed: row.get(9),
+    })
 }
 
 /// Whose life it is.

@@ -106,14 +106,19 @@ fn workspace(scope: &Scope) -> Option<Uuid> {
     scope.workspace.map(|id| id.0)
 }
 
-/// The version of a secret's value, locked until the transaction ends; `None` when there is no such secret.
+/// The version of a secret's value, locked until the transaction ends, and when the first one was set; `None` when there is no such
+/// secret.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn lock_version(db: &impl GenericClient, scope: &Scope, name: &str) -> Result<Option<i64>, Error> {
+pub async fn lock_version(
+    db: &impl GenericClient,
+    scope: &Scope,
+    name: &str,
+) -> Result<Option<(i64, Timestamp)>, Error> {
     let sql = include_str!("../sql/secret/lock_version.sql");
     let parameters: query::Parameters<'_> = &[&scope.project.0, &workspace(scope), &scope.pipeline, &name];
-    Ok(query::row(db, sql, parameters).await?.map(|row| row.get(0)))
+    Ok(query::row(db, sql, parameters).await?.map(|row| (row.get(0), row.get(1))))
 }
 
 /// Adds a secret.

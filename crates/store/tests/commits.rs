@@ -3,11 +3,13 @@
 
 use domain::{
     admission::Source,
+    graph::Graph,
     id::{PipelineId, RunId, SchedulerId, TriggerId, WorkspaceId},
+    run::Transition,
     trigger::State,
 };
 use jiff::Timestamp;
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use store::{
     Store,
     journal::Journal,
@@ -28,7 +30,7 @@ struct World {
     /// In version 1.
     triggers: [TriggerId; 2],
     ways: Ways,
-    _database: Database,
+    database: Database,
 }
 
 fn decision(trigger: TriggerId, version: i64, waiting: Option<&str>) -> Decision {
@@ -71,7 +73,7 @@ impl World {
             pipeline: PipelineId(pipeline),
             triggers: [TriggerId(first), TriggerId(second)],
             ways,
-            _database: database,
+            database: database,
         }
     }
 
@@ -222,5 +224,48 @@ async fn what_waiting_starts_are_told_stays_until_a_decision_says_otherwise() {
         runs::commit(&mut world.journal, &mut batch).await.unwrap();
         let row = world.client.query_one("SELECT waiting::text FROM trigger_state", &[]).await.unwrap();
         assert_eq!(row.get::<_, String>(0), stored);
+    }
+}
+
+#[tokio::test]
+async fn who_loses_a_shard_while_it_writes_drops_no_children_of_its_runs() {
+    let mut world = World::new().await;
+    let mut batch = Batch::default();
+    let run = world.fire(&mut batch, world.triggers[0], 1, "{}");
+    runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    let children =
+        "INSERT INTO block_run (run_id, block, child, status) SELECT $1, 'a', n, 'failed' FROM generate_series(0, 2) n";
+    world.client.execute(children, &[&run.0]).await.unwrap();
+    let pipeline = serde_json::json!({ "name": "p", "kind": "python", "blocks": [
+        { "uuid": "a", "name": "a", "kind": "custom", "language": "python", "upstream": [] }
+    ] });
+    let graph = Graph::new(Arc::new(serde_json::from_value(pipeline).unwrap())).unwrap();
+    let left = async |world: &World| {
+        let left = "SELECT count(*) FROM block_run WHERE child >= 0";
+        world.client.query_one(left, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    for (is_owner, expected) in [(false, 3), (true, 0)] {
+        let mut other = world.database.client().await;
+        let transaction = other.transaction().await.unwrap();
+        let lock = if is_owner {
+            "SELECT FROM shard WHERE id = 7 FOR UPDATE"
+        } else {
+            "UPDATE shard SET epoch = epoch + 1 WHERE id = 7"
+        };
+        transaction.execute(lock, &[]).await.unwrap();
+        let mut batch = Batch::default();
+        batch.add(run, &graph, world.shard, &Transition::DropChildren(0));
+        let watcher = world.database.client().await;
+        let taken = async {
+            let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            testkit::wait_for("the commit to wait", Duration::from_secs(20), || async {
+                watcher.query_opt(waits, &[]).await.unwrap().map(drop)
+            })
+            .await;
+            transaction.commit().await.unwrap();
+        };
+        let (committed, ()) = tokio::join!(runs::commit(&mut world.journal, &mut batch), taken);
+        assert_eq!((committed.unwrap().shards.len(), left(&world).await), (usize::from(is_owner), expected));
+        world.shard.epoch += 1;
     }
 }

@@ -153,6 +153,42 @@ async fn every_filter_finds_its_lines_within_chunks_and_beyond() {
 }
 
 #[tokio::test]
+async fn chunks_that_hold_nothing_of_what_is_asked_for_are_passed_over_unread() {
+    let world = World::new().await;
+    let [(quiet, quiet_trigger, first), (loud, loud_trigger, second)] = world.of;
+    // Each line is of another block; only the second run has errors.
+    let lines = (0..4_096).map(|n| NewLine {
+        block: format!("block {n}"),
+        level: if n % 100 == 1 { 40 } else { 20 },
+        ..line(if n % 2 == 0 { first } else { second }, Timestamp::now(), n)
+    });
+    logs::insert(&world.logs, &lines.collect::<Vec<_>>()).await.unwrap();
+    assert!(log_chunks::seal(&world.logs, 4_096).await.unwrap());
+    // What is changed behind a chunk's back is found by whoever reads its lines, and by nobody else.
+    let client = world.database.client().await;
+    client.batch_execute("UPDATE log_line SET level = 40, block = 'elsewhere' WHERE id = 1").await.unwrap();
+    let elsewhere = async || world.found(|s| s.block = "elsewhere").await.len();
+    let of_quiet = async || {
+        let of_pipeline = world.found(|s| (s.min_level, s.pipeline) = (40, Some(quiet))).await.len();
+        let of_trigger =
+            world.found(|s| (s.min_level, s.pipeline, s.trigger) = (40, Some(quiet), Some(quiet_trigger))).await;
+        (of_pipeline, of_trigger.len())
+    };
+    assert_eq!((elsewhere().await, of_quiet().await), (0, (0, 0)));
+    assert_eq!(world.found(|s| s.block = "block 7").await.len(), 1);
+    for errors in [
+        world.found(|s| (s.min_level, s.pipeline) = (40, Some(loud))).await,
+        world.found(|s| (s.min_level, s.trigger) = (40, Some(loud_trigger))).await,
+    ] {
+        assert_eq!(errors.len(), 41);
+    }
+    assert_eq!(world.found(|s| s.min_level = 40).await.len(), 42, "the workspace has some");
+    // Those of the version before do not say it, and are read.
+    client.batch_execute("UPDATE log_chunk SET errors_of = NULL, blocks = NULL").await.unwrap();
+    assert_eq!((elsewhere().await, of_quiet().await), (1, (1, 1)));
+}
+
+#[tokio::test]
 async fn a_search_without_patience_says_how_far_it_got() {
     let world = World::new().await;
     let lines: Vec<NewLine> = (0..4_200).map(|n| line(world.of[0].2, Timestamp::now(), n)).collect();

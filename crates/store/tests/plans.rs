@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 /// Each is executed for every command, result, claim, or look of a person. With the arguments that matter to its plan: how
 /// much is taken at once. `None` is planned for any.
 const HOT: &[(&str, Option<&str>)] = &[
+    ("audit_entry/delete_old", None),
     ("audit_entry/list", None),
     ("audit_entry/list_of_actor", None),
     ("audit_entry/list_of_workspace", None),
@@ -23,9 +24,16 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("firing/list", None),
     ("firing/of_run", None),
     ("firing/select_known", None),
+    ("gpu_usage/delete_before", Some("now() - interval '699 days', 10000")),
+    (
+        "gpu_usage/list",
+        Some("now() - interval '9 days', now() - interval '8 days', ARRAY['day'], NULL, NULL, '{}', 100"),
+    ),
     (
         "log_chunk/list",
-        Some("300000, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 0::smallint, '{}', 16, 'publish', ''"),
+        Some(
+            "300000, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 0::smallint, '{}', 16, 'publish', '', NULL",
+        ),
     ),
     ("group_policy/guard", None),
     ("group_policy/held", Some("ARRAY[pg_temp.id(8, 1)]")),
@@ -54,6 +62,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/commit", None),
     ("run/commit_step", None),
     ("run/commit_units", None),
+    ("run/depth", None),
     ("run/drop_children", None),
     ("run/get", None),
     ("run/list", None),
@@ -90,6 +99,7 @@ const LARGE: &[&str] = &[
     "audit_entry",
     "block_run",
     "firing",
+    "gpu_usage",
     "log_chunk",
     "log_line_default",
     "notification",
@@ -111,8 +121,8 @@ const LARGE: &[&str] = &[
 ];
 
 /// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing, an attempt and ten log
-/// lines each. 5,000 projects with four volumes and four placements each, of
-/// 500 groups, and as many persons with a quota.
+/// lines each. 5,000 projects with four volumes and four placements each, of 500 groups, as many persons with a quota, and the
+/// GPUs of two years.
 const FILL: &str = "
     SET session_replication_role = replica; -- References are not what is tried here.
     CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
@@ -156,6 +166,10 @@ const FILL: &str = "
         SELECT 'person' || a % 100, 'token', 'RunService/CreateRun', '', 'ok' FROM generate_series(1, 20000) a;
     INSERT INTO output_removal (run_id, bundle_digest, not_before)
         SELECT pg_temp.id(4, r), 'sha256:0', now() FROM generate_series(1, 20000) r;
+    INSERT INTO gpu_usage (holder, held_at, freed_at, project_id, queue_id, model, gpu_milli)
+        SELECT pg_temp.id(7, g), now() - make_interval(mins => 50 * g + 300), now() - make_interval(mins => 50 * g),
+               pg_temp.id(6, g % 5000), pg_temp.id(8, 1), 'A10', 1000
+        FROM generate_series(1, 20000) g;
     INSERT INTO volume (id, project_id, name, pool, size_bytes, deleted_at)
         SELECT pg_temp.id(5, v), pg_temp.id(6, v % 5000), 'v' || v, 'default', 1, CASE WHEN v % 3 = 0 THEN now() END
         FROM generate_series(1, 20000) v;

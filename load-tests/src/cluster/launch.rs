@@ -4,7 +4,10 @@ use super::{Cluster, service::Service, socket};
 use crate::repeater::Repeater;
 use anyhow::{Context, Result};
 use provision::ports;
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 impl Cluster {
     /// Starts `scheduler-<number>`, at one of the places, counted from 1.
@@ -119,6 +122,23 @@ impl Cluster {
 /// Names a folder of services' programs to run instead of those that were built with this one: optimised ones, say, beside
 /// a harness that is not.
 pub const PROGRAMS: &str = "ORRERY_PROGRAMS";
+
+/// How many kinds of services have another program in this folder than in that of this build.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub fn differing(folder: &Path) -> Result<u64> {
+    let ours = binaries()?;
+    let read = |folder: &Path, kind| {
+        let path = folder.join(format!("orrery-{kind}"));
+        std::fs::read(&path).with_context(|| format!("read {}", path.display()))
+    };
+    let mut differing = 0;
+    for kind in ["scheduler", "web-server", "executor"] {
+        differing += u64::from(read(folder, kind)? != read(&ours, kind)?);
+    }
+    Ok(differing)
+}
 
 /// Where the services' programs are: beside this one, or above it when this is a test.
 fn binaries() -> Result<PathBuf> {

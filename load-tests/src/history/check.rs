@@ -9,6 +9,7 @@ mod backfills;
 mod devices;
 mod epochs;
 mod firings;
+mod forgotten;
 mod liveness;
 mod order;
 mod overlap;
@@ -126,6 +127,8 @@ impl Report {
 /// Judges a history.
 #[must_use]
 pub fn check(history: &History) -> Report {
+    let remembered = history.promises.forgotten_us.map(|span| forgotten::without(history, span));
+    let history = remembered.as_ref().unwrap_or(history);
     let all: [fn(&History, &mut Findings); 9] = [
         firings::check,
         requests::check,

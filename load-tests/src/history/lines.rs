@@ -23,6 +23,7 @@ pub enum DatabaseLine {
     Shard(Shard),
     Taking(Taking),
     Executor(Executor),
+    Placement(Placement),
     /// When all of this was read.
     Taken {
         at_us: i64,
@@ -265,6 +266,15 @@ pub struct Executor {
     pub state: String,
 }
 
+/// Who had devices in the end, as the cluster knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the columns of placement")]
+pub struct Placement {
+    pub holder: Uuid,
+    /// `held`, `releasing`; one that is `nominated` has nothing yet.
+    pub state: String,
+}
+
 /// Names an attempt: `<run>/<block>/<child>/<lease>`; a block may itself hold slashes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "as everywhere")]
@@ -308,64 +318,6 @@ impl<'de> Deserialize<'de> for AttemptName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
-}
-
-/// A line of an executor's journal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "see the module of histories")]
-pub struct JournalLine {
-    pub at_us: i64,
-    pub mono_us: i64,
-    #[serde(flatten)]
-    pub event: JournalEvent,
-}
-
-/// What an executor tells of itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum JournalEvent {
-    /// A life begins. What an earlier life of the same data folder left running is gone by now.
-    Open { executor: Uuid, name: String, pid: u32, boot: String },
-    /// It took an attempt on.
-    Assigned { attempt: AttemptName },
-    /// The attempt has a process.
-    Start {
-        attempt: AttemptName,
-        pid: i64,
-        /// What it may use of which devices, while it runs.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        devices: Vec<DeviceShare>,
-        /// It runs only together with others.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        gang: Option<Gang>,
-    },
-    /// The process is gone, with all that it had started.
-    End { attempt: AttemptName, outcome: String },
-    /// A result that is told until a scheduler answers.
-    Result { attempt: AttemptName, outcome: String },
-    /// It ended, and nobody wants its result.
-    Dropped { attempt: AttemptName },
-    /// A scheduler answered.
-    Ack { attempt: AttemptName, accepted: bool },
-}
-
-/// A part of a device.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DeviceShare {
-    /// The device, as its driver names it.
-    pub device: String,
-    /// Thousandths of it; 1000 is the whole device.
-    pub milli: u32,
-}
-
-/// Attempts that start together or not at all.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Gang {
-    /// The same for all of them.
-    pub id: Uuid,
-    /// How many there are.
-    pub members: u32,
 }
 
 /// A line of a client's log.

@@ -27,6 +27,8 @@ pub struct Promises {
     pub fenced_writes_min: u64,
     /// Changes of owners that must have happened.
     pub takings_min: u64,
+    /// The database lost what it committed between these instants. What was acknowledged then is gone, and decided again.
+    pub forgotten_us: Option<(i64, i64)>,
     /// Of these checks each must have had something to check.
     pub must_check: Vec<Check>,
 }
@@ -42,6 +44,7 @@ impl Default for Promises {
             gang_slack_ms: 60_000,
             fenced_writes_min: 0,
             takings_min: 0,
+            forgotten_us: None,
             must_check: Vec::new(),
         }
     }

@@ -67,6 +67,7 @@ impl History {
             DatabaseLine::Shard(row) => self.shards.push(row),
             DatabaseLine::Taking(row) => self.takings.push(row),
             DatabaseLine::Executor(row) => self.executors.push(row),
+            DatabaseLine::Placement(row) => self.placements.push(row),
             DatabaseLine::Taken { at_us } => self.taken_at_us = at_us,
         }
     }

@@ -116,5 +116,6 @@ const ROWS: &[&str] = &[
             'at_us', history.us(at))::text
        FROM history.taking ORDER BY seq",
     "SELECT json_build_object('row', 'executor', 'id', id, 'name', name, 'state', state)::text FROM executor",
+    "SELECT json_build_object('row', 'placement', 'holder', holder, 'state', state)::text FROM placement",
     "SELECT json_build_object('row', 'taken', 'at_us', history.us(clock_timestamp()))::text",
 ];

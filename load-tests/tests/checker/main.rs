@@ -4,6 +4,7 @@
 mod anytime;
 mod devices;
 mod files;
+mod forgotten;
 mod sources;
 mod story;
 mod wrongs;

@@ -33,7 +33,7 @@ pub(crate) fn forget(history: &mut History, number: usize) {
     history.unit_writes.retain(|write| write.run_id != run);
     for (_, lines) in &mut history.journals {
         lines.retain(|line| match &line.event {
-            JournalEvent::Open { .. } => true,
+            JournalEvent::Open { .. } | JournalEvent::Hold { .. } | JournalEvent::Free { .. } => true,
             JournalEvent::Assigned { attempt }
             | JournalEvent::Start { attempt, .. }
             | JournalEvent::End { attempt, .. }

@@ -127,7 +127,7 @@ impl App {
         if leftovers > 0 {
             tracing::warn!(processes = leftovers, "killed what an earlier life of this executor left running");
         }
-        let runtimes = runtimes(settings, &base.data, &base.identity)?;
+        let runtimes = runtimes(settings, &base)?;
         let attempts = Arc::new(processes(settings, &base)?);
         Ok(Self { runtimes, ..base.app(attempts, health, shutdown) })
     }
@@ -166,8 +166,7 @@ impl App {
         }
         let base = Base::new(settings, telemetry)?;
         let backend = backend(base.data.mark()).await?;
-        let runtimes =
-            runtimes(settings, &base.data, &base.identity)?.or_else(|| only_wishes(settings, &base.identity));
+        let runtimes = runtimes(settings, &base)?.or_else(|| only_wishes(settings, &base.identity));
         let listener = rpc::server::bind(settings.attempts_listen).await.context("attempts_listen")?;
         let url = settings.attempts_url.clone().filter(|url| !url.is_empty());
         let url = url.unwrap_or(format!("http://{}", listener.local_addr().context("attempts_listen")?));
@@ -175,6 +174,7 @@ impl App {
         let parts = remote::Parts {
             bundles: Arc::clone(&base.bundles),
             outputs: Arc::clone(&base.outputs),
+            journal: Arc::clone(&base.journal),
             logs: base.logs.clone(),
             log_bytes: settings.log_limit,
             env: one_shot::environment(settings, &url)?,
@@ -326,20 +326,16 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
 }
 
 /// What runs runtimes of workspaces here, if anything does.
-fn runtimes(
-    settings: &Settings,
-    data: &DataDir,
-    identity: &Identity,
-) -> anyhow::Result<Option<(Member, Arc<dyn RuntimeBackend>)>> {
+fn runtimes(settings: &Settings, base: &Base) -> anyhow::Result<Option<(Member, Arc<dyn RuntimeBackend>)>> {
     let backend: Arc<dyn RuntimeBackend> = match settings.runtimes {
         Runtimes::None => return Ok(None),
-        Runtimes::Process => Arc::new(process_runtimes(settings, data, identity)?),
+        Runtimes::Process => Arc::new(process_runtimes(settings, base)?),
         Runtimes::Kubernetes => {
             let (access, place) = (kubernetes::access(settings)?, kubernetes::place(settings)?);
-            Arc::new(KubernetesRuntimes::new(access, place))
+            Arc::new(KubernetesRuntimes::new(access, place, Arc::clone(&base.journal)))
         }
     };
-    Ok(Some((member(settings, identity), backend)))
+    Ok(Some((member(settings, &base.identity), backend)))
 }
 
 /// The pool whose devices blocks may have, when they may and nothing else is served of it here.
@@ -352,7 +348,8 @@ fn member(settings: &Settings, identity: &Identity) -> Member {
     Member { id: identity.id, name: identity.name.clone(), pool: settings.pool.clone() }
 }
 
-fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) -> anyhow::Result<ProcessRuntimes> {
+fn process_runtimes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessRuntimes> {
+    let data = &base.data;
     let sources = settings.devices.iter().map(|text| text.parse::<DeviceSource>());
     let sources = sources.collect::<Result<Vec<_>, _>>().map_err(|what| anyhow::anyhow!("devices: {what}"))?;
     let cgroups = runtimes::Cgroups::divide_own();
@@ -369,7 +366,8 @@ fn process_runtimes(settings: &Settings, data: &DataDir, identity: &Identity) ->
         apps: Apps::new(data.join("apps"), settings.python.clone()),
         address: settings.runtimes_address,
         env: passed_environment(&settings.pass_env),
-        machine: runtimes::Machine::new(&identity.name, &sources),
+        machine: runtimes::Machine::new(&base.identity.name, &sources),
+        journal: Arc::clone(&base.journal),
         cgroups: cgroups.ok(),
         isolated_pre_start: settings.pre_start_network == PreStartNetwork::None,
     }))

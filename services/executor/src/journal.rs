@@ -1,10 +1,13 @@
 //! The journal: what really ran here and when. A line when an attempt's process starts and one when it is gone, appended
-//! and never changed. It is this executor's own testimony, independent of the database, for whoever checks history.
+//! and never changed. It is this executor's own testimony, independent of the database, for whoever checks history. So it
+//! tells which devices an attempt in a container, and a life of a runtime, was started with, and when nothing of it was left.
 //!
 //! With [`Detail::Everything`] it also tells what has no process, the built-in no-op, and what was said to and heard from
 //! schedulers: assignments, results, and which of these counted. The format is read by `load-tests/src/history`.
 
-use crate::{attempt::AttemptId, core::Identity};
+use crate::{attempt::AttemptId, core::Identity, pool::Life};
+use backend::Place;
+use domain::id::HolderId;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use std::{
@@ -62,6 +65,26 @@ impl Journal {
         self.line(json!({ "event": "start", "attempt": attempt.to_string(), "pid": pid }));
     }
 
+    /// An attempt is about to be launched elsewhere, on these devices.
+    pub fn launched(&self, attempt: &AttemptId, place: Option<&Place>) {
+        let devices =
+            place.map(|place| place.devices.iter().map(|device| share(&place.node, &device.name, device.milli)));
+        let devices: Vec<Value> = devices.into_iter().flatten().collect();
+        self.line(json!({ "event": "start", "attempt": attempt.to_string(), "pid": 0, "devices": devices }));
+    }
+
+    /// A life of a runtime is about to start, or was found by this life of the executor: it may use its devices from here on.
+    pub fn life_begins(&self, holder: HolderId, life: &Life) {
+        let devices = life.grants.iter().map(|grant| share(&life.node, &grant.device, grant.milli));
+        let devices: Vec<Value> = devices.collect();
+        self.line(json!({ "event": "hold", "holder": holder.to_string(), "devices": devices }));
+    }
+
+    /// Nothing of a life is left. Written before anybody is told.
+    pub fn life_is_gone(&self, holder: HolderId) {
+        self.line(json!({ "event": "free", "holder": holder.to_string() }));
+    }
+
     /// An attempt has ended and its process is gone, or waits for the next attempt of its run.
     pub fn ended(&self, attempt: &AttemptId, outcome: &str) {
         self.line(json!({ "event": "end", "attempt": attempt.to_string(), "outcome": outcome }));
@@ -105,4 +128,9 @@ impl Journal {
 fn monotonic_us() -> i64 {
     let time = clock_gettime(ClockId::Boottime);
     time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
+}
+
+/// A part of a device, which is named with its node: others have devices of the same name.
+fn share(node: &str, device: &str, milli: u32) -> Value {
+    json!({ "device": format!("{node}/{device}"), "milli": milli })
 }

@@ -175,6 +175,10 @@ impl ProcessBackend {
         let place = self.bring_inputs(attempt, log, secrets).await?;
         let job = job::build(attempt, view.project(), &place).map_err(|e| failed("INTERNAL", e))?;
         if let Some(child) = self.homes.take(attempt.id.run) {
+            if attempt.reads_memory() && !child.has_inputs_of(attempt) {
+                child.end().await;
+                return Err(attempt.without_waiting_process(self.homes.has_let_go(attempt.id.run)));
+            }
             child.serve(log);
             return Ok(Prepared { child, job, place });
         }
@@ -292,6 +296,9 @@ impl ProcessBackend {
                     None => return attempt.without_process(child.crashed().await),
                     Some(frame) if frame["type"] == "result" => {
                         let outcome = outcome::of_result(&frame["result"]);
+                        if matches!(outcome, Outcome::Completed(_)) {
+                            child.has_completed(&attempt.id);
+                        }
                         self.release(attempt, child).await;
                         return outcome;
                     }

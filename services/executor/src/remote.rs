@@ -13,6 +13,7 @@ use crate::{
     attempts::{Attempts, Mail, span, stop_asked},
     bundles::Bundles,
     core::CoreEvent,
+    journal::Journal,
     logs::{AttemptLog, LogQueue},
     outputs::{Outputs, Place},
     pool::Wishes,
@@ -75,6 +76,8 @@ pub struct Parts {
     pub bundles: Arc<Bundles>,
     /// Where attempts write.
     pub outputs: Arc<Outputs>,
+    /// What ran when, and on which devices.
+    pub journal: Arc<Journal>,
     /// Lines on their way.
     pub logs: LogQueue,
     /// Text that one attempt may log, bytes.
@@ -132,10 +135,14 @@ impl<B: Backend> RemoteBackend<B> {
         let mut launch = self.launch(attempt, &name, &expected);
         // Held until the container is gone.
         let (ended, _held) = match self.devices(&attempt.id, &mut launch, (log, mail)).await {
-            Ok(held) => (self.attend(attempt, &launch, &mut expected, (log, mail)).await, held),
+            Ok(held) => {
+                self.parts.journal.launched(&attempt.id, launch.place.as_ref());
+                (self.attend(attempt, &launch, &mut expected, (log, mail)).await, held)
+            }
             Err(ended) => (ended, None),
         };
         self.see_off(&name, matches!(ended, Outcome::Completed(_))).await;
+        self.parts.journal.ended(&attempt.id, outcome::name(&ended));
         self.with_living(|living| living.remove(&name));
         self.parts.outputs.expect(&attempt.id, &place);
         if !matches!(ended, Outcome::Completed(_)) {

@@ -17,11 +17,14 @@ pub use apps::Apps;
 pub use cgroup::Cgroups;
 pub use machine::{DeclaredDevices, DeviceSource, Machine};
 
-use crate::pool::{Board, Order, RuntimeBackend, Volume, order::Goal};
+use crate::{
+    journal::Journal,
+    pool::{Board, Order, RuntimeBackend, Volume, order::Goal},
+};
 use backend_process::sessions;
 use domain::id::{HolderId, VolumeId};
 use futures_util::future::BoxFuture;
-use life::{Ended, Living, Running};
+use life::{Ended, Left, Living, Running};
 use proto::internal::v1::{self as pb, RuntimePhase};
 use record::Record;
 use rustix::process::Signal;
@@ -35,7 +38,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at devices that may change: whatever happens to one is known within five seconds.
+/// Between two looks at devices that may change: what their driver says of one is known within five seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// For runtimes to end before the executor does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,6 +61,8 @@ pub struct Parts {
     pub env: BTreeMap<String, String>,
     /// This machine, and what it has.
     pub machine: Machine,
+    /// Which life had which devices, and when it was gone.
+    pub journal: Arc<Journal>,
     /// Keeps each runtime within its processor and memory; `None` where this machine does not allow it.
     pub cgroups: Option<Cgroups>,
     /// Pre-start scripts are cut off from the network, or not run.
@@ -113,10 +118,14 @@ impl RuntimeBackend for ProcessRuntimes {
             let reader = Arc::clone(&shared);
             let found = tokio::task::spawn_blocking(move || reader.find()).await??;
             let mut orders = Vec::new();
-            for (order, running, ended) in found {
-                match ended {
-                    Some(ended) => shared.board.report(gone(&order, &ended)),
-                    None => shared.begin(order.clone(), running),
+            for (order, found) in found {
+                match found {
+                    Found::Ended(ended) => {
+                        // As far as is known: nobody may have been left to write it.
+                        shared.parts.journal.life_is_gone(order.holder);
+                        shared.board.report(gone(&order, &ended));
+                    }
+                    Found::Left(left) => shared.begin(order.clone(), left),
                 }
                 orders.push(order);
             }
@@ -143,7 +152,7 @@ impl RuntimeBackend for ProcessRuntimes {
             (Some(_), Goal::Forget) => tracing::error!(holder = %order.holder, "told to forget what still runs"),
             (None, Goal::Run(_)) if self.0.board.runtime(order.holder).is_none() => {
                 drop(lives);
-                self.0.begin(order, None);
+                self.0.begin(order, Left::Nothing);
             }
             (None, Goal::Run(_)) => self.0.board.amend(order.holder, |report| report.fence = order.fence),
             (None, Goal::Stop { .. }) => {
@@ -192,13 +201,18 @@ impl RuntimeBackend for ProcessRuntimes {
     }
 }
 
-/// What an earlier life left of a runtime: its processes, or how it ended.
-type Found = (Order, Option<Running>, Option<Ended>);
+/// What an earlier life of this executor knew of a runtime.
+enum Found {
+    /// It had not seen the end of it.
+    Left(Left),
+    /// Nothing is left.
+    Ended(Ended),
+}
 
 impl Shared {
     /// It is on the board from here on: a stream that is opened now names it, so that nobody takes it for missing before
     /// its application has answered.
-    fn begin(self: &Arc<Self>, order: Order, running: Option<Running>) {
+    fn begin(self: &Arc<Self>, order: Order, left: Left) {
         let Some(life) = order.life().cloned() else { return };
         let holder = order.holder;
         self.board.report(pb::RuntimeReport {
@@ -213,7 +227,7 @@ impl Shared {
         self.lock().insert(holder, Handle { order: sender, probe: Arc::clone(&probe) });
         let exit = watch::Sender::new(None);
         let living = Living { shared: Arc::clone(self), holder, life, orders, probe, exit };
-        tokio::spawn(living.run(running));
+        tokio::spawn(living.run(left));
     }
 
     /// Looks at the devices from time to time; what they were stays where they cannot be read.
@@ -247,10 +261,11 @@ impl Shared {
         self.parts.folder.join(holder.to_string())
     }
 
-    /// What an earlier life left: each with its processes, or how it ended. What nobody wrote down is killed.
-    fn find(&self) -> anyhow::Result<Vec<Found>> {
+    /// What an earlier life left: each with its processes, or how it ended. What nobody wrote down is killed. What is left of one
+    /// whose first process has ended holds its devices until it is gone.
+    fn find(&self) -> anyhow::Result<Vec<(Order, Found)>> {
         std::fs::create_dir_all(&self.parts.folder)?;
-        let mut sessions = sessions::all(&self.parts.executor);
+        let mut sessions = sessions::try_all(&self.parts.executor)?;
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.parts.folder)? {
             let folder = entry?.path();
@@ -258,20 +273,18 @@ impl Shared {
                 record::remove(&folder)?;
                 continue;
             };
-            let members = sessions.remove(&order.holder.to_string()).unwrap_or_default();
-            let led = running.is_some_and(|running| running.lives());
-            let ended = match ended {
-                None if !led => {
-                    sessions::signal(&members, Signal::KILL);
-                    let message = "it ended while its executor was away".to_owned();
-                    let ended = Ended { code: "RUNTIME_LOST".to_owned(), message };
-                    record::write_ended(&folder, &ended)?;
-                    Some(ended)
+            sessions.remove(&order.holder.to_string());
+            let running = running.filter(Running::lives);
+            tracing::info!(holder = %order.holder, lives = running.is_some(), "found a runtime of an earlier life");
+            let what = match (ended, running) {
+                (Some(ended), _) => Found::Ended(ended),
+                (None, Some(running)) => Found::Left(Left::Running(running)),
+                (None, None) => {
+                    let lost = Ended::new("RUNTIME_LOST", "it ended while its executor was away");
+                    Found::Left(Left::Remains(lost))
                 }
-                ended => ended,
             };
-            tracing::info!(holder = %order.holder, lives = ended.is_none(), "found a runtime of an earlier life");
-            found.push((order, running, ended));
+            found.push((order, what));
         }
         let strays: usize = sessions.values().map(Vec::len).sum();
         if strays > 0 {

@@ -169,7 +169,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "jupyter_image",
         Kind::Text,
-        "jupyter/base-notebook",
+        "quay.io/jupyter/base-notebook:2026-07-28",
         "The image for JupyterLab on Kubernetes where a runtime names none.",
     ),
     Key::new(
@@ -351,7 +351,7 @@ impl Default for Settings {
             pre_start_network: PreStartNetwork::None,
             kubeconfig: None,
             kubernetes_namespace: "orrery".to_owned(),
-            jupyter_image: "jupyter/base-notebook".to_owned(),
+            jupyter_image: "quay.io/jupyter/base-notebook:2026-07-28".to_owned(),
             vs_code_image: "codercom/code-server".to_owned(),
             pre_start_image: None,
             device_classes: backend_kubernetes::classes::KNOWN.map(str::to_owned).into(),

@@ -43,7 +43,6 @@ use runtime::{
     backoff::{self, Backoff},
     health::Health,
     secret::Secret,
-    service::Failure,
     shutdown::Shutdown,
     telemetry::Telemetry,
     watchdog::Watchdog,
@@ -89,20 +88,10 @@ impl App {
     /// Connects, migrates, listens.
     ///
     /// # Errors
-    /// A usage failure when a setting makes no sense; another when the database does not answer or the address is taken.
+    /// When the database does not answer or the address is taken.
     pub async fn build(
         settings: Settings,
-        telemetry: &Telemetry,
-        health: Health,
-        shutdown: Shutdown,
-    ) -> Result<Self, Failure> {
-        let given = Given::read(&settings).map_err(Failure::usage)?;
-        Self::connect(given, settings, telemetry, health, shutdown).await.map_err(Failure::unavailable)
-    }
-
-    async fn connect(
         given: Given,
-        settings: Settings,
         telemetry: &Telemetry,
         health: Health,
         shutdown: Shutdown,
@@ -196,7 +185,8 @@ impl App {
             log_retention.clone(),
             clock.clone(),
             Arc::clone(&self.metrics),
-        );
+        )
+        .keeping_gpu_usage(self.settings.gpu_usage_retention);
         let duties = [
             tokio::spawn(house.run(stop_keeper.clone())),
             tokio::spawn(expirer::run(
@@ -308,7 +298,7 @@ impl App {
 }
 
 /// What settings and the files that they name say, before anything is connected.
-struct Given {
+pub struct Given {
     database_url: Secret,
     redis: Option<lease::Redis>,
     token: Option<rpc::auth::Token>,
@@ -317,7 +307,11 @@ struct Given {
 }
 
 impl Given {
-    fn read(settings: &Settings) -> anyhow::Result<Self> {
+    /// Reads everything that can be wrong.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn read(settings: &Settings) -> anyhow::Result<Self> {
         let token = settings.cluster_token_file.as_deref().map(rpc::auth::Token::from_file).transpose()?;
         rpc::auth::require_auth_beyond_loopback(settings.listen, token.is_some())?;
         let given = Secret::given(settings.database_url_file.as_deref(), settings.database_url.as_deref())?;

@@ -5,6 +5,9 @@
 //! place of one that failed. No call reads all units of a run: there may be many, and many who ask.
 
 mod products;
+mod waits;
+
+pub use waits::Waits;
 
 use crate::{
     changes::Changes,
@@ -13,7 +16,7 @@ use crate::{
     values,
     wire::AttemptId,
 };
-use domain::{id::RunId, run::RunStatus, trigger::key};
+use domain::{ErrorKind, id::RunId, run::RunStatus, trigger::key};
 use products::Product;
 use proto::internal::v1 as pb;
 use secrets::Keyring;
@@ -34,8 +37,10 @@ use tokio::sync::{Semaphore, mpsc};
 const CALLS_MAX: usize = 256;
 /// Names and values of all secrets that one run may be given: they travel in one message.
 const SECRETS_BYTES_MAX: usize = 512 * 1024;
-/// How often a waiting call looks, should every notice be lost.
+/// How often a waiting call looks, should every notice be lost; and between two tries where the database is away.
 const BACKSTOP: Duration = Duration::from_secs(1);
+/// How deep runs may lie that start each other by their code.
+const DEPTH_MAX: i32 = 32;
 
 /// Answers calls.
 #[derive(Clone)]
@@ -114,12 +119,12 @@ impl Calls {
         Self { store, orders, changes, keyring, unnamed_secrets, places: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
-    /// Answers one call on its session, some time later.
-    pub fn answer(&self, call: pb::RunnerCall, outbox: mpsc::Sender<pb::SessionResponse>) {
-        let this = self.clone();
+    /// Answers one call on its session, some time later. `waits` are those of the session.
+    pub fn answer(&self, call: pb::RunnerCall, outbox: mpsc::Sender<pb::SessionResponse>, waits: &Waits) {
+        let (this, waits) = (self.clone(), waits.clone());
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = this.call(&call) => outcome,
+                outcome = this.call(&call, &waits) => outcome,
                 // Nobody is left who could be told.
                 () = outbox.closed() => return,
             };
@@ -134,13 +139,18 @@ impl Calls {
         });
     }
 
-    async fn call(&self, call: &pb::RunnerCall) -> Result<Value, String> {
+    async fn call(&self, call: &pb::RunnerCall, waits: &Waits) -> Result<Value, String> {
         let attempt = call.attempt.as_ref().ok_or("the call names no attempt")?;
         let caller = RunId::from_slice(&attempt.run_id).ok_or("the call names no run")?;
         match call.method.as_str() {
             "wait_run" => {
+                let waiter = AttemptId::from_proto(attempt.clone()).ok_or("the call names no attempt")?;
+                let place = waits.enter(waiter);
                 // It gave its permits back when it asked, and goes on with any answer.
-                let ended = self.wait(caller, &call.arguments).await;
+                let ended = match &place {
+                    Ok(_) => self.wait(caller, &call.arguments).await,
+                    Err(full) => Err(full.clone()),
+                };
                 self.resume(attempt).await;
                 ended
             }
@@ -167,17 +177,26 @@ impl Calls {
     }
 
     async fn header(&self, run: RunId) -> Result<RunHeader, String> {
-        let found = store::runs::header(&self.store, run).await;
-        found.map_err(|_| "the database does not answer".to_owned())?.ok_or_else(|| format!("no run {run}"))
+        self.find(run).await?.ok_or_else(|| format!("no run {run}"))
+    }
+
+    /// `None` for a run that does not exist, or was forgotten.
+    async fn find(&self, run: RunId) -> Result<Option<RunHeader>, String> {
+        until_answered(|| store::runs::header(&self.store, run)).await
     }
 
     async fn trigger(&self, caller: RunId, attempt: &pb::AttemptRef, asked: TriggerPipeline) -> Result<Value, String> {
         let parent = self.header(caller).await?;
         let name = PipelineRef::Name(parent.workspace_id, asked.pipeline_uuid.clone());
-        let pipeline = store::runs::current_pipeline(&self.store, &name)
-            .await
-            .map_err(|_| "the database does not answer".to_owned())?
+        let pipeline = until_answered(|| store::runs::current_pipeline(&self.store, &name))
+            .await?
             .ok_or_else(|| format!("workspace {} has no pipeline `{}`", parent.workspace, asked.pipeline_uuid))?;
+        if until_answered(|| store::runs::depth(&self.store, caller, DEPTH_MAX)).await? >= DEPTH_MAX {
+            return Err(format!(
+                "run {caller} lies {DEPTH_MAX} deep below runs that started each other by their code, and may start none; let \
+                 a trigger start what is to go on without an end"
+            ));
+        }
         let command = CreateRun {
             pipeline: pipeline.id,
             logical_key: key::of_child(caller, &attempt.block, attempt.child, &asked.key),
@@ -193,12 +212,13 @@ impl Calls {
         if let Some(product) = &asked.product {
             return self.refresh(product, &pipeline, command).await;
         }
-        let run = self.create(command.clone()).await?;
-        let run = self.header(run).await?;
-        if !matches!(run.status, RunStatus::Failed | RunStatus::Cancelled) {
+        let first = self.create(command.clone()).await?;
+        // One that was forgotten since serves nobody, as one that failed.
+        let found = self.find(first).await?;
+        if let Some(run) = found.filter(|run| !matches!(run.status, RunStatus::Failed | RunStatus::Cancelled)) {
             return Ok(status(&run));
         }
-        let run = self.in_place_of(run.id, &pipeline, command, attempt).await?;
+        let run = self.in_place_of(first, &pipeline, command, attempt).await?;
         self.header(run).await.map(|run| status(&run))
     }
 
@@ -213,8 +233,7 @@ impl Calls {
     ) -> Result<RunId, String> {
         let run = command.parent.ok_or("the call names no run")?;
         let asker = Asker { run, block: &attempt.block, child: attempt.child, lease: attempt.lease };
-        let found = store::runs::last_in_place(&self.store, pipeline.trigger_id, first, &asker).await;
-        match found.map_err(|_| "the database does not answer".to_owned())? {
+        match until_answered(|| store::runs::last_in_place(&self.store, pipeline.trigger_id, first, &asker)).await? {
             (last, true) => self.create(CreateRun { logical_key: key::of_successor(last), ..command }).await,
             (last, false) => Ok(last),
         }
@@ -369,7 +388,7 @@ impl Calls {
             match self.values_for(&asker).await {
                 Ok(Some(values)) => return Ok(json!(values)),
                 Ok(None) => return Err("the attempt does not run any more".to_owned()),
-                Err(error) if error.kind() == domain::ErrorKind::Unavailable => tokio::time::sleep(BACKSTOP).await,
+                Err(error) if error.kind() == ErrorKind::Unavailable => tokio::time::sleep(BACKSTOP).await,
                 Err(_) => return Err("the database does not answer".to_owned()),
             }
         }
@@ -395,8 +414,24 @@ impl Calls {
     }
 }
 
+/// Asks until the database answers: a call ends with its session, and not because the database was away for a moment.
+async fn until_answered<T, F: Future<Output = Result<T, store::Error>>>(ask: impl Fn() -> F) -> Result<T, String> {
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if error.kind() == ErrorKind::Unavailable => tokio::time::sleep(BACKSTOP).await,
+            Err(_) => return Err("the database does not answer".to_owned()),
+        }
+    }
+}
+
 fn read<T: for<'de> Deserialize<'de>>(arguments: &str) -> Result<T, String> {
-    serde_json::from_str(arguments).map_err(|e| format!("the call's arguments are malformed: {e}"))
+    let malformed = |error: serde_json::Error| format!("the call's arguments are malformed: {error}");
+    let given: Map<String, Value> = serde_json::from_str(arguments).map_err(malformed)?;
+    if let Some(field) = rpc::json::nul(&given, "") {
+        return Err(format!("{field} {}", rpc::json::NUL));
+    }
+    serde_json::from_value(Value::Object(given)).map_err(malformed)
 }
 
 /// A run of another workspace is not there, whatever its id.

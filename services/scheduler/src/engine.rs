@@ -15,6 +15,7 @@ mod armed;
 mod backfills;
 mod commands;
 mod definitions;
+mod departures;
 mod dispatch;
 mod firer;
 mod gauges;
@@ -60,7 +61,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{Store, journal::Journal};
+use store::{Store, executors::ExecutorRow, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 pub(crate) use turn::Chain;
@@ -129,6 +130,8 @@ pub struct Engine {
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
     seats: HashMap<ExecutorId, Seat>,
+    /// Executors that said goodbye here, until their rows say so.
+    farewells: HashMap<ExecutorId, ExecutorRow>,
     told: gauges::Told,
     /// `None` until the first commit, and after each that failed.
     journal: Option<Journal>,
@@ -182,6 +185,7 @@ impl Engine {
             slas: BTreeSet::new(),
             again: false,
             seats: HashMap::new(),
+            farewells: HashMap::new(),
             told: gauges::Told::default(),
             journal: None,
             promises: Promises::default(),
@@ -221,6 +225,12 @@ impl Engine {
                 () = std::future::ready(()), if again => {}
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
+            }
+            // Whatever made it turn: nobody is silent whose word waits.
+            while arrived.len() < TURN_MESSAGES_MAX
+                && let Ok(message) = inbox.try_recv()
+            {
+                arrived.push(message);
             }
             messages.extend(arrived.drain(..));
             let begun = std::time::Instant::now();
@@ -297,24 +307,6 @@ impl Engine {
             self.wakes.remove(&(at, run));
             self.advance(run, domain::run::Event::Wake, turn);
         }
-        let silent: Vec<ExecutorId> =
-            self.seats.iter().filter(|(_, seat)| seat.is_silent(self.timing.lost_after)).map(|(id, _)| *id).collect();
-        for executor in silent {
-            self.lose(executor, turn);
-        }
-    }
-
-    /// An executor is gone: whatever it ran is tried again by others.
-    fn lose(&mut self, executor: ExecutorId, turn: &mut Turn) {
-        let Some(seat) = self.seats.remove(&executor) else { return };
-        tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.held(), "executor lost");
-        self.metrics.executors_lost.inc();
-        if seat.is_local() {
-            turn.seats.insert(executor, seat.row(executor, "lost"));
-        }
-        let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| live.uses(executor)).map(|(id, _)| *id).collect();
-        for run in runs {
-            self.advance(run, domain::run::Event::ExecutorLost(executor), turn);
-        }
+        self.settle_absent(turn);
     }
 }

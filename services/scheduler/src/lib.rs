@@ -32,4 +32,4 @@ pub mod shares;
 mod values;
 pub mod wire;
 
-pub use app::App;
+pub use app::{App, Given};

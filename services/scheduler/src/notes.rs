@@ -89,7 +89,7 @@ pub fn notes(
     ends: &[Ended],
     versions: &Versions,
     configured: &[Configured],
-    failures: &HashMap<domain::id::RunId, Failure>,
+    failures: &HashMap<i64, Failure>,
     public_url: Option<&str>,
 ) -> Vec<Note> {
     let own: Vec<(&Configured, Config)> = configured.iter().filter_map(|c| Some((c, outline(c)?))).collect();
@@ -102,7 +102,7 @@ pub fn notes(
         let of_api = of_api.map(|(c, config)| (source(c), config));
         for (source, config) in of_project.into_iter().chain(of_api) {
             for event in events(end).into_iter().filter(|event| config.tells(*event)) {
-                let facts = facts(end, failures.get(&end.run), public_url);
+                let facts = facts(end, failures.get(&end.end_id), public_url);
                 notes.extend(config.channels.keys().map(|channel| note(end, event, source, channel, &facts)));
             }
         }

@@ -231,7 +231,8 @@ impl Placer {
         self.fleet.sessions().into_iter().for_each(|session| self.fleet.close(session));
     }
 
-    /// Reads the pool's rows until that works; executors that are connected stay, and are told everything anew.
+    /// Reads the pool's rows until that works. No executor is connected: what they said before may not be in the rows, and those
+    /// who come say and are told everything.
     async fn load(&mut self) -> Result<(), Ended> {
         let mut pause = PAUSE.0;
         loop {
@@ -241,7 +242,10 @@ impl Placer {
             self.beat.beat();
             let store = &self.parts.store;
             match store.answered(ledger::load(store, self.shard, &self.pool)).await {
-                Some(Ok(Some(found))) => return self.take_over(found).await,
+                Some(Ok(Some(found))) => {
+                    self.take_over(found);
+                    return Ok(());
+                }
                 Some(Ok(None)) => return Err(Ended),
                 None => tracing::warn!(pool = &*self.pool, "a pool's rows did not come; they are read again"),
                 Some(Err(error)) => {
@@ -258,7 +262,7 @@ impl Placer {
         }
     }
 
-    async fn take_over(&mut self, found: ledger::Pool) -> Result<(), Ended> {
+    fn take_over(&mut self, found: ledger::Pool) {
         for problem in &found.unreadable {
             tracing::error!(pool = &*self.pool, problem, "a runtime cannot be read; what it holds stays held");
         }
@@ -272,11 +276,7 @@ impl Placer {
         for stored in found.lives {
             self.lives.insert(stored, &self.parts.timing.rules);
         }
-        for session in self.fleet.ready_sessions() {
-            self.tell_everything(session);
-        }
         tracing::info!(pool = &*self.pool, runtimes = count, placements = self.placements.len(), "took a pool over");
-        Ok(())
     }
 
     fn now(&self) -> Timestamp {

@@ -1,7 +1,7 @@
 //! Executor sessions: streams on one side, the engine's queue on the other.
 
 use crate::{
-    calls::Calls,
+    calls::{Calls, Waits},
     engine::{Message, Outbox, SessionEvent},
     logs::LogSink,
     peers::{Local, Peers},
@@ -74,6 +74,7 @@ impl ExecutorSessionService for Sessions {
         let introduced = pb::Hello { running: Vec::new(), ..hello.clone() };
         let local = Local { session, hello: introduced, outbox: outbox.clone(), over: over.clone() };
         let running = hello.running.clone();
+        let waits = Waits::on(u32::try_from(hello.slots).unwrap_or(0));
         // The engine first: it welcomes. Then the peers, whose answers come behind that.
         self.tell(executor, session, greeting(hello, Outbox::Local(outbox.clone()), None)).await?;
         let opened = self.peers.opened(executor, local, running);
@@ -100,7 +101,7 @@ impl ExecutorSessionService for Sessions {
                 };
                 let Ok(Some(message)) = message else { break };
                 let Some(message) = message.message else { continue };
-                if this.hear(executor, session, message, &outbox).await.is_err() {
+                if this.hear(executor, session, message, (&outbox, &waits)).await.is_err() {
                     break;
                 }
             }
@@ -207,10 +208,10 @@ impl Sessions {
         executor: ExecutorId,
         session: u64,
         message: pb::session_request::Message,
-        outbox: &mpsc::Sender<pb::SessionResponse>,
+        (outbox, waits): (&mpsc::Sender<pb::SessionResponse>, &Waits),
     ) -> Result<(), Status> {
         if let pb::session_request::Message::RunnerCall(call) = message {
-            self.calls.answer(call, outbox.clone());
+            self.calls.answer(call, outbox.clone(), waits);
             return Ok(());
         }
         match self.peers.passed_on(executor, message).and_then(read_event) {

@@ -76,6 +76,12 @@ pub const KEYS: &[Key] = &[
         "Ended runs are kept so long where their project or pipeline has no run_retention_period; 0s keeps them for ever.",
     ),
     Key::new(
+        "gpu_usage_retention",
+        Kind::Duration,
+        "17520h",
+        "Who held which GPUs is remembered so long after they were free again; 0s keeps it for ever.",
+    ),
+    Key::new(
         "unnamed_secrets",
         Kind::Boolean,
         "true",
@@ -121,6 +127,8 @@ pub struct Settings {
     pub log_retention: Duration,
     #[serde(with = "duration")]
     pub run_retention: Duration,
+    #[serde(with = "duration")]
+    pub gpu_usage_retention: Duration,
     pub unnamed_secrets: bool,
     #[serde(with = "duration")]
     pub session_age_max: Duration,
@@ -162,6 +170,7 @@ impl Default for Settings {
             notification_networks: Vec::new(),
             log_retention: Duration::from_secs(30 * 24 * 3600),
             run_retention: Duration::from_secs(365 * 24 * 3600),
+            gpu_usage_retention: Duration::from_secs(730 * 24 * 3600),
             unnamed_secrets: true,
             session_age_max: Duration::from_secs(300),
             common: Common::default(),

@@ -236,6 +236,35 @@ async fn a_run_that_ends_again_was_late_once_and_counts_only_what_ended_since() 
 }
 
 #[tokio::test]
+async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_alone() {
+    let world = World::new(json!({})).await;
+    let run = world.run("failed").await;
+    let client = world.database.client().await;
+    // It ran again in place, and failed again, elsewhere, before anybody looked.
+    let again = "UPDATE run SET former_end_at = completed_at, started_at = completed_at + interval '1 s',
+                                completed_at = completed_at + interval '1 h'";
+    client.execute(again, &[]).await.unwrap();
+    let blocks = "UPDATE block_run SET status = 'completed', error = NULL, completed_at = r.completed_at FROM run r WHERE r.id = run_id";
+    client.execute(blocks, &[]).await.unwrap();
+    let next = "INSERT INTO block_run (run_id, block, status, completed_at, error)
+                SELECT id, 'next', 'failed', completed_at, '{\"message\": \"later\"}' FROM run";
+    client.execute(next, &[]).await.unwrap();
+    let end = "INSERT INTO run_end (run_id, status, started_at, completed_at, former_end_at)
+               SELECT id, status, started_at, completed_at, former_end_at FROM run";
+    client.execute(end, &[]).await.unwrap();
+    let mut db = world.store.client().await.unwrap();
+    let transaction = db.transaction().await.unwrap();
+    let ends = store::run_ends::take(&transaction, 10).await.unwrap();
+    let failures = store::run_ends::failures(&transaction, &ends).await.unwrap();
+    let blocks: Vec<_> = ends.iter().map(|end| failures.get(&end.end_id).map(|of| of.block.as_str())).collect();
+    assert_eq!((ends[0].run.0, blocks), (run, vec![None, Some("next")]));
+    transaction.rollback().await.unwrap();
+    world.recorder().run_once().await.unwrap();
+    let row = client.query_one("SELECT sum(runs)::bigint FROM block_stat", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2, "each block ended once");
+}
+
+#[tokio::test]
 async fn a_commit_that_ends_a_run_leaves_its_end() {
     let world = World::new(json!({})).await;
     let left = world.database.client().await.query_one("SELECT count(*) FROM run_end", &[]).await.unwrap();

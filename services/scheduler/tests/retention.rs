@@ -166,7 +166,8 @@ impl World {
         let clock = DbClock::new(Timestamp::now());
         let kept = LogRetention::new(logs.clone(), clock.clone(), Duration::from_secs(30 * 86_400));
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-        (Housekeeper::new(store, logs, kept, clock, Arc::clone(&metrics)), metrics)
+        let house = Housekeeper::new(store, logs, kept, clock, Arc::clone(&metrics));
+        (house.keeping_gpu_usage(Duration::from_secs(5 * 86_400)), metrics)
     }
 
     /// So many lines of a run, of so many days ago.
@@ -208,7 +209,11 @@ async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_noth
          SELECT workspace_id, pipeline_id, source, channel, 1, now() - interval '2 hours' FROM notification WHERE key IN ('0', 'sent20');
          INSERT INTO limit_pool (workspace_id, key, max, used)
          SELECT '00000000-0000-0000-0000-000000000001', 'order:' || n, 1, (n = 7)::integer FROM generate_series(1, 2500) AS n;
-         INSERT INTO limit_hold (workspace_id, key, shard, held, wanted) SELECT workspace_id, key, 3, used, used FROM limit_pool",
+         INSERT INTO limit_hold (workspace_id, key, shard, held, wanted) SELECT workspace_id, key, 3, used, used FROM limit_pool;
+         INSERT INTO gpu_usage (holder, held_at, freed_at, project_id, queue_id, model, gpu_milli)
+         SELECT gen_random_uuid(), now() - interval '9 days', now() - make_interval(days => n, mins => 1), gen_random_uuid(),
+                gen_random_uuid(), 'A10', 1000
+           FROM generate_series(0, 8) AS n",
         from.strftime("%Y%m%d")
     );
     client.batch_execute(&old).await.unwrap();
@@ -234,6 +239,8 @@ async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_noth
         ("SELECT count(*) FROM notification_lane", 1),
         ("SELECT count(*) FROM limit_pool", 1),
         ("SELECT count(*) FROM limit_hold", 1),
+        // By when they were free again, however long ago they were taken.
+        ("SELECT count(*) FROM gpu_usage", 5),
     ];
     for (sql, expected) in counts {
         assert_eq!(world.count(sql).await, expected, "{sql}");

@@ -3,49 +3,48 @@
 use crate::authorisation::{self, Authority, Guarded, TableError};
 use crate::browser::Browsers;
 use crate::changes::Changes;
-use crate::commands::Commands;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::gate::{self, Gate};
-use crate::identity::{bootstrap, credentials::Credentials, passwords::Guesses};
+use crate::given::Given;
+use crate::identity::{
+    bootstrap::{self, Telling},
+    credentials::Credentials,
+    passwords::Guesses,
+};
 use crate::loops::{forgetter, prober, subscriber};
 use crate::mage::Mage;
 use crate::metrics::Metrics;
 use crate::models::Transfers;
-use crate::oidc_sign_in::Elsewhere;
-use crate::outputs::OutputStores;
 use crate::proxy::{self, Proxy};
 use crate::router::{self, Api};
 use crate::scaler::Scaler;
 use crate::settings::Settings;
-use crate::storage_classes::StorageClasses;
 use crate::transcode::Transcoder;
-use crate::{grpc, listener, people};
-use oidc::{Provider, Registration, RegistrationError};
+use crate::{grpc, listener};
+use domain::ErrorKind;
+use oidc::RegistrationError;
 use prost_reflect::DescriptorPool;
-use registry::Registries;
 use rpc::auth::{AuthError, Token};
 use rpc::client::ConnectError;
 use runtime::health::Health;
 use runtime::rates::Rates;
-use runtime::secret::{Secret, SecretError};
+use runtime::secret::SecretError;
 use runtime::shutdown::Shutdown;
 use runtime::telemetry::Telemetry;
 use runtime::watchdog::Watchdog;
-use secrets::{KeyFileError, Keyring};
+use secrets::KeyFileError;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use store::Store;
 use tokio::net::TcpListener;
-use tonic::transport::Uri;
 
 /// A server that listens and does not serve yet.
 pub struct App {
     listener: TcpListener,
     router: axum::Router,
     core: Arc<Core>,
-    health: Health,
     connections: usize,
     scaler: Option<(TcpListener, Option<Token>)>,
     proxy: Arc<Proxy>,
@@ -67,6 +66,9 @@ pub enum BuildError {
     /// A method or a route that nobody is allowed or everybody is by mistake.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The first owner's address is none.
+    #[error("{0}")]
+    Email(String),
     /// The first owner cannot be made.
     #[error("make the first owner: {0}")]
     Owner(String),
@@ -82,6 +84,9 @@ pub enum BuildError {
     /// A registry of images is none.
     #[error("image_registries: {0}")]
     Registry(#[from] registry::Error),
+    /// The trail would be kept for too short a time.
+    #[error("audit_retention is less than 30 days, for which every entry is kept; 0s keeps them for ever")]
+    AuditRetention,
     /// The keys of secrets cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
@@ -109,17 +114,22 @@ impl BuildError {
     /// Starting again changes nothing: the configuration is wrong.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Missing(_)
-                | Self::Scheduler(_)
-                | Self::Auth(_)
-                | Self::Secret(_)
-                | Self::Keys(_)
-                | Self::Connect(_)
-                | Self::Provider(_)
-                | Self::StorageClass(_)
-        )
+            | Self::Scheduler(_)
+            | Self::Auth(_)
+            | Self::Email(_)
+            | Self::Secret(_)
+            | Self::Keys(_)
+            | Self::Connect(_)
+            | Self::Provider(_)
+            | Self::StorageClass(_)
+            | Self::AuditRetention
+            | Self::Registry(registry::Error::Row(_)) => true,
+            // A folder that cannot be made may be a volume that is not there yet.
+            Self::Blobs(error) => error.kind() == ErrorKind::InvalidArgument,
+            _ => false,
+        }
     }
 }
 
@@ -127,15 +137,22 @@ impl App {
     /// Connects to what it needs and binds its address. The schema is there already: `migrate` runs before.
     ///
     /// # Errors
-    /// When a setting is wrong, or something that it needs is away.
-    pub async fn build(settings: &Settings, shutdown: &Shutdown, telemetry: &Telemetry) -> Result<Self, BuildError> {
-        let core = Arc::new(core(settings, shutdown).await?);
-        let credentials = Arc::new(credentials(settings, &core).await?);
-        let health = Health::until(shutdown);
+    /// When something that it needs is away, or the first owner cannot be made.
+    pub async fn build(
+        settings: &Settings,
+        mut given: Given,
+        health: Health,
+        shutdown: &Shutdown,
+        telemetry: &Telemetry,
+    ) -> Result<Self, BuildError> {
+        let store = Store::connect(given.database_url(), settings.database_connections).await?;
+        let credentials = Arc::new(credentials(settings, &given, store.clone()).await?);
+        let (elsewhere, scaler, audit_kept) = (given.elsewhere.take(), given.scaler.take(), given.audit_kept);
+        let core = Arc::new(core(settings, given, store, shutdown));
         let watchdog = Watchdog::start().map_err(BuildError::Watchdog)?;
         let database = health.condition("database");
         prober::start(core.store.clone(), database, shutdown.draining_token(), watchdog.duty("prober"));
-        forgetter::start(core.store.clone(), shutdown.draining_token());
+        forgetter::start(core.store.clone(), audit_kept, shutdown.draining_token());
         let services = grpc::routes(&core, health.subscribe()).await.map_err(|e| BuildError::Contract(e.into()))?;
         let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).map_err(|e| BuildError::Contract(e.into()))?;
         let bytes = settings.limits.message_bytes;
@@ -146,8 +163,10 @@ impl App {
         let services = Guarded::new(services, authority.clone());
         let transcoder = Arc::new(Transcoder::new(&pool, services.clone(), bytes));
         let listener = TcpListener::bind(settings.listen).await.map_err(|e| BuildError::Listen(settings.listen, e))?;
-        let scaler = match settings.scaler_listen {
-            Some(addr) => Some(scaler(settings, addr).await?),
+        let scaler = match scaler {
+            Some((addr, token)) => {
+                Some((TcpListener::bind(addr).await.map_err(|e| BuildError::Listen(addr, e))?, token))
+            }
             None => None,
         };
         let browsers = Browsers {
@@ -155,7 +174,7 @@ impl App {
             credentials: credentials.clone(),
             authority: authority.clone(),
             secure: settings.secure_cookies,
-            elsewhere: elsewhere(settings)?,
+            elsewhere,
         };
         let domain = settings.runtimes_domain.as_deref().unwrap_or_default();
         let names = (domain, settings.public_url.as_deref().unwrap_or_default());
@@ -172,16 +191,9 @@ impl App {
             default_workspace: settings.default_workspace.as_str().into(),
             token_in_url: settings.trigger_token_in_url,
         };
-        let api = Api {
-            services,
-            transcoder,
-            mage,
-            browsers: Arc::new(browsers),
-            health: health.clone(),
-            proxy: proxy.clone(),
-        };
+        let api = Api { services, transcoder, mage, browsers: Arc::new(browsers), health, proxy: proxy.clone() };
         let router = router::router(surface, api, Arc::new(gate));
-        Ok(Self { listener, router, core, health, connections: settings.limits.connections, scaler, proxy, watchdog })
+        Ok(Self { listener, router, core, connections: settings.limits.connections, scaler, proxy, watchdog })
     }
 
     /// Where it listens: the port that was chosen when 0 was asked for.
@@ -190,12 +202,6 @@ impl App {
     /// When the socket is broken.
     pub fn addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-
-    /// Whether it should get work, for the admin server.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        self.health.clone()
     }
 
     /// Serves until drained.
@@ -213,67 +219,29 @@ impl App {
 }
 
 /// What callers present, and the first owner when nobody is there yet.
-async fn credentials(settings: &Settings, core: &Core) -> Result<Credentials, BuildError> {
+async fn credentials(settings: &Settings, given: &Given, store: Store) -> Result<Credentials, BuildError> {
     let failed = |fault: Fault| BuildError::Owner(fault.0.message);
-    let email = people::email(&settings.owner_email, "owner_email").map_err(failed)?;
-    let file = settings.owner_password_file.as_deref();
-    let owner = bootstrap::first_owner(&core.store, &email, file).await.map_err(failed)?;
-    let token = settings.token_file.as_deref().map(Token::from_file).transpose()?;
-    Ok(Credentials { store: core.store.clone(), operator: token.zip(owner) })
+    let telling = Telling::of(settings.owner_password_file.as_deref(), given.operator.is_some());
+    let owner = bootstrap::first_owner(&store, &given.owner_email, telling).await.map_err(failed)?;
+    Ok(Credentials { store, operator: given.operator.clone().zip(owner) })
 }
 
-/// The provider by which people may sign in, when one is named.
-fn elsewhere(settings: &Settings) -> Result<Option<Elsewhere>, BuildError> {
-    let oidc = &settings.oidc;
-    let Some(issuer) = oidc.issuer.clone() else { return Ok(None) };
-    let secret = oidc.client_secret_file.as_deref().map(Secret::from_file).transpose()?;
-    let provider = Provider::new(Registration {
-        issuer,
-        client_id: oidc.client_id.clone().ok_or(BuildError::Missing("oidc.client_id"))?,
-        client_secret: secret.map(|secret| secret.expose().to_owned()),
-        redirect_url: oidc.redirect_url.clone().ok_or(BuildError::Missing("oidc.redirect_url"))?,
-    })?;
-    let domains = oidc.email_domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
-    Ok(Some(Elsewhere { provider, name: oidc.name.clone(), domains }))
-}
-
-async fn scaler(settings: &Settings, addr: SocketAddr) -> Result<(TcpListener, Option<Token>), BuildError> {
-    let token = settings.scaler_token_file.as_deref().map(Token::from_file).transpose()?;
-    rpc::auth::require_auth_beyond_loopback(addr, token.is_some())?;
-    let listener = TcpListener::bind(addr).await.map_err(|e| BuildError::Listen(addr, e))?;
-    Ok((listener, token))
-}
-
-/// The URL of the database, from the settings.
-///
-/// # Errors
-/// When there is none, or its file cannot be read.
-pub fn database_url(settings: &Settings) -> Result<Secret, BuildError> {
-    let given = Secret::given(settings.database_url_file.as_deref(), settings.database_url.as_deref())?;
-    given.ok_or(BuildError::Missing("database_url"))
-}
-
-async fn core(settings: &Settings, shutdown: &Shutdown) -> Result<Core, BuildError> {
-    let uri = |url: &String| url.parse::<Uri>().map_err(|_| BuildError::Scheduler(url.clone()));
-    let schedulers = settings.scheduler_urls.iter().map(uri).collect::<Result<Vec<_>, _>>()?;
-    let cluster = settings.cluster_token_file.as_deref().map(Token::from_file).transpose()?;
-    let commands = Commands::new(&schedulers, cluster.as_ref())?;
-    let blobs_url = settings.blobs_url.as_deref().ok_or(BuildError::Missing("blobs_url"))?;
-    Ok(Core {
-        blobs: blobs::Blobs::open(blobs_url)?,
-        store: Store::connect(database_url(settings)?.expose(), settings.database_connections).await?,
+fn core(settings: &Settings, given: Given, store: Store, shutdown: &Shutdown) -> Core {
+    Core {
+        blobs: given.blobs,
+        store,
         changes: Changes::new(settings.limits.watchers),
         draining: shutdown.draining_token(),
-        outputs: OutputStores::open(settings.outputs_url.as_deref(), &settings.project_outputs, commands.clone())?,
-        commands,
+        outputs: given.outputs,
+        commands: given.commands,
         projects: settings.projects.clone(),
         limits: settings.limits.clone(),
         guesses: Guesses::default(),
-        keyring: settings.secret_keys_file.as_deref().map(Keyring::from_file).transpose()?,
-        registries: Registries::new(settings.image_registries.iter().map(String::as_str))?,
-        storage_classes: StorageClasses::new(&settings.storage_classes).map_err(BuildError::StorageClass)?,
+        keyring: given.keyring,
+        registries: given.registries,
+        storage_classes: given.storage_classes,
         transfers: Transfers::default(),
         rates: Rates::default(),
         environment: settings.environment.clone(),
-    })
+    }
 }

@@ -8,6 +8,7 @@ mod address;
 mod check;
 mod lasting;
 mod message;
+mod nul;
 mod table;
 mod trail;
 
@@ -20,7 +21,7 @@ pub(crate) use check::{Verdict, workspace};
 use domain::ErrorKind;
 use http::{Request, Response};
 use lasting::Began;
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
 use rpc::status::Problem;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -64,6 +65,8 @@ pub enum TableError {
 struct Rule {
     row: Row,
     fields: HashMap<&'static str, Field>,
+    /// What a method is asked by; routes have none.
+    input: Option<MessageDescriptor>,
     streams_in: bool,
     /// A stream, in or out.
     lasts: bool,
@@ -100,7 +103,8 @@ impl Authority {
             let fields = method.map(|method| fields(&row, method)).transpose()?.unwrap_or_default();
             let streams_in = method.is_some_and(MethodDescriptor::is_client_streaming);
             let lasts = streams_in || method.is_some_and(MethodDescriptor::is_server_streaming);
-            if rules.insert(path, Rule { row, fields, streams_in, lasts }).is_some() {
+            let input = method.map(MethodDescriptor::input);
+            if rules.insert(path, Rule { row, fields, input, streams_in, lasts }).is_some() {
                 return Err(TableError::Double(path.to_owned()));
             }
         }
@@ -164,6 +168,11 @@ impl Guarded {
                 Err(fault) => return refuse(fault),
             },
         };
+        if let (Some(kind), Some(first)) = (&rule.input, &first)
+            && let Err(fault) = nul::check(kind, first)
+        {
+            return refuse(fault);
+        }
         let addressed = match rule.addressed(first.as_deref()) {
             Ok(addressed) => addressed,
             Err(fault) => return refuse(fault),
@@ -200,9 +209,10 @@ impl Guarded {
 }
 
 impl Rule {
-    /// What the row wants to know is in the first message.
+    /// What is looked at here is in the first message: its texts, and what the row wants to know. A stream has it only where
+    /// the row addresses something by it.
     fn needs_message(&self) -> bool {
-        !self.fields.is_empty() && (!self.streams_in || self.row.addresses())
+        self.input.is_some() && (!self.streams_in || (!self.fields.is_empty() && self.row.addresses()))
     }
 
     /// The fields that the row names, as the first message has them.

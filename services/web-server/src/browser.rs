@@ -56,6 +56,9 @@ pub(crate) async fn sign_in(State(api): State<Api>, headers: HeaderMap, form: Op
     // A form of another page can send neither JSON nor a bearer's token unasked, and the gate checked the origin.
     let browsers = &api.browsers;
     let (email, (lifetime, origin), outcome) = match form {
+        Some(Json(form)) if form.email.contains('\0') => {
+            return connect::error(&Fault::field("email", rpc::json::NUL).into());
+        }
         Some(Json(form)) => {
             let attempt = sign_in::Attempt {
                 email: form.email.clone(),
@@ -72,12 +75,15 @@ pub(crate) async fn sign_in(State(api): State<Api>, headers: HeaderMap, form: Op
             (email, (OPERATOR_SESSION_LIFETIME, Origin::Operator), outcome.map(|user| (user, None)))
         }
     };
-    browsers.authority.record_sign_in(&email, outcome.as_ref().map(|(user, _)| user)).await;
-    let signed_in = match outcome {
-        Ok((user, compared)) => begin(browsers, (user.id, compared.as_deref()), lifetime, origin).await,
+    let session = match outcome {
+        Ok((user, compared)) => {
+            let session = begin(browsers, (user.id, compared.as_deref()), lifetime, origin).await;
+            session.map(|session| (user, session))
+        }
         Err(fault) => Err(fault),
     };
-    signed_in.unwrap_or_else(|fault| connect::error(&Status::from(fault)))
+    browsers.authority.record_sign_in(&email, session.as_ref().map(|(user, _)| user)).await;
+    session.map_or_else(|fault| connect::error(&Status::from(fault)), |(_, session)| session)
 }
 
 /// The person as whom the operator's token acts. Tokens of people are for programs: a session would outlive the token

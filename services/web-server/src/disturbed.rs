@@ -39,15 +39,21 @@ pub(crate) fn barred(life: &Alive, why: &str) -> String {
 
 /// Refuses a change that disturbs somebody, unless it is meant.
 pub(crate) fn unless_forced(affected: &[AffectedRuntime], force: bool) -> Result<(), Fault> {
+    unless_forced_all(affected, i64::try_from(affected.len()).unwrap_or(i64::MAX), force)
+}
+
+/// The same where `affected` are the first of so many.
+pub(crate) fn unless_forced_all(affected: &[AffectedRuntime], count: i64, force: bool) -> Result<(), Fault> {
     if affected.is_empty() || force {
         return Ok(());
     }
     let named = affected.iter().take(NAMED_MAX).map(|runtime| format!("`{}` {}", runtime.workspace, runtime.effect));
-    let more = affected.len().saturating_sub(NAMED_MAX);
+    let named: Vec<String> = named.collect();
+    let more = count.saturating_sub(i64::try_from(named.len()).unwrap_or(i64::MAX));
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    let named = named.collect::<Vec<_>>().join(", ");
+    let named = named.join(", ");
     let message = format!("this concerns what runs or waits now: {named}{more}");
     let problem = Problem::new(ErrorKind::FailedPrecondition, "WOULD_DISTURB", message);
-    let problem = problem.with("affected", affected.len().to_string());
+    let problem = problem.with("affected", count.to_string());
     Err(Fault(problem.remedy("set `force` (--force) to do it nevertheless")))
 }

@@ -64,7 +64,7 @@ impl Fault {
 
     /// The workspace does not exist.
     pub(crate) fn no_workspace(name: &str) -> Self {
-        let message = format!("there is no workspace `{name}`; create it, or deploy a project into it");
+        let message = format!("there is no workspace `{name}`; `orrery workspaces --create {name}` makes it");
         Self::new(ErrorKind::NotFound, "WORKSPACE_NOT_FOUND", message)
     }
 

@@ -3,26 +3,28 @@
 use crate::core::Core;
 use crate::services::{
     audit::Audit, backfills::Backfills, deployments::Deployments, devices::Devices, events::Events,
-    executors::Executors, groups::Groups, limits::Limits, logs::Logs, members::Members, models::Models,
-    monitor::Monitor, notifications::Notifications, outputs::Outputs, pipelines::Pipelines, plans::Plans,
-    policies::Policies, projects::Projects, queues::Queues, runs::Runs, runtimes::Runtimes, secrets::Secrets,
-    sign_in::SignIns, tokens::Tokens, triggers::Triggers, users::Users, volumes::Volumes, workspaces::Workspaces,
+    executors::Executors, gpu_usage::GpuUsages, groups::Groups, limits::Limits, logs::Logs, members::Members,
+    models::Models, monitor::Monitor, notifications::Notifications, outputs::Outputs, pipelines::Pipelines,
+    plans::Plans, policies::Policies, projects::Projects, queues::Queues, runs::Runs, runtimes::Runtimes,
+    secrets::Secrets, sign_in::SignIns, tokens::Tokens, triggers::Triggers, users::Users, volumes::Volumes,
+    workspaces::Workspaces,
 };
 use proto::v1::{
     audit_service_server::AuditServiceServer, backfill_service_server::BackfillServiceServer,
     deployment_service_server::DeploymentServiceServer, device_service_server::DeviceServiceServer,
     event_service_server::EventServiceServer, executor_service_server::ExecutorServiceServer,
-    group_service_server::GroupServiceServer, limit_service_server::LimitServiceServer,
-    log_service_server::LogServiceServer, member_service_server::MemberServiceServer,
-    model_service_server::ModelServiceServer, monitor_service_server::MonitorServiceServer,
-    notification_service_server::NotificationServiceServer, output_service_server::OutputServiceServer,
-    pipeline_service_server::PipelineServiceServer, plan_service_server::PlanServiceServer,
-    policy_service_server::PolicyServiceServer, project_service_server::ProjectServiceServer,
-    queue_service_server::QueueServiceServer, run_service_server::RunServiceServer,
-    runtime_service_server::RuntimeServiceServer, secret_service_server::SecretServiceServer,
-    sign_in_service_server::SignInServiceServer, token_service_server::TokenServiceServer,
-    trigger_service_server::TriggerServiceServer, user_service_server::UserServiceServer,
-    volume_service_server::VolumeServiceServer, workspace_service_server::WorkspaceServiceServer,
+    gpu_usage_service_server::GpuUsageServiceServer, group_service_server::GroupServiceServer,
+    limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
+    member_service_server::MemberServiceServer, model_service_server::ModelServiceServer,
+    monitor_service_server::MonitorServiceServer, notification_service_server::NotificationServiceServer,
+    output_service_server::OutputServiceServer, pipeline_service_server::PipelineServiceServer,
+    plan_service_server::PlanServiceServer, policy_service_server::PolicyServiceServer,
+    project_service_server::ProjectServiceServer, queue_service_server::QueueServiceServer,
+    run_service_server::RunServiceServer, runtime_service_server::RuntimeServiceServer,
+    secret_service_server::SecretServiceServer, sign_in_service_server::SignInServiceServer,
+    token_service_server::TokenServiceServer, trigger_service_server::TriggerServiceServer,
+    user_service_server::UserServiceServer, volume_service_server::VolumeServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -81,6 +83,7 @@ pub(crate) async fn routes(
         .add_service(serve!(core, PlanServiceServer, Plans))
         .add_service(serve!(core, PolicyServiceServer, Policies))
         .add_service(serve!(core, DeviceServiceServer, Devices))
+        .add_service(serve!(core, GpuUsageServiceServer, GpuUsages))
         .add_service(serve!(core, VolumeServiceServer, Volumes))
         .add_service(health)
         .add_service(reflection)

@@ -19,6 +19,7 @@ mod disturbed;
 mod encode;
 mod fault;
 mod gate;
+mod given;
 mod gpu_statistics;
 mod grpc;
 mod idempotent;
@@ -57,7 +58,8 @@ mod triggers;
 mod ui;
 mod watch;
 
-pub use app::{App, BuildError, database_url};
+pub use app::{App, BuildError};
 pub use authorisation::TableError;
+pub use given::Given;
 pub use router::routes;
 pub use surface::Route;

@@ -188,7 +188,7 @@ impl Mage {
     }
 }
 
-/// A JSON object; nothing at all is an empty one.
+/// A JSON object whose texts can be stored; nothing at all is an empty one.
 fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
@@ -196,9 +196,10 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
     if let Some(number) = rpc::json::oversized_integer(body) {
         return Err(Fault::new(ErrorKind::InvalidArgument, "INVALID_JSON", rpc::json::beyond(number)));
     }
-    serde_json::from_slice(body).map_err(|error| {
+    let object: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
         Fault::new(ErrorKind::InvalidArgument, "INVALID_JSON", format!("the body is no JSON object: {error}"))
-    })
+    })?;
+    rpc::json::nul(&object, "").map_or(Ok(object), |field| Err(Fault::field(field, rpc::json::NUL)))
 }
 
 /// `pipeline_run` says what the run is; what stands beside it are event variables. Only what is known is taken.

@@ -7,7 +7,7 @@ use runtime::{
 };
 use std::process::ExitCode;
 use web_server::{
-    App, BuildError,
+    App, BuildError, Given,
     settings::{KEYS, PREFIX, SERVICE, Settings},
 };
 
@@ -16,13 +16,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings, process: &Process) -> Result<Code, Failure> {
-    let Process { telemetry, shutdown, .. } = process;
-    let url = web_server::database_url(&settings).map_err(failure)?;
-    store::Store::migrate(url.expose()).await.map_err(Failure::unavailable)?;
-    let app = App::build(&settings, shutdown, telemetry).await.map_err(failure)?;
-    tracing::info!(addr = %app.addr().map_err(Failure::unavailable)?, "serving the API and the UI");
-    let admin = admin::serve(settings.common.admin.listen, app.health(), telemetry.clone(), shutdown.clone()).await;
+    let Process { telemetry, shutdown, health } = process;
+    let given = Given::read(&settings).map_err(failure)?;
+    // Alive while it migrates, however long that takes, and ready after it.
+    let started = health.condition("start");
+    let admin = admin::serve(settings.common.admin.listen, health.clone(), telemetry.clone(), shutdown.clone()).await;
     admin.map_err(Failure::unavailable)?;
+    store::Store::migrate(given.database_url()).await.map_err(Failure::unavailable)?;
+    let app = App::build(&settings, given, health.clone(), shutdown, telemetry).await.map_err(failure)?;
+    started.hold();
+    tracing::info!(addr = %app.addr().map_err(Failure::unavailable)?, "serving the API and the UI");
     app.serve(shutdown.clone()).await;
     Ok(Code::Ok)
 }

@@ -106,15 +106,16 @@ pub(crate) async fn arrive(State(api): State<Api>, Query(returned): Query<Return
         }
         Ok(person) => {
             let email = person.verified_email.clone().unwrap_or_default();
-            let outcome = account(&browsers.core, elsewhere(&api), person).await;
-            browsers.authority.record_sign_in(&email, outcome.as_ref()).await;
-            let session = match outcome {
+            let session = match account(&browsers.core, elsewhere(&api), person).await {
                 Ok(user) => {
-                    browser::begin(browsers, (user.id, None), browser::SESSION_LIFETIME, Origin::Elsewhere).await
+                    let lifetime = browser::SESSION_LIFETIME;
+                    let session = browser::begin(browsers, (user.id, None), lifetime, Origin::Elsewhere).await;
+                    session.map(|session| (user, session))
                 }
                 Err(fault) => Err(fault),
             };
-            session.map_or_else(|fault| refuse(&fault), home)
+            browsers.authority.record_sign_in(&email, session.as_ref().map(|(user, _)| user)).await;
+            session.map_or_else(|fault| refuse(&fault), |(_, session)| home(session))
         }
     };
     // Served its purpose, whatever came of it.

@@ -26,6 +26,8 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 const READ_MAX: Duration = Duration::from_secs(5);
 /// Calls at once on one connection; KEDA has two for each object.
 const STREAMS_MAX: u32 = 64;
+/// Keys of `scalerMetadata` under which the token comes.
+const TOKENS: [&str; 2] = ["token", "tokenFromEnv"];
 /// Thousandths of an engine's time that one scheduler is meant to work.
 const BUSY_PERMILLE: f64 = 600.0;
 
@@ -110,6 +112,13 @@ fn backend(metadata: &HashMap<String, String>) -> Result<Backend, Status> {
     named.ok_or_else(|| Status::invalid_argument("backend must be `process` or `kubernetes`"))
 }
 
+/// What KEDA presents. The value of a variable it passes on under the name of the key that names the variable, `tokenFromEnv`;
+/// that value is a file's, of which the first line is sent.
+fn presented(metadata: &HashMap<String, String>) -> &str {
+    let text = TOKENS.iter().find_map(|key| metadata.get(*key)).map_or("", String::as_str);
+    text.trim().lines().next().unwrap_or_default().trim()
+}
+
 impl Scaler {
     /// Listens to the aggregate until `draining`.
     pub(crate) fn start(store: Store, token: Option<Token>, draining: CancellationToken, beat: Beat) -> Self {
@@ -134,8 +143,7 @@ impl Scaler {
     fn target(&self, object: Option<&ScaledObjectRef>) -> Result<Target, Status> {
         let nothing = HashMap::new();
         let metadata = object.map_or(&nothing, |object| &object.scaler_metadata);
-        let presented = metadata.get("token").map(String::as_bytes).unwrap_or_default();
-        if self.token.as_ref().is_some_and(|token| !token.accepts(presented)) {
+        if self.token.as_ref().is_some_and(|token| !token.accepts(presented(metadata).as_bytes())) {
             return Err(Status::unauthenticated("scalerMetadata must hold the token of the scaler; use tokenFromEnv"));
         }
         Target::of(metadata)
@@ -311,6 +319,29 @@ mod tests {
         assert!(states.next().await.unwrap().unwrap().result);
         drop(sender);
         assert!(states.next().await.is_none());
+    }
+
+    /// KEDA's `parseExternalScalerMetadata` puts the variable's value in place of its name, and leaves the key as it is.
+    #[tokio::test]
+    async fn the_token_of_a_variable_comes_under_the_key_that_names_it() {
+        let (_sender, scaler) = scaler(Some(ClusterLoad::default()));
+        let come = async |key: &str, value: &str| {
+            let mut scaler_metadata = metadata(EXECUTORS);
+            scaler_metadata.insert(key.to_owned(), value.to_owned());
+            let object = ScaledObjectRef { scaler_metadata, ..ScaledObjectRef::default() };
+            scaler.is_active(Request::new(object)).await.map_err(|status| status.code()).map(drop)
+        };
+        for value in
+            ["a-token-of-sufficient-length", "a-token-of-sufficient-length\n", "a-token-of-sufficient-length\nold"]
+        {
+            assert_eq!(come("tokenFromEnv", value).await, Ok(()), "{value}");
+        }
+        assert_eq!(come("token", "a-token-of-sufficient-length").await, Ok(()));
+        for (key, value) in
+            [("tokenFromEnv", "KEDA_SCALER_TOKEN"), ("tokenFromEnv", ""), ("other", "a-token-of-sufficient-length")]
+        {
+            assert_eq!(come(key, value).await, Err(tonic::Code::Unauthenticated), "{key}={value}");
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ pub(crate) mod deployments;
 pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod executors;
+pub(crate) mod gpu_usage;
 pub(crate) mod groups;
 pub(crate) mod limits;
 pub(crate) mod logs;

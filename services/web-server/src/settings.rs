@@ -34,7 +34,8 @@ pub const KEYS: &[Key] = &[
         "owner_password_file",
         Kind::Path,
         "",
-        "Where the first start writes the first owner's one-time password, for this user's eyes; else it is printed.",
+        "Where the first start writes the first owner's one-time password, for this user's eyes. Else it is printed; or told nobody \
+         where there is a `token_file`, with which `orrery users reset-password` makes one.",
     ),
     Key::new(
         "oidc.issuer",
@@ -103,7 +104,12 @@ pub const KEYS: &[Key] = &[
         "",
         "Where KEDA's external scaler is served; nowhere without it, and beyond loopback only with `scaler_token_file`.",
     ),
-    Key::new("scaler_token_file", Kind::SecretFile, "", "Token that KEDA presents as `token` in scalerMetadata."),
+    Key::new(
+        "scaler_token_file",
+        Kind::SecretFile,
+        "",
+        "Token that KEDA presents in scalerMetadata, as `token` or by `tokenFromEnv`.",
+    ),
     shared::BLOBS_URL,
     shared::OUTPUTS_URL,
     shared::PROJECT_OUTPUTS,
@@ -144,6 +150,12 @@ pub const KEYS: &[Key] = &[
         Kind::Boolean,
         "true",
         "Whether API triggers may be called with the token in the address, as Mage's are; it ends up in logs of proxies.",
+    ),
+    Key::new(
+        "audit_retention",
+        Kind::Duration,
+        "9600h",
+        "Entries of the trail of who did what are kept so long, 720h at least; 0s keeps them for ever.",
     ),
     Key::new("limits.message_bytes", Kind::Bytes, "8 MiB", "The largest request message."),
     Key::new("limits.variables_bytes", Kind::Bytes, "256 KiB", "The largest variables of one run, as JSON."),
@@ -235,6 +247,9 @@ pub struct Settings {
     pub default_workspace: String,
     /// Whether the token of an API trigger may stand in the address.
     pub trigger_token_in_url: bool,
+    /// How long entries of the trail are kept; zero is for ever.
+    #[serde(with = "runtime::settings::duration")]
+    pub audit_retention: Duration,
     /// What is too much.
     pub limits: Limits,
     /// What every service has.
@@ -363,6 +378,7 @@ impl Default for Settings {
             environment: "dev".to_owned(),
             default_workspace: "default".to_owned(),
             trigger_token_in_url: true,
+            audit_retention: Duration::from_secs(400 * 24 * 3_600),
             limits: Limits::default(),
             common: Common::default(),
         }

@@ -149,8 +149,8 @@ pub(crate) async fn set_group(
         None => old.quota.clone(),
     };
     let new = GroupPolicy { allow_root: request.allow_root, quota, version: old.version };
-    let affected = of_projects(&transaction, group, &old, &new).await?;
-    disturbed::unless_forced(&affected, request.force)?;
+    let (affected, affected_count) = of_projects(&transaction, group, &old, &new).await?;
+    disturbed::unless_forced_all(&affected, affected_count, request.force)?;
     quotas::set_group(&transaction, group, &new).await?;
     let warnings = warnings(&transaction, &new.quota).await?;
     let set = quotas::of_group(&transaction, group).await?.unwrap_or_default();
@@ -158,32 +158,39 @@ pub(crate) async fn set_group(
     let (was, is) = (message(old.quota, old.version), message(set.quota, set.version));
     let changed = Changed::of("allow_root", had_root, Some(request.allow_root));
     let changed = changed.and(Changed::between("orrery.v1.Quota", "quota", Some(&was), Some(&is)));
-    Ok(changed.told_with(SetGroupPolicyResponse { affected, quota: Some(is), warnings }))
+    Ok(changed.told_with(SetGroupPolicyResponse { affected, affected_count, quota: Some(is), warnings }))
 }
 
-/// To whom another policy of a group means something.
+/// To whom another policy of a group means something, and how many they are.
 async fn of_projects(
     db: &Transaction<'_>,
     group: GroupId,
     old: &GroupPolicy,
     new: &GroupPolicy,
-) -> Result<Vec<AffectedRuntime>, Fault> {
-    let takes_root = old.allow_root && !new.allow_root;
-    if !takes_root && old.quota == new.quota {
-        return Ok(Vec::new());
+) -> Result<(Vec<AffectedRuntime>, i64), Fault> {
+    let (rooted, mut count) = match old.allow_root && !new.allow_root {
+        true => runtime_views::rooted(db, group).await?,
+        false => (Vec::new(), 0),
+    };
+    let why = "the group that owns the project does not let containers run as root";
+    let mut affected = disturbed::affected(&rooted, |life| Some(disturbed::barred(life, why)));
+    if old.quota == new.quota {
+        return Ok((affected, count));
     }
     let alive = runtime_views::alive(db, &Concerned { group: Some(group), ..Concerned::default() }).await?;
     let (usage, _) = quotas::held_by_group(db, group).await?;
     let over = newly_over(&usage, &old.quota, &new.quota).map(|(held, limit)| {
         format!("goes on, and nothing new starts in projects of the group, which hold {held} of {limit} then")
     });
-    let why = "the group that owns the project does not let containers run as root";
     let account = Account::Group(group);
-    Ok(disturbed::affected(&alive, |life| {
-        let root = takes_root && life.spec.root && life.state != "stopping";
+    let is_told = |life: &Alive| rooted.iter().any(|told| told.workspace == life.workspace);
+    let by_quota = disturbed::affected(&alive, |life| {
         let smaller = || smaller(life, account, [&old.quota, &new.quota], over.as_ref());
-        root.then(|| disturbed::barred(life, why)).or_else(smaller)
-    }))
+        if is_told(life) { None } else { smaller() }
+    });
+    count += i64::try_from(by_quota.len()).unwrap_or(i64::MAX);
+    affected.extend(by_quota);
+    Ok((affected, count))
 }
 
 /// Whose quota it is: of the person with this address, or everybody's without one.

@@ -1,11 +1,16 @@
 // Builds elements. Text is always a text node: nothing that a user wrote is ever read as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
+// Elements that act, and so may stand for another thing than one that looks alike; `data-key` names what they stand for.
+const acting = new WeakSet();
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) {
+      element.addEventListener(name.slice(2), value);
+      acting.add(element);
+    }
     else if (name === "value") element.value = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
@@ -15,6 +20,34 @@ function fill(element, attributes, children) {
 
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+/** Whether `old` may become `fresh` in place: it is the same kind of thing, and what it does is not in question. */
+const isTheSame = (old, fresh) => old.nodeName === fresh.nodeName && old.getAttribute("data-key") === fresh.getAttribute("data-key")
+  && ((!acting.has(old) && !acting.has(fresh)) || fresh.hasAttribute("data-key"));
+
+function dress(old, fresh) {
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+}
+
+function become(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType === Node.TEXT_NODE && fresh.nodeType === Node.TEXT_NODE) old.data = fresh.data;
+  else if (old.nodeType === Node.ELEMENT_NODE && fresh.nodeType === Node.ELEMENT_NODE && isTheSame(old, fresh)) {
+    dress(old, fresh);
+    renew(old, ...fresh.childNodes);
+  } else old.replaceWith(fresh);
+}
+
+/** Shows these children in place of the former ones. What looks as before stays, with its focus, its selection and the press that
+    has begun on it: pages are shown anew each second, and only their durations differ. */
+export function renew(parent, ...children) {
+  const old = [...parent.childNodes];
+  const fresh = children.map((child) => (child instanceof Node ? child : document.createTextNode(child)));
+  old.slice(0, fresh.length).forEach((node, at) => become(node, fresh[at]));
+  old.slice(fresh.length).forEach((node) => node.remove());
+  parent.append(...fresh.slice(old.length));
+}
 
 let timer;
 

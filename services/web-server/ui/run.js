@@ -2,7 +2,7 @@
 
 import { call, follow, newKey } from "./api.js";
 import { draw } from "./dag.js";
-import { h, notice, table } from "./dom.js";
+import { h, notice, renew, table } from "./dom.js";
 import { ago, bytes, duration, hasEnded, progress, startedBy, status, word } from "./format.js";
 import { logPanel } from "./log.js";
 import { outputsPanel } from "./outputs.js";
@@ -32,21 +32,19 @@ export function runPage({ id, signal }) {
   function showFacts() {
     const { run } = state;
     const name = h("a", { href: `#/runs?pipeline=${encodeURIComponent(run.pipeline)}` }, run.pipeline);
-    head.replaceChildren(...[h("h1", null, name), status(run.status), h("span", { class: "space" }),
+    renew(head, ...[h("h1", null, name), status(run.status), h("span", { class: "space" }),
       !hasEnded(run) && act("Cancel", "RunService/CancelRun", { reason: "cancelled in the UI" }),
       hasEnded(run) && word(run.status) !== "completed" && retry("Retry what is left", "RETRY_MODE_INCOMPLETE"),
       hasEnded(run) && retry("Run again", "RETRY_MODE_WHOLE")].filter(Boolean));
     const fact = (title, value) => h("div", null, h("dt", null, title), h("dd", null, value));
     const variables = Object.keys(run.variables ?? {}).length > 0
-      && h("details", { class: "facts" }, h("summary", { class: "quiet" }, "Variables"), h("pre", null, JSON.stringify(run.variables, null, 2)));
+      && h("details", { class: "facts", open: facts.querySelector("details")?.open }, h("summary", { class: "quiet" }, "Variables"), h("pre", null, JSON.stringify(run.variables, null, 2)));
     const parent = run.parentRunId && fact("Parent", h("a", { class: "mono", href: `#/runs/${run.parentRunId}` }, run.parentRunId.slice(-12)));
-    const open = facts.querySelector("details")?.open;
-    facts.replaceChildren(...[h("dl", { class: "facts" },
+    renew(facts, ...[h("dl", { class: "facts" },
       fact("Blocks", progress(run)), fact("Duration", duration(run.startedAt, run.completedAt)), fact("Created", ago(run.createdAt)),
       fact("Execution date", new Date(run.executionDate).toLocaleString()), fact("Started by", startedBy(run)),
       fact("Version", run.pipelineVersion), parent || "", fact("Run", h("span", { class: "mono" }, run.id))),
       variables, run.reason && h("p", { class: "reason" }, run.reason)].filter(Boolean));
-    if (open) facts.querySelector("details").open = true;
   }
 
   const find = (uuid) => state.blocks.find((block) => block.block === uuid && block.child < 0);
@@ -69,13 +67,14 @@ export function runPage({ id, signal }) {
     }, state.chosen);
     const rows = state.blocks.map((block) => ({
       class: `link${state.chosen === block.block ? " chosen" : ""}`,
-      onclick: () => choose(block.block),
-      cells: [h("span", { class: "mono" }, block.block), h("span", { class: "quiet" }, (block.type ?? "").replaceAll("_", " ")),
+      "data-key": `${block.block}/${block.child}`,
+      onclick: (event) => { if (!event.target.closest("button")) choose(block.block); },
+      cells: [h("button", { class: "plain mono", "aria-expanded": String(state.chosen === block.block), "data-key": block.block, onclick: () => choose(block.block) }, block.block), h("span", { class: "quiet" }, (block.type ?? "").replaceAll("_", " ")),
         status(block.status), h("span", { class: "quiet" }, attempts(block)), outputs(block),
         h("span", { class: "quiet" }, block.executor || "–"), duration(block.startedAt, block.completedAt)],
     }));
     blocks.hidden = !rows.length;
-    blocks.replaceChildren(h("div", { class: "title" }, h("h2", null, "Blocks")),
+    renew(blocks, h("div", { class: "title" }, h("h2", null, "Blocks")),
       table([["Block"], ["Type"], ["Status"], [""], ["Output"], ["Executor"], ["Duration", "number"]], rows), detail);
     showDetail();
   }
@@ -95,6 +94,9 @@ export function runPage({ id, signal }) {
     const from = hasEnded(state.run) && h("p", null, act("Run again from here", "RunService/RetryRun",
       { mode: "RETRY_MODE_FROM_BLOCK", fromBlock: block.block, idempotencyKey: newKey() }));
     const look = kept.length > 0 && outputsPanel(state.preview, id, block);
+    const key = JSON.stringify([block, hasEnded(state.run)]);
+    if (key === state.detail) return;
+    state.detail = key;
     detail.replaceChildren(...[h("h2", { class: "mono" }, block.block), waits, error, kept.length ? h("ul", null, kept) : !error
       && h("p", { class: "quiet" }, "No outputs yet."), look, from].flat().filter(Boolean));
   }

@@ -1,7 +1,7 @@
 // The runs of a workspace, newest first, read again while the page is looked at.
 
 import { call } from "./api.js";
-import { h, table } from "./dom.js";
+import { h, renew, table } from "./dom.js";
 import { ago, duration, progress, startedBy, status } from "./format.js";
 
 const EVERY_MS = 2000;
@@ -33,10 +33,11 @@ export function runsPage({ workspace, query, signal }) {
         " or with ", h("code", null, "orrery run <pipeline>"), "."));
       return;
     }
-    list.replaceChildren(table(
+    renew(list, table(
       [["Pipeline"], ["Status"], ["Blocks"], ["Started by"], ["Started"], ["Duration", "number"], ["Run"]],
       page.runs.map((run) => ({
         class: "link",
+        "data-key": run.id,
         onclick: (event) => { if (!event.target.closest("a")) location.hash = `#/runs/${run.id}`; },
         cells: [
           h("a", { href: `#/runs/${run.id}` }, run.pipeline), status(run.status), progress(run),

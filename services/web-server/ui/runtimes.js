@@ -1,7 +1,7 @@
 // The runtimes that one may see: what each is doing and why, how long it has left, and what happened to it.
 
 import { all, call } from "./api.js";
-import { h, notice, table } from "./dom.js";
+import { h, notice, renew, table } from "./dom.js";
 import { ago, span, status, word } from "./format.js";
 
 const EVERY_MS = 2000;
@@ -33,6 +33,7 @@ const why = (runtime) => [
 
 /** What can be done in this state. An act is told by its answer, and the page reads again. */
 function acts(runtime, refresh) {
+  const readAt = performance.now();
   const act = (label, method, kind, more = () => ({})) => h("button", { class: kind, onclick: async (event) => {
     event.stopPropagation();
     event.target.disabled = true;
@@ -42,7 +43,7 @@ function acts(runtime, refresh) {
   // What keeps it beyond the end that is near: it wins or loses whole, and the answer says which.
   const keep = {
     PLAN_WINDOW_EXPIRED: () => act("Move to the default queue", "SwitchQueue", "primary"),
-    IDLE: () => act("Keep", "SnoozeRuntime", "primary", () => ({ until: new Date(Date.parse(runtime.now) + KEEP_MS).toISOString() })),
+    IDLE: () => act("Keep", "SnoozeRuntime", "primary", () => ({ until: new Date(Date.parse(runtime.now) + performance.now() - readAt + KEEP_MS).toISOString() })),
   }[runtime.endsBecause];
   const kept = keep ? [" ", keep()] : [];
   const state = word(runtime.state);
@@ -105,10 +106,11 @@ function many({ signal, chosen }) {
     if (wanted !== offered) first.replaceChildren(...(wanted ? [firstOf(chosen, () => refresh())] : []));
     offered = wanted;
   };
-  const show = (runtimes) => list.replaceChildren(runtimes.length ? table(
+  const show = (runtimes) => renew(list, runtimes.length ? table(
     [["Workspace"], ["State"], ["Why"], ["Queue"], ["GPU", "short"], ["Effective", "number"], ["Ends"], ["", "act"]],
     runtimes.map((runtime) => ({
       class: "link",
+      "data-key": runtime.workspace,
       onclick: (event) => { if (!event.target.closest("a, button")) location.hash = link(runtime); },
       cells: [
         [h("a", { href: link(runtime) }, runtime.workspace), h("div", { class: "quiet small" }, runtime.project)],
@@ -143,10 +145,10 @@ function one({ signal, workspace }) {
     ["Note", runtime.specChanged && "What is set differs from what it was started with: restart it to make it so."],
   ].filter(([, value]) => value && value.length !== 0);
   const show = ([{ runtime }, timeline]) => {
-    head.replaceChildren(h("h1", null, workspace), status(runtime.state), h("span", { class: "space" }), ...acts(runtime, () => refresh()));
-    about.replaceChildren(h("table", null, h("tbody", null, facts(runtime).map(([name, value]) =>
+    renew(head, h("h1", null, workspace), status(runtime.state), h("span", { class: "space" }), ...acts(runtime, () => refresh()));
+    renew(about, h("table", null, h("tbody", null, facts(runtime).map(([name, value]) =>
       h("tr", null, h("th", { scope: "row" }, name), h("td", null, value))))));
-    events.replaceChildren(h("div", { class: "title" }, h("h2", null, "Timeline")), timeline.events.length ? table(
+    renew(events, h("div", { class: "title" }, h("h2", null, "Timeline")), timeline.events.length ? table(
       [["When"], ["Life", "number"], ["State"], ["Step"], ["Reason"], ["By"], ["Message"]],
       timeline.events.map((event) => ({ cells: [ago(event.at), event.number, status(event.state), event.step, event.reason,
         h("span", { class: "quiet" }, event.actor), event.message] }))) : h("div", { class: "empty" }, "Nothing has happened yet."));

@@ -1,8 +1,10 @@
 //! What can be typed about devices, queues, plans and policies.
 
 use super::amounts::{self, Bound, Setting, or_none};
+use super::times;
 use super::workspaces::SpecOptions;
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use proto::v1::PlanWindow;
 
 /// Without one of these, devices are listed.
@@ -41,15 +43,8 @@ pub(crate) enum Gpus {
         #[command(flatten)]
         place: Place,
     },
-    /// What is allocated of each model, who waits in each queue, and for how long others waited
-    Usage {
-        /// Only of this pool
-        #[arg(long)]
-        pool: Option<String>,
-        /// Waits of the last so many hours
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i32).range(1..=168))]
-        hours: i32,
-    },
+    /// What is held of each model, who waits in each queue and how long others waited; with --by, who had how many GPU-hours
+    Usage(Usage),
     /// Whose restart elsewhere would free whole devices; nobody is moved, ask them first
     Consolidate {
         /// Of this pool
@@ -71,6 +66,39 @@ pub(crate) struct Which {
     /// Only of this model
     #[arg(long)]
     pub(crate) model: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// Only of this pool
+    #[arg(long, conflicts_with = "by")]
+    pub(crate) pool: Option<String>,
+    /// Waits of the last so many hours
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i32).range(1..=168), conflicts_with = "by")]
+    pub(crate) hours: i32,
+    /// GPU-hours instead, by this; several with commas between them
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) by: Vec<By>,
+    /// From then on: a day or an instant in UTC, or an age such as 12w; 30 days unless you say otherwise
+    #[arg(long, value_name = "TIME", value_parser = times::before, requires = "by")]
+    pub(crate) since: Option<Timestamp>,
+    /// Before then, in the same forms
+    #[arg(long, value_name = "TIME", value_parser = times::before, requires = "by")]
+    pub(crate) until: Option<Timestamp>,
+    /// Only of this project
+    #[arg(long, requires = "by")]
+    pub(crate) project: Option<String>,
+}
+
+/// What GPU-hours are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    Project,
+    Queue,
+    Person,
+    Workspace,
+    Model,
+    Day,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `orrery gpus`.
 
 mod consolidation;
+mod hours;
 mod usage;
 
 use crate::{
@@ -54,7 +55,10 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gp
             let answer = fleet.undrain_devices(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.UndrainDevicesResponse", &answer, || format!("{node} takes newcomers again"))?;
         }
-        Some(Gpus::Usage { pool, hours }) => usage::show(connection, output, pool.unwrap_or_default(), hours).await?,
+        Some(Gpus::Usage(asked)) if asked.by.is_empty() => {
+            usage::show(connection, output, asked.pool.unwrap_or_default(), asked.hours).await?;
+        }
+        Some(Gpus::Usage(asked)) => hours::show(connection, output, asked).await?,
         Some(Gpus::Consolidate { pool }) => {
             consolidation::show(connection, output, pool.unwrap_or_default()).await?;
         }

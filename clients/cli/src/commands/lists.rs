@@ -50,10 +50,22 @@ fn pipeline_table(pipelines: &[Pipeline], output: &Output) -> String {
 
 /// Executors, with how they are.
 pub(crate) async fn executors(connection: &Connection, output: &Output) -> Result<Code> {
-    let request = ListExecutorsRequest { page_size: PAGE_SIZE, ..ListExecutorsRequest::default() };
-    let executors = pages!(connection.executors(), list_executors, request, executors);
-    let all = ListExecutorsResponse { executors, next_page_token: String::new() };
-    output.answer("orrery.v1.ListExecutorsResponse", &all, || executor_table(&all.executors, output))?;
+    let mut request = ListExecutorsRequest { page_size: PAGE_SIZE, ..ListExecutorsRequest::default() };
+    let mut all = ListExecutorsResponse::default();
+    loop {
+        let page =
+            connection.executors().list_executors(client::within(CALL_TIMEOUT, request.clone())).await?.into_inner();
+        all.executors.extend(page.executors);
+        all.withheld = page.withheld;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    output.answer("orrery.v1.ListExecutorsResponse", &all, || match all.withheld {
+        true => "executors are shown to who has a role over the whole cluster".to_owned(),
+        false => executor_table(&all.executors, output),
+    })?;
     Ok(Code::Ok)
 }
 

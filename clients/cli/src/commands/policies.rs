@@ -67,8 +67,10 @@ pub(crate) async fn of_group(
     let answer = connection.policies().set_group_policy(request).await?.into_inner();
     output.answer("orrery.v1.SetGroupPolicyResponse", &answer, || {
         let not = if allow_root { "" } else { " not" };
+        let (named, all) = (answer.affected.len(), usize::try_from(answer.affected_count).unwrap_or(0));
+        let more = if all > named { format!("\nand {} more", all - named) } else { String::new() };
         let (affected, notes) = (affected(&answer.affected, output), notes(&answer.warnings, output));
-        format!("the policy of {group} is set; its projects may{not} let containers run as root{affected}{notes}")
+        format!("the policy of {group} is set; its projects may{not} let containers run as root{affected}{more}{notes}")
     })
 }
 

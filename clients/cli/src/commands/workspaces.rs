@@ -142,6 +142,17 @@ impl Change {
     }
 }
 
+/// How the starts of several ended, one after the other as they settle; each has begun already.
+async fn settled(connection: &Connection, output: &Output, names: Vec<String>) -> Result<Code> {
+    let mut worst = Code::Ok;
+    for name in names {
+        if follow_until(connection, output, name, true).await? != Code::Ok {
+            worst = Code::RunFailed;
+        }
+    }
+    Ok(worst)
+}
+
 /// One by its own method, so that what is wrong is the failure of the command; several as a batch with a line each.
 async fn change(connection: &Connection, output: &Output, change: Change) -> Result<Code> {
     let workspace = match change.names.as_slice() {
@@ -185,7 +196,7 @@ async fn change(connection: &Connection, output: &Output, change: Change) -> Res
 }
 
 async fn batch(connection: &Connection, output: &Output, change: Change) -> Result<Code> {
-    let Change { act, names, wait_for_window, together, .. } = change;
+    let Change { act, names, wait_for_window, together, wait } = change;
     let request = BatchChangeRuntimesRequest {
         act: act.into(),
         workspaces: names,
@@ -195,7 +206,10 @@ async fn batch(connection: &Connection, output: &Output, change: Change) -> Resu
     };
     let answer = connection.runtimes().batch_change_runtimes(within(CALL_TIMEOUT, request)).await?.into_inner();
     output.answer("orrery.v1.BatchChangeRuntimesResponse", &answer, || results(&answer, output))?;
-    Ok(if answer.results.iter().all(|result| result.done) { Code::Ok } else { Code::Data })
+    let all = answer.results.iter().all(|result| result.done);
+    let begun = answer.results.into_iter().filter(|result| result.done).map(|result| result.workspace).collect();
+    let ended = if wait { settled(connection, output, begun).await? } else { Code::Ok };
+    Ok(if all { ended } else { Code::Data })
 }
 
 fn results(answer: &BatchChangeRuntimesResponse, output: &Output) -> String {

@@ -149,8 +149,8 @@ fn one_process_shares_its_context() {
 #[test]
 fn sql_on_duckdb_reads_and_makes_tables() {
     let steps = [
-        step("data_loader", "load", "import pandas as pd\n@data_loader\ndef f(**kwargs):\n    return pd.DataFrame({'a': [1, 2, 3]})\n"),
-        step("transformer", "query", "select a * 10 as b from {{ df_1 }} where a > {{ least }}\n")
+        step("data_loader", "load", "import pandas as pd\n@data_loader\ndef f(**kwargs):\n    return pd.DataFrame({'Kilos': [1, 2, 3]})\n"),
+        step("transformer", "query", "select kilos * 10 as b from {{ df_1 }} where kilos > {{ least }}\n")
             .after(&["load"])
             .with("language: sql, configuration: {data_provider: duckdb, data_provider_profile: default, export_write_policy: replace}"),
         step("data_exporter", "check", "@data_exporter\ndef f(df, *args):\n    assert list(df.b) == [20, 30], df\n").after(&["query"]),

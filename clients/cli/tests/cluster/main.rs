@@ -13,6 +13,7 @@ mod exits;
 mod faults;
 mod flow;
 mod http;
+mod https;
 mod kubernetes_jobs;
 mod limits;
 mod logs;

@@ -28,7 +28,8 @@ impl Person {
     #[track_caller]
     fn with_token(&self, token_file: Option<&PathBuf>, arguments: &[&str]) -> Answer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orrery"));
-        command.env("ORRERY_SERVER", &self.server).env("XDG_STATE_HOME", self.home.path()).args(arguments);
+        command.env("ORRERY_SERVER", &self.server).args(arguments);
+        command.env("XDG_STATE_HOME", self.home.path()).env("XDG_CONFIG_HOME", self.home.path());
         match token_file {
             Some(file) => command.env("ORRERY_TOKEN_FILE", file),
             None => command.env_remove("ORRERY_TOKEN_FILE"),
@@ -88,6 +89,7 @@ fn a_person_comes_works_and_goes() {
     says(&plain(&["members", "invite", email]), &["is a member"]);
     says(&plain(&["members"]), &[email, "collaborator"]);
     says(&hers(&["run", "p", "--wait"]), &["completed"]);
+    says(&hers(&["executors"]), &["shown to who has a role over the whole cluster"]);
     assert_eq!(hers(&["members", "set", email, "owner"]).code, 77);
     says(&plain(&["members", "set", email, "owner"]), &["has a new role"]);
     says(&hers(&["members"]), &["owner"]);
@@ -110,8 +112,11 @@ fn a_person_comes_works_and_goes() {
     says(&ada.orrery(&["tokens", "revoke", prefix]), &["opens nothing"]);
     assert_eq!(ada.with_token(Some(&file), &["whoami"]).code, 77);
 
-    says(&ada.orrery(&["logout"]), &["signed out"]);
+    let made = ada.orrery(&["tokens", "create", "cd", "--lifetime", "24h"]).with_code(0);
+    let other = ada.write("other", made.out.trim());
+    says(&ada.with_token(Some(&other), &["logout"]), &["signed out"]);
     assert_eq!(ada.orrery(&["whoami"]).code, 77);
+    says(&ada.with_token(Some(&other), &["whoami"]), &[email]);
     says(&plain(&["users", "disable", email]), &["disabled"]);
     assert_eq!(ada.login(email, PASSWORD).code, 77);
     says(&plain(&["users", "enable", email]), &["may sign in again"]);

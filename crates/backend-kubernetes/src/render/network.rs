@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 
 /// Where clouds hand out credentials of their machines.
 const METADATA: [(&str, &str); 2] = [("0.0.0.0/0", "169.254.0.0/16"), ("::/0", "fe80::/10")];
+/// Where nodes may have a DNS of their own: node-local-dns on 169.254.20.10, Google's on 169.254.169.254.
+const NODE_DNS: &str = "169.254.0.0/16";
 
 /// A name in the cluster's DNS for the application.
 #[must_use]
@@ -37,7 +39,8 @@ pub fn service(place: &Place, life: &Life, record_uid: &str) -> Service {
     }
 }
 
-/// Only web-servers and executors of runtimes come in; out goes everything but the addresses of the machine's own cloud.
+/// Only web-servers and executors of runtimes come in; out goes everything but the addresses of the machine's own cloud, which
+/// are asked for names and for nothing else.
 #[must_use]
 pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
     let (name, values) = VISITORS;
@@ -50,21 +53,73 @@ pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
         ip_block: None,
     });
     let port = NetworkPolicyPort { port: Some(IntOrString::String("app".to_owned())), ..NetworkPolicyPort::default() };
-    let outside = METADATA.map(|(all, except)| NetworkPolicyPeer {
-        ip_block: Some(IPBlock { cidr: all.to_owned(), except: Some(vec![except.to_owned()]) }),
-        ..NetworkPolicyPeer::default()
-    });
+    let outside = METADATA.map(|(all, except)| block(all, Some(except)));
+    let outside = NetworkPolicyEgressRule { to: Some(outside.into()), ports: None };
+    let names = NetworkPolicyEgressRule { to: Some(vec![block(NODE_DNS, None)]), ports: Some(dns().into()) };
     NetworkPolicy {
         metadata: metadata(place, life, Some(record_uid)),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(LabelSelector { match_labels: Some(selected(life)), ..LabelSelector::default() }),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: Some(vec![NetworkPolicyIngressRule { from: Some(visitors.into()), ports: Some(vec![port]) }]),
-            egress: Some(vec![NetworkPolicyEgressRule { to: Some(outside.into()), ports: None }]),
+            egress: Some(vec![outside, names]),
         }),
     }
 }
 
+fn block(cidr: &str, except: Option<&str>) -> NetworkPolicyPeer {
+    let except = except.map(|except| vec![except.to_owned()]);
+    NetworkPolicyPeer { ip_block: Some(IPBlock { cidr: cidr.to_owned(), except }), ..NetworkPolicyPeer::default() }
+}
+
+/// The port at which names are asked for.
+fn dns() -> [NetworkPolicyPort; 2] {
+    ["UDP", "TCP"].map(|protocol| NetworkPolicyPort {
+        port: Some(IntOrString::Int(53)),
+        protocol: Some(protocol.to_owned()),
+        ..NetworkPolicyPort::default()
+    })
+}
+
 fn selected(life: &Life) -> BTreeMap<String, String> {
     BTreeMap::from([(HOLDER.to_owned(), life.holder.to_string())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{classes::Classes, render::app::Images};
+    use serde_json::json;
+
+    fn life() -> Life {
+        let id = "00000000-0000-4000-8000-000000000001";
+        let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+                          "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
+        let spec = json!({ "app": { "custom": { "port": 8000, "command": ["app"] } }, "ask": ask,
+                           "post_start": { "script": "true" } });
+        let life = json!({
+            "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default", "queue_priority": 0,
+            "preemptible": false, "number": 1, "node": "n", "grants": [], "spec": spec, "access_key": "", "base_path": "/",
+        });
+        serde_json::from_value(life).unwrap()
+    }
+
+    /// A node's own DNS answers at a link-local address, beside what hands out the machine's credentials.
+    #[test]
+    fn link_local_addresses_are_asked_for_names_and_for_nothing_else() {
+        let images = Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
+        let place = Place { pool, namespace, images, classes: Classes::default() };
+        let policy = serde_json::to_value(policy(&place, &life(), "uid")).unwrap();
+        let egress = policy["spec"]["egress"].as_array().unwrap();
+        let everywhere = json!({ "to": [
+            { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"] } },
+            { "ipBlock": { "cidr": "::/0", "except": ["fe80::/10"] } },
+        ] });
+        let names = json!({
+            "to": [{ "ipBlock": { "cidr": "169.254.0.0/16" } }],
+            "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }],
+        });
+        assert_eq!(*egress, [everywhere, names]);
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     observe::Seen,
     render::{FENCE, GONE, GRACE, STATE, STOP},
 };
-use domain::device::WHOLE_MILLI;
+use domain::{device::WHOLE_MILLI, id::HolderId};
 use k8s_openapi::api::{
     core::v1::{Pod, Secret, Service},
     networking::v1::NetworkPolicy,
@@ -92,7 +92,8 @@ impl Step<'_> {
         let may_be = grant.milli < WHOLE_MILLI
             && (self.watched_claim(&name).is_some()
                 || self.inventory.chip(&grant.device).is_some_and(|chip| matches!(chip.kind, Kind::Mps { .. })));
-        if !may_be || self.shared.contains(&grant.device) {
+        let has_part = |(holder, chip): (&HolderId, &String)| *holder != life.holder && *chip == grant.device;
+        if !may_be || self.shared.iter().any(has_part) {
             return Ok(true);
         }
         let users = names::selector(&BTreeMap::from([(names::SHARED_CLAIM, name.as_str())]));

@@ -152,8 +152,8 @@ impl Intervals {
         self.count
     }
 
-    /// The interval that comes when `started` others have come, of which the last one began at `last`. `None` after all; and
-    /// before, where a zone's rules have changed since the times of its cron expression were counted.
+    /// The interval that comes when `started` others have come, of which the last one began at `last`; the same once more where
+    /// a zone has left out a day that is counted. `None` after all; and before, where a zone's rules have changed since the times of its cron expression were counted.
     #[must_use]
     pub fn next(&self, order: Order, started: u64, last: Option<Timestamp>) -> Option<Interval> {
         if started >= self.count {
@@ -166,9 +166,11 @@ impl Intervals {
                     Order::Descending => self.count - 1 - started,
                 };
                 let index = i64::try_from(index).ok()?;
-                let at = |index: Option<i64>| self.at(*unit, *every, index?);
-                let (end, previous) = (at(index.checked_add(1)), at(index.checked_sub(1)));
-                Some(Interval { start: self.at(*unit, *every, index)?, end, previous })
+                let start = self.at(*unit, *every, index)?;
+                // Two where a day of the calendar was left out: its time is that of the day after.
+                let at = |step: i64| self.at(*unit, *every, index.checked_add(step)?);
+                let beside = |steps: [i64; 2]| steps.into_iter().filter_map(at).find(|at| *at != start);
+                Some(Interval { start, end: beside([1, 2]), previous: beside([-1, -2]) })
             }
             Steps::Cron(timetable) => {
                 // The first of all times is one of them.
@@ -447,7 +449,10 @@ mod tests {
         #[test]
         fn the_count_is_exact(
             start in 0..2_000_000_000_i64, length in 0..100_000_000_i64, unit in unit(), every in 1..50_u32,
-            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"]),
+            zone in prop::sample::select(vec![
+                "UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia", "Pacific/Kwajalein",
+                "Pacific/Kiritimati", "Pacific/Enderbury",
+            ]),
         ) {
             let start = Timestamp::from_second(start).unwrap();
             let end = start + SignedDuration::from_secs(length);

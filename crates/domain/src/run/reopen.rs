@@ -58,7 +58,10 @@ impl Run {
         self.blocks.iter().map(of).max().unwrap_or(0)
     }
 
+    /// Outputs that lay in the memory of the run's process ended with it: then everything runs again.
     fn reopen_ended(&mut self, again: &[bool], keep_children: bool, now: Timestamp, out: &mut Vec<Transition>) {
+        let in_memory = self.graph.pipeline().keeps_outputs_in_memory();
+        let again: Vec<bool> = again.iter().map(|again| *again || in_memory).collect();
         self.row = RunRow {
             status: RunStatus::Running,
             started_at: Some(now),
@@ -67,7 +70,7 @@ impl Run {
             cancel_reason: None,
         };
         out.push(Transition::Run(self.row.clone()));
-        self.reopen(again, keep_children, 0, now, out);
+        self.reopen(&again, keep_children && !in_memory, 0, now, out);
     }
 
     /// With `keep_children`, a fan whose upstreams stay keeps the children that completed.

@@ -49,9 +49,13 @@ pub fn unit_key(graph: &Graph, block: &str, child: i32) -> Option<UnitKey> {
     if let Some(at) = graph.find(block) {
         return Some(UnitKey::block(at, child));
     }
-    let (callback, watched) = block.split_once(':')?;
-    let callback = graph.pipeline().callbacks.iter().position(|c| c.uuid == callback)?;
-    Some(UnitKey { step: Step::Callback { callback, block: graph.find(watched)? }, child })
+    // Either name may hold a `:` itself; the graph sees to it that there is one such pair.
+    let watched = |callback: &str| graph.find(block.strip_prefix(callback)?.strip_prefix(':')?);
+    let step = graph.pipeline().callbacks.iter().enumerate().find_map(|(callback, of)| {
+        let block = watched(&of.uuid).filter(|block| graph.node(*block).callbacks.contains(&callback))?;
+        Some(Step::Callback { callback, block })
+    });
+    Some(UnitKey { step: step?, child })
 }
 
 /// How the unit of a stored row ended, if it did.

@@ -96,6 +96,8 @@ pub struct Notice {
     pub message: String,
     /// What would help.
     pub hint: String,
+    /// While it waits: its place among those who wait in its queue, from 1, where the planner says it.
+    pub position: Option<u32>,
     /// While it waits: when it gets a place, as far as the planner can tell from the ends that are known.
     pub expected_at: Option<Timestamp>,
 }

@@ -32,11 +32,12 @@ pub(super) struct Plan<'a> {
     trigger: &'a Trigger,
     timetable: &'a Timetable,
     lead: Option<SignedDuration>,
+    former_wake: Option<Timestamp>,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(trigger: &'a Trigger, timetable: &'a Timetable, lead: Option<SignedDuration>) -> Self {
-        Self { trigger, timetable, lead }
+    pub(super) fn new(trigger: &'a Trigger, timetable: &'a Timetable, facts: &step::Facts) -> Self {
+        Self { trigger, timetable, lead: facts.lead, former_wake: facts.former_wake }
     }
 
     /// The next nominal time. `@once` comes when it is enabled, if its start is past by then or it has none.
@@ -102,11 +103,13 @@ impl<'a> Plan<'a> {
     }
 
     /// The first time that was due in the last [`step::ON_TIME`]. Only one that is nominally older can have been,
-    /// because none is due as late as the next one.
+    /// because none is due as late as the next one. Nor is one late that waited for its time when an edit let it be due at
+    /// once, or earlier.
     fn on_time_from(&self, mark: Timestamp, now: Timestamp) -> Timestamp {
         let since = now.checked_sub(step::ON_TIME).unwrap_or(now);
+        let has_waited = self.former_wake.is_some_and(|wake| wake >= since);
         match self.timetable.last_until(since, mark) {
-            Some(older) if self.due(older) >= since => older,
+            Some(older) if has_waited || self.due(older) >= since => older,
             _ => since,
         }
     }

@@ -75,11 +75,14 @@ pub fn of_successor(failed: RunId) -> String {
     format!("{SUCCESSOR}{failed}")
 }
 
+/// What a key of [`of_repetition`] begins with.
+pub const REPETITION: &str = "again:";
+
 /// A run that is made again as a whole, below what the former one was made by: by the former one, and by the key of the
 /// request. No other form begins like this, whatever is retried and whatever keys its callers choose.
 #[must_use]
 pub fn of_repetition(former: RunId, request: &str) -> String {
-    format!("again:{former}:{request}")
+    format!("{REPETITION}{former}:{request}")
 }
 
 /// The least and the greatest key of [`of_product`].

@@ -5,7 +5,7 @@
 use super::Start;
 use serde::{Deserialize, Serialize};
 
-/// The most starts that wait behind one trigger; what comes after them is skipped.
+/// The most starts that wait behind one trigger; what is too much is skipped.
 pub const BUFFER_MAX: usize = 1_000;
 /// The most bytes that they wait with, see [`Start::bytes`]; a start that would make them more is skipped, unless it waits alone.
 pub const BUFFER_BYTES_MAX: usize = 1024 * 1024;
@@ -24,9 +24,9 @@ pub enum Overlap {
     BufferOne,
     /// All wait and start one after the other.
     BufferAll,
-    /// It asks the others to stop, and starts when they have.
+    /// It asks the others to stop, and starts when they have: the latest of those that wait, and none before it.
     CancelOther,
-    /// It has the others killed, and starts when they are gone.
+    /// It has the others killed, and starts when they are gone; likewise.
     TerminateOther,
 }
 
@@ -54,18 +54,27 @@ pub struct Sorted {
 }
 
 impl Sorted {
-    /// Skips what is too much to wait: the first ones keep their places.
-    fn bound(&mut self) {
-        let mut bytes = 0_usize;
-        for start in std::mem::take(&mut self.wait) {
+    /// Skips what is too much to wait. The first ones keep their places, or the latest, where it is them that will start.
+    fn bound(&mut self, keeps_latest: bool) {
+        let mut starts = std::mem::take(&mut self.wait);
+        if keeps_latest {
+            starts.reverse();
+        }
+        let (mut bytes, mut over) = (0_usize, Vec::new());
+        for start in starts {
             let with_it = bytes.saturating_add(start.bytes);
             if self.wait.len() < BUFFER_MAX && (with_it <= BUFFER_BYTES_MAX || self.wait.is_empty()) {
                 bytes = with_it;
                 self.wait.push(start);
             } else {
-                self.skip.push(start);
+                over.push(start);
             }
         }
+        if keeps_latest {
+            self.wait.reverse();
+            over.reverse();
+        }
+        self.skip.append(&mut over);
     }
 }
 
@@ -78,8 +87,13 @@ impl Overlap {
             // One at a time: without anything running the first one starts, whatever the policy.
             _ => self.one_at_a_time(starts, runs),
         };
-        sorted.bound();
+        sorted.bound(self.starts_the_latest());
         sorted
+    }
+
+    /// Whether of those that wait only the latest will start.
+    const fn starts_the_latest(self) -> bool {
+        matches!(self, Self::CancelOther | Self::TerminateOther)
     }
 
     fn one_at_a_time(self, starts: Vec<Start>, runs: bool) -> Sorted {

@@ -114,7 +114,7 @@ impl State {
 }
 
 /// What a step is told about the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Facts {
     /// By the database's clock.
     pub now: Timestamp,
@@ -126,6 +126,8 @@ pub struct Facts {
     pub ended_at: Option<Timestamp>,
     /// With landing times: how long before the landing a run begins, from [`due::lead`]. `None` without history.
     pub lead: Option<SignedDuration>,
+    /// Where the trigger was edited since the last step: when that one meant to look at it again.
+    pub former_wake: Option<Timestamp>,
 }
 
 /// The outcome of a step.
@@ -256,7 +258,7 @@ impl Step {
                 return starts;
             }
             // None is due as late as the next one, so by now all of them are.
-            let plan = due::Plan::new(trigger, timetable, facts.lead);
+            let plan = due::Plan::new(trigger, timetable, facts);
             if timetable.next_after(mark).is_some_and(|first| first <= from) {
                 self.give_up_late(&plan, trigger, timetable, from);
                 let mut next = timetable.next_after(self.mark(trigger));
@@ -310,7 +312,7 @@ impl Step {
         if *timetable.every() == Every::Once && self.state.has_come(trigger) {
             return Vec::new();
         }
-        let plan = due::Plan::new(trigger, timetable, facts.lead);
+        let plan = due::Plan::new(trigger, timetable, facts);
         let mut starts = Vec::new();
         let mut next = plan.next_after(self.mark(trigger));
         // What a first activation asks for is older than the activation, and not late.

@@ -4,6 +4,8 @@ use crate::build::{block, dynamic, graph, pipeline, reducing, with_callbacks};
 use domain::{
     graph::{Feed, GraphError},
     pipeline::{Block, Pipeline},
+    run::{unit_key, unit_name},
+    unit::{Step, UnitKey},
 };
 
 fn refusal(pipeline: Pipeline) -> String {
@@ -19,6 +21,32 @@ fn faults_are_named() {
     let twice =
         Pipeline { callbacks: vec![block("cb", &["a"]), block("cb", &["a"])], ..pipeline(vec![block("a", &[])]) };
     assert_eq!(refusal(twice), "two blocks are named `cb`");
+}
+
+#[test]
+fn a_name_with_a_colon_is_allowed_where_no_other_unit_is_stored_under_it() {
+    let blocks = |other: &str| vec![block("load", &[]), block(other, &["load"])];
+    assert_eq!(
+        refusal(with_callbacks(blocks("cb:load"), &["load"])),
+        "the callback `cb` of block `load` is stored as `cb:load`, which another block or callback is called as well"
+    );
+    let callbacks = |names: [&str; 2]| {
+        let callbacks = vec![block(names[0], &["b:c"]), block(names[1], &["c"])];
+        Pipeline { callbacks, ..pipeline(vec![block("b:c", &[]), block("c", &[])]) }
+    };
+    assert!(refusal(callbacks(["a", "a:b"])).contains("stored as `a:b:c`"));
+    // Each of the others is found by its name again.
+    for pipeline in [with_callbacks(blocks("cb:other"), &["load", "cb:other"]), callbacks(["x", "a:b"])] {
+        let graph = graph(pipeline).expect("valid");
+        for at in 0..graph.len() {
+            let callbacks = graph.node(at).callbacks.iter().map(|&callback| Step::Callback { callback, block: at });
+            for step in callbacks.chain([Step::Block(at)]) {
+                let key = UnitKey { step, child: None };
+                let (name, child) = unit_name(&graph, key);
+                assert_eq!(unit_key(&graph, &name, child), Some(key), "{name}");
+            }
+        }
+    }
 }
 
 #[test]

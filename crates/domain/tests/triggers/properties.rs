@@ -64,7 +64,7 @@ proptest! {
         let (mut decided, mut given_up): (Vec<Timestamp>, Vec<Skip>) = Default::default();
         for (later, running, room) in looks {
             now += SignedDuration::from_secs(later);
-            let facts = Facts { now, running, room, ended_at: None, lead: None };
+            let facts = Facts { now, running, room, ..Facts::default() };
             let step = step(&trigger, Some(&timetable), &state, &facts);
             if overlap != Overlap::AllowAll {
                 prop_assert!(step.start.len() <= 1 && (running == 0 || step.start.is_empty()));

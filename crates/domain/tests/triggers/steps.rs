@@ -15,12 +15,14 @@ fn ts(text: &str) -> Timestamp {
 }
 
 /// A trigger that was enabled on the first of January at half past ten, and what it remembers.
+#[derive(Clone)]
 struct World {
     trigger: Trigger,
     state: State,
     running: u32,
     room: Option<u32>,
     lead: Option<SignedDuration>,
+    former_wake: Option<Timestamp>,
 }
 
 impl World {
@@ -41,12 +43,13 @@ impl World {
             former_paused_at: None,
             spec,
         };
-        Self { trigger, state: State::default(), running: 0, room: None, lead: None }
+        Self { trigger, state: State::default(), running: 0, room: None, lead: None, former_wake: None }
     }
 
     fn at(&mut self, now: &str) -> Step {
         let timetable = self.trigger.spec.timetable().unwrap();
-        let facts = Facts { now: ts(now), running: self.running, room: self.room, ended_at: None, lead: self.lead };
+        let Self { running, room, lead, former_wake, .. } = *self;
+        let facts = Facts { now: ts(now), running, room, ended_at: None, lead, former_wake };
         let step = step(&self.trigger, timetable.as_ref(), &self.state, &facts);
         self.state = step.state.clone();
         step
@@ -99,6 +102,29 @@ fn what_was_missed_is_caught_up_with_as_the_trigger_says() {
     assert_eq!(down(all), (vec![hour(14), hour(15), hour(16)], vec![(hour(12), 2, SkipReason::CatchUp)]));
     let two = CatchUp::All { window_s: 86_400, count: 2 };
     assert_eq!(down(two), (vec![hour(15), hour(16)], vec![(hour(12), 3, SkipReason::CatchUp)]));
+}
+
+#[test]
+fn a_time_that_waits_for_its_jitter_is_not_late_when_an_edit_ends_the_wait() {
+    let mut world = World::new("@daily", |spec| {
+        spec.catch_up = CatchUp::None;
+        spec.jitter_s = 20 * 3600;
+    });
+    let due = world.at("2026-01-01T23:00:00Z").wake.unwrap();
+    assert!(due > ts("2026-01-02T00:01:00Z"), "{due}");
+    world.trigger.version = 2;
+    world.trigger.spec.jitter_s = 0;
+    let edited = |former_wake: Option<Timestamp>, now: Timestamp| {
+        let mut world = World { former_wake, ..world.clone() };
+        let step = world.at(&now.to_string());
+        (starts(&step), skips(&step))
+    };
+    let nominal = "2026-01-02T00:00:00Z".to_owned();
+    let soon = due - SignedDuration::from_secs(1);
+    assert_eq!(edited(Some(due), soon), (vec![nominal.clone()], vec![]));
+    // One that was due by the former version too, and that nobody decided about, is as late as it ever was.
+    let later = due + SignedDuration::from_secs(11);
+    assert_eq!(edited(Some(due), later), (vec![], vec![(nominal, 1, SkipReason::CatchUp)]));
 }
 
 #[test]
@@ -319,7 +345,7 @@ fn a_call_is_decided_like_a_time() {
         spec.kind = Kind::Api;
         spec.overlap = Overlap::BufferOne;
     });
-    let facts = |running| Facts { now: ts("2026-01-01T12:00:00Z"), running, room: None, ended_at: None, lead: None };
+    let facts = |running| Facts { now: ts("2026-01-01T12:00:00Z"), running, ..Facts::default() };
     let start = |key: &str| Start { key: key.into(), at: ts("2026-01-01T12:00:00Z"), bytes: 9 };
     let step = offer(&world.trigger, &world.state, &facts(1), start("key:a"));
     assert_eq!((step.start.len(), step.state.waiting.len()), (0, 1));
@@ -339,7 +365,7 @@ fn what_waits_is_bounded_in_number_and_in_bytes() {
         spec.overlap = Overlap::BufferAll;
     });
     let now = ts("2026-01-01T12:00:00Z");
-    let facts = Facts { now, running: 1, room: None, ended_at: None, lead: None };
+    let facts = Facts { now, running: 1, ..Facts::default() };
     let mut calls = 0;
     // Whether a call that comes with so much while a run goes on waits for its end, or is skipped.
     let mut waits = |world: &mut World, bytes| {
@@ -367,6 +393,35 @@ fn what_waits_is_bounded_in_number_and_in_bytes() {
         assert!(waits(&mut world, 0));
     }
     assert!(!waits(&mut world, 0), "and only so many");
+}
+
+#[test]
+fn what_is_kept_of_too_much_is_what_will_start() {
+    for overlap in [Overlap::CancelOther, Overlap::TerminateOther] {
+        let mut world = World::new("@daily", |spec| (spec.kind, spec.overlap) = (Kind::Api, overlap));
+        let now = ts("2026-01-01T12:00:00Z");
+        let facts = Facts { now, running: 1, room: None, ended_at: None, lead: None };
+        let offered = |world: &mut World, key: &str, bytes: usize| {
+            let step = offer(&world.trigger, &world.state, &facts, Start { key: key.into(), at: now, bytes });
+            world.state = step.state;
+            assert!(step.skip.iter().all(|skip| skip.reason == SkipReason::Overlap));
+            let waiting: Vec<_> = world.state.waiting.iter().map(|start| start.key.clone()).collect();
+            (waiting.join(" "), step.skip.into_iter().map(|skip| skip.first.key).collect::<Vec<_>>().join(" "))
+        };
+        let said = |waiting: &str, skipped: &str| (waiting.to_owned(), skipped.to_owned());
+        assert_eq!(offered(&mut world, "a", BUFFER_BYTES_MAX / 2), said("a", ""));
+        assert_eq!(offered(&mut world, "b", BUFFER_BYTES_MAX / 2), said("a b", ""));
+        assert_eq!(offered(&mut world, "c", BUFFER_BYTES_MAX / 2), said("b c", "a"));
+        assert_eq!(offered(&mut world, "d", BUFFER_BYTES_MAX + 1), said("d", "b c"));
+        assert_eq!(offered(&mut world, "e", 0), said("e", "d"));
+        for n in 1..=BUFFER_MAX {
+            offered(&mut world, &format!("f{n}"), 0);
+        }
+        let waiting = &world.state.waiting;
+        assert_eq!((waiting.len(), waiting[0].key.as_str()), (BUFFER_MAX, "f1"));
+        let latest = format!("f{BUFFER_MAX}");
+        assert_eq!(world.at("2026-01-01T12:05:00Z").start[0].key, latest);
+    }
 }
 
 /// Gives the trigger another schedule at this time, as an edit does.

@@ -3,12 +3,17 @@
 
 use super::{Key, Kind};
 
+/// Settings whose shared variable begins as a service's own do: `ORRERY_SCHEDULER_URLS` is `scheduler_urls` of those who have it,
+/// and not a scheduler's unknown `urls`. A test holds this against the tables of all services.
+pub(super) const BEGIN_AS_A_SERVICE: [&str; 2] = ["EXECUTOR_LOST_AFTER", "SCHEDULER_URLS"];
+
 /// Where PostgreSQL is, when that holds no password.
 pub const DATABASE_URL: Key = Key::new(
     "database_url",
     Kind::Uri,
     "",
-    "PostgreSQL, as in `postgres://user@host/database`; use `database_url_file` when it holds a password.",
+    "PostgreSQL, as in `postgres://user@host/database?sslmode=require`; with `sslmode` (`require` or stricter) by TLS and with the \
+     server's certificate verified, by `sslrootcert` (a file) or what the system trusts. Use `database_url_file` when it holds a password.",
 );
 /// Where PostgreSQL is, when that does.
 pub const DATABASE_URL_FILE: Key = Key::new(

@@ -1,6 +1,6 @@
 //! Where values come from: a TOML file, then the environment, then the flags.
 
-use super::{Key, SettingsError, tree};
+use super::{Key, SettingsError, shared, tree};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
@@ -58,7 +58,8 @@ impl Sources {
         let own = format!("ORRERY_{prefix}_");
         for name in self.environment.keys().filter_map(|name| name.strip_prefix(&own)) {
             let key = name.to_ascii_lowercase().replace("__", ".");
-            if table.iter().all(|known| known.environment() != name) {
+            let is_another = shared::BEGIN_AS_A_SERVICE.contains(&format!("{prefix}_{name}").as_str());
+            if !is_another && table.iter().all(|known| known.environment() != name) {
                 return Err(unknown(&key, format!("the environment ({own}{name})"), table));
             }
         }

@@ -113,6 +113,39 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
+fn a_shared_variable_that_begins_as_our_own_is_passed_over() {
+    let load = |service, prefix, name: &str| {
+        let environment = BTreeMap::from([(name.to_owned(), "1s".to_owned())]);
+        load_from::<Sample>(service, prefix, KEYS, Sources { arguments: vec![service.into()], environment })
+    };
+    load("orrery-scheduler", "SCHEDULER", "ORRERY_SCHEDULER_URLS").unwrap();
+    load("orrery-executor", "EXECUTOR", "ORRERY_EXECUTOR_LOST_AFTER").unwrap();
+    for mistake in ["ORRERY_SCHEDULER_URL", "ORRERY_SCHEDULER_LOST_AFTER"] {
+        let refused = load("orrery-scheduler", "SCHEDULER", mistake).unwrap_err().to_string();
+        assert!(refused.contains("unknown setting"), "{refused}");
+    }
+}
+
+/// The keys of every service, as the page shows them.
+fn documented() -> Vec<String> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn every_name_that_begins_as_a_service_is_known_to_be_shared() {
+    let names = documented();
+    let beginnings = ["WEB_SERVER_", "SCHEDULER_", "EXECUTOR_"];
+    let found: std::collections::BTreeSet<String> = names
+        .iter()
+        .map(|name| name.to_ascii_uppercase().replace('.', "__"))
+        .filter(|name| beginnings.iter().any(|beginning| name.starts_with(beginning)))
+        .collect();
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), shared::BEGIN_AS_A_SERVICE);
+}
+
+#[test]
 fn wrong_values_name_key_origin_and_type() {
     let text = complaint(None, &[("ORRERY_SAMPLE_GRPC__LISTEN", "localhost")], &[]);
     assert!(text.contains("`grpc.listen`") && text.contains("ORRERY_SAMPLE_GRPC__LISTEN"), "{text}");

@@ -3,12 +3,12 @@
 WITH new AS (
     SELECT * FROM jsonb_to_recordset($2::jsonb) AS r (holder uuid, node_id uuid, project_id uuid, queue_id uuid, state text,
         cpu_milli bigint, memory_bytes bigint, effective_milli bigint, storage_bytes bigint, model text, victims uuid[],
-        user_id uuid)
+        workspace_id uuid, user_id uuid)
 ), placed AS (
     INSERT INTO placement (holder, pool, node_id, project_id, queue_id, state, cpu_milli, memory_bytes, effective_milli,
-        storage_bytes, model, victims)
+        storage_bytes, model, victims, workspace_id)
     SELECT holder, $1::text, node_id, project_id, queue_id, state, cpu_milli, memory_bytes, effective_milli,
-        storage_bytes, model, victims FROM new
+        storage_bytes, model, victims, workspace_id FROM new
 ), persons AS (
     INSERT INTO placement_user (holder, user_id) SELECT holder, user_id FROM new WHERE user_id IS NOT NULL
 )

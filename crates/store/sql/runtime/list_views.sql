@@ -6,10 +6,7 @@ SELECT w.id, w.name, p.name, w.project_id, coalesce(s.version, 0), s.spec, sq.na
        r.pool, coalesce(rq.name, ''), coalesce(l.name, ''), r.number, r.holder, r.spec_version, r.spec, r.state, r.step,
        r.reason, r.message, r.hint, coalesce(n.name, ''), coalesce(u.email, ''), r.submitted_at, r.placed_at, r.running_at,
        r.stopped_at, r.active_at, r.protected_until, r.ends_at, r.ends_because,
-       CASE WHEN r.state = 'starting' AND r.step = 'queued' THEN (
-           SELECT count(*) + 1 FROM runtime o
-            WHERE o.queue_id = r.queue_id AND o.pool = r.pool AND o.state = 'starting' AND o.step = 'queued'
-              AND (o.submitted_at, o.workspace_id) < (r.submitted_at, r.workspace_id)) ELSE 0 END,
+       CASE WHEN r.state = 'starting' AND r.step = 'queued' THEN coalesce(r.position, 0) ELSE 0 END,
        now(), r.expected_at, coalesce((r.gang ->> 'size')::integer, 0)
   FROM workspace w
   JOIN project p ON p.id = w.project_id

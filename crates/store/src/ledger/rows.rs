@@ -80,6 +80,8 @@ pub struct Placement {
     pub project: ProjectId,
     /// Whose own quota.
     pub person: Option<UserId>,
+    /// Of a block, its workspace; a life knows its own.
+    pub workspace: Option<WorkspaceId>,
     /// For which queue it counts.
     pub queue: QueueId,
     /// How it stands.
@@ -157,6 +159,7 @@ impl Placement {
             "state": self.state.as_str(), "cpu_milli": self.cpu_milli, "memory_bytes": self.memory_bytes,
             "effective_milli": self.effective_milli, "storage_bytes": self.storage_bytes, "model": self.model, "victims": self.victims,
             "user_id": self.person,
+            "workspace_id": self.workspace,
         })
     }
 
@@ -177,6 +180,7 @@ impl Placement {
             node: NodeId(row.get("node_id")),
             project: ProjectId(row.get("project_id")),
             person: row.get::<_, Option<Uuid>>("user_id").map(UserId),
+            workspace: row.get::<_, Option<Uuid>>("workspace_id").map(WorkspaceId),
             queue: QueueId(row.get("queue_id")),
             state: PlacementState::read(row.get("state")),
             cpu_milli: unsigned(row.get("cpu_milli")),
@@ -225,7 +229,7 @@ impl StoredLife {
             "running_at": life.running_at, "stopped_at": life.stopped_at, "active_at": life.activity.latest(),
             "protected_until": life.protected_until, "ends_at": life.ending.as_ref().map(|ending| ending.at),
             "ends_because": life.ending.as_ref().map_or("", |ending| ending.because.as_str()),
-            "expected_at": life.notice.expected_at,
+            "position": life.notice.position, "expected_at": life.notice.expected_at,
         })
     }
 
@@ -265,8 +269,9 @@ impl StoredLife {
         life.start_key = row.get("start_key");
         life.requested_by = row.get::<_, Option<Uuid>>("requested_by").map(UserId);
         let code = if stage.reason().is_some() { String::new() } else { reason.to_owned() };
+        let position = row.get::<_, Option<i32>>("position").and_then(|position| u32::try_from(position).ok());
         let expected_at = row.get("expected_at");
-        life.notice = Notice { code, message: row.get("message"), hint: row.get("hint"), expected_at };
+        life.notice = Notice { code, message: row.get("message"), hint: row.get("hint"), position, expected_at };
         life.gang = row.get::<_, Option<Value>>("gang").and_then(|stored| read_gang(&stored, life.number));
         life.stage = stage;
         life.step_at = row.get("step_at");

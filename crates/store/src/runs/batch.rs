@@ -185,6 +185,13 @@ impl Batch {
         self.new.push((run, shard.id));
     }
 
+    /// The run that this batch makes for a key of a trigger.
+    #[must_use]
+    pub fn run_for(&self, trigger: TriggerId, key: &str) -> Option<RunId> {
+        let is_it = |run: &NewRun| run.source == Source(trigger.0) && run.logical_key == key;
+        self.new.iter().map(|(run, _)| run).find(|run| is_it(run)).map(|run| run.id)
+    }
+
     /// Adds what was decided about a trigger. A later decision of the same turn goes on from the earlier one, unless another
     /// version made it: then the trigger counts as overtaken.
     pub fn decide(&mut self, decision: Decision, shard: Shard) {

@@ -9,6 +9,9 @@ use domain::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
+/// Runs above one that are looked at, those too that were made again and do not count.
+const ANCESTORS_MAX: i32 = 1_000;
+
 /// Whose a run is, and how it stands.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of run")]
@@ -57,4 +60,14 @@ pub async fn last_in_place(
     let sql = include_str!("../../sql/firing/last_in_place.sql");
     let row = query::one(&store.client().await?, sql, parameters).await?;
     Ok((RunId(row.get::<_, Uuid>("run_id")), row.get("is_over")))
+}
+
+/// How many runs lie above this one, each of which started the next by its code, counted up to `most`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn depth(store: &Store, run: RunId, most: i32) -> Result<i32, Error> {
+    let parameters: query::Parameters<'_> = &[&run.0, &most, &ANCESTORS_MAX, &key::REPETITION];
+    let row = query::one(&store.client().await?, include_str!("../../sql/run/depth.sql"), parameters).await?;
+    Ok(row.get("depth"))
 }

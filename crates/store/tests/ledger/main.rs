@@ -150,6 +150,7 @@ fn act(stored: &StoredLife) -> Act {
         node: NODE,
         project: stored.life.project,
         person: stored.life.requested_by,
+        workspace: None,
         queue: stored.life.queue,
         state: PlacementState::Held,
         cpu_milli: 100,

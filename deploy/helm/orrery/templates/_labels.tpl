@@ -24,6 +24,26 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{- define "orrery.blobsUrl" -}}
+{{- get .Values.settings "ORRERY_BLOBS_URL" | default "file:///var/lib/orrery/blobs" -}}
+{{- end }}
+
+{{/* Jobs have a namespace of their own: their executor reads Secrets there, and those of this release are none of its business. */}}
+{{- define "orrery.jobsNamespace" -}}
+{{- .Values.jobs.namespace | default (printf "%s-jobs" .Release.Name) -}}
+{{- end }}
+
+{{/* The claim that Jobs mount: a claim belongs to one namespace. */}}
+{{- define "orrery.jobsBlobs" -}}
+{{- if eq (include "orrery.jobsNamespace" .) .Release.Namespace -}}
+{{ include "orrery.blobs" . }}
+{{- else if .Values.jobs.blobsClaim -}}
+{{ .Values.jobs.blobsClaim }}
+{{- else if hasPrefix "file:" (include "orrery.blobsUrl" .) -}}
+{{ fail "jobs: name in jobs.blobsClaim a claim of their namespace on the volume of blobs, or give an object store as ORRERY_BLOBS_URL in settings" }}
+{{- end -}}
+{{- end }}
+
 {{/* The part of a pod's spec that is the same for all; only `runtimes` and `jobs` talk to the Kubernetes API. */}}
 {{- define "orrery.pod" -}}
 serviceAccountName: {{ include "orrery.name" . }}

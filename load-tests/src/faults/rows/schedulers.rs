@@ -1,7 +1,7 @@
 //! Schedulers that die, sleep, lie, come and go.
 
 use crate::{
-    cluster::Shape,
+    cluster::{Shape, differing},
     faults::{Plan, Seen, stage::Stage},
 };
 use anyhow::Result;
@@ -132,9 +132,10 @@ pub(super) async fn rolled(plan: Plan) -> Result<Seen> {
         stage.pass(Duration::from_millis(200), Duration::from_secs(1)).await;
     }
     seen.bite("services drained and started again", rolled);
-    if previous().is_some() {
+    if let Some(folder) = previous() {
         let after = stage.schema().await?;
-        seen.bite("versions that the schema went on by", u64::try_from(after - before)?);
+        seen.tell("versions that the schema went on by", f64::from(after - before), "");
+        seen.bite("programs that are not those of the build before", differing(&folder)?);
     }
     seen.at_most("longest drain", longest.as_secs_f64(), "s", 32.0);
     stage.finish_within(seen, LATE_MAX_S).await

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::history::{AttemptName, HarnessEvent, History, JournalEvent};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 pub(super) fn check(history: &History, findings: &mut Findings) {
@@ -39,6 +39,43 @@ pub(super) fn check(history: &History, findings: &mut Findings) {
             .count(),
     );
     findings.figure("attempts that still run", open.len() as u64);
+    if history.promises.is_quiet {
+        check_lives(history, findings);
+    }
+}
+
+/// Whoever has devices by an executor's journal has them by the database, and whoever is gone has none.
+fn check_lives(history: &History, findings: &mut Findings) {
+    let placed = history.placements.iter().filter(|placement| placement.state != "nominated");
+    let placed: HashSet<Uuid> = placed.map(|placement| placement.holder).collect();
+    let (mut living, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    for (file, lines) in &history.journals {
+        let mut open = BTreeSet::new();
+        let mut opened_at = 0;
+        let mut name = file.strip_prefix("executor-").unwrap_or(file);
+        for line in lines {
+            match &line.event {
+                JournalEvent::Open { name: said, .. } => (opened_at, name) = (line.at_us, said.as_str()),
+                JournalEvent::Hold { holder, devices } if !devices.is_empty() => drop(open.insert(*holder)),
+                JournalEvent::Free { holder } => {
+                    if open.remove(holder) {
+                        gone.insert(*holder);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !is_dead(history, name, opened_at) {
+            living.extend(open);
+        }
+    }
+    for holder in living.iter().filter(|holder| !placed.contains(holder)) {
+        findings.violation(holder, "its executor says that it has devices, and it counts as having none");
+    }
+    for holder in gone.difference(&living).filter(|holder| placed.contains(holder)) {
+        findings.violation(holder, "its executor says that nothing of it is left, and its devices did not come back");
+    }
+    findings.looked("lives on devices", living.len() + gone.len());
 }
 
 /// Attempts that were taken on and have no end, in lives that go on; with the time of their beginning.
@@ -61,7 +98,7 @@ fn open_attempts(history: &History) -> Vec<(&AttemptName, i64)> {
                 JournalEvent::End { attempt, .. }
                 | JournalEvent::Result { attempt, .. }
                 | JournalEvent::Dropped { attempt } => drop(open.remove(attempt)),
-                JournalEvent::Ack { .. } => {}
+                JournalEvent::Ack { .. } | JournalEvent::Hold { .. } | JournalEvent::Free { .. } => {}
             }
         }
         if !is_dead(history, name, opened_at) {

@@ -60,6 +60,8 @@ class Process:
         kwargs = variables.build(job, self._context)
         found = inputs.load(job)
         kwargs.update(found.metadata)
+        if kwargs.get("remote_blocks") and block["kind"] != "global_data_product":
+            kwargs["remote_blocks"] = variables.remote_outputs(kwargs["remote_blocks"])
         channel.send({"type": "started"})
         if job.get("mode") == "callback":
             callbacks.run(job, found, kwargs)

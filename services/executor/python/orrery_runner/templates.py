@@ -29,14 +29,20 @@ def _secret_var(name: str) -> Optional[str]:
     return value
 
 
-def _json_value(text: Any, key: str) -> Any:
+def _json_value(text: Any, key: Any) -> Any:
+    """The value below `a.b[0]`; a text that is no JSON is the value itself."""
+    from mage_ai.shared.hash import dig
+
     value = text
-    if isinstance(text, str):
+    if isinstance(text, str) and text:
         try:
             value = json.loads(text)
         except ValueError:
-            return None
-    return value.get(key) if isinstance(value, dict) else None
+            return text
+    try:
+        return dig(value, key)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None
 
 
 def _unsupported(name: str) -> Callable[[str], Any]:
@@ -76,11 +82,12 @@ def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     known: Dict[str, Any] = {**variables, **_functions()}
 
-    def variable(name: str) -> Any:
+    def variable(name: str, parse: Any = None) -> Any:
+        """`parse` is the text of a function, as the template language has none."""
         if name not in variables:
             raise BlockError(f"block {uuid}: variables('{name}') is not defined; define it in the pipeline, the "
                              "trigger or the run")
-        return variables[name]
+        return eval(parse, {})(variables[name]) if parse else variables[name]
 
     def environment_variable(name: str, *default: Any) -> Any:
         value = os.environ.get(name, *default)

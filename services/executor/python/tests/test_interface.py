@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from unittest import mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from support import ProjectCase
+from support import ProjectCase, library
 
 import pandas as pd
 
@@ -35,7 +36,9 @@ NAMES = {
     "mage_ai.data_cleaner.transformer_actions.utils": "build_transformer_action",
     "mage_ai.data_cleaner.column_types.column_type_detector": "infer_column_types",
     "mage_ai.streaming.sources.base": "BaseSource", "mage_ai.streaming.sinks.base": "BaseSink",
-    "mage_ai.streaming.sources.base_python": "BasePythonSource", "mage_ai.shared.logger": "logger get_logger",
+    "mage_ai.streaming.sources.base_python": "BasePythonSource", "mage_ai.shared.hash": "dig merge_dict ignore_keys",
+    "mage_ai.shared.array": "find", "mage_ai.shared.utils": "clean_name", "mage_ai.shared.strings": "is_number",
+    "mage_ai.shared.enum": "StrEnum", "mage_ai.shared.logger": "logger get_logger",
 }
 
 
@@ -58,6 +61,35 @@ class Imports(unittest.TestCase):
 
         with self.assertRaisesRegex(NotImplementedError, "snowflake-connector-python"):
             Snowflake.with_config(None)
+
+
+    def test_modules_that_are_not_here_say_what_to_do(self) -> None:
+        for module, remedy in {
+                "mage_ai.orchestration.db.models.schedules": "trigger_pipeline", "mage_ai.data_preparation.models.pipeline":
+                "variable_manager", "mage_ai.services.spark.config": "requirements.txt", "mage_ai.io.opensearch": "client",
+                "mage_ai.streaming.sinks.kafka": "batch pipeline", "mage_ai.sample_datasets": "in the project"}.items():
+            with self.assertRaisesRegex(ModuleNotFoundError, f"{module[:16]}.* not supported here; .*{remedy}"):
+                importlib.import_module(module)
+        with self.assertRaisesRegex(ImportError, "not supported here; .*requirements.txt"):
+            from mage_ai.services import slack  # noqa: F401
+        self.assertIsNone(importlib.util.find_spec("nowhere_at_all"))
+
+    def test_small_helpers(self) -> None:
+        from mage_ai.io.base import DataSource, FileFormat
+        from mage_ai.shared.array import batch, find, find_index
+        from mage_ai.shared.hash import dig, extract, group_by, ignore_keys, index_by, merge_dict
+        from mage_ai.shared.strings import camel_to_snake_case, is_number
+
+        self.assertEqual(dig({"a": {"b": [1, {"c": 2}]}}, "a.b[1].c"), 2)
+        self.assertIsNone(dig({"a": None}, "a.b"))
+        self.assertEqual((extract({"a": 1, "b": 2}, ["a", "c"]), ignore_keys({"a": 1, "b": 2}, ["a"]), merge_dict(None, {"a": 1})),
+                         ({"a": 1}, {"b": 2}, {"a": 1}))
+        self.assertEqual((group_by(len, ["a", "b", "cc"]), index_by(len, ["a", "b"])), ({1: ["a", "b"], 2: ["cc"]}, {1: "b"}))
+        self.assertEqual((find(lambda x: x > 1, [1, 2, 3]), find(lambda x: x > 9, [1]), find_index(lambda x: x > 1, [1, 2]),
+                          list(batch([1, 2, 3], 2))), (2, None, 1, [[1, 2], [3]]))
+        self.assertEqual((camel_to_snake_case("someHTTPName"), is_number("1e3"), is_number(None)), ("some_http_name", True, False))
+        self.assertEqual((str(DataSource.MSSQL), str(FileFormat.EXCEL), FileFormat("excel")),
+                         ("sqlserver", "excel", FileFormat.EXCEL))
 
 
 class Config(unittest.TestCase):
@@ -104,6 +136,9 @@ class Files(unittest.TestCase):
                 FileIO().export(frame, path, **options)
                 pd.testing.assert_frame_equal(FileIO().load(path), frame)
             self.assertEqual(len(FileIO().load(os.path.join(folder, "f.csv"), limit=1)), 1)
+            FileIO().export(frame, os.path.join(folder, "many", "a.csv"), index=False)
+            FileIO().export(frame, os.path.join(folder, "many", "deeper", "b.csv"), index=False)
+            self.assertEqual(len(FileIO().load(file_directories=[os.path.join(folder, "many")], format="csv")), 4)
             with self.assertRaisesRegex(ValueError, "cannot be told"):
                 FileIO().load(os.path.join(folder, "f"))
 
@@ -121,25 +156,87 @@ class Actions(unittest.TestCase):
         self.assertEqual(list(self.act(frame, "clean_column_name", arguments=frame.columns)), ["my_col", "g"])
         self.assertEqual(list(self.act(frame, "remove", arguments=["g"])), ["My Col"])
         self.assertEqual(len(self.act(frame, "drop_duplicate", axis="row", arguments=["My Col", "g"])), 3)
-        self.assertEqual(self.act(frame, "sort", axis="row", arguments=["My Col"])["My Col"].tolist()[:2], [1, 1])
+        self.assertEqual(self.act(frame, "sort", axis="row", arguments=["My Col"])["My Col"].tolist()[1:], [1, 1, 3])
         self.assertEqual(len(self.act(frame, "filter", axis="row", action_code="`My Col` > 1")), 1)
         self.assertEqual(len(self.act(frame, "filter", axis="row", action_code="My Col != null")), 3)
         self.assertEqual(len(self.act(frame, "filter", axis="row", action_code="g contains 'a'")), 2)
         filled = self.act(frame, "impute", arguments=["My Col"], options={"strategy": "average"})
-        self.assertAlmostEqual(filled["My Col"][2], 5 / 3)
+        self.assertEqual(filled["My Col"].tolist(), [3, 1, 1, 1])  # 5 / 3, in a column of whole numbers
         totals = self.act(frame, "sum", arguments=["My Col"], options={"groupby_columns": ["g"]},
                           outputs=[{"uuid": "total"}])
         self.assertEqual(totals["total"].tolist(), [3, 2, 3, 2])
         with self.assertRaisesRegex(NotImplementedError, "union.*pandas"):
             self.act(frame, "union")
 
+    def test_column_names_as_mage_cleans_them(self) -> None:
+        from mage_ai.data_cleaner.transformer_actions.utils import clean_column_name
+
+        for name, cleaned in {
+                "PassengerId": "passenger_id", "HTTPServer": "h_t_t_p_server", "camelCase": "camel_case", "UPPER1": "upper1",
+                "1st": "1st", "123": "number_123", "a - b": "a___b", " 'class' ": "class_", "Address1Line": "address1line",
+                "US$ (net)": "us_net", "x.y-z": "x_y_z", "": "number_", "__Name__": "name"}.items():
+            self.assertEqual(clean_column_name(name), cleaned, name)
+
+    def test_missing_and_wrong_values(self) -> None:
+        frame = pd.DataFrame({"n": [1.0, None, 3.0, 4.0], "t": ["a", " ", "b", "c"], "e": ["a@b.co", "b@b.co", "c@b.co", "no"],
+                              "d": ["1", "x", "3", "4.5"], "o": ["p", "q", "r", "s"]})
+        filled = self.act(frame, "impute", arguments=["n", "t"])
+        self.assertEqual((filled["n"].tolist(), str(filled["n"].dtype), filled["t"].tolist()),
+                         ([1, 0, 3, 4], "int64", ["a", "missing", "b", "c"]))
+        self.assertEqual(self.act(frame, "impute", arguments=["t"], options={"strategy": "column", "value": "o"})["t"][1], "q")
+        fixed = self.act(frame, "fix_syntax_errors", arguments=frame.columns)
+        self.assertEqual(fixed["e"].tolist()[3], "invalid")
+        action = {"action_type": "fix_syntax_errors", "axis": "column", "action_arguments": ["%{1_1}"], "action_variables": {
+            "1_1": {"type": "feature", "feature": {"uuid": "d", "column_type": "number"}}}}
+        from mage_ai.data_cleaner.transformer_actions.base import BaseAction
+
+        self.assertTrue(pd.isna(BaseAction(action).execute(frame)["d"][1]))
+
+    def test_scales_forms_and_groups(self) -> None:
+        frame = pd.DataFrame({"n": [1.0, 2.0, 3.0], "g": ["a", None, "a"], "c": ["$1,000", " 2 ", "x"],
+                              "d": ["2024-01-02", "03/04/2024 05:06", None], "s": [" A ", None, "b"]}, index=[5, 6, 7])
+        self.assertEqual(self.act(frame, "standardize", arguments=["n"])["n"].round(4).tolist(), [-1.2247, 0, 1.2247])
+        groups = self.act(frame, "count", arguments=["n"], options={"groupby_columns": ["g"]}, outputs=[{"uuid": "k"}])
+        self.assertEqual((groups["k"].fillna(-1).tolist(), groups.index.tolist()), ([2, -1, 2], [0, 1, 2]))
+
+        def form(name, how):
+            return self.act(frame, "reformat", arguments=[name], options={"reformat": how, "capitalization": "uppercase"})[name]
+
+        self.assertEqual(form("c", "currency_to_num").fillna(-1).tolist(), [1000, 2, -1])
+        self.assertEqual(form("d", "date_format_conversion").astype(str).tolist(),
+                         ["2024-01-02 00:00:00", "2024-03-04 05:06:00", "NaT"])
+        self.assertEqual((form("s", "trim").tolist()[0], str(form("s", "caps_standardization").dtype)), ("A", "object"))
+        self.assertEqual(list(self.act(frame, "remove", arguments=["g", "gone"])), ["n", "c", "d", "s"])
+        self.assertEqual(len(self.act(frame, "remove", axis="row", options={"rows": [5, 99]})), 2)
+
+    def test_filters(self) -> None:
+        frame = pd.DataFrame({"a b": [1, 2, 3], "s": ["xy", "", None], "t": ["xy", "q", "z"], "ok": [True, False, True]})
+        for code, rows in {
+                '"a b" > 1': [1, 2], "s == null": [1, 2], "s != null and ok == true": [0], "t contains 'x|z'": [0, 2],
+                "not (t not contains 'x')": [0], "s == t": [0], 't == "q" or "a b" == 3': [1, 2], "ok": [0, 2]}.items():
+            self.assertEqual(self.act(frame, "filter", axis="row", action_code=code).index.tolist(), rows, code)
+        numbers = pd.DataFrame({"n": ["10", "9", "", "100"]})
+        for ascending, order in ((True, [2, 1, 0, 3]), (False, [3, 0, 1, 2])):
+            self.assertEqual(self.act(numbers, "sort", axis="row", arguments=["n"],
+                                      options={"ascending": ascending}).index.tolist(), order)
+
+    def test_outliers(self) -> None:
+        frame = pd.DataFrame({"n": [*range(30), 10_000], "t": ["x"] * 31})
+        library(self, "sklearn")
+        kept = self.act(frame, "remove_outliers", arguments=frame.columns, options={"method": "auto"})
+        self.assertNotIn(10_000, kept["n"].tolist())
+
     def test_column_types(self) -> None:
         from mage_ai.data_cleaner.column_types.column_type_detector import infer_column_types
 
-        frame = pd.DataFrame({"n": [1, 2, 3], "f": [1.5, 2, 3], "e": ["a@b.co"] * 3, "c": ["x", "y", "x"],
-                              "d": pd.to_datetime(["2024-01-01"] * 3), "b": [True, False, True]})
-        self.assertEqual([str(kind) for kind in infer_column_types(frame).values()],
-                         ["number", "number_with_decimals", "email", "category", "datetime", "true_or_false"])
+        frame = pd.DataFrame({
+            "n": [1, 2, 3, 4], "f": [1.5, 2, 3, 4], "e": ["a@b.co", "b@b.co", "c@b.co", None], "c": ["x", "y", "z", "x"],
+            "d": pd.to_datetime(["2024-01-01"] * 4), "b": [True, False, True, True], "whole": [1.0, 2.0, None, 3.0],
+            "two": ["x", "y", "x", "y"], "digits": ["1", "2,000", "$3", "4"], "t": ["2024-01-02 03:04:05"] * 3 + ["x"],
+            "zip": ["12345", "2345", "345", None], "words": ["a b", "c d", "e f", "g h"], "l": [[1], [], [2], None]})
+        self.assertEqual(" ".join(str(kind) for kind in infer_column_types(frame).values()),
+                         "number number_with_decimals email category datetime true_or_false number true_or_false number "
+                         "true_or_false zip_code text list")
 
 
 class Calls(ProjectCase):
@@ -182,6 +279,29 @@ def f(*args, **kwargs):
         answers["wait_run"] = {"status": "running"}
         self.fails("t", "USER_CODE", "TimeoutError", "r1", "other", "7 s", "running", answers=answers,
                    variables={"patience": 7})
+
+    def test_remote_blocks(self) -> None:
+        self.file("pipelines/other/metadata.yaml", "blocks: [{uuid: made}, {uuid: b}]")
+        self.block("made", "@data_loader\ndef f(): return [{'n': 1}, 'second']\n")
+        self.ok("made")
+        self.block("items", """
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@custom
+def f(*args, **kwargs):
+    return [[7], trigger_pipeline('other', return_remote_blocks=True)]
+""", "custom", dynamic=True)
+        answers = {"trigger_pipeline": {"run_id": "r1", "status": "running"}, "wait_run": {"status": "completed"},
+                   "get_variable": lambda given: {"dir": self.dir_of("made")} if given["block_uuid"] == "made" else None}
+        self.ok("items", answers=answers)
+        self.block("child", "@transformer\ndef f(item, **kwargs): return [item, kwargs['remote_blocks']]\n", "transformer",
+                   upstream=["items"])
+        inputs = [{"block": "items", "mode": "item", "item": 0, "dirs": [self.dir_of("items")]}]
+        self.ok("child", inputs=inputs, dynamic_block_index=0, answers=answers)
+        self.assertEqual(self.stored("child"), [7, [[{"n": 1}, "second"], []]])
+        self.assertEqual([call["arguments"]["partition"] for call in self.last.calls], ["r1", "r1"])
+        self.block("told", "@data_loader\ndef f(**kwargs): return kwargs['remote_blocks']\n")
+        self.ok("told", answers=answers, variables={"remote_blocks": [{"block_uuid": "made", "pipeline_uuid": "other"}]})
+        self.assertEqual(self.stored("told"), [[{"n": 1}, "second"]])
 
     def test_check_status(self) -> None:
         self.block("s", """
@@ -227,7 +347,7 @@ def f():
         set_global_variable('p', 'k', 1)
     except NotImplementedError as error:
         refused = 'version' in str(error)
-    return [get_variable('p', 'made', 'output_1'), get_global_variable('p', 'k'), get_secret_value('pw'),
+    return [get_variable('p', 'made', key='output_1'), get_global_variable('p', 'k'), get_secret_value('pw'),
             get_secret_value('none'), refused]
 """)
         secrets = {"pw": "x"}

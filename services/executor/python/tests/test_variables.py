@@ -62,26 +62,28 @@ class Variables(unittest.TestCase):
 
 class VariablesDir(unittest.TestCase):
     def test_which_folder_wins(self) -> None:
-        home = os.path.expanduser("~")
         with tempfile.TemporaryDirectory() as folder:
-            project = os.path.join(folder, "shop")
+            project, home, data = (os.path.join(folder, name) for name in ("shop", "home", "data"))
             os.mkdir(project)
 
             def answered(metadata: str, **env: str) -> str:
                 with open(os.path.join(project, "metadata.yaml"), "w", encoding="utf-8") as file:
                     file.write(metadata)
-                with mock.patch.dict(os.environ, {"MAGE_RUNTIME__REPO_PATH": project, "MAGE_DATA_DIR": "", **env}):
+                with mock.patch.dict(os.environ, {
+                        "MAGE_RUNTIME__REPO_PATH": project, "MAGE_DATA_DIR": "", "HOME": home, **env}):
                     return repo.get_variables_dir()
 
             for metadata, env, expected in (
-                    ("", {}, f"{home}/.mage_data/shop"), ("variables_dir: /data", {}, "/data/shop"),
+                    ("", {}, f"{home}/.mage_data/shop"), (f"variables_dir: {data}", {}, f"{data}/shop"),
                     ("variables_dir: ~/kept", {}, f"{home}/kept/shop"),
-                    ("variables_dir: kept", {}, f"{project}/kept/shop"),
-                    ("variables_dir: \"{{ env_var('PLACE') }}\"", {"PLACE": "/place"}, "/place/shop"),
-                    ("variables_dir: /data", {"MAGE_DATA_DIR": "/mage"}, "/mage/shop"),
+                    ("variables_dir: kept", {}, f"{project}/kept"), ("variables_dir: ./", {}, project),
+                    ("variables_dir: \"{{ env_var('PLACE') }}\"", {"PLACE": data}, f"{data}/shop"),
+                    (f"variables_dir: {data}", {"MAGE_DATA_DIR": home}, f"{home}/shop"),
+                    ("variables_dir: /proc/never", {}, "/proc/never/shop"),
                     ("variables_dir: s3://bucket/x", {}, f"{home}/.mage_data/shop"),
                     ("a: [", {}, f"{home}/.mage_data/shop")):
                 self.assertEqual(answered(metadata, **env), expected, metadata)
+                self.assertEqual(os.path.isdir(expected), "never" not in expected)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@
 
 mod watching;
 
-use crate::pool::{Board, Grant, Life, Order, RuntimeBackend, Volume, order::Goal};
+use crate::{
+    journal::Journal,
+    pool::{Board, Grant, Life, Order, RuntimeBackend, Volume, order::Goal},
+};
 use anyhow::Context as _;
 use backend_kubernetes::{self as cluster, Access, Backend, Cluster, render::Place};
 use domain::id::HolderId;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use proto::internal::v1 as pb;
+use proto::internal::v1::{self as pb, RuntimePhase};
 use runtime::secret::Secret;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,7 @@ pub struct KubernetesRuntimes(Arc<Shared>);
 struct Shared {
     access: Access,
     place: Place,
+    journal: Arc<Journal>,
     watching: Arc<Watching>,
     /// There from the first successful recovery on; nobody is told anything before.
     backend: OnceLock<Backend>,
@@ -31,10 +35,11 @@ struct Shared {
 impl KubernetesRuntimes {
     /// Nothing is connected yet.
     #[must_use]
-    pub fn new(access: Access, place: Place) -> Self {
+    pub fn new(access: Access, place: Place, journal: Arc<Journal>) -> Self {
         let shared = Shared {
             access,
             place,
+            journal,
             watching: Arc::default(),
             backend: OnceLock::new(),
             closing: CancellationToken::new(),
@@ -56,12 +61,13 @@ impl RuntimeBackend for KubernetesRuntimes {
         async {
             let shared = &self.0;
             let cluster = Cluster::connect(&shared.access, shared.place.clone()).await?;
-            let backend = Backend::new(cluster, Arc::new(Told(Arc::clone(&shared.watching))));
+            let backend =
+                Backend::new(cluster, Arc::new(Told(Arc::clone(&shared.watching), Arc::clone(&shared.journal))));
             let orders = backend.recover().await?;
             shared.backend.set(backend).ok().context("recovered twice")?;
             let orders: Vec<Order> = orders.into_iter().map(from_cluster).collect();
             let lives = orders.iter().filter_map(|order| Some((order.holder, order.life()?)));
-            lives.for_each(|(holder, life)| shared.watching.knows(holder, life));
+            lives.for_each(|(holder, life)| shared.knows(holder, life));
             let (watching, closing) = (Arc::clone(&shared.watching), shared.closing.clone());
             tokio::spawn(async move { closing.run_until_cancelled(watching.look_on()).await });
             Ok(orders)
@@ -71,7 +77,7 @@ impl RuntimeBackend for KubernetesRuntimes {
 
     fn apply(&self, order: Order) {
         match &order.goal {
-            Goal::Run(life) => self.0.watching.knows(order.holder, life),
+            Goal::Run(life) => self.0.knows(order.holder, life),
             Goal::Stop { .. } => {}
             Goal::Forget => self.0.watching.forget(order.holder),
         }
@@ -98,8 +104,22 @@ impl RuntimeBackend for KubernetesRuntimes {
     }
 }
 
-/// The board, as the cluster's side knows it.
-struct Told(Arc<Watching>);
+impl Shared {
+    /// A life that may have its devices from here on.
+    fn knows(&self, holder: HolderId, life: &Arc<Life>) {
+        let is_gone = self.watching.board().runtime(holder).is_some_and(|report| is_gone(&report));
+        if self.watching.knows(holder, life) && !is_gone {
+            self.journal.life_begins(holder, life);
+        }
+    }
+}
+
+fn is_gone(report: &pb::RuntimeReport) -> bool {
+    report.phase() == RuntimePhase::Gone
+}
+
+/// The board, as the cluster's side knows it; and the journal.
+struct Told(Arc<Watching>, Arc<Journal>);
 
 impl cluster::Sink for Told {
     fn nodes(&self, nodes: Vec<pb::Node>) {
@@ -107,6 +127,13 @@ impl cluster::Sink for Told {
     }
 
     fn report(&self, report: pb::RuntimeReport) {
+        let holder = HolderId::from_slice(&report.holder).filter(|_| is_gone(&report));
+        // It is said again until it is forgotten.
+        if let Some(holder) =
+            holder.filter(|holder| !self.0.board().runtime(*holder).is_some_and(|known| is_gone(&known)))
+        {
+            self.1.life_is_gone(holder);
+        }
         self.0.report(report);
     }
 

@@ -1,15 +1,19 @@
 //! A forked Python process that can be given jobs, one after the other: what it says, what it prints, how it ends.
 
 use super::{outcome, printing::Target, said::Said};
-use crate::{logs::AttemptLog, views::View};
+use crate::{
+    attempt::{Attempt, AttemptId},
+    logs::AttemptLog,
+    views::View,
+};
 use backend_process::{
     Child, Exit, Living, Zygote,
     process::{is_alive, signal_group},
 };
-use proto::internal::v1::result::Outcome;
+use proto::internal::v1::{OutputRef, result::Outcome};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 /// For the end of a process that has nothing left to do, before it is killed.
@@ -34,6 +38,8 @@ pub(crate) struct JobChild {
     ending: watch::Receiver<Option<Exit>>,
     target: Target,
     said: Said,
+    /// The attempts that completed in it, whose outputs may lie in its memory: block, child and lease.
+    completed: HashSet<(String, i32, i64)>,
     /// Held as long as it may write there.
     _view: View,
     /// It would end with it.
@@ -62,7 +68,18 @@ impl JobChild {
             // Nobody may be interested any more.
             let _ = told.send(Some(end.wait().await));
         });
-        Self { pid, living, control, frames, ending, target, said, _view: view, _zygote: zygote }
+        Self {
+            pid,
+            living,
+            control,
+            frames,
+            ending,
+            target,
+            said,
+            completed: HashSet::new(),
+            _view: view,
+            _zygote: zygote,
+        }
     }
 
     /// Its number.
@@ -78,6 +95,21 @@ impl JobChild {
     /// From here on it works for another attempt.
     pub(crate) fn serve(&self, log: &AttemptLog) {
         self.target.set(Some(log.clone()));
+    }
+
+    /// An attempt has completed in it.
+    pub(crate) fn has_completed(&mut self, attempt: &AttemptId) {
+        self.completed.insert((attempt.block.clone(), attempt.child, attempt.lease));
+    }
+
+    /// Whether all that an attempt reads was made in it. A run that begins again, or tries a block again, may have got a new
+    /// process, in which nothing lies of what the former one made.
+    pub(crate) fn has_inputs_of(&self, attempt: &Attempt) -> bool {
+        let mut inputs = attempt.assignment.inputs.iter();
+        inputs.all(|input| {
+            let made = |output: &OutputRef| self.completed.contains(&(input.block.clone(), output.child, output.lease));
+            input.outputs.iter().all(made)
+        })
     }
 
     /// Sends a frame; false when it reads none any more.

@@ -72,6 +72,17 @@ impl Running {
     }
 }
 
+/// What there is of a life when it is taken up.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// Nothing: it is to begin.
+    Nothing,
+    /// An earlier life of this executor started its first process, which lives.
+    Running(Running),
+    /// That has ended, and others of it may be there.
+    Remains(Ended),
+}
+
 /// What a life is lived with.
 pub(super) struct Living {
     pub(super) shared: Arc<Shared>,
@@ -84,8 +95,11 @@ pub(super) struct Living {
 }
 
 impl Living {
-    /// To the end; `running` is what an earlier life of this executor started.
-    pub(super) async fn run(self, running: Option<Running>) {
+    /// To the end.
+    pub(super) async fn run(self, left: Left) {
+        self.shared.parts.journal.life_begins(self.holder, &self.life);
+        // Nobody works with what is left without its first process.
+        let grace = if matches!(left, Left::Remains(_)) { Duration::ZERO } else { SHORT_GRACE };
         let (ended, grace) = tokio::select! {
             biased;
             (why, grace) = self.stop_asked() => {
@@ -93,10 +107,10 @@ impl Living {
                 // Why an order was given is known to whoever gave it.
                 (if why.code.is_empty() { Ended::default() } else { why }, grace)
             }
-            ended = self.serve(running) => {
+            ended = self.serve(left) => {
                 tracing::warn!(holder = %self.holder, code = ended.code, "a runtime ended by itself");
                 self.report(RuntimePhase::Failed, ended.clone());
-                (ended, SHORT_GRACE)
+                (ended, grace)
             }
         };
         self.end(grace).await;
@@ -106,6 +120,7 @@ impl Living {
         if let Err(error) = record::write_ended(&self.folder(), &ended) {
             tracing::error!(holder = %self.holder, %error, "the end of a runtime could not be written down");
         }
+        self.shared.parts.journal.life_is_gone(self.holder);
         self.shared.finish(self.holder, &ended);
     }
 
@@ -132,11 +147,12 @@ impl Living {
     }
 
     /// Until it ends by itself or cannot go on.
-    async fn serve(&self, running: Option<Running>) -> Ended {
+    async fn serve(&self, left: Left) -> Ended {
         let mut warning = Ended::default();
-        let running = match running {
-            Some(running) => running,
-            None => match self.start().await {
+        let running = match left {
+            Left::Running(running) => running,
+            Left::Remains(ended) => return ended,
+            Left::Nothing => match self.start().await {
                 Ok((running, warned)) => {
                     warning = warned;
                     running
@@ -195,7 +211,8 @@ impl Living {
                 () = self.probe.notified() => {}
             }
             log::bound(&self.folder());
-            let activities = watcher.look(&self.members().await).await;
+            let Ok(members) = self.members().await else { continue };
+            let activities = watcher.look(&members).await;
             self.shared.board.amend(self.holder, |report| report.activities = activities);
         }
     }
@@ -222,7 +239,11 @@ impl Living {
         let until = Instant::now() + grace;
         let mut asked = false;
         loop {
-            let members = self.members().await;
+            // Whatever cannot be seen is not gone.
+            let Ok(members) = self.members().await else {
+                tokio::time::sleep(GONE_INTERVAL).await;
+                continue;
+            };
             if members.is_empty() {
                 return;
             }
@@ -239,14 +260,15 @@ impl Living {
     }
 
     /// Its processes, those of its scripts too.
-    async fn members(&self) -> Vec<Member> {
+    async fn members(&self) -> io::Result<Vec<Member>> {
         let (executor, name) = (self.shared.parts.executor.clone(), self.holder.to_string());
-        let read = move || {
-            let sessions = sessions::all(&executor);
+        let read = move || -> io::Result<Vec<Member>> {
+            let sessions = sessions::try_all(&executor)?;
             let own = sessions.into_iter().filter(|(session, _)| session.split('.').next() == Some(name.as_str()));
-            own.flat_map(|(_, members)| members).collect()
+            Ok(own.flat_map(|(_, members)| members).collect())
         };
-        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+        let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
+        read.inspect_err(|error| tracing::warn!(holder = %self.holder, %error, "its processes cannot be looked for"))
     }
 
     fn log_tail(&self) -> String {

@@ -1,7 +1,7 @@
 //! This machine as a node: what it has for runtimes, and devices that are declared for it or were found. Refuses to probe
 //! hardware: [`super::nvml`] does.
 
-use super::nvml::Driver;
+use super::nvml::{Driver, Look};
 use domain::device::Sharing;
 use proto::internal::v1 as pb;
 use std::{
@@ -17,6 +17,11 @@ const COUNT_MAX: u32 = 64;
 const CLASS: &str = "declared";
 /// In which steps they are shared.
 const STEP_MILLI: u32 = 10;
+
+/// Looks in a row in which the driver says nothing of a GPU before that counts as its loss: one call may fail.
+const MISSED_MAX: u32 = 3;
+/// Why a GPU that is lost takes nobody.
+const LOST: &str = "the driver does not tell of it any more";
 
 /// The word among declarations that stands for whatever the driver tells of.
 const FOUND: &str = "nvml";
@@ -84,7 +89,32 @@ pub struct Machine {
     declared: Vec<MachineDevice>,
     driver: Option<Driver>,
     /// All that the driver has told of since the start, as it was told last.
-    found: Mutex<Vec<MachineDevice>>,
+    found: Mutex<Vec<Known>>,
+}
+
+/// A GPU that the driver has told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    device: MachineDevice,
+    /// Looks since then in which it was not told of.
+    missed: u32,
+}
+
+impl Known {
+    fn told(device: &MachineDevice) -> Self {
+        Self { device: device.clone(), missed: 0 }
+    }
+
+    /// As it was: that one look says nothing of it does not mean that it does not work. Once it is lost it is still there
+    /// and cannot be used, since whoever holds it has to be told.
+    fn untold(&self, is_lost: bool) -> Self {
+        let missed = if is_lost { MISSED_MAX } else { (self.missed + 1).min(MISSED_MAX) };
+        let mut device = self.device.clone();
+        if missed == MISSED_MAX {
+            LOST.clone_into(&mut device.condition);
+        }
+        Self { device, missed }
+    }
 }
 
 impl Machine {
@@ -124,28 +154,31 @@ impl Machine {
     /// # Errors
     /// When its memory cannot be read.
     pub fn node(&self) -> anyhow::Result<pb::Node> {
-        let found = self.driver.as_ref().map(Driver::devices).unwrap_or_default();
+        let look = self.driver.as_ref().map(Driver::look).unwrap_or_default();
         // Nothing panics while it is held.
         let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let merged = merged(&known, found);
-        if *known != merged {
-            tracing::info!(devices = merged.len(), "the driver tells of GPUs");
-            known.clone_from(&merged);
+        let merged = merged(&known, &look);
+        let found: Vec<MachineDevice> = merged.iter().map(|known| known.device.clone()).collect();
+        if !known.iter().map(|known| &known.device).eq(&found) {
+            tracing::info!(devices = found.len(), "the driver tells of GPUs");
         }
+        *known = merged;
         drop(known);
-        node(&self.name, self.declared.iter().cloned().chain(merged))
+        node(&self.name, self.declared.iter().cloned().chain(found))
     }
 }
 
-/// What was told of before and is not any more is still there, and cannot be used: who holds it has to be told.
-fn merged(before: &[MachineDevice], found: Vec<MachineDevice>) -> Vec<MachineDevice> {
-    let is_lost = |known: &&MachineDevice| !found.iter().any(|device| device.name == known.name);
-    let lost = |known: &MachineDevice| MachineDevice {
-        condition: "the driver does not tell of it any more".to_owned(),
-        ..known.clone()
-    };
-    let lost: Vec<MachineDevice> = before.iter().filter(is_lost).map(lost).collect();
-    found.into_iter().chain(lost).collect()
+/// What is known after a look: what was known before in its order, then what is new.
+fn merged(before: &[Known], look: &Look) -> Vec<Known> {
+    let known = before.iter().map(|known| {
+        let name = &known.device.name;
+        match look.told.iter().find(|device| device.name == *name) {
+            Some(device) => Known::told(device),
+            None => known.untold(look.lost.contains(name)),
+        }
+    });
+    let is_new = |device: &&MachineDevice| !before.iter().any(|known| known.device.name == device.name);
+    known.chain(look.told.iter().filter(is_new).map(Known::told)).collect()
 }
 
 fn node(name: &str, devices: impl Iterator<Item = MachineDevice>) -> anyhow::Result<pb::Node> {
@@ -203,20 +236,44 @@ mod tests {
         assert!(node.cpu_milli >= 1_000 && node.memory_bytes > 0);
     }
 
+    fn gpu(name: &str) -> MachineDevice {
+        let (name, model, condition) = (name.into(), "H200".into(), String::new());
+        MachineDevice { name, class: "nvidia", model, memory_bytes: 1, condition }
+    }
+
+    fn look(told: &[&str], lost: &[&str]) -> Look {
+        Look {
+            told: told.iter().map(|name| gpu(name)).collect(),
+            lost: lost.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// Names after a look, and whether each works.
+    fn names(known: &[Known]) -> Vec<(&str, bool)> {
+        known.iter().map(|known| (known.device.name.as_str(), known.device.condition.is_empty())).collect()
+    }
+
     #[test]
-    fn a_gpu_that_is_lost_is_there_and_ill() {
-        let gpu = |name: &str| MachineDevice {
-            name: name.into(),
-            class: "nvidia",
-            model: "H200".into(),
-            memory_bytes: 1,
-            condition: String::new(),
-        };
-        let before = [gpu("a"), gpu("b")];
-        let ill = MachineDevice { condition: "the driver does not tell of it any more".into(), ..gpu("a") };
-        let after = merged(&before, vec![gpu("b"), gpu("c")]);
-        assert_eq!(after, [gpu("b"), gpu("c"), ill.clone()]);
-        assert_eq!(merged(&after, vec![gpu("a")])[0], gpu("a"), "it is back");
-        assert_eq!(merged(std::slice::from_ref(&ill), Vec::new()), [ill]);
+    fn a_gpu_of_which_nothing_is_said_again_and_again_is_there_and_ill() {
+        let mut known = merged(&[], &look(&["a", "b"], &[]));
+        for _ in 1..MISSED_MAX {
+            known = merged(&known, &look(&["b", "c"], &[]));
+            assert_eq!(names(&known), [("a", true), ("b", true), ("c", true)], "one call may fail");
+        }
+        known = merged(&known, &look(&["b"], &[]));
+        assert_eq!(names(&known), [("a", false), ("b", true), ("c", true)]);
+        known = merged(&known, &look(&[], &[]));
+        assert_eq!(names(&known), [("a", false), ("b", true), ("c", true)], "nothing was said at all");
+        known = merged(&known, &look(&["a"], &[]));
+        assert_eq!(names(&known)[0], ("a", true), "it is back");
+        assert_eq!(known[0], Known::told(&gpu("a")), "and its misses count anew");
+    }
+
+    #[test]
+    fn a_gpu_of_which_it_is_said_that_it_is_lost_is_ill_at_once() {
+        let known = merged(&[], &look(&["a", "b"], &[]));
+        let known = merged(&known, &look(&["b"], &["a", "z"]));
+        assert_eq!(names(&known), [("a", false), ("b", true)]);
+        assert_eq!(known[0].device.condition, LOST);
     }
 }

@@ -4,7 +4,7 @@
 //! Refuses to change anything about a GPU, and to say that anything keeps a holder within its share.
 
 use super::machine::MachineDevice;
-use nvml_wrapper::{Nvml, error::NvmlError};
+use nvml_wrapper::{Device, Nvml, error::NvmlError};
 use std::ffi::OsStr;
 
 /// What drivers install; without the number it is there only beside development packages.
@@ -13,6 +13,15 @@ const LIBRARY: &str = "libnvidia-ml.so.1";
 const CLASS: &str = "nvidia";
 /// What NVML answers as the mode of MIG while a GPU is cut into partitions.
 const MIG_ON: u32 = 1;
+
+/// One look: what the driver said. Of a GPU that is in neither list it said nothing this time.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// GPUs that answered.
+    pub(super) told: Vec<MachineDevice>,
+    /// Names of GPUs of which it says that they are lost.
+    pub(super) lost: Vec<String>,
+}
 
 /// The driver's library, loaded.
 pub(super) struct Driver(Nvml);
@@ -28,33 +37,52 @@ impl Driver {
         loaded.map(Self).map_err(told)
     }
 
-    /// The GPUs that answer, in the order in which the driver counts them. May block for a while.
-    pub(super) fn devices(&self) -> Vec<MachineDevice> {
+    /// Asks about all GPUs, in the order in which the driver counts them. May block for a while.
+    pub(super) fn look(&self) -> Look {
+        let mut look = Look::default();
         let count = self.0.device_count().unwrap_or_else(|error| {
             tracing::debug!(%error, "the driver does not say how many GPUs there are");
             0
         });
-        (0..count)
-            .filter_map(|index| {
-                let read = read(&self.0, index);
-                read.inspect_err(|error| tracing::debug!(index, %error, "the driver does not tell of a GPU")).ok()
-            })
-            .collect()
+        for index in 0..count {
+            if let Err(error) = self.look_at(index, &mut look) {
+                tracing::debug!(index, %error, "the driver does not tell of a GPU");
+            }
+        }
+        look
+    }
+
+    fn look_at(&self, index: u32, look: &mut Look) -> Result<(), NvmlError> {
+        let device = self.0.device_by_index(index)?;
+        // What CUDA takes as the name of a device, too; numbers change with the order of the slots.
+        let name = device.uuid()?;
+        match read(&device, &name) {
+            Ok(device) => look.told.push(device),
+            Err(NvmlError::GpuLost) => look.lost.push(name),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
-fn read(nvml: &Nvml, index: u32) -> Result<MachineDevice, NvmlError> {
-    let device = nvml.device_by_index(index)?;
-    // GPUs that cannot be partitioned do not answer this.
-    let partitioned = device.mig_mode().is_ok_and(|mode| mode.current == MIG_ON);
+fn read(device: &Device<'_>, name: &str) -> Result<MachineDevice, NvmlError> {
     let condition =
-        if partitioned { "it is cut into partitions (MIG), which this backend does not give out" } else { "" };
+        if is_cut(device)? { "it is cut into partitions (MIG), which this backend does not give out" } else { "" };
     Ok(MachineDevice {
-        // What CUDA takes as the name of a device, too; numbers change with the order of the slots.
-        name: device.uuid()?,
+        name: name.to_owned(),
         class: CLASS,
         model: device.name()?,
         memory_bytes: i64::try_from(device.memory_info()?.total).unwrap_or(i64::MAX),
         condition: condition.to_owned(),
     })
+}
+
+/// Whether it is cut into partitions. GPUs and drivers that cannot do that say so; any other error says nothing.
+fn is_cut(device: &Device<'_>) -> Result<bool, NvmlError> {
+    use NvmlError::{FailedToLoadSymbol, FunctionNotFound, InvalidArg, NoPermission, NotSupported};
+    match device.mig_mode() {
+        Ok(mode) => Ok(mode.current == MIG_ON),
+        Err(NotSupported | FailedToLoadSymbol(_) | FunctionNotFound | InvalidArg | NoPermission) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -137,6 +137,42 @@ async fn a_process_that_takes_outputs_in_its_memory_with_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_new_process_of_a_run_is_not_taken_for_the_one_that_held_its_outputs() {
+    let keep = "@data_loader\ndef load(*args, **kwargs):\n    return 1\n";
+    let crash = "import os\n@data_loader\ndef load(*args, **kwargs):\n    os.abort()\n";
+    let read = "@transformer\ndef read(value, *args, **kwargs):\n    return value + 1\n";
+    let mut world = World::start(&[("keep", keep), ("crash", crash), ("read", read)]).await;
+    let reads = block("read", json!({ "upstream": ["keep"] }));
+    let mut pipeline = of(vec![block("keep", json!({})), block("crash", json!({})), reads]);
+    (pipeline.one_process, pipeline.cache_output_in_memory) = (true, true);
+    let mut session = world.session(&pipeline).await;
+    let first = attempt("keep");
+    let of_lease = |lease| pb::Input {
+        block: "keep".to_owned(),
+        outputs: vec![pb::OutputRef { child: -1, lease }],
+        ..pb::Input::default()
+    };
+    let again = |block: &str, lease| pb::AttemptRef { block: block.to_owned(), lease, ..first.clone() };
+    let in_one_process =
+        |attempt: pb::AttemptRef, inputs| pb::Assignment { one_process: true, inputs, ..assignment(&attempt) };
+    session.assign(vec![in_one_process(first.clone(), vec![])]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    session.assign(vec![in_one_process(again("crash", 1), vec![])]).await;
+    assert!(failure(&mut session).await.process_lost);
+    // The run has a process again, which has made the same block anew.
+    session.assign(vec![in_one_process(again("keep", 2), vec![])]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    session.assign(vec![in_one_process(again("read", 1), vec![of_lease(1)])]).await;
+    let failed = failure(&mut session).await;
+    assert!(failed.process_lost && failed.message.contains("held the outputs"), "{failed:?}");
+    // What it did make it can read.
+    session.assign(vec![in_one_process(again("keep", 3), vec![])]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    session.assign(vec![in_one_process(again("read", 2), vec![of_lease(3)])]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+}
+
+#[tokio::test]
 async fn a_long_list_in_memory_is_told_of_in_one_message() {
     let many = "@data_loader\ndef load(*args, **kwargs):\n    return [{'n': n} for n in range(117_000)]\n";
     let mut world = World::start(&[("many", many)]).await;

@@ -3,7 +3,7 @@
 
 use crate::{
     idle::{activity, person, settles},
-    runtimes::{ask, reaches, run, spec, stop},
+    runtimes::{ask, journal, reaches, run, spec, stop},
     scheduler::SOON,
 };
 use backend_kubernetes::{
@@ -32,7 +32,8 @@ async fn executor(namespace: &str) -> Option<KubernetesRuntimes> {
         images: Images { jupyter: "jupyter".into(), vs_code: "code".into(), pre_start: String::new() },
         classes: Classes::known(),
     };
-    Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place))
+    let journal = journal(tempfile::TempDir::new().unwrap().path());
+    Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place, journal))
 }
 
 fn namespace(what: &str) -> String {

@@ -307,6 +307,11 @@ async fn who_waits_for_a_gpu_holds_no_slot_and_goes_on_with_its_permits() {
     assert!(matches!(session.next().await, Some(Up::SlotChange(change)) if change.holds_slot));
     let begun = async || (!place.names().is_empty()).then_some(());
     testkit::wait_for("its container", SOON, begun).await;
+    let journal = std::fs::read_to_string(world.settings.data_dir.join("journal.jsonl")).unwrap();
+    let mut lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let begins = lines.find(|line| line["event"] == "start").expect("its devices are told");
+    assert!(begins["attempt"].as_str().unwrap().contains("/talker/"), "{begins}");
+    assert_eq!(begins["devices"], json!([{ "device": "there/gpu-0", "milli": 1_000 }]));
 }
 
 #[tokio::test]

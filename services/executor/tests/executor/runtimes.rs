@@ -4,20 +4,23 @@ use crate::scheduler::SOON;
 use backend_process::{process::is_alive, sessions};
 use domain::{
     device::Ask,
-    id::{HolderId, VolumeId, WorkspaceId},
+    id::{ExecutorId, HolderId, VolumeId, WorkspaceId},
     runtime::{App, Mount, Spec},
 };
 use executor::{
-    pool::{Life, Order, RuntimeBackend, Volume, order::Goal},
+    core::Identity,
+    journal::{Detail, Journal},
+    pool::{Grant, Life, Order, RuntimeBackend, Volume, order::Goal},
     runtimes::{Apps, Parts, ProcessRuntimes},
 };
 use proto::internal::v1::{RuntimePhase, RuntimeReport, VolumePhase};
 use runtime::secret::Secret;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{IpAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -63,9 +66,21 @@ impl Machine {
             address: IpAddr::from([127, 0, 0, 1]),
             env: executor::process::passed_environment(&[]),
             machine: executor::runtimes::Machine::new("here", &["2xA10:24GiB".parse().unwrap()]),
+            journal: journal(folder),
             cgroups: None,
             isolated_pre_start: self.isolated,
         })
+    }
+
+    /// What the executor's journal tells of a life: what happened, by the machine's own count, and the devices.
+    fn told(&self, order: &Order) -> Vec<(String, i64, Value)> {
+        let text = std::fs::read_to_string(self.folder.path().join("journal.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_it = lines.filter(|line| line["holder"] == order.holder.to_string());
+        let told = |line: Value| {
+            (line["event"].as_str().unwrap().to_owned(), line["mono_us"].as_i64().unwrap(), line["devices"].clone())
+        };
+        of_it.map(told).collect()
     }
 
     pub(crate) fn left(&self) -> usize {
@@ -79,6 +94,19 @@ impl Drop for Machine {
             sessions::signal(members, rustix::process::Signal::KILL);
         }
     }
+}
+
+/// The journal of an executor whose data folder this is.
+pub(crate) fn journal(folder: &Path) -> Arc<Journal> {
+    let executor = Identity { id: ExecutorId(Uuid::new_v4()), name: "here".to_owned(), slots: 1 };
+    Arc::new(Journal::open(&folder.join("journal.jsonl"), &executor, Detail::Processes).unwrap())
+}
+
+/// The same order, with a part of the machine's first device.
+fn on_device(order: Order, milli: u32) -> Order {
+    let grant = Grant { device: "gpu-0".to_owned(), milli, memory_bytes: 1, profile: String::new(), slots: 0 };
+    let life = Life { grants: vec![grant], ..Life::clone(order.life().unwrap()) };
+    Order { goal: Goal::Run(Arc::new(life)), ..order }
 }
 
 pub(crate) fn spec(app: App) -> Spec {
@@ -374,13 +402,9 @@ async fn a_new_life_of_the_executor_finds_what_runs() {
     let found = backend.recover().await.unwrap();
     assert_eq!(found.len(), 2);
     assert!(found.contains(&order), "with everything that it was told");
-    // The stream that is opened next says all that runs, and nothing of it is missing before it has answered.
+    // The stream that is opened next says all that is there, and nothing of it is missing before it has answered.
     let stated = backend.board().everything().runtimes.runtimes;
-    let runs = |report: &&RuntimeReport| report.phase() != RuntimePhase::Gone;
-    assert_eq!(
-        stated.iter().filter(runs).map(|report| report.holder.clone()).collect::<Vec<_>>(),
-        [order.holder.to_vec()]
-    );
+    assert_eq!(stated.len(), 2);
     assert_eq!(reaches(&backend, &order, RuntimePhase::Ready, SOON).await.endpoint, endpoint);
     let lost = reaches(&backend, &dying, RuntimePhase::Gone, SOON).await;
     assert_eq!(lost.code, "RUNTIME_LOST");
@@ -388,4 +412,55 @@ async fn a_new_life_of_the_executor_finds_what_runs() {
     let closed = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
     assert_eq!(closed.code, "EXECUTOR_STOPPED", "it has not ended by itself");
     assert_eq!(machine.left(), 0);
+}
+
+/// The journal is what the checker of histories holds the ledger against.
+#[tokio::test]
+async fn the_journal_tells_which_devices_a_life_had_and_when_it_was_gone() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let order = on_device(run(shell(SERVER)), 400);
+    backend.apply(order.clone());
+    reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    let devices = json!([{ "device": "here/gpu-0", "milli": 400 }]);
+    let [(event, began, held)] = machine.told(&order).try_into().unwrap();
+    assert_eq!((event.as_str(), held), ("hold", devices));
+    backend.apply(stop(&order, Duration::from_secs(5)));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!(machine.left(), 0);
+    let told = machine.told(&order);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].0 == "free" && told[1].1 > began, "{told:?}");
+}
+
+/// Its first process died while nobody looked; what is left of it uses its devices until it is gone as well.
+#[tokio::test]
+async fn what_is_left_of_a_dead_life_is_awaited_before_its_devices_are_free() {
+    let machine = Arc::new(Machine::new());
+    let order = on_device(run(shell(SERVER)), 1_000);
+    let (theirs, told) = (Arc::clone(&machine), order.clone());
+    let first = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let backend = theirs.backend();
+            backend.recover().await.unwrap();
+            backend.apply(told.clone());
+            reaches(&backend, &told, RuntimePhase::Ready, SOON).await;
+        });
+        runtime.shutdown_background();
+    });
+    first.await.unwrap();
+    let members = sessions::all(&machine.mark).remove(&order.holder.to_string()).unwrap();
+    let led: Vec<_> = members.into_iter().filter(|member| member.name != "sleep").collect();
+    sessions::signal(&led, rustix::process::Signal::KILL);
+    assert_eq!(machine.left(), 1, "what its first process has left");
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let report = backend.board().runtime(order.holder).unwrap();
+    assert_ne!(report.phase(), RuntimePhase::Gone, "nobody has looked yet whether anything is left");
+    let lost = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+    assert_eq!((lost.code.as_str(), machine.left()), ("RUNTIME_LOST", 0));
+    let told = machine.told(&order);
+    assert_eq!(told.iter().map(|(event, ..)| event.as_str()).collect::<Vec<_>>(), ["hold", "hold", "free"]);
 }

@@ -296,9 +296,12 @@ impl PoolService for Shared {
                 if let Some(serve_request::Message::Wishes(stated)) = request.message {
                     wishes = stated.wishes;
                 }
+                let grant = pb::DeviceGrant { device: "gpu-0".to_owned(), milli: 1_000, ..Default::default() };
+                let device = pb::PinnedDevice { grant: Some(grant), ..Default::default() };
                 let place = |wish: &pb::Wish| pb::Place {
                     claim: wish.claim.clone(),
                     node: "there".to_owned(),
+                    devices: vec![device.clone()],
                     ..pb::Place::default()
                 };
                 let places = pb::Places { places: wishes.iter().map(place).collect() };

@@ -1,7 +1,7 @@
 //! Refreshes of global data products: of those who find one out of date at the same time, one refresh serves all. Refuses to
 //! know what a product consists of.
 
-use super::{Calls, status};
+use super::{BACKSTOP, Calls, status, until_answered};
 use crate::{
     engine::{CreateRun, Created},
     orders::Hop,
@@ -10,6 +10,7 @@ use domain::{product::StartingAt, trigger::key};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{products, runs::StartablePipeline};
+use tonic::Code;
 
 /// The longest time for which a product may be held fresh, in seconds: a hundred years.
 const FRESH_MAX_S: f64 = 100.0 * 366.0 * 86_400.0;
@@ -35,8 +36,7 @@ impl Calls {
     ) -> Result<Value, String> {
         let seconds = if product.outdated_after_s.is_finite() { product.outdated_after_s } else { FRESH_MAX_S };
         let seconds = seconds.clamp(0.0, FRESH_MAX_S);
-        let seen = products::look(&self.store, pipeline, seconds).await;
-        let seen = seen.map_err(|_| "the database does not answer".to_owned())?;
+        let seen = until_answered(|| products::look(&self.store, pipeline, seconds)).await?;
         if seen.young || (seen.kept && !product.outdated_starting_at.reached(seen.now)) {
             return Ok(json!({ "run_id": null, "status": "completed" }));
         }
@@ -50,10 +50,15 @@ impl Calls {
         self.header(run).await.map(|run| status(&run))
     }
 
-    /// The run of this command, which may have been there before.
+    /// The run of this command, which may have been there before: so it is asked for until somebody answers.
     pub(super) async fn create(&self, command: CreateRun) -> Result<domain::id::RunId, String> {
-        let created = self.orders.create(vec![command], Hop::First).await;
-        let runs = created.map_err(|refused| refused.message().to_owned())?;
+        let runs = loop {
+            match self.orders.create(vec![command.clone()], Hop::First).await {
+                Ok(runs) => break runs,
+                Err(away) if away.code() == Code::Unavailable => tokio::time::sleep(BACKSTOP).await,
+                Err(refused) => return Err(refused.message().to_owned()),
+            }
+        };
         runs.first().and_then(Created::run).ok_or_else(|| "the scheduler answered no run".to_owned())
     }
 }

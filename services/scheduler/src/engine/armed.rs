@@ -70,6 +70,8 @@ pub(super) struct Armed {
     pub(super) waits: Waits,
     pub(super) history: History,
     pub(super) next_due: Option<Timestamp>,
+    /// When the version before it was to be looked at, until this one has been.
+    pub(super) former_wake: Option<Timestamp>,
 }
 
 impl Armed {
@@ -84,6 +86,7 @@ impl Armed {
             Some(stored) if stored.version == version && !watches_ends => stored.next_due,
             _ => Some(now),
         };
+        let former_wake = stored.as_ref().filter(|stored| stored.version != version).and_then(|stored| stored.next_due);
         // A history that cannot be read was not written by this version; the state alone is what must not be lost.
         Self {
             pipeline,
@@ -105,6 +108,7 @@ impl Armed {
             history: stored.as_ref().and_then(|s| serde_json::from_value(s.history.clone()).ok()).unwrap_or_default(),
             state: stored.map(|stored| stored.state).unwrap_or_default(),
             next_due,
+            former_wake,
         }
     }
 

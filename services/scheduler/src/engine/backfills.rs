@@ -80,12 +80,15 @@ impl Active {
         Progress { cursor: self.backfill.cursor, ended_at, pause_reason: self.backfill.pause_reason.clone() }
     }
 
-    /// The next interval, and what its run is told.
-    fn start_next(&mut self) -> Result<(Timestamp, Map<String, Value>), EngineError> {
+    /// The next interval, and what its run is told; `None` where what was left is no interval of its own.
+    fn start_next(&mut self) -> Result<Option<(Timestamp, Map<String, Value>)>, EngineError> {
         let Self { backfill, intervals } = self;
         let intervals = intervals.as_ref().map_err(|why| EngineError::Refused(why.clone()))?;
         let Backfill { spec, cursor, .. } = backfill;
         let Some(interval) = cursor.start_next(intervals, spec.order) else {
+            if cursor.started == cursor.total {
+                return Ok(None);
+            }
             // Counted by the rules that its zone had then; without an end it would come here for ever.
             let message = format!(
                 "its cron expression names no {}. time in the range any more, of {} that were counted; cancel it, and make \
@@ -97,7 +100,7 @@ impl Active {
         };
         let mut variables: Map<String, Value> = spec.variables.as_object().cloned().unwrap_or_default();
         variables.extend(intervals.variables(&interval));
-        Ok((interval.start, variables))
+        Ok(Some((interval.start, variables)))
     }
 }
 
@@ -293,7 +296,11 @@ impl Engine {
         self.limits.learn(pipeline.workspace_id).await.map_err(|error| unavailable(&error))?;
         for _ in 0..due {
             let Some(active) = self.backfills.active.get_mut(&id) else { break };
-            let (execution_date, variables) = active.start_next()?;
+            let Some((execution_date, variables)) = active.start_next()? else {
+                let has_ended = active.backfill.cursor.status.has_ended();
+                turn.batch.backfill(id, active.progress(has_ended.then(|| self.clock.now())), shard);
+                break;
+            };
             let (spec, progress) = (&active.backfill.spec, active.progress(None));
             let wanted = Wanted {
                 fired_by: FiredBy {

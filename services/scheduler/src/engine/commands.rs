@@ -12,6 +12,7 @@ use super::{
 };
 use domain::{
     id::{RunId, TriggerId},
+    instant,
     run::{Event, Options, Refused, Run},
     trigger::{Start, key},
 };
@@ -57,6 +58,10 @@ impl Engine {
                 // The database would refuse it with everything else of the turn.
                 let why = format!("the key of the run must have 1 to {} bytes and hold no NUL", key::BYTES_MAX);
                 return Err(EngineError::Refused(why));
+            }
+            if command.execution_date.is_some_and(|at| !instant::is_storable(at)) {
+                let why = "the execution date of the run must lie between the years 1 and 9999";
+                return Err(EngineError::Refused(why.to_owned()));
             }
             let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
             let pipeline = self.startable(command.pipeline, &mut turn.answers).await?;

@@ -1,6 +1,9 @@
 //! Pipeline versions in memory. A version never changes, so what is here is never stale.
 
-use super::EngineError;
+use super::{
+    EngineError,
+    turn::{Chain, unavailable},
+};
 use domain::{graph::Graph, id::PipelineId};
 use proto::internal::v1 as pb;
 use std::{
@@ -12,7 +15,7 @@ use store::{
     runs::{Definition, Versioned},
 };
 
-/// Versions kept; beyond it the memory starts anew, which costs a read each.
+/// Versions kept, about; beyond it the memory starts anew, which costs a read each.
 const VERSIONS_MAX: usize = 1_024;
 
 /// A version, ready to run.
@@ -39,9 +42,20 @@ impl Definitions {
         }
         let stored = store::runs::definition(&self.store, pipeline, version)
             .await
-            .map_err(|error| super::turn::unavailable(&error))?
+            .map_err(|error| match error {
+                // That one is what is wrong, and not the database.
+                store::Error::Corrupt { .. } => EngineError::Definition(Chain(&error).to_string()),
+                _ => unavailable(&error),
+            })?
             .ok_or(EngineError::NoPipeline(pipeline))?;
+        self.make_room_for(1);
         self.keep((pipeline, version), stored)
+    }
+
+    fn make_room_for(&mut self, count: usize) {
+        if self.known.len() + count > VERSIONS_MAX {
+            self.known.clear();
+        }
     }
 
     /// Of these versions, those that are not known.
@@ -50,8 +64,10 @@ impl Definitions {
         unknown.into_iter().collect()
     }
 
-    /// Keeps versions that were read together. What is wrong with one is told to whoever wants that one.
+    /// Keeps versions that were read together, all of them even where they are very many: whoever asked for them wants them
+    /// now. What is wrong with one is told to whoever wants that one.
     pub(super) fn learn(&mut self, read: Vec<Versioned>) {
+        self.make_room_for(read.len());
         for (version, definition) in read {
             let kept = definition.ok().map(|definition| self.keep(version, definition));
             if kept.is_none_or(|kept| kept.is_err()) {
@@ -73,10 +89,38 @@ impl Definitions {
                 bundle_digest: stored.bundle_digest,
             }),
         };
-        if self.known.len() >= VERSIONS_MAX {
-            self.known.clear();
-        }
         self.known.insert((pipeline, version), prepared.clone());
         Ok(prepared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::id::RunId;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn what_was_read_together_is_known_together() {
+        let database = testkit::Database::new().await;
+        let store = Store::connect(database.url(), 1).await.unwrap();
+        let mut definitions = Definitions::new(store);
+        let versions = |count: usize| -> Vec<(PipelineId, i64)> {
+            (0..count).map(|_| (PipelineId(RunId::new_in(3).0), 1)).collect()
+        };
+        let read = |versions: &[(PipelineId, i64)]| -> Vec<Versioned> {
+            let spec = json!({ "name": "p", "kind": "python", "blocks": [] });
+            let definition =
+                || Definition { pipeline: serde_json::from_value(spec.clone()).unwrap(), bundle_digest: String::new() };
+            versions.iter().map(|version| (*version, Ok(definition()))).collect()
+        };
+        let (few, many) = (versions(10), versions(VERSIONS_MAX + 10));
+        definitions.learn(read(&few));
+        definitions.learn(read(&many));
+        assert_eq!(definitions.unknown(many), []);
+        assert_eq!(
+            definitions.unknown(few.clone()),
+            few.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        );
     }
 }

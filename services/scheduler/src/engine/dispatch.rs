@@ -3,7 +3,7 @@
 
 use super::{
     Engine, SessionEvent, TURN_LEASES_MAX,
-    live::{Leased, Live},
+    live::Leased,
     seat::{Greeting, Seat},
     turn::Turn,
 };
@@ -11,8 +11,6 @@ use crate::wire::{self, AttemptId};
 use domain::{
     executor_type::Backend,
     id::{ExecutorId, RunId},
-    run::Event,
-    unit::Outcome,
 };
 use proto::internal::v1 as pb;
 use std::collections::HashSet;
@@ -178,15 +176,7 @@ impl Engine {
                     turn.seats.insert(executor, seat.row(executor, "draining"));
                 }
             }
-            SessionEvent::Goodbye => {
-                if seat.is_local() {
-                    turn.seats.insert(executor, seat.row(executor, "gone"));
-                }
-                // What it has not ended by now was on its way to it.
-                self.seats.remove(&executor);
-                self.release_missing(executor, turn);
-                self.leave_homes(executor, turn);
-            }
+            SessionEvent::Goodbye => self.bid_farewell(executor, turn),
             SessionEvent::Closed => seat.close(),
             SessionEvent::Hello { .. } => {}
         }
@@ -301,33 +291,6 @@ impl Engine {
         }
         if settles {
             self.release_missing(executor, turn);
-        }
-    }
-
-    /// What the runs believe to be with an executor and it does not have never reached it. One that is gone has nothing.
-    fn release_missing(&mut self, executor: ExecutorId, turn: &mut Turn) {
-        let seat = self.seats.get(&executor);
-        let mut missing = Vec::new();
-        for (run, live) in &self.runs {
-            for (key, lease) in live.run.running_on(executor) {
-                let (block, child) = live.run.unit_name(key);
-                let attempt = AttemptId { run: *run, block, child, lease };
-                if seat.is_none_or(|seat| !seat.holds(&attempt)) {
-                    missing.push((*run, key, lease));
-                }
-            }
-        }
-        for (run, key, lease) in missing {
-            self.advance(run, Event::Ended { key, lease, outcome: Outcome::Released }, turn);
-        }
-    }
-
-    /// One-process runs whose executor has gone go on elsewhere: nobody will ever call it lost.
-    fn leave_homes(&mut self, executor: ExecutorId, turn: &mut Turn) {
-        let at_home = |live: &Live| live.run.home() == Some(executor);
-        let runs: Vec<RunId> = self.runs.iter().filter(|(_, live)| at_home(live)).map(|(run, _)| *run).collect();
-        for run in runs {
-            self.advance(run, Event::ExecutorLeft(executor), turn);
         }
     }
 }

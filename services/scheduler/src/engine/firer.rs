@@ -141,6 +141,11 @@ impl Engine {
             }
             return 0;
         };
+        if active && pipeline.workspace_archived {
+            // Its triggers are paused with it, in a version that is not read yet; or not at all, by a web-server of before.
+            self.triggers.rearm(id, Some(now + BROKEN_PAUSE));
+            return 0;
+        }
         let aim = match self.aim(&trigger, timetable.as_ref(), pipeline).await {
             Ok(aim) => aim,
             Err(error) => {
@@ -185,13 +190,16 @@ impl Engine {
         let room = (aim.limits.on_limit == OnLimit::Skip)
             .then(|| self.queues.of(aim.pipeline.id).room(of, aim.limits))
             .flatten();
-        let history = self.triggers.get(id).map(|armed| armed.history.clone()).unwrap_or_default();
+        let armed = self.triggers.get(id);
+        let history = armed.map(|armed| armed.history.clone()).unwrap_or_default();
+        let former_wake = armed.and_then(|armed| armed.former_wake);
         Facts {
             now: self.now(),
             running: u32::try_from(running).unwrap_or(u32::MAX),
             room,
             ended_at: history.ended_at,
             lead: trigger::lead(&history.runtimes_s),
+            former_wake,
         }
     }
 
@@ -225,6 +233,7 @@ impl Engine {
         let differs = differs || step.stop.is_some() || armed.unwritten;
         armed.state = step.state.clone();
         armed.unwritten = false;
+        armed.former_wake = None;
         if differs || !runs.is_empty() {
             let decision = Decision {
                 trigger: id,
@@ -312,6 +321,10 @@ impl Engine {
         told: Told,
         turn: &mut Turn,
     ) -> Result<Offered, EngineError> {
+        // The same request may have come twice: it is one start, which overlaps with nothing of its own.
+        if let Some(run) = turn.batch.run_for(id, &start.key) {
+            return Ok(Offered::Run(run));
+        }
         match self.known_key((id, start.key.clone()), &turn.answers).await? {
             Some(Known::Run(run)) => return Ok(Offered::Run(run)),
             Some(Known::Skipped(reason)) => return Ok(Offered::Skipped(reason)),

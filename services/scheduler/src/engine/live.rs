@@ -183,12 +183,17 @@ impl Live {
         }
     }
 
-    /// Other limits hold now: units that run are counted by them.
+    /// Other limits hold now: units that run are counted by them. What they hold of a pool that goes on stays as it is.
     pub(super) fn recount(&mut self, ledger: &mut Ledger) {
-        let running: Vec<_> = self.held.iter().map(|(key, hold)| (*key, hold.is_assumed)).collect();
-        self.release_all(ledger, Timestamp::UNIX_EPOCH);
-        for (key, is_assumed) in running {
-            self.restore(key, is_assumed, ledger);
+        let shard = self.shard_byte();
+        let beyond = |some: &[Pool], others: &[Pool]| -> Vec<Pool> {
+            some.iter().filter(|pool| !others.contains(pool)).cloned().collect()
+        };
+        for (key, hold) in &mut self.held {
+            let pools = Arc::clone(self.pools.of(key.step));
+            ledger.give_back(shard, &beyond(&hold.pools, &pools), Timestamp::UNIX_EPOCH);
+            ledger.restore(shard, &beyond(&pools, &hold.pools));
+            hold.pools = pools;
         }
     }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::wire::AttemptId;
 use domain::{
+    ErrorKind,
     id::{RunId, WorkspaceId},
     limits::{self, Definitions},
     permits::{Claim, Ledger, Pool, ROUNDS_MAX},
@@ -32,6 +33,8 @@ const LOOK_BACK: Duration = Duration::from_secs(15);
 const RESUMING_MAX: usize = 10_000;
 /// How long an attempt waits for its permits before it is told to ask again: less than another scheduler waits for an answer.
 const RESUME_WAIT: Duration = Duration::from_secs(1);
+/// Before a pool is settled again that the database refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Workspaces whose limits are kept; beyond it the memory starts anew, which costs a read each.
 const WORKSPACES_MAX: usize = 10_000;
 
@@ -61,6 +64,14 @@ impl Limits {
     /// Of these workspaces, those whose limits are not known.
     pub(super) fn unknown(&self, workspaces: impl IntoIterator<Item = WorkspaceId>) -> BTreeSet<WorkspaceId> {
         workspaces.into_iter().filter(|workspace| !self.known.contains_key(workspace)).collect()
+    }
+
+    /// The limit of a pool: the one that holds for its key. A key that none holds for any more is given back under its own
+    /// name, and so is that of the workspace, whatever patterns fit it.
+    fn holding(&self, workspace: WorkspaceId, key: &Arc<str>) -> Arc<str> {
+        let of_workspace = key.as_ref() == limits::WORKSPACE;
+        let defined = self.known.get(&workspace).and_then(|known| known.of(key)).filter(|_| !of_workspace);
+        Arc::clone(defined.unwrap_or(key))
     }
 
     /// Whether it is time to look what changed.
@@ -118,7 +129,8 @@ impl Pools {
             for written in &block.limits {
                 let key = limits::render(written, variables);
                 let defined = known.and_then(|known| known.of(&key)).cloned();
-                if let Some(limit) = defined.filter(|limit| limit.as_ref() != limits::WORKSPACE) {
+                // Every unit has a permit of the workspace already, whatever a key or a pattern is called.
+                if let Some(limit) = defined.filter(|_| key != limits::WORKSPACE) {
                     let pool = Pool { workspace, key: Arc::from(key), limit };
                     if !pools.contains(&pool) {
                         pools.push(pool);
@@ -144,6 +156,8 @@ impl Pools {
 /// Permits, and runs that wait for some.
 pub(super) struct Permits {
     pub(super) ledger: Ledger,
+    /// Pools that the database refused to settle, and when: they are left out for a while, so that the others go on.
+    refused: HashMap<Pool, Instant>,
     /// By pool and shard, in the order in which they began to wait.
     parked: HashMap<Pool, BTreeMap<u8, VecDeque<RunId>>>,
     /// Attempts that waited for a run and want to go on, in the order in which they asked.
@@ -162,6 +176,7 @@ impl Default for Permits {
     fn default() -> Self {
         Self {
             ledger: Ledger::default(),
+            refused: HashMap::new(),
             parked: HashMap::new(),
             resuming: VecDeque::new(),
             stirred_at: Instant::now(),
@@ -182,6 +197,11 @@ impl Permits {
         }
         self.resuming.push_back(Resuming { attempt, asked_at: Instant::now(), reply });
     }
+}
+
+/// The database has heard it and will not do it; asking again changes nothing.
+fn is_refusal(error: &store::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Internal | ErrorKind::AlreadyExists)
 }
 
 impl Engine {
@@ -210,24 +230,56 @@ impl Engine {
         self.lease_ready(turn);
     }
 
-    /// Settles claims with their pools; false when nobody knows whether they were heard.
-    async fn settle(&mut self, claims: Vec<Claim>) -> bool {
-        let owned: Vec<_> =
-            claims.iter().filter_map(|claim| Some((self.shards.get(claim.shard)?, claim.clone()))).collect();
-        match store::permits::settle(&self.store, &owned).await {
-            Ok(answers) => {
-                self.metrics.permit_settlements.inc();
-                if self.permits.ledger.settled(&answers) {
-                    self.peers.permits_are_free();
-                }
-                true
-            }
+    /// Settles claims with their pools; false when nobody knows whether any was heard. Where the database refuses them
+    /// together, each pool is settled by itself, and what is wrong with one holds up no other.
+    async fn settle(&mut self, mut claims: Vec<Claim>) -> bool {
+        let refused = &mut self.permits.refused;
+        refused.retain(|_, at| at.elapsed() < REFUSED_PAUSE);
+        let left_out: Vec<Claim> = claims.extract_if(.., |claim| refused.contains_key(&claim.pool)).collect();
+        self.permits.ledger.unsettled(&left_out);
+        if claims.is_empty() {
+            return false;
+        }
+        match self.try_settle(&claims).await {
+            Ok(()) => true,
+            Err(error) if is_refusal(&error) => self.settle_each(&claims).await,
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "failed to settle permits; they are settled again");
                 self.permits.ledger.unsettled(&claims);
                 false
             }
         }
+    }
+
+    async fn try_settle(&mut self, claims: &[Claim]) -> Result<(), store::Error> {
+        let owned: Vec<_> =
+            claims.iter().filter_map(|claim| Some((self.shards.get(claim.shard)?, claim.clone()))).collect();
+        let answers = store::permits::settle(&self.store, &owned).await?;
+        self.metrics.permit_settlements.inc();
+        if self.permits.ledger.settled(&answers) {
+            self.peers.permits_are_free();
+        }
+        Ok(())
+    }
+
+    async fn settle_each(&mut self, claims: &[Claim]) -> bool {
+        let mut any = false;
+        for of_pool in claims.chunk_by(|one, other| one.pool == other.pool) {
+            let pool = &of_pool[0].pool;
+            let Err(error) = self.try_settle(of_pool).await else {
+                any = true;
+                continue;
+            };
+            self.permits.ledger.unsettled(of_pool);
+            if is_refusal(&error) {
+                tracing::error!(workspace.id = %pool.workspace, pool.key = ?pool.key, error = %Chain(&error),
+                    "the database refuses to settle a pool of permits; its units wait, and it is tried again");
+                self.permits.refused.insert(pool.clone(), Instant::now());
+            } else {
+                tracing::warn!(error = %Chain(&error), "failed to settle permits; they are settled again");
+            }
+        }
+        any
     }
 
     /// Attempts that waited for a run go on, before anything new starts: as many as there are permits for.
@@ -309,6 +361,10 @@ impl Engine {
         if changed.is_empty() {
             return;
         }
+        let limits = &self.limits;
+        self.permits
+            .ledger
+            .heed(|pool| changed.contains(&pool.workspace).then(|| limits.holding(pool.workspace, &pool.key)));
         for (id, live) in self.runs.iter_mut().filter(|(_, live)| changed.contains(&live.life.workspace)) {
             let Some(variables) = live.variables() else { continue };
             live.pools = Pools::new(live.life.workspace, live.run.graph().pipeline(), &variables, &self.limits);
@@ -321,10 +377,7 @@ impl Engine {
     /// these workspaces are known.
     pub(super) fn found_holds(&mut self, holds: Vec<(WorkspaceId, Arc<str>, u8)>) {
         for (workspace, key, shard) in holds {
-            let of_workspace = key.as_ref() == limits::WORKSPACE;
-            let defined = self.limits.known.get(&workspace).and_then(|known| known.of(&key)).cloned();
-            // A key that no limit holds for any more is given back under its own name.
-            let limit = if of_workspace { Arc::clone(&key) } else { defined.unwrap_or_else(|| Arc::clone(&key)) };
+            let limit = self.limits.holding(workspace, &key);
             self.permits.ledger.found(shard, Pool { workspace, key, limit });
         }
     }

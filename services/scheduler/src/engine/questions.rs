@@ -10,7 +10,7 @@ use super::{
     turn::{Chain, unavailable},
 };
 use domain::{
-    id::{PipelineId, TriggerId, WorkspaceId},
+    id::{ExecutorId, PipelineId, TriggerId, WorkspaceId},
     trigger::key,
 };
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ pub(super) struct Answers {
     /// `None` where there is no such pipeline, or it is archived.
     pipelines: HashMap<PipelineId, Option<StartablePipeline>>,
     known: HashMap<Key, Option<Known>>,
+    /// Executors that are not heard of here, and whether they have said goodbye to another scheduler.
+    pub(super) in_doubt: Vec<(ExecutorId, bool)>,
 }
 
 impl Answers {
@@ -66,11 +68,13 @@ struct Questions {
     triggers: Option<bool>,
     /// Whether changes of limits are looked for.
     limits: bool,
+    in_doubt: Vec<ExecutorId>,
 }
 
 impl Questions {
     fn is_empty(&self) -> bool {
-        self.pipelines.is_empty() && self.keys.is_empty() && self.triggers.is_none() && !self.limits
+        let no_runs = self.pipelines.is_empty() && self.keys.is_empty();
+        no_runs && self.triggers.is_none() && !self.limits && self.in_doubt.is_empty()
     }
 }
 
@@ -112,7 +116,7 @@ impl Engine {
             }
         }
         let (triggers, limits) = (self.triggers_to_read(), self.limits.is_time());
-        Questions { pipelines: pipelines.into_iter().collect(), keys, triggers, limits }
+        Questions { pipelines: pipelines.into_iter().collect(), keys, triggers, limits, in_doubt: self.in_doubt() }
     }
 
     /// The key of a call of a trigger; one that is not known as its caller saw it is read in this turn.
@@ -126,15 +130,18 @@ impl Engine {
     }
 
     async fn try_ask(&mut self, questions: &Questions, answers: &mut Answers) -> Result<(), store::Error> {
-        let Questions { pipelines, keys, triggers, limits } = questions;
+        let Questions { pipelines, keys, triggers, limits, in_doubt } = questions;
         let client = self.store.client().await?;
-        let (found, known, changed, heard) = tokio::try_join!(
+        let executors: Vec<_> = in_doubt.iter().map(|executor| executor.0).collect();
+        let (found, known, changed, heard, departed) = tokio::try_join!(
             biased;
             store::runs::current_pipelines(&client, pipelines),
             firing_views::known(&client, keys),
             self.limits.changed(&client, *limits),
             self.hear_triggers(&client, *triggers),
+            store::executors::departed(&client, &executors),
         )?;
+        answers.in_doubt = in_doubt.iter().map(|executor| (*executor, departed.contains(&executor.0))).collect();
         let versions: Vec<_> = found.iter().map(|pipeline| (pipeline.id, pipeline.version)).collect();
         let workspaces: Vec<_> = found.iter().map(|pipeline| pipeline.workspace_id).collect();
         answers.note(pipelines, found);

@@ -1,11 +1,11 @@
 //! Losing and regaining the truth: what happens when a commit fails, an epoch has moved, or shards come and go.
 
-use super::{Engine, Ownership, Turn, owned::Owned, seat::Seat, turn::Chain};
+use super::{Engine, EngineError, Ownership, Turn, seat::Seat, turn::Chain};
 use domain::id::{ExecutorId, RunId};
 use proto::internal::v1 as pb;
 use std::{
     collections::{BTreeSet, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use store::{
     journal::Journal,
@@ -58,7 +58,7 @@ impl Engine {
     /// The shards that this scheduler owns have changed: what it does not own any more is forgotten, what is new is
     /// loaded, everything else goes on.
     pub(super) async fn own(&mut self, ownership: Ownership) {
-        let (gained, lost) = self.shards.changes(&ownership.shards);
+        let (gained, lost) = self.shards.changes(&ownership.shards, Instant::now());
         self.lose_shards(&lost);
         if let Some(done) = ownership.done {
             // Whoever waited may be gone.
@@ -113,7 +113,7 @@ impl Engine {
         self.ready.clear();
         self.wakes.clear();
         self.forget_limits();
-        self.shards = Owned::default();
+        self.shards.clear(Instant::now());
         for seat in self.seats.values_mut() {
             seat.forget_all();
         }
@@ -167,7 +167,14 @@ impl Engine {
                     self.restore_limits(id);
                     self.record(id, &due, &mut turn);
                 }
-                Err(error) => Self::log_unloadable(id, &error),
+                // The others go on without it. Anything else may be over in a moment, and no run is left out for that.
+                Err(error @ (EngineError::Definition(_) | EngineError::NoPipeline(_))) => {
+                    Self::log_unloadable(id, &error);
+                }
+                Err(error) => {
+                    tracing::warn!(run.id = %id, error = %Chain(&error), "failed to load a run; all are loaded again");
+                    return Err(store::Error::Interrupted);
+                }
             }
         }
         self.metrics.shards_owned.set(i64::try_from(self.shards.len()).unwrap_or(i64::MAX));

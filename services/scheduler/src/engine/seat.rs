@@ -28,6 +28,8 @@ pub(super) struct Seat {
     outbox: Option<Outbox>,
     draining: bool,
     last_seen: Instant,
+    /// Since then it was asked whether it has said goodbye to another scheduler, and it had not.
+    doubted: bool,
     /// Attempts that it was given and whose end it has not told, with whether they hold a slot.
     held: HashSet<AttemptId>,
     waiting: HashSet<AttemptId>,
@@ -65,6 +67,7 @@ impl Seat {
             outbox: Some(hello.outbox),
             draining: hello.draining,
             last_seen: Instant::now(),
+            doubted: false,
             held: HashSet::new(),
             waiting: HashSet::new(),
             known: HashSet::new(),
@@ -92,6 +95,7 @@ impl Seat {
             outbox: None,
             draining: false,
             last_seen: Instant::now(),
+            doubted: false,
             held: HashSet::new(),
             waiting: HashSet::new(),
             known: HashSet::new(),
@@ -127,10 +131,21 @@ impl Seat {
 
     pub(super) fn seen(&mut self) {
         self.last_seen = Instant::now();
+        self.doubted = false;
     }
 
     pub(super) fn is_silent(&self, lost_after: Duration) -> bool {
         self.last_seen.elapsed() > lost_after
+    }
+
+    /// Whether it matters now if it has said goodbye to another scheduler: it is silent, or was never heard of here.
+    pub(super) fn is_in_doubt(&self, lost_after: Duration) -> bool {
+        self.is_silent(lost_after) || (self.number == i64::MIN && !self.doubted)
+    }
+
+    /// It has not said goodbye to anybody. Answers whether that had been asked before, and it is silent since.
+    pub(super) fn doubt(&mut self, lost_after: Duration) -> bool {
+        std::mem::replace(&mut self.doubted, true) && self.is_silent(lost_after)
     }
 
     pub(super) fn close(&mut self) {

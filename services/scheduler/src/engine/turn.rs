@@ -86,6 +86,9 @@ pub(super) struct Creation {
 
 /// Says why a command failed on a database that is away.
 pub(super) fn unavailable(error: &store::Error) -> EngineError {
+    if error.kind() == domain::ErrorKind::InvalidArgument {
+        return EngineError::Refused("a text of the request holds a NUL; leave it out".to_owned());
+    }
     tracing::warn!(error = %Chain(error), "failed to reach the database");
     EngineError::Unavailable
 }
@@ -189,11 +192,15 @@ impl Engine {
         let mut created = Vec::new();
         let mut overtaken = Vec::new();
         // What people see of executors needs no commit, and no commit needs it.
-        let noting = Self::note_executors(self.store.clone(), std::mem::take(&mut turn.seats));
+        let mut seats = std::mem::take(&mut turn.seats);
+        seats.extend(self.farewells.iter().map(|(executor, row)| (*executor, row.clone())));
+        let noting = Self::note_executors(self.store.clone(), seats);
         if turn.batch.is_empty() {
-            noting.await;
+            self.noted(noting.await);
         } else {
-            match tokio::join!(self.commit(&mut turn), noting).0 {
+            let (committed, noted) = tokio::join!(self.commit(&mut turn), noting);
+            self.noted(noted);
+            match committed {
                 Some(committed) => {
                     self.overtaken(&committed.overtaken);
                     (created, overtaken) = (committed.created, committed.overtaken);
@@ -237,12 +244,18 @@ impl Engine {
         self.changes.changed(turn.changed.into_iter().collect(), ended);
     }
 
-    async fn note_executors(store: store::Store, seats: HashMap<ExecutorId, ExecutorRow>) {
+    async fn note_executors(store: store::Store, seats: HashMap<ExecutorId, ExecutorRow>) -> bool {
         if seats.is_empty() {
-            return;
+            return true;
         }
-        if let Err(error) = store::executors::upsert(&store, &seats.into_values().collect::<Vec<_>>()).await {
-            tracing::warn!(error = %Chain(&error), "failed to note executors");
+        let noted = store::executors::upsert(&store, &seats.into_values().collect::<Vec<_>>()).await;
+        noted.inspect_err(|error| tracing::warn!(error = %Chain(error), "failed to note executors")).is_ok()
+    }
+
+    /// What people see of executors may be old; a goodbye is noted again until it is there.
+    fn noted(&mut self, is_noted: bool) {
+        if is_noted {
+            self.farewells.clear();
         }
     }
 
@@ -263,6 +276,7 @@ impl Engine {
             self.metrics.fenced_writes.inc();
             self.metrics.epoch_conflicts.inc_by(lost.len() as u64);
             turn.forget_shards(&lost);
+            self.shards.refuse(&lost, std::time::Instant::now());
             self.lose_shards(&lost);
         }
         self.metrics.commits.inc();

@@ -1,5 +1,5 @@
 //! The housekeeper: creates the log partitions of the coming days, drops those that are old enough, marks executors
-//! that nobody knows any more, and forgets permits that nobody wants.
+//! that nobody knows any more, and forgets permits that nobody wants and who held which GPUs long ago.
 
 use crate::{
     clock::DbClock,
@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const NOTIFICATIONS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How long a receiver's failures are remembered while nothing waits for it.
 const PAUSES_KEPT: Duration = Duration::from_secs(3_600);
-/// Notifications forgotten or given up at once.
+/// Notifications forgotten or given up at once, and lines of the account of GPUs.
 const FORGOTTEN_MAX: i64 = 10_000;
 
 /// Pools of permits forgotten at once: whoever wants one of them waits so long.
@@ -36,6 +36,7 @@ pub struct Housekeeper {
     log_retention: LogRetention,
     clock: DbClock,
     metrics: Arc<Metrics>,
+    gpu_usage_kept: Duration,
     cleaned: Option<std::time::Instant>,
 }
 
@@ -49,7 +50,13 @@ impl Housekeeper {
         clock: DbClock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { store, log_store, log_retention, clock, metrics, cleaned: None }
+        Self { store, log_store, log_retention, clock, metrics, gpu_usage_kept: Duration::ZERO, cleaned: None }
+    }
+
+    /// Who held which GPUs is forgotten after so long; zero is never.
+    #[must_use]
+    pub fn keeping_gpu_usage(self, kept: Duration) -> Self {
+        Self { gpu_usage_kept: kept, ..self }
     }
 
     /// Runs until it is stopped.
@@ -111,10 +118,22 @@ impl Housekeeper {
         Ok(())
     }
 
+    async fn forget_gpu_usage(&self) -> Result<(), store::Error> {
+        let kept = SignedDuration::try_from(self.gpu_usage_kept).unwrap_or(SignedDuration::MAX);
+        if kept.is_zero() {
+            return Ok(());
+        }
+        // Nothing is older than the calendar.
+        let Ok(before) = self.clock.now().checked_sub(kept) else { return Ok(()) };
+        store::gpu_usage::forget(&self.store, before, FORGOTTEN_MAX).await?;
+        Ok(())
+    }
+
     async fn clean(&self) -> Result<(), store::Error> {
         store::outbox::forget(&self.store, self.clock.now() - NOTIFICATIONS_KEPT, FORGOTTEN_MAX).await?;
         store::outbox::forget_lanes(&self.store, PAUSES_KEPT).await?;
         self.give_up().await?;
+        self.forget_gpu_usage().await?;
         match self.log_retention.drop_expired(None).await {
             Ok(_) | Err(LogRetentionError::ForEver) => Ok(()),
             Err(LogRetentionError::Store(error)) => Err(error),

@@ -157,6 +157,10 @@ impl Keeper {
         );
         if owned != self.told {
             self.tell(owned, !plan.release.is_empty()).await;
+        } else if round == Round::Due {
+            // An engine that loaded everything again between letting a shard go and its release has it once more, and would
+            // judge what others run of it. One that is busy hears it in the next round.
+            let _ = self.parts.owned.try_send(Ownership { shards: owned, done: None });
         }
         if !plan.release.is_empty() {
             let Parts { store, scheduler, peers, leases, .. } = &self.parts;
@@ -237,15 +241,18 @@ mod tests {
     /// For anything that must happen.
     const WAIT: Duration = Duration::from_secs(30);
 
-    #[tokio::test]
-    async fn however_often_it_is_woken_it_lets_go_once_a_second() {
+    async fn database() -> (Database, Store) {
         let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
         let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
         let store = Store::connect(database.url(), 4).await.unwrap();
-        let [me, other] = [(); 2].map(|()| SchedulerId(Uuid::now_v7()));
-        let now = schedulers::renew(&store, me, LEASE_TTL, "", Load::default()).await.unwrap();
+        (database, store)
+    }
+
+    /// One of a member, with its peers and what it tells its engine.
+    async fn keeper(store: &Store, me: SchedulerId) -> (Keeper, Peers, mpsc::Receiver<Ownership>) {
+        let now = schedulers::renew(store, me, LEASE_TTL, "", Load::default()).await.unwrap();
         let peers = Peers::new(Owners::new(store.clone(), me, None));
-        let (owned, mut told) = mpsc::channel::<Ownership>(4);
+        let (owned, told) = mpsc::channel::<Ownership>(4);
         let keeper = Keeper::new(Parts {
             store: store.clone(),
             scheduler: me,
@@ -258,6 +265,33 @@ mod tests {
             leases: Leases::in_postgres(lease::Postgres::new(store.clone())),
             owned,
         });
+        (keeper, peers, told)
+    }
+
+    /// Between the engine's letting go and the release of the rows it may have taken everything again.
+    #[tokio::test]
+    async fn what_is_owned_is_said_each_second_and_not_only_when_it_changes() {
+        let (_database, store) = database().await;
+        let (keeper, _peers, mut told) = keeper(&store, SchedulerId(Uuid::now_v7())).await;
+        let stop = CancellationToken::new();
+        let ran = tokio::spawn(keeper.run(stop.clone()));
+        for _ in 0..3 {
+            let ownership = tokio::time::timeout(WAIT, told.recv()).await.expect("a word in time").unwrap();
+            assert_eq!(ownership.shards.len(), shares::SHARDS);
+        }
+        // An engine that hears nothing does not hold up the membership.
+        tokio::time::sleep(LEASE_TTL + 2 * RENEW_INTERVAL).await;
+        assert_eq!(schedulers::living(&store).await.unwrap().len(), 1);
+        stop.cancel();
+        drop(told);
+        ran.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn however_often_it_is_woken_it_lets_go_once_a_second() {
+        let (_database, store) = database().await;
+        let [me, other] = [(); 2].map(|()| SchedulerId(Uuid::now_v7()));
+        let (keeper, peers, mut told) = keeper(&store, me).await;
         // An engine that lets go at once.
         let (count, mut counts) = tokio::sync::watch::channel(0);
         tokio::spawn(async move {

@@ -96,8 +96,7 @@ impl Recorder {
         workspaces.sort_unstable();
         workspaces.dedup();
         let configured = notifications::configured(db, &workspaces).await?;
-        let failed: Vec<Uuid> = ends.iter().filter(|end| end.status == "failed").map(|end| end.run.0).collect();
-        let failures = if failed.is_empty() { Default::default() } else { run_ends::failures(db, &failed).await? };
+        let failures = run_ends::failures(db, ends).await?;
         let notes = notes::notes(ends, &self.versions, &configured, &failures, self.public_url.as_deref());
         outbox::note(db, &notes).await
     }

@@ -2,13 +2,13 @@
 //! quota.
 //!
 //! A wish is a level that an executor states, and no row. What it is given is one, whose id is made of the claim's name: so
-//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and its node, of which all is known,
-//! reports no stranger of that name. A block in its place is stopped for nobody. Refuses to know what a block is.
+//! whoever owns the pool next knows whose it is. It is kept until nobody wishes for it and its node, which tells of all its
+//! devices, reports no stranger of that name. A block in its place is stopped for nobody. Refuses to know what a block is.
 
 use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
     device::{Ask, GPUS_MAX, Link, WHOLE_MILLI},
-    id::{HolderId, ProjectId, QueueId},
+    id::{HolderId, ProjectId, QueueId, WorkspaceId},
     quota::Account,
     window::Access,
 };
@@ -53,13 +53,19 @@ struct Wished {
     session: u64,
     claim: String,
     workspace: String,
-    /// Known once it was looked up.
-    project: Option<ProjectId>,
+    /// Its id and its project, known once they were looked up.
+    whose: Option<(WorkspaceId, ProjectId)>,
     class: String,
     ask: Ask,
     since: Timestamp,
     /// Why it waits: a code, and a sentence.
     waits: (String, String),
+}
+
+impl Wished {
+    fn project(&self) -> Option<ProjectId> {
+        self.whose.map(|(_, project)| project)
+    }
 }
 
 impl Blocks {
@@ -72,7 +78,7 @@ impl Blocks {
 
     /// The projects whose terms have to be known.
     pub(super) fn projects(&self) -> impl Iterator<Item = ProjectId> {
-        self.wishes.values().filter_map(|wished| wished.project)
+        self.wishes.values().filter_map(Wished::project)
     }
 
     /// Something was given, or kept, for a wish.
@@ -124,12 +130,12 @@ impl Placer {
 
     /// Looks up whose the new wishes are.
     pub(super) async fn know_wishes(&mut self) {
-        let unknown = |wished: &&Wished| wished.project.is_none() && wished.waits.0 != NO_WORKSPACE;
+        let unknown = |wished: &&Wished| wished.whose.is_none() && wished.waits.0 != NO_WORKSPACE;
         let names: BTreeSet<String> =
             self.blocks.wishes.values().filter(unknown).map(|wished| wished.workspace.clone()).collect();
         for name in names {
-            let project = match self.project_of(&name).await {
-                Ok(project) => project,
+            let whose = match self.whose(&name).await {
+                Ok(whose) => whose,
                 Err(error) => {
                     tracing::warn!(
                         error = runtime::exit::chain(&error),
@@ -139,23 +145,23 @@ impl Placer {
                 }
             };
             for (holder, wished) in self.blocks.wishes.iter_mut().filter(|(_, wished)| wished.workspace == name) {
-                wished.project = project;
-                if project.is_none() {
+                wished.whose = whose;
+                if whose.is_none() {
                     wished.waits = (NO_WORKSPACE.to_owned(), format!("there is no workspace `{name}`"));
                     self.blocks.news.insert(*holder);
                 }
             }
-            if project.is_some_and(|project| !self.terms_of.contains(&Account::Project(project))) {
+            if whose.is_some_and(|(_, project)| !self.terms_of.contains(&Account::Project(project))) {
                 self.terms_read_at = None;
             }
             self.planning.want();
         }
     }
 
-    async fn project_of(&self, workspace: &str) -> Result<Option<ProjectId>, Error> {
+    async fn whose(&self, workspace: &str) -> Result<Option<(WorkspaceId, ProjectId)>, Error> {
         let client = self.parts.store.client().await?;
         let Some(workspace) = workspaces::get(&client, workspace).await? else { return Ok(None) };
-        Ok(projects::get(&client, &workspace.project).await?.map(|project| project.id))
+        Ok(projects::get(&client, &workspace.project).await?.map(|project| (workspace.id, project.id)))
     }
 
     /// Takes back what nobody wishes for, once it is not in use; and places that cannot be had any more.
@@ -166,9 +172,10 @@ impl Placer {
         let mut over = Vec::new();
         for holder in &self.blocks.held {
             let Some(placement) = self.placements.get(holder) else { continue };
+            let devices = placement.grants.iter().map(|grant| grant.device);
             if !self.blocks.wishes.contains_key(holder) {
-                if placement.state != PlacementState::Nominated && !fleet.is_known(placement.node) {
-                    // Its Job may have the devices still. Time counts from when its node is heard of.
+                if placement.state != PlacementState::Nominated && !fleet.is_known(placement.node, devices) {
+                    // Its Job may have the devices still. Time counts from when its node is heard of, and all of them.
                     self.blocks.unwished.remove(holder);
                     continue;
                 }
@@ -176,11 +183,8 @@ impl Placer {
                 if from <= Instant::now() && !fleet.has_stranger(placement.node, *holder) {
                     over.push((*holder, placement.project));
                 }
-            } else if placement.state == PlacementState::Nominated {
-                let devices = placement.grants.iter().map(|grant| grant.device);
-                if !fleet.is_usable(placement.node, devices) {
-                    over.push((*holder, placement.project));
-                }
+            } else if placement.state == PlacementState::Nominated && !fleet.is_usable(placement.node, devices) {
+                over.push((*holder, placement.project));
             }
         }
         for (holder, project) in over {
@@ -220,8 +224,8 @@ impl Placer {
         self.blocks.wishes.iter().filter(move |(holder, _)| waits(holder)).filter_map(|(holder, wished)| {
             Some(Request {
                 holder: *holder,
-                project: wished.project?,
-                person: self.person_of(wished.project?, None),
+                project: wished.project()?,
+                person: self.person_of(wished.project()?, None),
                 queue: QueueId(Uuid::nil()),
                 priority: 0,
                 submitted_at: wished.since,
@@ -251,8 +255,9 @@ impl Placer {
         Some(Placement {
             holder,
             node: place.node,
-            project: wished.project?,
-            person: self.person_of(wished.project?, None),
+            project: wished.project()?,
+            person: self.person_of(wished.project()?, None),
+            workspace: wished.whose.map(|(workspace, _)| workspace),
             queue: QueueId(Uuid::nil()),
             state,
             // Its pod counts for the node, as a stranger's.
@@ -358,7 +363,7 @@ fn wished(session: u64, wish: pb::Wish, now: Timestamp) -> Wished {
         session,
         claim: wish.claim,
         workspace: wish.workspace,
-        project: None,
+        whose: None,
         class: wish.class,
         ask,
         since: now,

@@ -3,6 +3,8 @@
 //! A node takes nobody new before its executor has said everything: what there is, and what runs there. Neither does a device
 //! that is not told of any more, or anew: it has failed only when that is said of it, or when nobody told of it for long.
 
+mod changes;
+
 use super::{Outbox, volumes::Reach, wire};
 use domain::{
     device::{Device, DeviceModel, Sharing},
@@ -37,7 +39,11 @@ struct Session {
     name: String,
     outbox: Outbox,
     heard: Instant,
+    /// It tells of all nodes of a cluster, and not only of its own.
+    sees_cluster: bool,
     has_nodes: bool,
+    /// Some of its nodes cannot be read.
+    misread: bool,
     has_runtimes: bool,
     /// It reported a node that another serves: it must not take what it is told for everything.
     outbid: bool,
@@ -61,6 +67,8 @@ struct NodeEntry {
     unserved_since: Option<Instant>,
     /// Its holders were told that it is lost.
     given_up: bool,
+    /// Nobody has told of it since its row was read.
+    is_of_rows: bool,
 }
 
 /// What a report about nodes changes in the ledger.
@@ -79,13 +87,14 @@ pub(super) struct Inventory {
 }
 
 impl Fleet {
-    /// As rows tell it: nobody serves anything.
+    /// As rows tell it: nobody serves anything. Of what was heard before nothing stays, since what followed from it may not be
+    /// in the rows; and no node has been silent while nobody could hear it.
     pub(super) fn load(&mut self, nodes: Vec<NodeRow>, devices: Vec<DeviceRow>) {
-        let mut served: HashMap<NodeId, NodeEntry> = std::mem::take(&mut self.nodes).into_iter().collect();
+        self.nodes.clear();
         self.by_name = nodes.iter().map(|node| (node.name.clone(), node.id)).collect();
         for row in nodes {
-            let fresh = NodeEntry {
-                row: row.clone(),
+            let entry = NodeEntry {
+                row,
                 devices: Vec::new(),
                 cores: HashMap::new(),
                 updating: BTreeSet::new(),
@@ -94,10 +103,8 @@ impl Fleet {
                 server: None,
                 unserved_since: Some(Instant::now()),
                 given_up: false,
+                is_of_rows: true,
             };
-            let mut entry = served.remove(&row.id).unwrap_or(fresh);
-            entry.row = row;
-            entry.devices.clear();
             self.nodes.insert(entry.row.id, entry);
         }
         for device in devices {
@@ -108,7 +115,14 @@ impl Fleet {
     }
 
     /// An executor comes. False when there are too many.
-    pub(super) fn open(&mut self, session: u64, executor: ExecutorId, name: String, outbox: Outbox) -> bool {
+    pub(super) fn open(
+        &mut self,
+        session: u64,
+        executor: ExecutorId,
+        name: String,
+        sees_cluster: bool,
+        outbox: Outbox,
+    ) -> bool {
         // It has lost its former stream, whose end has not come here yet.
         let former: Vec<u64> =
             self.sessions.iter().filter(|(_, other)| other.executor == executor).map(|(id, _)| *id).collect();
@@ -121,7 +135,9 @@ impl Fleet {
             name,
             outbox,
             heard: Instant::now(),
+            sees_cluster,
             has_nodes: false,
+            misread: false,
             has_runtimes: false,
             outbid: false,
         };
@@ -185,17 +201,13 @@ impl Fleet {
                 && (message.gone.contains(&entry.row.name) || (message.complete && !named.contains(&entry.row.name)))
         };
         for entry in self.nodes.values_mut().filter(|entry| is_gone(entry)) {
-            // Nobody is left where nothing is.
-            entry.strangers.clear();
-            if entry.row.state != NodeState::Gone {
-                entry.row.state = NodeState::Gone;
+            if entry.end() {
                 inventory.nodes.push(entry.row.clone());
             }
         }
-        if message.complete
-            && let Some(session) = self.sessions.get_mut(&session)
-        {
-            session.has_nodes = true;
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.has_nodes |= message.complete;
+            session.misread = !inventory.problems.is_empty() || session.misread && !message.complete;
         }
         inventory
     }
@@ -228,12 +240,22 @@ impl Fleet {
             server: Some(session),
             unserved_since: None,
             given_up: false,
+            is_of_rows: false,
         };
         before.into_iter().for_each(|before| entry.keep_held(before, is_held));
         entry.strangers = wire::strangers(pool, id, &node.foreign, &entry.devices);
         inventory.compare(before, &entry);
         self.by_name.insert(node.name, id);
         self.nodes.insert(id, entry);
+    }
+
+    /// Takes note of somebody whom an executor has on a node that is not told of: where it tells of the whole cluster, the node
+    /// is no more, and whoever has what is left there serves it. Answers what is to be written.
+    pub(super) fn left_on(&mut self, session: u64, node: NodeId, name: &str) -> Option<NodeRow> {
+        self.sessions.get(&session).filter(|session| session.tells_all())?;
+        let entry = self.nodes.get_mut(&node).filter(|entry| entry.server.is_none() && entry.row.name == name)?;
+        (entry.server, entry.unserved_since) = (Some(session), None);
+        entry.end().then(|| entry.row.clone())
     }
 
     /// It has said all that runs there.
@@ -303,17 +325,17 @@ impl Fleet {
         }
     }
 
-    /// Nodes whose state in the ledger is not what it should be: those that nobody serves any more.
+    /// Nodes whose state in the ledger is not what it should be: those that nobody serves any more. They are lost; or gone,
+    /// where somebody tells of all nodes of the cluster and not of them.
     pub(super) fn newly_lost(&mut self, after: Duration) -> Vec<NodeRow> {
-        let lost = self.nodes.values_mut().filter(|entry| {
-            let silent = entry.unserved_since.is_some_and(|since| since.elapsed() >= after);
-            silent && !matches!(entry.row.state, NodeState::Lost | NodeState::Gone)
+        let all_told = self.sessions.values().any(Session::tells_all);
+        let silent = |entry: &NodeEntry| entry.unserved_since.is_some_and(|since| since.elapsed() >= after);
+        let silent = self.nodes.values_mut().filter(|entry| silent(entry));
+        let lost = silent.filter_map(|entry| {
+            let is_news = if all_told { entry.end() } else { entry.lose() };
+            is_news.then(|| entry.row.clone())
         });
-        lost.map(|entry| {
-            entry.row.state = NodeState::Lost;
-            entry.row.clone()
-        })
-        .collect()
+        lost.collect()
     }
 
     /// Nodes that nobody has served for so long; each is told once.
@@ -350,10 +372,12 @@ impl Fleet {
         }
     }
 
-    /// Whether all who are on a node are known: whoever serves it has said everything, or the node is no more.
-    pub(super) fn is_known(&self, node: NodeId) -> bool {
+    /// Whether all who have these devices of a node are known: whoever serves it has said everything, and leaves none of them
+    /// out; or the node is no more.
+    pub(super) fn is_known(&self, node: NodeId, devices: impl IntoIterator<Item = DeviceId>) -> bool {
         let Some(entry) = self.nodes.get(&node) else { return true };
-        entry.row.state == NodeState::Gone || entry.server.is_some_and(|session| self.is_ready(session))
+        let is_served = entry.server.is_some_and(|session| self.is_ready(session));
+        entry.row.state == NodeState::Gone || is_served && !devices.into_iter().any(|device| entry.is_missing(device))
     }
 
     /// Whether a node reports somebody of this id who is not ours.
@@ -431,43 +455,10 @@ impl Fleet {
     }
 }
 
-impl NodeEntry {
-    /// What is not told of any more and held by somebody stays, and takes nobody new: that nothing is said of it does not
-    /// mean that it does not work.
-    fn keep_held(&mut self, before: &Self, is_held: &dyn Fn(DeviceId) -> bool) {
-        for device in &before.devices {
-            if self.devices.iter().any(|told| told.id == device.id) || !is_held(device.id) {
-                continue;
-            }
-            let since = before.missing.get(&device.id).copied().unwrap_or_else(|| Some(Instant::now()));
-            self.missing.insert(device.id, since);
-            self.cores.extend(before.cores.get(&device.id).map(|cores| (device.id, *cores)));
-            self.devices.push(DeviceRow { healthy: false, condition: NOT_TOLD.to_owned(), ..device.clone() });
-        }
-        self.devices.sort_by_key(|device| device.id);
-    }
-
-    /// Whether it was said of a device that it does not work.
-    fn has_failed(&self, device: &DeviceRow) -> bool {
-        !device.healthy && !self.updating.contains(&device.id) && !self.missing.contains_key(&device.id)
-    }
-}
-
-impl Inventory {
-    /// Notes what is other than before.
-    fn compare(&mut self, before: Option<&NodeEntry>, now: &NodeEntry) {
-        if before.is_none_or(|before| before.row != now.row) {
-            self.nodes.push(now.row.clone());
-        }
-        if before.is_none_or(|before| before.devices != now.devices) {
-            self.told.push(now.row.id);
-            self.devices.extend(now.devices.iter().cloned());
-        }
-        let Some(before) = before else { return };
-        self.missing.extend(now.missing.keys().filter(|device| !before.missing.contains_key(*device)));
-        let did_work = |id| before.devices.iter().any(|device| device.id == id && !before.has_failed(device));
-        let failed = now.devices.iter().filter(|device| now.has_failed(device) && did_work(device.id));
-        self.failed.extend(failed.map(|device| (device.id, device.condition.clone())));
+impl Session {
+    /// No node of its cluster is left out.
+    fn tells_all(&self) -> bool {
+        self.sees_cluster && self.has_nodes && !self.misread
     }
 }
 

@@ -176,6 +176,8 @@ pub enum SessionEvent {
         executor: ExecutorId,
         /// As people call it.
         name: String,
+        /// A node of its cluster that it does not tell of is no more, whoever told of it before.
+        sees_cluster: bool,
         /// Where orders go.
         outbox: Outbox,
     },

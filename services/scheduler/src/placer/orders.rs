@@ -1,7 +1,7 @@
 //! What executors are told: what each life on their nodes shall be. Said after it is written, and again, whole, to
 //! whoever comes.
 
-use super::{Placer, fleet, turn::Turn};
+use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
     id::{HolderId, NodeId},
     runtime::{
@@ -60,8 +60,12 @@ impl Placer {
         let here = self.lives.iter().filter(|stored| server(stored) == Some(session) && stored.life.goal().is_some());
         let name = |holder: Vec<u8>| pb::Order { holder, ..pb::Order::default() };
         let ordered = |stored: &StoredLife| self.order_for(stored).map(|(_, order)| order);
-        let orders: Vec<pb::Order> =
-            here.map(|stored| ordered(stored).unwrap_or_else(|| name(stored.life.holder.to_vec()))).collect();
+        let orders = here.map(|stored| ordered(stored).unwrap_or_else(|| name(stored.life.holder.to_vec())));
+        let unread = self
+            .placements
+            .values()
+            .filter(|placement| self.fleet.server(placement.node) == Some(session) && self.is_unread(placement.holder));
+        let orders: Vec<pb::Order> = orders.chain(unread.map(|placement| name(placement.holder.to_vec()))).collect();
         let names = |order: &pb::Order| name(order.holder.clone());
         let named = orders.iter().map(names).collect();
         let complete = self.fleet.serves_alone(session);
@@ -77,6 +81,11 @@ impl Placer {
                 self.fleet.say(session, Said::Orders(pb::Orders { orders: named, complete }));
             }
         }
+    }
+
+    /// Whether it is a life that this version cannot read: whoever can says what it shall be, and until then it stays as it is.
+    pub(super) fn is_unread(&self, holder: HolderId) -> bool {
+        self.placements.contains_key(&holder) && self.lives.get(holder).is_none() && !wire::is_claim(holder)
     }
 
     /// What is to be done about something that nobody here knows: it ends, and then it is forgotten.

@@ -208,11 +208,12 @@ impl Placer {
             }
             news += 1;
             let hint = sentences::hints(&refusal.hints, self.now());
-            let expected_at = refusal.hints.iter().find_map(|hint| match hint {
-                Hint::Turn { at, .. } => *at,
+            let turn_of = refusal.hints.iter().find_map(|hint| match hint {
+                Hint::Turn { position, at } => Some((u32::try_from(*position).ok(), *at)),
                 _ => None,
             });
-            let notice = Notice { code, message: sentence, hint, expected_at };
+            let (position, expected_at) = turn_of.unwrap_or_default();
+            let notice = Notice { code, message: sentence, hint, position, expected_at };
             self.happen(refusal.holder, Event::Waits(notice), turn);
         }
         let mut taken = HashMap::new();
@@ -310,6 +311,7 @@ impl Placer {
             node: place.node,
             project: stored.life.project,
             person: self.person_of(stored.life.project, stored.life.requested_by),
+            workspace: None,
             queue: stored.life.queue,
             state,
             cpu_milli: place.cpu_milli,

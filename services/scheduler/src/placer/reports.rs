@@ -15,7 +15,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     time::{Duration, Instant},
 };
-use store::ledger::{self, StoredLife};
+use store::ledger::{self, NodeRow, StoredLife};
 
 /// The code of a device that is not told of any more; as backends call it.
 const MISSING: &str = "DEVICE_MISSING";
@@ -29,9 +29,9 @@ impl Placer {
         }
         self.fleet.heard(session);
         match event {
-            SessionEvent::Hello { executor, name, outbox } => {
+            SessionEvent::Hello { executor, name, sees_cluster, outbox } => {
                 let over = outbox.over.clone();
-                if !self.fleet.open(session, executor, name, outbox) {
+                if !self.fleet.open(session, executor, name, sees_cluster, outbox) {
                     over.cancel();
                 }
                 let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
@@ -49,7 +49,13 @@ impl Placer {
                     turn.introduce.insert(session);
                 }
             }
-            SessionEvent::Runtimes(runtimes) => self.runtimes(session, runtimes, turn),
+            SessionEvent::Runtimes(runtimes) => {
+                let nodes = self.left_on_nodes(session, &runtimes.runtimes);
+                if !nodes.is_empty() {
+                    self.inventory(&Inventory { nodes, ..Inventory::default() }, turn).await?;
+                }
+                self.runtimes(session, runtimes, turn);
+            }
             SessionEvent::Wishes(wishes) => self.wish(session, wishes),
             SessionEvent::Volumes(reports) => self.volumes_reported(reports).await,
             // An answer without any order: both sides know that the other lives.
@@ -90,7 +96,6 @@ impl Placer {
             Err(error) => {
                 let pool = &*self.pool;
                 tracing::warn!(pool, error = runtime::exit::chain(&error), "failed to write what nodes there are");
-                self.hear_again();
                 return self.reload(turn).await;
             }
         }
@@ -130,6 +135,15 @@ impl Placer {
         }
     }
 
+    /// Nodes that are no more, as it shows by what is left there of ours.
+    fn left_on_nodes(&mut self, session: u64, reports: &[pb::RuntimeReport]) -> Vec<NodeRow> {
+        let left = reports.iter().filter_map(|report| {
+            let stored = self.lives.get(HolderId::from_slice(&report.holder)?)?;
+            self.fleet.left_on(session, stored.node?, &report.node)
+        });
+        left.collect()
+    }
+
     fn runtimes(&mut self, session: u64, message: pb::Runtimes, turn: &mut Turn) {
         let now = self.now();
         let mut named = HashSet::new();
@@ -137,7 +151,9 @@ impl Placer {
             let Some((holder, report)) = wire::report(report, now) else { continue };
             named.insert(holder);
             let Some(stored) = self.lives.get(holder) else {
-                self.disown(session, holder, report.fence, report.phase == Phase::Gone);
+                if !self.is_unread(holder) {
+                    self.disown(session, holder, report.fence, report.phase == Phase::Gone);
+                }
                 continue;
             };
             // Only who serves its node knows what is left of it.

@@ -176,7 +176,7 @@ impl Placer {
                 self.planning.denominated.push(holder);
             }
             let Denial { code, sentence: message, remedy: hint, .. } = denial;
-            let notice = Notice { code: code.as_str().to_owned(), message, hint, expected_at: None };
+            let notice = Notice { code: code.as_str().to_owned(), message, hint, ..Notice::default() };
             self.happen(holder, Event::Waits(notice), turn);
         }
     }

@@ -229,11 +229,13 @@ impl Placer {
         }
     }
 
-    /// Nobody knows whether memory is right: it is dropped. What would have been told is told from the rows.
+    /// Nobody knows whether memory is right: it is dropped. What would have been told is told from the rows, and what was heard
+    /// is to be said again.
     pub(super) async fn reload(&mut self, turn: &mut Turn) -> Result<(), Ended> {
         Self::refuse(turn, &PlacerError::Unavailable);
         *turn = Turn::default();
         self.parts.metrics.reloads.inc();
+        self.hear_again();
         self.load().await
     }
 

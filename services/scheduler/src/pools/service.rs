@@ -20,6 +20,9 @@ use tonic::{Request, Response, Status, Streaming};
 /// Messages to one executor that it has not read; a slower one is asked to come again.
 const OUTBOX_MAX: usize = 1_024;
 
+/// The backend that has a pool's nodes together, and tells of all of them; others have a machine each.
+const KUBERNETES: &str = "kubernetes";
+
 /// Serves executors.
 #[derive(Clone)]
 pub struct PoolStreams {
@@ -90,7 +93,9 @@ impl PoolStreams {
         let over = self.stop.child_token();
         let outbox = Outbox { sender, over: over.clone() };
         let tell = |event| placer.send(Message::Session(session, event));
-        tell(SessionEvent::Hello { executor, name: hello.name, outbox }).await.map_err(|_| moved())?;
+        let sees_cluster = hello.backend == KUBERNETES;
+        let hello = SessionEvent::Hello { executor, name: hello.name, sees_cluster, outbox };
+        tell(hello).await.map_err(|_| moved())?;
         let (placer, ended) = (placer.clone(), over.clone());
         tokio::spawn(async move {
             while let Some(Ok(Some(request))) = ended.run_until_cancelled(inbound.try_next()).await {

@@ -15,6 +15,8 @@ use scheduler::{
     wire::AttemptId,
 };
 use serde_json::json;
+use std::time::{Duration, Instant};
+use store::executors::ExecutorRow;
 use testkit::wait_for;
 
 fn attempt(assignment: &pb::Assignment) -> AttemptId {
@@ -193,5 +195,101 @@ async fn runs_in_one_process_that_have_begun_go_before_those_that_have_not() {
     for run in runs {
         cluster.until(run, "completed").await;
     }
+    cluster.stop.cancel();
+}
+
+/// Tries that count as lost, and deaths.
+async fn deaths(cluster: &Cluster, run: RunId) -> (i64, i64) {
+    let count = "SELECT (SELECT count(*) FROM attempt WHERE run_id = $1 AND outcome = 'lost'),
+                        (SELECT coalesce(sum(deaths), 0) FROM block_run WHERE run_id = $1)::bigint";
+    let row = cluster.database.client().await.query_one(count, &[&run.0]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+/// Its owner dies, and it leaves before its runs have the next one: whoever hears the goodbye owns nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_that_comes_before_the_next_owner_is_no_death() {
+    let patient = Timing { lost_after: 3 * WAIT, ..Timing::default() };
+    let mut cluster = Cluster::with(patient).await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    let mut leaving = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = leaving.assigned().await;
+    cluster.stop.cancel();
+    (cluster.engine, cluster.stop) = start(&cluster.store, patient).await;
+    let leaving = FakeExecutor::connect(leaving.id, 2, &cluster.engine, 1, vec![attempt(&first[0])]).await;
+    leaving.tell(SessionEvent::Goodbye).await;
+    let mut other = cluster.executor(1).await;
+    let again = other.assigned().await;
+    assert_eq!(again[0].attempt_number, first[0].attempt_number, "it counts as no try");
+    other.complete(&again[0]).await;
+    cluster.until(run, "completed").await;
+    assert_eq!(deaths(&cluster, run).await, (0, 0));
+    cluster.stop.cancel();
+}
+
+/// The stream from its gateway was broken when it left: here it is only silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_said_goodbye_to_another_scheduler_is_not_lost() {
+    let cluster = Cluster::with(Timing { lost_after: Duration::from_millis(1500), ..Timing::default() }).await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    let mut silent = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    silent.assigned().await;
+    let row = |state| ExecutorRow {
+        id: silent.id.0,
+        name: "fake".to_owned(),
+        backend: "fake".to_owned(),
+        slots: 1,
+        version: "0".to_owned(),
+        state,
+        running: 0,
+    };
+    // The second is the word of a scheduler that did not hear it.
+    for state in ["gone", "lost"] {
+        store::executors::upsert(&cluster.store, &[row(state)]).await.unwrap();
+    }
+    let running = "SELECT count(*) FROM block_run WHERE run_id = $1 AND status = 'running'";
+    let client = cluster.database.client().await;
+    let is_back = async || (client.query_one(running, &[&run.0]).await.unwrap().get::<_, i64>(0) == 0).then_some(());
+    wait_for("the block to be given back", WAIT, is_back).await;
+    let mut other = cluster.executor(1).await;
+    let again = other.assigned().await;
+    other.complete(&again[0]).await;
+    cluster.until(run, "completed").await;
+    assert_eq!(deaths(&cluster, run).await, (0, 0));
+    cluster.stop.cancel();
+}
+
+/// An owner that waits for its database hears nobody, and has everything that was said meanwhile in its queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_lost_who_spoke_while_the_database_was_away() {
+    let timing = Timing { lost_after: Duration::from_millis(1500), ..Timing::default() };
+    let cluster = Cluster::with(timing).await;
+    let pipeline = cluster.deploy(json!([block("a", &[])])).await;
+    let mut executor = cluster.executor(1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    let first = executor.assigned().await;
+    executor.held = vec![attempt(&first[0])];
+    executor.tell(SessionEvent::Heartbeat { sequence: 1, running: 1 }).await;
+    // Its shards cannot be taken again before this lets them go.
+    let holder = cluster.database.client().await;
+    holder.batch_execute("BEGIN; LOCK TABLE shard IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    holder.execute(terminate, &[]).await.unwrap();
+    let begun = Instant::now();
+    let mut sequence = 1;
+    while begun.elapsed() < 2 * timing.lost_after {
+        tokio::time::sleep(timing.lost_after / 3).await;
+        sequence += 1;
+        executor.tell(SessionEvent::Heartbeat { sequence, running: 1 }).await;
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    wait_for("the engine to load again", WAIT, || async { cluster.create(pipeline, "other").await.ok() }).await;
+    executor.complete(&first[0]).await;
+    assert!(executor.acked().await, "it was never lost");
+    cluster.until(run, "completed").await;
+    assert_eq!(deaths(&cluster, run).await, (0, 0));
     cluster.stop.cancel();
 }

@@ -1,7 +1,7 @@
 //! Attempts of blocks that want devices, among runtimes that want the same.
 
 use crate::{
-    executor::Executor,
+    executor::{Executor, node},
     world::{POOL, WAIT, World},
 };
 use domain::id::QueueId;
@@ -70,6 +70,9 @@ async fn a_block_counts_for_its_project_until_nothing_of_it_is_left() {
     world.until(workspace, "running").await;
     assert_eq!(world.count(HELD).await, 600);
     world.audit(false).await;
+    let counted = "SELECT count(*) FROM gpu_usage u JOIN workspace w ON w.id = u.workspace_id
+                   WHERE w.name = 'w' AND u.gpu_milli = 500 AND u.model <> '' AND u.person_id IS NULL";
+    assert_eq!(world.count(counted).await, 1, "what it held is in the account");
     assert_eq!(executor.violations(), Vec::<String>::new());
 }
 
@@ -115,6 +118,8 @@ async fn a_block_is_served_before_lower_queues_and_keeps_its_place_over_another_
     let _other = world.executor(POOL, &[1]);
     wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
     world.audit(true).await;
+    let counted = "SELECT count(*) FROM gpu_usage WHERE gpu_milli = 700";
+    assert_eq!(world.count(counted).await, 1, "once, by whoever owned the pool at its end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,5 +211,91 @@ async fn a_new_owner_frees_nothing_of_blocks_before_it_hears_of_their_nodes() {
     assert_eq!(world.count(HELD).await, 500, "and it has");
     back.set_nodes(|nodes| nodes[0].foreign.clear());
     wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 0).then_some(()) }).await;
+    world.audit(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_block_has_of_a_node_that_went_while_nobody_looked_comes_back() {
+    let mut world = World::new().await;
+    world.timing.lost_after = Duration::from_secs(1);
+    let scheduler = world.scheduler().await;
+    world.give_all(&scheduler).await;
+    let before = world.executor_of("kubernetes", vec![node("node-0", 1), node("node-1", 1)]);
+    let project = world.project("p", None).await;
+    world.workspace("w", project, DEFAULT, (1, 100), json!({})).await;
+    before.change(|state| state.wishes = vec![wish("jobs/one", "w", 500)]);
+    let (gone, grant) = placed(&before, "jobs/one").await;
+    tell_of(&world, &before, &gone, "jobs/one", grant).await;
+    before.die();
+
+    // One who tells of its own machine says nothing about others.
+    let left = if gone == "node-0" { "node-1" } else { "node-0" };
+    let machine = world.executor_of("process", vec![node(left, 1)]);
+    let lost = "SELECT count(*) FROM node WHERE state = 'lost'";
+    wait_for("the node to be lost", WAIT, || async { (world.count(lost).await == 1).then_some(()) }).await;
+    assert_eq!(world.count(HELD).await, 500, "its Job may have its part still");
+    machine.die();
+    let _back = world.executor_of("kubernetes", vec![node(left, 1)]);
+    wait_for("the end of its place and of its node", WAIT, || async {
+        let left = "SELECT (SELECT count(*) FROM placement) * 10 + (SELECT count(*) FROM node)";
+        (world.count(left).await == 1).then_some(())
+    })
+    .await;
+    world.audit(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_block_has_of_a_device_that_is_not_told_of_stays_its() {
+    let mut world = World::new().await;
+    world.timing.lost_after = Duration::from_secs(1);
+    let scheduler = world.scheduler().await;
+    world.give_all(&scheduler).await;
+    let executor = world.executor(POOL, &[2]);
+    let project = world.project("p", None).await;
+    world.workspace("w", project, DEFAULT, (1, 100), json!({})).await;
+    executor.change(|state| state.wishes = vec![wish("jobs/one", "w", 500)]);
+    let (name, grant) = placed(&executor, "jobs/one").await;
+    let device = grant.device.clone();
+    tell_of(&world, &executor, &name, "jobs/one", grant.clone()).await;
+
+    // Its driver restarts: nothing is told of the device, and so not who has it.
+    executor.set_nodes(|nodes| {
+        nodes[0].foreign.clear();
+        nodes[0].devices.retain(|known| known.name != device);
+    });
+    let ill = "SELECT count(*) FROM device WHERE NOT healthy";
+    wait_for("the device to be missed", WAIT, || async { (world.count(ill).await == 1).then_some(()) }).await;
+    executor.change(|state| state.wishes = vec![wish("jobs/two", "w", 500)]);
+    placed(&executor, "jobs/two").await;
+    assert_eq!(world.count(HELD).await, 1000, "its Job may run on");
+    executor.set_nodes(|nodes| {
+        nodes[0] = node("node-0", 2);
+        nodes[0].foreign =
+            vec![pb::Foreign { holder: "jobs/one".into(), grants: vec![grant], ..pb::Foreign::default() }];
+    });
+    wait_for("the device to be told again", WAIT, || async { (world.count(ill).await == 0).then_some(()) }).await;
+    assert_eq!(world.count(HELD).await, 1000, "and it did");
+    executor.set_nodes(|nodes| nodes[0].foreign.clear());
+    wait_for("the end of its place", WAIT, || async { (world.count(HELD).await == 500).then_some(()) }).await;
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_block_has_of_a_device_that_has_failed_comes_back() {
+    let mut world = World::new().await;
+    (world.timing.lost_after, world.timing.given_up_after) = (Duration::from_secs(1), Duration::from_secs(2));
+    let scheduler = world.scheduler().await;
+    world.give_all(&scheduler).await;
+    let executor = world.executor(POOL, &[1]);
+    let project = world.project("p", None).await;
+    world.workspace("w", project, DEFAULT, (1, 100), json!({})).await;
+    executor.change(|state| state.wishes = vec![wish("jobs/one", "w", 500)]);
+    placed(&executor, "jobs/one").await;
+    executor.set_nodes(|nodes| nodes[0].devices.clear());
+    let ill = "SELECT count(*) FROM device WHERE NOT healthy";
+    wait_for("the device to be missed", WAIT, || async { (world.count(ill).await == 1).then_some(()) }).await;
+    executor.change(|state| state.wishes.clear());
+    let held = "SELECT count(*) FROM placement";
+    wait_for("the end of its place", WAIT, || async { (world.count(held).await == 0).then_some(()) }).await;
     world.audit(true).await;
 }

@@ -73,8 +73,13 @@ pub(crate) fn node(name: &str, gpus: usize) -> pb::Node {
 }
 
 impl Executor {
-    /// Serves `nodes` in `pool`, through whichever of the addresses answers.
-    pub(crate) fn start(pool: &str, nodes: Vec<pb::Node>, addresses: Arc<Mutex<Vec<String>>>) -> Self {
+    /// Serves `nodes` in `pool` as a backend of this name, through whichever of the addresses answers.
+    pub(crate) fn start(
+        pool: &str,
+        backend: &'static str,
+        nodes: Vec<pb::Node>,
+        addresses: Arc<Mutex<Vec<String>>>,
+    ) -> Self {
         let state = State {
             runtimes: BTreeMap::new(),
             keeps: false,
@@ -101,7 +106,7 @@ impl Executor {
                     addresses.get(turn % addresses.len().max(1)).cloned()
                 };
                 if let Some(address) = address {
-                    let _ = stop.run_until_cancelled(serve(&address, &pool, id, &state, &changed)).await;
+                    let _ = stop.run_until_cancelled(serve(&address, (&pool, backend), id, &state, &changed)).await;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -142,7 +147,7 @@ impl Drop for Executor {
 
 async fn serve(
     address: &str,
-    pool: &str,
+    (pool, backend): (&str, &str),
     id: Uuid,
     state: &Mutex<State>,
     changed: &Notify,
@@ -153,15 +158,15 @@ async fn serve(
         executor_id: id.as_bytes().to_vec(),
         name: "declared".into(),
         pool: pool.to_owned(),
-        backend: "declared".into(),
+        backend: backend.to_owned(),
         ..pb::PoolHello::default()
     };
     let say = |message| pb::ServeRequest { message: Some(message) };
     sender.send(say(Up::Hello(hello))).await?;
     let nodes = state.lock().unwrap().nodes.clone();
     sender.send(say(Up::Nodes(pb::Nodes { nodes, gone: Vec::new(), complete: true }))).await?;
-    let reports = reports(&state.lock().unwrap());
-    sender.send(say(Up::Runtimes(pb::Runtimes { runtimes: reports, complete: true }))).await?;
+    let mut known = reports(&state.lock().unwrap());
+    sender.send(say(Up::Runtimes(pb::Runtimes { runtimes: known.clone(), complete: true }))).await?;
     let wishes = state.lock().unwrap().wishes.clone();
     sender.send(say(Up::Wishes(pb::Wishes { wishes }))).await?;
     let mut answers = PoolServiceClient::new(channel).serve(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -174,7 +179,7 @@ async fn serve(
                     let said = {
                         let mut state = state.lock().unwrap();
                         obey(&mut state, orders);
-                        self::reports(&state)
+                        news(&state, &mut known)
                     };
                     sender.send(say(Up::Runtimes(pb::Runtimes { runtimes: said, complete: false }))).await?;
                 }
@@ -182,7 +187,7 @@ async fn serve(
                     let said = {
                         let mut state = state.lock().unwrap();
                         state.probes.extend(probe.holders.iter().filter_map(|id| HolderId::from_slice(id)));
-                        self::reports(&state)
+                        reports(&state)
                     };
                     sender.send(say(Up::Runtimes(pb::Runtimes { runtimes: said, complete: false }))).await?;
                 }
@@ -202,7 +207,7 @@ async fn serve(
                     let mut state = state.lock().unwrap();
                     let nodes = std::mem::take(&mut state.nodes_changed).then(|| state.nodes.clone());
                     settle(&mut state);
-                    (nodes, self::reports(&state), state.wishes.clone())
+                    (nodes, news(&state, &mut known), state.wishes.clone())
                 };
                 if let Some(nodes) = nodes {
                     sender.send(say(Up::Nodes(pb::Nodes { nodes, gone: Vec::new(), complete: true }))).await?;
@@ -292,6 +297,13 @@ fn settle(state: &mut State) {
             _ => {}
         }
     }
+}
+
+/// What is other than it was said last.
+fn news(state: &State, known: &mut Vec<pb::RuntimeReport>) -> Vec<pb::RuntimeReport> {
+    let now = reports(state);
+    let before = std::mem::replace(known, now.clone());
+    now.into_iter().filter(|report| !before.contains(report)).collect()
 }
 
 fn reports(state: &State) -> Vec<pb::RuntimeReport> {

@@ -2,7 +2,7 @@
 
 use crate::world::{POOL, WAIT, World, imagined};
 use domain::{
-    id::{HolderId, QueueId, WorkspaceId},
+    id::{HolderId, ProjectId, QueueId, WorkspaceId},
     window::{self, Window},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -85,6 +85,31 @@ async fn whose_turn_it_is_and_when_what_fits_now_and_without_whom() {
     // Nothing of that is so.
     assert_eq!(world.stage(first).await, "running");
     assert_eq!(world.stage(waiting[0]).await, "starting/queued");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_tell_the_position_that_the_hint_tells() {
+    let (world, scheduler, _executor) = World::simple(&[1]).await;
+    let (much, nothing) = (world.project("much", None).await, world.project("nothing", None).await);
+    let [first, early, late] = [("first", much, 700), ("early", much, 400), ("late", nothing, 400)];
+    let begin = async |(name, project, milli): (&'static str, ProjectId, u32)| {
+        let workspace = world.workspace(name, project, DEFAULT, (1, milli), json!({})).await;
+        scheduler.start(workspace).await.unwrap();
+        workspace
+    };
+    let first = begin(first).await;
+    world.until(first, "running").await;
+    let early = begin(early).await;
+    told(&world, early, "position 1;").await;
+    // Who came later is of a project that has nothing, and goes first.
+    let late = begin(late).await;
+    told(&world, late, "position 1;").await;
+    told(&world, early, "position 2;").await;
+    let listed = async |workspace: WorkspaceId| {
+        let db = world.store.client().await.unwrap();
+        store::runtime_views::get(&db, workspace).await.unwrap().unwrap().life.unwrap().position
+    };
+    assert_eq!((listed(first).await, listed(late).await, listed(early).await), (0, 1, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

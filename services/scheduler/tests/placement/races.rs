@@ -261,3 +261,53 @@ async fn two_who_are_both_told_that_they_own_a_pool_give_its_gpu_once() {
     assert_eq!(executor.violations(), Vec::<String>::new());
     assert!(executor.state.lock().unwrap().started > 0, "some ran");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_in_a_turn_that_could_not_be_written_is_said_again() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let runs = world.workspace("runs", project, DEFAULT, (1, 600), json!({})).await;
+    executor.change(|state| state.dawdles = true);
+    scheduler.start(runs).await.unwrap();
+    world.until(runs, "starting/accepted").await;
+    let client = world.database.client().await;
+    let refuses = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+                   CREATE TRIGGER refuse BEFORE UPDATE ON runtime FOR EACH ROW
+                       WHEN (NEW.state = 'running') EXECUTE FUNCTION refuse()";
+    client.batch_execute(refuses).await.unwrap();
+    executor.change(|state| state.dawdles = false);
+    wait_for("a turn to be lost", WAIT, || async { (scheduler.metrics.reloads.get() > 0).then_some(()) }).await;
+    client.batch_execute("DROP TRIGGER refuse ON runtime").await.unwrap();
+    world.until(runs, "running").await;
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_life_that_an_owner_cannot_read_goes_on_until_one_can() {
+    let (world, first, executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    let strange = world.workspace("strange", project, DEFAULT, (1, 1000), json!({})).await;
+    let other = world.workspace("other", project, DEFAULT, (1, 1000), json!({})).await;
+    first.start(strange).await.unwrap();
+    world.until(strange, "running").await;
+    let holder = world.holder(strange).await;
+    let app = async |name: &str| {
+        let sql = "UPDATE runtime SET spec = jsonb_set(spec, '{app}', to_jsonb($1::text)) WHERE workspace_id = $2";
+        world.database.client().await.execute(sql, &[&name, &strange.0]).await.unwrap();
+    };
+    app("of a later version").await;
+    let next = replace(&world, first).await;
+    wait_for("a command to be taken", WAIT, || async { next.start(other).await.ok() }).await;
+    world.until(other, "running").await;
+    let phase = || executor.state.lock().unwrap().runtimes[&holder].phase;
+    assert_eq!(phase(), Phase::Ready, "nobody said that it shall end");
+    world.audit(false).await;
+    app("jupyter").await;
+    let last = replace(&world, next).await;
+    assert_eq!(phase(), Phase::Ready);
+    for workspace in [strange, other] {
+        wait_for("a command to be taken", WAIT, || async { last.stop(workspace, "USER").await.ok() }).await;
+        world.until(workspace, "stopped").await;
+    }
+    world.audit(true).await;
+}

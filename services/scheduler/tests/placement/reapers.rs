@@ -147,3 +147,64 @@ async fn a_device_that_is_not_told_of_for_long_has_failed() {
     assert!(lines.contains(&"stopping DEVICE_FAILED".to_owned()), "{lines:?}");
     world.audit(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_fails_while_the_pool_has_no_owner_moves_who_asked_for_it() {
+    let (world, first, executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
+    first.start(moves).await.unwrap();
+    world.until(moves, "running").await;
+    let device = "SELECT name FROM device WHERE used_milli > 0";
+    let ill: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
+    let set = |updating: bool, condition: &str| {
+        executor.set_nodes(|nodes| {
+            let device = nodes[0].devices.iter_mut().find(|device| device.name == ill).unwrap();
+            (device.healthy, device.updating, device.condition) = (false, updating, condition.to_owned());
+        });
+    };
+    set(true, "its pool is being updated");
+    wait_for("it to be told anew", WAIT, || async {
+        (world.count("SELECT count(*) FROM device WHERE NOT healthy").await == 1).then_some(())
+    })
+    .await;
+    first.kill();
+    set(false, "fell off the bus");
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    wait_for("it to run on the other device", WAIT, || async {
+        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
+                   WHERE d.used_milli = 600 AND d.healthy";
+        (world.count(sql).await == 1).then_some(())
+    })
+    .await;
+    let lines = world.timeline(moves).await;
+    assert!(lines.contains(&"stopping DEVICE_FAILED".to_owned()), "{lines:?}");
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_node_that_went_while_nobody_looked_can_be_ended() {
+    let world = World::new().await;
+    let first = world.scheduler().await;
+    world.give_all(&first).await;
+    let executor = world.executor_of("kubernetes", vec![node("node-0", 1), node("node-1", 1)]);
+    let project = world.project("p", None).await;
+    let runs = world.workspace("runs", project, DEFAULT, (1, 600), json!({})).await;
+    first.start(runs).await.unwrap();
+    world.until(runs, "running").await;
+    let of = "SELECT n.name FROM node n JOIN placement p ON p.node_id = n.id";
+    let gone: String = world.database.client().await.query_one(of, &[]).await.unwrap().get(0);
+    first.kill();
+    executor.set_nodes(|nodes| nodes.retain(|node| node.name != gone));
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    wait_for("a command to be taken", WAIT, || async { next.stop(runs, "USER").await.ok() }).await;
+    world.until(runs, "stopped").await;
+    wait_for("the end of its node", WAIT, || async {
+        (world.count("SELECT count(*) FROM node").await == 1).then_some(())
+    })
+    .await;
+    world.audit(true).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}

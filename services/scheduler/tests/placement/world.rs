@@ -137,7 +137,12 @@ impl World {
     ) -> Executor {
         let mut nodes: Vec<_> = gpus.iter().enumerate().map(|(n, gpus)| node(&format!("node-{n}"), *gpus)).collect();
         edit(&mut nodes);
-        Executor::start(pool, nodes, Arc::clone(&self.addresses))
+        Executor::start(pool, "declared", nodes, Arc::clone(&self.addresses))
+    }
+
+    /// One of this backend with these nodes.
+    pub(crate) fn executor_of(&self, backend: &'static str, nodes: Vec<pb::Node>) -> Executor {
+        Executor::start(POOL, backend, nodes, Arc::clone(&self.addresses))
     }
 
     pub(crate) async fn project(&self, name: &str, gpu_milli: Option<i64>) -> ProjectId {
@@ -259,12 +264,18 @@ impl World {
                  + (SELECT count(*) FROM grant_of_device g WHERE NOT EXISTS (SELECT FROM placement p WHERE p.holder = g.holder))
                  + (SELECT count(*) FROM placement p WHERE NOT EXISTS (SELECT FROM runtime r WHERE r.holder = p.holder)
                         -- Those of blocks have names for ids.
-                        AND substr(p.holder::text, 15, 1) <> '5')";
+                        AND substr(p.holder::text, 15, 1) <> '5')
+                 -- No moment counts twice.
+                 + (SELECT count(*) FROM gpu_usage a JOIN gpu_usage b USING (holder) WHERE a.held_at < b.held_at AND a.freed_at > b.held_at)
+                 + (SELECT count(*) FROM gpu_usage u JOIN gpu_held h USING (holder) WHERE u.freed_at > h.held_at)";
         assert_eq!(self.count(wrong).await, 0, "sums are not what their parts are");
         if empty {
             let held = "SELECT (SELECT count(*) FROM placement) + (SELECT count(*) FROM grant_of_device)
                              + (SELECT coalesce(sum(gpu_milli + runtimes), 0) FROM project_usage)::bigint";
             assert_eq!(self.count(held).await, 0, "something is still held");
+            let uncounted = "SELECT count(*) FROM runtime r WHERE r.placed_at IS NOT NULL AND (r.spec -> 'ask' ->> 'gpus')::integer > 0
+                                AND NOT EXISTS (SELECT FROM gpu_usage u WHERE u.holder = r.holder)";
+            assert_eq!(self.count(uncounted).await, 0, "something that was held is not in the account");
         }
     }
 }

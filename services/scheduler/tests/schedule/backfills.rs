@@ -55,6 +55,10 @@ async fn so_many_runs_at_once_from_the_latest_on() {
     let mut other = days(pipeline);
     other.spec.parallelism = 3;
     assert!(matches!(node.backfill(other).await, Err(EngineError::NameTaken(_))));
+    let mut unkept = days(pipeline);
+    (unkept.spec.name, unkept.spec.variables) = ("unkept".to_owned(), json!({ "x": "a\0b" }));
+    let refused = node.backfill(unkept).await;
+    assert!(matches!(&refused, Err(EngineError::Refused(why)) if why.contains("NUL")), "{refused:?}");
     let mut dates = Vec::new();
     for left in (0..5).rev() {
         node.until_running(2.min(left + 1)).await;
@@ -247,4 +251,28 @@ async fn a_pipeline_has_so_many_backfills_that_are_not_over_and_no_more() {
     node.settle().await;
     let other = world.deploy("q", 3, json!({ "blocks": [block("a", &[])] })).await;
     node.backfill(days(other)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_over_a_day_that_was_left_out_ends_with_one_run_less() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    // Samoa had no 30 December in 2011; in one of the ranges it is the last day.
+    for (name, order, end, days) in [
+        ("over", Order::Ascending, "2012-01-01T10:00:00Z", 5),
+        ("back", Order::Descending, "2012-01-01T10:00:00Z", 5),
+        ("at its end", Order::Ascending, "2011-12-30T10:00:00Z", 3),
+    ] {
+        let mut spec = spec(name, "2011-12-28T10:00:00Z", end, Unit::Day, 1);
+        (spec.time_zone, spec.order) = ("Pacific/Apia".to_owned(), order);
+        let id = node.backfill(CreateBackfill::new(pipeline, spec).unwrap()).await.unwrap();
+        for _ in 0..days {
+            node.until_running(1).await;
+            node.complete(0).await;
+        }
+        let all = days + 1;
+        wait_for("its end", WAIT, || async { (state(&world, id).await == ("completed", all, all)).then_some(()) })
+            .await;
+    }
 }

@@ -359,6 +359,29 @@ async fn an_archived_workspace_starts_nothing_and_goes_on_as_after_a_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_was_archived_beside_its_triggers_fires_nothing_either() {
+    let world = World::new().await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    world.trigger(pipeline, "metronome", &every_second("")).await;
+    let _node = world.node(0..256, 2).await;
+    let runs = async || world.count("SELECT count(*) FROM run").await;
+    wait_for("a firing", WAIT, || async { (runs().await > 0).then_some(()) }).await;
+    // As web-servers did that knew of no triggers.
+    world.execute("UPDATE workspace SET archived_at = now()").await;
+    let since = async |seconds: &str| {
+        let ago = format!(
+            "SELECT (clock_timestamp() - max(archived_at) > interval '{seconds} s')::int::bigint FROM workspace"
+        );
+        wait_for("some time", WAIT, || async { (world.count(&ago).await == 1).then_some(()) }).await;
+    };
+    // What was under way when it happened counts.
+    since("1").await;
+    let before = runs().await;
+    since("3.5").await;
+    assert_eq!(runs().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_ahead_fires_nothing_before_its_time() {
     let world = World::new().await;
     let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;

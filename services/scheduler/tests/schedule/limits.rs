@@ -3,7 +3,13 @@
 use crate::cluster::{Node, WAIT, World, block};
 use domain::id::SchedulerId;
 use proto::internal::v1 as pb;
-use scheduler::{calls::Calls, changes::Changes, engine::Message, orders::Orders, owners::Owners};
+use scheduler::{
+    calls::{Calls, Waits},
+    changes::Changes,
+    engine::Message,
+    orders::Orders,
+    owners::Owners,
+};
 use serde_json::json;
 use testkit::wait_for;
 use uuid::Uuid;
@@ -105,6 +111,59 @@ async fn a_key_counts_for_itself_and_an_expression_for_each_value() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_more_exact_limit_takes_over_what_runs() {
+    let world = World::new().await;
+    world.limit("tenant:*", 1).await;
+    let mut node = world.node(0..256, 10).await;
+    let mut of_tenant = block("a", &[]);
+    of_tenant["limits"] = json!(["tenant:{{ customer }}"]);
+    let tenants = world.deploy("tenants", 9, json!({ "blocks": [of_tenant] })).await;
+    for key in ["1", "2", "3", "4"] {
+        node.create_with(tenants, key, json!({ "customer": "acme" })).await;
+    }
+    node.until_running(1).await;
+    world.limit("tenant:acme", 2).await;
+    node.until_running(2).await;
+    node.settle().await;
+    node.look().await;
+    let used = "SELECT used::bigint FROM limit_pool WHERE key = 'tenant:acme'";
+    assert_eq!((node.running.len(), world.count(used).await), (2, 2), "what ran before counts");
+    let free = world.deploy("free", 7, json!({ "blocks": [block("a", &[])] })).await;
+    node.create(free, "k").await;
+    node.until_running(3).await;
+    node.complete(2).await;
+    node.complete(0).await;
+    node.until_running(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_variable_and_no_pool_keeps_the_others_from_starting() {
+    let world = World::new().await;
+    world.limit("*", 3).await;
+    let mut node = world.node(0..256, 10).await;
+    let mut of_tenant = block("a", &[]);
+    of_tenant["limits"] = json!(["{{ customer }}"]);
+    let tenants = world.deploy("tenants", 9, json!({ "blocks": [of_tenant] })).await;
+    node.create_with(tenants, "nul", json!({ "customer": "a\u{0}b" })).await;
+    node.until_running(1).await;
+    // The pattern fits this key too; a unit has a permit of the workspace in any case.
+    node.create_with(tenants, "workspace", json!({ "customer": "workspace" })).await;
+    node.until_running(2).await;
+    // Whatever it may be that the database refuses of one pool.
+    world.execute("ALTER TABLE limit_hold ADD CONSTRAINT refused CHECK (key <> 'refused')").await;
+    let waits = node.create_with(tenants, "refused", json!({ "customer": "refused" })).await;
+    for key in ["other", "another"] {
+        node.create_with(tenants, key, json!({ "customer": key })).await;
+    }
+    node.until_running(4).await;
+    node.settle().await;
+    node.look().await;
+    assert_eq!((node.running.len(), world.status(waits).await.as_str()), (4, "running"));
+    world.execute("ALTER TABLE limit_hold DROP CONSTRAINT refused").await;
+    node.until_running(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_done_is_forgotten_and_limits_again_when_it_comes_back() {
     let world = World::new().await;
     world.limit("order:*", 1).await;
@@ -194,7 +253,11 @@ async fn who_waits_on_the_only_slot_goes_on_when_its_time_is_over() {
         let arguments = json!({ "run_id": child, "timeout_s": timeout_s }).to_string();
         let attempt = Some(parent.to_proto());
         let (outbox, mut inbox) = tokio::sync::mpsc::channel(1);
-        calls.answer(pb::RunnerCall { call_id: 1, attempt, method: "wait_run".to_owned(), arguments }, outbox);
+        calls.answer(
+            pb::RunnerCall { call_id: 1, attempt, method: "wait_run".to_owned(), arguments },
+            outbox,
+            &Waits::on(1),
+        );
         let answer = tokio::time::timeout(WAIT, inbox.recv()).await.expect("an answer in time").unwrap();
         let Some(pb::session_response::Message::RunnerReply(reply)) = answer.message else { panic!("a reply") };
         assert_eq!(reply.error, "");

@@ -9,6 +9,7 @@ mod cluster;
 mod firing;
 mod lateness;
 mod limits;
+mod loading;
 mod overlaps;
 mod peers;
 mod products;

@@ -7,7 +7,7 @@ use domain::{
     unit::Outcome,
 };
 use jiff::Timestamp;
-use scheduler::engine::Created;
+use scheduler::engine::{CreateRun, Created, FiredTrigger};
 use serde_json::json;
 use testkit::wait_for;
 
@@ -164,4 +164,28 @@ async fn a_failure_halts_a_schedule_and_the_times_until_it_is_started_are_one_sk
     let skips = client.query("SELECT times FROM firing WHERE reason = 'pause'", &[]).await.unwrap();
     assert_eq!(skips.len(), 1);
     assert!(skips[0].get::<_, i32>(0) >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_comes_twice_in_one_turn_is_one_start_which_nothing_overlaps() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 8).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    for (place, overlap) in [Overlap::CancelOther, Overlap::BufferOne, Overlap::Skip].into_iter().enumerate() {
+        let id = world.trigger(pipeline, &format!("called {place}"), &Spec { overlap, ..Spec::new(Kind::Api) }).await;
+        let call = CreateRun {
+            trigger: Some(FiredTrigger { id, version: 1, event_variables: None, rate: None }),
+            ..Node::creation(pipeline, "key:a", &json!({}))
+        };
+        let created = node.create_all(vec![call.clone(), call]).await.unwrap();
+        assert_eq!(created[0], created[1], "{overlap:?}");
+        let run = created[0].run().expect("it starts");
+        node.until_running(1).await;
+        node.settle().await;
+        node.look().await;
+        assert_eq!((node.running.len(), node.stops.len(), world.status(run).await.as_str()), (1, 0, "running"));
+        assert_eq!((waiting(&world).await, skipped(&world, "overlap").await), (0, 0), "{overlap:?}");
+        node.complete(0).await;
+        world.until(run, "completed").await;
+    }
 }

@@ -4,7 +4,13 @@ use crate::cluster::{Node, WAIT, World, block};
 use domain::id::SchedulerId;
 use futures_util::future::join_all;
 use proto::internal::v1 as pb;
-use scheduler::{calls::Calls, changes::Changes, orders::Orders, owners::Owners, wire::AttemptId};
+use scheduler::{
+    calls::{Calls, Waits},
+    changes::Changes,
+    orders::Orders,
+    owners::Owners,
+    wire::AttemptId,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -20,7 +26,7 @@ async fn ask_for(calls: &Calls, asker: &AttemptId, product: Value) -> Value {
     let arguments = json!({ "pipeline_uuid": "core", "key": "1", "product": product }).to_string();
     let (outbox, mut inbox) = tokio::sync::mpsc::channel(1);
     let (attempt, method) = (Some(asker.to_proto()), "trigger_pipeline".to_owned());
-    calls.answer(pb::RunnerCall { call_id: 1, attempt, method, arguments }, outbox);
+    calls.answer(pb::RunnerCall { call_id: 1, attempt, method, arguments }, outbox, &Waits::on(1));
     let answer = tokio::time::timeout(WAIT, inbox.recv()).await.expect("an answer in time").unwrap();
     let Some(pb::session_response::Message::RunnerReply(reply)) = answer.message else { panic!("a reply") };
     assert_eq!(reply.error, "");

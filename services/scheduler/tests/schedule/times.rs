@@ -1,11 +1,12 @@
 //! Times of schedules on a real database: what came while nobody looked, landings, hours, and jitter.
 
-use crate::cluster::{WAIT, World, block};
+use crate::cluster::{Node, WAIT, World, block};
 use domain::{
     id::TriggerId,
     trigger::{CatchUp, Kind, Schedule, Spec, Window},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use scheduler::engine::{CreateRun, EngineError};
 use serde_json::json;
 use store::{firing_views, triggers::Act};
 use testkit::wait_for;
@@ -288,4 +289,22 @@ async fn once_fires_for_each_time_that_it_is_set() {
     let rows = client.query("SELECT logical_key FROM firing ORDER BY created_at", &[]).await.unwrap();
     let keys: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(keys, ["once", "once:4", "once:6"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_that_no_row_can_hold_is_refused_alone() {
+    let world = World::new().await;
+    let node = world.node(0..256, 8).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    node.create(pipeline, "before").await;
+    let reloads = node.metrics.reloads.get();
+    let dated = |at: Timestamp| CreateRun { execution_date: Some(at), ..Node::creation(pipeline, "k", &json!({})) };
+    for at in [Timestamp::MIN, domain::instant::FIRST - SignedDuration::from_micros(1)] {
+        assert!(matches!(node.create_all(vec![dated(at)]).await, Err(EngineError::Refused(_))), "{at}");
+    }
+    for at in [domain::instant::FIRST, Timestamp::MAX] {
+        let dated = CreateRun { logical_key: at.to_string(), ..dated(at) };
+        assert!(node.create_all(vec![dated]).await.unwrap()[0].run().is_some(), "{at}");
+    }
+    assert_eq!(node.metrics.reloads.get(), reloads);
 }

@@ -32,7 +32,7 @@ pub(super) enum Who {
 pub(super) enum Thing {
     /// A project by name.
     Project(&'static str),
-    /// A project by name; left empty, the caller's personal one.
+    /// A project by name; left empty, the caller's personal one, or what the caller may see of all.
     ProjectOrOwn(&'static str),
     /// A workspace by name.
     Workspace(&'static str),
@@ -382,6 +382,8 @@ const METHODS: &[Row] = &[
     ),
     act("/orrery.v1.DeviceService/UndrainDevices", Cluster(Admin), &["pool", "node", "device"]),
     read("/orrery.v1.DeviceService/PlanConsolidation", Cluster(Viewer)),
+    // Of the rest, what the caller started, and of projects that the caller administers all.
+    read("/orrery.v1.GpuUsageService/ListGpuUsage", On(ProjectOrOwn("project"), Viewer)),
     // Without a role over the whole cluster the list is empty: executors serve every tenant.
     read("/orrery.v1.ExecutorService/ListExecutors", SignedIn),
 ];

@@ -257,8 +257,9 @@ fn short(text: &str) -> String {
     cut(text, TEXT_CHARS_MAX)
 }
 
+/// Without NUL, which the database refuses: a caller who writes one must not be left out of the trail.
 fn cut(text: &str, chars: usize) -> String {
-    text.chars().take(chars).collect()
+    text.chars().take(chars).map(|c| if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

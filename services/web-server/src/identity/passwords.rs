@@ -97,7 +97,12 @@ impl Guesses {
             guesses.retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
         }
         if guesses.len() >= ADDRESSES_MAX && !guesses.contains_key(email) {
-            return Ok(());
+            // Whoever tries many addresses does not crowd out the one that is tried again and again.
+            let least =
+                guesses.iter().min_by_key(|(_, (since, tries))| (*tries, *since)).map(|(email, _)| email.clone());
+            if let Some(least) = least {
+                guesses.remove(&least);
+            }
         }
         let entry = guesses.entry(email.to_owned()).or_insert((now, 0));
         if now.duration_since(entry.0) >= WINDOW {
@@ -156,6 +161,18 @@ mod tests {
         assert!(guesses.take("a@b.c", now + WINDOW).is_ok());
         guesses.forgive("a@b.c");
         assert!(guesses.take("a@b.c", now).is_ok());
+    }
+
+    #[test]
+    fn addresses_without_number_do_not_hide_the_one_that_is_guessed() {
+        let (guesses, now) = (Guesses::default(), Instant::now());
+        let take = |email: &str| guesses.take(email, now).is_ok();
+        assert!((0..2).all(|_| take("a@b.c")));
+        assert!((0..ADDRESSES_MAX + 20).all(|other| take(&format!("{other}@b.c"))));
+        assert!((2..FAILURES_MAX).all(|_| take("a@b.c")) && !take("a@b.c"), "it was counted from the first on");
+        // One that comes late is counted as well.
+        assert!((0..FAILURES_MAX).all(|_| take("x@b.c")) && !take("x@b.c"));
+        assert_eq!(guesses.0.lock().unwrap().len(), ADDRESSES_MAX);
     }
 
     #[test]

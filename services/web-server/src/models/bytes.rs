@@ -82,6 +82,9 @@ async fn send(State(api): State<Api>, Path(version_id): Path<String>, request: R
         Ok(None) => return connect::error(&Status::internal("the server gave no answer")),
         Err(status) => return connect::error(&status),
     };
+    if offset.is_some_and(|from| from >= version.size_bytes) {
+        return nothing_left(&version);
+    }
     let chunks = stream::unfold(frames, |mut frames| async {
         let chunk = frames.next().await.transpose()?.map(chunk);
         Some((chunk, frames))
@@ -109,6 +112,16 @@ fn chunk(message: Bytes) -> Bytes {
 fn offset(headers: &HeaderMap) -> Option<i64> {
     let range = headers.get(header::RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+}
+
+/// For whoever has all of it and asks for the rest.
+fn nothing_left(version: &ModelVersion) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    if let Ok(range) = HeaderValue::try_from(format!("bytes */{}", version.size_bytes)) {
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
+    }
+    response
 }
 
 fn describe(response: &mut Response, version: &ModelVersion, offset: Option<i64>) {

@@ -12,7 +12,7 @@ use registry::Error;
 /// The image with its digest, where its registry may be asked and it has none yet.
 pub(crate) async fn pinned(core: &Core, image: &str) -> Result<Option<String>, Fault> {
     core.registries.pinned(image).await.map_err(|error| match &error {
-        Error::Away { .. } | Error::Row(_) => {
+        Error::Away { .. } | Error::Row(_) | Error::Client(_) => {
             let message = format!("failed to {error}; try again, or name the image by its digest");
             Fault::new(ErrorKind::Unavailable, "REGISTRY_UNAVAILABLE", message)
         }

@@ -123,7 +123,7 @@ fn lived(message: &mut v1::Runtime, life: Life) {
     message.protected_until = life.protected_until.filter(|_| alive).map(to_proto);
     message.ends_at = life.ends_at.filter(|_| alive).map(to_proto);
     message.ends_because = if message.ends_at.is_some() { life.ends_because } else { String::new() };
-    message.position = i32::try_from(life.position).unwrap_or(i32::MAX);
+    message.position = life.position;
     message.requested_by = life.requested_by;
     message.expected_at = life.expected_at.filter(|_| life.position > 0).map(to_proto);
     message.gang_size = if alive { life.gang_size } else { 0 };

@@ -50,12 +50,13 @@ impl Executors {
         let after = after.map(|(connected_at, id)| After { connected_at, id });
         // How busy an executor is tells of every tenant.
         if caller.sees().is_some() {
-            return Ok(ListExecutorsResponse::default());
+            return Ok(ListExecutorsResponse { withheld: true, ..ListExecutorsResponse::default() });
         }
         let db = self.0.store.client().await?;
         let mut rows = executor_views::list(&db, after, page.limit()).await?;
         let next_page_token = page.cut(SCOPE, &mut rows, |e| (e.connected_at, e.id))?;
-        Ok(ListExecutorsResponse { executors: rows.into_iter().map(message).collect(), next_page_token })
+        let executors = rows.into_iter().map(message).collect();
+        Ok(ListExecutorsResponse { executors, next_page_token, withheld: false })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::paging::Page;
 use crate::people;
 use domain::ErrorKind;
 use domain::id::GroupId;
+use domain::role::Role;
 use proto::v1::{
     self, AddGroupMemberRequest, AddGroupMemberResponse, CreateGroupRequest, CreateGroupResponse, DeleteGroupRequest,
     DeleteGroupResponse, ListGroupMembersRequest, ListGroupMembersResponse, ListGroupsRequest, ListGroupsResponse,
@@ -69,8 +70,18 @@ impl Groups {
         users::get(&self.0.store.client().await?, &email).await?.ok_or_else(|| Fault::no_user(&email))
     }
 
-    async fn delete(&self, name: &str) -> Result<(), Fault> {
+    /// The group of this name, whose members the caller may change: being one gives nobody more than the caller has.
+    async fn lower(&self, caller: &Caller, name: &str) -> Result<Group, Fault> {
         let group = self.group(name).await?;
+        let (user, role) = (caller.user.id, caller.user.role);
+        if groups::gives_more(&self.0.store.client().await?, group.id, user, role).await? {
+            caller.check_grant(Some(Role::Owner))?;
+        }
+        Ok(group)
+    }
+
+    async fn delete(&self, caller: &Caller, name: &str) -> Result<(), Fault> {
+        let group = self.lower(caller, name).await?;
         if groups::delete(&self.0.store.client().await?, group.id).await? {
             return Ok(());
         }
@@ -88,13 +99,13 @@ impl Groups {
         Ok(ListGroupMembersResponse { users: rows.into_iter().map(super::users::message).collect(), next_page_token })
     }
 
-    async fn add(&self, name: &str, email: &str) -> Result<(), Fault> {
-        let (group, user) = (self.group(name).await?, self.user(email).await?);
+    async fn add(&self, caller: &Caller, name: &str, email: &str) -> Result<(), Fault> {
+        let (group, user) = (self.lower(caller, name).await?, self.user(email).await?);
         Ok(groups::add(&self.0.store.client().await?, group.id, user.id).await?)
     }
 
-    async fn remove(&self, name: &str, email: &str) -> Result<(), Fault> {
-        let (group, user) = (self.group(name).await?, self.user(email).await?);
+    async fn remove(&self, caller: &Caller, name: &str, email: &str) -> Result<(), Fault> {
+        let (group, user) = (self.lower(caller, name).await?, self.user(email).await?);
         if groups::remove(&self.0.store.client().await?, group.id, user.id).await? {
             return Ok(());
         }
@@ -121,7 +132,7 @@ impl GroupService for Groups {
         &self,
         request: Request<DeleteGroupRequest>,
     ) -> Result<Response<DeleteGroupResponse>, Status> {
-        self.delete(&request.get_ref().name).await?;
+        self.delete(&Caller::of(&request)?, &request.get_ref().name).await?;
         Ok(Response::new(DeleteGroupResponse {}))
     }
 
@@ -136,7 +147,7 @@ impl GroupService for Groups {
         &self,
         request: Request<AddGroupMemberRequest>,
     ) -> Result<Response<AddGroupMemberResponse>, Status> {
-        self.add(&request.get_ref().name, &request.get_ref().email).await?;
+        self.add(&Caller::of(&request)?, &request.get_ref().name, &request.get_ref().email).await?;
         Ok(Response::new(AddGroupMemberResponse {}))
     }
 
@@ -144,7 +155,7 @@ impl GroupService for Groups {
         &self,
         request: Request<RemoveGroupMemberRequest>,
     ) -> Result<Response<RemoveGroupMemberResponse>, Status> {
-        self.remove(&request.get_ref().name, &request.get_ref().email).await?;
+        self.remove(&Caller::of(&request)?, &request.get_ref().name, &request.get_ref().email).await?;
         Ok(Response::new(RemoveGroupMemberResponse {}))
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Secrets(pub(crate) Arc<Core>);
 const VALUE_BYTES_MAX: usize = 64 << 10;
 /// The longest name.
 const NAME_CHARS_MAX: usize = 128;
+/// The longest name of a pipeline, which need not be there yet.
+const PIPELINE_BYTES_MAX: usize = 512;
 /// The most secrets of one project, in all its scopes.
 const SECRETS_MAX: i64 = 2_000;
 /// Secrets that one call seals anew, when nobody says and at most.
@@ -100,6 +102,9 @@ impl Secrets {
         }
         let keyring = self.keyring()?;
         let (scope, named) = self.scope(request.scope).await?;
+        if scope.pipeline.len() > PIPELINE_BYTES_MAX {
+            return Err(Fault::field("scope.pipeline", format!("must have at most {PIPELINE_BYTES_MAX} bytes")));
+        }
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let known = rows::lock_version(&transaction, &scope, &request.name).await?;
@@ -107,7 +112,7 @@ impl Secrets {
             let message = format!("a project has at most {SECRETS_MAX} secrets; delete some");
             return Err(Fault::new(ErrorKind::ResourceExhausted, "TOO_MANY_SECRETS", message));
         }
-        let version = known.unwrap_or(0) + 1;
+        let version = known.map_or(0, |(version, _)| version) + 1;
         let text = scope.text();
         let place = Place { scope: &text, name: &request.name, version };
         let sealed = keyring.seal(&place, request.value.as_bytes()).map_err(|e| refused(&e))?;
@@ -129,7 +134,7 @@ impl Secrets {
             pipeline: secret.scope.pipeline,
             name: secret.name,
             version,
-            created_at: now,
+            created_at: known.map_or(now, |(_, created_at)| created_at),
             updated_at: now,
             updated_by: caller.user.email.clone(),
             key_id: secret.sealed.key_id,

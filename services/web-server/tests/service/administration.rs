@@ -265,3 +265,48 @@ async fn a_model_that_no_node_has_is_set_with_a_warning() {
     // A plan's names may be beginnings.
     assert_eq!(cluster.call("PlanService/SetPlan", plan("A*")).await["warnings"], json!([]));
 }
+
+#[tokio::test]
+async fn nobody_comes_by_a_group_to_more_than_they_have() {
+    let cluster = Cluster::new().await;
+    let admin = cluster.person("admin@example.org", "ROLE_ADMIN").await;
+    cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
+    let grant = async |member: Value| {
+        cluster.call("ProjectService/SetProjectMember", json!({ "project": "acme", "member": member })).await;
+    };
+    for (group, role) in [("bosses", "ROLE_OWNER"), ("helpers", "ROLE_ADMIN")] {
+        cluster.call("GroupService/CreateGroup", json!({ "name": group })).await;
+        grant(json!({ "group": group, "role": role })).await;
+    }
+    let member = |group: &str| json!({ "name": group, "email": "admin@example.org" });
+    let changes = ["GroupService/AddGroupMember", "GroupService/RemoveGroupMember"];
+    for method in changes {
+        assert_eq!(cluster.refused_as(&admin, method, member("bosses")).await, "ROLE_TOO_HIGH", "{method}");
+        cluster.call_as(&admin, method, member("helpers")).await;
+    }
+    let delete = |group: &str| json!({ "name": group });
+    assert_eq!(cluster.refused_as(&admin, "GroupService/DeleteGroup", delete("bosses")).await, "ROLE_TOO_HIGH");
+    // Who has as much there, and who owns the cluster, may.
+    grant(json!({ "email": "admin@example.org", "role": "ROLE_OWNER" })).await;
+    for method in changes {
+        cluster.call_as(&admin, method, member("bosses")).await;
+        cluster.call(changes[0], member("bosses")).await;
+    }
+    cluster.call_as(&admin, "GroupService/DeleteGroup", delete("bosses")).await;
+}
+
+#[tokio::test]
+async fn the_last_owner_of_a_project_stays_also_when_it_is_a_group() {
+    let cluster = Cluster::new().await;
+    let acme = json!({ "project": "acme", "member": { "group": "heirs", "role": "ROLE_OWNER" } });
+    cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
+    cluster.call("GroupService/CreateGroup", json!({ "name": "heirs" })).await;
+    cluster.call("ProjectService/SetProjectMember", acme.clone()).await;
+    let founder = json!({ "project": "acme", "email": "owner@localhost" });
+    cluster.call("ProjectService/RemoveProjectMember", founder).await;
+    let heirs = json!({ "name": "heirs" });
+    assert_eq!(cluster.refused("GroupService/DeleteGroup", heirs.clone()).await.1, "GROUP_OWNS_PROJECT");
+    let founder = json!({ "email": "owner@localhost", "role": "ROLE_OWNER" });
+    cluster.call("ProjectService/SetProjectMember", json!({ "project": "acme", "member": founder })).await;
+    cluster.call("GroupService/DeleteGroup", heirs).await;
+}

@@ -60,6 +60,10 @@ async fn both_addresses_start_runs_with_what_they_are_told() {
     for bad in ["[]", "{", "{\"pipeline_run\": 7}", "{\"pipeline_run\": {\"execution_date\": \"9999-01-01\"}}"] {
         assert_eq!(call(&cluster, &by_header, &headers, bad).await.status, 400, "{bad}");
     }
+    let nul = json!({ "pipeline_run": { "variables": { "a": "\0" } } }).to_string();
+    let refused = call(&cluster, &by_header, &headers, nul).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.json().to_string().contains("pipeline_run.variables.a must hold no NUL"), "{:?}", refused.body);
     let history =
         cluster.call("TriggerService/ListFirings", json!({ "triggerId": trigger["id"], "pageSize": 2 })).await;
     assert_eq!(history["firings"].as_array().unwrap().len(), 2);
@@ -79,7 +83,7 @@ async fn both_addresses_start_runs_with_what_they_are_told() {
     assert_eq!((&by_url[0]["detail"]["run_id"], &by_url[0]["object"]), (&run["id"], &json!(object)));
     assert_eq!((&by_url[0]["outcome"], &by_url[0]["via"]), (&json!("ok"), &json!(format!("trigger-token:{public}"))));
     let by_header = of("/api/pipeline_schedules/{id}/api_trigger");
-    assert_eq!(by_header.iter().filter(|entry| entry["outcome"] == "failed").count(), 5, "{by_header:?}");
+    assert_eq!(by_header.iter().filter(|entry| entry["outcome"] == "failed").count(), 6, "{by_header:?}");
     assert!(by_url.len() == 1 && !trail.to_string().contains(token.rsplit('_').next().unwrap()));
     // What a message cannot hold is shown as text, and not left out.
     let path = format!("/api/pipeline_schedules/{}/api_trigger", id(&trigger));

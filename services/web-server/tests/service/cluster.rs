@@ -4,6 +4,7 @@ use crate::http::{self, Answer};
 use crate::scheduler::Scheduler;
 use ::http::Method;
 use rpc::auth::Token;
+use runtime::health::Health;
 use runtime::shutdown::Shutdown;
 use runtime::telemetry::{Telemetry, TelemetrySettings};
 use serde_json::{Value, json};
@@ -17,8 +18,8 @@ use tempfile::TempDir;
 use testkit::Database;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
-use web_server::App;
 use web_server::settings::Settings;
+use web_server::{App, Given};
 
 pub(crate) const TOKEN: &str = "a-token-of-sufficient-length";
 pub(crate) const PASSWORD: &str = "a password of their own";
@@ -223,7 +224,8 @@ pub(crate) fn two_keys() -> String {
 async fn serve(settings: &Settings) -> (SocketAddr, Shutdown, JoinHandle<()>) {
     let shutdown = Shutdown::new();
     let telemetry = Telemetry::detached("web-server", &TelemetrySettings::default()).unwrap();
-    let app = App::build(settings, &shutdown, &telemetry).await.unwrap();
+    let (given, health) = (Given::read(settings).unwrap(), Health::until(&shutdown));
+    let app = App::build(settings, given, health, &shutdown, &telemetry).await.unwrap();
     (app.addr().unwrap(), shutdown.clone(), tokio::spawn(app.serve(shutdown)))
 }
 

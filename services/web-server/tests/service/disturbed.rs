@@ -79,6 +79,46 @@ async fn a_group_that_takes_root_back_is_told_who_has_it() {
     assert!(effect.starts_with("goes on, and cannot start again: the group"), "{effect}");
     // The same again is no change.
     cluster.call(set, allow(false)).await;
+    // What its project forbids by now is not the group's doing.
+    cluster.call(set, allow(true)).await;
+    execute(&cluster, "UPDATE project_policy SET allow_root = false").await;
+    let answer = cluster.call(set, allow(false)).await;
+    assert_eq!((&answer["affected"], &answer["affectedCount"]), (&json!([]), &json!("0")));
+}
+
+#[tokio::test]
+async fn of_many_that_lose_root_the_first_are_named_and_all_are_counted() {
+    const MORE: usize = 1_004;
+    let (cluster, _) = world().await;
+    cluster.call("GroupService/CreateGroup", json!({ "name": "quants" })).await;
+    execute(&cluster, "UPDATE project SET owner_user_id = NULL, owner_group_id = (SELECT id FROM user_group)").await;
+    let set = "PolicyService/SetGroupPolicy";
+    cluster.call(set, json!({ "group": "quants", "allowRoot": true })).await;
+    let project = json!({ "project": "acme", "policy": { "allowRoot": true } });
+    cluster.call("PolicyService/SetProjectPolicy", project).await;
+    started(&cluster, json!({ "root": true })).await;
+    // By their names, as many that are not root come before them.
+    let others = |name: &str, root: bool| {
+        format!(
+            "WITH made AS (INSERT INTO workspace (id, name, project_id)
+                 SELECT gen_random_uuid(), '{name}-' || n, p.id FROM generate_series(1, {MORE}) n, project p WHERE p.name = 'acme'
+                 RETURNING id)
+             INSERT INTO runtime (workspace_id, project_id, pool, queue_id, number, holder, spec_version, spec, state, submitted_at)
+             SELECT made.id, r.project_id, r.pool, r.queue_id, 1, gen_random_uuid(), 1,
+                    jsonb_set(r.spec, '{{root}}', '{root}'), 'running', now()
+               FROM made, runtime r JOIN workspace w ON w.id = r.workspace_id WHERE w.name = 'lab'"
+        )
+    };
+    execute(&cluster, &others("plain", false)).await;
+    execute(&cluster, &others("root", true)).await;
+    let refused = cluster.post(set, json!({ "group": "quants", "allowRoot": false })).await.json();
+    assert_eq!(refused["details"][0]["debug"]["reason"], json!("WOULD_DISTURB"));
+    assert!(refused["message"].as_str().unwrap().contains(", and 1000 more"), "{refused}");
+    let force = json!({ "group": "quants", "allowRoot": false, "force": true });
+    let answer = cluster.call(set, force).await;
+    assert_eq!(answer["affectedCount"], json!("1005"));
+    let named = answer["affected"].as_array().unwrap();
+    assert_eq!((named.len(), &named[0]["workspace"]), (1_000, &json!("lab")));
 }
 
 #[tokio::test]

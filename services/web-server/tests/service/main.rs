@@ -4,15 +4,18 @@
 
 mod administration;
 mod backfills;
+mod binary;
 mod calls;
 mod cluster;
 mod deploy;
 mod disturbed;
 mod events;
 mod fleet;
+mod gpu_usage;
 mod http;
 mod images;
 mod models;
+mod nul;
 mod oidc;
 mod operations;
 mod outputs;

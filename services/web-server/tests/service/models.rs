@@ -90,6 +90,9 @@ async fn what_breaks_off_goes_on_and_comes_out_as_it_went_in() {
     let rest = get(&cluster, id, &[("range", "bytes=16777000-")]).await;
     assert_eq!((rest.status.as_u16(), rest.body == content[16_777_000..]), (206, true));
     assert_eq!(rest.header("content-range"), format!("bytes 16777000-{}/{}", content.len() - 1, content.len()));
+    let nothing = get(&cluster, id, &[("range", &format!("bytes={}-", content.len()))]).await;
+    assert_eq!((nothing.status.as_u16(), nothing.body.len()), (416, 0));
+    assert_eq!(nothing.header("content-range"), format!("bytes */{}", content.len()));
     let request = DownloadModelRequest { version_id: id.to_owned(), offset: content.len() as i64 };
     let mut answers = client.download_model(request).await.unwrap().into_inner();
     let first = answers.message().await.unwrap().unwrap().part.unwrap();

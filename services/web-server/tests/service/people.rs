@@ -247,6 +247,66 @@ async fn the_trail_tells_of_acts_and_refusals_and_never_changes() {
 }
 
 #[tokio::test]
+async fn the_trail_forgets_what_is_older_than_it_is_kept() {
+    let mut cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let db = cluster.database.client().await;
+    // More than one statement takes, and behind younger ones.
+    let old = "INSERT INTO audit_entry (at, actor, via, method, object, outcome)
+               SELECT now() - interval '401 days', 'ada@example.org', 'session', 'RunService/CreateRun', '', 'ok'
+                 FROM generate_series(1, 10001)";
+    db.batch_execute(old).await.unwrap();
+    let of = "SELECT count(*) FILTER (WHERE actor = 'ada@example.org'), count(*) FILTER (WHERE method = 'WorkspaceService/CreateWorkspace')
+                FROM audit_entry";
+    let count = async || {
+        let row = db.query_one(of, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    assert_eq!(count().await, (10_001, 1));
+    cluster.restart(|_| {}).await;
+    let wait = Duration::from_secs(30);
+    wait_for("what is old to be forgotten", wait, || async { (count().await.0 == 0).then_some(()) }).await;
+    assert_eq!(count().await, (0, 1), "what is young stays");
+}
+
+#[tokio::test]
+async fn a_sign_in_that_opens_nothing_is_none_in_the_trail() {
+    let cluster = Cluster::new().await;
+    cluster.person("ada@example.org", "ROLE_UNSPECIFIED").await;
+    let db = cluster.database.client().await;
+    db.batch_execute("ALTER TABLE browser_session RENAME COLUMN csrf_hash TO gone").await.unwrap();
+    let form = json!({ "email": "ada@example.org", "password": PASSWORD }).to_string();
+    let kind = [("content-type", "application/json")];
+    let answer = http::send(http::request(Method::POST, &cluster.url("/auth/session"), &kind, form)).await;
+    assert_eq!(answer.status, 500);
+    let entry = "SELECT actor, outcome FROM audit_entry WHERE method = '/auth/session'";
+    let entry = db.query_one(entry, &[]).await.unwrap();
+    assert_eq!((entry.get::<_, &str>(0), entry.get::<_, &str>(1)), ("ada@example.org", "failed"));
+}
+
+#[tokio::test]
+async fn nobody_gets_out_of_the_trail_by_what_they_write() {
+    let cluster = Cluster::new().await;
+    let eve = cluster.person("eve@example.org", "ROLE_UNSPECIFIED").await;
+    cluster.workspace("sales").await;
+    cluster.pipeline("sales", "daily", &[("load", &[])]).await;
+    let invite = json!({ "workspace": "sales", "email": "mallory@example.org\u{0}", "role": "WORKSPACE_ROLE_OWNER" });
+    cluster.refused_as(&eve, "MemberService/InviteMember", invite).await;
+    let run = cluster.call("RunService/CreateRun", json!({ "workspace": "sales", "pipeline": "daily" })).await;
+    let cancel = json!({ "runId": run["run"]["id"], "reason": "no\u{0}thing" });
+    cluster.call("RunService/CancelRun", cancel).await;
+    let entries = cluster.call("AuditService/ListAuditEntries", json!({ "workspace": "sales" })).await;
+    let told = |at: usize| {
+        let entry = &entries["entries"][at];
+        (entry["method"].clone(), entry["outcome"].clone(), entry["detail"].clone())
+    };
+    assert_eq!(told(0), (json!("RunService/CancelRun"), json!("ok"), json!({ "reason": "no\u{fffd}thing" })));
+    let (method, outcome, detail) = told(2);
+    assert_eq!((method, outcome), (json!("MemberService/InviteMember"), json!("denied")));
+    assert_eq!(detail["email"], "mallory@example.org\u{fffd}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_in_the_trail_of_its_workspace_and_of_no_other() {
     let cluster = Cluster::new().await;
     let [ada, eve] = [

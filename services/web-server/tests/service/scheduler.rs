@@ -146,7 +146,7 @@ impl CommandService for Scheduler {
         let db = self.database.client().await;
         let cancel = "UPDATE run SET status = 'cancelled', completed_at = now(), reason = $2
                        WHERE id = $1 AND completed_at IS NULL";
-        db.execute(cancel, &[&uuid(&request.run_id), &request.reason]).await.unwrap();
+        db.execute(cancel, &[&uuid(&request.run_id), &request.reason.replace('\0', "")]).await.unwrap();
         self.tell(uuid(&request.run_id));
         Ok(Response::new(CancelRunResponse {}))
     }

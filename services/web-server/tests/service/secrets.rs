@@ -88,7 +88,8 @@ async fn the_narrowest_scope_wins_and_others_see_nothing() {
     let keyring = Keyring::parse(&format!("one:{}", "11".repeat(32))).unwrap();
     let seen = async || seen(&cluster, &keyring, run, "KEY").await;
     let put = async |scope: Value, value: &str| {
-        cluster.call("SecretService/SetSecret", set(scope, "KEY", value)).await;
+        let answer = cluster.call("SecretService/SetSecret", set(scope, "KEY", value)).await;
+        answer["secret"]["createdAt"] == answer["secret"]["updatedAt"]
     };
     assert_eq!(seen().await, None);
     cluster.workspace("other").await;
@@ -99,8 +100,8 @@ async fn the_narrowest_scope_wins_and_others_see_nothing() {
     put(json!({ "workspace": "sales" }), "of the workspace").await;
     put(json!({ "workspace": "sales", "pipeline": "weekly" }), "of another pipeline").await;
     assert_eq!(seen().await.as_deref(), Some("of the workspace"));
-    put(json!({ "workspace": "sales", "pipeline": "daily" }), "of the pipeline").await;
-    put(json!({ "workspace": "sales", "pipeline": "daily" }), "of the pipeline, again").await;
+    assert!(put(json!({ "workspace": "sales", "pipeline": "daily" }), "of the pipeline").await);
+    assert!(!put(json!({ "workspace": "sales", "pipeline": "daily" }), "of the pipeline, again").await);
     assert_eq!(seen().await.as_deref(), Some("of the pipeline, again"));
     cluster
         .call(
@@ -116,6 +117,8 @@ async fn the_narrowest_scope_wins_and_others_see_nothing() {
     let both = set(json!({ "workspace": "sales", "project": "owner" }), "KEY", "x");
     assert_eq!(cluster.refused("SecretService/SetSecret", both).await.1, "INVALID_FIELD");
     assert_eq!(cluster.refused("SecretService/SetSecret", set(json!({}), "KEY", "x")).await.1, "INVALID_FIELD");
+    let long = set(json!({ "workspace": "sales", "pipeline": "x".repeat(513) }), "KEY", "x");
+    assert_eq!(cluster.refused("SecretService/SetSecret", long).await.1, "INVALID_FIELD");
 }
 
 #[tokio::test]

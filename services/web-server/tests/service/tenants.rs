@@ -96,7 +96,7 @@ fn least(method: &str) -> usize {
         "ProjectService/CreateProject" | "ProjectService/SetProjectMember" | "ProjectService/RemoveProjectMember" => {
             admin
         }
-        "VolumeService/ListVolumes" => viewer,
+        "VolumeService/ListVolumes" | "GpuUsageService/ListGpuUsage" => viewer,
         // An editor of the project makes them; its files go by an administrator of it.
         "VolumeService/CreateVolume" | "VolumeService/GrowVolume" => owner,
         "VolumeService/DeleteVolume" => admin,
@@ -173,6 +173,7 @@ async fn every_method_knows_its_callers() {
                     "ProjectService/ListProjectMembers",
                     "PolicyService/GetProjectPolicy",
                     "VolumeService/ListVolumes",
+                    "GpuUsageService/ListGpuUsage",
                 ]
                 .contains(&&*name);
             let allowed = at >= least(&name) && !of_project;

@@ -8,8 +8,9 @@ from orrery_runner import current, outputs
 
 
 def get_variable(pipeline_uuid: str, block_uuid: str, variable_uuid: str = "output_0",
-                 partition: Optional[str] = None, **_options: Any) -> Any:
-    """An output of a block, from the given partition or the latest run; None if there is none."""
+                 partition: Optional[str] = None, key: Optional[str] = None, **_options: Any) -> Any:
+    """An output of a block, from the given partition or the latest run; None if there is none. Mage calls its name `key`."""
+    variable_uuid = key or variable_uuid
     place = current.call("get_variable", {"pipeline_uuid": pipeline_uuid, "block_uuid": block_uuid,
                                           "variable_uuid": variable_uuid, "partition": partition})
     return outputs.read_one(place["dir"], place.get("name") or variable_uuid) if place else None

@@ -13,32 +13,14 @@ class _Text(str, enum.Enum):
         return str(self.value)
 
 
-class DataSource(_Text):
-    """Where data may come from."""
+DataSource = _Text("DataSource", {**{name.upper(): name for name in (  # type: ignore[call-overload]
+    "airtable algolia api bigquery chroma clickhouse druid duckdb file google_cloud_storage google_sheets kafka mysql "
+    "opensearch pinot postgres qdrant redshift s3 snowflake spark trino weaviate").split()}, "MSSQL": "sqlserver"})
+DataSource.__doc__ = "Where data may come from."
 
-    API = "api"
-    BIGQUERY = "bigquery"
-    DUCKDB = "duckdb"
-    FILE = "file"
-    GOOGLE_CLOUD_STORAGE = "google_cloud_storage"
-    MYSQL = "mysql"
-    POSTGRES = "postgres"
-    REDSHIFT = "redshift"
-    S3 = "s3"
-    SNOWFLAKE = "snowflake"
-
-
-class FileFormat(_Text):
-    """Formats of files."""
-
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-    HDF5 = "hdf5"
-    XLSX = "xlsx"
-    XML = "xml"
-    ORC = "orc"
-    FEATHER = "feather"
+FileFormat = _Text("FileFormat", {name.upper(): name for name in (  # type: ignore[call-overload]
+    "csv json parquet hdf5 xml excel xlsx orc feather").split()})
+FileFormat.__doc__ = "Formats of files."
 
 
 class ExportWritePolicy(_Text):
@@ -50,8 +32,8 @@ class ExportWritePolicy(_Text):
 
 
 _EXTENSIONS = {"csv": "csv", "tsv": "csv", "txt": "csv", "json": "json", "jsonl": "json", "parquet": "parquet",
-               "pq": "parquet", "hdf5": "hdf5", "hdf": "hdf5", "h5": "hdf5", "xlsx": "xlsx", "xls": "xlsx", "xml": "xml",
-               "orc": "orc", "feather": "feather"}
+               "pq": "parquet", "hdf5": "hdf5", "hdf": "hdf5", "h5": "hdf5", "xlsx": "xlsx", "xls": "xlsx",
+               "excel": "xlsx", "xml": "xml", "orc": "orc", "feather": "feather"}
 _COMPRESSION = (".gz", ".bz2", ".zip", ".xz", ".zst")
 
 

@@ -37,8 +37,17 @@ class DuckDB(BaseSQL):
         """The configured schema, or DuckDB's own."""
         return self.schema or "main"
 
+    @property
+    def conn(self) -> Any:
+        """The connection; as in Mage it needs no `with`."""
+        if self._conn is None:
+            self.open()
+        return self._conn
+
     def open(self, patience_s: float = 60.0) -> None:
         """Connects; another process may hold the file for the time of its block."""
+        if self._conn is not None:
+            return
         import time
 
         import duckdb
@@ -56,12 +65,10 @@ class DuckDB(BaseSQL):
             self._conn.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}")
             self._conn.execute(f"SET schema = '{self.schema}'")
 
-    def execute(self, query_string: str, parameters: Any = None, **query_vars: Any) -> Any:
+    def execute_query_raw(self, query_string: str, parameters: Any = None, **query_vars: Any) -> Any:
         """Runs one text."""
         given = parameters if parameters is not None else (query_vars or None)
         return self.conn.execute(query_string, given) if given is not None else self.conn.execute(query_string)
-
-    execute_query_raw = execute
 
     def commit(self) -> None:
         """Commits a transaction that the block opened itself; without one each statement was committed already."""
@@ -93,7 +100,7 @@ class DuckDB(BaseSQL):
     def table_exists(self, schema_name: Optional[str], table_name: str) -> bool:
         """Whether there is such a table or view."""
         found = self.conn.execute(
-            "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+            "SELECT 1 FROM information_schema.tables WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
             [schema_name or self.default_schema(), table_name]).fetchall()
         return bool(found)
 

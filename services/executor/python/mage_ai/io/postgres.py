@@ -1,12 +1,15 @@
 """Frames in PostgreSQL, through psycopg."""
 from __future__ import annotations
 
+import decimal
 import json
-from typing import Any, Dict, List, Optional
+import math
+import re
+from typing import Any, Dict, List, Optional, Tuple
 
 from mage_ai.io.base import QUERY_ROW_LIMIT
 from mage_ai.io.config import BaseConfigLoader, ConfigKey
-from mage_ai.io.sql import BaseSQL, quote
+from mage_ai.io.sql import BaseSQL, is_quoted, quote
 
 
 class Postgres(BaseSQL):
@@ -48,6 +51,18 @@ class Postgres(BaseSQL):
         import psycopg
 
         self._conn = psycopg.connect(**self.settings)
+
+    def execute(self, query_string: str, parameters: Any = None, **query_vars: Any) -> Any:
+        """Runs one text; as with Mage's driver, `%%` in it is one `%` even where it has no parameters."""
+        if parameters is None and not query_vars:
+            return self.execute_query_raw(query_string.replace("%%", "%"))
+        return self.execute_query_raw(query_string, parameters, **query_vars)
+
+    def located(self, schema: Optional[str], table: str) -> Tuple[Optional[str], str]:
+        """What is not quoted is in small letters, as in SQL, unless there is a table of just that name."""
+        given = super().located(schema, table)
+        folded = _folded(str(schema or self.default_schema())), _folded(str(table))
+        return given if folded == given or self.table_exists(*given) else folded
 
     def frame(self, cursor: Any, limit: int = QUERY_ROW_LIMIT) -> Any:
         """The rows as a frame, typed by the database; numerics become floats."""
@@ -107,19 +122,37 @@ class Postgres(BaseSQL):
             aware = any(value.tzinfo is not None for value in column.dropna())
             return "timestamptz" if aware else "timestamp"
         present = column.dropna()
-        if len(present) and all(isinstance(value, (dict, list, tuple)) for value in present):
-            return "jsonb"
+        if len(present) and all(isinstance(value, (dict, list, tuple)) or hasattr(value, "tolist") for value in present):
+            return _type_of_lists(present)
         return "text"
 
     def upload(self, frame: Any, table: str) -> None:
         """Streams the rows by COPY."""
-        columns = [_cells(frame[name], self.get_type(frame[name])) for name in frame.columns]
+        kinds = {name: self.get_type(frame[name]) for name in frame.columns}
+        if any(kind == "jsonb" or kind.endswith("[]") for kind in kinds.values()):
+            kinds.update(self._kinds_of_lists(table, kinds))
+        columns = [_cells(frame[name], kind) for name, kind in kinds.items()]
         if not columns:
             return
         names = ", ".join(map(quote, frame.columns))
         with self.conn.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
             for row in zip(*columns):
                 copy.write_row(row)
+
+    def _kinds_of_lists(self, table: str, kinds: Dict[str, str]) -> Dict[str, str]:
+        """Lists go into a column as the table has it: as an array, or as JSON."""
+        names = [name for name, kind in kinds.items() if kind == "jsonb" or kind.endswith("[]")]
+        cursor = self.conn.execute(f"SELECT {', '.join(map(quote, names))} FROM {table} LIMIT 0")
+        types = self.conn.adapters.types
+        found = [types.get(column.type_code) for column in cursor.description]
+        return {name: "array" if info is not None and info.array_oid == column.type_code else "jsonb"
+                for name, info, column in zip(names, found, cursor.description)}
+
+
+def _folded(name: str) -> str:
+    if is_quoted(name):
+        return name[1:-1].replace('""', '"')
+    return name.lower() if re.fullmatch(r"[A-Za-z_][\w$]*", name) else name
 
 
 def _cells(column: Any, kind: str) -> List[Any]:
@@ -129,10 +162,12 @@ def _cells(column: Any, kind: str) -> List[Any]:
         for value in column]
     values: List[Any] = column.astype(object).tolist()
     if kind == "jsonb":
-        values = [json.dumps(value, default=str) for value in values]
+        values = [json.dumps(_plain(value)) for value in values]
+    elif kind == "array":
+        values = [_plain(value) if _is_list(value) else value for value in values]
     elif kind == "text":
         values = [value if isinstance(value, str) else
-                  json.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value) for value in values]
+                  json.dumps(_plain(value)) if isinstance(value, (dict, list)) else str(value) for value in values]
     elif kind == "bigint":
         values = [None if gone else int(value) for value, gone in zip(values, missing)]
     elif kind == "interval":
@@ -141,6 +176,40 @@ def _cells(column: Any, kind: str) -> List[Any]:
         values = [value.to_pydatetime() if hasattr(value, "to_pydatetime") and not gone else value
                   for value, gone in zip(values, missing)]
     return [None if gone else value for value, gone in zip(values, missing)]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or hasattr(value, "tolist")
+
+
+def _type_of_lists(present: Any) -> str:
+    """Lists of one kind of scalars are an array, as in Mage; everything else is JSON."""
+    if not all(isinstance(value, list) for value in present):
+        return "jsonb"
+    kinds = {type(item) for value in present for item in value if item is not None}
+    for kind, name in ((str, "text[]"), (int, "bigint[]"), (float, "double precision[]")):
+        if kinds == {kind}:
+            return name
+    return "jsonb"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say: no value is not a number, times are text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if type(value).__name__ == "NAType":
+        return None
+    if hasattr(value, "isoformat"):
+        return None if value != value else value.isoformat()
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, (float, decimal.Decimal)):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
 
 
 def _is_scalar(value: Any) -> bool:

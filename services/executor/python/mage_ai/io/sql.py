@@ -1,32 +1,42 @@
 """What the SQL databases share: connections, queries, and frames into and out of tables."""
 from __future__ import annotations
 
+import functools
 import logging
 import re
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from mage_ai.io.base import QUERY_ROW_LIMIT, BaseSQLConnection, ExportWritePolicy
 from mage_ai.io.config import BaseConfigLoader
+from mage_ai.io.reserved import RESERVED_WORDS
+from mage_ai.shared.utils import clean_name
 
 _log = logging.getLogger("orrery.io")
 
 
-def clean_name(name: Any, case_sensitive: bool = False) -> str:
-    """A column's name as a database takes it without quotes."""
-    text = re.sub(r"\W", "_", str(name).strip())
-    if not text or text[0].isdigit():
-        text = "letter_" + text
-    return text if case_sensitive else text.lower()
+def column_name(name: Any, case_sensitive: bool = False, allow_reserved_words: bool = False) -> str:
+    """A column's name as Mage gives it to a table that it makes: one that no query has to quote."""
+    text = clean_name(name, case_sensitive=case_sensitive) or "letter_"
+    return "_" + text if text.lower() in RESERVED_WORDS and not allow_reserved_words else text
 
 
 def _bare(name: str) -> str:
-    """Letters and digits alone: Mage writes `_date` and `us` where this cleans to `date` and `us_`."""
+    """Letters and digits alone: a table may have been made with `date` and `us_`, where now it would be `_date` and `us`."""
     return re.sub(r"[\W_]", "", name).lower()
 
 
 def quote(name: str) -> str:
     """An identifier, quoted."""
     return '"' + str(name).replace('"', '""') + '"'
+
+
+def is_quoted(name: str) -> bool:
+    """Whether a project wrote it in quotes, as Mage wants it for names that are not in small letters."""
+    return len(name) > 2 and name[0] == name[-1] == '"'
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if is_quoted(name) else name
 
 
 class BaseSQL(BaseSQLConnection):
@@ -75,6 +85,10 @@ class BaseSQL(BaseSQLConnection):
 
     def execute(self, query_string: str, parameters: Any = None, **query_vars: Any) -> Any:
         """Runs one text; `query_vars` are its named parameters."""
+        return self.execute_query_raw(query_string, parameters, **query_vars)
+
+    def execute_query_raw(self, query_string: str, parameters: Any = None, **query_vars: Any) -> Any:
+        """Runs one text letter for letter, unless it has parameters."""
         cursor = self.conn.cursor()
         given = parameters if parameters is not None else (query_vars or None)
         if given is None:
@@ -83,15 +97,13 @@ class BaseSQL(BaseSQLConnection):
             cursor.execute(query_string, given)
         return cursor
 
-    execute_query_raw = execute
-
     def execute_queries(self, queries: List[str], query_variables: Optional[List[Any]] = None, commit: bool = False,
                         fetch_query_at_indexes: Optional[List[Any]] = None, **_options: Any) -> List[Any]:
         """Runs texts in order; the rows of those whose position is listed."""
         results = []
         for position, query in enumerate(queries):
             variables = query_variables[position] if query_variables and position < len(query_variables) else None
-            cursor = self.execute(query, variables or None)
+            cursor = self.execute_query_raw(query, variables or None)
             wanted = fetch_query_at_indexes and position < len(fetch_query_at_indexes) \
                 and fetch_query_at_indexes[position]
             results.append(self.frame(cursor) if wanted else None)
@@ -105,7 +117,7 @@ class BaseSQL(BaseSQLConnection):
         for option in ("coerce_float", "parse_dates"):
             query_vars.pop(option, None)  # pandas' own; here the database types the columns
         parameters = query_vars.pop("params", None)
-        cursor = self.execute(query_string.strip().rstrip(";"), parameters, **query_vars)
+        cursor = self.execute_query_raw(query_string.strip().rstrip(";"), parameters, **query_vars)
         frame = self.frame(cursor, limit)
         if verbose and self.verbose:
             _log.info("loaded %d rows from %s", len(frame), self.name)
@@ -113,11 +125,16 @@ class BaseSQL(BaseSQLConnection):
 
     def sample(self, schema: Optional[str], table: str, size: int = QUERY_ROW_LIMIT, **kwargs: Any) -> Any:
         """The first rows of a table."""
-        return self.load(f"SELECT * FROM {self.full_name(schema, table)} LIMIT {int(size)}", **kwargs)
+        return self.load(f"SELECT * FROM {self.full_name(*self.located(schema, table))} LIMIT {int(size)}", **kwargs)
 
     def frame(self, cursor: Any, limit: int = QUERY_ROW_LIMIT) -> Any:
         """A cursor's rows as a frame; an empty one if its statement returns none."""
         raise NotImplementedError
+
+    def located(self, schema: Optional[str], table: str) -> Tuple[Optional[str], str]:
+        """Under which names the database has, or would make, a table that a project calls so."""
+        schema = str(schema or self.default_schema() or "")
+        return _unquoted(schema) or None, _unquoted(str(table))
 
     def full_name(self, schema: Optional[str], table: str, database: Optional[str] = None) -> str:
         """A table's quoted name."""
@@ -149,22 +166,23 @@ class BaseSQL(BaseSQLConnection):
         """
         if table_name is None:
             raise ValueError("export needs table_name")
-        schema = schema_name or self.default_schema()
+        schema, table_name = self.located(schema_name, table_name)
         policy = str(if_exists)
         if policy not in ("append", "fail", "replace"):
             raise ValueError(f"if_exists={policy!r} is not one of append, fail, replace")
         target = self.full_name(schema, table_name, database)
-        if schema_name and schema_name != self.default_schema():
-            self.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema_name)}")
+        if schema_name and schema and schema != self.default_schema():
+            self.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
         if query_string is not None:
             self.materialise(query_string, schema, table_name, policy, database, drop_table_on_replace, cascade_on_drop)
             self.commit()
             return
-        frame = self._prepare(df, index, auto_clean_name, case_sensitive)
+        cleaned = functools.partial(column_name, case_sensitive=case_sensitive, allow_reserved_words=allow_reserved_words)
+        frame = self._prepare(df, index, cleaned if auto_clean_name else str)
         exists = self.table_exists(schema, table_name)
         if exists and policy == "fail":
             raise ValueError(f"the table {target} exists already, and the write policy is fail")
-        unique = [clean_name(name, case_sensitive) if auto_clean_name else name for name in unique_constraints or []]
+        unique = [cleaned(name) if auto_clean_name else name for name in unique_constraints or []]
         drops = policy == "replace" and drop_table_on_replace
         if exists and not drops:
             found = self._found(target, [*frame.columns, *(unique if unique_conflict_method else [])], auto_clean_name)
@@ -208,7 +226,7 @@ class BaseSQL(BaseSQLConnection):
             self.execute(f"DELETE FROM {target}")
 
     @staticmethod
-    def _prepare(df: Any, index: bool, auto_clean_name: bool, case_sensitive: bool) -> Any:
+    def _prepare(df: Any, index: bool, name_of: Callable[[Any], str] = column_name) -> Any:
         import pandas
 
         if type(df).__module__.split(".")[0] == "polars":
@@ -218,7 +236,7 @@ class BaseSQL(BaseSQLConnection):
         if isinstance(df, (dict, list)):
             df = pandas.DataFrame([df] if isinstance(df, dict) else df)
         frame = df.reset_index() if index else df.copy(deep=False)
-        frame.columns = [clean_name(name, case_sensitive) if auto_clean_name else str(name) for name in frame.columns]
+        frame.columns = [name_of(name) for name in frame.columns]
         twice = frame.columns[frame.columns.duplicated()]
         if len(twice):
             raise ValueError(f"two columns have the name {twice[0]!r} in the database; rename one")
@@ -261,7 +279,7 @@ class BaseSQL(BaseSQLConnection):
             # The query may read the very table that it replaces.
             staging = self.full_name(schema, f"{table}_orrery_new", database)
             self.execute(f"DROP TABLE IF EXISTS {staging}")
-            self.execute(f"CREATE TABLE {staging} AS\n{query}\n")
+            self.execute_query_raw(f"CREATE TABLE {staging} AS\n{query}\n")
             if drop:
                 self._clear(target, drop, cascade)
                 self.execute(f"ALTER TABLE {staging} RENAME TO {quote(table)}")
@@ -275,6 +293,6 @@ class BaseSQL(BaseSQLConnection):
             self.execute(f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}")
             self.execute(f"DROP TABLE {staging}")
         elif exists:
-            self.execute(f"INSERT INTO {target}\n{query}\n")
+            self.execute_query_raw(f"INSERT INTO {target}\n{query}\n")
         else:
-            self.execute(f"CREATE TABLE {target} AS\n{query}\n")
+            self.execute_query_raw(f"CREATE TABLE {target} AS\n{query}\n")

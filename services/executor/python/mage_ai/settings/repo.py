@@ -1,6 +1,7 @@
 """Where the project and its data lie."""
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Optional
 
@@ -20,10 +21,14 @@ def get_repo_name(repo_path: Optional[str] = None) -> str:
 def get_variables_dir(*_args: Any, **_options: Any) -> str:
     """A folder for files that blocks keep by themselves; outputs of blocks are not in it.
 
-    `MAGE_DATA_DIR` wins over the project's `variables_dir`, which is relative to the project; a bucket is no folder.
+    `MAGE_DATA_DIR` wins over the project's `variables_dir`. As in Mage, one that is relative is a folder of the project, any other
+    has one for each project, and it is there; a bucket is no folder.
     """
-    chosen = os.environ.get("MAGE_DATA_DIR") or _written_variables_dir() or "~/.mage_data"
-    return os.path.join(get_repo_path(), os.path.expanduser(chosen), get_repo_name())
+    chosen = os.path.expanduser(os.environ.get("MAGE_DATA_DIR") or _written_variables_dir() or "~/.mage_data")
+    folder = os.path.join(chosen, get_repo_name()) if os.path.isabs(chosen) else os.path.join(get_repo_path(), chosen)
+    with contextlib.suppress(OSError):  # a place that cannot be written to may still be read
+        os.makedirs(folder, exist_ok=True)
+    return os.path.abspath(folder)
 
 
 def _written_variables_dir() -> str:
@@ -42,8 +47,8 @@ def _written_variables_dir() -> str:
 
 
 def get_data_dir() -> str:
-    """The parent of the variables folder."""
-    return os.path.dirname(get_variables_dir())
+    """Where the variables folders are unless a project says otherwise."""
+    return os.environ.get("MAGE_DATA_DIR") or os.path.expanduser("~/.mage_data")
 
 
 def set_repo_path(*_args: Any, **_options: Any) -> None:

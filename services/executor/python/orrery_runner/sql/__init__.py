@@ -12,6 +12,9 @@ from orrery_runner.inputs import Inputs
 from orrery_runner.sql import placeholders, statements
 
 ROWS_MAX = 10_000_000
+# Of a table that raw statements write, these many rows are the output, as in Mage: the table may be of any size.
+WRITTEN_ROWS_MAX = 1000
+_TEMPLATE = "orrery_template"
 _OTHERS = ("bigquery", "clickhouse", "druid", "mssql", "sqlserver", "mysql", "redshift", "snowflake", "trino")
 _log = logging.getLogger("orrery")
 
@@ -89,21 +92,36 @@ class Session:
     def run_as_written(self, text: str) -> None:
         """Every statement, untouched."""
         for statement in statements.split(text):
-            self._database.execute(statement)
+            self._database.execute_query_raw(statement)
         self._database.commit()
 
     def run_raw(self, text: str) -> Any:
-        """Every statement in order; the rows of the last one that is a query."""
+        """Every statement in order; the rows of the last one if it is a query, else of the table that they write."""
         found = statements.split(text)
         if not found:
             raise BlockError(f"block {self._uuid}: its file holds no statement")
-        result = None
+        result, is_last = None, False
         for statement in found:
-            cursor = self._database.execute(statement)
-            if _is_query(statement) and cursor is not None and cursor.description is not None:
+            cursor = self._database.execute_query_raw(statement)
+            is_last = _gives_rows(statement) and cursor is not None and cursor.description is not None
+            if is_last:
                 result = self._database.frame(cursor, self._limit)
         self._database.commit()
-        return result
+        table = None if is_last else statements.written_table(found)
+        return result if table is None else self._written(table)
+
+    def _written(self, table: str) -> Any:
+        """The first rows of a table that raw statements wrote; who may write it need not be allowed to read it."""
+        limit = self._limit if self._in_memory() else min(self._limit, WRITTEN_ROWS_MAX)
+        try:
+            return self._database.load(f"SELECT * FROM {table} LIMIT {limit}", limit)
+        except Exception as error:
+            self._database.rollback()
+            _log.warning("the table %s cannot be read, so the block has no output: %s", table, error)
+            return None
+
+    def _in_memory(self) -> bool:
+        return bool(getattr(self._database, "in_memory", False))
 
     def run_query(self, text: str) -> Any:
         """One query, whose rows go into the block's table by the write policy; then the table's rows."""
@@ -114,15 +132,15 @@ class Session:
         policy = str(self._configuration.get("export_write_policy") or "append").lower()
         if policy not in ("append", "replace", "fail"):
             raise BlockError(f"block {self._uuid}: export_write_policy is {policy!r}; use append, replace or fail")
-        schema = self._schema or self._database.default_schema()
+        schema, table = self._database.located(self._schema, self._table)
         if self._schema:
-            self._database.execute(f'CREATE SCHEMA IF NOT EXISTS "{self._schema}"')
+            self._database.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         try:
-            self._database.materialise(found[0], schema, self._table, policy)
+            self._database.materialise(found[0], schema, table, policy)
         except ValueError as error:
             raise BlockError(f"block {self._uuid}: {error}") from None
         self._database.commit()
-        return self._database.sample(schema, self._table, self._limit)
+        return self._database.load(f"SELECT * FROM {self._database.full_name(schema, table)}", self._limit)
 
     def table_of(self, position: int) -> str:
         """The name by which the text can read an upstream block's rows."""
@@ -135,11 +153,11 @@ class Session:
         if named:
             schema, _, table = str(named).rpartition(".")
             self._database.export(frame, schema or self._schema, table, if_exists="replace", verbose=False,
-                                  drop_table_on_replace=True, auto_clean_name=False)
-            return self._database.full_name(schema or self._schema, table)
+                                  drop_table_on_replace=True)
+            return self._database.full_name(*self._database.located(schema or self._schema, table))
         # Only this session sees it, so runs that work at the same time do not disturb each other.
         table = f"orrery_df_{position + 1}"
-        prepared = self._database._prepare(frame, False, False, True)
+        prepared = self._database._prepare(frame, False)
         types = self._database._types(prepared, None)
         self._database.execute(self._database._create(f'"{table}"', types, []).replace(
             "CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
@@ -150,17 +168,31 @@ class Session:
         """The table that an upstream SQL block filled on the same connection, if it is still there."""
         upstream = (self._job.get("upstream") or {}).get(parent) or {}
         theirs = upstream.get("configuration") or {}
-        if upstream.get("language") != "sql" or theirs.get("use_raw_sql") or theirs.get("disable_query_preprocessing") \
-                or self._entry(parent).get("mode", "whole") != "whole" or getattr(self._database, "in_memory", False):
+        if upstream.get("language") != "sql" or self._entry(parent).get("mode", "whole") != "whole" or self._in_memory():
             return None
         for key in ("data_provider", "data_provider_profile", "data_provider_database"):
             if (theirs.get(key) or None) != (self._configuration.get(key) or None):
                 return None
-        schema = theirs.get("data_provider_schema") or self._database.default_schema()
-        table = theirs.get("data_provider_table") or table_name(self._job.get("pipeline_uuid") or "", parent, self._env)
-        if "{{" in str(schema) + str(table) or not self._database.table_exists(schema, table):
+        if theirs.get("use_raw_sql") or theirs.get("disable_query_preprocessing"):
+            return self._table_of_statements(upstream)
+        schema, table = theirs.get("data_provider_schema"), theirs.get("data_provider_table") or table_name(
+            self._job.get("pipeline_uuid") or "", parent, self._env)
+        if "{{" in f"{schema}{table}":
             return None
-        return str(self._database.full_name(schema, table))
+        place = self._database.located(schema, table)
+        return str(self._database.full_name(*place)) if self._database.table_exists(*place) else None
+
+    def _table_of_statements(self, upstream: Dict[str, Any]) -> Optional[str]:
+        """Of a raw block that writes a table only the first rows are stored, so whoever reads it reads the table."""
+        text = blockfile.read(upstream, self._job["repo_path"])
+        found = statements.split(re.sub(r"\{\{.*?\}\}", _TEMPLATE, text, flags=re.DOTALL))
+        if not found or _gives_rows(found[-1]):
+            return None
+        table = statements.written_table(found)
+        if table is not None and _TEMPLATE in table:
+            raise BlockError(f"block {self._uuid}: the table that block {upstream['uuid']} writes has a template in its name; "
+                             "use that name in place of df_…")
+        return table
 
     def _entry(self, parent: str) -> Dict[str, Any]:
         for entry in self._job.get("inputs") or []:
@@ -196,7 +228,17 @@ def _is_query(statement: str) -> bool:
     """Whether its rows are a result: also of writing statements that say what they return."""
     bare = re.sub(r"^(\s|--[^\n]*\n|/\*.*?\*/|\()+", "", statement, flags=re.DOTALL).lower()
     return bare.startswith(("select", "with", "values", "table", "show", "describe", "pragma", "explain", "from",
-                            "pivot", "unpivot", "call", "execute", "fetch")) or " returning " in f" {bare} "
+                            "pivot", "unpivot", "call", "execute", "fetch")) or _returns(bare)
+
+
+def _gives_rows(statement: str) -> bool:
+    """Whether it is a query and not `WITH … INSERT`."""
+    is_write = statements.written_table([statement]) is not None
+    return _is_query(statement) and (not is_write or _returns(statement))
+
+
+def _returns(statement: str) -> bool:
+    return re.search(r"\sreturning\s", statement, re.IGNORECASE) is not None
 
 
 def _limit(configuration: Dict[str, Any]) -> int:

@@ -2,12 +2,19 @@
 from __future__ import annotations
 
 import re
-from typing import List
+from typing import List, Optional
 
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | (?P<block>/\*) | (?P<dollar>\$(?:[A-Za-z_]\w*)?\$) | (?P<end>;)""",
     re.VERBOSE | re.DOTALL)
 _NESTED = re.compile(r"/\*|\*/")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_NAME = r"""((?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*))*)"""
+# Mage takes the first table that is made; without one the last that rows are put into, and then the last that is changed.
+_CREATE = re.compile(r"\s*create\s+(?:or\s+replace\s+)?(?:(?:temp|temporary|unlogged|global|local)\s+)*table\s+"
+                     r"(?:if\s+not\s+exists\s+)?" + _NAME, re.IGNORECASE)
+_INSERT = re.compile(r"(?:^|[\s)])insert\s+(?:or\s+\w+\s+)?into\s+" + _NAME, re.IGNORECASE)
+_UPDATE = re.compile(r"\s*update\s+(?:only\s+)?" + _NAME + r"\s.*?\bset\b", re.IGNORECASE | re.DOTALL)
 
 
 def split(text: str) -> List[str]:
@@ -44,4 +51,15 @@ def _end_of_comment(text: str, position: int) -> int:
 
 def is_empty(statement: str) -> bool:
     """Whether there are only comments and white space."""
-    return not re.sub(r"--[^\n]*|/\*.*?\*/", "", statement, flags=re.DOTALL).strip()
+    return not _COMMENT.sub("", statement).strip()
+
+
+def written_table(statements: List[str]) -> Optional[str]:
+    """The table, as the text names it, whose rows are the output of a raw block that ends without a query."""
+    bare = [_COMMENT.sub(" ", statement) for statement in statements]
+    made = [found for found in map(_CREATE.match, bare) if found]
+    if made:
+        return made[0].group(1)
+    filled = [found for found in map(_INSERT.search, bare) if found] or [
+        found for found in map(_UPDATE.match, bare) if found]
+    return filled[-1].group(1) if filled else None

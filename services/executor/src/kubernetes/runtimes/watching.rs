@@ -43,16 +43,17 @@ impl Watching {
         &self.board
     }
 
-    /// A life whose application may be asked when it is ready.
-    pub(super) fn knows(&self, holder: HolderId, life: &Arc<Life>) {
+    /// A life whose application may be asked when it is ready. Answers whether it was not known before.
+    pub(super) fn knows(&self, holder: HolderId, life: &Arc<Life>) -> bool {
         let mut all = self.lock();
         if all.contains_key(&holder) {
-            return;
+            return false;
         }
         let mut known = Known { life: Arc::clone(life), asked: None, said: Vec::new() };
         // It may have been reported before.
         known.is_at(self.board.runtime(holder).and_then(|report| place(&report)));
         all.insert(holder, known);
+        true
     }
 
     pub(super) fn forget(&self, holder: HolderId) {

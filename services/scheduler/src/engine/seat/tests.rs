@@ -117,3 +117,18 @@ fn what_is_forgotten_is_not_free_until_the_executor_has_said_it_again() {
         assert_eq!(seat.credits(), 1);
     }
 }
+
+#[test]
+fn whoever_is_lost_was_silent_at_two_looks() {
+    let (mut seat, _receiver) = local(1);
+    assert!(!seat.is_in_doubt(KEPT) && !seat.doubt(KEPT), "it was heard of just now");
+    seat.seen();
+    assert!(seat.is_in_doubt(Duration::ZERO) && !seat.doubt(Duration::ZERO), "what it said may wait in the queue");
+    seat.seen();
+    assert!(!seat.doubt(Duration::ZERO), "it did");
+    assert!(seat.doubt(Duration::ZERO));
+    // Asked about once, whatever it may have said to others before, and again when it does not come.
+    let mut expected = Seat::expected();
+    assert!(expected.is_in_doubt(KEPT) && !expected.doubt(KEPT));
+    assert!(!expected.is_in_doubt(KEPT) && expected.doubt(Duration::ZERO));
+}

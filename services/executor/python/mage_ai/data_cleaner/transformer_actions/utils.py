@@ -9,7 +9,7 @@ from mage_ai.data_cleaner.transformer_actions.constants import ActionType, Axis
 
 
 def build_transformer_action(df: Any, action_type: Any, arguments: Any = None, action_code: str = "",
-                             axis: Any = Axis.COLUMN, options: Optional[Dict[str, Any]] = None,
+                             options: Optional[Dict[str, Any]] = None, axis: Any = Axis.COLUMN,
                              outputs: Optional[List[Dict[str, Any]]] = None, **_options: Any) -> Dict[str, Any]:
     """An action as data, for BaseAction."""
     del df
@@ -20,12 +20,18 @@ def build_transformer_action(df: Any, action_type: Any, arguments: Any = None, a
 
 
 def clean_column_name(name: Any) -> str:
-    """Lower case with underscores, a Python name that is no keyword."""
-    text = re.sub(r"[\s\-.]+", "_", str(name).strip())
-    text = re.sub(r"[^a-zA-Z_0-9]", "", text)
-    text = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", text)
-    text = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", text).lower()
-    text = re.sub(r"_+", "_", text).strip("_")
-    if not text or text[0].isdigit():
-        text = "letter_" + text
-    return text + "_" if keyword.iskeyword(text) else text
+    """Small letters with underscores between the words of a name, a Python name that is no keyword."""
+    text = _no_keyword(str(name)).strip(" '\"_-")
+    text = re.sub(r"[^a-zA-Z_0-9]", "", re.sub(r"[\s\-.]", "_", text))
+    if re.fullmatch(r"(?:Rs|CAD)?\d*|\d*CAD", text):
+        text = "number_" + text
+    text = _no_keyword(text)
+    if re.fullmatch(r"[A-Z0-9]+", text):
+        return text.lower()
+    if re.fullmatch(r"[a-z]*(?:[A-Z][a-z]*)+", text):
+        text = "_".join(re.findall(r"^[a-z]+|[A-Z][a-z]*", text))
+    return text.lower()
+
+
+def _no_keyword(name: str) -> str:
+    return name + "_" if keyword.iskeyword(name) else name

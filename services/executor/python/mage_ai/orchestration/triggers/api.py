@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 from typing import Any, Dict, List, Optional
 
+from mage_ai.data_preparation.models.block.remote.models import RemoteBlock
 from orrery_runner import current
 
 _BAD = ("failed", "cancelled")
@@ -52,7 +54,8 @@ def trigger_pipeline(
     return_remote_blocks: bool = False,
     **_options: Any,
 ) -> Any:
-    """Starts a run; with `check_status` waits for its end, at most `poll_timeout` seconds, without holding a slot.
+    """Starts a run; with `check_status` waits for its end, at most `poll_timeout` seconds, without holding a slot. With
+    `return_remote_blocks` too, and then answers its blocks, as metadata of an item that a block can be given.
 
     A retry of the block finds the run that it started before, unless that failed or was cancelled: then it starts another.
     Ends are told, not polled for: `poll_interval` is not used.
@@ -73,7 +76,17 @@ def trigger_pipeline(
         if error_on_failure and run.status in _BAD:
             reason = f": {run.reason}" if run.reason else ""
             raise RuntimeError(f"run {run.id} of pipeline {pipeline_uuid} ended as {run.status}{reason}")
-    return run
+    return [{"remote_blocks": _blocks_of(run)}] if return_remote_blocks else run
+
+
+def _blocks_of(run: TriggeredRun) -> List[RemoteBlock]:
+    """The blocks of the run's pipeline, with the run as the place where their outputs are."""
+    import yaml
+
+    path = os.path.join(current.repo_path(), "pipelines", run.pipeline_uuid, "metadata.yaml")
+    with open(path, encoding="utf-8") as file:
+        blocks = (yaml.safe_load(file) or {}).get("blocks") or []
+    return [RemoteBlock(str(block["uuid"]), run.id, run.pipeline_uuid) for block in blocks]
 
 
 def _wait(run: TriggeredRun, poll_timeout: Optional[float]) -> None:

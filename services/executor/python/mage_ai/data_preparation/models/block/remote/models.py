@@ -13,9 +13,9 @@ class RemoteBlock:
     """Where the block is."""
 
     block_uuid: str
-    pipeline_uuid: str
-    repo_path: Optional[str] = None
     execution_partition: Optional[str] = None
+    pipeline_uuid: Optional[str] = None
+    repo_path: Optional[str] = None
 
     @classmethod
     def load(cls, **fields: Any) -> "RemoteBlock":
@@ -36,4 +36,4 @@ class RemoteBlock:
 
     def get_output(self, variable_uuid: str = "output_0") -> Any:
         """One output of the block."""
-        return get_variable(self.pipeline_uuid, self.block_uuid, variable_uuid, self.execution_partition)
+        return get_variable(str(self.pipeline_uuid), self.block_uuid, variable_uuid, self.execution_partition)

@@ -1,0 +1,36 @@
+//! What clients and executors tell of commits that the database lost.
+//!
+//! A standby that nobody waited for has taken over, and what had been committed since it last followed never was. Whoever was told
+//! of it was told what is not so any more: that is left out, and nothing else. What is decided again is judged as usual.
+
+use crate::history::{AttemptName, History, JournalEvent, JournalLine};
+use std::collections::HashSet;
+
+/// The history without answers of that time, and without attempts that began or counted then.
+pub(super) fn without(history: &History, (from_us, to_us): (i64, i64)) -> History {
+    let is_forgotten = |at_us: i64| (from_us..=to_us).contains(&at_us);
+    let mut remembered = history.clone();
+    remembered.calls.retain(|call| !call.answer.as_ref().is_some_and(|answer| is_forgotten(answer.at_us)));
+    let lines = || history.journals.iter().flat_map(|(_, lines)| lines);
+    let told = lines().filter(|line| is_forgotten(line.at_us)).filter_map(|line| match &line.event {
+        JournalEvent::Assigned { attempt } | JournalEvent::Ack { attempt, .. } => Some(attempt),
+        _ => None,
+    });
+    let attempts: HashSet<&AttemptName> = told.collect();
+    let stays = |line: &JournalLine| attempt(&line.event).is_none_or(|attempt| !attempts.contains(attempt));
+    remembered.journals.iter_mut().for_each(|(_, lines)| lines.retain(stays));
+    remembered
+}
+
+/// The attempt that a line is about.
+fn attempt(event: &JournalEvent) -> Option<&AttemptName> {
+    match event {
+        JournalEvent::Assigned { attempt }
+        | JournalEvent::Start { attempt, .. }
+        | JournalEvent::End { attempt, .. }
+        | JournalEvent::Result { attempt, .. }
+        | JournalEvent::Dropped { attempt }
+        | JournalEvent::Ack { attempt, .. } => Some(attempt),
+        JournalEvent::Open { .. } | JournalEvent::Hold { .. } | JournalEvent::Free { .. } => None,
+    }
+}
