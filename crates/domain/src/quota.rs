@@ -1,12 +1,58 @@
-//! What a project may hold at once.
+//! What a project, the projects of a group together, or a person may hold at once.
 //!
 //! Refuses to know who is in the project, and when (that is the plan's window).
 
-use crate::device::DeviceModel;
+use crate::{
+    device::DeviceModel,
+    id::{GroupId, ProjectId, UserId},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Limits of one project; `None`, and a model that is not listed, is no limit.
+/// Whose quota it is. A holder counts for its project's, for that of the group which owns the project, and for that of the
+/// person who started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Account {
+    /// One project's.
+    Project(ProjectId),
+    /// A group's, over all projects that it owns.
+    Group(GroupId),
+    /// A person's, over all projects.
+    Person(UserId),
+}
+
+impl Account {
+    /// The group, if it is one's.
+    #[must_use]
+    pub const fn group(self) -> Option<GroupId> {
+        match self {
+            Self::Group(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The person, if it is one's.
+    #[must_use]
+    pub const fn person(self) -> Option<UserId> {
+        match self {
+            Self::Person(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// As the subject of a sentence.
+    #[must_use]
+    pub const fn spoken(self) -> &'static str {
+        match self {
+            Self::Project(_) => "the project",
+            Self::Group(_) => "the group that owns the project",
+            Self::Person(_) => "the person who starts it",
+        }
+    }
+}
+
+/// Limits of one account; `None`, and a model that is not listed, is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quota {
@@ -24,7 +70,7 @@ pub struct Quota {
     pub holders: Option<u64>,
 }
 
-/// What a project holds.
+/// What counts for an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {

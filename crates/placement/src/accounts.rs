@@ -1,15 +1,15 @@
-//! What queues and projects hold, against what they may: effective GPU, processor, memory, holders.
+//! What queues, projects, groups and persons hold, against what they may: effective GPU, processor, memory, holders.
 
 use crate::{
     fleet::Fleet,
     policy::Policy,
-    snapshot::{Holding, Nomination, Owner, Project, Request, Snapshot},
+    snapshot::{Holding, Nomination, Owner, Project, Request, Shared, Snapshot},
 };
 use domain::{
     device::DeviceModel,
-    id::{HolderId, ProjectId, QueueId},
+    id::{HolderId, ProjectId, QueueId, UserId},
     queue::Queue,
-    quota::{Excess, Usage},
+    quota::{Account, Excess, Quota, Usage},
 };
 use std::{
     cmp::Ordering,
@@ -24,6 +24,8 @@ const MILLION: u128 = 1_000_000;
 pub(crate) struct Accounts {
     queues: BTreeMap<QueueId, QueueAccount>,
     projects: BTreeMap<ProjectId, ProjectAccount>,
+    /// Of groups and persons that have limits.
+    further: BTreeMap<Account, (Quota, Usage)>,
     /// Who is counted already, for a place that others are leaving.
     nominated: BTreeSet<HolderId>,
     /// What the whole fleet has.
@@ -46,9 +48,23 @@ pub(crate) struct ProjectAccount {
     pub(crate) stopped: u32,
 }
 
-impl ProjectAccount {
-    pub(crate) fn limits_models(&self) -> bool {
-        !self.project.quota.model_milli.is_empty()
+/// For whom something counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whose {
+    project: ProjectId,
+    person: Option<UserId>,
+    queue: QueueId,
+}
+
+impl From<&Request> for Whose {
+    fn from(request: &Request) -> Self {
+        Self { project: request.project, person: request.person, queue: request.queue }
+    }
+}
+
+impl From<&Owner> for Whose {
+    fn from(owner: &Owner) -> Self {
+        Self { project: owner.project, person: owner.person, queue: owner.queue }
     }
 }
 
@@ -58,16 +74,18 @@ impl Accounts {
         let project = |project: &Project| {
             (project.id, ProjectAccount { project: project.clone(), used: Usage::default(), stopped: 0 })
         };
+        let shared = |shared: &Shared| (shared.account, (shared.quota.clone(), shared.elsewhere.clone()));
         let mut accounts = Self {
             queues: snapshot.queues.iter().map(queue).collect(),
             projects: snapshot.projects.iter().map(project).collect(),
+            further: snapshot.quotas.iter().map(shared).collect(),
             nominated: BTreeSet::new(),
             total: total(fleet),
         };
         for holding in &snapshot.holdings {
             if let Some(owner) = &holding.owner {
                 let usage = usage_of(holding, owner, fleet);
-                accounts.add(owner.project, owner.queue, &usage);
+                accounts.add(owner, &usage);
                 if holding.releasing {
                     accounts.left_queue(owner.queue, usage.gpu_milli);
                 }
@@ -76,7 +94,7 @@ impl Accounts {
         let waiting: HashMap<HolderId, &Request> = snapshot.requests.iter().map(|r| (r.holder, r)).collect();
         for nomination in &snapshot.nominations {
             if let Some(request) = waiting.get(&nomination.holder) {
-                accounts.add(request.project, request.queue, &nominated_usage(request, nomination, fleet));
+                accounts.add(*request, &nominated_usage(request, nomination, fleet));
                 accounts.nominated.insert(request.holder);
             }
         }
@@ -92,25 +110,44 @@ impl Accounts {
     }
 
     /// Counts what somebody gets.
-    pub(crate) fn add(&mut self, project: ProjectId, queue: QueueId, usage: &Usage) {
-        if let Some(account) = self.projects.get_mut(&project) {
+    pub(crate) fn add(&mut self, whose: impl Into<Whose>, usage: &Usage) {
+        let whose = whose.into();
+        self.further(whose, |used| used.add(usage));
+        if let Some(account) = self.projects.get_mut(&whose.project) {
             account.used.add(usage);
         }
-        if let Some(account) = self.queues.get_mut(&queue) {
+        if let Some(account) = self.queues.get_mut(&whose.queue) {
             account.used_milli = account.used_milli.saturating_add(usage.gpu_milli);
             account.held_milli = account.held_milli.saturating_add(usage.gpu_milli);
         }
     }
 
     /// Takes back what somebody got.
-    pub(crate) fn remove(&mut self, project: ProjectId, queue: QueueId, usage: &Usage) {
-        if let Some(account) = self.projects.get_mut(&project) {
+    pub(crate) fn remove(&mut self, whose: impl Into<Whose>, usage: &Usage) {
+        let whose = whose.into();
+        self.further(whose, |used| used.remove(usage));
+        if let Some(account) = self.projects.get_mut(&whose.project) {
             account.used.remove(usage);
         }
-        if let Some(account) = self.queues.get_mut(&queue) {
+        if let Some(account) = self.queues.get_mut(&whose.queue) {
             account.used_milli = account.used_milli.saturating_sub(usage.gpu_milli);
             account.held_milli = account.held_milli.saturating_sub(usage.gpu_milli);
         }
+    }
+
+    /// What the group and the person hold for whom it counts, where these have limits.
+    fn further(&mut self, whose: Whose, change: impl Fn(&mut Usage)) {
+        for account in self.beyond_project(whose) {
+            if let Some((_, used)) = self.further.get_mut(&account) {
+                change(used);
+            }
+        }
+    }
+
+    /// The group and the person for whom it counts.
+    fn beyond_project(&self, whose: Whose) -> impl Iterator<Item = Account> + use<> {
+        let group = self.projects.get(&whose.project).and_then(|account| account.project.group);
+        group.map(Account::Group).into_iter().chain(whose.person.map(Account::Person))
     }
 
     /// A queue's holder was told to leave. Its project's quota and its queue's limit are free only when it has left.
@@ -127,16 +164,34 @@ impl Accounts {
         }
     }
 
-    /// The dimension in which the project would hold too much, models apart.
-    pub(crate) fn excess(&self, request: &Request) -> Option<Excess> {
-        let account = self.projects.get(&request.project)?;
-        account.project.quota.excess(&account.used, &usage_of_ask(request, None))
+    /// Who would hold too much, and in which dimension, models apart: the project first, then its group, then the person.
+    pub(crate) fn excess(&self, request: &Request) -> Option<(Account, Excess)> {
+        self.excess_of(request, &usage_of_ask(request, None))
     }
 
-    /// The dimension in which the project would hold too much of a model.
-    pub(crate) fn model_excess(&self, request: &Request, model: &DeviceModel) -> Option<Excess> {
-        let account = self.projects.get(&request.project)?;
-        account.project.quota.excess(&account.used, &usage_of_ask(request, Some(model)))
+    /// Who would hold too much of a model.
+    pub(crate) fn model_excess(&self, request: &Request, model: &DeviceModel) -> Option<(Account, Excess)> {
+        self.excess_of(request, &usage_of_ask(request, Some(model)))
+    }
+
+    fn excess_of(&self, request: &Request, more: &Usage) -> Option<(Account, Excess)> {
+        self.quotas_of(request).find_map(|(account, quota, used)| Some((account, quota.excess(used, more)?)))
+    }
+
+    /// Whether a quota for which it counts limits single models.
+    pub(crate) fn limits_models(&self, request: &Request) -> bool {
+        self.quotas_of(request).any(|(_, quota, _)| !quota.model_milli.is_empty())
+    }
+
+    /// The quotas for which a request counts, and what is held of them.
+    fn quotas_of(&self, request: &Request) -> impl Iterator<Item = (Account, &Quota, &Usage)> {
+        let own = self.projects.get(&request.project);
+        let own = own.map(|own| (Account::Project(request.project), &own.project.quota, &own.used));
+        let beyond = self.beyond_project(request.into());
+        own.into_iter().chain(beyond.filter_map(|account| {
+            let (quota, used) = self.further.get(&account)?;
+            Some((account, quota, used))
+        }))
     }
 
     /// Whether the queue would hold more than its limit, with those who have not left yet.

@@ -1,7 +1,11 @@
 //! What has to be true before a place is looked for: the ask, the plan's window, quota and limit.
 
 use crate::{accounts::Accounts, fleet::Fleet, plan::Code, policy::Policy, snapshot::Request};
-use domain::{device::DeviceModel, quota::Excess, window::Access};
+use domain::{
+    device::DeviceModel,
+    quota::{Account, Excess},
+    window::Access,
+};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// Why not, in a word and a sentence.
@@ -17,7 +21,7 @@ impl Reason {
     }
 }
 
-/// The models that a request may have: what its plan permits, less what its project has enough of.
+/// The models that a request may have: what its plan permits, less what its project, its group or its person has enough of.
 pub(crate) fn check(
     request: &Request,
     accounts: &Accounts,
@@ -33,8 +37,8 @@ pub(crate) fn check(
         return Err(Reason::new(Code::ProjectUnknown, format!("project {} does not exist any more", request.project)));
     }
     check_access(request, now, policy)?;
-    if let Some(excess) = accounts.excess(request) {
-        return Err(quota_reason(&excess));
+    if let Some((whose, excess)) = accounts.excess(request) {
+        return Err(quota_reason(whose, &excess));
     }
     if accounts.over_limit(request) {
         return Err(limit_reason(request, accounts));
@@ -101,7 +105,7 @@ fn check_models(request: &Request, accounts: &Accounts, fleet: &Fleet) -> Result
         };
         return Err(Reason::new(Code::ModelAbsent, format!("no node has a device of {what}")));
     }
-    if !accounts.project(request.project).is_some_and(|account| account.limits_models()) {
+    if !accounts.limits_models(request) {
         return Ok(request.permitted.clone());
     }
     let mut first_excess = None;
@@ -113,14 +117,14 @@ fn check_models(request: &Request, accounts: &Accounts, fleet: &Fleet) -> Result
         }
     }
     match first_excess {
-        Some(excess) if left.is_empty() => Err(quota_reason(&excess)),
+        Some((whose, excess)) if left.is_empty() => Err(quota_reason(whose, &excess)),
         // Where nothing is ruled out, the request's own list keeps equal requests equal.
         None => Ok(request.permitted.clone()),
         Some(_) => Ok(left),
     }
 }
 
-fn quota_reason(excess: &Excess) -> Reason {
+fn quota_reason(whose: Account, excess: &Excess) -> Reason {
     let Excess { what, limit, used, wanted } = excess;
     let (unit, scale): (&str, fn(u64) -> String) = match what.as_str() {
         "memory" => ("MiB of memory", |bytes| (bytes >> 20).to_string()),
@@ -130,10 +134,18 @@ fn quota_reason(excess: &Excess) -> Reason {
     };
     let [limit_is, used, wanted_is] = [*limit, *used, *wanted].map(scale);
     if wanted > limit {
-        let sentence = format!("{wanted_is} {unit} is asked for, and the project may never hold more than {limit_is}");
+        let (whose, more) = (whose.spoken(), "ask for less, or an administrator for more quota");
+        let sentence =
+            format!("{wanted_is} {unit} is asked for, and {whose} may never hold more than {limit_is}; {more}");
         return Reason::new(Code::QuotaTooSmall, sentence);
     }
-    let sentence = format!("the project holds {used} of {limit_is} {unit}, and {wanted_is} is asked for");
+    let (holds, helps) = match whose {
+        Account::Project(_) => ("holds", "what its runtimes give back makes room"),
+        Account::Group(_) => ("holds in all its projects", "what runtimes of any of these give back makes room"),
+        Account::Person(_) => ("holds in all projects", "what this person's other runtimes give back makes room"),
+    };
+    let whose = whose.spoken();
+    let sentence = format!("{whose} {holds} {used} of {limit_is} {unit}, and {wanted_is} is asked for; {helps}");
     Reason::new(Code::QuotaExceeded, sentence)
 }
 

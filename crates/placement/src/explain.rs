@@ -224,7 +224,7 @@ impl Planner {
             }
             if let Some(owner) = &holding.owner {
                 let usage = crate::accounts::usage_of(&holding, owner, &self.fleet);
-                self.accounts.remove(owner.project, owner.queue, &usage);
+                self.accounts.remove(owner, &usage);
             }
         }
     }

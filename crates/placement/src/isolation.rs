@@ -91,6 +91,7 @@ mod tests {
         Request {
             holder: HolderId(Uuid::from_u128(number)),
             project: ProjectId(Uuid::nil()),
+            person: None,
             queue: QueueId(Uuid::nil()),
             priority: 0,
             submitted_at: Timestamp::UNIX_EPOCH,
@@ -115,6 +116,7 @@ mod tests {
             requests: (0..count).map(request).collect(),
             queues: Vec::new(),
             projects: Vec::new(),
+            quotas: Vec::new(),
             recent: Vec::new(),
         }
     }

@@ -33,7 +33,7 @@ pub use plan::{Assignment, Code, Hint, Move, Place, Plan, Preemption, Refusal, R
 pub use planner::Planner;
 pub use policy::Policy;
 pub use simulation::{Arrival, Fate, Pauses, Simulation};
-pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Snapshot};
+pub use snapshot::{Demand, Holding, NODE_DEVICES_MAX, Node, Nomination, Owner, Project, Request, Shared, Snapshot};
 
 /// Decides about all requests of a snapshot. One about which this panics is refused with [`Code::PlannerFailed`], and the
 /// others are decided about without it.

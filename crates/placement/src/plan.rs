@@ -111,9 +111,9 @@ pub enum Code {
     WindowClosed,
     /// The plan's window closes too soon.
     WindowTooShort,
-    /// The project holds too much already.
+    /// The project, the group that owns it, or the person who starts it holds too much already.
     QuotaExceeded,
-    /// It is more than the project may ever hold.
+    /// It is more than one of these may ever hold.
     QuotaTooSmall,
     /// The queue is at its limit.
     QueueLimit,

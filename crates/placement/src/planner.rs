@@ -153,7 +153,7 @@ impl Planner {
     /// with the nomination.
     fn place_nominated(&mut self, request: &Request, nomination: &Nomination) -> Result<Done, Reason> {
         let usage = nominated_usage(request, nomination, &self.fleet);
-        self.accounts.remove(request.project, request.queue, &usage);
+        self.accounts.remove(request, &usage);
         let admitted = self.admit(request);
         let still = self.holdings.iter().filter(|h| nomination.victims.contains(&h.holder)).count();
         let is_there = !self.fleet.ousted.contains(&request.holder);
@@ -166,7 +166,7 @@ impl Planner {
             self.fleet.give(&taking);
             return Ok(Done { nomination, ..self.take(request, taking) });
         }
-        self.accounts.add(request.project, request.queue, &usage);
+        self.accounts.add(request, &usage);
         admitted?;
         if !is_there {
             return Err(Reason::new(Code::NoCapacity, "the place that was kept for it is not there any more"));
@@ -185,7 +185,7 @@ impl Planner {
         self.fleet.take(&taking, ends_at);
         self.keeping.remove(request.holder);
         self.keeping.taken(&taking, ends_at);
-        self.accounts.add(request.project, request.queue, &usage_of_ask(request, self.model_of(&taking).as_ref()));
+        self.accounts.add(request, &usage_of_ask(request, self.model_of(&taking).as_ref()));
         let place = self.fleet.place(&taking);
         let mut holding = Holding { ends_at, ..Holding::of(request, &place, self.now) };
         if let Some(owner) = &mut holding.owner {
@@ -200,13 +200,13 @@ impl Planner {
     /// As if it had not been placed; a nomination is in force again.
     pub(crate) fn undo(&mut self, done: Done, request: &Request) {
         let model = self.model_of(&done.taking);
-        self.accounts.remove(request.project, request.queue, &usage_of_ask(request, model.as_ref()));
+        self.accounts.remove(request, &usage_of_ask(request, model.as_ref()));
         self.fleet.give(&done.taking);
         self.fleet.states[done.taking.node].last_end = done.last_end;
         self.keeping.given_back(&done.taking, end_of(request, self.now).0, &self.fleet.empty[done.taking.node]);
         self.holdings.pop();
         if let Some(nomination) = done.nomination {
-            self.accounts.add(request.project, request.queue, &nominated_usage(request, &nomination, &self.fleet));
+            self.accounts.add(request, &nominated_usage(request, &nomination, &self.fleet));
             self.fleet.take(&done.taking, None);
             self.nominations.insert(request.holder, nomination);
         }
@@ -234,6 +234,7 @@ fn shallow(snapshot: &Snapshot) -> Snapshot {
         requests: Vec::new(),
         queues: Vec::new(),
         projects: Vec::new(),
+        quotas: Vec::new(),
         recent: Vec::new(),
     }
 }

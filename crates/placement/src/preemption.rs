@@ -268,7 +268,7 @@ impl Planner {
         self.fleet.take(&kept, None);
         self.keeping.remove(request.holder);
         self.keeping.taken(taking, None);
-        self.accounts.add(request.project, request.queue, &nominated_usage(request, &nomination, &self.fleet));
+        self.accounts.add(request, &nominated_usage(request, &nomination, &self.fleet));
         self.nominations.insert(request.holder, nomination);
         Some(Preemption { holder: request.holder, place, victims })
     }

@@ -5,9 +5,9 @@
 use crate::plan::Place;
 use domain::{
     device::{Ask, Device, DeviceModel, Grant},
-    id::{GangId, HolderId, NodeId, ProjectId, QueueId},
+    id::{GangId, GroupId, HolderId, NodeId, ProjectId, QueueId, UserId},
     queue::Queue,
-    quota::Quota,
+    quota::{Account, Quota, Usage},
     runtime::gang::Gang,
     window::Access,
 };
@@ -35,6 +35,9 @@ pub struct Snapshot {
     pub queues: Vec<Queue>,
     /// Projects that requests and holders name.
     pub projects: Vec<Project>,
+    /// Of groups and persons that projects, requests and holders name; who is not here has no limits.
+    #[serde(default)]
+    pub quotas: Vec<Shared>,
     /// What was asked for lately, so that a short queue does not hide what will come next.
     pub recent: Vec<Demand>,
 }
@@ -87,6 +90,7 @@ impl Holding {
             holder: request.holder,
             owner: Some(Owner {
                 project: request.project,
+                person: request.person,
                 queue: request.queue,
                 priority: request.priority,
                 effective_milli: request.ask.effective_milli(),
@@ -108,8 +112,11 @@ impl Holding {
 /// Whose a holding is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// Its quota is used.
+    /// Its quota is used, and that of the group which owns it.
     pub project: ProjectId,
+    /// Whose own quota is used, where that is known.
+    #[serde(default)]
+    pub person: Option<UserId>,
     /// Its share is used.
     pub queue: QueueId,
     /// Within the queue.
@@ -146,8 +153,11 @@ pub struct Nomination {
 pub struct Request {
     /// Who.
     pub holder: HolderId,
-    /// Whose quota.
+    /// Whose quota, and that of the group which owns it.
     pub project: ProjectId,
+    /// Who starts it, where that is known.
+    #[serde(default)]
+    pub person: Option<UserId>,
     /// In which queue.
     pub queue: QueueId,
     /// Within the queue; greater is served first.
@@ -181,6 +191,9 @@ pub struct Request {
 pub struct Project {
     /// Which.
     pub id: ProjectId,
+    /// The group that owns it.
+    #[serde(default)]
+    pub group: Option<GroupId>,
     /// What it may hold at once.
     pub quota: Quota,
     /// How many of its holders may still be stopped for others at present; `None` is any number.
@@ -188,6 +201,17 @@ pub struct Project {
     /// As that of a queue.
     #[serde(default)]
     pub recent_use: u64,
+}
+
+/// A quota over several projects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Whose.
+    pub account: Account,
+    /// What may be held at once.
+    pub quota: Quota,
+    /// What is held of it and is not in the snapshot.
+    pub elsewhere: Usage,
 }
 
 /// How often the same thing was asked for.

@@ -7,6 +7,7 @@ mod commit;
 mod inventory;
 mod load;
 mod rows;
+mod shared;
 
 pub use commit::{Act, Batch, Lost, Outcome, commit};
 pub(crate) use commit::{held_by, quota, usage};

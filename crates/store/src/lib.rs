@@ -46,6 +46,7 @@ pub mod products;
 pub mod project_files;
 pub mod projects;
 pub mod queues;
+pub mod quotas;
 pub mod run_ends;
 pub mod run_views;
 pub mod runs;

@@ -1,11 +1,14 @@
 //! What people set that a pool's planner goes by: queues, plans, limits, drained nodes. Refuses to write any of it.
 
-use crate::{Error, Store, ledger, query};
+use crate::{
+    Error, Store, ledger, query,
+    quotas::{self, Shared},
+};
 use deadpool_postgres::Client;
 use domain::{
-    id::{HolderId, PlanId, ProjectId, QueueId},
+    id::{HolderId, PlanId, ProjectId, QueueId, UserId},
     queue::Queue,
-    quota::Usage,
+    quota::{Quota, Usage},
     runtime::rules::{Plan, Policy},
     window::Window,
 };
@@ -21,6 +24,8 @@ pub struct Terms {
     pub queues: Vec<Queue>,
     /// What the projects may hold; one without a row has no limits.
     pub projects: BTreeMap<ProjectId, Limits>,
+    /// Who owns the projects, and what groups and persons may hold.
+    pub shared: Shared,
     /// Who of projects that hold more than they may has to make room, and when: whoever was placed last goes first.
     pub over_quota: BTreeMap<HolderId, Timestamp>,
     /// Which plans open a queue to a project.
@@ -46,11 +51,11 @@ pub struct Limits {
     pub over_quota_until: Option<Timestamp>,
 }
 
-/// Reads the terms of a pool for these projects.
+/// Reads the terms of a pool for these projects, and for these persons who have started something.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn read(store: &Store, pool: &str, projects: &[ProjectId]) -> Result<Terms, Error> {
+pub async fn read(store: &Store, pool: &str, projects: &[ProjectId], persons: &[UserId]) -> Result<Terms, Error> {
     let client = store.client().await?;
     let mut terms = Terms::default();
     let rows = query::rows(&client, include_str!("../sql/queue/of_pool.sql"), &[&pool]).await?;
@@ -62,6 +67,7 @@ pub async fn read(store: &Store, pool: &str, projects: &[ProjectId]) -> Result<T
     if projects.is_empty() {
         return Ok(terms);
     }
+    terms.shared = quotas::read(&client, projects, persons).await?;
     let projects: Vec<Uuid> = projects.iter().map(|id| id.0).collect();
     let rows = query::rows(&client, include_str!("../sql/project_policy/limits.sql"), &[&projects]).await?;
     terms.projects = rows.iter().map(|row| (ProjectId(row.get("project_id")), limits(row))).collect();
@@ -190,6 +196,8 @@ fn limits(row: &Row) -> Limits {
             allow_root: row.get("allow_root"),
             group_allows_root: row.get("group_allows_root"),
             quota: ledger::quota(row),
+            // Judged with those of persons, in `Terms::shared`.
+            group_quota: Quota::default(),
             idle_timeout_max_s: small(row, "idle_timeout_max_s"),
             lifetime_max_s: small(row, "lifetime_max_s"),
         },

@@ -4,7 +4,7 @@ use crate::{Error, query};
 use deadpool_postgres::GenericClient;
 use domain::{
     device::DeviceModel,
-    id::{GroupId, ProjectId},
+    id::ProjectId,
     quota::{Quota, Usage},
     runtime::rules,
 };
@@ -49,6 +49,14 @@ fn decode(row: &Row) -> Policy {
         allow_root: row.get(1),
         group_allows_root: row.get(13),
         quota,
+        group_quota: Quota {
+            gpu_milli: large(14),
+            model_milli: models(&row.get(15)),
+            cpu_milli: large(16),
+            memory_bytes: large(17),
+            storage_bytes: large(18),
+            holders: large(19),
+        },
         idle_timeout_max_s: small(9),
         lifetime_max_s: small(10),
     };
@@ -81,15 +89,6 @@ pub async fn set(db: &impl GenericClient, project: ProjectId, policy: &Policy) -
         &small(policy.over_quota_grace_s),
     ];
     Ok(query::one(db, include_str!("../sql/project_policy/upsert.sql"), parameters).await?.get(0))
-}
-
-/// Sets whether projects of a group may let containers run as root. Answers what was set before.
-///
-/// # Errors
-/// When the statement fails.
-pub async fn set_group(db: &impl GenericClient, group: GroupId, allow_root: bool) -> Result<Option<bool>, Error> {
-    let sql = include_str!("../sql/group_policy/upsert.sql");
-    Ok(query::one(db, sql, &[&group.0, &allow_root]).await?.get(0))
 }
 
 /// What a project holds: its runtimes, and as storage also its volumes, whose part of it is the second.

@@ -193,8 +193,12 @@ pub struct Concerned<'a> {
     pub node: Option<(&'a str, &'a str)>,
     /// With this device of that node.
     pub device: Option<&'a str>,
+    /// Of projects of this group.
+    pub group: Option<GroupId>,
     /// Of this workspace.
     pub workspace: Option<WorkspaceId>,
+    /// That count for this person's quota.
+    pub person: Option<UserId>,
 }
 
 /// Lives that one question answers at most.
@@ -328,10 +332,11 @@ pub async fn alive(db: &impl GenericClient, concerned: &Concerned<'_>) -> Result
     let (project, queue) = (concerned.project.map(|id| id.0), concerned.queue.map(|id| id.0));
     let (pool, node) = concerned.node.unzip();
     let plan = concerned.plan.map(|id| id.0);
-    let workspace = concerned.workspace.map(|id| id.0);
+    let person = concerned.person.map(|id| id.0);
+    let (group, workspace) = (concerned.group.map(|id| id.0), concerned.workspace.map(|id| id.0));
     let (class, device) = (&concerned.class, &concerned.device);
     let parameters: query::Parameters<'_> =
-        &[&project, &queue, &plan, class, &pool, &node, device, &ALIVE_MAX, &workspace];
+        &[&project, &queue, &plan, class, &pool, &node, device, &ALIVE_MAX, &group, &workspace, &person];
     query::rows(db, sql, parameters).await?.iter().map(decode_alive).collect()
 }
 

@@ -35,6 +35,8 @@ const HOT: &[(&str, Option<&str>)] = &[
             "300000, '-infinity', 'infinity', pg_temp.id(1, 1), NULL, NULL, 0::smallint, '{}', 16, 'publish', '', NULL",
         ),
     ),
+    ("group_policy/guard", None),
+    ("group_policy/held", Some("ARRAY[pg_temp.id(8, 1)]")),
     ("log_line/list", None),
     (
         "log_line/search",
@@ -53,6 +55,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("pipeline/select_current", None),
     ("pipeline/select_current_many", None),
     ("pipeline_version/select_specs", None),
+    ("placement_user/held", None),
     ("project_policy/guard", None),
     ("project_policy/limits", None),
     ("project_usage/get", None),
@@ -85,6 +88,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("trigger/guard", None),
     ("trigger_state/decide", None),
     ("trigger_token/get", None),
+    ("user_policy/guard", None),
     ("volume/list", None),
     ("volume/sum", None),
 ];
@@ -101,17 +105,24 @@ const LARGE: &[&str] = &[
     "notification",
     "output_removal",
     "pipeline",
+    "placement",
+    "placement_user",
     "pipeline_version",
+    "project",
+    "project_usage",
     "run",
     "run_end",
     "trigger",
     "trigger_state",
+    "user_account",
+    "user_policy",
     "volume",
     "volume_state",
 ];
 
 /// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing, an attempt and ten log
-/// lines each. 5,000 projects with four volumes each, and the GPUs of two years.
+/// lines each. 5,000 projects with four volumes and four placements each, of 500 groups, as many persons with a quota, and the
+/// GPUs of two years.
 const FILL: &str = "
     SET session_replication_role = replica; -- References are not what is tried here.
     CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
@@ -164,6 +175,16 @@ const FILL: &str = "
         FROM generate_series(1, 20000) v;
     INSERT INTO volume_state (volume_id, state)
         SELECT pg_temp.id(5, v), CASE WHEN v % 3 = 0 THEN 'gone' ELSE 'ready' END FROM generate_series(1, 20000) v;
+    INSERT INTO user_account (id, email) SELECT pg_temp.id(7, u), 'u' || u FROM generate_series(100, 5000) u;
+    INSERT INTO user_policy (user_id, gpu_milli) SELECT pg_temp.id(7, u), 1000 FROM generate_series(100, 5000) u;
+    INSERT INTO group_policy (group_id, gpu_milli) SELECT pg_temp.id(8, g), 1000 FROM generate_series(1, 500) g;
+    INSERT INTO project (id, name, owner_group_id)
+        SELECT pg_temp.id(6, p), 'p' || p, pg_temp.id(8, p % 500) FROM generate_series(1, 5000) p;
+    INSERT INTO project_usage (project_id) SELECT pg_temp.id(6, p) FROM generate_series(1, 5000) p;
+    INSERT INTO placement (holder, pool, node_id, project_id, queue_id, state, cpu_milli, memory_bytes, effective_milli)
+        SELECT pg_temp.id(9, h), 'default', pg_temp.id(1, 1), pg_temp.id(6, h % 5000), pg_temp.id(1, 1), 'held', 1, 1, 1
+        FROM generate_series(1, 20000) h;
+    INSERT INTO placement_user (holder, user_id) SELECT pg_temp.id(9, h), pg_temp.id(7, h % 5000) FROM generate_series(1, 20000) h;
     ANALYZE;
     SET session_replication_role = origin;";
 

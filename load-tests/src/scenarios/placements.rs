@@ -125,6 +125,7 @@ fn snapshot() -> Snapshot {
     let request = |at: usize| Request {
         holder: HolderId(id(5, at)),
         project,
+        person: None,
         queue,
         priority: 0,
         submitted_at: now,
@@ -163,7 +164,14 @@ fn snapshot() -> Snapshot {
             weight: 1,
             recent_use: 0,
         }],
-        projects: vec![Project { id: project, quota: Quota::default(), disruptions_left: None, recent_use: 0 }],
+        projects: vec![Project {
+            id: project,
+            group: None,
+            quota: Quota::default(),
+            disruptions_left: None,
+            recent_use: 0,
+        }],
+        quotas: Vec::new(),
         recent: Vec::new(),
     }
 }

@@ -34,8 +34,8 @@ use crate::{clock::DbClock, metrics::Metrics};
 use avoided::Avoided;
 use blocks::Blocks;
 use domain::{
-    id::{HolderId, ProjectId},
-    quota::Usage,
+    id::HolderId,
+    quota::{Account, Usage},
     runtime::life::Rules,
 };
 use fleet::Fleet;
@@ -123,10 +123,10 @@ pub struct Placer {
     placements: HashMap<HolderId, Placement>,
     fleet: Fleet,
     terms: Terms,
-    /// Whose terms these are.
-    terms_of: BTreeSet<ProjectId>,
-    /// What projects held in other pools when the terms were read.
-    elsewhere: BTreeMap<ProjectId, Usage>,
+    /// Whose terms these are: of projects and persons.
+    terms_of: BTreeSet<Account>,
+    /// What projects, groups and persons held in other pools when the terms were read.
+    elsewhere: BTreeMap<Account, Usage>,
     terms_read_at: Option<Instant>,
     volumes: Volumes,
     avoided: Avoided,

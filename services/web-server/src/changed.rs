@@ -34,6 +34,12 @@ impl Changed {
         Self(if was == is { BTreeMap::new() } else { BTreeMap::from([(name.to_owned(), pair.into())]) })
     }
 
+    /// And of what else the act changed.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Of one role.
     pub(crate) fn of_role(name: &str, was: Option<Role>, is: Option<Role>) -> Self {
         let word = |role: Option<Role>| role.map(|role| encode::role(Some(role)).as_str_name());

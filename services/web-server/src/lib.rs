@@ -46,6 +46,7 @@ mod runtimes;
 mod scaler;
 mod services;
 pub mod settings;
+mod shared_quotas;
 mod sign_in;
 mod standing;
 mod storage_classes;

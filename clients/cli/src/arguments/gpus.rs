@@ -327,6 +327,40 @@ pub(crate) struct PolicyOptions {
     pub(crate) force: bool,
 }
 
+/// What all projects of a group, or one person, hold together; what is not said stays as it is, and saying nothing shows it.
+#[derive(Debug, Default, Args)]
+pub(crate) struct QuotaOptions {
+    /// GPUs times share at once, such as 4 or 0.5; or none
+    #[arg(long, value_name = "GPUS", value_parser = amounts::milli_bound)]
+    pub(crate) gpu: Option<Bound>,
+    /// The same of one model; may be repeated, and replaces those that are set; or none
+    #[arg(long, value_name = "MODEL=GPUS", value_parser = or_none(amounts::model_milli))]
+    pub(crate) model_gpu: Vec<Setting<(String, i64)>>,
+    /// Cores; or none
+    #[arg(long, value_parser = amounts::milli_bound)]
+    pub(crate) cpu: Option<Bound>,
+    /// Memory, such as 256GiB; or none
+    #[arg(long, value_parser = amounts::bytes_bound)]
+    pub(crate) memory: Option<Bound>,
+    /// Storage; or none
+    #[arg(long, value_parser = amounts::bytes_bound)]
+    pub(crate) storage: Option<Bound>,
+    /// Runtimes at once; or none
+    #[arg(long, value_parser = amounts::count_bound)]
+    pub(crate) runtimes: Option<Bound>,
+    /// Although running work is concerned
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+impl QuotaOptions {
+    /// Nothing is to be changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        let bounds = [self.gpu, self.cpu, self.memory, self.storage, self.runtimes];
+        self.model_gpu.is_empty() && bounds.iter().all(Option::is_none)
+    }
+}
+
 impl PolicyOptions {
     /// Nothing is to be changed.
     pub(crate) fn is_empty(&self) -> bool {

@@ -75,6 +75,16 @@ pub(crate) enum Users {
         /// E-mail address
         email: String,
     },
+    /// Show or set what a person's runtimes hold at once over all projects, or everybody's who has no quota of their own
+    Quota {
+        /// E-mail address; everybody's without one
+        email: Option<String>,
+        #[command(flatten)]
+        quota: Box<super::gpus::QuotaOptions>,
+        /// Take it away: for a person, everybody's holds again
+        #[arg(long, conflicts_with_all = ["gpu", "model_gpu", "cpu", "memory", "storage", "runtimes"])]
+        remove: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,16 +104,15 @@ pub(crate) enum Groups {
         /// Its name
         name: String,
     },
-    /// Set whether its projects may let containers run as root
+    /// Show or set whether its projects may let containers run as root, and what they hold together
     Policy {
         /// Its name
         name: String,
         /// They may, when they allow it themselves; --allow-root false takes it back
-        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
-        allow_root: bool,
-        /// Take it back though runtimes of theirs have root
-        #[arg(long)]
-        force: bool,
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        allow_root: Option<bool>,
+        #[command(flatten)]
+        quota: Box<super::gpus::QuotaOptions>,
     },
     /// Add a person
     Add {

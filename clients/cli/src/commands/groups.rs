@@ -43,8 +43,8 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gr
             let answer = groups.delete_group(request).await?.into_inner();
             output.answer("orrery.v1.DeleteGroupResponse", &answer, || format!("group {name} is gone"))?;
         }
-        Some(Groups::Policy { name, allow_root, force }) => {
-            policies::of_group(connection, output, name, allow_root, force).await?;
+        Some(Groups::Policy { name, allow_root, quota }) => {
+            policies::of_group(connection, output, name, allow_root, *quota).await?;
         }
         Some(Groups::Members { name }) => {
             let request = ListGroupMembersRequest { name, page_size: PAGE_SIZE, page_token: String::new() };

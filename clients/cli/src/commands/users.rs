@@ -2,6 +2,7 @@
 
 use crate::{
     arguments::people::{Role, Users},
+    commands::policies,
     connection::{CALL_TIMEOUT, Connection, PAGE_SIZE},
     failure::{Code, Result},
     render::{
@@ -50,6 +51,9 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Us
             let request = within(CALL_TIMEOUT, ResetPasswordRequest { email: email.clone() });
             let answer = users.reset_password(request).await?.into_inner();
             output.answer("orrery.v1.ResetPasswordResponse", &answer, || told(&email, &answer.one_time_password))?;
+        }
+        Some(Users::Quota { email, quota, remove }) => {
+            policies::of_person(connection, output, email.unwrap_or_default(), *quota, remove).await?;
         }
         Some(Users::Unlink { email }) => {
             let request = within(CALL_TIMEOUT, UnlinkUserRequest { email: email.clone() });

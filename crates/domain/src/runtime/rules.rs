@@ -15,7 +15,7 @@ pub use form::{
     is_reserved,
 };
 pub use plan::Plan;
-pub use policy::Policy;
+pub use policy::{Policy, fits};
 
 use super::Spec;
 use crate::device::{DeviceModel, Enforcement, Sharing, WHOLE_MILLI};

@@ -3,8 +3,8 @@
 use crate::world::World;
 use domain::{
     device::{Device, Grant, Link},
-    id::{DeviceId, HolderId, NodeId},
-    quota::Usage,
+    id::{DeviceId, HolderId, NodeId, ProjectId, UserId},
+    quota::{Account, Usage},
 };
 use placement::{Place, Plan, Request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,11 +105,26 @@ fn quotas_and_limits_hold(world: &World, plan: &Plan) {
         holders: 1,
     };
     let mut by_project: BTreeMap<_, (Usage, Usage)> = BTreeMap::new();
+    let group = |id: ProjectId| {
+        world.snapshot.projects.iter().find(|project| project.id == id).and_then(|project| project.group)
+    };
+    let counts_for = |account: Account, project: ProjectId, person: Option<UserId>| match account {
+        Account::Project(id) => id == project,
+        Account::Group(id) => group(project) == Some(id),
+        Account::Person(id) => person == Some(id),
+    };
+    let mut shared: Vec<(Usage, Usage)> =
+        world.snapshot.quotas.iter().map(|shared| (shared.elsewhere.clone(), Usage::default())).collect();
     let mut by_queue: BTreeMap<_, (u64, u64)> = BTreeMap::new();
     for holding in &world.snapshot.holdings {
         let Some(owner) = &holding.owner else { continue };
         let used = usage(owner.effective_milli, &holding.grants, holding.cpu_milli, holding.memory_bytes);
         by_project.entry(owner.project).or_default().0.add(&used);
+        for (quota, (sum, _)) in world.snapshot.quotas.iter().zip(&mut shared) {
+            if counts_for(quota.account, owner.project, owner.person) {
+                sum.add(&used);
+            }
+        }
         // Also of those who were told to leave: they have not left.
         by_queue.entry(owner.queue).or_default().0 += owner.effective_milli;
     }
@@ -118,11 +133,19 @@ fn quotas_and_limits_hold(world: &World, plan: &Plan) {
         let milli = request.ask.effective_milli();
         let more = usage(milli, &place.grants, place.cpu_milli, place.memory_bytes);
         by_project.entry(request.project).or_default().1.add(&more);
+        for (quota, (_, sum)) in world.snapshot.quotas.iter().zip(&mut shared) {
+            if counts_for(quota.account, request.project, request.person) {
+                sum.add(&more);
+            }
+        }
         by_queue.entry(request.queue).or_default().1 += milli;
     }
     for project in &world.snapshot.projects {
         let (used, more) = by_project.remove(&project.id).unwrap_or_default();
         assert_eq!(project.quota.excess(&used, &more), None);
+    }
+    for (quota, (used, more)) in world.snapshot.quotas.iter().zip(&shared) {
+        assert_eq!(quota.quota.excess(used, more), None, "{:?}", quota.account);
     }
     for queue in &world.snapshot.queues {
         let (used, more) = by_queue.remove(&queue.id).unwrap_or_default();

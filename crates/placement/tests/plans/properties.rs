@@ -6,11 +6,11 @@ use crate::{
 };
 use domain::{
     device::{Ask, BYTES_MAX, CPU_MILLI_MAX, DeviceModel, Link, Profile, Sharing},
-    id::GangId,
-    quota::Quota,
+    id::{GangId, GroupId, UserId},
+    quota::{Account, Quota, Usage},
 };
 use jiff::Timestamp;
-use placement::{Code, Demand, Gang, Hint, Plan, Policy, Request, Snapshot, plan};
+use placement::{Code, Demand, Gang, Hint, Plan, Policy, Request, Shared, Snapshot, plan};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -53,6 +53,7 @@ prop_compose! {
         quota in prop::option::of(500_u64..6000),
         limit in prop::option::of(500_u64..6000),
         deserved in 0_u64..4000,
+        shared_quota in prop::option::of(500_u64..6000),
     ) -> World {
         let mut world = World::new();
         let low = world.queue("low", -1, true);
@@ -69,12 +70,30 @@ prop_compose! {
         for wanted in &wanted {
             want(&mut world, wanted);
         }
+        share_some(&mut world, shared_quota);
         // Sometimes a member is missing.
         let members = world.snapshot.requests.iter().filter(|request| request.gang.is_some()).count();
         let size = u32::try_from(members).unwrap() + u32::from(deserved % 4 == 0);
         world.snapshot.requests.iter_mut().filter_map(|r| r.gang.as_mut()).for_each(|gang| gang.size = size);
         world
     }
+}
+
+/// Every second of those who wait is one person's, and the other ones are of another project of the same group.
+fn share_some(world: &mut World, quota: Option<u64>) {
+    let Some(milli) = quota else { return };
+    let (group, person) = (GroupId(Uuid::from_u128(900)), UserId(Uuid::from_u128(901)));
+    let project = world.project(Quota::default());
+    world.snapshot.projects.iter_mut().for_each(|project| project.group = Some(group));
+    for (at, request) in world.snapshot.requests.iter_mut().enumerate() {
+        if at.is_multiple_of(2) { request.person = Some(person) } else { request.project = project }
+    }
+    let shared = |account, gpu_milli| Shared {
+        account,
+        quota: Quota { gpu_milli: Some(gpu_milli), ..Quota::default() },
+        elsewhere: Usage::default(),
+    };
+    world.snapshot.quotas = vec![shared(Account::Group(group), milli + 4000), shared(Account::Person(person), milli)];
 }
 
 /// On shared devices only, so that whatever is held is possible.

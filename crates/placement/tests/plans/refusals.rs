@@ -3,10 +3,10 @@
 use crate::world::{World, ask, at, of, shared};
 use domain::{
     device::{Ask, DeviceModel, Sharing},
-    id::{GangId, ProjectId, QueueId},
-    quota::Quota,
+    id::{GangId, GroupId, ProjectId, QueueId, UserId},
+    quota::{Account, Quota, Usage},
 };
-use placement::{Access, Code, Gang, Refusal};
+use placement::{Access, Code, Gang, Refusal, Shared};
 use uuid::Uuid;
 
 /// One node with two devices of model A, and what the test makes of it.
@@ -94,7 +94,7 @@ fn a_window_that_is_long_enough_admits_and_tells_when_it_ends() {
 #[test]
 fn quotas_and_limits() {
     let limited = |w: &mut World, quota: Quota| w.snapshot.projects[0].quota = quota;
-    check(Code::QuotaTooSmall, "2 GPU is asked for, and the project may never hold more than 1.5", |w| {
+    check(Code::QuotaTooSmall, "2 GPU is asked for, and the project may never hold more than 1.5; ask for less", |w| {
         limited(w, Quota { gpu_milli: Some(1500), ..Quota::default() });
         w.request(ask(2, 1000));
     });
@@ -142,6 +142,85 @@ fn what_is_held_beside_a_device_that_is_not_there_is_not_free() {
     assert_eq!(plan.assignments, [], "neither its other device nor its processor");
     assert_eq!(plan.problems.len(), 1, "{:?}", plan.problems);
     assert!(plan.problems[0].contains("not in the fleet"), "{:?}", plan.problems);
+}
+
+const GROUP: GroupId = GroupId(Uuid::from_u128(900));
+const PERSON: UserId = UserId(Uuid::from_u128(901));
+
+/// A quota, of which 0.5 GPU are held in other pools.
+fn shared_by(world: &mut World, account: Account, quota: Quota) {
+    let elsewhere = Usage { gpu_milli: 500, holders: 1, ..Usage::default() };
+    world.snapshot.quotas.push(Shared { account, quota, elsewhere });
+}
+
+/// A holder of a second project of the group, of one GPU.
+fn sibling(world: &mut World) {
+    let project = world.project(Quota::default());
+    world.snapshot.projects.iter_mut().for_each(|project| project.group = Some(GROUP));
+    let (node, queue) = (world.snapshot.nodes[0].id, world.snapshot.queues[0].id);
+    world.hold(node, queue, 1, 1000).owner.as_mut().unwrap().project = project;
+}
+
+#[test]
+fn a_group_is_judged_over_all_its_projects() {
+    let quota = |gpu_milli| Quota { gpu_milli: Some(gpu_milli), ..Quota::default() };
+    let words = "the group that owns the project holds in all its projects 1.5 of 2 GPU, and 0.6 is asked for; what runtimes of any";
+    check(Code::QuotaExceeded, words, |w| {
+        shared_by(w, Account::Group(GROUP), quota(2000));
+        sibling(w);
+        w.request(ask(1, 600));
+    });
+    check(
+        Code::QuotaTooSmall,
+        "2 GPU is asked for, and the group that owns the project may never hold more than 1.9",
+        |w| {
+            shared_by(w, Account::Group(GROUP), quota(1900));
+            sibling(w);
+            w.request(ask(2, 1000));
+        },
+    );
+    // Of a project of somebody else it is no business, nor of the group's where there is room.
+    let mut world = World::new();
+    world.node(&["A", "A"], &shared());
+    shared_by(&mut world, Account::Group(GROUP), quota(1500));
+    sibling(&mut world);
+    let stranger = world.project(Quota::default());
+    world.request(ask(1, 600)).project = stranger;
+    assert_eq!(world.plan().assignments.len(), 1);
+    world.request(ask(1, 400));
+    assert_eq!(world.plan().refusals.len(), 1, "only the group's");
+    world.snapshot.quotas[0].quota = quota(1900);
+    assert_eq!(world.plan().assignments.len(), 2);
+}
+
+#[test]
+fn a_person_is_judged_over_all_projects() {
+    let words =
+        "the person who starts it holds in all projects 2 of 2 running at once, and 1 is asked for; what this person's";
+    let at_once = || Quota { holders: Some(2), ..Quota::default() };
+    check(Code::QuotaExceeded, words, |w| {
+        shared_by(w, Account::Person(PERSON), at_once());
+        sibling(w);
+        w.snapshot.holdings[0].owner.as_mut().unwrap().person = Some(PERSON);
+        w.request(ask(1, 100)).person = Some(PERSON);
+    });
+    // In one plan, too, and others of the project are not concerned.
+    let mut world = World::new();
+    world.node(&["A", "A"], &shared());
+    shared_by(&mut world, Account::Person(PERSON), at_once());
+    for person in [Some(PERSON), Some(PERSON), None, Some(UserId(Uuid::from_u128(902)))] {
+        world.request(ask(1, 100)).person = person;
+    }
+    let plan = world.plan();
+    assert_eq!((plan.assignments.len(), plan.refusals.len()), (3, 1));
+    // Models of which this person has enough are left out.
+    let mut world = World::new();
+    world.node(&["A"], &shared());
+    let b = world.node(&["B"], &shared());
+    let quota = Quota { model_milli: [(DeviceModel::new("A"), 100)].into(), ..Quota::default() };
+    shared_by(&mut world, Account::Person(PERSON), quota);
+    world.request(ask(1, 500)).person = Some(PERSON);
+    assert_eq!(world.plan().assignments[0].place.node, b);
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl World {
             requests: Vec::new(),
             queues: Vec::new(),
             projects: Vec::new(),
+            quotas: Vec::new(),
             recent: Vec::new(),
         };
         let mut world = Self { snapshot, policy: Policy::default(), next: 1 };
@@ -113,7 +114,7 @@ impl World {
 
     pub(crate) fn project(&mut self, quota: Quota) -> ProjectId {
         let id = ProjectId(self.id());
-        self.snapshot.projects.push(Project { id, quota, disruptions_left: None, recent_use: 0 });
+        self.snapshot.projects.push(Project { id, group: None, quota, disruptions_left: None, recent_use: 0 });
         id
     }
 
@@ -122,6 +123,7 @@ impl World {
         let request = Request {
             holder: HolderId(self.id()),
             project: self.snapshot.projects[0].id,
+            person: None,
             queue: self.snapshot.queues[0].id,
             priority: 0,
             submitted_at: at(-60),
@@ -153,6 +155,7 @@ impl World {
         assert_eq!(grants.len(), gpus, "the test gives out more than there is");
         let owner = Owner {
             project: self.snapshot.projects[0].id,
+            person: None,
             queue,
             priority: 0,
             effective_milli: gpus as u64 * u64::from(milli),

@@ -1,16 +1,19 @@
 //! The one transaction by which a pool changes.
 //!
-//! It counts only under the epoch of its shard. Capacity comes back before it is given; projects, devices and nodes are
-//! locked in this order, each by id. What a project's quota or a device has no room for is left out, alone, and told;
-//! everything else is written.
+//! It counts only under the epoch of its shard. Capacity comes back before it is given; projects, groups, persons, devices and
+//! nodes are locked in this order, each by id. What a quota of one of these or a device has no room for is left out, alone,
+//! and told; everything else is written.
 
-use super::rows::{Event, Placement, PlacementState, StoredLife, signed, unsigned};
+use super::{
+    rows::{Event, Placement, PlacementState, StoredLife, signed, unsigned},
+    shared::Shared,
+};
 use crate::{Error, Store, query, shards::Shard, volumes};
 use deadpool_postgres::{GenericClient, Transaction};
 use domain::{
     device::{DeviceModel, WHOLE_MILLI},
     id::{DeviceId, HolderId, ProjectId, QueueId, VolumeId, WorkspaceId},
-    quota::{Excess, Quota, Usage},
+    quota::{Account, Excess, Quota, Usage},
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -52,8 +55,8 @@ pub struct Act {
 /// Why an act was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lost {
-    /// The project would hold too much by now.
-    Quota(Excess),
+    /// The project, the group that owns it, or the person who starts it would hold too much by now.
+    Quota(Account, Excess),
     /// The device has not that much left.
     Device(DeviceId),
 }
@@ -162,9 +165,10 @@ async fn begin(db: &Transaction<'_>, pool: &str, lives: &[StoredLife]) -> Result
     Ok(lives.iter().map(|stored| stored.life.workspace).filter(|id| !begun.contains(&id.0)).collect())
 }
 
-/// What the projects of a batch hold, while their rows are locked.
+/// What the projects of a batch, their groups and its persons hold, while their rows are locked.
 struct Accounts {
     usage: BTreeMap<ProjectId, Usage>,
+    shared: Shared,
 }
 
 impl Accounts {
@@ -174,11 +178,12 @@ impl Accounts {
             released.chain(placements(&batch.acts).map(|placement| placement.project)).collect();
         let ids: Vec<Uuid> = projects.into_iter().map(|id| id.0).collect();
         if ids.is_empty() {
-            return Ok(Self { usage: BTreeMap::new() });
+            return Ok(Self { usage: BTreeMap::new(), shared: Shared::default() });
         }
         query::execute(db, include_str!("../../sql/project_usage/ensure.sql"), &[&ids]).await?;
         let rows = query::rows(db, include_str!("../../sql/project_usage/lock.sql"), &[&ids]).await?;
-        Ok(Self { usage: rows.iter().map(|row| (ProjectId(row.get("project_id")), usage(row, ""))).collect() })
+        let usage = rows.iter().map(|row| (ProjectId(row.get("project_id")), usage(row, ""))).collect();
+        Ok(Self { usage, shared: Shared::lock(db, placements(&batch.acts)).await? })
     }
 
     /// Takes back what is released, and the nominations that acts take the place of.
@@ -206,6 +211,7 @@ impl Accounts {
         if acts.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
+        self.shared.count(db, &self.usage).await?;
         let quotas = quotas(db, acts).await?;
         let mut devices = Devices::lock(db, acts).await?;
         let (mut chosen, mut lost) = (Vec::with_capacity(acts.len()), Vec::new());
@@ -224,15 +230,19 @@ impl Accounts {
             let used = self.usage.entry(placement.project).or_default();
             let more = placement.usage();
             let excess = quotas.get(&placement.project).and_then(|terms| terms.excess(used, &more));
-            let taken = excess.map_or(Ok(()), |excess| Err(Lost::Quota(excess)));
+            let excess = excess.map(|excess| (Account::Project(placement.project), excess));
+            let excess = excess.or_else(|| self.shared.excess(placement, &more));
+            let taken = excess.map_or(Ok(()), |(whose, excess)| Err(Lost::Quota(whose, excess)));
             if let Err(why) = taken.and_then(|()| devices.take(placement).map_err(Lost::Device)) {
                 for before in &act.placements[..at] {
                     self.usage.entry(before.project).or_default().remove(&before.usage());
+                    self.shared.remove(before);
                     devices.give(before);
                 }
                 return Err(why);
             }
             used.add(&more);
+            self.shared.add(placement);
         }
         Ok(())
     }
@@ -318,7 +328,7 @@ impl Devices {
     }
 }
 
-fn placements(acts: &[Act]) -> impl Iterator<Item = &Placement> {
+fn placements(acts: &[Act]) -> impl Iterator<Item = &Placement> + Clone {
     acts.iter().flat_map(|act| &act.placements)
 }
 

@@ -29,7 +29,8 @@ pub struct Pool {
     pub unreadable: Vec<String>,
 }
 
-/// Waits for every write of the shard that is still under way, and reads the pool; `None` when the shard has another owner.
+/// Waits for every write of the shard that is still under way, and reads the pool; what a version before placed counts from
+/// then on for the persons who started it. `None` when the shard has another owner.
 ///
 /// # Errors
 /// When the database does not answer, or holds a device that this version cannot read.
@@ -48,6 +49,7 @@ pub async fn load(store: &Store, shard: Shard, pool: &str) -> Result<Option<Pool
             Err(error) => return Err(error),
         }
     }
+    query::execute(&transaction, include_str!("../../sql/placement_user/fill.sql"), &[&pool]).await?;
     let mut grants: HashMap<HolderId, Vec<Grant>> = HashMap::new();
     for row in query::rows(&transaction, include_str!("../../sql/grant_of_device/of_pool.sql"), &[&pool]).await? {
         let (holder, grant) = read_grant(&row);

@@ -76,8 +76,10 @@ pub struct Placement {
     pub holder: HolderId,
     /// Where.
     pub node: NodeId,
-    /// Whose quota.
+    /// Whose quota, and that of the group which owns it.
     pub project: ProjectId,
+    /// Whose own quota.
+    pub person: Option<UserId>,
     /// Of a block, its workspace; a life knows its own.
     pub workspace: Option<WorkspaceId>,
     /// For which queue it counts.
@@ -156,6 +158,7 @@ impl Placement {
             "holder": self.holder, "node_id": self.node, "project_id": self.project, "queue_id": self.queue,
             "state": self.state.as_str(), "cpu_milli": self.cpu_milli, "memory_bytes": self.memory_bytes,
             "effective_milli": self.effective_milli, "storage_bytes": self.storage_bytes, "model": self.model, "victims": self.victims,
+            "user_id": self.person,
             "workspace_id": self.workspace,
         })
     }
@@ -176,6 +179,7 @@ impl Placement {
             holder: HolderId(row.get("holder")),
             node: NodeId(row.get("node_id")),
             project: ProjectId(row.get("project_id")),
+            person: row.get::<_, Option<Uuid>>("user_id").map(UserId),
             workspace: row.get::<_, Option<Uuid>>("workspace_id").map(WorkspaceId),
             queue: QueueId(row.get("queue_id")),
             state: PlacementState::read(row.get("state")),

@@ -42,6 +42,7 @@ impl Production {
         Request {
             holder: HolderId(Uuid::from_u128(holder)),
             project: PROJECT,
+            person: None,
             queue,
             priority: 0,
             submitted_at: Timestamp::UNIX_EPOCH,
@@ -82,7 +83,14 @@ pub(super) fn snapshot(nodes: &[Node], tasks: &[Task]) -> (Snapshot, [QueueId; 2
         nominations: Vec::new(),
         requests: Vec::new(),
         queues: queues.collect(),
-        projects: vec![Project { id: PROJECT, quota: Quota::default(), disruptions_left: None, recent_use: 0 }],
+        projects: vec![Project {
+            id: PROJECT,
+            group: None,
+            quota: Quota::default(),
+            disruptions_left: None,
+            recent_use: 0,
+        }],
+        quotas: Vec::new(),
         recent: counts.into_iter().map(|(task, count)| Demand { ask: ask(task), count }).collect(),
     };
     let ids = [1, 2].map(|id| QueueId(Uuid::from_u128(id)));

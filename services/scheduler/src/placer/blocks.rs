@@ -9,6 +9,7 @@ use super::{Placer, fleet, turn::Turn, wire};
 use domain::{
     device::{Ask, GPUS_MAX, Link, WHOLE_MILLI},
     id::{HolderId, ProjectId, QueueId, WorkspaceId},
+    quota::Account,
     window::Access,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -150,7 +151,7 @@ impl Placer {
                     self.blocks.news.insert(*holder);
                 }
             }
-            if whose.is_some_and(|(_, project)| !self.terms_of.contains(&project)) {
+            if whose.is_some_and(|(_, project)| !self.terms_of.contains(&Account::Project(project))) {
                 self.terms_read_at = None;
             }
             self.planning.want();
@@ -224,6 +225,7 @@ impl Placer {
             Some(Request {
                 holder: *holder,
                 project: wished.project()?,
+                person: self.person_of(wished.project()?, None),
                 queue: QueueId(Uuid::nil()),
                 priority: 0,
                 submitted_at: wished.since,
@@ -254,6 +256,7 @@ impl Placer {
             holder,
             node: place.node,
             project: wished.project()?,
+            person: self.person_of(wished.project()?, None),
             workspace: wished.whose.map(|(workspace, _)| workspace),
             queue: QueueId(Uuid::nil()),
             state,
@@ -277,6 +280,7 @@ impl Placer {
     pub(super) fn block_owner(&self, placement: &Placement) -> Option<Owner> {
         wire::is_claim(placement.holder).then(|| Owner {
             project: placement.project,
+            person: placement.person,
             queue: placement.queue,
             priority: 0,
             effective_milli: placement.effective_milli,

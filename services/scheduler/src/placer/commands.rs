@@ -5,6 +5,7 @@ use super::{
 };
 use domain::{
     id::{HolderId, UserId, WorkspaceId},
+    quota::Account,
     runtime::{
         Spec,
         life::{Event, Life, Stage},
@@ -118,7 +119,8 @@ impl Placer {
         let (plan, bounds) = self.binds(&stored.life);
         (stored.plan, stored.life.bounds) = (plan, Some(bounds));
         self.planning.wants(&stored.life.spec.ask);
-        if !self.terms_of.contains(&stored.life.project) {
+        let accounts = [Some(Account::Project(stored.life.project)), stored.life.requested_by.map(Account::Person)];
+        if accounts.into_iter().flatten().any(|account| !self.terms_of.contains(&account)) {
             self.terms_read_at = None;
         }
         self.lives.insert(stored, &self.parts.timing.rules);

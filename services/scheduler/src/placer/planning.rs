@@ -310,6 +310,7 @@ impl Placer {
             holder: stored.life.holder,
             node: place.node,
             project: stored.life.project,
+            person: self.person_of(stored.life.project, stored.life.requested_by),
             workspace: None,
             queue: stored.life.queue,
             state,

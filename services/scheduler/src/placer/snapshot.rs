@@ -3,12 +3,12 @@
 use super::{Imagined, Placer, planning::waits};
 use domain::{
     device::DeviceModel,
-    id::{ProjectId, QueueId},
+    id::{ProjectId, QueueId, UserId},
     queue::Queue,
-    quota::{Quota, Usage},
+    quota::{Account, Quota, Usage},
     runtime::life::{Life, Stage, least},
 };
-use placement::{Demand, Holding, Nomination, Owner, Plan, Policy, Project, Request, Snapshot};
+use placement::{Demand, Holding, Nomination, Owner, Plan, Policy, Project, Request, Shared, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use store::ledger::{Placement, PlacementState};
 
@@ -20,7 +20,9 @@ impl Placer {
     /// move. By the terms as they are set now, also of projects that have nothing here yet: as a commit would judge.
     pub(super) async fn imagine(&mut self, Imagined { requests: imagined, gone }: Imagined) -> Plan {
         let moves_max = if imagined.is_empty() { MOVES_MAX } else { 0 };
-        let now = self.terms_now(imagined.iter().map(|request| request.project)).await;
+        let projects = imagined.iter().map(|request| request.project);
+        let persons = imagined.iter().filter_map(|request| request.person);
+        let now = self.terms_now(projects, persons).await;
         let before = now.map(|(terms, elsewhere)| {
             (std::mem::replace(&mut self.terms, terms), std::mem::replace(&mut self.elsewhere, elsewhere))
         });
@@ -47,6 +49,7 @@ impl Placer {
             Request {
                 holder: life.holder,
                 project: life.project,
+                person: self.person_of(life.project, life.requested_by),
                 queue: life.queue,
                 priority: life.spec.priority,
                 submitted_at: life.submitted_at,
@@ -77,6 +80,7 @@ impl Placer {
             holdings,
             nominations: nominated.map(nomination).collect(),
             projects: self.projects(&requests),
+            quotas: self.quotas(),
             requests,
             queues: self.queues(),
             recent: self
@@ -99,6 +103,7 @@ impl Placer {
         let is_block = block.is_some();
         let owner = block.unwrap_or_else(|| Owner {
             project: placement.project,
+            person: placement.person,
             queue: placement.queue,
             priority: life.map_or(0, |life| life.spec.priority),
             effective_milli: placement.effective_milli,
@@ -132,14 +137,15 @@ impl Placer {
 
     /// What the projects may hold here: their quotas, less what they hold in other pools.
     fn projects(&self, requests: &[Request]) -> Vec<Project> {
-        let here = self.held_here();
-        let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here.keys().copied()).collect();
+        let here = self.placements.values().map(|placement| placement.project);
+        let named: BTreeSet<_> = requests.iter().map(|request| request.project).chain(here).collect();
         let project = |id| {
             let limits = self.terms.projects.get(&id);
-            let elsewhere = self.elsewhere.get(&id).cloned().unwrap_or_default();
+            let elsewhere = self.elsewhere.get(&Account::Project(id)).cloned().unwrap_or_default();
             let quota = limits.map(|limits| less(&limits.policy.quota, &elsewhere));
             Project {
                 id,
+                group: self.terms.shared.owners.get(&id).and_then(|owner| owner.group()),
                 quota: quota.unwrap_or_default(),
                 disruptions_left: limits.and_then(|limits| limits.disruptions_left),
                 recent_use: self.recent.of_project(id),
@@ -148,11 +154,31 @@ impl Placer {
         named.into_iter().map(project).collect()
     }
 
-    /// What projects hold in this pool.
-    pub(super) fn held_here(&self) -> BTreeMap<ProjectId, Usage> {
+    /// What groups and persons may hold, and what they hold in other pools.
+    fn quotas(&self) -> Vec<Shared> {
+        let quotas = self.terms.shared.quotas.iter();
+        let shared = |(account, (quota, _)): (&Account, &(Quota, Usage))| Shared {
+            account: *account,
+            quota: quota.clone(),
+            elsewhere: self.elsewhere.get(account).cloned().unwrap_or_default(),
+        };
+        quotas.map(shared).collect()
+    }
+
+    /// For whose own quota it counts: of whoever starts it, or else of whose personal project it is.
+    pub(super) fn person_of(&self, project: ProjectId, starter: Option<UserId>) -> Option<UserId> {
+        starter.or_else(|| self.terms.shared.owners.get(&project).and_then(|owner| owner.person()))
+    }
+
+    /// What projects, groups (as `owners` tells them) and persons hold in this pool.
+    pub(super) fn held_here(&self, owners: &BTreeMap<ProjectId, Account>) -> BTreeMap<Account, Usage> {
         let mut here: BTreeMap<_, Usage> = BTreeMap::new();
         for placement in self.placements.values() {
-            here.entry(placement.project).or_default().add(&placement.usage());
+            let group = owners.get(&placement.project).filter(|owner| owner.group().is_some()).copied();
+            let person = placement.person.map(Account::Person);
+            for account in [Some(Account::Project(placement.project)), group, person].into_iter().flatten() {
+                here.entry(account).or_default().add(&placement.usage());
+            }
         }
         here
     }

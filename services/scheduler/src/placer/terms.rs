@@ -3,8 +3,8 @@
 use super::{Ended, Placer, planning::waits, turn::Turn};
 use domain::{
     device::DeviceModel,
-    id::{PlanId, ProjectId, QueueId},
-    quota::Usage,
+    id::{PlanId, ProjectId, QueueId, UserId},
+    quota::{Account, Usage},
     runtime::{
         life::{Bounds, Event, Life, Notice, Stage},
         rules::{Denial, Plan, Policy, listed, opens_again},
@@ -13,10 +13,10 @@ use domain::{
 };
 use jiff::SignedDuration;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
-use store::placement_terms::{self, Limits, Terms};
+use store::placement_terms::{self, Terms};
 use uuid::Uuid;
 
 /// Between two looks at what people set.
@@ -40,11 +40,12 @@ impl Placer {
         if self.terms_read_at.is_some_and(|at| at.elapsed() < REFRESH) {
             return Ok(());
         }
-        let projects = self.projects_here();
-        match placement_terms::read(&self.parts.store, &self.pool, &projects).await {
+        let (projects, persons) = (self.projects_here(), self.persons_here());
+        match placement_terms::read(&self.parts.store, &self.pool, &projects, &persons).await {
             Ok(mut terms) => {
                 self.elsewhere = self.held_elsewhere(&mut terms);
-                self.terms_of = projects.into_iter().collect();
+                let persons = persons.into_iter().map(Account::Person);
+                self.terms_of = projects.into_iter().map(Account::Project).chain(persons).collect();
                 if terms != self.terms {
                     self.terms = terms;
                     self.planning.terms_have_changed();
@@ -70,16 +71,20 @@ impl Placer {
         }
     }
 
-    /// The terms as they are set now, of these projects too, and what is held elsewhere; `None` where they cannot be read.
+    /// The terms as they are set now, of these projects and persons too, and what is held elsewhere; `None` where they cannot
+    /// be read.
     pub(super) async fn terms_now(
         &self,
         further: impl Iterator<Item = ProjectId>,
-    ) -> Option<(Terms, BTreeMap<ProjectId, Usage>)> {
+        starters: impl Iterator<Item = UserId>,
+    ) -> Option<(Terms, BTreeMap<Account, Usage>)> {
         let mut projects = self.projects_here();
         projects.extend(further);
         projects.sort_unstable();
         projects.dedup();
-        let mut terms = placement_terms::read(&self.parts.store, &self.pool, &projects).await.ok()?;
+        let persons: BTreeSet<UserId> = self.persons_here().into_iter().chain(starters).collect();
+        let persons = Vec::from_iter(persons);
+        let mut terms = placement_terms::read(&self.parts.store, &self.pool, &projects, &persons).await.ok()?;
         let elsewhere = self.held_elsewhere(&mut terms);
         Some((terms, elsewhere))
     }
@@ -93,15 +98,24 @@ impl Placer {
         projects
     }
 
-    /// What projects hold in other pools. It is taken out of the terms, which are compared with the former ones.
-    fn held_elsewhere(&self, terms: &mut Terms) -> BTreeMap<ProjectId, Usage> {
-        let here = self.held_here();
-        let of = |(id, limits): (&ProjectId, &mut Limits)| {
-            let mut used = std::mem::take(&mut limits.used);
-            used.remove(here.get(id).unwrap_or(&Usage::default()));
-            (*id, used)
+    /// Those who have started something here.
+    fn persons_here(&self) -> Vec<UserId> {
+        let persons: BTreeSet<UserId> = self.lives.iter().filter_map(|stored| stored.life.requested_by).collect();
+        Vec::from_iter(persons)
+    }
+
+    /// What projects, groups and persons hold in other pools. It is taken out of the terms, which are compared with the former
+    /// ones.
+    fn held_elsewhere(&self, terms: &mut Terms) -> BTreeMap<Account, Usage> {
+        let here = self.held_here(&terms.shared.owners);
+        let projects = terms.projects.iter_mut().map(|(id, limits)| (Account::Project(*id), &mut limits.used));
+        let shared = terms.shared.quotas.iter_mut().map(|(account, (_, used))| (*account, used));
+        let of = |(account, used): (Account, &mut Usage)| {
+            let mut used = std::mem::take(used);
+            used.remove(here.get(&account).unwrap_or(&Usage::default()));
+            (account, used)
         };
-        terms.projects.iter_mut().map(of).collect()
+        projects.chain(shared).map(of).collect()
     }
 
     /// Says to every life what binds it by now.

@@ -9,6 +9,7 @@ mod hints;
 mod nominations;
 mod races;
 mod reapers;
+mod shared_quotas;
 mod terms;
 mod volumes;
 mod world;

@@ -1,7 +1,7 @@
 //! Schedulers that share one database, each with its shards, its server and its placers.
 
 use crate::executor::{Executor, node};
-use domain::id::{HolderId, ProjectId, QueueId, SchedulerId, WorkspaceId};
+use domain::id::{HolderId, ProjectId, QueueId, SchedulerId, UserId, WorkspaceId};
 use proto::internal::v1::{
     self as pb, pool_service_server::PoolServiceServer, runtime_command_service_client::RuntimeCommandServiceClient,
     runtime_command_service_server::RuntimeCommandServiceServer,
@@ -342,6 +342,18 @@ impl Caller {
         Ok(self.client().start_runtime(request).await?.into_inner().number)
     }
 
+    /// Started by somebody.
+    pub(crate) async fn start_by(&self, pool: &str, workspace: WorkspaceId, person: UserId) -> Result<i64, Status> {
+        let request = pb::StartRuntimeRequest {
+            workspace_id: workspace.to_vec(),
+            pool: pool.to_owned(),
+            spec_version: 1,
+            requested_by: person.to_vec(),
+            ..pb::StartRuntimeRequest::default()
+        };
+        Ok(self.client().start_runtime(request).await?.into_inner().number)
+    }
+
     /// One of so many that start together.
     pub(crate) async fn start_with(&self, workspace: WorkspaceId, gang: &pb::Gang) -> Result<i64, Status> {
         let request = pb::StartRuntimeRequest {
@@ -433,6 +445,7 @@ pub(crate) fn imagined(project: ProjectId, milli: u32) -> placement::Request {
     placement::Request {
         holder: HolderId(Uuid::now_v7()),
         project,
+        person: None,
         queue: QueueId(Uuid::nil()),
         priority: 0,
         submitted_at: jiff::Timestamp::now(),

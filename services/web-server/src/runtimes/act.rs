@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::idempotent;
 use crate::identity::Caller;
 use domain::ErrorKind;
+use domain::quota::Account;
 use domain::runtime::Spec;
 use domain::runtime::rules::{self, Admission, Code};
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +15,7 @@ use proto::internal::v1 as internal;
 use rpc::status::Problem;
 use std::sync::OnceLock;
 use store::queues::Queue;
+use store::quotas;
 use store::runtime_specs::{self, Saved};
 use store::runtime_views::{Life, Runtime};
 use store::targets::{self, Thing};
@@ -53,6 +55,7 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
     loop {
         tries += 1;
         let (saved, image) = startable(core, workspace, start.wait_for_window).await?;
+        within_quota(core, caller, &saved.spec).await?;
         let (_, id) = core.target(workspace).await?;
         if let Some(pool) = start.gang.map(|gang| gang.pool.get_or_init(|| saved.pool.clone()))
             && *pool != saved.pool
@@ -78,6 +81,13 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
             outcome => return outcome,
         }
     }
+}
+
+/// Refuses what is more than whoever starts it may ever hold.
+async fn within_quota(core: &Core, caller: &Caller, spec: &Spec) -> Result<(), Fault> {
+    let person = caller.user.id;
+    let quota = quotas::for_person(&core.store.client().await?, person).await?.unwrap_or_default();
+    rules::fits(&quota, Account::Person(person).spoken(), spec).map_err(denied)
 }
 
 /// The spec that would be started now, when the rules let it, and the image that they were asked about: with the digest of

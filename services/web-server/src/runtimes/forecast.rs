@@ -62,6 +62,7 @@ pub(crate) async fn forecast(
     let imagined = |_| Request {
         holder: HolderId(Uuid::now_v7()),
         project: target.project,
+        person: Some(caller.user.id),
         queue: queue.definition.id,
         priority: spec.priority,
         submitted_at: now,

@@ -1,12 +1,15 @@
-//! Projects' and groups' policies: get and set. Refuses to judge a runtime by anything but the domain's rules.
+//! Projects' policies: get and set; those of groups and persons are `shared_quotas`'. Refuses to judge a runtime by anything
+//! but the domain's rules.
 
 use crate::changed::Changed;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
-use crate::plans::{absent, check_list, lifetime};
+use crate::identity::Caller;
+use crate::plans::{check_list, lifetime};
 use crate::runtimes::images;
 use crate::runtimes::spec::{large, signed, signed_small, small};
+use crate::shared_quotas;
 use domain::ErrorKind;
 use domain::device::DeviceModel;
 use domain::quota::{Quota, Usage};
@@ -15,14 +18,16 @@ use domain::runtime::reason::Reason;
 use domain::runtime::rules;
 use jiff::{SignedDuration, Timestamp};
 use proto::v1::{
-    self, AffectedRuntime, GetProjectPolicyRequest, GetProjectPolicyResponse, SetGroupPolicyRequest,
-    SetGroupPolicyResponse, SetProjectPolicyRequest, SetProjectPolicyResponse, policy_service_server::PolicyService,
+    self, AffectedRuntime, GetGroupPolicyRequest, GetGroupPolicyResponse, GetProjectPolicyRequest,
+    GetProjectPolicyResponse, GetUserQuotaRequest, GetUserQuotaResponse, SetGroupPolicyRequest, SetGroupPolicyResponse,
+    SetProjectPolicyRequest, SetProjectPolicyResponse, SetUserQuotaRequest, SetUserQuotaResponse,
+    policy_service_server::PolicyService,
 };
 use std::sync::Arc;
 use store::policies::{self, Policy};
 use store::projects::{self, Project};
 use store::runtime_views::{self, Alive, Concerned};
-use store::{Transaction, fleet_views, groups, plans};
+use store::{Transaction, plans};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.PolicyService`.
@@ -77,6 +82,7 @@ fn decode(policy: v1::ProjectPolicy) -> Result<Policy, Fault> {
         allow_root: policy.allow_root,
         group_allows_root: None,
         quota,
+        group_quota: Quota::default(),
         idle_timeout_max_s: seconds(policy.idle_timeout_s_max, "idle_timeout_s_max")?,
         lifetime_max_s: seconds(policy.lifetime_s_max, "lifetime_s_max")?,
     };
@@ -85,25 +91,19 @@ fn decode(policy: v1::ProjectPolicy) -> Result<Policy, Fault> {
 }
 
 impl Policies {
-    async fn get(&self, name: &str) -> Result<GetProjectPolicyResponse, Fault> {
+    async fn get(&self, caller: &Caller, name: &str) -> Result<GetProjectPolicyResponse, Fault> {
         let db = self.0.store.client().await?;
         let project = projects::get(&db, name).await?.ok_or_else(|| Fault::no_project(name))?;
         let policy = policies::get(&db, project.id).await?.unwrap_or_default();
         let (usage, volume_bytes) = policies::usage(&db, project.id).await?;
-        let models = usage.model_milli.into_iter().map(|(model, milli)| (model.to_string(), signed(milli)));
+        let (group_quota, your_quota) = shared_quotas::around(&db, project.id, caller.user.id).await?;
         Ok(GetProjectPolicyResponse {
             group_allows_root: policy.rules.group_allows_root.unwrap_or(true),
             policy: Some(message(policy)),
-            usage: Some(v1::ProjectUsage {
-                gpu_milli: signed(usage.gpu_milli),
-                model_gpu_milli: models.collect(),
-                cpu_milli: signed(usage.cpu_milli),
-                memory_bytes: signed(usage.memory_bytes),
-                storage_bytes: signed(usage.storage_bytes),
-                runtimes: signed(usage.holders),
-                volume_bytes: signed(volume_bytes),
-            }),
+            usage: Some(shared_quotas::used(usage, volume_bytes)),
             plans: plans::names(&db, project.id).await?,
+            group_quota,
+            your_quota,
         })
     }
 
@@ -125,31 +125,11 @@ impl Policies {
         let affected = affected(&transaction, &project, &old, &wanted).await?;
         disturbed::unless_forced(&affected, request.force)?;
         policies::set(&transaction, project.id, &wanted).await?;
-        let known = fleet_views::models(&transaction).await?;
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let named = wanted.rules.quota.model_milli.keys().map(DeviceModel::as_str);
-        let warnings = absent(named, &known, |name, model| name == model);
+        let warnings = shared_quotas::warnings(&transaction, &wanted.rules.quota).await?;
         let policy = policies::get(&transaction, project.id).await?.map(message);
         transaction.commit().await.map_err(store::Error::from)?;
         let changed = Changed::between("orrery.v1.ProjectPolicy", "policy", Some(&message(old)), policy.as_ref());
         Ok(changed.told_with(SetProjectPolicyResponse { policy, affected, warnings }))
-    }
-
-    async fn set_group(&self, request: &SetGroupPolicyRequest) -> Result<Response<SetGroupPolicyResponse>, Fault> {
-        let mut db = self.0.store.client().await?;
-        let transaction = db.transaction().await.map_err(store::Error::from)?;
-        let group = groups::get(&transaction, &request.group).await?.ok_or_else(|| Fault::no_group(&request.group))?;
-        let was = policies::set_group(&transaction, group.id, request.allow_root).await?;
-        let (rooted, affected_count) = match (was, request.allow_root) {
-            (Some(true), false) => runtime_views::rooted(&transaction, group.id).await?,
-            _ => (Vec::new(), 0),
-        };
-        let why = "the group that owns the project does not let containers run as root";
-        let affected = disturbed::affected(&rooted, |life| Some(disturbed::barred(life, why)));
-        disturbed::unless_forced_all(&affected, affected_count, request.force)?;
-        transaction.commit().await.map_err(store::Error::from)?;
-        let changed = Changed::of("allow_root", was, Some(request.allow_root));
-        Ok(changed.told_with(SetGroupPolicyResponse { affected, affected_count }))
     }
 }
 
@@ -164,7 +144,11 @@ async fn affected(
     let alive = runtime_views::alive(db, &concerned).await?;
     let (usage, _) = policies::usage(db, project.id).await?;
     let over = newly_over(&usage, &old.rules.quota, new);
-    let new_rules = rules::Policy { group_allows_root: old.rules.group_allows_root, ..new.rules.clone() };
+    let new_rules = rules::Policy {
+        group_allows_root: old.rules.group_allows_root,
+        group_quota: old.rules.group_quota.clone(),
+        ..new.rules.clone()
+    };
     let now = Timestamp::now();
     Ok(disturbed::affected(&alive, |life| {
         let sooner = sooner(&old.rules, &new_rules, life, now);
@@ -215,9 +199,7 @@ fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<Stri
 
 /// In which dimension more is held than the new quota allows, where the old one allowed it.
 fn newly_over(usage: &Usage, old: &Quota, new: &Policy) -> Option<String> {
-    let nothing = Usage::default();
-    let excess = new.rules.quota.excess(&nothing, usage).filter(|_| old.excess(&nothing, usage).is_none())?;
-    let (held, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
+    let (held, limit) = shared_quotas::newly_over(usage, old, &new.rules.quota)?;
     let becomes = match new.over_quota_grace_s {
         Some(seconds) => format!("may be stopped after {seconds} s, those that were placed last first"),
         None => "goes on".to_owned(),
@@ -231,7 +213,8 @@ impl PolicyService for Policies {
         &self,
         request: Request<GetProjectPolicyRequest>,
     ) -> Result<Response<GetProjectPolicyResponse>, Status> {
-        Ok(Response::new(self.get(&request.get_ref().project).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.get(&caller, &request.get_ref().project).await?))
     }
 
     async fn set_project_policy(
@@ -245,6 +228,27 @@ impl PolicyService for Policies {
         &self,
         request: Request<SetGroupPolicyRequest>,
     ) -> Result<Response<SetGroupPolicyResponse>, Status> {
-        Ok(self.set_group(request.get_ref()).await?)
+        Ok(shared_quotas::set_group(&self.0, request.into_inner()).await?)
+    }
+
+    async fn get_group_policy(
+        &self,
+        request: Request<GetGroupPolicyRequest>,
+    ) -> Result<Response<GetGroupPolicyResponse>, Status> {
+        Ok(Response::new(shared_quotas::of_group(&self.0, &request.get_ref().group).await?))
+    }
+
+    async fn get_user_quota(
+        &self,
+        request: Request<GetUserQuotaRequest>,
+    ) -> Result<Response<GetUserQuotaResponse>, Status> {
+        Ok(Response::new(shared_quotas::of_person(&self.0, &request.get_ref().email).await?))
+    }
+
+    async fn set_user_quota(
+        &self,
+        request: Request<SetUserQuotaRequest>,
+    ) -> Result<Response<SetUserQuotaResponse>, Status> {
+        Ok(shared_quotas::set_person(&self.0, request.into_inner()).await?)
     }
 }

@@ -16,7 +16,7 @@ use proto::v1::{
 };
 use std::sync::Arc;
 use store::volumes::{self, New, Use, Volume};
-use store::{Transaction, policies, projects};
+use store::{Transaction, policies, projects, quotas};
 use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
@@ -202,13 +202,28 @@ async fn charge(db: &Transaction<'_>, project: ProjectId, name: &str, bytes: i64
     used.storage_bytes = used.storage_bytes.saturating_add(volume_bytes);
     let quota = policies::get(db, project).await?.unwrap_or_default().rules.quota;
     let more = Usage { storage_bytes: bytes.unsigned_abs(), ..Usage::default() };
-    let Some(excess) = quota.excess(&used, &more) else { return Ok(count) };
+    let Some(excess) = quota.excess(&used, &more) else {
+        return charge_group(db, project, name, &more).await.map(|()| count);
+    };
     let (limit, held, wanted) = (excess.spoken(excess.limit), excess.spoken(excess.used), excess.spoken(excess.wanted));
     let message = format!(
         "project `{name}` may hold {limit}, holds {held}, {} MiB of it in volumes, and this would add {wanted}; delete \
          volumes, stop runtimes that have disk of their own, or ask an administrator for more (`orrery projects policy \
          {name} --storage`)",
         volume_bytes >> 20
+    );
+    Err(Fault::new(ErrorKind::ResourceExhausted, "QUOTA_EXCEEDED", message))
+}
+
+/// Against the quota of the group that owns the project, in the same way.
+async fn charge_group(db: &Transaction<'_>, project: ProjectId, name: &str, more: &Usage) -> Result<(), Fault> {
+    let Some((quota, used)) = quotas::lock_group_of(db, project).await? else { return Ok(()) };
+    let Some(excess) = quota.excess(&used, more) else { return Ok(()) };
+    let (limit, held, wanted) = (excess.spoken(excess.limit), excess.spoken(excess.used), excess.spoken(excess.wanted));
+    let message = format!(
+        "the group that owns project `{name}` may hold {limit} in all its projects, holds {held}, and this would add {wanted}; \
+         delete volumes of any of these, stop runtimes that have disk of their own, or ask an administrator for more (`orrery \
+         groups policy … --storage`)"
     );
     Err(Fault::new(ErrorKind::ResourceExhausted, "QUOTA_EXCEEDED", message))
 }

@@ -125,6 +125,27 @@ async fn what_is_set_is_told_with_what_was() {
             vec![("allow_root", "true".into(), "false".into())],
         ),
         (
+            "PolicyService/SetGroupPolicy",
+            json!({ "group": "quants", "allowRoot": false, "quota": { "gpuMilli": "4000" } }),
+            vec![("quota.gpu_milli", "none".into(), "4000".into())],
+        ),
+        (
+            "PolicyService/SetUserQuota",
+            json!({ "quota": { "runtimes": "3" } }),
+            vec![("quota.runtimes", "none".into(), "3".into())],
+        ),
+        (
+            "PolicyService/SetUserQuota",
+            json!({ "quota": { "runtimes": "2", "gpuMilli": "9" } }),
+            vec![("quota.runtimes", "3".into(), "2".into()), ("quota.gpu_milli", "none".into(), "9".into())],
+        ),
+        (
+            "PolicyService/SetUserQuota",
+            json!({ "email": "ada@example.org", "quota": { "modelGpuMilli": { "A10": "1000" } } }),
+            vec![("quota.model_gpu_milli", "none".into(), r#"{"A10":1000}"#.into())],
+        ),
+        ("PolicyService/SetUserQuota", json!({}), vec![("quota.runtimes", "2".into(), "none".into())]),
+        (
             "QueueService/SetQueue",
             queue(json!({ "name": "gpu", "weight": 1 })),
             vec![("queue.name", "none".into(), "gpu".into())],

@@ -13,12 +13,14 @@ use serde_json::{Map, Value, json};
 pub(crate) const CALLERS: [&str; 6] = ["anonymous", "outsider", "viewer", "collaborator", "owner", "admin"];
 
 /// Services whose acts are about the whole cluster.
-const OVER_ALL: [&str; 8] = [
+const OVER_ALL: [&str; 10] = [
     "UserService",
     "GroupService",
     "QueueService",
     "PlanService",
     "PolicyService/Set",
+    "PolicyService/GetGroupPolicy",
+    "PolicyService/GetUserQuota",
     "DeviceService",
     "RuntimeService/FenceRuntime",
     "LogService/CleanLogs",

@@ -16,6 +16,8 @@ pub struct Policy {
     pub group_allows_root: Option<bool>,
     /// What its runtimes may hold together.
     pub quota: Quota,
+    /// Of a project that a group owns: what the runtimes of all its projects may hold together.
+    pub group_quota: Quota,
     /// The longest time-out for idleness, seconds.
     pub idle_timeout_max_s: Option<u32>,
     /// The longest lifetime, seconds.
@@ -68,13 +70,22 @@ impl Policy {
         Err(Denial::new(Code::RootNotAllowed, "root", sentence, "run without root, or ask an administrator"))
     }
 
-    /// Against the whole quota: what others of the project hold may be given back.
+    /// Against the whole quotas: what others hold may be given back.
     fn check_quota(&self, spec: &Spec) -> Result<(), Denial> {
-        let Some(excess) = self.quota.excess(&Usage::default(), &usage(spec)) else { return Ok(()) };
-        let (wanted, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
-        let sentence = format!("{wanted} is asked for, and the project may never hold more than {limit}");
-        Err(Denial::new(Code::QuotaTooSmall, "spec", sentence, "ask for less, or ask an administrator for more quota"))
+        fits(&self.quota, "the project", spec)?;
+        fits(&self.group_quota, "the group that owns the project", spec)
     }
+}
+
+/// Whether a runtime is no more than a quota, when nobody else uses it.
+///
+/// # Errors
+/// In which dimension it is more than `whose` quota.
+pub fn fits(quota: &Quota, whose: &str, spec: &Spec) -> Result<(), Denial> {
+    let Some(excess) = quota.excess(&Usage::default(), &usage(spec)) else { return Ok(()) };
+    let (wanted, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
+    let sentence = format!("{wanted} is asked for, and {whose} may never hold more than {limit}");
+    Err(Denial::new(Code::QuotaTooSmall, "spec", sentence, "ask for less, or ask an administrator for more quota"))
 }
 
 /// What a runtime holds while it runs. A model counts where only one will do: which of several it gets is not known before.

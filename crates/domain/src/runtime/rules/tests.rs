@@ -218,6 +218,8 @@ fn the_quota_is_held_against_what_could_ever_be_held() {
     assert_eq!(quota(Some(400), &[("A10", 400)]), "ok");
     assert_eq!(quota(Some(399), &[]), "QUOTA_TOO_SMALL");
     assert_eq!(quota(None, &[("A10", 399)]), "QUOTA_TOO_SMALL");
+    assert_eq!(code(|_, t| t.policy.group_quota.gpu_milli = Some(399)), "QUOTA_TOO_SMALL");
+    assert_eq!(code(|_, t| t.policy.group_quota.gpu_milli = Some(400)), "ok");
     assert_eq!(code(|_, t| t.policy.idle_timeout_max_s = Some(3600)), "TIMEOUT_LIMIT");
     assert_eq!(code(|s, t| (s.idle_timeout_s, t.policy.idle_timeout_max_s) = (3600, Some(3600))), "ok");
 }

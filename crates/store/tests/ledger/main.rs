@@ -1,10 +1,12 @@
 //! The transaction by which pools change: what it refuses to write, whoever asks.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod quotas;
+
 use domain::{
     device::{Ask, Grant, Link, Sharing},
     id::{DeviceId, HolderId, NodeId, ProjectId, QueueId, VolumeId, WorkspaceId},
-    quota::Usage,
+    quota::{Account, Usage},
     runtime::{
         App, Mount, PostStart, Spec,
         life::{Event, Life, Rules},
@@ -147,6 +149,7 @@ fn act(stored: &StoredLife) -> Act {
         holder: stored.life.holder,
         node: NODE,
         project: stored.life.project,
+        person: stored.life.requested_by,
         workspace: None,
         queue: stored.life.queue,
         state: PlacementState::Held,
@@ -175,7 +178,10 @@ async fn what_loses_is_left_out_alone_and_what_is_released_comes_back_once() {
     let Outcome::Done(lost) = world.commit(Batch { acts, ..Batch::default() }).await else { panic!("it counts") };
     let losers: Vec<_> = lost.iter().map(|(holder, _)| *holder).collect();
     assert_eq!(losers, [b.life.holder, d.life.holder]);
-    assert!(lost.iter().all(|(_, why)| matches!(why, Lost::Quota(excess) if excess.limit == 900)), "{lost:?}");
+    assert!(
+        lost.iter().all(|(_, why)| matches!(why, Lost::Quota(Account::Project(_), excess) if excess.limit == 900)),
+        "{lost:?}"
+    );
     assert_eq!(world.used().await, (900, 900));
     let raise = "UPDATE project_policy SET gpu_milli = 5000";
     world.database.client().await.execute(raise, &[]).await.unwrap();
@@ -233,7 +239,7 @@ async fn storage_is_counted_and_comes_back() {
     let Outcome::Done(lost) = world.commit(Batch { acts: vec![act(&a), act(&b)], ..Batch::default() }).await else {
         panic!("it counts")
     };
-    let [(loser, Lost::Quota(excess))] = lost.as_slice() else { panic!("{lost:?}") };
+    let [(loser, Lost::Quota(_, excess))] = lost.as_slice() else { panic!("{lost:?}") };
     assert_eq!((*loser, excess.what.as_str()), (b.life.holder, "storage"));
     let released = vec![(a.life.holder, world.project)];
     world.commit(Batch { released, ..Batch::default() }).await;
@@ -304,7 +310,7 @@ async fn volumes_and_disk_share_one_quota_whoever_is_first() {
     };
     let (outcome, ()) = tokio::join!(commit, made);
     let Outcome::Done(lost) = outcome else { panic!("{outcome:?}") };
-    let [(_, Lost::Quota(excess))] = lost.as_slice() else { panic!("{lost:?}") };
+    let [(_, Lost::Quota(_, excess))] = lost.as_slice() else { panic!("{lost:?}") };
     assert_eq!((excess.what.as_str(), excess.used, excess.wanted), ("storage", whole, whole));
 
     // Two volumes at once, and room for one: the later one waits, and then sees the first.
@@ -347,7 +353,7 @@ async fn volumes_and_disk_share_one_quota_whoever_is_first() {
     let smaller =
         "UPDATE project_policy SET storage_bytes = 1::bigint << 30, over_quota_grace_s = 60, quota_set_at = now()";
     client.execute(smaller, &[]).await.unwrap();
-    let terms = store::placement_terms::read(&world.store, POOL, &[world.project]).await.unwrap();
+    let terms = store::placement_terms::read(&world.store, POOL, &[world.project], &[]).await.unwrap();
     let limits = &terms.projects[&world.project];
     assert_eq!((limits.used.storage_bytes, limits.volume_bytes), (whole + half, half));
     assert_eq!(terms.over_quota.into_keys().collect::<Vec<_>>(), [a.life.holder]);
@@ -406,7 +412,7 @@ async fn whoever_was_placed_last_makes_room_in_a_smaller_quota() {
         world.commit(Batch { acts: vec![act(life)], ..Batch::default() }).await;
     }
     let over = async || {
-        let terms = store::placement_terms::read(&world.store, POOL, &[world.project]).await.unwrap();
+        let terms = store::placement_terms::read(&world.store, POOL, &[world.project], &[]).await.unwrap();
         terms.over_quota.into_keys().collect::<Vec<_>>()
     };
     let smaller = "UPDATE project_policy SET gpu_milli = 500, quota_set_at = now()";
