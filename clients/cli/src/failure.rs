@@ -92,7 +92,7 @@ impl Failure {
 
 /// What TLS says of a certificate that it does not accept.
 fn of_certificate(status: &Status) -> Option<Failure> {
-    let causes = std::iter::successors(status.source(), |cause| cause.source());
+    let causes = std::iter::successors(status.source(), |&cause| cause.source());
     let why = causes.map(ToString::to_string).find(|text| text.starts_with("invalid peer certificate"))?;
     let remedy = "name the file with the certificates of who signed it by SSL_CERT_FILE";
     Some(Failure::new(Code::Unavailable, format!("the server is not who it should be: {why}"), remedy))

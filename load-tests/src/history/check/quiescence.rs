@@ -57,11 +57,7 @@ fn check_lives(history: &History, findings: &mut Findings) {
             match &line.event {
                 JournalEvent::Open { name: said, .. } => (opened_at, name) = (line.at_us, said.as_str()),
                 JournalEvent::Hold { holder, devices } if !devices.is_empty() => drop(open.insert(*holder)),
-                JournalEvent::Free { holder } => {
-                    if open.remove(holder) {
-                        gone.insert(*holder);
-                    }
-                }
+                JournalEvent::Free { holder } if open.remove(holder) => drop(gone.insert(*holder)),
                 _ => {}
             }
         }

@@ -81,7 +81,7 @@ impl Active {
     }
 
     /// The next interval, and what its run is told; `None` where what was left is no interval of its own.
-    fn start_next(&mut self) -> Result<Option<(Timestamp, Map<String, Value>)>, EngineError> {
+    fn start_next(&mut self) -> Result<Option<Next>, EngineError> {
         let Self { backfill, intervals } = self;
         let intervals = intervals.as_ref().map_err(|why| EngineError::Refused(why.clone()))?;
         let Backfill { spec, cursor, .. } = backfill;
@@ -103,6 +103,9 @@ impl Active {
         Ok(Some((interval.start, variables)))
     }
 }
+
+/// When an interval begins, and what its run is told.
+type Next = (Timestamp, Map<String, Value>);
 
 /// The backfills that are not over.
 #[derive(Default)]
