@@ -73,7 +73,7 @@ impl World {
             pipeline: PipelineId(pipeline),
             triggers: [TriggerId(first), TriggerId(second)],
             ways,
-            database: database,
+            database,
         }
     }
 

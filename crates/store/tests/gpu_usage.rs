@@ -93,6 +93,7 @@ fn placement(milli: u32, state: PlacementState) -> Placement {
         holder: HolderId(Uuid::now_v7()),
         node: NODE,
         project: PROJECT,
+        person: None,
         workspace: None,
         queue: DEFAULT,
         state,

@@ -109,8 +109,9 @@ impl<'a> Tree<'a> {
         // One that was cut off left its own.
         tree.remove();
         fs::create_dir_all(folder.parent().unwrap_or(folder))?;
-        let added = git(repository).args(["worktree", "add", "--quiet", "--force", "--detach"]).arg(folder).arg(commit);
-        ensure!(added.status().context("cannot run git")?.success(), "git makes no work tree of {commit}");
+        let mut add = git(repository);
+        add.args(["worktree", "add", "--quiet", "--force", "--detach"]).arg(folder).arg(commit);
+        ensure!(add.status().context("cannot run git")?.success(), "git makes no work tree of {commit}");
         Ok(tree)
     }
 

@@ -400,7 +400,7 @@ fn what_is_kept_of_too_much_is_what_will_start() {
     for overlap in [Overlap::CancelOther, Overlap::TerminateOther] {
         let mut world = World::new("@daily", |spec| (spec.kind, spec.overlap) = (Kind::Api, overlap));
         let now = ts("2026-01-01T12:00:00Z");
-        let facts = Facts { now, running: 1, room: None, ended_at: None, lead: None };
+        let facts = Facts { now, running: 1, ..Facts::default() };
         let offered = |world: &mut World, key: &str, bytes: usize| {
             let step = offer(&world.trigger, &world.state, &facts, Start { key: key.into(), at: now, bytes });
             world.state = step.state;
