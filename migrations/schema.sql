@@ -298,6 +298,7 @@ CREATE TABLE public.runtime (
     ends_because text DEFAULT ''::text NOT NULL,
     gang jsonb,
     expected_at timestamp with time zone,
+    "position" integer,
     CONSTRAINT runtime_number CHECK ((number >= 1)),
     CONSTRAINT runtime_state CHECK ((state = ANY (ARRAY['stopped'::text, 'starting'::text, 'running'::text, 'stopping'::text, 'error'::text])))
 );
@@ -341,7 +342,14 @@ CREATE TABLE public.grant_of_device (
 
 CREATE TABLE public.group_policy (
     group_id uuid NOT NULL,
-    allow_root boolean DEFAULT false NOT NULL
+    allow_root boolean DEFAULT false NOT NULL,
+    gpu_milli bigint,
+    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cpu_milli bigint,
+    memory_bytes bigint,
+    storage_bytes bigint,
+    runtimes bigint,
+    version bigint DEFAULT 1 NOT NULL
 );
 
 CREATE TABLE public.idempotency (
@@ -412,6 +420,7 @@ CREATE TABLE public.log_chunk (
     grams bytea NOT NULL,
     blocks text[],
     block_types text[],
+    errors_of uuid[],
     CONSTRAINT log_chunk_goes_up CHECK ((last_id > after_id)),
     CONSTRAINT log_chunk_lines_check CHECK ((lines > 0))
 );
@@ -602,6 +611,11 @@ CREATE TABLE public.pipeline_version (
     bundle_digest text NOT NULL,
     spec jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.placement_user (
+    holder uuid NOT NULL,
+    user_id uuid NOT NULL
 );
 
 CREATE TABLE public.plan (
@@ -972,6 +986,18 @@ CREATE TABLE public.user_group (
     CONSTRAINT user_group_name_is_a_dns_label CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 
+CREATE TABLE public.user_policy (
+    user_id uuid NOT NULL,
+    gpu_milli bigint,
+    model_milli jsonb DEFAULT '{}'::jsonb NOT NULL,
+    cpu_milli bigint,
+    memory_bytes bigint,
+    storage_bytes bigint,
+    runtimes bigint,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT user_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0)))
+);
+
 CREATE TABLE public.volume (
     id uuid NOT NULL,
     project_id uuid NOT NULL,
@@ -1106,6 +1132,9 @@ ALTER TABLE ONLY public.gpu_usage
 ALTER TABLE ONLY public.grant_of_device
     ADD CONSTRAINT grant_of_device_pkey PRIMARY KEY (device_id, holder);
 
+ALTER TABLE public.group_policy
+    ADD CONSTRAINT group_policy_limits CHECK (((COALESCE(gpu_milli, (0)::bigint) >= 0) AND (COALESCE(cpu_milli, (0)::bigint) >= 0) AND (COALESCE(memory_bytes, (0)::bigint) >= 0) AND (COALESCE(storage_bytes, (0)::bigint) >= 0) AND (COALESCE(runtimes, (0)::bigint) >= 0))) NOT VALID;
+
 ALTER TABLE ONLY public.group_policy
     ADD CONSTRAINT group_policy_pkey PRIMARY KEY (group_id);
 
@@ -1180,6 +1209,9 @@ ALTER TABLE ONLY public.pipeline_version
 
 ALTER TABLE ONLY public.placement
     ADD CONSTRAINT placement_pkey PRIMARY KEY (holder);
+
+ALTER TABLE ONLY public.placement_user
+    ADD CONSTRAINT placement_user_pkey PRIMARY KEY (holder);
 
 ALTER TABLE ONLY public.plan
     ADD CONSTRAINT plan_name_key UNIQUE (name);
@@ -1295,6 +1327,9 @@ ALTER TABLE ONLY public.user_group
 ALTER TABLE ONLY public.user_group
     ADD CONSTRAINT user_group_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.user_policy
+    ADD CONSTRAINT user_policy_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY public.volume
     ADD CONSTRAINT volume_pkey PRIMARY KEY (id);
 
@@ -1374,6 +1409,8 @@ CREATE INDEX placement_by_node ON public.placement USING btree (node_id);
 
 CREATE INDEX placement_by_pool ON public.placement USING btree (pool);
 
+CREATE INDEX placement_user_by_user ON public.placement_user USING btree (user_id);
+
 CREATE INDEX plan_queue_by_queue ON public.plan_queue USING btree (queue_id);
 
 CREATE INDEX plan_window_by_plan ON public.plan_window USING btree (plan_id);
@@ -1440,7 +1477,9 @@ ALTER INDEX public.log_line_by_id ATTACH PARTITION public.log_line_default_id_id
 
 ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_id_id_idx;
 
-CREATE TRIGGER audit_entry_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER audit_entry_is_append_only BEFORE UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_entry_is_kept BEFORE DELETE ON public.audit_entry FOR EACH ROW WHEN ((old.at > (now() - '30 days'::interval))) EXECUTE FUNCTION public.refuse_change();
 
 ALTER TABLE ONLY public.access_token
     ADD CONSTRAINT access_token_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);
@@ -1495,6 +1534,9 @@ ALTER TABLE ONLY public.placement
 
 ALTER TABLE ONLY public.placement
     ADD CONSTRAINT placement_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
+
+ALTER TABLE ONLY public.placement_user
+    ADD CONSTRAINT placement_user_holder_fkey FOREIGN KEY (holder) REFERENCES public.placement(holder) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.plan_queue
     ADD CONSTRAINT plan_queue_plan_id_fkey FOREIGN KEY (plan_id) REFERENCES public.plan(id) ON DELETE CASCADE;

@@ -284,29 +284,6 @@ fn outputs_on_disk_outlive_the_process_and_outputs_in_memory_do_not() {
 }
 
 #[test]
-fn a_retry_makes_again_what_lay_in_the_memory_of_an_ended_run() {
-    for event in [Event::RetryIncomplete, Event::RetryFrom(1)] {
-        for (cached, again) in [(false, ["b"].as_slice()), (true, ["a", "b"].as_slice())] {
-            let mut world = World::started(in_one_process(chain(), cached), strict());
-            world.pass(&["a"]);
-            world.lease_all();
-            world.finish(world.key("b"), Outcome::Failed(Failure::new("USER_CODE", "no")));
-            assert_eq!(world.run_status(), "failed");
-            world.event(event.clone()).expect("it has ended");
-            world.check_rebuild();
-            for name in again {
-                assert!(world.lease_to(executor(2)).is_some());
-                assert_eq!(world.running(), [*name], "cached: {cached}");
-                world.complete(name);
-            }
-            world.lease_to(executor(2));
-            world.complete("c");
-            assert_eq!(world.run_status(), "completed");
-        }
-    }
-}
-
-#[test]
 fn an_executor_that_drains_and_goes_is_no_home_and_no_death() {
     for (cached, again) in [(false, ["b", "c"].as_slice()), (true, ["a", "b", "c"].as_slice())] {
         let mut world = World::started(in_one_process(chain(), cached), strict());

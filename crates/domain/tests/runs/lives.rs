@@ -1,7 +1,7 @@
 //! Ended runs that run again.
 
 use crate::{
-    build::{block, dynamic, executor, lenient, pipeline, reducing, strict, with_callbacks},
+    build::{block, dynamic, executor, in_one_process, lenient, pipeline, reducing, strict, with_callbacks},
     world::World,
 };
 use domain::{
@@ -231,4 +231,28 @@ fn a_retry_that_is_held_back_waits_like_a_new_run() {
         world.finish(leased[0].key, Outcome::Completed(domain::unit::Output::default()));
     }
     assert_eq!(world.run_status(), "completed");
+}
+
+#[test]
+fn a_retry_makes_again_what_lay_in_the_memory_of_an_ended_run() {
+    for event in [Event::RetryIncomplete, Event::RetryFrom(1)] {
+        for (cached, again) in [(false, ["b"].as_slice()), (true, ["a", "b"].as_slice())] {
+            let blocks = vec![block("a", &[]), block("b", &["a"]), block("c", &["b"])];
+            let mut world = World::started(in_one_process(blocks, cached), strict());
+            world.pass(&["a"]);
+            world.lease_all();
+            world.finish(world.key("b"), Outcome::Failed(domain::unit::Failure::new("USER_CODE", "no")));
+            assert_eq!(world.run_status(), "failed");
+            world.event(event.clone()).expect("it has ended");
+            world.check_rebuild();
+            for name in again {
+                assert!(world.lease_to(executor(2)).is_some());
+                assert_eq!(world.running(), [*name], "cached: {cached}");
+                world.complete(name);
+            }
+            world.lease_to(executor(2));
+            world.complete("c");
+            assert_eq!(world.run_status(), "completed");
+        }
+    }
 }
