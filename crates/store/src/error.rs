@@ -51,6 +51,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the database has heard what was asked and will never do it, by what it was given (classes 21, 22 and 23 of
+    /// SQLSTATE): asking again changes nothing, and something else may well be done.
+    #[must_use]
+    pub fn refuses_what_is_asked(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.code().is_some_and(|state| matches!(state.code().get(..2), Some("21" | "22" | "23")))
+    }
+}
+
 pub(crate) fn of_postgres(error: &tokio_postgres::Error) -> ErrorKind {
     if error.is_closed() {
         return ErrorKind::Unavailable;

@@ -120,6 +120,9 @@ const LARGE: &[&str] = &[
     "volume_state",
 ];
 
+/// What a statement is to read whole: what holds GPUs at this moment is as much as there are GPUs.
+const ASKED_WHOLE: &[(&str, &str)] = &[("gpu_usage/list", "placement")];
+
 /// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing, an attempt and ten log
 /// lines each. 5,000 projects with four volumes and four placements each, of 500 groups, as many persons with a quota, and the
 /// GPUs of two years.
@@ -222,7 +225,7 @@ async fn hot_statements_read_no_large_table_whole() {
         let mut whole = Vec::new();
         let plan = plan(&client, &sql, *arguments).await;
         read_whole(&plan, &mut whole);
-        whole.retain(|table| LARGE.contains(&table.as_str()));
+        whole.retain(|table| LARGE.contains(&table.as_str()) && !ASKED_WHOLE.contains(&(name, table)));
         if !whole.is_empty() {
             wrong.push(format!("{name} reads {whole:?}"));
         }

@@ -64,7 +64,7 @@ impl Play {
 
     /// Tells whoever has devices to end; as the word of somebody who says that the node is gone, where it is `lost`.
     async fn end_holders(&self, lost: bool) -> Result<()> {
-        let holders = "SELECT workspace_id FROM runtime r JOIN placement p USING (holder) WHERE p.state = 'held'";
+        let holders = "SELECT r.workspace_id FROM runtime r JOIN placement p USING (holder) WHERE p.state = 'held'";
         let rows = self.setup.sql.query(holders, &[]).await?;
         let holders: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
         for (at, (pool, workspace)) in self.workspaces.iter().enumerate() {

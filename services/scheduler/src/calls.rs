@@ -39,6 +39,8 @@ const CALLS_MAX: usize = 256;
 const SECRETS_BYTES_MAX: usize = 512 * 1024;
 /// How often a waiting call looks, should every notice be lost; and between two tries where the database is away.
 const BACKSTOP: Duration = Duration::from_secs(1);
+/// A call waits so long for a database, or a scheduler, that is away. Whoever asked may be over by then.
+const AWAY_MAX: Duration = Duration::from_secs(120);
 /// How deep runs may lie that start each other by their code.
 const DEPTH_MAX: i32 = 32;
 
@@ -414,12 +416,15 @@ impl Calls {
     }
 }
 
-/// Asks until the database answers: a call ends with its session, and not because the database was away for a moment.
+/// Asks until the database answers: a call does not fail because the database was away for a moment.
 async fn until_answered<T, F: Future<Output = Result<T, store::Error>>>(ask: impl Fn() -> F) -> Result<T, String> {
+    let begun = Instant::now();
     loop {
         match ask().await {
             Ok(answer) => return Ok(answer),
-            Err(error) if error.kind() == ErrorKind::Unavailable => tokio::time::sleep(BACKSTOP).await,
+            Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() < AWAY_MAX => {
+                tokio::time::sleep(BACKSTOP).await;
+            }
             Err(_) => return Err("the database does not answer".to_owned()),
         }
     }

@@ -168,16 +168,19 @@ impl Guarded {
                 Err(fault) => return refuse(fault),
             },
         };
-        if let (Some(kind), Some(first)) = (&rule.input, &first)
-            && let Err(fault) = nul::check(kind, first)
-        {
-            return refuse(fault);
-        }
         let addressed = match rule.addressed(first.as_deref()) {
             Ok(addressed) => addressed,
             Err(fault) => return refuse(fault),
         };
-        let verdict = self.authority.check(rule, &identity, &addressed).await;
+        let storable = match (&rule.input, &first) {
+            (Some(kind), Some(first)) => nul::check(kind, first),
+            _ => Ok(()),
+        };
+        let mut verdict = self.authority.check(rule, &identity, &addressed).await;
+        // Who may not do it is told that, and what was tried is in the trail in any case.
+        if !verdict.is_denied() {
+            verdict.granted = storable.and(verdict.granted);
+        }
         // A stream in that breaks off with its caller ends by that, and leaves its trail like any other act.
         let outlives = rule.row.audited();
         let act = self.act(Began { path, identity, addressed }, verdict, Request::from_parts(head, body));

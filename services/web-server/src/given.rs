@@ -53,11 +53,12 @@ impl Given {
     /// The first mistake; and when a folder that is named cannot be made.
     pub fn read(settings: &Settings) -> Result<Self, BuildError> {
         let database = Secret::given(settings.database_url_file.as_deref(), settings.database_url.as_deref())?;
+        let database_url = database.ok_or(BuildError::Missing("database_url"))?;
         let email = people::email(&settings.owner_email, "owner_email");
         let blobs_url = settings.blobs_url.as_deref().ok_or(BuildError::Missing("blobs_url"))?;
         let commands = commands(settings)?;
         Ok(Self {
-            database_url: database.ok_or(BuildError::Missing("database_url"))?,
+            database_url,
             owner_email: email.map_err(|fault| BuildError::Email(fault.0.message))?,
             operator: settings.token_file.as_deref().map(Token::from_file).transpose()?,
             scaler: settings.scaler_listen.map(|addr| scaler(settings, addr)).transpose()?,

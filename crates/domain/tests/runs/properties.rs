@@ -66,7 +66,8 @@ proptest! {
         prop_assert_eq!(play.world.run_status(), "completed");
     }
 
-    /// Retrying repeats no block that has completed, but what read of one that is run again.
+    /// Retrying repeats no block that has completed, but what read of one that is run again; and all, where what they made lay in
+    /// the memory of a process that has ended.
     #[test]
     fn a_retry_keeps_what_completed(plan in plan(), acts in wild_acts()) {
         let mut play = Play::new(&plan);
@@ -76,10 +77,10 @@ proptest! {
         play.run_out(&[]);
         let ended_well = |row: &UnitRow| matches!(row.status.as_str(), "completed" | "condition_failed");
         let graph = Arc::clone(&play.world.graph);
-        let mut again = vec![false; graph.len()];
+        let mut again = vec![graph.pipeline().keeps_outputs_in_memory(); graph.len()];
         for &at in graph.order() {
             let is_incomplete = !ended_well(&play.world.rows[&UnitKey::block(at, None)]);
-            again[at] = is_incomplete || graph.node(at).upstream.iter().any(|(up, _)| again[*up]);
+            again[at] |= is_incomplete || graph.node(at).upstream.iter().any(|(up, _)| again[*up]);
         }
         let leases = |world: &World| -> Vec<i64> {
             (0..graph.len()).map(|at| world.rows[&UnitKey::block(at, None)].lease).collect()

@@ -36,6 +36,20 @@ class Statements(unittest.TestCase):
             self.assertEqual(statements.split(text), expected, text)
 
 
+    def test_the_table_that_is_written(self) -> None:
+        for text, expected, lasting in [
+                ("SELECT * FROM l WHERE q LIKE '% insert into foo%'", None, None), ("INSERT INTO a.b SELECT 1", "a.b", "a.b"),
+                ("SELECT $$ insert into foo $$", None, None), ('INSERT INTO "a(b" VALUES (1)', '"a(b"', '"a(b"'),
+                ("-- insert into foo\nSELECT 1", None, None), ("CREATE TEMP TABLE t AS SELECT 1", "t", None),
+                ("CREATE UNLOGGED TABLE IF NOT EXISTS t (n int)", "t", "t")]:
+            found = statements.split(text)
+            self.assertEqual(statements.written_table(found), expected, text)
+            self.assertEqual(statements.written_table(found, lasting=True), lasting, text)
+        for text, expected in [("WITH x AS (\nINSERT INTO t SELECT 1\n) SELECT ')' FROM y", None),
+                               ("WITH x AS (SELECT 1) INSERT INTO t SELECT f(1) FROM x", "t")]:
+            self.assertEqual(statements.written_table([statements.outer(text)]), expected, text)
+
+
 class Behaviour:
     """What both databases do alike."""
 
@@ -249,6 +263,15 @@ def f(**kwargs):
         self.sql("back", "WITH s AS (SELECT 9 AS n)\nINSERT INTO wrote SELECT n FROM s\nRETURNING n", use_raw_sql=True)
         self.ok("back")
         self.assertEqual(self.rows("back"), [[9]])
+        self.sql("asked", "CREATE TEMP TABLE work AS SELECT 4 AS n; SELECT n FROM work; DROP TABLE work", use_raw_sql=True)
+        self.ok("asked")
+        self.assertEqual(self.rows("asked"), [[4]])
+        self.sql("after", "SELECT n + 1 AS n FROM {{ df_1 }}", ("asked",), use_raw_sql=True)
+        self.ok("after")
+        self.assertEqual(self.rows("after"), [[5]])
+        self.sql("said", "SELECT 'now insert into wrote' AS n", use_raw_sql=True)
+        self.ok("said")
+        self.assertEqual(self.rows("said"), [["now insert into wrote"]])
         self.sql("gone", "UPDATE wrote SET n = 1 WHERE n = 8; DROP TABLE wrote", use_raw_sql=True)
         self.assertEqual(self.ok("gone")["outputs"], [])
 

@@ -149,6 +149,7 @@ async fn a_new_process_of_a_run_is_not_taken_for_the_one_that_held_its_outputs()
     let first = attempt("keep");
     let of_lease = |lease| pb::Input {
         block: "keep".to_owned(),
+        mode: pb::InputMode::Whole.into(),
         outputs: vec![pb::OutputRef { child: -1, lease }],
         ..pb::Input::default()
     };

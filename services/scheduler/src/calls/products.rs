@@ -1,7 +1,7 @@
 //! Refreshes of global data products: of those who find one out of date at the same time, one refresh serves all. Refuses to
 //! know what a product consists of.
 
-use super::{BACKSTOP, Calls, status, until_answered};
+use super::{AWAY_MAX, BACKSTOP, Calls, status, until_answered};
 use crate::{
     engine::{CreateRun, Created},
     orders::Hop,
@@ -9,6 +9,7 @@ use crate::{
 use domain::{product::StartingAt, trigger::key};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::time::Instant;
 use store::{products, runs::StartablePipeline};
 use tonic::Code;
 
@@ -52,10 +53,13 @@ impl Calls {
 
     /// The run of this command, which may have been there before: so it is asked for until somebody answers.
     pub(super) async fn create(&self, command: CreateRun) -> Result<domain::id::RunId, String> {
+        let begun = Instant::now();
         let runs = loop {
             match self.orders.create(vec![command.clone()], Hop::First).await {
                 Ok(runs) => break runs,
-                Err(away) if away.code() == Code::Unavailable => tokio::time::sleep(BACKSTOP).await,
+                Err(away) if away.code() == Code::Unavailable && begun.elapsed() < AWAY_MAX => {
+                    tokio::time::sleep(BACKSTOP).await;
+                }
                 Err(refused) => return Err(refused.message().to_owned()),
             }
         };

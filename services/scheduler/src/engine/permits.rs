@@ -9,7 +9,6 @@ use super::{
 };
 use crate::wire::AttemptId;
 use domain::{
-    ErrorKind,
     id::{RunId, WorkspaceId},
     limits::{self, Definitions},
     permits::{Claim, Ledger, Pool, ROUNDS_MAX},
@@ -199,11 +198,6 @@ impl Permits {
     }
 }
 
-/// The database has heard it and will not do it; asking again changes nothing.
-fn is_refusal(error: &store::Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Internal | ErrorKind::AlreadyExists)
-}
-
 impl Engine {
     /// Leases what is ready: with the permits that are here, then with those that the pools grant.
     pub(super) async fn dispatch(&mut self, turn: &mut Turn) {
@@ -242,7 +236,7 @@ impl Engine {
         }
         match self.try_settle(&claims).await {
             Ok(()) => true,
-            Err(error) if is_refusal(&error) => self.settle_each(&claims).await,
+            Err(error) if error.refuses_what_is_asked() => self.settle_each(&claims).await,
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "failed to settle permits; they are settled again");
                 self.permits.ledger.unsettled(&claims);
@@ -271,7 +265,7 @@ impl Engine {
                 continue;
             };
             self.permits.ledger.unsettled(of_pool);
-            if is_refusal(&error) {
+            if error.refuses_what_is_asked() {
                 tracing::error!(workspace.id = %pool.workspace, pool.key = ?pool.key, error = %Chain(&error),
                     "the database refuses to settle a pool of permits; its units wait, and it is tried again");
                 self.permits.refused.insert(pool.clone(), Instant::now());

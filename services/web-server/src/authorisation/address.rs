@@ -79,7 +79,7 @@ impl Field {
     }
 }
 
-fn delimited<'a>(message: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+pub(super) fn delimited<'a>(message: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let length = usize::try_from(decode_varint(message).map_err(|_| Malformed)?).map_err(|_| Malformed)?;
     let (content, rest) = message.split_at_checked(length).ok_or(Malformed)?;
     *message = rest;

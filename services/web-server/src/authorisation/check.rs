@@ -24,6 +24,12 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// Whether the caller is refused for who it is.
+    pub(super) fn is_denied(&self) -> bool {
+        let kind = self.granted.as_ref().err().map(|fault| fault.0.kind);
+        matches!(kind, Some(ErrorKind::PermissionDenied | ErrorKind::Unauthenticated))
+    }
+
     fn nowhere(granted: Result<(), Fault>) -> Self {
         Self { target: None, granted }
     }

@@ -294,7 +294,7 @@ async fn nobody_gets_out_of_the_trail_by_what_they_write() {
     cluster.refused_as(&eve, "MemberService/InviteMember", invite).await;
     let run = cluster.call("RunService/CreateRun", json!({ "workspace": "sales", "pipeline": "daily" })).await;
     let cancel = json!({ "runId": run["run"]["id"], "reason": "no\u{0}thing" });
-    cluster.call("RunService/CancelRun", cancel).await;
+    cluster.refused("RunService/CancelRun", cancel).await;
     let entries = cluster.call("AuditService/ListAuditEntries", json!({ "workspace": "sales" })).await;
     let told = |at: usize| {
         let entry = &entries["entries"][at];

@@ -108,7 +108,9 @@ class Session:
                 result = self._database.frame(cursor, self._limit)
         self._database.commit()
         table = None if is_last else statements.written_table(found)
-        return result if table is None else self._written(table)
+        written = None if table is None else self._written(table)
+        # One that was made for the work and dropped after it; what was asked for in between is what is wanted.
+        return result if written is None else written
 
     def _written(self, table: str) -> Any:
         """The first rows of a table that raw statements wrote; who may write it need not be allowed to read it."""
@@ -188,11 +190,16 @@ class Session:
         found = statements.split(re.sub(r"\{\{.*?\}\}", _TEMPLATE, text, flags=re.DOTALL))
         if not found or _gives_rows(found[-1]):
             return None
-        table = statements.written_table(found)
+        table = statements.written_table(found, lasting=True)
         if table is not None and _TEMPLATE in table:
             raise BlockError(f"block {self._uuid}: the table that block {upstream['uuid']} writes has a template in its name; "
                              "use that name in place of df_…")
-        return table
+        # One that was dropped again leaves the rows that were read before.
+        return table if table is not None and self._is_there(table) else None
+
+    def _is_there(self, table: str) -> bool:
+        schema, _, name = (part.strip('"') for part in table.rpartition("."))
+        return bool(self._database.table_exists(*self._database.located(schema or None, name)))
 
     def _entry(self, parent: str) -> Dict[str, Any]:
         for entry in self._job.get("inputs") or []:
@@ -233,7 +240,7 @@ def _is_query(statement: str) -> bool:
 
 def _gives_rows(statement: str) -> bool:
     """Whether it is a query and not `WITH … INSERT`."""
-    is_write = statements.written_table([statement]) is not None
+    is_write = statements.written_table([statements.outer(statement)]) is not None
     return _is_query(statement) and (not is_write or _returns(statement))
 
 

@@ -11,8 +11,8 @@ _NESTED = re.compile(r"/\*|\*/")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _NAME = r"""((?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*)(?:\s*\.\s*(?:"(?:[^"]|"")+"|[A-Za-z_][\w$]*))*)"""
 # Mage takes the first table that is made; without one the last that rows are put into, and then the last that is changed.
-_CREATE = re.compile(r"\s*create\s+(?:or\s+replace\s+)?(?:(?:temp|temporary|unlogged|global|local)\s+)*table\s+"
-                     r"(?:if\s+not\s+exists\s+)?" + _NAME, re.IGNORECASE)
+_CREATE = re.compile(r"\s*create\s+(?:or\s+replace\s+)?(?:(?:(?P<temporary>temp|temporary)|unlogged|global|local)\s+)*table\s+"
+                     r"(?:if\s+not\s+exists\s+)?(?P<name>" + _NAME + ")", re.IGNORECASE)
 _INSERT = re.compile(r"(?:^|[\s)])insert\s+(?:or\s+\w+\s+)?into\s+" + _NAME, re.IGNORECASE)
 _UPDATE = re.compile(r"\s*update\s+(?:only\s+)?" + _NAME + r"\s.*?\bset\b", re.IGNORECASE | re.DOTALL)
 
@@ -54,12 +54,50 @@ def is_empty(statement: str) -> bool:
     return not _COMMENT.sub("", statement).strip()
 
 
-def written_table(statements: List[str]) -> Optional[str]:
-    """The table, as the text names it, whose rows are the output of a raw block that ends without a query."""
-    bare = [_COMMENT.sub(" ", statement) for statement in statements]
+def _bare(statement: str) -> str:
+    """Without its comments, and with nothing in its literals: what these say is no SQL."""
+    found: List[str] = []
+    position = 0
+    while True:
+        token = _TOKEN.search(statement, position)
+        if token is None:
+            break
+        found.append(statement[position:token.start()])
+        text, position = token.group(), token.end()
+        if token.group("block"):
+            position = _end_of_comment(statement, position)
+            found.append(" ")
+        elif token.group("dollar"):
+            closing = statement.find(text, position)
+            position = len(statement) if closing < 0 else closing + len(text)
+            found.append("''")
+        elif text.startswith("--"):
+            found.append(" ")
+        else:
+            found.append("''" if text.startswith("'") else text)
+    found.append(statement[position:])
+    return "".join(found)
+
+
+def outer(statement: str) -> str:
+    """What stands in no parentheses."""
+    found: List[str] = []
+    depth = 0
+    for part in re.split(r"([()])", _bare(statement)):
+        depth -= part == ")"
+        if depth <= 0:
+            found.append(part)
+        depth += part == "("
+    return "".join(found)
+
+
+def written_table(statements: List[str], lasting: bool = False) -> Optional[str]:
+    """The table, as the text names it, whose rows are the output of a raw block that ends without a query; with `lasting`, one
+    that is still there when its session has ended."""
+    bare = [_bare(statement) for statement in statements]
     made = [found for found in map(_CREATE.match, bare) if found]
     if made:
-        return made[0].group(1)
+        return None if lasting and made[0].group("temporary") else made[0].group("name")
     filled = [found for found in map(_INSERT.search, bare) if found] or [
         found for found in map(_UPDATE.match, bare) if found]
     return filled[-1].group(1) if filled else None
