@@ -176,14 +176,14 @@ impl Guarded {
             (Some(kind), Some(first)) => nul::check(kind, first),
             _ => Ok(()),
         };
-        let mut verdict = self.authority.check(rule, &identity, &addressed).await;
-        // Who may not do it is told that, and what was tried is in the trail in any case.
-        if !verdict.is_denied() {
-            verdict.granted = storable.and(verdict.granted);
-        }
+        let verdict = self.authority.check(rule, &identity, &addressed).await;
         // A stream in that breaks off with its caller ends by that, and leaves its trail like any other act.
         let outlives = rule.row.audited();
-        let act = self.act(Began { path, identity, addressed }, verdict, Request::from_parts(head, body));
+        let act = self.act(
+            Began { path, identity, addressed, unstorable: storable.err() },
+            verdict,
+            Request::from_parts(head, body),
+        );
         if outlives { to_the_end(act).await.unwrap_or_else(refuse) } else { act.await }
     }
 
@@ -198,7 +198,9 @@ impl Guarded {
             let Ok(response) = services.oneshot(request).await;
             response
         };
-        let response = match &verdict.granted {
+        // Who may not do it is told that first.
+        let unstorable = began.unstorable.as_ref().filter(|_| !verdict.is_denied());
+        let response = match unstorable.map_or(verdict.granted.as_ref(), Err) {
             Err(fault) => refuse(fault.clone()),
             Ok(()) => timeout(authority.act_timeout, answer).await.unwrap_or_else(|_| {
                 refuse(Fault::new(ErrorKind::DeadlineExceeded, "REQUEST_TIMEOUT", "it took too long"))

@@ -140,7 +140,7 @@ async fn a_process_that_takes_outputs_in_its_memory_with_it_says_so() {
 async fn a_new_process_of_a_run_is_not_taken_for_the_one_that_held_its_outputs() {
     let keep = "@data_loader\ndef load(*args, **kwargs):\n    return 1\n";
     let crash = "import os\n@data_loader\ndef load(*args, **kwargs):\n    os.abort()\n";
-    let read = "@transformer\ndef read(value, *args, **kwargs):\n    return value + 1\n";
+    let read = "@data_loader\ndef read(value, *args, **kwargs):\n    return value + 1\n";
     let mut world = World::start(&[("keep", keep), ("crash", crash), ("read", read)]).await;
     let reads = block("read", json!({ "upstream": ["keep"] }));
     let mut pipeline = of(vec![block("keep", json!({})), block("crash", json!({})), reads]);
@@ -170,7 +170,8 @@ async fn a_new_process_of_a_run_is_not_taken_for_the_one_that_held_its_outputs()
     session.assign(vec![in_one_process(again("keep", 3), vec![])]).await;
     assert!(matches!(session.outcome().await, Outcome::Completed(_)));
     session.assign(vec![in_one_process(again("read", 2), vec![of_lease(3)])]).await;
-    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    let read = session.outcome().await;
+    assert!(matches!(read, Outcome::Completed(_)), "{read:?}");
 }
 
 #[tokio::test]

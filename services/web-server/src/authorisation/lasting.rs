@@ -22,6 +22,8 @@ pub(super) struct Began {
     pub(super) path: String,
     pub(super) identity: Identity,
     pub(super) addressed: HashMap<&'static str, String>,
+    /// A text of its message cannot be kept.
+    pub(super) unstorable: Option<Fault>,
 }
 
 /// Answers a call for as long as whoever made it may make it.

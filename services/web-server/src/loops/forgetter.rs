@@ -17,8 +17,6 @@ pub(crate) fn start(store: Store, audit_kept: Duration, draining: CancellationTo
 
 async fn forget(store: Store, audit_kept: Duration) {
     loop {
-        // Not at once: whoever upgrades and wants to keep the trail for longer has the time to say so.
-        tokio::time::sleep(INTERVAL).await;
         if let Err(error) = forget_keys(&store).await {
             tracing::warn!(error = runtime::exit::chain(&error), "failed to forget old idempotency keys; tries again");
         }
@@ -28,6 +26,7 @@ async fn forget(store: Store, audit_kept: Duration) {
             let error = runtime::exit::chain(&error);
             tracing::warn!(error, "failed to forget old entries of the trail; tries again");
         }
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 

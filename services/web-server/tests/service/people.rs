@@ -300,7 +300,7 @@ async fn nobody_gets_out_of_the_trail_by_what_they_write() {
         let entry = &entries["entries"][at];
         (entry["method"].clone(), entry["outcome"].clone(), entry["detail"].clone())
     };
-    assert_eq!(told(0), (json!("RunService/CancelRun"), json!("ok"), json!({ "reason": "no\u{fffd}thing" })));
+    assert_eq!(told(0), (json!("RunService/CancelRun"), json!("failed"), json!({ "reason": "no\u{fffd}thing" })));
     let (method, outcome, detail) = told(2);
     assert_eq!((method, outcome), (json!("MemberService/InviteMember"), json!("denied")));
     assert_eq!(detail["email"], "mallory@example.org\u{fffd}");
