@@ -292,24 +292,8 @@ pub(crate) struct PolicyOptions {
     /// Containers may run as root
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) allow_root: Option<bool>,
-    /// GPUs times share that it holds at once, such as 4 or 0.5; or none
-    #[arg(long, value_name = "GPUS", value_parser = amounts::milli_bound)]
-    pub(crate) gpu: Option<Bound>,
-    /// The same of one model; may be repeated, and replaces those that are set; or none
-    #[arg(long, value_name = "MODEL=GPUS", value_parser = or_none(amounts::model_milli))]
-    pub(crate) model_gpu: Vec<Setting<(String, i64)>>,
-    /// Cores; or none
-    #[arg(long, value_parser = amounts::milli_bound)]
-    pub(crate) cpu: Option<Bound>,
-    /// Memory, such as 256GiB; or none
-    #[arg(long, value_parser = amounts::bytes_bound)]
-    pub(crate) memory: Option<Bound>,
-    /// Storage; or none
-    #[arg(long, value_parser = amounts::bytes_bound)]
-    pub(crate) storage: Option<Bound>,
-    /// Runtimes at once; or none
-    #[arg(long, value_parser = amounts::count_bound)]
-    pub(crate) runtimes: Option<Bound>,
+    #[command(flatten)]
+    pub(crate) quota: QuotaOptions,
     /// Its runtimes that may be stopped for others within an hour; or none for any number
     #[arg(long, value_parser = amounts::count_bound)]
     pub(crate) disruptions: Option<Bound>,
@@ -322,12 +306,10 @@ pub(crate) struct PolicyOptions {
     /// The longest lifetime; or none
     #[arg(long, value_name = "TIME", value_parser = amounts::seconds_bound)]
     pub(crate) lifetime_max: Option<Bound>,
-    /// Although running work is concerned
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
-/// What all projects of a group, or one person, hold together; what is not said stays as it is, and saying nothing shows it.
+/// What a project, all projects of a group, or one person hold at once; what is not said stays as it is, and saying nothing
+/// shows it.
 #[derive(Debug, Default, Args)]
 pub(crate) struct QuotaOptions {
     /// GPUs times share at once, such as 4 or 0.5; or none
@@ -364,18 +346,8 @@ impl QuotaOptions {
 impl PolicyOptions {
     /// Nothing is to be changed.
     pub(crate) fn is_empty(&self) -> bool {
-        let lists = self.image.is_empty() && self.model_gpu.is_empty() && !self.any_image && self.allow_root.is_none();
-        let bounds = [
-            self.gpu,
-            self.cpu,
-            self.memory,
-            self.storage,
-            self.runtimes,
-            self.disruptions,
-            self.over_quota_grace,
-            self.idle_timeout_max,
-            self.lifetime_max,
-        ];
-        lists && bounds.iter().all(Option::is_none)
+        let rules = self.image.is_empty() && !self.any_image && self.allow_root.is_none();
+        let bounds = [self.disruptions, self.over_quota_grace, self.idle_timeout_max, self.lifetime_max];
+        rules && self.quota.is_empty() && bounds.iter().all(Option::is_none)
     }
 }

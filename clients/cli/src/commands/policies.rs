@@ -34,7 +34,7 @@ pub(crate) async fn of_project(
     if policy.is_empty() {
         return output.answer("orrery.v1.GetProjectPolicyResponse", &answer, || show(&answer, output));
     }
-    let force = policy.force;
+    let force = policy.quota.force;
     let policy = Some(overlay(answer.policy.unwrap_or_default(), policy));
     let request = within(CALL_TIMEOUT, SetProjectPolicyRequest { project: project.clone(), policy, force });
     let answer = connection.policies().set_project_policy(request).await?.into_inner();
@@ -122,17 +122,15 @@ fn overlay(mut policy: ProjectPolicy, change: PolicyOptions) -> ProjectPolicy {
     if change.any_image || !change.image.is_empty() {
         policy.images = change.image;
     }
-    if !change.model_gpu.is_empty() {
-        policy.model_gpu_milli = change.model_gpu.into_iter().filter_map(Setting::value).collect();
-    }
     policy.allow_root = change.allow_root.unwrap_or(policy.allow_root);
-    let large = |old: Option<i64>, new: Option<Bound>| Bound::over(new, old);
+    let quota = changed(quota_of(&policy), change.quota);
+    policy.model_gpu_milli = quota.model_gpu_milli;
+    policy.gpu_milli = quota.gpu_milli;
+    policy.cpu_milli = quota.cpu_milli;
+    policy.memory_bytes = quota.memory_bytes;
+    policy.storage_bytes = quota.storage_bytes;
+    policy.runtimes = quota.runtimes;
     let small = |old: Option<i32>, new: Option<Bound>| new.map_or(old, |bound| bound.small());
-    policy.gpu_milli = large(policy.gpu_milli, change.gpu);
-    policy.cpu_milli = large(policy.cpu_milli, change.cpu);
-    policy.memory_bytes = large(policy.memory_bytes, change.memory);
-    policy.storage_bytes = large(policy.storage_bytes, change.storage);
-    policy.runtimes = large(policy.runtimes, change.runtimes);
     policy.disruptions_per_hour = small(policy.disruptions_per_hour, change.disruptions);
     policy.over_quota_grace_s = small(policy.over_quota_grace_s, change.over_quota_grace);
     policy.idle_timeout_s_max = small(policy.idle_timeout_s_max, change.idle_timeout_max);
