@@ -142,6 +142,8 @@ impl Volumes {
         let owner = found(&transaction, project).await?;
         // The project's lock first: whoever makes or grows a volume waits there for the others.
         volumes::lock_usage(&transaction, owner).await?;
+        // And its group's before the volume's: so does the ledger, which takes volumes last.
+        quotas::lock_group_of(&transaction, owner).await?;
         let locked = volumes::lock(&transaction, owner, name).await?;
         let (id, size_bytes) = locked.ok_or_else(|| no_volume(project, name))?;
         if request.size_bytes < size_bytes {
