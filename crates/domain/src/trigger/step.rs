@@ -149,7 +149,12 @@ pub struct Step {
 #[must_use]
 pub fn step(trigger: &Trigger, timetable: Option<&Timetable>, state: &State, facts: &Facts) -> Step {
     let mut step = Step { state: state.clone(), ..Step::default() };
-    step.replace(trigger, timetable, facts.now);
+    let mut facts = *facts;
+    if step.replace(trigger, timetable, facts.now) {
+        // What the former schedule meant to look at says nothing of the times of this one.
+        facts.former_wake = None;
+    }
+    let facts = &facts;
     if !trigger.active || state.halted == Some(trigger.version) {
         step.give_up_waiting();
         return step;
@@ -197,18 +202,19 @@ impl Step {
 
     /// Where the trigger has another schedule than the one that was decided about, accounts for what nobody had decided of
     /// that one, and begins with the new one: none of its times before it was set are its own.
-    fn replace(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, now: Timestamp) {
+    /// Answers whether it has.
+    fn replace(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, now: Timestamp) -> bool {
         let schedule = trigger.spec.schedule_of_times();
         let schedule = schedule.and_then(|schedule| serde_json::to_string(&schedule).ok()).map(String::into_boxed_str);
         if self.state.schedule == schedule {
-            return;
+            return false;
         }
         let former = std::mem::replace(&mut self.state.schedule, schedule);
         // One that is not known was not noted by the version of this program that decided about it.
         if former.is_none() && trigger.replaced_at.is_none() {
-            return;
+            return false;
         }
-        let Some(mark) = self.state.mark else { return };
+        let Some(mark) = self.state.mark else { return true };
         let replaced_at = trigger.replaced_at.unwrap_or(trigger.enabled_at);
         if let Some(former) = former.and_then(|text| serde_json::from_str::<Schedule>(&text).ok()?.compile().ok()) {
             let until = replaced_at.min(now);
@@ -226,6 +232,7 @@ impl Step {
         if let Some(timetable) = timetable {
             self.state.mark = Some(mark.max(replaced_at.min(trigger.first_mark(timetable))));
         }
+        true
     }
 
     /// Moves the mark over the times that came before the trigger was enabled, or while it was paused. Answers what had come

@@ -1,7 +1,7 @@
 //! What an edit of a trigger does to the times before it and after.
 
 use super::{World, skips, starts, ts};
-use domain::trigger::{Kind, Schedule, SkipReason, State, Trigger};
+use domain::trigger::{CatchUp, Kind, Schedule, SkipReason, State, Trigger};
 use jiff::Timestamp;
 
 /// Gives the trigger another schedule at this time, as an edit does.
@@ -98,4 +98,16 @@ fn what_an_edit_leaves_undecided_of_the_schedule_before_is_accounted_for() {
         Trigger { active: true, former_paused_at: None, replaced_at: Some(Timestamp::UNIX_EPOCH), ..world.trigger };
     let step = world.at("2026-01-09T00:30:00Z");
     assert_eq!((step.start.len(), step.skip.len(), step.wake), (0, 0, Some(ts("2026-01-10T00:00:00Z"))));
+}
+
+#[test]
+fn what_the_former_schedule_waited_for_makes_no_late_time_of_another_one_good() {
+    let mut world = World::new("@daily", |spec| spec.catch_up = CatchUp::None);
+    world.former_wake = world.at("2026-01-01T11:00:00Z").wake;
+    assert_eq!(world.former_wake, Some(ts("2026-01-02T00:00:00Z")));
+    replace(&mut world, "@hourly", None, "2026-01-01T11:50:00Z");
+    // Nobody owned it at noon.
+    let step = world.at("2026-01-01T12:40:00Z");
+    assert_eq!(skips(&step), [("2026-01-01T12:00:00Z".to_owned(), 1, SkipReason::CatchUp)]);
+    assert!(starts(&step).is_empty(), "{:?}", starts(&step));
 }
