@@ -67,8 +67,8 @@ struct NodeEntry {
     unserved_since: Option<Instant>,
     /// Its holders were told that it is lost.
     given_up: bool,
-    /// Nobody has told of it since its row was read.
-    is_of_rows: bool,
+    /// Whether whoever told of it last tells of a whole cluster; `None` while nobody has since its row was read.
+    of_cluster: Option<bool>,
 }
 
 /// What a report about nodes changes in the ledger.
@@ -103,7 +103,7 @@ impl Fleet {
                 server: None,
                 unserved_since: Some(Instant::now()),
                 given_up: false,
-                is_of_rows: true,
+                of_cluster: None,
             };
             self.nodes.insert(entry.row.id, entry);
         }
@@ -240,7 +240,7 @@ impl Fleet {
             server: Some(session),
             unserved_since: None,
             given_up: false,
-            is_of_rows: false,
+            of_cluster: self.sessions.get(&session).map(|session| session.sees_cluster),
         };
         before.into_iter().for_each(|before| entry.keep_held(before, is_held));
         entry.strangers = wire::strangers(pool, id, &node.foreign, &entry.devices);
@@ -326,13 +326,16 @@ impl Fleet {
     }
 
     /// Nodes whose state in the ledger is not what it should be: those that nobody serves any more. They are lost; or gone,
-    /// where somebody tells of all nodes of the cluster and not of them.
+    /// where somebody tells of all nodes of the cluster and not of them. A machine that told of itself is none of these; of one
+    /// that is known by its row alone that is only certain where nobody here tells of a machine of their own.
     pub(super) fn newly_lost(&mut self, after: Duration) -> Vec<NodeRow> {
         let all_told = self.sessions.values().any(Session::tells_all);
+        let has_machines = self.sessions.values().any(|session| !session.sees_cluster);
         let silent = |entry: &NodeEntry| entry.unserved_since.is_some_and(|since| since.elapsed() >= after);
         let silent = self.nodes.values_mut().filter(|entry| silent(entry));
         let lost = silent.filter_map(|entry| {
-            let is_news = if all_told { entry.end() } else { entry.lose() };
+            let is_of_cluster = entry.of_cluster.unwrap_or(!has_machines);
+            let is_news = if all_told && is_of_cluster { entry.end() } else { entry.lose() };
             is_news.then(|| entry.row.clone())
         });
         lost.collect()

@@ -38,6 +38,16 @@ async fn placed(executor: &Executor, claim: &str) -> (String, pb::DeviceGrant) {
     (place.node, place.devices[0].grant.clone().unwrap())
 }
 
+/// Until nothing is placed and one node of two is left.
+async fn its_place_and_its_node_end(world: &World) {
+    wait_for("the end of its place and of its node", WAIT, || async {
+        let left = "SELECT (SELECT count(*) FROM placement) * 10 + (SELECT count(*) FROM node)";
+        (world.count(left).await == 1).then_some(())
+    })
+    .await;
+    world.audit(true).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_counts_for_its_project_until_nothing_of_it_is_left() {
     let (world, scheduler, executor) = World::simple(&[2]).await;
@@ -175,12 +185,7 @@ async fn what_a_block_has_of_a_node_that_is_no_more_comes_back() {
     tell_of(&world, &executor, &name, "jobs/one", grant).await;
     executor.set_nodes(|nodes| nodes.retain(|node| node.name != name));
     executor.change(|state| state.wishes.clear());
-    wait_for("the end of its place and of its node", WAIT, || async {
-        let left = "SELECT (SELECT count(*) FROM placement) * 10 + (SELECT count(*) FROM node)";
-        (world.count(left).await == 1).then_some(())
-    })
-    .await;
-    world.audit(true).await;
+    its_place_and_its_node_end(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,12 +241,7 @@ async fn what_a_block_has_of_a_node_that_went_while_nobody_looked_comes_back() {
     assert_eq!(world.count(HELD).await, 500, "its Job may have its part still");
     machine.die();
     let _back = world.executor_of("kubernetes", vec![node(left, 1)]);
-    wait_for("the end of its place and of its node", WAIT, || async {
-        let left = "SELECT (SELECT count(*) FROM placement) * 10 + (SELECT count(*) FROM node)";
-        (world.count(left).await == 1).then_some(())
-    })
-    .await;
-    world.audit(true).await;
+    its_place_and_its_node_end(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,4 +298,19 @@ async fn what_a_block_has_of_a_device_that_has_failed_comes_back() {
     let held = "SELECT count(*) FROM placement";
     wait_for("the end of its place", WAIT, || async { (world.count(held).await == 0).then_some(()) }).await;
     world.audit(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_away_beside_a_cluster_is_lost_and_not_gone() {
+    let mut world = World::new().await;
+    world.timing.lost_after = Duration::from_secs(1);
+    let scheduler = world.scheduler().await;
+    world.give_all(&scheduler).await;
+    let machine = world.executor_of("process", vec![node("bare", 1)]);
+    let _cluster = world.executor_of("kubernetes", vec![node("node-0", 1)]);
+    let of = |state: &'static str| format!("SELECT count(*) FROM node WHERE state = '{state}'");
+    wait_for("both", WAIT, || async { (world.count(&of("ready")).await == 2).then_some(()) }).await;
+    machine.die();
+    wait_for("the machine to be lost", WAIT, || async { (world.count(&of("lost")).await == 1).then_some(()) }).await;
+    assert_eq!(world.count("SELECT count(*) FROM node").await, 2);
 }

@@ -4,7 +4,7 @@ use crate::{
     executor::node,
     world::{POOL, WAIT, World},
 };
-use domain::id::QueueId;
+use domain::id::{QueueId, WorkspaceId};
 use proto::internal::v1 as pb;
 use serde_json::json;
 use std::time::Duration;
@@ -15,6 +15,19 @@ const DEFAULT: QueueId = QueueId(Uuid::nil());
 
 fn activity(state: pb::activity_report::State) -> Vec<pb::ActivityReport> {
     vec![pb::ActivityReport { source: "kernels".into(), state: Some(state), read_us: 5_000_000 }]
+}
+
+/// Until its second life runs there, because the device of the first one failed.
+async fn it_runs_on_the_other_device(world: &World, moves: WorkspaceId) {
+    wait_for("it to run on the other device", WAIT, || async {
+        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
+                   WHERE d.used_milli = 600 AND d.healthy";
+        (world.count(sql).await == 1).then_some(())
+    })
+    .await;
+    let lines = world.timeline(moves).await;
+    assert!(lines.contains(&"stopping DEVICE_FAILED".to_owned()), "{lines:?}");
+    world.audit(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,15 +150,7 @@ async fn a_device_that_is_not_told_of_for_long_has_failed() {
     let device = "SELECT name FROM device WHERE used_milli > 0";
     let held: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
     executor.set_nodes(|nodes| nodes[0].devices.retain(|device| device.name != held));
-    wait_for("it to run on the other device", WAIT, || async {
-        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
-                   WHERE d.used_milli = 600 AND d.healthy";
-        (world.count(sql).await == 1).then_some(())
-    })
-    .await;
-    let lines = world.timeline(moves).await;
-    assert!(lines.contains(&"stopping DEVICE_FAILED".to_owned()), "{lines:?}");
-    world.audit(false).await;
+    it_runs_on_the_other_device(&world, moves).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,15 +177,7 @@ async fn a_device_that_fails_while_the_pool_has_no_owner_moves_who_asked_for_it(
     set(false, "fell off the bus");
     let next = world.scheduler().await;
     world.give_all(&next).await;
-    wait_for("it to run on the other device", WAIT, || async {
-        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
-                   WHERE d.used_milli = 600 AND d.healthy";
-        (world.count(sql).await == 1).then_some(())
-    })
-    .await;
-    let lines = world.timeline(moves).await;
-    assert!(lines.contains(&"stopping DEVICE_FAILED".to_owned()), "{lines:?}");
-    world.audit(false).await;
+    it_runs_on_the_other_device(&world, moves).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,7 +50,7 @@ impl NodeEntry {
     /// Whether its failure would be news. Rows do not tell why a device is ill, nor whether all who have a part of it heard
     /// of that.
     fn did_work(&self, device: DeviceId) -> bool {
-        self.is_of_rows || self.devices.iter().any(|known| known.id == device && !self.has_failed(known))
+        self.of_cluster.is_none() || self.devices.iter().any(|known| known.id == device && !self.has_failed(known))
     }
 }
 
