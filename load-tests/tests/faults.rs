@@ -61,6 +61,7 @@ rows! {
     matrix_row_05_postgres_is_restarted: "5",
     matrix_row_06_sessions_are_ended: "6",
     matrix_row_07_a_standby_takes_over: "7",
+    matrix_row_07b_a_standby_takes_over_that_is_behind: "7b",
     matrix_row_08_a_scheduler_loses_its_database: "8",
     matrix_row_08a_a_scheduler_loses_its_database_without_redis: "8a",
     matrix_row_08b_an_executor_is_cut_off: "8b",

@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use provision::{
     account::{self, Account},
     ports,
@@ -50,6 +51,16 @@ impl Cluster {
     /// # Errors
     /// When a server does not do as it is told.
     pub async fn add_standby(&mut self) -> Result<()> {
+        self.add_follower().await?;
+        self.alter_system(&["synchronous_standby_names = '*'"]).await?;
+        self.until("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await
+    }
+
+    /// Starts a standby that nobody waits for. PostgreSQL is started again for that.
+    ///
+    /// # Errors
+    /// When a server does not do as it is told.
+    pub async fn add_follower(&mut self) -> Result<()> {
         let settings = ["wal_level = 'replica'", "max_wal_senders = 4", "hot_standby = on"];
         self.alter_system(&settings).await?;
         self.stop_postgres()?;
@@ -66,8 +77,31 @@ impl Cluster {
         let log = log.to_str().context("a folder with a readable name")?;
         standby.pg_ctl(&["start", "--wait", "--silent", "--log", log, "--options", &options])?;
         self.standby = Some(standby);
-        self.alter_system(&["synchronous_standby_names = '*'"]).await?;
-        self.until("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'").await
+        self.until("SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'").await
+    }
+
+    /// The standby follows no longer: should it take over, whatever is committed from here on is lost. Answers the instant of the
+    /// latest commit that it has.
+    ///
+    /// # Errors
+    /// When there is no standby, it does not do as it is told, or it has no commit.
+    pub async fn stop_following(&self) -> Result<Timestamp> {
+        let ours = self.database_address()?.to_string();
+        let standby = self.standby.as_ref().context("a standby")?.address().to_string();
+        let (sql, connection) = tokio_postgres::connect(&self.database_url().replace(&ours, &standby), NoTls).await?;
+        tokio::spawn(connection);
+        sql.batch_execute("ALTER SYSTEM SET primary_conninfo = ''").await?;
+        sql.batch_execute("SELECT pg_reload_conf()").await?;
+        let begun = Instant::now();
+        // What has come is applied, and nothing comes any more.
+        let at_rest = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)
+                          AND pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()";
+        while !sql.query_one(at_rest, &[]).await?.get::<_, bool>(0) {
+            ensure!(begun.elapsed() < READY, "the standby goes on following");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let latest: Option<Timestamp> = sql.query_one("SELECT pg_last_xact_replay_timestamp()", &[]).await?.get(0);
+        latest.context("a commit that the standby has")
     }
 
     /// Kills PostgreSQL and lets the standby take its place: wires lead there. Answers how long that took.

@@ -65,6 +65,8 @@ rows! {
         "nothing lost or doubled; no service ends; worst lateness 6 s";
     "7", stores::failed_over, true, None, "PostgreSQL is killed and a synchronous standby takes over",
         "nothing lost or doubled; firing again 5 s after it accepts, worst lateness 10 s";
+    "7b", stores::failed_over_behind, true, None, "PostgreSQL is killed and a standby takes over that is seconds behind",
+        "what that had not got is decided again, and nothing older; firing again 5 s after it accepts";
     "8", network::scheduler_without_database, true, Some(0.5), "a scheduler is cut off from PostgreSQL: both ways, one way, half open",
         "nothing lost or doubled; worst lateness 6 s";
     "8a", network::scheduler_without_database_or_redis, true, Some(0.5), "the same, in a cluster without Redis",

@@ -7,8 +7,10 @@ use super::{
 use crate::faults::{Plan, Seen, stage::Stage};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+use uuid::Uuid;
 
 /// What losing Redis may cost, in seconds.
 const REDIS_LATE_MAX_S: f64 = 1.0;
@@ -19,6 +21,11 @@ const FIRING_AGAIN_WAIT: Duration = Duration::from_secs(60);
 /// The load that has room for a stop and a kill of PostgreSQL: after it, nothing would fire again.
 const RESTARTS_LOAD_S: u32 = 30;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How far a standby is behind that takes over, and how late what it had not got may be: that, the take-over, and firing again.
+const BEHIND: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
+const BEHIND_LATE_MAX_S: f64 = 14.0;
+/// Commits so close to the last one that a standby has may be on either side of it.
+const SLACK: Duration = Duration::from_millis(500);
 /// Longer than Redis' time-out, and than the pause after a failure.
 const AWAY: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(4));
 
@@ -152,6 +159,52 @@ pub(super) async fn failed_over(plan: Plan) -> Result<Seen> {
     let ended = stage.ended();
     seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
     stage.finish_within(seen, 10.0).await
+}
+
+/// Row 7b: a standby takes over that nobody waited for, and that has not followed for some seconds.
+pub(super) async fn failed_over_behind(plan: Plan) -> Result<Seen> {
+    let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
+    let mut seen = Seen::default();
+    stage.cluster.add_follower().await?;
+    stage.begin().await?;
+    stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
+    let latest = stage.cluster.stop_following().await?;
+    stage.pass(BEHIND.0, BEHIND.1).await;
+    let before = decided(&stage.sql().await?).await?;
+    let took = stage.cluster.fail_over().await?;
+    let accepts = Timestamp::now();
+    seen.tell("until the standby accepted", took.as_secs_f64(), "s");
+    // Commits have their instants a moment before their places in the log.
+    let forgotten = latest - SLACK;
+    stage.promises.forgotten_us = Some((forgotten.as_microsecond(), accepts.as_microsecond()));
+    let again = fires_again(&stage, accepts).await?;
+    seen.at_most("firing again after the standby accepts", again, "s", FIRING_AGAIN_MAX_S);
+    let ended = stage.ended();
+    seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
+    let lost = before.values().filter(|(_, committed_at)| *committed_at > latest).count();
+    seen.bite("firings that the standby had not got", lost as u64);
+    stage
+        .finish_with(seen, BEHIND_LATE_MAX_S, async |sql: &Client| {
+            let now = decided(sql).await?;
+            let decided_again = |from: Timestamp, to: Timestamp| {
+                let of_then = before.iter().filter(|(_, (_, committed_at))| (from..to).contains(committed_at));
+                of_then.filter(|(key, (run, _))| now.get(*key).is_none_or(|(other, _)| other != run)).count()
+            };
+            let (older, newer) = (decided_again(Timestamp::MIN, forgotten), decided_again(latest, accepts));
+            let older =
+                (older > 0).then(|| format!("{older} firings that the standby had are gone, or have other runs"));
+            let newer = (newer == 0).then(|| "nothing that was lost was decided again".to_owned());
+            Ok(older.into_iter().chain(newer).collect())
+        })
+        .await
+}
+
+/// What has fired so far: of each trigger and key its run, and when that was committed.
+async fn decided(sql: &Client) -> Result<HashMap<(Uuid, String), (Uuid, Timestamp)>> {
+    let fired =
+        "SELECT trigger_id, logical_key, run_id, pg_xact_commit_timestamp(xmin) FROM firing WHERE run_id IS NOT NULL";
+    let rows = sql.query(fired, &[]).await?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3)))).collect())
 }
 
 /// Row 17: a snapshot that is held all the time, so that no dead row can go.
