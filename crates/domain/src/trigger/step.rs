@@ -98,6 +98,9 @@ pub struct State {
     /// The version that was halted because a run of it failed; a newer one is not halted.
     #[serde(default)]
     pub halted: Option<i64>,
+    /// Since when it is paused; while that is not over, it may be started and paused again before anybody looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_from: Option<Timestamp>,
 }
 
 impl State {
@@ -156,6 +159,9 @@ pub fn step(trigger: &Trigger, timetable: Option<&Timetable>, state: &State, fac
     }
     let facts = &facts;
     if !trigger.active || state.halted == Some(trigger.version) {
+        if !trigger.active {
+            step.state.paused_from = step.state.paused_from.or(trigger.paused_at);
+        }
         step.give_up_waiting();
         return step;
     }
@@ -194,6 +200,12 @@ impl Skip {
 }
 
 impl Step {
+    /// Since when the trigger is known to be paused; one that was made again under its name was not.
+    fn paused_from(&mut self, trigger: &Trigger) -> Option<Timestamp> {
+        let is_of_this_one = trigger.paused_at.is_some() || trigger.former_paused_at.is_some();
+        self.state.paused_from.take().filter(|_| is_of_this_one)
+    }
+
     /// A paused trigger starts nothing, not even what waited.
     fn give_up_waiting(&mut self) {
         let waiting = std::mem::take(&mut self.state.waiting);
@@ -214,12 +226,14 @@ impl Step {
         if former.is_none() && trigger.replaced_at.is_none() {
             return false;
         }
+        let remembered = self.paused_from(trigger);
         let Some(mark) = self.state.mark else { return true };
         let replaced_at = trigger.replaced_at.unwrap_or(trigger.enabled_at);
         if let Some(former) = former.and_then(|text| serde_json::from_str::<Schedule>(&text).ok()?.compile().ok()) {
             let until = replaced_at.min(now);
             let halted = self.state.halted.is_some_and(|version| version != trigger.version);
-            let paused_from = if halted { Some(mark) } else { trigger.former_paused_at.map(|at| at.max(mark)) };
+            let paused_from =
+                if halted { Some(mark) } else { remembered.or(trigger.former_paused_at).map(|at| at.max(mark)) };
             let paused_from = paused_from.map_or(until, |from| from.min(until));
             if !matches!(former.every(), Every::Once | Every::AlwaysOn) {
                 self.skip_span(&former, mark, paused_from, SkipReason::CatchUp);
@@ -239,9 +253,14 @@ impl Step {
     /// before the pause and was not decided by then, since its jitter was not over or nobody was there.
     fn resume(&mut self, trigger: &Trigger, timetable: Option<&Timetable>, facts: &Facts) -> Vec<Start> {
         let (halted, now) = (self.state.halted.take().is_some(), facts.now);
+        let known_from = self.paused_from(trigger).or(trigger.paused_at);
         let Some(timetable) = timetable else { return Vec::new() };
         let floor = trigger.first_mark(timetable);
         let Some(mark) = self.state.mark else {
+            // It was paused before anybody looked at it for the first time.
+            if let Some(from) = known_from.filter(|_| *timetable.every() != Every::Once) {
+                self.skip_span(timetable, from, floor.min(now), SkipReason::Pause);
+            }
             self.state.mark = Some(floor);
             return Vec::new();
         };
@@ -255,7 +274,7 @@ impl Step {
         }
         // The schedule that was set in a pause is paused from then on.
         let set_at = trigger.replaced_at.filter(|at| trigger.former_paused_at.is_some() && *at >= mark);
-        let paused_from = if halted { Some(mark) } else { trigger.paused_at.or(set_at) };
+        let paused_from = if halted { Some(mark) } else { known_from.or(set_at) };
         let mut starts = Vec::new();
         // `@once` that was paused comes when it is started.
         if let Some(from) = paused_from.filter(|_| *timetable.every() != Every::Once) {
