@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is read of an answer, for the record.
 const ANSWER_BYTES_MAX: usize = 512;
+/// Shorter parts of an address, such as `v1`, are words like any others.
+const SECRET_CHARS_MIN: usize = 4;
 
 /// The same in every attempt, so that a receiver can tell a repetition.
 const ID_HEADER: &str = "orrery-notification";
@@ -98,7 +100,7 @@ async fn post(
     if url.scheme() != "https" && !checked.private {
         return Err(lasting("the URL must begin with https://: what it holds would travel in clear"));
     }
-    let client = client(host, &checked)?;
+    let (client, secrets) = (client(host, &checked)?, secrets(&url, webhook));
     let body = document.to_string();
     let at = Timestamp::now().as_second().to_string();
     let mut request = client.post(url).header("content-type", "application/json").header(ID_HEADER, key);
@@ -112,7 +114,21 @@ async fn post(
     }
     // Errors of this client name the URL, which is a secret.
     let answer = request.body(body).send().await.map_err(|error| SendError::Passing(told(&error.without_url())))?;
-    judge(answer).await
+    judge(answer, &secrets).await
+}
+
+/// What a receiver's answer may repeat and nobody is shown: whatever of the URL is not its host, and what the request was given
+/// beside it. The longest first, since one may be a part of another.
+fn secrets(url: &Url, webhook: Option<&Webhook>) -> Vec<String> {
+    let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let values = url.query_pairs().map(|(_, value)| value.into_owned());
+    let given =
+        webhook.into_iter().flat_map(|webhook| webhook.headers.iter().map(|(_, value)| value).chain(&webhook.secret));
+    let whole = [url.path().to_owned(), url.query().unwrap_or_default().to_owned()];
+    let mut secrets: Vec<String> = whole.into_iter().chain(parts).chain(values).chain(given.cloned()).collect();
+    secrets.retain(|secret| secret.chars().count() >= SECRET_CHARS_MIN);
+    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 fn client(host: &str, checked: &Checked) -> Result<reqwest::Client, SendError> {
@@ -128,18 +144,22 @@ fn client(host: &str, checked: &Checked) -> Result<reqwest::Client, SendError> {
         .map_err(|error| SendError::Passing(told(&error)))
 }
 
-async fn judge(mut answer: reqwest::Response) -> Result<(), SendError> {
+async fn judge(mut answer: reqwest::Response, secrets: &[String]) -> Result<(), SendError> {
     let status = answer.status();
     if status.is_success() {
         return Ok(());
     }
+    // So that none is cut before it is found.
+    let bytes_max = ANSWER_BYTES_MAX + secrets.first().map_or(0, String::len);
     let mut body = Vec::new();
-    while body.len() < ANSWER_BYTES_MAX
+    while body.len() < bytes_max
         && let Ok(Some(chunk)) = answer.chunk().await
     {
-        body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - body.len())]);
+        body.extend_from_slice(&chunk[..chunk.len().min(bytes_max - body.len())]);
     }
     let said: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).collect();
+    let mut said = secrets.iter().fold(said, |said, secret| said.replace(secret, "[secret]"));
+    said.truncate(said.floor_char_boundary(ANSWER_BYTES_MAX));
     let why = format!("the receiver answered {status}: {said}");
     let passing = status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY);

@@ -158,6 +158,10 @@ async fn a_webhook_is_signed() {
 async fn what_is_refused_for_good_is_told_from_what_may_pass() {
     for (answer, lasting) in [
         ("HTTP/1.1 404 Not Found\r\ncontent-length: 8\r\nconnection: close\r\n\r\nno\x07 hook", true),
+        (
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 29\r\nconnection: close\r\n\r\nCannot POST /SECRET?k=SECRET2",
+            true,
+        ),
         ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", false),
         ("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", false),
         (
@@ -166,7 +170,7 @@ async fn what_is_refused_for_good_is_told_from_what_may_pass() {
         ),
     ] {
         let (port, mut requests) = http(answer).await;
-        let url = format!("http://127.0.0.1:{port}/SECRET");
+        let url = format!("http://127.0.0.1:{port}/SECRET?k=SECRET2");
         let error = tell(json!({ "slack_config": { "webhook_url": url } }), &here()).await.unwrap_err();
         assert_eq!(matches!(error, SendError::Lasting(_)), lasting, "{error}");
         assert!(!error.to_string().contains("SECRET") && !error.to_string().contains('\x07'), "{error}");
