@@ -1,6 +1,6 @@
 //! Runtimes as people see them: what they shall be beside what is so. Refuses to change any.
 
-use crate::{Error, query, runtime_specs};
+use crate::{Error, Store, query, runtime_specs};
 use deadpool_postgres::GenericClient;
 use domain::{
     id::{GroupId, HolderId, PlanId, ProjectId, QueueId, UserId, WorkspaceId},
@@ -321,6 +321,15 @@ pub async fn events(
         actor: row.get(7),
     };
     Ok(query::rows(db, sql, &[&workspace.0, &before, &limit]).await?.iter().map(event).collect())
+}
+
+/// Forgets what happened to runtimes before a time, up to `limit` of the oldest events. Answers how many.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn forget_events(store: &Store, before: Timestamp, limit: i64) -> Result<u64, Error> {
+    let client = store.client().await?;
+    query::execute(&client, include_str!("../sql/runtime_event/delete_before.sql"), &[&before, &limit]).await
 }
 
 /// Lives that have not ended and that a change may concern, [`ALIVE_MAX`] at most.

@@ -84,6 +84,8 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/select_units", None),
     ("run/target", None),
     ("run_end/take", Some("50")),
+    ("runtime_event/delete_before", Some("now() - interval '699 days', 10000")),
+    ("runtime_event/list", None),
     ("secret/list_for_place", Some("ARRAY[pg_temp.id(4, 1)]")),
     ("trigger/guard", None),
     ("trigger_state/decide", None),
@@ -112,6 +114,7 @@ const LARGE: &[&str] = &[
     "project_usage",
     "run",
     "run_end",
+    "runtime_event",
     "trigger",
     "trigger_state",
     "user_account",
@@ -173,6 +176,8 @@ const FILL: &str = "
         SELECT pg_temp.id(7, g), now() - make_interval(mins => 50 * g + 300), now() - make_interval(mins => 50 * g),
                pg_temp.id(6, g % 5000), pg_temp.id(8, 1), 'A10', 1000
         FROM generate_series(1, 20000) g;
+    INSERT INTO runtime_event (workspace_id, number, at, state)
+        SELECT pg_temp.id(1, e % 50 + 1), e, now() - make_interval(mins => 50 * (20000 - e)), 'stopped' FROM generate_series(1, 20000) e;
     INSERT INTO volume (id, project_id, name, pool, size_bytes, deleted_at)
         SELECT pg_temp.id(5, v), pg_temp.id(6, v % 5000), 'v' || v, 'default', 1, CASE WHEN v % 3 = 0 THEN now() END
         FROM generate_series(1, 20000) v;

@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
         "gpu_usage_retention",
         Kind::Duration,
         "17520h",
-        "Who held which GPUs is remembered so long after they were free again; 0s keeps it for ever.",
+        "Who held which GPUs is remembered so long after they were free again, and what happened to runtimes; 0s keeps it for ever.",
     ),
     Key::new(
         "unnamed_secrets",

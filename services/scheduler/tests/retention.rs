@@ -213,7 +213,9 @@ async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_noth
          INSERT INTO gpu_usage (holder, held_at, freed_at, project_id, queue_id, model, gpu_milli)
          SELECT gen_random_uuid(), now() - interval '9 days', now() - make_interval(days => n, mins => 1), gen_random_uuid(),
                 gen_random_uuid(), 'A10', 1000
-           FROM generate_series(0, 8) AS n",
+           FROM generate_series(0, 8) AS n;
+         INSERT INTO runtime_event (workspace_id, number, at, state)
+         SELECT gen_random_uuid(), 1, now() - make_interval(days => n, mins => 1), 'stopped' FROM generate_series(8, 0, -1) AS n",
         from.strftime("%Y%m%d")
     );
     client.batch_execute(&old).await.unwrap();
@@ -241,6 +243,7 @@ async fn two_schedulers_that_keep_house_at_once_do_each_thing_once_and_lose_noth
         ("SELECT count(*) FROM limit_hold", 1),
         // By when they were free again, however long ago they were taken.
         ("SELECT count(*) FROM gpu_usage", 5),
+        ("SELECT count(*) FROM runtime_event", 5),
     ];
     for (sql, expected) in counts {
         assert_eq!(world.count(sql).await, expected, "{sql}");

@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const NOTIFICATIONS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How long a receiver's failures are remembered while nothing waits for it.
 const PAUSES_KEPT: Duration = Duration::from_secs(3_600);
-/// Notifications forgotten or given up at once, and lines of the account of GPUs.
+/// Notifications forgotten or given up at once, lines of the account of GPUs, and events of runtimes.
 const FORGOTTEN_MAX: i64 = 10_000;
 
 /// Pools of permits forgotten at once: whoever wants one of them waits so long.
@@ -53,7 +53,7 @@ impl Housekeeper {
         Self { store, log_store, log_retention, clock, metrics, gpu_usage_kept: Duration::ZERO, cleaned: None }
     }
 
-    /// Who held which GPUs is forgotten after so long; zero is never.
+    /// Who held which GPUs, and what happened to runtimes, is forgotten after so long; zero is never.
     #[must_use]
     pub fn keeping_gpu_usage(self, kept: Duration) -> Self {
         Self { gpu_usage_kept: kept, ..self }
@@ -118,7 +118,7 @@ impl Housekeeper {
         Ok(())
     }
 
-    async fn forget_gpu_usage(&self) -> Result<(), store::Error> {
+    async fn forget_runtimes(&self) -> Result<(), store::Error> {
         let kept = SignedDuration::try_from(self.gpu_usage_kept).unwrap_or(SignedDuration::MAX);
         if kept.is_zero() {
             return Ok(());
@@ -126,6 +126,7 @@ impl Housekeeper {
         // Nothing is older than the calendar.
         let Ok(before) = self.clock.now().checked_sub(kept) else { return Ok(()) };
         store::gpu_usage::forget(&self.store, before, FORGOTTEN_MAX).await?;
+        store::runtime_views::forget_events(&self.store, before, FORGOTTEN_MAX).await?;
         Ok(())
     }
 
@@ -133,7 +134,7 @@ impl Housekeeper {
         store::outbox::forget(&self.store, self.clock.now() - NOTIFICATIONS_KEPT, FORGOTTEN_MAX).await?;
         store::outbox::forget_lanes(&self.store, PAUSES_KEPT).await?;
         self.give_up().await?;
-        self.forget_gpu_usage().await?;
+        self.forget_runtimes().await?;
         match self.log_retention.drop_expired(None).await {
             Ok(_) | Err(LogRetentionError::ForEver) => Ok(()),
             Err(LogRetentionError::Store(error)) => Err(error),
