@@ -31,7 +31,7 @@ use kube::{
 };
 use policy::{Kind, Labels, Policy};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 use watch::Watched;
 
 /// Warnings about one object that are read; the youngest counts.
@@ -162,7 +162,13 @@ impl Jobs {
             let pods = self.watched.iter().flat_map(|watched| watched.pods(name)).collect::<Vec<_>>();
             return Ok(observe::phase(None, &pods, &[], Timestamp::now()));
         };
-        let (pods, now) = (watched.pods(name), Timestamp::now());
+        let (mut pods, now) = (watched.pods(name), Timestamp::now());
+        if pods.is_empty() && observe::failed(&job).is_some() {
+            // Both are watched apart: the Job's news may be here before its pod's.
+            let of_attempt = ListParams::default().labels(&format!("{}={name}", render::ATTEMPT));
+            let there = self.api::<Pod>(&watched.namespace).list(&of_attempt).await?;
+            pods = there.items.into_iter().map(Arc::new).collect();
+        }
         let warnings = match observe::asks_why(&job, &pods, now) {
             Some(uid) => self.warnings(&watched.namespace, &uid).await?,
             None => Vec::new(),

@@ -7,7 +7,7 @@ use crate::codes;
 use ::backend::{Ended, Phase};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
-    batch::v1::Job,
+    batch::v1::{Job, JobCondition},
     core::v1::{ContainerState, Event, Pod, PodStatus},
 };
 use std::sync::Arc;
@@ -30,9 +30,7 @@ pub(super) fn phase(job: Option<&Job>, pods: &[Arc<Pod>], warnings: &[Event], no
         return Phase::Ended(of_ended(pod));
     }
     let Some(job) = job else { return Phase::Absent };
-    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let failed = conditions.find(|condition| condition.type_ == "Failed" && condition.status == "True");
-    if let Some(failed) = failed {
+    if let Some(failed) = failed(job) {
         let reason = match failed.reason.as_deref() {
             // A pod that is gone counts as one that failed.
             Some("BackoffLimitExceeded") => "somebody else removed its pod".to_owned(),
@@ -44,6 +42,12 @@ pub(super) fn phase(job: Option<&Job>, pods: &[Arc<Pod>], warnings: &[Event], no
         return Phase::Absent;
     }
     Phase::Waiting { reason: latest(warnings).map(|event| said(event, "POD_REFUSED")).unwrap_or_default() }
+}
+
+/// What the Job says of its failure.
+pub(super) fn failed(job: &Job) -> Option<&JobCondition> {
+    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.find(|condition| condition.type_ == "Failed" && condition.status == "True")
 }
 
 /// The object whose events tell why nothing has begun; none where the rest tells enough.
