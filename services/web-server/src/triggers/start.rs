@@ -148,16 +148,17 @@ pub(crate) async fn publish(
     failed.map_or(Ok(outcomes), Err)
 }
 
-/// The idempotency key of an event that names itself, as CloudEvents and those of EventBridge do: they may be delivered twice. Empty
-/// for all others, whose `id` may be anybody's.
+/// The idempotency key of an event that names itself, as CloudEvents and those of EventBridge do, by the pair of both: they may be
+/// delivered twice. Empty for all others, whose `id` may be anybody's.
 fn named_by_its_source(event: &Value) -> String {
     let text = |key: &str| event.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    match (text("source"), text("id"), text("specversion").or(text("detail-type"))) {
-        (Some(source), Some(id), Some(_)) if source.len() + id.len() < idempotent::KEY_CHARS_MAX => {
-            format!("{source}/{id}")
-        }
-        _ => String::new(),
-    }
+    let (Some(source), Some(id), Some(_)) = (text("source"), text("id"), text("specversion").or(text("detail-type")))
+    else {
+        return String::new();
+    };
+    // Where an id has a slash, the last one does not tell where the source ends.
+    let source = if id.contains('/') { format!("{}:{source}", source.len()) } else { source.to_owned() };
+    if source.len() + id.len() < idempotent::KEY_CHARS_MAX { format!("{source}/{id}") } else { String::new() }
 }
 
 /// Starts what `decide` makes of the version in force. Where another one is by the time a scheduler looks, it decides again:
