@@ -8,7 +8,7 @@ use crate::{
     journal::{Detail, Journal},
     kubernetes::{self, KubernetesRuntimes},
     link,
-    logs::{Lines, LogQueue, Masks, Shipper},
+    logs::{Lines, LogQueue, Shipper},
     metrics::Metrics,
     one_shot,
     outputs::{self, Outputs},
@@ -264,7 +264,7 @@ impl Base {
         let metrics = Arc::new(Metrics::new(telemetry.registry())?);
         let (logs, lines) = LogQueue::new(Arc::clone(&metrics));
         let (core, events) = mpsc::channel(EVENTS_MAX);
-        let (bundles, outputs) = stores(settings, &data, logs.masks())?;
+        let (bundles, outputs) = stores(settings, &data)?;
         let (identity, dialer) = (identity(settings), dialer(settings)?);
         let journal = Arc::new(journal(settings, &data, &identity)?);
         Ok(Self { data, identity, journal, metrics, logs, lines, core, events, bundles, outputs, dialer })
@@ -374,7 +374,7 @@ fn process_runtimes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessR
 }
 
 /// Where code comes from and where outputs go.
-fn stores(settings: &Settings, data: &DataDir, masks: &Arc<Masks>) -> anyhow::Result<(Arc<Bundles>, Arc<Outputs>)> {
+fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<(Arc<Bundles>, Arc<Outputs>)> {
     let url = settings.blobs_url.clone().unwrap_or_else(|| format!("file://{}", data.join("blobs").display()));
     let laid = data.join("bundles");
     let bundles = Bundles::new(blobs::Blobs::open(&url)?, (&laid, settings.bundles_cache), &settings.pass_env);
@@ -391,7 +391,6 @@ fn stores(settings: &Settings, data: &DataDir, masks: &Arc<Masks>) -> anyhow::Re
         cache: data.join("outputs-cache"),
         cache_bytes: settings.outputs_cache,
         allowed: settings.project_outputs.clone(),
-        masks: Arc::clone(masks),
     });
     Ok((Arc::new(bundles), Arc::new(outputs.context("empty the folder of copies of outputs")?)))
 }

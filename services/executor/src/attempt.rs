@@ -40,6 +40,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// The workspace's name.
+    #[must_use]
+    pub fn workspace(&self) -> &str {
+        self.assignment.run.as_ref().map_or("", |run| &run.workspace)
+    }
+
     /// The block, or the callback, that it runs; none when the assignment does not fit its definition.
     #[must_use]
     pub fn block(&self) -> Option<&Block> {

@@ -50,14 +50,14 @@ pub trait Attempts: Send + Sync {
     /// Runs one attempt to its end and tells the core. Never fails: whatever goes wrong is an outcome.
     async fn run(self: Arc<Self>, attempt: Attempt, mail: Mail);
 
-    /// Masks a value in every line and error from here on; false when there is no room for it: then nobody must get it.
-    fn mask(&self, value: &str) -> bool;
+    /// Masks a value in every line and error of a workspace from here on; false when there is no room for it: then nobody must get it.
+    fn mask(&self, workspace: &str, value: &str) -> bool;
 
-    /// The cluster named outputs in answer to `get_variable`: what user code of `reader` is told instead.
+    /// The cluster named outputs in answer to `get_variable`: what user code of `reader`, of this workspace, is told instead.
     ///
     /// # Errors
     /// When they cannot be brought to where it runs, for user code to read.
-    async fn located(&self, reader: &AttemptId, answer: Value) -> Result<Value, String>;
+    async fn located(&self, workspace: &str, reader: &AttemptId, answer: Value) -> Result<Value, String>;
 
     /// The attempt counts: its outputs stay where they are.
     fn settle(&self, attempt: &AttemptId);

@@ -94,6 +94,7 @@ pub struct Identity {
 }
 
 struct Running {
+    workspace: Arc<str>,
     order: watch::Sender<Order>,
     replies: mpsc::Sender<Value>,
     /// Given to somebody else by now: its result interests nobody.
@@ -298,8 +299,9 @@ impl Core {
     fn start(&mut self, attempt: Attempt) {
         let (order, orders) = watch::channel(Order::Run);
         let (replies, answers) = mpsc::channel(calls::REPLIES_MAX);
-        let running =
-            Running { order, replies, forgotten: false, calls: HashMap::new(), recounted: false, parked: false };
+        let workspace = attempt.workspace().into();
+        let calls = HashMap::new();
+        let running = Running { workspace, order, replies, forgotten: false, calls, recounted: false, parked: false };
         self.running.insert(attempt.id.clone(), running);
         self.count_running();
         let attempts = Arc::clone(&self.attempts);

@@ -10,7 +10,7 @@ pub mod mask;
 pub mod shipper;
 pub mod text;
 
-pub use mask::Masks;
+pub use mask::{AllMasks, Masks};
 pub use shipper::Shipper;
 pub use text::LINE_BYTES_MAX;
 
@@ -50,7 +50,7 @@ pub struct LogQueue {
     lines: mpsc::Sender<Waiting>,
     load: Arc<Load>,
     metrics: Arc<Metrics>,
-    masks: Arc<Masks>,
+    masks: Arc<AllMasks>,
 }
 
 /// What waits.
@@ -92,6 +92,7 @@ pub struct AttemptLog {
     attempt: AttemptId,
     block_type: Arc<str>,
     share: Arc<Share>,
+    masks: Arc<Masks>,
 }
 
 impl LogQueue {
@@ -104,9 +105,9 @@ impl LogQueue {
         (queue, Lines { receiver, load })
     }
 
-    /// The log of one attempt of a block of this type, which may write so many bytes.
+    /// The log of one attempt, of this workspace and of a block of this type, which may write so many bytes.
     #[must_use]
-    pub fn of(&self, attempt: &AttemptId, block_type: &str, bytes_max: u64) -> AttemptLog {
+    pub fn of(&self, attempt: &AttemptId, workspace: &str, block_type: &str, bytes_max: u64) -> AttemptLog {
         let share = Share {
             left: bytes_max.into(),
             waiting: 0.into(),
@@ -119,13 +120,14 @@ impl LogQueue {
             attempt: attempt.clone(),
             block_type: block_type.into(),
             share: Arc::new(share),
+            masks: self.masks.of(workspace),
         }
     }
 
-    /// What no line holds.
+    /// What no line of a workspace holds.
     #[must_use]
-    pub fn masks(&self) -> &Arc<Masks> {
-        &self.masks
+    pub fn masks_of(&self, workspace: &str) -> Arc<Masks> {
+        self.masks.of(workspace)
     }
 
     fn has_room(&self) -> bool {
@@ -159,6 +161,12 @@ impl Lines {
 }
 
 impl AttemptLog {
+    /// What none of its lines holds.
+    #[must_use]
+    pub fn masks(&self) -> &Arc<Masks> {
+        &self.masks
+    }
+
     /// Writes one line, or counts it as dropped. `level` and `stream` as in `orrery.v1.LogLine`.
     pub fn line(&self, level: &str, stream: &str, text: &str) {
         self.written(level, stream, text, now_us());
@@ -224,7 +232,7 @@ impl AttemptLog {
     /// Masked before it is cut, so that no part of a secret stays, and after, since what is cleaned away may split one. What
     /// is too long was cut already, by whoever read it.
     fn clean(&self, text: &str) -> String {
-        let masks = self.queue.masks();
+        let masks = &self.masks;
         let masked = if text.len() > LINE_BYTES_MAX { masks.apply_to_beginning(text) } else { masks.apply(text) };
         match masks.apply(&text::clean(&masked)) {
             Cow::Owned(text) => text,
@@ -282,7 +290,7 @@ mod tests {
     #[test]
     fn beyond_its_limit_an_attempt_loses_lines_and_one_line_says_so() {
         let (queue, mut lines) = queue();
-        let log = queue.of(&attempt("a"), "", 10);
+        let log = queue.of(&attempt("a"), "", "", 10);
         for _ in 0..5 {
             log.line("INFO", "stdout", "1234");
         }
@@ -296,7 +304,8 @@ mod tests {
     #[test]
     fn a_flood_of_one_attempt_leaves_room_for_others() {
         let (queue, mut lines) = queue();
-        let (loud, quiet) = (queue.of(&attempt("loud"), "", u64::MAX), queue.of(&attempt("quiet"), "", u64::MAX));
+        let (loud, quiet) =
+            (queue.of(&attempt("loud"), "", "", u64::MAX), queue.of(&attempt("quiet"), "", "", u64::MAX));
         for _ in 0..LINES_MAX {
             loud.line("INFO", "stdout", "x");
         }
@@ -311,7 +320,8 @@ mod tests {
     async fn a_flood_waits_for_room_and_not_for_ever() {
         const STUCK: Duration = Duration::from_millis(50);
         let (queue, mut lines) = queue();
-        let (loud, quiet) = (queue.of(&attempt("loud"), "", u64::MAX), queue.of(&attempt("quiet"), "", u64::MAX));
+        let (loud, quiet) =
+            (queue.of(&attempt("loud"), "", "", u64::MAX), queue.of(&attempt("quiet"), "", "", u64::MAX));
         for _ in 0..=ATTEMPT_LINES_WAIT {
             loud.line("INFO", "stdout", "x");
         }

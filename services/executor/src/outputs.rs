@@ -42,8 +42,6 @@ pub struct Parts {
     pub cache_bytes: u64,
     /// Beginnings of addresses that projects may give and that are opened with this process's credentials.
     pub allowed: Vec<String>,
-    /// What no error may hold.
-    pub masks: Arc<Masks>,
 }
 
 /// The secrets that say where a project's outputs are, by name.
@@ -65,7 +63,6 @@ pub struct Outputs {
     shared: PathBuf,
     store: Option<Folders>,
     allowed: Vec<String>,
-    masks: Arc<Masks>,
     cache: Cache,
     others: Mutex<Opened>,
     /// Attempts whose outputs are in a store while nobody has said yet whether they count.
@@ -79,7 +76,7 @@ pub struct Place {
     store: Option<Folders>,
     address: String,
     /// The secrets that it is named by.
-    _masked: Option<Arc<Held>>,
+    masked: Option<Arc<Held>>,
 }
 
 impl Place {
@@ -104,6 +101,10 @@ impl Place {
 
     fn of(&self, attempt: &AttemptId) -> PathBuf {
         self.folder(attempt.run, &attempt.block, attempt.child, attempt.lease)
+    }
+
+    fn failed(&self, url: &str, source: &blobs::Error) -> Error {
+        failed(url, source, self.masked.as_ref().map(|held| held.masks()))
     }
 }
 
@@ -160,29 +161,28 @@ impl Outputs {
     /// # Errors
     /// When the folder of copies cannot be emptied.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { shared, store, cache, cache_bytes, allowed, masks } = parts;
+        let Parts { shared, store, cache, cache_bytes, allowed } = parts;
         Ok(Self {
             shared,
             store,
             allowed,
-            masks,
             cache: Cache::empty(cache, cache_bytes)?,
             others: Mutex::default(),
             sent: Mutex::default(),
         })
     }
 
-    /// Where a project's outputs are. The secrets that it names are masked as long as that lives.
+    /// Where a project's outputs are. The secrets that it names are masked by `masks`, its workspace's, as long as that lives.
     ///
     /// # Errors
     /// When the project names a store that it may not use, or that is none, or a secret that is not among these.
-    pub fn place(&self, wanted: &OutputsPlace, secrets: &Secrets) -> Result<Place, Error> {
+    pub fn place(&self, wanted: &OutputsPlace, secrets: &Secrets, masks: &Arc<Masks>) -> Result<Place, Error> {
         let Some(address) = wanted.url.clone() else {
             let store = self.store.clone();
             let root = if store.is_some() { self.cache.root().to_owned() } else { self.shared.clone() };
-            return Ok(Place { root, store, address: String::new(), _masked: None });
+            return Ok(Place { root, store, address: String::new(), masked: None });
         };
-        let masked = self.masks.hold(secrets.values().map(String::as_str)).ok_or(Error::TooManySecrets)?;
+        let masked = masks.hold(secrets.values().map(String::as_str)).ok_or(Error::TooManySecrets)?;
         let filled = wanted.filled(secrets).map_err(|name| Error::Secret { url: address.clone(), name })?;
         let url = filled.url.as_deref().unwrap_or_default();
         let mut access = access(&filled);
@@ -193,20 +193,9 @@ impl Outputs {
             // An endpoint of the project's choice must not see this process's credentials.
             access = Access::default();
         }
-        let folders = self.open(url, access).map_err(|source| self.failed(&address, &source))?;
+        let folders = self.open(url, access).map_err(|source| failed(&address, &source, Some(masks)))?;
         let (root, store) = (self.cache.root().to_owned(), Some(folders.told_as(&address)));
-        Ok(Place { root, store, address, _masked: Some(Arc::new(masked)) })
-    }
-
-    fn local(&self, root: &Path, source: io::Error) -> Error {
-        let place = root.display().to_string();
-        self.failed(&place.clone(), &blobs::Error::Disk { place, source })
-    }
-
-    /// The store's own words may hold its address.
-    fn failed(&self, url: &str, source: &blobs::Error) -> Error {
-        let reason = self.masks.apply(&runtime::exit::chain(source)).into_owned();
-        Error::Store { url: url.to_owned(), reason, kind: source.kind() }
+        Ok(Place { root, store, address, masked: Some(Arc::new(masked)) })
     }
 
     fn open(&self, url: &str, access: Access) -> Result<Folders, blobs::Error> {
@@ -248,7 +237,7 @@ impl Outputs {
         }
         let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
         let fetched = store.fetch(&folder, &path, MANIFEST).await;
-        let fetched = fetched.map_err(|source| self.failed(store.url(), &source))?;
+        let fetched = fetched.map_err(|source| place.failed(store.url(), &source))?;
         if let Some(Amount { bytes, .. }) = fetched {
             self.cache.add(&path, bytes);
         }
@@ -269,7 +258,7 @@ impl Outputs {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone(), place.clone());
         let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
         let sent = store.send(&path, &folder, MANIFEST).await;
-        let Amount { bytes, .. } = sent.map_err(|source| self.failed(store.url(), &source))?;
+        let Amount { bytes, .. } = sent.map_err(|source| place.failed(store.url(), &source))?;
         self.cache.add(&path, bytes);
         Ok(())
     }
@@ -287,7 +276,7 @@ impl Outputs {
         part: (u64, u64),
     ) -> Result<Option<(u64, Vec<u8>)>, Error> {
         let Some(store) = &place.store else { return Ok(None) };
-        let part = store.part(folder, file, part).await.map_err(|source| self.failed(store.url(), &source))?;
+        let part = store.part(folder, file, part).await.map_err(|source| place.failed(store.url(), &source))?;
         Ok(part.map(|(size, content)| (size, content.into())))
     }
 
@@ -309,11 +298,11 @@ impl Outputs {
         let folder = unit::output_folder(attempt.run, &attempt.block, attempt.child, attempt.lease);
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(attempt);
         for root in [self.shared.as_path(), self.cache.root()] {
-            remove(&root.join(&folder)).await.map_err(|source| self.local(root, source))?;
+            remove(&root.join(&folder)).await.map_err(|source| local(root, source))?;
         }
-        if let Some(store) = sent.and_then(|place| place.store) {
+        if let Some((store, place)) = sent.as_ref().and_then(|place| Some((place.store.as_ref()?, place))) {
             let removed = store.remove(&folder).await;
-            removed.map_err(|source| self.failed(store.url(), &source))?;
+            removed.map_err(|source| place.failed(store.url(), &source))?;
         }
         Ok(())
     }
@@ -342,10 +331,10 @@ impl Outputs {
     pub async fn remove_run(&self, run: RunId, place: &Place) -> Result<(), Error> {
         let folder = run.to_string();
         let root = place.root.as_path();
-        remove(&root.join(&folder)).await.map_err(|source| self.local(root, source))?;
+        remove(&root.join(&folder)).await.map_err(|source| local(root, source))?;
         if let Some(store) = &place.store {
             let removed = store.remove(&folder).await;
-            removed.map_err(|source| self.failed(store.url(), &source))?;
+            removed.map_err(|source| place.failed(store.url(), &source))?;
         }
         Ok(())
     }
@@ -363,6 +352,18 @@ impl Outputs {
         let leases = attempts.filter_map(|path| Some((path.file_name()?.to_str()?.parse::<i64>().ok()?, path)));
         leases.filter(|(_, path)| path.join(MANIFEST).is_file()).max_by_key(|(lease, _)| *lease).map(|(_, path)| path)
     }
+}
+
+fn local(root: &Path, source: io::Error) -> Error {
+    let place = root.display().to_string();
+    failed(&place.clone(), &blobs::Error::Disk { place, source }, None)
+}
+
+/// The store's own words may hold its address.
+fn failed(url: &str, source: &blobs::Error, masks: Option<&Masks>) -> Error {
+    let said = runtime::exit::chain(source);
+    let reason = masks.map_or_else(|| said.clone(), |masks| masks.apply(&said).into_owned());
+    Error::Store { url: url.to_owned(), reason, kind: source.kind() }
 }
 
 fn access(wanted: &OutputsPlace) -> Access {
@@ -394,17 +395,20 @@ mod tests {
             store: None,
             cache: root.join("cache"),
             cache_bytes: 1 << 20,
-            masks: Arc::default(),
             allowed: allowed.iter().map(|&beginning| beginning.to_owned()).collect(),
         };
         Outputs::new(parts).unwrap()
+    }
+
+    fn at(outputs: &Outputs, wanted: &OutputsPlace, secrets: &Secrets) -> Result<Place, Error> {
+        outputs.place(wanted, secrets, &Arc::default())
     }
 
     #[test]
     fn the_newest_finished_attempt_is_found() {
         let root = tempfile::tempdir().unwrap();
         let outputs = outputs(root.path(), &[]);
-        let (run, place) = (RunId::new_in(0), outputs.place(&OutputsPlace::default(), &Secrets::new()).unwrap());
+        let (run, place) = (RunId::new_in(0), at(&outputs, &OutputsPlace::default(), &Secrets::new()).unwrap());
         assert_eq!(outputs.newest(&place, run, "a/b", -1), None);
         for (lease, finished) in [(2, true), (10, true), (11, false)] {
             let folder = place.folder(run, "a/b", -1, lease);
@@ -426,35 +430,35 @@ mod tests {
         };
         let own = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
         let none = Secrets::new();
-        let place = outputs.place(&wanted("s3://lake/x", &[]), &none).unwrap();
+        let place = at(&outputs, &wanted("s3://lake/x", &[]), &none).unwrap();
         assert_eq!((place.address(), place.is_remote()), ("s3://lake/x", true));
-        let refused = outputs.place(&wanted("s3://other/x", &own[..1]), &none).unwrap_err();
+        let refused = at(&outputs, &wanted("s3://other/x", &own[..1]), &none).unwrap_err();
         assert!(matches!(&refused, Error::Foreign(url) if url == "s3://other/x"), "{refused}");
-        assert!(outputs.place(&wanted("s3://other/x", &own), &none).is_ok());
+        assert!(at(&outputs, &wanted("s3://other/x", &own), &none).is_ok());
     }
 
     #[test]
     fn a_place_that_a_secret_names_is_never_told() {
         let root = tempfile::tempdir().unwrap();
         let outputs = outputs(root.path(), &["s3://hidden-lake/"]);
-        let named = "s3://{{ mage_secret_var('b') }}/x";
+        let (named, masks) = ("s3://{{ mage_secret_var('b') }}/x", Arc::<Masks>::default());
         let place = |url: &str, value: &str| {
             let wanted = OutputsPlace { url: Some(url.to_owned()), ..OutputsPlace::default() };
-            outputs.place(&wanted, &[("b".to_owned(), value.to_owned())].into())
+            outputs.place(&wanted, &[("b".to_owned(), value.to_owned())].into(), &masks)
         };
         let opened = place(named, "hidden-lake\n").unwrap();
         assert_eq!((opened.address(), opened.is_remote()), (named, true));
         // What the operator allows is no secret.
-        let shown = format!("{opened:?} {:?} {:?}", outputs.others, outputs.masks);
+        let shown = format!("{opened:?} {:?} {masks:?}", outputs.others);
         assert!(!shown.contains("hidden"), "{shown}");
-        assert_eq!(outputs.masks.apply("in hidden-lake"), "in [secret]");
+        assert_eq!(masks.apply("in hidden-lake"), "in [secret]");
         for (url, value) in [(named, "hidden-elsewhere"), ("s3://hidden-lake/{{ mage_secret_var('b') }}", "hidden//y")]
         {
             let told = format!("{0:?} {0}", place(url, value).unwrap_err());
             assert!(told.contains("mage_secret_var('b')") && !told.contains(value), "{told}");
         }
         let wanted = OutputsPlace { url: Some(named.to_owned()), ..OutputsPlace::default() };
-        let missing = outputs.place(&wanted, &Secrets::new()).unwrap_err();
+        let missing = at(&outputs, &wanted, &Secrets::new()).unwrap_err();
         assert!(matches!(&missing, Error::Secret { name, .. } if name == "b"), "{missing}");
     }
 }

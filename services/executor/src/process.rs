@@ -128,14 +128,20 @@ impl ProcessBackend {
         };
         self.parts.journal.started(&attempt.id, child.pid());
         let outcome = self.supervise(attempt, child, job, (&place, held.as_ref(), mail)).await;
-        let outcome = self.without_secrets(attempt, &place, outcome, mail).await;
+        let outcome = self.without_secrets(attempt, &place, outcome, (log, mail)).await;
         let outcome = self.keep_outputs(attempt, &place, outcome, log, mail).await;
         self.parts.journal.ended(&attempt.id, outcome::name(&outcome));
-        outcome::masked(outcome, self.parts.logs.masks())
+        outcome::masked(outcome, log.masks())
     }
 
     /// An attempt whose notes cannot be cleared of secrets leaves nothing.
-    async fn without_secrets(&self, attempt: &Attempt, place: &Place, outcome: Outcome, mail: &mut Mail) -> Outcome {
+    async fn without_secrets(
+        &self,
+        attempt: &Attempt,
+        place: &Place,
+        outcome: Outcome,
+        (log, mail): (&AttemptLog, &mut Mail),
+    ) -> Outcome {
         if !matches!(outcome, Outcome::Completed(_)) {
             return outcome;
         }
@@ -144,7 +150,7 @@ impl ProcessBackend {
         let cleared = tokio::select! {
             biased;
             _ = stop_asked(&mut mail.order) => return Outcome::Cancelled(pb::Cancelled {}),
-            cleared = notes::clear(folder, &self.parts.logs) => cleared,
+            cleared = notes::clear(folder, log.masks()) => cleared,
         };
         match cleared {
             Ok(()) => outcome,
@@ -162,7 +168,7 @@ impl ProcessBackend {
     ) -> Result<(Prepared, Option<Held>), Outcome> {
         let secrets = keeping::secrets(attempt, &self.parts.core, replies).await;
         let secrets = secrets.map_err(|error| keeping::broken(&error))?;
-        tokio::try_join!(self.prepare(attempt, log, &secrets), self.given(attempt, replies))
+        tokio::try_join!(self.prepare(attempt, log, &secrets), self.given(attempt, log.masks(), replies))
     }
 
     async fn prepare(&self, attempt: &Attempt, log: &AttemptLog, secrets: &Secrets) -> Result<Prepared, Outcome> {
@@ -356,7 +362,8 @@ impl Attempts for ProcessBackend {
     }
 
     async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {
-        let log = self.parts.logs.of(&attempt.id, &block_type(&attempt), self.parts.limits.log_bytes);
+        let log =
+            self.parts.logs.of(&attempt.id, attempt.workspace(), &block_type(&attempt), self.parts.limits.log_bytes);
         let started = Instant::now();
         let outcome = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
         self.parts.outputs.release(&attempt.id);
@@ -369,12 +376,12 @@ impl Attempts for ProcessBackend {
         let _ = self.parts.core.send(CoreEvent::Ended { id: attempt.id, outcome, duration_us }).await;
     }
 
-    fn mask(&self, value: &str) -> bool {
-        self.parts.logs.masks().add(value)
+    fn mask(&self, workspace: &str, value: &str) -> bool {
+        self.parts.logs.masks_of(workspace).add(value)
     }
 
-    async fn located(&self, reader: &AttemptId, answer: Value) -> Result<Value, String> {
-        self.bring_named(reader, answer).await
+    async fn located(&self, workspace: &str, reader: &AttemptId, answer: Value) -> Result<Value, String> {
+        self.bring_named(workspace, reader, answer).await
     }
 
     fn settle(&self, attempt: &AttemptId) {

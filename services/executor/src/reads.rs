@@ -90,8 +90,8 @@ impl Reader {
 
     /// `None` when there is no such file.
     async fn read(&self, order: pb::ServeReadsResponse) -> Result<Option<pb::FilePart>, String> {
-        let secrets = order.secrets.into_iter().collect();
-        let place = keeping::place(&self.bundles, &self.outputs, &order.bundle_digest, &secrets);
+        let (secrets, masks) = (order.secrets.into_iter().collect(), Arc::default());
+        let place = keeping::place(&self.bundles, &self.outputs, &order.bundle_digest, &secrets, &masks);
         let place = place.await.map_err(|error| told(&error))?;
         let offset = u64::try_from(order.offset).map_err(|_| "the offset is negative")?;
         let length = u64::try_from(order.length).unwrap_or(0).min(BYTES_MAX);

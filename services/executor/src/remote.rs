@@ -122,7 +122,7 @@ impl<B: Backend> RemoteBackend<B> {
         let place = tokio::select! {
             biased;
             _ = stop_asked(order) => return Outcome::Cancelled(pb::Cancelled {}),
-            place = self.place(attempt, replies) => place,
+            place = self.place(attempt, log, replies) => place,
         };
         let place = match place {
             Ok(place) => place,
@@ -153,9 +153,15 @@ impl<B: Backend> RemoteBackend<B> {
         ended
     }
 
-    async fn place(&self, attempt: &Attempt, replies: &mut mpsc::Receiver<Value>) -> Result<Place, keeping::NoPlace> {
+    async fn place(
+        &self,
+        attempt: &Attempt,
+        log: &AttemptLog,
+        replies: &mut mpsc::Receiver<Value>,
+    ) -> Result<Place, keeping::NoPlace> {
         let secrets = keeping::secrets(attempt, &self.parts.core, replies).await?;
-        keeping::place(&self.parts.bundles, &self.parts.outputs, &attempt.definition.bundle_digest, &secrets).await
+        let (bundles, outputs) = (&self.parts.bundles, &self.parts.outputs);
+        keeping::place(bundles, outputs, &attempt.definition.bundle_digest, &secrets, log.masks()).await
     }
 
     /// From the launch to the attempt's last word.
@@ -356,22 +362,22 @@ impl<B: Backend> Attempts for RemoteBackend<B> {
     }
 
     async fn run(self: Arc<Self>, attempt: Attempt, mut mail: Mail) {
-        let log = self.parts.logs.of(&attempt.id, &block_type(&attempt), self.parts.log_bytes);
+        let log = self.parts.logs.of(&attempt.id, attempt.workspace(), &block_type(&attempt), self.parts.log_bytes);
         let started = Instant::now();
         let ended = self.outcome(&attempt, &log, &mut mail).instrument(span(&attempt)).await;
-        let outcome = outcome::masked(ended, self.parts.logs.masks());
+        let outcome = outcome::masked(ended, log.masks());
         log.finish();
         let duration_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
         // The core has ended only when the process ends.
         let _ = self.parts.core.send(CoreEvent::Ended { id: attempt.id, outcome, duration_us }).await;
     }
 
-    fn mask(&self, value: &str) -> bool {
-        self.parts.logs.masks().add(value)
+    fn mask(&self, workspace: &str, value: &str) -> bool {
+        self.parts.logs.masks_of(workspace).add(value)
     }
 
     /// The container itself brings them to where its code runs.
-    async fn located(&self, _reader: &AttemptId, answer: Value) -> Result<Value, String> {
+    async fn located(&self, _workspace: &str, _reader: &AttemptId, answer: Value) -> Result<Value, String> {
         Ok(answer)
     }
 

@@ -89,7 +89,7 @@ impl Remover {
         let remove = async {
             let wanted = self.bundles.outputs_place(&removal.bundle_digest).await.map_err(|e| told(&e))?;
             let secrets = removal.secrets.clone().into_iter().collect();
-            let place = self.outputs.place(&wanted, &secrets).map_err(|e| told(&e))?;
+            let place = self.outputs.place(&wanted, &secrets, &Arc::default()).map_err(|e| told(&e))?;
             self.outputs.remove_run(run, &place).await.map_err(|e| told(&e))
         };
         match tokio::time::timeout(RUN_TIMEOUT, remove).await {

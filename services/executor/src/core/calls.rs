@@ -125,8 +125,9 @@ impl Core {
             if method == GET_VARIABLE {
                 // The cluster names an attempt; its outputs are brought here, apart from this task.
                 let (runner, replies) = (Arc::clone(&self.attempts), running.replies.clone());
+                let workspace = Arc::clone(&running.workspace);
                 tokio::spawn(async move {
-                    let answer = match runner.located(&id, result).await {
+                    let answer = match runner.located(&workspace, &id, result).await {
                         Ok(result) => json!({ "type": "reply", "id": call_id, "result": result }),
                         Err(error) => json!({ "type": "reply", "id": call_id, "error": error }),
                     };
@@ -136,8 +137,8 @@ impl Core {
             }
             // Nobody gets a secret that would not be masked in what they write.
             let answer = match (method.as_str(), result["value"].as_str()) {
-                (GET_SECRET, Some(value)) if !self.attempts.mask(value) => {
-                    let error = "this executor was given too many secrets; it must be started again";
+                (GET_SECRET, Some(value)) if !self.attempts.mask(&running.workspace, value) => {
+                    let error = "this executor was given too many secrets of this workspace; it must be started again";
                     json!({ "type": "reply", "id": call_id, "error": error })
                 }
                 _ => json!({ "type": "reply", "id": call_id, "result": result }),

@@ -1,12 +1,13 @@
-//! Secrets that user code was given, so that they leave this executor in no log line, error or preview. Refuses to know whose
-//! they are: what is secret in one attempt is masked in all, since a block may hand a value to the next.
+//! Secrets that user code was given, so that they leave this executor in no log line, error or preview. What is secret in one
+//! attempt is masked in all of its workspace, since a block may hand a value to the next; lines of another workspace tell nothing
+//! about it. Refuses to know which run was given what.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 /// What stands in place of a secret.
 const MASK: &str = "[secret]";
@@ -18,11 +19,33 @@ const CHARS_MIN: usize = 4;
 const TEXTS_MAX: usize = 10_000;
 /// Bytes of all of them: the finder is built anew for each, and is many times larger.
 const BYTES_MAX: usize = 1 << 20;
+/// Workspaces whose secrets are known at once, unless attempts of more of them run.
+const WORKSPACES_MAX: usize = 256;
 
-/// The known secrets.
+/// The secrets of each workspace.
+#[derive(Debug, Default)]
+pub struct AllMasks(Mutex<HashMap<Box<str>, Arc<Masks>>>);
+
+impl AllMasks {
+    /// Those of a workspace. They are forgotten when nobody has them any more and others need the room: an attempt is told
+    /// everything that its run may have been given before its code begins.
+    #[must_use]
+    pub fn of(&self, workspace: &str) -> Arc<Masks> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(workspace) {
+            return Arc::clone(known);
+        }
+        if all.len() >= WORKSPACES_MAX {
+            all.retain(|_, masks| Arc::strong_count(masks) > 1);
+        }
+        Arc::clone(all.entry(workspace.into()).or_default())
+    }
+}
+
+/// The known secrets of one workspace.
 #[derive(Debug, Default)]
 pub struct Masks {
-    /// Lines of executors that know no secret, which are most, pay nothing.
+    /// Lines where no secret is known, which are most, pay nothing.
     any: AtomicBool,
     /// Copied where somebody looks through a long text meanwhile: that keeps nobody from adding a secret.
     known: RwLock<Arc<Known>>,
@@ -64,6 +87,12 @@ impl Held {
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         self.texts.iter().any(|known| text.contains(known.as_str()))
+    }
+
+    /// What they are masked with.
+    #[must_use]
+    pub fn masks(&self) -> &Masks {
+        &self.masks
     }
 }
 
@@ -418,6 +447,24 @@ mod tests {
         assert!(masks.add("abc"));
         assert_eq!(masks.apply("abc"), "abc");
         assert!(!masks.add(&"x".repeat(BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn a_secret_of_one_workspace_is_a_word_like_any_other_in_the_next() {
+        let all = AllMasks::default();
+        assert!(all.of("a").add("product"));
+        assert_eq!((&*all.of("a").apply("product"), &*all.of("b").apply("product")), (MASK, "product"));
+        // What an attempt still has stays, however many come.
+        let running = all.of("a");
+        for n in 0..=WORKSPACES_MAX {
+            assert!(all.of(&n.to_string()).is_empty());
+        }
+        assert_eq!(all.of("a").apply("product"), MASK);
+        drop(running);
+        for n in 0..=WORKSPACES_MAX {
+            assert!(all.of(&format!("later {n}")).is_empty());
+        }
+        assert!(all.of("a").is_empty() && all.0.lock().unwrap().len() <= WORKSPACES_MAX);
     }
 
     #[test]

@@ -5,11 +5,11 @@ use super::{ProcessBackend, keeping::PLACE_SECRETS};
 use crate::{
     attempt::{Attempt, failed},
     core::CoreEvent,
-    logs::mask::Held,
+    logs::{Masks, mask::Held},
 };
 use proto::internal::v1::result::Outcome;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 /// The call that an attempt begins with; its code does not make it.
@@ -28,6 +28,7 @@ impl ProcessBackend {
     pub(super) async fn given(
         &self,
         attempt: &Attempt,
+        masks: &Arc<Masks>,
         replies: &mut mpsc::Receiver<Value>,
     ) -> Result<Option<Held>, Outcome> {
         loop {
@@ -44,7 +45,7 @@ impl ProcessBackend {
                 }
             };
             match reply["error"].as_str() {
-                None => return self.hold(&reply["result"]).map(Some),
+                None => return hold(masks, &reply["result"]).map(Some),
                 // It masks what is given out here, as its version did.
                 Some(error) if error.starts_with(UNKNOWN_METHOD) => return Ok(None),
                 Some(error) => tracing::warn!(attempt = %attempt.id, error, "failed to learn what is to be hidden"),
@@ -52,15 +53,16 @@ impl ProcessBackend {
             tokio::time::sleep(AGAIN).await;
         }
     }
+}
 
-    fn hold(&self, answer: &Value) -> Result<Held, Outcome> {
-        if let Some(refused) = answer["refused"].as_str() {
-            return Err(failed("ENVIRONMENT", refused));
-        }
-        self.parts.logs.masks().hold(values(answer)).ok_or_else(|| {
-            failed("ENVIRONMENT", "attempts that run on this executor may read more secrets than it can hide at once")
-        })
+fn hold(masks: &Arc<Masks>, answer: &Value) -> Result<Held, Outcome> {
+    if let Some(refused) = answer["refused"].as_str() {
+        return Err(failed("ENVIRONMENT", refused));
     }
+    masks.hold(values(answer)).ok_or_else(|| {
+        let why = "attempts of this workspace on this executor may read more secrets than it can hide at once";
+        failed("ENVIRONMENT", why)
+    })
 }
 
 /// The values of an answer's `secrets`, which are pairs of a name and a value.

@@ -9,7 +9,7 @@ use crate::{
     attempts::{Mail, stop_asked},
     bundles::Bundles,
     core::CoreEvent,
-    logs::AttemptLog,
+    logs::{AttemptLog, Masks},
     outputs::{Error, Outputs, Place, Secrets},
 };
 use domain::ErrorKind;
@@ -38,7 +38,8 @@ impl ProcessBackend {
         log: &AttemptLog,
         secrets: &Secrets,
     ) -> Result<Place, Outcome> {
-        let place = self.place(&attempt.definition.bundle_digest, secrets).await.map_err(|error| broken(&error))?;
+        let place = self.place(&attempt.definition.bundle_digest, secrets, log.masks()).await;
+        let place = place.map_err(|error| broken(&error))?;
         if place.is_remote() {
             let (inputs, mut patience) = (inputs(attempt), Patience::new(log));
             while let Err(error) = self.parts.outputs.fetch(&attempt.id, &place, &inputs).await {
@@ -48,8 +49,8 @@ impl ProcessBackend {
         Ok(place)
     }
 
-    async fn place(&self, bundle_digest: &str, secrets: &Secrets) -> Result<Place, NoPlace> {
-        place(&self.parts.bundles, &self.parts.outputs, bundle_digest, secrets).await
+    async fn place(&self, bundle_digest: &str, secrets: &Secrets, masks: &Arc<Masks>) -> Result<Place, NoPlace> {
+        place(&self.parts.bundles, &self.parts.outputs, bundle_digest, secrets, masks).await
     }
 
     /// Sends what a completed attempt wrote, and only then lets its result go. Everything else leaves nothing.
@@ -125,24 +126,30 @@ impl ProcessBackend {
     }
 
     /// The outputs of an attempt that the cluster named in answer to `get_variable`: `run_id`, `block`, `child`, `lease`,
-    /// `bundle` and `place`, the secrets that say where they are, brought to this disk for `reader`. Anything else is passed on as it is.
+    /// `bundle` and `place`, the secrets that say where they are, brought to this disk for `reader`, of this workspace. Anything else is passed on as it is.
     ///
     /// # Errors
     /// When they cannot be brought here, for user code to read.
-    pub(super) async fn bring_named(&self, reader: &AttemptId, answer: Value) -> Result<Value, String> {
+    pub(super) async fn bring_named(
+        &self,
+        workspace: &str,
+        reader: &AttemptId,
+        answer: Value,
+    ) -> Result<Value, String> {
         let run = answer["run_id"].as_str().and_then(|run| run.parse().ok());
         let (Some(run), Some(block), Some(lease)) = (run, answer["block"].as_str(), answer["lease"].as_i64()) else {
             return Ok(answer);
         };
         // What another run wrote may hold what that run was given.
-        if !given::values(&answer).all(|value| self.parts.logs.masks().add(value)) {
+        let masks = self.parts.logs.masks_of(workspace);
+        if !given::values(&answer).all(|value| masks.add(value)) {
             return Err(
                 "this executor knows too many secrets to hide those of that run; it must be started again".to_owned()
             );
         }
         let child = answer["child"].as_i64().and_then(|child| i32::try_from(child).ok()).unwrap_or(-1);
         let (bundle, secrets) = (answer["bundle"].as_str().unwrap_or_default(), values(&answer["place"]));
-        let place = self.place(bundle, &secrets).await.map_err(|error| chain(&error))?;
+        let place = self.place(bundle, &secrets, &masks).await.map_err(|error| chain(&error))?;
         let wanted = AttemptId { run, block: block.to_owned(), child, lease };
         let folder = place.folder(run, block, child, lease);
         let fetched = self.parts.outputs.fetch(reader, &place, &[wanted]).await;
@@ -151,15 +158,16 @@ impl ProcessBackend {
     }
 }
 
-/// Where the outputs of a bundle's project are.
+/// Where the outputs of a bundle's project are; what names it is masked by these.
 pub(crate) async fn place(
     bundles: &Bundles,
     outputs: &Outputs,
     bundle_digest: &str,
     secrets: &Secrets,
+    masks: &Arc<Masks>,
 ) -> Result<Place, NoPlace> {
     let wanted = bundles.outputs_place(bundle_digest).await?;
-    Ok(outputs.place(&wanted, secrets)?)
+    Ok(outputs.place(&wanted, secrets, masks)?)
 }
 
 /// The secrets that say where the outputs of an attempt go: asked for by the attempt before its code runs, and so each time

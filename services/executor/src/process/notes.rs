@@ -1,15 +1,16 @@
-//! The notes that the runner leaves beside outputs, for people to look at: here they lose the secrets that this executor
-//! has given out, before the outputs count or travel. Outputs themselves stay as they are: the next block needs them.
+//! The notes that the runner leaves beside outputs, for people to look at: here they lose the secrets that their
+//! workspace was given, before the outputs count or travel. Outputs themselves stay as they are: the next block needs them.
 //!
 //! Refuses to know what the notes tell.
 
-use crate::logs::{LogQueue, Masks};
+use crate::logs::Masks;
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Map, Value};
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The file of notes in an attempt's folder.
@@ -25,12 +26,12 @@ const BYTES_MAX: u64 = 1 << 20;
 ///
 /// # Errors
 /// When the disk fails; what is there may then hold a secret.
-pub(super) async fn clear(folder: PathBuf, logs: &LogQueue) -> io::Result<()> {
-    if logs.masks().is_empty() {
+pub(super) async fn clear(folder: PathBuf, masks: &Arc<Masks>) -> io::Result<()> {
+    if masks.is_empty() {
         return Ok(());
     }
-    let logs = logs.clone();
-    tokio::task::spawn_blocking(move || clear_now(&folder, logs.masks())).await.map_err(io::Error::other)?
+    let masks = Arc::clone(masks);
+    tokio::task::spawn_blocking(move || clear_now(&folder, &masks)).await.map_err(io::Error::other)?
 }
 
 fn clear_now(folder: &Path, masks: &Masks) -> io::Result<()> {
