@@ -18,6 +18,8 @@ use proto::v1::{
 };
 use rpc::client::within;
 
+/// Executors mask no shorter one.
+const MASKED_CHARS_MIN: usize = 4;
 /// Secrets of one call of a rotation.
 const BATCH: i32 = 500;
 
@@ -38,10 +40,13 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Se
                     .map_err(|e| Failure::new(Code::Data, format!("cannot read {}: {e}", path.display()), ""))?,
                 None => terminal::ask_secret(&format!("value of {name}: "))?,
             };
+            let is_shown = value.trim().chars().count() < MASKED_CHARS_MIN;
             let request = SetSecretRequest { scope, name: name.clone(), value };
             let answer = secrets.set_secret(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.SetSecretResponse", &answer, || {
-                format!("{name} is set, version {}", answer.secret.as_ref().map_or(0, |secret| secret.version))
+                let version = answer.secret.as_ref().map_or(0, |secret| secret.version);
+                let remark = if is_shown { "; it is too short to be masked where runs are shown" } else { "" };
+                format!("{name} is set, version {version}{remark}")
             })?;
         }
         Some(Secrets::Delete { name }) => {
