@@ -160,7 +160,7 @@ pub fn step(trigger: &Trigger, timetable: Option<&Timetable>, state: &State, fac
     let facts = &facts;
     if !trigger.active || state.halted == Some(trigger.version) {
         if !trigger.active {
-            step.state.paused_from = step.state.paused_from.or(trigger.paused_at);
+            step.pause(trigger, timetable);
         }
         step.give_up_waiting();
         return step;
@@ -200,6 +200,30 @@ impl Skip {
 }
 
 impl Step {
+    /// Notes since when the trigger is paused. Where it was started and paused again since the last look, the times that came
+    /// while it was active are those before the second pause; where none came, the first one goes on.
+    fn pause(&mut self, trigger: &Trigger, timetable: Option<&Timetable>) {
+        let known = self.paused_from(trigger);
+        let set_at = trigger.former_paused_at.and(trigger.replaced_at);
+        self.state.paused_from = known.or(trigger.paused_at).or(set_at);
+        let (Some(known), Some(again), Some(mark), Some(timetable)) =
+            (known, trigger.paused_at, self.state.mark, timetable)
+        else {
+            return;
+        };
+        let started = trigger.enabled_at;
+        let comes = |after: Timestamp, until: Timestamp| timetable.next_after(after).is_some_and(|at| at <= until);
+        if *timetable.every() != Every::Once
+            && started > known.max(mark)
+            && comes(started, again)
+            && !comes(mark, known)
+        {
+            self.skip_span(timetable, known.max(mark), started, SkipReason::Pause);
+            self.state.mark = Some(started);
+            self.state.paused_from = Some(again);
+        }
+    }
+
     /// Since when the trigger is known to be paused; one that was made again under its name was not.
     fn paused_from(&mut self, trigger: &Trigger) -> Option<Timestamp> {
         let is_of_this_one = trigger.paused_at.is_some() || trigger.former_paused_at.is_some();

@@ -26,6 +26,9 @@ const PAUSES_KEPT: Duration = Duration::from_secs(3_600);
 /// Notifications forgotten or given up at once, lines of the account of GPUs, and events of runtimes.
 const FORGOTTEN_MAX: i64 = 10_000;
 
+/// How often a project was disturbed within an hour is counted by the events of its runtimes.
+const EVENTS_KEPT_MIN: Duration = Duration::from_secs(24 * 3_600);
+
 /// Pools of permits forgotten at once: whoever wants one of them waits so long.
 const POOLS_FORGOTTEN_MAX: u32 = 1_000;
 
@@ -126,7 +129,8 @@ impl Housekeeper {
         // Nothing is older than the calendar.
         let Ok(before) = self.clock.now().checked_sub(kept) else { return Ok(()) };
         store::gpu_usage::forget(&self.store, before, FORGOTTEN_MAX).await?;
-        store::runtime_views::forget_events(&self.store, before, FORGOTTEN_MAX).await?;
+        let events_before = before.min(self.clock.now() - EVENTS_KEPT_MIN);
+        store::runtime_views::forget_events(&self.store, events_before, FORGOTTEN_MAX).await?;
         Ok(())
     }
 

@@ -326,11 +326,15 @@ impl Fleet {
     }
 
     /// Nodes whose state in the ledger is not what it should be: those that nobody serves any more. They are lost; or gone,
-    /// where somebody tells of all nodes of the cluster and not of them. A machine that told of itself is none of these; of one
-    /// that is known by its row alone that is only certain where nobody here tells of a machine of their own.
+    /// where somebody tells of all nodes of the cluster and not of them. A machine that told of itself is none of these; one that
+    /// is known by its row alone is taken for one where anybody here tells of a machine of their own.
     pub(super) fn newly_lost(&mut self, after: Duration) -> Vec<NodeRow> {
         let all_told = self.sessions.values().any(Session::tells_all);
-        let has_machines = self.sessions.values().any(|session| !session.sees_cluster);
+        let served: HashSet<u64> = self.nodes.values().filter_map(|entry| entry.server).collect();
+        // Who has told of no node at all only wants devices for its blocks.
+        let is_machine =
+            |id: &u64, session: &Session| !session.sees_cluster && (!session.has_nodes || served.contains(id));
+        let has_machines = self.sessions.iter().any(|(id, session)| is_machine(id, session));
         let silent = |entry: &NodeEntry| entry.unserved_since.is_some_and(|since| since.elapsed() >= after);
         let silent = self.nodes.values_mut().filter(|entry| silent(entry));
         let lost = silent.filter_map(|entry| {

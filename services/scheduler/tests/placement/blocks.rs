@@ -240,6 +240,8 @@ async fn what_a_block_has_of_a_node_that_went_while_nobody_looked_comes_back() {
     wait_for("the node to be lost", WAIT, || async { (world.count(lost).await == 1).then_some(()) }).await;
     assert_eq!(world.count(HELD).await, 500, "its Job may have its part still");
     machine.die();
+    // One that only wants devices for its blocks is no machine.
+    let _wants = world.executor_of("none", Vec::new());
     let _back = world.executor_of("kubernetes", vec![node(left, 1)]);
     its_place_and_its_node_end(&world).await;
 }
