@@ -463,7 +463,9 @@ fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
     }
     // One that is too large for a whole number would be read as a fraction, without its last digits.
     let digits = value.strip_prefix('-').unwrap_or(value);
-    let is_whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    // What begins with a zero is no number in JSON, but a text.
+    let is_whole =
+        digits.starts_with(|digit| ('1'..='9').contains(&digit)) && digits.bytes().all(|digit| digit.is_ascii_digit());
     if is_whole && value.parse::<i64>().is_err() && value.parse::<u64>().is_err() {
         return Err(rpc::json::beyond(value));
     }
@@ -492,6 +494,7 @@ mod tests {
         check("eq=a=b", json!("a=b"));
         check("empty=", json!(""));
         assert!(variable("novalue").is_err() && variable("=1").is_err());
+        check("account=000123456789012345678901", json!("000123456789012345678901"));
         for beyond in ["n=18446744073709551616", "n=-123456789012345678901234567890"] {
             assert!(variable(beyond).unwrap_err().contains("send it as a string"), "{beyond}");
         }

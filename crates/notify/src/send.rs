@@ -121,7 +121,8 @@ async fn post(
 /// beside it. The longest first, since one may be a part of another.
 fn secrets(url: &Url, webhook: Option<&Webhook>) -> Vec<String> {
     let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
-    let values = url.query_pairs().map(|(_, value)| value.into_owned());
+    let raw = url.query().into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));
+    let values = url.query_pairs().map(|(_, value)| value.into_owned()).chain(raw.map(|(_, value)| value.to_owned()));
     let given =
         webhook.into_iter().flat_map(|webhook| webhook.headers.iter().map(|(_, value)| value).chain(&webhook.secret));
     let whole = [url.path().to_owned(), url.query().unwrap_or_default().to_owned()];
@@ -149,7 +150,6 @@ async fn judge(mut answer: reqwest::Response, secrets: &[String]) -> Result<(), 
     if status.is_success() {
         return Ok(());
     }
-    // So that none is cut before it is found.
     let bytes_max = ANSWER_BYTES_MAX + secrets.first().map_or(0, String::len);
     let mut body = Vec::new();
     while body.len() < bytes_max
@@ -159,6 +159,10 @@ async fn judge(mut answer: reqwest::Response, secrets: &[String]) -> Result<(), 
     }
     let said: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).collect();
     let mut said = secrets.iter().fold(said, |said, secret| said.replace(secret, "[secret]"));
+    if body.len() >= bytes_max {
+        // One may have been cut at the end.
+        said.truncate(said.floor_char_boundary(said.len().saturating_sub(bytes_max - ANSWER_BYTES_MAX)));
+    }
     said.truncate(said.floor_char_boundary(ANSWER_BYTES_MAX));
     let why = format!("the receiver answered {status}: {said}");
     let passing = status.is_server_error()

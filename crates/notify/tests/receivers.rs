@@ -183,6 +183,17 @@ async fn what_is_refused_for_good_is_told_from_what_may_pass() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_cut_within_a_secret_shows_nothing_of_it() {
+    let secret = "S".repeat(100);
+    let said = format!("{secret} ").repeat(7);
+    let answer = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{said}", said.len());
+    let (port, _requests) = http(Box::leak(answer.into_boxed_str())).await;
+    let url = format!("http://127.0.0.1:{port}/{secret}");
+    let error = tell(json!({ "slack_config": { "webhook_url": url } }), &here()).await.unwrap_err();
+    assert!(error.to_string().contains("404") && !error.to_string().contains("SSSS"), "{error}");
+}
+
+#[tokio::test]
 async fn nothing_goes_where_only_the_cluster_can_reach() {
     let (port, mut requests) = http(OK).await;
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {

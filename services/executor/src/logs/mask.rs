@@ -2,7 +2,7 @@
 //! attempt is masked in all of its workspace, since a block may hand a value to the next; lines of another workspace tell nothing
 //! about it. Refuses to know which run was given what.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -17,7 +17,7 @@ const CUT: char = '…';
 const CHARS_MIN: usize = 4;
 /// Different texts that are known at once.
 const TEXTS_MAX: usize = 10_000;
-/// Bytes of all of them: the finder is built anew for each, and is many times larger.
+/// Bytes of all of them, and of those of workspaces that nobody has: the finder is built anew for each text, and is many times larger.
 const BYTES_MAX: usize = 1 << 20;
 /// Workspaces whose secrets are known at once, unless attempts of more of them run.
 const WORKSPACES_MAX: usize = 256;
@@ -27,15 +27,16 @@ const WORKSPACES_MAX: usize = 256;
 pub struct AllMasks(Mutex<HashMap<Box<str>, Arc<Masks>>>);
 
 impl AllMasks {
-    /// Those of a workspace. They are forgotten when nobody has them any more and others need the room: an attempt is told
-    /// everything that its run may have been given before its code begins.
+    /// Those of a workspace. They are forgotten when nobody has them any more and others need the room: before its code begins,
+    /// an attempt is told everything that its run may have been given.
     #[must_use]
     pub fn of(&self, workspace: &str) -> Arc<Masks> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(workspace) {
             return Arc::clone(known);
         }
-        if all.len() >= WORKSPACES_MAX {
+        let bytes: usize = all.values().map(|masks| masks.known().bytes).sum();
+        if all.len() >= WORKSPACES_MAX || bytes > BYTES_MAX {
             all.retain(|_, masks| Arc::strong_count(masks) > 1);
         }
         Arc::clone(all.entry(workspace.into()).or_default())
@@ -125,7 +126,9 @@ impl Known {
         all.sort_unstable();
         all.dedup();
         // Of two secrets of which one begins as the other, all of the longer one is masked.
-        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all) else {
+        // By itself it would take a table of megabytes for a single key, for each workspace.
+        let kind = Some(AhoCorasickKind::ContiguousNFA);
+        let Ok(finder) = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(kind).build(&all) else {
             return false;
         };
         self.bytes = all.iter().map(|text| text.len()).sum();
@@ -465,6 +468,11 @@ mod tests {
             assert!(all.of(&format!("later {n}")).is_empty());
         }
         assert!(all.of("a").is_empty() && all.0.lock().unwrap().len() <= WORKSPACES_MAX);
+        let large = "x".repeat(BYTES_MAX / 30);
+        for n in 0..100 {
+            assert!(all.of(&format!("large {n}")).add(&format!("{n}{large}")));
+        }
+        assert!(all.0.lock().unwrap().len() < 50);
     }
 
     #[test]
