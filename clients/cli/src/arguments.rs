@@ -461,15 +461,13 @@ fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
     if key.is_empty() {
         return Err("the key is empty".into());
     }
-    // One that is too large for a whole number would be read as a fraction, without its last digits.
-    let digits = value.strip_prefix('-').unwrap_or(value);
-    // What begins with a zero is no number in JSON, but a text.
-    let is_whole =
-        digits.starts_with(|digit| ('1'..='9').contains(&digit)) && digits.bytes().all(|digit| digit.is_ascii_digit());
-    if is_whole && value.parse::<i64>().is_err() && value.parse::<u64>().is_err() {
-        return Err(rpc::json::beyond(value));
+    let json: serde_json::Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    // A whole number that is too large was read as a fraction, without its last digits.
+    let is_cut = |n: &serde_json::Number| n.is_f64() && n.as_f64() != Some(0.0) && !value.contains(['.', 'e', 'E']);
+    match json.as_number().is_some_and(is_cut) {
+        true => Err(rpc::json::beyond(value)),
+        false => Ok((key.to_owned(), json)),
     }
-    Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 #[cfg(test)]
