@@ -5,6 +5,9 @@
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A secret of fewer characters is part of too many words to be masked where runs are shown.
+pub const MASKED_CHARS_MIN: usize = 4;
+
 const BEGIN: &str = "{{ mage_secret_var('";
 const END: &str = "') }}";
 

@@ -11,6 +11,7 @@ use crate::{
     },
     terminal,
 };
+use domain::references::MASKED_CHARS_MIN;
 use jiff::Timestamp;
 use proto::v1::{
     DeleteSecretRequest, ListSecretsRequest, ListSecretsResponse, RotateSecretsRequest, RotateSecretsResponse, Secret,
@@ -18,8 +19,6 @@ use proto::v1::{
 };
 use rpc::client::within;
 
-/// Executors mask no shorter one.
-const MASKED_CHARS_MIN: usize = 4;
 /// Secrets of one call of a rotation.
 const BATCH: i32 = 500;
 

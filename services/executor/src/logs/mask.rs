@@ -3,6 +3,7 @@
 //! about it. Refuses to know which run was given what.
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use domain::references::MASKED_CHARS_MIN;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -13,8 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 const MASK: &str = "[secret]";
 /// Where the runner cut a text that it shows.
 const CUT: char = '…';
-/// A shorter text is part of too many words to be masked.
-const CHARS_MIN: usize = 4;
 /// Different texts that are known at once.
 const TEXTS_MAX: usize = 10_000;
 /// Bytes of all of them, and of those of workspaces that nobody has: the finder is built anew for each text, and is many times larger.
@@ -247,12 +246,12 @@ impl Masks {
     }
 }
 
-/// The text, with what begins a secret at its end masked: a secret was cut there. Looks at no less than [`CHARS_MIN`]
+/// The text, with what begins a secret at its end masked: a secret was cut there. Looks at no less than [`MASKED_CHARS_MIN`]
 /// characters, and at no more than the longest secret has.
 fn without_beginning(text: &str, known: &Known) -> Option<String> {
     let begins = |end: &str| {
         let next = known.texts.range::<str, _>((Bound::Included(end), Bound::Unbounded)).next();
-        end.chars().nth(CHARS_MIN - 1).is_some() && next.is_some_and(|(known, _)| known.starts_with(end))
+        end.chars().nth(MASKED_CHARS_MIN - 1).is_some() && next.is_some_and(|(known, _)| known.starts_with(end))
     };
     let from = text.floor_char_boundary(text.len().saturating_sub(known.longest));
     let at = text[from..].char_indices().map(|(at, _)| from + at).find(|at| begins(&text[*at..]))?;
@@ -279,7 +278,7 @@ fn forms(value: &str) -> Vec<String> {
     forms.extend(written.iter().flat_map(within));
     forms.extend(written);
     forms.extend([percent(value, "/"), percent(value, ""), percent(value, "").replace("%20", "+")]);
-    forms.retain(|text| text.chars().count() >= CHARS_MIN);
+    forms.retain(|text| text.chars().count() >= MASKED_CHARS_MIN);
     forms.sort_unstable();
     forms.dedup();
     forms
