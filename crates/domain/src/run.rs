@@ -7,6 +7,7 @@
 //! Readiness is derived, never stored: a block that has no row has not started. A [`Transition::Unit`] is a whole row
 //! after a change, so several in one batch collapse to the last one.
 
+mod ahead;
 mod attempt;
 mod callback;
 mod fan;
@@ -145,6 +146,9 @@ pub enum Refused {
     /// The attempt is not the block's current one: its outputs are to be discarded.
     #[error("the attempt is not the current one")]
     Stale,
+    /// The attempt was leased ahead, and nothing is known of the end of what it follows: that must be heard first.
+    #[error("the attempt follows one whose end is not known")]
+    Early,
     /// Only an ended run can be retried.
     #[error("the run has not ended")]
     NotEnded,

@@ -70,6 +70,11 @@ pub enum Phase {
         /// Since when.
         started_at: Timestamp,
     },
+    /// Leased ahead: the block before it runs there, and its executor begins it by itself once that has completed.
+    Ahead {
+        /// To whom.
+        executor: ExecutorId,
+    },
     /// Over.
     Ended(Ending),
 }
@@ -310,6 +315,14 @@ pub enum Outcome {
     ProcessLost(Failure),
     /// The same, and it did not die: its executor had no room for it while it waited for the run's next attempt.
     ProcessLetGo(Failure),
+}
+
+impl Outcome {
+    /// It says nothing of what the unit did, if it did anything.
+    #[must_use]
+    pub fn is_given_back(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Released | Self::Lost)
+    }
 }
 
 /// The code of an attempt whose executor is gone.

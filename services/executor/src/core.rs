@@ -1,6 +1,7 @@
 //! The core: one task that knows what this executor runs, what it has not yet been believed about, and whether a
 //! scheduler listens. Everything else tells it and is told by it; it waits for nobody.
 
+mod ahead;
 mod calls;
 mod errand;
 mod messages;
@@ -13,6 +14,7 @@ use crate::{
     link::{Abandon, LinkEvent},
     metrics::Metrics,
 };
+use ahead::Ahead;
 pub(crate) use calls::WAIT;
 use domain::id::ExecutorId;
 use errand::Errand;
@@ -22,6 +24,7 @@ use runtime::{
     shutdown::Shutdown,
     watchdog::{self, Beat},
 };
+use results::Unacknowledged;
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
@@ -123,7 +126,8 @@ pub struct Core {
     connected: Condition,
     shutdown: Shutdown,
     running: HashMap<AttemptId, Running>,
-    unacknowledged: HashMap<AttemptId, pb::Result>,
+    ahead: Ahead,
+    unacknowledged: Unacknowledged,
     /// Of these, those that were there at the last look.
     results_waiting: HashSet<AttemptId>,
     results_looked_at: Instant,
@@ -160,7 +164,8 @@ impl Core {
             connected,
             shutdown,
             running: HashMap::new(),
-            unacknowledged: HashMap::new(),
+            ahead: Ahead::default(),
+            unacknowledged: Unacknowledged::default(),
             results_waiting: HashSet::new(),
             results_looked_at: Instant::now(),
             definitions: HashMap::new(),
@@ -223,7 +228,10 @@ impl Core {
         tokio::select! {
             Some(event) = link.recv() => self.on_link(event),
             _ = events.recv_many(&mut batch, EVENTS_MAX) => {
-                let ended = batch.into_iter().filter_map(|event| self.on_event(event)).collect();
+                let mut ended = Vec::new();
+                for event in batch {
+                    self.on_event(event, &mut ended);
+                }
                 self.send_results(ended);
             }
             _ = self.beat.tick() => self.on_beat(),
@@ -256,14 +264,18 @@ impl Core {
     /// What runs here, and what ended without an acknowledgement.
     fn held(&self) -> Vec<pb::AttemptRef> {
         let held = self.running.iter().filter(|(_, running)| !running.forgotten).map(|(id, _)| id);
-        held.chain(self.unacknowledged.keys()).map(AttemptId::to_proto).collect()
+        held.chain(self.unacknowledged.ids()).map(AttemptId::to_proto).collect()
+    }
+
+    fn held_ahead(&self) -> Vec<pb::AttemptRef> {
+        self.ahead.ids().map(AttemptId::to_proto).collect()
     }
 
     /// Answers the question of a new owner of something that runs here.
     fn inventory(&mut self) {
-        self.say(Up::Inventory(pb::Inventory { running: self.held() }));
+        self.say(Up::Inventory(pb::Inventory { running: self.held(), ahead: self.held_ahead() }));
         self.tell_who_waits();
-        self.send_results(self.unacknowledged.values().cloned().collect());
+        self.send_results(self.unacknowledged.in_order(|_| true));
     }
 
     fn hello(&mut self) {
@@ -278,21 +290,18 @@ impl Core {
             running,
             draining: self.draining,
             session_number: self.session_number,
+            ahead: self.held_ahead(),
+            goes_on: true,
         }));
-        self.send_results(self.unacknowledged.values().cloned().collect());
+        self.send_results(self.unacknowledged.in_order(|_| true));
     }
 
-    fn on_event(&mut self, event: CoreEvent) -> Option<pb::Result> {
+    /// What ended by it is still to be sent.
+    fn on_event(&mut self, event: CoreEvent, ended: &mut Vec<pb::Result>) {
         match event {
-            CoreEvent::Ended { id, outcome, duration_us } => self.ended(id, outcome, duration_us),
-            CoreEvent::Call { id, call_id, method, arguments } => {
-                self.call(&id, call_id, method, arguments);
-                None
-            }
-            CoreEvent::Parked { id, parked } => {
-                self.park(&id, parked);
-                None
-            }
+            CoreEvent::Ended { id, outcome, duration_us } => self.ended(id, outcome, duration_us, ended),
+            CoreEvent::Call { id, call_id, method, arguments } => self.call(&id, call_id, method, arguments),
+            CoreEvent::Parked { id, parked } => self.park(&id, parked),
         }
     }
 
@@ -313,7 +322,9 @@ impl Core {
     }
 
     fn cancel(&mut self, attempts: &[pb::AttemptRef], grace: Duration) {
+        let mut ended = Vec::new();
         for attempt in attempts.iter().cloned().filter_map(AttemptId::from_proto) {
+            self.give_back(&attempt, &mut ended);
             if let Some(running) = self.running.get(&attempt) {
                 // The first cancellation counts: repeating it does not prolong the grace.
                 running.order.send_if_modified(|order| {
@@ -325,6 +336,7 @@ impl Core {
                 });
             }
         }
+        self.send_results(ended);
     }
 
     /// An attempt that was given to somebody else: it ends, and its outputs with it.
@@ -376,6 +388,7 @@ impl Core {
             return;
         }
         tracing::warn!(attempts = lost.len(), "no scheduler answered: stopping what was given to others by now");
+        self.ahead.clear();
         for attempt in lost {
             self.forget(&attempt);
         }

@@ -11,6 +11,7 @@
 //! are asked to connect again, and the runs are loaded anew.
 
 mod admission;
+mod ahead;
 mod armed;
 mod backfills;
 mod commands;
@@ -35,7 +36,7 @@ mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill};
 pub use message::{
-    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Message, Outbox, Ownership, PeerEvent, Repeated, Reply,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Held, Message, Outbox, Ownership, PeerEvent, Repeated, Reply,
     RetryRun, SessionEvent, Units,
 };
 

@@ -2,7 +2,7 @@
 
 use crate::{
     calls::{Calls, Waits},
-    engine::{Message, Outbox, SessionEvent},
+    engine::{Held, Message, Outbox, SessionEvent},
     logs::LogSink,
     peers::{Local, Peers},
     wire::{self, AttemptId},
@@ -71,13 +71,13 @@ impl ExecutorSessionService for Sessions {
             .ok_or_else(|| Status::invalid_argument("Hello.executor_id must be 16 bytes"))?;
         let session = next_session();
         let over = CancellationToken::new();
-        let introduced = pb::Hello { running: Vec::new(), ..hello.clone() };
+        let introduced = pb::Hello { running: Vec::new(), ahead: Vec::new(), ..hello.clone() };
         let local = Local { session, hello: introduced, outbox: outbox.clone(), over: over.clone() };
-        let running = hello.running.clone();
+        let held = pb::Inventory { running: hello.running.clone(), ahead: hello.ahead.clone() };
         let waits = Waits::on(u32::try_from(hello.slots).unwrap_or(0));
         // The engine first: it welcomes. Then the peers, whose answers come behind that.
         self.tell(executor, session, greeting(hello, Outbox::Local(outbox.clone()), None)).await?;
-        let opened = self.peers.opened(executor, local, running);
+        let opened = self.peers.opened(executor, local, held);
         let this = self.clone();
         let ended = over.clone();
         tokio::spawn(async move {
@@ -155,11 +155,17 @@ pub(crate) fn greeting(hello: pb::Hello, outbox: Outbox, gateway: Option<Schedul
         backend: hello.backend,
         slots: u32::try_from(hello.slots).unwrap_or(0),
         version: hello.version,
-        held: hello.running.into_iter().filter_map(AttemptId::from_proto).collect(),
+        held: held(hello.running, hello.ahead),
         draining: hello.draining,
+        goes_on: hello.goes_on,
         outbox,
         gateway,
     }
+}
+
+fn held(running: Vec<pb::AttemptRef>, ahead: Vec<pb::AttemptRef>) -> Held {
+    let read = |refs: Vec<pb::AttemptRef>| refs.into_iter().filter_map(AttemptId::from_proto).collect();
+    Held { running: read(running), ahead: read(ahead) }
 }
 
 /// Reads what an executor says to the owner of its runs; `None` for what is not for the engine, or makes no sense.
@@ -182,9 +188,7 @@ pub(crate) fn read_event(message: pb::session_request::Message) -> Option<Sessio
             let attempt = change.attempt.and_then(AttemptId::from_proto)?;
             Some(SessionEvent::SlotChange(attempt, change.holds_slot))
         }
-        M::Inventory(inventory) => {
-            Some(SessionEvent::Inventory(inventory.running.into_iter().filter_map(AttemptId::from_proto).collect()))
-        }
+        M::Inventory(inventory) => Some(SessionEvent::Inventory(held(inventory.running, inventory.ahead))),
         M::Draining(_) => Some(SessionEvent::Draining),
         M::Goodbye(_) => Some(SessionEvent::Goodbye),
     }

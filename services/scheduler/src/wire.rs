@@ -40,7 +40,7 @@ pub fn outcome(result: pb::result::Outcome) -> Outcome {
     }
 }
 
-/// Writes a lease as an assignment.
+/// Writes a lease as an assignment, of what begins now or behind another attempt.
 #[must_use]
 pub fn assignment(
     run: RunId,
@@ -48,6 +48,7 @@ pub fn assignment(
     definition: &str,
     context: &pb::RunContext,
     lease: &Lease,
+    after: Option<&AttemptId>,
 ) -> pb::Assignment {
     let (block, child) = unit_name(graph, lease.key);
     let pipeline = graph.pipeline();
@@ -101,6 +102,7 @@ pub fn assignment(
         }),
         timeout_s: timeout_s.and_then(|s| i32::try_from(s).ok()).unwrap_or(0),
         one_process: pipeline.one_process,
+        after: after.map(AttemptId::to_proto),
     }
 }
 

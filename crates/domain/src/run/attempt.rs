@@ -61,7 +61,11 @@ impl Run {
         out: &mut Vec<Transition>,
     ) -> Result<(), Refused> {
         let unit = self.unit(key).filter(|unit| unit.lease == lease).ok_or(Refused::Stale)?;
-        let Phase::Running { executor, started_at } = unit.phase else { return Err(Refused::Stale) };
+        let (executor, started_at) = match unit.phase {
+            Phase::Running { executor, started_at } => (executor, started_at),
+            Phase::Ahead { .. } => return self.ahead_ended(key, &outcome, now, out),
+            _ => return Err(Refused::Stale),
+        };
         let last = Try { key, unit: unit.clone(), executor, started_at };
         self.running -= 1;
         match outcome {

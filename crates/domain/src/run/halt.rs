@@ -69,7 +69,7 @@ impl Run {
         }
     }
 
-    fn halt_block(&mut self, at: usize, now: Timestamp, out: &mut Vec<Transition>) {
+    pub(super) fn halt_block(&mut self, at: usize, now: Timestamp, out: &mut Vec<Transition>) {
         match &mut self.blocks[at].kind {
             Kind::Waiting => {
                 let ending = if self.needs_a_failure(at) { Ending::UpstreamFailed } else { Ending::Cancelled };
@@ -95,7 +95,9 @@ impl Run {
             Phase::Ready | Phase::Delayed { .. } => {
                 self.end_unit(key, unit, End::plain(Ending::Cancelled), now, out);
             }
-            Phase::Running { executor, .. } => out.push(Transition::Stop { key, lease: unit.lease, executor }),
+            Phase::Running { executor, .. } | Phase::Ahead { executor } => {
+                out.push(Transition::Stop { key, lease: unit.lease, executor });
+            }
             Phase::Ended(_) => {}
         }
     }

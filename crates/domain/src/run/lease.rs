@@ -103,7 +103,7 @@ impl Run {
     }
 
     /// Units of the run at once.
-    fn limit(&self) -> Option<u32> {
+    pub(super) fn limit(&self) -> Option<u32> {
         let pipeline = self.graph.pipeline();
         // A limit of zero would stop the run for ever: like no limit, as for Mage's other limits.
         let configured = pipeline.concurrency.block_run_limit.filter(|limit| *limit > 0);

@@ -127,7 +127,7 @@ impl Run {
                 Phase::Delayed { not_before } => {
                     self.delayed.insert((not_before, key));
                 }
-                Phase::Running { .. } => self.running += 1,
+                Phase::Running { .. } | Phase::Ahead { .. } => self.running += 1,
                 Phase::Ended(_) => {}
             }
         }

@@ -11,6 +11,7 @@ pub(super) fn unit_row(key: UnitKey, unit: &Unit) -> UnitRow {
         Phase::Ready => (BlockStatus::Initial, None, None, None),
         Phase::Delayed { not_before } => (BlockStatus::Initial, None, Some(*not_before), None),
         Phase::Running { executor, started_at } => (BlockStatus::Running, Some(*executor), None, Some(*started_at)),
+        Phase::Ahead { executor } => (BlockStatus::Initial, Some(*executor), None, None),
         Phase::Ended(ending) => ((*ending).into(), None, None, None),
     };
     UnitRow {
@@ -78,6 +79,8 @@ pub(super) fn unit_of(row: &UnitRow) -> Unit {
             Phase::Running { executor, started_at }
         }
         (None, _, _, Some(not_before)) => Phase::Delayed { not_before },
+        // A unit that waits after a try keeps when that started.
+        (None, Some(executor), None, None) => Phase::Ahead { executor },
         _ => Phase::Ready,
     };
     Unit { lease: row.lease, attempts: row.attempts, deaths: row.deaths, started_at: row.started_at, phase }

@@ -20,9 +20,10 @@ impl Run {
     /// Settles every noted block, and those that they release.
     pub(super) fn settle_due(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
         while let Some(at) = self.due.pop_front() {
-            let waits = matches!(self.blocks[at].kind, Kind::Waiting) && self.blocks[at].ended.is_none();
-            if waits && self.halt.is_none() {
-                self.settle(at, now, out);
+            match self.blocks[at].kind {
+                Kind::Waiting if self.blocks[at].ended.is_none() && self.halt.is_none() => self.settle(at, now, out),
+                Kind::Single(_) => self.begin_ahead(at, now, out),
+                Kind::Waiting | Kind::Fan(_) => {}
             }
         }
     }
@@ -44,7 +45,7 @@ impl Run {
 
     /// How a block ends because of its upstreams, if it does. A fan of which some children completed lets its
     /// downstream run when blocks are allowed to fail.
-    fn inherited_ending(&self, at: usize) -> Option<Ending> {
+    pub(super) fn inherited_ending(&self, at: usize) -> Option<Ending> {
         let mut inherited = None;
         for (up, _) in &self.graph.node(at).upstream {
             match self.blocks[*up].ended {

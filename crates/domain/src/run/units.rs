@@ -5,6 +5,7 @@ use crate::{
     id::ExecutorId,
     unit::{Phase, Step, Unit, UnitKey},
 };
+use jiff::Timestamp;
 
 impl Run {
     /// Everything that is leased to one executor.
@@ -27,7 +28,7 @@ impl Run {
             single.into_iter().chain(children)
         });
         blocks.chain(self.callbacks.iter().map(|(key, unit)| (*key, unit))).filter_map(|(key, unit)| match unit.phase {
-            Phase::Running { executor, .. } => Some((key, unit.lease, executor)),
+            Phase::Running { executor, .. } | Phase::Ahead { executor } => Some((key, unit.lease, executor)),
             _ => None,
         })
     }
@@ -60,12 +61,25 @@ impl Run {
         }
     }
 
+    /// Since when it runs, if it does.
+    #[must_use]
+    pub fn running_since(&self, key: UnitKey) -> Option<Timestamp> {
+        match self.unit(key)?.phase {
+            Phase::Running { started_at, .. } => Some(started_at),
+            _ => None,
+        }
+    }
+
     /// True when exactly this try is leased to exactly this executor; to compare with what an executor says that it
     /// holds when it connects.
     #[must_use]
     pub fn is_running(&self, key: UnitKey, lease: i64, executor: ExecutorId) -> bool {
         self.unit(key).is_some_and(|unit| {
-            unit.lease == lease && matches!(unit.phase, Phase::Running { executor: on, .. } if on == executor)
+            let on = match unit.phase {
+                Phase::Running { executor, .. } | Phase::Ahead { executor } => Some(executor),
+                _ => None,
+            };
+            unit.lease == lease && on == Some(executor)
         })
     }
 }

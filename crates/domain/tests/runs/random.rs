@@ -8,7 +8,7 @@ use domain::{
     id::ExecutorId,
     pipeline::{Block, BlockKind, Concurrency, Pipeline},
     retry::RetryPolicy,
-    run::{Event, Options, Refused},
+    run::{Event, Lease, Options, Refused},
     unit::{Failure, Outcome, Output, Step, UnitKey},
 };
 use jiff::SignedDuration;
@@ -176,7 +176,7 @@ impl BlockPlan {
 /// What happens next, as far as it can.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Act {
-    /// An executor asks for work.
+    /// An executor asks for work, and perhaps gets what follows ahead.
     Lease(u8),
     /// One of the running attempts ends.
     Finish(u8),
@@ -259,7 +259,7 @@ impl<'a> Play<'a> {
 
     pub(crate) fn act(&mut self, act: Act) {
         match act {
-            Act::Lease(n) => self.lease(pick(&self.executors, n)),
+            Act::Lease(n) => self.lease(pick(&self.executors, n), usize::from(n / 16 % 4)),
             Act::Finish(n) => {
                 if let Some(key) = self.running(n) {
                     self.finish(key);
@@ -267,6 +267,7 @@ impl<'a> Play<'a> {
             }
             Act::Release(n) => {
                 if let Some(key) = self.running(n) {
+                    self.give_back_behind(key);
                     self.over.insert((key, self.world.current[&key].0));
                     let in_memory = self.world.graph.pipeline().keeps_outputs_in_memory();
                     let outcome = match n % 2 {
@@ -313,7 +314,7 @@ impl<'a> Play<'a> {
             let on = self.world.run.home().unwrap_or(self.executors[0]);
             while self.world.run.has_ready() {
                 let before = self.world.transitions;
-                self.lease(on);
+                self.lease(on, 1);
                 assert!(self.world.transitions > before, "what is ready can be leased");
             }
             if let Some(key) = self.running(order.next().unwrap_or(0)) {
@@ -329,7 +330,9 @@ impl<'a> Play<'a> {
         // Retries of runs that go on are refused; nothing else is.
         match self.world.event(event) {
             Ok(()) | Err(Refused::NotEnded | Refused::NothingToRetry) => {}
-            Err(Refused::Stale | Refused::UnderWay) => panic!("only results are stale, and nothing is held"),
+            Err(Refused::Stale | Refused::Early | Refused::UnderWay) => {
+                panic!("only results are stale or early, and nothing is held")
+            }
         }
     }
 
@@ -338,16 +341,43 @@ impl<'a> Play<'a> {
         (count > 0).then(|| *self.world.current.keys().nth(usize::from(n) % count).expect("in range"))
     }
 
-    fn lease(&mut self, on: ExecutorId) {
-        if let Some(lease) = self.world.lease_to(on) {
+    fn lease(&mut self, on: ExecutorId, ahead: usize) {
+        let mut lease = self.world.lease_to(on);
+        for _ in 0..=ahead {
+            let Some(Lease { key, attempt_number, .. }) = lease else { break };
+            self.attempts.insert(key, attempt_number);
+            lease = self.world.lease_ahead(key);
+        }
+        if let Some(lease) = lease {
             self.attempts.insert(lease.key, lease.attempt_number);
         }
     }
 
-    fn finish(&mut self, key: UnitKey) {
+    /// An executor that does not go on says so before it says how the attempt ended that they follow.
+    fn give_back_behind(&mut self, key: UnitKey) {
+        let follows = |other: &UnitKey| self.world.run.follows(*other).is_some_and(|(before, _)| before == key);
+        let behind = self.world.current.keys().copied().find(follows);
+        if let Some(behind) = behind {
+            self.give_back_behind(behind);
+            self.over.insert((behind, self.world.current[&behind].0));
+            self.world.finish(behind, Outcome::Released);
+        }
+    }
+
+    fn finish(&mut self, mut key: UnitKey) {
+        // Nothing ends before what it follows, and a result that is heard before that one's counts only after it.
+        while let Some((before, _)) = self.world.run.follows(key) {
+            let lease = self.world.current[&key].0;
+            let early = Event::Ended { key, lease, outcome: Outcome::Completed(Output::default()) };
+            assert_eq!(self.world.event(early), Err(Refused::Early));
+            key = before;
+        }
         let pokes = self.pokes.entry(key).or_insert(0);
         let outcome = self.plan.outcome(&self.world, key, self.attempts[&key], *pokes);
         *pokes += u32::from(outcome == Outcome::NotYet);
+        if !matches!(outcome, Outcome::Completed(_)) {
+            self.give_back_behind(key);
+        }
         self.over.insert((key, self.world.current[&key].0));
         self.world.finish(key, outcome);
     }

@@ -88,6 +88,25 @@ impl World {
         lease
     }
 
+    /// Leases what follows `key` to whoever has that.
+    pub(crate) fn lease_ahead(&mut self, key: UnitKey) -> Option<Lease> {
+        self.now += SignedDuration::from_millis(1);
+        let mut out = Vec::new();
+        let lease = self.run.lease_ahead(key, &mut |_| true, &mut out);
+        self.store(out);
+        if let Some(lease) = &lease {
+            self.check_number(lease);
+            let (before, executor) = self.current[&key];
+            assert_eq!(self.run.follows(lease.key), Some((key, before)));
+            let Step::Block(at) = key.step else { panic!("{} follows no block", self.name(lease.key)) };
+            let read = domain::run::InputRef { block: at, mode: InputMode::Whole, outputs: vec![(None, before)] };
+            assert_eq!(lease.inputs, [read], "it reads what it would read when that has completed");
+            self.current.insert(lease.key, (lease.lease, executor));
+        }
+        self.check();
+        lease
+    }
+
     /// Leases whatever is ready to the first executor.
     pub(crate) fn lease_all(&mut self) -> Vec<Lease> {
         std::iter::from_fn(|| self.lease_to(executor(1))).collect()
@@ -263,7 +282,12 @@ impl World {
         for (key, (lease, on)) in &self.current {
             assert!(self.run.is_running(*key, *lease, *on));
             let row = &self.rows[key];
-            assert_eq!((row.status, row.lease, row.executor), (BlockStatus::Running, *lease, Some(*on)));
+            let status = if self.run.is_ahead(*key) { BlockStatus::Initial } else { BlockStatus::Running };
+            assert_eq!((row.status, row.lease, row.executor), (status, *lease, Some(*on)));
+            assert_eq!(row.attempt_started_at.is_some(), status == BlockStatus::Running);
+            if let Some((before, lease)) = self.run.follows(*key) {
+                assert_eq!(self.current.get(&before), Some(&(lease, *on)), "what is ahead follows what is leased there");
+            }
         }
         assert_eq!(self.row.status.has_ended(), self.row.completed_at.is_some());
         if self.row.status.has_ended() {
@@ -295,9 +319,7 @@ impl World {
 
     fn check_lease(&mut self, lease: &Lease) {
         let name = self.name(lease.key);
-        assert!(!self.current.contains_key(&lease.key), "{name} was leased twice");
-        let before = self.highest.insert(lease.key, lease.lease).unwrap_or(0);
-        assert!(lease.lease > before, "the lease of {name} went from {before} to {}", lease.lease);
+        self.check_number(lease);
         match lease.key.step {
             Step::Block(at) => {
                 assert!(!self.graph.block(at).kind.is_inert());
@@ -321,6 +343,13 @@ impl World {
                 assert_eq!((told.status, &told.error), (expected, &watched.error));
             }
         }
+    }
+
+    fn check_number(&mut self, lease: &Lease) {
+        let name = self.name(lease.key);
+        assert!(!self.current.contains_key(&lease.key), "{name} was leased twice");
+        let before = self.highest.insert(lease.key, lease.lease).unwrap_or(0);
+        assert!(lease.lease > before, "the lease of {name} went from {before} to {}", lease.lease);
     }
 
     fn check_upstream(&self, name: &str, up: usize) {

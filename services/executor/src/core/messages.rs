@@ -3,11 +3,9 @@
 use super::{Core, LAST_GRACE, every, results::UNACKNOWLEDGED_MAX};
 use crate::{
     attempt::{Attempt, AttemptId, Definition, failed},
-    attempts::span,
-    noop,
 };
 use domain::id::RunId;
-use proto::internal::v1::{self as pb, result::Outcome, session_response::Message as Down};
+use proto::internal::v1::{self as pb, session_response::Message as Down};
 use std::{sync::Arc, time::Duration};
 
 /// The shortest interval that a scheduler may ask for.
@@ -69,12 +67,12 @@ impl Core {
         for assignment in assignments {
             let Some(id) = assignment.attempt.clone().and_then(AttemptId::from_proto) else { continue };
             // Said twice, after a reconnection say: it runs already, or its result is on the way.
-            if self.running.contains_key(&id) || self.unacknowledged.contains_key(&id) {
+            if self.running.contains_key(&id) || self.unacknowledged.holds(&id) || self.ahead.holds(&id) {
                 continue;
             }
             self.journal.assigned(&id);
             if self.draining || self.unacknowledged.len() >= UNACKNOWLEDGED_MAX {
-                ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
+                ended.push(self.released(id));
                 continue;
             }
             let definition = match self.definitions.get(&assignment.definition_id) {
@@ -86,14 +84,18 @@ impl Core {
                 }
                 // It was taught in a former session, and its owner has not heard of this one yet: no fault of the block.
                 None => {
-                    ended.push(self.result(id, Outcome::Released(pb::Released {}), 0));
+                    ended.push(self.released(id));
                     continue;
                 }
             };
+            let before = assignment.after.clone().and_then(AttemptId::from_proto);
             let attempt = Attempt { id, definition, assignment: Arc::new(assignment) };
-            match span(&attempt).in_scope(|| noop::outcome(&attempt)) {
-                Some(outcome) => ended.push(self.result(attempt.id, outcome, 0)),
-                None => self.start(attempt),
+            let attempt = match before {
+                Some(before) => self.take_ahead(before, attempt, &mut ended),
+                None => Some(attempt),
+            };
+            if let Some(attempt) = attempt {
+                self.begin(attempt, &mut ended);
             }
         }
         self.send_results(ended);

@@ -4,7 +4,10 @@
 use super::Core;
 use crate::{attempt::AttemptId, process::outcome};
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use tokio::time::Instant;
 
 /// Results that no scheduler has confirmed; beyond it no assignment is taken. All of them are named in one Hello.
@@ -13,6 +16,56 @@ pub(super) const UNACKNOWLEDGED_MAX: usize = 20_000;
 const RESULTS_MAX: usize = 2_000;
 /// Bytes of text in one message: far below the limit of gRPC.
 const RESULTS_BYTES_MAX: usize = 512 * 1024;
+
+/// Results that no scheduler has confirmed.
+#[derive(Default)]
+pub(super) struct Unacknowledged {
+    /// With when each was noted: one that follows another is not understood before that.
+    results: HashMap<AttemptId, (u64, pb::Result)>,
+    noted: u64,
+}
+
+impl Unacknowledged {
+    fn note(&mut self, id: AttemptId, result: pb::Result) {
+        self.noted += 1;
+        self.results.insert(id, (self.noted, result));
+    }
+
+    fn remove(&mut self, id: &AttemptId) -> bool {
+        self.results.remove(id).is_some()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.results.clear();
+    }
+
+    pub(super) fn holds(&self, id: &AttemptId) -> bool {
+        self.results.contains_key(id)
+    }
+
+    pub(super) fn has_completed(&self, id: &AttemptId) -> bool {
+        self.results.get(id).is_some_and(|(_, result)| matches!(result.outcome, Some(Outcome::Completed(_))))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.results.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.results.is_empty()
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &AttemptId> {
+        self.results.keys()
+    }
+
+    /// Those that `counts`, as they were noted.
+    pub(super) fn in_order(&self, counts: impl Fn(&AttemptId) -> bool) -> Vec<pb::Result> {
+        let mut results: Vec<_> = self.results.iter().filter(|(id, _)| counts(id)).map(|(_, noted)| noted).collect();
+        results.sort_unstable_by_key(|(at, _)| *at);
+        results.into_iter().map(|(_, result)| result.clone()).collect()
+    }
+}
 
 impl Core {
     /// Notes a result; it is still to be sent.
@@ -23,17 +76,19 @@ impl Core {
             errand.outcome = Some(outcome.clone());
         }
         let result = pb::Result { attempt: Some(id.to_proto()), outcome: Some(outcome), duration_us };
-        self.unacknowledged.insert(id, result.clone());
+        self.unacknowledged.note(id, result.clone());
         result
     }
 
-    pub(super) fn ended(&mut self, id: AttemptId, outcome: Outcome, duration_us: i64) -> Option<pb::Result> {
+    /// An attempt is over; its result, and that of what was behind it, is still to be sent.
+    pub(super) fn ended(&mut self, id: AttemptId, outcome: Outcome, duration_us: i64, ended: &mut Vec<pb::Result>) {
         let running = self.running.remove(&id);
-        self.count_running();
         if running.is_none_or(|running| running.forgotten) {
+            self.count_running();
+            self.give_back_behind(id.clone(), ended);
             self.journal.dropped(&id);
             self.discard(vec![id]);
-            return None;
+            return;
         }
         // A drain's stop is not a cancellation: the attempt goes back, and what it wrote counts nowhere.
         let outcome = match outcome {
@@ -43,7 +98,8 @@ impl Core {
             }
             other => other,
         };
-        Some(self.result(id, outcome, duration_us))
+        self.over(id, outcome, duration_us, ended);
+        self.count_running();
     }
 
     pub(super) fn send_results(&mut self, results: Vec<pb::Result>) {
@@ -69,10 +125,9 @@ impl Core {
             return;
         }
         self.results_looked_at = Instant::now();
-        let waiting: HashSet<AttemptId> = self.unacknowledged.keys().cloned().collect();
+        let waiting: HashSet<AttemptId> = self.unacknowledged.ids().cloned().collect();
         let before = std::mem::replace(&mut self.results_waiting, waiting);
-        let overdue = before.iter().filter_map(|id| self.unacknowledged.get(id)).cloned().collect();
-        self.send_results(overdue);
+        self.send_results(self.unacknowledged.in_order(|id| before.contains(id)));
     }
 
     pub(super) fn acknowledged(&mut self, acks: Vec<pb::ResultAck>) {
@@ -80,7 +135,7 @@ impl Core {
         for ack in acks {
             let Some(attempt) = ack.attempt.and_then(AttemptId::from_proto) else { continue };
             self.journal.acknowledged(&attempt, ack.accepted);
-            match (self.unacknowledged.remove(&attempt).is_some(), ack.accepted) {
+            match (self.unacknowledged.remove(&attempt), ack.accepted) {
                 (true, false) => refused.push(attempt),
                 (true, true) => self.attempts.settle(&attempt),
                 (false, _) => {}

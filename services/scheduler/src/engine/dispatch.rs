@@ -2,12 +2,12 @@
 //! keep a single block waiting. And what executors' sessions say.
 
 use super::{
-    Engine, SessionEvent, TURN_LEASES_MAX,
+    Engine, Held, SessionEvent, TURN_LEASES_MAX,
     live::Leased,
     seat::{Greeting, Seat},
     turn::Turn,
 };
-use crate::wire::{self, AttemptId};
+use crate::wire::AttemptId;
 use domain::{
     executor_type::Backend,
     id::{ExecutorId, RunId},
@@ -25,6 +25,8 @@ struct Free {
 /// Executors with free slots, and the runs that had nothing for some of them.
 struct Places {
     free: Vec<Free>,
+    /// Of all of them.
+    credits: usize,
     next: usize,
     /// Nothing becomes ready in the middle of a pass.
     without: HashSet<(RunId, Backend)>,
@@ -52,6 +54,7 @@ impl Places {
 
     fn used(&mut self, at: usize) {
         self.next += 1;
+        self.credits -= 1;
         self.free[at].credits -= 1;
         if self.free[at].credits == 0 {
             self.free.swap_remove(at);
@@ -67,8 +70,9 @@ impl Engine {
             backend: seat.backend(),
             credits: seat.credits(),
         });
-        let free = free.filter(|free| free.credits > 0).collect();
-        let mut places = Places { free, next: 0, without: HashSet::new() };
+        let free: Vec<Free> = free.filter(|free| free.credits > 0).collect();
+        let credits = free.iter().map(|free| free.credits as usize).sum();
+        let mut places = Places { free, credits, next: 0, without: HashSet::new() };
         // Runs that found no seat in this pass, one after the other.
         let mut unlucky = 0;
         // Those of them that are at home somewhere.
@@ -106,7 +110,8 @@ impl Engine {
         let placed = loop {
             let Some(at) = places.find(run, home) else { break Placed::Later };
             let backend = places.free[at].backend;
-            let leased = self.lease_one(run, places.free[at].executor, backend, turn);
+            let is_calm = places.credits > self.ready.len();
+            let leased = self.lease_one(run, (places.free[at].executor, backend), is_calm, turn);
             if leased.lease.is_some() {
                 places.used(at);
                 break Placed::Leased;
@@ -124,30 +129,37 @@ impl Engine {
         placed
     }
 
-    fn lease_one(&mut self, run: RunId, executor: ExecutorId, backend: Backend, turn: &mut Turn) -> Leased {
+    /// While it `is_calm`, nobody waits for what a lease ahead would keep.
+    fn lease_one(
+        &mut self,
+        run: RunId,
+        (executor, backend): (ExecutorId, Backend),
+        is_calm: bool,
+        turn: &mut Turn,
+    ) -> Leased {
         let now = self.now();
         let Some(live) = self.runs.get_mut(&run) else { return Leased::default() };
         live.queued = false;
         let mut transitions = Vec::new();
         let leased = live.lease((executor, backend), now, &self.permits.ledger, &mut transitions);
-        if let Some(lease) = &leased.lease {
-            live.hold(lease.key, &mut self.permits.ledger);
-            let assignment = wire::assignment(run, live.run.graph(), &live.definition.id, &live.context, lease);
-            let (block, child) = live.run.unit_name(lease.key);
-            if let Some(seat) = self.seats.get_mut(&executor) {
-                seat.hold(AttemptId { run, block, child, lease: lease.lease });
-            }
-            turn.assignments.entry(executor).or_default().push(assignment);
-        }
         // What becomes of a run that waits for permits or other executors is decided when all of these were asked.
         live.queued = leased.lease.is_none() && (leased.elsewhere || !leased.lacking.is_empty());
+        if let Some(lease) = &leased.lease {
+            live.hold(lease.key, &mut self.permits.ledger);
+            let attempt = self.assign(run, lease, None, executor, turn);
+            if let Some(attempt) = attempt.filter(|_| is_calm) {
+                self.lease_ahead((lease.key, attempt), executor, &mut transitions, turn);
+            }
+        }
         self.record(run, &transitions, turn);
         leased
     }
 
     pub(super) fn session(&mut self, executor: ExecutorId, session: u64, event: SessionEvent, turn: &mut Turn) {
-        if let SessionEvent::Hello { number, name, backend, slots, version, held, draining, outbox, gateway } = event {
-            let greeting = Greeting { number, name, backend, version, slots, draining, outbox, gateway };
+        if let SessionEvent::Hello { number, name, backend, slots, version, held, draining, goes_on, outbox, gateway } =
+            event
+        {
+            let greeting = Greeting { number, name, backend, version, slots, draining, goes_on, outbox, gateway };
             return self.welcome(executor, session, greeting, held, turn);
         }
         let Some(seat) = self.seats.get_mut(&executor).filter(|seat| seat.is_session(session)) else { return };
@@ -205,16 +217,16 @@ impl Engine {
         executor: ExecutorId,
         session: u64,
         greeting: Greeting,
-        held: Vec<AttemptId>,
+        held: Held,
         turn: &mut Turn,
     ) {
         if self.seats.get(&executor).is_some_and(|seat| seat.is_later_than(greeting.number)) {
             return;
         }
-        tracing::info!(executor.id = %executor, executor.name = greeting.name, held = held.len(), "executor connected");
+        tracing::info!(executor.id = %executor, executor.name = greeting.name, held = held.running.len(), "executor connected");
         let mut seat = Seat::new(session, greeting);
         if seat.is_local() {
-            seat.count_foreign(self.foreign(&held), self.timing.lost_after);
+            seat.count_foreign(self.foreign(&held.running), self.timing.lost_after);
             let unknown = self.compare(executor, &mut seat, held, turn);
             let millis = |d: std::time::Duration| i32::try_from(d.as_millis()).unwrap_or(i32::MAX);
             seat.send(pb::session_response::Message::Welcome(pb::Welcome {
@@ -228,10 +240,10 @@ impl Engine {
     }
 
     /// What an executor runs, after the question was put: by a new owner of some of it, or for a new peer.
-    fn inventory(&mut self, executor: ExecutorId, held: Vec<AttemptId>, turn: &mut Turn) {
+    fn inventory(&mut self, executor: ExecutorId, held: Held, turn: &mut Turn) {
         let Some(mut seat) = self.seats.remove(&executor) else { return };
         if seat.is_local() {
-            seat.count_foreign(self.foreign(&held), self.timing.lost_after);
+            seat.count_foreign(self.foreign(&held.running), self.timing.lost_after);
         }
         let unknown = self.compare(executor, &mut seat, held, turn);
         if !unknown.is_empty() {
@@ -257,23 +269,30 @@ impl Engine {
         &self,
         executor: ExecutorId,
         seat: &mut Seat,
-        held: Vec<AttemptId>,
+        held: Held,
         turn: &mut Turn,
     ) -> Vec<pb::AttemptRef> {
         let mut unknown = Vec::new();
-        for attempt in held.into_iter().filter(|attempt| self.shards.get(attempt.run.shard()).is_some()) {
+        let held = held.running.into_iter().chain(held.ahead);
+        for attempt in held.filter(|attempt| self.shards.get(attempt.run.shard()).is_some()) {
             let current = self.runs.get(&attempt.run).and_then(|live| {
                 let key = live.run.unit_key(&attempt.block, attempt.child)?;
-                live.run.is_running(key, attempt.lease, executor).then(|| live.run.is_stopping(key))
+                live.run.is_running(key, attempt.lease, executor).then_some((live, key))
             });
-            let Some(is_stopping) = current else {
+            let Some((live, key)) = current else {
                 unknown.push(attempt.to_proto());
                 continue;
             };
-            if is_stopping {
+            if live.run.is_stopping(key) {
                 turn.stops.entry((executor, false)).or_default().push(attempt.to_proto());
             }
-            seat.hold(attempt);
+            match live.run.follows(key) {
+                None => seat.hold(attempt),
+                Some((before, lease)) => {
+                    let (block, child) = live.run.unit_name(before);
+                    seat.hold_behind(AttemptId { run: attempt.run, block, child, lease }, attempt);
+                }
+            }
         }
         unknown
     }

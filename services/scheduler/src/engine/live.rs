@@ -61,6 +61,8 @@ pub(super) struct Live {
     pub(super) has_left: bool,
     /// Some unit needs Kubernetes.
     wants_kubernetes: bool,
+    /// How many leases ahead its latest blocks have earned.
+    pub(super) pace: usize,
     due: Vec<Transition>,
 }
 
@@ -92,6 +94,7 @@ impl Live {
             retry_key: None,
             has_left: false,
             wants_kubernetes,
+            pace: 0,
             due: Vec::new(),
         }
     }
@@ -239,6 +242,16 @@ impl Live {
         };
         let lease = self.run.lease_where(executor, now, &mut has_room, out);
         Leased { lease, lacking, elsewhere }
+    }
+}
+
+impl Live {
+    /// Leases to the executor of `key` what follows it: no unit that needs permits, which would be kept from others while it
+    /// waits, or that has no process.
+    pub(super) fn lease_ahead(&mut self, key: UnitKey, out: &mut Vec<Transition>) -> Option<Lease> {
+        let (graph, pools) = (Arc::clone(self.run.graph()), &self.pools);
+        let mut may = |step: Step| pools.of(step).is_empty() && needed(&graph, step).is_none_or(|b| b == Backend::Process);
+        self.run.lease_ahead(key, &mut may, out)
     }
 }
 

@@ -317,6 +317,15 @@ impl Outbox {
     }
 }
 
+/// What an executor has of runs.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// What it runs, or holds an unacknowledged result of.
+    pub running: Vec<AttemptId>,
+    /// What was leased to it ahead and has not begun: it takes no slot.
+    pub ahead: Vec<AttemptId>,
+}
+
 /// What an executor says. The number beside it tells one session of an executor from the next.
 #[derive(Debug)]
 pub enum SessionEvent {
@@ -332,10 +341,12 @@ pub enum SessionEvent {
         slots: u32,
         /// Its build.
         version: String,
-        /// What it runs, or holds an unacknowledged result of.
-        held: Vec<AttemptId>,
+        /// What it has.
+        held: Held,
         /// It takes no more work.
         draining: bool,
+        /// It begins what it was given ahead by itself.
+        goes_on: bool,
         /// Where to speak to it.
         outbox: Outbox,
         /// The scheduler that lends it, when it is connected with another one; `held` then comes as `Inventory`.
@@ -348,8 +359,8 @@ pub enum SessionEvent {
         /// Attempts that run now, whoever gave them.
         running: u32,
     },
-    /// What it runs, or holds an unacknowledged result of: the answer to a question.
-    Inventory(Vec<AttemptId>),
+    /// What it has: the answer to a question.
+    Inventory(Held),
     /// Its gateway lends so many more of its slots.
     Lent(u32),
     /// Its gateway wants so many of them back.

@@ -8,7 +8,7 @@ use domain::{
 };
 use proto::internal::v1 as pb;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 use store::executors::ExecutorRow;
@@ -30,9 +30,13 @@ pub(super) struct Seat {
     last_seen: Instant,
     /// Since then it was asked whether it has said goodbye to another scheduler, and it had not.
     doubted: bool,
-    /// Attempts that it was given and whose end it has not told, with whether they hold a slot.
+    /// Attempts that it was given and whose end it has not told.
     held: HashSet<AttemptId>,
+    /// Of these, those that hold no slot: they wait, or were leased ahead.
     waiting: HashSet<AttemptId>,
+    /// What it begins by itself, by the attempt that it follows.
+    followers: HashMap<AttemptId, AttemptId>,
+    goes_on: bool,
     /// Definitions that this session was sent.
     known: HashSet<String>,
     /// It has said what it runs since shards were gained.
@@ -70,6 +74,8 @@ impl Seat {
             doubted: false,
             held: HashSet::new(),
             waiting: HashSet::new(),
+            followers: HashMap::new(),
+            goes_on: hello.goes_on,
             known: HashSet::new(),
             inventoried,
             forgotten: false,
@@ -98,6 +104,8 @@ impl Seat {
             doubted: false,
             held: HashSet::new(),
             waiting: HashSet::new(),
+            followers: HashMap::new(),
+            goes_on: false,
             known: HashSet::new(),
             inventoried: true,
             forgotten: false,
@@ -113,6 +121,11 @@ impl Seat {
     /// What runs there.
     pub(super) fn backend(&self) -> Backend {
         Backend::named(&self.backend)
+    }
+
+    /// Whether work may be leased to it ahead.
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on && self.backend() == Backend::Process
     }
 
     pub(super) fn is_session(&self, session: u64) -> bool {
@@ -180,13 +193,24 @@ impl Seat {
         self.held.insert(attempt);
     }
 
+    /// What it begins in the slot of `before`, without being told, once that has completed.
+    pub(super) fn hold_behind(&mut self, before: AttemptId, attempt: AttemptId) {
+        self.waiting.insert(attempt.clone());
+        self.held.insert(attempt.clone());
+        self.followers.insert(before, attempt);
+    }
+
     pub(super) fn holds(&self, attempt: &AttemptId) -> bool {
         self.held.contains(attempt)
     }
 
+    /// It has ended, or was given back. What follows it has its slot, or is given back as well.
     pub(super) fn release(&mut self, attempt: &AttemptId) {
         self.held.remove(attempt);
         self.waiting.remove(attempt);
+        if let Some(next) = self.followers.remove(attempt) {
+            self.waiting.remove(&next);
+        }
     }
 
     pub(super) fn set_waiting(&mut self, attempt: AttemptId, waits: bool) {
@@ -270,6 +294,7 @@ impl Seat {
     pub(super) fn forget_all(&mut self) {
         self.held.clear();
         self.waiting.clear();
+        self.followers.clear();
         self.forgotten = true;
     }
 
@@ -280,6 +305,7 @@ impl Seat {
         self.held.retain(|attempt| !is_foreign(attempt));
         let held = &self.held;
         self.waiting.retain(|attempt| held.contains(attempt));
+        self.followers.retain(|attempt, _| held.contains(attempt));
         let count = before.saturating_sub(self.busy());
         if count > 0 && self.is_local() {
             self.orphan(count, kept);
@@ -429,6 +455,7 @@ pub(super) struct Greeting {
     pub(super) version: String,
     pub(super) slots: u32,
     pub(super) draining: bool,
+    pub(super) goes_on: bool,
     pub(super) outbox: Outbox,
     pub(super) gateway: Option<SchedulerId>,
 }

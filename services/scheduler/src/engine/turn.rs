@@ -349,7 +349,7 @@ impl Engine {
         for (executor, assignments) in assignments {
             self.teach(executor, &assignments);
             self.metrics.assignments.inc_by(assignments.len() as u64);
-            self.assign(executor, assignments);
+            self.hand_out(executor, assignments);
         }
         let grace_ms = i32::try_from(self.timing.grace.as_millis()).unwrap_or(i32::MAX);
         for ((executor, at_once), attempts) in stops {
@@ -376,7 +376,7 @@ impl Engine {
     }
 
     /// In several messages where one would be too long: it would break the stream, and the next one as well.
-    fn assign(&mut self, executor: ExecutorId, mut assignments: Vec<pb::Assignment>) {
+    fn hand_out(&mut self, executor: ExecutorId, mut assignments: Vec<pb::Assignment>) {
         while !assignments.is_empty() {
             let rest = beyond(ASSIGNMENTS_BYTES, &mut assignments);
             self.tell_seat(executor, pb::session_response::Message::Assignments(pb::Assignments { assignments }));
@@ -398,21 +398,26 @@ impl Engine {
         outcome: domain::unit::Outcome,
         turn: &mut Turn,
     ) {
-        if let Some(seat) = self.seats.get_mut(&executor) {
-            seat.release(attempt);
-            if matches!(outcome, domain::unit::Outcome::Released) {
-                seat.unlearn();
-            }
-        }
         let key = self.runs.get(&attempt.run).and_then(|live| {
             let key = live.run.unit_key(&attempt.block, attempt.child)?;
             live.run.is_running(key, attempt.lease, executor).then_some(key)
         });
+        if key.is_some_and(|key| self.is_early(attempt.run, key, &outcome)) {
+            return;
+        }
+        let was_ahead = key.zip(self.runs.get(&attempt.run)).is_some_and(|(key, live)| live.run.is_ahead(key));
+        if let Some(seat) = self.seats.get_mut(&executor) {
+            seat.release(attempt);
+            if matches!(outcome, domain::unit::Outcome::Released) && !was_ahead {
+                seat.unlearn();
+            }
+        }
         let Some(key) = key else {
             turn.doubtful.push((executor, attempt.clone()));
             return;
         };
         self.metrics.results.inc();
+        self.keep_pace(attempt.run, key, &outcome);
         let accepted = self.advance(attempt.run, Event::Ended { key, lease: attempt.lease, outcome }, turn);
         let ack = pb::ResultAck { attempt: Some(attempt.to_proto()), accepted };
         turn.acks.entry(executor).or_default().push(ack);

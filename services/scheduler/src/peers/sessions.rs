@@ -50,12 +50,12 @@ impl Drop for Opened {
 impl Peers {
     /// An executor has opened a session here: every peer learns of it and of what runs there.
     #[must_use]
-    pub fn opened(&self, executor: ExecutorId, local: Local, running: Vec<pb::AttemptRef>) -> Opened {
+    pub fn opened(&self, executor: ExecutorId, local: Local, held: pb::Inventory) -> Opened {
         let session = local.session;
         let hello = request(executor, Up::Hello(local.hello.clone()));
         lock(&self.0.locals).sessions.insert(executor, local);
         self.tell_links(&hello);
-        self.tell_links(&request(executor, Up::Inventory(pb::Inventory { running })));
+        self.tell_links(&request(executor, Up::Inventory(held)));
         Opened { peers: self.clone(), executor, session }
     }
 

@@ -11,7 +11,7 @@ use domain::{
 use prost::Message as _;
 use proto::internal::v1::{self as pb, session_response::Message as Said};
 use scheduler::{
-    engine::{SessionEvent, Timing},
+    engine::{Held, SessionEvent, Timing},
     wire::AttemptId,
 };
 use serde_json::json;
@@ -160,7 +160,7 @@ async fn a_slot_is_not_given_out_twice_after_a_reload() {
         let said = said.message.unwrap();
         assert!(!matches!(said, Said::Assignments(_)), "{said:?}");
     }
-    executor.tell(SessionEvent::Inventory(executor.held.clone())).await;
+    executor.tell(SessionEvent::Inventory(Held { running: executor.held.clone(), ahead: Vec::new() })).await;
     executor.complete(&first[0]).await;
     assert!(executor.acked().await);
     cluster.until(run, "completed").await;

@@ -9,7 +9,7 @@ use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CancelRun, CreateRun, Created, Engine, EngineError, Message, Outbox, RetryRun, SessionEvent, Timing},
+    engine::{CancelRun, CreateRun, Created, Engine, EngineError, Held, Message, Outbox, RetryRun, SessionEvent, Timing},
     loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,
@@ -278,8 +278,9 @@ impl FakeExecutor {
             backend: backend.into(),
             slots,
             version: "0".into(),
-            held: held.clone(),
+            held: Held { running: held.clone(), ahead: Vec::new() },
             draining: false,
+            goes_on: false,
             outbox: Outbox::Local(outbox),
             gateway: None,
         };
@@ -297,7 +298,7 @@ impl FakeExecutor {
             let message = tokio::time::timeout(WAIT, self.inbox.recv()).await.expect("a message in time");
             match message.unwrap().message.unwrap() {
                 pb::session_response::Message::InventoryRequest(_) => {
-                    self.tell(SessionEvent::Inventory(self.held.clone())).await;
+                    self.tell(SessionEvent::Inventory(Held { running: self.held.clone(), ahead: Vec::new() })).await;
                 }
                 message => return message,
             }

@@ -11,7 +11,7 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, Engine, EngineError, FiredTrigger, Message,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, Engine, EngineError, FiredTrigger, Held, Message,
         Outbox, Ownership, RetryRun, SessionEvent, Timing,
     },
     metrics::Metrics,
@@ -202,8 +202,9 @@ async fn welcome(
             backend: "fake".into(),
             slots,
             version: "0".into(),
-            held: held.clone(),
+            held: Held { running: held.clone(), ahead: Vec::new() },
             draining: false,
+            goes_on: false,
             outbox: Outbox::Local(outbox),
             gateway: None,
         };
@@ -327,7 +328,7 @@ impl Node {
             }
             Some(pb::session_response::Message::Cancel(cancel)) => self.stops.push(cancel),
             Some(pb::session_response::Message::InventoryRequest(_)) => {
-                let inventory = SessionEvent::Inventory(self.held());
+                let inventory = SessionEvent::Inventory(Held { running: self.held(), ahead: Vec::new() });
                 self.engine.send(Message::Session(self.executor, 1, inventory)).await.unwrap();
             }
             _ => {}

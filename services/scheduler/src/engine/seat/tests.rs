@@ -33,7 +33,7 @@ fn borrowed() -> (Seat, mpsc::Receiver<pb::LinkResponse>) {
 
 fn greeting(slots: u32, outbox: Outbox, gateway: Option<SchedulerId>) -> Greeting {
     let (name, backend, version) = (String::new(), String::new(), String::new());
-    Greeting { number: 1, name, backend, version, slots, draining: false, outbox, gateway }
+    Greeting { number: 1, name, backend, version, slots, draining: false, goes_on: true, outbox, gateway }
 }
 
 #[test]
