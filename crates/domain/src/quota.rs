@@ -170,21 +170,28 @@ impl Quota {
     /// The first dimension in which `used` and `more` together are too much.
     #[must_use]
     pub fn excess(&self, used: &Usage, more: &Usage) -> Option<Excess> {
+        self.excesses(used, more).next()
+    }
+
+    /// As [`Quota::excess`], in every dimension.
+    pub fn excesses(&self, used: &Usage, more: &Usage) -> impl Iterator<Item = Excess> {
         let over = |what: &str, limit: Option<u64>, used: u64, wanted: u64| {
             let limit = limit.filter(|limit| used.saturating_add(wanted) > *limit && wanted > 0)?;
             Some(Excess { what: what.to_owned(), limit, used, wanted })
         };
-        over("GPU", self.gpu_milli, used.gpu_milli, more.gpu_milli)
-            .or_else(|| {
-                more.model_milli.iter().find_map(|(model, wanted)| {
-                    let held = used.model_milli.get(model).copied().unwrap_or_default();
-                    over(&model_excess(model), self.model_milli.get(model).copied(), held, *wanted)
-                })
-            })
-            .or_else(|| over("CPU", self.cpu_milli, used.cpu_milli, more.cpu_milli))
-            .or_else(|| over("memory", self.memory_bytes, used.memory_bytes, more.memory_bytes))
-            .or_else(|| over("storage", self.storage_bytes, used.storage_bytes, more.storage_bytes))
-            .or_else(|| over("holders", self.holders, used.holders, more.holders))
+        let of_model = move |(model, wanted): (&DeviceModel, &u64)| {
+            let held = used.model_milli.get(model).copied().unwrap_or_default();
+            over(&model_excess(model), self.model_milli.get(model).copied(), held, *wanted)
+        };
+        let gpus = over("GPU", self.gpu_milli, used.gpu_milli, more.gpu_milli);
+        let models = more.model_milli.iter().map(of_model);
+        let others = [
+            over("CPU", self.cpu_milli, used.cpu_milli, more.cpu_milli),
+            over("memory", self.memory_bytes, used.memory_bytes, more.memory_bytes),
+            over("storage", self.storage_bytes, used.storage_bytes, more.storage_bytes),
+            over("holders", self.holders, used.holders, more.holders),
+        ];
+        std::iter::once(gpus).chain(models).chain(others).flatten()
     }
 }
 

@@ -179,8 +179,14 @@ impl Planner {
     /// Queues without a window that have room.
     fn other_queues(&self, request: &Request) -> Vec<Hint> {
         let others = request.alternatives.iter().filter(|queue| **queue != request.queue);
-        let has_room =
-            |queue: &QueueId| self.could_start(&Request { queue: *queue, access: Access::Always, ..request.clone() });
+        // They need no plan: neither its window nor its models bind there.
+        let free = |queue: &QueueId| Request {
+            queue: *queue,
+            access: Access::Always,
+            permitted: Vec::new(),
+            ..request.clone()
+        };
+        let has_room = |queue: &QueueId| self.could_start(&free(queue));
         let name = |queue: &QueueId| self.accounts.queue(*queue).map(|account| account.queue.name.clone());
         others
             .filter_map(|queue| {

@@ -121,7 +121,10 @@ pub async fn terms(db: &impl GenericClient, project: ProjectId, queue: &queues::
 }
 
 /// The kinds of devices of a pool. One whose division cannot be read is left out.
-async fn offers(db: &impl GenericClient, pool: &str) -> Result<Vec<Offer>, Error> {
+///
+/// # Errors
+/// When the statement fails.
+pub async fn offers(db: &impl GenericClient, pool: &str) -> Result<Vec<Offer>, Error> {
     let rows = query::rows(db, include_str!("../sql/device/offers.sql"), &[&pool]).await?;
     let offer = |row: &Row| {
         Some(Offer {

@@ -19,12 +19,12 @@ pub(crate) use calls::WAIT;
 use domain::id::ExecutorId;
 use errand::Errand;
 use proto::internal::v1::{self as pb, result::Outcome, session_request::Message as Up};
+use results::Unacknowledged;
 use runtime::{
     health::Condition,
     shutdown::Shutdown,
     watchdog::{self, Beat},
 };
-use results::Unacknowledged;
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},

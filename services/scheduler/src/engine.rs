@@ -36,8 +36,8 @@ mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill};
 pub use message::{
-    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Held, Message, Outbox, Ownership, PeerEvent, Repeated, Reply,
-    RetryRun, SessionEvent, Units,
+    CancelRun, CreateRun, Created, EngineError, FiredTrigger, Held, Message, Outbox, Ownership, PeerEvent, Repeated,
+    Reply, RetryRun, SessionEvent, Units,
 };
 
 use crate::{changes::Changes, clock::DbClock, load::LoadGauge, metrics::Metrics, peers::Peers};

@@ -36,7 +36,7 @@ use blocks::Blocks;
 use domain::{
     id::HolderId,
     quota::{Account, Usage},
-    runtime::life::Rules,
+    runtime::{life::Rules, rules::Offer},
 };
 use fleet::Fleet;
 use gauges::Gauges;
@@ -123,6 +123,8 @@ pub struct Placer {
     placements: HashMap<HolderId, Placement>,
     fleet: Fleet,
     terms: Terms,
+    /// The kinds of devices of the pool, while they matter to somebody who waits.
+    offers: Vec<Offer>,
     /// Whose terms these are: of projects and persons.
     terms_of: BTreeSet<Account>,
     /// What projects, groups and persons held in other pools when the terms were read.
@@ -155,6 +157,7 @@ impl Placer {
             placements: HashMap::new(),
             fleet: Fleet::default(),
             terms: Terms::default(),
+            offers: Vec::new(),
             terms_of: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             terms_read_at: None,

@@ -31,10 +31,19 @@ fn message(life: &Alive, effect: String) -> AffectedRuntime {
 
 /// What it means to a life that it could not start any more.
 pub(crate) fn barred(life: &Alive, why: &str) -> String {
-    if life.state == "starting" && !life.placed {
+    if waits(life) {
         return format!("waits, and gets no place: {why}");
     }
     format!("goes on, and cannot start again: {why}")
+}
+
+/// What it means to a life that for a while nothing new starts: what runs `becomes` something, what waits goes on waiting.
+pub(crate) fn kept_back(life: &Alive, becomes: &str, meanwhile: &str) -> String {
+    format!("{}, and {meanwhile}", if waits(life) { "waits on" } else { becomes })
+}
+
+fn waits(life: &Alive) -> bool {
+    life.state == "starting" && !life.placed
 }
 
 /// Refuses a change that disturbs somebody, unless it is meant.

@@ -10,7 +10,7 @@ use crate::runtimes::spec::{large, signed};
 use domain::ErrorKind;
 use domain::device::DeviceModel;
 use domain::id::{GroupId, ProjectId, UserId};
-use domain::quota::{Account, Quota, Usage};
+use domain::quota::{Account, Excess, Quota, Usage};
 use domain::runtime::rules;
 use proto::v1::{
     self, AffectedRuntime, GetGroupPolicyResponse, GetUserQuotaResponse, SetGroupPolicyRequest, SetGroupPolicyResponse,
@@ -96,18 +96,27 @@ pub(crate) async fn warnings(db: &Transaction<'_>, quota: &Quota) -> Result<Vec<
     Ok(absent(named, &known, |name, model| name == model))
 }
 
-/// What is held and what is allowed, in the dimension in which the new quota is less than what is held, and the old one was not.
+/// What is held and what is allowed, in the first dimension in which the new quota is less than what is held, and less than the
+/// old one.
 pub(crate) fn newly_over(usage: &Usage, old: &Quota, new: &Quota) -> Option<(String, String)> {
     let nothing = Usage::default();
-    let excess = new.excess(&nothing, usage).filter(|_| old.excess(&nothing, usage).is_none())?;
-    Some((excess.spoken(excess.wanted), excess.spoken(excess.limit)))
+    let before: Vec<Excess> = old.excesses(&nothing, usage).collect();
+    let was_less = |excess: &Excess| before.iter().any(|old| old.what == excess.what && old.limit <= excess.limit);
+    let excess = new.excesses(&nothing, usage).find(|excess| !was_less(excess))?;
+    Some(held_and_allowed(&excess))
+}
+
+/// Both in words.
+pub(crate) fn held_and_allowed(excess: &Excess) -> (String, String) {
+    (excess.spoken(excess.wanted), excess.spoken(excess.limit))
 }
 
 /// What a quota that becomes smaller means to a life: it could not start again, or else `over`, where more is held.
 fn smaller(life: &Alive, whose: Account, [old, new]: [&Quota; 2], over: Option<&String>) -> Option<String> {
     let fits = |quota: &Quota| rules::fits(quota, whose.spoken(), &life.spec);
     let barred = fits(new).err().filter(|_| fits(old).is_ok());
-    barred.map(|denial| disturbed::barred(life, &denial.sentence)).or_else(|| over.cloned())
+    let barred = barred.map(|denial| disturbed::barred(life, &denial.sentence));
+    barred.or_else(|| Some(disturbed::kept_back(life, "goes on", over?)))
 }
 
 fn unchanged_since(edited: i64, version: i64, what: &str) -> Result<(), Fault> {
@@ -179,9 +188,8 @@ async fn of_projects(
     }
     let alive = runtime_views::alive(db, &Concerned { group: Some(group), ..Concerned::default() }).await?;
     let (usage, _) = quotas::held_by_group(db, group).await?;
-    let over = newly_over(&usage, &old.quota, &new.quota).map(|(held, limit)| {
-        format!("goes on, and nothing new starts in projects of the group, which hold {held} of {limit} then")
-    });
+    let over = newly_over(&usage, &old.quota, &new.quota)
+        .map(|(held, limit)| format!("nothing new starts in projects of the group, which hold {held} of {limit} then"));
     let account = Account::Group(group);
     let is_told = |life: &Alive| rooted.iter().any(|told| told.workspace == life.workspace);
     let by_quota = disturbed::affected(&alive, |life| {
@@ -265,7 +273,7 @@ async fn of_persons(
     for person in persons {
         let alive = runtime_views::alive(db, &Concerned { person: Some(person), ..Concerned::default() }).await?;
         let over = held.get(&person).and_then(|usage| newly_over(usage, old, new)).map(|(held, limit)| {
-            format!("goes on, and nothing new of the person who started it does, who holds {held} of {limit} then")
+            format!("nothing new of the person who started it starts, who holds {held} of {limit} then")
         });
         let account = Account::Person(person);
         affected.extend(disturbed::affected(&alive, |life| smaller(life, account, [old, new], over.as_ref())));

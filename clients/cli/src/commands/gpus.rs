@@ -168,7 +168,8 @@ async fn set_class(connection: &Connection, output: &Output, set: Class) -> Resu
     let fresh = || DeviceClass {
         name: set.name.clone(),
         sharing: "exclusive".to_owned(),
-        enforcement: "hard".to_owned(),
+        // Who knows that more keeps a holder within its share says so.
+        enforcement: "accounting_only".to_owned(),
         ..DeviceClass::default()
     };
     let mut class = known.into_iter().find(|class| class.name == set.name).unwrap_or_else(fresh);

@@ -148,7 +148,19 @@ fn check_offers(spec: &Spec, offers: &[Offer]) -> Result<(), Denial> {
         );
         return Err(Denial::new(Code::MemInvalid, "gpu_memory_bytes", sentence, "ask for less, or for another model"));
     }
-    if spec.root && shared && dividing.iter().any(|offer| offer.enforcement != Enforcement::Hard) {
+    root_share(spec, offers)
+}
+
+/// Whether a share of a device is safe with somebody who is root there: of every device that it may be a share of, something
+/// that root cannot change keeps its holders within theirs.
+///
+/// # Errors
+/// When it is not.
+pub fn root_share(spec: &Spec, offers: &[Offer]) -> Result<(), Denial> {
+    let ask = &spec.ask;
+    let divides = |offer: &&Offer| ask.accepts(&offer.model) && !matches!(offer.sharing, Sharing::Exclusive);
+    let is_shared = spec.root && ask.gpus > 0 && ask.gpu_milli < WHOLE_MILLI;
+    if is_shared && offers.iter().filter(divides).any(|offer| offer.enforcement != Enforcement::Hard) {
         let sentence =
             "as root, a share of a device could be exceeded: not all of these devices enforce it in hardware";
         let remedy = "ask for whole devices, for a model whose shares are enforced, or run without root";

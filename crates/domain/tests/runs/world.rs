@@ -286,7 +286,11 @@ impl World {
             assert_eq!((row.status, row.lease, row.executor), (status, *lease, Some(*on)));
             assert_eq!(row.attempt_started_at.is_some(), status == BlockStatus::Running);
             if let Some((before, lease)) = self.run.follows(*key) {
-                assert_eq!(self.current.get(&before), Some(&(lease, *on)), "what is ahead follows what is leased there");
+                assert_eq!(
+                    self.current.get(&before),
+                    Some(&(lease, *on)),
+                    "what is ahead follows what is leased there"
+                );
             }
         }
         assert_eq!(self.row.status.has_ended(), self.row.completed_at.is_some());

@@ -144,7 +144,7 @@ fn hint_holds(world: &World, plan: &Plan, request: &Request, hint: &Hint) {
         Hint::OtherModel { model } => request.ask.models = vec![model.clone()],
         Hint::LessCpu { cpu_milli } => request.ask.cpu_milli = *cpu_milli,
         Hint::LessMemory { memory_bytes } => request.ask.memory_bytes = *memory_bytes,
-        Hint::OtherQueue { queue, .. } => request.queue = *queue,
+        Hint::OtherQueue { queue, .. } => (request.queue, request.permitted) = (*queue, Vec::new()),
         Hint::WindowOpens { .. } | Hint::Turn { .. } => {}
     });
     if matches!(hint, Hint::WindowOpens { .. } | Hint::Turn { .. }) {

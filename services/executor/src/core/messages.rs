@@ -1,9 +1,7 @@
 //! What a scheduler says, and what the core does about it.
 
 use super::{Core, LAST_GRACE, every, results::UNACKNOWLEDGED_MAX};
-use crate::{
-    attempt::{Attempt, AttemptId, Definition, failed},
-};
+use crate::attempt::{Attempt, AttemptId, Definition, failed};
 use domain::id::RunId;
 use proto::internal::v1::{self as pb, session_response::Message as Down};
 use std::{sync::Arc, time::Duration};

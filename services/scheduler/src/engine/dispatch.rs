@@ -212,14 +212,7 @@ impl Engine {
 
     /// An executor comes, or comes again, by itself or introduced by its gateway. What it runs is compared with what the
     /// runs say: at once when it is named here, and otherwise when the inventory arrives.
-    fn welcome(
-        &mut self,
-        executor: ExecutorId,
-        session: u64,
-        greeting: Greeting,
-        held: Held,
-        turn: &mut Turn,
-    ) {
+    fn welcome(&mut self, executor: ExecutorId, session: u64, greeting: Greeting, held: Held, turn: &mut Turn) {
         if self.seats.get(&executor).is_some_and(|seat| seat.is_later_than(greeting.number)) {
             return;
         }
@@ -265,13 +258,7 @@ impl Engine {
     /// Of what an executor names, the seat holds what is current. Answers what is not wanted any more; of runs that others
     /// own nothing is known here, and nothing is said. What is to stop is told so again: it was said once, and may have
     /// reached nobody.
-    fn compare(
-        &self,
-        executor: ExecutorId,
-        seat: &mut Seat,
-        held: Held,
-        turn: &mut Turn,
-    ) -> Vec<pb::AttemptRef> {
+    fn compare(&self, executor: ExecutorId, seat: &mut Seat, held: Held, turn: &mut Turn) -> Vec<pb::AttemptRef> {
         let mut unknown = Vec::new();
         let held = held.running.into_iter().chain(held.ahead);
         for attempt in held.filter(|attempt| self.shards.get(attempt.run.shard()).is_some()) {

@@ -250,7 +250,8 @@ impl Live {
     /// waits, or that has no process.
     pub(super) fn lease_ahead(&mut self, key: UnitKey, out: &mut Vec<Transition>) -> Option<Lease> {
         let (graph, pools) = (Arc::clone(self.run.graph()), &self.pools);
-        let mut may = |step: Step| pools.of(step).is_empty() && needed(&graph, step).is_none_or(|b| b == Backend::Process);
+        let mut may =
+            |step: Step| pools.of(step).is_empty() && needed(&graph, step).is_none_or(|b| b == Backend::Process);
         self.run.lease_ahead(key, &mut may, out)
     }
 }

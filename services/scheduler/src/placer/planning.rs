@@ -30,6 +30,8 @@ const EXPLAIN: Duration = Duration::from_secs(2);
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
+/// What a preemption says to whoever may not know of the other.
+const ANOTHER_FIRST: &str = "a runtime or block of another project comes first";
 /// After so long, half of what was asked for counts.
 const DEMANDS_HALVED: Duration = Duration::from_secs(3_600);
 
@@ -293,10 +295,13 @@ impl Placer {
         let queue = self.terms.queues.iter().find(|queue| queue.id == first.queue);
         let workspace = act.lives.first().map(|first| format!("workspace {}", first.workspace));
         let name = workspace.or_else(|| self.block_name(first.holder))?;
-        let message = format!("{name} of queue {} comes first", queue.map_or("?", |queue| &queue.name));
+        let told = format!("{name} of queue {} comes first", queue.map_or("?", |queue| &queue.name));
+        let project = first.project;
         for victim in &victims {
             let mut victim = self.lives.get(*victim)?.clone();
-            let stop = Event::Stop { reason: Reason::Preempted, message: message.clone(), again: false, actor: None };
+            // What another project does is not for everybody to know.
+            let message = if victim.life.project == project { told.clone() } else { ANOTHER_FIRST.to_owned() };
+            let stop = Event::Stop { reason: Reason::Preempted, message, again: false, actor: None };
             let change = victim.life.advance(stop, now, rules);
             act.events.extend(events(&victim, change.told));
             act.lives.push(victim);

@@ -2,12 +2,12 @@
 
 use super::{Ended, Placer, planning::waits, turn::Turn};
 use domain::{
-    device::DeviceModel,
+    device::{DeviceModel, WHOLE_MILLI},
     id::{PlanId, ProjectId, QueueId, UserId},
     quota::{Account, Usage},
     runtime::{
         life::{Bounds, Event, Life, Notice, Stage},
-        rules::{Denial, Plan, Policy, listed, opens_again},
+        rules::{self, Denial, Plan, Policy, listed, opens_again},
     },
     window::{self, Access},
 };
@@ -16,7 +16,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
-use store::placement_terms::{self, Terms};
+use store::{
+    placement_terms::{self, Terms},
+    runtime_specs,
+};
 use uuid::Uuid;
 
 /// Between two looks at what people set.
@@ -54,6 +57,7 @@ impl Placer {
                 self.terms_read_at = Some(Instant::now());
                 // Windows open and close without an edit.
                 self.bind_all(turn);
+                self.read_offers().await;
                 self.refuse_forbidden(turn);
                 Ok(())
             }
@@ -158,11 +162,44 @@ impl Placer {
         (admitted.plan, bounds)
     }
 
-    /// What its project does not let it be any more: until that is allowed again, it gets no place.
+    /// What its project, its plan or the fleet does not let it be any more: until that is allowed again, it gets no place.
     pub(super) fn forbidden(&self, life: &Life) -> Option<Denial> {
         let nothing_set = Policy::default();
         let policy = self.terms.projects.get(&life.project).map_or(&nothing_set, |limits| &limits.policy);
-        policy.permits(&life.spec).err()
+        let by_policy = policy.permits(&life.spec).err();
+        by_policy.or_else(|| self.unplanned(life)).or_else(|| rules::root_share(&life.spec, &self.offers).err())
+    }
+
+    /// Why no plan opens its queue to it.
+    fn unplanned(&self, life: &Life) -> Option<Denial> {
+        let queue = self.terms.queues.iter().find(|queue| queue.id == life.queue)?;
+        if life.queue == QueueId(Uuid::nil()) {
+            return None;
+        }
+        let plans = self.terms.plans.get(&(life.project, life.queue)).map(Vec::as_slice).unwrap_or_default();
+        let mut denials = plans.iter().map(|plan| plan.check(&life.spec).err());
+        match denials.next() {
+            None => Some(rules::not_bound(&queue.name)),
+            Some(first) => denials.try_fold(first?, |first, denial| denial.map(|_| first)),
+        }
+    }
+
+    /// What the fleet is divided into, while somebody waits to whom it matters what keeps others within their shares.
+    async fn read_offers(&mut self) {
+        let matters = |life: &Life| waits(life) && life.spec.root && life.spec.ask.gpu_milli < WHOLE_MILLI;
+        if !self.lives.iter().any(|stored| matters(&stored.life)) {
+            return self.offers.clear();
+        }
+        let read = async {
+            let db = self.parts.store.client().await?;
+            runtime_specs::offers(&db, &self.pool).await
+        };
+        match read.await {
+            Ok(offers) => self.offers = offers,
+            Err(error) => {
+                tracing::warn!(pool = &*self.pool, error = runtime::exit::chain(&error), "failed to read devices")
+            }
+        }
     }
 
     /// Tells those who wait why they get no place; one that is kept is given up.

@@ -9,7 +9,9 @@ use runtime::health::Health;
 use scheduler::{
     changes::Changes,
     clock::DbClock,
-    engine::{CancelRun, CreateRun, Created, Engine, EngineError, Held, Message, Outbox, RetryRun, SessionEvent, Timing},
+    engine::{
+        CancelRun, CreateRun, Created, Engine, EngineError, Held, Message, Outbox, RetryRun, SessionEvent, Timing,
+    },
     loops::keeper::{Keeper, Parts},
     metrics::Metrics,
     owners::Owners,

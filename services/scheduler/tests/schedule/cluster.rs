@@ -11,8 +11,8 @@ use scheduler::{
     changes::Changes,
     clock::DbClock,
     engine::{
-        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, Engine, EngineError, FiredTrigger, Held, Message,
-        Outbox, Ownership, RetryRun, SessionEvent, Timing,
+        CancelRun, ChangeBackfill, CreateBackfill, CreateRun, Created, Engine, EngineError, FiredTrigger, Held,
+        Message, Outbox, Ownership, RetryRun, SessionEvent, Timing,
     },
     metrics::Metrics,
     owners::Owners,

@@ -54,7 +54,10 @@ pub(crate) async fn forecast(
         (None, None) => return Err(none(&request.workspace)),
     };
     let queue = core.queue(&queue).await?;
-    let gone = gone(core, caller, &request.without, &queue.pool).await?;
+    let mut gone = gone(core, caller, &request.without, &queue.pool).await?;
+    // What waits already is what is asked about: it does not stand behind itself.
+    let own = core.runtime(&target.name).await?.life;
+    gone.extend(own.filter(|life| life.state == "starting" && life.pool == queue.pool).map(|life| life.holder.0));
     let mounter = Mounter { project: target.project, pool: &queue.pool, workspace, gone: &gone };
     let tie = tie(core, &mounter, &spec).await?;
     let (terms, (admission, _)) = admitted(core, &target.name, target.project, &spec, &queue).await?;

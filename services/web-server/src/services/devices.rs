@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::paging::Page;
 use crate::plans::check_list;
 use domain::ErrorKind;
-use domain::device::Sharing;
+use domain::device::{Sharing, WHOLE_MILLI};
 use proto::v1::{
     self, AffectedRuntime, DeleteDeviceClassRequest, DeleteDeviceClassResponse, DrainDevicesRequest,
     DrainDevicesResponse, ListDeviceClassesRequest, ListDeviceClassesResponse, ListDevicesRequest, ListDevicesResponse,
@@ -199,8 +199,15 @@ impl Devices {
             (&old.sharing, old.step_milli, &old.claim_class)
                 != (&wanted.sharing, wanted.step_milli, &wanted.claim_class)
         });
-        let alive = if divided_anew { runtime_views::alive(&transaction, &concerned).await? } else { Vec::new() };
-        let affected = disturbed::affected(&alive, |_| Some("keeps what it holds as it was divided before".to_owned()));
+        let hard = |class: &Class| class.enforcement == "hard";
+        let weaker = old.as_ref().is_some_and(|old| hard(old) && !hard(&wanted));
+        let matters = divided_anew || weaker;
+        let alive = if matters { runtime_views::alive(&transaction, &concerned).await? } else { Vec::new() };
+        let affected = disturbed::affected(&alive, |life| {
+            let as_root = weaker && life.spec.root && life.spec.ask.gpu_milli < WHOLE_MILLI;
+            let root = as_root.then(|| disturbed::barred(life, "it is root on a share that nothing enforces then"));
+            root.or_else(|| divided_anew.then(|| "keeps what it holds as it was divided before".to_owned()))
+        });
         disturbed::unless_forced(&affected, request.force)?;
         fleet_views::set_class(&transaction, &wanted).await?;
         let set = fleet_views::lock_class(&transaction, &wanted.name).await?.map(class);

@@ -19,6 +19,7 @@ use proto::v1::{
 };
 use std::sync::Arc;
 use store::plans::{self, Plan};
+use store::queues;
 use store::runtime_views::{self, Alive, Concerned};
 use store::{Transaction, fleet_views, projects};
 use tonic::{Request, Response, Status, async_trait};
@@ -48,6 +49,11 @@ impl Plans {
         let wanted = request.plan.ok_or_else(|| Fault::field("plan", "must say what it shall be"))?;
         people::check_label(&wanted.name, "plan.name")?;
         let (rules, windows) = conversion::decode(&wanted)?;
+        if wanted.queues.iter().any(|queue| queue == queues::DEFAULT_NAME) {
+            let message =
+                format!("must not name `{}`, which is open to every project without a plan", queues::DEFAULT_NAME);
+            return Err(Fault::field("plan.queues", message));
+        }
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let (now, old) = (Timestamp::now(), plans::lock(&transaction, &wanted.name).await?);
@@ -166,7 +172,9 @@ fn sooner(before: &Access, after: &Access) -> Option<String> {
 async fn bereft(db: &Transaction<'_>, plan: PlanId, project: Option<ProjectId>) -> Result<Vec<AffectedRuntime>, Fault> {
     let concerned = Concerned { plan: Some(plan), project, ..Concerned::default() };
     let alive = runtime_views::alive(db, &concerned).await?;
-    let effect = |life: &Alive| Some(format!("goes on, and cannot start again in queue `{}`", life.queue));
+    let effect = |life: &Alive| {
+        Some(disturbed::barred(life, &format!("no plan of the project opens queue `{}` then", life.queue)))
+    };
     Ok(disturbed::affected(&alive, effect))
 }
 

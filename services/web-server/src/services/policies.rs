@@ -143,7 +143,7 @@ async fn affected(
     let concerned = Concerned { project: Some(project.id), ..Concerned::default() };
     let alive = runtime_views::alive(db, &concerned).await?;
     let (usage, _) = policies::usage(db, project.id).await?;
-    let over = newly_over(&usage, &old.rules.quota, new);
+    let over = newly_over(&usage, old, new);
     let new_rules = rules::Policy {
         group_allows_root: old.rules.group_allows_root,
         group_quota: old.rules.group_quota.clone(),
@@ -156,7 +156,7 @@ async fn affected(
             (Some(sooner), Some(why)) => Some(format!("{sooner}, and cannot start again: {why}")),
             (sooner, why) => sooner.or_else(|| Some(disturbed::barred(life, &why?))),
         };
-        effect.or_else(|| over.clone())
+        effect.or_else(|| over.as_ref().map(|(becomes, meanwhile)| disturbed::kept_back(life, becomes, meanwhile)))
     }))
 }
 
@@ -197,14 +197,18 @@ fn breaks(old: &rules::Policy, new: &rules::Policy, life: &Alive) -> Option<Stri
     judged(old).is_ok().then_some(denial.sentence)
 }
 
-/// In which dimension more is held than the new quota allows, where the old one allowed it.
-fn newly_over(usage: &Usage, old: &Quota, new: &Policy) -> Option<String> {
-    let (held, limit) = shared_quotas::newly_over(usage, old, &new.rules.quota)?;
+/// What becomes of what runs where more is held than the new quota allows, and the old one allowed more, or longer; and what
+/// holds meanwhile.
+fn newly_over(usage: &Usage, old: &Policy, new: &Policy) -> Option<(String, String)> {
+    let grace = |policy: &Policy| policy.over_quota_grace_s.unwrap_or(u32::MAX);
+    let excess = || new.rules.quota.excess(&Usage::default(), usage).filter(|_| grace(new) < grace(old));
+    let smaller = shared_quotas::newly_over(usage, &old.rules.quota, &new.rules.quota);
+    let (held, limit) = smaller.or_else(|| Some(shared_quotas::held_and_allowed(&excess()?)))?;
     let becomes = match new.over_quota_grace_s {
         Some(seconds) => format!("may be stopped after {seconds} s, those that were placed last first"),
         None => "goes on".to_owned(),
     };
-    Some(format!("{becomes}, and nothing new starts in the project, which holds {held} of {limit} then"))
+    Some((becomes, format!("nothing new starts in the project, which holds {held} of {limit} then")))
 }
 
 #[async_trait]

@@ -11,6 +11,7 @@ use crate::runtimes::spec::{large, signed, signed_small};
 use domain::ErrorKind;
 use domain::id::QueueId;
 use domain::queue::Queue as Definition;
+use domain::quota::Excess;
 use proto::v1::{
     self, AffectedRuntime, ArchiveQueueRequest, ArchiveQueueResponse, ListQueuesRequest, ListQueuesResponse,
     SetQueueRequest, SetQueueResponse, queue_service_server::QueueService,
@@ -173,16 +174,27 @@ async fn affected(
         let problem = Problem::new(ErrorKind::FailedPrecondition, "QUEUE_IN_USE", message);
         return Err(Fault(problem.remedy("stop them, or make another queue for the other pool")));
     }
-    let held: u64 =
-        alive.iter().filter(|life| life.state != "starting").map(|life| life.spec.ask.effective_milli()).sum();
-    let over = |limit: Option<u64>| limit.is_some_and(|limit| held > limit);
-    let newly_over = over(new.limit_milli) && !over(old.definition.limit_milli);
+    let placed = alive.iter().filter(|life| life.state != "starting" || life.placed);
+    let held: u64 = placed.map(|life| life.spec.ask.effective_milli()).sum();
+    // What exceeds the new limit, and did not exceed the old one.
+    let newly = |milli: u64| {
+        let over = |limit: &u64| milli > *limit;
+        new.limit_milli.filter(over).filter(|_| old.definition.limit_milli.filter(over).is_none())
+    };
+    let newly_over = newly(held).is_some();
     let newly_preemptible = new.preemptible && !old.definition.preemptible;
-    Ok(disturbed::affected(&alive, |_| {
+    Ok(disturbed::affected(&alive, |life| {
         if newly_preemptible {
             return Some("may be stopped for others from then on".to_owned());
         }
-        newly_over.then(|| "goes on, and nothing new starts in the queue until it holds less".to_owned())
+        let asked = life.spec.ask.effective_milli();
+        if let Some(limit) = newly(asked) {
+            let gpus = |milli: u64| Excess { what: "GPU".to_owned(), limit: 0, used: 0, wanted: 0 }.spoken(milli);
+            let why = format!("it asks for {}, and the queue's limit is {}", gpus(asked), gpus(limit));
+            return Some(disturbed::barred(life, &why));
+        }
+        let meanwhile = "nothing new starts in the queue until it holds less";
+        newly_over.then(|| disturbed::kept_back(life, "goes on", meanwhile))
     }))
 }
 
