@@ -241,7 +241,7 @@ impl App {
         );
         let logs = LogSink::start(self.background.handle(), self.log_store, changes.clone(), Arc::clone(&self.metrics));
         let age_max = self.settings.session_age_max;
-        let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max);
+        let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max, stop_engine.clone());
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone(), self.keyring));

@@ -187,12 +187,16 @@ impl Calls {
         until_answered(|| store::runs::header(&self.store, run)).await
     }
 
+    /// A pipeline of the caller's workspace.
+    async fn pipeline(&self, caller: &RunHeader, name: &str) -> Result<StartablePipeline, String> {
+        let named = PipelineRef::Name(caller.workspace_id, name.to_owned());
+        let found = until_answered(|| store::runs::current_pipeline(&self.store, &named)).await?;
+        found.ok_or_else(|| format!("workspace {} has no pipeline `{name}`", caller.workspace))
+    }
+
     async fn trigger(&self, caller: RunId, attempt: &pb::AttemptRef, asked: TriggerPipeline) -> Result<Value, String> {
         let parent = self.header(caller).await?;
-        let name = PipelineRef::Name(parent.workspace_id, asked.pipeline_uuid.clone());
-        let pipeline = until_answered(|| store::runs::current_pipeline(&self.store, &name))
-            .await?
-            .ok_or_else(|| format!("workspace {} has no pipeline `{}`", parent.workspace, asked.pipeline_uuid))?;
+        let pipeline = self.pipeline(&parent, &asked.pipeline_uuid).await?;
         if until_answered(|| store::runs::depth(&self.store, caller, DEPTH_MAX)).await? >= DEPTH_MAX {
             return Err(format!(
                 "run {caller} lies {DEPTH_MAX} deep below runs that started each other by their code, and may start none; let \
@@ -295,6 +299,10 @@ impl Calls {
         )
         .await
         .map_err(|_| "the database does not answer".to_owned())?;
+        if found.is_none() {
+            // A name that nothing has would be waited for without end.
+            self.pipeline(&caller, &asked.pipeline_uuid).await?;
+        }
         Ok(json!({ "status": found }))
     }
 

@@ -7,7 +7,10 @@ use crate::{
     peers::{Local, Peers},
     wire::{self, AttemptId},
 };
-use domain::id::{ExecutorId, SchedulerId};
+use domain::{
+    id::{ExecutorId, SchedulerId},
+    unit::Outcome,
+};
 use proto::internal::v1::{self as pb, executor_session_service_server::ExecutorSessionService};
 use runtime::backoff;
 use std::{
@@ -38,15 +41,23 @@ pub struct Sessions {
     logs: LogSink,
     peers: Peers,
     age_max: Duration,
+    stop: CancellationToken,
 }
 
 impl Sessions {
     /// Speaks to the engine, the other schedulers, the runner calls and the log sink. A session older than about
     /// `age_max` is asked to connect again, and a stream of log lines ends, so that executors spread over schedulers that
-    /// came later.
+    /// came later. Streams of log lines end with `stop`, or they would keep the server.
     #[must_use]
-    pub fn new(engine: mpsc::Sender<Message>, calls: Calls, logs: LogSink, peers: Peers, age_max: Duration) -> Self {
-        Self { engine, calls, logs, peers, age_max }
+    pub fn new(
+        engine: mpsc::Sender<Message>,
+        calls: Calls,
+        logs: LogSink,
+        peers: Peers,
+        age_max: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { engine, calls, logs, peers, age_max, stop }
     }
 }
 
@@ -120,13 +131,14 @@ impl ExecutorSessionService for Sessions {
         let mut inbound = request.into_inner();
         let (acks, outgoing) = mpsc::channel(LOG_ACKS_MAX);
         let logs = self.logs.clone();
-        let age = tokio::time::sleep(self.age());
+        let (age, stop) = (tokio::time::sleep(self.age()), self.stop.clone());
         tokio::spawn(async move {
             tokio::pin!(age);
             loop {
                 let batch = tokio::select! {
                     // A batch that is not read is not acknowledged, and comes again on the next stream.
                     () = &mut age => break,
+                    () = stop.cancelled() => break,
                     batch = inbound.try_next() => batch,
                 };
                 let Ok(Some(batch)) = batch else { break };
@@ -163,6 +175,11 @@ pub(crate) fn greeting(hello: pb::Hello, outbox: Outbox, gateway: Option<Schedul
     }
 }
 
+fn result(result: pb::Result) -> Option<(AttemptId, Outcome, Duration)> {
+    let took = Duration::from_micros(u64::try_from(result.duration_us).unwrap_or(0));
+    Some((AttemptId::from_proto(result.attempt?)?, wire::outcome(result.outcome?), took))
+}
+
 fn held(running: Vec<pb::AttemptRef>, ahead: Vec<pb::AttemptRef>) -> Held {
     let read = |refs: Vec<pb::AttemptRef>| refs.into_iter().filter_map(AttemptId::from_proto).collect();
     Held { running: read(running), ahead: read(ahead) }
@@ -177,13 +194,7 @@ pub(crate) fn read_event(message: pb::session_request::Message) -> Option<Sessio
         M::Heartbeat(beat) => {
             Some(SessionEvent::Heartbeat { sequence: beat.sequence, running: u32::try_from(beat.running).unwrap_or(0) })
         }
-        M::Results(results) => Some(SessionEvent::Results(
-            results
-                .results
-                .into_iter()
-                .filter_map(|r| Some((AttemptId::from_proto(r.attempt?)?, wire::outcome(r.outcome?))))
-                .collect(),
-        )),
+        M::Results(results) => Some(SessionEvent::Results(results.results.into_iter().filter_map(result).collect())),
         M::SlotChange(change) => {
             let attempt = change.attempt.and_then(AttemptId::from_proto)?;
             Some(SessionEvent::SlotChange(attempt, change.holds_slot))

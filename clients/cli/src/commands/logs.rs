@@ -8,11 +8,14 @@ use crate::{
     json,
     render::{Output, line, short_id, style::harmless, time},
 };
-use proto::v1::{ListLogsRequest, LogLine, SearchLogsRequest, TailLogsRequest, TailLogsResponse};
+use jiff::{SignedDuration, Timestamp};
+use proto::v1::{GetRunRequest, ListLogsRequest, LogLine, SearchLogsRequest, TailLogsRequest, TailLogsResponse};
 use rpc::client;
 use std::collections::{HashSet, VecDeque};
 use tonic::{Status, Streaming};
 
+/// A line that is written at the end of a run is there after that.
+const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// More lines than may come out of the order of their ids, but for floods.
 const RECENT_LINES_MAX: usize = 10_000;
 
@@ -25,11 +28,20 @@ pub(crate) async fn run(connection: &Connection, output: &Output, options: Logs)
     if options.is_search() {
         return search(connection, output, run_id, options).await;
     }
-    if options.follow {
+    if options.follow || has_just_ended(connection, &run_id).await? {
         tail(connection, output, run_id, options).await
     } else {
         list(connection, output, run_id, options).await
     }
+}
+
+/// Its last lines may still be on their way.
+async fn has_just_ended(connection: &Connection, run_id: &str) -> Result<bool> {
+    let request = GetRunRequest { run_id: run_id.to_owned() };
+    let run = connection.runs().get_run(client::within(CALL_TIMEOUT, request)).await?.into_inner().run;
+    let ended =
+        run.and_then(|run| run.completed_at).and_then(|at| rpc::timestamp::from_proto(&at, "completed_at").ok());
+    Ok(ended.is_some_and(|at| Timestamp::now().duration_since(at) < LATE))
 }
 
 fn level(options: &Logs) -> String {

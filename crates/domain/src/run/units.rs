@@ -5,7 +5,6 @@ use crate::{
     id::ExecutorId,
     unit::{Phase, Step, Unit, UnitKey},
 };
-use jiff::Timestamp;
 
 impl Run {
     /// Everything that is leased to one executor.
@@ -58,15 +57,6 @@ impl Run {
     pub(super) fn put_unit(&mut self, key: UnitKey, unit: Unit) {
         if let Some(slot) = self.unit_mut(key) {
             *slot = unit;
-        }
-    }
-
-    /// Since when it runs, if it does.
-    #[must_use]
-    pub fn running_since(&self, key: UnitKey) -> Option<Timestamp> {
-        match self.unit(key)?.phase {
-            Phase::Running { started_at, .. } => Some(started_at),
-            _ => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The state machine of a run, from outside: tables of what must follow, and properties over random pipelines.
 
+mod ahead;
 mod build;
 mod control;
 mod cost;

@@ -29,6 +29,8 @@ _channel = Channel()
 _environment: Dict[str, str] = {}
 _terminate: Optional[Callable[[], None]] = None
 _terminated_early = False
+# Of the attempt. What user code forks inherits the handler, and not what it is for.
+_pid: Optional[int] = None
 
 
 def set_up(own_variables: Iterable[str]) -> None:
@@ -54,6 +56,10 @@ def on_terminate(act: Callable[[], None]) -> None:
 
 def _on_sigterm(*_: Any) -> None:
     global _terminated_early
+    if _pid is not None and os.getpid() != _pid:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
     if _terminate is None:
         raise Terminated
     _terminated_early = True
@@ -62,10 +68,10 @@ def _on_sigterm(*_: Any) -> None:
 
 def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[bytes, List[int]]]) -> None:
     """The whole life of a child. Never returns."""
-    global _terminate
+    global _pid, _terminate
     code = 70
     try:
-        _terminate = None
+        _pid, _terminate = os.getpid(), None
         if _terminated_early:
             raise Terminated
         seeds.renew()

@@ -55,6 +55,23 @@ class Children(ProjectCase):
         self.ok("score")
         self.assertEqual(self.last.text("stdout"), "1000\n")
 
+    def test_what_user_code_forks_ends_by_a_signal_as_ever(self) -> None:
+        self.block("forks", """
+import multiprocessing, time
+@data_loader
+def f():
+    codes = []
+    for _ in range(20):
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        process.start()
+        process.terminate()
+        process.join(20)
+        codes.append(process.exitcode)
+    print(set(codes))
+""")
+        self.ok("forks")
+        self.assertEqual((self.last.text("stdout"), self.last.text("stderr")), ("{-15}\n", ""))
+
     def test_halves_of_characters_end_nothing(self) -> None:
         self.block("half", """
 import json, os

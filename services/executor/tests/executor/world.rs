@@ -178,6 +178,12 @@ pub(crate) fn assignment(attempt: &pb::AttemptRef) -> pb::Assignment {
     }
 }
 
+/// Assignments of which each begins when the one before it has completed.
+pub(crate) fn behind_each_other(attempts: &[pb::AttemptRef]) -> Vec<pb::Assignment> {
+    let before = std::iter::once(None).chain(attempts.iter().cloned().map(Some));
+    attempts.iter().zip(before).map(|(attempt, after)| pb::Assignment { after, ..assignment(attempt) }).collect()
+}
+
 async fn store(url: &str, files: &[(&str, &str)]) -> String {
     let blobs = blobs::Blobs::open(url).unwrap();
     let mut listed = Vec::new();

@@ -13,18 +13,17 @@ use domain::{
     run::{Lease, Transition},
     unit::{Outcome, UnitKey},
 };
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
-/// A block that ended sooner than this, as seen from here, was a quick one.
-const QUICK: SignedDuration = SignedDuration::from_millis(50);
+/// A block that took less than this was a quick one.
+const QUICK: Duration = Duration::from_millis(50);
 /// Leases ahead of one run.
 const AHEAD_MAX: usize = 15;
 
 impl Live {
-    /// Notes how an attempt ended that runs until now, if it does.
-    fn keep_pace(&mut self, key: UnitKey, outcome: &Outcome, now: Timestamp) {
-        let Some(since) = self.run.running_since(key) else { return };
-        let quick = matches!(outcome, Outcome::Completed(_)) && now.duration_since(since) < QUICK;
+    /// Notes how one of its attempts ended, and how long that took.
+    pub(super) fn keep_pace(&mut self, outcome: &Outcome, took: Duration) {
+        let quick = matches!(outcome, Outcome::Completed(_)) && took < QUICK;
         self.pace = if quick { (2 * self.pace + 1).min(AHEAD_MAX) } else { 0 };
     }
 }
@@ -78,12 +77,5 @@ impl Engine {
     /// It is not answered, and comes again behind that.
     pub(super) fn is_early(&self, run: RunId, key: UnitKey, outcome: &Outcome) -> bool {
         !outcome.is_given_back() && self.runs.get(&run).is_some_and(|live| live.run.is_ahead(key))
-    }
-
-    pub(super) fn keep_pace(&mut self, run: RunId, key: UnitKey, outcome: &Outcome) {
-        let now = self.now();
-        if let Some(live) = self.runs.get_mut(&run) {
-            live.keep_pace(key, outcome, now);
-        }
     }
 }

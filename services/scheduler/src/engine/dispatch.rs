@@ -169,8 +169,8 @@ impl Engine {
         match event {
             SessionEvent::Heartbeat { sequence, running } => self.heartbeat(executor, sequence, running, turn),
             SessionEvent::Results(results) => {
-                for (attempt, outcome) in results {
-                    self.result(executor, &attempt, outcome, turn);
+                for (attempt, outcome, took) in results {
+                    self.result(executor, &attempt, (outcome, took), turn);
                 }
             }
             SessionEvent::SlotChange(attempt, holds) => {

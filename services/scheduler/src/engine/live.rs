@@ -131,6 +131,18 @@ impl Live {
         }
     }
 
+    /// Holds the permits of a unit that runs; of one that was leased ahead, those of the unit that it followed, which has just
+    /// given them back.
+    pub(super) fn hold_on(&mut self, key: UnitKey, ledger: &mut Ledger) {
+        if !self.held.contains_key(&key) {
+            let pools = Arc::clone(self.pools.of(key.step));
+            if ledger.take(self.shard_byte(), &pools).is_err() {
+                ledger.restore(self.shard_byte(), &pools);
+            }
+            self.held.insert(key, Hold { pools, is_assumed: false });
+        }
+    }
+
     /// Takes the permits of a unit that has waited and wants to go on, all or none; answers the pools that have none.
     pub(super) fn hold_if_free(&mut self, key: UnitKey, ledger: &mut Ledger, now: Timestamp) -> Vec<Pool> {
         match self.held.get(&key) {
@@ -172,8 +184,8 @@ impl Live {
 
     /// Holds permits for every unit that was found running when the run was loaded; some may wait for another run.
     pub(super) fn assume_all_running(&mut self, ledger: &mut Ledger) {
-        let running: Vec<UnitKey> = self.run.running_units().map(|(key, ..)| key).collect();
-        for key in running {
+        let running = self.run.running_units().map(|(key, ..)| key).filter(|key| !self.run.is_ahead(*key));
+        for key in running.collect::<Vec<_>>() {
             self.restore(key, true, ledger);
         }
     }
@@ -246,13 +258,12 @@ impl Live {
 }
 
 impl Live {
-    /// Leases to the executor of `key` what follows it: no unit that needs permits, which would be kept from others while it
-    /// waits, or that has no process.
+    /// Leases to the executor of `key` what follows it, where that runs as a process too and needs the same permits: it will
+    /// have those of `key`.
     pub(super) fn lease_ahead(&mut self, key: UnitKey, out: &mut Vec<Transition>) -> Option<Lease> {
         let (graph, pools) = (Arc::clone(self.run.graph()), &self.pools);
-        let mut may =
-            |step: Step| pools.of(step).is_empty() && needed(&graph, step).is_none_or(|b| b == Backend::Process);
-        self.run.lease_ahead(key, &mut may, out)
+        let is_process = |step: Step| needed(&graph, step).is_none_or(|backend| backend == Backend::Process);
+        self.run.lease_ahead(key, &mut |step| pools.of(step) == pools.of(key.step) && is_process(step), out)
     }
 }
 

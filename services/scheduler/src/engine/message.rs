@@ -365,8 +365,8 @@ pub enum SessionEvent {
     Lent(u32),
     /// Its gateway wants so many of them back.
     Recalled(u32),
-    /// Attempts ended.
-    Results(Vec<(AttemptId, Outcome)>),
+    /// Attempts ended, after they had run for so long.
+    Results(Vec<(AttemptId, Outcome, Duration)>),
     /// An attempt gave its slot back while it waits, or took it again.
     SlotChange(AttemptId, bool),
     /// It takes no more work.

@@ -6,11 +6,14 @@ use domain::{
     id::{ExecutorId, RunId, TriggerId},
     run::{Event, Refused, Transition},
     trigger::Stop,
-    unit::BlockStatus,
+    unit::{BlockStatus, Outcome},
 };
 use prost::Message as _;
 use proto::internal::v1 as pb;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 use store::{
     executors::ExecutorRow,
     journal::Journal,
@@ -144,10 +147,13 @@ impl Engine {
         let graph = std::sync::Arc::clone(live.run.graph());
         for transition in transitions {
             turn.batch.add(run, &graph, live.shard, transition);
-            if let Transition::Unit(row) = transition
-                && row.status != BlockStatus::Running
-            {
-                live.release(row.key, &mut self.permits.ledger, now);
+            match transition {
+                Transition::Unit(row) if row.status != BlockStatus::Running => {
+                    live.release(row.key, &mut self.permits.ledger, now);
+                }
+                // The row of a fan runs nothing itself.
+                Transition::Unit(row) if row.children.is_none() => live.hold_on(row.key, &mut self.permits.ledger),
+                _ => {}
             }
             match transition {
                 Transition::Stop { key, lease, executor } => {
@@ -395,7 +401,7 @@ impl Engine {
         &mut self,
         executor: ExecutorId,
         attempt: &AttemptId,
-        outcome: domain::unit::Outcome,
+        (outcome, took): (Outcome, Duration),
         turn: &mut Turn,
     ) {
         let key = self.runs.get(&attempt.run).and_then(|live| {
@@ -408,7 +414,7 @@ impl Engine {
         let was_ahead = key.zip(self.runs.get(&attempt.run)).is_some_and(|(key, live)| live.run.is_ahead(key));
         if let Some(seat) = self.seats.get_mut(&executor) {
             seat.release(attempt);
-            if matches!(outcome, domain::unit::Outcome::Released) && !was_ahead {
+            if matches!(outcome, Outcome::Released) && !was_ahead {
                 seat.unlearn();
             }
         }
@@ -417,7 +423,9 @@ impl Engine {
             return;
         };
         self.metrics.results.inc();
-        self.keep_pace(attempt.run, key, &outcome);
+        if let Some(live) = self.runs.get_mut(&attempt.run) {
+            live.keep_pace(&outcome, took);
+        }
         let accepted = self.advance(attempt.run, Event::Ended { key, lease: attempt.lease, outcome }, turn);
         let ack = pb::ResultAck { attempt: Some(attempt.to_proto()), accepted };
         turn.acks.entry(executor).or_default().push(ack);

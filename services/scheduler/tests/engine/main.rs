@@ -1,6 +1,7 @@
 //! The engine on a real Postgres, with executors that are channels.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod ahead;
 mod retries;
 mod sessions;
 mod world;
@@ -228,7 +229,7 @@ async fn a_fan_of_ten_thousand_reduces_to_one() {
             .iter()
             .map(|a| {
                 let attempt = AttemptId::from_proto(a.attempt.clone().unwrap()).unwrap();
-                (attempt, Outcome::Completed(Output::default()))
+                (attempt, Outcome::Completed(Output::default()), Duration::ZERO)
             })
             .collect();
         executor.tell(SessionEvent::Results(results)).await;

@@ -265,8 +265,24 @@ impl FakeExecutor {
         Self::connect_on("fake", id, session, engine, slots, held).await
     }
 
+    /// One that begins by itself what was leased to it ahead.
+    pub(crate) async fn that_goes_on(id: ExecutorId, engine: &mpsc::Sender<Message>, slots: u32) -> Self {
+        Self::said(("process", true), id, 1, engine, slots, Vec::new()).await
+    }
+
     pub(crate) async fn connect_on(
         backend: &str,
+        id: ExecutorId,
+        session: u64,
+        engine: &mpsc::Sender<Message>,
+        slots: u32,
+        held: Vec<AttemptId>,
+    ) -> Self {
+        Self::said((backend, false), id, session, engine, slots, held).await
+    }
+
+    async fn said(
+        (backend, goes_on): (&str, bool),
         id: ExecutorId,
         session: u64,
         engine: &mpsc::Sender<Message>,
@@ -282,7 +298,7 @@ impl FakeExecutor {
             version: "0".into(),
             held: Held { running: held.clone(), ahead: Vec::new() },
             draining: false,
-            goes_on: false,
+            goes_on,
             outbox: Outbox::Local(outbox),
             gateway: None,
         };
@@ -332,7 +348,7 @@ impl FakeExecutor {
 
     pub(crate) async fn end(&self, assignment: &pb::Assignment, outcome: Outcome) {
         let attempt = AttemptId::from_proto(assignment.attempt.clone().unwrap()).unwrap();
-        self.tell(SessionEvent::Results(vec![(attempt, outcome)])).await;
+        self.tell(SessionEvent::Results(vec![(attempt, outcome, Duration::ZERO)])).await;
     }
 
     pub(crate) async fn complete(&self, assignment: &pb::Assignment) {

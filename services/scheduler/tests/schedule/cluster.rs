@@ -354,7 +354,7 @@ impl Node {
     pub(crate) async fn end(&mut self, at: usize, outcome: Outcome) {
         let assignment = self.running.remove(at);
         let attempt = AttemptId::from_proto(assignment.attempt.unwrap()).unwrap();
-        let event = SessionEvent::Results(vec![(attempt, outcome)]);
+        let event = SessionEvent::Results(vec![(attempt, outcome, Duration::ZERO)]);
         self.engine.send(Message::Session(self.executor, 1, event)).await.unwrap();
     }
 
