@@ -44,6 +44,10 @@ async fn troubles_have_codes() {
         let life = next();
         lab.run(&life, 1);
         lab.until(life.holder, phase, code).await;
+        if fault == "stall" {
+            lab.annotate(namespaces.clone(), &lab.place.namespace, "kubelab/fault", None).await;
+            lab.until(life.holder, RuntimePhase::Ready, "").await;
+        }
         lab.end(&life, 2).await;
     }
     lab.annotate(namespaces, &lab.place.namespace, "kubelab/fault", None).await;
