@@ -342,8 +342,10 @@ mod tests {
         assert_eq!(taken("Running", 143, 101, &none), told("POD_LOST", TAKEN));
         assert_eq!(taken("Failed", 3, 99, &none), told("APP_FAILED", "ended with code 3: "));
         assert_eq!(taken("Succeeded", 0, 99, &none).0, "EXITED");
-        let disrupted = |reason: &str, message: &str| json!({ "type": "DisruptionTarget", "status": "True",
-            "reason": reason, "message": message });
+        let disrupted = |reason: &str, message: &str| {
+            json!({ "type": "DisruptionTarget", "status": "True",
+            "reason": reason, "message": message })
+        };
         assert_eq!(taken("Failed", 143, 101, &disrupted("EvictionByEvictionAPI", "m")), told("EVICTED", "m"));
         assert_eq!(taken("Failed", 143, 101, &disrupted("Else", "")), told("POD_LOST", "Else"));
     }
