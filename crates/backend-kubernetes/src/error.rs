@@ -15,7 +15,7 @@ pub enum Error {
     #[error("read the credentials for Kubernetes: {0}")]
     Credentials(String),
     /// The API server refused, or was not reached.
-    #[error("ask Kubernetes: {0}")]
+    #[error("ask Kubernetes: {}", said(.0))]
     Api(#[from] kube::Error),
     /// A watch ended for good.
     #[error("watch {0}: it ended")]
@@ -44,6 +44,15 @@ pub enum Error {
     /// A grant does not fit to its chip.
     #[error("render the claim: {0}")]
     Claim(#[from] ClaimError),
+}
+
+/// The words of the API server alone: the library shows its whole answer behind them.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.message.is_empty() => format!("{} {}", status.code, status.reason),
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl Error {
@@ -78,9 +87,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refused(code: u16, message: &str) -> bool {
+    fn answered(code: u16, message: &str) -> Error {
         let status = json!({ "status": "Failure", "code": code, "message": message, "reason": "Forbidden" });
-        Error::Api(kube::Error::Api(serde_json::from_value(status).unwrap())).is_refusal()
+        Error::Api(kube::Error::Api(serde_json::from_value(status).unwrap()))
+    }
+
+    fn refused(code: u16, message: &str) -> bool {
+        answered(code, message).is_refusal()
+    }
+
+    #[test]
+    fn an_answer_is_told_in_its_own_words() {
+        assert_eq!(answered(422, "spec is invalid").to_string(), "ask Kubernetes: spec is invalid");
+        assert_eq!(answered(403, "").to_string(), "ask Kubernetes: 403 Forbidden");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use proto::internal::v1::RuntimePhase;
 
 /// kube-scheduler has so long to agree with a pin; its own picture may be a little behind ours.
 pub const PIN_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+/// Of a pod that is gone or goes, and nobody told why.
+const TAKEN: &str = "the pod was taken away by somebody else";
 
 /// Everything that is there of one life.
 #[derive(Debug, Default)]
@@ -67,9 +69,7 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
     let allocated = objects.claim.is_some_and(|claim| claim.status.as_ref().is_some_and(|s| s.allocation.is_some()));
     let Some(pod) = objects.pod else {
         return match objects.claim {
-            _ if objects.pod_was_made => {
-                Seen::with(RuntimePhase::Failed, codes::POD_LOST, "the pod was taken away by somebody else")
-            }
+            _ if objects.pod_was_made => Seen::with(RuntimePhase::Failed, codes::POD_LOST, TAKEN),
             None => Seen::at(RuntimePhase::Accepted),
             Some(_) => Seen::at(RuntimePhase::ClaimCreated),
         };
@@ -80,6 +80,7 @@ pub fn observe(life: &Life, objects: &Objects<'_>, now: Timestamp) -> Seen {
     }
     let status = pod.status.clone().unwrap_or_default();
     let mut seen = match status.phase.as_deref() {
+        Some("Succeeded" | "Failed") if was_asked_to_end(pod, &status) => disrupted(&status),
         Some("Succeeded") => Seen::with(RuntimePhase::Failed, codes::EXITED, "the application ended by itself"),
         Some("Failed") => failed(&status),
         _ if pod.metadata.deletion_timestamp.is_some() => disrupted(&status),
@@ -196,6 +197,17 @@ fn failed(status: &PodStatus) -> Seen {
     Seen::with(RuntimePhase::Failed, codes::APP_FAILED, format!("ended with code {code}: {}", message.trim()))
 }
 
+/// Whether the pod was told to go before its containers had ended: by somebody else, since a life that is to run is not ended
+/// here. A code with which they ended within their grace says nothing about the application.
+fn was_asked_to_end(pod: &Pod, status: &PodStatus) -> bool {
+    let Some(due) = pod.metadata.deletion_timestamp.as_ref() else { return false };
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
+    let asked = due.0.checked_sub(grace).unwrap_or(due.0);
+    let mut ends = status.container_statuses.iter().flatten().filter_map(|c| ended(c)?.finished_at.as_ref());
+    // What ended before may be told late, by an executor that begins.
+    !ends.any(|end| end.0 < asked)
+}
+
 fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     container.state.as_ref()?.terminated.as_ref()
 }
@@ -216,7 +228,7 @@ fn script_failed(ended: &ContainerStateTerminated) -> Seen {
 
 /// Somebody else ends the pod.
 fn disrupted(status: &PodStatus) -> Seen {
-    let (code, message) = disrupted_by(status).unwrap_or((codes::POD_LOST, String::new()));
+    let (code, message) = disrupted_by(status).unwrap_or((codes::POD_LOST, TAKEN.to_owned()));
     Seen::with(RuntimePhase::Failed, code, message)
 }
 
@@ -228,7 +240,8 @@ fn disrupted_by(status: &PodStatus) -> Option<(&'static str, String)> {
         Some("EvictionByEvictionAPI" | "TerminationByKubelet") => codes::EVICTED,
         _ => codes::POD_LOST,
     };
-    Some((code, condition.message.clone().unwrap_or_default()))
+    let said = [&condition.message, &condition.reason].into_iter().flatten().find(|said| !said.is_empty());
+    Some((code, said.map_or(TAKEN, String::as_str).to_owned()))
 }
 
 fn is(status: &PodStatus, condition: &str) -> bool {
@@ -304,6 +317,37 @@ mod tests {
         let ended = json!({ "terminated": { "exitCode": 1, "message": "mine" } });
         let app = seen(&life, "Failed", false, &done, &ended);
         assert_eq!((app.code.as_str(), app.message.as_str()), ("APP_FAILED", "ended with code 1: mine"));
+    }
+
+    #[test]
+    fn what_somebody_else_ends_is_not_the_applications_fault() {
+        let taken = |phase: &str, code: i32, ended_s: i64, condition: &Value| {
+            let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap().to_string();
+            let ended = json!({ "exitCode": code, "finishedAt": at(ended_s) });
+            let status = json!({ "phase": phase, "conditions": [condition], "containerStatuses": [
+                { "name": "app", "image": "", "imageID": "", "restartCount": 0, "ready": false,
+                  "state": { "terminated": ended } }] });
+            // Asked at 100, to be gone at 130.
+            let metadata = json!({ "deletionTimestamp": at(130), "deletionGracePeriodSeconds": 30 });
+            let pod: Pod = serde_json::from_value(json!({ "metadata": metadata, "status": status })).unwrap();
+            let seen =
+                observe(&life(&["app"]), &Objects { pod: Some(&pod), ..Objects::default() }, Timestamp::UNIX_EPOCH);
+            assert_eq!(seen.phase, RuntimePhase::Failed, "{seen:?}");
+            (seen.code, seen.message)
+        };
+        let told = |code: &str, message: &str| (code.to_owned(), message.to_owned());
+        let none = json!({ "type": "Ready", "status": "False" });
+        assert_eq!(taken("Failed", 143, 101, &none), told("POD_LOST", TAKEN));
+        assert_eq!(taken("Succeeded", 0, 101, &none), told("POD_LOST", TAKEN));
+        assert_eq!(taken("Running", 143, 101, &none), told("POD_LOST", TAKEN));
+        assert_eq!(taken("Failed", 3, 99, &none), told("APP_FAILED", "ended with code 3: "));
+        assert_eq!(taken("Succeeded", 0, 99, &none).0, "EXITED");
+        let disrupted = |reason: &str, message: &str| {
+            json!({ "type": "DisruptionTarget", "status": "True",
+            "reason": reason, "message": message })
+        };
+        assert_eq!(taken("Failed", 143, 101, &disrupted("EvictionByEvictionAPI", "m")), told("EVICTED", "m"));
+        assert_eq!(taken("Failed", 143, 101, &disrupted("Else", "")), told("POD_LOST", "Else"));
     }
 
     #[test]

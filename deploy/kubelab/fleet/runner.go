@@ -108,9 +108,11 @@ func (r *runner) run() {
 
 // live runs the containers to their end and reports the phase in which they ended.
 func (r *runner) live() {
-	if r.fault() == faultStall {
-		r.wait(r.stopping)
-		return
+	for r.fault() == faultStall {
+		// The annotation goes, or the pod is told to end.
+		if !r.sleep(tryAgain) {
+			return
+		}
 	}
 	r.report()
 	if !r.prepare() {

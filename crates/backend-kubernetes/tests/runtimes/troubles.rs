@@ -44,6 +44,10 @@ async fn troubles_have_codes() {
         let life = next();
         lab.run(&life, 1);
         lab.until(life.holder, phase, code).await;
+        if fault == "stall" {
+            lab.annotate(namespaces.clone(), &lab.place.namespace, "kubelab/fault", None).await;
+            lab.until(life.holder, RuntimePhase::Ready, "").await;
+        }
         lab.end(&life, 2).await;
     }
     lab.annotate(namespaces, &lab.place.namespace, "kubelab/fault", None).await;
@@ -88,14 +92,23 @@ async fn troubles_have_codes() {
     assert_eq!(lab.report(evicted.holder).code, "EVICTED");
     lab.end(&evicted, 3).await;
 
-    // A pod that somebody took away.
-    let lost = next();
-    lab.run(&lost, 1);
-    lab.until(lost.holder, RuntimePhase::Ready, "").await;
-    let name = names::object(&lost.workspace, lost.number);
-    lab.api::<Pod>().delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
-    lab.until(lost.holder, RuntimePhase::Failed, "POD_LOST").await;
-    lab.end(&lost, 2).await;
+    // A pod that somebody took away, at once or with the time to end; it lingers, so that its end is seen.
+    for grace in [0, 5] {
+        let lost = next();
+        lab.run(&lost, 1);
+        lab.until(lost.holder, RuntimePhase::Ready, "").await;
+        let name = names::object(&lost.workspace, lost.number);
+        if grace > 0 {
+            lab.annotate(pods.clone(), &name, "kubelab/fault", Some("linger")).await;
+        }
+        pods.delete(&name, &DeleteParams::default().grace_period(grace)).await.unwrap();
+        let told = lab.until(lost.holder, RuntimePhase::Failed, "POD_LOST").await;
+        assert_eq!(told.message, "the pod was taken away by somebody else");
+        if grace > 0 {
+            lab.annotate(pods.clone(), &name, "kubelab/fault", None).await;
+        }
+        lab.end(&lost, 2).await;
+    }
 }
 
 /// Answers one connection after the other as an API server whose gate is off: what it does not know it drops.

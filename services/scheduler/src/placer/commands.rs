@@ -4,7 +4,7 @@ use super::{
     Ended, LIVES_MAX, Message, Placer, PlacerError, SeenActivity, StartRuntime, StopRuntime, SwitchQueue, turn::Turn,
 };
 use domain::{
-    id::{HolderId, UserId, WorkspaceId},
+    id::{HolderId, NodeId, UserId, WorkspaceId},
     quota::Account,
     runtime::{
         Spec,
@@ -162,10 +162,8 @@ impl Placer {
         }
         let Some(reason) = reason else {
             let node = self.lives.get(holder).and_then(|stored| stored.node);
-            if node.is_some_and(|node| self.fleet.server(node).is_some()) {
-                let sentence = "its node's executor is connected and will say when it has ended; an administrator's word \
-                                counts only for a node that is not heard of";
-                return Err(PlacerError::denied("NODE_ALIVE", sentence));
+            if let Some(node) = node.filter(|node| self.fleet.server(*node).is_some()) {
+                return Err(PlacerError::denied("NODE_ALIVE", self.why_not_fenced(node)));
             }
             self.happen(holder, Event::Fenced(actor), turn);
             return Ok(());
@@ -175,6 +173,21 @@ impl Placer {
         }
         self.happen(holder, Event::Stop { reason, message: String::new(), again, actor }, turn);
         Ok(())
+    }
+
+    /// Why nobody's word is needed that nothing runs on a node. One executor tells of all nodes of a cluster, also of those that
+    /// are gone for good: there Kubernetes waits for somebody's word.
+    fn why_not_fenced(&self, node: NodeId) -> String {
+        if self.fleet.is_of_cluster(node) {
+            let name = self.fleet.name_of(node);
+            return format!(
+                "its cluster's executor is connected and will say when it has ended; where the machine is gone for good, delete \
+                 its Node (`kubectl delete node {name}`): Kubernetes then removes its pods, and the runtime ends"
+            );
+        }
+        "its node's executor is connected and will say when it has ended; an administrator's word counts only for a node that \
+         is not heard of"
+            .to_owned()
     }
 
     /// There is nothing to stop; an error may be put away.

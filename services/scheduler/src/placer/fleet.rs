@@ -288,6 +288,11 @@ impl Fleet {
         self.nodes.get(&node).and_then(|entry| entry.server)
     }
 
+    /// Whether a node was told of by whoever tells of a whole cluster.
+    pub(super) fn is_of_cluster(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| entry.of_cluster == Some(true))
+    }
+
     pub(super) fn name_of(&self, node: NodeId) -> &str {
         self.nodes.get(&node).map_or("", |entry| entry.row.name.as_str())
     }

@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 /// Ids of nodes and devices are made of their names: the same thing has the same id, whoever owns the pool.
 const IDS: Uuid = Uuid::from_u128(0x8f14_e45f_ceea_467f_a0e6_2b1c_9d3e_7a51);
+/// Of a life that runs, where its executor says nothing more.
+const UNBOUND: &str =
+    "it runs, and its claim, reservation or labels are not as they should be; where that lasts, restart it";
 /// The longest message of a backend that is kept, bytes.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
@@ -154,6 +157,9 @@ pub(super) fn report(report: pb::RuntimeReport, now: Timestamp) -> Option<(Holde
     let mut message = report.message;
     message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
     let unbound = phase == Phase::Ready && !report.bound && report.code.is_empty();
+    if unbound && message.is_empty() {
+        UNBOUND.clone_into(&mut message);
+    }
     let code = if unbound { "UNBOUND".to_owned() } else { report.code };
     let signs = report.activities.into_iter().filter_map(|activity| sign(activity, now)).collect();
     Some((holder, Report { fence: report.fence, phase, code, message, endpoint: report.endpoint, signs }))
@@ -171,4 +177,21 @@ fn sign(activity: pb::ActivityReport, now: Timestamp) -> Option<(String, Sign)> 
         State::Unknown(why) => Sign::Unknown(why),
     };
     Some((activity.source, sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_and_is_not_bound_is_told_in_words() {
+        let said = |bound: bool| {
+            let holder = HolderId(Uuid::nil()).to_vec();
+            let phase = pb::RuntimePhase::Ready.into();
+            let told = pb::RuntimeReport { holder, phase, bound, ..pb::RuntimeReport::default() };
+            report(told, Timestamp::UNIX_EPOCH).map(|(_, report)| (report.code, report.message)).unwrap_or_default()
+        };
+        assert_eq!(said(false), ("UNBOUND".to_owned(), UNBOUND.to_owned()));
+        assert_eq!(said(true), (String::new(), String::new()));
+    }
 }

@@ -192,6 +192,9 @@ async fn what_is_left_of_a_node_that_went_while_nobody_looked_can_be_ended() {
     world.until(runs, "running").await;
     let of = "SELECT n.name FROM node n JOIN placement p ON p.node_id = n.id";
     let gone: String = world.database.client().await.query_one(of, &[]).await.unwrap().get(0);
+    // Whoever tells of the cluster is there, whatever became of the node.
+    let refused = first.stop(runs, "FENCED").await.unwrap_err();
+    assert!(refused.message().contains(&format!("kubectl delete node {gone}")), "{refused:?}");
     first.kill();
     executor.set_nodes(|nodes| nodes.retain(|node| node.name != gone));
     let next = world.scheduler().await;

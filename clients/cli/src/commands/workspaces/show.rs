@@ -95,7 +95,8 @@ pub(super) fn whole(runtime: &Runtime, spec: Option<&RuntimeSpec>, output: &Outp
     let mut lines = vec![line(runtime, output)];
     let mut say = |name: &str, value: String| {
         if !value.is_empty() {
-            lines.push(format!("  {name:<12}{value}"));
+            // The name of a device may be longer than the column.
+            lines.push(format!("  {name:<11} {value}"));
         }
     };
     let now = time::instant(runtime.now.as_ref()).unwrap_or_else(Timestamp::now);
@@ -172,6 +173,7 @@ pub(super) fn events(events: &[RuntimeEvent], output: &Output) -> String {
 mod tests {
     use super::*;
     use crate::render::Output;
+    use proto::v1::RuntimeDevice;
 
     #[test]
     fn a_line_says_why_and_what_helps() {
@@ -191,5 +193,23 @@ mod tests {
             "lab: starting (queued #2 NO_CAPACITY); every place is taken; it fits now with 30 % of each GPU"
         );
         assert_eq!((gpus(400), gpus(2000), gpus(0)), ("0.4".into(), "2".into(), "0".into()));
+    }
+
+    #[test]
+    fn a_device_of_a_long_name_is_apart_from_its_model() {
+        let device = |name: &str| RuntimeDevice {
+            name: name.into(),
+            model: "H200".into(),
+            milli: 400,
+            memory_bytes: 1 << 30,
+            enforcement: "soft".into(),
+            healthy: true,
+            ..RuntimeDevice::default()
+        };
+        let devices = vec![device("gpu-0"), device("shared-0/hami-gpu-3")];
+        let text = whole(&Runtime { devices, ..Runtime::default() }, None, &Output::new(true));
+        for line in ["  gpu-0       H200 40 %, 1024 MiB, soft", "  shared-0/hami-gpu-3 H200 40 %, 1024 MiB, soft"] {
+            assert!(text.lines().any(|known| known == line), "{line} in {text}");
+        }
     }
 }
