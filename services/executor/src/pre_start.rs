@@ -7,6 +7,7 @@
 
 mod changes;
 
+use crate::plain;
 use backend_process::{
     launch::{Launch, Limits, NOT_ISOLATED},
     sessions::{self, SESSION_MARK},
@@ -19,6 +20,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -32,6 +34,10 @@ const MEMORY_BYTES: u64 = 512 << 20;
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
 /// Text that is quoted of what it printed.
 const QUOTED_BYTES: usize = 1_000;
+
+/// What it answers with, and what it prints to; both are names that the script may take for something else.
+const ANSWER: &str = "answer.json";
+const LOG: &str = "log";
 
 /// Reads the script and the configuration from its folder, and writes the answer there.
 const PROGRAM: &str = "\
@@ -135,7 +141,6 @@ impl Sandbox {
     }
 
     async fn answer(&self, name: &str, folder: &Path) -> Result<Value, PreStartError> {
-        let log = folder.join("log");
         let session = format!("{name}.pre-start");
         let mark = sessions::mark(&self.executor, &session);
         let launch = Launch {
@@ -155,40 +160,52 @@ impl Sandbox {
                 cgroup: None,
             },
         };
-        let mut child =
-            tokio::process::Command::from(launch.command(&File::create(&log)?)?).kill_on_drop(true).spawn()?;
+        let mut child = tokio::process::Command::from(launch.command(&File::create(folder.join(LOG))?)?)
+            .kill_on_drop(true)
+            .spawn()?;
         let ended = tokio::time::timeout(TIMEOUT, child.wait()).await;
         // Also what it started and left.
         let executor = self.executor.clone();
         let kill =
             move || sessions::signal(sessions::all(&executor).get(&session).map_or(&[], Vec::as_slice), Signal::KILL);
         let _ = tokio::task::spawn_blocking(kill).await;
-        match ended {
-            Err(_) => Err(PreStartError::Failed(format!("it took longer than {} s", TIMEOUT.as_secs()))),
-            Ok(Ok(status)) if status.success() => read(&folder.join("answer.json")),
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(status)) if self.isolated && status.code() == Some(NOT_ISOLATED.into()) => {
-                Err(PreStartError::NotIsolated(tail(&log, QUOTED_BYTES)))
-            }
-            Ok(Ok(_)) => Err(PreStartError::Failed(tail(&log, QUOTED_BYTES))),
-        }
+        let status = match ended {
+            Err(_) => return Err(PreStartError::Failed(format!("it took longer than {} s", TIMEOUT.as_secs()))),
+            Ok(status) => status?,
+        };
+        let (folder, isolated) = (folder.to_owned(), self.isolated);
+        let left = move || answered(&folder, status, isolated);
+        tokio::task::spawn_blocking(left).await.map_err(io::Error::other)?
     }
+}
+
+/// What it left when it had ended.
+fn answered(folder: &Path, status: ExitStatus, isolated: bool) -> Result<Value, PreStartError> {
+    if status.success() {
+        return read(&folder.join(ANSWER));
+    }
+    let said = tail(&folder.join(LOG), QUOTED_BYTES);
+    if isolated && status.code() == Some(NOT_ISOLATED.into()) {
+        return Err(PreStartError::NotIsolated(said));
+    }
+    Err(PreStartError::Failed(said))
 }
 
 fn read(path: &Path) -> Result<Value, PreStartError> {
     let mut text = String::new();
-    File::open(path)?.take(ANSWER_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let read = plain::open(path).and_then(|file| file.take(ANSWER_BYTES_MAX + 1).read_to_string(&mut text));
+    read.map_err(|error| PreStartError::Failed(format!("its answer cannot be read: {error}")))?;
     if text.len() as u64 > ANSWER_BYTES_MAX {
         return Err(PreStartError::Failed(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
     }
     serde_json::from_str(&text).map_err(|error| PreStartError::Failed(format!("its answer is no JSON: {error}")))
 }
 
-/// The end of a file, as text.
+/// The end of a file that user code may have made something else of, as text.
 pub(crate) fn tail(path: &Path, bytes: usize) -> String {
     use std::io::{Seek as _, SeekFrom};
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|mut file| {
+    let read = plain::open(path).and_then(|mut file| {
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(bytes as u64)))?;
         file.take(bytes as u64).read_to_end(&mut text)

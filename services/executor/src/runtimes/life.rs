@@ -210,7 +210,9 @@ impl Living {
                 _ = probe.tick() => {}
                 () = self.probe.notified() => {}
             }
-            log::bound(&self.folder());
+            let folder = self.folder();
+            // To empty a long file may take a while.
+            let _ = tokio::task::spawn_blocking(move || log::bound(&folder)).await;
             let Ok(members) = self.members().await else { continue };
             let activities = watcher.look(&members).await;
             self.shared.board.amend(self.holder, |report| report.activities = activities);

@@ -254,6 +254,28 @@ async fn what_cannot_start_says_why() {
 }
 
 #[tokio::test]
+async fn pipes_that_a_script_leaves_are_not_waited_for() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let answer = "def get_custom_configs(c):\n    import os\n    os.mkfifo('answer.json')\n    os._exit(0)";
+    let log = "import os\nos.remove('log')\nos.mkfifo('log')\nos._exit(3)";
+    let above = "def get_custom_configs(c):\n    import os\n    os.mkfifo('../log')\n    os.mkfifo('../ended.new')\n    return c";
+    let refused = [(answer, "PRE_START_FAILED"), (log, "PRE_START_FAILED"), (above, "FAILED")]
+        .map(|(script, code)| (run(Spec { pre_start: script.into(), ..shell("true") }), code));
+    for (order, _) in &refused {
+        backend.apply(order.clone());
+    }
+    let other = run(shell(SERVER));
+    backend.apply(other.clone());
+    reaches(&backend, &other, RuntimePhase::Ready, SOON).await;
+    for (order, code) in refused {
+        let gone = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+        assert!(gone.code == code && gone.message.contains("no plain file"), "{gone:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_volume_is_a_folder_that_outlives_runtimes_until_it_is_deleted() {
     let machine = Machine::new();
     let backend = machine.backend();
