@@ -19,6 +19,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -188,7 +189,21 @@ fn answered(folder: &Path, status: ExitStatus, isolated: bool) -> Result<Value, 
     if isolated && status.code() == Some(NOT_ISOLATED.into()) {
         return Err(PreStartError::NotIsolated(said));
     }
-    Err(PreStartError::Failed(said))
+    let how = ended(status);
+    Err(PreStartError::Failed(if said.is_empty() { how } else { format!("{how}: {said}") }))
+}
+
+/// How it failed. The kernel ends who has used up its processor time, in one of two ways, and tells nobody why.
+fn ended(status: ExitStatus) -> String {
+    let signal = status.signal();
+    if [Signal::XCPU, Signal::KILL].into_iter().any(|limit| signal == Some(limit.as_raw())) {
+        return format!("it was killed, as one is that uses more than {CPU_SECONDS} s of processor time");
+    }
+    match (signal, status.code()) {
+        (Some(signal), _) => format!("it was ended by signal {signal}"),
+        (None, Some(code)) => format!("it ended with code {code}"),
+        (None, None) => status.to_string(),
+    }
 }
 
 fn read(path: &Path) -> Result<Value, PreStartError> {
