@@ -224,6 +224,24 @@ fn windows_warn_and_close_and_another_queue_wins_only_before() {
 }
 
 #[test]
+fn a_switch_at_the_last_moment_wins_and_tells_no_end_of_the_former_queue() {
+    let until = Bounds { closes_at: Some(at(2_000)), ..Bounds::default() };
+    let lifetime = Bounds { lifetime_max_s: Some(1_990), ..Bounds::default() };
+    for former in [until, lifetime] {
+        let (mut life, rules) = running(spec());
+        life.advance(Event::Bound(former), at(20), &rules);
+        life.advance(Event::Wake, at(1_999), &rules);
+        assert_eq!(life.ending.as_ref().map(|ending| ending.at), Some(at(2_000)));
+        let switched = life.advance(Event::Switched(QueueId(Uuid::from_u128(9)), None), at(2_000), &rules);
+        let told: Vec<_> = switched.told.iter().map(|entry| entry.reason.as_str()).collect();
+        assert_eq!((life.stage.clone(), told, switched.stored), (Stage::Running, vec!["QUEUE_SWITCHED"], true));
+        let bound = life.advance(Event::Bound(Bounds::default()), at(2_000), &rules);
+        life.advance(Event::Wake, at(2_001), &rules);
+        assert_eq!((life.stage, life.ending, bound.told), (Stage::Running, None, vec![]), "{former:?}");
+    }
+}
+
+#[test]
 fn a_smaller_quota_warns_and_runs_its_grace() {
     let (mut life, rules) = running(Spec { requeue: true, ..spec() });
     let bounds = Bounds { over_quota_until: Some(at(2_000)), closes_at: Some(at(3_000)), ..Bounds::default() };
