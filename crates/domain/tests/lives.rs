@@ -194,6 +194,20 @@ fn idleness_is_asked_about_again_and_what_nobody_knows_is_not_idle() {
 }
 
 #[test]
+fn an_end_that_moves_by_milliseconds_is_told_once() {
+    let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
+    let idle = |millis| signs(1, &[("kernels", Sign::Idle(at(20) + SignedDuration::from_millis(millis)))]);
+    life.advance(idle(0), at(305), &rules);
+    assert_eq!(life.advance(Event::Wake, at(320), &rules).told.len(), 1);
+    for (second, millis) in [(335, -20), (350, 20), (365, 0), (380, -10)] {
+        let change = life.advance(idle(millis), at(second), &rules);
+        assert_eq!((change.told, change.stored, life.due(&rules)), (vec![], false, Some(at(560))), "at {second}");
+    }
+    let used = life.advance(idle(2_000), at(395), &rules);
+    assert!(used.stored && life.ending.as_ref().is_some_and(|ending| ending.at == at(622)), "that is another one");
+}
+
+#[test]
 fn a_busy_answer_or_a_snooze_keeps_it() {
     let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
     life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
