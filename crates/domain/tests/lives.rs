@@ -181,14 +181,22 @@ fn idleness_is_asked_about_again_and_what_nobody_knows_is_not_idle() {
     assert_eq!((warned.told.len(), life.ending.as_ref().map(|ending| ending.at)), (1, Some(at(620))));
     life.advance(Event::Seen(at(400)), at(400), &rules);
     assert_eq!(life.ending, None, "somebody is there");
+    life.advance(Event::Wake, at(700), &rules);
     let asked = life.advance(Event::Wake, at(1000), &rules);
     assert!(asked.probe && life.stage == Stage::Running, "a stop is never by old words");
     let unknown = [("kernels", Sign::Unknown("no answer".into()))];
     life.advance(signs(1, &unknown), at(1001), &rules);
     life.advance(Event::Wake, at(5000), &rules);
     assert_eq!(life.stage, Stage::Running);
-    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(5001), &rules);
-    let change = life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(5002), &rules);
+    // Known again, it is idle for long already: whoever is there is told first.
+    let idle = [("kernels", Sign::Idle(at(20)))];
+    let told = life.advance(signs(1, &idle), at(5001), &rules);
+    assert_eq!((told.told.len(), life.ending.as_ref().map(|ending| ending.at)), (1, Some(at(5301))));
+    for second in [5002, 5100, 5300] {
+        assert!(!life.advance(signs(1, &idle), at(second), &rules).probe, "at {second}");
+    }
+    assert!(life.advance(Event::Wake, at(5301), &rules).probe && life.stage == Stage::Running);
+    let change = life.advance(signs(1, &idle), at(5302), &rules);
     assert_eq!(life.stage, Stage::Stopping(Reason::Idle));
     assert!(change.told[0].message.contains("kernels idle since"), "{}", change.told[0].message);
 }
@@ -211,6 +219,7 @@ fn an_end_that_moves_by_milliseconds_is_told_once() {
 fn a_busy_answer_or_a_snooze_keeps_it() {
     let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
     life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
+    life.advance(Event::Wake, at(320), &rules);
     assert!(life.advance(Event::Wake, at(620), &rules).probe);
     life.advance(signs(1, &[("kernels", Sign::Active(at(621)))]), at(621), &rules);
     assert_eq!((life.stage.clone(), life.due(&rules)), (Stage::Running, Some(at(921))));
@@ -420,6 +429,7 @@ fn a_snooze_puts_off_idleness_and_nothing_else() {
         assert!(change.told[0].message.ends_with(&holds.to_string()), "{}", change.told[0].message);
         assert_eq!((life.protected_until, life.undisturbed_until(&rules)), (Some(holds), protected));
     }
+    life.advance(Event::Wake, at(3_970), &rules);
     life.advance(Event::Wake, at(3_999), &rules);
     assert_eq!(life.stage, Stage::Running);
     assert!(life.advance(Event::Wake, at(4_000), &rules).probe);

@@ -105,6 +105,19 @@ impl Life {
         Some(Ending { at: at.max(self.idle_not_before.unwrap_or(at)), because: Reason::Idle })
     }
 
+    /// Where it would end for idleness sooner than was told, or than whoever is there can answer a warning, that is told
+    /// first: what comes to be known late ends nobody by itself. Later looks find it told.
+    pub(super) fn settle_idle(&mut self, now: Timestamp, rules: &Rules) {
+        let Some(idle) = self.idle_ending(rules) else { return };
+        let comes_first = self.fixed_ending().is_none_or(|fixed| idle.at < fixed.at);
+        let is_settled = idle.at > now && self.idle_not_before == Some(idle.at);
+        let warned = now + self.idle_warning(rules);
+        let soonest = self.told_idle().map_or(warned, |told| told.min(warned));
+        if comes_first && !is_settled && idle.at + SAME < soonest {
+            self.idle_not_before = Some(soonest);
+        }
+    }
+
     /// The end by idleness that is shown.
     fn told_idle(&self) -> Option<Timestamp> {
         self.ending.as_ref().filter(|ending| ending.because == Reason::Idle).map(|ending| ending.at)

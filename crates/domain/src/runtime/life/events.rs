@@ -366,6 +366,7 @@ impl Life {
         if let Some(ending) = self.fixed_ending().filter(|ending| ending.at <= now) {
             self.stop(ending.because, String::new(), None, now, change);
         }
+        self.settle_idle(now, rules);
         self.reap_idle(now, rules, change);
         self.warn(now, rules, change);
     }
