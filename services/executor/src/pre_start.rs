@@ -1,8 +1,8 @@
 //! The script of a spec that may change how its runtime is started: `get_custom_configs(container_config)`, run once in a
 //! process apart, before the start.
 //!
-//! That process has an empty environment, an empty folder, no network, and limits of time, memory and output. It runs as
-//! this executor's user: what that user can read is in its reach, and cannot be sent anywhere. Refuses to know what a
+//! That process has an empty environment, an empty folder, no IP network, and limits of time, memory and output. It runs as
+//! this executor's user: what that user may read, write and reach by UNIX sockets is in its reach. Refuses to know what a
 //! backend makes of the answer.
 
 mod changes;
