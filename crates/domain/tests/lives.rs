@@ -181,22 +181,45 @@ fn idleness_is_asked_about_again_and_what_nobody_knows_is_not_idle() {
     assert_eq!((warned.told.len(), life.ending.as_ref().map(|ending| ending.at)), (1, Some(at(620))));
     life.advance(Event::Seen(at(400)), at(400), &rules);
     assert_eq!(life.ending, None, "somebody is there");
+    life.advance(Event::Wake, at(700), &rules);
     let asked = life.advance(Event::Wake, at(1000), &rules);
     assert!(asked.probe && life.stage == Stage::Running, "a stop is never by old words");
     let unknown = [("kernels", Sign::Unknown("no answer".into()))];
     life.advance(signs(1, &unknown), at(1001), &rules);
     life.advance(Event::Wake, at(5000), &rules);
     assert_eq!(life.stage, Stage::Running);
-    life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(5001), &rules);
-    let change = life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(5002), &rules);
+    // Known again, it is idle for long already: whoever is there is told first.
+    let idle = [("kernels", Sign::Idle(at(20)))];
+    let told = life.advance(signs(1, &idle), at(5001), &rules);
+    assert_eq!((told.told.len(), life.ending.as_ref().map(|ending| ending.at)), (1, Some(at(5301))));
+    for second in [5002, 5100, 5300] {
+        assert!(!life.advance(signs(1, &idle), at(second), &rules).probe, "at {second}");
+    }
+    assert!(life.advance(Event::Wake, at(5301), &rules).probe && life.stage == Stage::Running);
+    let change = life.advance(signs(1, &idle), at(5302), &rules);
     assert_eq!(life.stage, Stage::Stopping(Reason::Idle));
     assert!(change.told[0].message.contains("kernels idle since"), "{}", change.told[0].message);
+}
+
+#[test]
+fn an_end_that_moves_by_milliseconds_is_told_once() {
+    let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
+    let idle = |millis| signs(1, &[("kernels", Sign::Idle(at(20) + SignedDuration::from_millis(millis)))]);
+    life.advance(idle(0), at(305), &rules);
+    assert_eq!(life.advance(Event::Wake, at(320), &rules).told.len(), 1);
+    for (second, millis) in [(335, -20), (350, 20), (365, 0), (380, -10)] {
+        let change = life.advance(idle(millis), at(second), &rules);
+        assert_eq!((change.told, change.stored, life.due(&rules)), (vec![], false, Some(at(560))), "at {second}");
+    }
+    let used = life.advance(idle(2_000), at(395), &rules);
+    assert!(used.stored && life.ending.as_ref().is_some_and(|ending| ending.at == at(622)), "that is another one");
 }
 
 #[test]
 fn a_busy_answer_or_a_snooze_keeps_it() {
     let (mut life, rules) = running(Spec { idle_timeout_s: 600, ..spec() });
     life.advance(signs(1, &[("kernels", Sign::Idle(at(20)))]), at(30), &rules);
+    life.advance(Event::Wake, at(320), &rules);
     assert!(life.advance(Event::Wake, at(620), &rules).probe);
     life.advance(signs(1, &[("kernels", Sign::Active(at(621)))]), at(621), &rules);
     assert_eq!((life.stage.clone(), life.due(&rules)), (Stage::Running, Some(at(921))));
@@ -221,6 +244,24 @@ fn windows_warn_and_close_and_another_queue_wins_only_before() {
     life.advance(Event::Wake, at(2_000), &rules);
     assert_eq!(life.stage, Stage::Stopping(Reason::PlanWindowExpired));
     assert!(!life.may_switch());
+}
+
+#[test]
+fn a_switch_at_the_last_moment_wins_and_tells_no_end_of_the_former_queue() {
+    let until = Bounds { closes_at: Some(at(2_000)), ..Bounds::default() };
+    let lifetime = Bounds { lifetime_max_s: Some(1_990), ..Bounds::default() };
+    for former in [until, lifetime] {
+        let (mut life, rules) = running(spec());
+        life.advance(Event::Bound(former), at(20), &rules);
+        life.advance(Event::Wake, at(1_999), &rules);
+        assert_eq!(life.ending.as_ref().map(|ending| ending.at), Some(at(2_000)));
+        let switched = life.advance(Event::Switched(QueueId(Uuid::from_u128(9)), None), at(2_000), &rules);
+        let told: Vec<_> = switched.told.iter().map(|entry| entry.reason.as_str()).collect();
+        assert_eq!((life.stage.clone(), told, switched.stored), (Stage::Running, vec!["QUEUE_SWITCHED"], true));
+        let bound = life.advance(Event::Bound(Bounds::default()), at(2_000), &rules);
+        life.advance(Event::Wake, at(2_001), &rules);
+        assert_eq!((life.stage, life.ending, bound.told), (Stage::Running, None, vec![]), "{former:?}");
+    }
 }
 
 #[test]
@@ -388,6 +429,7 @@ fn a_snooze_puts_off_idleness_and_nothing_else() {
         assert!(change.told[0].message.ends_with(&holds.to_string()), "{}", change.told[0].message);
         assert_eq!((life.protected_until, life.undisturbed_until(&rules)), (Some(holds), protected));
     }
+    life.advance(Event::Wake, at(3_970), &rules);
     life.advance(Event::Wake, at(3_999), &rules);
     assert_eq!(life.stage, Stage::Running);
     assert!(life.advance(Event::Wake, at(4_000), &rules).probe);

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod noop;
 pub mod one_shot;
 pub mod outputs;
+mod plain;
 pub mod pool;
 pub mod pre_start;
 pub mod process;

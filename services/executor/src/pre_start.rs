@@ -1,12 +1,13 @@
 //! The script of a spec that may change how its runtime is started: `get_custom_configs(container_config)`, run once in a
 //! process apart, before the start.
 //!
-//! That process has an empty environment, an empty folder, no network, and limits of time, memory and output. It runs as
-//! this executor's user: what that user can read is in its reach, and cannot be sent anywhere. Refuses to know what a
+//! That process has an empty environment, an empty folder, no IP network, and limits of time, memory and output. It runs as
+//! this executor's user: what that user may read, write and reach by UNIX sockets is in its reach. Refuses to know what a
 //! backend makes of the answer.
 
 mod changes;
 
+use crate::plain;
 use backend_process::{
     launch::{Launch, Limits, NOT_ISOLATED},
     sessions::{self, SESSION_MARK},
@@ -18,7 +19,9 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -32,6 +35,10 @@ const MEMORY_BYTES: u64 = 512 << 20;
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
 /// Text that is quoted of what it printed.
 const QUOTED_BYTES: usize = 1_000;
+
+/// What it answers with, and what it prints to; both are names that the script may take for something else.
+const ANSWER: &str = "answer.json";
+const LOG: &str = "log";
 
 /// Reads the script and the configuration from its folder, and writes the answer there.
 const PROGRAM: &str = "\
@@ -135,7 +142,6 @@ impl Sandbox {
     }
 
     async fn answer(&self, name: &str, folder: &Path) -> Result<Value, PreStartError> {
-        let log = folder.join("log");
         let session = format!("{name}.pre-start");
         let mark = sessions::mark(&self.executor, &session);
         let launch = Launch {
@@ -155,40 +161,66 @@ impl Sandbox {
                 cgroup: None,
             },
         };
-        let mut child =
-            tokio::process::Command::from(launch.command(&File::create(&log)?)?).kill_on_drop(true).spawn()?;
+        let mut child = tokio::process::Command::from(launch.command(&File::create(folder.join(LOG))?)?)
+            .kill_on_drop(true)
+            .spawn()?;
         let ended = tokio::time::timeout(TIMEOUT, child.wait()).await;
         // Also what it started and left.
         let executor = self.executor.clone();
         let kill =
             move || sessions::signal(sessions::all(&executor).get(&session).map_or(&[], Vec::as_slice), Signal::KILL);
         let _ = tokio::task::spawn_blocking(kill).await;
-        match ended {
-            Err(_) => Err(PreStartError::Failed(format!("it took longer than {} s", TIMEOUT.as_secs()))),
-            Ok(Ok(status)) if status.success() => read(&folder.join("answer.json")),
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(status)) if self.isolated && status.code() == Some(NOT_ISOLATED.into()) => {
-                Err(PreStartError::NotIsolated(tail(&log, QUOTED_BYTES)))
-            }
-            Ok(Ok(_)) => Err(PreStartError::Failed(tail(&log, QUOTED_BYTES))),
-        }
+        let status = match ended {
+            Err(_) => return Err(PreStartError::Failed(format!("it took longer than {} s", TIMEOUT.as_secs()))),
+            Ok(status) => status?,
+        };
+        let (folder, isolated) = (folder.to_owned(), self.isolated);
+        let left = move || answered(&folder, status, isolated);
+        tokio::task::spawn_blocking(left).await.map_err(io::Error::other)?
+    }
+}
+
+/// What it left when it had ended.
+fn answered(folder: &Path, status: ExitStatus, isolated: bool) -> Result<Value, PreStartError> {
+    if status.success() {
+        return read(&folder.join(ANSWER));
+    }
+    let said = tail(&folder.join(LOG), QUOTED_BYTES);
+    if isolated && status.code() == Some(NOT_ISOLATED.into()) {
+        return Err(PreStartError::NotIsolated(said));
+    }
+    let how = ended(status);
+    Err(PreStartError::Failed(if said.is_empty() { how } else { format!("{how}: {said}") }))
+}
+
+/// How it failed. The kernel ends who has used up its processor time, in one of two ways, and tells nobody why.
+fn ended(status: ExitStatus) -> String {
+    let signal = status.signal();
+    if [Signal::XCPU, Signal::KILL].into_iter().any(|limit| signal == Some(limit.as_raw())) {
+        return format!("it was killed, as one is that uses more than {CPU_SECONDS} s of processor time");
+    }
+    match (signal, status.code()) {
+        (Some(signal), _) => format!("it was ended by signal {signal}"),
+        (None, Some(code)) => format!("it ended with code {code}"),
+        (None, None) => status.to_string(),
     }
 }
 
 fn read(path: &Path) -> Result<Value, PreStartError> {
     let mut text = String::new();
-    File::open(path)?.take(ANSWER_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let read = plain::open(path).and_then(|file| file.take(ANSWER_BYTES_MAX + 1).read_to_string(&mut text));
+    read.map_err(|error| PreStartError::Failed(format!("its answer cannot be read: {error}")))?;
     if text.len() as u64 > ANSWER_BYTES_MAX {
         return Err(PreStartError::Failed(format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
     }
     serde_json::from_str(&text).map_err(|error| PreStartError::Failed(format!("its answer is no JSON: {error}")))
 }
 
-/// The end of a file, as text.
+/// The end of a file that user code may have made something else of, as text.
 pub(crate) fn tail(path: &Path, bytes: usize) -> String {
     use std::io::{Seek as _, SeekFrom};
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|mut file| {
+    let read = plain::open(path).and_then(|mut file| {
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(bytes as u64)))?;
         file.take(bytes as u64).read_to_end(&mut text)

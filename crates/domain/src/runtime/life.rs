@@ -81,7 +81,7 @@ pub struct Life {
     warned: usize,
     /// When its longest time is over, as it was told.
     lifetime_end: Option<Timestamp>,
-    /// A bound that came while it ran stops it for idleness no sooner.
+    /// A bound, or a word about its use, that came while it ran stops it for idleness no sooner.
     idle_not_before: Option<Timestamp>,
     /// Times in a row that its place was not there.
     misplaced: u32,

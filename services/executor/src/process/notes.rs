@@ -3,8 +3,7 @@
 //!
 //! Refuses to know what the notes tell.
 
-use crate::logs::Masks;
-use rustix::fs::{Mode, OFlags};
+use crate::{logs::Masks, plain};
 use serde_json::{Map, Value};
 use std::{
     fs::{self, File},
@@ -62,15 +61,10 @@ fn outputs(notes: &mut Value) -> &mut [Value] {
     notes.get_mut("outputs").and_then(Value::as_array_mut).map(Vec::as_mut_slice).unwrap_or_default()
 }
 
-/// Only a file: user code makes what it likes of that name, and no link is followed and no pipe waited for.
+/// Only a file: user code makes what it likes of that name.
 fn read(file: &Path) -> io::Result<Value> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(file, flags, Mode::empty()) {
-        Err(rustix::io::Errno::LOOP) => return Err(io::ErrorKind::InvalidData.into()),
-        file => File::from(file?),
-    };
-    let found = file.metadata()?;
-    if !found.is_file() || found.len() > BYTES_MAX {
+    let file = plain::open(file)?;
+    if file.metadata()?.len() > BYTES_MAX {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut text = Vec::new();
@@ -109,6 +103,7 @@ fn without(value: &Value, masks: &Masks) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::Mode;
     use serde_json::json;
 
     #[test]

@@ -2,7 +2,7 @@
 //! that the spec names. Refuses to start anything itself.
 
 use super::{Parts, life::Ended};
-use crate::{pool::Life, pre_start::Sandbox};
+use crate::{plain, pool::Life, pre_start::Sandbox};
 use backend_process::Environments;
 use domain::runtime::App;
 use std::{
@@ -256,7 +256,7 @@ fn jupyter(python: &Path, life: &Life, place: &Place) -> Program {
 fn code_server_program(node: &Path, code_server: &Path, life: &Life, place: &Place) -> Result<Program, Ended> {
     let config = place.run.join("code-server.yaml");
     // Without a file of its own it would read, or make, one in the home.
-    std::fs::write(&config, "")?;
+    plain::anew(&config)?;
     let data = place.home.join(".local/share/code-server");
     let mut command: Vec<OsString> = vec![node.into(), code_server.join("out/node/entry.js").into()];
     command.extend(

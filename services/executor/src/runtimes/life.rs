@@ -186,8 +186,8 @@ impl Living {
                 return Ok(());
             }
             if Instant::now() > until {
-                let message = format!("it did not answer within {} s: {}", START_TIMEOUT.as_secs(), self.log_tail());
-                return Err(Ended::new("APP_NOT_READY", message));
+                let message = format!("it did not answer within {} s", START_TIMEOUT.as_secs());
+                return Err(Ended::new("APP_NOT_READY", self.with_log_tail(message)));
             }
         }
     }
@@ -210,7 +210,9 @@ impl Living {
                 _ = probe.tick() => {}
                 () = self.probe.notified() => {}
             }
-            log::bound(&self.folder());
+            let folder = self.folder();
+            // To empty a long file may take a while.
+            let _ = tokio::task::spawn_blocking(move || log::bound(&folder)).await;
             let Ok(members) = self.members().await else { continue };
             let activities = watcher.look(&members).await;
             self.shared.board.amend(self.holder, |report| report.activities = activities);
@@ -219,8 +221,8 @@ impl Living {
 
     async fn exited(&self) -> Ended {
         if self.shared.parts.cgroups.as_ref().is_some_and(|cgroups| cgroups.ran_out_of_memory(self.holder)) {
-            let message = format!("it used more memory than it may; give it a higher limit: {}", self.log_tail());
-            return Ended::new("OUT_OF_MEMORY", message);
+            let message = "it used more memory than it may; give it a higher limit".to_owned();
+            return Ended::new("OUT_OF_MEMORY", self.with_log_tail(message));
         }
         // It is buried a moment after it is seen to be dead; a former executor's child is not ours to bury.
         let mut exit = self.exit.subscribe();
@@ -273,6 +275,14 @@ impl Living {
 
     fn log_tail(&self) -> String {
         log::end(&self.folder()).replace(self.life.access_key.expose(), "<access key>")
+    }
+
+    /// Followed by what it printed last, if it printed anything.
+    fn with_log_tail(&self, message: String) -> String {
+        match self.log_tail() {
+            nothing if nothing.is_empty() => message,
+            said => format!("{message}: {said}"),
+        }
     }
 
     fn folder(&self) -> PathBuf {

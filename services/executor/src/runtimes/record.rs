@@ -2,12 +2,12 @@
 //! end. Private to this user, since the order holds a key.
 
 use super::life::{Ended, Running};
-use crate::pool::Order;
+use crate::{plain, pool::Order};
 use proto::internal::v1 as pb;
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
@@ -121,13 +121,15 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    let mut bytes = Vec::new();
+    plain::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Whole or not at all.
 fn write(path: &Path, value: &impl serde::Serialize) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = plain::anew(&new)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     file.sync_all()?;
     fs::rename(new, path)

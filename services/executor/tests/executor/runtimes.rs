@@ -193,6 +193,7 @@ async fn a_runtime_runs_and_nothing_of_it_is_left() {
     backend.apply(order.clone());
     let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
     assert_eq!((ready.fence, ready.code.as_str(), ready.bound), (1, "POST_START_FAILED", true), "only a warning");
+    assert!(ready.message.ends_with("exit status: 3"), "it printed nothing: {}", ready.message);
     let answer = ask(&ready.endpoint, "/");
     for word in ["moin", "by-script", "USER_CODE_PATH", "\"CUDA_VISIBLE_DEVICES\": \"\""] {
         assert!(answer.contains(word), "{word}: {answer}");
@@ -227,6 +228,11 @@ async fn what_cannot_start_says_why() {
     refused.pre_start = "def get_custom_configs(c):\n    return {'securityContext': {}}".into();
     let mut broken = shell("true");
     broken.pre_start = "import os\nos.kill(os.getppid(), 0)\nraise ValueError('no idea')".into();
+    let mut endless = shell("true");
+    // Sooner than by the sandbox's own limit.
+    endless.pre_start = "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass".into();
+    let mut silent = shell("true");
+    silent.pre_start = "import os\nos._exit(3)".into();
     let mut long = shell("true");
     long.pre_start = "def get_custom_configs(c):\n    return {'env': [{'name': 'A', 'value': 'x' * 300_000}]}".into();
     let imageless =
@@ -235,6 +241,8 @@ async fn what_cannot_start_says_why() {
         (shell("echo the reason; exit 7"), "APP_EXITED", "(exit status: 7): the reason"),
         (refused, "PRE_START_REFUSED", "securityContext"),
         (broken, "PRE_START_FAILED", "no idea"),
+        (endless, "PRE_START_FAILED", "processor time"),
+        (silent, "PRE_START_FAILED", "failed: it ended with code 3"),
         (long, "PRE_START_FAILED", "File too large"),
         (imageless, "COMMAND_MISSING", "command"),
     ] {
@@ -251,6 +259,28 @@ async fn what_cannot_start_says_why() {
     backend.apply(stop(&order, Duration::from_millis(300)));
     reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
     assert_eq!(machine.left(), 0);
+}
+
+#[tokio::test]
+async fn pipes_that_a_script_leaves_are_not_waited_for() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let answer = "def get_custom_configs(c):\n    import os\n    os.mkfifo('answer.json')\n    os._exit(0)";
+    let log = "import os\nos.remove('log')\nos.mkfifo('log')\nos._exit(3)";
+    let above = "def get_custom_configs(c):\n    import os\n    os.mkfifo('../log')\n    os.mkfifo('../ended.new')\n    return c";
+    let refused = [(answer, "PRE_START_FAILED"), (log, "PRE_START_FAILED"), (above, "FAILED")]
+        .map(|(script, code)| (run(Spec { pre_start: script.into(), ..shell("true") }), code));
+    for (order, _) in &refused {
+        backend.apply(order.clone());
+    }
+    let other = run(shell(SERVER));
+    backend.apply(other.clone());
+    reaches(&backend, &other, RuntimePhase::Ready, SOON).await;
+    for (order, code) in refused {
+        let gone = reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
+        assert!(gone.code == code && gone.message.contains("no plain file"), "{gone:?}");
+    }
 }
 
 #[tokio::test]

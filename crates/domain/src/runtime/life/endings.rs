@@ -10,6 +10,9 @@ const WARNINGS: [SignedDuration; 3] =
 /// After so long an unanswered question about its use is asked again.
 pub(super) const PROBE_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 
+/// Reports count from when they arrive: ends by idleness that differ by so little are one.
+const SAME: SignedDuration = SignedDuration::from_secs(1);
+
 /// A bound that comes while a life runs ends it no sooner than so long after it came.
 pub const NOTICE: SignedDuration = WARNINGS[0];
 
@@ -97,8 +100,27 @@ impl Life {
         let devices = least(self.spec.gpu_idle_timeout_s, None).filter(|_| self.spec.ask.gpus > 0);
         let devices = devices.and_then(|timeout| Some(after(self.activity.devices_idle_since(since)?, timeout)));
         let at = used.into_iter().chain(devices).min()?;
+        let at = self.told_idle().filter(|told| at.duration_since(*told).abs() <= SAME).unwrap_or(at);
         let at = at.max(since + rules.min_running).max(self.protected_until.unwrap_or(at));
         Some(Ending { at: at.max(self.idle_not_before.unwrap_or(at)), because: Reason::Idle })
+    }
+
+    /// Where it would end for idleness sooner than was told, or than whoever is there can answer a warning, that is told
+    /// first: what comes to be known late ends nobody by itself. Later looks find it told.
+    pub(super) fn settle_idle(&mut self, now: Timestamp, rules: &Rules) {
+        let Some(idle) = self.idle_ending(rules) else { return };
+        let comes_first = self.fixed_ending().is_none_or(|fixed| idle.at < fixed.at);
+        let is_settled = idle.at > now && self.idle_not_before == Some(idle.at);
+        let warned = now + self.idle_warning(rules);
+        let soonest = self.told_idle().map_or(warned, |told| told.min(warned));
+        if comes_first && !is_settled && idle.at + SAME < soonest {
+            self.idle_not_before = Some(soonest);
+        }
+    }
+
+    /// The end by idleness that is shown.
+    fn told_idle(&self) -> Option<Timestamp> {
+        self.ending.as_ref().filter(|ending| ending.because == Reason::Idle).map(|ending| ending.at)
     }
 
     /// What is shown: the first end, idleness only when it is near, or was brought near by a bound that came meanwhile.
@@ -148,7 +170,7 @@ impl Life {
         if self.stage != Stage::Running {
             return;
         }
-        let told = self.ending.as_ref().filter(|ending| ending.because == Reason::Idle).map(|ending| ending.at);
+        let told = self.told_idle();
         let (before, timeout) = (self.idle_timeout_s(former), self.idle_timeout_s(self.bounds));
         self.idle_not_before = match former {
             None => told.or(Some(now + self.idle_warning(rules))),

@@ -163,7 +163,11 @@ impl Life {
             Event::Stop { reason, message, again, actor } => {
                 self.asked_to_stop(reason, (message, again), actor, now, &mut change);
             }
-            Event::Switched(queue, actor) if self.may_switch() => self.switched(queue, actor, now, &mut change),
+            Event::Switched(queue, actor) if self.may_switch() => {
+                self.switched(queue, actor, now, &mut change);
+                // What binds it there is said next: nothing of the former queue judges it until then.
+                return change;
+            }
             Event::Snoozed(until, actor) if self.is_alive() => {
                 let until = until.min(now + SNOOZE_MAX).max(self.undisturbed_until(rules).unwrap_or(now));
                 self.protected_until = Some(until);
@@ -325,6 +329,10 @@ impl Life {
         }
         self.queue = queue;
         self.ending = None;
+        // The former queue's window does not come with it.
+        if let Some(bounds) = &mut self.bounds {
+            bounds.closes_at = None;
+        }
         if self.stage == Stage::Nominated {
             // The place was made by the rights of the other queue.
             change.released = true;
@@ -358,6 +366,7 @@ impl Life {
         if let Some(ending) = self.fixed_ending().filter(|ending| ending.at <= now) {
             self.stop(ending.because, String::new(), None, now, change);
         }
+        self.settle_idle(now, rules);
         self.reap_idle(now, rules, change);
         self.warn(now, rules, change);
     }

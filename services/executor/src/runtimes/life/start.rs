@@ -159,7 +159,7 @@ impl Living {
             };
             let why = match tokio::time::timeout(POST_START_TIMEOUT, done).await {
                 Ok(Ok(status)) if status.success() => continue,
-                Ok(Ok(status)) => format!("{status}: {}", self.log_tail()),
+                Ok(Ok(status)) => self.with_log_tail(status.to_string()),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("it took longer than {} s", POST_START_TIMEOUT.as_secs()),
             };
