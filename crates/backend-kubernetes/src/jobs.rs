@@ -12,7 +12,7 @@ mod watch;
 use crate::{
     cluster::{self, Access},
     error::{Error, Result},
-    names::MANAGER,
+    names::{self, MANAGER},
     quantity,
 };
 use ::backend::{Device, Devices, Error as Refusal, Launch, Name, NoDevices, Phase};
@@ -23,6 +23,7 @@ use k8s_openapi::{
     api::{
         batch::v1::Job,
         core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret},
+        scheduling::v1::PriorityClass,
     },
 };
 use kube::{
@@ -32,8 +33,11 @@ use kube::{
 use policy::{Kind, Labels, Policy};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, sync::Arc, time::Duration};
+use tokio::sync::OnceCell;
 use watch::Watched;
 
+/// Of the pods of blocks: that of the default queue.
+const PRIORITY: i32 = 0;
 /// Warnings about one object that are read; the youngest counts.
 const WARNINGS_MAX: u32 = 50;
 /// A pod that has not begun so long after it was bound is asked about: only events tell what it waits for.
@@ -51,6 +55,8 @@ pub struct Jobs {
     mark: String,
     /// One for each namespace.
     watched: Vec<Watched>,
+    /// Whether the class of their pods is there; unknown until the first one is made.
+    classed: OnceCell<bool>,
 }
 
 impl Jobs {
@@ -62,7 +68,7 @@ impl Jobs {
     pub async fn connect(access: &Access, policy: Policy, mark: &str) -> Result<Self> {
         let client = cluster::client(access).await?;
         let watched = policy.namespaces().map(|namespace| Watched::begin(&client, namespace, mark)).collect();
-        Ok(Self { client, policy, mark: mark.to_owned(), watched })
+        Ok(Self { client, policy, mark: mark.to_owned(), watched, classed: OnceCell::new() })
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -104,7 +110,8 @@ impl Jobs {
             return Err(Error::Unplaced(why));
         }
         let namespace = allowed.namespace.clone();
-        let job = render::job(launch, &allowed, &self.policy, &self.mark);
+        let class = self.has_class().await?.then(|| names::priority_class(PRIORITY));
+        let job = render::job(launch, &allowed, &self.policy, &self.mark, class);
         let made = self.api::<Job>(&namespace).create(&PostParams::default(), &job).await.map_err(Error::from);
         let job = match made {
             Err(error) if error.is_conflict() => self.api::<Job>(&namespace).get(launch.name.as_str()).await?,
@@ -116,6 +123,25 @@ impl Jobs {
             self.apply(&namespace, &claim).await?;
         }
         Ok(allowed.asked.remarks)
+    }
+
+    /// Makes the class by which no pod of a block ends another one. A pod without any would have the cluster's, which may:
+    /// an executor that is not allowed to make it warns, and goes on.
+    async fn has_class(&self) -> Result<bool> {
+        let make = async || {
+            let (class, params) = (crate::render::priority_class(PRIORITY), PatchParams::apply(MANAGER).force());
+            let classes = Api::<PriorityClass>::all(self.client.clone());
+            let made = classes.patch(&class.name_any(), &params, &Patch::Apply(&class)).await;
+            match made.map_err(Error::from) {
+                Ok(_) => Ok(true),
+                Err(error) if error.is_forbidden() => {
+                    tracing::warn!(%error, "blocks have no priority class: kube-scheduler may end workspaces for them");
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.classed.get_or_try_init(make).await.copied()
     }
 
     /// What a block names has to be labelled with its workspace: a name alone says nothing about whose it is.

@@ -32,6 +32,14 @@ pub fn units(quantity: &Quantity) -> u64 {
     read(&quantity.0).and_then(|milli| u64::try_from(milli.div_ceil(1000)).ok()).unwrap_or(0)
 }
 
+/// Whether it can be read, here and by Kubernetes.
+#[must_use]
+pub fn is_amount(text: &str) -> bool {
+    let suffixed = text.ends_with(|end: char| end.is_ascii_alphabetic());
+    let is_both = suffixed && text.trim_end_matches(|end: char| end.is_ascii_alphabetic()).contains(['e', 'E']);
+    text.contains(|c: char| c.is_ascii_digit()) && !is_both && read(text).is_some()
+}
+
 /// Whole units as Kubernetes writes them.
 #[must_use]
 pub fn of(units: u64) -> Quantity {

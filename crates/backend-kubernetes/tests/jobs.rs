@@ -10,7 +10,7 @@ use backend_kubernetes::{Access, Jobs, Policy};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret},
-    rbac::v1::{Role, RoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
     resource::v1::{ResourceClaim, ResourceSlice},
 };
 use kube::{
@@ -35,6 +35,8 @@ const CLASS: &str = "hami-core-gpu.project-hami.io";
 const TOKEN: &str = "0123456789abcdef";
 /// What the chart allows an executor of Jobs.
 const RULES: &str = include_str!("../../../deploy/helm/orrery/files/jobs-rules.yaml");
+/// The same, everywhere.
+const CLUSTER_RULES: &str = include_str!("../../../deploy/helm/orrery/files/jobs-cluster-rules.yaml");
 
 /// Leaves what it sees where the test can read it, then does what it was told.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -180,6 +182,17 @@ async fn as_the_chart_allows(client: &Client, namespace: &str, kubeconfig: &Path
     let params = PostParams::default();
     Api::namespaced(client.clone(), namespace).create(&params, &role).await.unwrap();
     Api::namespaced(client.clone(), namespace).create(&params, &binding).await.unwrap();
+    let rules: Value = serde_saphyr::from_str(CLUSTER_RULES).unwrap();
+    let role: ClusterRole =
+        serde_json::from_value(json!({ "metadata": { "name": namespace }, "rules": rules })).unwrap();
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": namespace },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace },
+        "subjects": [{ "kind": "ServiceAccount", "name": "jobs", "namespace": namespace }],
+    }))
+    .unwrap();
+    Api::all(client.clone()).create(&params, &role).await.unwrap();
+    Api::all(client.clone()).create(&params, &binding).await.unwrap();
     let mut config: Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig).unwrap()).unwrap();
     config["users"][0]["user"]["as"] = json!(format!("system:serviceaccount:{namespace}:jobs"));
     config.to_string()
@@ -190,7 +203,12 @@ impl Drop for Lab {
         let _ = std::fs::remove_dir_all(&self.folder);
         // With the namespace goes whatever a test that failed has left.
         let (client, name) = (self.client.clone(), self.policy.namespace.clone());
-        tokio::spawn(async move { Api::<Namespace>::all(client).delete(&name, &DeleteParams::default()).await });
+        tokio::spawn(async move {
+            let params = DeleteParams::default();
+            let _ = Api::<ClusterRoleBinding>::all(client.clone()).delete(&name, &params).await;
+            let _ = Api::<ClusterRole>::all(client.clone()).delete(&name, &params).await;
+            Api::<Namespace>::all(client).delete(&name, &params).await
+        });
     }
 }
 
@@ -239,6 +257,7 @@ async fn a_job_from_its_launch_to_nothing() {
     assert_eq!(pods.len(), 1);
     let spec = pods[0].spec.clone().unwrap();
     assert_eq!((spec.automount_service_account_token, spec.host_network), (Some(false), None));
+    assert_eq!(spec.preemption_policy.as_deref(), Some("Never"), "no workspace is ended for a block");
     let security = spec.containers[0].security_context.clone().unwrap();
     assert_eq!((security.privileged, security.allow_privilege_escalation), (Some(false), Some(false)));
     assert_eq!((security.run_as_non_root, spec.containers[0].image.as_deref()), (Some(true), Some("ours")));
@@ -297,7 +316,8 @@ async fn every_end_is_told_as_what_it_was() {
     lab.jobs.cancel(&lost.name, Duration::ZERO).await.unwrap();
 
     // What the API server refuses is never tried again.
-    let wrong = lab.launch("wait", &json!({ "resource_limits": { "memory": "much" } }));
+    let wrong = lab
+        .launch("wait", &json!({ "resource_requests": { "memory": "2Gi" }, "resource_limits": { "memory": "1Gi" } }));
     assert!(matches!(lab.jobs.launch(&wrong).await, Err(Error::Refused(_))));
     lab.empty().await;
 }

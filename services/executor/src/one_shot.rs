@@ -6,6 +6,7 @@ use crate::{
     settings::{self, Settings},
 };
 use anyhow::Context;
+use domain::runtime::rules::is_reserved;
 use proto::internal::v1::result::Outcome;
 use runtime::exit::Code;
 use serde_json::{Value, json};
@@ -36,7 +37,15 @@ pub(crate) fn settings(given: &Settings) -> Settings {
     let mut settings = given.clone();
     settings.slots = 1;
     settings.idle_children = 0;
+    // What a driver says in a container keeps the block within its share of the devices: it has to reach the block.
+    settings.pass_env.extend(of_devices(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())));
     settings
+}
+
+fn of_devices(names: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let is_of_devices =
+        |name: &String| name.starts_with("CUDA_") || (is_reserved(name) && !name.starts_with("ORRERY_"));
+    names.filter(is_of_devices)
 }
 
 /// The environment with which it has the settings of this executor, and comes back to `url`.
@@ -111,6 +120,14 @@ mod tests {
             assert_eq!(values(&read)[name], values(&given)[name], "{name}");
         }
         assert_eq!(read.scheduler_urls, ["http://10.0.0.7:7073"]);
+    }
+
+    #[test]
+    fn what_a_driver_says_of_devices_reaches_the_block() {
+        let names =
+            ["PATH", "CUDA_DEVICE_SM_LIMIT_0", "NVIDIA_VISIBLE_DEVICES", "ORRERY_CLUSTER_TOKEN", "HOME", "LD_PRELOAD"];
+        let passed: Vec<String> = of_devices(names.map(str::to_owned).into_iter()).collect();
+        assert_eq!(passed, ["CUDA_DEVICE_SM_LIMIT_0", "NVIDIA_VISIBLE_DEVICES", "LD_PRELOAD"]);
     }
 
     #[test]

@@ -222,6 +222,9 @@ pub(crate) fn routes(surface: Surface) -> Surface {
 
 /// Requests below the path.
 async fn by_path(State(api): State<Api>, request: Request) -> Response {
+    if request.method() == Method::CONNECT {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
     let (protocol, html) = (Protocol::of(request.headers()), page::wants_html(request.headers()));
     match api.proxy.by_path(request).await {
         Ok(response) => response,
@@ -236,6 +239,9 @@ pub(crate) async fn by_origin(State(proxy): State<Arc<Proxy>>, request: Request,
     let Some(workspace) = host(&request).and_then(|host| proxy.owner_of(host)) else {
         return next.run(request).await;
     };
+    if request.method() == Method::CONNECT {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
     let (protocol, html) = (Protocol::of(request.headers()), page::wants_html(request.headers()));
     match proxy.by_origin(workspace, request).await {
         Ok(response) => response,

@@ -6,6 +6,7 @@
 mod reader;
 mod volumes;
 
+use domain::runtime::rules::is_reserved;
 use k8s_openapi::{
     api::core::v1::{Affinity, EnvFromSource, EnvVar, LocalObjectReference, Toleration, Volume, VolumeMount},
     apimachinery::pkg::api::resource::Quantity,
@@ -75,12 +76,17 @@ pub(super) fn read(config: &str) -> Asked {
     }
     volumes::keep_safe(&mut asked, &mut reader);
     asked.env.retain(|variable| {
-        let ours = variable.name.starts_with(OUR_VARIABLES);
-        if ours {
-            reader.refuse(&format!("env {}", variable.name), "begins with ORRERY_, which names our own variables");
-        }
-        !ours
+        let why = match &variable.name {
+            name if name.starts_with(OUR_VARIABLES) => "begins with ORRERY_, which names our own variables",
+            name if is_reserved(name) => "is set where a block has devices, to keep it within its share",
+            _ => return true,
+        };
+        reader.refuse(&format!("env {}", variable.name), why);
+        false
     });
+    if let Some(gpus) = &mut asked.gpus {
+        gpus.memory = gpus.memory.take().and_then(|memory| reader.amount("gpus.memory", memory));
+    }
     if let Some(gpus) = asked.gpus.as_ref().filter(|gpus| gpus.count > GPUS_MAX || gpus.sm > 100) {
         let why = format!("asks for {} devices at {} %; at most {GPUS_MAX} at 100 % can be had", gpus.count, gpus.sm);
         reader.refuse("gpus", &why);

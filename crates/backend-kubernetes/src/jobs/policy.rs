@@ -3,6 +3,7 @@
 use super::config::{Asked, Gpus, OUR_VARIABLES};
 use crate::{classes::Classes, names};
 use ::backend::NoDevices;
+use domain::runtime::rules::is_reserved;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVarSource, Volume};
 use std::collections::BTreeMap;
 
@@ -217,12 +218,12 @@ impl Allowed {
 
     /// Takes away sources of variables that would set ours. Their entries have to be known.
     pub(super) fn without_our_variables(&mut self) {
-        let sets_ours = |from: &&VariablesFrom| from.variables().any(|name| name.starts_with(OUR_VARIABLES));
+        let sets_ours = |from: &&VariablesFrom| from.variables().any(|name| is_reserved(&name));
         let refused = self.variables_from.iter().filter(sets_ours).map(|from| (from.kind, from.name.clone()));
         for (kind, name) in refused.collect::<Vec<_>>() {
             self.asked.remarks.push(format!(
-                "executor_config: the {} `{name}` gives variables that begin with {OUR_VARIABLES}, which are our own; it is \
-                 passed over as a source of variables",
+                "executor_config: the {} `{name}` gives variables that are the platform's to set ({OUR_VARIABLES}…, or those of \
+                 devices); it is passed over as a source of variables",
                 kind.noun(),
             ));
             self.without_source(kind, &name);

@@ -52,10 +52,11 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Cores of a shared device, and the least step of them, where an older scheduler gave the place, which says neither.
 const CORES: (u64, u64) = (100, 1);
 
-/// The Job, the owner of everything else.
-pub(super) fn job(launch: &Launch, allowed: &Allowed, policy: &Policy, mark: &str) -> Job {
+/// The Job, the owner of everything else, with pods of this priority class.
+pub(super) fn job(launch: &Launch, allowed: &Allowed, policy: &Policy, mark: &str, class: Option<String>) -> Job {
     let metadata = metadata(launch, allowed, mark, None);
     let template = ObjectMeta { name: None, namespace: None, ..metadata.clone() };
+    let pod = PodSpec { priority_class_name: class, ..pod(launch, allowed, policy) };
     let spec = JobSpec {
         // Whether and when an attempt is followed by another one is not decided by the cluster.
         backoff_limit: Some(0),
@@ -64,7 +65,7 @@ pub(super) fn job(launch: &Launch, allowed: &Allowed, policy: &Policy, mark: &st
         pod_replacement_policy: Some("Failed".to_owned()),
         active_deadline_seconds: Some(seconds(launch.lifetime_max)),
         ttl_seconds_after_finished: Some(KEPT_S),
-        template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(launch, allowed, policy)) },
+        template: PodTemplateSpec { metadata: Some(template), spec: Some(pod) },
         ..JobSpec::default()
     };
     Job { metadata, spec: Some(spec), status: None }

@@ -173,7 +173,7 @@ fn sooner(old: &rules::Policy, new: &rules::Policy, life: &Alive, now: Timestamp
     let idle = shorter(life.spec.idle_timeout_s, old.idle_timeout_max_s, new.idle_timeout_max_s);
     let lifetime = lifetime.and_then(|seconds| outlived(life, seconds, now));
     let idle = idle.map(|seconds| match life.running_at {
-        Some(_) => format!("will be stopped when it was idle for {seconds} s, at {} at the soonest", now + NOTICE),
+        Some(_) => format!("will be stopped when it was idle for {seconds} s, at {:.0} at the soonest", now + NOTICE),
         None => format!("will be stopped when it was idle for {seconds} s"),
     });
     lifetime.or(idle)
@@ -185,7 +185,7 @@ fn outlived(life: &Alive, seconds: u32, now: Timestamp) -> Option<String> {
     let over = running_at + SignedDuration::from_secs(i64::from(seconds));
     let end = over.max(now + NOTICE);
     let known = life.ends_at.filter(|_| life.ends_because != Reason::Idle.as_str());
-    known.is_none_or(|known| end < known).then(|| format!("will be stopped at {end}"))
+    known.is_none_or(|known| end < known).then(|| format!("will be stopped at {end:.0}"))
 }
 
 /// What a life would break of the new rules, and did not of the old ones.

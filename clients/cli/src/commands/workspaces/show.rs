@@ -130,7 +130,10 @@ pub(super) fn whole(runtime: &Runtime, spec: Option<&RuntimeSpec>, output: &Outp
     }
     say("asked", ago(runtime.submitted_at.as_ref()));
     say("by", runtime.requested_by.clone());
-    say("running", ago(runtime.running_at.as_ref()));
+    match &runtime.stopped_at {
+        Some(at) => say("stopped", ago(Some(at))),
+        None => say("running", ago(runtime.running_at.as_ref())),
+    }
     say("used", ago(runtime.active_at.as_ref()));
     say("kept until", time::day_and_clock(time::instant(runtime.protected_until.as_ref())));
     say("ends", ends(runtime));

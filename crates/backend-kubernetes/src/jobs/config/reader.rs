@@ -1,6 +1,7 @@
 //! Reading of objects that people wrote for Kubernetes, in either spelling of its names.
 
 use super::Amounts;
+use crate::quantity;
 use k8s_openapi::{api::core::v1::LocalObjectReference, apimachinery::pkg::api::resource::Quantity};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -74,15 +75,33 @@ impl Reader {
         self.list(path, Some(items.into_iter().map(named).collect()))
     }
 
+    /// An amount that Kubernetes reads as well.
+    pub(super) fn amount(&mut self, path: &str, amount: Quantity) -> Option<Quantity> {
+        if !quantity::is_amount(&amount.0) {
+            // As people write bytes elsewhere.
+            let meant = amount.0.replace(' ', "");
+            let meant = meant.strip_suffix('B').filter(|text| quantity::is_amount(text));
+            let right =
+                meant.map_or("write one like 500m, 2, 512Mi or 16Gi".to_owned(), |text| format!("write {text}"));
+            let shown: String = amount.0.chars().take(40).collect();
+            self.refuse(path, &format!("is `{shown}`, which is no amount of Kubernetes; {right}"));
+            return None;
+        }
+        Some(amount)
+    }
+
     /// Amounts; numbers are amounts as well.
     pub(super) fn amounts(&mut self, path: &str, value: Option<Value>) -> Amounts {
         let mut amounts = Amounts::new();
         for (name, amount) in self.map(path, value).unwrap_or_default() {
-            match amount {
-                Value::String(text) => drop(amounts.insert(name, Quantity(text))),
-                Value::Number(number) => drop(amounts.insert(name, Quantity(number.to_string()))),
-                Value::Null => {}
-                _ => self.refuse(&format!("{path}.{name}"), "is no amount"),
+            let amount = match amount {
+                Value::String(text) => Quantity(text),
+                Value::Number(number) => Quantity(number.to_string()),
+                Value::Null => continue,
+                _ => Quantity(String::new()),
+            };
+            if let Some(amount) = self.amount(&format!("{path}.{name}"), amount) {
+                amounts.insert(name, amount);
             }
         }
         amounts

@@ -125,3 +125,29 @@ fn whatever_would_break_out_is_refused_and_told() {
     }));
     assert_eq!((mounts.mounts.len(), mounts.remarks.len()), (1, 3), "{:?}", mounts.remarks);
 }
+
+#[test]
+fn amounts_that_kubernetes_would_not_read_are_told_of_with_what_would_be_right() {
+    let asked = read_json(&json!({
+        "resource_requests": { "memory": "512MiB", "cpu": "two" },
+        "resource_limits": { "memory": "1e3Mi", "cpu": [1], "ephemeral-storage": "1e9" },
+        "gpus": { "count": 1, "memory": "8GiB" },
+    }));
+    assert!(asked.requests.is_empty() && asked.limits.len() == 1, "{:?} {:?}", asked.requests, asked.limits);
+    assert_eq!(asked.gpus, Some(Gpus { count: 1, ..Gpus::default() }));
+    let told = asked.remarks.join("\n");
+    for words in ["resource_requests.memory is `512MiB`", "write 512Mi", "`two`", "`1e3Mi`", "gpus.memory", "write 8Gi"]
+    {
+        assert!(told.contains(words), "{words} in {told}");
+    }
+    assert_eq!(asked.remarks.len(), 5);
+}
+
+#[test]
+fn what_keeps_a_block_within_its_share_is_not_for_its_project_to_set() {
+    let variable = |name: &str| json!({ "name": name, "value": "0" });
+    let env = ["CUDA_DEVICE_SM_LIMIT_0", "NVIDIA_VISIBLE_DEVICES", "LD_PRELOAD", "CUDA_LAUNCH_BLOCKING"].map(variable);
+    let asked = read_json(&json!({ "container_config": { "env": env } }));
+    assert_eq!(asked.env.iter().map(|variable| variable.name.as_str()).collect::<Vec<_>>(), ["CUDA_LAUNCH_BLOCKING"]);
+    assert_eq!(asked.remarks.len(), 3);
+}

@@ -401,7 +401,7 @@ impl Life {
         let due = Self::warnings_due(&ending, now);
         if due > self.warned {
             self.warned = due;
-            let message = format!("it will be stopped at {}", ending.at);
+            let message = format!("it will be stopped at {:.0}", ending.at);
             self.tell(ending.because.as_str(), message, None, change);
         }
     }
