@@ -78,9 +78,97 @@ async fn a_shorter_lifetime_leaves_a_quarter_of_an_hour_whoever_owns_the_pool() 
     assert!((13 * 60_000_000..15 * 60_000_000).contains(&left), "{left} us are left");
 }
 
+/// What keeps a holder within its share of the devices.
+async fn enforced(world: &World, how: &str) {
+    let set = "INSERT INTO device_class (name, sharing, enforcement) VALUES ('shared', 'shared', $1)
+               ON CONFLICT (name) DO UPDATE SET enforcement = EXCLUDED.enforcement";
+    world.database.client().await.execute(set, &[&how]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_a_share_as_root_that_is_not_enforced_any_more() {
+    let (world, scheduler, _executor) = World::simple(&[1]).await;
+    enforced(&world, "hard").await;
+    let project = world.project("p", None).await;
+    policy(&world, project, "allow_root", "true").await;
+    let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(full).await.unwrap();
+    world.until(full, "running").await;
+    let lab = world.workspace("lab", project, DEFAULT, (1, 500), json!({ "root": true })).await;
+    scheduler.start(lab).await.unwrap();
+    waits_because(&world, lab, "NO_CAPACITY").await;
+    enforced(&world, "soft").await;
+    waits_because(&world, lab, "ROOT_NOT_ALLOWED").await;
+    scheduler.stop(full, "USER").await.unwrap();
+    let other = world.workspace("other", project, DEFAULT, (1, 500), json!({})).await;
+    scheduler.start(other).await.unwrap();
+    world.until(other, "running").await;
+    waits_because(&world, lab, "ROOT_NOT_ALLOWED").await;
+    enforced(&world, "hard").await;
+    world.until(lab, "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_hears_what_its_plan_does_not_let_it_be_any_more() {
+    let (world, scheduler, _executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let research = world.queue("research", POOL, 0, false).await;
+    world.open(project, research, None).await;
+    let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(full).await.unwrap();
+    world.until(full, "running").await;
+    let lab = world.workspace("lab", project, research, (1, 500), json!({})).await;
+    scheduler.start(lab).await.unwrap();
+    waits_because(&world, lab, "NO_CAPACITY").await;
+    let client = world.database.client().await;
+    client.execute("UPDATE plan SET gpu_milli_max = 100", &[]).await.unwrap();
+    waits_because(&world, lab, "GPU_COUNT_LIMIT").await;
+    client.execute("DELETE FROM project_plan", &[]).await.unwrap();
+    waits_because(&world, lab, "QUEUE_NOT_BOUND").await;
+    world.open(project, research, None).await;
+    waits_because(&world, lab, "NO_CAPACITY").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_victim_hears_the_name_of_a_workspace_of_its_own_project_only() {
+    let (world, scheduler, _executor) = World::simple(&[2]).await;
+    let (ours, theirs) = (world.project("ours", None).await, world.project("theirs", None).await);
+    let low = world.queue("low", POOL, -10, true).await;
+    let high = world.queue("high", POOL, 10, false).await;
+    for (project, queue) in [(ours, low), (ours, high), (theirs, low)] {
+        world.open(project, queue, None).await;
+    }
+    let mut victims = Vec::new();
+    for (name, project) in [("mine", ours), ("others", theirs)] {
+        let victim = world.workspace(name, project, low, (1, 1000), json!({})).await;
+        scheduler.start(victim).await.unwrap();
+        world.until(victim, "running").await;
+        victims.push(victim);
+    }
+    let client = world.database.client().await;
+    client.execute("UPDATE runtime SET running_at = now() - interval '1 day'", &[]).await.unwrap();
+    let merger = world.workspace("merger", ours, high, (2, 1000), json!({})).await;
+    scheduler.start(merger).await.unwrap();
+    let said = |workspace: WorkspaceId| {
+        let client = &client;
+        async move {
+            wait_for("a preemption", WAIT, || async {
+                let sql = "SELECT message FROM runtime_event WHERE workspace_id = $1 AND reason = 'PREEMPTED' AND message <> ''";
+                Some(client.query(sql, &[&workspace.0]).await.unwrap().first()?.get::<_, String>(0))
+            })
+            .await
+        }
+    };
+    let own = said(victims[0]).await;
+    assert!(own.contains("workspace merger of queue high"), "{own}");
+    let foreign = said(victims[1]).await;
+    assert!(!foreign.contains("merger") && !foreign.contains("high"), "{foreign}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_allowed_any_more_gets_no_place() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
+    enforced(&world, "hard").await;
     let project = world.project("p", None).await;
     policy(&world, project, "allow_root", "true").await;
     let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
@@ -124,6 +212,7 @@ async fn what_is_not_allowed_any_more_gets_no_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_kept_is_given_up_with_the_permission() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
+    enforced(&world, "hard").await;
     let project = world.project("p", None).await;
     policy(&world, project, "allow_root", "true").await;
     let (low, high) = (world.queue("low", POOL, 0, true).await, world.queue("high", POOL, 10, false).await);
