@@ -245,7 +245,11 @@ async fn a_model_that_no_node_has_is_set_with_a_warning() {
     let cluster = Cluster::new().await;
     cluster.call("ProjectService/CreateProject", json!({ "name": "acme" })).await;
     cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "lab", "project": "acme" })).await;
-    let plan = |model: &str| json!({ "plan": { "name": "day", "queues": ["default"], "models": [model, "T4"] } });
+    cluster.call("QueueService/SetQueue", json!({ "queue": { "name": "gpu" } })).await;
+    let (_, reason) =
+        cluster.refused("PlanService/SetPlan", json!({ "plan": { "name": "day", "queues": ["default"] } })).await;
+    assert_eq!(reason, "INVALID_FIELD", "that queue needs no plan");
+    let plan = |model: &str| json!({ "plan": { "name": "day", "queues": ["gpu"], "models": [model, "T4"] } });
     let policy =
         |model: &str| json!({ "project": "acme", "policy": { "modelGpuMilli": { model: "1000", "T4": "1" } } });
     let spec = |model: &str| json!({ "workspace": "lab", "spec": { "gpus": 1, "models": [model, "T4"] } });

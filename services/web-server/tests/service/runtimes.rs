@@ -279,16 +279,25 @@ async fn what_disturbs_running_work_says_so() {
     let closed = json!({ "plan": { "name": "research", "queues": ["gpu"], "windows": ended } });
     assert!(refused("PlanService/SetPlan", closed).await.contains("stopped at once"));
     let limit = json!({ "queue": { "name": "gpu", "limitGpuMilli": "100" } });
-    assert!(refused("QueueService/SetQueue", limit).await.contains("nothing new starts"));
+    let effect = refused("QueueService/SetQueue", limit).await;
+    assert!(effect.contains("cannot start again: it asks for 0.4 GPU, and the queue's limit is 0.1 GPU"), "{effect}");
     let preemptible = json!({ "queue": { "name": "gpu", "limitGpuMilli": "100", "preemptible": true } });
     assert!(refused("QueueService/SetQueue", preemptible).await.contains("may be stopped for others"));
     let (_, reason) = cluster.refused("QueueService/ArchiveQueue", json!({ "name": "gpu" })).await;
     assert_eq!(reason, "QUEUE_IN_USE");
     let revoke = json!({ "project": "acme", "plan": "research" });
-    assert!(refused("PlanService/RevokePlan", revoke).await.contains("cannot start again in queue `gpu`"));
+    assert!(refused("PlanService/RevokePlan", revoke).await.contains("no plan of the project opens queue `gpu`"));
     // The same again changes nothing and disturbs nobody.
     let same = json!({ "project": "acme", "policy": { "gpuMilli": "300" } });
     cluster.call("PolicyService/SetProjectPolicy", same).await;
+    // Who holds too much already is told when that has an end, and when that comes sooner.
+    for seconds in [600, 60] {
+        let sooner = json!({ "project": "acme", "policy": { "gpuMilli": "300", "overQuotaGraceS": seconds } });
+        let effect = refused("PolicyService/SetProjectPolicy", sooner).await;
+        assert!(effect.contains(&format!("may be stopped after {seconds} s")), "{effect}");
+    }
+    let later = json!({ "project": "acme", "policy": { "gpuMilli": "300" } });
+    cluster.call("PolicyService/SetProjectPolicy", later).await;
     cluster.call_as(&ada, "RuntimeService/StopRuntime", json!({ "workspace": "lab" })).await;
     let archived = cluster.call("QueueService/ArchiveQueue", json!({ "name": "gpu" })).await;
     assert_eq!(archived["workspaces"], json!(["lab"]));

@@ -136,7 +136,8 @@ fn amounts_that_kubernetes_would_not_read_are_told_of_with_what_would_be_right()
     assert!(asked.requests.is_empty() && asked.limits.len() == 1, "{:?} {:?}", asked.requests, asked.limits);
     assert_eq!(asked.gpus, Some(Gpus { count: 1, ..Gpus::default() }));
     let told = asked.remarks.join("\n");
-    for words in ["`resource_requests.memory` is `512MiB`", "write 512Mi", "`two`", "`1e3Mi`", "`gpus.memory`", "write 8Gi"]
+    for words in
+        ["`resource_requests.memory` is `512MiB`", "write 512Mi", "`two`", "`1e3Mi`", "`gpus.memory`", "write 8Gi"]
     {
         assert!(told.contains(words), "{words} in {told}");
     }
