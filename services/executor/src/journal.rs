@@ -55,7 +55,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// An attempt was taken on.
+    /// An attempt was taken on: begun, or about to be given back.
     pub fn assigned(&self, attempt: &AttemptId) {
         self.detail(|| json!({ "event": "assigned", "attempt": attempt.to_string() }));
     }

@@ -1,7 +1,7 @@
 //! Leasing ahead: in a chain the next block goes to the executor that runs the one before it, which begins it by itself.
 //!
 //! What is leased ahead was never begun as far as the run knows: it starts to run, for the run, when what it follows has
-//! completed, and in every other case it goes back as if it had not been leased. Only its lease has risen. Refuses to know
+//! completed, and in every other case it waits again as if it had not been leased. Only its lease has risen. Refuses to know
 //! how far ahead is worth while: that is the owner's to say.
 
 use super::{InputMode, InputRef, Kind, Lease, Refused, Run, RunStatus, Transition, unit_row};
@@ -40,7 +40,9 @@ impl Run {
         let node = self.graph.node(at);
         let follows = matches!(node.upstream[..], [(_, Feed::Whole)]) && !node.is_fan;
         let waits = matches!(self.blocks[at].kind, Kind::Waiting) && self.blocks[at].ended.is_none();
-        (follows && waits && !self.graph.block(at).kind.is_inert()).then_some(at)
+        // How many items a dynamic block has made is judged when it has ended.
+        let is_plain = !self.graph.block(before).dynamic && !self.graph.block(at).kind.is_inert();
+        (follows && waits && is_plain).then_some(at)
     }
 
     fn claim_ahead(&mut self, at: usize, executor: ExecutorId, out: &mut Vec<Transition>) -> (i64, u32) {
@@ -82,6 +84,20 @@ impl Run {
         unit.started_at.get_or_insert(now);
         unit.phase = Phase::Running { executor, started_at: now };
         out.push(Transition::Unit(Box::new(unit_row(UnitKey::block(at, None), unit))));
+    }
+
+    /// What it follows did not complete: with everything behind it, it waits again. Its executor gives it back as well; what it
+    /// says of it from here on is stale.
+    pub(super) fn take_back_behind(&mut self, key: UnitKey, now: Timestamp, out: &mut Vec<Transition>) {
+        let (Step::Block(before), None) = (key.step, key.child) else { return };
+        let [at] = self.graph.node(before).downstream[..] else { return };
+        let behind = UnitKey::block(at, None);
+        if self.is_ahead(behind) {
+            // The last one first, so that each is still behind something.
+            self.take_back_behind(behind, now, out);
+            // It is ahead, so it is not refused.
+            let _ = self.ahead_ended(behind, &Outcome::Lost, now, out);
+        }
     }
 
     /// Its executor gave it back, or is lost. Any other end of it follows from an end of what it follows.

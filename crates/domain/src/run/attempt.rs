@@ -63,11 +63,18 @@ impl Run {
         let unit = self.unit(key).filter(|unit| unit.lease == lease).ok_or(Refused::Stale)?;
         let (executor, started_at) = match unit.phase {
             Phase::Running { executor, started_at } => (executor, started_at),
-            Phase::Ahead { .. } => return self.ahead_ended(key, &outcome, now, out),
+            Phase::Ahead { .. } => {
+                self.ahead_ended(key, &outcome, now, out)?;
+                self.take_back_behind(key, now, out);
+                return Ok(());
+            }
             _ => return Err(Refused::Stale),
         };
         let last = Try { key, unit: unit.clone(), executor, started_at };
         self.running -= 1;
+        if !matches!(outcome, Outcome::Completed(_)) {
+            self.take_back_behind(key, now, out);
+        }
         match outcome {
             Outcome::Completed(output) => match self.check_output(key, &output) {
                 Ok(()) => self.end_unit(key, last.unit, End::completed(output), now, out),

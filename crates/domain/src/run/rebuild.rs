@@ -33,6 +33,7 @@ impl Run {
             run.restore(unit);
         }
         run.count_open();
+        run.forget_strays();
         run.requeue();
         let mut out = Vec::new();
         if run.row.status == RunStatus::Running {
@@ -99,6 +100,21 @@ impl Run {
                     }
                     (None, _) => Kind::Single(unit),
                 };
+            }
+        }
+    }
+
+    /// What is ahead of nothing that is leased waits: a database that has lost its latest commits may tell of such.
+    fn forget_strays(&mut self) {
+        for position in 0..self.graph.order().len() {
+            let at = self.graph.order()[position];
+            let key = UnitKey::block(at, None);
+            if self.is_ahead(key)
+                && self.follows(key).is_none()
+                && let Kind::Single(unit) = &self.blocks[at].kind
+            {
+                self.blocks[at].carry = Unit { phase: Phase::Ready, ..unit.clone() };
+                self.blocks[at].kind = Kind::Waiting;
             }
         }
     }

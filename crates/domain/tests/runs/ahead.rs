@@ -67,7 +67,6 @@ fn what_is_heard_too_early_is_refused_until_it_makes_sense() {
 fn what_goes_back_was_never_begun() {
     let mut world = under_way(pipeline(chain()), strict());
     let before = world.stored("b").lease;
-    world.finish(world.key("c"), Outcome::Released);
     world.finish(world.key("b"), Outcome::Released);
     assert_eq!((world.stored("b").attempts, world.stored("b").executor), (0, None));
     world.complete("a");
@@ -85,20 +84,35 @@ fn a_failure_takes_what_follows_with_it_as_if_nothing_had_been_leased() {
     for options in [strict(), lenient()] {
         let mut world = under_way(pipeline(chain()), options);
         // An executor gives back first.
-        for name in ["b", "c"] {
-            world.finish(world.key(name), Outcome::Released);
-        }
+        world.finish(world.key("b"), Outcome::Released);
         world.fail("a");
         assert_eq!(statuses(&world), ["failed", "upstream_failed", "upstream_failed"]);
         assert_eq!(world.run_status(), "failed");
     }
-    // One that was told to stop says so after it.
+    // What it says after that is stale.
     let mut world = under_way(pipeline(chain()), strict());
+    let (key, (lease, _)) = (world.key("b"), world.current[&world.key("b")]);
     world.fail("a");
-    assert_eq!(world.stops.len(), 2);
-    world.finish(world.key("b"), Outcome::Cancelled);
-    world.finish(world.key("c"), Outcome::Released);
     assert_eq!(statuses(&world), ["failed", "upstream_failed", "upstream_failed"]);
+    for outcome in [Outcome::Released, Outcome::Completed(Output::default())] {
+        assert_eq!(world.event(Event::Ended { key, lease, outcome }), Err(Refused::Stale));
+    }
+}
+
+/// As after a database has lost its latest commits: the executor has gone on, and the run knows nothing of it.
+#[test]
+fn what_went_on_behind_a_try_that_does_not_count_does_not_count() {
+    let mut world = under_way(pipeline(chain()), strict());
+    let (key, (lease, _)) = (world.key("b"), world.current[&world.key("b")]);
+    world.finish(world.key("a"), Outcome::Released);
+    assert_eq!(statuses(&world), ["initial"; 3]);
+    let result = Event::Ended { key, lease, outcome: Outcome::Completed(Output::default()) };
+    assert_eq!(world.event(result), Err(Refused::Stale));
+    world.check_rebuild();
+    for name in ["a", "b", "c"] {
+        world.pass(&[name]);
+    }
+    assert_eq!(world.run_status(), "completed");
 }
 
 #[test]
@@ -106,7 +120,6 @@ fn a_try_that_is_made_again_is_awaited() {
     let blocks = vec![retried(block("a", &[]), 1), block("b", &["a"])];
     let mut world = World::started(pipeline(blocks), strict());
     assert_eq!(ahead(&mut world).len(), 2);
-    world.finish(world.key("b"), Outcome::Released);
     world.fail("a");
     assert_eq!((world.status("a"), world.status("b")), ("initial", "initial"));
     while world.lease_all().is_empty() {
@@ -132,10 +145,8 @@ fn a_cancelled_run_ends_when_everything_was_given_back() {
     let mut world = under_way(pipeline(chain()), strict());
     world.cancel();
     assert_eq!(world.stops.len(), 3, "what is ahead is told to stop as well");
-    for name in ["a", "b", "c"] {
-        assert_eq!(world.run_status(), "running");
-        world.finish(world.key(name), Outcome::Cancelled);
-    }
+    assert_eq!(world.run_status(), "running");
+    world.finish(world.key("a"), Outcome::Cancelled);
     assert_eq!(statuses(&world), ["cancelled"; 3]);
     assert_eq!(world.run_status(), "cancelled");
 }

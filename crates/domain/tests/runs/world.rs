@@ -113,8 +113,20 @@ impl World {
     }
 
     pub(crate) fn finish(&mut self, key: UnitKey, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Completed(_)) {
+            self.take_back_behind(key);
+        }
         let (lease, _) = self.current.remove(&key).unwrap_or_else(|| panic!("{key:?} is not running"));
         self.event(Event::Ended { key, lease, outcome }).expect("the attempt is current");
+    }
+
+    /// Nothing behind an attempt that did not complete is leased any more.
+    fn take_back_behind(&mut self, key: UnitKey) {
+        let follows = |other: &UnitKey| self.run.follows(*other).is_some_and(|(before, _)| before == key);
+        if let Some(behind) = self.current.keys().copied().find(follows) {
+            self.take_back_behind(behind);
+            self.current.remove(&behind);
+        }
     }
 
     pub(crate) fn lose(&mut self, executor: ExecutorId) {
@@ -125,9 +137,8 @@ impl World {
 
     /// It gives back what it still has, and goes.
     pub(crate) fn leave(&mut self, executor: ExecutorId) {
-        let left: Vec<UnitKey> =
-            self.current.iter().filter(|(_, (_, on))| *on == executor).map(|(key, _)| *key).collect();
-        for key in left {
+        let has = |world: &Self| world.current.iter().find(|(_, (_, on))| *on == executor).map(|(key, _)| *key);
+        while let Some(key) = has(self) {
             self.finish(key, Outcome::Released);
         }
         self.dead.insert(executor);

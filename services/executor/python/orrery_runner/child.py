@@ -29,8 +29,6 @@ _channel = Channel()
 _environment: Dict[str, str] = {}
 _terminate: Optional[Callable[[], None]] = None
 _terminated_early = False
-# Of the attempt. What user code forks inherits the handler, and not what it is for.
-_pid: Optional[int] = None
 
 
 def set_up(own_variables: Iterable[str]) -> None:
@@ -56,22 +54,35 @@ def on_terminate(act: Callable[[], None]) -> None:
 
 def _on_sigterm(*_: Any) -> None:
     global _terminated_early
-    if _pid is not None and os.getpid() != _pid:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
     if _terminate is None:
         raise Terminated
     _terminated_early = True
     _terminate()
 
 
+def leave_forks_alone() -> None:
+    """What user code forks inherits the handler, and not what it is for. SIGTERM waits meanwhile, since Python forgets in the
+    child what came before it was ready."""
+    def before() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+
+    def in_child() -> None:
+        if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        after()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
+
+
 def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[bytes, List[int]]]) -> None:
     """The whole life of a child. Never returns."""
-    global _pid, _terminate
+    global _terminate
     code = 70
     try:
-        _pid, _terminate = os.getpid(), None
+        _terminate = None
         if _terminated_early:
             raise Terminated
         seeds.renew()
@@ -87,6 +98,7 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
         os.close(line.detach())
         bind_output(fds[0], fds[1])
         _channel.attach(fds[2])
+        leave_forks_alone()
         code = run_jobs(_channel, prepare(jsontext.parse(str(data, "utf-8"))))
     except Terminated:
         die_by_sigterm()

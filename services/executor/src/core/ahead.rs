@@ -76,6 +76,7 @@ impl Core {
 
     /// Begins an attempt. The built-in no-op is over at once, and so may be what follows it.
     pub(super) fn begin(&mut self, attempt: Attempt, ended: &mut Vec<pb::Result>) {
+        self.journal.assigned(&attempt.id);
         match span(&attempt).in_scope(|| noop::outcome(&attempt)) {
             Some(outcome) => self.over(attempt.id, outcome, 0, ended),
             None => self.start(attempt),
@@ -117,7 +118,9 @@ impl Core {
         ended.extend(back.into_iter().map(|id| self.released(id)));
     }
 
+    /// Of what has not begun.
     pub(super) fn released(&mut self, id: AttemptId) -> pb::Result {
+        self.journal.assigned(&id);
         self.result(id, Outcome::Released(pb::Released {}), 0)
     }
 }

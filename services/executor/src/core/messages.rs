@@ -68,7 +68,6 @@ impl Core {
             if self.running.contains_key(&id) || self.unacknowledged.holds(&id) || self.ahead.holds(&id) {
                 continue;
             }
-            self.journal.assigned(&id);
             if self.draining || self.unacknowledged.len() >= UNACKNOWLEDGED_MAX {
                 ended.push(self.released(id));
                 continue;
@@ -76,6 +75,7 @@ impl Core {
             let definition = match self.definitions.get(&assignment.definition_id) {
                 Some(Some(definition)) => Arc::clone(definition),
                 Some(None) => {
+                    self.journal.assigned(&id);
                     let unread = format!("the executor cannot read the definition {}", assignment.definition_id);
                     ended.push(self.result(id, failed("INTERNAL", unread), 0));
                     continue;

@@ -62,7 +62,7 @@ impl Engine {
     /// An executor is gone without a word: whatever it ran is tried again by others.
     fn lose(&mut self, executor: ExecutorId, turn: &mut Turn) {
         let Some(seat) = self.seats.remove(&executor) else { return };
-        tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.held(), "executor lost");
+        tracing::warn!(executor.id = %executor, executor.name = seat.name, attempts = seat.begun(), "executor lost");
         self.metrics.executors_lost.inc();
         if seat.is_local() {
             turn.seats.insert(executor, seat.row(executor, "lost"));

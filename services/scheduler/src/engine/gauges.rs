@@ -24,7 +24,7 @@ impl Engine {
         }
         let now = Instant::now();
         self.told.at = Some(now);
-        let held: usize = self.seats.values().map(super::seat::Seat::held).sum();
+        let held: usize = self.seats.values().map(super::seat::Seat::begun).sum();
         // Executors behind a gateway are told by that one.
         let local = || self.seats.values().filter(|seat| seat.is_local());
         let free: u32 = local().map(super::seat::Seat::credits).sum();

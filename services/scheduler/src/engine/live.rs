@@ -258,12 +258,13 @@ impl Live {
 }
 
 impl Live {
-    /// Leases to the executor of `key` what follows it, where that runs as a process too and needs the same permits: it will
-    /// have those of `key`.
+    /// Leases to the executor of `key` what follows it, where that runs no user code and needs the same permits: it will have
+    /// those of `key`. What user code asks is answered from what is committed, so it begins behind that only.
     pub(super) fn lease_ahead(&mut self, key: UnitKey, out: &mut Vec<Transition>) -> Option<Lease> {
         let (graph, pools) = (Arc::clone(self.run.graph()), &self.pools);
-        let is_process = |step: Step| needed(&graph, step).is_none_or(|backend| backend == Backend::Process);
-        self.run.lease_ahead(key, &mut |step| pools.of(step) == pools.of(key.step) && is_process(step), out)
+        // The built-in no-op needs no backend.
+        let runs_no_code = |step: Step| needed(&graph, step).is_none();
+        self.run.lease_ahead(key, &mut |step| pools.of(step) == pools.of(key.step) && runs_no_code(step), out)
     }
 }
 

@@ -77,7 +77,7 @@ impl Engine {
         }
         let mut running = Units::default();
         for seat in self.seats.values() {
-            *running.on_mut(seat.backend()) += count(seat.held());
+            *running.on_mut(seat.backend()) += count(seat.begun());
         }
         for backend in Backend::ALL {
             self.metrics.ready_units.with_label_values(&[backend.as_str()]).set(ready.on(backend).into());

@@ -32,9 +32,10 @@ pub(super) struct Seat {
     doubted: bool,
     /// Attempts that it was given and whose end it has not told.
     held: HashSet<AttemptId>,
-    /// Of these, those that hold no slot: they wait, or were leased ahead.
+    /// Of these, those that gave their slot back while they wait.
     waiting: HashSet<AttemptId>,
-    /// What it begins by itself, by the attempt that it follows.
+    /// Of these, those that have not begun, and begin by themselves; and which, by the attempt that it follows.
+    ahead: HashSet<AttemptId>,
     followers: HashMap<AttemptId, AttemptId>,
     goes_on: bool,
     /// Definitions that this session was sent.
@@ -74,6 +75,7 @@ impl Seat {
             doubted: false,
             held: HashSet::new(),
             waiting: HashSet::new(),
+            ahead: HashSet::new(),
             followers: HashMap::new(),
             goes_on: hello.goes_on,
             known: HashSet::new(),
@@ -104,6 +106,7 @@ impl Seat {
             doubted: false,
             held: HashSet::new(),
             waiting: HashSet::new(),
+            ahead: HashSet::new(),
             followers: HashMap::new(),
             goes_on: false,
             known: HashSet::new(),
@@ -169,13 +172,15 @@ impl Seat {
         self.draining = true;
     }
 
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
+    /// Attempts of this engine that it has begun, as far as is known.
+    pub(super) fn begun(&self) -> usize {
+        self.held.len().saturating_sub(self.ahead.len())
     }
 
     /// Attempts of this engine that hold a slot.
     pub(super) fn busy(&self) -> u32 {
-        u32::try_from(self.held.len().saturating_sub(self.waiting.len())).unwrap_or(u32::MAX)
+        let slots = self.begun().saturating_sub(self.waiting.difference(&self.ahead).count());
+        u32::try_from(slots).unwrap_or(u32::MAX)
     }
 
     /// Attempts that it would take now.
@@ -195,7 +200,7 @@ impl Seat {
 
     /// What it begins in the slot of `before`, without being told, once that has completed.
     pub(super) fn hold_behind(&mut self, before: AttemptId, attempt: AttemptId) {
-        self.waiting.insert(attempt.clone());
+        self.ahead.insert(attempt.clone());
         self.held.insert(attempt.clone());
         self.followers.insert(before, attempt);
     }
@@ -208,8 +213,9 @@ impl Seat {
     pub(super) fn release(&mut self, attempt: &AttemptId) {
         self.held.remove(attempt);
         self.waiting.remove(attempt);
+        self.ahead.remove(attempt);
         if let Some(next) = self.followers.remove(attempt) {
-            self.waiting.remove(&next);
+            self.ahead.remove(&next);
         }
     }
 
@@ -254,7 +260,7 @@ impl Seat {
             slots: i32::try_from(self.slots).unwrap_or(i32::MAX),
             version: self.version.clone(),
             state,
-            running: i32::try_from(self.held.len().max(self.running as usize)).unwrap_or(i32::MAX),
+            running: i32::try_from(self.begun().max(self.running as usize)).unwrap_or(i32::MAX),
         }
     }
 
@@ -294,6 +300,7 @@ impl Seat {
     pub(super) fn forget_all(&mut self) {
         self.held.clear();
         self.waiting.clear();
+        self.ahead.clear();
         self.followers.clear();
         self.forgotten = true;
     }
@@ -305,6 +312,7 @@ impl Seat {
         self.held.retain(|attempt| !is_foreign(attempt));
         let held = &self.held;
         self.waiting.retain(|attempt| held.contains(attempt));
+        self.ahead.retain(|attempt| held.contains(attempt));
         self.followers.retain(|attempt, _| held.contains(attempt));
         let count = before.saturating_sub(self.busy());
         if count > 0 && self.is_local() {

@@ -23,7 +23,9 @@ fn chain(length: usize) -> Value {
     let name = |at: usize| format!("b{at}");
     let blocks = (0..length).map(|at| {
         let upstream: Vec<String> = (at > 0).then(|| name(at - 1)).into_iter().collect();
-        block(&name(at), &upstream.iter().map(String::as_str).collect::<Vec<_>>())
+        let mut block = block(&name(at), &upstream.iter().map(String::as_str).collect::<Vec<_>>());
+        block["executor_type"] = "noop".into();
+        block
     });
     blocks.collect()
 }
@@ -70,6 +72,24 @@ async fn a_chain_of_quick_blocks_is_given_further_and_further_ahead() {
                   AND completed_at >= started_at";
     let row = cluster.database.client().await.query_one(ran, &[&run.0]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 20);
+    cluster.stop.cancel();
+}
+
+/// What it asks of the cluster is answered from what is committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn user_code_is_never_given_ahead() {
+    let cluster = Cluster::new().await;
+    let mut blocks = chain(4);
+    blocks[2].as_object_mut().unwrap().remove("executor_type");
+    let pipeline = cluster.deploy(blocks).await;
+    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    for blocks in [&["b0"][..], &["b1"], &["b2", "b3"]] {
+        let lane = executor.assigned().await;
+        assert_eq!(lane.iter().map(name).collect::<Vec<_>>(), blocks);
+        executor.tell(completed(&lane)).await;
+    }
+    cluster.until(run, "completed").await;
     cluster.stop.cancel();
 }
 
