@@ -3,8 +3,8 @@
 //! Between two blocks of a chain lie a message, a commit and a message back. Where blocks take longer than that by far, nobody
 //! feels it. Where they do not, what follows is leased with what it follows, in the same commit, and its executor goes from
 //! one to the next without asking. How far is learnt from the run itself: one quick block earns one lease ahead, and each
-//! further one doubles that. Only what runs no user code is leased so. An executor gives back what it would begin too late, so that a slot is never kept from others
-//! for longer than a moment. Refuses to know what follows what: that is `domain::run`.
+//! further one doubles that. Only what runs no user code is leased so. An executor gives back what it would begin too late, so
+//! that a slot is never kept from others for longer than a moment. Refuses to know what follows what: that is `domain::run`.
 
 use super::{Engine, live::Live, seat::Seat, turn::Turn};
 use crate::wire::{self, AttemptId};
