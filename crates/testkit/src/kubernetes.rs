@@ -16,8 +16,8 @@ pub const WITHOUT: &str = "ORRERY_WITHOUT_KUBERNETES";
 pub fn lab() -> Option<&'static Kubelab> {
     static LAB: OnceLock<Result<TestLab, String>> = OnceLock::new();
     let shared = LAB.get_or_init(|| {
-        if let Some(reason) = env::var_os(WITHOUT).filter(|reason| !reason.is_empty()) {
-            return Err(format!("no Kubernetes to test on: {}", reason.display()));
+        if let Some(why) = without() {
+            return Err(why);
         }
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubelab");
         let lab = TestLab::share(&sources);
@@ -25,4 +25,11 @@ pub fn lab() -> Option<&'static Kubelab> {
     });
     // Once for every test that asks.
     shared.as_ref().inspect_err(|why| skipped(why)).ok().map(|shared| &shared.lab)
+}
+
+/// Why there is none to test on, where [`WITHOUT`] is set.
+#[must_use]
+pub fn without() -> Option<String> {
+    let reason = env::var_os(WITHOUT).filter(|reason| !reason.is_empty())?;
+    Some(format!("no Kubernetes to test on: {}", reason.display()))
 }
