@@ -234,7 +234,7 @@ impl AttemptLog {
     fn clean(&self, text: &str) -> String {
         let masks = &self.masks;
         let masked = if text.len() > LINE_BYTES_MAX { masks.apply_to_beginning(text) } else { masks.apply(text) };
-        match masks.apply(&text::clean(&masked)) {
+        match masks.apply(&text::clean(&masked, text::is_too_long(text))) {
             Cow::Owned(text) => text,
             Cow::Borrowed(text) => text.to_owned(),
         }
