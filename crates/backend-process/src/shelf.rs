@@ -189,8 +189,9 @@ impl Drop for Held {
     }
 }
 
-/// What it takes on a disk, about. Links are not followed.
-fn bytes_of(folder: &Path) -> u64 {
+/// What a folder takes on a disk, about. Links are not followed. Work that blocks.
+#[must_use]
+pub fn bytes_of(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => BLOCK_BYTES + bytes_of(&entry.path()),

@@ -17,9 +17,9 @@ pub fn to_proto(instant: jiff::Timestamp) -> prost_types::Timestamp {
 /// The instant in the field `field`.
 ///
 /// # Errors
-/// Instants outside of the years 1 to 9999, and fractions outside of a second.
+/// Instants outside of [`domain::instant::RANGE`], and fractions outside of a second.
 pub fn from_proto(timestamp: &prost_types::Timestamp, field: &str) -> Result<jiff::Timestamp, Problem> {
-    let wrong = || Problem::invalid(field, "must be an instant between the years 1 and 9999");
+    let wrong = || Problem::invalid(field, format!("must be an instant {}", domain::instant::RANGE));
     if !(0..1_000_000_000).contains(&timestamp.nanos) {
         return Err(wrong());
     }
@@ -55,5 +55,8 @@ mod tests {
         {
             assert!(from_proto(&prost_types::Timestamp { seconds, nanos }, "at").is_err());
         }
+        // The last day of the year 9999.
+        let last = from_proto(&prost_types::Timestamp { seconds: 253_402_214_400, nanos: 0 }, "at").unwrap_err();
+        assert!(last.message.contains("to 9999-12-30T22:00:00Z"), "{}", last.message);
     }
 }

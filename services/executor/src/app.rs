@@ -315,7 +315,8 @@ fn processes(settings: &Settings, base: &Base) -> anyhow::Result<ProcessBackend>
         zygote_idle: settings.zygote_idle,
         sweeper: Arc::new(Sweeper::new(data.mark().to_owned())),
         bundles: Arc::clone(&base.bundles),
-        views: Views::new(data.join("views")).context("empty the folder of copies of projects")?,
+        views: Views::new(data.join("views"), settings.bundles_cache)
+            .context("empty the folder of copies of projects")?,
         outputs: Arc::clone(&base.outputs),
         journal: Arc::clone(&base.journal),
         logs: base.logs.clone(),

@@ -12,6 +12,7 @@ pub mod data_dir;
 pub mod job;
 pub mod journal;
 pub mod kubernetes;
+mod leftovers;
 pub mod link;
 pub mod logs;
 pub mod metrics;

@@ -63,9 +63,12 @@ struct Load {
 /// What one attempt may still write, and what it has lost.
 #[derive(Debug)]
 struct Share {
+    bytes_max: u64,
     left: AtomicU64,
     waiting: AtomicUsize,
     dropped: AtomicU64,
+    /// Of these, those beyond `bytes_max`; for the others there was no room.
+    beyond: AtomicU64,
     /// Waited in vain; ends when a line of it is sent.
     stuck: AtomicBool,
     moved: Notify,
@@ -109,9 +112,11 @@ impl LogQueue {
     #[must_use]
     pub fn of(&self, attempt: &AttemptId, workspace: &str, block_type: &str, bytes_max: u64) -> AttemptLog {
         let share = Share {
+            bytes_max,
             left: bytes_max.into(),
             waiting: 0.into(),
             dropped: 0.into(),
+            beyond: 0.into(),
             stuck: false.into(),
             moved: Notify::new(),
         };
@@ -179,6 +184,7 @@ impl AttemptLog {
         let room = self.share.waiting.load(Ordering::Relaxed) < ATTEMPT_LINES_MAX && self.queue.has_room();
         if within.is_err() || !room || !self.push(level, stream, self.clean(text), at_us) {
             self.share.dropped.fetch_add(1, Ordering::Relaxed);
+            self.share.beyond.fetch_add(u64::from(within.is_err()), Ordering::Relaxed);
             self.queue.metrics.log_lines_dropped.inc();
         }
     }
@@ -220,12 +226,12 @@ impl AttemptLog {
         }
     }
 
-    /// Says how many lines were dropped; at the end of the attempt.
+    /// Says how many lines were dropped, and for which limit; at the end of the attempt.
     pub fn finish(&self) {
         let dropped = self.share.dropped.swap(0, Ordering::Relaxed);
+        let beyond = self.share.beyond.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text = format!("{dropped} log lines were dropped: more than one attempt may log, or too fast");
-            self.system("WARNING", &text);
+            self.system("WARNING", &told(dropped, beyond, self.share.bytes_max));
         }
     }
 
@@ -234,7 +240,7 @@ impl AttemptLog {
     fn clean(&self, text: &str) -> String {
         let masks = &self.masks;
         let masked = if text.len() > LINE_BYTES_MAX { masks.apply_to_beginning(text) } else { masks.apply(text) };
-        match masks.apply(&text::clean(&masked)) {
+        match masks.apply(&text::clean(&masked, text::is_too_long(text))) {
             Cow::Owned(text) => text,
             Cow::Borrowed(text) => text.to_owned(),
         }
@@ -269,6 +275,17 @@ impl AttemptLog {
     }
 }
 
+/// What is said of lines that were dropped, `beyond` of them for the attempt's limit.
+fn told(dropped: u64, beyond: u64, bytes_max: u64) -> String {
+    let limit = format!("the {bytes_max} bytes that one attempt may log (the executor's setting `log_limit`)");
+    let late = "they came faster than they could be stored";
+    match dropped.saturating_sub(beyond) {
+        0 => format!("{dropped} log lines were dropped: they are beyond {limit}"),
+        _ if beyond == 0 => format!("{dropped} log lines were dropped: {late}"),
+        rest => format!("{dropped} log lines were dropped: {beyond} are beyond {limit}; {rest} are not, but {late}"),
+    }
+}
+
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
@@ -297,8 +314,27 @@ mod tests {
         log.finish();
         let texts: Vec<_> = std::iter::from_fn(|| lines.try_recv()).map(|line| line.message).collect();
         assert_eq!(texts[..2], ["1234", "1234"]);
-        assert!(texts[2].starts_with("3 log lines were dropped"), "{texts:?}");
-        assert_eq!(texts.len(), 3);
+        let why = "3 log lines were dropped: they are beyond the 10 bytes that one attempt may log (the executor's \
+                   setting `log_limit`)";
+        assert_eq!(texts[2..], [why]);
+    }
+
+    #[test]
+    fn lines_without_room_are_told_apart_from_those_beyond_the_limit() {
+        let (queue, mut lines) = queue();
+        // It may log two lines more than may wait.
+        let log = queue.of(&attempt("a"), "", "", 2 * (ATTEMPT_LINES_MAX as u64 + 2));
+        let flood = |count: usize| (0..count).for_each(|_| log.line("INFO", "stdout", "x"));
+        let mut end = || {
+            log.finish();
+            std::iter::from_fn(|| lines.try_recv()).last().map(|line| line.message).unwrap_or_default()
+        };
+        flood(ATTEMPT_LINES_MAX + 2);
+        assert_eq!(end(), "2 log lines were dropped: they came faster than they could be stored");
+        assert!(!end().contains("dropped"), "it is said once");
+        let both = told(5, 2, 10);
+        assert!(both.starts_with("5 log lines") && both.contains(": 2 are beyond the 10 bytes"), "{both}");
+        assert!(both.ends_with("; 3 are not, but they came faster than they could be stored"), "{both}");
     }
 
     #[test]

@@ -396,6 +396,8 @@ impl Attempts for ProcessBackend {
         if let Some(child) = self.homes.take(run) {
             child.end().await;
         }
+        let views = self.parts.views.clone();
+        tokio::task::spawn_blocking(move || views.end(run));
     }
 
     async fn end_processes(&self) {

@@ -39,7 +39,8 @@ pub const KEYS: &[Key] = &[
         "bundles_cache",
         Kind::Bytes,
         "5 GiB",
-        "Disk for code of bundles, below `data_dir`: those that nobody reads go, the least recently used first.",
+        "Disk for code of bundles, below `data_dir`: those that nobody reads go, the least recently used first. As much again \
+         is for copies of it that runs have written to and do not use, but the latest stays.",
     ),
     Key::new(
         "environments_cache",

@@ -2,11 +2,13 @@
 //! of its own, which its blocks on this executor share, so that what one run writes no other run finds.
 //!
 //! Copies that nobody wrote to go from run to run: looking whether one is untouched costs a look at each of its files,
-//! which is less than a copy. One that was written to stays with its run, for the run's later blocks. Refuses to know what
-//! files mean.
+//! which is less than a copy. One that was written to stays with its run, for the run's later blocks, as long as there is
+//! room. Refuses to know what files mean.
 
 mod copy;
 
+use crate::leftovers;
+use backend_process::shelf;
 use copy::Seal;
 use domain::id::RunId;
 use std::{
@@ -35,6 +37,8 @@ pub struct Views(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
+    /// For copies that were written to and have no attempt here.
+    bytes_max: u64,
     next: AtomicU64,
     state: Mutex<State>,
 }
@@ -62,6 +66,8 @@ struct Bound {
     copy: Copy,
     users: usize,
     since: Instant,
+    /// As it was found written to, last.
+    bytes: u64,
 }
 
 /// A run's copy, as long as an attempt uses it.
@@ -81,16 +87,14 @@ impl View {
 }
 
 impl Views {
-    /// Copies below a folder, which is emptied: those of an earlier life are nobody's.
+    /// Copies below a folder, which is emptied: those of an earlier life are nobody's. Those that were written to and wait
+    /// for their run may take `bytes_max`, or what the latest of them takes.
     ///
     /// # Errors
     /// When the folder cannot be emptied.
-    pub fn new(folder: PathBuf) -> io::Result<Self> {
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        Ok(Self(Arc::new(Inner { folder, next: AtomicU64::new(0), state: Mutex::default() })))
+    pub fn new(folder: PathBuf, bytes_max: u64) -> io::Result<Self> {
+        leftovers::leave_behind(&folder)?;
+        Ok(Self(Arc::new(Inner { folder, bytes_max, next: AtomicU64::new(0), state: Mutex::default() })))
     }
 
     /// The run's copy of the bundle `digest`, which lies in `original`. Must be called inside a tokio runtime.
@@ -111,7 +115,7 @@ impl Views {
         if state.bound.contains_key(&key) {
             state.spare.push(copy);
         } else {
-            state.bound.insert(key.clone(), Bound { copy, users: 0, since: Instant::now() });
+            state.bound.insert(key.clone(), Bound::new(copy));
         }
         drop(state);
         self.known(&key).ok_or_else(|| io::Error::other("the copy of the project was removed at once"))
@@ -123,7 +127,7 @@ impl Views {
         if !state.bound.contains_key(key) {
             let at = state.spare.iter().rposition(|copy| copy.digest == key.1)?;
             let copy = state.spare.remove(at);
-            state.bound.insert(key.clone(), Bound { copy, users: 0, since: Instant::now() });
+            state.bound.insert(key.clone(), Bound::new(copy));
         }
         let bound = state.bound.get_mut(key)?;
         bound.users += 1;
@@ -132,18 +136,38 @@ impl Views {
 
     /// Called when nobody used the copy a moment ago: passes it on when it is untouched. Blocking work.
     fn settle(&self, key: &(RunId, String)) {
-        let Some((project, seal)) = self.state().bound.get(key).map(|bound| bound.copy.sealed()) else { return };
+        let Some((project, seal, since)) = self.state().bound.get(key).map(Bound::sealed) else { return };
         let untouched = seal.holds(&project);
+        let bytes = if untouched { 0 } else { shelf::bytes_of(&project) };
         let mut state = self.state();
-        // Who came meanwhile goes on with it, and settles it after that.
-        if untouched && state.bound.get(key).is_some_and(|bound| bound.users == 0) {
-            let copy = state.bound.remove(key).map(|bound| bound.copy);
-            state.spare.extend(copy);
+        // Who came meanwhile goes on with it, or may have written to it, and settles it after that.
+        if state.bound.get(key).is_some_and(|bound| bound.users == 0 && bound.since == since) {
+            if untouched {
+                let copy = state.bound.remove(key).map(|bound| bound.copy);
+                state.spare.extend(copy);
+            } else if let Some(bound) = state.bound.get_mut(key) {
+                bound.bytes = bytes;
+            }
         }
-        let gone = state.shrink();
+        let gone = state.shrink(self.0.bytes_max);
         drop(state);
         for copy in gone {
             copy.remove();
+        }
+    }
+
+    /// The run has ended: what was written to goes, unless an attempt uses it. Blocking work.
+    pub fn end(&self, run: RunId) {
+        let mut keys: Vec<_> = self.state().bound.keys().filter(|(of, _)| *of == run).cloned().collect();
+        for key in &keys {
+            self.settle(key);
+        }
+        let mut state = self.state();
+        keys.retain(|key| state.bound.get(key).is_some_and(|bound| bound.users == 0));
+        let gone: Vec<_> = keys.iter().filter_map(|key| state.bound.remove(key)).collect();
+        drop(state);
+        for bound in gone {
+            bound.copy.remove();
         }
     }
 
@@ -153,16 +177,37 @@ impl Views {
 }
 
 impl State {
-    /// Takes out what is one too many, or has waited too long.
-    fn shrink(&mut self) -> Vec<Copy> {
+    /// Takes out what is one too many, takes too much of the disk, or has waited too long.
+    fn shrink(&mut self, bytes_max: u64) -> Vec<Copy> {
         let mut gone: Vec<Copy> = self.spare.drain(..self.spare.len().saturating_sub(SPARE_MAX)).collect();
         let mut idle: Vec<_> = self.bound.iter().filter(|(_, bound)| bound.users == 0).collect();
         idle.sort_by_key(|(_, bound)| bound.since);
-        let surplus = idle.len().saturating_sub(WRITTEN_MAX);
+        let surplus = idle.len().saturating_sub(WRITTEN_MAX).max(without_room(&idle, bytes_max));
         let late = |(at, (_, bound)): &(usize, (_, &Bound))| *at < surplus || bound.since.elapsed() > WRITTEN_TTL;
         let late: Vec<_> = idle.into_iter().enumerate().filter(late).map(|(_, (key, _))| key.clone()).collect();
         gone.extend(late.iter().filter_map(|key| self.bound.remove(key)).map(|bound| bound.copy));
         gone
+    }
+}
+
+/// How many of the oldest have to go for the others to find room. The latest stays: its run goes on in a moment, and would
+/// never find what it wrote.
+fn without_room<T>(idle: &[(T, &Bound)], bytes_max: u64) -> usize {
+    let mut bytes = 0_u64;
+    let fits = |(_, bound): &&(T, &Bound)| {
+        bytes = bytes.saturating_add(bound.bytes);
+        bytes <= bytes_max
+    };
+    idle.len() - idle.iter().rev().take_while(fits).count().max(1).min(idle.len())
+}
+
+impl Bound {
+    fn new(copy: Copy) -> Self {
+        Self { copy, users: 0, since: Instant::now(), bytes: 0 }
+    }
+
+    fn sealed(&self) -> (PathBuf, Arc<Seal>, Instant) {
+        (self.copy.project.clone(), Arc::clone(&self.copy.seal), self.since)
     }
 }
 
@@ -178,10 +223,6 @@ impl Copy {
                 Err(error)
             }
         }
-    }
-
-    fn sealed(&self) -> (PathBuf, Arc<Seal>) {
-        (self.project.clone(), Arc::clone(&self.seal))
     }
 
     fn remove(self) {
@@ -215,6 +256,14 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
+    fn copy(name: &str) -> Copy {
+        Copy { digest: String::new(), folder: name.into(), project: name.into(), seal: Arc::new(Seal::default()) }
+    }
+
+    fn gone(state: &mut State, bytes_max: u64) -> Vec<String> {
+        state.shrink(bytes_max).into_iter().map(|copy| copy.folder.display().to_string()).collect()
+    }
+
     /// Waits until nothing of a dropped view is under way: its copy is spare, or stays with its run.
     async fn spare(views: &Views, count: usize) {
         let there = async || (views.state().spare.len() == count).then_some(());
@@ -227,7 +276,7 @@ mod tests {
         let original = root.path().join("shop");
         std::fs::create_dir_all(original.join("nested")).unwrap();
         std::fs::write(original.join("nested/a.py"), "a").unwrap();
-        let views = Views::new(root.path().join("views")).unwrap();
+        let views = Views::new(root.path().join("views"), u64::MAX).unwrap();
         let (first, second) = (RunId::new_in(0), RunId::new_in(0));
         let of = async |run| views.of(run, "digest", &original).await.unwrap();
 
@@ -256,23 +305,57 @@ mod tests {
 
     #[test]
     fn what_waits_too_long_or_is_one_too_many_goes() {
-        let copy = |name: &str| Copy {
-            digest: String::new(),
-            folder: name.into(),
-            project: name.into(),
-            seal: Arc::new(Seal::default()),
-        };
         let mut state = State::default();
         state.spare.extend((0..=SPARE_MAX).map(|at| copy(&format!("spare {at}"))));
         let begun = Instant::now();
         for at in 0..=WRITTEN_MAX {
             let since = begun + Duration::from_millis(at as u64);
-            let bound = Bound { copy: copy(&format!("written {at}")), users: 0, since };
+            let bound = Bound { since, ..Bound::new(copy(&format!("written {at}"))) };
             state.bound.insert((RunId::new_in(0), String::new()), bound);
         }
-        let used = Bound { copy: copy("used"), users: 1, since: begun };
+        let used = Bound { users: 1, since: begun, ..Bound::new(copy("used")) };
         state.bound.insert((RunId::new_in(0), String::new()), used);
-        let gone: Vec<_> = state.shrink().into_iter().map(|copy| copy.folder.display().to_string()).collect();
-        assert_eq!(gone, ["spare 0", "written 0"]);
+        assert_eq!(gone(&mut state, u64::MAX), ["spare 0", "written 0"]);
+    }
+
+    #[test]
+    fn what_was_written_to_finds_room_or_the_oldest_go_but_never_the_latest() {
+        let mut state = State::default();
+        let begun = Instant::now();
+        for (at, bytes) in [40_u64, 30, 20, 10].into_iter().enumerate() {
+            let since = begun + Duration::from_millis(at as u64);
+            let bound = Bound { since, bytes, ..Bound::new(copy(&bytes.to_string())) };
+            state.bound.insert((RunId::new_in(0), String::new()), bound);
+        }
+        let used = Bound { users: 1, since: begun, bytes: 1_000, ..Bound::new(copy("used")) };
+        state.bound.insert((RunId::new_in(0), String::new()), used);
+        assert!(gone(&mut state, 100).is_empty(), "what an attempt uses does not count");
+        assert_eq!(gone(&mut state, 59), ["40", "30"], "all that is older than what finds no room");
+        assert_eq!(gone(&mut state, 5), ["20"]);
+        assert!(gone(&mut state, 0).is_empty());
+    }
+
+    #[tokio::test]
+    async fn with_the_end_of_its_run_a_copy_that_was_written_to_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let original = root.path().join("shop");
+        std::fs::create_dir_all(&original).unwrap();
+        std::fs::write(original.join("a.py"), "a").unwrap();
+        let views = Views::new(root.path().join("views"), u64::MAX).unwrap();
+        let (ended, other) = (RunId::new_in(0), RunId::new_in(0));
+        let mut folders = Vec::new();
+        for run in [ended, other] {
+            let view = views.of(run, "digest", &original).await.unwrap();
+            std::fs::write(view.project().join("b.py"), "b").unwrap();
+            folders.push(view.project().to_owned());
+        }
+        let measured = async || views.state().bound.values().all(|bound| bound.bytes > 0).then_some(());
+        testkit::wait_for("both to be measured", SOON, measured).await;
+        let clean = views.of(RunId::new_in(0), "digest", &original).await.unwrap();
+        views.end(ended);
+        assert_eq!(folders.iter().map(|folder| folder.exists()).collect::<Vec<_>>(), [false, true]);
+        let held = views.of(other, "digest", &original).await.unwrap();
+        views.end(other);
+        assert!(held.project().join("b.py").exists() && clean.project().exists(), "what is used stays");
     }
 }

@@ -18,8 +18,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// Characters of one line; the rest is cut by executors, and here for those that do not.
+/// Bytes of one line; the rest is cut by executors, and here for those that do not.
 const MESSAGE_MAX: usize = 64 * 1024;
+/// Ends a line that was cut, as executors end it.
+const CUT: &str = " … (cut)";
 /// Batches that wait for a writer.
 const QUEUE_MAX: usize = 64;
 /// Batches that are stored as one.
@@ -129,8 +131,9 @@ fn level(name: &str) -> i16 {
 /// Postgres stores no NUL in text.
 fn printable(mut message: String) -> String {
     if message.len() > MESSAGE_MAX {
-        let end = (0..=MESSAGE_MAX).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+        let end = message.floor_char_boundary(MESSAGE_MAX - CUT.len());
         message.truncate(end);
+        message.push_str(CUT);
     }
     if message.contains('\0') { message.replace('\0', "") } else { message }
 }
@@ -155,5 +158,16 @@ mod tests {
         assert_eq!((at(3600).at, at(-200_000).at), (now, now));
         assert_eq!(at(0).message, "ab");
         assert!(new_line(pb::LogLine::default(), now).is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters_with_a_mark() {
+        let fits = "x".repeat(MESSAGE_MAX);
+        assert_eq!(printable(fits.clone()), fits);
+        for long in [format!("{fits}{CUT}"), "€".repeat(MESSAGE_MAX)] {
+            let cut = printable(long);
+            assert!(cut.ends_with(CUT) && cut.len() <= MESSAGE_MAX && cut.len() > MESSAGE_MAX - 4, "{}", cut.len());
+            assert_eq!(cut.matches(CUT).count(), 1);
+        }
     }
 }

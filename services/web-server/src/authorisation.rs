@@ -16,6 +16,7 @@ use crate::changed::Changed;
 use crate::fault::Fault;
 use crate::identity::Identity;
 use crate::settings::Limits;
+use crate::transcode;
 use address::Field;
 pub(crate) use check::{Verdict, workspace};
 use domain::ErrorKind;
@@ -156,8 +157,9 @@ impl Guarded {
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        // Everything that is served has a rule.
         let Some(rule) = self.authority.rules.get(path.as_str()) else {
-            return refuse(Fault::not_allowed());
+            return transcode::no_method(&path).into_http();
         };
         let identity = request.extensions().get::<Identity>().cloned().unwrap_or(Identity::Nobody);
         let (head, body) = request.into_parts();

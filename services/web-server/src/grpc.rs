@@ -52,10 +52,11 @@ pub(crate) async fn routes(
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report(reporter, ready));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     Ok(Routes::new(serve!(core, WorkspaceServiceServer, Workspaces))
         .add_service(serve!(core, DeploymentServiceServer, Deployments))
         .add_service(serve!(core, PipelineServiceServer, Pipelines))
@@ -86,7 +87,8 @@ pub(crate) async fn routes(
         .add_service(serve!(core, GpuUsageServiceServer, GpuUsages))
         .add_service(serve!(core, VolumeServiceServer, Volumes))
         .add_service(health)
-        .add_service(reflection)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
         .prepare())
 }
 

@@ -33,7 +33,11 @@ impl Protocol {
 
     /// The answer that says no.
     pub(crate) fn refuse(self, fault: Fault) -> Response {
-        let status = Status::from(fault);
+        self.end(Status::from(fault))
+    }
+
+    /// The answer that is a status and nothing else.
+    pub(crate) fn end(self, status: Status) -> Response {
         match self {
             Self::Grpc => status.into_http::<Body>(),
             Self::GrpcWeb => {

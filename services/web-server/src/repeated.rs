@@ -43,7 +43,7 @@ impl Wanted {
             .collect()
     }
 
-    /// What of it is not what the run was created for.
+    /// What of it is not what the run was created for, as it completes "with …".
     fn differs(&self, run: &Asked) -> Option<&'static str> {
         let has = |(name, value): (&String, &Value)| run.variables.get(name) == Some(value);
         let same_variables = match &self.event_variables {
@@ -54,12 +54,12 @@ impl Wanted {
             }
         };
         let differences = [
-            ("variables", !same_variables),
-            ("execution_date", self.execution_date.is_some_and(|at| at != run.execution_date)),
-            ("timeout", self.options.is_some_and(|(timeout_s, _)| timeout_s != run.timeout_s)),
-            ("allow_blocks_to_fail", self.options.is_some_and(|(_, allow)| allow != run.allow_blocks_to_fail)),
+            ("other variables", !same_variables),
+            ("another execution_date", self.execution_date.is_some_and(|at| at != run.execution_date)),
+            ("another timeout", self.options.is_some_and(|(timeout_s, _)| timeout_s != run.timeout_s)),
+            ("another allow_blocks_to_fail", self.options.is_some_and(|(_, allow)| allow != run.allow_blocks_to_fail)),
         ];
-        differences.into_iter().find(|(_, differs)| *differs).map(|(field, _)| field)
+        differences.into_iter().find(|(_, differs)| *differs).map(|(what, _)| what)
     }
 }
 
@@ -75,9 +75,9 @@ pub(crate) async fn check(core: &Core, wanted: &[Wanted], runs: &[RunId]) -> Res
     let asked = run_views::asked(&core.store.client().await?, &of_keys).await?;
     for wanted in wanted {
         let run = runs.get(wanted.at).and_then(|id| asked.iter().find(|run| run.id == *id));
-        if let Some((run, field)) = run.and_then(|run| Some((run, wanted.differs(run)?))) {
+        if let Some((run, differing)) = run.and_then(|run| Some((run, wanted.differs(run)?))) {
             let message = format!(
-                "the idempotency key `{}` has started run `{}` with another {field}; choose a new key, or send the same request",
+                "the idempotency key `{}` has started run `{}` with {differing}; choose a new key, or send the same request",
                 wanted.key, run.id
             );
             return Err(Fault::new(ErrorKind::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message));

@@ -9,7 +9,7 @@ use crate::outputs;
 use crate::protocol::Protocol;
 use crate::proxy::{self, Proxy};
 use crate::surface::{Route, Surface};
-use crate::transcode::{Transcoder, connect};
+use crate::transcode::{Transcoder, connect, no_method};
 use crate::{browser, mage, oidc_sign_in, rest, ui};
 use axum::Router;
 use axum::body::Body;
@@ -44,7 +44,12 @@ pub(crate) struct Api {
 }
 
 /// Services of others.
-const FOREIGN: [&str; 2] = ["/grpc.health.v1.Health/{method}", "/grpc.reflection.v1.ServerReflection/{method}"];
+const FOREIGN: [&str; 3] = [
+    "/grpc.health.v1.Health/{method}",
+    "/grpc.reflection.v1.ServerReflection/{method}",
+    // The same under its older name, which older tools call.
+    "/grpc.reflection.v1alpha.ServerReflection/{method}",
+];
 
 /// The whole surface, for these methods of the contract by path.
 pub(crate) fn surface<'a>(methods: impl Iterator<Item = &'a str>) -> Surface {
@@ -129,8 +134,15 @@ async fn readyz(State(api): State<Api>) -> Response {
 }
 
 async fn nothing(request: Request) -> Response {
-    let message = format!("nothing is served at `{}`", request.uri().path());
-    Protocol::of(request.headers()).refuse(Fault::new(ErrorKind::NotFound, "NO_SUCH_PATH", message))
+    let (protocol, path) = (Protocol::of(request.headers()), request.uri().path());
+    match protocol {
+        // By it clients tell a server that is older than they are from a thing that is not there.
+        Protocol::Grpc | Protocol::GrpcWeb => protocol.end(no_method(path)),
+        Protocol::Json => {
+            let message = format!("nothing is served at `{path}`");
+            protocol.refuse(Fault::new(ErrorKind::NotFound, "NO_SUCH_PATH", message))
+        }
+    }
 }
 
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {

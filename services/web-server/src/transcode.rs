@@ -152,7 +152,8 @@ pub(crate) async fn whole_body(mut body: Body, bytes_max: usize) -> Result<Bytes
     if sent > bytes_max { Err(Problem::too_large(bytes_max).into()) } else { Ok(whole.freeze()) }
 }
 
-fn no_method(path: &str) -> Status {
+/// What is said to who calls it.
+pub(crate) fn no_method(path: &str) -> Status {
     Status::unimplemented(format!("`{path}` is no method; the contract is served by reflection"))
 }
 

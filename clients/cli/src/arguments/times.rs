@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date};
 /// A point in time, in any of the notations of RFC 3339.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse()
-        .map_err(|_| "write a time up to the year 9999 with its offset, such as 2026-01-31T06:00:00Z".to_owned())
+        .map_err(|_| format!("write a time with its offset, such as 2026-01-31T06:00:00Z, {}", domain::instant::RANGE))
 }
 
 /// An instant (`2026-01-02T03:04:05Z`), the beginning of a day in UTC (`2026-01-02`), or so long ago (`12h`, `30d`, `2w`).
@@ -52,6 +52,14 @@ mod tests {
         assert_eq!(age.as_hours(), 14 * 24);
         for wrong in ["", "w", "-1d", "3m", "d2", "99999999999999999999d", "9999999999999999w"] {
             assert!(before(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_time_is_told_as_it_is() {
+        assert!(instant("9999-12-30T22:00:00Z").is_ok());
+        for late in ["9999-12-30T22:00:01Z", "9999-12-31T00:00:00Z"] {
+            assert!(instant(late).unwrap_err().ends_with("to 9999-12-30T22:00:00Z"), "{late}");
         }
     }
 

@@ -150,9 +150,11 @@ pub(crate) fn report(response: &CreateDeploymentResponse, style: Style, validate
     let mut text: Vec<String> = response.diagnostics.iter().map(|d| diagnostic(d, style)).collect();
     for pipeline in &response.pipelines {
         let name = &pipeline.pipeline;
-        text.extend(
-            change(pipeline.change(), "its last good version stays in force", style).map(|c| format!("{name}  {c}")),
-        );
+        let force = match pipeline.version {
+            0 => "no version of it is in force",
+            _ => "its last good version stays in force",
+        };
+        text.extend(change(pipeline.change(), force, style).map(|c| format!("{name}  {c}")));
         for trigger in &pipeline.triggers {
             let change = change(trigger.change(), "it stays as it is", style);
             text.extend(change.map(|c| format!("{name}  trigger {}  {c}", harmless(&trigger.trigger))));
@@ -235,6 +237,22 @@ mod tests {
             report(&response, Style { colour: false }, false),
             "error: pipelines/x/metadata.yaml:3 blocks[2].type: unknown type\n  remedy: use transformer\n\
              y  created\ny  trigger nightly  rejected: it stays as it is\ndeployed sha256:0123456789ab"
+        );
+    }
+
+    #[test]
+    fn what_stays_in_force_is_told_as_it_is() {
+        let rejected = |pipeline: &str, version| DeployedPipeline {
+            pipeline: pipeline.to_owned(),
+            version,
+            change: PipelineChange::Rejected.into(),
+            ..DeployedPipeline::default()
+        };
+        let pipelines = vec![rejected("new", 0), rejected("old", 3)];
+        let response = CreateDeploymentResponse { pipelines, ..CreateDeploymentResponse::default() };
+        assert_eq!(
+            report(&response, Style { colour: false }, false),
+            "new  rejected: no version of it is in force\nold  rejected: its last good version stays in force\ndeployed "
         );
     }
 

@@ -86,7 +86,10 @@ pub(crate) fn details(block: &BlockRun, now: Timestamp) -> String {
     if block.children_total > 0 {
         let failed =
             if block.children_failed > 0 { format!(", {} failed", block.children_failed) } else { String::new() };
-        parts.push(format!("{} of {} children{failed}", block.children_completed, block.children_total));
+        // Of one that was stopped only these are known.
+        let stopped = matches!(block.status(), BlockRunStatus::Cancelled | BlockRunStatus::Failed);
+        let begun = if stopped { " that began" } else { "" };
+        parts.push(format!("{} of {} children{begun}{failed}", block.children_completed, block.children_total));
     }
     // A returned list counts its values, which nobody calls rows.
     let counts = || block.outputs.iter().filter(|o| o.rows >= 0 && o.kind != "list").map(|o| o.rows);
@@ -126,6 +129,12 @@ mod tests {
             Some(BlockError { code: "USER_CODE".into(), message: "no\x1b\nmore".into(), ..BlockError::default() });
         let now = Timestamp::from_second(200).unwrap();
         assert_eq!(details(&block, now), "failed  3.0 s  try 2  USER_CODE: no\u{fffd}");
+
+        let mut block = BlockRun { child: -1, children_total: 282, children_completed: 274, ..BlockRun::default() };
+        block.set_status(BlockRunStatus::Running);
+        assert_eq!(details(&block, now), "running  274 of 282 children");
+        block.set_status(BlockRunStatus::Cancelled);
+        assert_eq!(details(&block, now), "cancelled  274 of 282 children that began");
 
         let mut block = BlockRun { child: 4, child_name: "x".into(), block: "b".into(), ..BlockRun::default() };
         block.set_status(BlockRunStatus::Completed);

@@ -22,6 +22,8 @@ const LEFT_OUT_ENDING: &str = ".pyc";
 const SECRETS: &str = ".env";
 /// Endings of those that hold none.
 const EXAMPLES: [&str; 4] = ["example", "sample", "template", "dist"];
+/// Refusals that are told at once; beyond them nothing is looked at any more.
+const REFUSED_MAX: usize = 20;
 /// Bytes hashed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -69,9 +71,19 @@ pub enum ScanError {
         /// What there is too much of, and the limit.
         what: String,
     },
+    /// More than one of these, of which each alone would be enough.
+    #[error("{}", several(.0))]
+    Several(Vec<ScanError>),
     /// A pattern that is none.
     #[error(".orreryignore: {0}")]
     Patterns(ignore::Error),
+}
+
+/// One on each line.
+fn several(refused: &[ScanError]) -> String {
+    let least = if refused.len() < REFUSED_MAX { "" } else { "at least " };
+    let all: String = refused.iter().map(|error| format!("\n  {error}")).collect();
+    format!("{least}{} things in the folder cannot be part of a bundle:{all}", refused.len())
 }
 
 /// What of a folder belongs to its bundle, and what a person should know was left out.
@@ -101,10 +113,12 @@ impl Scanned {
 /// It reads every file, so it blocks for as long as that takes.
 ///
 /// # Errors
-/// When something cannot be read, leaves the folder, or is too large.
+/// When something cannot be read, leaves the folder, or is too large. Of single files, all are named.
 pub fn scan(root: &Path) -> Result<Scanned, ScanError> {
     let unreadable = |source| ScanError::Folder { path: root.display().to_string(), source };
     let real = root.canonicalize().map_err(unreadable)?;
+    // What is no folder, or one that may not be read, is named as it was given.
+    fs::read_dir(&real).map(drop).map_err(unreadable)?;
     let project_name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     if project_name.is_empty() {
         return Err(ScanError::Path {
@@ -113,9 +127,17 @@ pub fn scan(root: &Path) -> Result<Scanned, ScanError> {
         });
     }
     let ignored = patterns(&real)?;
-    let mut scan =
-        Scan { root: real.clone(), ignored, ancestors: Vec::new(), files: Vec::new(), secrets: Vec::new(), total: 0 };
+    let mut scan = Scan {
+        root: real.clone(),
+        ignored,
+        ancestors: Vec::new(),
+        files: Vec::new(),
+        secrets: Vec::new(),
+        refused: Vec::new(),
+        total: 0,
+    };
     scan.folder(&real, "")?;
+    scan.verdict()?;
     scan.files.sort_by(|a, b| a.path.cmp(&b.path));
     scan.secrets.sort();
     Ok(Scanned { manifest: Manifest { project_name, files: scan.files }, secrets: scan.secrets })
@@ -137,10 +159,34 @@ struct Scan {
     ancestors: Vec<PathBuf>,
     files: Vec<ManifestFile>,
     secrets: Vec<String>,
+    refused: Vec<ScanError>,
     total: u64,
 }
 
 impl Scan {
+    /// Notes what is refused, so that the others are found too; answers what ends the search.
+    fn refuse(&mut self, error: ScanError) -> Result<(), ScanError> {
+        if matches!(error, ScanError::TooLarge { .. } | ScanError::Several(_)) {
+            return Err(error);
+        }
+        self.refused.push(error);
+        if self.refused.len() < REFUSED_MAX { Ok(()) } else { self.verdict() }
+    }
+
+    /// What was refused, if anything was.
+    fn verdict(&mut self) -> Result<(), ScanError> {
+        let mut refused = std::mem::take(&mut self.refused);
+        match refused.len() {
+            0 => Ok(()),
+            1 => Err(refused.remove(0)),
+            _ => {
+                // The order of a folder's entries is nobody's.
+                refused.sort_by_cached_key(ToString::to_string);
+                Err(ScanError::Several(refused))
+            }
+        }
+    }
+
     fn folder(&mut self, real: &Path, relative: &str) -> Result<(), ScanError> {
         if self.ancestors.iter().any(|ancestor| ancestor == real) {
             return Err(ScanError::LinkLoop(relative.to_owned()));
@@ -148,10 +194,13 @@ impl Scan {
         if self.ancestors.len() >= DEPTH_MAX {
             return Err(ScanError::Path { path: relative.to_owned(), reason: "is nested too deeply" });
         }
-        self.ancestors.push(real.to_owned());
         let unreadable = |source| ScanError::Unreadable { path: relative.to_owned(), source };
-        for entry in fs::read_dir(real).map_err(unreadable)? {
-            self.entry(&entry.map_err(unreadable)?, relative)?;
+        let entries = fs::read_dir(real).map_err(unreadable)?;
+        self.ancestors.push(real.to_owned());
+        for entry in entries {
+            if let Err(error) = entry.map_err(unreadable).and_then(|entry| self.entry(&entry, relative)) {
+                self.refuse(error)?;
+            }
         }
         self.ancestors.pop();
         Ok(())
@@ -313,13 +362,44 @@ mod tests {
         symlink("lib", root.join("alias")).unwrap();
         assert_eq!(paths(&root), ["alias/a.py", "lib/a.py"]);
         symlink("..", root.join("lib/up")).unwrap();
-        assert!(matches!(scan(&root), Err(ScanError::LinkLoop(_))));
+        let loops = |all: &[ScanError]| all.iter().all(|error| matches!(error, ScanError::LinkLoop(_)));
+        assert!(matches!(scan(&root), Err(ScanError::Several(all)) if all.len() == 2 && loops(&all)));
         fs::remove_file(root.join("lib/up")).unwrap();
         fs::write(outer.path().join("secret"), "s").unwrap();
         symlink("../secret", root.join("leak")).unwrap();
         assert!(matches!(scan(&root), Err(ScanError::LinkOutside(path)) if path == "leak"));
         fs::write(root.join(".orreryignore"), "leak\n").unwrap();
         assert_eq!(paths(&root), [".orreryignore", "alias/a.py", "lib/a.py"]);
+    }
+
+    #[test]
+    fn all_that_is_refused_is_named_at_once() {
+        let (outer, root) = project(&[("lib/a.py", "x"), ("a\\b", "x"), ("c\\d", "x")]);
+        fs::write(outer.path().join("secret"), "s").unwrap();
+        for link in ["leak", "lib/leak"] {
+            symlink(outer.path().join("secret"), root.join(link)).unwrap();
+        }
+        symlink("..", root.join("lib/up")).unwrap();
+        let told = scan(&root).unwrap_err().to_string();
+        let lines: Vec<_> = told.lines().collect();
+        assert_eq!(lines.len(), 6, "{told}");
+        assert_eq!(lines[0], "5 things in the folder cannot be part of a bundle:");
+        for (line, begins) in lines[1..].iter().zip(["leak is", "lib/leak is", "lib/up is", "the path", "the path"]) {
+            assert!(line.starts_with(&format!("  {begins}")), "{told}");
+        }
+        for n in 0..2 * REFUSED_MAX {
+            symlink(outer.path().join("secret"), root.join(format!("leak-{n}"))).unwrap();
+        }
+        let told = scan(&root).unwrap_err().to_string();
+        assert!(told.starts_with("at least 20 things") && told.lines().count() == 21, "{told}");
+    }
+
+    #[test]
+    fn what_is_no_folder_is_named_as_it_was_given() {
+        let (_outer, root) = project(&[("a.py", "x")]);
+        let file = root.join("a.py");
+        let told = scan(&file).unwrap_err().to_string();
+        assert!(told.starts_with(&format!("the project folder {} cannot be read: ", file.display())), "{told}");
     }
 
     #[test]

@@ -89,6 +89,7 @@ def _write_pandas(value: Any, kind: str, path: str, where: str) -> Dict[str, Any
         and type(frame.columns).__name__ == "Index" and frame.columns.name is None
     if kind == "series_pandas":
         _keep_name(types, "name", value.name)
+    _keep_attrs(types, value.attrs, where)
     if not plain_names:
         if type(frame.columns).__name__ == "CategoricalIndex" or any(not _is_label(name) for name in names):
             raise NotTabular("its column labels are not plain values")
@@ -99,6 +100,8 @@ def _write_pandas(value: Any, kind: str, path: str, where: str) -> Dict[str, Any
         if types["columns_kind"].startswith(("datetime", "period", "interval", "timedelta")):
             raise NotTabular("its column labels are not plain values")
     frame = frame.copy(deep=False)
+    # They are among the types; Arrow would keep them too, some versions of it and as JSON has them.
+    frame.attrs = {}
     if not plain_names:
         frame.columns = [f"column_{position}" for position in range(len(names))]
     if _encode_columns(frame, types, where):
@@ -180,6 +183,21 @@ def _keep_name(types: Dict[str, Any], key: str, name: Any) -> None:
     types[key] = _encoder("a name").encode(_plain_label(name))
 
 
+def _keep_attrs(types: Dict[str, Any], attrs: Dict[Any, Any], where: str) -> None:
+    """What user code has noted on the frame, but what has no plain form."""
+    kept = []
+    for key, item in attrs.items():
+        encoder = _encoder(where)
+        try:
+            pair = [encoder.encode(key), encoder.encode(item)]
+        except OutputError:
+            continue
+        if not encoder.objects:
+            kept.append(pair)
+    if kept:
+        types["attrs"] = kept
+
+
 def _decoder() -> values.Decoder:
     def refuse(_number: int) -> Any:
         raise OutputError("a stored frame refers to an object that it cannot have")
@@ -212,10 +230,12 @@ def _read_pandas(kind: str, folder: str) -> Any:
         frame[name] = frame[name].astype(pandas.CategoricalDtype(categories, ordered))
     if "columns" in types:
         frame.columns = _columns(types, decoder)
+    attrs = {decoder.decode(key): decoder.decode(item) for key, item in types.get("attrs", [])}
     if kind == "series_pandas":
         series = frame.iloc[:, 0]
-        series.name = decoder.decode(types["name"])
+        series.name, series.attrs = decoder.decode(types["name"]), attrs
         return series
+    frame.attrs = attrs
     return frame
 
 

@@ -102,6 +102,23 @@ class RoundTrips(unittest.TestCase):
         self.same(pd.Series(["a", None]))
         self.same(pd.Series([{"a": 1}, [2]], name=("x", 1)))
 
+    def test_attrs(self) -> None:
+        frame, series = pd.DataFrame({"a": [1]}), pd.Series([1], name="s")
+        circle: list = []
+        circle.append(circle)
+        kept = {"unit": "m", 1: (2, {"x": datetime.date(2024, 1, 1)}), "n": np.int64(3), "none": None}
+        frame.attrs = {**kept, "object": object(), "frame": series}
+        frame.attrs["circle"] = circle
+        (got,) = self.trip(frame)
+        self.assertEqual((self.entries[0]["kind"], got.attrs), ("dataframe", kept))
+        self.assertEqual(type(got.attrs["n"]), np.int64)
+        self.assertEqual(len(frame.attrs), 7, "those of the block's own frame stay")
+        series.attrs = {"unit": "m"}
+        (got,) = self.trip(series)
+        self.assertEqual((got.name, got.attrs), ("s", {"unit": "m"}))
+        (got,) = self.trip(pd.DataFrame({"a": [1]}))
+        self.assertEqual(got.attrs, {})
+
     def test_arrays(self) -> None:
         self.same(np.arange(6, dtype="int16").reshape(2, 3), "ndarray")
         self.same(np.array(["a", "bc"]), "ndarray")

@@ -1,21 +1,24 @@
 //! The text of one log line: short enough, and nothing in it that a terminal or a page would obey.
 
-/// Bytes of one line's text; the rest of a longer one is cut, with a mark.
+/// Bytes of one line's text, as schedulers store it; the rest of a longer one is cut, and a mark stands for it.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Ends a line that was cut.
 const CUT: &str = " … (cut)";
 
-/// Cuts what is too long, removes colours and cursor movements, shows other control characters as escapes. Of a
-/// progress bar that returns to the start of its line, the last state stays.
+/// Whether there is more of a line than may be kept.
 #[must_use]
-pub fn clean(text: &str) -> String {
+pub fn is_too_long(text: &str) -> bool {
+    text.trim_end_matches(['\r', '\n']).len() > LINE_BYTES_MAX
+}
+
+/// Cuts what is too long, removes colours and cursor movements, shows other control characters as escapes. Of a
+/// progress bar that returns to the start of its line, the last state stays. One that was `cut` before gets the mark, too.
+#[must_use]
+pub fn clean(text: &str, cut: bool) -> String {
     let text = text.trim_end_matches(['\r', '\n']);
     let text = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(text);
-    let mut end = text.len().min(LINE_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = text.floor_char_boundary(LINE_BYTES_MAX);
     let mut clean = String::with_capacity(end);
     let mut rest = text[..end].chars();
     while let Some(c) = rest.next() {
@@ -33,7 +36,10 @@ pub fn clean(text: &str) -> String {
             c => clean.push(c),
         }
     }
-    if end < text.len() {
+    // Escapes are longer than what they stand for. The mark has to fit, or schedulers cut it off.
+    if cut || end < text.len() || clean.len() > LINE_BYTES_MAX {
+        let room = clean.floor_char_boundary(LINE_BYTES_MAX - CUT.len());
+        clean.truncate(room);
         clean.push_str(CUT);
     }
     clean
@@ -53,14 +59,20 @@ mod tests {
             (" 10%\r 50%\r100%\r\n", "100%"),
             ("two\nlines", "two\nlines"),
         ] {
-            assert_eq!(clean(written), kept);
+            assert_eq!(clean(written, false), kept);
         }
     }
 
     #[test]
-    fn long_lines_are_cut_between_characters() {
-        let clean = clean(&"€".repeat(40_000));
-        assert!(clean.ends_with(CUT));
-        assert!(clean.len() <= LINE_BYTES_MAX + CUT.len());
+    fn long_lines_are_cut_between_characters_and_their_mark_fits() {
+        for (long, begins) in [("€".repeat(40_000), "€€"), ("\u{7}".repeat(40_000), "\\u{7}\\u{7}")] {
+            let clean = clean(&long, false);
+            assert!(clean.starts_with(begins) && clean.ends_with(CUT), "{}", clean.len());
+            assert!(clean.len() <= LINE_BYTES_MAX && clean.len() > LINE_BYTES_MAX - 16, "{}", clean.len());
+        }
+        let fits = "x".repeat(LINE_BYTES_MAX);
+        assert_eq!(clean(&fits, false), fits);
+        assert!(!is_too_long(&format!("{fits}\r\n")) && is_too_long(&format!("{fits}x")));
+        assert_eq!(clean("what is left of it", true), format!("what is left of it{CUT}"));
     }
 }

@@ -1,7 +1,7 @@
 //! Copies of outputs on this disk: the least recently used go when there are too many bytes of them, but none that a
 //! running attempt reads. Refuses to know where they come from.
 
-use crate::attempt::AttemptId;
+use crate::{attempt::AttemptId, leftovers};
 use std::{
     collections::HashMap,
     io,
@@ -29,10 +29,7 @@ struct State {
 impl Cache {
     /// Empties the folder.
     pub(super) fn empty(root: PathBuf, bytes_max: u64) -> io::Result<Self> {
-        match std::fs::remove_dir_all(&root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        leftovers::leave_behind(&root)?;
         Ok(Self { root, bytes_max, state: Mutex::default() })
     }
 

@@ -154,7 +154,7 @@ def load(*args, **kwargs):
     let line = world.scheduler.line("the count", |line| line.message.contains("log lines were dropped")).await;
     assert_eq!(line.stream, "system");
     // 10 lines of 10,000 bytes fit; the long one at the end does not.
-    assert!(line.message.starts_with("3991 "), "{}", line.message);
+    assert!(line.message.starts_with("3991 ") && line.message.contains("100000 bytes"), "{}", line.message);
     assert_eq!(world.scheduler.lines().iter().filter(|line| line.stream == "stdout").count(), 10);
 }
 

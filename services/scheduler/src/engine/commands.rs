@@ -60,8 +60,8 @@ impl Engine {
                 return Err(EngineError::Refused(why));
             }
             if command.execution_date.is_some_and(|at| !instant::is_storable(at)) {
-                let why = "the execution date of the run must lie between the years 1 and 9999";
-                return Err(EngineError::Refused(why.to_owned()));
+                let why = format!("the execution date of the run must be an instant {}", instant::RANGE);
+                return Err(EngineError::Refused(why));
             }
             let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
             let pipeline = self.startable(command.pipeline, &mut turn.answers).await?;

@@ -70,11 +70,10 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) => ErrorKind::NotFound,
+            Self::NoPipeline(_) | Self::NoRun(_) | Self::NoBackfill(_) | Self::NoBlock(_) => ErrorKind::NotFound,
             Self::NameTaken(_) => ErrorKind::AlreadyExists,
             Self::Overtaken(_) => ErrorKind::Conflict,
             Self::TooManyCalls(_) | Self::TooManyBackfills(_) => ErrorKind::ResourceExhausted,
-            Self::NoBlock(_) => ErrorKind::InvalidArgument,
             Self::Archived(_) | Self::NotEnded(_) | Self::Refused(_) | Self::Definition(_) => {
                 ErrorKind::FailedPrecondition
             }
@@ -382,5 +381,18 @@ impl SessionEvent {
     /// heard of for a while.
     pub(super) fn is_sign_of_life(&self) -> bool {
         !matches!(self, Self::Lent(_) | Self::Recalled(_) | Self::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_names_and_is_not_there_is_not_found() {
+        let run = RunId::new_in(0);
+        for error in [EngineError::NoRun(run), EngineError::NoBlock("b".to_owned())] {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
     }
 }

@@ -394,6 +394,7 @@ const FOREIGN: &[Row] = &[
     read("/grpc.health.v1.Health/List", Everybody),
     read("/grpc.health.v1.Health/Watch", Everybody),
     read("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", SignedIn),
+    read("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", SignedIn),
 ];
 
 /// Routes by template. Those of methods stand for each of them.
@@ -415,6 +416,7 @@ const ROUTES: &[Row] = &[
     read("/auth/oidc/callback", Everybody),
     read("/grpc.health.v1.Health/{method}", AsMethod),
     read("/grpc.reflection.v1.ServerReflection/{method}", AsMethod),
+    read("/grpc.reflection.v1alpha.ServerReflection/{method}", AsMethod),
     read("/api/v1/workspaces", AsMethod),
     read("/api/v1/workspaces/{workspace}/pipelines", AsMethod),
     read("/api/v1/workspaces/{workspace}/pipelines/{pipeline}", AsMethod),

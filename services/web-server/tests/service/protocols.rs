@@ -56,6 +56,39 @@ async fn the_contract_is_served_by_reflection() {
 }
 
 #[tokio::test]
+async fn older_tools_find_the_contract_under_the_older_name_of_reflection() {
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1alpha::{ServerReflectionRequest, server_reflection_client::ServerReflectionClient};
+    let cluster = Cluster::new().await;
+    let mut client = ServerReflectionClient::new(cluster.channel());
+    let asked = MessageRequest::FileContainingSymbol("orrery.v1.RunService".to_owned());
+    let asked = [ServerReflectionRequest { host: String::new(), message_request: Some(asked) }];
+    let mut answers = client.server_reflection_info(tokio_stream::iter(asked)).await.unwrap().into_inner();
+    let found = answers.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::FileDescriptorResponse(found)) = found else { panic!("{found:?}") };
+    assert!(!found.file_descriptor_proto.is_empty());
+}
+
+#[tokio::test]
+async fn a_method_that_is_none_is_unimplemented() {
+    let cluster = Cluster::new().await;
+    let paths = ["/orrery.v1.NoService/Get", "/orrery.v1.RunService/NoMethod", "/grpc.health.v1.Health/NoMethod"];
+    for path in paths {
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc-web+proto"] {
+            let headers = [("content-type", kind), ("authorization", &*format!("Bearer {TOKEN}"))];
+            let url = cluster.url(path);
+            let answer = http::send(http::request(Method::POST, &url, &headers, vec![0, 0, 0, 0, 0])).await;
+            let body = String::from_utf8_lossy(&answer.body).into_owned();
+            let unimplemented = answer.header("grpc-status") == "12" || body.contains("grpc-status:12");
+            assert!(answer.status == 200 && unimplemented, "{path} {kind}: {} {body}", answer.status);
+        }
+    }
+    // Elsewhere a path that is not there is not found.
+    assert_eq!(cluster.get("/api/v1/nothing").await.status, 404);
+}
+
+#[tokio::test]
 async fn errors_are_typed_in_every_protocol() {
     let cluster = Cluster::new().await;
     let mut client = WorkspaceServiceClient::new(cluster.channel());

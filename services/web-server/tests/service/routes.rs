@@ -37,7 +37,9 @@ fn least(template: &str) -> Option<usize> {
         "/api/pipeline_schedules/{id}/pipeline_runs/{token}" | "/api/pipeline_schedules/{id}/api_trigger" => {
             return None;
         }
-        "/grpc.reflection.v1.ServerReflection/{method}" => OUTSIDER,
+        "/grpc.reflection.v1.ServerReflection/{method}" | "/grpc.reflection.v1alpha.ServerReflection/{method}" => {
+            OUTSIDER
+        }
         "/api/v1/workspaces" | "/api/v1/executors" => OUTSIDER,
         "/api/v1/workspaces/{workspace}/pipelines" | "/api/v1/workspaces/{workspace}/pipelines/{pipeline}" => VIEWER,
         "/api/v1/workspaces/{workspace}/runs" | "/api/v1/workspaces/{workspace}/triggers" => VIEWER,

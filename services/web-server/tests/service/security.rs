@@ -40,6 +40,7 @@ async fn every_method_and_route_asks_for_the_token() {
             "/anything",
             "/ui",
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         ];
         for path in routes {
             let answer = bare(&cluster, Method::GET, path, &with("text/plain")).await;
