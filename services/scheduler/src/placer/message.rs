@@ -98,6 +98,8 @@ pub enum Message {
     Seen(Vec<SeenActivity>, Reply<()>),
     /// What the planner would answer if that were so.
     Imagine(Imagined, Reply<placement::Plan>),
+    /// What is known of the nodes of these names.
+    Look(Vec<String>, Reply<Vec<pb::SeenNode>>),
     /// An executor speaks, on a stream of this number.
     Session(u64, SessionEvent),
 }

@@ -2,9 +2,10 @@
 
 use crate::cluster::two_keys;
 use proto::internal::v1::{
-    PlanRuntimesRequest, PlanRuntimesResponse, ReportActivityRequest, ReportActivityResponse, RewrapAccessKeysRequest,
-    RewrapAccessKeysResponse, SnoozeRuntimeRequest, SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse,
-    StopRuntimeRequest, StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse,
+    DescribeNodesRequest, DescribeNodesResponse, PlanRuntimesRequest, PlanRuntimesResponse, ReportActivityRequest,
+    ReportActivityResponse, RewrapAccessKeysRequest, RewrapAccessKeysResponse, SeenDevice, SeenNode, SeenStranger,
+    SnoozeRuntimeRequest, SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse, StopRuntimeRequest,
+    StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse,
     runtime_command_service_server::{RuntimeCommandService, RuntimeCommandServiceServer},
 };
 use std::sync::{Arc, Mutex};
@@ -178,6 +179,25 @@ impl RuntimeCommandService for Fleet {
             }]);
         }
         Ok(Response::new(PlanRuntimesResponse { plan: plan.to_string() }))
+    }
+
+    /// A stranger has a part of the A10. Of a node that is `spot` nobody gets anything.
+    async fn describe_nodes(
+        &self,
+        request: Request<DescribeNodesRequest>,
+    ) -> Result<Response<DescribeNodesResponse>, Status> {
+        let stranger = SeenStranger { name: "others/train".into(), milli: 300, memory_bytes: 1 << 30 };
+        let device = SeenDevice { name: "gpu-0".into(), code: String::new(), strangers: vec![stranger] };
+        let node = |name: String| SeenNode {
+            code: if name == "spot" { "NODE_TAINTED".into() } else { String::new() },
+            message: if name == "spot" { "spot (NoSchedule)".into() } else { String::new() },
+            name,
+            cpu_milli: 500,
+            memory_bytes: 7,
+            devices: vec![device.clone()],
+        };
+        let nodes = request.into_inner().nodes.into_iter().map(node).collect();
+        Ok(Response::new(DescribeNodesResponse { nodes }))
     }
 
     /// As a scheduler with both keys does it.

@@ -28,6 +28,7 @@ mod runtimes;
 mod scheduler;
 mod secrets;
 mod security;
+mod seen;
 mod shared_quotas;
 mod standing;
 mod tenants;
