@@ -97,8 +97,8 @@ pub(super) fn updating(node: NodeId, devices: &[pb::PoolDevice]) -> BTreeSet<Dev
 fn check(sharing: &Sharing) -> Result<(), String> {
     match sharing {
         Sharing::Exclusive => Ok(()),
-        Sharing::Shared { step_milli } if (1..=WHOLE_MILLI).contains(step_milli) => Ok(()),
-        Sharing::Shared { step_milli } => Err(format!("is shared in steps of {step_milli} milli-GPU")),
+        Sharing::Shared { step_milli, .. } if (1..=WHOLE_MILLI).contains(step_milli) => Ok(()),
+        Sharing::Shared { step_milli, .. } => Err(format!("is shared in steps of {step_milli} milli-GPU")),
         Sharing::Partitioned { profiles } if profiles.len() > SLOTS_MAX as usize => Err("has too many profiles".into()),
         Sharing::Partitioned { .. } => Ok(()),
     }
