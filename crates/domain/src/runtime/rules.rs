@@ -6,6 +6,7 @@
 
 mod denial;
 mod form;
+mod images;
 mod plan;
 mod policy;
 
@@ -14,6 +15,7 @@ pub use form::{
     ENV_BYTES_MAX, ENV_MAX, GRACE_S_MAX, MOUNTS_MAX, NAME_CHARS_MAX, RESERVED, SCRIPT_BYTES_MAX, TIMEOUT_S_MIN,
     is_reserved,
 };
+pub use images::never_matches;
 pub use plan::Plan;
 pub use policy::{Policy, fits};
 
