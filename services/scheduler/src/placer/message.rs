@@ -19,10 +19,10 @@ pub type Reply<T> = oneshot::Sender<Result<T, PlacerError>>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacerError {
     /// The workspace does not exist.
-    #[error("no workspace {0}")]
+    #[error("there is no such workspace")]
     NoWorkspace(WorkspaceId),
     /// It has no runtime that could be meant.
-    #[error("workspace {0} has no runtime that waits or runs")]
+    #[error("the workspace has no runtime that waits or runs")]
     NoRuntime(WorkspaceId),
     /// A life of it has not ended.
     #[error("the workspace's runtime has not ended; stop it first, or wait until it has")]

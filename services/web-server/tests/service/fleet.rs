@@ -33,7 +33,7 @@ const START: &str = "
     ON CONFLICT (workspace_id) DO UPDATE
        SET number = runtime.number + 1, spec = excluded.spec, state = 'running', step = 'bound', reason = '',
            queue_id = excluded.queue_id, plan_id = excluded.plan_id
-     WHERE runtime.state = 'stopped'";
+     WHERE runtime.state IN ('stopped', 'error')";
 const EVENT: &str = "INSERT INTO runtime_event (workspace_id, number, state, reason, actor)
                      SELECT workspace_id, number, state, reason, $2 FROM runtime WHERE workspace_id = $1";
 
@@ -116,10 +116,13 @@ impl RuntimeCommandService for Fleet {
         request: Request<SwitchQueueRequest>,
     ) -> Result<Response<SwitchQueueResponse>, Status> {
         let request = request.into_inner();
-        let switch = "UPDATE runtime SET queue_id = $2, plan_id = NULL WHERE workspace_id = $1";
+        let switch = "UPDATE runtime SET queue_id = $2, plan_id = NULL
+                       WHERE workspace_id = $1 AND state NOT IN ('stopped', 'error')";
         let ids = (uuid(&request.workspace_id), uuid(&request.queue_id));
-        self.database.client().await.execute(switch, &[&ids.0, &ids.1]).await.unwrap();
-        Ok(Response::new(SwitchQueueResponse {}))
+        match self.database.client().await.execute(switch, &[&ids.0, &ids.1]).await.unwrap() {
+            0 => Err(Status::not_found("the workspace has no runtime that waits or runs")),
+            _ => Ok(Response::new(SwitchQueueResponse {})),
+        }
     }
 
     async fn snooze_runtime(

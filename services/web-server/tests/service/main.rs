@@ -9,6 +9,7 @@ mod calls;
 mod cluster;
 mod deploy;
 mod disturbed;
+mod ended;
 mod events;
 mod fleet;
 mod gpu_usage;
