@@ -205,11 +205,12 @@ impl Chip {
     pub fn sharing(&self) -> Sharing {
         match &self.kind {
             Kind::Exclusive { .. } => Sharing::Exclusive,
-            // MPS takes whole hundredths.
-            Kind::Mps { .. } => Sharing::Shared { step_milli: WHOLE_MILLI / 100 },
+            // MPS takes whole hundredths, and an application reaches one server of it.
+            Kind::Mps { .. } => Sharing::Shared { step_milli: WHOLE_MILLI / 100, alone: true },
             Kind::Shared { cores, step, .. } => {
                 let step_milli = (step * u64::from(WHOLE_MILLI)).div_ceil(*cores);
-                Sharing::Shared { step_milli: u32::try_from(step_milli).unwrap_or(WHOLE_MILLI).clamp(1, WHOLE_MILLI) }
+                let step_milli = u32::try_from(step_milli).unwrap_or(WHOLE_MILLI).clamp(1, WHOLE_MILLI);
+                Sharing::Shared { step_milli, alone: false }
             }
             Kind::Partitioned { pieces } => {
                 let mut profiles: BTreeMap<&str, Profile> = BTreeMap::new();

@@ -70,6 +70,9 @@ pub enum Sharing {
     Shared {
         /// A share is rounded up to a multiple of this; from 1 to 1000.
         step_milli: u32,
+        /// Whoever has a part of one has no other device beside it: an application reaches one server of NVIDIA's MPS.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        alone: bool,
     },
     /// Only in ready-made pieces.
     Partitioned {
@@ -199,6 +202,18 @@ impl Ask {
 }
 
 impl Sharing {
+    /// Whether one holder can have as many of such devices as it asks for, each in the part that it asks for.
+    #[must_use]
+    pub fn joins(&self, ask: &Ask) -> bool {
+        match self {
+            Self::Shared { step_milli, alone: true } => {
+                let step_milli = (*step_milli).clamp(1, WHOLE_MILLI);
+                ask.gpus < 2 || ask.gpu_milli.next_multiple_of(step_milli) >= WHOLE_MILLI
+            }
+            Self::Shared { .. } | Self::Exclusive | Self::Partitioned { .. } => true,
+        }
+    }
+
     /// The profile that serves a share at least cost: the smallest with enough compute and memory.
     #[must_use]
     pub fn profile(&self, milli: u32, memory_bytes: u64) -> Option<&Profile> {

@@ -60,6 +60,11 @@ impl Planner {
         }
         let models =
             if request.ask.models.is_empty() { "these devices".to_owned() } else { names(&request.ask.models) };
+        let single = Request { ask: Ask { gpus: 1, ..request.ask.clone() }, ..request.clone() };
+        if request.ask.gpus > 1 && self.shape(&single, permitted).is_possible() {
+            let sentence = format!("of {models} one holder has a part of one only; it takes one GPU, or whole ones");
+            return Reason::new(Code::ShareUnsupported, sentence);
+        }
         let share = gpus(u64::from(request.ask.gpu_milli));
         Reason::new(Code::ShareUnsupported, format!("a share of {share} of {models} is not offered"))
     }

@@ -77,12 +77,12 @@ impl Shape {
 impl Need {
     fn of(ask: &Ask, kind: &DeviceKind) -> Option<Self> {
         let asked = ask.gpu_memory_bytes;
-        if ask.gpus == 0 || asked.is_some_and(|bytes| bytes > kind.memory_bytes) {
+        if ask.gpus == 0 || asked.is_some_and(|bytes| bytes > kind.memory_bytes) || !kind.sharing.joins(ask) {
             return None;
         }
         match &kind.sharing {
             Sharing::Exclusive => (ask.gpu_milli == WHOLE_MILLI).then(|| Self::plain(WHOLE_MILLI, kind.memory_bytes)),
-            Sharing::Shared { step_milli } => {
+            Sharing::Shared { step_milli, .. } => {
                 let milli = ask.gpu_milli.next_multiple_of((*step_milli).clamp(1, WHOLE_MILLI)).min(WHOLE_MILLI);
                 let share = u128::from(kind.memory_bytes) * u128::from(ask.gpu_milli) / u128::from(WHOLE_MILLI);
                 let share = u64::try_from(share).unwrap_or(kind.memory_bytes);

@@ -58,8 +58,10 @@ pub struct Device {
     pub healthy: bool,
     /// Why not.
     pub condition: String,
-    /// Nobody new is placed on it.
-    pub drained: bool,
+    /// Why nobody new is placed on it, as far as rows tell: a code for programs.
+    pub code: String,
+    /// Nobody new is placed on it or on its node, and why.
+    pub drained: Option<String>,
     /// Milli-GPU that is held.
     pub held_milli: i32,
     /// Bytes that are held.
@@ -163,9 +165,10 @@ pub async fn devices(
         enforcement: row.get(9),
         healthy: row.get(10),
         condition: row.get(11),
-        drained: row.get(12),
-        held_milli: row.get(13),
-        held_memory: row.get(14),
+        code: row.get(12),
+        drained: row.get::<_, bool>(13).then(|| row.get(14)),
+        held_milli: row.get(15),
+        held_memory: row.get(16),
     };
     Ok(rows.iter().map(device).collect())
 }

@@ -249,7 +249,7 @@ fn node(at: usize, gpus: usize, foreign: Vec<pb::Foreign>) -> pb::Node {
         class: "shared".to_owned(),
         model: "A10".to_owned(),
         memory_bytes: 24 << 30,
-        sharing: serde_json::to_string(&Sharing::Shared { step_milli: 10 }).unwrap_or_default(),
+        sharing: serde_json::to_string(&Sharing::Shared { step_milli: 10, alone: false }).unwrap_or_default(),
         healthy: true,
         ..pb::PoolDevice::default()
     };

@@ -108,7 +108,7 @@ fn snapshot() -> Snapshot {
         model: models[node % 3].clone(),
         class: String::new(),
         memory_bytes: 24 << 30,
-        sharing: Sharing::Shared { step_milli: 10 },
+        sharing: Sharing::Shared { step_milli: 10, alone: false },
         link_group: 0,
         schedulable: true,
     };

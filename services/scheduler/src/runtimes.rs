@@ -29,6 +29,8 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 const SEEN_MAX: usize = 10_000;
 /// Requests that may be imagined at once.
 const IMAGINED_MAX: usize = 100;
+/// Nodes that are described at once.
+const DESCRIBED_MAX: usize = 1_000;
 
 /// Serves web-servers.
 #[derive(Clone)]
@@ -223,6 +225,23 @@ impl RuntimeCommandService for Runtimes {
         let to = (request.pool.as_str(), request.forwarded);
         let answer = |plan| pb::PlanRuntimesResponse { plan: serde_json::to_string(&plan).unwrap_or_default() };
         self.at_owner(to, message, there, answer).await
+    }
+
+    async fn describe_nodes(
+        &self,
+        request: Request<pb::DescribeNodesRequest>,
+    ) -> Result<Response<pb::DescribeNodesResponse>, Status> {
+        let request = request.into_inner();
+        if request.nodes.len() > DESCRIBED_MAX {
+            return Err(Status::invalid_argument(format!("at most {DESCRIBED_MAX} nodes can be described at once")));
+        }
+        let message = |reply| Message::Look(request.nodes.clone(), reply);
+        let there = |mut peer: Peer| {
+            let passed_on = pb::DescribeNodesRequest { forwarded: true, ..request.clone() };
+            async move { peer.describe_nodes(rpc::client::within(PEER_TIMEOUT, passed_on)).await }
+        };
+        let to = (request.pool.as_str(), request.forwarded);
+        self.at_owner(to, message, there, |nodes| pb::DescribeNodesResponse { nodes }).await
     }
 
     async fn rewrap_access_keys(

@@ -10,6 +10,7 @@ mod lasting;
 mod message;
 mod nul;
 mod table;
+mod told;
 mod trail;
 
 use crate::changed::Changed;

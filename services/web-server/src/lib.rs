@@ -44,6 +44,7 @@ mod rest;
 mod router;
 mod runtimes;
 mod scaler;
+mod seen;
 mod services;
 pub mod settings;
 mod shared_quotas;

@@ -2,7 +2,6 @@
 
 use super::amounts::{self, Setting, or_none};
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::SignedDuration;
 use std::path::PathBuf;
 
 /// Acts on the runtime of a workspace: the named one, else that of --workspace.
@@ -84,19 +83,18 @@ pub(crate) enum Workspaces {
     },
     /// Move it to another queue, while it waits or runs too
     SwitchQueue {
-        /// The queue
+        /// The queue, before the workspace
         #[arg(default_value = "default")]
         queue: String,
-        /// The workspace
+        /// The workspace; that of --workspace without it
         name: Option<String>,
     },
     /// Let nobody stop it for idleness for a while; others may still come first
     Snooze {
-        /// How long, at most 24h
-        #[arg(default_value = "2h")]
-        duration: SignedDuration,
-        /// The workspace
-        name: Option<String>,
+        /// How long, such as 2h or 45m, 2h without it and at most 24h; and the workspace, that of --workspace without it. In
+        /// either order
+        #[arg(value_name = "DURATION|NAME", num_args = 0..=2)]
+        words: Vec<String>,
     },
 }
 

@@ -81,17 +81,19 @@ async fn devices(connection: &Connection, output: &Output, which: Which) -> Resu
 }
 
 fn device_table(devices: &[Device], output: &Output) -> String {
-    let headings = ["node", "device", "model", "memory", "sharing", "enforced", "state", "held", "holders"];
+    let headings =
+        ["node", "device", "model", "memory", "sharing", "enforced", "state", "held", "strangers", "free", "holders"];
     let mut table = table::new(output.style, &headings);
     for device in devices {
-        let (word, tone) = match (device.healthy, device.drained) {
-            (false, _) => (device.condition.as_str(), Tone::Bad),
-            (true, true) => ("drained", Tone::Warn),
-            (true, false) => ("ready", Tone::Good),
-        };
+        let (word, tone) = state(device);
         let share = |milli: i32| format!("{} %", milli / 10);
+        let known = |milli: Option<i32>| milli.map_or_else(|| "?".to_owned(), share);
         let holder = |holder: &proto::v1::DeviceHolder| {
-            let name = if holder.workspace.is_empty() { "others" } else { &holder.workspace };
+            let name = match (holder.workspace.as_str(), holder.stranger.as_str()) {
+                ("", "") => "a block",
+                ("", stranger) => stranger,
+                (workspace, _) => workspace,
+            };
             let kept = if holder.state == "nominated" { " (kept)" } else { "" };
             format!("{name} {}{kept}", share(holder.milli))
         };
@@ -102,12 +104,27 @@ fn device_table(devices: &[Device], output: &Output) -> String {
             table::number(format!("{} MiB", device.memory_bytes >> 20)),
             table::cell(&device.sharing, Tone::Dim),
             table::cell(device.enforcement.replace('_', " "), Tone::Dim),
-            table::cell(if word.is_empty() { "unhealthy" } else { word }, tone),
+            table::cell(word, tone),
             table::number(share(device.held_milli)),
+            table::number(known(device.foreign_milli)),
+            table::number(known(device.free_milli)),
             table::cell(device.holders.iter().map(holder).collect::<Vec<_>>().join(", "), Tone::Plain),
         ]);
     }
     table::text(&table, "no devices; an executor with nodes brings some")
+}
+
+/// Whether a device takes newcomers; else why not. A server of the version before tells no code.
+fn state(device: &Device) -> (String, Tone) {
+    match (device.code.as_str(), device.healthy, device.drained) {
+        ("", false, _) if device.condition.is_empty() => ("unhealthy".to_owned(), Tone::Bad),
+        ("", false, _) => (device.condition.clone(), Tone::Bad),
+        ("", true, true) => ("drained".to_owned(), Tone::Warn),
+        ("", true, false) => ("ready".to_owned(), Tone::Good),
+        (code, healthy, drained) => {
+            (format!("{code}: {}", device.condition), if healthy && drained { Tone::Warn } else { Tone::Bad })
+        }
+    }
 }
 
 async fn nodes(connection: &Connection, output: &Output, pool: String) -> Result<()> {
@@ -118,16 +135,26 @@ async fn nodes(connection: &Connection, output: &Output, pool: String) -> Result
 }
 
 fn node_table(nodes: &[Node], output: &Output) -> String {
-    let mut table =
-        table::new(output.style, &["pool", "node", "zone", "state", "GPU held", "cores held", "memory held"]);
+    let mut table = table::new(
+        output.style,
+        &["pool", "node", "zone", "state", "GPU held", "cores held", "memory held", "strangers"],
+    );
     for node in nodes {
         let tone = if node.state == "ready" { Tone::Good } else { Tone::Bad };
-        let (word, tone) = match node.drained {
-            true => (format!("{}, drained {}", node.state, node.drain_reason), Tone::Warn),
-            false => (node.state.clone(), tone),
+        let (word, tone) = match (node.code.as_str(), node.drained) {
+            ("", true) | ("NODE_DRAINED", _) => (format!("{}, drained {}", node.state, node.drain_reason), Tone::Warn),
+            ("", false) => (node.state.clone(), tone),
+            (code, true) => (format!("{code}: {}; drained {}", node.condition, node.drain_reason), Tone::Bad),
+            (code, false) => (format!("{code}: {}", node.condition), Tone::Bad),
         };
         let thousandths = |held: i64, all: i64| format!("{} of {}", gpus(held), gpus(all));
         let memory = format!("{} of {} MiB", node.memory_held_bytes >> 20, node.memory_bytes >> 20);
+        let strangers = match (node.gpu_foreign_milli, node.cpu_foreign_milli, node.memory_foreign_bytes) {
+            (Some(gpu), Some(cpu), Some(memory)) => {
+                format!("{} GPU, {} cores, {} MiB", gpus(gpu), gpus(cpu), memory >> 20)
+            }
+            _ => "?".to_owned(),
+        };
         table.add_row([
             table::cell(&node.pool, Tone::Dim),
             table::cell(&node.name, Tone::Plain),
@@ -136,6 +163,7 @@ fn node_table(nodes: &[Node], output: &Output) -> String {
             table::number(thousandths(node.gpu_held_milli, node.gpu_milli)),
             table::number(thousandths(node.cpu_held_milli, node.cpu_milli)),
             table::number(memory),
+            table::cell(strangers, Tone::Dim),
         ]);
     }
     table::text(&table, "no nodes; an executor with nodes brings some")
@@ -267,4 +295,30 @@ fn forecast(one: &RuntimeForecast, output: &Output) -> String {
         format!("{} others are stopped", one.preempted)
     };
     format!("{} {place}, once {runtimes}{names}", output.style.warn("fits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::style::Style;
+
+    #[test]
+    fn a_device_says_what_is_free_and_why_nobody_comes() {
+        let output = Output { json: false, style: Style { colour: false } };
+        let stranger = proto::v1::DeviceHolder { stranger: "others/train".into(), milli: 300, ..Default::default() };
+        let part = Device {
+            healthy: true,
+            held_milli: 400,
+            foreign_milli: Some(300),
+            free_milli: Some(300),
+            holders: vec![stranger],
+            ..Device::default()
+        };
+        let lost = Device { code: "NODE_LOST".into(), condition: "its node: gone".into(), ..Device::default() };
+        let text = device_table(&[part, lost], &output);
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let held = ["ready", "40", "%", "30", "%", "30", "%", "others/train", "30", "%"];
+        assert!(rows[1].ends_with(&held), "{text}");
+        assert!(rows[2].ends_with(&["NODE_LOST:", "its", "node:", "gone", "0", "%", "?", "?"]), "{text}");
+    }
 }

@@ -26,6 +26,9 @@ use std::time::Duration;
 /// How long a stream may be open.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
+/// How long nobody stops it for idleness, where that is not said.
+const SNOOZE_USUAL: SignedDuration = SignedDuration::from_hours(2);
+
 /// Carries out one act.
 pub(crate) async fn run(connection: &Connection, output: &Output, act: Workspaces) -> Result<Code> {
     let named = |name: Option<String>| name.unwrap_or_else(|| connection.workspace.clone());
@@ -61,14 +64,49 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Workspace
         Workspaces::Events { name, limit } => events(connection, output, named(name), limit).await?,
         Workspaces::Open { name } => open(connection, output, named(name)).await?,
         Workspaces::SwitchQueue { queue, name } => {
-            let request = SwitchQueueRequest { workspace: named(name), queue };
-            let answer = connection.runtimes().switch_queue(within(CALL_TIMEOUT, request)).await?.into_inner();
+            let is_named = name.is_some();
+            let request = SwitchQueueRequest { workspace: named(name), queue: queue.clone() };
+            let answer = connection.runtimes().switch_queue(within(CALL_TIMEOUT, request)).await;
+            let told = |status: tonic::Status| unnamed(status.into(), is_named, &format!("switch-queue {queue}"));
+            let answer = answer.map_err(told)?.into_inner();
             let runtime = answer.runtime.clone().unwrap_or_default();
             output.answer("orrery.v1.SwitchQueueResponse", &answer, || show::line(&runtime, output))?;
         }
-        Workspaces::Snooze { duration, name } => snooze(connection, output, named(name), duration).await?,
+        Workspaces::Snooze { words } => {
+            let (name, duration) = snoozed(words)?;
+            let is_named = name.is_some();
+            let done = snooze(connection, output, named(name), duration).await;
+            done.map_err(|failure| unnamed(failure, is_named, "snooze 2h"))?;
+        }
     }
     Ok(Code::Ok)
+}
+
+/// Says of an act on a workspace that is not there and that nobody named how one is named.
+fn unnamed(failure: Failure, is_named: bool, act: &str) -> Failure {
+    if is_named || failure.code != Code::NotFound {
+        return failure;
+    }
+    Failure { remedy: format!("name the workspace: `orrery workspaces {act} NAME`, or by --workspace"), ..failure }
+}
+
+/// Of which workspace, and for how long, in either order.
+fn snoozed(words: Vec<String>) -> Result<(Option<String>, SignedDuration)> {
+    let time = |word: &String| word.parse::<SignedDuration>().ok();
+    let begins_so = |word: &String| word.starts_with(|c: char| c.is_ascii_digit());
+    let times: Vec<Option<SignedDuration>> = words.iter().map(time).collect();
+    let mut words = words.into_iter();
+    match (times.as_slice(), words.next(), words.next()) {
+        ([], ..) => Ok((None, SNOOZE_USUAL)),
+        ([Some(duration)], ..) => Ok((None, *duration)),
+        ([None], Some(name), _) if !begins_so(&name) => Ok((Some(name), SNOOZE_USUAL)),
+        ([Some(duration), _], _, name) | ([None, Some(duration)], name, _) => Ok((name, *duration)),
+        (_, first, second) => {
+            let no_time = first.into_iter().chain(second).max_by_key(begins_so).unwrap_or_default();
+            let remedy = "write it in hours and minutes, at most 24h: `orrery workspaces snooze 2h NAME`";
+            Err(Failure::new(Code::Usage, format!("`{no_time}` is no time"), remedy))
+        }
+    }
 }
 
 async fn get(connection: &Connection, workspace: &str) -> Result<GetRuntimeResponse> {
@@ -292,4 +330,32 @@ fn say(output: &Output, runtime: &Runtime, said: &mut String) -> Result<()> {
         *said = text;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snooze_takes_its_time_and_its_workspace_in_either_order() {
+        let read = |words: &[&str]| snoozed(words.iter().map(|word| (*word).to_owned()).collect());
+        let of = |name: &str, minutes: i64| (Some(name.to_owned()), SignedDuration::from_mins(minutes));
+        assert_eq!(read(&[]).unwrap(), (None, SNOOZE_USUAL));
+        assert_eq!(read(&["45m"]).unwrap(), (None, SignedDuration::from_mins(45)));
+        assert_eq!(read(&["lab"]).unwrap(), of("lab", 120));
+        assert_eq!(read(&["45m", "lab"]).unwrap(), of("lab", 45));
+        assert_eq!(read(&["lab", "45m"]).unwrap(), of("lab", 45));
+        assert_eq!(read(&["1h", "2h"]).unwrap(), of("2h", 60));
+        for words in [&["1d"][..], &["lab", "1d"], &["1d", "lab"]] {
+            assert_eq!(read(words).unwrap_err().what, "`1d` is no time");
+        }
+        assert_eq!(read(&["lab", "pit"]).unwrap_err().what, "`pit` is no time");
+    }
+
+    #[test]
+    fn who_named_no_workspace_is_told_how_one_is_named() {
+        let none = || Failure::new(Code::NotFound, "there is no workspace `default`", "");
+        assert!(unnamed(none(), false, "snooze 2h").remedy.contains("`orrery workspaces snooze 2h NAME`"));
+        assert_eq!(unnamed(none(), true, "snooze 2h").remedy, "");
+    }
 }

@@ -25,7 +25,7 @@ async fn lab() -> Option<Lab> {
 async fn shares_use_one_claim_that_goes_with_the_last_of_them() {
     let Some(lab) = lab().await else { return };
     let published = lab.node(NODE).devices.into_iter().find(|device| device.name == DEVICE).unwrap();
-    assert_eq!(published.sharing, r#"{"shared":{"step_milli":10}}"#);
+    assert_eq!(published.sharing, r#"{"shared":{"step_milli":10,"alone":true}}"#);
     let (mut a, b) = (life("a", NODE, &[(DEVICE, 300)]), life("b", NODE, &[(DEVICE, 600)]));
     a.spec.env.insert("GPU_CORE_UTILIZATION_POLICY".to_owned(), "DISABLE".to_owned());
     for life in [&a, &b] {

@@ -6,6 +6,7 @@
 
 mod denial;
 mod form;
+mod images;
 mod plan;
 mod policy;
 
@@ -14,6 +15,7 @@ pub use form::{
     ENV_BYTES_MAX, ENV_MAX, GRACE_S_MAX, MOUNTS_MAX, NAME_CHARS_MAX, RESERVED, SCRIPT_BYTES_MAX, TIMEOUT_S_MIN,
     is_reserved,
 };
+pub use images::never_matches;
 pub use plan::Plan;
 pub use policy::{Policy, fits};
 
@@ -138,8 +140,17 @@ fn check_offers(spec: &Spec, offers: &[Offer]) -> Result<(), Denial> {
         let sentence = format!("a share of {percent} % is asked for, and these devices are only given whole");
         return Err(Denial::new(Code::SmUnsupported, "sm_percent", sentence, "ask for 100 %, or for another model"));
     }
+    let joining: Vec<&Offer> = dividing.into_iter().filter(|offer| offer.sharing.joins(ask)).collect();
+    if joining.is_empty() {
+        let sentence = format!(
+            "{percent} % of each of {} GPUs is asked for, and MPS shares these: one holder has a part of one only",
+            ask.gpus
+        );
+        let remedy = "ask for one GPU, for 100 % of each, or for another model";
+        return Err(Denial::new(Code::SmUnsupported, "sm_percent", sentence, remedy));
+    }
     let asked = ask.gpu_memory_bytes.unwrap_or_default();
-    let most = dividing.iter().map(|offer| offer.memory_bytes).max().unwrap_or_default();
+    let most = joining.iter().map(|offer| offer.memory_bytes).max().unwrap_or_default();
     if asked > most {
         let sentence = format!(
             "{} MiB of device memory are asked for, and no such device has more than {}",

@@ -56,6 +56,11 @@ fn what_cannot_be_asked_for() {
         w.node(&["B"], &Sharing::Exclusive);
         w.request(of("B", ask(1, 400)));
     });
+    // As MPS shares them.
+    check(Code::ShareUnsupported, "of B one holder has a part of one only; it takes one GPU, or whole ones", |w| {
+        w.node(&["B", "B"], &Sharing::Shared { step_milli: 10, alone: true });
+        w.request(of("B", ask(2, 400)));
+    });
     check(Code::NeverFits, "even when it is empty", |w| {
         w.request(ask(3, 1000));
     });

@@ -29,7 +29,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn shared() -> Sharing {
-    Sharing::Shared { step_milli: 1 }
+    Sharing::Shared { step_milli: 1, alone: false }
 }
 
 pub(crate) fn ask(gpus: u32, gpu_milli: u32) -> Ask {

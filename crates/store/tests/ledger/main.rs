@@ -59,7 +59,7 @@ impl World {
             class: "shared".into(),
             model: "A10".into(),
             memory_bytes: 1000,
-            sharing: Sharing::Shared { step_milli: 10 },
+            sharing: Sharing::Shared { step_milli: 10, alone: false },
             link_group: 0,
             healthy: true,
             condition: String::new(),

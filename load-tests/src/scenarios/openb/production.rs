@@ -112,7 +112,7 @@ fn fleet_node(at: usize, node: &Node) -> placement::Node {
         model: DeviceModel::new(&node.model),
         class: String::new(),
         memory_bytes: DEVICE_BYTES,
-        sharing: Sharing::Shared { step_milli: 1 },
+        sharing: Sharing::Shared { step_milli: 1, alone: false },
         link_group: 0,
         schedulable: true,
     };

@@ -184,7 +184,7 @@ fn merged(before: &[Known], look: &Look) -> Vec<Known> {
 fn node(name: &str, devices: impl Iterator<Item = MachineDevice>) -> anyhow::Result<pb::Node> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory = memory_bytes()?;
-    let sharing = serde_json::to_string(&Sharing::Shared { step_milli: STEP_MILLI })?;
+    let sharing = serde_json::to_string(&Sharing::Shared { step_milli: STEP_MILLI, alone: false })?;
     let device = |device: MachineDevice| pb::PoolDevice {
         hardware_id: if device.class == CLASS { String::new() } else { device.name.clone() },
         name: device.name,

@@ -58,6 +58,7 @@ impl Placer {
                 drop(reply.send(Ok(())));
             }
             Message::Imagine(imagined, reply) => drop(reply.send(Ok(self.imagine(imagined).await))),
+            Message::Look(names, reply) => drop(reply.send(Ok(self.seen_nodes(&names)))),
             Message::Session(session, event) => self.hear(session, event, turn).await?,
         }
         Ok(())

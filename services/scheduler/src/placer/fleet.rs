@@ -4,6 +4,7 @@
 //! that is not told of any more, or anew: it has failed only when that is said of it, or when nobody told of it for long.
 
 mod changes;
+mod seen;
 
 use super::{Outbox, volumes::Reach, wire};
 use domain::{
@@ -59,8 +60,9 @@ struct NodeEntry {
     updating: BTreeSet<DeviceId>,
     /// Devices that are held and not told of any more, and since when; once they have counted as failed, no time.
     missing: BTreeMap<DeviceId, Option<Instant>>,
-    /// Each with the id that it has when it is a block's.
-    strangers: Vec<(HolderId, Holding)>,
+    strangers: Vec<wire::Stranger>,
+    /// Why it takes nobody new, as its executor said last.
+    condition: String,
     /// Which session serves it.
     server: Option<u64>,
     /// Since when nobody does.
@@ -100,6 +102,7 @@ impl Fleet {
                 updating: BTreeSet::new(),
                 missing: BTreeMap::new(),
                 strangers: Vec::new(),
+                condition: String::new(),
                 server: None,
                 unserved_since: Some(Instant::now()),
                 given_up: false,
@@ -237,6 +240,7 @@ impl Fleet {
             updating: wire::updating(id, &node.devices),
             missing: BTreeMap::new(),
             strangers: Vec::new(),
+            condition: node.condition,
             server: Some(session),
             unserved_since: None,
             given_up: false,
@@ -394,7 +398,7 @@ impl Fleet {
 
     /// Whether a node reports somebody of this id who is not ours.
     pub(super) fn has_stranger(&self, node: NodeId, holder: HolderId) -> bool {
-        self.nodes.get(&node).is_some_and(|entry| entry.strangers.iter().any(|(id, _)| *id == holder))
+        self.nodes.get(&node).is_some_and(|entry| entry.strangers.iter().any(|one| one.id == holder))
     }
 
     /// What the planner sees. `drained` has node and device, or node and nothing; `ours` tells strangers of a node whom the
@@ -417,7 +421,7 @@ impl Fleet {
             }
         });
         let all = self.nodes.values().flat_map(|entry| &entry.strangers);
-        let strangers = all.filter(|(id, stranger)| !ours(stranger.node, *id)).map(|(_, stranger)| stranger.clone());
+        let strangers = all.filter(|one| !ours(one.holding.node, one.id)).map(|one| one.holding.clone());
         (nodes.collect(), strangers.collect())
     }
 

@@ -19,10 +19,10 @@ pub type Reply<T> = oneshot::Sender<Result<T, PlacerError>>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacerError {
     /// The workspace does not exist.
-    #[error("no workspace {0}")]
+    #[error("there is no such workspace")]
     NoWorkspace(WorkspaceId),
     /// It has no runtime that could be meant.
-    #[error("workspace {0} has no runtime that waits or runs")]
+    #[error("the workspace has no runtime that waits or runs")]
     NoRuntime(WorkspaceId),
     /// A life of it has not ended.
     #[error("the workspace's runtime has not ended; stop it first, or wait until it has")]
@@ -98,6 +98,8 @@ pub enum Message {
     Seen(Vec<SeenActivity>, Reply<()>),
     /// What the planner would answer if that were so.
     Imagine(Imagined, Reply<placement::Plan>),
+    /// What is known of the nodes of these names.
+    Look(Vec<String>, Reply<Vec<pb::SeenNode>>),
     /// An executor speaks, on a stream of this number.
     Session(u64, SessionEvent),
 }

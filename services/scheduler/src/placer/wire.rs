@@ -97,20 +97,24 @@ pub(super) fn updating(node: NodeId, devices: &[pb::PoolDevice]) -> BTreeSet<Dev
 fn check(sharing: &Sharing) -> Result<(), String> {
     match sharing {
         Sharing::Exclusive => Ok(()),
-        Sharing::Shared { step_milli } if (1..=WHOLE_MILLI).contains(step_milli) => Ok(()),
-        Sharing::Shared { step_milli } => Err(format!("is shared in steps of {step_milli} milli-GPU")),
+        Sharing::Shared { step_milli, .. } if (1..=WHOLE_MILLI).contains(step_milli) => Ok(()),
+        Sharing::Shared { step_milli, .. } => Err(format!("is shared in steps of {step_milli} milli-GPU")),
         Sharing::Partitioned { profiles } if profiles.len() > SLOTS_MAX as usize => Err("has too many profiles".into()),
         Sharing::Partitioned { .. } => Ok(()),
     }
 }
 
-/// What others hold of a node, each with the id that it has when it is a block's.
-pub(super) fn strangers(
-    pool: &str,
-    node: NodeId,
-    foreign: &[pb::Foreign],
-    devices: &[DeviceRow],
-) -> Vec<(HolderId, Holding)> {
+/// Somebody who asked no scheduler, and what it holds of a node.
+pub(super) struct Stranger {
+    /// The id that it has when it is a block's.
+    pub(super) id: HolderId,
+    /// As its backend names it.
+    pub(super) name: String,
+    pub(super) holding: Holding,
+}
+
+/// What others hold of a node.
+pub(super) fn strangers(pool: &str, node: NodeId, foreign: &[pb::Foreign], devices: &[DeviceRow]) -> Vec<Stranger> {
     let holding = |foreign: &pb::Foreign| Holding {
         holder: HolderId(Uuid::new_v5(&node.0, foreign.holder.as_bytes())),
         owner: None,
@@ -122,7 +126,12 @@ pub(super) fn strangers(
         started_at: Timestamp::UNIX_EPOCH,
         ends_at: None,
     };
-    foreign.iter().map(|foreign| (claim_id(pool, &foreign.holder), holding(foreign))).collect()
+    let stranger = |foreign: &pb::Foreign| Stranger {
+        id: claim_id(pool, &foreign.holder),
+        name: foreign.holder.clone(),
+        holding: holding(foreign),
+    };
+    foreign.iter().map(stranger).collect()
 }
 
 fn grant(node: NodeId, grant: &pb::DeviceGrant, devices: &[DeviceRow]) -> Option<Grant> {

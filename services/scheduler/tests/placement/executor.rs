@@ -58,7 +58,7 @@ pub(crate) fn node(name: &str, gpus: usize) -> pb::Node {
         class: "shared".into(),
         model: "A10".into(),
         memory_bytes: 24 << 30,
-        sharing: serde_json::to_string(&Sharing::Shared { step_milli: 10 }).unwrap(),
+        sharing: serde_json::to_string(&Sharing::Shared { step_milli: 10, alone: false }).unwrap(),
         healthy: true,
         ..pb::PoolDevice::default()
     };

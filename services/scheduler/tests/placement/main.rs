@@ -9,6 +9,7 @@ mod hints;
 mod nominations;
 mod races;
 mod reapers;
+mod seen;
 mod shared_quotas;
 mod terms;
 mod volumes;

@@ -398,6 +398,13 @@ impl Caller {
         serde_json::from_str(&answer.plan).unwrap()
     }
 
+    /// What is known of the nodes of these names.
+    pub(crate) async fn describe(&self, nodes: &[&str]) -> Vec<pb::SeenNode> {
+        let nodes = nodes.iter().map(|name| (*name).to_owned()).collect();
+        let request = pb::DescribeNodesRequest { pool: POOL.to_owned(), nodes, forwarded: false };
+        self.client().describe_nodes(request).await.unwrap().into_inner().nodes
+    }
+
     /// Restarts the life of this number, if it is still there, with an image that was checked.
     pub(crate) async fn restart_only(&self, workspace: WorkspaceId, number: i64, image: &str) -> Result<(), Status> {
         self.stop_only(workspace, number, "RESTART", image).await

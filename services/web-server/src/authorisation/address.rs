@@ -2,7 +2,8 @@
 //! is looked at, and a deployment lists thousands of files. Reads as the generated decoders do: the last value counts.
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-use prost_reflect::{Kind, MessageDescriptor};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
 
 /// The message is not what its type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,9 +12,16 @@ pub(super) struct Malformed;
 /// Where a field is.
 #[derive(Debug, Clone)]
 pub(super) struct Field {
-    /// Its number, after those of the messages around it.
+    /// Its number, after those of the messages around it; of several values, only those of the messages.
     numbers: Vec<u32>,
-    kind: Kind,
+    form: Form,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    One(Kind),
+    /// A list or a map.
+    Many(FieldDescriptor),
 }
 
 impl Field {
@@ -22,12 +30,15 @@ impl Field {
         let (mut numbers, mut current) = (Vec::new(), message.clone());
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
-            let field = current.get_field_by_name(part).filter(|field| !field.is_list() && !field.is_map())?;
+            let field = current.get_field_by_name(part)?;
+            if field.is_list() || field.is_map() {
+                return parts.peek().is_none().then_some(Self { numbers, form: Form::Many(field) });
+            }
             numbers.push(field.number());
             match (field.kind(), parts.peek()) {
                 (Kind::Message(inner), Some(_)) => current = inner,
                 (kind @ (Kind::String | Kind::Bool | Kind::Enum(_) | Kind::Int32 | Kind::Int64), None) => {
-                    return Some(Self { numbers, kind });
+                    return Some(Self { numbers, form: Form::One(kind) });
                 }
                 _ => return None,
             }
@@ -35,47 +46,88 @@ impl Field {
         None
     }
 
-    /// Its value as text; empty when it is absent.
+    /// Whether it is a list or a map.
+    pub(super) fn is_many(&self) -> bool {
+        matches!(self.form, Form::Many(_))
+    }
+
+    /// Its value as text, lists and maps as JSON; empty when it is absent.
     pub(super) fn read(&self, message: &[u8]) -> Result<String, Malformed> {
-        let mut last = String::new();
-        self.scan(message, &self.numbers, &mut last)?;
-        Ok(last)
+        match &self.form {
+            Form::One(kind) => {
+                let mut last = String::new();
+                scan(message, &self.numbers, kind, &mut last)?;
+                Ok(last)
+            }
+            Form::Many(field) => {
+                let mut whole = Vec::new();
+                gather(message, &self.numbers, &mut whole)?;
+                many(field, &whole)
+            }
+        }
     }
+}
 
-    fn scan(&self, mut message: &[u8], numbers: &[u32], last: &mut String) -> Result<(), Malformed> {
-        let Some((number, inner)) = numbers.split_first() else { return Ok(()) };
-        while !message.is_empty() {
-            let (tag, wire) = decode_key(&mut message).map_err(|_| Malformed)?;
-            if tag != *number {
+/// A list or a map of a message, as JSON with the names of the contract.
+fn many(field: &FieldDescriptor, message: &[u8]) -> Result<String, Malformed> {
+    let message = DynamicMessage::decode(field.parent_message().clone(), message).map_err(|_| Malformed)?;
+    let names = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    let fields = message.serialize_with_options(serde_json::value::Serializer, &names).unwrap_or(Value::Null);
+    Ok(fields.get(field.name()).map(Value::to_string).unwrap_or_default())
+}
+
+/// All parts of an inner message: together they are what the decoder reads.
+fn gather(mut message: &[u8], numbers: &[u32], whole: &mut Vec<u8>) -> Result<(), Malformed> {
+    let Some((number, inner)) = numbers.split_first() else {
+        whole.extend_from_slice(message);
+        return Ok(());
+    };
+    while !message.is_empty() {
+        let (tag, wire) = decode_key(&mut message).map_err(|_| Malformed)?;
+        match wire {
+            _ if tag != *number => {
                 skip_field(wire, tag, &mut message, DecodeContext::default()).map_err(|_| Malformed)?;
-                continue;
             }
-            let text = matches!(self.kind, Kind::String);
-            match wire {
-                WireType::LengthDelimited if !inner.is_empty() => {
-                    self.scan(delimited(&mut message)?, inner, last)?;
-                }
-                WireType::LengthDelimited if text => {
-                    *last = String::from_utf8(delimited(&mut message)?.to_vec()).map_err(|_| Malformed)?;
-                }
-                WireType::Varint if inner.is_empty() && !text => {
-                    *last = self.number(decode_varint(&mut message).map_err(|_| Malformed)?)
-                }
-                _ => return Err(Malformed),
-            }
+            WireType::LengthDelimited => gather(delimited(&mut message)?, inner, whole)?,
+            _ => return Err(Malformed),
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn number(&self, value: u64) -> String {
-        match &self.kind {
-            Kind::Bool => (value != 0).to_string(),
-            Kind::Enum(values) => {
-                let number = i32::try_from(value).unwrap_or(i32::MIN);
-                values.get_value(number).map_or_else(|| number.to_string(), |value| value.name().to_owned())
-            }
-            _ => value.cast_signed().to_string(),
+fn scan(mut message: &[u8], numbers: &[u32], kind: &Kind, last: &mut String) -> Result<(), Malformed> {
+    let Some((number, inner)) = numbers.split_first() else { return Ok(()) };
+    while !message.is_empty() {
+        let (tag, wire) = decode_key(&mut message).map_err(|_| Malformed)?;
+        if tag != *number {
+            skip_field(wire, tag, &mut message, DecodeContext::default()).map_err(|_| Malformed)?;
+            continue;
         }
+        let text = matches!(kind, Kind::String);
+        match wire {
+            WireType::LengthDelimited if !inner.is_empty() => {
+                scan(delimited(&mut message)?, inner, kind, last)?;
+            }
+            WireType::LengthDelimited if text => {
+                *last = String::from_utf8(delimited(&mut message)?.to_vec()).map_err(|_| Malformed)?;
+            }
+            WireType::Varint if inner.is_empty() && !text => {
+                *last = number_of(kind, decode_varint(&mut message).map_err(|_| Malformed)?);
+            }
+            _ => return Err(Malformed),
+        }
+    }
+    Ok(())
+}
+
+fn number_of(kind: &Kind, value: u64) -> String {
+    match kind {
+        Kind::Bool => (value != 0).to_string(),
+        Kind::Enum(values) => {
+            let number = i32::try_from(value).unwrap_or(i32::MIN);
+            values.get_value(number).map_or_else(|| number.to_string(), |value| value.name().to_owned())
+        }
+        _ => value.cast_signed().to_string(),
     }
 }
 
@@ -91,7 +143,9 @@ mod tests {
     use super::*;
     use prost::Message;
     use prost_reflect::DescriptorPool;
-    use proto::v1::{CreateDeploymentRequest, ProjectMember, Role, SetProjectMemberRequest};
+    use proto::v1::{
+        CreateDeploymentRequest, ProjectMember, ProjectPolicy, Role, SetProjectMemberRequest, SetProjectPolicyRequest,
+    };
 
     fn field(message: &str, path: &str) -> Option<Field> {
         let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
@@ -130,8 +184,22 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_fields_can_be_named() {
-        assert!(field("ListRunsRequest", "statuses").is_none() && field("CreateRunRequest", "variables").is_none());
+    fn lists_and_maps_are_told_whole() {
+        let images = ProjectPolicy { images: vec!["lab/*".into()], ..ProjectPolicy::default() };
+        let models = ProjectPolicy { model_gpu_milli: [("A10".to_owned(), 2000)].into(), ..ProjectPolicy::default() };
+        let of = |policy| SetProjectPolicyRequest { policy: Some(policy), ..Default::default() }.encode_to_vec();
+        let read = |path: &str, bytes: &[u8]| field("SetProjectPolicyRequest", path).unwrap().read(bytes).unwrap();
+        // The decoder takes both parts together, and so do we.
+        let both = [of(images), of(models)].concat();
+        assert_eq!(read("policy.images", &both), r#"["lab/*"]"#);
+        assert_eq!(read("policy.model_gpu_milli", &both), r#"{"A10":2000}"#);
+        assert_eq!(read("policy.images", &of(ProjectPolicy::default())), "");
+        assert!(field("SetProjectPolicyRequest", "policy.images").unwrap().read(&[0x12, 5, 1]).is_err());
+    }
+
+    #[test]
+    fn only_fields_with_a_value_of_their_own_can_be_named() {
         assert!(field("CreateRunRequest", "nothing").is_none() && field("SetProjectMemberRequest", "member").is_none());
+        assert!(field("SetPlanRequest", "plan.windows.weekdays").is_none());
     }
 }

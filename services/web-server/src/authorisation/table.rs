@@ -1,5 +1,6 @@
 //! The table. A row is: what is called, who may, on which addressed thing, and which fields its trail tells.
 
+use super::told;
 use domain::role::Role::{self, Admin, Editor, Owner, Viewer};
 use std::collections::HashMap;
 
@@ -315,65 +316,23 @@ const METHODS: &[Row] = &[
     act_even_archived("/orrery.v1.VolumeService/DeleteVolume", On(Project("project"), Admin), &["name"]),
     // --- what runtimes may have: administrators set it
     read("/orrery.v1.QueueService/ListQueues", SignedIn),
-    act(
-        "/orrery.v1.QueueService/SetQueue",
-        Cluster(Admin),
-        &[
-            "queue.name",
-            "queue.pool",
-            "queue.priority",
-            "queue.preemptible",
-            "queue.deserved_gpu_milli",
-            "queue.limit_gpu_milli",
-            "force",
-        ],
-    ),
+    act("/orrery.v1.QueueService/SetQueue", Cluster(Admin), told::QUEUE),
     act("/orrery.v1.QueueService/ArchiveQueue", Cluster(Admin), &["name"]),
     read("/orrery.v1.PlanService/ListPlans", SignedIn),
-    act(
-        "/orrery.v1.PlanService/SetPlan",
-        Cluster(Admin),
-        &["plan.name", "plan.gpus_max", "plan.gpu_milli_max", "force"],
-    ),
+    act("/orrery.v1.PlanService/SetPlan", Cluster(Admin), told::PLAN),
     act("/orrery.v1.PlanService/ArchivePlan", Cluster(Admin), &["name", "force"]),
     act("/orrery.v1.PlanService/GrantPlan", Cluster(Admin), &["project", "plan"]),
     act("/orrery.v1.PlanService/RevokePlan", Cluster(Admin), &["project", "plan", "force"]),
     read("/orrery.v1.PolicyService/GetProjectPolicy", On(Project("project"), Viewer)),
-    act(
-        "/orrery.v1.PolicyService/SetProjectPolicy",
-        Cluster(Admin),
-        &[
-            "project",
-            "policy.allow_root",
-            "policy.gpu_milli",
-            "policy.cpu_milli",
-            "policy.memory_bytes",
-            "policy.storage_bytes",
-            "policy.runtimes",
-            "policy.over_quota_grace_s",
-            "force",
-        ],
-    ),
+    act("/orrery.v1.PolicyService/SetProjectPolicy", Cluster(Admin), told::PROJECT_POLICY),
     read("/orrery.v1.PolicyService/GetGroupPolicy", Cluster(Viewer)),
-    act(
-        "/orrery.v1.PolicyService/SetGroupPolicy",
-        Cluster(Admin),
-        &["group", "allow_root", "quota.gpu_milli", "quota.storage_bytes", "quota.runtimes", "force"],
-    ),
+    act("/orrery.v1.PolicyService/SetGroupPolicy", Cluster(Admin), told::GROUP_POLICY),
     read("/orrery.v1.PolicyService/GetUserQuota", Cluster(Viewer)),
-    act(
-        "/orrery.v1.PolicyService/SetUserQuota",
-        Cluster(Admin),
-        &["email", "quota.gpu_milli", "quota.storage_bytes", "quota.runtimes", "force"],
-    ),
+    act("/orrery.v1.PolicyService/SetUserQuota", Cluster(Admin), told::USER_QUOTA),
     read("/orrery.v1.DeviceService/ListNodes", Cluster(Viewer)),
     read("/orrery.v1.DeviceService/ListDevices", Cluster(Viewer)),
     read("/orrery.v1.DeviceService/ListDeviceClasses", SignedIn),
-    act(
-        "/orrery.v1.DeviceService/SetDeviceClass",
-        Cluster(Admin),
-        &["class.name", "class.sharing", "class.enforcement", "force"],
-    ),
+    act("/orrery.v1.DeviceService/SetDeviceClass", Cluster(Admin), told::DEVICE_CLASS),
     act("/orrery.v1.DeviceService/DeleteDeviceClass", Cluster(Admin), &["name"]),
     act(
         "/orrery.v1.DeviceService/DrainDevices",

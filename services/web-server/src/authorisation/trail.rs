@@ -1,6 +1,7 @@
 //! What an act leaves in the trail: who, what, on what, how it ended, and what it changed. Refuses to tell a field that
 //! neither its row names nor the act itself tells.
 
+use super::address::Field;
 use super::{Authority, Rule, Verdict};
 use crate::changed::Changed;
 use crate::fault::Fault;
@@ -250,7 +251,11 @@ fn object(rule: &Rule, addressed: &HashMap<&'static str, String>, target: Option
 fn detail(rule: &Rule, addressed: &HashMap<&'static str, String>) -> Map<String, Value> {
     let told = rule.row.told.unwrap_or_default().iter();
     let fields = told.filter_map(|name| addressed.get(name).filter(|text| !text.is_empty()).map(|text| (name, text)));
-    fields.map(|(name, text)| ((*name).to_owned(), Value::String(short(text)))).collect()
+    let shown = |name: &str, text: &str| {
+        let is_many = rule.fields.get(name).is_some_and(Field::is_many);
+        cut(text, if is_many { CHANGED_CHARS_MAX } else { TEXT_CHARS_MAX })
+    };
+    fields.map(|(name, text)| ((*name).to_owned(), Value::String(shown(name, text)))).collect()
 }
 
 fn short(text: &str) -> String {

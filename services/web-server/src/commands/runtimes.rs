@@ -3,8 +3,8 @@
 use super::{COMMAND_TIMEOUT, Commands, RuntimeClient};
 use crate::fault::Fault;
 use proto::internal::v1::{
-    PlanRuntimesRequest, ReportActivityRequest, RewrapAccessKeysRequest, SnoozeRuntimeRequest, StartRuntimeRequest,
-    StopRuntimeRequest, SwitchQueueRequest,
+    DescribeNodesRequest, PlanRuntimesRequest, ReportActivityRequest, RewrapAccessKeysRequest, SeenNode,
+    SnoozeRuntimeRequest, StartRuntimeRequest, StopRuntimeRequest, SwitchQueueRequest,
 };
 use rpc::client::within;
 use std::future::Future;
@@ -63,6 +63,15 @@ impl Commands {
             async move { peer.plan_runtimes(request).await }
         };
         Ok(self.of_runtimes(call).await?.plan)
+    }
+
+    /// What the planner of a pool knows of nodes.
+    pub(crate) async fn describe_nodes(&self, message: DescribeNodesRequest) -> Result<Vec<SeenNode>, Fault> {
+        let call = |mut peer: RuntimeClient| {
+            let request = within(COMMAND_TIMEOUT, message.clone());
+            async move { peer.describe_nodes(request).await }
+        };
+        Ok(self.of_runtimes(call).await?.nodes)
     }
 
     /// Seals keys of applications anew; answers how many.

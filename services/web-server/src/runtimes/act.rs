@@ -22,6 +22,8 @@ use store::targets::{self, Thing};
 
 /// The longest that nobody may stop a runtime for idleness.
 const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// What a scheduler says of one that neither waits nor runs.
+const ENDED: &str = "RUNTIME_NOT_FOUND";
 /// Tries of a start while somebody edits its spec.
 const TRIES_MAX: usize = 3;
 
@@ -182,7 +184,7 @@ pub(crate) async fn restart(core: &Core, caller: &Caller, workspace: &str, key: 
 /// The life that is there, as a scheduler is told to restart it; of number 0 without one.
 async fn to_restart(core: &Core, caller: &Caller, workspace: &str) -> Result<internal::StopRuntimeRequest, Fault> {
     let runtime = core.runtime(workspace).await?;
-    let Some(life) = alive(&runtime) else { return Ok(internal::StopRuntimeRequest::default()) };
+    let Some(life) = going(&runtime) else { return Ok(internal::StopRuntimeRequest::default()) };
     // What cannot start again is not stopped.
     let (saved, image) = startable(core, workspace, false).await?;
     if saved.pool != life.pool {
@@ -217,7 +219,7 @@ pub(crate) async fn fence(core: &Core, caller: &Caller, workspace: &str) -> Resu
 pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, queue: &str) -> Result<Changed, Fault> {
     let runtime = core.runtime(workspace).await?;
     let queue = core.queue(queue).await?;
-    let life = alive(&runtime);
+    let life = going(&runtime);
     let spec = life.map(|life| &life.spec).or(runtime.saved.as_ref().map(|saved| &saved.spec));
     let spec = spec.ok_or_else(|| none(workspace))?;
     let was = life.map(|life| &life.queue).or(runtime.saved.as_ref().map(|saved| &saved.queue));
@@ -246,7 +248,11 @@ pub(crate) async fn switch_queue(core: &Core, caller: &Caller, workspace: &str, 
             requested_by: caller.user.id.to_vec(),
             forwarded: false,
         };
-        core.commands.switch_queue(command).await?;
+        match core.commands.switch_queue(command).await {
+            // It has ended meanwhile: what is left to be moved is its next start.
+            Err(Fault(problem)) if problem.reason == ENDED => {}
+            switched => switched?,
+        }
     }
     runtime_specs::set_queue(&core.store.client().await?, runtime.workspace, queue.definition.id).await?;
     Ok(Changed::of("queue", was, Some(&queue.definition.name)))
@@ -259,9 +265,8 @@ pub(crate) async fn snooze(core: &Core, caller: &Caller, workspace: &str, until:
     if wanted <= SignedDuration::ZERO || wanted > SNOOZE_MAX {
         return Err(Fault::field("until", "must lie within the next 24 hours"));
     }
-    let Some(life) = alive(&runtime) else {
-        return Err(wrong_state(&runtime, "only what waits or runs can be kept"));
-    };
+    let kept = "only what waits or runs can be kept";
+    let Some(life) = going(&runtime) else { return Err(wrong_state(&runtime, kept)) };
     let command = internal::SnoozeRuntimeRequest {
         workspace_id: runtime.workspace.to_vec(),
         pool: life.pool.clone(),
@@ -269,7 +274,13 @@ pub(crate) async fn snooze(core: &Core, caller: &Caller, workspace: &str, until:
         requested_by: caller.user.id.to_vec(),
         forwarded: false,
     };
-    core.commands.snooze_runtime(command).await
+    core.commands.snooze_runtime(command).await.map_err(|fault| match fault {
+        Fault(problem) if problem.reason == ENDED => {
+            let message = format!("the runtime of workspace `{}` has ended meanwhile", runtime.name);
+            Fault(Problem::new(ErrorKind::FailedPrecondition, "WRONG_STATE", message).remedy(kept))
+        }
+        other => other,
+    })
 }
 
 /// What runs stays in its pool.
@@ -279,7 +290,12 @@ fn other_pool(queue: &str, its: &str, here: &str) -> Fault {
     Fault(problem.remedy("stop it, and start it in that queue"))
 }
 
-/// The life that has not ended.
+/// The life that waits, runs or stops.
+fn going(runtime: &Runtime) -> Option<&Life> {
+    alive(runtime).filter(|life| life.state != "error")
+}
+
+/// The life that has not ended, or ended with an error that nobody has put away.
 fn alive(runtime: &Runtime) -> Option<&Life> {
     runtime.life.as_ref().filter(|life| life.state != "stopped")
 }

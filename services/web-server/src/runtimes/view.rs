@@ -101,9 +101,12 @@ fn lived(message: &mut v1::Runtime, life: Life) {
     let alive = life.state != "stopped";
     if alive {
         sizes(message, &life.spec);
+        message.node = life.node;
+    }
+    // One that failed is in no queue any more.
+    if alive && life.state != "error" {
         message.queue = life.queue;
         message.plan = life.plan;
-        message.node = life.node;
     }
     message.state = state(&life.state).into();
     message.bound = life.state == "running" && life.reason != UNBOUND;

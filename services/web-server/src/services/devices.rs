@@ -6,10 +6,14 @@ use crate::consolidation;
 use crate::core::Core;
 use crate::disturbed;
 use crate::fault::Fault;
+use crate::identity::Caller;
 use crate::paging::Page;
 use crate::plans::check_list;
+use crate::seen::{self, Seen};
 use domain::ErrorKind;
 use domain::device::{Sharing, WHOLE_MILLI};
+use domain::role::Role;
+use proto::internal::v1::{SeenNode, SeenStranger};
 use proto::v1::{
     self, AffectedRuntime, DeleteDeviceClassRequest, DeleteDeviceClassResponse, DrainDevicesRequest,
     DrainDevicesResponse, ListDeviceClassesRequest, ListDeviceClassesResponse, ListDevicesRequest, ListDevicesResponse,
@@ -34,8 +38,12 @@ const CLASSES_MAX: usize = 1_000;
 /// The longest reason of a drain.
 const REASON_CHARS_MAX: usize = 200;
 
-fn node(node: Node) -> v1::Node {
+fn node(node: Node, seen: Option<&SeenNode>) -> v1::Node {
     let count = |value: i64| i32::try_from(value).unwrap_or(i32::MAX);
+    let (code, condition) = trouble(&node, seen);
+    let foreign = |seen: &SeenNode| {
+        seen.devices.iter().map(|device| i64::from(seen::foreign(Some(device)).0)).fold(0, i64::saturating_add)
+    };
     v1::Node {
         pool: node.pool,
         name: node.name,
@@ -50,17 +58,63 @@ fn node(node: Node) -> v1::Node {
         devices: count(node.devices),
         gpu_milli: node.devices.saturating_mul(i64::from(domain::device::WHOLE_MILLI)),
         gpu_held_milli: node.held_milli,
+        code,
+        condition,
+        cpu_foreign_milli: seen.map(|seen| seen.cpu_milli),
+        memory_foreign_bytes: seen.map(|seen| seen.memory_bytes),
+        gpu_foreign_milli: seen.map(foreign),
     }
 }
 
-fn device(device: Device, holders: Vec<Holder>) -> v1::Device {
-    let sharing = match serde_json::from_value(device.sharing) {
+/// Why a node takes nobody new, as a code and a sentence: as its planner says, as its row does, or an administrator.
+fn trouble(node: &Node, seen: Option<&SeenNode>) -> (String, String) {
+    match (seen.filter(|seen| !seen.code.is_empty()), &node.drained) {
+        (Some(seen), _) => (seen.code.clone(), seen.message.clone()),
+        (None, _) if node.state != "ready" => {
+            (format!("NODE_{}", node.state.to_uppercase()), format!("it is {}", node.state))
+        }
+        (None, Some(reason)) => ("NODE_DRAINED".to_owned(), drained(reason)),
+        (None, None) => (String::new(), String::new()),
+    }
+}
+
+fn drained(reason: &str) -> String {
+    match reason {
+        "" => "an administrator drained it".to_owned(),
+        reason => format!("an administrator drained it: {reason}"),
+    }
+}
+
+/// Why a device takes nobody new: by itself, for its node, or by an administrator's word.
+fn ailment(device: &Device, seen: Option<&SeenNode>) -> (String, String) {
+    let own = seen.and_then(|seen| seen::device(seen, &device.name)).filter(|own| !own.code.is_empty());
+    match (own, seen.filter(|seen| !seen.code.is_empty()), &device.drained) {
+        (Some(own), ..) => (own.code.clone(), device.condition.clone()),
+        (None, Some(node), _) => (node.code.clone(), format!("its node: {}", node.message)),
+        (None, None, Some(reason)) if device.healthy => (device.code.clone(), drained(reason)),
+        (None, None, _) => (device.code.clone(), device.condition.clone()),
+    }
+}
+
+/// `named` tells whether the caller may know who the strangers are.
+fn device(device: Device, holders: Vec<Holder>, seen: Option<&SeenNode>, named: bool) -> v1::Device {
+    let sharing = match serde_json::from_value(device.sharing.clone()) {
         Ok(Sharing::Exclusive) => "exclusive",
         Ok(Sharing::Shared { .. }) => "shared",
         Ok(Sharing::Partitioned { .. }) => "partitioned",
         Err(_) => "",
     };
+    let (code, condition) = ailment(&device, seen);
+    let own = seen.and_then(|seen| seen::device(seen, &device.name));
+    let foreign = seen.map(|_| seen::foreign(own));
+    let whole = i32::try_from(WHOLE_MILLI).unwrap_or(i32::MAX);
+    let left = |milli: i32| whole.saturating_sub(device.held_milli).saturating_sub(milli).max(0);
+    let strangers = own.filter(|_| named).into_iter().flat_map(|own| &own.strangers).map(stranger);
     v1::Device {
+        free_milli: foreign.map(|(milli, _)| if code.is_empty() { left(milli) } else { 0 }),
+        foreign_milli: foreign.map(|(milli, _)| milli),
+        foreign_memory_bytes: foreign.map(|(_, bytes)| bytes),
+        holders: holders.into_iter().map(holder).chain(strangers).collect(),
         pool: device.pool,
         node: device.node,
         name: device.name,
@@ -71,11 +125,21 @@ fn device(device: Device, holders: Vec<Holder>) -> v1::Device {
         sharing: sharing.to_owned(),
         enforcement: device.enforcement,
         healthy: device.healthy,
-        condition: device.condition,
-        drained: device.drained,
+        condition,
+        drained: device.drained.is_some(),
         held_milli: device.held_milli,
         held_memory_bytes: device.held_memory,
-        holders: holders.into_iter().map(holder).collect(),
+        code,
+    }
+}
+
+fn stranger(stranger: &SeenStranger) -> v1::DeviceHolder {
+    v1::DeviceHolder {
+        milli: stranger.milli,
+        memory_bytes: stranger.memory_bytes,
+        state: "foreign".to_owned(),
+        stranger: stranger.name.clone(),
+        ..v1::DeviceHolder::default()
     }
 }
 
@@ -87,6 +151,7 @@ fn holder(holder: Holder) -> v1::DeviceHolder {
         milli: holder.milli,
         memory_bytes: holder.memory_bytes,
         state: holder.state,
+        stranger: String::new(),
     }
 }
 
@@ -159,10 +224,16 @@ impl Devices {
         let db = self.0.store.client().await?;
         let mut rows = fleet_views::nodes(&db, &request.pool, (&after.0, &after.1), page.limit()).await?;
         let next_page_token = page.cut(&scope, &mut rows, |node| (node.pool.clone(), node.name.clone()))?;
-        Ok(ListNodesResponse { nodes: rows.into_iter().map(node).collect(), next_page_token })
+        drop(db);
+        let seen = Seen::of(&self.0, rows.iter().map(|row| (row.pool.clone(), row.name.clone())).collect()).await;
+        let with_seen = |row: Node| {
+            let seen = seen.node(&row.pool, &row.name);
+            node(row, seen)
+        };
+        Ok(ListNodesResponse { nodes: rows.into_iter().map(with_seen).collect(), next_page_token })
     }
 
-    async fn devices(&self, request: ListDevicesRequest) -> Result<ListDevicesResponse, Fault> {
+    async fn devices(&self, caller: &Caller, request: ListDevicesRequest) -> Result<ListDevicesResponse, Fault> {
         let page = Page::of(request.page_size)?;
         let scope = format!("devices/{}/{}/{}", request.pool, request.node, request.model);
         let after: (String, String, String) = rpc::paging::decode(&scope, &request.page_token)?.unwrap_or_default();
@@ -173,9 +244,13 @@ impl Devices {
         let next_page_token = page.cut(&scope, &mut rows, key)?;
         let ids: Vec<_> = rows.iter().map(|device| device.id).collect();
         let mut holders = fleet_views::holders(&db, &ids).await?;
+        drop(db);
+        let seen = Seen::of(&self.0, rows.iter().map(|row| (row.pool.clone(), row.node.clone())).collect()).await;
+        let named = caller.user.role >= Some(Role::Admin);
         let mut with_holders = |found: Device| {
             let holders = holders.remove(&found.id).unwrap_or_default();
-            device(found, holders)
+            let seen = seen.node(&found.pool, &found.node);
+            device(found, holders, seen, named)
         };
         Ok(ListDevicesResponse { devices: rows.into_iter().map(&mut with_holders).collect(), next_page_token })
     }
@@ -283,7 +358,8 @@ impl DeviceService for Devices {
         &self,
         request: Request<ListDevicesRequest>,
     ) -> Result<Response<ListDevicesResponse>, Status> {
-        Ok(Response::new(self.devices(request.into_inner()).await?))
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.devices(&caller, request.into_inner()).await?))
     }
 
     async fn list_device_classes(

@@ -122,6 +122,7 @@ impl Policies {
                 format!("the policy of project `{name}` is not in the version that was edited; read it again");
             return Err(Fault::new(ErrorKind::Conflict, "CHANGED_MEANWHILE", message));
         }
+        check_images(&old.rules.images, &wanted.rules.images)?;
         let affected = affected(&transaction, &project, &old, &wanted).await?;
         disturbed::unless_forced(&affected, request.force)?;
         policies::set(&transaction, project.id, &wanted).await?;
@@ -130,6 +131,17 @@ impl Policies {
         transaction.commit().await.map_err(store::Error::from)?;
         let changed = Changed::between("orrery.v1.ProjectPolicy", "policy", Some(&message(old)), policy.as_ref());
         Ok(changed.told_with(SetProjectPolicyResponse { policy, affected, warnings }))
+    }
+}
+
+/// Refuses entries that no image could be. What was set before may stay: it is not what is edited.
+fn check_images(old: &[String], new: &[String]) -> Result<(), Fault> {
+    let mut added = new.iter().filter(|image| !old.contains(image));
+    match added.find_map(|image| Some((image, rules::never_matches(image)?))) {
+        Some((image, why)) => {
+            Err(Fault::field("policy.images", format!("must not have `{image}`, which no image could be: {why}")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -237,6 +237,46 @@ async fn what_is_set_is_told_with_what_was() {
     assert!(!detail.as_object().unwrap().keys().any(|name| name.ends_with(".was")), "{detail}");
 }
 
+#[tokio::test]
+async fn what_was_refused_is_told_whole() {
+    let cluster = Cluster::new().await;
+    let eve = cluster.person("eve@example.org", "ROLE_VIEWER").await;
+    let plan = json!({ "name": "day", "queues": ["gpu"], "models": ["A10*"], "lifetimeSMax": 600 });
+    let policy = json!({ "images": ["lab/*"], "modelGpuMilli": { "A10": "2000" }, "idleTimeoutSMax": 60 });
+    for (method, message, told) in [
+        (
+            "PlanService/SetPlan",
+            json!({ "plan": plan, "force": true }),
+            json!({
+                "plan.name": "day", "plan.queues": r#"["gpu"]"#, "plan.models": r#"["A10*"]"#,
+                "plan.lifetime_s_max": "600", "force": "true",
+            }),
+        ),
+        (
+            "PolicyService/SetProjectPolicy",
+            json!({ "project": "acme", "policy": policy }),
+            json!({
+                "project": "acme", "policy.images": r#"["lab/*"]"#, "policy.model_gpu_milli": r#"{"A10":2000}"#,
+                "policy.idle_timeout_s_max": "60",
+            }),
+        ),
+        (
+            "QueueService/SetQueue",
+            json!({ "queue": { "name": "gpu", "weight": 3 } }),
+            json!({ "queue.name": "gpu", "queue.weight": "3" }),
+        ),
+        (
+            "PlanService/RevokePlan",
+            json!({ "project": "acme", "plan": "day" }),
+            json!({ "project": "acme", "plan": "day" }),
+        ),
+    ] {
+        cluster.refused_as(&eve, method, message).await;
+        let (act, outcome, detail) = newest(&cluster).await;
+        assert_eq!((act.as_str(), outcome.as_str(), detail), (method, "denied", told));
+    }
+}
+
 /// A message that names a model.
 type Naming<'a> = &'a dyn Fn(&str) -> Value;
 

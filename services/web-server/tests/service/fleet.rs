@@ -2,9 +2,10 @@
 
 use crate::cluster::two_keys;
 use proto::internal::v1::{
-    PlanRuntimesRequest, PlanRuntimesResponse, ReportActivityRequest, ReportActivityResponse, RewrapAccessKeysRequest,
-    RewrapAccessKeysResponse, SnoozeRuntimeRequest, SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse,
-    StopRuntimeRequest, StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse,
+    DescribeNodesRequest, DescribeNodesResponse, PlanRuntimesRequest, PlanRuntimesResponse, ReportActivityRequest,
+    ReportActivityResponse, RewrapAccessKeysRequest, RewrapAccessKeysResponse, SeenDevice, SeenNode, SeenStranger,
+    SnoozeRuntimeRequest, SnoozeRuntimeResponse, StartRuntimeRequest, StartRuntimeResponse, StopRuntimeRequest,
+    StopRuntimeResponse, SwitchQueueRequest, SwitchQueueResponse,
     runtime_command_service_server::{RuntimeCommandService, RuntimeCommandServiceServer},
 };
 use std::sync::{Arc, Mutex};
@@ -32,7 +33,7 @@ const START: &str = "
     ON CONFLICT (workspace_id) DO UPDATE
        SET number = runtime.number + 1, spec = excluded.spec, state = 'running', step = 'bound', reason = '',
            queue_id = excluded.queue_id, plan_id = excluded.plan_id
-     WHERE runtime.state = 'stopped'";
+     WHERE runtime.state IN ('stopped', 'error')";
 const EVENT: &str = "INSERT INTO runtime_event (workspace_id, number, state, reason, actor)
                      SELECT workspace_id, number, state, reason, $2 FROM runtime WHERE workspace_id = $1";
 
@@ -115,10 +116,13 @@ impl RuntimeCommandService for Fleet {
         request: Request<SwitchQueueRequest>,
     ) -> Result<Response<SwitchQueueResponse>, Status> {
         let request = request.into_inner();
-        let switch = "UPDATE runtime SET queue_id = $2, plan_id = NULL WHERE workspace_id = $1";
+        let switch = "UPDATE runtime SET queue_id = $2, plan_id = NULL
+                       WHERE workspace_id = $1 AND state NOT IN ('stopped', 'error')";
         let ids = (uuid(&request.workspace_id), uuid(&request.queue_id));
-        self.database.client().await.execute(switch, &[&ids.0, &ids.1]).await.unwrap();
-        Ok(Response::new(SwitchQueueResponse {}))
+        match self.database.client().await.execute(switch, &[&ids.0, &ids.1]).await.unwrap() {
+            0 => Err(Status::not_found("the workspace has no runtime that waits or runs")),
+            _ => Ok(Response::new(SwitchQueueResponse {})),
+        }
     }
 
     async fn snooze_runtime(
@@ -178,6 +182,25 @@ impl RuntimeCommandService for Fleet {
             }]);
         }
         Ok(Response::new(PlanRuntimesResponse { plan: plan.to_string() }))
+    }
+
+    /// A stranger has a part of the A10. Of a node that is `spot` nobody gets anything.
+    async fn describe_nodes(
+        &self,
+        request: Request<DescribeNodesRequest>,
+    ) -> Result<Response<DescribeNodesResponse>, Status> {
+        let stranger = SeenStranger { name: "others/train".into(), milli: 300, memory_bytes: 1 << 30 };
+        let device = SeenDevice { name: "gpu-0".into(), code: String::new(), strangers: vec![stranger] };
+        let node = |name: String| SeenNode {
+            code: if name == "spot" { "NODE_TAINTED".into() } else { String::new() },
+            message: if name == "spot" { "spot (NoSchedule)".into() } else { String::new() },
+            name,
+            cpu_milli: 500,
+            memory_bytes: 7,
+            devices: vec![device.clone()],
+        };
+        let nodes = request.into_inner().nodes.into_iter().map(node).collect();
+        Ok(Response::new(DescribeNodesResponse { nodes }))
     }
 
     /// As a scheduler with both keys does it.

@@ -80,6 +80,20 @@ async fn what_runs_is_the_content_that_a_tag_named_at_the_start() {
 }
 
 #[tokio::test]
+async fn an_entry_that_no_image_could_be_is_refused() {
+    let (cluster, _) = world().await;
+    let method = "PolicyService/SetProjectPolicy";
+    let set = |images: serde_json::Value| json!({ "project": "acme", "policy": { "images": images } });
+    assert_eq!(cluster.refused(method, set(json!(["https://ghcr.io/lab/*"]))).await.1, "INVALID_FIELD");
+    // What was set before is not what is edited.
+    let old = "INSERT INTO project_policy (project_id, images) SELECT id, '{Lab/x}' FROM project WHERE name = 'acme'
+               ON CONFLICT (project_id) DO UPDATE SET images = excluded.images";
+    cluster.database.client().await.batch_execute(old).await.unwrap();
+    cluster.call(method, set(json!(["Lab/x", "lab/*"]))).await;
+    assert_eq!(cluster.refused(method, set(json!(["Lab/x", "Lab/y"]))).await.1, "INVALID_FIELD");
+}
+
+#[tokio::test]
 async fn a_registry_that_does_not_answer_holds_no_connection_of_the_database() {
     let (mut cluster, ada) = world().await;
     let registry = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

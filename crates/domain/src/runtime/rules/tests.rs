@@ -182,7 +182,7 @@ fn root_needs_the_project_its_group_and_hard_shares() {
         code(|s, t| {
             (s.root, s.ask.gpu_milli) = (true, milli);
             (t.policy.allow_root, t.policy.group_allows_root) = (project, group);
-            let sharing = Sharing::Shared { step_milli: 10 };
+            let sharing = Sharing::Shared { step_milli: 10, alone: false };
             t.offers = vec![Offer { model: DeviceModel::new("A10"), sharing, memory_bytes: 24 << 30, enforcement }];
         })
     };
@@ -203,10 +203,18 @@ fn what_no_device_offers_is_refused_and_what_is_not_known_is_not() {
     };
     assert_eq!(code(|_, t| t.offers = vec![offer(Sharing::Exclusive)]), "SM_UNSUPPORTED");
     assert_eq!(code(|s, t| (s.ask.gpu_milli, t.offers) = (1000, vec![offer(Sharing::Exclusive)])), "ok");
-    let shared = || vec![offer(Sharing::Exclusive), offer(Sharing::Shared { step_milli: 10 })];
+    let shared = || vec![offer(Sharing::Exclusive), offer(Sharing::Shared { step_milli: 10, alone: false })];
     assert_eq!(code(|s, t| (s.ask.gpu_memory_bytes, t.offers) = (Some(25 << 30), shared())), "MEM_INVALID");
     assert_eq!(code(|s, t| (s.ask.gpu_memory_bytes, t.offers) = (Some(24 << 30), shared())), "ok");
     assert_eq!(code(|s, t| (s.ask.models, t.offers) = (vec![DeviceModel::new("T4")], shared())), "ok");
+    // Of what MPS shares nobody has parts of several.
+    let mps = || vec![offer(Sharing::Exclusive), offer(Sharing::Shared { step_milli: 10, alone: true })];
+    let of = |gpus, gpu_milli, offers: Vec<Offer>| {
+        code(|s, t| (s.ask.gpus, s.ask.gpu_milli, t.offers) = (gpus, gpu_milli, offers))
+    };
+    assert_eq!((of(1, 400, mps()), of(2, 1000, mps()), of(2, 400, shared())), ("ok", "ok", "ok"));
+    assert_eq!(of(2, 400, mps()), "SM_UNSUPPORTED");
+    assert_eq!(of(2, 400, [mps(), shared()].concat()), "ok");
 }
 
 #[test]

@@ -1,0 +1,56 @@
+//! What the planners of pools know of nodes and no row has: why they take nobody new, and what strangers hold of them.
+//! Refuses to wait long for a scheduler: a list without its word says that it is not known.
+
+use crate::core::Core;
+use proto::internal::v1::{DescribeNodesRequest, SeenDevice, SeenNode};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+/// For all pools of a page together.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The nodes of a page, by pool and name.
+#[derive(Default)]
+pub(crate) struct Seen(HashMap<(String, String), SeenNode>);
+
+impl Seen {
+    /// What is known of these nodes, each with its pool before it.
+    pub(crate) async fn of(core: &Core, nodes: BTreeSet<(String, String)>) -> Self {
+        let mut pools: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (pool, node) in nodes {
+            pools.entry(pool).or_default().push(node);
+        }
+        let mut seen = Self::default();
+        if tokio::time::timeout(TIMEOUT, seen.ask(core, pools)).await.is_err() {
+            tracing::warn!("no scheduler told in time what is known of nodes; lists leave it out");
+        }
+        seen
+    }
+
+    async fn ask(&mut self, core: &Core, pools: BTreeMap<String, Vec<String>>) {
+        for (pool, nodes) in pools {
+            let request = DescribeNodesRequest { pool: pool.clone(), nodes, forwarded: false };
+            // A scheduler of the version before does not tell.
+            let Ok(told) = core.commands.describe_nodes(request).await else { continue };
+            self.0.extend(told.into_iter().map(|node| ((pool.clone(), node.name.clone()), node)));
+        }
+    }
+
+    /// One node; `None` where nobody knows.
+    pub(crate) fn node(&self, pool: &str, name: &str) -> Option<&SeenNode> {
+        self.0.get(&(pool.to_owned(), name.to_owned()))
+    }
+}
+
+/// What is to be said of a device of a node, besides what is to be said of the node.
+pub(crate) fn device<'a>(node: &'a SeenNode, name: &str) -> Option<&'a SeenDevice> {
+    node.devices.iter().find(|device| device.name == name)
+}
+
+/// What strangers hold of a device, in milli-GPU and bytes.
+pub(crate) fn foreign(device: Option<&SeenDevice>) -> (i32, i64) {
+    let strangers = device.into_iter().flat_map(|device| &device.strangers);
+    strangers.fold((0_i32, 0_i64), |(milli, bytes), one| {
+        (milli.saturating_add(one.milli), bytes.saturating_add(one.memory_bytes))
+    })
+}
