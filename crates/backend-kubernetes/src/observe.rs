@@ -215,15 +215,31 @@ fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
 /// The pre-start script, and so nothing after it was run.
 fn script_failed(ended: &ContainerStateTerminated) -> Seen {
     let code = if ended.exit_code == pre_start::REFUSED { codes::PRE_START_REFUSED } else { codes::PRE_START_FAILED };
-    let message = match (ended.reason.as_deref(), ended.message.as_deref().unwrap_or_default().trim()) {
+    let said = ended.message.as_deref().unwrap_or_default().trim();
+    // Of what was said, the last line is of what ran the script, and the rest is the script's.
+    let (output, last) = said.rsplit_once('\n').unwrap_or(("", said));
+    let message = match (ended.reason.as_deref(), ended.exit_code) {
         (Some("OOMKilled"), _) => "the pre-start script used more memory than it may".to_owned(),
-        (reason, "") => {
-            let reason = reason.unwrap_or("no reason was told");
-            format!("the pre-start script ended with code {}: {reason}", ended.exit_code)
+        (_, pre_start::REFUSED) if !said.is_empty() => last.to_owned(),
+        (_, pre_start::FAILED) if !said.is_empty() => {
+            quoted(&format!("the pre-start script failed: {last}"), output.trim_end())
         }
-        (_, said) => said.to_owned(),
+        (reason, exit_code) => {
+            let reason = reason.unwrap_or("no reason was told");
+            let how = format!("the pre-start script ended with code {exit_code} ({reason})");
+            if said.is_empty() { how } else { format!("{how}: {said}") }
+        }
     };
     Seen::with(RuntimePhase::Failed, code, message)
+}
+
+/// How a script ended, and the last line that it printed before the rest: that tells most.
+fn quoted(how: &str, output: &str) -> String {
+    match output.rsplit_once('\n') {
+        None if output.is_empty() => how.to_owned(),
+        None => format!("{how}; its last line: {output}"),
+        Some((_, last)) => format!("{how}; its last line: {last}\nthe end of its output:\n{output}"),
+    }
 }
 
 /// Somebody else ends the pod.
@@ -300,7 +316,16 @@ mod tests {
         let waits = json!({ "waiting": { "reason": "PodInitializing" } });
         for (ended, code, words) in [
             (json!({ "exitCode": 3, "reason": "Error", "message": "not `A`\n" }), "PRE_START_REFUSED", "not `A`"),
-            (json!({ "exitCode": 2, "reason": "Error", "message": "no idea" }), "PRE_START_FAILED", "no idea"),
+            (
+                json!({ "exitCode": 2, "reason": "Error", "message": "it took longer than 20 s" }),
+                "PRE_START_FAILED",
+                "the pre-start script failed: it took longer than 20 s",
+            ),
+            (
+                json!({ "exitCode": 2, "reason": "Error", "message": "Traceback:\nno idea\nit ended with code 1" }),
+                "PRE_START_FAILED",
+                "the pre-start script failed: it ended with code 1; its last line: no idea\nthe end of its output:",
+            ),
             (json!({ "exitCode": 137, "reason": "OOMKilled" }), "PRE_START_FAILED", "more memory"),
             (
                 json!({ "exitCode": 128, "reason": "StartError", "message": "no python3" }),

@@ -189,8 +189,7 @@ fn answered(folder: &Path, status: ExitStatus, isolated: bool) -> Result<Value, 
     if isolated && status.code() == Some(NOT_ISOLATED.into()) {
         return Err(PreStartError::NotIsolated(said));
     }
-    let how = ended(status);
-    Err(PreStartError::Failed(if said.is_empty() { how } else { format!("{how}: {said}") }))
+    Err(PreStartError::Failed(quoted(&ended(status), &said)))
 }
 
 /// How it failed. The kernel ends who has used up its processor time, in one of two ways, and tells nobody why.
@@ -199,10 +198,25 @@ fn ended(status: ExitStatus) -> String {
     if [Signal::XCPU, Signal::KILL].into_iter().any(|limit| signal == Some(limit.as_raw())) {
         return format!("it was killed, as one is that uses more than {CPU_SECONDS} s of processor time");
     }
-    match (signal, status.code()) {
+    how(status)
+}
+
+/// How a script ended that failed.
+pub(crate) fn how(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
         (Some(signal), _) => format!("it was ended by signal {signal}"),
         (None, Some(code)) => format!("it ended with code {code}"),
         (None, None) => status.to_string(),
+    }
+}
+
+/// How it ended, and the last line that it printed before the rest: that tells most.
+pub(crate) fn quoted(how: &str, said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    match lines.as_slice() {
+        [] => how.to_owned(),
+        [only] => format!("{how}; its last line: {only}"),
+        [.., last] => format!("{how}; its last line: {last}\nthe end of its output:\n{}", lines.join("\n")),
     }
 }
 
@@ -228,5 +242,21 @@ pub(crate) fn tail(path: &Path, bytes: usize) -> String {
     match read {
         Ok(_) => String::from_utf8_lossy(&text).trim().to_owned(),
         Err(error) => format!("its output cannot be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_a_script_that_failed_is_told_first() {
+        let how = "it ended with code 1";
+        assert_eq!(quoted(how, " \n"), how);
+        assert_eq!(quoted(how, "no idea\n"), "it ended with code 1; its last line: no idea");
+        let told = quoted(how, "Traceback:\n\n  line 1\nValueError: no idea\n");
+        let (first, rest) = told.split_once('\n').unwrap();
+        assert_eq!(first, "it ended with code 1; its last line: ValueError: no idea");
+        assert_eq!(rest, "the end of its output:\nTraceback:\n  line 1\nValueError: no idea");
     }
 }

@@ -31,10 +31,11 @@ fn message(life: &Alive, effect: String) -> AffectedRuntime {
 
 /// What it means to a life that it could not start any more.
 pub(crate) fn barred(life: &Alive, why: &str) -> String {
-    if waits(life) {
-        return format!("waits, and gets no place: {why}");
+    match life.state.as_str() {
+        _ if waits(life) => format!("waits, and gets no place: {why}"),
+        "stopping" => format!("is stopping already, and cannot start again: {why}"),
+        _ => format!("goes on, and cannot start again: {why}"),
     }
-    format!("goes on, and cannot start again: {why}")
 }
 
 /// What it means to a life that for a while nothing new starts: what runs `becomes` something, what waits goes on waiting.
@@ -42,7 +43,8 @@ pub(crate) fn kept_back(life: &Alive, becomes: &str, meanwhile: &str) -> String 
     format!("{}, and {meanwhile}", if waits(life) { "waits on" } else { becomes })
 }
 
-fn waits(life: &Alive) -> bool {
+/// Whether it has no place yet; a place may be kept for it.
+pub(crate) fn waits(life: &Alive) -> bool {
     life.state == "starting" && !life.placed
 }
 

@@ -60,10 +60,27 @@ export function notice(text) {
   timer = setTimeout(() => { element.hidden = true; }, 6000);
 }
 
+// Of more letters than any word or code that people read: ids, digests, images, paths.
+const TOKEN = /(\S{25,})/;
+
+/** A cell of a table in which long tokens may break, and no word: where anything may, a narrow column is as wide as a letter. */
+export function cell(tag, attributes, ...children) {
+  const mark = (element) => [...element.childNodes].forEach((node) => {
+    if (node instanceof HTMLElement) {
+      if (node.tagName !== "PRE" && !node.classList.contains("token")) mark(node);
+    } else if (node.nodeType === Node.TEXT_NODE && TOKEN.test(node.data)) {
+      node.replaceWith(...node.data.split(TOKEN).map((part, at) => (at % 2 ? h("span", { class: "token" }, part) : part)));
+    }
+  });
+  const made = h(tag, attributes, ...children);
+  mark(made);
+  return made;
+}
+
 /** A table; `columns` are [title, class] pairs, `rows` are lists of cells with optional attributes of the row. */
 export function table(columns, rows) {
   const head = h("tr", null, columns.map(([title, kind]) => h("th", { class: kind, scope: "col" }, title)));
   const body = rows.map(({ cells, ...attributes }) =>
-    h("tr", attributes, cells.map((cell, at) => h("td", { class: columns[at][1] }, cell))));
+    h("tr", attributes, cells.map((content, at) => cell("td", { class: columns[at][1] }, content))));
   return h("div", { class: "scroll" }, h("table", null, h("thead", null, head), h("tbody", null, body)));
 }

@@ -1,7 +1,7 @@
 // The runtimes that one may see: what each is doing and why, how long it has left, and what happened to it.
 
 import { all, call } from "./api.js";
-import { h, notice, renew, table } from "./dom.js";
+import { cell, h, notice, renew, table } from "./dom.js";
 import { ago, span, status, word } from "./format.js";
 
 const EVERY_MS = 2000;
@@ -147,7 +147,7 @@ function one({ signal, workspace }) {
   const show = ([{ runtime }, timeline]) => {
     renew(head, h("h1", null, workspace), status(runtime.state), h("span", { class: "space" }), ...acts(runtime, () => refresh()));
     renew(about, h("table", null, h("tbody", null, facts(runtime).map(([name, value]) =>
-      h("tr", null, h("th", { scope: "row" }, name), h("td", null, value))))));
+      h("tr", null, h("th", { scope: "row" }, name), cell("td", null, value))))));
     renew(events, h("div", { class: "title" }, h("h2", null, "Timeline")), timeline.events.length ? table(
       [["When"], ["Life", "number"], ["State"], ["Step"], ["Reason"], ["By"], ["Message"]],
       timeline.events.map((event) => ({ cells: [ago(event.at), event.number, status(event.state), event.step, event.reason,

@@ -25,7 +25,7 @@ pub(super) const LAUNCHER: &str = r#"if [ -n "$ORRERY_PRE_START_FILE" ]; then
 fi
 unset ORRERY_PRE_START_FILE
 if [ -n "$ORRERY_POST_START" ]; then
-  sh -c "$ORRERY_POST_START" || echo "the post-start commands failed with $?" >&2
+  sh -c "$ORRERY_POST_START" || echo "the post-start command or script ended with code $?; the application starts" >&2
 fi
 unset ORRERY_POST_START
 exec "$@""#;

@@ -73,6 +73,8 @@ def run():
     child.wait()
     if late:
         end(FAILED, f"it took longer than {RULES['timeout_s']} s")
+    if child.returncode < 0:
+        end(FAILED, f"it was ended by signal {-child.returncode}")
     if child.returncode != 0:
         end(FAILED, f"it ended with code {child.returncode}")
 

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub const NAME: &str = "pre-start";
 /// The code with which it ends when the script asks for what it may not change.
 pub const REFUSED: i32 = 3;
+/// What its container ends with when it failed; the last line says how.
+pub const FAILED: i32 = 2;
 /// The file that it leaves, with the lines of a shell.
 pub(super) const FILE: &str = "/run/orrery/environment";
 

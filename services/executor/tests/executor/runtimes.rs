@@ -193,7 +193,7 @@ async fn a_runtime_runs_and_nothing_of_it_is_left() {
     backend.apply(order.clone());
     let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
     assert_eq!((ready.fence, ready.code.as_str(), ready.bound), (1, "POST_START_FAILED", true), "only a warning");
-    assert!(ready.message.ends_with("exit status: 3"), "it printed nothing: {}", ready.message);
+    assert!(ready.message.ends_with("failed: it ended with code 3"), "it printed nothing: {}", ready.message);
     let answer = ask(&ready.endpoint, "/");
     for word in ["moin", "by-script", "USER_CODE_PATH", "\"CUDA_VISIBLE_DEVICES\": \"\""] {
         assert!(answer.contains(word), "{word}: {answer}");
@@ -240,7 +240,7 @@ async fn what_cannot_start_says_why() {
     for (spec, code, word) in [
         (shell("echo the reason; exit 7"), "APP_EXITED", "(exit status: 7): the reason"),
         (refused, "PRE_START_REFUSED", "securityContext"),
-        (broken, "PRE_START_FAILED", "no idea"),
+        (broken, "PRE_START_FAILED", "failed: it ended with code 1; its last line: ValueError: no idea"),
         (endless, "PRE_START_FAILED", "processor time"),
         (silent, "PRE_START_FAILED", "failed: it ended with code 3"),
         (long, "PRE_START_FAILED", "File too large"),

@@ -340,6 +340,10 @@ impl Devices {
 /// How long a node or device that is drained waits for one.
 fn until(life: &Alive) -> String {
     match life.ends_at {
+        _ if disturbed::waits(life) => {
+            "waits for a place that is kept for it there, and does not get it before the drain has ended".to_owned()
+        }
+        _ if life.state == "stopping" => "is stopping already".to_owned(),
         None => "goes on there until it stops".to_owned(),
         Some(at) => {
             let at = at.strftime("%Y-%m-%d %H:%M UTC");

@@ -104,9 +104,10 @@ impl Plans {
         let (before, after) = (window::access(&before, now), window::access(&new.windows, now));
         Ok(disturbed::affected(&alive, |life| {
             if !queues.contains(&life.queue) {
-                return Some(format!("is in queue `{}`, which the plan would not open any more", life.queue));
+                let why = format!("the plan would not open queue `{}` any more", life.queue);
+                return Some(disturbed::barred(life, &why));
             }
-            breaks(&old.rules, new, life).or_else(|| sooner(&before, &after))
+            breaks(&old.rules, new, life).or_else(|| sooner(&before, &after, disturbed::waits(life)))
         }))
     }
 
@@ -156,13 +157,19 @@ fn breaks(old: &rules::Plan, new: &rules::Plan, life: &Alive) -> Option<String> 
     old.check(&life.spec).is_ok().then(|| disturbed::barred(life, &denial.sentence))
 }
 
-/// Whether a window ends sooner than before.
-fn sooner(before: &Access, after: &Access) -> Option<String> {
+/// Whether a window ends sooner than before, and what that means to who runs, or waits.
+fn sooner(before: &Access, after: &Access, waits: bool) -> Option<String> {
     match after {
         _ if after.cmp_use(before).is_ge() => None,
         Access::Always => None,
+        Access::Until { closes_at, .. } if waits => {
+            Some(format!("waits, and gets no place once its window has closed at {}", closes_at.timestamp()))
+        }
         Access::Until { closes_at, .. } => {
             Some(format!("would be stopped at {}, when its window closes", closes_at.timestamp()))
+        }
+        Access::Closed { opens_at: Some(opens_at) } if waits => {
+            Some(format!("waits, and gets no place before its window opens at {}", opens_at.timestamp()))
         }
         Access::Closed { .. } => Some("would be stopped at once: its window would be closed".to_owned()),
     }

@@ -185,7 +185,8 @@ async fn affected(
     let newly_preemptible = new.preemptible && !old.definition.preemptible;
     Ok(disturbed::affected(&alive, |life| {
         if newly_preemptible {
-            return Some("may be stopped for others from then on".to_owned());
+            let when = if disturbed::waits(life) { "once it runs" } else { "from then on" };
+            return Some(format!("may be stopped for others {when}"));
         }
         let asked = life.spec.ask.effective_milli();
         if let Some(limit) = newly(asked) {

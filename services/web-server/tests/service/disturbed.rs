@@ -61,6 +61,43 @@ async fn who_waits_for_what_is_not_allowed_any_more_gets_no_place() {
 }
 
 #[tokio::test]
+async fn who_waits_is_told_what_a_change_means_to_who_waits() {
+    let (cluster, _) = world().await;
+    let (queue, plan) = ("QueueService/SetQueue", "PlanService/SetPlan");
+    for name in ["gpu", "other"] {
+        cluster.call(queue, json!({ "queue": { "name": name } })).await;
+    }
+    cluster.call(plan, json!({ "plan": { "name": "research", "queues": ["gpu"] } })).await;
+    cluster.call("PlanService/GrantPlan", json!({ "project": "acme", "plan": "research" })).await;
+    let set = json!({ "workspace": "lab", "queue": "gpu", "spec": {} });
+    cluster.call("RuntimeService/SetRuntimeSpec", set).await;
+    cluster.call("RuntimeService/StartRuntime", json!({ "workspace": "lab" })).await;
+    let waits = "UPDATE runtime SET state = 'starting', step = 'nominated', running_at = NULL";
+    execute(&cluster, waits).await;
+    let effect = forced(&cluster, queue, json!({ "queue": { "name": "gpu", "preemptible": true } })).await;
+    assert_eq!(effect, "may be stopped for others once it runs");
+    let at = |hours: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours)).to_string();
+    let window = json!({ "startsAt": at(24), "endsAt": at(48) });
+    let closed = json!({ "plan": { "name": "research", "queues": ["gpu"], "windows": [window] } });
+    let effect = forced(&cluster, plan, closed).await;
+    assert!(effect.starts_with("waits, and gets no place before its window opens at "), "{effect}");
+    let elsewhere = json!({ "plan": { "name": "research", "queues": ["other"] } });
+    let effect = forced(&cluster, plan, elsewhere.clone()).await;
+    assert_eq!(effect, "waits, and gets no place: the plan would not open queue `gpu` any more");
+    let kept = "
+        INSERT INTO placement (holder, pool, node_id, project_id, queue_id, state, cpu_milli, memory_bytes, effective_milli)
+        SELECT holder, pool, '00000000-0000-0000-0000-0000000000aa', project_id, queue_id, 'nominated', 1, 1, 400 FROM runtime";
+    execute(&cluster, kept).await;
+    let drain = json!({ "node": "node-a", "validateOnly": true });
+    let effect = cluster.call("DeviceService/DrainDevices", drain).await["affected"][0]["effect"].clone();
+    let told = "waits for a place that is kept for it there, and does not get it before the drain has ended";
+    assert_eq!(effect, json!(told));
+    execute(&cluster, "UPDATE runtime SET state = 'running', step = 'bound'").await;
+    let effect = forced(&cluster, plan, elsewhere).await;
+    assert_eq!(effect, "goes on, and cannot start again: the plan would not open queue `gpu` any more");
+}
+
+#[tokio::test]
 async fn a_group_that_takes_root_back_is_told_who_has_it() {
     let (cluster, _) = world().await;
     cluster.call("GroupService/CreateGroup", json!({ "name": "quants" })).await;

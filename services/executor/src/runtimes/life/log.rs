@@ -2,7 +2,11 @@
 //! understand a line of it.
 
 use crate::{plain, pre_start::tail};
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 const NAME: &str = "log";
 /// It is emptied when it is longer.
@@ -10,17 +14,22 @@ const BYTES_MAX: u64 = 16 << 20;
 /// Of it, what is told when a life ends badly.
 const QUOTED_BYTES: usize = 1_500;
 
+/// Where it is.
+pub(super) fn path(folder: &Path) -> PathBuf {
+    folder.join(NAME)
+}
+
 /// To print to.
 ///
 /// # Errors
 /// When it cannot be made.
 pub(super) fn open(folder: &Path) -> io::Result<File> {
-    plain::append(&folder.join(NAME))
+    plain::append(&path(folder))
 }
 
 /// Its last lines.
 pub(super) fn end(folder: &Path) -> String {
-    tail(&folder.join(NAME), QUOTED_BYTES)
+    tail(&path(folder), QUOTED_BYTES)
 }
 
 /// Who writes appends, so an emptied file goes on from its beginning.

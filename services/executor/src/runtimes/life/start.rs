@@ -2,7 +2,10 @@
 //! to know what becomes of it.
 
 use super::{Ended, Living, Running, log};
-use crate::runtimes::{apps::Place, record, volumes};
+use crate::{
+    pre_start::{how, quoted},
+    runtimes::{apps::Place, record, volumes},
+};
 use backend_process::{
     launch::{Launch, Limits},
     sessions::{self, SESSION_MARK},
@@ -159,11 +162,14 @@ impl Living {
             };
             let why = match tokio::time::timeout(POST_START_TIMEOUT, done).await {
                 Ok(Ok(status)) if status.success() => continue,
-                Ok(Ok(status)) => self.with_log_tail(status.to_string()),
+                Ok(Ok(status)) => quoted(&how(status), &self.log_tail()),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("it took longer than {} s", POST_START_TIMEOUT.as_secs()),
             };
-            return Ended::new("POST_START_FAILED", format!("the post-start {what} failed: {why}"));
+            let log = log::path(&self.folder());
+            let message =
+                format!("the post-start {what}, whose output is in `{}` of its machine, failed: {why}", log.display());
+            return Ended::new("POST_START_FAILED", message);
         }
         Ended::default()
     }
