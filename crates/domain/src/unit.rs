@@ -101,6 +101,15 @@ impl Unit {
         Self { lease: floor, attempts: 0, deaths: 0, started_at: None, phase: Phase::Ready }
     }
 
+    /// Who has it, begun or ahead.
+    #[must_use]
+    pub fn leased_to(&self) -> Option<ExecutorId> {
+        match self.phase {
+            Phase::Running { executor, .. } | Phase::Ahead { executor } => Some(executor),
+            Phase::Ready | Phase::Delayed { .. } | Phase::Ended(_) => None,
+        }
+    }
+
     /// True once a try of it has begun and was not taken back.
     pub(crate) fn has_run(&self) -> bool {
         matches!(self.phase, Phase::Running { .. } | Phase::Delayed { .. }) || self.attempts > 0 || self.deaths > 0

@@ -26,8 +26,7 @@ impl Run {
         }
         let (Step::Block(before), None) = (key.step, key.child) else { return None };
         let unit = self.unit(key)?;
-        let (Phase::Running { executor, .. } | Phase::Ahead { executor }) = unit.phase else { return None };
-        let output = (None, unit.lease);
+        let (executor, output) = (unit.leased_to()?, (None, unit.lease));
         let at = self.follower(before).filter(|at| may(Step::Block(*at)))?;
         let (lease, attempt_number) = self.claim_ahead(at, executor, out);
         let inputs = vec![InputRef { block: before, mode: InputMode::Whole, outputs: vec![output] }];
@@ -70,7 +69,7 @@ impl Run {
         let (up, _) = *self.graph.node(at).upstream.first()?;
         let before = UnitKey::block(up, None);
         let unit = self.unit(before)?;
-        matches!(unit.phase, Phase::Running { .. } | Phase::Ahead { .. }).then_some((before, unit.lease))
+        unit.leased_to().map(|_| (before, unit.lease))
     }
 
     /// What it follows has ended. Where that completed, this one runs, and has since.

@@ -3,7 +3,7 @@
 use super::{Kind, Run};
 use crate::{
     id::ExecutorId,
-    unit::{Phase, Step, Unit, UnitKey},
+    unit::{Step, Unit, UnitKey},
 };
 
 impl Run {
@@ -26,10 +26,9 @@ impl Run {
                 .flat_map(move |fan| fan.active().map(move |(child, unit)| (UnitKey::block(at, Some(child)), unit)));
             single.into_iter().chain(children)
         });
-        blocks.chain(self.callbacks.iter().map(|(key, unit)| (*key, unit))).filter_map(|(key, unit)| match unit.phase {
-            Phase::Running { executor, .. } | Phase::Ahead { executor } => Some((key, unit.lease, executor)),
-            _ => None,
-        })
+        blocks
+            .chain(self.callbacks.iter().map(|(key, unit)| (*key, unit)))
+            .filter_map(|(key, unit)| Some((key, unit.lease, unit.leased_to()?)))
     }
 
     pub(super) fn unit(&self, key: UnitKey) -> Option<&Unit> {
@@ -64,12 +63,6 @@ impl Run {
     /// holds when it connects.
     #[must_use]
     pub fn is_running(&self, key: UnitKey, lease: i64, executor: ExecutorId) -> bool {
-        self.unit(key).is_some_and(|unit| {
-            let on = match unit.phase {
-                Phase::Running { executor, .. } | Phase::Ahead { executor } => Some(executor),
-                _ => None,
-            };
-            unit.lease == lease && on == Some(executor)
-        })
+        self.unit(key).is_some_and(|unit| unit.lease == lease && unit.leased_to() == Some(executor))
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     world::{Cluster, FakeExecutor, WAIT, start},
 };
 use domain::{
-    id::ExecutorId,
+    id::{ExecutorId, RunId},
     unit::{Outcome, Output},
 };
 use proto::internal::v1::{self as pb, session_response::Message as Said};
@@ -43,6 +43,24 @@ fn completed_in(assignments: &[pb::Assignment], took: Duration) -> SessionEvent 
     SessionEvent::Results(assignments.iter().map(|assignment| (attempt(assignment), done(), took)).collect())
 }
 
+/// A cluster in which a run of these blocks has begun, and its one executor, with one slot: what is ahead holds none.
+async fn begun(blocks: Value, timing: Timing) -> (Cluster, FakeExecutor, RunId) {
+    let cluster = Cluster::with(timing).await;
+    let pipeline = cluster.deploy(blocks).await;
+    let executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
+    let run = cluster.create(pipeline, "k").await.unwrap();
+    (cluster, executor, run)
+}
+
+/// What it is given behind the first block.
+async fn second_lane(executor: &mut FakeExecutor) -> Vec<pb::Assignment> {
+    let first = executor.assigned().await;
+    executor.tell(completed(&first)).await;
+    let lane = executor.assigned().await;
+    assert_eq!(lane.len(), 2);
+    lane
+}
+
 /// Each is to begin behind the one before it.
 fn is_a_lane(assignments: &[pb::Assignment]) -> bool {
     assignments[0].after.is_none() && assignments.windows(2).all(|two| two[1].after == two[0].attempt)
@@ -50,11 +68,7 @@ fn is_a_lane(assignments: &[pb::Assignment]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_quick_blocks_is_given_further_and_further_ahead() {
-    let cluster = Cluster::new().await;
-    let pipeline = cluster.deploy(chain(20)).await;
-    // One slot is enough: what is ahead holds none.
-    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
-    let run = cluster.create(pipeline, "k").await.unwrap();
+    let (cluster, mut executor, run) = begun(chain(20), Timing::default()).await;
     let (mut given, mut lengths) = (0, Vec::new());
     while given < 20 {
         let lane = executor.assigned().await;
@@ -78,12 +92,9 @@ async fn a_chain_of_quick_blocks_is_given_further_and_further_ahead() {
 /// What it asks of the cluster is answered from what is committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn user_code_is_never_given_ahead() {
-    let cluster = Cluster::new().await;
     let mut blocks = chain(4);
     blocks[2].as_object_mut().unwrap().remove("executor_type");
-    let pipeline = cluster.deploy(blocks).await;
-    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
-    let run = cluster.create(pipeline, "k").await.unwrap();
+    let (cluster, mut executor, run) = begun(blocks, Timing::default()).await;
     for blocks in [&["b0"][..], &["b1"], &["b2", "b3"]] {
         let lane = executor.assigned().await;
         assert_eq!(lane.iter().map(name).collect::<Vec<_>>(), blocks);
@@ -95,10 +106,7 @@ async fn user_code_is_never_given_ahead() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_slow_block_nothing_is_given_ahead() {
-    let cluster = Cluster::new().await;
-    let pipeline = cluster.deploy(chain(5)).await;
-    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
-    let run = cluster.create(pipeline, "k").await.unwrap();
+    let (cluster, mut executor, run) = begun(chain(5), Timing::default()).await;
     for (took, ahead) in [(0, 1), (1, 2), (0, 1), (0, 1)] {
         let lane = executor.assigned().await;
         assert_eq!(lane.len(), ahead);
@@ -139,14 +147,8 @@ async fn nothing_is_given_ahead_to_one_that_does_not_go_on_nor_while_others_wait
 /// has no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_back_is_leased_again_and_what_comes_early_comes_again() {
-    let cluster = Cluster::new().await;
-    let pipeline = cluster.deploy(chain(4)).await;
-    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
-    let run = cluster.create(pipeline, "k").await.unwrap();
-    let first = executor.assigned().await;
-    executor.tell(completed(&first)).await;
-    let lane = executor.assigned().await;
-    assert_eq!(lane.len(), 2);
+    let (cluster, mut executor, run) = begun(chain(4), Timing::default()).await;
+    let lane = second_lane(&mut executor).await;
     executor.tell(completed(&lane[1..])).await;
     executor.tell(SessionEvent::Results(vec![(attempt(&lane[1]), Outcome::Released, Duration::ZERO)])).await;
     executor.tell(completed(&lane[..1])).await;
@@ -166,14 +168,8 @@ async fn what_goes_back_is_leased_again_and_what_comes_early_comes_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_owner_goes_on_with_what_was_given_ahead() {
     let patient = Timing { lost_after: 3 * WAIT, ..Timing::default() };
-    let mut cluster = Cluster::with(patient).await;
-    let pipeline = cluster.deploy(chain(3)).await;
-    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
-    let run = cluster.create(pipeline, "k").await.unwrap();
-    let first = executor.assigned().await;
-    executor.tell(completed(&first)).await;
-    let lane = executor.assigned().await;
-    assert_eq!(lane.len(), 2);
+    let (mut cluster, mut executor, run) = begun(chain(3), patient).await;
+    let lane = second_lane(&mut executor).await;
     cluster.stop.cancel();
     (cluster.engine, cluster.stop) = start(&cluster.store, patient).await;
     let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;

@@ -78,6 +78,14 @@ async fn a_shorter_lifetime_leaves_a_quarter_of_an_hour_whoever_owns_the_pool() 
     assert!((13 * 60_000_000..15 * 60_000_000).contains(&left), "{left} us are left");
 }
 
+/// A workspace that runs with the one device that there is.
+async fn takes_all(world: &World, scheduler: &Scheduler, project: ProjectId) -> WorkspaceId {
+    let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(full).await.unwrap();
+    world.until(full, "running").await;
+    full
+}
+
 /// What keeps a holder within its share of the devices.
 async fn enforced(world: &World, how: &str) {
     let set = "INSERT INTO device_class (name, sharing, enforcement) VALUES ('shared', 'shared', $1)
@@ -91,9 +99,7 @@ async fn nobody_gets_a_share_as_root_that_is_not_enforced_any_more() {
     enforced(&world, "hard").await;
     let project = world.project("p", None).await;
     policy(&world, project, "allow_root", "true").await;
-    let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
-    scheduler.start(full).await.unwrap();
-    world.until(full, "running").await;
+    let full = takes_all(&world, &scheduler, project).await;
     let lab = world.workspace("lab", project, DEFAULT, (1, 500), json!({ "root": true })).await;
     scheduler.start(lab).await.unwrap();
     waits_because(&world, lab, "NO_CAPACITY").await;
@@ -114,9 +120,7 @@ async fn who_waits_hears_what_its_plan_does_not_let_it_be_any_more() {
     let project = world.project("p", None).await;
     let research = world.queue("research", POOL, 0, false).await;
     world.open(project, research, None).await;
-    let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
-    scheduler.start(full).await.unwrap();
-    world.until(full, "running").await;
+    takes_all(&world, &scheduler, project).await;
     let lab = world.workspace("lab", project, research, (1, 500), json!({})).await;
     scheduler.start(lab).await.unwrap();
     waits_because(&world, lab, "NO_CAPACITY").await;
@@ -171,9 +175,7 @@ async fn what_is_not_allowed_any_more_gets_no_place() {
     enforced(&world, "hard").await;
     let project = world.project("p", None).await;
     policy(&world, project, "allow_root", "true").await;
-    let full = world.workspace("full", project, DEFAULT, (1, 1000), json!({})).await;
-    scheduler.start(full).await.unwrap();
-    world.until(full, "running").await;
+    let full = takes_all(&world, &scheduler, project).await;
     let root = json!({ "root": true, "image": "lab:1@sha256:aa" });
     let lab = world.workspace("lab", project, DEFAULT, (1, 500), root).await;
     scheduler.start(lab).await.unwrap();
