@@ -425,8 +425,10 @@ impl Run {
     fn executor_lost(&mut self, executor: ExecutorId, now: Timestamp, out: &mut Vec<Transition>) {
         let deaths = self.deaths();
         for (key, lease) in self.running_on(executor) {
-            // Each of them is running with this very lease, so none is refused.
-            let _ = self.attempt_ended(key, lease, Outcome::Lost, now, out);
+            // What was behind another one was taken back with it, and is not there any more. So none is refused.
+            if self.is_running(key, lease, executor) {
+                let _ = self.attempt_ended(key, lease, Outcome::Lost, now, out);
+            }
         }
         self.leave_home(executor, deaths + 1, now, out);
     }

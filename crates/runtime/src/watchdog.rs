@@ -21,6 +21,9 @@ pub const PULSE: Duration = Duration::from_secs(10);
 /// How often the watchdog looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How late a look may come on a machine that is busy. One that comes later tells that the process was frozen.
+const LATE_MAX: Duration = Duration::from_secs(2);
+
 /// Watches the duties of this process from a thread of its own, which a blocked runtime cannot hold up.
 #[derive(Clone)]
 pub struct Watchdog(Arc<Inner>);
@@ -72,9 +75,7 @@ impl Watchdog {
             // Ends with the last copy of the watchdog.
             while let Some(inner) = watched.upgrade() {
                 // A process that was frozen as a whole has hung nowhere.
-                if looked.elapsed() > limit {
-                    inner.forgive();
-                }
+                inner.forgive(frozen(looked.elapsed(), look_interval));
                 looked = Instant::now();
                 inner.stalled().into_iter().for_each(&on_stall);
                 drop(inner);
@@ -95,25 +96,40 @@ impl Watchdog {
     }
 }
 
+/// How much of the time between two looks the process did not run. The rest of it counts, so that whatever hangs is noticed
+/// after so many looks, however late each of them is.
+fn frozen(between: Duration, look_interval: Duration) -> Duration {
+    between.saturating_sub(look_interval + LATE_MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Inner {
     fn new(limit: Duration) -> Self {
         Self { started: Instant::now(), limit, duties: Mutex::default() }
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
 
-    /// Every duty begins anew.
-    fn forgive(&self) {
-        let now = self.now_ms();
+    /// For no duty that time counts. What it did not do before, it still has not done.
+    fn forgive(&self, frozen: Duration) {
+        if frozen.is_zero() {
+            return;
+        }
+        let (now, frozen) = (self.now_ms(), millis(frozen));
         for duty in self.duties.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-            duty.beat_ms.store(now, Ordering::Relaxed);
+            // One that has beaten since must not have a beat that is still to come: it may hang from now on.
+            let beat = duty.beat_ms.load(Ordering::Relaxed).saturating_add(frozen).min(now);
+            duty.beat_ms.fetch_max(beat, Ordering::Relaxed);
         }
     }
 
     fn stalled(&self) -> Vec<&'static str> {
-        let (now, limit) = (self.now_ms(), u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX));
+        let (now, limit) = (self.now_ms(), millis(self.limit));
         let mut duties = self.duties.lock().unwrap_or_else(PoisonError::into_inner);
         duties.retain(|duty| duty.strong_count() > 0);
         let alive = duties.iter().filter_map(Weak::upgrade);
@@ -174,14 +190,30 @@ mod tests {
     }
 
     #[test]
-    fn who_was_frozen_with_the_process_is_forgiven() {
-        let inner = Inner::new(Duration::from_secs(1));
-        let watchdog = Watchdog(Arc::new(Inner { started: inner.started - Duration::from_secs(60), ..inner }));
-        let duty = watchdog.duty("engine");
-        duty.duty.beat_ms.store(0, Ordering::Relaxed);
-        assert_eq!(watchdog.0.stalled(), ["engine"]);
-        watchdog.0.forgive();
-        assert!(watchdog.0.stalled().is_empty());
+    fn a_look_that_comes_much_later_than_it_should_tells_of_a_frozen_process() {
+        let frozen = |seconds| frozen(Duration::from_secs(seconds), LOOK_INTERVAL).as_secs();
+        // As long as its looks are late for want of a processor, all time counts.
+        assert_eq!([0, 1, 2, 3].map(frozen), [0; 4]);
+        assert_eq!([4, 25, 36_000].map(frozen), [1, 22, 35_997]);
+        // Frozen right before it would have beaten, a duty is not near its limit when it wakes.
+        let counts = |seconds| seconds - frozen(seconds);
+        assert!(PULSE.as_secs() + counts(25) < LIMIT.as_secs() / 2);
+        // Where each look is late, fewer of them end what hangs.
+        assert!((2..60).all(|seconds| 30 * counts(seconds) > LIMIT.as_secs()));
+    }
+
+    #[test]
+    fn time_in_which_the_process_was_frozen_counts_for_no_duty() {
+        let inner = Inner::new(Duration::from_secs(30));
+        let watchdog = Watchdog(Arc::new(Inner { started: inner.started - Duration::from_secs(120), ..inner }));
+        let (waits, hangs, alive) = (watchdog.duty("waits"), watchdog.duty("hangs"), watchdog.duty("alive"));
+        let now = watchdog.0.now_ms();
+        waits.duty.beat_ms.store(now - 40_000, Ordering::Relaxed);
+        hangs.duty.beat_ms.store(now - 60_000, Ordering::Relaxed);
+        assert_eq!(watchdog.0.stalled(), ["waits", "hangs"]);
+        watchdog.0.forgive(Duration::from_secs(25));
+        assert_eq!(watchdog.0.stalled(), ["hangs"], "it has hung for longer than that");
+        assert!(alive.duty.beat_ms.load(Ordering::Relaxed) <= watchdog.0.now_ms(), "it may hang from now on");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Run {
     }
 
     /// What it follows did not complete: with everything behind it, it waits again. Its executor gives it back as well; what it
-    /// says of it from here on is stale.
+    /// says of it from here on says nothing new ([`Run::has_passed`]).
     pub(super) fn take_back_behind(&mut self, key: UnitKey, now: Timestamp, out: &mut Vec<Transition>) {
         let (Step::Block(before), None) = (key.step, key.child) else { return };
         let [at] = self.graph.node(before).downstream[..] else { return };

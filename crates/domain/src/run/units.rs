@@ -3,7 +3,7 @@
 use super::{Kind, Run};
 use crate::{
     id::ExecutorId,
-    unit::{Step, Unit, UnitKey},
+    unit::{Ending, Phase, Step, Unit, UnitKey},
 };
 
 impl Run {
@@ -64,5 +64,15 @@ impl Run {
     #[must_use]
     pub fn is_running(&self, key: UnitKey, lease: i64, executor: ExecutorId) -> bool {
         self.unit(key).is_some_and(|unit| unit.lease == lease && unit.leased_to() == Some(executor))
+    }
+
+    /// True when this try of a block is over and is not its result, as that of what was taken back. Never of children and of
+    /// callbacks: of those that are over too little is kept to tell.
+    #[must_use]
+    pub fn has_passed(&self, key: UnitKey, lease: i64) -> bool {
+        let counts = |unit: &Unit| {
+            unit.lease == lease && (unit.leased_to().is_some() || unit.phase == Phase::Ended(Ending::Completed))
+        };
+        matches!((key.step, key.child), (Step::Block(_), None)) && !self.unit(key).is_some_and(counts)
     }
 }

@@ -80,6 +80,26 @@ fn what_goes_back_was_never_begun() {
 }
 
 #[test]
+fn what_was_taken_back_has_passed_and_what_counts_has_not() {
+    let mut world = under_way(pipeline(chain()), strict());
+    let tries = ["a", "b", "c"].map(|name| (world.key(name), world.current[&world.key(name)].0));
+    let passed = |world: &World| tries.map(|(key, lease)| world.run.has_passed(key, lease));
+    assert_eq!(passed(&world), [false; 3]);
+    world.finish(world.key("b"), Outcome::Released);
+    assert_eq!(passed(&world), [false, true, true], "what is behind it is taken back with it");
+    world.complete("a");
+    assert_eq!(passed(&world), [false, true, true], "its result counts");
+    ahead(&mut world);
+    assert_eq!(passed(&world), [false, true, true], "these are other tries");
+    world.complete("b");
+    world.complete("c");
+    assert_eq!(passed(&world), [false, true, true], "and so are their results");
+    let mut world = under_way(pipeline(chain()), strict());
+    world.fail("a");
+    assert_eq!(passed(&world), [true; 3], "of these none has a result");
+}
+
+#[test]
 fn a_failure_takes_what_follows_with_it_as_if_nothing_had_been_leased() {
     for options in [strict(), lenient()] {
         let mut world = under_way(pipeline(chain()), options);

@@ -38,18 +38,20 @@ impl Ahead {
         self.0.clear();
     }
 
-    /// Takes out an attempt and everything behind it.
+    /// Takes out an attempt and everything behind it, in the order in which they go back.
     fn take(&mut self, id: &AttemptId) -> Vec<AttemptId> {
         let before = self.0.iter().find(|(_, next)| next.attempt.id == *id).map(|(before, _)| before.clone());
         before.map_or_else(Vec::new, |before| self.take_behind(before))
     }
 
+    /// The last one first: when its owner hears of one, that is still behind something, and not taken back already.
     fn take_behind(&mut self, mut before: AttemptId) -> Vec<AttemptId> {
         let mut taken = Vec::new();
         while let Some(next) = self.0.remove(&before) {
             before = next.attempt.id;
             taken.push(before.clone());
         }
+        taken.reverse();
         taken
     }
 }

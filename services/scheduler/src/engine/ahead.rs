@@ -78,4 +78,14 @@ impl Engine {
     pub(super) fn is_early(&self, run: RunId, key: UnitKey, outcome: &Outcome) -> bool {
         !outcome.is_given_back() && self.runs.get(&run).is_some_and(|live| live.run.is_ahead(key))
     }
+
+    /// Whether what is given back was taken back before by the run itself, as what is behind another one is. Then there is
+    /// nothing to look up, and nothing to learn of its executor. Of a run that is not here nobody knows.
+    pub(super) fn was_taken_back(&self, attempt: &AttemptId, outcome: &Outcome) -> bool {
+        let live = self.runs.get(&attempt.run).filter(|_| matches!(outcome, Outcome::Released));
+        live.is_some_and(|live| {
+            let key = live.run.unit_key(&attempt.block, attempt.child);
+            key.is_some_and(|key| live.run.has_passed(key, attempt.lease))
+        })
+    }
 }

@@ -87,7 +87,10 @@ impl Engine {
             }
         }
         for (run, key, lease) in missing {
-            self.advance(run, Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+            // With one of them the run takes back what is behind it.
+            if self.runs.get(&run).is_some_and(|live| live.run.is_running(key, lease, executor)) {
+                self.advance(run, Event::Ended { key, lease, outcome: Outcome::Released }, turn);
+            }
         }
     }
 

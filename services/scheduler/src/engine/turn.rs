@@ -54,6 +54,12 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// Says whether a result counts.
+    fn acknowledge(&mut self, executor: ExecutorId, attempt: &AttemptId, accepted: bool) {
+        let ack = pb::ResultAck { attempt: Some(attempt.to_proto()), accepted };
+        self.acks.entry(executor).or_default().push(ack);
+    }
+
     /// What belongs to shards that others own now was not written: it is not said either, and its commands are refused.
     fn forget_shards(&mut self, lost: &BTreeSet<u8>) {
         let is_lost = |run: &[u8]| RunId::from_slice(run).is_some_and(|run| lost.contains(&run.shard()));
@@ -412,14 +418,19 @@ impl Engine {
             return;
         }
         let was_ahead = key.zip(self.runs.get(&attempt.run)).is_some_and(|(key, live)| live.run.is_ahead(key));
+        let was_taken_back = self.was_taken_back(attempt, &outcome);
         if let Some(seat) = self.seats.get_mut(&executor) {
             seat.release(attempt);
-            if matches!(outcome, Outcome::Released) && !was_ahead {
+            if matches!(outcome, Outcome::Released) && !was_ahead && !was_taken_back {
                 seat.unlearn();
             }
         }
         let Some(key) = key else {
-            turn.doubtful.push((executor, attempt.clone()));
+            if was_taken_back {
+                turn.acknowledge(executor, attempt, false);
+            } else {
+                turn.doubtful.push((executor, attempt.clone()));
+            }
             return;
         };
         self.metrics.results.inc();
@@ -427,8 +438,7 @@ impl Engine {
             live.keep_pace(&outcome, took);
         }
         let accepted = self.advance(attempt.run, Event::Ended { key, lease: attempt.lease, outcome }, turn);
-        let ack = pb::ResultAck { attempt: Some(attempt.to_proto()), accepted };
-        turn.acks.entry(executor).or_default().push(ack);
+        turn.acknowledge(executor, attempt, accepted);
     }
 }
 

@@ -61,6 +61,16 @@ async fn second_lane(executor: &mut FakeExecutor) -> Vec<pb::Assignment> {
     lane
 }
 
+/// Completes what it is given, until it was so many.
+async fn finish(executor: &mut FakeExecutor, count: usize) {
+    let mut given = 0;
+    while given < count {
+        let lane = executor.assigned().await;
+        given += lane.len();
+        executor.tell(completed(&lane)).await;
+    }
+}
+
 /// Each is to begin behind the one before it.
 fn is_a_lane(assignments: &[pb::Assignment]) -> bool {
     assignments[0].after.is_none() && assignments.windows(2).all(|two| two[1].after == two[0].attempt)
@@ -156,11 +166,41 @@ async fn what_goes_back_is_leased_again_and_what_comes_early_comes_again() {
     assert_eq!(name(&rest[0]), "b2");
     assert!(attempt(&rest[0]).lease > attempt(&lane[1]).lease);
     executor.tell(completed(&rest)).await;
-    if rest.len() == 1 {
-        let last = executor.assigned().await;
-        executor.tell(completed(&last)).await;
-    }
+    finish(&mut executor, 2 - rest.len()).await;
     cluster.until(run, "completed").await;
+    cluster.stop.cancel();
+}
+
+/// Executors give back the last one first. Older ones do not, and the run takes back by itself what is behind one that goes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_whichever_end_a_lane_goes_back_nothing_is_taught_again_or_stale() {
+    for (first, second, counts) in [(2, 1, true), (1, 2, false)] {
+        let (cluster, mut executor, run) = begun(chain(6), Timing::default()).await;
+        let lane = second_lane(&mut executor).await;
+        executor.tell(completed(&lane)).await;
+        let lane = executor.assigned().await;
+        assert_eq!(lane.len(), 3);
+        let back = [first, second].map(|at| (attempt(&lane[at]), Outcome::Released, Duration::ZERO));
+        executor.tell(SessionEvent::Results(back.to_vec())).await;
+        assert!(executor.answered(&lane[first]).await);
+        assert_eq!(executor.answered(&lane[second]).await, counts);
+        executor.tell(completed(&lane[..1])).await;
+        finish(&mut executor, 2).await;
+        cluster.until(run, "completed").await;
+        assert_eq!((executor.taught, cluster.metrics.stale_results.get()), (1, 0));
+        cluster.stop.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_lane_that_never_arrived_nothing_is_stale() {
+    let (cluster, mut executor, run) = begun(chain(4), Timing::default()).await;
+    second_lane(&mut executor).await;
+    let mut executor = FakeExecutor::that_goes_on(ME, &cluster.engine, 1).await;
+    executor.tell(SessionEvent::Heartbeat { sequence: 1, running: 0 }).await;
+    finish(&mut executor, 3).await;
+    cluster.until(run, "completed").await;
+    assert_eq!(cluster.metrics.stale_results.get(), 0);
     cluster.stop.cancel();
 }
 

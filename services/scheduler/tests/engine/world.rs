@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) store: Store,
     pub(crate) engine: mpsc::Sender<Message>,
     pub(crate) stop: CancellationToken,
+    /// Of the engine that was started with it.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 pub(crate) struct FakeExecutor {
@@ -43,6 +45,10 @@ pub(crate) struct FakeExecutor {
     /// Acknowledgements and assignments that came while the test waited for the other: they are told in any order.
     acks: VecDeque<bool>,
     assignments: VecDeque<Vec<pb::Assignment>>,
+    /// Every acknowledgement that came.
+    pub(crate) answers: Vec<pb::ResultAck>,
+    /// Definitions that came.
+    pub(crate) taught: usize,
     pub(crate) held: Vec<AttemptId>,
 }
 
@@ -66,8 +72,9 @@ impl Cluster {
     }
 
     async fn on(database: Database, store: Store, timing: Timing) -> Self {
-        let (engine, stop) = start(&store, timing).await;
-        let cluster = Self { database, store, engine, stop };
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let (engine, stop) = start_counted(&store, timing, Arc::clone(&metrics)).await;
+        let cluster = Self { database, store, engine, stop, metrics };
         // Taking shards asks every executor to come again, so the first one comes afterwards.
         let nothing = PipelineId(Uuid::nil());
         wait_for("the shards", WAIT, || async {
@@ -219,10 +226,17 @@ async fn database() -> Database {
 }
 
 pub(crate) async fn start(store: &Store, timing: Timing) -> (mpsc::Sender<Message>, CancellationToken) {
+    start_counted(store, timing, Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap())).await
+}
+
+async fn start_counted(
+    store: &Store,
+    timing: Timing,
+    metrics: Arc<Metrics>,
+) -> (mpsc::Sender<Message>, CancellationToken) {
     let scheduler = SchedulerId(Uuid::now_v7());
     let now = store::schedulers::renew(store, scheduler, Duration::from_secs(4), "", Load::default()).await.unwrap();
     let clock = DbClock::new(now);
-    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     let stop = CancellationToken::new();
     let (sender, inbox) = mpsc::channel(1024);
     let (owned, shards) = mpsc::channel(4);
@@ -303,7 +317,8 @@ impl FakeExecutor {
             gateway: None,
         };
         engine.send(Message::Session(id, session, hello)).await.unwrap();
-        Self { id, session, engine: engine.clone(), inbox, acks: VecDeque::new(), assignments: VecDeque::new(), held }
+        let (acks, assignments, answers) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Self { id, session, engine: engine.clone(), inbox, acks, assignments, answers, taught: 0, held }
     }
 
     pub(crate) async fn tell(&self, event: SessionEvent) {
@@ -340,9 +355,23 @@ impl FakeExecutor {
 
     pub(crate) async fn sort(&mut self) {
         match self.next().await {
-            pb::session_response::Message::ResultAcks(acks) => self.acks.push_back(acks.acks[0].accepted),
+            pb::session_response::Message::ResultAcks(acks) => {
+                self.acks.push_back(acks.acks[0].accepted);
+                self.answers.extend(acks.acks);
+            }
+            pb::session_response::Message::Definition(_) => self.taught += 1,
             pb::session_response::Message::Assignments(assigned) => self.assignments.push_back(assigned.assignments),
             _ => {}
+        }
+    }
+
+    /// What is said of the result of an attempt: whether it counts.
+    pub(crate) async fn answered(&mut self, assignment: &pb::Assignment) -> bool {
+        loop {
+            if let Some(answer) = self.answers.iter().find(|answer| answer.attempt == assignment.attempt) {
+                return answer.accepted;
+            }
+            self.sort().await;
         }
     }
 
