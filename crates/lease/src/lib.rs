@@ -33,6 +33,10 @@
 //! In every one of these rows two owners may act for one name. Whatever they do must be guarded by the act itself: a unique
 //! key, or an epoch in the same statement. [`Liar`] says yes to everybody; whoever uses leases must stay correct with it,
 //! and is tested with it. Nothing here fails open: no keeper that answers means no lease.
+//!
+//! **What is leased in Orrery.** Shards, and nothing else: that a scheduler is a member is a row in PostgreSQL
+//! (`store::schedulers`), and a pool lives in a shard (decision 0015). Trust decides one thing: whether a scheduler takes
+//! shards in this round. It goes on with those that it owns, and their epochs say whether what it writes counts.
 
 mod boot_clock;
 mod liar;

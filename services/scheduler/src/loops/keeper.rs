@@ -15,7 +15,11 @@ use crate::{
 use domain::id::SchedulerId;
 use lease::Leases;
 use runtime::{health::Health, watchdog::Beat};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use store::{
     Store, schedulers,
     shards::{self, Shard},
@@ -174,8 +178,9 @@ impl Keeper {
     /// Says that this scheduler lives, and reads the clock.
     async fn renew(&self) -> Result<(), lease::Error> {
         let Parts { store, scheduler, address, clock, health, metrics, load, .. } = &self.parts;
+        let asked = Instant::now();
         let now = schedulers::renew(store, *scheduler, LEASE_TTL, address, load.get()).await?;
-        let skew = clock.set(now);
+        let skew = clock.set(now, asked);
         metrics.clock_skew.set(skew.as_secs_f64());
         let is_off = skew > SKEW_MAX;
         if is_off {
