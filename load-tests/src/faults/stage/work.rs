@@ -1,6 +1,6 @@
 //! Runs beside the load: those that take long, write much or fail, and what becomes of them.
 
-use super::{DRAIN_MAX, LOOK_AGAIN, PATIENCE, SLOW, Stage};
+use super::{DRAIN_MAX, LOOK_AGAIN, NAP, PATIENCE, SLOW, Stage};
 use crate::{
     cluster::WORKSPACE,
     history::{JournalEvent, JournalLine},
@@ -107,8 +107,8 @@ impl Stage {
         let begun = Instant::now();
         let sql = self.sql().await?;
         loop {
-            let query = "SELECT count(*) FROM block_run WHERE run_id = ANY ($1) AND status = 'running'";
-            if sql.query_one(query, &[&runs]).await?.get::<_, i64>(0) == i64::try_from(count)? {
+            let query = "SELECT count(*) FROM block_run WHERE run_id = ANY ($1) AND block = $2 AND status = 'running'";
+            if sql.query_one(query, &[&runs, &NAP]).await?.get::<_, i64>(0) == i64::try_from(count)? {
                 return Ok(runs);
             }
             ensure!(begun.elapsed() < PATIENCE, "slow runs do not start");
