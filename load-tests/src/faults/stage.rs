@@ -213,6 +213,8 @@ impl Stage {
         let drained = judge::until_drained(&sql, &load, DRAIN_MAX).await?;
         seen.tell("until all work was done, after the load", drained.took.as_secs_f64(), "s");
         seen.broken.extend(drained.open);
+        let ahead = self.metric_of_all("scheduler", "scheduler_leases_ahead_total").await;
+        seen.tell("leases ahead, by schedulers that live", ahead, "");
         self.judge(&sql, &told, &mut seen).await?;
         if let Some(pace) = pace::of(&sql, &load, mended_s).await? {
             pace.hold(self.plan.goes_on, &mut seen);
