@@ -27,11 +27,22 @@ impl<'a> ProjectFolder<'a> {
 
     /// Adds a pipeline.
     pub fn pipeline(&self, name: &str, blocks: &[Value]) -> Result<()> {
+        self.describe(name, &json!({ "name": name, "uuid": name, "type": "python", "blocks": blocks }))
+    }
+
+    /// Adds a pipeline of which so many blocks of a run may run at once.
+    pub fn limited_pipeline(&self, name: &str, blocks: &[Value], at_once: usize) -> Result<()> {
+        let limits = json!({ "block_run_limit": at_once });
+        let metadata =
+            json!({ "name": name, "uuid": name, "type": "python", "blocks": blocks, "concurrency_config": limits });
+        self.describe(name, &metadata)
+    }
+
+    fn describe(&self, name: &str, metadata: &Value) -> Result<()> {
         let folder = self.root.join("pipelines").join(name);
         fs::create_dir_all(&folder)?;
-        let metadata = json!({ "name": name, "uuid": name, "type": "python", "blocks": blocks });
         // JSON is YAML.
-        fs::write(folder.join("metadata.yaml"), serde_json::to_string_pretty(&metadata)?)?;
+        fs::write(folder.join("metadata.yaml"), serde_json::to_string_pretty(metadata)?)?;
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 
 use provision::Postgres;
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// Cores, processor, memory, the load of this moment, the operating system with its kernel, and the PostgreSQL that
-/// clusters are given here.
+/// clusters are given here; and the commit of the tree.
 #[must_use]
 pub fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -20,7 +21,20 @@ pub fn machine() -> Value {
         "os": after(&read("/etc/os-release"), "PRETTY_NAME", '='),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "postgres": Postgres::find().and_then(|postgres| postgres.version().ok()).unwrap_or_default(),
+        "commit": commit(),
     })
+}
+
+/// The commit of the checkout that this runs in, with a `+` where files of it were changed other than recordings. Nothing where
+/// this is no checkout.
+fn commit() -> String {
+    let git = |arguments: &[&str]| Command::new("git").args(arguments).output().ok();
+    let Some(head) = git(&["rev-parse", "--short=10", "HEAD"]).filter(|output| output.status.success()) else {
+        return String::new();
+    };
+    let compared = git(&["diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)load-tests/results"]);
+    let changed = if compared.is_some_and(|output| output.status.code() == Some(1)) { "+" } else { "" };
+    format!("{}{changed}", String::from_utf8_lossy(&head.stdout).trim())
 }
 
 #[cfg(test)]
@@ -33,5 +47,6 @@ mod tests {
         }
         let postgres = machine["postgres"].as_str().unwrap_or_default();
         assert!(postgres.starts_with(|c: char| c.is_ascii_digit()), "{postgres}");
+        assert!(machine["commit"].is_string(), "{machine}");
     }
 }

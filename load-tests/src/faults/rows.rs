@@ -58,7 +58,7 @@ rows! {
     "3", schedulers::lied_to, true, Some(0.5), "every scheduler believes that it owns everything",
         "nothing lost or doubled";
     "4", stores::redis_lost, true, Some(0.8), "Redis is emptied each second, killed, and frozen",
-        "nothing lost or doubled; worst lateness 1 s; schedulers say so";
+        "nothing lost or doubled; worst lateness 1 s; schedulers say so within 2 s";
     "5", stores::postgres_restarted, true, None, "PostgreSQL is stopped and killed, and started again",
         "nothing lost or doubled; firing again 5 s after it accepts; no service ends";
     "6", stores::sessions_ended, true, Some(0.8), "ten sessions with PostgreSQL are ended each second",

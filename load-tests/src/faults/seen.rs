@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 use std::fmt;
 
+/// What a row says that began with the programs of an earlier build.
+pub(super) const OF_TWO_BUILDS: &str = "of two builds";
+
 /// How a row ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cluster::{Cluster, Shape},
     history::{Check, Detail, Promises, Witness},
-    project_files::{ProjectFolder, python},
+    project_files::{ProjectFolder, noop, python},
 };
 use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -23,8 +23,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-/// The pipeline with one block of Python that takes a while.
+/// The pipeline with a block of Python that takes a while. A quick no-op before it earns the run a lease ahead, that of the no-op
+/// behind it: when an executor is lost in the middle of a nap, something is leased ahead.
 pub(super) const SLOW: &str = "slow";
+/// The block of it that takes so long.
+const NAP: &str = "nap";
 /// The pipeline with one block of Python that writes as many lines as it is told to.
 pub(super) const FLOOD: &str = "flood";
 /// The pipeline with one block of Python that puts out as much as it is told to.
@@ -106,8 +109,8 @@ impl Stage {
         let folder = cluster.folder().join("load");
         let project = ProjectFolder::create(&folder)?;
         load::put_pipelines(&project)?;
-        project.custom("nap", include_str!("nap.py"))?;
-        project.pipeline(SLOW, &[python("nap", &[])])?;
+        project.custom(NAP, include_str!("nap.py"))?;
+        project.pipeline(SLOW, &[noop::<&str>("quick", &[]), python(NAP, &["quick"]), noop("behind", &[NAP])])?;
         project.custom("flood", include_str!("flood.py"))?;
         project.pipeline(FLOOD, &[python("flood", &[])])?;
         project.custom("write", include_str!("write.py"))?;
@@ -210,6 +213,8 @@ impl Stage {
         let drained = judge::until_drained(&sql, &load, DRAIN_MAX).await?;
         seen.tell("until all work was done, after the load", drained.took.as_secs_f64(), "s");
         seen.broken.extend(drained.open);
+        let ahead = self.metric_of_all("scheduler", "scheduler_leases_ahead_total").await;
+        seen.tell("leases ahead, by schedulers that live", ahead, "");
         self.judge(&sql, &told, &mut seen).await?;
         if let Some(pace) = pace::of(&sql, &load, mended_s).await? {
             pace.hold(self.plan.goes_on, &mut seen);

@@ -1,12 +1,16 @@
 //! What recorded rows add up to, as a table for people. Refuses to judge: each line carries the verdict of its run.
 
-use super::ROWS;
+use super::{ROWS, seen::OF_TWO_BUILDS};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::{fmt::Write, path::Path};
 
-/// The table of a file of results: of each row its latest run, the firings of every run of it that lost and doubled nothing,
-/// and how many runs there were, with those that broke a promise.
+/// Verdicts of runs whose firings show nothing, and what is said of such runs.
+const UNCOUNTED: [(&str, &str); 2] = [("BROKEN", "broke"), ("DID NOT BITE", "did not bite")];
+
+/// The table of a file of results: of each row its latest run, the firings of every run of it that lost and doubled nothing
+/// though its fault bit, and how many runs there were, with those that broke a promise or proved nothing. What began with an
+/// earlier build is told apart.
 ///
 /// # Errors
 /// When the file cannot be read or is none of results.
@@ -25,23 +29,29 @@ pub(super) fn of(path: &Path) -> Result<String> {
         "| row | what is broken | promised | seen | firings, all runs | runs | load |\n|---|---|---|---|---|---|---|\n",
     );
     let (mut firings, mut calls) = (0, 0);
-    for row in ROWS {
-        let of_row: Vec<_> = runs.iter().filter(|(run, ..)| run["row"] == row.number).collect();
+    for (row, is_upgrade) in ROWS.iter().flat_map(|row| [(row, false), (row, true)]) {
+        let of_row: Vec<_> =
+            runs.iter().filter(|(run, ..)| run["row"] == row.number && is_of_two_builds(run) == is_upgrade).collect();
         let Some((last, load, _)) = of_row.last() else { continue };
         let sum = |key: &str| -> u64 {
-            let safe = of_row.iter().filter(|(run, ..)| run["verdict"] != "BROKEN");
+            let safe =
+                of_row.iter().filter(|(run, ..)| UNCOUNTED.iter().all(|(verdict, _)| run["verdict"] != *verdict));
             safe.filter_map(|(run, ..)| run["seen"][key].as_u64()).sum()
         };
         firings += sum("firings");
         calls += sum("acknowledged");
         let load = load.split(' ').next().unwrap_or_default();
-        let runs = match of_row.iter().filter(|(run, ..)| run["verdict"] == "BROKEN").count() {
-            0 => of_row.len().to_string(),
-            broke => format!("{}, {broke} broke", of_row.len()),
-        };
+        let mut runs = of_row.len().to_string();
+        for (verdict, what) in UNCOUNTED {
+            let count = of_row.iter().filter(|(run, ..)| run["verdict"] == verdict).count();
+            if count > 0 {
+                write!(runs, ", {count} {what}")?;
+            }
+        }
+        let builds = if is_upgrade { ", of two builds" } else { "" };
         writeln!(
             table,
-            "| {} | {} | {} | {} | {} | {runs} | {load} |",
+            "| {}{builds} | {} | {} | {} | {} | {runs} | {load} |",
             row.number,
             row.fault,
             row.promise,
@@ -51,6 +61,10 @@ pub(super) fn of(path: &Path) -> Result<String> {
     }
     writeln!(table, "\n{firings} firings and {calls} acknowledged calls in all.")?;
     Ok(table)
+}
+
+fn is_of_two_builds(run: &Value) -> bool {
+    run["seen"]["measured"].as_array().into_iter().flatten().any(|measured| measured["name"] == OF_TWO_BUILDS)
 }
 
 /// The verdict, what bit, and the figures that have a bar.
@@ -69,4 +83,35 @@ fn seen(run: &Value) -> String {
     }
     words.extend(list("broken").filter_map(Value::as_str).map(str::to_owned));
     words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn line(verdict: &str, told: &str) -> String {
+        let measured =
+            json!([{ "name": told, "figure": 1.0, "unit": "", "at_most": null, "at_least": null, "ok": true }]);
+        let seen = json!({ "bites": [], "measured": measured, "broken": [], "firings": 10, "acknowledged": 1 });
+        let run = json!({ "row": "19", "verdict": verdict, "seen": seen });
+        json!({ "machine": { "load": "0.50" }, "build": "release", "faults": [run] }).to_string()
+    }
+
+    #[test]
+    fn what_did_not_bite_is_not_counted_and_two_builds_are_told_apart() -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let lines = [line("held", "longest drain"), line("DID NOT BITE", ""), line("held", OF_TWO_BUILDS)];
+        std::fs::write(file.path(), lines.join("\n"))?;
+        let table = of(file.path())?;
+        for part in [
+            "\n| 19 | ",
+            "| did not bite | 10 | 2, 1 did not bite | 0.50 |\n| 19, of two builds | ",
+            "| held | 10 | 1 | 0.50 |\n",
+            "\n20 firings and 2 acknowledged calls in all.",
+        ] {
+            assert!(table.contains(part), "{part:?} is not in {table}");
+        }
+        Ok(())
+    }
 }

@@ -79,6 +79,7 @@ pub(super) async fn wrong(plan: Plan) -> Result<Seen> {
     fs::write(file("scheduler-3"), format!("-{WRONG_S}"))?;
     fs::write(file("executor-1"), format!("-{WRONG_S}"))?;
     let (mut said, mut fast) = (None, 0.0_f64);
+    let mut named = [("scheduler-1", false), ("scheduler-3", false)];
     while tokio::time::Instant::now() < load.broken_until {
         let ahead = stage.metric("scheduler-1", "clock_skew_seconds").await;
         let behind = stage.metric("scheduler-3", "clock_skew_seconds").await;
@@ -89,6 +90,9 @@ pub(super) async fn wrong(plan: Plan) -> Result<Seen> {
             seen.tell("skew of the one that is ahead", ahead, "s");
             seen.tell("skew of the one that is behind", behind, "s");
         }
+        for (service, has) in &mut named {
+            *has = *has || names_clock(&mut stage, service).await;
+        }
         stage.pass(Duration::from_millis(300), Duration::from_millis(700)).await;
     }
     seen.bite("schedulers that said that their clock is off", if said.is_some() { 2 } else { 0 });
@@ -96,7 +100,15 @@ pub(super) async fn wrong(plan: Plan) -> Result<Seen> {
     if let Some(said) = said {
         seen.at_most("until they said so", said.as_secs_f64(), "s", SAYS_SO_MAX_S);
     }
+    let named: f64 = named.map(|(_, has)| f64::from(u8::from(has))).into_iter().sum();
+    seen.at_least("of them, those whose health and log name the clock", named, "", 2.0);
     // Every clock of one replica runs at twice its pace: between two readings of the database's, one a second, it may
     // be ahead by as much, and decide a time before it comes.
     stage.finish_within(seen, LATE_MAX_S).await
+}
+
+/// Whether both the health and the log of a service say that its clock is off.
+async fn names_clock(stage: &mut Stage, service: &str) -> bool {
+    let log = stage.cluster.service(service).map(|service| service.log()).unwrap_or_default();
+    log.contains("clock is off") && stage.health(service).await.lines().any(|line| line.starts_with("clock:"))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{Shape, differing},
-    faults::{Plan, Seen, stage::Stage},
+    faults::{Plan, Seen, seen::OF_TWO_BUILDS, stage::Stage},
 };
 use anyhow::Result;
 use std::{path::PathBuf, time::Duration};
@@ -112,7 +112,7 @@ pub(super) async fn rolled(plan: Plan) -> Result<Seen> {
     let mut seen = Seen::default();
     let shape = match previous() {
         Some(folder) => {
-            seen.tell("of two builds", 1.0, "");
+            seen.tell(OF_TWO_BUILDS, 1.0, "");
             let programs = ALL.into_iter().map(|name| (name, folder.clone())).collect();
             Shape { programs, ..Stage::shape(plan) }
         }

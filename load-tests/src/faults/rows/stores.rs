@@ -29,12 +29,17 @@ const SLACK: Duration = Duration::from_millis(500);
 /// Longer than Redis' time-out, and than the pause after a failure.
 const AWAY: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_secs(4));
 
+/// So soon after Redis is away every scheduler says so, in seconds: a round of its keeper, and Redis' time-out.
+const SAID_MAX_S: f64 = 2.0;
+const SCHEDULERS: f64 = 3.0;
+
 /// Row 4: emptied each second, and away.
 pub(super) async fn redis_lost(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     stage.begin().await?;
     let (mut flushes, mut kills, mut freezes, mut noticed) = (0, 0, 0, 0.0);
+    let mut slowest = Duration::ZERO;
     while freezes == 0 || stage.goes_on(Duration::from_secs(4)) {
         for _ in 0..3 {
             stage.cluster.redis()?.flush()?;
@@ -43,14 +48,16 @@ pub(super) async fn redis_lost(plan: Plan) -> Result<Seen> {
         }
         stage.cluster.redis()?.kill();
         kills += 1;
-        stage.pass(AWAY.0, AWAY.1).await;
-        noticed += stage.metric_of_all("scheduler", "redis_degraded").await;
+        let (said, took) = until_said(&mut stage).await;
+        (noticed, slowest) = (noticed + said, slowest.max(took));
+        stage.pass(AWAY.0.saturating_sub(took), AWAY.1.saturating_sub(took)).await;
         stage.cluster.redis()?.restart()?;
         stage.pass(Duration::from_millis(100), Duration::from_secs(1)).await;
         stage.cluster.redis()?.freeze()?;
         freezes += 1;
-        stage.pass(AWAY.0, AWAY.1).await;
-        noticed += stage.metric_of_all("scheduler", "redis_degraded").await;
+        let (said, took) = until_said(&mut stage).await;
+        (noticed, slowest) = (noticed + said, slowest.max(took));
+        stage.pass(AWAY.0.saturating_sub(took), AWAY.1.saturating_sub(took)).await;
         stage.cluster.redis()?.thaw()?;
         stage.pass(Duration::from_millis(100), Duration::from_secs(1)).await;
     }
@@ -58,7 +65,20 @@ pub(super) async fn redis_lost(plan: Plan) -> Result<Seen> {
     seen.bite("times that Redis was killed", kills);
     seen.bite("times that Redis was frozen", freezes);
     seen.bite("schedulers that said so", count(noticed));
+    seen.at_most("until all of them said so", slowest.as_secs_f64(), "s", SAID_MAX_S);
     stage.finish_within(seen, REDIS_LATE_MAX_S).await
+}
+
+/// Waits until every scheduler says that Redis is away, as long as that is; answers how many do, and how long that took.
+async fn until_said(stage: &mut Stage) -> (f64, Duration) {
+    let begun = Instant::now();
+    loop {
+        let said = stage.metric_of_all("scheduler", "redis_degraded").await;
+        if said >= SCHEDULERS || begun.elapsed() >= AWAY.1 {
+            return (said, begun.elapsed());
+        }
+        sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Row 5.

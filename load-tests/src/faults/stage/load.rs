@@ -20,9 +20,10 @@ use uuid::Uuid;
 
 /// Pipelines of one block that schedules, events and clients start, spread over the shards.
 pub(in crate::faults) const PIPELINES: usize = 24;
-/// Pipelines of blocks in a row, that cron and backfills start, and how many blocks they have.
+/// Pipelines of blocks in a row, that cron and backfills start, and how many blocks they have. As each quick one earns its run more
+/// leases ahead, they are leased one, two, eight and five at a time.
 pub(in crate::faults) const CHAINS: usize = 4;
-const CHAIN_BLOCKS: usize = 4;
+const CHAIN_BLOCKS: usize = 16;
 /// Schedules by cron that are due in each second.
 const CRONS: u32 = 4;
 /// Triggers that wait for the load's events.

@@ -9,6 +9,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+/// How long a page of a service may take.
+const PAGE_MAX: Duration = Duration::from_secs(2);
+
 impl Stage {
     /// Services that have ended by themselves.
     pub(in crate::faults) fn ended(&mut self) -> Vec<String> {
@@ -40,10 +43,15 @@ impl Stage {
     /// A counter or gauge of a service, summed over its labels; 0 when it does not say, and when the service is away.
     pub(in crate::faults) async fn metric(&mut self, service: &str, name: &str) -> f64 {
         let Ok(address) = self.cluster.service(service).map(|service| service.admin()) else { return 0.0 };
-        let page = timeout(Duration::from_secs(2), page(&address)).await;
-        let Ok(Ok(page)) = page else { return 0.0 };
+        let Some(page) = page(&address, "/metrics").await else { return 0.0 };
         let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
         page.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// What a service says of its health; nothing when it is away.
+    pub(in crate::faults) async fn health(&mut self, service: &str) -> String {
+        let Ok(address) = self.cluster.service(service).map(|service| service.admin()) else { return String::new() };
+        page(&address, "/readyz").await.unwrap_or_default()
     }
 
     /// As [`Stage::metric`], summed over all services of a kind, such as `scheduler`.
@@ -93,10 +101,15 @@ impl Stage {
     }
 }
 
-async fn page(address: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await?;
-    Ok(page)
+/// A page of a service; `None` when it does not answer in time.
+async fn page(address: &str, path: &str) -> Option<String> {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        Ok::<_, std::io::Error>(page)
+    };
+    timeout(PAGE_MAX, asking).await.ok()?.ok()
 }

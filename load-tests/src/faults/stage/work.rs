@@ -1,6 +1,6 @@
 //! Runs beside the load: those that take long, write much or fail, and what becomes of them.
 
-use super::{DRAIN_MAX, LOOK_AGAIN, PATIENCE, SLOW, Stage};
+use super::{DRAIN_MAX, LOOK_AGAIN, NAP, PATIENCE, SLOW, Stage};
 use crate::{
     cluster::WORKSPACE,
     history::{JournalEvent, JournalLine},
@@ -8,7 +8,10 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use proto::v1::CreateRunRequest;
 use rand::RngExt;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -107,8 +110,8 @@ impl Stage {
         let begun = Instant::now();
         let sql = self.sql().await?;
         loop {
-            let query = "SELECT count(*) FROM block_run WHERE run_id = ANY ($1) AND status = 'running'";
-            if sql.query_one(query, &[&runs]).await?.get::<_, i64>(0) == i64::try_from(count)? {
+            let query = "SELECT count(*) FROM block_run WHERE run_id = ANY ($1) AND block = $2 AND status = 'running'";
+            if sql.query_one(query, &[&runs, &NAP]).await?.get::<_, i64>(0) == i64::try_from(count)? {
                 return Ok(runs);
             }
             ensure!(begun.elapsed() < PATIENCE, "slow runs do not start");
@@ -139,17 +142,19 @@ impl Stage {
     }
 
     /// Results of attempts that others had by then, by an executor's own words: those that a scheduler refused, and those
-    /// that it dropped by itself.
+    /// that it dropped by itself. What only gave an attempt back that had not begun is no result of one.
     ///
     /// # Errors
     /// When its journal cannot be read.
     pub(in crate::faults) fn unwanted(&self, executor: &str) -> Result<(u64, u64)> {
         let journal = std::fs::read_to_string(self.cluster.history().join(format!("{executor}.jsonl")))?;
         let (mut refused, mut dropped) = (0, 0);
+        let mut given_back = HashSet::new();
         // The last line may be under way.
         for line in journal.lines().filter_map(|line| serde_json::from_str::<JournalLine>(line).ok()) {
             match line.event {
-                JournalEvent::Ack { accepted: false, .. } => refused += 1,
+                JournalEvent::Result { attempt, outcome } if outcome == "released" => drop(given_back.insert(attempt)),
+                JournalEvent::Ack { attempt, accepted: false } if !given_back.contains(&attempt) => refused += 1,
                 JournalEvent::Dropped { .. } => dropped += 1,
                 _ => {}
             }

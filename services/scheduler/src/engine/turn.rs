@@ -361,6 +361,8 @@ impl Engine {
         for (executor, assignments) in assignments {
             self.teach(executor, &assignments);
             self.metrics.assignments.inc_by(assignments.len() as u64);
+            let ahead = assignments.iter().filter(|assignment| assignment.after.is_some()).count();
+            self.metrics.leases_ahead.inc_by(ahead as u64);
             self.hand_out(executor, assignments);
         }
         let grace_ms = i32::try_from(self.timing.grace.as_millis()).unwrap_or(i32::MAX);
