@@ -27,7 +27,7 @@ pub(crate) enum Gpus {
         /// Its name
         name: String,
     },
-    /// Place nobody new on a node, or on one device of it; says who goes on there
+    /// Place nobody new on a node with all its devices, or with --device on that one alone; says what it means to whom
     Drain {
         #[command(flatten)]
         place: Place,
@@ -38,7 +38,7 @@ pub(crate) enum Gpus {
         #[arg(long)]
         dry_run: bool,
     },
-    /// End a drain
+    /// End the drain of a node, or with --device that of the device; another one holds on
     Undrain {
         #[command(flatten)]
         place: Place,
@@ -105,7 +105,7 @@ pub(crate) enum By {
 pub(crate) struct Place {
     /// The node
     pub(crate) node: String,
-    /// Only this device of it
+    /// Only this device of it, as `orrery gpus` names it
     #[arg(long)]
     pub(crate) device: Option<String>,
     /// The pool of the node

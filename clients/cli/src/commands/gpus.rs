@@ -42,18 +42,19 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gp
             output.answer("orrery.v1.DeleteDeviceClassResponse", &answer, || format!("{name} is gone"))?;
         }
         Some(Gpus::Drain { place: Place { node, device, pool }, reason, dry_run }) => {
+            let told = drained(&node, device.as_deref(), dry_run);
             let device = device.unwrap_or_default();
-            let request = DrainDevicesRequest { pool, node: node.clone(), device, reason, validate_only: dry_run };
+            let request = DrainDevicesRequest { pool, node, device, reason, validate_only: dry_run };
             let answer = fleet.drain_devices(within(CALL_TIMEOUT, request)).await?.into_inner();
             output.answer("orrery.v1.DrainDevicesResponse", &answer, || {
-                let done = if dry_run { format!("{node} would be drained") } else { format!("{node} is drained") };
-                format!("{done}{}", affected(&answer.affected, output))
+                format!("{told}{}", affected(&answer.affected, output))
             })?;
         }
         Some(Gpus::Undrain { place: Place { node, device, pool } }) => {
-            let request = UndrainDevicesRequest { pool, node: node.clone(), device: device.unwrap_or_default() };
+            let told = undrained(&node, device.as_deref());
+            let request = UndrainDevicesRequest { pool, node, device: device.unwrap_or_default() };
             let answer = fleet.undrain_devices(within(CALL_TIMEOUT, request)).await?.into_inner();
-            output.answer("orrery.v1.UndrainDevicesResponse", &answer, || format!("{node} takes newcomers again"))?;
+            output.answer("orrery.v1.UndrainDevicesResponse", &answer, || told)?;
         }
         Some(Gpus::Usage(asked)) if asked.by.is_empty() => {
             usage::show(connection, output, asked.pool.unwrap_or_default(), asked.hours).await?;
@@ -65,6 +66,23 @@ pub(crate) async fn run(connection: &Connection, output: &Output, act: Option<Gp
         Some(Gpus::Plan(plan)) => return what_if(connection, output, *plan).await,
     }
     Ok(Code::Ok)
+}
+
+/// A drain of a node is one of all its devices; one of a device leaves the others.
+fn drained(node: &str, device: Option<&str>, dry_run: bool) -> String {
+    let is = if dry_run { "would be" } else { "is" };
+    match device {
+        Some(device) => format!("device {device} of {node} {is} drained, and no other one"),
+        None => format!("{node} {is} drained, with all its devices"),
+    }
+}
+
+/// The end of one drain leaves others: that of the node where a device's ends, those of devices where the node's does.
+fn undrained(node: &str, device: Option<&str>) -> String {
+    match device {
+        Some(device) => format!("device {device} of {node} takes newcomers again, unless {node} as a whole is drained"),
+        None => format!("{node} takes newcomers again, but for devices that are drained by themselves"),
+    }
 }
 
 async fn devices(connection: &Connection, output: &Output, which: Which) -> Result<()> {
@@ -301,6 +319,14 @@ fn forecast(one: &RuntimeForecast, output: &Output) -> String {
 mod tests {
     use super::*;
     use crate::render::style::Style;
+
+    #[test]
+    fn a_drain_says_of_what_it_is() {
+        assert_eq!(drained("n", Some("gpu-0"), false), "device gpu-0 of n is drained, and no other one");
+        assert_eq!(drained("n", None, true), "n would be drained, with all its devices");
+        assert!(undrained("n", Some("gpu-0")).starts_with("device gpu-0 of n takes newcomers again, unless"));
+        assert!(undrained("n", None).ends_with("but for devices that are drained by themselves"));
+    }
 
     #[test]
     fn a_device_says_what_is_free_and_why_nobody_comes() {

@@ -1,5 +1,5 @@
-//! The fields that the trail tells of what administrators set: a refusal tells all that was asked for, as a change tells all
-//! that was changed. Refuses to know who may ask for it.
+//! The fields that the trail tells of what administrators set: a refusal tells all that was asked for, as a change tells
+//! all that was changed. Refuses to know who may ask for it.
 
 /// Of a queue.
 pub(super) const QUEUE: &[&str] = &[

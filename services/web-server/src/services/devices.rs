@@ -332,8 +332,17 @@ impl Devices {
         if fleet_views::undrain(&self.0.store.client().await?, pool, node, device).await? {
             return Ok(());
         }
-        let message = format!("nothing of node `{node}` in pool `{pool}` is drained in that way");
-        Err(Fault::new(ErrorKind::NotFound, "NOT_DRAINED", message))
+        let (message, remedy) = match device.as_str() {
+            "" => (
+                format!("node `{node}` of pool `{pool}` is not drained as a whole"),
+                "where a device of it is, name that: `orrery gpus undrain NODE --device DEVICE`",
+            ),
+            device => (
+                format!("device `{device}` of node `{node}` in pool `{pool}` is not drained by itself"),
+                "where its node is, leave the device out: `orrery gpus undrain NODE`",
+            ),
+        };
+        Err(Fault(Problem::new(ErrorKind::NotFound, "NOT_DRAINED", message).remedy(remedy)))
     }
 }
 

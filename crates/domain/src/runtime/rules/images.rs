@@ -5,8 +5,8 @@ const ALGORITHM: &str = "sha256:";
 /// Its hexadecimal digits.
 const DIGITS: usize = 64;
 
-/// Why an entry (a reference, a beginning ending in `*`, or one with a digest) is no image and none begins like it, with what
-/// would be right; `None` where that could be.
+/// Why an entry (a reference, a beginning ending in `*`, or one with a digest) is no image and none begins like it, with
+/// what would be right; `None` where that could be.
 #[must_use]
 pub fn never_matches(entry: &str) -> Option<String> {
     let (text, is_beginning) = entry.strip_suffix('*').map_or((entry, false), |text| (text, true));
@@ -94,8 +94,8 @@ mod tests {
             ("ghcr.io/Lab/x", "lower case"),
             ("lab/x@sha256:abc", "64 hexadecimal digits"),
             ("lab/x@sha512:abc*", "64 hexadecimal digits"),
-            (&format!("lab/x@{digest}a"), "64 hexadecimal digits"),
-            (&format!("lab/x@{}", digest.replace('a', "A")), "64 hexadecimal digits"),
+            (format!("lab/x@{digest}a").as_str(), "64 hexadecimal digits"),
+            (format!("lab/x@{}", digest.replace('a', "A")).as_str(), "64 hexadecimal digits"),
             ("lab/x@", "64 hexadecimal digits"),
             ("lab//x", "write it as"),
             ("lab/../x*", "write it as"),

@@ -1,4 +1,4 @@
-//! What is known of nodes and is in no row: why they take nobody new, and what strangers hold of them. Refuses to plan by it.
+//! What is known of nodes and is in no row: why they take nobody new, and what strangers hold of them. Refuses to plan.
 
 use super::{Fleet, NodeEntry, wire::Stranger};
 use crate::placer::Placer;
@@ -13,7 +13,7 @@ const UNSCHEDULABLE: (&str, &str) = ("NODE_UNSCHEDULABLE", "its executor places 
 impl Placer {
     /// These nodes, by name.
     pub(in crate::placer) fn seen_nodes(&self, names: &[String]) -> Vec<pb::SeenNode> {
-        let ours = |node, holder| self.placements.get(&holder).is_some_and(|placement| placement.node == node);
+        let ours = |node: NodeId, holder: HolderId| self.placements.get(&holder).is_some_and(|one| one.node == node);
         names.iter().filter_map(|name| self.fleet.seen(name, &ours)).collect()
     }
 }
