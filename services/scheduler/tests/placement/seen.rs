@@ -7,12 +7,8 @@ use testkit::wait_for;
 #[tokio::test(flavor = "multi_thread")]
 async fn why_nodes_take_nobody_and_what_strangers_hold_is_told() {
     let (_world, scheduler, executor) = World::simple(&[2, 1]).await;
-    let grant = pb::DeviceGrant {
-        device: "gpu-1".into(),
-        milli: 300,
-        memory_bytes: 1 << 30,
-        ..pb::DeviceGrant::default()
-    };
+    let grant =
+        pb::DeviceGrant { device: "gpu-1".into(), milli: 300, memory_bytes: 1 << 30, ..pb::DeviceGrant::default() };
     executor.set_nodes(|nodes| {
         let holder = "others/train".to_owned();
         nodes[0].foreign.push(pb::Foreign { holder, cpu_milli: 500, memory_bytes: 7, grants: vec![grant] });
