@@ -21,8 +21,9 @@ pub const PULSE: Duration = Duration::from_secs(10);
 /// How often the watchdog looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How late a look may come on a machine that is busy. One that comes later tells that the process was frozen.
-const LATE_MAX: Duration = Duration::from_secs(2);
+/// How late a look may come on a machine that is busy, as a part of the limit: 2 s of 30. One that comes later tells that the
+/// process was frozen.
+const LATE_PART: u32 = 15;
 
 /// Watches the duties of this process from a thread of its own, which a blocked runtime cannot hold up.
 #[derive(Clone)]
@@ -75,7 +76,7 @@ impl Watchdog {
             // Ends with the last copy of the watchdog.
             while let Some(inner) = watched.upgrade() {
                 // A process that was frozen as a whole has hung nowhere.
-                inner.forgive(frozen(looked.elapsed(), look_interval));
+                inner.forgive(frozen(looked.elapsed(), look_interval + limit / LATE_PART));
                 looked = Instant::now();
                 inner.stalled().into_iter().for_each(&on_stall);
                 drop(inner);
@@ -98,8 +99,8 @@ impl Watchdog {
 
 /// How much of the time between two looks the process did not run. The rest of it counts, so that whatever hangs is noticed
 /// after so many looks, however late each of them is.
-fn frozen(between: Duration, look_interval: Duration) -> Duration {
-    between.saturating_sub(look_interval + LATE_MAX)
+fn frozen(between: Duration, in_time: Duration) -> Duration {
+    between.saturating_sub(in_time)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_look_that_comes_much_later_than_it_should_tells_of_a_frozen_process() {
-        let frozen = |seconds| frozen(Duration::from_secs(seconds), LOOK_INTERVAL).as_secs();
+        let frozen = |seconds| frozen(Duration::from_secs(seconds), LOOK_INTERVAL + LIMIT / LATE_PART).as_secs();
         // As long as its looks are late for want of a processor, all time counts.
         assert_eq!([0, 1, 2, 3].map(frozen), [0; 4]);
         assert_eq!([4, 25, 36_000].map(frozen), [1, 22, 35_997]);

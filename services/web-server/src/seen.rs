@@ -2,15 +2,17 @@
 //! Refuses to wait long for a scheduler: a list without its word says that it is not known.
 
 use crate::core::Core;
+use futures_util::future::join_all;
 use proto::internal::v1::{DescribeNodesRequest, SeenDevice, SeenNode};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
-/// For all pools of a page together.
+/// For each pool of a page.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The nodes of a page, by pool and name.
-#[derive(Default)]
 pub(crate) struct Seen(HashMap<(String, String), SeenNode>);
 
 impl Seen {
@@ -20,25 +22,30 @@ impl Seen {
         for (pool, node) in nodes {
             pools.entry(pool).or_default().push(node);
         }
-        let mut seen = Self::default();
-        if tokio::time::timeout(TIMEOUT, seen.ask(core, pools)).await.is_err() {
-            tracing::warn!("no scheduler told in time what is known of nodes; lists leave it out");
-        }
-        seen
-    }
-
-    async fn ask(&mut self, core: &Core, pools: BTreeMap<String, Vec<String>>) {
-        for (pool, nodes) in pools {
-            let request = DescribeNodesRequest { pool: pool.clone(), nodes, forwarded: false };
-            // A scheduler of the version before does not tell.
-            let Ok(told) = core.commands.describe_nodes(request).await else { continue };
-            self.0.extend(told.into_iter().map(|node| ((pool.clone(), node.name.clone()), node)));
-        }
+        // Side by side: one whose scheduler is away holds up no other.
+        let told = join_all(pools.into_iter().map(|(pool, nodes)| of_pool(core, pool, nodes))).await;
+        Self(told.into_iter().flatten().collect())
     }
 
     /// One node; `None` where nobody knows.
     pub(crate) fn node(&self, pool: &str, name: &str) -> Option<&SeenNode> {
         self.0.get(&(pool.to_owned(), name.to_owned()))
+    }
+}
+
+async fn of_pool(core: &Core, pool: String, nodes: Vec<String>) -> Vec<((String, String), SeenNode)> {
+    let request = DescribeNodesRequest { pool: pool.clone(), nodes, forwarded: false };
+    match tokio::time::timeout(TIMEOUT, core.commands.describe_nodes(request)).await {
+        Ok(Ok(told)) => told.into_iter().map(|node| ((pool.clone(), node.name.clone()), node)).collect(),
+        Ok(Err(error)) => {
+            // One of the version before does not know the question.
+            tracing::warn!(pool, error = %error.0, "no scheduler told what is known of nodes; lists leave it out");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::warn!(pool, "no scheduler told in time what is known of nodes; lists leave it out");
+            Vec::new()
+        }
     }
 }
 

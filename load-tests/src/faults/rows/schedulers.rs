@@ -38,7 +38,8 @@ const ALL: [&str; 8] = [
 pub(super) async fn killed(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
-    stage.begin().await?;
+    let load = stage.begin().await?;
+    stage.one_at_a_time(&load).await?;
     let mut kills = 0;
     while stage.goes_on(KILL_EVERY) {
         let begun = Instant::now();

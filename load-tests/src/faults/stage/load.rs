@@ -3,10 +3,11 @@
 //! The schedules are known beforehand down to the single logical time, so that what is missing afterwards can be named; of
 //! the rest, each client keeps a log. Refuses to know what is broken meanwhile.
 
-use super::{Plan, Stage};
+use super::{Plan, SLOW, Stage};
 use crate::{
     cluster::WORKSPACE,
     faults::callers::{Backfills, Callers, Events, KIND, Runs},
+    history::Check,
     project_files::{ProjectFolder, noop},
 };
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ use proto::v1::{
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 /// Pipelines of one block that schedules, events and clients start, spread over the shards.
@@ -34,6 +36,11 @@ const CALL_EVERY: Duration = Duration::from_millis(250);
 /// Those that send events, each at another web-server first, and the one that starts backfills.
 const EVENT_EVERY: Duration = Duration::from_millis(400);
 const BACKFILL_EVERY: Duration = Duration::from_millis(1_500);
+/// Policies under which runs of one trigger never overlap. Those runs take three seconds and are wanted each second, so that one too many
+/// overlaps by more than two owners' readings of the clock are apart; and they are over with the rest of the load.
+const ALONE: [&str; 2] = ["skip", "buffer_one"];
+const ALONE_SLACK_MS: u32 = 1_000;
+const ALONE_ENDS_BEFORE_S: i64 = 6;
 /// Between the making of the triggers and their first time.
 const LEAD: Duration = Duration::from_secs(3);
 /// The first part of the load is left undisturbed, to be compared with, and the last one too, to see it come back; where it
@@ -46,7 +53,7 @@ const INSERT: &str = "
     INSERT INTO trigger (id, pipeline_id, name, kind, active, source, spec)
     SELECT gen_random_uuid(), p.id, $1::text || n, 'time', true, 'api', jsonb_build_object(
         'kind', jsonb_build_object('type', 'schedule', 'every', $2::text, 'zone', 'UTC', 'start', $3::text, 'end', $4::text),
-        'catch_up', jsonb_build_object('all', jsonb_build_object('window_s', 7200, 'count', 1000)))
+        'overlap', $8::text, 'catch_up', jsonb_build_object('all', jsonb_build_object('window_s', 7200, 'count', 1000)))
     FROM generate_series(1, $5::integer) AS n
     JOIN (SELECT id, row_number() OVER (ORDER BY name) - 1 AS place FROM pipeline WHERE starts_with(name, $6)) AS p
       ON p.place = n % $7::integer";
@@ -124,7 +131,9 @@ impl Stage {
             [("every-", "@every 1s", triggers, "load_", PIPELINES), ("cron-", "* * * * * *", CRONS, "chain_", CHAINS)]
         {
             let (count, places) = (i32::try_from(count)?, i32::try_from(places)?);
-            sql.execute(INSERT, &[&name, &every, &from_text, &end_text, &count, &prefix, &places]).await?;
+            let values: [&(dyn ToSql + Sync); 8] =
+                [&name, &every, &from_text, &end_text, &count, &prefix, &places, &"allow_all"];
+            sql.execute(INSERT, &values).await?;
         }
         let whole = Duration::from_secs(seconds.into());
         let calm = (whole >= COMPARED_FROM).then_some(calm);
@@ -138,6 +147,27 @@ impl Stage {
         self.load = Some((load, callers));
         sleep_until(began + calm.unwrap_or_default()).await;
         Ok(load)
+    }
+
+    /// Makes triggers whose runs take longer than their interval and must not overlap, whatever happens to schedulers: C6 has something
+    /// to check.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub(in crate::faults) async fn one_at_a_time(&mut self, load: &Load) -> Result<()> {
+        let sql = self.sql().await?;
+        let now: Timestamp = sql.query_one("SELECT clock_timestamp()", &[]).await?.get(0);
+        let from = Timestamp::from_second(now.as_second() + 1)?.to_string();
+        let end = load.from.as_second() + i64::from(load.seconds) - ALONE_ENDS_BEFORE_S;
+        let end = Timestamp::from_second(end)?.to_string();
+        for policy in ALONE {
+            let name = format!("alone-{policy}-");
+            let values: [&(dyn ToSql + Sync); 8] = [&name, &"@every 1s", &from, &end, &1_i32, &SLOW, &1_i32, &policy];
+            sql.execute(INSERT, &values).await?;
+        }
+        self.promises.must_check.push(Check::C6);
+        self.promises.clock_slack_ms = ALONE_SLACK_MS;
+        Ok(())
     }
 
     /// Makes the triggers that wait for events.

@@ -230,12 +230,13 @@ def _read_pandas(kind: str, folder: str) -> Any:
         frame[name] = frame[name].astype(pandas.CategoricalDtype(categories, ordered))
     if "columns" in types:
         frame.columns = _columns(types, decoder)
-    attrs = {decoder.decode(key): decoder.decode(item) for key, item in types.get("attrs", [])}
+    # What an earlier version wrote has them where Arrow keeps them.
+    if "attrs" in types:
+        frame.attrs = {decoder.decode(key): decoder.decode(item) for key, item in types["attrs"]}
     if kind == "series_pandas":
         series = frame.iloc[:, 0]
-        series.name, series.attrs = decoder.decode(types["name"]), attrs
+        series.name, series.attrs = decoder.decode(types["name"]), dict(frame.attrs)
         return series
-    frame.attrs = attrs
     return frame
 
 

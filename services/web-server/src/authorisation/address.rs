@@ -5,6 +5,10 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
 
+/// Of lists and maps with more than this only their size is told: they are read before anybody knows who may ask, and what is
+/// decoded takes many times their bytes.
+const MANY_BYTES_MAX: usize = 64 << 10;
+
 /// The message is not what its type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
@@ -62,6 +66,9 @@ impl Field {
             Form::Many(field) => {
                 let mut whole = Vec::new();
                 gather(message, &self.numbers, &mut whole)?;
+                if whole.len() > MANY_BYTES_MAX {
+                    return Ok(format!("{} bytes", whole.len()));
+                }
                 many(field, &whole)
             }
         }
@@ -195,6 +202,8 @@ mod tests {
         assert_eq!(read("policy.model_gpu_milli", &both), r#"{"A10":2000}"#);
         assert_eq!(read("policy.images", &of(ProjectPolicy::default())), "");
         assert!(field("SetProjectPolicyRequest", "policy.images").unwrap().read(&[0x12, 5, 1]).is_err());
+        let many = ProjectPolicy { images: vec![String::new(); MANY_BYTES_MAX], ..ProjectPolicy::default() };
+        assert_eq!(read("policy.images", &of(many)), format!("{} bytes", 2 * MANY_BYTES_MAX), "and not decoded");
     }
 
     #[test]

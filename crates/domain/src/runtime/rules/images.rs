@@ -54,7 +54,9 @@ fn wrong_name(name: &str, is_beginning: bool) -> Option<String> {
         None if is_host(before) => "",
         _ => before,
     };
-    let is_open = before.is_empty() && is_beginning && tag.is_none();
+    // What follows the `:` may be the port of a registry.
+    let is_port = |tag: &str| tag.bytes().all(|byte| byte.is_ascii_digit());
+    let is_open = before.is_empty() && is_beginning && tag.is_none_or(is_port);
     let has_capitals = |text: &str| text.chars().any(|c| c.is_ascii_uppercase());
     let right = || "a repository has no capitals; write it in lower case, only a tag may have them".to_owned();
     (has_capitals(path) || (!is_open && has_capitals(last))).then(right)
@@ -76,6 +78,7 @@ mod tests {
             "jupyter",
             "Registry.example:5000/lab/x:1",
             "Ghcr*",
+            "Registry:50*",
             "localhost/x",
             "lab/x@*",
             "lab/x@sha256:ab*",
