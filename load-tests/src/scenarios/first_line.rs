@@ -2,12 +2,11 @@
 
 use crate::{
     cluster::Cluster,
-    floor,
-    history::{JournalEvent, JournalLine},
-    project_files as files,
+    floor, project_files as files,
     report::{Bar, Figure, percentile},
 };
 use anyhow::{Context, Result};
+use load_tests::history::{JournalEvent, JournalLine};
 use proto::v1 as pb;
 use std::{
     path::Path,
