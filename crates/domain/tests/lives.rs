@@ -328,6 +328,26 @@ fn whoever_was_disturbed_waits_again_with_its_first_time() {
     assert_eq!(stopped.successor(HolderId(Uuid::from_u128(7)), at(110)), None, "the person's word is the last");
 }
 
+#[test]
+fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
+    let failed = |code: &str| {
+        let (mut life, rules) = running(Spec { requeue: true, ..spec() });
+        let Event::Report(mut failed) = report(1, Phase::Failed) else { unreachable!("a report is one") };
+        failed.code = code.to_owned();
+        life.advance(Event::Report(failed), at(100), &rules);
+        life.advance(report(2, Phase::Gone), at(110), &rules);
+        let waits_again = life.successor(HolderId(Uuid::from_u128(7)), at(110)).is_some();
+        (life.stage, waits_again)
+    };
+    assert_eq!(failed("NODE_LOST"), (Stage::Stopped(Reason::NodeLost), true));
+    assert_eq!(failed("DEVICE_FAILED"), (Stage::Stopped(Reason::DeviceFailed), true));
+    assert_eq!(failed("EXITED"), (Stage::Stopped(Reason::Exited), false));
+    // Reasons that are ours to give are no backend's.
+    for error in ["PREEMPTED", "USER", "APP_FAILED", "EVICTED"] {
+        assert_eq!(failed(error), (Stage::Failed(Reason::Error(error.to_owned())), false));
+    }
+}
+
 /// The next owner of a life, as far as its row tells of one that began to run at second 10.
 fn taken_over(life: &Life, spec: Spec) -> Life {
     let (mut next, _) = running(spec);

@@ -210,18 +210,13 @@ impl Life {
         match report.phase {
             Phase::Gone => {
                 if started {
-                    let reason = match code.as_str() {
-                        "" => Reason::Exited,
-                        stopped if stopped == Reason::ExecutorStopped.as_str() => Reason::ExecutorStopped,
-                        _ => Reason::Error(code),
-                    };
-                    self.stage = Stage::Stopping(reason);
+                    self.stage = Stage::Stopping(if code.is_empty() { Reason::Exited } else { Reason::told(code) });
                 }
                 self.end(message, None, now, change);
             }
             Phase::Failed if started => {
                 let code = if code.is_empty() { "FAILED".to_owned() } else { code };
-                self.stop(Reason::Error(code), message, None, now, change);
+                self.stop(Reason::told(code), message, None, now, change);
             }
             Phase::Misplaced if started => {
                 let reason = match self.misplaced {
