@@ -120,7 +120,7 @@ fn volumes_lie_side_by_side_and_outside_of_the_system() {
         code(|s, _| s.mounts = list)
     };
     assert_eq!(mounts(&[("data", "/data"), ("more", "/data2"), ("a.b", "/x/y")]), "ok");
-    for path in ["data", "/", "", "/proc", "/sys/fs", "/dev/shm", "/a//b", "/a/../b", "/a/", "/./a", "/a\nb"] {
+    for path in ["data", "/", "", "/proc", "/sys/fs", "/dev/shm", "/a//b", "/a/../b", "/a/", "/./a", "/a\nb", "/a:b"] {
         assert_eq!(mounts(&[("data", path)]), "PVC_PATH_INVALID", "{path}");
     }
     assert_eq!(mounts(&[("data", "/devices")]), "ok");
