@@ -249,20 +249,54 @@ fn tolerated(key: &str) -> Toleration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{classes::Classes, render::app::Images};
     use serde_json::json;
 
-    fn code_path(env: &serde_json::Value, mounts: &serde_json::Value) -> Vec<String> {
+    fn life(spec: &serde_json::Value) -> Life {
         let id = "00000000-0000-4000-8000-000000000001";
         let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
                           "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
-        let spec = json!({ "app": "jupyter", "ask": ask, "env": env, "mounts": mounts });
+        let mut whole = json!({ "app": "jupyter", "ask": ask });
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let life = json!({
             "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default", "queue_priority": 0,
-            "preemptible": false, "number": 1, "node": "n", "grants": [], "spec": spec, "access_key": "", "base_path": "/",
+            "preemptible": false, "number": 1, "node": "n", "grants": [], "spec": whole, "access_key": "", "base_path": "/",
         });
-        let life: Life = serde_json::from_value(life).unwrap();
-        let all = environment(&life, String::new(), false);
+        serde_json::from_value(life).unwrap()
+    }
+
+    fn code_path(env: &serde_json::Value, mounts: &serde_json::Value) -> Vec<String> {
+        let all = environment(&life(&json!({ "env": env, "mounts": mounts })), String::new(), false);
         all.into_iter().filter(|variable| variable.name == CODE).filter_map(|variable| variable.value).collect()
+    }
+
+    #[test]
+    fn a_pod_has_nothing_that_it_does_not_need() {
+        let images = Images { jupyter: "lab".to_owned(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
+        let place = Place { pool, namespace, images, classes: Classes::default() };
+        for (root, user) in [(false, USER), (true, 0)] {
+            let pod = pod(&place, &life(&json!({ "root": root, "pre_start": "pass" })), "uid", None);
+            let pod = serde_json::to_value(pod).unwrap();
+            let spec = &pod["spec"];
+            assert_eq!(spec["automountServiceAccountToken"], false);
+            assert_eq!(spec["enableServiceLinks"], false);
+            for none in ["hostNetwork", "hostPID", "hostIPC", "serviceAccountName"] {
+                assert!(spec.get(none).is_none(), "{none}");
+            }
+            assert_eq!(
+                spec["securityContext"],
+                json!({ "runAsUser": user, "runAsNonRoot": !root, "fsGroup": USER,
+                        "seccompProfile": { "type": "RuntimeDefault" } })
+            );
+            let confined =
+                json!({ "privileged": false, "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+            for container in [&spec["containers"][0], &spec["initContainers"][0]] {
+                assert_eq!(container["securityContext"], confined);
+            }
+            let volumes = spec["volumes"].as_array().unwrap();
+            assert!(volumes.iter().all(|volume| volume.get("hostPath").is_none()), "{volumes:?}");
+        }
     }
 
     #[test]
