@@ -242,10 +242,15 @@ mod tests {
         let editor = towards(&sent, "h", "http", "/b/", (Some(&App::VsCode), "key"));
         assert_eq!(editor["cookie"], "_xsrf=1; mine=2; code-server-session=key");
         assert!(!editor.contains_key("authorization"));
-        let upgrade =
-            map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "k")]);
+        let upgrade = map(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "k"),
+            ("sec-websocket-protocol", "v1.kernel.websocket.jupyter.org"),
+        ]);
         let got = towards(&upgrade, "h", "http", "/b/", (None, "key"));
         assert!(got["upgrade"] == "websocket" && got["connection"] == "Upgrade" && got["sec-websocket-key"] == "k");
+        assert_eq!(got["sec-websocket-protocol"], "v1.kernel.websocket.jupyter.org");
     }
 
     #[test]
@@ -274,6 +279,7 @@ mod tests {
             ("set-cookie", "=orrery_session=nameless"),
             ("set-cookie", "orrery_session"),
             ("service-worker-allowed", "/"),
+            ("sec-websocket-protocol", "v1.kernel.websocket.jupyter.org"),
             ("nel", r#"{"report_to":"mine","max_age":9,"success_fraction":1}"#),
             ("report-to", r#"{"group":"mine","max_age":9,"endpoints":[{"url":"https://evil.example"}]}"#),
             ("alt-svc", r#"h3="evil.example:443""#),
@@ -285,6 +291,7 @@ mod tests {
         for none in ["service-worker-allowed", "nel", "report-to", "alt-svc", "connection"] {
             assert!(!got.contains_key(none), "{none}");
         }
+        assert_eq!(got["sec-websocket-protocol"], "v1.kernel.websocket.jupyter.org");
         let own = back(&answered, &at(Way::Origin, false));
         assert_eq!(own.get_all("set-cookie").iter().next().unwrap(), "a=1; Path=/; HttpOnly");
         assert!(own.contains_key("service-worker-allowed") && own.contains_key("nel"));
