@@ -329,6 +329,25 @@ fn whoever_was_disturbed_waits_again_with_its_first_time() {
 }
 
 #[test]
+fn a_step_that_took_too_long_says_what_was_said_about_it() {
+    for (code, words, told) in [
+        ("", "", "its image or environment could not be had in time"),
+        ("IMAGE_PULL_FAILED", "no such tag", "in time; the last word about it was IMAGE_PULL_FAILED: no such tag"),
+    ] {
+        let (mut life, rules) = (life(spec()), Rules::default());
+        life.advance(Event::Placed, at(0), &rules);
+        let Event::Report(mut pulls) = report(1, Phase::Starting(Step::Pulling)) else {
+            unreachable!("a report is one")
+        };
+        (pulls.code, pulls.message) = (code.to_owned(), words.to_owned());
+        life.advance(Event::Report(pulls), at(10), &rules);
+        life.advance(Event::Wake, at(10 + 15 * 60), &rules);
+        assert_eq!(life.stage, Stage::Stopping(Reason::Error("PULL_TIMEOUT".to_owned())));
+        assert!(life.notice.message.ends_with(told), "{}", life.notice.message);
+    }
+}
+
+#[test]
 fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
     let failed = |code: &str| {
         let (mut life, rules) = running(Spec { requeue: true, ..spec() });

@@ -351,7 +351,8 @@ impl Life {
         if let Stage::Starting(step) = self.stage {
             let (limit, code, sentence) = step.limit();
             if self.step_at + limit <= now {
-                self.stop(Reason::Error(code.to_owned()), sentence.to_owned(), None, now, change);
+                let message = self.with_last_word(sentence);
+                self.stop(Reason::Error(code.to_owned()), message, None, now, change);
             }
         }
         if self.bounds.is_none() {
@@ -364,6 +365,15 @@ impl Life {
         self.settle_idle(now, rules);
         self.reap_idle(now, rules, change);
         self.warn(now, rules, change);
+    }
+
+    /// That a step took too long, with what its backend said of that step: it tells why.
+    fn with_last_word(&self, sentence: &str) -> String {
+        match (self.notice.code.as_str(), self.notice.message.as_str()) {
+            ("", "") => sentence.to_owned(),
+            ("", word) | (word, "") => format!("{sentence}; the last word about it was {word}"),
+            (code, words) => format!("{sentence}; the last word about it was {code}: {words}"),
+        }
     }
 
     /// Stops what is idle, once all sources have looked again.
