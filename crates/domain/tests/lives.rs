@@ -348,6 +348,17 @@ fn a_step_that_took_too_long_says_what_was_said_about_it() {
 }
 
 #[test]
+fn a_place_that_cannot_be_had_says_by_which_code() {
+    for (code, told) in [("NODE_FULL", "NODE_FULL: no room"), ("PLACEMENT_CONFLICT", "no room")] {
+        let (mut life, rules) = running(spec());
+        let Event::Report(mut turned_away) = report(1, Phase::Misplaced) else { unreachable!("a report is one") };
+        (turned_away.code, turned_away.message) = (code.to_owned(), "no room".to_owned());
+        life.advance(Event::Report(turned_away), at(100), &rules);
+        assert_eq!((&life.stage, life.notice.message.as_str()), (&Stage::Stopping(Reason::Misplaced), told));
+    }
+}
+
+#[test]
 fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
     let failed = |code: &str| {
         let (mut life, rules) = running(Spec { requeue: true, ..spec() });

@@ -223,6 +223,9 @@ impl Life {
                     MISPLACED_MAX.. => Reason::Error(Reason::Misplaced.as_str().to_owned()),
                     _ => Reason::Misplaced,
                 };
+                // The reason is one for all; why is in the words.
+                let is_told = code.is_empty() || code == Reason::Misplaced.as_str();
+                let message = if is_told { message } else { format!("{code}: {message}") };
                 self.stop(reason, message, None, now, change);
             }
             Phase::Ready if matches!(self.stage, Stage::Starting(_)) => {
