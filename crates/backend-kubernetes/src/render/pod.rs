@@ -300,6 +300,26 @@ mod tests {
     }
 
     #[test]
+    fn people_find_the_objects_of_a_life_by_what_they_know_of_it() {
+        let images = Images { jupyter: "lab".to_owned(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = ("gpus".to_owned(), "runtimes".to_owned());
+        let place = Place { pool, namespace, images, classes: Classes::default() };
+        let pod = serde_json::to_value(pod(&place, &life(&json!({})), "uid", None)).unwrap();
+        assert_eq!(pod["metadata"]["name"], "ws-lab-r1");
+        for (name, value) in [
+            ("pool", "gpus"),
+            ("life", "1"),
+            ("workspace", "lab"),
+            ("project", "p"),
+            ("queue", "default"),
+            ("preemptible", "false"),
+            ("gpu-milli", "0"),
+        ] {
+            assert_eq!(pod["metadata"]["labels"][format!("orrery.dev/{name}")], value, "{name}");
+        }
+    }
+
+    #[test]
     fn code_is_on_the_first_volume_that_can_be_written_unless_somebody_says_otherwise() {
         let mounts = json!([
             { "volume": "models", "path": "/models", "read_only": true },
