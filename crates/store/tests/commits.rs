@@ -145,6 +145,26 @@ async fn a_turn_is_written_in_two_ways_there_and_back_and_leaves_out_what_was_ov
     assert_eq!(world.rows().await, [1, 1, 1]);
 }
 
+/// What its session does is seen as the last thing before it counts.
+#[tokio::test]
+async fn what_creates_a_run_waits_for_the_disk_and_nothing_else_does() {
+    let mut world = World::new().await;
+    let note = "CREATE TABLE noted (at serial, how text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO noted (how) VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON trigger_state
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()";
+    world.client.batch_execute(note).await.unwrap();
+    for created in [1, 0] {
+        let mut batch = Batch::default();
+        // The same key: the second time it creates nothing.
+        world.fire(&mut batch, world.triggers[0], 1, "{}");
+        assert_eq!(runs::commit(&mut world.journal, &mut batch).await.unwrap().created.len(), created);
+    }
+    let noted = world.client.query("SELECT how FROM noted ORDER BY at", &[]).await.unwrap();
+    assert_eq!(noted.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["on", "off"]);
+}
+
 #[tokio::test]
 async fn what_two_versions_decided_in_one_turn_counts_neither_way() {
     let mut world = World::new().await;
