@@ -217,6 +217,18 @@ class Special(ProjectCase):
         self.assertEqual(self.run_block("b", conditions=[bad]), {"outcome": "condition_failed"})
         self.assertTrue(any("ZeroDivisionError" in entry["message"] for entry in self.last.logs))
 
+    def test_what_guards_and_reactions_are_given(self) -> None:
+        self.block("b", "@data_loader\ndef f(): return 5\n", configuration={"limit": 3, "mine": "block"})
+        code = ("    print(kwargs['block_uuid'], kwargs['parent_block_uuid'], kwargs['configuration'], "
+                "kwargs['pipeline_run'].execution_partition)\n    return True\n")
+        guard = self.block("guard", "@condition\ndef f(*args, **kwargs):\n" + code, "conditional",
+                           configuration={"mine": "guard"})
+        self.ok("b", conditions=[guard])
+        self.assertEqual(self.last.text(), "guard b {'limit': 3, 'mine': 'guard'} 3/20240229T131415\n")
+        self.block("cb", "@callback\ndef f(data, **kwargs):\n" + code, "callback", upstream=["b"])
+        self.ok("cb", mode="callback", callback={"status": "success", "block": "b", "error": None})
+        self.assertEqual(self.last.text(), "cb b {'limit': 3, 'mine': 'block'} 3/20240229T131415\n")
+
     def test_callbacks(self) -> None:
         self.block("b", "@data_loader\ndef f(): return 5\n")
         self.ok("b")
