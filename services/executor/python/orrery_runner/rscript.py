@@ -83,20 +83,33 @@ def _literal(value: Any) -> str:
     return _text(str(value))
 
 
+def _as_text(value: Any) -> str:
+    """A variable as Mage writes it for R: maps as JSON, everything else as Python shows it."""
+    return _text(json.dumps(value, default=str) if isinstance(value, dict) else str(value))
+
+
 def _name(key: Any) -> str:
     return "`" + str(key).replace("`", "") + "`"
 
 
 def _script(path: str, function: str, names: List[str], kwargs: Dict[str, Any], result: str, stores: bool) -> str:
     variables = {key: value for key, value in kwargs.items() if key not in ("logger", "context")}
-    lines = [f"global_vars <- {_literal(variables)}"]
+    texts = ", ".join(f"{_name(key)} = {_as_text(value)}" for key, value in variables.items())
+    lines = [
+        f".global_texts <- c({texts})",
+        # As in Mage a vector of texts, but for `$`, which a vector does not have: it gives the variable itself.
+        "`[.global_vars` <- function(x, i) .global_texts[i]",
+        "`[[.global_vars` <- function(x, i) .global_texts[[i]]",
+        f'global_vars <- structure({_literal(variables)}, class = "global_vars")',
+    ]
     arguments = []
     for number, name in enumerate(names, start=1):
-        lines.append(f"df_{number} <- read.csv({_text(name)}, check.names = FALSE)")
+        # Names of columns become names of R, as in Mage: its blocks say `Name.of`.
+        lines.append(f"df_{number} <- read.csv({_text(name)})")
         arguments.append(f"df_{number}")
     lines += [
         f"source({_text(path)}, keep.source = FALSE)",
-        f"if (!exists({_text(function)})) stop({_text('the file defines no function ' + function)})",
+        f"if (!exists({_text(function)}, inherits = FALSE)) stop({_text('the file defines no function ' + function)})",
         f".result <- {function}({', '.join(arguments)})",
     ]
     if stores:

@@ -36,9 +36,24 @@ class R(ProjectCase):
                    variables={"by": 2, "nested": {"list": [1, "a", None, True]}})
         frame = self.stored("r")[0]
         self.assertEqual(frame["twice"].tolist(), [2, 4, 6])
-        self.assertEqual(frame["Name of"].tolist()[::2], ['a, "b"', "ü\n"])
-        self.assertTrue(frame["Name of"].isna()[1] and frame["x"].isna()[1])
+        self.assertEqual(frame["Name.of"].tolist()[::2], ['a, "b"', "ü\n"])
+        self.assertTrue(frame["Name.of"].isna()[1] and frame["x"].isna()[1])
         self.assertEqual(frame["ok"].tolist(), [True, False, True])
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_variables_are_a_vector_of_texts(self) -> None:
+        self.run_r("r", """load_data <- function() {
+            df <- data.frame(n = 1:2)
+            df['day'] <- format(as.Date(global_vars['ds']) + 1)
+            df['parts'] <- strsplit(global_vars['names'], ',')[[1]]
+            df['twice'] <- as.numeric(global_vars['by']) * global_vars$by
+            df['flag'] <- global_vars[['flag']] == 'True' && global_vars$flag
+            df['none'] <- is.na(global_vars['nothing'])
+            df['map'] <- global_vars['map']
+            df
+        }""", "data_loader", (), variables={"names": "a,b", "by": 2, "flag": True, "map": {"k": "v"}})
+        self.assertEqual(self.stored("r")[0].values.tolist(), [
+            [1, "2024-03-01", "a", 4, True, True, '{"k": "v"}'], [2, "2024-03-01", "b", 4, True, True, '{"k": "v"}']])
 
     @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
     def test_every_kind_of_r_block(self) -> None:
@@ -65,6 +80,12 @@ class R(ProjectCase):
         self.block("other", "load <- function() 1\n", "data_loader", "r")
         self.fails("other", "USER_CODE", "code 1", request={"env": dict(os.environ)})
         self.assertIn("the file defines no function load_data", self.last.text("stderr"))
+        # R has a function of that name, which gives back what it is given.
+        self.block("frame", FRAME)
+        self.ok("frame")
+        self.block("same", "change <- function(df_1, ...) 1\n", "transformer", "r", ("frame",))
+        self.fails("same", "USER_CODE", "code 1", request={"env": dict(os.environ)})
+        self.assertIn("the file defines no function transform", self.last.text("stderr"))
 
 
 class Dbt(ProjectCase):
