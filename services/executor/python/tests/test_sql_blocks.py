@@ -133,8 +133,17 @@ class Behaviour:
         self.assertEqual(self.rows("t"), [[18, "w", "here", "2024-02-29", 1, 1, "2024"]])
         self.sql("u", "SELECT {{ nowhere }}", use_raw_sql=True)
         self.fails("u", "USER_CODE", "block u", "nowhere")
-        self.sql("v", "SELECT {{ variables('gone') }}", use_raw_sql=True)
-        self.fails("v", "USER_CODE", "gone")
+        for text, said in (("{{ variables('gone') }}", "variables('gone') is not defined"),
+                           ("{{ variables('gone') ~ '1' }}", "variables('gone') is not defined"),
+                           ("{{ env_var('GONE') }}", "env_var('GONE') is not set"),
+                           ("{{ mage_secret_var('gone') }}", "no secret gone")):
+            self.sql("v", f"SELECT {text}", use_raw_sql=True)
+            self.fails("v", "USER_CODE", "block v: ", said)
+        self.sql("w", "SELECT {% if variables('gone') %}1{% else %}2{% endif %} AS a, '{{ env_var('GONE') or 'other' }}' AS b, "
+                      "'{{ variables('gone') | default('none') }}' AS c, {% if variables('gone') == 'x' %}1{% else %}2{% endif %}"
+                      " AS d", use_raw_sql=True)
+        self.ok("w")
+        self.assertEqual(self.rows("w"), [[2, "other", "none", 2]])
 
     def test_list_inputs_and_named_uploads(self) -> None:
         self.block("dicts", "@data_loader\ndef f(): return [{'Amount': i} for i in range(5)]\n")
