@@ -71,11 +71,11 @@ def read(product: Dict[str, Any], uuid: str) -> Dict[str, List[Any]]:
 
 
 def run(job: Dict[str, Any]) -> Any:
-    """A block of kind global_data_product: the outputs themselves."""
+    """A block of kind global_data_product. The next blocks get what `GlobalDataProduct.get_outputs` answers, as in Mage: a map
+    from each block to the list of its outputs."""
     settings = (job["block"].get("configuration") or {}).get("global_data_product") or {}
     uuid = settings.get("uuid") or job["block"]["uuid"]
     product = {**definition(uuid), **{key: value for key, value in settings.items()
                                       if key in ("outdated_after", "outdated_starting_at", "settings") and value}}
     refresh(uuid, product)
-    values = [outputs.join(value) for value in read(product, uuid).values()]
-    return values
+    return read(product, uuid)

@@ -419,6 +419,10 @@ def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs
         self.block("gdp", None, "global_data_product", file=None)
         self.ok("gdp", answers=answers)
         self.assertEqual([call["method"] for call in self.last.calls], ["trigger_pipeline", "get_variable"])
+        self.block("next", "@transformer\ndef f(product): return {k: [len(v), v[0].a.tolist()] for k, v in product.items()}\n",
+                   "transformer", upstream=["gdp"])
+        self.ok("next")
+        self.assertEqual(self.stored("next"), [{"made": [1, [1]]}])
 
 
 if __name__ == "__main__":
