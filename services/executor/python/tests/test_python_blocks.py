@@ -73,6 +73,7 @@ def f(*args, **kwargs):
     from mage_ai.settings.repo import get_repo_path
     assert get_repo_path() == kwargs['repo_path'] == os.environ['MAGE_RUNTIME__REPO_PATH']
     kwargs['logger'].info('seen', rows=3)
+    kwargs['logger'].log(30, 'odd', rows=4)
     return {key: str(value) if isinstance(value, datetime.datetime) else value for key, value in kwargs.items()
             if key not in ('logger', 'repo_path')}
 """, configuration={"mine": 1})
@@ -87,7 +88,8 @@ def f(*args, **kwargs):
             "trigger_name": "nightly", "configuration": {"mine": 1}, "context": {}, "pipeline_uuid": "sales",
             "block_uuid": "k", "retry": {"attempts": 3}, "pipeline_run_id": "00000000-0000-0000-0000-000000000001",
             "dynamic_block_index": 0})
-        self.assertIn("seen rows=3", [entry["message"] for entry in self.last.logs])
+        self.assertIn(("INFO", "seen rows=3"), [(entry["level"], entry["message"]) for entry in self.last.logs])
+        self.assertIn(("WARNING", "odd rows=4"), [(entry["level"], entry["message"]) for entry in self.last.logs])
 
     def test_errors_name_the_place(self) -> None:
         self.block("broken", "@data_loader\ndef f(:\n    pass\n")
