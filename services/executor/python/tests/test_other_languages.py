@@ -101,6 +101,35 @@ class Dbt(ProjectCase):
         self.assertIn(f"--project-dir {self.repo}/dbt", self.last.text())
         self.fails("models/m", "USER_CODE", "code 2", request={"env": {"PATH": path, "CODE": "2"}})
 
+    def test_packages_profiles_and_outputs(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n[ \"$1\" = deps ] && mkdir dbt_packages\n"
+                             "while [ $# -gt 1 ]; do [ \"$1\" = --profiles-dir ] && cat \"$2/profiles.yml\"; shift; done\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/dbt_project.yml", "name: x\n")
+        self.file("dbt/packages.yml", "packages: []\n")
+        self.file("dbt/profiles.yml", "x: {password: \"{{ mage_secret_var('pw') }}\", schema: \"{{ variables('schema') }}\"}\n")
+        self.block("up", "@data_loader\ndef f(): return 'orders'\n")
+        self.ok("up")
+        self.block("m", "--select {{ block_output('up') }} --full-refresh\n", "dbt", "yaml", upstream=["up"])
+        request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin", "ORRERY_SECRET_pw": "s3cret"}}
+        for has_packages in (False, True):
+            self.ok("m", request=request, variables={"schema": "own"})
+            lines = self.last.text().splitlines()
+            self.assertEqual([line for line in lines if line.startswith("deps ")] == [], has_packages)
+            self.assertTrue(any(line.startswith("run --select orders --full-refresh --vars") for line in lines), lines)
+            self.assertIn("x: {password: \"s3cret\", schema: \"own\"}", lines)
+        with open(os.path.join(self.repo, "dbt", "profiles.yml"), encoding="utf-8") as file:
+            self.assertIn("mage_secret_var", file.read())
+        for uuid, given in (("json", '\'{"mine": 1, "schema": "other"}\''), ("yaml", "'mine: 1'")):
+            self.block(uuid, f"--select a --vars {given}\n", "dbt", "yaml")
+            self.ok(uuid, request=request, variables={"schema": "own", "further": 2})
+            line = next(line for line in self.last.text().splitlines() if line.startswith("run --select a --vars "))
+            if uuid == "json":
+                self.assertIn('"further": 2', line)
+                self.assertIn('"schema": "other"', line)
+                self.assertNotIn('"own"', line)
+            self.assertIn("mine", line)
+
     def test_real_models(self) -> None:
         library(self, "dbt.adapters.duckdb")
         env = {**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
