@@ -97,8 +97,10 @@ def _install_packages(dbt: str, folder: str, places: List[str]) -> None:
 def _sql(block: Dict[str, Any], configuration: Dict[str, Any]) -> List[str]:
     path = block.get("file") or configuration.get("file_path") or block["uuid"]
     model = os.path.splitext(os.path.basename(path))[0]
-    command = (configuration.get("dbt") or {}).get("command") or "run"
-    return [command, "--select", model]
+    settings = configuration.get("dbt") or {}
+    # As in Mage a model's tests run with it unless its block says otherwise; `run` alone would leave snapshots as they are.
+    without_tests = "snapshot" if "snapshots" in path.split("/") else "run"
+    return [settings.get("command") or (without_tests if settings.get("disable_tests") else "build"), "--select", model]
 
 
 def _yaml(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> List[str]:

@@ -97,9 +97,13 @@ class Dbt(ProjectCase):
         self.file("dbt/dbt_project.yml", "name: x\n")
         path = os.path.join(self.repo, "bin") + ":/bin:/usr/bin"
         self.ok("models/m", request={"env": {"PATH": path, "CODE": "0"}})
-        self.assertIn("run --select m --vars", self.last.text())
+        self.assertIn("build --select m --vars", self.last.text())
         self.assertIn(f"--project-dir {self.repo}/dbt", self.last.text())
         self.fails("models/m", "USER_CODE", "code 2", request={"env": {"PATH": path, "CODE": "2"}})
+        for uuid, command in (("models/a", "run"), ("snapshots/b", "snapshot")):
+            self.block(uuid, "select 1", "dbt", "sql", configuration={"dbt": {"disable_tests": True}})
+            self.ok(uuid, request={"env": {"PATH": path, "CODE": "0"}})
+            self.assertIn(f"{command} --select {uuid[-1]} --vars", self.last.text())
 
     def test_packages_profiles_and_outputs(self) -> None:
         self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n[ \"$1\" = deps ] && mkdir dbt_packages\n"
@@ -153,7 +157,7 @@ class Dbt(ProjectCase):
         self.file("dbt/build.yaml", "--select orders\n")
         self.ok("build", request={"env": env}, variables={"amount": 1})
         self.file("dbt/shop/models/totals.sql", "select nothing from nowhere\n")
-        self.fails("shop/models/totals", "USER_CODE", "dbt run ended with code 1", request={"env": env},
+        self.fails("shop/models/totals", "USER_CODE", "dbt build ended with code 1", request={"env": env},
                    variables={"amount": 35})
         self.assertIn("nowhere", self.last.text())
 
