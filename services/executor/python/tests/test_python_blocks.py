@@ -162,6 +162,10 @@ class Outputs(ProjectCase):
         self.block("one", "import pandas as pd\n@data_loader\ndef f(): return [pd.DataFrame({'a': [1]})]\n")
         self.ok("one")
         self.assertEqual(len(self.stored("one")), 1)
+        self.block("named", "import collections\nPair = collections.namedtuple('Pair', 'a b')\n"
+                            "@data_loader\ndef f(): return Pair(1, [2])\n@test\ndef two(a, b): assert (a, b) == (1, [2])\n")
+        self.ok("named")
+        self.assertEqual(self.stored("named"), [1, [2]])
         self.block("empty", "@data_loader\ndef f(): return []\n")
         self.assertEqual(self.ok("empty")["outputs"], [])
 
