@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from orrery_runner import blockfile, frames
+from orrery_runner import blockfile, data_product, frames
 from orrery_runner.failures import BlockError
 from orrery_runner.inputs import Inputs
 
@@ -29,7 +29,7 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
     path = blockfile.path_of(block, job["repo_path"])
     with tempfile.TemporaryDirectory(prefix="rblock-") as folder:
         result = os.path.join(folder, "result.csv")
-        names = _write_inputs(inputs, folder, block["uuid"])
+        names = _write_inputs(job, inputs, folder)
         script = os.path.join(folder, "main.R")
         with open(script, "w", encoding="utf-8") as file:
             file.write(_script(path, function, names, kwargs, result, block["kind"] != "data_exporter"))
@@ -39,9 +39,11 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
         return _read(result)
 
 
-def _write_inputs(inputs: Inputs, folder: str, uuid: str) -> List[str]:
+def _write_inputs(job: Dict[str, Any], inputs: Inputs, folder: str) -> List[str]:
+    uuid = job["block"]["uuid"]
     names = []
-    for number, value in enumerate(inputs.values, start=1):
+    for number, (parent, given) in enumerate(zip(inputs.uuids, inputs.values), start=1):
+        value = data_product.as_table(job, parent, given)
         if frames.kind_of(value) not in ("dataframe", "polars_dataframe"):
             raise BlockError(f"block {uuid}: R blocks take data frames; input {number} is a {type(value).__name__}")
         name = os.path.join(folder, f"df_{number}.csv")

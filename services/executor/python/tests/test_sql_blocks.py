@@ -145,6 +145,14 @@ class Behaviour:
         self.ok("w")
         self.assertEqual(self.rows("w"), [[2, "other", "none", 2]])
 
+    def test_rows_of_a_data_product(self) -> None:
+        self.block("product", "import pandas as pd\n@data_loader\ndef f(): return {'made': [pd.DataFrame({'amount': [1, 2]})]}\n")
+        self.ok("product")
+        self.block("product", None, "global_data_product", file=None)
+        self.sql("s", "SELECT sum(amount) AS s FROM {{ df_1 }}", ("product",), use_raw_sql=True)
+        self.ok("s")
+        self.assertEqual(float(self.rows("s")[0][0]), 3)
+
     def test_list_inputs_and_named_uploads(self) -> None:
         self.block("dicts", "@data_loader\ndef f(): return [{'Amount': i} for i in range(5)]\n")
         self.ok("dicts")

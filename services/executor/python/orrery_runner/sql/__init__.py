@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Dict, Optional
 
-from orrery_runner import blockfile, frames, templates
+from orrery_runner import blockfile, data_product, frames, templates
 from orrery_runner.failures import BlockError
 from orrery_runner.inputs import Inputs
 from orrery_runner.sql import placeholders, statements
@@ -209,7 +209,7 @@ class Session:
     def _frame(self, position: int) -> Any:
         import pandas
 
-        value = self._inputs.values[position]
+        value = data_product.as_table(self._job, self._inputs.uuids[position], self._inputs.values[position])
         kind = frames.kind_of(value)
         if kind == "dataframe":
             return value
