@@ -299,11 +299,20 @@ impl Calls {
         )
         .await
         .map_err(|_| "the database does not answer".to_owned())?;
-        if found.is_none() {
-            // A name that nothing has would be waited for without end.
-            self.pipeline(&caller, &asked.pipeline_uuid).await?;
+        let block = asked.block_uuid.as_deref();
+        // A name that nothing has would be waited for without end.
+        if found.is_none() || (block.is_some() && found.as_deref() == Some("initial")) {
+            let pipeline = self.pipeline(&caller, &asked.pipeline_uuid).await?;
+            self.refuse_unknown(&pipeline, block).await?;
         }
         Ok(json!({ "status": found }))
+    }
+
+    async fn refuse_unknown(&self, pipeline: &StartablePipeline, block: Option<&str>) -> Result<(), String> {
+        let Some(block) = block else { return Ok(()) };
+        let definition = until_answered(|| store::runs::definition(&self.store, pipeline.id, pipeline.version)).await?;
+        let is_known = definition.is_none_or(|it| it.pipeline.blocks.iter().any(|known| known.uuid == block));
+        is_known.then_some(()).ok_or_else(|| format!("pipeline `{}` has no block `{block}`", pipeline.name))
     }
 
     /// Where an output lies; the executor that asked turns it into a folder. `null` when there is none.

@@ -79,27 +79,31 @@ def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
     """A block's text: what is not defined is an error that names it."""
     import jinja2
 
+    class Unset(jinja2.Undefined):
+        """As in Mage it is false, so that a text may ask for it; what would print it fails."""
+
+        __slots__ = ()
+        __iter__ = __str__ = __len__ = jinja2.Undefined._fail_with_undefined_error  # type: ignore[assignment]
+
+    def unset(why: str) -> Unset:
+        return Unset(hint=f"block {uuid}: {why}", exc=BlockError)  # type: ignore[arg-type]
+
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     known: Dict[str, Any] = {**variables, **_functions()}
 
     def variable(name: str, parse: Any = None) -> Any:
         """`parse` is the text of a function, as the template language has none."""
         if name not in variables:
-            raise BlockError(f"block {uuid}: variables('{name}') is not defined; define it in the pipeline, the "
-                             "trigger or the run")
+            return unset(f"variables('{name}') is not defined; define it in the pipeline, the trigger or the run")
         return eval(parse, {})(variables[name]) if parse else variables[name]
 
     def environment_variable(name: str, *default: Any) -> Any:
         value = os.environ.get(name, *default)
-        if value is None and not default:
-            raise BlockError(f"block {uuid}: env_var('{name}') is not set and has no default")
-        return value
+        return unset(f"env_var('{name}') is not set and has no default") if value is None and not default else value
 
     def secret_variable(name: str) -> Any:
         value = secret(name)
-        if value is None:
-            raise BlockError(f"block {uuid}: there is no secret {name} in this pipeline, its workspace or its project")
-        return value
+        return unset(f"there is no secret {name} in this pipeline, its workspace or its project") if value is None else value
 
     known.update(variables=variable, env_var=environment_variable, mage_secret_var=secret_variable)
     try:
