@@ -164,8 +164,8 @@ pub(crate) fn read(folder: &Folder, file: &str, report: &mut Report) -> (Vec<Tri
             report.error(keys.place("name"), message, "give each trigger its own name");
             continue;
         }
+        // As if it were not there: what was deployed under its name fires no more.
         if never_fires(&name, &keys, report) {
-            bad.insert(name);
             continue;
         }
         match trigger(name.clone(), &keys, report) {
@@ -381,6 +381,7 @@ mod tests {
         for (yaml, expect) in [
             ("triggers: []", named(&[])),
             ("triggers: [{name: a, schedule_type: api}]", named(&[])),
+            ("triggers: [{name: a}, {name: b, schedule_type: api}]", named(&[])),
             ("triggers: [{name: a, schedule_interval: '61 * * * *'}, {name: b, schedule_type: api}]", named(&["a"])),
             ("triggers: [{name: a, schedule_interval: no}, {name: a, schedule_type: api}]", named(&[])),
             ("triggers: [{schedule_type: api}, {name: b, schedule_type: api}]", Unread::Any),

@@ -38,9 +38,10 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> None:
     if command[0] in ("run", "build", "test", "compile", "seed", "snapshot"):
         _add_variables(command, {key: value for key, value in kwargs.items()
                                  if isinstance(value, (str, int, float, bool, type(None)))})
-    with tempfile.TemporaryDirectory(prefix="dbt-") as own:
+    # In the run's own copy of the project, which goes with it: a process that is killed leaves what was filled in.
+    with tempfile.TemporaryDirectory(prefix=".dbt-", dir=job["repo_path"]) as own:
         places = ["--project-dir", folder, *_profiles(folder, own, block["uuid"], kwargs)]
-        _install_packages(dbt, folder, places)
+        _install_packages(dbt, folder, [*places, *_variables(command)])
         for option, place in zip(places[::2], places[1::2]):
             if option not in command:
                 command += [option, place]
@@ -63,6 +64,12 @@ def _add_variables(command: List[str], known: Dict[str, Any]) -> None:
         command[position] = json.dumps({**known, **given})
 
 
+def _variables(command: List[str]) -> List[str]:
+    """The option with them, which dbt_project.yml may ask for, whatever is to be done."""
+    position = command.index("--vars") if "--vars" in command else len(command)
+    return command[position:position + 2]
+
+
 def _profiles(folder: str, own: str, uuid: str, kwargs: Dict[str, Any]) -> List[str]:
     """Where the project's profiles are: a copy in `own` where something has to be filled in that dbt does not know."""
     path = os.path.join(folder, "profiles.yml")
@@ -73,11 +80,15 @@ def _profiles(folder: str, own: str, uuid: str, kwargs: Dict[str, Any]) -> List[
     if not _OF_MAGE.search(text):
         return ["--profiles-dir", folder]
     with open(os.path.join(own, "profiles.yml"), "w", encoding="utf-8") as file:
-        file.write(templates.render_block(text, uuid, kwargs))
+        try:
+            # Most targets of a file are not in use, so what is not defined is empty.
+            file.write(templates.render_config(text, kwargs))
+        except ValueError as error:
+            raise BlockError(f"block {uuid}: {path}: {error}") from None
     return ["--profiles-dir", own]
 
 
-def _install_packages(dbt: str, folder: str, places: List[str]) -> None:
+def _install_packages(dbt: str, folder: str, options: List[str]) -> None:
     """As in Mage, the packages that the project names are there before its models run; one block installs them."""
     installed = os.path.join(folder, "dbt_packages")
     if not any(os.path.exists(os.path.join(folder, name)) for name in ("packages.yml", "dependencies.yml")):
@@ -87,9 +98,14 @@ def _install_packages(dbt: str, folder: str, places: List[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(installed):
             return
-        ended = subprocess.run([dbt, "deps", *places], cwd=folder, stdin=subprocess.DEVNULL, check=False)
-        if ended.returncode:
-            _log.warning("dbt deps ended with code %d; its log says why", ended.returncode)
+        code = None
+        try:
+            code = subprocess.run([dbt, "deps", *options], cwd=folder, stdin=subprocess.DEVNULL, check=False).returncode
+        finally:
+            if code != 0:  # dbt makes the folder first, and half of it would keep the next try from installing
+                shutil.rmtree(installed, ignore_errors=True)
+        if code:
+            _log.warning("dbt deps ended with code %d; its log says why", code)
     finally:
         os.close(lock)
 

@@ -63,14 +63,16 @@ def _functions() -> Dict[str, Any]:
     }
 
 
-def render_config(text: str) -> str:
-    """A configuration file: what is not defined becomes empty, since most profiles of a file are not in use."""
+def render_config(text: str, variables: Optional[Dict[str, Any]] = None) -> str:
+    """A configuration file, with the variables of a block's run if it has one: what is not defined becomes empty, since most
+    profiles of a file are not in use."""
     import jinja2
 
     environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, keep_trailing_newline=True,
                                      finalize=lambda value: "" if value is None else value)
     try:
-        return environment.from_string(text).render(**_functions())
+        known = dict(variables or {})
+        return environment.from_string(text).render({**known, **_functions(), "variables": known.get})
     except jinja2.TemplateError as error:
         raise ValueError(f"the template of a configuration file is wrong: {error}") from error
 
@@ -111,5 +113,7 @@ def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
     except jinja2.UndefinedError as error:
         raise BlockError(f"block {uuid}: {error}; define it as a variable of the pipeline, the trigger or the run"
                          ) from None
+    except TypeError as error:
+        raise BlockError(f"block {uuid}: its template fails: {error}") from None
     except jinja2.TemplateSyntaxError as error:
         raise BlockError(f"block {uuid}: its template is wrong at line {error.lineno}: {error.message}") from None

@@ -106,7 +106,8 @@ class Dbt(ProjectCase):
             self.assertIn(f"{command} --select {uuid[-1]} --vars", self.last.text())
 
     def test_packages_profiles_and_outputs(self) -> None:
-        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n[ \"$1\" = deps ] && mkdir dbt_packages\n"
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n"
+                             "[ \"$1\" = deps ] && mkdir dbt_packages && ! [ -e tried ] && touch tried && exit 1\n"
                              "while [ $# -gt 1 ]; do [ \"$1\" = --profiles-dir ] && cat \"$2/profiles.yml\"; shift; done\n")
         os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
         self.file("dbt/dbt_project.yml", "name: x\n")
@@ -116,7 +117,8 @@ class Dbt(ProjectCase):
         self.ok("up")
         self.block("m", "--select {{ block_output('up') }} --full-refresh\n", "dbt", "yaml", upstream=["up"])
         request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin", "ORRERY_SECRET_pw": "s3cret"}}
-        for has_packages in (False, True):
+        # The first time they cannot be had.
+        for has_packages in (False, False, True):
             self.ok("m", request=request, variables={"schema": "own"})
             lines = self.last.text().splitlines()
             self.assertEqual([line for line in lines if line.startswith("deps ")] == [], has_packages)

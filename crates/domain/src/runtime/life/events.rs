@@ -218,6 +218,12 @@ impl Life {
                 let code = if code.is_empty() { "FAILED".to_owned() } else { code };
                 self.stop(Reason::told(code), message, None, now, change);
             }
+            // It ran, and its node does not take it again. Only other devices than granted mean another place.
+            Phase::Misplaced
+                if self.stage == Stage::Running && !(code.is_empty() || code == Reason::Misplaced.as_str()) =>
+            {
+                self.stop(Reason::NodeLost, format!("{code}: {message}"), None, now, change);
+            }
             Phase::Misplaced if started => {
                 let reason = match self.misplaced {
                     MISPLACED_MAX.. => Reason::Error(Reason::Misplaced.as_str().to_owned()),

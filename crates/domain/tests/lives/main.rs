@@ -1,6 +1,8 @@
 //! Lives of runtimes under whatever may happen to them, in any order.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod losses;
+
 use domain::{
     device::{Ask, Link},
     id::{HolderId, ProjectId, QueueId, WorkspaceId},
@@ -344,37 +346,6 @@ fn a_step_that_took_too_long_says_what_was_said_about_it() {
         life.advance(Event::Wake, at(10 + 15 * 60), &rules);
         assert_eq!(life.stage, Stage::Stopping(Reason::Error("PULL_TIMEOUT".to_owned())));
         assert!(life.notice.message.ends_with(told), "{}", life.notice.message);
-    }
-}
-
-#[test]
-fn a_place_that_cannot_be_had_says_by_which_code() {
-    for (code, told) in [("NODE_FULL", "NODE_FULL: no room"), ("PLACEMENT_CONFLICT", "no room")] {
-        let (mut life, rules) = running(spec());
-        let Event::Report(mut turned_away) = report(1, Phase::Misplaced) else { unreachable!("a report is one") };
-        (turned_away.code, turned_away.message) = (code.to_owned(), "no room".to_owned());
-        life.advance(Event::Report(turned_away), at(100), &rules);
-        assert_eq!((&life.stage, life.notice.message.as_str()), (&Stage::Stopping(Reason::Misplaced), told));
-    }
-}
-
-#[test]
-fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
-    let failed = |code: &str| {
-        let (mut life, rules) = running(Spec { requeue: true, ..spec() });
-        let Event::Report(mut failed) = report(1, Phase::Failed) else { unreachable!("a report is one") };
-        failed.code = code.to_owned();
-        life.advance(Event::Report(failed), at(100), &rules);
-        life.advance(report(2, Phase::Gone), at(110), &rules);
-        let waits_again = life.successor(HolderId(Uuid::from_u128(7)), at(110)).is_some();
-        (life.stage, waits_again)
-    };
-    assert_eq!(failed("NODE_LOST"), (Stage::Stopped(Reason::NodeLost), true));
-    assert_eq!(failed("DEVICE_FAILED"), (Stage::Stopped(Reason::DeviceFailed), true));
-    assert_eq!(failed("EXITED"), (Stage::Stopped(Reason::Exited), false));
-    // Reasons that are ours to give are no backend's.
-    for error in ["PREEMPTED", "USER", "APP_FAILED", "EVICTED"] {
-        assert_eq!(failed(error), (Stage::Failed(Reason::Error(error.to_owned())), false));
     }
 }
 
