@@ -57,8 +57,13 @@ pub const NAME_TAKEN: &str = "NAME_TAKEN";
 /// kube-scheduler has another reason.
 pub const UNSCHEDULABLE: &str = "UNSCHEDULABLE";
 
+/// The node has no more of what is asked for.
+pub const NODE_FULL: &str = "NODE_FULL";
+/// The node has a taint that runtimes do not tolerate.
+pub const NODE_TAINTED: &str = "NODE_TAINTED";
+
 /// Fragments of kube-scheduler's reasons; the first that is found counts, so what tells more comes first.
-const SCHEDULER: [(&str, &str); 23] = [
+const SCHEDULER: [(&str, &str); 25] = [
     // What servers of 1.36 say of one whose users are as many as can be; older ones say it in their own words.
     ("status.reservedFor: Too many", "CLAIM_IN_USE"),
     ("device binding timeout", DEVICE_NOT_READY),
@@ -77,9 +82,11 @@ const SCHEDULER: [(&str, &str); 23] = [
     ("cannot allocate all claims", NO_MATCHING_DEVICE),
     ("resourceclaim not available on the node", "CLAIM_PINNED_ELSEWHERE"),
     ("resourceclaim.resource.k8s.io", CLAIM_MISSING),
-    ("Insufficient cpu", "NODE_FULL"),
-    ("Insufficient memory", "NODE_FULL"),
-    ("untolerated taint", "NODE_TAINTED"),
+    ("Insufficient cpu", NODE_FULL),
+    ("Insufficient memory", NODE_FULL),
+    ("Insufficient ephemeral-storage", NODE_FULL),
+    ("Too many pods", NODE_FULL),
+    ("untolerated taint", NODE_TAINTED),
     ("persistentvolumeclaim", VOLUME_FAILED),
     ("unbound immediate PersistentVolumeClaims", VOLUME_FAILED),
     ("volume node affinity conflict", VOLUME_FAILED),
@@ -94,14 +101,14 @@ const MISPLACED: [&str; 10] = [
     "CLAIM_IN_USE",
     "CLAIM_PINNED_ELSEWHERE",
     "DEVICE_CLASS_MISSING",
-    "NODE_FULL",
-    "NODE_TAINTED",
+    NODE_FULL,
+    NODE_TAINTED,
     "ALLOCATOR_TIMEOUT",
     UNSCHEDULABLE,
 ];
 
 /// Reasons of events about a pod that is bound to its node, and of containers that wait.
-const NODE: [(&str, &str); 10] = [
+const NODE: [(&str, &str); 13] = [
     ("FailedPrepareDynamicResources", DEVICE_PREPARE_FAILED),
     ("FailedMount", VOLUME_FAILED),
     ("FailedAttachVolume", VOLUME_FAILED),
@@ -109,6 +116,9 @@ const NODE: [(&str, &str); 10] = [
     ("ImagePullBackOff", IMAGE_PULL_FAILED),
     ("InvalidImageName", IMAGE_PULL_FAILED),
     ("ErrImageNeverPull", IMAGE_PULL_FAILED),
+    ("ImageInspectError", IMAGE_PULL_FAILED),
+    ("RegistryUnavailable", IMAGE_PULL_FAILED),
+    ("SignatureValidationFailed", IMAGE_PULL_FAILED),
     ("CreateContainerConfigError", CONTAINER_CONFIG),
     ("CreateContainerError", CONTAINER_CONFIG),
     ("RunContainerError", CONTAINER_CONFIG),
@@ -128,6 +138,17 @@ pub fn of_scheduler(message: &str) -> (&'static str, &str) {
 #[must_use]
 pub fn wants_another_place(code: &str) -> bool {
     MISPLACED.contains(&code)
+}
+
+/// The code for the reason for which a kubelet turned a pod away that kube-scheduler had given it.
+#[must_use]
+pub fn of_refusal(reason: &str) -> &'static str {
+    match reason {
+        "TaintToleration" => NODE_TAINTED,
+        // What is out follows: `OutOfcpu`, `OutOfpods`.
+        full if full.starts_with("OutOf") => NODE_FULL,
+        _ => UNSCHEDULABLE,
+    }
 }
 
 /// The code for a reason of a kubelet; `None` for those that are no trouble.
@@ -173,7 +194,12 @@ mod tests {
             ("device n/gpu-0: CEL runtime error: no such key: uuid", "BAD_SELECTOR"),
             (r#"resourceclaim.resource.k8s.io "x" not found"#, "CLAIM_MISSING"),
             ("node n: timed out trying to allocate devices", "ALLOCATOR_TIMEOUT"),
-            ("0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1", "NODE_FULL"),
+            ("0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1", NODE_FULL),
+            ("0/1 nodes are available: 1 Insufficient ephemeral-storage.", NODE_FULL),
+            ("0/1 nodes are available: 1 Too many pods.", NODE_FULL),
+            ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", NODE_TAINTED),
+            (r#"0/1 nodes are available: persistentvolumeclaim "x" not found."#, VOLUME_FAILED),
+            ("resource pool n is currently being updated", "POOL_UPDATING"),
             ("0/1 nodes are available: 1 node(s) were unschedulable.", UNSCHEDULABLE),
         ] {
             assert_eq!(of_scheduler(message).0, code, "{message}");
@@ -183,6 +209,7 @@ mod tests {
         assert_eq!(words, "0/5 nodes are available: 5 cannot allocate all claims");
         assert!(wants_another_place(NO_MATCHING_DEVICE) && !wants_another_place("CLAIM_RACING"));
         assert_eq!(of_node("FailedMount"), Some(VOLUME_FAILED));
+        assert_eq!(of_node("ImageInspectError"), Some(IMAGE_PULL_FAILED));
         assert_eq!(of_node("Scheduled"), None);
     }
 }

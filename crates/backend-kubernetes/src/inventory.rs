@@ -10,9 +10,12 @@ use crate::{
     quantity,
     render::Place,
 };
-use k8s_openapi::api::{
-    core::v1::{Node, Pod},
-    resource::v1::{DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice},
+use k8s_openapi::{
+    api::{
+        core::v1::{Container, Node, Pod, PodSpec, ResourceRequirements},
+        resource::v1::{DeviceClass, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice},
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
 use kube::api::ObjectMeta;
 use proto::internal::v1 as pb;
@@ -256,17 +259,34 @@ fn foreign_pods(pods: &[Arc<Pod>], own: &Place) -> BTreeMap<String, pb::Foreign>
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let Some(spec) = pod.spec.as_ref().filter(|_| !matches!(phase, Some("Succeeded" | "Failed"))) else { continue };
         let Some(node) = &spec.node_name else { continue };
-        let requests = spec.containers.iter().filter_map(|c| c.resources.as_ref()?.requests.as_ref());
         let stranger = found
             .entry(node.clone())
             .or_insert_with(|| pb::Foreign { holder: "other pods".to_owned(), ..pb::Foreign::default() });
-        for request in requests {
-            stranger.cpu_milli += signed(request.get("cpu").map_or(0, quantity::milli));
-            stranger.memory_bytes += signed(request.get("memory").map_or(0, quantity::units));
-        }
+        stranger.cpu_milli += signed(requested(spec, "cpu", quantity::milli));
+        stranger.memory_bytes += signed(requested(spec, "memory", quantity::units));
     }
     found.retain(|_, stranger| stranger.cpu_milli > 0 || stranger.memory_bytes > 0);
     found
+}
+
+/// What kube-scheduler counts for a pod: what runs together at any time, or what is said of the whole pod, and its overhead.
+fn requested(spec: &PodSpec, what: &str, amount: fn(&Quantity) -> u64) -> u64 {
+    let of = |resources: Option<&ResourceRequirements>| {
+        resources.and_then(|resources| resources.requests.as_ref()?.get(what)).map(amount)
+    };
+    let of_container = |container: &Container| of(container.resources.as_ref()).unwrap_or(0);
+    let (mut stays, mut before) = (0, 0);
+    for first in spec.init_containers.iter().flatten() {
+        if first.restart_policy.as_deref() == Some("Always") {
+            stays += of_container(first);
+            before = before.max(stays);
+        } else {
+            before = before.max(stays + of_container(first));
+        }
+    }
+    let together = stays + spec.containers.iter().map(of_container).sum::<u64>();
+    let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(what)).map_or(0, amount);
+    of(spec.resources.as_ref()).unwrap_or_else(|| together.max(before)) + overhead
 }
 
 fn grant(used: Use) -> pb::DeviceGrant {
@@ -319,5 +339,25 @@ mod tests {
         assert_eq!(told(&mut inventory, vec![well((1, 2)), ill((1, 2))]), is(false));
         assert_eq!(told(&mut inventory, vec![well((2, 2)), ill((1, 2))]), is(true), "slice by slice");
         assert_eq!(told(&mut inventory, vec![well((2, 2)), ill((2, 2))]), is(false));
+    }
+    #[test]
+    fn a_stranger_counts_as_kube_scheduler_counts_it() {
+        let cpu = |cpu: &str| json!({ "requests": { "cpu": cpu } });
+        let container = |name: &str, cpu: &Value| json!({ "name": name, "image": "", "resources": cpu });
+        let mut sidecar = container("sidecar", &cpu("200m"));
+        sidecar["restartPolicy"] = json!("Always");
+        let first = |amount: &str| container("first", &cpu(amount));
+        let app = container("app", &cpu("1"));
+        let counted = |spec: Value| requested(&serde_json::from_value(spec).unwrap(), "cpu", quantity::milli);
+        for (spec, milli) in [
+            (json!({ "containers": [app, app] }), 2_000),
+            (json!({ "containers": [app], "initContainers": [first("500m"), sidecar] }), 1_200),
+            (json!({ "containers": [app], "initContainers": [sidecar, first("3")] }), 3_200),
+            (json!({ "containers": [app], "overhead": { "cpu": "250m" } }), 1_250),
+            (json!({ "containers": [app], "resources": cpu("4") }), 4_000),
+            (json!({ "containers": [container("app", &json!({}))] }), 0),
+        ] {
+            assert_eq!(counted(spec.clone()), milli, "{spec}");
+        }
     }
 }

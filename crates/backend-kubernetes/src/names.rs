@@ -11,6 +11,8 @@ pub const MANAGER: &str = "orrery";
 pub const POOL: &str = "orrery.dev/pool";
 /// The life of the runtime, a UUID.
 pub const HOLDER: &str = "orrery.dev/holder";
+/// Which life of the workspace's runtime it is, a number.
+pub const NUMBER: &str = "orrery.dev/life";
 /// The workspace's name.
 pub const WORKSPACE: &str = "orrery.dev/workspace";
 /// The project's name; also wanted of volumes that its runtimes mount.

@@ -188,6 +188,11 @@ fn failed(status: &PodStatus) -> Seen {
     if let Some(ended) = scripts.filter_map(ended).find(|ended| ended.exit_code != 0) {
         return script_failed(ended);
     }
+    if terminated.is_none()
+        && let Some(reason) = status.reason.as_deref().filter(|reason| !reason.is_empty())
+    {
+        return turned_away(reason, status.message.as_deref().unwrap_or_default());
+    }
     let (reason, code) = terminated.map_or((None, 0), |ended| (ended.reason.as_deref(), ended.exit_code));
     let message = terminated.and_then(|ended| ended.message.clone());
     let message = message.or_else(|| status.message.clone()).unwrap_or_default();
@@ -195,6 +200,12 @@ fn failed(status: &PodStatus) -> Seen {
         return Seen::with(RuntimePhase::Failed, codes::OUT_OF_MEMORY, "it used more memory than it may");
     }
     Seen::with(RuntimePhase::Failed, codes::APP_FAILED, format!("ended with code {code}: {}", message.trim()))
+}
+
+/// The kubelet did not take the pod, so that nothing of it began: the place is not to be had, and it is no fault of the
+/// application.
+fn turned_away(reason: &str, message: &str) -> Seen {
+    Seen::with(RuntimePhase::Misplaced, codes::of_refusal(reason), format!("{reason}: {message}"))
 }
 
 /// Whether the pod was told to go before its containers had ended: by somebody else, since a life that is to run is not ended
@@ -373,6 +384,23 @@ mod tests {
         };
         assert_eq!(taken("Failed", 143, 101, &disrupted("EvictionByEvictionAPI", "m")), told("EVICTED", "m"));
         assert_eq!(taken("Failed", 143, 101, &disrupted("Else", "")), told("POD_LOST", "Else"));
+    }
+
+    #[test]
+    fn a_pod_that_its_node_turns_away_is_placed_again() {
+        for (reason, code) in [
+            ("OutOfcpu", codes::NODE_FULL),
+            ("OutOfpods", codes::NODE_FULL),
+            ("TaintToleration", codes::NODE_TAINTED),
+            ("UnexpectedAdmissionError", codes::UNSCHEDULABLE),
+        ] {
+            let status = json!({ "phase": "Failed", "reason": reason, "message": "Pod was rejected: no room" });
+            let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
+            let objects = Objects { pod: Some(&pod), ..Objects::default() };
+            let seen = observe(&life(&["app"]), &objects, Timestamp::UNIX_EPOCH);
+            assert_eq!((seen.phase, seen.code.as_str()), (RuntimePhase::Misplaced, code), "{seen:?}");
+            assert_eq!(seen.message, format!("{reason}: Pod was rejected: no room"));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod pre_start;
 use crate::{
     classes::Classes,
     life::Life,
-    names::{self, GPU_MILLI, HOLDER, POOL, PROJECT, QUEUE, WORKSPACE},
+    names::{self, GPU_MILLI, HOLDER, NUMBER, POOL, PROJECT, QUEUE, WORKSPACE},
 };
 use k8s_openapi::{
     ByteString,
@@ -97,6 +97,7 @@ fn metadata(place: &Place, life: &Life, record_uid: Option<&str>) -> ObjectMeta 
         ("app.kubernetes.io/managed-by", "orrery".to_owned()),
         (POOL, place.pool.clone()),
         (HOLDER, life.holder.to_string()),
+        (NUMBER, life.number.to_string()),
         (WORKSPACE, names::as_label(&life.workspace)),
         (PROJECT, names::as_label(&life.project)),
         (QUEUE, names::as_label(&life.queue)),

@@ -40,6 +40,8 @@ const KNOWN: [&str; 19] = [
     "id",
 ];
 const INTERVALS: [&str; 7] = ["@once", "@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@always_on"];
+/// Triggers that Mage makes for itself and writes into the files of projects; here, runs that code asks for need none.
+const OF_MAGE: [&str; 3] = ["GLOBAL_DATA_PRODUCT_TRIGGER", "GLOBAL_HOOK_TRIGGER", "API_TRIGGER_CREATED_FROM_CODE"];
 /// The shortest token that a file may bring; Mage's have 32 characters.
 const TOKEN_BYTES_MIN: usize = 16;
 const ENVIRONMENTS: [&str; 5] = ["dev", "staging", "prod", "test", "test_mage"];
@@ -162,6 +164,10 @@ pub(crate) fn read(folder: &Folder, file: &str, report: &mut Report) -> (Vec<Tri
             report.error(keys.place("name"), message, "give each trigger its own name");
             continue;
         }
+        // As if it were not there: what was deployed under its name fires no more.
+        if never_fires(&name, &keys, report) {
+            continue;
+        }
         match trigger(name.clone(), &keys, report) {
             Some(trigger) => {
                 names.insert(name);
@@ -188,6 +194,21 @@ fn name(keys: &Keys<'_>, report: &mut Report) -> Option<String> {
         return None;
     }
     Some(name)
+}
+
+/// A schedule without an interval: Mage's editor writes such drafts, and Mage itself one for data products. One that a person
+/// made active is a mistake.
+fn never_fires(name: &str, keys: &Keys<'_>, report: &mut Report) -> bool {
+    let written = |key: &str| keys.node(key).map(yaml::Node::to_json);
+    let is_schedule = written("schedule_type").is_none_or(|kind| kind == "time");
+    let has_interval = written("schedule_interval").is_some_and(|interval| interval != "");
+    let is_meant = written("status").is_some_and(|status| status == "active") && !OF_MAGE.contains(&name);
+    if !is_schedule || has_interval || is_meant {
+        return false;
+    }
+    let message = "the schedule has no interval, so it never fires and is left out";
+    report.warn(keys.here(), message, "add `schedule_interval`, such as @daily, or remove the trigger");
+    true
 }
 
 fn trigger(name: String, keys: &Keys<'_>, report: &mut Report) -> Option<Trigger> {
@@ -360,6 +381,7 @@ mod tests {
         for (yaml, expect) in [
             ("triggers: []", named(&[])),
             ("triggers: [{name: a, schedule_type: api}]", named(&[])),
+            ("triggers: [{name: a}, {name: b, schedule_type: api}]", named(&[])),
             ("triggers: [{name: a, schedule_interval: '61 * * * *'}, {name: b, schedule_type: api}]", named(&["a"])),
             ("triggers: [{name: a, schedule_interval: no}, {name: a, schedule_type: api}]", named(&[])),
             ("triggers: [{schedule_type: api}, {name: b, schedule_type: api}]", Unread::Any),
@@ -395,6 +417,22 @@ mod tests {
         assert!(!format!("{trigger:?}").contains("abc"));
         let copy: Trigger = serde_json::from_value(serde_json::to_value(trigger).unwrap()).unwrap();
         assert_eq!(&copy, trigger);
+    }
+
+    #[test]
+    fn a_schedule_without_an_interval_is_a_draft_unless_it_is_active() {
+        let (triggers, found) = check(
+            "triggers:\n- {name: GLOBAL_DATA_PRODUCT_TRIGGER, schedule_type: time, schedule_interval: null, status: active}\n\
+             - {name: draft, schedule_interval: ''}\n- {name: meant, schedule_type: time, status: active}\n\
+             - {name: other, schedule_type: api, schedule_interval: null, status: active}\n",
+        );
+        assert_eq!(triggers.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["other"]);
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(
+            found[..2].iter().all(|said| said.starts_with("warning") && said.contains("never fires")),
+            "{found:#?}"
+        );
+        assert!(found[2].starts_with("error: triggers.yaml:4 (triggers[2])"), "{found:#?}");
     }
 
     #[test]

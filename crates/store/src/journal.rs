@@ -3,7 +3,8 @@
 //! Whoever only waits for its own next step need not wait for the disk. So commit and durability are apart: the
 //! *writer* commits without waiting for the disk (`synchronous_commit = off`), and the *flusher* waits for the disk on
 //! behalf of everything that was committed before it was asked. Whoever is to be told that something counts is told
-//! after a flush.
+//! after a flush. What creates runs is the exception: nobody works on a run that a crash could forget, so there is nothing
+//! to do meanwhile, and such a commit waits for the disk itself, for everything before it, too.
 //!
 //! A server that crashes forgets at most commits that were not flushed, and it ends every session. So a flush that
 //! succeeds on a session which was open before the commit proves that the commit is durable. That is why the two

@@ -77,8 +77,8 @@ impl World {
         }
     }
 
-    /// A trigger decided in this version, and starts a run.
-    fn fire(&self, batch: &mut Batch, trigger: TriggerId, version: i64, variables: &str) -> RunId {
+    /// A run that a trigger of this version starts.
+    fn create(&self, batch: &mut Batch, trigger: TriggerId, version: i64, variables: &str) -> RunId {
         let id = RunId(Uuid::now_v7());
         let run = NewRun {
             id,
@@ -100,6 +100,12 @@ impl World {
             sla_at: None,
         };
         batch.create(run, self.shard);
+        id
+    }
+
+    /// A trigger decided in this version, and starts a run.
+    fn fire(&self, batch: &mut Batch, trigger: TriggerId, version: i64, variables: &str) -> RunId {
+        let id = self.create(batch, trigger, version, variables);
         batch.decide(decision(trigger, version, Some("{}")), self.shard);
         batch.miss_sla(id, Timestamp::now(), self.shard);
         id
@@ -143,6 +149,35 @@ async fn a_turn_is_written_in_two_ways_there_and_back_and_leaves_out_what_was_ov
     assert_eq!(world.ways.count() - before, 2);
     assert_eq!((committed.created, committed.overtaken), (vec![run], vec![second]));
     assert_eq!(world.rows().await, [1, 1, 1]);
+}
+
+/// What its session does is seen as the last thing before it counts.
+#[tokio::test]
+async fn what_creates_a_run_waits_for_the_disk_and_nothing_else_does() {
+    let mut world = World::new().await;
+    let note = "CREATE TABLE noted (how text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO noted (how) VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON trigger_state
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note();
+        CREATE CONSTRAINT TRIGGER note AFTER INSERT ON run
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()";
+    world.client.batch_execute(note).await.unwrap();
+    let [first, second] = world.triggers;
+    // By one statement, and by a transaction of several; the second time with a key that is known, so that it creates nothing.
+    for (trigger, is_plain, noted) in
+        [(first, true, &["on"][..]), (second, false, &["on", "on"]), (second, false, &["off"])]
+    {
+        let mut batch = Batch::default();
+        if is_plain {
+            world.create(&mut batch, trigger, 1, "{}");
+        } else {
+            world.fire(&mut batch, trigger, 1, "{}");
+        }
+        runs::commit(&mut world.journal, &mut batch).await.unwrap();
+        let rows = world.client.query("DELETE FROM noted RETURNING how", &[]).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), noted);
+    }
 }
 
 #[tokio::test]

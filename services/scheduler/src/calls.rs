@@ -299,11 +299,23 @@ impl Calls {
         )
         .await
         .map_err(|_| "the database does not answer".to_owned())?;
-        if found.is_none() {
-            // A name that nothing has would be waited for without end.
-            self.pipeline(&caller, &asked.pipeline_uuid).await?;
+        // A name that nothing has would be waited for without end: a run's version says which it has, else the one in force.
+        let (status, version) = match found {
+            Some((status, pipeline, version)) => (Some(status), (pipeline, version)),
+            None => {
+                let pipeline = self.pipeline(&caller, &asked.pipeline_uuid).await?;
+                (None, (pipeline.id, pipeline.version))
+            }
+        };
+        if let Some(block) = asked.block_uuid.as_deref()
+            && status.as_deref().is_none_or(|status| status == "initial")
+        {
+            let definition = until_answered(|| store::runs::definition(&self.store, version.0, version.1)).await?;
+            if definition.is_some_and(|it| it.pipeline.blocks.iter().all(|known| known.uuid != block)) {
+                return Err(format!("pipeline `{}` has no block `{block}`", asked.pipeline_uuid));
+            }
         }
-        Ok(json!({ "status": found }))
+        Ok(json!({ "status": status }))
     }
 
     /// Where an output lies; the executor that asked turns it into a folder. `null` when there is none.

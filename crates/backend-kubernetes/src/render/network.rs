@@ -17,10 +17,13 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 
-/// Where clouds hand out credentials of their machines.
-const METADATA: [(&str, &str); 2] = [("0.0.0.0/0", "169.254.0.0/16"), ("::/0", "fe80::/10")];
-/// Where nodes may have a DNS of their own: node-local-dns on 169.254.20.10, Google's on 169.254.169.254.
-const NODE_DNS: &str = "169.254.0.0/16";
+/// Where clouds hand out credentials of their machines: besides link-local addresses, Alibaba's, Amazon's and Google's own.
+const METADATA: [(&str, &[&str]); 2] = [
+    ("0.0.0.0/0", &["169.254.0.0/16", "100.100.100.200/32"]),
+    ("::/0", &["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]),
+];
+/// Where nodes may have a DNS of their own: node-local-dns on 169.254.20.10, Google's where its credentials are.
+const NODE_DNS: [&str; 2] = ["169.254.0.0/16", "fd20:ce::254/128"];
 
 /// A name in the cluster's DNS for the application.
 #[must_use]
@@ -53,9 +56,10 @@ pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
         ip_block: None,
     });
     let port = NetworkPolicyPort { port: Some(IntOrString::String("app".to_owned())), ..NetworkPolicyPort::default() };
-    let outside = METADATA.map(|(all, except)| block(all, Some(except)));
+    let outside = METADATA.map(|(all, except)| block(all, except));
     let outside = NetworkPolicyEgressRule { to: Some(outside.into()), ports: None };
-    let names = NetworkPolicyEgressRule { to: Some(vec![block(NODE_DNS, None)]), ports: Some(dns().into()) };
+    let names = NODE_DNS.map(|dns| block(dns, &[]));
+    let names = NetworkPolicyEgressRule { to: Some(names.into()), ports: Some(dns().into()) };
     NetworkPolicy {
         metadata: metadata(place, life, Some(record_uid)),
         spec: Some(NetworkPolicySpec {
@@ -67,9 +71,10 @@ pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
     }
 }
 
-fn block(cidr: &str, except: Option<&str>) -> NetworkPolicyPeer {
-    let except = except.map(|except| vec![except.to_owned()]);
-    NetworkPolicyPeer { ip_block: Some(IPBlock { cidr: cidr.to_owned(), except }), ..NetworkPolicyPeer::default() }
+fn block(cidr: &str, except: &[&str]) -> NetworkPolicyPeer {
+    let except: Vec<String> = except.iter().copied().map(str::to_owned).collect();
+    let block = IPBlock { cidr: cidr.to_owned(), except: (!except.is_empty()).then_some(except) };
+    NetworkPolicyPeer { ip_block: Some(block), ..NetworkPolicyPeer::default() }
 }
 
 /// The port at which names are asked for.
@@ -106,18 +111,18 @@ mod tests {
 
     /// A node's own DNS answers at a link-local address, beside what hands out the machine's credentials.
     #[test]
-    fn link_local_addresses_are_asked_for_names_and_for_nothing_else() {
+    fn addresses_of_credentials_are_asked_for_names_at_most() {
         let images = Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
         let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
         let place = Place { pool, namespace, images, classes: Classes::default() };
         let policy = serde_json::to_value(policy(&place, &life(), "uid")).unwrap();
         let egress = policy["spec"]["egress"].as_array().unwrap();
         let everywhere = json!({ "to": [
-            { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"] } },
-            { "ipBlock": { "cidr": "::/0", "except": ["fe80::/10"] } },
+            { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["169.254.0.0/16", "100.100.100.200/32"] } },
+            { "ipBlock": { "cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"] } },
         ] });
         let names = json!({
-            "to": [{ "ipBlock": { "cidr": "169.254.0.0/16" } }],
+            "to": [{ "ipBlock": { "cidr": "169.254.0.0/16" } }, { "ipBlock": { "cidr": "fd20:ce::254/128" } }],
             "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }],
         });
         assert_eq!(*egress, [everywhere, names]);

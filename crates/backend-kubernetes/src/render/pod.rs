@@ -22,6 +22,9 @@ const CLAIM: &str = "gpu";
 /// What a container runs as when nobody says how long it has to end.
 const GRACE_S: u32 = 30;
 
+/// Where the code of the workspace is.
+const CODE: &str = "USER_CODE_PATH";
+
 /// Variables of a pod besides those that are reserved everywhere.
 pub(super) const OURS: [&str; 3] = ["POD_IP", "JUPYTER_TOKEN", "HASHED_PASSWORD"];
 
@@ -173,7 +176,14 @@ fn environment(life: &Life, post_start: String, by_mps: bool) -> Vec<EnvVar> {
         from("ORRERY_ACCESS_KEY", key()),
         plain("ORRERY_BASE_PATH", life.base_path.clone()),
         plain("ORRERY_WORKSPACE", life.workspace.clone()),
+        plain("ORRERY_PROJECT", life.project.replace('$', "$$")),
     ]);
+    // What is not on a volume ends with the pod. Whoever has it elsewhere says so.
+    if let Some(mount) = life.spec.mounts.iter().find(|mount| !mount.read_only)
+        && !life.spec.env.contains_key(CODE)
+    {
+        all.push(plain(CODE, mount.path.replace('$', "$$")));
+    }
     if let Some(grant) = life.grants.first().filter(|_| by_mps) {
         // A client keeps itself to these; the server knows only the most that any may have.
         all.push(plain("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", (grant.milli / 10).max(1).to_string()));
@@ -234,4 +244,90 @@ fn volume((index, mount): (usize, &domain::runtime::Mount)) -> Volume {
 
 fn tolerated(key: &str) -> Toleration {
     Toleration { key: Some(key.to_owned()), operator: Some("Exists".to_owned()), ..Toleration::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{classes::Classes, render::app::Images};
+    use serde_json::json;
+
+    fn life(spec: &serde_json::Value) -> Life {
+        let id = "00000000-0000-4000-8000-000000000001";
+        let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+                          "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
+        let mut whole = json!({ "app": "jupyter", "ask": ask });
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let life = json!({
+            "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default", "queue_priority": 0,
+            "preemptible": false, "number": 1, "node": "n", "grants": [], "spec": whole, "access_key": "", "base_path": "/",
+        });
+        serde_json::from_value(life).unwrap()
+    }
+
+    fn code_path(env: &serde_json::Value, mounts: &serde_json::Value) -> Vec<String> {
+        let all = environment(&life(&json!({ "env": env, "mounts": mounts })), String::new(), false);
+        all.into_iter().filter(|variable| variable.name == CODE).filter_map(|variable| variable.value).collect()
+    }
+
+    #[test]
+    fn a_pod_has_nothing_that_it_does_not_need() {
+        let images = Images { jupyter: "lab".to_owned(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
+        let place = Place { pool, namespace, images, classes: Classes::default() };
+        for (root, user) in [(false, USER), (true, 0)] {
+            let pod = pod(&place, &life(&json!({ "root": root, "pre_start": "pass" })), "uid", None);
+            let pod = serde_json::to_value(pod).unwrap();
+            let spec = &pod["spec"];
+            assert_eq!(spec["automountServiceAccountToken"], false);
+            assert_eq!(spec["enableServiceLinks"], false);
+            for none in ["hostNetwork", "hostPID", "hostIPC", "serviceAccountName"] {
+                assert!(spec.get(none).is_none(), "{none}");
+            }
+            assert_eq!(
+                spec["securityContext"],
+                json!({ "runAsUser": user, "runAsNonRoot": !root, "fsGroup": USER,
+                        "seccompProfile": { "type": "RuntimeDefault" } })
+            );
+            let confined =
+                json!({ "privileged": false, "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+            for container in [&spec["containers"][0], &spec["initContainers"][0]] {
+                assert_eq!(container["securityContext"], confined);
+            }
+            let volumes = spec["volumes"].as_array().unwrap();
+            assert!(volumes.iter().all(|volume| volume.get("hostPath").is_none()), "{volumes:?}");
+        }
+    }
+
+    #[test]
+    fn people_find_the_objects_of_a_life_by_what_they_know_of_it() {
+        let images = Images { jupyter: "lab".to_owned(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = ("gpus".to_owned(), "runtimes".to_owned());
+        let place = Place { pool, namespace, images, classes: Classes::default() };
+        let pod = serde_json::to_value(pod(&place, &life(&json!({})), "uid", None)).unwrap();
+        assert_eq!(pod["metadata"]["name"], "ws-lab-r1");
+        for (name, value) in [
+            ("pool", "gpus"),
+            ("life", "1"),
+            ("workspace", "lab"),
+            ("project", "p"),
+            ("queue", "default"),
+            ("preemptible", "false"),
+            ("gpu-milli", "0"),
+        ] {
+            assert_eq!(pod["metadata"]["labels"][format!("orrery.dev/{name}")], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn code_is_on_the_first_volume_that_can_be_written_unless_somebody_says_otherwise() {
+        let mounts = json!([
+            { "volume": "models", "path": "/models", "read_only": true },
+            { "volume": "home", "path": "/home/$me" },
+            { "volume": "data", "path": "/data" },
+        ]);
+        assert_eq!(code_path(&json!({}), &mounts), ["/home/$$me"]);
+        assert_eq!(code_path(&json!({ CODE: "/src" }), &mounts), ["/src"]);
+        assert!(code_path(&json!({}), &json!([])).is_empty());
+    }
 }

@@ -86,6 +86,15 @@ impl Reason {
         ALL.into_iter().find(|reason| reason.as_str() == text).unwrap_or_else(|| Self::Error(text.to_owned()))
     }
 
+    /// What a backend tells of an end, by its code: some codes are of what happened to the runtime, all others of errors.
+    #[must_use]
+    pub fn told(code: String) -> Self {
+        match Self::read(&code) {
+            known @ (Self::Exited | Self::NodeLost | Self::DeviceFailed | Self::ExecutorStopped) => known,
+            _ => Self::Error(code),
+        }
+    }
+
     /// Whoever was stopped for this did nothing wrong, and waits again where it asked to.
     #[must_use]
     pub fn is_disturbance(&self) -> bool {

@@ -1,7 +1,8 @@
 -- One step of the scheduler for many runs: creations, changes of runs and units, ended attempts; all or nothing.
 -- Guards: every row is joined with a shard in the epoch that its writer believes to own ($1, $2); a shard whose epoch
 -- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing.
--- Answers the shards that were still owned and the runs that were created.
+-- Answers the shards that were still owned and the runs that were created. What creates a run waits for the disk when it commits, whatever
+-- its session does otherwise.
 WITH own AS (
     SELECT s.id FROM shard s
     JOIN unnest($1::smallint[], $2::bigint[]) AS o (id, epoch) ON s.id = o.id AND s.epoch = o.epoch
@@ -70,4 +71,5 @@ WITH own AS (
         output = EXCLUDED.output, error = EXCLUDED.error, children = EXCLUDED.children
 )
 SELECT coalesce((SELECT array_agg(id) FROM own), '{}') AS shards,
-       coalesce((SELECT array_agg(run_id) FROM fired), '{}') AS created
+       coalesce((SELECT array_agg(run_id) FROM fired), '{}') AS created,
+       (SELECT set_config('synchronous_commit', 'on', true) FROM fired LIMIT 1)

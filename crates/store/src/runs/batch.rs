@@ -56,7 +56,7 @@ pub struct NewRun {
 pub struct Committed {
     /// Of the batch's shards, those that were still owned. Nothing of the others was written.
     pub shards: Vec<i16>,
-    /// Of the new runs, those whose logical key was new.
+    /// Of the new runs, those whose logical key was new. When there are any, this commit and all before it are durable.
     pub created: Vec<RunId>,
     /// Triggers whose decisions were not written, because another version is in force by now, or will be in a moment.
     pub overtaken: Vec<TriggerId>,
@@ -141,12 +141,6 @@ impl Batch {
             && self.missed.is_empty()
             && self.retried.is_empty()
             && self.repeated.is_empty()
-    }
-
-    /// True when it creates runs.
-    #[must_use]
-    pub fn creates(&self) -> bool {
-        !self.new.is_empty()
     }
 
     fn is_units_only(&self) -> bool {

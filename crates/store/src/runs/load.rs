@@ -194,7 +194,8 @@ fn startable(row: &Row) -> StartablePipeline {
     }
 }
 
-/// The status of a pipeline's latest run, or of one block in it, with an execution date in the seconds up to an instant.
+/// The status of a pipeline's latest run, or of one block in it, with an execution date in the seconds up to an instant; and the
+/// version of the pipeline that it runs.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -204,11 +205,11 @@ pub async fn latest_status(
     pipeline: &str,
     block: Option<&str>,
     (until, seconds): (Timestamp, f64),
-) -> Result<Option<String>, Error> {
+) -> Result<Option<(String, PipelineId, i64)>, Error> {
     let client = store.client().await?;
     let sql = include_str!("../../sql/run/select_latest_status.sql");
     let row = client.query_opt(sql, &[&workspace.0, &pipeline, &block, &until, &seconds]).await?;
-    Ok(row.map(|row| row.get("status")))
+    Ok(row.map(|row| (row.get("status"), PipelineId(row.get("pipeline_id")), row.get("pipeline_version"))))
 }
 
 /// Where a block's committed output lies (run, lease and the run's bundle): of one run, or of the latest completed one.

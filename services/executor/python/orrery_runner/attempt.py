@@ -73,8 +73,7 @@ class Process:
 def check_conditions(job: Dict[str, Any], found: inputs.Inputs, kwargs: Dict[str, Any]) -> None:
     """Raises unless every function of every guard says yes; a guard that fails says no."""
     for guard in job.get("conditions") or []:
-        own = {**kwargs, "configuration": dict(guard.get("configuration") or {}), "parent_block_uuid":
-               job["block"]["uuid"]}
+        own = callbacks.addon_kwargs(job, guard, job["block"], kwargs)
         try:
             file = blockfile.load(guard, job["repo_path"], found.names())
             functions = file.of("condition")

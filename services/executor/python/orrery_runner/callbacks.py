@@ -1,4 +1,4 @@
-"""Callback blocks: functions that react to how another block ended."""
+"""Callback blocks: functions that react to how another block ended; and what they and guards are given of that block."""
 from __future__ import annotations
 
 import types
@@ -39,19 +39,29 @@ def _is_for(entry: Any, status: str) -> bool:
 
 def _kwargs(job: Dict[str, Any], told: Dict[str, Any], found: inputs.Inputs,
             kwargs: Dict[str, Any]) -> Dict[str, Any]:
-    own = dict(kwargs)
-    own.update(
-        parent_block_uuid=told.get("block"),
-        pipeline_run=types.SimpleNamespace(
-            id=kwargs.get("pipeline_run_id"), pipeline_uuid=job.get("pipeline_uuid"), status="running",
-            execution_date=kwargs["execution_date"], variables=dict(job.get("variables") or {}),
-            event_variables=dict(job.get("event") or {}), execution_partition=job.get("execution_partition")),
-        __input=found.names(),
-    )
+    uuid = told.get("block")
+    watched = (job.get("upstream") or {}).get(uuid) or {}
+    own = {**addon_kwargs(job, job["block"], {**watched, "uuid": uuid}, kwargs), "__input": found.names()}
     error = told.get("error")
     if error is not None and told.get("status") == "failure":
         own["__error"] = _error(error)
     return own
+
+
+def addon_kwargs(job: Dict[str, Any], own: Dict[str, Any], parent: Dict[str, Any],
+                 kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """The kwargs of a guard or a reaction. As in Mage it sees the configuration of the block that it belongs to; keys of its
+    own, which Mage does not hand over, come on top."""
+    return {
+        **kwargs,
+        "block_uuid": own["uuid"],
+        "parent_block_uuid": parent["uuid"],
+        "configuration": {**(parent.get("configuration") or {}), **(own.get("configuration") or {})},
+        "pipeline_run": types.SimpleNamespace(
+            id=kwargs.get("pipeline_run_id"), pipeline_uuid=job.get("pipeline_uuid"), status="running",
+            execution_date=kwargs["execution_date"], variables=dict(job.get("variables") or {}),
+            event_variables=dict(job.get("event") or {}), execution_partition=job.get("execution_partition")),
+    }
 
 
 def _error(error: Any) -> UpstreamError:

@@ -70,12 +70,19 @@ def read(product: Dict[str, Any], uuid: str) -> Dict[str, List[Any]]:
     return found
 
 
+def as_table(job: Dict[str, Any], uuid: str, value: Any) -> Any:
+    """The input from block `uuid` for languages that know tables and no maps: of a product the outputs themselves."""
+    if ((job.get("upstream") or {}).get(uuid) or {}).get("kind") != "global_data_product" or not isinstance(value, dict):
+        return value
+    return outputs.join([item for listed in value.values() for item in listed])
+
+
 def run(job: Dict[str, Any]) -> Any:
-    """A block of kind global_data_product: the outputs themselves."""
+    """A block of kind global_data_product. The next blocks get what `GlobalDataProduct.get_outputs` answers, as in Mage: a map
+    from each block to the list of its outputs."""
     settings = (job["block"].get("configuration") or {}).get("global_data_product") or {}
     uuid = settings.get("uuid") or job["block"]["uuid"]
     product = {**definition(uuid), **{key: value for key, value in settings.items()
                                       if key in ("outdated_after", "outdated_starting_at", "settings") and value}}
     refresh(uuid, product)
-    values = [outputs.join(value) for value in read(product, uuid).values()]
-    return values
+    return read(product, uuid)

@@ -99,6 +99,10 @@ class BlockLogger:
             text += " " + " ".join(f"{key}={value}" for key, value in fields.items())
         self._logger.log(level, "%s", text, **known)
 
+    def log(self, level: int, message: Any, *args: Any, **fields: Any) -> None:
+        """At a level of `logging`."""
+        self._log(level, message, args, fields)
+
     def debug(self, message: Any, *args: Any, **fields: Any) -> None:
         """Below what is shown by default."""
         self._log(logging.DEBUG, message, args, fields)

@@ -25,7 +25,7 @@ def split(returned: Any) -> List[Any]:
     """None is no output, a list or tuple is one output per element, anything else is one output."""
     if returned is None:
         return []
-    if type(returned) in (list, tuple):
+    if isinstance(returned, (list, tuple)):  # named ones too, as in Mage
         return list(returned)
     return [returned]
 

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from orrery_runner import blockfile, frames
+from orrery_runner import blockfile, data_product, frames
 from orrery_runner.failures import BlockError
 from orrery_runner.inputs import Inputs
 
@@ -29,7 +29,7 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
     path = blockfile.path_of(block, job["repo_path"])
     with tempfile.TemporaryDirectory(prefix="rblock-") as folder:
         result = os.path.join(folder, "result.csv")
-        names = _write_inputs(inputs, folder, block["uuid"])
+        names = _write_inputs(job, inputs, folder)
         script = os.path.join(folder, "main.R")
         with open(script, "w", encoding="utf-8") as file:
             file.write(_script(path, function, names, kwargs, result, block["kind"] != "data_exporter"))
@@ -39,9 +39,11 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
         return _read(result)
 
 
-def _write_inputs(inputs: Inputs, folder: str, uuid: str) -> List[str]:
+def _write_inputs(job: Dict[str, Any], inputs: Inputs, folder: str) -> List[str]:
+    uuid = job["block"]["uuid"]
     names = []
-    for number, value in enumerate(inputs.values, start=1):
+    for number, (parent, given) in enumerate(zip(inputs.uuids, inputs.values), start=1):
+        value = data_product.as_table(job, parent, given)
         if frames.kind_of(value) not in ("dataframe", "polars_dataframe"):
             raise BlockError(f"block {uuid}: R blocks take data frames; input {number} is a {type(value).__name__}")
         name = os.path.join(folder, f"df_{number}.csv")
@@ -83,20 +85,33 @@ def _literal(value: Any) -> str:
     return _text(str(value))
 
 
+def _as_text(value: Any) -> str:
+    """A variable as Mage writes it for R: maps as JSON, everything else as Python shows it."""
+    return _text(json.dumps(value, default=str) if isinstance(value, dict) else str(value))
+
+
 def _name(key: Any) -> str:
     return "`" + str(key).replace("`", "") + "`"
 
 
 def _script(path: str, function: str, names: List[str], kwargs: Dict[str, Any], result: str, stores: bool) -> str:
     variables = {key: value for key, value in kwargs.items() if key not in ("logger", "context")}
-    lines = [f"global_vars <- {_literal(variables)}"]
+    texts = ", ".join(f"{_name(key)} = {_as_text(value)}" for key, value in variables.items())
+    lines = [
+        f".global_texts <- c({texts})",
+        # As in Mage a vector of texts, but for `$`, which a vector does not have: it gives the variable itself.
+        "`[.global_vars` <- function(x, i) .global_texts[i]",
+        "`[[.global_vars` <- function(x, i) .global_texts[[i]]",
+        f'global_vars <- structure({_literal(variables)}, class = "global_vars")',
+    ]
     arguments = []
     for number, name in enumerate(names, start=1):
-        lines.append(f"df_{number} <- read.csv({_text(name)}, check.names = FALSE)")
+        # Names of columns become names of R, as in Mage: its blocks say `Name.of`.
+        lines.append(f"df_{number} <- read.csv({_text(name)})")
         arguments.append(f"df_{number}")
     lines += [
         f"source({_text(path)}, keep.source = FALSE)",
-        f"if (!exists({_text(function)})) stop({_text('the file defines no function ' + function)})",
+        f"if (!exists({_text(function)}, inherits = FALSE)) stop({_text('the file defines no function ' + function)})",
         f".result <- {function}({', '.join(arguments)})",
     ]
     if stores:

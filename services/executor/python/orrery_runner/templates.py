@@ -63,14 +63,16 @@ def _functions() -> Dict[str, Any]:
     }
 
 
-def render_config(text: str) -> str:
-    """A configuration file: what is not defined becomes empty, since most profiles of a file are not in use."""
+def render_config(text: str, variables: Optional[Dict[str, Any]] = None) -> str:
+    """A configuration file, with the variables of a block's run if it has one: what is not defined becomes empty, since most
+    profiles of a file are not in use."""
     import jinja2
 
     environment = jinja2.Environment(undefined=jinja2.ChainableUndefined, keep_trailing_newline=True,
                                      finalize=lambda value: "" if value is None else value)
     try:
-        return environment.from_string(text).render(**_functions())
+        known = dict(variables or {})
+        return environment.from_string(text).render({**known, **_functions(), "variables": known.get})
     except jinja2.TemplateError as error:
         raise ValueError(f"the template of a configuration file is wrong: {error}") from error
 
@@ -79,27 +81,31 @@ def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
     """A block's text: what is not defined is an error that names it."""
     import jinja2
 
+    class Unset(jinja2.Undefined):
+        """As in Mage it is false, so that a text may ask for it; what would print it fails."""
+
+        __slots__ = ()
+        __iter__ = __str__ = __len__ = jinja2.Undefined._fail_with_undefined_error  # type: ignore[assignment]
+
+    def unset(why: str) -> Unset:
+        return Unset(hint=f"block {uuid}: {why}", exc=BlockError)  # type: ignore[arg-type]
+
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     known: Dict[str, Any] = {**variables, **_functions()}
 
     def variable(name: str, parse: Any = None) -> Any:
         """`parse` is the text of a function, as the template language has none."""
         if name not in variables:
-            raise BlockError(f"block {uuid}: variables('{name}') is not defined; define it in the pipeline, the "
-                             "trigger or the run")
+            return unset(f"variables('{name}') is not defined; define it in the pipeline, the trigger or the run")
         return eval(parse, {})(variables[name]) if parse else variables[name]
 
     def environment_variable(name: str, *default: Any) -> Any:
         value = os.environ.get(name, *default)
-        if value is None and not default:
-            raise BlockError(f"block {uuid}: env_var('{name}') is not set and has no default")
-        return value
+        return unset(f"env_var('{name}') is not set and has no default") if value is None and not default else value
 
     def secret_variable(name: str) -> Any:
         value = secret(name)
-        if value is None:
-            raise BlockError(f"block {uuid}: there is no secret {name} in this pipeline, its workspace or its project")
-        return value
+        return unset(f"there is no secret {name} in this pipeline, its workspace or its project") if value is None else value
 
     known.update(variables=variable, env_var=environment_variable, mage_secret_var=secret_variable)
     try:
@@ -107,5 +113,7 @@ def render_block(text: str, uuid: str, variables: Dict[str, Any]) -> str:
     except jinja2.UndefinedError as error:
         raise BlockError(f"block {uuid}: {error}; define it as a variable of the pipeline, the trigger or the run"
                          ) from None
+    except TypeError as error:
+        raise BlockError(f"block {uuid}: its template fails: {error}") from None
     except jinja2.TemplateSyntaxError as error:
         raise BlockError(f"block {uuid}: its template is wrong at line {error.lineno}: {error.message}") from None

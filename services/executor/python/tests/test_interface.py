@@ -142,6 +142,36 @@ class Files(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "cannot be told"):
                 FileIO().load(os.path.join(folder, "f"))
 
+    def test_files_are_read_whole(self) -> None:
+        from mage_ai.io.base import QUERY_ROW_LIMIT
+        from mage_ai.io.file import FileIO
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "long.parquet")
+            pd.DataFrame({"a": [True]}).reindex(range(QUERY_ROW_LIMIT + 1), method="ffill").to_parquet(path, index=False)
+            self.assertEqual(len(FileIO().load(path)), QUERY_ROW_LIMIT + 1)
+
+    def test_times_in_files_are_in_milliseconds(self) -> None:
+        import pyarrow.parquet
+        from mage_ai.io.file import FileIO
+
+        frame = pd.DataFrame({"at": pd.to_datetime(["2024-02-29 13:14:15.123456789"])})
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "f.parquet")
+            for options, unit in (({}, "ms"), ({"coerce_timestamps": "us", "allow_truncated_timestamps": True}, "us")):
+                FileIO().export(frame, path, **options)
+                self.assertEqual(str(pyarrow.parquet.read_schema(path).field("at").type), f"timestamp[{unit}]")
+
+    def test_polars_writes_rows(self) -> None:
+        polars = library(self, "polars")
+        from mage_ai.io.file import FileIO
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "f.json")
+            FileIO().export(polars.DataFrame({"a": [1, 2]}), path)
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(json.load(file), [{"a": 1}, {"a": 2}])
+
 
 class Actions(unittest.TestCase):
     def act(self, frame: pd.DataFrame, kind: str, **fields) -> pd.DataFrame:
@@ -389,6 +419,10 @@ def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs
         self.block("gdp", None, "global_data_product", file=None)
         self.ok("gdp", answers=answers)
         self.assertEqual([call["method"] for call in self.last.calls], ["trigger_pipeline", "get_variable"])
+        self.block("next", "@transformer\ndef f(product): return {k: [len(v), v[0].a.tolist()] for k, v in product.items()}\n",
+                   "transformer", upstream=["gdp"])
+        self.ok("next")
+        self.assertEqual(self.stored("next"), [{"made": [1, [1]]}])
 
 
 if __name__ == "__main__":

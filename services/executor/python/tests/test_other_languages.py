@@ -36,9 +36,24 @@ class R(ProjectCase):
                    variables={"by": 2, "nested": {"list": [1, "a", None, True]}})
         frame = self.stored("r")[0]
         self.assertEqual(frame["twice"].tolist(), [2, 4, 6])
-        self.assertEqual(frame["Name of"].tolist()[::2], ['a, "b"', "ü\n"])
-        self.assertTrue(frame["Name of"].isna()[1] and frame["x"].isna()[1])
+        self.assertEqual(frame["Name.of"].tolist()[::2], ['a, "b"', "ü\n"])
+        self.assertTrue(frame["Name.of"].isna()[1] and frame["x"].isna()[1])
         self.assertEqual(frame["ok"].tolist(), [True, False, True])
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_variables_are_a_vector_of_texts(self) -> None:
+        self.run_r("r", """load_data <- function() {
+            df <- data.frame(n = 1:2)
+            df['day'] <- format(as.Date(global_vars['ds']) + 1)
+            df['parts'] <- strsplit(global_vars['names'], ',')[[1]]
+            df['twice'] <- as.numeric(global_vars['by']) * global_vars$by
+            df['flag'] <- global_vars[['flag']] == 'True' && global_vars$flag
+            df['none'] <- is.na(global_vars['nothing'])
+            df['map'] <- global_vars['map']
+            df
+        }""", "data_loader", (), variables={"names": "a,b", "by": 2, "flag": True, "map": {"k": "v"}})
+        self.assertEqual(self.stored("r")[0].values.tolist(), [
+            [1, "2024-03-01", "a", 4, True, True, '{"k": "v"}'], [2, "2024-03-01", "b", 4, True, True, '{"k": "v"}']])
 
     @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
     def test_every_kind_of_r_block(self) -> None:
@@ -65,6 +80,12 @@ class R(ProjectCase):
         self.block("other", "load <- function() 1\n", "data_loader", "r")
         self.fails("other", "USER_CODE", "code 1", request={"env": dict(os.environ)})
         self.assertIn("the file defines no function load_data", self.last.text("stderr"))
+        # R has a function of that name, which gives back what it is given.
+        self.block("frame", FRAME)
+        self.ok("frame")
+        self.block("same", "change <- function(df_1, ...) 1\n", "transformer", "r", ("frame",))
+        self.fails("same", "USER_CODE", "code 1", request={"env": dict(os.environ)})
+        self.assertIn("the file defines no function transform", self.last.text("stderr"))
 
 
 class Dbt(ProjectCase):
@@ -76,9 +97,44 @@ class Dbt(ProjectCase):
         self.file("dbt/dbt_project.yml", "name: x\n")
         path = os.path.join(self.repo, "bin") + ":/bin:/usr/bin"
         self.ok("models/m", request={"env": {"PATH": path, "CODE": "0"}})
-        self.assertIn("run --select m --vars", self.last.text())
+        self.assertIn("build --select m --vars", self.last.text())
         self.assertIn(f"--project-dir {self.repo}/dbt", self.last.text())
         self.fails("models/m", "USER_CODE", "code 2", request={"env": {"PATH": path, "CODE": "2"}})
+        for uuid, command in (("models/a", "run"), ("snapshots/b", "snapshot")):
+            self.block(uuid, "select 1", "dbt", "sql", configuration={"dbt": {"disable_tests": True}})
+            self.ok(uuid, request={"env": {"PATH": path, "CODE": "0"}})
+            self.assertIn(f"{command} --select {uuid[-1]} --vars", self.last.text())
+
+    def test_packages_profiles_and_outputs(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n"
+                             "[ \"$1\" = deps ] && mkdir dbt_packages && ! [ -e tried ] && touch tried && exit 1\n"
+                             "while [ $# -gt 1 ]; do [ \"$1\" = --profiles-dir ] && cat \"$2/profiles.yml\"; shift; done\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/dbt_project.yml", "name: x\n")
+        self.file("dbt/packages.yml", "packages: []\n")
+        self.file("dbt/profiles.yml", "x: {password: \"{{ mage_secret_var('pw') }}\", schema: \"{{ variables('schema') }}\"}\n")
+        self.block("up", "@data_loader\ndef f(): return 'orders'\n")
+        self.ok("up")
+        self.block("m", "--select {{ block_output('up') }} --full-refresh\n", "dbt", "yaml", upstream=["up"])
+        request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin", "ORRERY_SECRET_pw": "s3cret"}}
+        # The first time they cannot be had.
+        for has_packages in (False, False, True):
+            self.ok("m", request=request, variables={"schema": "own"})
+            lines = self.last.text().splitlines()
+            self.assertEqual([line for line in lines if line.startswith("deps ")] == [], has_packages)
+            self.assertTrue(any(line.startswith("run --select orders --full-refresh --vars") for line in lines), lines)
+            self.assertIn("x: {password: \"s3cret\", schema: \"own\"}", lines)
+        with open(os.path.join(self.repo, "dbt", "profiles.yml"), encoding="utf-8") as file:
+            self.assertIn("mage_secret_var", file.read())
+        for uuid, given in (("json", '\'{"mine": 1, "schema": "other"}\''), ("yaml", "'mine: 1'")):
+            self.block(uuid, f"--select a --vars {given}\n", "dbt", "yaml")
+            self.ok(uuid, request=request, variables={"schema": "own", "further": 2})
+            line = next(line for line in self.last.text().splitlines() if line.startswith("run --select a --vars "))
+            if uuid == "json":
+                self.assertIn('"further": 2', line)
+                self.assertIn('"schema": "other"', line)
+                self.assertNotIn('"own"', line)
+            self.assertIn("mine", line)
 
     def test_real_models(self) -> None:
         library(self, "dbt.adapters.duckdb")
@@ -103,7 +159,7 @@ class Dbt(ProjectCase):
         self.file("dbt/build.yaml", "--select orders\n")
         self.ok("build", request={"env": env}, variables={"amount": 1})
         self.file("dbt/shop/models/totals.sql", "select nothing from nowhere\n")
-        self.fails("shop/models/totals", "USER_CODE", "dbt run ended with code 1", request={"env": env},
+        self.fails("shop/models/totals", "USER_CODE", "dbt build ended with code 1", request={"env": env},
                    variables={"amount": 35})
         self.assertIn("nowhere", self.last.text())
 

@@ -73,6 +73,7 @@ def f(*args, **kwargs):
     from mage_ai.settings.repo import get_repo_path
     assert get_repo_path() == kwargs['repo_path'] == os.environ['MAGE_RUNTIME__REPO_PATH']
     kwargs['logger'].info('seen', rows=3)
+    kwargs['logger'].log(30, 'odd', rows=4)
     return {key: str(value) if isinstance(value, datetime.datetime) else value for key, value in kwargs.items()
             if key not in ('logger', 'repo_path')}
 """, configuration={"mine": 1})
@@ -87,7 +88,8 @@ def f(*args, **kwargs):
             "trigger_name": "nightly", "configuration": {"mine": 1}, "context": {}, "pipeline_uuid": "sales",
             "block_uuid": "k", "retry": {"attempts": 3}, "pipeline_run_id": "00000000-0000-0000-0000-000000000001",
             "dynamic_block_index": 0})
-        self.assertIn("seen rows=3", [entry["message"] for entry in self.last.logs])
+        self.assertIn(("INFO", "seen rows=3"), [(entry["level"], entry["message"]) for entry in self.last.logs])
+        self.assertIn(("WARNING", "odd rows=4"), [(entry["level"], entry["message"]) for entry in self.last.logs])
 
     def test_errors_name_the_place(self) -> None:
         self.block("broken", "@data_loader\ndef f(:\n    pass\n")
@@ -160,6 +162,10 @@ class Outputs(ProjectCase):
         self.block("one", "import pandas as pd\n@data_loader\ndef f(): return [pd.DataFrame({'a': [1]})]\n")
         self.ok("one")
         self.assertEqual(len(self.stored("one")), 1)
+        self.block("named", "import collections\nPair = collections.namedtuple('Pair', 'a b')\n"
+                            "@data_loader\ndef f(): return Pair(1, [2])\n@test\ndef two(a, b): assert (a, b) == (1, [2])\n")
+        self.ok("named")
+        self.assertEqual(self.stored("named"), [1, [2]])
         self.block("empty", "@data_loader\ndef f(): return []\n")
         self.assertEqual(self.ok("empty")["outputs"], [])
 
@@ -216,6 +222,18 @@ class Special(ProjectCase):
         self.assertEqual(self.run_block("b", conditions=[yes, no]), {"outcome": "condition_failed"})
         self.assertEqual(self.run_block("b", conditions=[bad]), {"outcome": "condition_failed"})
         self.assertTrue(any("ZeroDivisionError" in entry["message"] for entry in self.last.logs))
+
+    def test_what_guards_and_reactions_are_given(self) -> None:
+        self.block("b", "@data_loader\ndef f(): return 5\n", configuration={"limit": 3, "mine": "block"})
+        code = ("    print(kwargs['block_uuid'], kwargs['parent_block_uuid'], kwargs['configuration'], "
+                "kwargs['pipeline_run'].execution_partition)\n    return True\n")
+        guard = self.block("guard", "@condition\ndef f(*args, **kwargs):\n" + code, "conditional",
+                           configuration={"mine": "guard"})
+        self.ok("b", conditions=[guard])
+        self.assertEqual(self.last.text(), "guard b {'limit': 3, 'mine': 'guard'} 3/20240229T131415\n")
+        self.block("cb", "@callback\ndef f(data, **kwargs):\n" + code, "callback", upstream=["b"])
+        self.ok("cb", mode="callback", callback={"status": "success", "block": "b", "error": None})
+        self.assertEqual(self.last.text(), "cb b {'limit': 3, 'mine': 'block'} 3/20240229T131415\n")
 
     def test_callbacks(self) -> None:
         self.block("b", "@data_loader\ndef f(): return 5\n")

@@ -109,11 +109,15 @@ class Behaviour:
         self.assertEqual(self.rows("raw"), [[1, "x;y"], [2, "z"]])
         self.sql("none", "DELETE FROM t WHERE a = 1;", use_raw_sql=True, kind="data_exporter")
         self.assertEqual(self.ok("none")["outputs"], [])
-        self.sql("untouched", "INSERT INTO t VALUES (9, '{{ df_1 }}')", disable_query_preprocessing=True)
-        self.assertEqual(self.ok("untouched")["outputs"], [])
-        self.sql("look", "SELECT b FROM t WHERE a = 9", use_raw_sql=True)
-        self.ok("look")
-        self.assertEqual(self.rows("look"), [["{{ df_1 }}"]])
+        self.sql("whole", "INSERT INTO t VALUES (9, '{{ word }}%;'); INSERT INTO t SELECT id + 10, 'f' FROM {{ df_1 }};\n-- done",
+                 ("frame",), use_raw_sql=True, disable_query_preprocessing=True)
+        self.assertEqual(self.ok("whole", variables={"word": "w"})["outputs"], [])
+        self.sql("look", "SELECT a, b FROM t WHERE a >= {{ least }}", disable_query_preprocessing=True)
+        self.ok("look", variables={"least": 9})
+        self.assertEqual(sorted(self.rows("look")), [[9, "w%;"], [11, "f"], [12, "f"], [13, "f"]])
+        self.sql("filled", "SELECT count(*) AS n FROM {{ df_1 }}", ("look",), use_raw_sql=True)
+        self.ok("filled")
+        self.assertEqual(self.rows("filled"), [[4]])
         self.sql("bad", "INSERT INTO t VALUES (10, 'x'); SELECT * FROM nowhere", use_raw_sql=True)
         self.fails("bad", "USER_CODE", "nowhere")
 
@@ -129,8 +133,25 @@ class Behaviour:
         self.assertEqual(self.rows("t"), [[18, "w", "here", "2024-02-29", 1, 1, "2024"]])
         self.sql("u", "SELECT {{ nowhere }}", use_raw_sql=True)
         self.fails("u", "USER_CODE", "block u", "nowhere")
-        self.sql("v", "SELECT {{ variables('gone') }}", use_raw_sql=True)
-        self.fails("v", "USER_CODE", "gone")
+        for text, said in (("{{ variables('gone') }}", "variables('gone') is not defined"),
+                           ("{{ variables('gone') ~ '1' }}", "variables('gone') is not defined"),
+                           ("{{ env_var('GONE') }}", "env_var('GONE') is not set"),
+                           ("{{ mage_secret_var('gone') }}", "no secret gone")):
+            self.sql("v", f"SELECT {text}", use_raw_sql=True)
+            self.fails("v", "USER_CODE", "block v: ", said)
+        self.sql("w", "SELECT {% if variables('gone') %}1{% else %}2{% endif %} AS a, '{{ env_var('GONE') or 'other' }}' AS b, "
+                      "'{{ variables('gone') | default('none') }}' AS c, {% if variables('gone') == 'x' %}1{% else %}2{% endif %}"
+                      " AS d", use_raw_sql=True)
+        self.ok("w")
+        self.assertEqual(self.rows("w"), [[2, "other", "none", 2]])
+
+    def test_rows_of_a_data_product(self) -> None:
+        self.block("product", "import pandas as pd\n@data_loader\ndef f(): return {'made': [pd.DataFrame({'amount': [1, 2]})]}\n")
+        self.ok("product")
+        self.block("product", None, "global_data_product", file=None)
+        self.sql("s", "SELECT sum(amount) AS s FROM {{ df_1 }}", ("product",), use_raw_sql=True)
+        self.ok("s")
+        self.assertEqual(float(self.rows("s")[0][0]), 3)
 
     def test_list_inputs_and_named_uploads(self) -> None:
         self.block("dicts", "@data_loader\ndef f(): return [{'Amount': i} for i in range(5)]\n")

@@ -124,6 +124,13 @@ impl Engine {
         }
     }
 
+    /// Keeps what was promised since the last flush began: all of it is durable.
+    pub(super) fn keep_all(&mut self) {
+        self.flush_at = None;
+        let promises = std::mem::take(&mut self.promises);
+        self.keep(promises);
+    }
+
     /// Waits until everything that was committed is durable, and keeps what was promised. False when that failed.
     pub(super) async fn flush_now(&mut self) -> bool {
         // The one that is under way may have begun before the last commit: another one follows it on the same session.

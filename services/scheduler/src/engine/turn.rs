@@ -241,11 +241,12 @@ impl Engine {
         for (executor, acks) in turn.acks {
             self.promises.acks.entry(executor).or_default().extend(acks);
         }
-        self.settle_doubts(turn.doubtful).await;
-        // A run is durable before anybody works on it: no code runs for a firing that a crash could forget.
-        if turn.batch.creates() && !self.flush_now().await {
-            return;
+        // What creates runs is durable with its commit, and so is all before it. Not what others commit from here on, and doubts
+        // are settled by that.
+        if !created.is_empty() {
+            self.keep_all();
         }
+        self.settle_doubts(turn.doubtful).await;
         self.speak(turn.assignments, turn.stops, turn.ends);
         self.flush_soon();
         let has_ended = |run: &RunId| self.runs.get(run).is_some_and(|live| live.run.row().status.has_ended());

@@ -81,6 +81,23 @@ async fn a_lost_node_frees_nothing_until_an_administrator_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_on_a_node_that_its_cluster_gave_up_runs_again_where_that_was_asked_for() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
+    scheduler.start(moves).await.unwrap();
+    world.until(moves, "running").await;
+    executor.change(|state| {
+        let running = state.runtimes.values_mut().next().unwrap();
+        (running.phase, running.code) = (pb::RuntimePhase::Failed, "NODE_LOST".into());
+    });
+    let again = "SELECT count(*) FROM runtime WHERE state = 'running' AND number = 2";
+    wait_for("its second life", WAIT, || async { (world.count(again).await == 1).then_some(()) }).await;
+    assert!(world.timeline(moves).await.contains(&"stopping NODE_LOST".to_owned()));
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_device_moves_who_asked_for_it_and_warns_the_others() {
     let (world, scheduler, executor) = World::simple(&[2]).await;
     let project = world.project("p", None).await;

@@ -116,6 +116,31 @@ async fn a_further_try_starts_another_run_in_the_place_of_one_that_failed_and_jo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_what_is_not_there() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 20).await;
+    let spec = json!({ "blocks": [block("first", &[]), block("second", &["first"])] });
+    let pipeline = world.deploy("watched", 3, spec).await;
+    node.create(pipeline, "k").await;
+    node.until_running(1).await;
+    let (calls, asker) = (calls(&world, &node), node.attempt(0));
+    let long_ago = "2020-01-01T00:00:00Z";
+    for (asked, expect) in [
+        (json!({ "pipeline_uuid": "watched", "block_uuid": "second" }), Ok(json!("initial"))),
+        (json!({ "pipeline_uuid": "watched", "block_uuid": "second", "execution_date": long_ago }), Ok(Value::Null)),
+        (json!({ "pipeline_uuid": "watched", "block_uuid": "third" }), Err("has no block `third`")),
+        (json!({ "pipeline_uuid": "watched", "block_uuid": "third", "execution_date": long_ago }), Err("`third`")),
+        (json!({ "pipeline_uuid": "other" }), Err("has no pipeline `other`")),
+    ] {
+        match (ask(&calls, &asker, "check_status", asked).await, expect) {
+            (Ok(answer), Ok(status)) => assert_eq!(answer["status"], status),
+            (Err(refused), Err(said)) => assert!(refused.contains(said), "{refused}"),
+            (answer, expect) => panic!("{answer:?}, and not {expect:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_about_a_run_waits_for_none_of_its_units() {
     let world = World::new().await;
     let mut node = world.node(0..256, 20).await;

@@ -154,14 +154,22 @@ impl Proxy {
         }
         let (head, body) = answer.into_parts();
         // Some answers go on for hours: events of a kernel, a download.
-        let body = Standing::new(Body::new(body), self.until_lost(opener, route.workspace), |fault| {
-            Err(axum::Error::new(Status::from(fault)))
-        });
+        let lost = keeping(door, self.until_lost(opener, route.workspace));
+        let body = Standing::new(Body::new(body), lost, |fault| Err(axum::Error::new(Status::from(fault))));
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = head.status;
         *response.headers_mut() = headers::back(&head.headers, &at);
         Ok(response)
     }
+}
+
+/// The end of a right, and a place until the answer is over: those that go on count as well.
+fn keeping(door: Door, lost: Lost) -> Lost {
+    Box::pin(async move {
+        let fault = lost.await;
+        drop(door);
+        fault
+    })
 }
 
 /// Somebody does something: changes a thing, or opens a page. What pages ask for by themselves is not that.
@@ -181,4 +189,22 @@ fn target(goes: &Goes, uri: &Uri) -> Result<Uri, Fault> {
     format!("http://{}{path}", goes.route.endpoint).parse().map_err(|_| {
         Fault::new(ErrorKind::InvalidArgument, "MALFORMED_REQUEST", "the path of the request cannot be passed on")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn an_answer_that_goes_on_keeps_its_place() {
+        let (doors, workspace) = (Doors::default(), WorkspaceId(Uuid::nil()));
+        let lost = keeping(doors.open(workspace).unwrap(), Box::pin(std::future::pending()));
+        let answer = Standing::new(Body::empty(), lost, |fault| Err(axum::Error::new(Status::from(fault))));
+        let others: Vec<Door> = (1..OPEN_MAX).filter_map(|_| doors.open(workspace)).collect();
+        assert_eq!(others.len(), OPEN_MAX - 1);
+        assert!(doors.open(workspace).is_none(), "the answer has the last one");
+        drop(answer);
+        assert!(doors.open(workspace).is_some());
+    }
 }

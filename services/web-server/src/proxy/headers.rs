@@ -23,6 +23,17 @@ const OURS: [&str; 6] = ["forwarded", "x-real-ip", "authorization", "x-csrf-toke
 const OUR_PREFIXES: [&str; 5] = ["x-forwarded-", "x-remote-", "x-auth-", "x-orrery-", "proxy-"];
 /// Cookies that no application sees or sets, by their beginning: ours, and the one by which the editor is opened.
 const OUR_COOKIES: [&str; 4] = ["orrery_", "__Host-orrery", "__Secure-orrery", EDITOR_COOKIE];
+/// What an answer says for its whole origin. On a path that is ours, and no application's: one could have browsers come
+/// elsewhere, or tell elsewhere which of our addresses people ask for.
+const OF_ORIGINS: [&str; 7] = [
+    "service-worker-allowed",
+    "clear-site-data",
+    "strict-transport-security",
+    "alt-svc",
+    "nel",
+    "report-to",
+    "accept-ch",
+];
 /// By it code-server knows who may come.
 const EDITOR_COOKIE: &str = "code-server-session";
 
@@ -114,9 +125,7 @@ pub(super) fn back(headers: &HeaderMap, at: &Addresses<'_>) -> HeaderMap {
     let connection: Vec<String> = named(headers).collect();
     let mut out = HeaderMap::new();
     for (name, value) in headers {
-        // On a path, an application must not speak for the whole origin, which is ours.
-        let too_wide = at.way == Way::Path
-            && matches!(name.as_str(), "service-worker-allowed" | "clear-site-data" | "strict-transport-security");
+        let too_wide = at.way == Way::Path && OF_ORIGINS.contains(&name.as_str());
         if !passes(name, &connection) || too_wide || name.as_str().starts_with("x-orrery-") {
             continue;
         }
@@ -158,7 +167,9 @@ fn location(text: &str, at: &Addresses<'_>) -> String {
 fn cookie(text: &str, at: &Addresses<'_>) -> Option<HeaderValue> {
     let mut parts = text.split(';').map(str::trim);
     let pair = parts.next()?;
-    if OUR_COOKIES.iter().any(|ours| pair.starts_with(ours)) || pair.starts_with(cookies::CSRF) {
+    // Of a cookie without a name browsers send only the value, which may look like one of ours.
+    let nameless = pair.split_once('=').is_none_or(|(name, _)| name.trim().is_empty());
+    if nameless || OUR_COOKIES.iter().any(|ours| pair.starts_with(ours)) || pair.starts_with(cookies::CSRF) {
         return None;
     }
     let mut kept = vec![pair.to_owned()];
@@ -231,10 +242,15 @@ mod tests {
         let editor = towards(&sent, "h", "http", "/b/", (Some(&App::VsCode), "key"));
         assert_eq!(editor["cookie"], "_xsrf=1; mine=2; code-server-session=key");
         assert!(!editor.contains_key("authorization"));
-        let upgrade =
-            map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "k")]);
+        let upgrade = map(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "k"),
+            ("sec-websocket-protocol", "v1.kernel.websocket.jupyter.org"),
+        ]);
         let got = towards(&upgrade, "h", "http", "/b/", (None, "key"));
         assert!(got["upgrade"] == "websocket" && got["connection"] == "Upgrade" && got["sec-websocket-key"] == "k");
+        assert_eq!(got["sec-websocket-protocol"], "v1.kernel.websocket.jupyter.org");
     }
 
     #[test]
@@ -260,15 +276,25 @@ mod tests {
             ("set-cookie", "a=1; Domain=example; Path=/; HttpOnly"),
             ("set-cookie", "orrery_session=stolen; Path=/"),
             ("set-cookie", "b=2; Path=/runtimes/lab/x"),
+            ("set-cookie", "=orrery_session=nameless"),
+            ("set-cookie", "orrery_session"),
             ("service-worker-allowed", "/"),
+            ("sec-websocket-protocol", "v1.kernel.websocket.jupyter.org"),
+            ("nel", r#"{"report_to":"mine","max_age":9,"success_fraction":1}"#),
+            ("report-to", r#"{"group":"mine","max_age":9,"endpoints":[{"url":"https://evil.example"}]}"#),
+            ("alt-svc", r#"h3="evil.example:443""#),
             ("connection", "close"),
         ]);
         let got = back(&answered, &at(Way::Path, false));
         let cookies: Vec<_> = got.get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a=1; HttpOnly; Path=/runtimes/lab/", "b=2; Path=/runtimes/lab/x"]);
-        assert!(!got.contains_key("service-worker-allowed") && !got.contains_key("connection"));
+        for none in ["service-worker-allowed", "nel", "report-to", "alt-svc", "connection"] {
+            assert!(!got.contains_key(none), "{none}");
+        }
+        assert_eq!(got["sec-websocket-protocol"], "v1.kernel.websocket.jupyter.org");
         let own = back(&answered, &at(Way::Origin, false));
         assert_eq!(own.get_all("set-cookie").iter().next().unwrap(), "a=1; Path=/; HttpOnly");
-        assert!(own.contains_key("service-worker-allowed"));
+        assert!(own.contains_key("service-worker-allowed") && own.contains_key("nel"));
+        assert_eq!(own.get_all("set-cookie").iter().count(), 2);
     }
 }

@@ -210,24 +210,28 @@ impl Life {
         match report.phase {
             Phase::Gone => {
                 if started {
-                    let reason = match code.as_str() {
-                        "" => Reason::Exited,
-                        stopped if stopped == Reason::ExecutorStopped.as_str() => Reason::ExecutorStopped,
-                        _ => Reason::Error(code),
-                    };
-                    self.stage = Stage::Stopping(reason);
+                    self.stage = Stage::Stopping(if code.is_empty() { Reason::Exited } else { Reason::told(code) });
                 }
                 self.end(message, None, now, change);
             }
             Phase::Failed if started => {
                 let code = if code.is_empty() { "FAILED".to_owned() } else { code };
-                self.stop(Reason::Error(code), message, None, now, change);
+                self.stop(Reason::told(code), message, None, now, change);
+            }
+            // It ran, and its node does not take it again. Only other devices than granted mean another place.
+            Phase::Misplaced
+                if self.stage == Stage::Running && !(code.is_empty() || code == Reason::Misplaced.as_str()) =>
+            {
+                self.stop(Reason::NodeLost, format!("{code}: {message}"), None, now, change);
             }
             Phase::Misplaced if started => {
                 let reason = match self.misplaced {
                     MISPLACED_MAX.. => Reason::Error(Reason::Misplaced.as_str().to_owned()),
                     _ => Reason::Misplaced,
                 };
+                // The reason is one for all; why is in the words.
+                let is_told = code.is_empty() || code == Reason::Misplaced.as_str();
+                let message = if is_told { message } else { format!("{code}: {message}") };
                 self.stop(reason, message, None, now, change);
             }
             Phase::Ready if matches!(self.stage, Stage::Starting(_)) => {
@@ -356,7 +360,8 @@ impl Life {
         if let Stage::Starting(step) = self.stage {
             let (limit, code, sentence) = step.limit();
             if self.step_at + limit <= now {
-                self.stop(Reason::Error(code.to_owned()), sentence.to_owned(), None, now, change);
+                let message = self.with_last_word(sentence);
+                self.stop(Reason::Error(code.to_owned()), message, None, now, change);
             }
         }
         if self.bounds.is_none() {
@@ -369,6 +374,15 @@ impl Life {
         self.settle_idle(now, rules);
         self.reap_idle(now, rules, change);
         self.warn(now, rules, change);
+    }
+
+    /// That a step took too long, with what its backend said of that step: it tells why.
+    fn with_last_word(&self, sentence: &str) -> String {
+        match (self.notice.code.as_str(), self.notice.message.as_str()) {
+            ("", "") => sentence.to_owned(),
+            ("", word) | (word, "") => format!("{sentence}; the last word about it was {word}"),
+            (code, words) => format!("{sentence}; the last word about it was {code}: {words}"),
+        }
     }
 
     /// Stops what is idle, once all sources have looked again.

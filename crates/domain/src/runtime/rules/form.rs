@@ -203,7 +203,8 @@ fn check_mounts(mounts: &[Mount]) -> Result<(), Denial> {
         }
         let path = mount.path.as_str();
         if !is_mountable(path) {
-            let remedy = "use a plain absolute path, and not /, /proc, /sys, /dev or anything below these";
+            let remedy =
+                "use a plain absolute path without a colon, and not /, /proc, /sys, /dev or anything below these";
             return wrong(Code::PvcPathInvalid, format!("volume `{}` cannot be mounted there", mount.volume), remedy);
         }
         let other = mounts[..at].iter().find(|other| is_within(&other.path, path) || is_within(path, &other.path));
@@ -222,7 +223,9 @@ fn is_mountable(path: &str) -> bool {
     let Some(rest) = path.strip_prefix('/') else { return false };
     let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control);
     let systems = ["/proc", "/sys", "/dev"];
-    path.len() <= PATH_BYTES_MAX && rest.split('/').all(plain) && !systems.iter().any(|system| is_within(path, system))
+    // Kubernetes takes no colon in the path of a mount.
+    let short = path.len() <= PATH_BYTES_MAX && !path.contains(':');
+    short && rest.split('/').all(plain) && !systems.iter().any(|system| is_within(path, system))
 }
 
 /// `path` is `folder` or below it.

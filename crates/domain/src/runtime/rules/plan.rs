@@ -44,10 +44,10 @@ impl Plan {
         }
         let effective = ask.effective_milli();
         if let Some(max) = self.gpu_milli_max.filter(|max| effective > *max) {
-            let sentence = format!(
-                "plan `{}` lets one runtime have {max} milli-GPU, and GPUs times share are {effective}",
-                self.name
-            );
+            let excess = Excess { what: "GPU".to_owned(), limit: max, used: 0, wanted: effective };
+            let [limit, wanted] = [max, effective].map(|milli| excess.spoken(milli));
+            let sentence =
+                format!("plan `{}` lets one runtime have {limit}, and GPUs times share are {wanted}", self.name);
             return Err(Denial::new(
                 Code::GpuCountLimit,
                 "sm_percent",

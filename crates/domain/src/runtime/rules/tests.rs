@@ -120,7 +120,7 @@ fn volumes_lie_side_by_side_and_outside_of_the_system() {
         code(|s, _| s.mounts = list)
     };
     assert_eq!(mounts(&[("data", "/data"), ("more", "/data2"), ("a.b", "/x/y")]), "ok");
-    for path in ["data", "/", "", "/proc", "/sys/fs", "/dev/shm", "/a//b", "/a/../b", "/a/", "/./a", "/a\nb"] {
+    for path in ["data", "/", "", "/proc", "/sys/fs", "/dev/shm", "/a//b", "/a/../b", "/a/", "/./a", "/a\nb", "/a:b"] {
         assert_eq!(mounts(&[("data", path)]), "PVC_PATH_INVALID", "{path}");
     }
     assert_eq!(mounts(&[("data", "/devices")]), "ok");
@@ -241,6 +241,9 @@ fn a_queue_needs_a_plan_that_allows_it() {
     assert_eq!(with_plan(|_, p| p.models = vec!["A1*".into()]), "ok");
     assert_eq!(with_plan(|s, p| (s.cpu_limit_milli, p.cpu_milli_max) = (2001, Some(2000))), "RESOURCE_LIMIT");
     assert_eq!(with_plan(|_, p| p.lifetime_max_s = Some(3600)), "LIFETIME_LIMIT");
+    let small = Plan { gpu_milli_max: Some(300), ..plan("small") };
+    let denial = small.check(&spec()).unwrap_err();
+    assert_eq!(denial.sentence, "plan `small` lets one runtime have 0.3 GPU, and GPUs times share are 0.4 GPU");
     let none = Terms { queue: "gpu".into(), ..Terms::default() };
     assert_eq!(check("lab", &spec(), &none).unwrap_err().code, Code::QueueNotBound);
     // One that allows it is enough.

@@ -71,7 +71,7 @@ class BaseFile(BaseIO):
         return _EXTENSIONS[extension]
 
     @staticmethod
-    def _read(source: Any, chosen: str, limit: Optional[int] = QUERY_ROW_LIMIT, **options: Any) -> Any:
+    def _read(source: Any, chosen: str, limit: Optional[int] = None, **options: Any) -> Any:
         import pandas
 
         readers = {"csv": pandas.read_csv, "json": pandas.read_json, "parquet": pandas.read_parquet,
@@ -88,6 +88,11 @@ class BaseFile(BaseIO):
             frame = frame.to_pandas()
             if chosen in ("csv", "xlsx"):
                 options.setdefault("index", False)
+            if chosen == "json":
+                options.setdefault("orient", "records")
+        elif chosen == "parquet" and "coerce_timestamps" not in options and options.get("engine", "pyarrow") != "fastparquet":
+            # As in Mage: not everybody who reads such files takes times in nanoseconds.
+            options.update(coerce_timestamps="ms", allow_truncated_timestamps=True)
         writers = {"csv": "to_csv", "json": "to_json", "parquet": "to_parquet", "hdf5": "to_hdf", "xlsx": "to_excel",
                    "xml": "to_xml", "orc": "to_orc", "feather": "to_feather"}
         getattr(frame, writers[chosen])(target, **options)

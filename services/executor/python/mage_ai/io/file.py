@@ -4,14 +4,14 @@ from __future__ import annotations
 import os
 from typing import Any, List, Optional, Union
 
-from mage_ai.io.base import QUERY_ROW_LIMIT, BaseFile, FileFormat
+from mage_ai.io.base import BaseFile, FileFormat
 
 
 class FileIO(BaseFile):
     """Reads and writes frames; the format follows the file's name unless it is given."""
 
     def load(self, filepath: Union[str, "os.PathLike[str]", None] = None,
-             format: Optional[Union[FileFormat, str]] = None, limit: int = QUERY_ROW_LIMIT,
+             format: Optional[Union[FileFormat, str]] = None, limit: Optional[int] = None,
              file_directories: Optional[List[str]] = None, **kwargs: Any) -> Any:
         """The frame of a file or a URL, or of all files below some folders; further options are pandas' own."""
         if file_directories:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import Any, Optional, Union
 
-from mage_ai.io.base import QUERY_ROW_LIMIT, BaseFile, FileFormat
+from mage_ai.io.base import BaseFile, FileFormat
 from mage_ai.io.config import BaseConfigLoader, ConfigKey
 
 
@@ -35,7 +35,7 @@ class S3(BaseFile):
         return cls(**{**{key: value for key, value in options.items() if value}, **kwargs})
 
     def load(self, bucket_name: str, object_key: str, format: Optional[Union[FileFormat, str]] = None,
-             limit: int = QUERY_ROW_LIMIT, **kwargs: Any) -> Any:
+             limit: Optional[int] = None, **kwargs: Any) -> Any:
         """The frame of an object."""
         chosen = self._format(object_key, format)
         body = self.client.get_object(Bucket=bucket_name, Key=object_key)["Body"].read()

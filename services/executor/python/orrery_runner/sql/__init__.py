@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Dict, Optional
 
-from orrery_runner import blockfile, frames, templates
+from orrery_runner import blockfile, data_product, frames, templates
 from orrery_runner.failures import BlockError
 from orrery_runner.inputs import Inputs
 from orrery_runner.sql import placeholders, statements
@@ -26,11 +26,11 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
     text = blockfile.read(block, job["repo_path"])
     with connect(job, configuration, kwargs) as database:
         session = Session(job, configuration, inputs, kwargs, database)
-        if configuration.get("disable_query_preprocessing"):
-            session.run_as_written(text)
-            return None
         filled = placeholders.fill(text, block["uuid"], inputs, kwargs, session.table_of)
-        return session.run_raw(filled) if configuration.get("use_raw_sql") else session.run_query(filled)
+        if not configuration.get("use_raw_sql"):
+            return session.run_query(filled)
+        # Mage fills placeholders here too, and knows the switch in raw blocks only.
+        return session.run_whole(filled) if configuration.get("disable_query_preprocessing") else session.run_raw(filled)
 
 
 def connect(job: Dict[str, Any], configuration: Dict[str, Any], kwargs: Dict[str, Any]) -> Any:
@@ -89,10 +89,9 @@ class Session:
         self._env = kwargs["env"]
         self._limit = _limit(configuration)
 
-    def run_as_written(self, text: str) -> None:
-        """Every statement, untouched."""
-        for statement in statements.split(text):
-            self._database.execute_query_raw(statement)
+    def run_whole(self, text: str) -> None:
+        """The text in one, for what is no list of statements to anybody but the database; nothing of it is stored."""
+        self._database.execute_query_raw(text)
         self._database.commit()
 
     def run_raw(self, text: str) -> Any:
@@ -175,7 +174,7 @@ class Session:
         for key in ("data_provider", "data_provider_profile", "data_provider_database"):
             if (theirs.get(key) or None) != (self._configuration.get(key) or None):
                 return None
-        if theirs.get("use_raw_sql") or theirs.get("disable_query_preprocessing"):
+        if theirs.get("use_raw_sql"):
             return self._table_of_statements(upstream)
         schema, table = theirs.get("data_provider_schema"), theirs.get("data_provider_table") or table_name(
             self._job.get("pipeline_uuid") or "", parent, self._env)
@@ -210,7 +209,7 @@ class Session:
     def _frame(self, position: int) -> Any:
         import pandas
 
-        value = self._inputs.values[position]
+        value = data_product.as_table(self._job, self._inputs.uuids[position], self._inputs.values[position])
         kind = frames.kind_of(value)
         if kind == "dataframe":
             return value

@@ -1,6 +1,8 @@
 //! Lives of runtimes under whatever may happen to them, in any order.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod losses;
+
 use domain::{
     device::{Ask, Link},
     id::{HolderId, ProjectId, QueueId, WorkspaceId},
@@ -326,6 +328,25 @@ fn whoever_was_disturbed_waits_again_with_its_first_time() {
     stopped.advance(stop(Reason::User), at(105), &rules);
     stopped.advance(report(2, Phase::Gone), at(110), &rules);
     assert_eq!(stopped.successor(HolderId(Uuid::from_u128(7)), at(110)), None, "the person's word is the last");
+}
+
+#[test]
+fn a_step_that_took_too_long_says_what_was_said_about_it() {
+    for (code, words, told) in [
+        ("", "", "its image or environment could not be had in time"),
+        ("IMAGE_PULL_FAILED", "no such tag", "in time; the last word about it was IMAGE_PULL_FAILED: no such tag"),
+    ] {
+        let (mut life, rules) = (life(spec()), Rules::default());
+        life.advance(Event::Placed, at(0), &rules);
+        let Event::Report(mut pulls) = report(1, Phase::Starting(Step::Pulling)) else {
+            unreachable!("a report is one")
+        };
+        (pulls.code, pulls.message) = (code.to_owned(), words.to_owned());
+        life.advance(Event::Report(pulls), at(10), &rules);
+        life.advance(Event::Wake, at(10 + 15 * 60), &rules);
+        assert_eq!(life.stage, Stage::Stopping(Reason::Error("PULL_TIMEOUT".to_owned())));
+        assert!(life.notice.message.ends_with(told), "{}", life.notice.message);
+    }
 }
 
 /// The next owner of a life, as far as its row tells of one that began to run at second 10.

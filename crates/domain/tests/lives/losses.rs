@@ -1,0 +1,48 @@
+//! Lives whose place is lost or cannot be had, and what that means for whoever ran there.
+
+use crate::{at, life, report, running, spec};
+use domain::{
+    id::HolderId,
+    runtime::{
+        Spec,
+        life::{Event, Phase, Rules, Stage},
+        reason::Reason,
+    },
+};
+use uuid::Uuid;
+
+#[test]
+fn a_place_that_cannot_be_had_says_by_which_code() {
+    let turned_away = |has_run: bool, code: &str| {
+        let (mut life, rules) = if has_run { running(spec()) } else { (life(spec()), Rules::default()) };
+        life.advance(Event::Placed, at(5), &rules);
+        let Event::Report(mut told) = report(1, Phase::Misplaced) else { unreachable!("a report is one") };
+        (told.code, told.message) = (code.to_owned(), "no room".to_owned());
+        life.advance(Event::Report(told), at(100), &rules);
+        (life.stage, life.notice.message)
+    };
+    let stops = |reason, message: &str| (Stage::Stopping(reason), message.to_owned());
+    assert_eq!(turned_away(false, "NODE_FULL"), stops(Reason::Misplaced, "NODE_FULL: no room"));
+    assert_eq!(turned_away(true, "PLACEMENT_CONFLICT"), stops(Reason::Misplaced, "no room"));
+    assert_eq!(turned_away(true, "NODE_FULL"), stops(Reason::NodeLost, "NODE_FULL: no room"), "it ran there");
+}
+
+#[test]
+fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
+    let failed = |code: &str| {
+        let (mut life, rules) = running(Spec { requeue: true, ..spec() });
+        let Event::Report(mut failed) = report(1, Phase::Failed) else { unreachable!("a report is one") };
+        failed.code = code.to_owned();
+        life.advance(Event::Report(failed), at(100), &rules);
+        life.advance(report(2, Phase::Gone), at(110), &rules);
+        let waits_again = life.successor(HolderId(Uuid::from_u128(7)), at(110)).is_some();
+        (life.stage, waits_again)
+    };
+    assert_eq!(failed("NODE_LOST"), (Stage::Stopped(Reason::NodeLost), true));
+    assert_eq!(failed("DEVICE_FAILED"), (Stage::Stopped(Reason::DeviceFailed), true));
+    assert_eq!(failed("EXITED"), (Stage::Stopped(Reason::Exited), false));
+    // Reasons that are ours to give are no backend's.
+    for error in ["PREEMPTED", "USER", "APP_FAILED", "EVICTED"] {
+        assert_eq!(failed(error), (Stage::Failed(Reason::Error(error.to_owned())), false));
+    }
+}
