@@ -2,7 +2,7 @@
 
 use crate::{
     executor::node,
-    world::{POOL, WAIT, World},
+    world::{POOL, Scheduler, WAIT, World},
 };
 use domain::id::{QueueId, WorkspaceId};
 use proto::internal::v1 as pb;
@@ -80,13 +80,19 @@ async fn a_lost_node_frees_nothing_until_an_administrator_says_so() {
     world.until(waits, "running").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_was_on_a_node_that_its_cluster_gave_up_runs_again_where_that_was_asked_for() {
-    let (world, scheduler, executor) = World::simple(&[1]).await;
+/// A workspace that runs with a part of a device, and asked to wait again whenever it loses its place.
+async fn that_moves(world: &World, scheduler: &Scheduler) -> WorkspaceId {
     let project = world.project("p", None).await;
     let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
     scheduler.start(moves).await.unwrap();
     world.until(moves, "running").await;
+    moves
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_on_a_node_that_its_cluster_gave_up_runs_again_where_that_was_asked_for() {
+    let (world, scheduler, executor) = World::simple(&[1]).await;
+    let moves = that_moves(&world, &scheduler).await;
     executor.change(|state| {
         let running = state.runtimes.values_mut().next().unwrap();
         (running.phase, running.code) = (pb::RuntimePhase::Failed, "NODE_LOST".into());
@@ -100,24 +106,14 @@ async fn who_was_on_a_node_that_its_cluster_gave_up_runs_again_where_that_was_as
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_device_moves_who_asked_for_it_and_warns_the_others() {
     let (world, scheduler, executor) = World::simple(&[2]).await;
-    let project = world.project("p", None).await;
-    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
-    scheduler.start(moves).await.unwrap();
-    world.until(moves, "running").await;
+    let moves = that_moves(&world, &scheduler).await;
     let device = "SELECT name FROM device WHERE used_milli > 0";
     let failed: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
     executor.set_nodes(|nodes| {
         let device = nodes[0].devices.iter_mut().find(|device| device.name == failed).unwrap();
         (device.healthy, device.condition) = (false, "fell off the bus".into());
     });
-    wait_for("it to run on the other device", WAIT, || async {
-        let sql = "SELECT count(*) FROM device d JOIN runtime r ON r.state = 'running' AND r.number = 2
-                   WHERE d.used_milli = 600 AND d.healthy";
-        (world.count(sql).await == 1).then_some(())
-    })
-    .await;
-    assert!(world.timeline(moves).await.contains(&"stopping DEVICE_FAILED".to_owned()));
-    world.audit(false).await;
+    it_runs_on_the_other_device(&world, moves).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,10 +156,7 @@ async fn a_device_that_is_not_told_of_for_long_has_failed() {
     let scheduler = world.scheduler().await;
     world.give_all(&scheduler).await;
     let executor = world.executor(POOL, &[2]);
-    let project = world.project("p", None).await;
-    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
-    scheduler.start(moves).await.unwrap();
-    world.until(moves, "running").await;
+    let moves = that_moves(&world, &scheduler).await;
     let device = "SELECT name FROM device WHERE used_milli > 0";
     let held: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
     executor.set_nodes(|nodes| nodes[0].devices.retain(|device| device.name != held));
@@ -173,10 +166,7 @@ async fn a_device_that_is_not_told_of_for_long_has_failed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_fails_while_the_pool_has_no_owner_moves_who_asked_for_it() {
     let (world, first, executor) = World::simple(&[2]).await;
-    let project = world.project("p", None).await;
-    let moves = world.workspace("moves", project, DEFAULT, (1, 600), json!({ "requeue": true })).await;
-    first.start(moves).await.unwrap();
-    world.until(moves, "running").await;
+    let moves = that_moves(&world, &first).await;
     let device = "SELECT name FROM device WHERE used_milli > 0";
     let ill: String = world.database.client().await.query_one(device, &[]).await.unwrap().get(0);
     let set = |updating: bool, condition: &str| {
