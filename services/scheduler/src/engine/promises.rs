@@ -131,18 +131,18 @@ impl Engine {
         self.keep(promises);
     }
 
-    /// Waits until everything that was committed is durable, and keeps what was promised. False when that failed.
-    pub(super) async fn flush_now(&mut self) -> bool {
+    /// Waits until everything that was committed is durable, and keeps what was promised, or breaks it where that failed.
+    pub(super) async fn flush_now(&mut self) {
         // The one that is under way may have begun before the last commit: another one follows it on the same session.
         let earlier = self.flush.take();
         self.begin_flush();
         let later = std::mem::replace(&mut self.flush, earlier);
-        if !self.await_flush().await {
+        if self.await_flush().await {
+            self.flush = later;
+            self.await_flush().await;
+        } else {
             later.into_iter().for_each(Flush::give_up);
-            return false;
         }
-        self.flush = later;
-        self.await_flush().await
     }
 
     async fn await_flush(&mut self) -> bool {
