@@ -45,30 +45,27 @@ pub(super) const PROJECT_POLICY: &[&str] = &[
     "force",
 ];
 
+/// Fields of one's own, and those of a quota.
+macro_rules! with_quota {
+    ($($own:literal),*) => {
+        &[
+            $($own,)*
+            "quota.gpu_milli",
+            "quota.model_gpu_milli",
+            "quota.cpu_milli",
+            "quota.memory_bytes",
+            "quota.storage_bytes",
+            "quota.runtimes",
+            "force",
+        ]
+    };
+}
+
 /// Of what a group's projects may be and hold.
-pub(super) const GROUP_POLICY: &[&str] = &[
-    "group",
-    "allow_root",
-    "quota.gpu_milli",
-    "quota.model_gpu_milli",
-    "quota.cpu_milli",
-    "quota.memory_bytes",
-    "quota.storage_bytes",
-    "quota.runtimes",
-    "force",
-];
+pub(super) const GROUP_POLICY: &[&str] = with_quota!["group", "allow_root"];
 
 /// Of what a person may hold.
-pub(super) const USER_QUOTA: &[&str] = &[
-    "email",
-    "quota.gpu_milli",
-    "quota.model_gpu_milli",
-    "quota.cpu_milli",
-    "quota.memory_bytes",
-    "quota.storage_bytes",
-    "quota.runtimes",
-    "force",
-];
+pub(super) const USER_QUOTA: &[&str] = with_quota!["email"];
 
 /// Of a device class.
 pub(super) const DEVICE_CLASS: &[&str] = &[
