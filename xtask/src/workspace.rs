@@ -6,6 +6,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::LazyLock,
 };
 
 /// The part of `cargo metadata` that we read.
@@ -30,10 +31,12 @@ pub(crate) struct Dependency {
     pub(crate) kind: Option<String>,
 }
 
-/// The workspace's folder.
+/// The workspace's folder: that of the cargo which runs us, since clones that share a target folder share this program too.
 pub(crate) fn root() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    static HERE: LazyLock<PathBuf> = LazyLock::new(|| {
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), Into::into)
+    });
+    HERE.parent().unwrap_or(&HERE)
 }
 
 /// A call of the cargo that runs us, in the workspace.
