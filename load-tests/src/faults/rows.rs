@@ -98,7 +98,7 @@ rows! {
     "12b", stores::disk_full, true, None, "the disk of PostgreSQL's log is full",
         "nothing lost or doubled; firing again 10 s after there is space";
     "13", executors::killed, true, Some(0.5), "an executor is killed in the middle of blocks, again and again",
-        "its work is with others within 15 s, and completes once", at least 70;
+        "its work is with others within 15 s, and completes once", at least 100;
     "14", executors::frozen, true, Some(0.5), "an executor is frozen for a minute while its blocks end, and wakes",
         "its results of what others have by then are refused", at least 90;
     "14b", devices::asleep, true, Some(0.8), "an executor with devices is frozen while it is told to end what runs on them, and wakes",

@@ -197,6 +197,7 @@ pub(super) async fn bad_weather_that_tears(plan: Plan) -> Result<Seen> {
 /// Row 9c: a storm, in which hardly anything has to go on. What is not lost or doubled is all that counts.
 pub(super) async fn storm(plan: Plan) -> Result<Seen> {
     let (mut stage, mut seen) = weathered(plan, Weather::both(STORMY)).await?;
+    stage.loses_often = true;
     seen.tell("services that ended by themselves", stage.ended().len() as f64, "");
     let fired = "SELECT count(*) FROM firing WHERE decided = 'fired'";
     let fired: i64 = stage.sql().await?.query_one(fired, &[]).await?.get(0);

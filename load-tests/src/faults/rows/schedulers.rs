@@ -98,7 +98,7 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
     seen.bite("schedulers frozen for longer than a lease", sleeps);
     if is_long {
-        seen.tell("the longest freeze", LONG_SLEEP.as_secs_f64(), "s");
+        seen.bite("seconds that the first of them slept", LONG_SLEEP.as_secs());
     }
     let ended = stage.ended();
     seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
