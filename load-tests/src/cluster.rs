@@ -192,10 +192,11 @@ impl Cluster {
         self.wires.as_ref().context("wires; see Shape")
     }
 
-    /// Calls, and messages of streams, that schedulers were told twice.
+    /// Calls, and messages of streams, that schedulers were told twice, and messages that executors were.
     #[must_use]
-    pub fn repeated(&self) -> (u64, u64) {
-        (self.repeaters.iter().map(Repeater::calls).sum(), self.repeaters.iter().map(Repeater::messages).sum())
+    pub fn repeated(&self) -> [u64; 3] {
+        let counts = [Repeater::calls, Repeater::messages, Repeater::messages_back];
+        counts.map(|count| self.repeaters.iter().map(count).sum())
     }
 
     /// A folder for whatever a scenario writes.

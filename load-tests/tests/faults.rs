@@ -69,6 +69,7 @@ rows! {
     matrix_row_08d_one_direction_is_cut: "8d",
     matrix_row_09_the_weather_is_bad: "9",
     matrix_row_09b_the_weather_tears: "9b",
+    matrix_row_09c_the_weather_is_a_storm: "9c",
     matrix_row_10_clocks_are_wrong: "10",
     matrix_row_11_seasons_change: "11",
     matrix_row_12_disks_are_full: "12",

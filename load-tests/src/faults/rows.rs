@@ -26,6 +26,8 @@ pub struct Row {
     pub is_loaded: bool,
     /// The part of what was done before that is still done while it is broken; `None` where nothing can be.
     pub goes_on: Option<f64>,
+    /// Seconds of load that it needs in a full run, where that is more than other rows get.
+    pub least_s: u32,
     pub(super) run: fn(Plan) -> Running,
 }
 
@@ -33,7 +35,10 @@ pub struct Row {
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<Seen>>>>;
 
 macro_rules! rows {
-    ($($number:literal, $run:path, $loaded:literal, $goes_on:expr, $fault:literal, $promise:literal;)*) => {
+    (@least) => { 0 };
+    (@least $seconds:literal) => { $seconds };
+    ($($number:literal, $run:path, $loaded:literal, $goes_on:expr, $fault:literal, $promise:literal
+        $(, at least $seconds:literal)?;)*) => {
         /// Every row.
         pub const ROWS: &[Row] = &[$(Row {
             number: $number,
@@ -41,6 +46,7 @@ macro_rules! rows {
             promise: $promise,
             is_loaded: $loaded,
             goes_on: $goes_on,
+            least_s: rows!(@least $($seconds)?),
             run: |plan| Box::pin($run(plan)),
         }),*];
     };
@@ -51,10 +57,10 @@ rows! {
         "nothing lost or doubled; worst lateness 6 s";
     "1b", schedulers::killed_without_redis, true, Some(0.5), "the same, in a cluster without Redis",
         "nothing lost or doubled; worst lateness 6 s";
-    "2", schedulers::frozen, true, Some(0.5), "a scheduler is frozen for longer than its lease, and wakes",
-        "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s";
+    "2", schedulers::frozen, true, Some(0.5), "a scheduler is frozen for longer than its lease, once for half a minute, and wakes",
+        "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s", at least 80;
     "2b", schedulers::frozen_without_redis, true, Some(0.5), "the same, in a cluster without Redis",
-        "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s";
+        "nothing lost or doubled; what it writes when it wakes is refused; worst lateness 6 s", at least 80;
     "3", schedulers::lied_to, true, Some(0.5), "every scheduler believes that it owns everything",
         "nothing lost or doubled";
     "4", stores::redis_lost, true, Some(0.8), "Redis is emptied each second, killed, and frozen",
@@ -72,7 +78,7 @@ rows! {
     "8a", network::scheduler_without_database_or_redis, true, Some(0.5), "the same, in a cluster without Redis",
         "nothing lost or doubled; worst lateness 6 s";
     "8b", network::executor_alone, true, Some(0.5), "an executor is cut off from every scheduler",
-        "nothing lost or doubled; its work is given to others, its own results of it do not count";
+        "nothing lost or doubled; its work is given to others, and within 15 s it ends what it still runs of it", at least 60;
     "8c", network::scheduler_alone, true, Some(0.5), "a scheduler is cut off from Redis, from its peers, from everybody else",
         "nothing lost or doubled; worst lateness 6 s";
     "8d", network::one_way, true, Some(0.5), "a scheduler and Redis, another and PostgreSQL, an executor and everybody, in one direction only",
@@ -81,6 +87,8 @@ rows! {
         "nothing lost or doubled; 99 of 100 at most 5 s late";
     "9b", network::bad_weather_that_tears, true, Some(0.1), "the same, and every second a connection breaks",
         "nothing lost or doubled; 99 of 100 at most 10 s late";
+    "9c", network::storm, true, None, "every wire is 100 to 500 ms slow and loses 30 %",
+        "nothing lost or doubled";
     "10", clocks::wrong, true, Some(0.8), "clocks are five minutes off, jump, run twice as fast",
         "nothing lost or doubled; who is off says so within 30 s";
     "11", needs_no_cluster, false, None, "clocks that jump with the seasons, in every time zone",
@@ -89,26 +97,26 @@ rows! {
         "blocks fail with that reason, nothing else happens; with space it goes on";
     "12b", stores::disk_full, true, None, "the disk of PostgreSQL's log is full",
         "nothing lost or doubled; firing again 10 s after there is space";
-    "13", executors::killed, true, Some(0.5), "an executor is killed in the middle of blocks",
-        "its work is with others within 15 s, and completes once";
-    "14", executors::frozen, true, Some(0.5), "an executor is frozen while its blocks end, and wakes",
-        "its results of what others have by then are refused";
+    "13", executors::killed, true, Some(0.5), "an executor is killed in the middle of blocks, again and again",
+        "its work is with others within 15 s, and completes once", at least 100;
+    "14", executors::frozen, true, Some(0.5), "an executor is frozen for a minute while its blocks end, and wakes",
+        "its results of what others have by then are refused", at least 90;
     "14b", devices::asleep, true, Some(0.8), "an executor with devices is frozen while it is told to end what runs on them, and wakes",
         "nobody gets a device of which it has not said that it is free";
-    "15", messages::repeated, true, Some(0.8), "every call to a scheduler comes twice, and calls overtake each other",
+    "15", messages::repeated, true, Some(0.8), "every call to a scheduler comes twice, calls overtake each other, and executors are told twice",
         "nothing lost or doubled; the same as if each came once";
     "16", messages::read_slowly, true, Some(0.8), "readers of logs and states take 1 KiB a second while blocks flood the log",
         "nothing lost or doubled; worst lateness 6 s; no service takes more than 256 MiB";
     "17", stores::transaction_held, true, Some(0.8), "a transaction is held all the time",
-        "nothing lost or doubled; worst lateness 6 s";
+        "nothing lost or doubled; worst lateness 6 s; runs take at most twice as long";
     "18", definitions::herd, false, None, "thousands of triggers are due in the same second",
         "all fired within 2 s";
     "19", schedulers::rolled, true, Some(0.5), "every service is drained and started again, one by one",
         "nothing lost or doubled; worst lateness 6 s";
     "20", definitions::edited, true, Some(0.8), "triggers are edited, paused and removed while they fire",
         "no firing of a version after a newer one was acknowledged";
-    "21", schedulers::scaled, true, Some(0.5), "from one scheduler to five and back, again and again",
-        "nothing lost or doubled; shares are even within 10 s";
+    "21", schedulers::scaled, true, Some(0.5), "from one scheduler to five and back, again and again, and executors move on every five seconds",
+        "nothing lost or doubled; shares are even within 10 s", at least 60;
     "22", devices::raced, true, Some(0.3), "many ask for few devices, strangers take parts of them, and schedulers are killed",
         "no device and no quota is given away twice, gangs start whole, and all capacity comes back";
 }

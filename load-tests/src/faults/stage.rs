@@ -69,6 +69,8 @@ pub(super) struct Stage {
     taken_before: u64,
     /// What the history is held against.
     pub(super) promises: Promises,
+    /// Executors may be lost so often that a block counts as one that kills them.
+    pub(super) loses_often: bool,
     /// Files that the services read.
     kept: Vec<tempfile::NamedTempFile>,
 }
@@ -125,6 +127,7 @@ impl Stage {
             load: None,
             taken_before: 0,
             promises,
+            loses_often: false,
             kept: Vec::new(),
         };
         Witness::install(&stage.sql().await?, Detail::Units).await?;
@@ -238,7 +241,7 @@ impl Stage {
         let slowest = told.took.iter().max().copied().unwrap_or_default();
         seen.tell("slowest call, repetitions included", slowest.as_secs_f64(), "s");
         judge::lateness(sql, seen).await?;
-        judge::leftovers(sql, seen).await?;
+        judge::leftovers(sql, self.loses_often, seen).await?;
         judge::sources(sql, seen).await?;
         judge::history(sql, &self.cluster.history(), &self.promises, seen).await
     }

@@ -27,7 +27,7 @@ use crate::{
     reads::Reads,
     retention::Removals,
     runtimes::Runtimes,
-    session::Sessions,
+    session::{Ageing, Sessions},
     settings::{LeaseKeeper, Settings},
 };
 use anyhow::Context;
@@ -240,8 +240,8 @@ impl App {
             self.settings.unnamed_secrets,
         );
         let logs = LogSink::start(self.background.handle(), self.log_store, changes.clone(), Arc::clone(&self.metrics));
-        let age_max = self.settings.session_age_max;
-        let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), age_max, stop_engine.clone());
+        let ageing = Ageing { max: self.settings.session_age_max, moved: self.metrics.sessions_moved.clone() };
+        let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), ageing, stop_engine.clone());
         let sessions =
             ExecutorSessionServiceServer::new(sessions).max_decoding_message_size(rpc::server::MESSAGE_BYTES_MAX);
         let removals = OutputRemovalServiceServer::new(Removals::new(self.store.clone(), self.keyring));

@@ -48,6 +48,7 @@ pub struct Metrics {
     pub running: IntGauge,
     pub slots_free: IntGauge,
     pub sessions: IntGaugeVec,
+    pub sessions_moved: IntCounter,
     pub drain: Gauge,
     pub dead_tuples: IntGaugeVec,
     pub xmin_age: Gauge,
@@ -194,6 +195,10 @@ impl Metrics {
             running: gauge("running", "Attempts that executors hold")?,
             slots_free: gauge("slots_free", "Attempts that executors would take now")?,
             sessions: gauges("executor_sessions", "Executors of this scheduler", "state")?,
+            sessions_moved: counter(
+                "scheduler_sessions_moved_total",
+                "Sessions of executors that were asked to go elsewhere for their age",
+            )?,
             drain: seconds("drain_seconds", "How long the drain under way has taken; 0 before it")?,
             dead_tuples: gauges("dead_tuples", "Dead rows by table, of those that have most", "table")?,
             xmin_age: seconds("xmin_age_seconds", "Age of the oldest transaction that keeps dead rows from removal")?,

@@ -11,6 +11,7 @@ use domain::{
     id::{ExecutorId, SchedulerId},
     unit::Outcome,
 };
+use prometheus::IntCounter;
 use proto::internal::v1::{self as pb, executor_session_service_server::ExecutorSessionService};
 use runtime::backoff;
 use std::{
@@ -33,6 +34,15 @@ const AGE_JITTER: f64 = 0.2;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
+/// How long sessions stay.
+#[derive(Debug, Clone)]
+pub struct Ageing {
+    /// One older than about this is asked to connect again, and a stream of log lines ends.
+    pub max: Duration,
+    /// Counts the sessions that were asked.
+    pub moved: IntCounter,
+}
+
 /// Serves executors.
 #[derive(Clone)]
 pub struct Sessions {
@@ -40,24 +50,24 @@ pub struct Sessions {
     calls: Calls,
     logs: LogSink,
     peers: Peers,
-    age_max: Duration,
+    ageing: Ageing,
     stop: CancellationToken,
 }
 
 impl Sessions {
-    /// Speaks to the engine, the other schedulers, the runner calls and the log sink. A session older than about
-    /// `age_max` is asked to connect again, and a stream of log lines ends, so that executors spread over schedulers that
-    /// came later. Streams of log lines end with `stop`, or they would keep the server.
+    /// Speaks to the engine, the other schedulers, the runner calls and the log sink. Sessions and streams of log lines age, so
+    /// that executors spread over schedulers that came later. Streams of log lines end with `stop`, or they would keep the
+    /// server.
     #[must_use]
     pub fn new(
         engine: mpsc::Sender<Message>,
         calls: Calls,
         logs: LogSink,
         peers: Peers,
-        age_max: Duration,
+        ageing: Ageing,
         stop: CancellationToken,
     ) -> Self {
-        Self { engine, calls, logs, peers, age_max, stop }
+        Self { engine, calls, logs, peers, ageing, stop }
     }
 }
 
@@ -103,6 +113,7 @@ impl ExecutorSessionService for Sessions {
                             age.as_mut().reset(Instant::now() + this.age());
                             continue;
                         }
+                        this.ageing.moved.inc();
                         let message = Some(pb::session_response::Message::Reconnect(pb::Reconnect {}));
                         // One that is too full to hear it ends with its stream.
                         let _ = outbox.try_send(pb::SessionResponse { message });
@@ -208,7 +219,7 @@ pub(crate) fn read_event(message: pb::session_request::Message) -> Option<Sessio
 impl Sessions {
     /// Until a session or a stream is asked to go elsewhere: those that began together do not end together.
     fn age(&self) -> Duration {
-        self.age_max.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * backoff::random())
+        self.ageing.max.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * backoff::random())
     }
 
     async fn tell(&self, executor: ExecutorId, session: u64, event: SessionEvent) -> Result<(), Status> {

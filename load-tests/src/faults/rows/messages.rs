@@ -30,9 +30,10 @@ pub(super) async fn repeated(plan: Plan) -> Result<Seen> {
     let mut seen = Seen::default();
     let load = stage.begin_broken().await?;
     tokio::time::sleep_until(load.broken_until).await;
-    let (calls, messages) = stage.cluster.repeated();
+    let [calls, messages, messages_to_executors] = stage.cluster.repeated();
     seen.bite("calls that were delivered twice", calls);
     seen.bite("messages of streams that were", messages);
+    seen.bite("messages to executors that were", messages_to_executors);
     stage.finish_within(seen, LATE_MAX_S).await
 }
 

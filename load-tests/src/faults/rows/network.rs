@@ -9,10 +9,18 @@ use crate::{
     wire::{Way, Weather},
 };
 use anyhow::Result;
+use jiff::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Longer than a lease, and than the time in which a scheduler takes its shards to be its own.
 const PARTITION: Duration = Duration::from_secs(7);
+
+/// So long after its last word from a scheduler an executor has ended what it ran: that one is lost after 10 s of silence, it looks
+/// every 2 s, and gives its blocks 3 s to end by themselves.
+const STOPPED_MAX: Duration = Duration::from_secs(15);
+/// Blocks that last longer than all of that, from before the load begins; and the load that has room for them to be done again.
+const LASTING_S: f64 = 30.0;
+const LASTING_LOAD_S: u32 = 50;
 
 /// Longer than an executor is waited for; and the load that has room for one in each direction.
 const ONE_WAY: Duration = Duration::from_secs(12);
@@ -25,6 +33,9 @@ const TEARING_LATE_MAX_S: f64 = 2.0 * WEATHER_LATE_MAX_S;
 /// A way in bad weather.
 const SLOW: Way =
     Way { latency: Duration::from_millis(20), jitter: Duration::from_millis(40), loss: 0.05, rate: None, held: false };
+/// A way in a storm.
+const STORMY: Way =
+    Way { latency: Duration::from_millis(100), jitter: Duration::from_millis(400), loss: 0.3, rate: None, held: false };
 
 /// Only from the one who connected.
 fn up() -> Weather {
@@ -73,16 +84,25 @@ pub(super) async fn scheduler_without_database(plan: Plan) -> Result<Seen> {
 
 /// Row 8b: an executor and every scheduler. What it ran is given to others, and it stops it by itself.
 pub(super) async fn executor_alone(plan: Plan) -> Result<Seen> {
+    let is_long = plan.seconds >= LASTING_LOAD_S;
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
-    let slow = stage.warm_and_start_slow(SLOW_RUNS, SLOW_S).await?;
+    let slow = stage.warm_and_start_slow(SLOW_RUNS, if is_long { LASTING_S } else { SLOW_S }).await?;
     stage.begin().await?;
     let victim = stage.holder(&slow).await?;
+    let cut_at = Timestamp::now();
     stage.cluster.wires()?.set(&victim, "", Weather::partition());
     let cut = tokio::time::Instant::now();
     let given = stage.until_lost(&slow, Duration::from_secs(60)).await?;
     seen.at_most("until its work was with others", cut.elapsed().as_secs_f64(), "s", REASSIGNED_MAX_S);
     tokio::time::sleep(PARTITION.saturating_sub(cut.elapsed())).await;
+    if is_long {
+        let (stopped, open) = stage.until_stopped(&victim, &slow, (cut_at, 2 * STOPPED_MAX)).await?;
+        seen.must(open == 0, || format!("{open} blocks still ran {} s later, cut off", 2 * STOPPED_MAX.as_secs()));
+        seen.bite("blocks that it ended by itself while it was cut off", stopped.len() as u64);
+        let last = stopped.into_iter().max().unwrap_or_default();
+        seen.at_most("until it had ended them", last.as_secs_f64(), "s", STOPPED_MAX.as_secs_f64());
+    }
     let wires = stage.cluster.wires()?;
     seen.bite("chunks held", wires.harm(&victim, ""));
     wires.set(&victim, "", Weather::fair());
@@ -172,6 +192,17 @@ pub(super) async fn bad_weather_that_tears(plan: Plan) -> Result<Seen> {
     let (stage, mut seen) = weathered(plan, Weather { tear: 0.004, ..Weather::both(SLOW) }).await?;
     seen.bite("connections torn", stage.cluster.wires()?.count(|harm| &harm.broken));
     stage.finish_mostly_within(seen, TEARING_LATE_MAX_S).await
+}
+
+/// Row 9c: a storm, in which hardly anything has to go on. What is not lost or doubled is all that counts.
+pub(super) async fn storm(plan: Plan) -> Result<Seen> {
+    let (mut stage, mut seen) = weathered(plan, Weather::both(STORMY)).await?;
+    stage.loses_often = true;
+    seen.tell("services that ended by themselves", stage.ended().len() as f64, "");
+    let fired = "SELECT count(*) FROM firing WHERE decided = 'fired'";
+    let fired: i64 = stage.sql().await?.query_one(fired, &[]).await?.get(0);
+    seen.tell("firings before it was over", fired as f64, "");
+    stage.finish(seen).await
 }
 
 /// A load under which every wire has this weather.

@@ -13,10 +13,18 @@ pub(super) const LATE_MAX_S: f64 = 6.0;
 /// Longer than any lease; and the load that has room for a few of them.
 const SLEEP: Duration = Duration::from_secs(8);
 const SLEEP_LOAD_S: u32 = 40;
+/// The first freeze where the load was asked to last so long: as long as a duty may hang before its process is ended.
+const LONG_SLEEP: Duration = Duration::from_secs(30);
+const LONG_SLEEP_LOAD_S: u32 = 40;
 /// Freezes begin anywhere between two times of the load.
 const PHASE: Duration = Duration::from_secs(1);
 /// Between two kills: one is lost at a time.
 const KILL_EVERY: Duration = Duration::from_secs(8);
+/// How old a session with a scheduler gets, about, while schedulers come and go; and the load that has room to wait for that.
+const SESSION_AGE: Duration = Duration::from_secs(5);
+const AGED_LOAD_S: u32 = 60;
+/// Counts the sessions that were asked to go elsewhere by then.
+const MOVED: &str = "scheduler_sessions_moved_total";
 /// The promised time for a change of owners, and for even shares after it.
 const SHARED_MAX_S: f64 = 10.0;
 /// Who takes a shard loads the runs of it that have not ended, and loses it to the next one a second later: a backlog that
@@ -70,6 +78,7 @@ pub(super) async fn frozen_without_redis(plan: Plan) -> Result<Seen> {
 pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     // One that sleeps in the middle of a transaction finds its session ended, and has nothing left to be refused: there
     // are several freezes, each at another moment.
+    let is_long = plan.seconds >= LONG_SLEEP_LOAD_S;
     let plan = Plan { seconds: plan.seconds.max(SLEEP_LOAD_S), ..plan };
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
@@ -80,7 +89,7 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
         let victim = stage.victim("scheduler", 3);
         stage.cluster.service(&victim)?.freeze()?;
         sleeps += 1;
-        tokio::time::sleep(SLEEP).await;
+        tokio::time::sleep(if is_long && sleeps == 1 { LONG_SLEEP } else { SLEEP }).await;
         stage.cluster.service(&victim)?.thaw()?;
         stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
     }
@@ -88,6 +97,11 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     let refused = stage.metric_of_all("scheduler", "fenced_writes_total").await;
     let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
     seen.bite("schedulers frozen for longer than a lease", sleeps);
+    if is_long {
+        seen.bite("seconds that the first of them slept", LONG_SLEEP.as_secs());
+    }
+    let ended = stage.ended();
+    seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
     seen.bite("shards taken over", stage.takings().await?);
     seen.bite("writes of a former owner that were refused", count(refused));
     seen.tell("batches whose session was ended meanwhile", reloads, "");
@@ -149,16 +163,26 @@ fn previous() -> Option<PathBuf> {
 
 /// Row 21.
 pub(super) async fn scaled(plan: Plan) -> Result<Seen> {
-    let shape = Shape { schedulers: 1, scheduler_places: 5, ..Stage::shape(plan) };
+    let ages = plan.seconds >= AGED_LOAD_S;
+    let settings = vec![("ORRERY_SCHEDULER_SESSION_AGE_MAX".to_owned(), format!("{}s", SESSION_AGE.as_secs()))];
+    let shape = Shape { schedulers: 1, scheduler_places: 5, settings, ..Stage::shape(plan) };
     let mut stage = Stage::open(plan, shape).await?;
     let mut seen = Seen::default();
     stage.begin().await?;
-    let (mut changes, mut longest, mut drains) = (0, Duration::ZERO, Duration::ZERO);
+    let (mut changes, mut moved, mut longest, mut drains) = (0, 0.0, Duration::ZERO, Duration::ZERO);
     while changes == 0 || stage.goes_on(Duration::from_secs(10)) {
         for number in 2..=5 {
             stage.cluster.start_scheduler(number)?;
         }
         longest = longest.max(stage.until_shared(5).await?);
+        if ages {
+            // A session may live a fifth longer.
+            tokio::time::sleep(SESSION_AGE.mul_f64(1.2)).await;
+        }
+        for number in 2..=5 {
+            // Those that go take their counters with them.
+            moved += stage.metric(&format!("scheduler-{number}"), MOVED).await;
+        }
         for number in 2..=5 {
             stage.cluster.service(&format!("scheduler-{number}"))?.drain()?;
         }
@@ -169,8 +193,15 @@ pub(super) async fn scaled(plan: Plan) -> Result<Seen> {
         longest = longest.max(stage.until_shared(1).await?);
         changes += 1;
     }
+    moved += stage.metric("scheduler-1", MOVED).await;
     seen.bite("times from one scheduler to five and back", changes);
     seen.bite("shards moved", stage.takings().await?);
+    let name = "sessions that moved on for their age";
+    if ages {
+        seen.bite(name, count(moved));
+    } else {
+        seen.tell(name, moved, "");
+    }
     seen.at_most("until the shares were even", longest.as_secs_f64(), "s", SHARED_MAX_S);
     seen.at_most("longest drain", drains.as_secs_f64(), "s", 32.0);
     stage.finish_within(seen, LATE_MAX_S).await

@@ -6,6 +6,7 @@ use crate::{
     history::{JournalEvent, JournalLine},
 };
 use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
 use proto::v1::CreateRunRequest;
 use rand::RngExt;
 use std::{
@@ -141,17 +142,63 @@ impl Stage {
         Ok(row.context("an executor that ran something")?.get(0))
     }
 
+    /// Waits until an executor, by its own journal, runs no nap of these runs any more that it ran at an instant. Answers how long
+    /// after that it ended each that was not over by itself, and how many it still runs when the time is up.
+    ///
+    /// # Errors
+    /// When its journal cannot be read.
+    pub(in crate::faults) async fn until_stopped(
+        &self,
+        executor: &str,
+        runs: &[Uuid],
+        (since, limit): (Timestamp, Duration),
+    ) -> Result<(Vec<Duration>, usize)> {
+        let begun = Instant::now();
+        loop {
+            let (stopped, open) = self.stopped(executor, runs, since)?;
+            if open == 0 || begun.elapsed() > limit {
+                return Ok((stopped, open));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn stopped(&self, executor: &str, runs: &[Uuid], since: Timestamp) -> Result<(Vec<Duration>, usize)> {
+        let since_us = since.as_microsecond();
+        let (mut open, mut stopped) = (HashSet::new(), Vec::new());
+        for JournalLine { at_us, event, .. } in self.journal(executor)? {
+            match event {
+                JournalEvent::Start { attempt, .. }
+                    if at_us <= since_us && attempt.block == NAP && runs.contains(&attempt.run) =>
+                {
+                    open.insert(attempt);
+                }
+                JournalEvent::End { attempt, outcome } if open.remove(&attempt) => {
+                    let after = u64::try_from(at_us - since_us).ok().filter(|_| outcome != "completed");
+                    stopped.extend(after.map(Duration::from_micros));
+                }
+                _ => {}
+            }
+        }
+        Ok((stopped, open.len()))
+    }
+
+    /// What an executor has noted so far.
+    fn journal(&self, executor: &str) -> Result<Vec<JournalLine>> {
+        let journal = std::fs::read_to_string(self.cluster.history().join(format!("{executor}.jsonl")))?;
+        // The last line may be under way.
+        Ok(journal.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
     /// Results of attempts that others had by then, by an executor's own words: those that a scheduler refused, and those
     /// that it dropped by itself. What only gave an attempt back that had not begun is no result of one.
     ///
     /// # Errors
     /// When its journal cannot be read.
     pub(in crate::faults) fn unwanted(&self, executor: &str) -> Result<(u64, u64)> {
-        let journal = std::fs::read_to_string(self.cluster.history().join(format!("{executor}.jsonl")))?;
         let (mut refused, mut dropped) = (0, 0);
         let mut given_back = HashSet::new();
-        // The last line may be under way.
-        for line in journal.lines().filter_map(|line| serde_json::from_str::<JournalLine>(line).ok()) {
+        for line in self.journal(executor)? {
             match line.event {
                 JournalEvent::Result { attempt, outcome } if outcome == "released" => drop(given_back.insert(attempt)),
                 JournalEvent::Ack { attempt, accepted: false } if !given_back.contains(&attempt) => refused += 1,

@@ -113,6 +113,19 @@ async fn a_result_that_nobody_confirms_comes_again_on_the_same_session() {
     session.acknowledge(&noop, true).await;
 }
 
+/// Whoever assigns something may not know whether it came.
+#[tokio::test]
+async fn what_is_assigned_twice_is_run_once() {
+    let mut world = World::start(&[]).await;
+    let mut session = world.session(&noop()).await;
+    let (twice, last) = (attempt("noop"), attempt("noop"));
+    for attempt in [&twice, &twice, &last] {
+        session.assign(vec![assignment(attempt)]).await;
+    }
+    assert_eq!(session.result().await.attempt, Some(twice));
+    assert_eq!(session.result().await.attempt, Some(last));
+}
+
 #[tokio::test]
 async fn what_runs_survives_a_reconnection_and_the_unknown_is_stopped() {
     let mut world = World::start(&[("sleeper", SLEEPER)]).await;

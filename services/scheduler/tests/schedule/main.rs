@@ -14,4 +14,5 @@ mod overlaps;
 mod peers;
 mod products;
 mod retries;
+mod sessions;
 mod times;
