@@ -21,7 +21,8 @@ use std::{
 /// clusters whose guards are taken away, and those whose replicas are killed.
 const LONG: [&str; 3] = ["matrix_", "mutants::", "replicas_"];
 
-/// The commands of a person on whole clusters, one after the other.
+/// The commands of a person on whole clusters: it begins first. Its tests wait for processes, and for turns to hurt a cluster, so it
+/// has twice as many at a time as there are cores.
 const LONGEST: &str = "cluster";
 
 /// Where clusters are broken.
@@ -95,8 +96,9 @@ impl Suite {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let prepared = |program: Program| {
             let mut command = program.command();
+            let tests = if program.target.name == LONGEST { 2 * cores } else { cores };
             command
-                .env("RUST_TEST_THREADS", cores.to_string())
+                .env("RUST_TEST_THREADS", tests.to_string())
                 .envs(variables.iter().map(|(name, value)| (name, value)));
             if extent == Extent::Tests {
                 command.args(LONG.iter().flat_map(|name| ["--skip", name]));

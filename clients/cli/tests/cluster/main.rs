@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, and so may what it is built from")]
 
 mod answer;
+mod buckets;
 mod calls;
 mod cluster;
 mod control;
