@@ -4,7 +4,8 @@
 //! only with a permit of each of its pools, and hands the permit of an ended unit to the next one in memory. Only what it
 //! lacks or can spare is settled with the database, as absolute numbers, so that settling twice changes nothing.
 //!
-//! - Nobody waits: permits without a unit stay with their shard for a moment, and most work touches no pool at all.
+//! - Nobody waits: permits without a unit stay with their shard for a moment, and most work touches no pool at all. They go to
+//!   another shard of the same scheduler only where the pool has few left: otherwise shards that take turns would settle each time.
 //! - Somebody waits: each shard may use up to a fair share, and gives the rest back.
 //! - An answer that was lost, a shard that changes its owner: the shard's units are counted again and settled.
 //! - A unit has ended, and its end is not written yet: its permit may pass to another unit of the same scheduler, which is
@@ -113,6 +114,8 @@ struct PoolState {
     others_wait: bool,
     /// Permits beyond the limit, of all schedulers: none is used again before so many are gone.
     excess: u32,
+    /// Permits that nobody held when the pool said so last. Others may have taken them since, or hold some that they do not want.
+    free: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -350,6 +353,7 @@ impl Ledger {
             hold.told = answer.wanted;
             hold.unsure = false;
             state.excess = answer.excess;
+            state.free = answer.free;
         }
         for answer in answers {
             if let Some(state) = self.pools.get_mut(&answer.pool) {
@@ -423,9 +427,11 @@ impl PoolState {
         // Permits of ours that can move between shards, in one statement.
         let is_moving = |hold: &Hold| hold.returns() && !self.others_wait;
         let moving = self.holds.values().any(|hold| is_moving(hold) || (hold.granted > hold.used && hold.short == 0));
-        let short = self.holds.values().any(|hold| hold.short > 0);
+        let short = self.holds.values().map(|hold| hold.short).fold(0, u32::saturating_add);
         // A pool that had nothing is asked again when it may have some.
-        let asks = short && (!self.dry || moving);
+        let asks = short > 0 && (!self.dry || moving);
+        // What is idle here stays where it is while the pool has enough, and as much again for others.
+        let moves = asks && (self.dry || short.saturating_mul(2) > self.free);
         self.dry &= !asks;
         // What one of ours gives back and another one takes in the same statement is written together.
         let passed_on = if self.others_wait { 0 } else { self.holds.values().map(|hold| hold.short).sum() };
@@ -438,7 +444,7 @@ impl PoolState {
             let wanted = busy.saturating_add(hold.short);
             let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let spare = hold.granted.saturating_sub(wanted);
-            let returns = hold.known > hold.granted.max(busy) || (spare > 0 && (self.contended || idle_long || asks));
+            let returns = hold.known > hold.granted.max(busy) || (spare > 0 && (self.contended || idle_long || moves));
             let gets = asks && hold.short > 0;
             // Who holds nothing and wants nothing more says it with nothing else.
             let is_over = wanted == 0 && hold.known == 0;

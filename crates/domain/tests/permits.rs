@@ -23,6 +23,7 @@ struct Rows {
     max: u32,
     held: BTreeMap<u8, u32>,
     wanted: BTreeMap<u8, u32>,
+    statements: u32,
 }
 
 impl Rows {
@@ -34,6 +35,7 @@ impl Rows {
     }
 
     fn settle(&mut self, claims: &[Claim]) -> Vec<Answer> {
+        self.statements += 1;
         let used = self.held.values().sum();
         let pairs: Vec<_> = claims.iter().map(|c| (self.held.get(&c.shard).copied().unwrap_or(0), c)).collect();
         let granted = settle(self.max, used, &pairs);
@@ -287,6 +289,25 @@ fn one_engine_uses_what_came_back(max: u32, units: &[u32], ends: &[u8]) -> Resul
 #[test]
 fn who_has_its_share_keeps_nobody_from_asking() {
     one_engine_uses_what_came_back(11, &[3, 2, 1, 7, 6, 4], &[1, 0, 0, 1, 5, 3, 5, 0, 0]).unwrap();
+}
+
+/// Shards that take turns settle once each: a permit that is idle for a moment goes to another shard only where the pool has few
+/// left.
+#[test]
+fn idle_permits_stay_where_they_are_while_the_pool_has_enough() {
+    for (max, further) in [(3, 0), (2, 1), (1, 1)] {
+        let mut world = World::new(max, 1);
+        for (turn, shard) in [0, 1, 0, 1, 0, 1].into_iter().enumerate() {
+            let before = world.rows.statements;
+            world.act(&Act::Arrive(shard, 1));
+            world.act(&Act::Turn(0));
+            assert_eq!(world.running[&shard], 1, "it starts at once, at a limit of {max}");
+            world.act(&Act::End(shard));
+            world.act(&Act::Turn(0));
+            let expected = if turn < 2 { 1 } else { further };
+            assert_eq!(world.rows.statements - before, expected, "turn {turn} at a limit of {max}");
+        }
+    }
 }
 
 /// Whichever limit holds for its key, a pool is one: units that run are counted once, by the limit that holds now.

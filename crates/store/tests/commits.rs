@@ -78,13 +78,13 @@ impl World {
     }
 
     /// A run that a trigger of this version starts.
-    fn create(&self, batch: &mut Batch, trigger: TriggerId, version: i64, variables: &str) -> RunId {
-        let id = RunId(Uuid::now_v7());
-        let run = NewRun {
-            id,
+    fn run(&self, trigger: TriggerId, version: i64, variables: &str) -> NewRun {
+        NewRun {
+            id: RunId(Uuid::now_v7()),
             workspace_id: self.workspace,
             pipeline_id: self.pipeline,
             pipeline_version: 1,
+            if_current: false,
             trigger_id: trigger,
             source: Source(trigger.0),
             trigger_version: Some(version),
@@ -98,7 +98,12 @@ impl World {
             backfill_id: None,
             event_variables: None,
             sla_at: None,
-        };
+        }
+    }
+
+    fn create(&self, batch: &mut Batch, trigger: TriggerId, version: i64, variables: &str) -> RunId {
+        let run = self.run(trigger, version, variables);
+        let id = run.id;
         batch.create(run, self.shard);
         id
     }
@@ -178,6 +183,38 @@ async fn what_creates_a_run_waits_for_the_disk_and_nothing_else_does() {
         let rows = world.client.query("DELETE FROM noted RETURNING how", &[]).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), noted);
     }
+}
+
+#[tokio::test]
+async fn a_run_of_a_pipeline_that_is_only_remembered_counts_while_that_is_in_force() {
+    let mut world = World::new().await;
+    let trigger = world.triggers[0];
+    let remembered = |world: &World, batch: &mut Batch| {
+        let run = NewRun { if_current: true, trigger_version: None, ..world.run(trigger, 1, "{}") };
+        let id = run.id;
+        batch.create(run, world.shard);
+        id
+    };
+    for (changed, back) in [
+        ("UPDATE pipeline SET version = 2", "UPDATE pipeline SET version = 1"),
+        ("UPDATE pipeline SET archived_at = now()", "UPDATE pipeline SET archived_at = NULL"),
+        ("UPDATE workspace SET archived_at = now()", "UPDATE workspace SET archived_at = NULL"),
+    ] {
+        world.client.batch_execute(changed).await.unwrap();
+        let mut batch = Batch::default();
+        remembered(&world, &mut batch);
+        let committed = runs::commit(&mut world.journal, &mut batch).await.unwrap();
+        // The shard is still owned: nothing else of the batch is left out.
+        assert_eq!((committed.created, committed.shards), (vec![], vec![7]), "{changed}");
+        assert_eq!(world.rows().await, [0, 0, 0], "{changed}");
+        world.client.batch_execute(back).await.unwrap();
+    }
+    let mut batch = Batch::default();
+    let run = remembered(&world, &mut batch);
+    let before = world.ways.count();
+    assert_eq!(runs::commit(&mut world.journal, &mut batch).await.unwrap().created, [run]);
+    assert_eq!(world.ways.count() - before, 1);
+    assert_eq!(world.rows().await, [1, 1, 0]);
 }
 
 #[tokio::test]

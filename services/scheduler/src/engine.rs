@@ -30,6 +30,7 @@ mod permits;
 mod promises;
 mod questions;
 mod recover;
+mod remembered;
 mod repeats;
 mod seat;
 mod turn;
@@ -55,6 +56,7 @@ use live::Live;
 use owned::Owned;
 use permits::{Limits, Permits};
 use promises::{Flush, Promises};
+use remembered::Remembered;
 use runtime::{rates::Rates, watchdog::Beat};
 use seat::Seat;
 use std::{
@@ -103,6 +105,7 @@ pub struct Engine {
     metrics: Arc<Metrics>,
     timing: Timing,
     definitions: Definitions,
+    remembered: Remembered,
     shards: Owned,
     runs: HashMap<RunId, Live>,
     /// Runs with something to lease, in turn.
@@ -130,6 +133,8 @@ pub struct Engine {
     slas: BTreeSet<(Timestamp, RunId)>,
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
+    /// What the next turn takes too: it was decided by what was not in force any more.
+    outdated: Vec<Message>,
     seats: HashMap<ExecutorId, Seat>,
     /// Executors that said goodbye here, until their rows say so.
     farewells: HashMap<ExecutorId, ExecutorRow>,
@@ -169,6 +174,7 @@ impl Engine {
             changes,
             metrics,
             timing,
+            remembered: Remembered::default(),
             shards: Owned::default(),
             runs: HashMap::new(),
             ready: VecDeque::new(),
@@ -185,6 +191,7 @@ impl Engine {
             late: None,
             slas: BTreeSet::new(),
             again: false,
+            outdated: Vec::new(),
             seats: HashMap::new(),
             farewells: HashMap::new(),
             told: gauges::Told::default(),
@@ -262,6 +269,7 @@ impl Engine {
 
     /// Takes `messages` from the front, one by one: dropped while it waits, it leaves those that it did not come to.
     async fn turn(&mut self, messages: &mut VecDeque<Message>) {
+        messages.extend(std::mem::take(&mut self.outdated));
         let mut turn = Turn { answers: self.ask(messages.make_contiguous()).await, ..Turn::default() };
         while let Some(message) = messages.pop_front() {
             self.take(message, &mut turn).await;

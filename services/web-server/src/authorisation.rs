@@ -19,7 +19,7 @@ use crate::identity::Identity;
 use crate::settings::Limits;
 use crate::transcode;
 use address::Field;
-pub(crate) use check::{Verdict, workspace};
+pub(crate) use check::{Beside, Verdict, workspace};
 use domain::ErrorKind;
 use http::{Request, Response};
 use lasting::Began;
@@ -163,7 +163,7 @@ impl Guarded {
             return transcode::no_method(&path).into_http();
         };
         let identity = request.extensions().get::<Identity>().cloned().unwrap_or(Identity::Nobody);
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let (first, body) = match rule.needs_message() {
             false => (None, body),
             true => match message::peek(&head.headers, body, self.authority.message_bytes).await {
@@ -179,7 +179,10 @@ impl Guarded {
             (Some(kind), Some(first)) => nul::check(kind, first),
             _ => Ok(()),
         };
-        let verdict = self.authority.check(rule, &identity, &addressed).await;
+        let mut verdict = self.authority.check(rule, &identity, &addressed).await;
+        if let Some(beside) = verdict.take_beside() {
+            head.extensions.insert(beside);
+        }
         // A stream in that breaks off with its caller ends by that, and leaves its trail like any other act.
         let outlives = rule.row.audited();
         let act = self.act(
@@ -282,6 +285,15 @@ mod tests {
             let row: Vec<_> = rows.iter().filter(|row| row.path == path).collect();
             assert_eq!(row.len(), 1, "{path} needs one row in authorisation/table.rs");
             assert!(fields(row[0], method).is_ok(), "{path}: {:?}", fields(row[0], method).err());
+        }
+    }
+
+    #[test]
+    fn a_pipeline_is_read_beside_the_workspace_that_it_is_named_in() {
+        let beside: Vec<_> = table::rows().into_iter().filter(|row| row.pipeline.is_some()).collect();
+        assert!(!beside.is_empty());
+        for row in beside {
+            assert!(matches!(row.who, Who::On(table::Thing::Workspace(_), _)), "{}", row.path);
         }
     }
 

@@ -9,7 +9,7 @@ use domain::pipeline::{Pipeline, PipelineKind};
 use domain::{ErrorKind, id::PipelineId, trigger::key};
 use proto::internal::v1::NewRun;
 use proto::v1::{BatchCreateRunsRequest, CreateRunRequest};
-use store::pipelines;
+use store::pipelines::{self, Head};
 
 /// The most runs of one batch.
 pub(crate) const BATCH_MAX: usize = 1_000;
@@ -18,9 +18,22 @@ const BATCH_BYTES_MAX: usize = rpc::server::MESSAGE_BYTES_MAX / 4 * 3;
 
 /// The pipeline that is to run, if it can. That there is such a workspace was seen by whoever let the caller in.
 pub(crate) async fn target(core: &Core, workspace: &str, pipeline: &str) -> Result<PipelineId, Fault> {
-    let db = core.store.client().await?;
-    let head = pipelines::get_by_names(&db, workspace, pipeline).await?.filter(|head| !head.archived);
-    let head = head.ok_or_else(|| Fault::no_pipeline(workspace, pipeline))?;
+    let head = pipelines::get_by_names(&core.store.client().await?, workspace, pipeline).await?;
+    startable(head, workspace, pipeline)
+}
+
+/// As [`target`], where the pipeline may have been `read` when the caller was let in.
+pub(crate) async fn target_read(
+    core: &Core,
+    read: Option<Head>,
+    workspace: &str,
+    pipeline: &str,
+) -> Result<PipelineId, Fault> {
+    if read.is_some() { startable(read, workspace, pipeline) } else { target(core, workspace, pipeline).await }
+}
+
+fn startable(head: Option<Head>, workspace: &str, pipeline: &str) -> Result<PipelineId, Fault> {
+    let head = head.filter(|head| !head.archived).ok_or_else(|| Fault::no_pipeline(workspace, pipeline))?;
     runnable(&head.pipeline()?)?;
     Ok(head.id)
 }

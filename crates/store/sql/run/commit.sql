@@ -1,6 +1,7 @@
 -- One step of the scheduler for many runs: creations, changes of runs and units, ended attempts; all or nothing.
 -- Guards: every row is joined with a shard in the epoch that its writer believes to own ($1, $2); a shard whose epoch
--- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing.
+-- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing,
+-- and neither does a run that was made from what is remembered of its pipeline ($60), when that is not in force any more, or archived.
 -- Answers the shards that were still owned and the runs that were created. What creates a run waits for the disk when it commits, whatever
 -- its session does otherwise.
 WITH own AS (
@@ -10,9 +11,14 @@ WITH own AS (
 ), fired AS (
     INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch, trigger_version, execution_date)
     SELECT n.source_id, n.logical_key, 'fired', n.run_id, n.epoch, n.trigger_version, n.execution_date
-    FROM unnest($3::uuid[], $54::uuid[], $5::text[], $6::smallint[], $7::bigint[], $55::bigint[], $13::timestamptz[])
-        AS n (run_id, source_id, logical_key, shard, epoch, trigger_version, execution_date)
+    FROM unnest($3::uuid[], $54::uuid[], $5::text[], $6::smallint[], $7::bigint[], $55::bigint[], $13::timestamptz[],
+                $9::uuid[], $10::bigint[], $60::boolean[])
+        AS n (run_id, source_id, logical_key, shard, epoch, trigger_version, execution_date, pipeline_id, pipeline_version, if_current)
     JOIN own ON own.id = n.shard
+    WHERE NOT n.if_current
+       OR n.pipeline_version = (SELECT p.version FROM pipeline p
+                                 WHERE p.id = n.pipeline_id AND p.archived_at IS NULL
+                                   AND (SELECT w.archived_at IS NULL FROM workspace w WHERE w.id = p.workspace_id))
     ON CONFLICT (trigger_id, logical_key) DO NOTHING
     RETURNING run_id
 ), created AS (

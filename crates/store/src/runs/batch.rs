@@ -32,6 +32,9 @@ pub struct NewRun {
     pub workspace_id: WorkspaceId,
     pub pipeline_id: PipelineId,
     pub pipeline_version: i64,
+    /// What its pipeline is was only remembered: it is created only while that version is in force, and neither the pipeline
+    /// nor its workspace is archived.
+    pub if_current: bool,
     pub trigger_id: TriggerId,
     /// What its firing is keyed by: the trigger, or the backfill.
     pub source: Source,
@@ -56,7 +59,8 @@ pub struct NewRun {
 pub struct Committed {
     /// Of the batch's shards, those that were still owned. Nothing of the others was written.
     pub shards: Vec<i16>,
-    /// Of the new runs, those whose logical key was new. When there are any, this commit and all before it are durable.
+    /// Of the new runs, those whose logical key was new, and whose pipeline is as they were made from, if that is asked of them.
+    /// When there are any, this commit and all before it are durable.
     pub created: Vec<RunId>,
     /// Triggers whose decisions were not written, because another version is in force by now, or will be in a moment.
     pub overtaken: Vec<TriggerId>,

@@ -31,6 +31,8 @@ const LIMIT_REASON: &str = "LIMIT: as many runs as the pipeline allows had not e
 /// A run that is to be.
 pub(super) struct Wanted {
     pub(super) pipeline: StartablePipeline,
+    /// That is only remembered: the run counts only if its commit finds it in force still.
+    pub(super) if_current: bool,
     pub(super) definition: Prepared,
     pub(super) shard: Shard,
     pub(super) fired_by: FiredBy,
@@ -155,6 +157,7 @@ impl Engine {
                 workspace_id: pipeline.workspace_id,
                 pipeline_id: pipeline.id,
                 pipeline_version: pipeline.version,
+                if_current: wanted.if_current,
                 trigger_id: fired_by.trigger,
                 source,
                 trigger_version: fired_by.version,

@@ -321,6 +321,7 @@ impl Engine {
                 sla_at: None,
                 limits: limits_of_backfill(definition.graph.pipeline(), Some(spec.parallelism)),
                 pipeline: pipeline.clone(),
+                if_current: false,
                 definition: definition.clone(),
                 shard,
                 traceparent: String::new(),

@@ -11,14 +11,27 @@ use super::{
     turn::{Chain, Creation, Turn, unavailable},
 };
 use domain::{
-    id::{RunId, TriggerId},
+    id::{PipelineId, RunId, TriggerId},
     instant,
     run::{Event, Options, Refused, Run},
     trigger::{Start, key},
 };
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use store::{firing_views::Known, runs::StoredRun, triggers::MANUAL};
 use tokio::time::Instant;
+
+/// Refuses what the database would refuse with everything else of the turn.
+fn check_storable(command: &CreateRun) -> Result<(), EngineError> {
+    if !key::is_storable(&command.logical_key) {
+        let why = format!("the key of the run must have 1 to {} bytes and hold no NUL", key::BYTES_MAX);
+        return Err(EngineError::Refused(why));
+    }
+    if command.execution_date.is_some_and(|at| !instant::is_storable(at)) {
+        let why = format!("the execution date of the run must be an instant {}", instant::RANGE);
+        return Err(EngineError::Refused(why));
+    }
+    Ok(())
+}
 
 impl Engine {
     pub(super) async fn take(&mut self, message: Message, turn: &mut Turn) {
@@ -26,10 +39,14 @@ impl Engine {
             Message::Session(executor, session, event) => self.session(executor, session, event, turn),
             Message::Peer(peer, event) => self.peer(peer, event),
             Message::Resume(attempt, reply) => self.permits.resume(attempt, reply),
-            Message::Create(runs, reply) => match self.create(runs, turn).await {
-                Ok((runs, keys)) => turn.created.push(Creation { runs, keys, reply }),
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            Message::Create(runs, reply) => {
+                let assumes = runs.iter().any(|run| self.assumes(run, &turn.answers));
+                let assumed = if assumes { runs.clone() } else { Vec::new() };
+                match self.create(runs, turn).await {
+                    Ok((runs, keys)) => turn.created.push(Creation { runs, keys, assumed, reply }),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Message::Cancel(command, reply) => self.cancel(command, reply, turn).await,
             Message::Retry(command, reply) => match self.retry(command, turn).await {
                 Ok(run) => turn.done.push((run.shard(), reply)),
@@ -54,17 +71,9 @@ impl Engine {
         let mut prepared = Vec::with_capacity(commands.len());
         // Everything that can fail comes before the first change: all or none.
         for command in commands {
-            if !key::is_storable(&command.logical_key) {
-                // The database would refuse it with everything else of the turn.
-                let why = format!("the key of the run must have 1 to {} bytes and hold no NUL", key::BYTES_MAX);
-                return Err(EngineError::Refused(why));
-            }
-            if command.execution_date.is_some_and(|at| !instant::is_storable(at)) {
-                let why = format!("the execution date of the run must be an instant {}", instant::RANGE);
-                return Err(EngineError::Refused(why));
-            }
+            check_storable(&command)?;
             let shard = self.shards.get(command.pipeline.shard()).ok_or(EngineError::NotOwner)?;
-            let pipeline = self.startable(command.pipeline, &mut turn.answers).await?;
+            let (pipeline, if_current) = self.start_of(&command, &mut turn.answers).await?;
             // A trigger is paused with its workspace, which is for the firer to say.
             if pipeline.workspace_archived && command.trigger.is_none() {
                 return Err(EngineError::Archived(pipeline.workspace));
@@ -77,12 +86,12 @@ impl Engine {
                 self.rates.take(caller, *per_second, Instant::now()).map_err(EngineError::TooManyCalls)?;
             }
             let asked = self.origin(&command, &pipeline, &definition, turn).await?;
-            prepared.push((command, shard, pipeline, definition, variables, asked));
+            prepared.push((command, shard, (pipeline, if_current), definition, variables, asked));
         }
         let now = self.now();
         let mut ids = Vec::with_capacity(prepared.len());
         let mut keys = Vec::with_capacity(prepared.len());
-        for (command, shard, pipeline, definition, variables, asked) in prepared {
+        for (command, shard, (pipeline, if_current), definition, variables, asked) in prepared {
             let at = command.execution_date.unwrap_or(now);
             if let Some(trigger) = command.trigger {
                 let bytes = command.variables.len() + trigger.event_variables.as_ref().map_or(0, String::len);
@@ -123,6 +132,7 @@ impl Engine {
                 sla_at: origin.sla_at,
                 limits: origin.limits,
                 pipeline,
+                if_current,
                 definition,
                 shard,
                 traceparent: command.traceparent,
@@ -148,6 +158,7 @@ impl Engine {
 
     /// Prepares the answers to creations. Where the key of a void run was known, the answer is the run that the key created
     /// first. What was decided by a version that is not in force does not count, and its caller looks at the trigger again.
+    /// What was made from what is not in force of its pipeline any more comes again with the next turn, by the same keys.
     pub(super) async fn answer_creations(
         &mut self,
         creations: Vec<Creation>,
@@ -162,6 +173,15 @@ impl Engine {
                 true => Ok(Vec::new()),
                 false => self.known_keys(&keys).await.map_err(|error| unavailable(&error)),
             };
+            let unknown = void.iter().zip(known.iter().flatten()).filter(|(_, known)| known.is_none());
+            let outdated: BTreeSet<PipelineId> =
+                unknown.filter_map(|(at, _)| creation.assumed.get(*at)).map(|command| command.pipeline).collect();
+            if !outdated.is_empty() {
+                outdated.iter().for_each(|pipeline| self.remembered.forget(*pipeline));
+                self.outdated.push(Message::Create(creation.assumed, creation.reply));
+                self.again = true;
+                continue;
+            }
             let answer = known.and_then(|known| {
                 for (&at, known) in void.iter().zip(known) {
                     let Some(Known::Run(run)) = known else { return Err(EngineError::Overtaken(creation.keys[at].0)) };

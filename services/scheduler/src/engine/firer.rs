@@ -268,6 +268,7 @@ impl Engine {
         let sla = spec.sla_s.map(|s| SignedDuration::from_secs(i64::from(s)));
         let wanted = Wanted {
             pipeline: aim.pipeline.clone(),
+            if_current: false,
             definition: aim.definition.clone(),
             shard: aim.shard,
             fired_by: FiredBy {

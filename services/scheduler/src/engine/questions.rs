@@ -99,14 +99,15 @@ impl Engine {
         let mut pipelines: BTreeSet<PipelineId> = self.backfills.due_pipelines().collect();
         let due = self.triggers.due_by(now).take(TURN_TRIGGERS_MAX);
         pipelines.extend(due.filter_map(|id| self.triggers.get(id)).map(|armed| armed.pipeline));
-        let mut keys = Vec::new();
+        let (mut keys, mut remembered) = (Vec::new(), BTreeSet::new());
         for message in messages {
             match message {
                 Message::Create(runs, _) => {
                     for run in runs {
                         // What others own is refused without a question.
                         if self.shards.get(run.pipeline.shard()).is_some() {
-                            pipelines.insert(run.pipeline);
+                            let of = if self.remembers(run) { &mut remembered } else { &mut pipelines };
+                            of.insert(run.pipeline);
                             keys.extend(self.key_of_call(run));
                         }
                     }
@@ -116,7 +117,22 @@ impl Engine {
             }
         }
         let (triggers, limits) = (self.triggers_to_read(), self.limits.is_time());
-        Questions { pipelines: pipelines.into_iter().collect(), keys, triggers, limits, in_doubt: self.in_doubt() }
+        let questions = Questions { pipelines: Vec::new(), keys, triggers, limits, in_doubt: self.in_doubt() };
+        if !pipelines.is_empty() || !questions.is_empty() {
+            // Where anything is asked, this costs no further way.
+            pipelines.extend(remembered);
+        }
+        Questions { pipelines: pipelines.into_iter().collect(), ..questions }
+    }
+
+    /// Whether what a run starts from need not be asked: its commit sees to that, see [`super::remembered`].
+    fn remembers(&self, run: &CreateRun) -> bool {
+        run.trigger.is_none() && run.repeats.is_none() && self.remembered.get(run.pipeline).is_some()
+    }
+
+    /// Whether a run is made from what is remembered, since that was not asked either.
+    pub(super) fn assumes(&self, run: &CreateRun, answers: &Answers) -> bool {
+        self.remembers(run) && !answers.pipelines.contains_key(&run.pipeline)
     }
 
     /// The key of a call of a trigger; one that is not known as its caller saw it is read in this turn.
@@ -144,6 +160,7 @@ impl Engine {
         answers.in_doubt = in_doubt.iter().map(|executor| (*executor, departed.contains(&executor.0))).collect();
         let versions: Vec<_> = found.iter().map(|pipeline| (pipeline.id, pipeline.version)).collect();
         let workspaces: Vec<_> = found.iter().map(|pipeline| pipeline.workspace_id).collect();
+        self.remembered.note(pipelines, &found);
         answers.note(pipelines, found);
         answers.known.extend(keys.iter().cloned().zip(known));
         let unread = self.unread_triggers(heard);
@@ -171,6 +188,7 @@ impl Engine {
         let found = store::runs::current_pipelines(&client, &asked).await?;
         let versions: Vec<_> = found.iter().map(|pipeline| (pipeline.id, pipeline.version)).collect();
         let workspaces: Vec<_> = found.iter().map(|pipeline| pipeline.workspace_id).collect();
+        self.remembered.note(&asked, &found);
         answers.note(&asked, found);
         self.learn(&client, versions, workspaces, None).await
     }
@@ -183,6 +201,19 @@ impl Engine {
     ) -> Result<StartablePipeline, EngineError> {
         self.ask_for(BTreeSet::from([pipeline]), answers).await.map_err(|error| unavailable(&error))?;
         answers.startable(pipeline).ok_or(EngineError::NoPipeline(pipeline))
+    }
+
+    /// What a run starts from that somebody asks for, and whether that is only remembered.
+    pub(super) async fn start_of(
+        &mut self,
+        run: &CreateRun,
+        answers: &mut Answers,
+    ) -> Result<(StartablePipeline, bool), EngineError> {
+        let assumed = self.assumes(run, answers);
+        match self.remembered.get(run.pipeline).filter(|_| assumed) {
+            Some(remembered) => Ok((remembered.clone(), true)),
+            None => Ok((self.startable(run.pipeline, answers).await?, false)),
+        }
     }
 
     /// What a key became, if it was decided about before this turn.

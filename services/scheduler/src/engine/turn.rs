@@ -1,6 +1,6 @@
 //! A turn: what one batch of messages did, from the first change in memory to the last answer after the commit.
 
-use super::{Created, Engine, EngineError, Reply, questions::Answers, seat::Seat};
+use super::{CreateRun, Created, Engine, EngineError, Reply, questions::Answers, seat::Seat};
 use crate::wire::AttemptId;
 use domain::{
     id::{ExecutorId, RunId, TriggerId},
@@ -90,6 +90,8 @@ pub(super) struct Creation {
     pub(super) runs: Vec<Created>,
     /// Trigger and logical key of each.
     pub(super) keys: Vec<(TriggerId, String)>,
+    /// What was asked for, in the same order, where one of them was made from what is only remembered.
+    pub(super) assumed: Vec<CreateRun>,
     pub(super) reply: Reply<Vec<Created>>,
 }
 

@@ -13,17 +13,46 @@ use domain::id::{BackfillId, ModelVersionId, RunId, TriggerId, UploadId};
 use domain::role::Role;
 use std::collections::HashMap;
 use store::Store;
+use store::pipelines::{self, Head};
 use store::targets::{self, Target};
 
 /// What was decided, and where.
 pub(crate) struct Verdict {
     /// The addressed thing when the row names one and it is there, whether or not the caller may act on it.
     pub(crate) target: Option<Target>,
+    /// The pipeline that the row names beside it, whether or not the caller may act on it; `None` too when it could not be read.
+    pipeline: Option<Head>,
     /// Whether the caller may.
     pub(crate) granted: Result<(), Fault>,
 }
 
+/// A pipeline that was read while its caller was authorised, among the extensions of what was granted. Without it the act reads
+/// the pipeline itself, and tells what is wrong with that.
+#[derive(Debug, Clone)]
+pub(crate) struct Beside(Head);
+
+impl Beside {
+    /// Takes it out of the request.
+    pub(crate) fn take<T>(request: &mut tonic::Request<T>) -> Option<Head> {
+        request.extensions_mut().remove::<Self>().map(|beside| beside.0)
+    }
+}
+
+/// What is looked up for one decision.
+#[derive(Clone, Copy)]
+struct Sought<'a> {
+    thing: Thing,
+    text: &'a str,
+    /// The name of a pipeline of that workspace.
+    pipeline: Option<&'a str>,
+}
+
 impl Verdict {
+    /// What is handed on to the act, once that is granted.
+    pub(super) fn take_beside(&mut self) -> Option<Beside> {
+        self.pipeline.take().filter(|_| self.granted.is_ok()).map(Beside)
+    }
+
     /// Whether the caller is refused for who it is.
     pub(super) fn is_denied(&self) -> bool {
         let kind = self.granted.as_ref().err().map(|fault| fault.0.kind);
@@ -31,7 +60,7 @@ impl Verdict {
     }
 
     fn nowhere(granted: Result<(), Fault>) -> Self {
-        Self { target: None, granted }
+        Self { target: None, pipeline: None, granted }
     }
 
     /// Nothing that changes it is done to what is out of use.
@@ -39,7 +68,7 @@ impl Verdict {
         match self.target {
             Some(target) if self.granted.is_ok() && target.archived => {
                 let granted = Err(Fault::archived(&target.name));
-                Self { target: Some(target), granted }
+                Self { target: Some(target), pipeline: None, granted }
             }
             target => Self { target, ..self },
         }
@@ -67,42 +96,46 @@ impl Authority {
             Who::ClusterOn(thing, need) => {
                 let text = addressed.get(thing.field()).map_or("", String::as_str);
                 // What is not found there the act itself tells.
-                let target = find(&self.store, caller, thing, text).await.unwrap_or_default();
-                Verdict { target, granted: cluster(caller, need) }
+                let sought = Sought { thing, text, pipeline: None };
+                let (target, pipeline) = find(&self.store, caller, sought).await.unwrap_or_default();
+                Verdict { target, pipeline, granted: cluster(caller, need) }
             }
             // A route is never called as a method.
             Who::AsMethod => Verdict::nowhere(Err(Fault::not_allowed())),
             Who::On(thing, need) => {
                 let thing = thing.narrowed(addressed);
                 let text = addressed.get(thing.field()).map_or("", String::as_str);
-                self.on(rule, caller, thing, text, need).await
+                let pipeline = rule.row.pipeline.and_then(|field| addressed.get(field)).map(String::as_str);
+                self.on(rule, caller, Sought { thing, text, pipeline }, need).await
             }
         }
     }
 
-    async fn on(&self, rule: &Rule, caller: &Caller, thing: Thing, text: &str, need: Role) -> Verdict {
-        match (thing, text) {
+    async fn on(&self, rule: &Rule, caller: &Caller, sought: Sought<'_>, need: Role) -> Verdict {
+        match (sought.thing, sought.text) {
             (Thing::ProjectOrOwn(_) | Thing::WorkspaceOrOwn(_) | Thing::TriggerOrNothing(_), "") => {
                 return Verdict::nowhere(Ok(()));
             }
             (Thing::WorkspaceOrCluster(_), "") => return Verdict::nowhere(cluster(caller, need)),
             _ => {}
         }
-        let verdict = reach(&self.store, caller, thing, text, need).await;
+        let verdict = reach(&self.store, caller, sought, need).await;
         if rule.row.even_archived { verdict } else { verdict.unless_archived() }
     }
 }
 
 /// For a request that addresses many workspaces: as the row of a method would decide about one of them.
 pub(crate) async fn workspace(store: &Store, caller: &Caller, method: &str, name: &str, need: Role) -> Verdict {
-    let verdict = reach(store, caller, Thing::Workspace("workspaces"), name, need).await;
+    let sought = Sought { thing: Thing::Workspace("workspaces"), text: name, pipeline: None };
+    let verdict = reach(store, caller, sought, need).await;
     if table::even_archived(method) { verdict } else { verdict.unless_archived() }
 }
 
 /// Whether the caller has the role on the addressed thing.
-async fn reach(store: &Store, caller: &Caller, thing: Thing, text: &str, need: Role) -> Verdict {
-    let target = match find(store, caller, thing, text).await {
-        Ok(target) => target,
+async fn reach(store: &Store, caller: &Caller, sought: Sought<'_>, need: Role) -> Verdict {
+    let Sought { thing, text, .. } = sought;
+    let (target, pipeline) = match find(store, caller, sought).await {
+        Ok(found) => found,
         Err(fault) => return Verdict::nowhere(Err(fault)),
     };
     let role = target.as_ref().and_then(|target| caller.user.role.max(target.role));
@@ -111,12 +144,22 @@ async fn reach(store: &Store, caller: &Caller, thing: Thing, text: &str, need: R
         role if role < Some(need) => Err(not_enough(need, role)),
         _ => Ok(()),
     };
-    Verdict { target, granted }
+    Verdict { target, pipeline, granted }
 }
 
-async fn find(store: &Store, caller: &Caller, thing: Thing, text: &str) -> Result<Option<Target>, Fault> {
+/// The thing, and the pipeline beside it: two questions that go to the database together.
+async fn find(store: &Store, caller: &Caller, sought: Sought<'_>) -> Result<(Option<Target>, Option<Head>), Fault> {
+    let addressed = named(sought.thing, sought.text)?;
     let db = store.client().await?;
-    Ok(targets::find(&db, named(thing, text)?, Some(caller.user.id)).await?)
+    let pipeline = async {
+        match sought.pipeline {
+            Some(name) => pipelines::get_by_names(&db, sought.text, name).await.unwrap_or_default(),
+            None => None,
+        }
+    };
+    let target = targets::find(&db, addressed, Some(caller.user.id));
+    let (target, pipeline) = tokio::join!(biased; target, pipeline);
+    Ok((target?, pipeline))
 }
 
 fn cluster(caller: &Caller, need: Role) -> Result<(), Fault> {

@@ -110,16 +110,19 @@ pub(super) struct Row {
     pub(super) told: Option<&'static [&'static str]>,
     /// Also on what is archived, though it changes it.
     pub(super) even_archived: bool,
+    /// The field with the name of a pipeline of the addressed workspace, where the act begins by reading that: it is asked for
+    /// together with the workspace, and handed on when the act is granted.
+    pub(super) pipeline: Option<&'static str>,
 }
 
 impl Row {
     /// Every field that the row needs of a request, once.
     pub(super) fn fields(&self) -> Vec<&'static str> {
         let mut fields: Vec<_> = self.told.unwrap_or_default().to_vec();
-        if let Some(thing) = self.thing()
-            && !fields.contains(&thing.field())
-        {
-            fields.push(thing.field());
+        for field in self.thing().map(Thing::field).into_iter().chain(self.pipeline) {
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
         }
         if matches!(self.who, Who::On(Thing::Scope, _)) {
             fields.push(SCOPE_PROJECT);
@@ -148,17 +151,22 @@ impl Row {
 
 /// What changes nothing.
 const fn read(path: &'static str, who: Who) -> Row {
-    Row { path, who, told: None, even_archived: true }
+    Row { path, who, told: None, even_archived: true, pipeline: None }
 }
 
 /// What changes something, and the fields that its trail tells.
 const fn act(path: &'static str, who: Who, told: &'static [&'static str]) -> Row {
-    Row { path, who, told: Some(told), even_archived: false }
+    Row { path, who, told: Some(told), even_archived: false, pipeline: None }
 }
 
 /// As [`act`], on what is archived too.
 const fn act_even_archived(path: &'static str, who: Who, told: &'static [&'static str]) -> Row {
-    Row { path, who, told: Some(told), even_archived: true }
+    Row { path, who, told: Some(told), even_archived: true, pipeline: None }
+}
+
+/// As [`act`], on a pipeline of a workspace.
+const fn act_on_pipeline(path: &'static str, who: Who, told: &'static [&'static str]) -> Row {
+    Row { path, who, told: Some(told), even_archived: false, pipeline: Some("pipeline") }
 }
 
 use Thing::{
@@ -226,8 +234,8 @@ const METHODS: &[Row] = &[
     act("/orrery.v1.DeploymentService/CreateDeployment", On(Workspace("workspace"), Editor), &["validate_only"]),
     read("/orrery.v1.PipelineService/GetPipeline", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.PipelineService/ListPipelines", On(Workspace("workspace"), Viewer)),
-    act("/orrery.v1.RunService/CreateRun", On(Workspace("workspace"), Editor), &["pipeline"]),
-    act("/orrery.v1.RunService/BatchCreateRuns", On(Workspace("workspace"), Editor), &["pipeline"]),
+    act_on_pipeline("/orrery.v1.RunService/CreateRun", On(Workspace("workspace"), Editor), &["pipeline"]),
+    act_on_pipeline("/orrery.v1.RunService/BatchCreateRuns", On(Workspace("workspace"), Editor), &["pipeline"]),
     read("/orrery.v1.RunService/GetRun", On(Run("run_id"), Viewer)),
     read("/orrery.v1.RunService/ListRuns", On(Workspace("workspace"), Viewer)),
     read("/orrery.v1.RunService/ListBlockRuns", On(Run("run_id"), Viewer)),

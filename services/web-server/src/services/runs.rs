@@ -1,5 +1,6 @@
 //! Runs: commands go to a scheduler, reads come from the database. Refuses to write any runtime state.
 
+use crate::authorisation::Beside;
 use crate::core::Core;
 use crate::encode;
 use crate::fault::Fault;
@@ -20,7 +21,7 @@ use proto::v1::{
     run_service_server::RunService,
 };
 use std::sync::Arc;
-use store::run_views;
+use store::{pipelines::Head, run_views};
 use tonic::{Request, Response, Status, async_trait};
 
 /// Serves `orrery.v1.RunService`.
@@ -34,8 +35,8 @@ impl Runs {
         Ok(encode::run(self.0.run(id).await?))
     }
 
-    async fn create(&self, request: CreateRunRequest) -> Result<v1::Run, Fault> {
-        let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+    async fn create(&self, read: Option<Head>, request: CreateRunRequest) -> Result<v1::Run, Fault> {
+        let pipeline = new_runs::target_read(&self.0, read, &request.workspace, &request.pipeline).await?;
         let keys = [request.idempotency_key.clone()];
         let run = new_runs::check(pipeline, request, &self.0.limits)?;
         let wanted = repeated::Wanted::keyed(&keys, std::slice::from_ref(&run));
@@ -47,8 +48,12 @@ impl Runs {
         self.message(*id).await
     }
 
-    async fn create_many(&self, request: BatchCreateRunsRequest) -> Result<BatchCreateRunsResponse, Fault> {
-        let pipeline = new_runs::target(&self.0, &request.workspace, &request.pipeline).await?;
+    async fn create_many(
+        &self,
+        read: Option<Head>,
+        request: BatchCreateRunsRequest,
+    ) -> Result<BatchCreateRunsResponse, Fault> {
+        let pipeline = new_runs::target_read(&self.0, read, &request.workspace, &request.pipeline).await?;
         let keys: Vec<String> = request.requests.iter().map(|run| run.idempotency_key.clone()).collect();
         let runs = new_runs::check_all(pipeline, request, &self.0.limits)?;
         let wanted = repeated::Wanted::keyed(&keys, &runs);
@@ -138,16 +143,16 @@ fn check_retry(request: &RetryRunRequest, run: &run_views::Run) -> Result<(), Fa
 
 #[async_trait]
 impl RunService for Runs {
-    async fn create_run(&self, request: Request<CreateRunRequest>) -> Result<Response<CreateRunResponse>, Status> {
-        let run = self.create(request.into_inner()).await?;
+    async fn create_run(&self, mut request: Request<CreateRunRequest>) -> Result<Response<CreateRunResponse>, Status> {
+        let run = self.create(Beside::take(&mut request), request.into_inner()).await?;
         Ok(Response::new(CreateRunResponse { run: Some(run) }))
     }
 
     async fn batch_create_runs(
         &self,
-        request: Request<BatchCreateRunsRequest>,
+        mut request: Request<BatchCreateRunsRequest>,
     ) -> Result<Response<BatchCreateRunsResponse>, Status> {
-        Ok(Response::new(self.create_many(request.into_inner()).await?))
+        Ok(Response::new(self.create_many(Beside::take(&mut request), request.into_inner()).await?))
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<GetRunResponse>, Status> {

@@ -10,6 +10,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 const WAIT: Duration = Duration::from_secs(10);
+/// Enough to count what each of them asks.
+const CALLS: u64 = 32;
 
 async fn diamond(cluster: &Cluster) {
     cluster.workspace("sales").await;
@@ -62,6 +64,23 @@ async fn the_first_instant_of_1970_is_a_date_like_others() {
     let mut other = create;
     other["executionDate"] = json!("1970-01-01T00:00:01Z");
     assert_eq!(cluster.refused("RunService/CreateRun", other).await.1, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[tokio::test]
+async fn who_may_start_a_run_and_of_what_is_asked_together() {
+    let mut cluster = Cluster::new().await;
+    diamond(&cluster).await;
+    let ways = cluster.database.counted().await;
+    cluster.restart(|settings| settings.database_url = Some(ways.url().to_owned())).await;
+    let run = json!({ "workspace": "sales", "pipeline": "daily" });
+    cluster.call("RunService/CreateRun", run.clone()).await;
+    let before = ways.count();
+    for _ in 0..CALLS {
+        cluster.call("RunService/CreateRun", run.clone()).await;
+    }
+    let asked = ways.count() - before;
+    // After that the run is read, and the trail is left. The rest is what this server looks after besides.
+    assert!(asked < CALLS * 7 / 2, "{CALLS} calls asked {asked} times, one after the other");
 }
 
 #[tokio::test]

@@ -280,6 +280,25 @@ async fn ids_of_another_tenant_open_nothing() {
 }
 
 #[tokio::test]
+async fn whether_there_is_a_pipeline_is_told_to_who_may_run_it() {
+    let World { cluster, tokens, .. } = world().await;
+    for method in ["RunService/CreateRun", "RunService/BatchCreateRuns"] {
+        let of = |pipeline: &str| json!({ "workspace": "sales", "pipeline": pipeline });
+        let words = async |token: &str, pipeline: &str| {
+            let answer = cluster.post_as(token, method, of(pipeline)).await;
+            (answer.status, answer.json()["message"].clone())
+        };
+        // Nobody, a stranger, and one who may only look.
+        for token in &tokens[..3] {
+            let told = words(token, "daily").await;
+            assert!(told.0.is_client_error(), "{method}: {told:?}");
+            assert_eq!(told, words(token, "nowhere").await, "{method}");
+        }
+        assert_eq!(cluster.refused_as(&tokens[3], method, of("nowhere")).await, "PIPELINE_NOT_FOUND");
+    }
+}
+
+#[tokio::test]
 async fn the_last_owner_stays_and_invitations_wait() {
     let World { cluster, tokens, .. } = world().await;
     let owner = &tokens[4];

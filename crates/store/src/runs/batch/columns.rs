@@ -108,6 +108,7 @@ columns! {
     n_event: Option<String>,
     n_sla: Option<Timestamp>,
     n_cancels: bool,
+    n_if_current: bool,
 }
 
 impl Columns {
@@ -214,6 +215,7 @@ impl Columns {
         self.n_event.push(run.event_variables.as_deref().map(without_nul));
         self.n_sla.push(run.sla_at);
         self.n_cancels.push(run.timeout_cancels);
+        self.n_if_current.push(run.if_current);
     }
 
     fn run(&mut self, run: RunId, shard: i16, row: &RunRow) {
