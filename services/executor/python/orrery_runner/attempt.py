@@ -71,14 +71,16 @@ class Process:
 
 
 def check_conditions(job: Dict[str, Any], found: inputs.Inputs, kwargs: Dict[str, Any]) -> None:
-    """Raises unless every function of every guard says yes; a guard that fails says no."""
+    """Raises unless every function of every guard says yes. A guard that fails says no; as in Mage, one without a function
+    for it says yes."""
     for guard in job.get("conditions") or []:
         own = callbacks.addon_kwargs(job, guard, job["block"], kwargs)
         try:
             file = blockfile.load(guard, job["repo_path"], found.names())
             functions = file.of("condition")
             if not functions:
-                file.first()
+                _log.warning("condition %s lets block %s run: no function in %s is decorated with @condition",
+                             guard["uuid"], job["block"]["uuid"], file.path)
             for entry in functions:
                 if not arguments.call(
                         entry.function, arguments.Shape(entry.function).accepted(found.values), own):

@@ -222,6 +222,11 @@ class Special(ProjectCase):
         self.assertEqual(self.run_block("b", conditions=[yes, no]), {"outcome": "condition_failed"})
         self.assertEqual(self.run_block("b", conditions=[bad]), {"outcome": "condition_failed"})
         self.assertTrue(any("ZeroDivisionError" in entry["message"] for entry in self.last.logs))
+        # As in Mage it is as if there were none; the log says so.
+        empty = self.block("empty", "def f(*args, **kwargs): return False\n", "conditional")
+        self.ok("b", conditions=[empty, yes], output_dir=self.dir_of("b2"))
+        self.assertTrue(any("empty lets block b run" in entry["message"] for entry in self.last.logs))
+        self.assertEqual(self.run_block("b", conditions=[empty, no]), {"outcome": "condition_failed"})
 
     def test_what_guards_and_reactions_are_given(self) -> None:
         self.block("b", "@data_loader\ndef f(): return 5\n", configuration={"limit": 3, "mine": "block"})
