@@ -56,6 +56,23 @@ class R(ProjectCase):
             [1, "2024-03-01", "a", 4, True, True, '{"k": "v"}'], [2, "2024-03-01", "b", 4, True, True, '{"k": "v"}']])
 
     @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_variables_can_be_written_to(self) -> None:
+        self.run_r("r", """
+        global_vars[['by']] <- 3
+        global_vars['new'] <- 'n'
+        global_vars[c('a', 'b')] <- c(1, 2)
+        load_data <- function() {
+            before <- global_vars[['flag']]
+            global_vars$flag <- FALSE
+            global_vars[['none']] <- NULL
+            data.frame(
+                by = global_vars['by'], by_itself = global_vars$by + 1, new = global_vars[['new']], b = global_vars$b,
+                before = before, flag = global_vars['flag'], flag_itself = global_vars$flag, ds = global_vars['ds'],
+                count = length(grep('^(by|flag|none|new|a|b)$', names(global_vars))))
+        }""", "data_loader", (), variables={"by": 2, "flag": True, "none": None})
+        self.assertEqual(self.stored("r")[0].values.tolist(), [[3, 4, "n", 2, True, False, False, "2024-02-29", 6]])
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
     def test_every_kind_of_r_block(self) -> None:
         self.run_r("loader", "load_data <- function() { cat('loading\\n'); data.frame(n = 1:3, s = c('a', NA, 'c')) }\n",
                    "data_loader", ())
