@@ -120,7 +120,7 @@ class Execution:
         if self._block["kind"] == "global_data_product":
             from orrery_runner import data_product
 
-            return self._finish(data_product.run(self._job))
+            return self._finish(data_product.run(self._job, self._kwargs))
         if language == "sql":
             from orrery_runner import sql
 

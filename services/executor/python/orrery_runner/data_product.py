@@ -77,12 +77,22 @@ def as_table(job: Dict[str, Any], uuid: str, value: Any) -> Any:
     return outputs.join([item for listed in value.values() for item in listed])
 
 
-def run(job: Dict[str, Any]) -> Any:
+def run(job: Dict[str, Any], kwargs: Dict[str, Any]) -> Any:
     """A block of kind global_data_product. The next blocks get what `GlobalDataProduct.get_outputs` answers, as in Mage: a map
-    from each block to the list of its outputs."""
+    from each block to the list of its outputs. The run that it starts, if it does, is told of the block's remote blocks."""
     settings = (job["block"].get("configuration") or {}).get("global_data_product") or {}
     uuid = settings.get("uuid") or job["block"]["uuid"]
     product = {**definition(uuid), **{key: value for key, value in settings.items()
                                       if key in ("outdated_after", "outdated_starting_at", "settings") and value}}
-    refresh(uuid, product)
+    refresh(uuid, product, _variables(kwargs))
     return read(product, uuid)
+
+
+def _variables(kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """As in Mage: those that a variable called `variables` holds, and the remote blocks, by name and not by what they gave."""
+    given = kwargs.get("variables")
+    found: Dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    remote = [block.to_dict() if hasattr(block, "to_dict") else block for block in kwargs.get("remote_blocks") or []]
+    if remote:
+        found["remote_blocks"] = [*(found.get("remote_blocks") or []), *remote]
+    return found

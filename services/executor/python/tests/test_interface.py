@@ -424,6 +424,31 @@ def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs
         self.ok("next")
         self.assertEqual(self.stored("next"), [{"made": [1, [1]]}])
 
+    def test_remote_blocks_of_a_global_data_product(self) -> None:
+        self.file("global_data_products.yaml", json.dumps({"gdp": {
+            "object_type": "pipeline", "object_uuid": "core", "settings": {"made": {}}}}))
+        self.file("pipelines/other/metadata.yaml", "blocks: [{uuid: made}]")
+        self.block("gdp", None, "global_data_product", file=None)
+        answers = {"trigger_pipeline": {"run_id": "r", "status": "running"}, "wait_run": {"status": "completed"}}
+        first, second = ({"block_uuid": uuid, "pipeline_uuid": "other", "execution_partition": "r1", "repo_path": None}
+                         for uuid in ("one", "two"))
+        self.ok("gdp", answers=answers, variables={"remote_blocks": [second], "variables": {"day": 1, "remote_blocks": [first]}})
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"], {"day": 1, "remote_blocks": [first, second]})
+        # A child is told by the metadata of its item.
+        self.block("items", """
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@custom
+def f(*args, **kwargs):
+    return [[7], trigger_pipeline('other', return_remote_blocks=True)]
+""", "custom", dynamic=True)
+        self.ok("items", answers=answers)
+        self.blocks["gdp"]["upstream"] = ["items"]
+        inputs = [{"block": "items", "mode": "item", "item": 0, "dirs": [self.dir_of("items")]}]
+        self.ok("gdp", inputs=inputs, dynamic_block_index=0, answers=answers, output_dir=self.dir_of("gdp2"))
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"]["remote_blocks"], [
+            {"block_uuid": "made", "pipeline_uuid": "other", "execution_partition": "r", "repo_path": None}])
+        self.assertNotIn("get_variable", [call["method"] for call in self.last.calls[:2]])
+
 
 if __name__ == "__main__":
     unittest.main()
