@@ -369,14 +369,17 @@ def f(*args, **kwargs):
         self.block("made", "@data_loader\ndef f(): return [{'a': 1}, 'second']\n")
         self.ok("made")
         self.block("v", """
-from mage_ai.data_preparation.variable_manager import get_variable, get_global_variable, set_global_variable
+from mage_ai.data_preparation.variable_manager import (
+    delete_global_variable, get_global_variable, get_variable, set_global_variable)
 from mage_ai.data_preparation.shared.secrets import get_secret_value
 @data_loader
 def f():
-    try:
-        set_global_variable('p', 'k', 1)
-    except NotImplementedError as error:
-        refused = 'version' in str(error)
+    refused = []
+    for change in (set_global_variable, delete_global_variable):
+        try:
+            change('p', 'k', *([1] if change is set_global_variable else []))
+        except NotImplementedError as error:
+            refused.append(str(error).startswith(change.__name__ + "('p', 'k'") and 'get_variable' in str(error))
     return [get_variable('p', 'made', key='output_1'), get_global_variable('p', 'k'), get_secret_value('pw'),
             get_secret_value('none'), refused]
 """)
@@ -384,7 +387,7 @@ def f():
         self.ok("v", answers={"get_secret": lambda given: {"value": secrets[given["name"]]} if given["name"] in secrets else None,
                               "get_variable": lambda given: {"dir": self.dir_of("made"), "name": given["variable_uuid"]},
                               "global_variables": {"k": 5}})
-        self.assertEqual(self.stored("v"), ["second", 5, "x", None, True])
+        self.assertEqual(self.stored("v"), ["second", 5, "x", None, [True, True]])
 
     def test_a_refused_call(self) -> None:
         self.block("r", "from mage_ai.data_preparation.variable_manager import get_global_variables\n"
