@@ -5,7 +5,8 @@ import logging
 import os
 from typing import Any, Dict, List, Optional
 
-from orrery_runner import arguments, blockfile, callbacks, current, dynamic, failures, inputs, outputs, variables
+from orrery_runner import (
+    arguments, blockfile, callbacks, current, dynamic, failures, inputs, outputs, remote_blocks, variables)
 from orrery_runner.channel import Channel
 from orrery_runner.kernel import MemoryLimit
 
@@ -60,8 +61,7 @@ class Process:
         kwargs = variables.build(job, self._context)
         found = inputs.load(job)
         kwargs.update(found.metadata)
-        if kwargs.get("remote_blocks") and block["kind"] != "global_data_product":
-            kwargs["remote_blocks"] = variables.remote_outputs(kwargs["remote_blocks"])
+        remote_blocks.fill(job, found, kwargs)
         channel.send({"type": "started"})
         if job.get("mode") == "callback":
             callbacks.run(job, found, kwargs)

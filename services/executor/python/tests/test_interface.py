@@ -452,6 +452,28 @@ def f(*args, **kwargs):
             {"block_uuid": "made", "pipeline_uuid": "other", "execution_partition": "r", "repo_path": None}])
         self.assertNotIn("get_variable", [call["method"] for call in self.last.calls[:2]])
 
+    def test_remote_blocks_behind_a_global_data_product(self) -> None:
+        self.file("global_data_products.yaml", json.dumps({name: {
+            "object_type": "pipeline", "object_uuid": name + "_core", "settings": settings} for name, settings in (
+                ("first", {"made": {}, "none": {}}), ("second", {"none": {}}))}))
+        self.block("made", "@data_loader\ndef f(): return [{'n': 1}, 'second']\n")
+        self.ok("made")
+        for uuid, product, upstream in (("a", "first", []), ("b", "second", ["a"])):
+            self.block(uuid, None, "global_data_product", file=None, upstream=upstream,
+                       configuration={"global_data_product": {"uuid": product}})
+        answers = {"trigger_pipeline": {"run_id": None, "status": "completed"},
+                   "get_variable": lambda given: {"dir": self.dir_of("made")} if given["block_uuid"] == "made" else None}
+        self.ok("a", answers=answers)
+        self.block("use", "@transformer\ndef f(product, **kwargs): return [product, kwargs['remote_blocks']]\n", "transformer",
+                   upstream=["a"])
+        # Those of the run are not told where a product comes before; nobody asks for them.
+        self.ok("use", variables={"remote_blocks": [{"block_uuid": "x", "pipeline_uuid": "y"}]})
+        self.assertEqual(self.stored("use"), [{"made": [{"n": 1}, "second"], "none": []}, [[{"n": 1}, "second"], []]])
+        self.ok("b", answers=answers)
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"]["remote_blocks"], [
+            {"block_uuid": uuid, "pipeline_uuid": "first_core", "repo_path": None, "execution_partition": None}
+            for uuid in ("made", "none")])
+
 
 if __name__ == "__main__":
     unittest.main()
