@@ -143,6 +143,7 @@ class Execution:
             self._preprocess(file, values)
             if not arguments.call_sensor(function, values, self._kwargs):
                 raise NotYet
+            self._test(file.of("test"), lambda: [])
             return _completed([])
         arguments.check_count(self._block, function, len(values))
         self._preprocess(file, values)

@@ -212,6 +212,11 @@ class Special(ProjectCase):
         self.assertEqual(self.ok("s", attempt_number=3)["outputs"], [])
         self.block("bare", "@sensor\ndef f(): return True\n", "sensor", upstream=["up"])
         self.block("kw", "@sensor\ndef f(**kwargs): return True\n", "sensor", upstream=["up"])
+        for uuid in ("bare", "kw"):
+            self.assertEqual(self.ok(uuid)["outputs"], [])
+        self.block("tested", "@sensor\ndef f(): return True\n@test\ndef g(*outputs, **kwargs): assert outputs, kwargs['ds']\n",
+                   "sensor")
+        self.fails("tested", "TEST_FAILED", "g: AssertionError: 2024-02-29")
 
     def test_conditions(self) -> None:
         self.block("b", "@data_loader\ndef f(): return 1\n")
