@@ -18,11 +18,13 @@ import pandas as pd
 
 NAMES = {
     "mage_ai.data_preparation.decorators": "data_loader transformer data_exporter test custom sensor condition callback "
-                                           "on_success on_failure preprocesser extension streaming_source streaming_sink",
+                                           "on_success on_failure preprocesser extension streaming_source streaming_sink "
+                                           "configuration data_source data_integration_query",
     "mage_ai.settings.repo": "get_repo_path get_variables_dir", "mage_ai.data_preparation.repo_manager": "get_repo_path",
     "mage_ai.io.config": "ConfigFileLoader ConfigKey EnvironmentVariableLoader", "mage_ai.io.file": "FileIO",
     "mage_ai.io.base": "FileFormat ExportWritePolicy DataSource", "mage_ai.io.postgres": "Postgres",
     "mage_ai.io.duckdb": "DuckDB", "mage_ai.io.s3": "S3", "mage_ai.io.mysql": "MySQL", "mage_ai.io.bigquery": "BigQuery",
+    "mage_ai.io.backblaze_b2": "BackblazeB2",
     "mage_ai.io.redshift": "Redshift", "mage_ai.io.snowflake": "Snowflake", "mage_ai.io.mongodb": "MongoDB",
     "mage_ai.io.google_cloud_storage": "GoogleCloudStorage", "mage_ai.orchestration.triggers.api": "trigger_pipeline",
     "mage_ai.orchestration.run_status_checker": "check_status",
