@@ -186,6 +186,8 @@ def _project(job: Dict[str, Any], block: Dict[str, Any], configuration: Dict[str
     root = job["repo_path"]
     named = configuration.get("dbt_project_name")
     starts = [os.path.join(root, "dbt", str(named)), os.path.join(root, str(named))] if named else []
+    if configuration.get("dbt_profiles_file_path"):
+        starts.insert(0, os.path.join(root, str(configuration["dbt_profiles_file_path"])))
     starts += [os.path.dirname(os.path.join(root, block.get("file") or "dbt/x")), os.path.join(root, "dbt")]
     for folder in starts:
         folder = os.path.normpath(folder)

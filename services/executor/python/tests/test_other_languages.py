@@ -125,6 +125,20 @@ class Dbt(ProjectCase):
             self.ok(uuid, request={"env": {"PATH": path, "CODE": "0"}})
             self.assertIn(f"{command} --select {uuid[-1]} --vars", self.last.text())
 
+    def test_which_project(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        for folder in ("dbt/a", "dbt/b", "dbt/c/d"):
+            self.file(f"{folder}/dbt_project.yml", "name: x\n")
+        request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin"}}
+        for configuration, folder in (
+                ({}, "dbt/a"), ({"dbt_project_name": "b"}, "dbt/b"), ({"dbt_project_name": "dbt/b"}, "dbt/b"),
+                ({"dbt_project_name": "b", "dbt_profiles_file_path": "dbt/c/d/profiles.yml"}, "dbt/c/d")):
+            self.block("m", "--select x\n", "dbt", "yaml", file="dbt/a/m.yaml", configuration=configuration)
+            self.file("dbt/a/m.yaml", "--select x\n")
+            self.ok("m", request=request)
+            self.assertIn(f"--project-dir {self.repo}/{folder}\n", self.last.text())
+
     def test_packages_profiles_and_outputs(self) -> None:
         self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n"
                              "[ \"$1\" = deps ] && mkdir dbt_packages && ! [ -e tried ] && touch tried && exit 1\n"
