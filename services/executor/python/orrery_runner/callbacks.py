@@ -23,6 +23,8 @@ def run(job: Dict[str, Any], found: inputs.Inputs, kwargs: Dict[str, Any]) -> No
     """Calls every function for this status, in file order; a file without any for it is fine."""
     told = job.get("callback") or {}
     status = told.get("status") or "success"
+    if status == "failure" and not found.values:  # as in Mage, what any block without outputs gives
+        found = inputs.Inputs([str(told.get("block"))], [[]], found.metadata)
     file = blockfile.load(job["block"], job["repo_path"], found.names())
     own = _kwargs(job, told, found, kwargs)
     for entry in file.of("callback", "on_success", "on_failure"):
@@ -71,7 +73,7 @@ def _error(error: Any) -> UpstreamError:
 
 
 def _call(function: Any, values: List[Any], kwargs: Dict[str, Any]) -> None:
-    """Hands over as many inputs as there are places; a place without an input gets None, as after a failure."""
+    """Hands over as many inputs as there are places; a place without an input gets None, as after a cancellation."""
     shape = arguments.Shape(function)
     given = shape.accepted(values)
     given += [None] * (shape.required - len(given))

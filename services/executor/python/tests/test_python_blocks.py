@@ -265,7 +265,7 @@ def legacy(**kwargs): print('legacy')
         self.assertEqual(self.last.text(), "good 5 b sales\nlegacy\n")
         self.ok("cb", mode="callback", inputs=[], callback={
             "status": "failure", "block": "b", "error": {"message": "boom", "code": "USER_CODE"}})
-        self.assertEqual(self.last.text(), "bad None boom\nbare {}\n")
+        self.assertEqual(self.last.text(), "bad [] boom\nbare {'b': [], 'df_1': []}\n")
         self.ok("cb", mode="callback", callback={"status": "cancelled", **told})
         self.assertEqual(self.last.text(), "gone None\n")
 
