@@ -268,6 +268,11 @@ def legacy(**kwargs): print('legacy')
         self.assertEqual(self.last.text(), "bad [] boom\nbare {'b': [], 'df_1': []}\n")
         self.ok("cb", mode="callback", callback={"status": "cancelled", **told})
         self.assertEqual(self.last.text(), "gone None\n")
+        self.block("cb", "@callback\ndef f(*args, **kwargs): print('called')\n@callback('failed')\ndef g(**kwargs): pass\n",
+                   "callback", upstream=["b"])
+        self.fails("cb", "USER_CODE", "block cb: @callback('failed')", "success, failure, cancelled", mode="callback",
+                   callback={"status": "success", **told})
+        self.assertEqual(self.last.text(), "")
 
     def test_dynamic(self) -> None:
         self.block("d", "@data_loader\ndef f(): return [['a', 'b', 'c'], "
