@@ -341,3 +341,25 @@ fn pauses_of_sensors_that_are_none() {
         assert!(found.contains(&format!("poke_interval): the sensor is asked every {seconds} s")), "{found}");
     }
 }
+
+#[test]
+fn databases_that_sql_blocks_do_not_reach() {
+    let with = |kind: &str, provider: &str| {
+        let folder = Folder::new(&format!(
+            "blocks: [{{uuid: q, type: {kind}, language: sql, configuration: {{data_provider: {provider}}}}}]\n"
+        ));
+        folder.write("data_loaders/q.sql", "SELECT 1");
+        folder.write("dbt/q.sql", "SELECT 1");
+        folder
+    };
+    for provider in ["mysql", "BigQuery", "snowflake"] {
+        let found = first(&with("data_loader", provider), Severity::Warning);
+        let expected = "(blocks[0].configuration.data_provider): block \"q\" will fail";
+        assert!(found.contains(expected) && found.contains(&format!("not on {provider:?}")), "{found}");
+        assert!(found.contains("duckdb and postgres"), "{found}");
+    }
+    for (kind, provider) in [("data_loader", "duckdb"), ("data_loader", "Postgres"), ("dbt", "mysql")] {
+        let found = with(kind, provider).load().diagnostics;
+        assert!(found.iter().all(|diagnostic| diagnostic.pipeline != "bad"), "{found:?}");
+    }
+}

@@ -26,6 +26,12 @@ pub fn build(attempt: &Attempt, repo_path: &Path, place: &Place) -> Result<Value
         .filter(|other| block.upstream.contains(&other.uuid))
         .map(|other| (other.uuid.clone(), json!(other)))
         .collect();
+    let downstream: Vec<Value> = pipeline
+        .blocks
+        .iter()
+        .filter(|other| other.upstream.contains(&block.uuid))
+        .map(|other| json!({ "uuid": other.uuid, "kind": other.kind, "language": other.language }))
+        .collect();
     let dynamic: Vec<&str> =
         pipeline.blocks.iter().filter(|block| block.dynamic).map(|block| block.uuid.as_str()).collect();
     Ok(json!({
@@ -40,6 +46,7 @@ pub fn build(attempt: &Attempt, repo_path: &Path, place: &Place) -> Result<Value
         "workspace": run.workspace,
         "block": block,
         "upstream": upstream,
+        "downstream": downstream,
         "conditions": guards,
         "inputs": assignment.inputs.iter().map(|input| self::input(id.run, input, place)).collect::<Vec<_>>(),
         "output_dir": place.folder(id.run, &id.block, id.child, id.lease),

@@ -88,6 +88,9 @@ const LANGUAGES: [(&str, Language); 5] = [
     ("markdown", Language::Markdown),
 ];
 
+/// Databases of SQL blocks.
+const PROVIDERS: [&str; 3] = ["duckdb", "postgres", "postgresql"];
+
 /// A block whose neighbours and file are still to be checked.
 pub(super) struct Draft<'n> {
     pub(super) block: Block,
@@ -119,6 +122,9 @@ pub(super) fn draft<'n>(
     let language = language(&keys, kind, report)?;
     let (dynamic, reduce_output) = fan(&keys, report);
     warn_of_ignored(kind, &keys, report);
+    if language == Language::Sql && kind != BlockKind::Dbt {
+        warn_of_provider(&uuid, &keys, report);
+    }
     let block = Block {
         name: keys.text("name", report).filter(|name| !name.is_empty()).unwrap_or_else(|| uuid.clone()),
         uuid,
@@ -211,6 +217,19 @@ fn warn_of_ignored(kind: BlockKind, keys: &Keys<'_>, report: &mut Report) {
         let message = format!("the sensor is asked every {counts} s: its poke_interval is no whole number above 0");
         report.warn(configuration.place("poke_interval"), message, "write whole seconds from 1");
     }
+}
+
+/// A SQL block fails when it runs on a database that runners do not speak to; people are told before.
+fn warn_of_provider(uuid: &str, keys: &Keys<'_>, report: &mut Report) {
+    let Some(configuration) = keys.nested("configuration") else { return };
+    let Some(node) = configuration.node("data_provider") else { return };
+    let written = node.to_json();
+    let Some(provider) = written.as_str().filter(|name| !name.is_empty()) else { return };
+    if PROVIDERS.contains(&provider.to_ascii_lowercase().as_str()) {
+        return;
+    }
+    let message = format!("block {uuid:?} will fail: SQL blocks run on duckdb and postgres, and not on {provider:?}");
+    report.warn(configuration.place("data_provider"), message, "use a Python block with the client of that database");
 }
 
 /// `dynamic` and `reduce_output`, in the first form (two flags) or the second (a map).

@@ -5,7 +5,8 @@ import logging
 import os
 from typing import Any, Dict, List, Optional
 
-from orrery_runner import arguments, blockfile, callbacks, current, dynamic, failures, inputs, outputs, variables
+from orrery_runner import (
+    arguments, blockfile, callbacks, current, dynamic, failures, inputs, outputs, remote_blocks, variables)
 from orrery_runner.channel import Channel
 from orrery_runner.kernel import MemoryLimit
 
@@ -60,8 +61,7 @@ class Process:
         kwargs = variables.build(job, self._context)
         found = inputs.load(job)
         kwargs.update(found.metadata)
-        if kwargs.get("remote_blocks") and block["kind"] != "global_data_product":
-            kwargs["remote_blocks"] = variables.remote_outputs(kwargs["remote_blocks"])
+        remote_blocks.fill(job, found, kwargs)
         channel.send({"type": "started"})
         if job.get("mode") == "callback":
             callbacks.run(job, found, kwargs)
@@ -71,14 +71,16 @@ class Process:
 
 
 def check_conditions(job: Dict[str, Any], found: inputs.Inputs, kwargs: Dict[str, Any]) -> None:
-    """Raises unless every function of every guard says yes; a guard that fails says no."""
+    """Raises unless every function of every guard says yes. A guard that fails says no; as in Mage, one without a function
+    for it says yes."""
     for guard in job.get("conditions") or []:
         own = callbacks.addon_kwargs(job, guard, job["block"], kwargs)
         try:
             file = blockfile.load(guard, job["repo_path"], found.names())
             functions = file.of("condition")
             if not functions:
-                file.first()
+                _log.warning("condition %s lets block %s run: no function in %s is decorated with @condition",
+                             guard["uuid"], job["block"]["uuid"], file.path)
             for entry in functions:
                 if not arguments.call(
                         entry.function, arguments.Shape(entry.function).accepted(found.values), own):
@@ -118,7 +120,7 @@ class Execution:
         if self._block["kind"] == "global_data_product":
             from orrery_runner import data_product
 
-            return self._finish(data_product.run(self._job))
+            return self._finish(data_product.run(self._job, self._kwargs))
         if language == "sql":
             from orrery_runner import sql
 
@@ -141,6 +143,7 @@ class Execution:
             self._preprocess(file, values)
             if not arguments.call_sensor(function, values, self._kwargs):
                 raise NotYet
+            self._test(file.of("test"), lambda: [])
             return _completed([])
         arguments.check_count(self._block, function, len(values))
         self._preprocess(file, values)

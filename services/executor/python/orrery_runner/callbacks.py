@@ -5,7 +5,9 @@ import types
 from typing import Any, Dict, List
 
 from orrery_runner import arguments, blockfile, inputs
+from orrery_runner.failures import BlockError
 
+_STATUSES = ("success", "failure", "cancelled")
 _LEGACY = {"success": "on_success", "failure": "on_failure"}
 
 
@@ -23,18 +25,24 @@ def run(job: Dict[str, Any], found: inputs.Inputs, kwargs: Dict[str, Any]) -> No
     """Calls every function for this status, in file order; a file without any for it is fine."""
     told = job.get("callback") or {}
     status = told.get("status") or "success"
+    if status == "failure" and not found.values:  # as in Mage, what any block without outputs gives
+        found = inputs.Inputs([str(told.get("block"))], [[]], found.metadata)
     file = blockfile.load(job["block"], job["repo_path"], found.names())
     own = _kwargs(job, told, found, kwargs)
-    for entry in file.of("callback", "on_success", "on_failure"):
-        if _is_for(entry, status):
-            _call(entry.function, found.values if status != "cancelled" else [], own)
+    # A wrong name is refused before anything is called, as in Mage.
+    wanted = [entry for entry in file.of("callback", "on_success", "on_failure") if _is_for(entry, status, job["block"]["uuid"])]
+    for entry in wanted:
+        _call(entry.function, found.values if status != "cancelled" else [], own)
 
 
-def _is_for(entry: Any, status: str) -> bool:
+def _is_for(entry: Any, status: str, uuid: str) -> bool:
     if entry.decorator != "callback":
         return entry.decorator == _LEGACY.get(status)
     wanted = entry.arguments[0] if entry.arguments else "success"
-    return str(getattr(wanted, "value", wanted)) == status
+    wanted = str(getattr(wanted, "value", wanted))
+    if wanted not in _STATUSES:
+        raise BlockError(f"block {uuid}: @callback('{wanted}') is never called; use one of {', '.join(_STATUSES)}")
+    return wanted == status
 
 
 def _kwargs(job: Dict[str, Any], told: Dict[str, Any], found: inputs.Inputs,
@@ -71,7 +79,7 @@ def _error(error: Any) -> UpstreamError:
 
 
 def _call(function: Any, values: List[Any], kwargs: Dict[str, Any]) -> None:
-    """Hands over as many inputs as there are places; a place without an input gets None, as after a failure."""
+    """Hands over as many inputs as there are places; a place without an input gets None, as after a cancellation."""
     shape = arguments.Shape(function)
     given = shape.accepted(values)
     given += [None] * (shape.required - len(given))

@@ -70,6 +70,15 @@ def read(product: Dict[str, Any], uuid: str) -> Dict[str, List[Any]]:
     return found
 
 
+def _settings(block: Dict[str, Any]) -> Dict[str, Any]:
+    return (block.get("configuration") or {}).get("global_data_product") or {}
+
+
+def name_of(block: Dict[str, Any]) -> str:
+    """The product that a block of kind global_data_product uses."""
+    return str(_settings(block).get("uuid") or block["uuid"])
+
+
 def as_table(job: Dict[str, Any], uuid: str, value: Any) -> Any:
     """The input from block `uuid` for languages that know tables and no maps: of a product the outputs themselves."""
     if ((job.get("upstream") or {}).get(uuid) or {}).get("kind") != "global_data_product" or not isinstance(value, dict):
@@ -77,12 +86,22 @@ def as_table(job: Dict[str, Any], uuid: str, value: Any) -> Any:
     return outputs.join([item for listed in value.values() for item in listed])
 
 
-def run(job: Dict[str, Any]) -> Any:
+def run(job: Dict[str, Any], kwargs: Dict[str, Any]) -> Any:
     """A block of kind global_data_product. The next blocks get what `GlobalDataProduct.get_outputs` answers, as in Mage: a map
-    from each block to the list of its outputs."""
-    settings = (job["block"].get("configuration") or {}).get("global_data_product") or {}
-    uuid = settings.get("uuid") or job["block"]["uuid"]
+    from each block to the list of its outputs. The run that it starts, if it does, is told of the block's remote blocks."""
+    settings = _settings(job["block"])
+    uuid = name_of(job["block"])
     product = {**definition(uuid), **{key: value for key, value in settings.items()
                                       if key in ("outdated_after", "outdated_starting_at", "settings") and value}}
-    refresh(uuid, product)
+    refresh(uuid, product, _variables(kwargs))
     return read(product, uuid)
+
+
+def _variables(kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """As in Mage: those that a variable called `variables` holds, and the remote blocks, by name and not by what they gave."""
+    given = kwargs.get("variables")
+    found: Dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    remote = [block.to_dict() if hasattr(block, "to_dict") else block for block in kwargs.get("remote_blocks") or []]
+    if remote:
+        found["remote_blocks"] = [*(found.get("remote_blocks") or []), *remote]
+    return found

@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 DECORATORS = (
     "callback", "condition", "custom", "data_exporter", "data_loader", "extension", "sensor", "transformer",
-    "test", "on_success", "on_failure", "preprocesser", "data_source", "x", "y", "xy", "columns", "render",
+    "test", "on_success", "on_failure", "preprocesser", "data_source", "x", "y", "xy", "columns", "configuration", "render",
     "streaming_source", "streaming_sink", "data_integration_source", "data_integration_destination",
-    "data_integration_config", "data_integration_selected_streams", "data_integration_catalog", "collect",
+    "data_integration_config", "data_integration_query", "data_integration_selected_streams", "data_integration_catalog",
+    "collect",
 )
 
 

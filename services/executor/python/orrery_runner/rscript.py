@@ -13,6 +13,24 @@ from orrery_runner.failures import BlockError
 from orrery_runner.inputs import Inputs
 
 _FUNCTIONS = {"data_loader": "load_data", "transformer": "transform", "data_exporter": "export_data"}
+# As in Mage a vector of texts, also to write to, but for `$`, which a vector does not have: it gives the variable itself.
+_GLOBAL_VARS = """
+`[.global_vars` <- function(x, i) attr(x, "texts")[i]
+`[[.global_vars` <- function(x, i) attr(x, "texts")[[i]]
+`[<-.global_vars` <- function(x, i, value) {
+  texts <- attr(x, "texts")
+  variables <- structure(unclass(x), texts = NULL)
+  texts[i] <- value
+  variables[i] <- as.list(value)
+  structure(variables, texts = texts, class = "global_vars")
+}
+`[[<-.global_vars` <- `$<-.global_vars` <- function(x, i, value) {
+  texts <- attr(x, "texts")
+  variables <- structure(unclass(x), texts = NULL)
+  texts[[i]] <- if (length(value) == 1) as.character(value) else paste(value, collapse = ", ")
+  variables[i] <- list(value)
+  structure(variables, texts = texts, class = "global_vars")
+}"""
 
 
 def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
@@ -97,13 +115,7 @@ def _name(key: Any) -> str:
 def _script(path: str, function: str, names: List[str], kwargs: Dict[str, Any], result: str, stores: bool) -> str:
     variables = {key: value for key, value in kwargs.items() if key not in ("logger", "context")}
     texts = ", ".join(f"{_name(key)} = {_as_text(value)}" for key, value in variables.items())
-    lines = [
-        f".global_texts <- c({texts})",
-        # As in Mage a vector of texts, but for `$`, which a vector does not have: it gives the variable itself.
-        "`[.global_vars` <- function(x, i) .global_texts[i]",
-        "`[[.global_vars` <- function(x, i) .global_texts[[i]]",
-        f'global_vars <- structure({_literal(variables)}, class = "global_vars")',
-    ]
+    lines = [f"global_vars <- structure({_literal(variables)}, texts = c({texts}), class = \"global_vars\")", _GLOBAL_VARS]
     arguments = []
     for number, name in enumerate(names, start=1):
         # Names of columns become names of R, as in Mage: its blocks say `Name.of`.

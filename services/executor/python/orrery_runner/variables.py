@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from orrery_runner.logs import BlockLogger
 
@@ -66,10 +66,3 @@ def build(job: Dict[str, Any], context: Dict[str, Any]) -> Dict[str, Any]:
     for key, value in event.items():
         kwargs.setdefault(str(key), value)
     return kwargs
-
-
-def remote_outputs(blocks: Any) -> List[Any]:
-    """The outputs of blocks of other pipelines, which a run or an item names."""
-    from mage_ai.data_preparation.models.block.remote.models import RemoteBlock
-
-    return [(block if isinstance(block, RemoteBlock) else RemoteBlock.load(**block)).get_outputs() for block in blocks]

@@ -236,6 +236,8 @@ class ProjectCase(unittest.TestCase):
             "attempt_number": 1, "mode": "block", "repo_path": self.repo, "project_name": "shop",
             "pipeline_uuid": "sales", "workspace": "default", "block": block,
             "upstream": {parent: self.blocks[parent] for parent in block["upstream"]}, "conditions": [],
+            "downstream": [{key: other[key] for key in ("uuid", "kind", "language")} for other in self.blocks.values()
+                           if uuid in other["upstream"]],
             "inputs": inputs, "output_dir": self.dir_of(uuid), "keep_in_memory": False, "dynamic_block_index": None,
             "variables": {}, "event": {}, "execution_date": "2024-02-29T13:14:15.123456789Z",
             "execution_partition": "3/20240229T131415", "trigger_name": "nightly", "callback": None,

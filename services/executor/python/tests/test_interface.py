@@ -18,11 +18,13 @@ import pandas as pd
 
 NAMES = {
     "mage_ai.data_preparation.decorators": "data_loader transformer data_exporter test custom sensor condition callback "
-                                           "on_success on_failure preprocesser extension streaming_source streaming_sink",
+                                           "on_success on_failure preprocesser extension streaming_source streaming_sink "
+                                           "configuration data_source data_integration_query",
     "mage_ai.settings.repo": "get_repo_path get_variables_dir", "mage_ai.data_preparation.repo_manager": "get_repo_path",
     "mage_ai.io.config": "ConfigFileLoader ConfigKey EnvironmentVariableLoader", "mage_ai.io.file": "FileIO",
     "mage_ai.io.base": "FileFormat ExportWritePolicy DataSource", "mage_ai.io.postgres": "Postgres",
     "mage_ai.io.duckdb": "DuckDB", "mage_ai.io.s3": "S3", "mage_ai.io.mysql": "MySQL", "mage_ai.io.bigquery": "BigQuery",
+    "mage_ai.io.backblaze_b2": "BackblazeB2",
     "mage_ai.io.redshift": "Redshift", "mage_ai.io.snowflake": "Snowflake", "mage_ai.io.mongodb": "MongoDB",
     "mage_ai.io.google_cloud_storage": "GoogleCloudStorage", "mage_ai.orchestration.triggers.api": "trigger_pipeline",
     "mage_ai.orchestration.run_status_checker": "check_status",
@@ -369,14 +371,17 @@ def f(*args, **kwargs):
         self.block("made", "@data_loader\ndef f(): return [{'a': 1}, 'second']\n")
         self.ok("made")
         self.block("v", """
-from mage_ai.data_preparation.variable_manager import get_variable, get_global_variable, set_global_variable
+from mage_ai.data_preparation.variable_manager import (
+    delete_global_variable, get_global_variable, get_variable, set_global_variable)
 from mage_ai.data_preparation.shared.secrets import get_secret_value
 @data_loader
 def f():
-    try:
-        set_global_variable('p', 'k', 1)
-    except NotImplementedError as error:
-        refused = 'version' in str(error)
+    refused = []
+    for change in (set_global_variable, delete_global_variable):
+        try:
+            change('p', 'k', *([1] if change is set_global_variable else []))
+        except NotImplementedError as error:
+            refused.append(str(error).startswith(change.__name__ + "('p', 'k'") and 'get_variable' in str(error))
     return [get_variable('p', 'made', key='output_1'), get_global_variable('p', 'k'), get_secret_value('pw'),
             get_secret_value('none'), refused]
 """)
@@ -384,7 +389,7 @@ def f():
         self.ok("v", answers={"get_secret": lambda given: {"value": secrets[given["name"]]} if given["name"] in secrets else None,
                               "get_variable": lambda given: {"dir": self.dir_of("made"), "name": given["variable_uuid"]},
                               "global_variables": {"k": 5}})
-        self.assertEqual(self.stored("v"), ["second", 5, "x", None, True])
+        self.assertEqual(self.stored("v"), ["second", 5, "x", None, [True, True]])
 
     def test_a_refused_call(self) -> None:
         self.block("r", "from mage_ai.data_preparation.variable_manager import get_global_variables\n"
@@ -423,6 +428,53 @@ def f(*args, **kwargs): return int(list(GlobalDataProduct.get('gdp').get_outputs
                    "transformer", upstream=["gdp"])
         self.ok("next")
         self.assertEqual(self.stored("next"), [{"made": [1, [1]]}])
+
+    def test_remote_blocks_of_a_global_data_product(self) -> None:
+        self.file("global_data_products.yaml", json.dumps({"gdp": {
+            "object_type": "pipeline", "object_uuid": "core", "settings": {"made": {}}}}))
+        self.file("pipelines/other/metadata.yaml", "blocks: [{uuid: made}]")
+        self.block("gdp", None, "global_data_product", file=None)
+        answers = {"trigger_pipeline": {"run_id": "r", "status": "running"}, "wait_run": {"status": "completed"}}
+        first, second = ({"block_uuid": uuid, "pipeline_uuid": "other", "execution_partition": "r1", "repo_path": None}
+                         for uuid in ("one", "two"))
+        self.ok("gdp", answers=answers, variables={"remote_blocks": [second], "variables": {"day": 1, "remote_blocks": [first]}})
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"], {"day": 1, "remote_blocks": [first, second]})
+        # A child is told by the metadata of its item.
+        self.block("items", """
+from mage_ai.orchestration.triggers.api import trigger_pipeline
+@custom
+def f(*args, **kwargs):
+    return [[7], trigger_pipeline('other', return_remote_blocks=True)]
+""", "custom", dynamic=True)
+        self.ok("items", answers=answers)
+        self.blocks["gdp"]["upstream"] = ["items"]
+        inputs = [{"block": "items", "mode": "item", "item": 0, "dirs": [self.dir_of("items")]}]
+        self.ok("gdp", inputs=inputs, dynamic_block_index=0, answers=answers, output_dir=self.dir_of("gdp2"))
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"]["remote_blocks"], [
+            {"block_uuid": "made", "pipeline_uuid": "other", "execution_partition": "r", "repo_path": None}])
+        self.assertNotIn("get_variable", [call["method"] for call in self.last.calls[:2]])
+
+    def test_remote_blocks_behind_a_global_data_product(self) -> None:
+        self.file("global_data_products.yaml", json.dumps({name: {
+            "object_type": "pipeline", "object_uuid": name + "_core", "settings": settings} for name, settings in (
+                ("first", {"made": {}, "none": {}}), ("second", {"none": {}}))}))
+        self.block("made", "@data_loader\ndef f(): return [{'n': 1}, 'second']\n")
+        self.ok("made")
+        for uuid, product, upstream in (("a", "first", []), ("b", "second", ["a"])):
+            self.block(uuid, None, "global_data_product", file=None, upstream=upstream,
+                       configuration={"global_data_product": {"uuid": product}})
+        answers = {"trigger_pipeline": {"run_id": None, "status": "completed"},
+                   "get_variable": lambda given: {"dir": self.dir_of("made")} if given["block_uuid"] == "made" else None}
+        self.ok("a", answers=answers)
+        self.block("use", "@transformer\ndef f(product, **kwargs): return [product, kwargs['remote_blocks']]\n", "transformer",
+                   upstream=["a"])
+        # Those of the run are not told where a product comes before; nobody asks for them.
+        self.ok("use", variables={"remote_blocks": [{"block_uuid": "x", "pipeline_uuid": "y"}]})
+        self.assertEqual(self.stored("use"), [{"made": [{"n": 1}, "second"], "none": []}, [[{"n": 1}, "second"], []]])
+        self.ok("b", answers=answers)
+        self.assertEqual(self.last.calls[0]["arguments"]["variables"]["remote_blocks"], [
+            {"block_uuid": uuid, "pipeline_uuid": "first_core", "repo_path": None, "execution_partition": None}
+            for uuid in ("made", "none")])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Blocks in R, and dbt blocks: with the real programs where they are."""
 from __future__ import annotations
 
+import datetime
+import decimal
+import json
 import os
 import shutil
 import sys
@@ -56,6 +59,23 @@ class R(ProjectCase):
             [1, "2024-03-01", "a", 4, True, True, '{"k": "v"}'], [2, "2024-03-01", "b", 4, True, True, '{"k": "v"}']])
 
     @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
+    def test_variables_can_be_written_to(self) -> None:
+        self.run_r("r", """
+        global_vars[['by']] <- 3
+        global_vars['new'] <- 'n'
+        global_vars[c('a', 'b')] <- c(1, 2)
+        load_data <- function() {
+            before <- global_vars[['flag']]
+            global_vars$flag <- FALSE
+            global_vars[['none']] <- NULL
+            data.frame(
+                by = global_vars['by'], by_itself = global_vars$by + 1, new = global_vars[['new']], b = global_vars$b,
+                before = before, flag = global_vars['flag'], flag_itself = global_vars$flag, ds = global_vars['ds'],
+                count = length(grep('^(by|flag|none|new|a|b)$', names(global_vars))))
+        }""", "data_loader", (), variables={"by": 2, "flag": True, "none": None})
+        self.assertEqual(self.stored("r")[0].values.tolist(), [[3, 4, "n", 2, True, False, False, "2024-02-29", 6]])
+
+    @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
     def test_every_kind_of_r_block(self) -> None:
         self.run_r("loader", "load_data <- function() { cat('loading\\n'); data.frame(n = 1:3, s = c('a', NA, 'c')) }\n",
                    "data_loader", ())
@@ -105,6 +125,20 @@ class Dbt(ProjectCase):
             self.ok(uuid, request={"env": {"PATH": path, "CODE": "0"}})
             self.assertIn(f"{command} --select {uuid[-1]} --vars", self.last.text())
 
+    def test_which_project(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        for folder in ("dbt/a", "dbt/b", "dbt/c/d"):
+            self.file(f"{folder}/dbt_project.yml", "name: x\n")
+        request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin"}}
+        for configuration, folder in (
+                ({}, "dbt/a"), ({"dbt_project_name": "b"}, "dbt/b"), ({"dbt_project_name": "dbt/b"}, "dbt/b"),
+                ({"dbt_project_name": "b", "dbt_profiles_file_path": "dbt/c/d/profiles.yml"}, "dbt/c/d")):
+            self.block("m", "--select x\n", "dbt", "yaml", file="dbt/a/m.yaml", configuration=configuration)
+            self.file("dbt/a/m.yaml", "--select x\n")
+            self.ok("m", request=request)
+            self.assertIn(f"--project-dir {self.repo}/{folder}\n", self.last.text())
+
     def test_packages_profiles_and_outputs(self) -> None:
         self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n"
                              "[ \"$1\" = deps ] && mkdir dbt_packages && ! [ -e tried ] && touch tried && exit 1\n"
@@ -136,6 +170,91 @@ class Dbt(ProjectCase):
                 self.assertNotIn('"own"', line)
             self.assertIn("mine", line)
 
+    def test_rows_for_the_next_blocks(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/shop/dbt_project.yml", "name: shop\n")
+        # In dbt's own folder, what a project of dbt may hold too.
+        self.file("dbt/shop/pickle/__init__.py", "raise ImportError('not this one')\n")
+        shown = self.file("lib/dbt/cli/main.py", """
+import datetime, decimal, types
+class dbtRunner:
+    def invoke(self, command):
+        print("invoked", *command)
+        if "fails" in command:
+            return types.SimpleNamespace(success=False, exception="no such table", result=None)
+        def node(name, rows):
+            table = types.SimpleNamespace(column_names=("id", "price", "day"), rows=[dict(zip("abc", row)) for row in rows])
+            return types.SimpleNamespace(node=types.SimpleNamespace(name=name), agate_table=table)
+        row = (7, decimal.Decimal("1.50"), datetime.date(2024, 1, 2))
+        results = [node("other", []), node("orders", [row, (8, None, None)]), node("none", [])]
+        return types.SimpleNamespace(success=True, result=types.SimpleNamespace(results=results))
+""")
+        self.file("lib/dbt/__init__.py", "")
+        self.file("lib/dbt/cli/__init__.py", "")
+        request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin",
+                           "PYTHONPATH": os.path.join(self.repo, "lib")}}
+        for model in ("orders", "none", "fails"):
+            self.block(model, None, "dbt", "sql", file=f"dbt/shop/models/{model}.sql")
+            self.file(f"dbt/shop/models/{model}.sql", "select 1\n")
+        # Nobody reads them.
+        self.block("test", None, "dbt", "yaml", upstream=["orders"])
+        self.assertEqual(self.ok("orders", request=request)["outputs"], [])
+        self.assertNotIn("invoked", self.last.text())
+        self.block("use", "@transformer\ndef f(a, b): return [a.values.tolist(), list(b.columns), len(b)]\n", "transformer",
+                   upstream=["orders", "none"])
+        settings = {"prefix": "+", "suffix": "+1", "flags": ["--full-refresh"]}
+        variables = {"__mage_variables": {"blocks": {"orders": {"configuration": settings}}}}
+        self.assertEqual(self.ok("orders", request=request, variables=variables)["outputs"][0]["rows"], 2)
+        self.assertIn("build --full-refresh --select +orders+1 --vars", self.last.text())
+        self.assertIn("invoked show --select orders --limit -1 ", self.last.text())
+        self.assertIn(" --full-refresh", self.last.text().split("invoked")[1])
+        self.ok("none", request=request)
+        self.ok("use")
+        self.assertEqual(self.stored("use"), [
+            [[7, decimal.Decimal("1.50"), datetime.date(2024, 1, 2)], [8, None, None]], ["id", "price", "day"], 0])
+        self.blocks["use"]["upstream"].append("fails")
+        self.fails("fails", "USER_CODE", "dbt show", "code 1", request=request)
+        self.assertIn("no such table", self.last.text("stderr"))
+        os.unlink(shown)
+        self.fails("fails", "USER_CODE", "dbt-core 1.5 or newer", request=request)
+
+    def test_frames_as_sources(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\necho \"$@\"\n[ \"$1\" = seed ] && cat data/mage_sales/$3.csv && exit $CODE\nexit 0\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/shop/dbt_project.yml", "name: shop\nseed-paths: [data]\n")
+        for uuid, returned in (("listed", "[{'id': 1, 't': 'a'}, {'id': 2, 't': 'b'}]"), ("one", "{'id': 3}"), ("other", "1"),
+                               ("empty", "None")):
+            self.block(uuid, f"@data_loader\ndef f(): return {returned}\n")
+            self.ok(uuid)
+        self.file("dbt/shop/models/m.sql", "".join(f"select * from {{{{ source('mage_shop', 'sales_{uuid}') }}}}\n" for uuid in (
+            "listed", "one", "empty")) + "select * from {{ source('raw', 'sales_other') }}\n")
+        self.block("m", None, "dbt", "sql", upstream=["listed", "one", "other", "empty"], file="dbt/shop/models/m.sql")
+        env = {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin", "CODE": "0"}
+        self.ok("m", request={"env": env})
+        lines = [line for line in self.last.text().splitlines() if not line.startswith(("seed", "build"))]
+        self.assertEqual(lines, ['"id","t"', '1,"a"', '2,"b"', '"id"', "3"])
+        seeds = [line.split(" --vars ")[0] for line in self.last.text().splitlines() if line.startswith("seed")]
+        self.assertEqual(seeds, [f"seed --select mage_sales_{uuid} --full-refresh --project-dir {self.repo}/dbt/shop"
+                                 for uuid in ("listed", "one")])
+        self.assertTrue(any("empty gave no rows" in entry["message"] for entry in self.last.logs))
+        self.fails("m", "USER_CODE", "dbt seed of mage_sales_listed", "code 4", request={"env": {**env, "CODE": "4"}})
+
+    def test_variables_that_dbt_is_told(self) -> None:
+        self.file("bin/dbt", "#!/bin/sh\nfor given in \"$@\"; do echo \"$given\"; done\n")
+        os.chmod(os.path.join(self.repo, "bin/dbt"), 0o755)
+        self.file("dbt/dbt_project.yml", "name: x\n")
+        self.block("m", "select 1", "dbt", "sql")
+        request = {"env": {"PATH": os.path.join(self.repo, "bin") + ":/bin:/usr/bin"}}
+        given = {"map": {"a": [1, None]}, "list": ["x"], "nothing": None, "interval_start_datetime": "2024-01-02T03:04:05Z"}
+        for long in ("", "y" * 150_000):
+            self.ok("m", request=request, variables={**given, "further": [long]})
+            told = json.loads(next(line for line in self.last.text().splitlines() if line.startswith("{")))
+            self.assertEqual((told.get("map"), told.get("list")), (None, None) if long else ({"a": [1, None]}, ["x"]))
+            self.assertEqual(told["interval_start_datetime"], "2024-01-02T03:04:05+00:00")
+            self.assertTrue({"nothing", "context", "logger"}.isdisjoint(told))
+            self.assertEqual((told["env"], told["ds"]), ("prod", "2024-02-29"))
+
     def test_real_models(self) -> None:
         library(self, "dbt.adapters.duckdb")
         env = {**os.environ, "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"],
@@ -154,6 +273,20 @@ class Dbt(ProjectCase):
 
         with duckdb.connect(warehouse) as connection:
             self.assertEqual(connection.execute("SELECT total FROM totals").fetchall(), [(35,)])
+        self.file("dbt/shop/models/mage_sources.yml", "version: 2\nsources:\n- name: mage_shop\n  schema: main\n  tables:\n"
+                                                      "  - {name: sales_made, identifier: mage_sales_made}\n")
+        self.file("dbt/shop/models/joined.sql",
+                  "select o.*, m.n, 1.5::decimal(5, 2) as price, date '2024-01-02' as day, null::int as nothing, '007' as zip\n"
+                  "from {{ ref('orders') }} o, {{ source('mage_shop', 'sales_made') }} m\n")
+        self.block("made", "import pandas as pd\n@data_loader\ndef f(): return pd.DataFrame({'n': [1, 2]})\n")
+        self.ok("made")
+        self.block("joined", None, "dbt", "sql", upstream=["made"], file="dbt/shop/models/joined.sql")
+        self.block("use", "@transformer\ndef f(df): return df.sort_values('n').values.tolist()\n", "transformer",
+                   upstream=["joined"])
+        self.ok("joined", request={"env": env}, variables={"amount": 35})
+        self.ok("use")
+        self.assertEqual(self.stored("use"), [[7, 35, n, decimal.Decimal("1.50"), datetime.date(2024, 1, 2), None, "007"]
+                                              for n in (1, 2)])
         self.block("build", "build --select orders", "dbt", "yaml", file="dbt/build.yaml",
                    configuration={"dbt": {"command": "build"}, "dbt_project_name": "shop", "dbt_profile_target": "other"})
         self.file("dbt/build.yaml", "--select orders\n")

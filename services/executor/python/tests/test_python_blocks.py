@@ -212,6 +212,11 @@ class Special(ProjectCase):
         self.assertEqual(self.ok("s", attempt_number=3)["outputs"], [])
         self.block("bare", "@sensor\ndef f(): return True\n", "sensor", upstream=["up"])
         self.block("kw", "@sensor\ndef f(**kwargs): return True\n", "sensor", upstream=["up"])
+        for uuid in ("bare", "kw"):
+            self.assertEqual(self.ok(uuid)["outputs"], [])
+        self.block("tested", "@sensor\ndef f(): return True\n@test\ndef g(*outputs, **kwargs): assert outputs, kwargs['ds']\n",
+                   "sensor")
+        self.fails("tested", "TEST_FAILED", "g: AssertionError: 2024-02-29")
 
     def test_conditions(self) -> None:
         self.block("b", "@data_loader\ndef f(): return 1\n")
@@ -222,6 +227,11 @@ class Special(ProjectCase):
         self.assertEqual(self.run_block("b", conditions=[yes, no]), {"outcome": "condition_failed"})
         self.assertEqual(self.run_block("b", conditions=[bad]), {"outcome": "condition_failed"})
         self.assertTrue(any("ZeroDivisionError" in entry["message"] for entry in self.last.logs))
+        # As in Mage it is as if there were none; the log says so.
+        empty = self.block("empty", "def f(*args, **kwargs): return False\n", "conditional")
+        self.ok("b", conditions=[empty, yes], output_dir=self.dir_of("b2"))
+        self.assertTrue(any("empty lets block b run" in entry["message"] for entry in self.last.logs))
+        self.assertEqual(self.run_block("b", conditions=[empty, no]), {"outcome": "condition_failed"})
 
     def test_what_guards_and_reactions_are_given(self) -> None:
         self.block("b", "@data_loader\ndef f(): return 5\n", configuration={"limit": 3, "mine": "block"})
@@ -255,9 +265,14 @@ def legacy(**kwargs): print('legacy')
         self.assertEqual(self.last.text(), "good 5 b sales\nlegacy\n")
         self.ok("cb", mode="callback", inputs=[], callback={
             "status": "failure", "block": "b", "error": {"message": "boom", "code": "USER_CODE"}})
-        self.assertEqual(self.last.text(), "bad None boom\nbare {}\n")
+        self.assertEqual(self.last.text(), "bad [] boom\nbare {'b': [], 'df_1': []}\n")
         self.ok("cb", mode="callback", callback={"status": "cancelled", **told})
         self.assertEqual(self.last.text(), "gone None\n")
+        self.block("cb", "@callback\ndef f(*args, **kwargs): print('called')\n@callback('failed')\ndef g(**kwargs): pass\n",
+                   "callback", upstream=["b"])
+        self.fails("cb", "USER_CODE", "block cb: @callback('failed')", "success, failure, cancelled", mode="callback",
+                   callback={"status": "success", **told})
+        self.assertEqual(self.last.text(), "")
 
     def test_dynamic(self) -> None:
         self.block("d", "@data_loader\ndef f(): return [['a', 'b', 'c'], "

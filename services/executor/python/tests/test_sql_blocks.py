@@ -326,8 +326,10 @@ class OnDuckDB(Behaviour, ProjectCase):
 
     def test_other_providers_and_profiles(self) -> None:
         self.sql("o", "SELECT 1")
-        self.blocks["o"]["configuration"]["data_provider"] = "bigquery"
-        self.fails("o", "USER_CODE", "bigquery", "duckdb and postgres")
+        for provider in ("bigquery", "MySQL", "snowflake", "mine", ""):
+            self.blocks["o"]["configuration"]["data_provider"] = provider
+            failed = self.fails("o", "USER_CODE", "block o: ", provider.lower(), "duckdb and postgres")
+            self.assertEqual(failed["traceback"], "")
         self.blocks["o"]["configuration"].update(data_provider="duckdb", data_provider_profile="gone")
         self.fails("o", "USER_CODE", "gone", "default")
 

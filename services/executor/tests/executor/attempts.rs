@@ -73,6 +73,29 @@ async fn lines_come_in_the_order_in_which_they_were_written() {
     assert_eq!(told.len(), 5_010);
 }
 
+const NEXT: &str = r#"
+from orrery_runner import current
+
+@data_loader
+def load(*args, **kwargs):
+    print("next", [(block["uuid"], block["kind"], block["language"]) for block in current.job()["downstream"]])
+"#;
+
+#[tokio::test]
+async fn a_block_is_told_which_blocks_come_next() {
+    let mut world = World::start(&[("first", NEXT)]).await;
+    let model = json!({ "upstream": ["first"], "kind": "dbt", "language": "sql" });
+    let both = json!({ "upstream": ["model", "first"], "language": "r" });
+    let beyond = json!({ "upstream": ["model"] });
+    let blocks = [("first", json!({})), ("model", model), ("both", both), ("beyond", beyond)];
+    let pipeline = of(blocks.into_iter().map(|(name, further)| block(name, further)).collect());
+    let mut session = world.session(&pipeline).await;
+    session.assign(vec![assignment(&attempt("first"))]).await;
+    assert!(matches!(session.outcome().await, Outcome::Completed(_)));
+    let told = "next [('model', 'dbt', 'sql'), ('both', 'data_loader', 'r')]";
+    world.scheduler.line("what comes next", |line| line.message == told).await;
+}
+
 const TELLS: &str = r#"
 @data_loader
 def load(*args, **kwargs):

@@ -33,17 +33,22 @@ def get_global_variable(pipeline_uuid: str, key: str, **_options: Any) -> Any:
     return get_global_variables(pipeline_uuid).get(key)
 
 
-def set_global_variable(pipeline_uuid: str, key: str, value: Any, **_options: Any) -> None:
-    """Refused: a run never changes the version of the pipeline that it is a run of."""
-    del value
-    raise NotImplementedError(
-        f"set_global_variable('{pipeline_uuid}', '{key}', …): a pipeline's variables are part of its version and cannot "
-        "be changed by a run; change its metadata.yaml, return the value as an output, or pass it to trigger_pipeline")
+def set_global_variable(pipeline_uuid: str, key: str, value: Any, repo_path: Optional[str] = None) -> None:
+    """Refused: a run never changes the version of the pipeline that it is a run of, nor what another run is given."""
+    del value, repo_path
+    raise _refusal(f"set_global_variable('{pipeline_uuid}', '{key}', …)")
 
 
-def delete_global_variable(pipeline_uuid: str, key: str, **_options: Any) -> None:
+def delete_global_variable(pipeline_uuid: str, key: str, repo_path: Optional[str] = None) -> None:
     """Refused, as setting one is."""
-    set_global_variable(pipeline_uuid, key, None)
+    del repo_path
+    raise _refusal(f"delete_global_variable('{pipeline_uuid}', '{key}')")
+
+
+def _refusal(call: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{call}: a pipeline's variables are part of its version and cannot be changed by a run; change its metadata.yaml, "
+        "return the value as an output and take it with get_variable, or pass it to trigger_pipeline")
 
 
 class VariableManager:

@@ -1,8 +1,8 @@
-"""B2: importable, not supported."""
+"""Backblaze B2: importable, not supported."""
 from mage_ai.io.unsupported import UnsupportedSource
 
 
-class B2(UnsupportedSource):
+class BackblazeB2(UnsupportedSource):
     """Says on use which package to take instead."""
 
     package = "b2sdk"

@@ -169,7 +169,8 @@ class Session:
         """The table that an upstream SQL block filled on the same connection, if it is still there."""
         upstream = (self._job.get("upstream") or {}).get(parent) or {}
         theirs = upstream.get("configuration") or {}
-        if upstream.get("language") != "sql" or self._entry(parent).get("mode", "whole") != "whole" or self._in_memory():
+        is_table = upstream.get("language") == "sql" and upstream.get("kind") != "dbt"
+        if not is_table or self._entry(parent).get("mode", "whole") != "whole" or self._in_memory():
             return None
         for key in ("data_provider", "data_provider_profile", "data_provider_database"):
             if (theirs.get(key) or None) != (self._configuration.get(key) or None):
