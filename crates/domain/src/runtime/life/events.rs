@@ -10,6 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 /// The longest that somebody may protect a life for, from now on.
 const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
 
+/// What helps whoever was evicted and does not wait again.
+const EVICTED_HINT: &str = "start it again; with `--requeue` it waits again by itself";
+
 /// How much later use has to be to be stored again.
 const USE_STORED_EVERY: SignedDuration = SignedDuration::from_secs(30);
 
@@ -316,8 +319,11 @@ impl Life {
         let Stage::Stopping(reason) = &self.stage else { return };
         let stage = match reason.clone() {
             reason @ Reason::Error(_) => Stage::Failed(reason),
+            // Nothing follows by itself, and nobody here wanted it: whoever worked there is to see that.
+            reason @ Reason::Evicted if !self.spec.requeue => Stage::Failed(reason),
             reason => Stage::Stopped(reason),
         };
+        let hint = if stage == Stage::Failed(Reason::Evicted) { EVICTED_HINT } else { "" };
         self.fence += 1;
         self.stopped_at = Some(now);
         self.endpoint.clear();
@@ -325,6 +331,7 @@ impl Life {
         change.ordered = true;
         let message = if message.is_empty() { self.notice.message.clone() } else { message };
         self.enter_with(stage, message, actor, now, change);
+        hint.clone_into(&mut self.notice.hint);
     }
 
     fn switched(&mut self, queue: QueueId, actor: Option<UserId>, now: Timestamp, change: &mut Change) {
