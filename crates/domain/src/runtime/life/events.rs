@@ -1,6 +1,6 @@
 //! What happens to a life, and what follows.
 
-use super::{Bounds, Life, MISPLACED_MAX, Notice, Rules, Stage, Step, endings::PROBE_PAUSE};
+use super::{Bounds, Life, MISPLACED_MAX, Notice, Preemption, Rules, Stage, Step, endings::PROBE_PAUSE};
 use crate::{
     id::{QueueId, UserId},
     runtime::{activity::Sign, reason::Reason},
@@ -48,6 +48,10 @@ pub enum Event {
         /// Whose will it is; `None` is the cluster's own.
         actor: Option<UserId>,
     },
+    /// Others come first: it is stopped in a while, unless they need its place no more.
+    Preempted(Preemption),
+    /// Nobody needs its place any more.
+    Reprieved,
     /// It goes to another queue.
     Switched(QueueId, Option<UserId>),
     /// Nobody stops it for idleness before then.
@@ -166,6 +170,8 @@ impl Life {
             Event::Stop { reason, message, again, actor } => {
                 self.asked_to_stop(reason, (message, again), actor, now, &mut change);
             }
+            Event::Preempted(preemption) => self.preempted(preemption, now, rules, &mut change),
+            Event::Reprieved => self.reprieved(&mut change),
             Event::Switched(queue, actor) if self.may_switch() => {
                 self.switched(queue, actor, now, &mut change);
                 // What binds it there is said next: nothing of the former queue judges it until then.
@@ -376,7 +382,8 @@ impl Life {
         }
         self.settle_lifetime(now);
         if let Some(ending) = self.fixed_ending().filter(|ending| ending.at <= now) {
-            self.stop(ending.because, String::new(), None, now, change);
+            let message = self.parting_word(&ending.because);
+            self.stop(ending.because, message, None, now, change);
         }
         self.settle_idle(now, rules);
         self.reap_idle(now, rules, change);
@@ -465,7 +472,7 @@ impl Life {
         }
     }
 
-    fn tell(&self, reason: &str, message: String, actor: Option<UserId>, change: &mut Change) {
+    pub(super) fn tell(&self, reason: &str, message: String, actor: Option<UserId>, change: &mut Change) {
         let (state, step) = (self.stage.state(), self.stage.step());
         change.told.push(Entry { state, step, reason: reason.to_owned(), message, actor });
         change.stored = true;
