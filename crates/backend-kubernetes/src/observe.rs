@@ -255,7 +255,7 @@ fn script_failed(ended: &ContainerStateTerminated) -> Seen {
 }
 
 /// How a script ended, and the last line that it printed before the rest: that tells most.
-fn quoted(how: &str, output: &str) -> String {
+pub(crate) fn quoted(how: &str, output: &str) -> String {
     match output.rsplit_once('\n') {
         None if output.is_empty() => how.to_owned(),
         None => format!("{how}; its last line: {output}"),
