@@ -83,6 +83,8 @@ pub struct Timing {
     pub lost_after: Duration,
     /// Silence after which the lives on its nodes are told to end.
     pub given_up_after: Duration,
+    /// Whoever waits has others stopped no sooner than after so long.
+    pub preempt_after: Duration,
     /// The cluster's times.
     pub rules: Rules,
 }
@@ -93,6 +95,7 @@ impl Default for Timing {
             heartbeat: Duration::from_secs(2),
             lost_after: Duration::from_secs(10),
             given_up_after: Duration::from_secs(300),
+            preempt_after: Duration::ZERO,
             rules: Rules::default(),
         }
     }

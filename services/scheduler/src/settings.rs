@@ -56,6 +56,12 @@ pub const KEYS: &[Key] = &[
         "From telling a runtime that others come first to stopping it for them; 0s is at once.",
     ),
     Key::new(
+        "runtime_preemption_delay",
+        Kind::Duration,
+        "0s",
+        "How long a runtime or block has waited before others are stopped for it, give or take five seconds.",
+    ),
+    Key::new(
         "runtime_lost_after",
         Kind::Duration,
         "5m",
@@ -128,6 +134,8 @@ pub struct Settings {
     #[serde(with = "duration")]
     pub runtime_preemption_notice: Duration,
     #[serde(with = "duration")]
+    pub runtime_preemption_delay: Duration,
+    #[serde(with = "duration")]
     pub runtime_lost_after: Duration,
     pub public_url: Option<String>,
     pub notification_networks: Vec<String>,
@@ -174,6 +182,7 @@ impl Default for Settings {
             runtime_grace: Duration::from_secs(30),
             runtime_min_running: Duration::from_secs(600),
             runtime_preemption_notice: Duration::from_secs(30),
+            runtime_preemption_delay: Duration::ZERO,
             runtime_lost_after: Duration::from_secs(300),
             public_url: None,
             notification_networks: Vec::new(),
@@ -217,6 +226,7 @@ impl Settings {
             heartbeat: self.heartbeat_interval,
             lost_after: self.executor_lost_after,
             given_up_after: self.runtime_lost_after,
+            preempt_after: self.runtime_preemption_delay,
             rules: Rules { min_running, preemption_notice, grace_s, ..Rules::default() },
         }
     }

@@ -329,7 +329,8 @@ impl Placer {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        let mut policy = Policy::default();
+        let preempt_after_s = self.parts.timing.preempt_after.as_secs();
+        let mut policy = Policy { preempt_after_s, ..Policy::default() };
         for model in self.fleet.models() {
             let worth = self.terms.worths.iter().find(|(names, _)| !names.is_empty() && listed(names, model.as_str()));
             if let Some((_, worth)) = worth {

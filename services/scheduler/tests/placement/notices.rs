@@ -6,7 +6,9 @@ use crate::{
 };
 use domain::id::{ProjectId, QueueId, WorkspaceId};
 use jiff::SignedDuration;
+use scheduler::placer::Timing;
 use serde_json::json;
+use std::time::Duration;
 use testkit::wait_for;
 use uuid::Uuid;
 
@@ -24,17 +26,23 @@ struct Cluster {
 
 /// One GPU, which a victim has that was told to leave for a nominee.
 async fn told(notice: SignedDuration) -> Cluster {
-    let (world, scheduler, executor) = World::with_rules(&[1], |rules| rules.preemption_notice = notice).await;
+    let (world, scheduler, executor) = World::with_timing(&[1], |timing| timing.rules.preemption_notice = notice).await;
     let low = world.queue("low", POOL, -1, true).await;
     let project = world.project("p", None).await;
-    world.open(project, low, None).await;
-    let victim = world.workspace("victim", project, low, (1, 1000), json!({})).await;
-    scheduler.start(victim).await.unwrap();
-    world.until(victim, "running").await;
+    let victim = that_may_be_stopped(&world, &scheduler, project, low).await;
     let nominee = world.workspace("nominee", project, DEFAULT, (1, 1000), json!({})).await;
     scheduler.start(nominee).await.unwrap();
     world.until(nominee, "starting/nominated").await;
     Cluster { world, scheduler, executor, project, victim, nominee }
+}
+
+/// It has the GPU.
+async fn that_may_be_stopped(world: &World, scheduler: &Scheduler, project: ProjectId, low: QueueId) -> WorkspaceId {
+    world.open(project, low, None).await;
+    let victim = world.workspace("victim", project, low, (1, 1000), json!({})).await;
+    scheduler.start(victim).await.unwrap();
+    world.until(victim, "running").await;
+    victim
 }
 
 async fn ends_at(world: &World, workspace: WorkspaceId) -> Option<jiff::Timestamp> {
@@ -98,4 +106,20 @@ async fn a_notice_is_withdrawn_when_whoever_came_first_has_another_place() {
     assert_eq!(world.stage(victim).await, "running");
     world.audit(false).await;
     assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_stopped_for_one_who_has_not_waited_for_long_enough() {
+    let delay = |timing: &mut Timing| timing.preempt_after = Duration::from_secs(2);
+    let (world, scheduler, _executor) = World::with_timing(&[1], delay).await;
+    let low = world.queue("low", POOL, -1, true).await;
+    let project = world.project("p", None).await;
+    let victim = that_may_be_stopped(&world, &scheduler, project, low).await;
+    let waits = world.workspace("waits", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(waits).await.unwrap();
+    wait_for("it to be refused", WAIT, || async { (world.reason(waits).await == "NO_CAPACITY").then_some(()) }).await;
+    assert_eq!(world.stage(victim).await, "running");
+    world.until(waits, "running").await;
+    assert_eq!(world.reason(victim).await, "PREEMPTED");
+    world.audit(false).await;
 }

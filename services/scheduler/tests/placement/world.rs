@@ -116,13 +116,13 @@ impl World {
 
     /// One scheduler that owns everything, and an executor with nodes of so many GPUs.
     pub(crate) async fn simple(gpus: &[usize]) -> (Self, Scheduler, Executor) {
-        Self::with_rules(gpus, |_| {}).await
+        Self::with_timing(gpus, |_| {}).await
     }
 
     /// The same, where the cluster's times are changed.
-    pub(crate) async fn with_rules(gpus: &[usize], change: impl FnOnce(&mut Rules)) -> (Self, Scheduler, Executor) {
+    pub(crate) async fn with_timing(gpus: &[usize], change: impl FnOnce(&mut Timing)) -> (Self, Scheduler, Executor) {
         let mut world = Self::new().await;
-        change(&mut world.timing.rules);
+        change(&mut world.timing);
         let scheduler = world.scheduler().await;
         world.give_all(&scheduler).await;
         let executor = world.executor(POOL, gpus);
