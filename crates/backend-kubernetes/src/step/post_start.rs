@@ -1,5 +1,5 @@
 //! Whether what comes after a life's start failed. The launcher says so in the container's log, before the application begins,
-//! and nowhere else; so the log is read once, beside the steps.
+//! and nowhere else; so the log is read once, beside the steps, and a failure noted on the record.
 //!
 //! Refuses to make anything depend on it: the application runs, and where the log cannot be had, nobody is told.
 
@@ -9,11 +9,12 @@ use crate::{
     error::Error,
     life::Life,
     observe::{self, Seen},
-    render::app,
+    render::{POST_START, app},
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::LogParams};
+use kube::{Api, ResourceExt as _, api::LogParams};
 use proto::internal::v1::RuntimePhase;
+use serde_json::json;
 use std::{
     sync::{
         Arc, OnceLock,
@@ -44,20 +45,36 @@ pub(crate) struct PostStart {
 }
 
 impl Step<'_> {
-    /// A life that is ready, with the failure of what came after its start as a warning, once that is known.
-    pub(super) fn with_post_start(&self, desired: &Desired, life: &Life, pod: &str, seen: Seen) -> Seen {
+    /// A life that is ready, with the failure of what came after its start as a warning, once that is known. It is noted, so that
+    /// whoever comes after this process says the same though the log has gone on.
+    pub(super) async fn with_post_start(
+        &self,
+        desired: &Desired,
+        life: &Life,
+        name: &str,
+        seen: Seen,
+    ) -> Result<Seen, Error> {
         let is_run = !app::post_start(life).is_empty() && !app::command(life).is_empty();
-        if !is_run || seen.phase != RuntimePhase::Ready {
-            return seen;
+        if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() {
+            return Ok(seen);
         }
+        let noted = desired.known_record().and_then(|record| record.annotations().get(POST_START).cloned());
         let known = &desired.post_start;
-        if let Some(Some(failure)) = known.outcome.get().filter(|_| seen.code.is_empty()) {
-            return Seen { code: codes::POST_START_FAILED.to_owned(), message: failure.clone(), ..seen };
-        }
-        if !known.is_asked.swap(true, Ordering::Relaxed) {
-            tokio::spawn(find_out(Arc::clone(known), self.cluster.api::<Pod>(), pod.to_owned()));
-        }
-        seen
+        let failure = match (noted, known.outcome.get()) {
+            (Some(noted), _) => noted,
+            (None, Some(Some(found))) => {
+                self.note(desired, name, json!({ POST_START: found })).await?;
+                found.clone()
+            }
+            (None, Some(None)) => return Ok(seen),
+            (None, None) => {
+                if !known.is_asked.swap(true, Ordering::Relaxed) {
+                    tokio::spawn(find_out(Arc::clone(known), self.cluster.api::<Pod>(), name.to_owned()));
+                }
+                return Ok(seen);
+            }
+        };
+        Ok(Seen { code: codes::POST_START_FAILED.to_owned(), message: failure, ..seen })
     }
 }
 

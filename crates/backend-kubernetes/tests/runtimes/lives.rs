@@ -221,8 +221,9 @@ async fn a_post_start_script_that_fails_is_told_with_its_last_words_and_the_appl
     let told = lab.until(life.holder, RuntimePhase::Ready, "POST_START_FAILED").await;
     assert!(told.message.contains("ended with code 3; its last line: no such thing\n"), "{told:?}");
     assert!(told.bound && get(&told.endpoint, "/").contains("200 OK"), "{told:?}");
-    // Whoever comes after this process finds it out again.
+    // Whoever comes after this process says the same.
     lab.restart().await;
-    lab.until(life.holder, RuntimePhase::Ready, "POST_START_FAILED").await;
+    let again = lab.until(life.holder, RuntimePhase::Ready, "POST_START_FAILED").await;
+    assert_eq!(again.message, told.message);
     lab.end(&life, 2).await;
 }
