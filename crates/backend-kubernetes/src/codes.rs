@@ -16,7 +16,7 @@ pub const DEVICE_PREPARE_FAILED: &str = "DEVICE_PREPARE_FAILED";
 pub const DEVICE_FAILED: &str = "DEVICE_FAILED";
 /// The node was given up, and its pods were evicted.
 pub const NODE_LOST: &str = "NODE_LOST";
-/// Somebody emptied the node, or the node ran short of something.
+/// The node ran short of something, somebody emptied it, or kube-scheduler wanted the place for another pod.
 pub const EVICTED: &str = "EVICTED";
 /// The claim was taken away before it was allocated.
 pub const CLAIM_MISSING: &str = "CLAIM_MISSING";
@@ -32,6 +32,8 @@ pub const IMAGE_PULL_FAILED: &str = "IMAGE_PULL_FAILED";
 pub const CONTAINER_CONFIG: &str = "CONTAINER_CONFIG";
 /// It used more memory than it may.
 pub const OUT_OF_MEMORY: &str = "OUT_OF_MEMORY";
+/// It filled more disk beside its volumes than it may.
+pub const OUT_OF_STORAGE: &str = "OUT_OF_STORAGE";
 /// It ended with an error.
 pub const APP_FAILED: &str = "APP_FAILED";
 /// It ended by itself, without one.
@@ -132,6 +134,20 @@ pub fn of_scheduler(message: &str) -> (&'static str, &str) {
     let reasons = message[..end.unwrap_or(message.len())].trim_end_matches([' ', '.', ',']);
     let known = SCHEDULER.iter().find(|(fragment, _)| reasons.contains(fragment));
     (known.map_or(UNSCHEDULABLE, |(_, code)| code), reasons)
+}
+
+/// Words with which a kubelet evicts a pod for what it filled itself, beyond its limit. For what the whole node is short of
+/// it has others, and says so by a condition of the pod.
+const OWN_STORAGE: [&str; 3] = [
+    "exceeded its local ephemeral storage limit",
+    "local storage usage exceeds the total limit",
+    "Usage of EmptyDir volume",
+];
+
+/// The code for the words with which a kubelet evicted a pod.
+#[must_use]
+pub fn of_eviction(message: &str) -> &'static str {
+    if OWN_STORAGE.iter().any(|words| message.contains(words)) { OUT_OF_STORAGE } else { EVICTED }
 }
 
 /// Whether a new place is what helps.

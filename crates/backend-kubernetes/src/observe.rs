@@ -184,6 +184,9 @@ fn failed(status: &PodStatus) -> Seen {
     if disrupted_by(status).is_some() {
         return disrupted(status);
     }
+    if status.reason.as_deref() == Some("Evicted") {
+        return evicted(status.message.as_deref().unwrap_or_default());
+    }
     let scripts = status.init_container_statuses.iter().flatten().filter(|script| script.name == pre_start::NAME);
     if let Some(ended) = scripts.filter_map(ended).find(|ended| ended.exit_code != 0) {
         return script_failed(ended);
@@ -200,6 +203,13 @@ fn failed(status: &PodStatus) -> Seen {
         return Seen::with(RuntimePhase::Failed, codes::OUT_OF_MEMORY, "it used more memory than it may");
     }
     Seen::with(RuntimePhase::Failed, codes::APP_FAILED, format!("ended with code {code}: {}", message.trim()))
+}
+
+/// The kubelet ended the pod, and no condition says that it is a disruption: for what the pod did itself.
+fn evicted(message: &str) -> Seen {
+    let code = codes::of_eviction(message);
+    let what = if code == codes::EVICTED { "its node evicted it" } else { "it filled more disk than it may" };
+    Seen::with(RuntimePhase::Failed, code, format!("{what}: {}", message.trim()))
 }
 
 /// The kubelet did not take the pod, so that nothing of it began: the place is not to be had, and it is no fault of the
@@ -245,7 +255,7 @@ fn script_failed(ended: &ContainerStateTerminated) -> Seen {
 }
 
 /// How a script ended, and the last line that it printed before the rest: that tells most.
-fn quoted(how: &str, output: &str) -> String {
+pub(crate) fn quoted(how: &str, output: &str) -> String {
     match output.rsplit_once('\n') {
         None if output.is_empty() => how.to_owned(),
         None => format!("{how}; its last line: {output}"),
@@ -261,14 +271,16 @@ fn disrupted(status: &PodStatus) -> Seen {
 
 fn disrupted_by(status: &PodStatus) -> Option<(&'static str, String)> {
     let condition = status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget" && c.status == "True")?;
-    let code = match condition.reason.as_deref() {
-        Some("DeletionByDeviceTaintManager") => codes::DEVICE_FAILED,
-        Some("DeletionByTaintManager" | "DeletionByPodGC") => codes::NODE_LOST,
-        Some("EvictionByEvictionAPI" | "TerminationByKubelet") => codes::EVICTED,
-        _ => codes::POD_LOST,
+    let (code, what) = match condition.reason.as_deref() {
+        Some("DeletionByDeviceTaintManager") => (codes::DEVICE_FAILED, ""),
+        Some("DeletionByTaintManager" | "DeletionByPodGC") => (codes::NODE_LOST, ""),
+        Some("EvictionByEvictionAPI") => (codes::EVICTED, "its node is being emptied, or somebody evicted it: "),
+        Some("TerminationByKubelet") => (codes::EVICTED, "its node ran short of something, or goes down: "),
+        Some("PreemptionByScheduler") => (codes::EVICTED, "kube-scheduler wanted its place for another pod: "),
+        _ => (codes::POD_LOST, ""),
     };
     let said = [&condition.message, &condition.reason].into_iter().flatten().find(|said| !said.is_empty());
-    Some((code, said.map_or(TAKEN, String::as_str).to_owned()))
+    Some((code, format!("{what}{}", said.map_or(TAKEN, String::as_str))))
 }
 
 fn is(status: &PodStatus, condition: &str) -> bool {
@@ -289,170 +301,4 @@ fn as_granted(grants: &[Grant], Objects { uses, missing, .. }: &Objects<'_>) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn life(command: &[&str]) -> Life {
-        let id = "00000000-0000-4000-8000-000000000001";
-        let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
-                          "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
-        let spec = json!({ "app": { "custom": { "port": 8000, "command": command } }, "ask": ask,
-                           "post_start": { "script": "true" } });
-        let life = json!({
-            "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default", "queue_priority": 0,
-            "preemptible": false, "number": 1, "node": "n", "grants": [], "spec": spec, "access_key": "", "base_path": "/",
-        });
-        serde_json::from_value(life).unwrap()
-    }
-
-    fn seen(life: &Life, phase: &str, ready: bool, script: &Value, app: &Value) -> Seen {
-        let container = |name: &str, state: &Value| {
-            let mut container = json!({ "name": name, "image": "", "imageID": "", "restartCount": 0, "ready": ready });
-            container["state"] = state.clone();
-            container
-        };
-        let ready = if ready { "True" } else { "False" };
-        let conditions = json!([{ "type": "PodScheduled", "status": "True" }, { "type": "Ready", "status": ready }]);
-        let status = json!({ "phase": phase, "podIP": "10.0.0.1", "conditions": conditions,
-                             "initContainerStatuses": [container(pre_start::NAME, script)],
-                             "containerStatuses": [container("app", app)] });
-        let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
-        observe(life, &Objects { pod: Some(&pod), ..Objects::default() }, Timestamp::UNIX_EPOCH)
-    }
-
-    #[test]
-    fn a_script_that_ended_badly_is_told_and_not_what_never_ran_after_it() {
-        let life = life(&["app"]);
-        let waits = json!({ "waiting": { "reason": "PodInitializing" } });
-        for (ended, code, words) in [
-            (json!({ "exitCode": 3, "reason": "Error", "message": "not `A`\n" }), "PRE_START_REFUSED", "not `A`"),
-            (
-                json!({ "exitCode": 2, "reason": "Error", "message": "it took longer than 20 s" }),
-                "PRE_START_FAILED",
-                "the pre-start script failed: it took longer than 20 s",
-            ),
-            (
-                json!({ "exitCode": 2, "reason": "Error", "message": "Traceback:\nno idea\nit ended with code 1" }),
-                "PRE_START_FAILED",
-                "the pre-start script failed: it ended with code 1; its last line: no idea\nthe end of its output:",
-            ),
-            (json!({ "exitCode": 137, "reason": "OOMKilled" }), "PRE_START_FAILED", "more memory"),
-            (
-                json!({ "exitCode": 128, "reason": "StartError", "message": "no python3" }),
-                "PRE_START_FAILED",
-                "no python3",
-            ),
-            (json!({ "exitCode": 137, "reason": "Error" }), "PRE_START_FAILED", "code 137"),
-        ] {
-            let seen = seen(&life, "Failed", false, &json!({ "terminated": ended }), &waits);
-            assert_eq!((seen.phase, seen.code.as_str()), (RuntimePhase::Failed, code), "{seen:?}");
-            assert!(seen.message.contains(words), "{seen:?}");
-        }
-        let done = json!({ "terminated": { "exitCode": 0 } });
-        let ended = json!({ "terminated": { "exitCode": 1, "message": "mine" } });
-        let app = seen(&life, "Failed", false, &done, &ended);
-        assert_eq!((app.code.as_str(), app.message.as_str()), ("APP_FAILED", "ended with code 1: mine"));
-    }
-
-    #[test]
-    fn what_somebody_else_ends_is_not_the_applications_fault() {
-        let taken = |phase: &str, code: i32, ended_s: i64, condition: &Value| {
-            let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap().to_string();
-            let ended = json!({ "exitCode": code, "finishedAt": at(ended_s) });
-            let status = json!({ "phase": phase, "conditions": [condition], "containerStatuses": [
-                { "name": "app", "image": "", "imageID": "", "restartCount": 0, "ready": false,
-                  "state": { "terminated": ended } }] });
-            // Asked at 100, to be gone at 130.
-            let metadata = json!({ "deletionTimestamp": at(130), "deletionGracePeriodSeconds": 30 });
-            let pod: Pod = serde_json::from_value(json!({ "metadata": metadata, "status": status })).unwrap();
-            let seen =
-                observe(&life(&["app"]), &Objects { pod: Some(&pod), ..Objects::default() }, Timestamp::UNIX_EPOCH);
-            assert_eq!(seen.phase, RuntimePhase::Failed, "{seen:?}");
-            (seen.code, seen.message)
-        };
-        let told = |code: &str, message: &str| (code.to_owned(), message.to_owned());
-        let none = json!({ "type": "Ready", "status": "False" });
-        assert_eq!(taken("Failed", 143, 101, &none), told("POD_LOST", TAKEN));
-        assert_eq!(taken("Succeeded", 0, 101, &none), told("POD_LOST", TAKEN));
-        assert_eq!(taken("Running", 143, 101, &none), told("POD_LOST", TAKEN));
-        assert_eq!(taken("Failed", 3, 99, &none), told("APP_FAILED", "ended with code 3: "));
-        assert_eq!(taken("Succeeded", 0, 99, &none).0, "EXITED");
-        let disrupted = |reason: &str, message: &str| {
-            json!({ "type": "DisruptionTarget", "status": "True",
-            "reason": reason, "message": message })
-        };
-        assert_eq!(taken("Failed", 143, 101, &disrupted("EvictionByEvictionAPI", "m")), told("EVICTED", "m"));
-        assert_eq!(taken("Failed", 143, 101, &disrupted("Else", "")), told("POD_LOST", "Else"));
-    }
-
-    #[test]
-    fn a_pod_that_its_node_turns_away_is_placed_again() {
-        for (reason, code) in [
-            ("OutOfcpu", codes::NODE_FULL),
-            ("OutOfpods", codes::NODE_FULL),
-            ("TaintToleration", codes::NODE_TAINTED),
-            ("UnexpectedAdmissionError", codes::UNSCHEDULABLE),
-        ] {
-            let status = json!({ "phase": "Failed", "reason": reason, "message": "Pod was rejected: no room" });
-            let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
-            let objects = Objects { pod: Some(&pod), ..Objects::default() };
-            let seen = observe(&life(&["app"]), &objects, Timestamp::UNIX_EPOCH);
-            assert_eq!((seen.phase, seen.code.as_str()), (RuntimePhase::Misplaced, code), "{seen:?}");
-            assert_eq!(seen.message, format!("{reason}: Pod was rejected: no room"));
-        }
-    }
-
-    #[test]
-    fn a_device_that_is_not_published_for_a_while_takes_no_life_along() {
-        let mut life = life(&["app"]);
-        let gpu = |n| format!("d/p/gpu-{n}");
-        let grant = |n| Grant { device: gpu(n), milli: 400, memory_bytes: 1, profile: String::new(), slots: 0 };
-        life.grants = vec![grant(0), grant(1)];
-        let status = json!({ "phase": "Running", "podIP": "10.0.0.1", "conditions": [
-            { "type": "PodScheduled", "status": "True" }, { "type": "Ready", "status": "True" }],
-            "containerStatuses": [{ "name": "app", "image": "", "imageID": "", "restartCount": 0, "ready": true,
-                                    "state": { "running": {} } }] });
-        let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "status": status })).unwrap();
-        let claim = json!({ "metadata": {}, "spec": {}, "status": { "allocation": {} } });
-        let claim: ResourceClaim = serde_json::from_value(claim).unwrap();
-        let used = |n| Use { chip: gpu(n), milli: 400, memory_bytes: 1, profile: String::new(), slots: 0 };
-        for (uses, missing, phase, code) in [
-            (vec![0, 1], vec![], RuntimePhase::Ready, ""),
-            (vec![0], vec![1], RuntimePhase::Ready, codes::DEVICE_MISSING),
-            (vec![], vec![0, 1], RuntimePhase::Ready, codes::DEVICE_MISSING),
-            (vec![0, 2], vec![1], RuntimePhase::Misplaced, codes::PLACEMENT_CONFLICT),
-            (vec![0], vec![], RuntimePhase::Misplaced, codes::PLACEMENT_CONFLICT),
-        ] {
-            let (uses, missing) = (uses.into_iter().map(used).collect(), missing.into_iter().map(gpu).collect());
-            let objects = Objects { claim: Some(&claim), uses, missing, pod: Some(&pod), ..Objects::default() };
-            let seen = observe(&life, &objects, Timestamp::UNIX_EPOCH);
-            assert_eq!((seen.phase, seen.code.as_str()), (phase, code), "{objects:?}");
-        }
-    }
-
-    #[test]
-    fn what_keeps_a_script_from_beginning_is_told() {
-        let life = life(&["app"]);
-        let waits = json!({ "waiting": { "reason": "PodInitializing" } });
-        let pulls = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "not found" } });
-        let told = seen(&life, "Pending", false, &pulls, &waits);
-        assert_eq!((told.phase, told.code.as_str()), (RuntimePhase::Pulling, codes::IMAGE_PULL_FAILED), "{told:?}");
-        let runs = seen(&life, "Pending", false, &json!({ "running": {} }), &waits);
-        assert_eq!((runs.phase, runs.code.as_str()), (RuntimePhase::Pulling, ""), "{runs:?}");
-        let after = seen(&life, "Pending", false, &json!({ "terminated": { "exitCode": 0 } }), &pulls);
-        assert_eq!(after.code, codes::IMAGE_PULL_FAILED);
-    }
-
-    #[test]
-    fn what_was_not_run_after_the_start_is_a_warning() {
-        let (done, runs) = (json!({ "terminated": { "exitCode": 0 } }), json!({ "running": {} }));
-        for (command, code) in [(&["app"][..], ""), (&[], codes::POST_START_FAILED)] {
-            let seen = seen(&life(command), "Running", true, &done, &runs);
-            assert_eq!(
-                (seen.phase, seen.code.as_str(), seen.endpoint.as_str()),
-                (RuntimePhase::Ready, code, "10.0.0.1:8000")
-            );
-        }
-    }
-}
+mod tests;

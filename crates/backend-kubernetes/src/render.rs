@@ -40,6 +40,8 @@ pub const STOP: &str = "stop";
 pub const GONE: &str = "gone";
 /// On the record: seconds that it has to end.
 pub const GRACE: &str = "orrery.dev/grace-seconds";
+/// On the record: how what comes after its start failed.
+pub const POST_START: &str = "orrery.dev/post-start-failure";
 
 /// Where objects of a pool go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! One step of one life: the next thing that has to be done, done once, and what is seen after it.
 
 mod ending;
+mod post_start;
 
 use crate::{
     backend::{Goal, Order, Sink},
@@ -28,6 +29,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     runtime::reflector::ObjectRef,
 };
+use post_start::PostStart;
 use proto::internal::v1::{self as pb, RuntimePhase};
 use serde_json::json;
 use std::{
@@ -57,6 +59,8 @@ pub(crate) struct Desired {
     policed: Arc<AtomicBool>,
     /// How it failed, as that was seen first. What is seen later is of its remains, and says less.
     failure: Arc<Mutex<Option<Seen>>>,
+    /// What became of what comes after its start.
+    post_start: Arc<PostStart>,
 }
 
 /// What a step came to.
@@ -97,6 +101,7 @@ impl Desired {
             record: Arc::default(),
             policed: Arc::default(),
             failure: Arc::default(),
+            post_start: Arc::default(),
         }
     }
 
@@ -353,7 +358,8 @@ impl Step<'_> {
         let missing = granted.filter(|device| self.inventory.chip(device).is_none()).cloned().collect();
         let (claim, pod) = (claim.as_deref(), pod.as_deref());
         let objects = Objects { claim, uses, missing, pod, pod_was_made, warnings: &warnings };
-        self.report(desired, desired.told(observe::observe(life, &objects, Timestamp::now())));
+        let seen = desired.told(observe::observe(life, &objects, Timestamp::now()));
+        self.report(desired, self.with_post_start(desired, life, &name, seen).await?);
         Ok(())
     }
 

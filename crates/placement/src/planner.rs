@@ -112,6 +112,13 @@ impl Planner {
     /// Takes the best place that is free, or tells why there is none.
     pub(crate) fn place(&mut self, request: &Request, zone: Option<usize>) -> Result<Done, Reason> {
         if let Some(nomination) = self.nominations.get(&request.holder).cloned() {
+            // Members of a gang keep the places that were made for all.
+            if nomination.revocable
+                && request.gang.is_none()
+                && let Some(done) = self.place_elsewhere(request, &nomination)
+            {
+                return Ok(done);
+            }
             return self.place_nominated(request, &nomination);
         }
         let permitted = self.admit(request)?;
@@ -147,6 +154,25 @@ impl Planner {
 
     pub(crate) fn shape(&self, request: &Request, permitted: &[DeviceModel]) -> Shape {
         Shape::new(&request.ask, permitted, request.class.as_deref(), &self.fleet)
+    }
+
+    /// A place that is free already, for one whose victims need not leave yet; what was kept for it is given back.
+    fn place_elsewhere(&mut self, request: &Request, nomination: &Nomination) -> Option<Done> {
+        let usage = nominated_usage(request, nomination, &self.fleet);
+        self.accounts.remove(request, &usage);
+        let permitted = self.admit(request).ok();
+        let Some(taking) = permitted.and_then(|permitted| self.find(request, &permitted, None)) else {
+            self.accounts.add(request, &usage);
+            return None;
+        };
+        let of = |holding: &&Holding| nomination.victims.contains(&holding.holder);
+        let mut leaving: Vec<Holding> = self.holdings.iter().filter(of).cloned().collect();
+        let kept = self.fleet.kept_for(nomination, &mut leaving);
+        if let Some(kept) = kept.filter(|_| !self.fleet.ousted.contains(&request.holder)) {
+            self.fleet.give(&kept);
+        }
+        self.nominations.remove(&request.holder);
+        Some(self.take(request, taking))
     }
 
     /// Its nominated place, once those who made room have left and where nobody else took it. What it counts for was counted

@@ -263,6 +263,7 @@ impl Planner {
             cpu_milli: place.cpu_milli,
             memory_bytes: place.memory_bytes,
             victims: victims.clone(),
+            revocable: false,
         };
         let kept = self.fleet.kept_for(&nomination, leaving)?;
         self.fleet.take(&kept, None);

@@ -205,6 +205,7 @@ impl Simulation {
             cpu_milli: preemption.place.cpu_milli,
             memory_bytes: preemption.place.memory_bytes,
             victims: preemption.victims.clone(),
+            revocable: false,
         });
         let at = seconds_after(self.snapshot.now, self.pauses.grace_s);
         for victim in &preemption.victims {

@@ -146,6 +146,9 @@ pub struct Nomination {
     pub memory_bytes: u64,
     /// Who makes room; members of a gang name the same ones. What they still hold is not kept twice.
     pub victims: Vec<HolderId>,
+    /// Some of them were only told so far, and stay where another place is free for it before they are stopped.
+    #[serde(default)]
+    pub revocable: bool,
 }
 
 /// Somebody who waits.

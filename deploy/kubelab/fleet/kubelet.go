@@ -15,10 +15,12 @@ import (
 	"time"
 
 	core "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes/scheme"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-client/pkg/logs"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	// Brings along how a query is read as options.
+	_ "k8s.io/kubernetes/pkg/apis/core/install"
 
 	"orrery/kubelab/controlplane"
 )
@@ -104,7 +106,7 @@ func (f *Fleet) serveLog(response http.ResponseWriter, request *http.Request) {
 
 func logOptions(query url.Values) (*core.PodLogOptions, error) {
 	options := &core.PodLogOptions{}
-	return options, scheme.ParameterCodec.DecodeParameters(query, core.SchemeGroupVersion, options)
+	return options, legacyscheme.ParameterCodec.DecodeParameters(query, core.SchemeGroupVersion, options)
 }
 
 func forReader(options *core.PodLogOptions) *logs.LogOptions {

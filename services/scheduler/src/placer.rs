@@ -14,6 +14,7 @@ mod fleet;
 mod gauges;
 mod lives;
 mod message;
+mod notices;
 mod orders;
 mod planning;
 mod recent;
@@ -82,6 +83,8 @@ pub struct Timing {
     pub lost_after: Duration,
     /// Silence after which the lives on its nodes are told to end.
     pub given_up_after: Duration,
+    /// Whoever waits has others stopped no sooner than after so long.
+    pub preempt_after: Duration,
     /// The cluster's times.
     pub rules: Rules,
 }
@@ -92,6 +95,7 @@ impl Default for Timing {
             heartbeat: Duration::from_secs(2),
             lost_after: Duration::from_secs(10),
             given_up_after: Duration::from_secs(300),
+            preempt_after: Duration::ZERO,
             rules: Rules::default(),
         }
     }
@@ -132,6 +136,8 @@ pub struct Placer {
     terms_read_at: Option<Instant>,
     volumes: Volumes,
     avoided: Avoided,
+    /// Who was told to leave in a while for others, or is to be told.
+    noticed: BTreeSet<HolderId>,
     planning: Planning,
     blocks: Blocks,
     recent: Recent,
@@ -163,6 +169,7 @@ impl Placer {
             terms_read_at: None,
             volumes: Volumes::default(),
             avoided: Avoided::default(),
+            noticed: BTreeSet::new(),
             planning: Planning::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),
@@ -211,6 +218,8 @@ impl Placer {
 
     async fn turn(&mut self, messages: impl Iterator<Item = Message>) -> Result<(), Ended> {
         let mut turn = Turn::default();
+        // Before anything lets time pass for lives: nobody is stopped for one who has left.
+        self.settle_notices(&mut turn);
         self.read_terms(&mut turn).await?;
         for message in messages {
             self.take(message, &mut turn).await?;
@@ -219,6 +228,7 @@ impl Placer {
         self.look_at_volumes().await;
         self.know_wishes().await;
         self.tidy_blocks(&mut turn);
+        self.settle_notices(&mut turn);
         self.wake(&mut turn);
         self.begin_successors(&mut turn).await?;
         // Of a project that is new here nothing was known.
@@ -279,6 +289,7 @@ impl Placer {
         for stored in found.lives {
             self.lives.insert(stored, &self.parts.timing.rules);
         }
+        self.find_noticed();
         tracing::info!(pool = &*self.pool, runtimes = count, placements = self.placements.len(), "took a pool over");
     }
 

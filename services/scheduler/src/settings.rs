@@ -50,6 +50,18 @@ pub const KEYS: &[Key] = &[
         "A runtime is left alone for so long after it came up: not stopped for idleness, nor for others.",
     ),
     Key::new(
+        "runtime_preemption_notice",
+        Kind::Duration,
+        "30s",
+        "From telling a runtime that others come first to stopping it for them; 0s is at once.",
+    ),
+    Key::new(
+        "runtime_preemption_delay",
+        Kind::Duration,
+        "0s",
+        "How long a runtime or block has waited before others are stopped for it, give or take five seconds.",
+    ),
+    Key::new(
         "runtime_lost_after",
         Kind::Duration,
         "5m",
@@ -120,6 +132,10 @@ pub struct Settings {
     #[serde(with = "duration")]
     pub runtime_min_running: Duration,
     #[serde(with = "duration")]
+    pub runtime_preemption_notice: Duration,
+    #[serde(with = "duration")]
+    pub runtime_preemption_delay: Duration,
+    #[serde(with = "duration")]
     pub runtime_lost_after: Duration,
     pub public_url: Option<String>,
     pub notification_networks: Vec<String>,
@@ -165,6 +181,8 @@ impl Default for Settings {
             cancel_grace: timing.grace,
             runtime_grace: Duration::from_secs(30),
             runtime_min_running: Duration::from_secs(600),
+            runtime_preemption_notice: Duration::from_secs(30),
+            runtime_preemption_delay: Duration::ZERO,
             runtime_lost_after: Duration::from_secs(300),
             public_url: None,
             notification_networks: Vec::new(),
@@ -200,13 +218,16 @@ impl Settings {
     /// How placers measure executors with nodes, and what ends runtimes.
     #[must_use]
     pub fn placer_timing(&self) -> placer::Timing {
-        let min_running = SignedDuration::try_from(self.runtime_min_running).unwrap_or(SignedDuration::MAX);
+        let signed = |duration: Duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+        let (min_running, preemption_notice) =
+            (signed(self.runtime_min_running), signed(self.runtime_preemption_notice));
         let grace_s = u32::try_from(self.runtime_grace.as_secs()).unwrap_or(u32::MAX);
         placer::Timing {
             heartbeat: self.heartbeat_interval,
             lost_after: self.executor_lost_after,
             given_up_after: self.runtime_lost_after,
-            rules: Rules { min_running, grace_s, ..Rules::default() },
+            preempt_after: self.runtime_preemption_delay,
+            rules: Rules { min_running, preemption_notice, grace_s, ..Rules::default() },
         }
     }
 }

@@ -19,7 +19,10 @@ pub struct Images {
     pub pre_start: String,
 }
 
-/// Takes over what the pre-start script left, and runs what comes after it, whose failure is only told.
+/// With these words the launcher says that what comes after the start failed; a code follows.
+pub(crate) const POST_START_ENDED: &str = "the post-start command or script ended with code ";
+
+/// Takes over what the pre-start script left, and runs what comes after it, whose failure is only told, in the log.
 pub(super) const LAUNCHER: &str = r#"if [ -n "$ORRERY_PRE_START_FILE" ]; then
   . "$ORRERY_PRE_START_FILE"
 fi
@@ -106,4 +109,14 @@ pub fn post_start(life: &Life) -> String {
     let quoted: Vec<String> = command.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
     let parts = [quoted.join(" "), script.clone()];
     parts.into_iter().filter(|part| !part.trim().is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_launcher_says_it_in_these_words() {
+        assert!(LAUNCHER.contains(&format!("echo \"{POST_START_ENDED}$?;")));
+    }
 }

@@ -17,13 +17,35 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 
-/// Where clouds hand out credentials of their machines: besides link-local addresses, Alibaba's, Amazon's and Google's own.
+/// Where clouds hand out credentials of their machines. By link-local addresses nearly all do: 169.254.169.254 is Amazon's,
+/// Azure's, Google's, Oracle's and others', 169.254.170.23 that of EKS Pod Identity. Besides, by their own pages,
+///
+/// - Alibaba: alibabacloud.com/help/en/ecs/user-guide/view-instance-metadata; by IPv6 as cloud-init asks it
+/// - Azure's WireServer, which hands settings and keys of extensions to the machine's agent:
+///   learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+/// - Amazon (254): docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html; EKS Pod Identity (23):
+///   docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
+/// - Google: cloud.google.com/compute/docs/metadata/querying-metadata, for machines that have IPv6 alone
+/// - Oracle: the SDK's `DEFAULT_METADATA_URL_BASE_IPV6` (github.com/oracle/oci-python-sdk)
+/// - Akamai (`fd00:a9fe:…`), Scaleway (`fd00:42:…`): cloudinit.readthedocs.io/en/latest/reference/datasources.html
 const METADATA: [(&str, &[&str]); 2] = [
-    ("0.0.0.0/0", &["169.254.0.0/16", "100.100.100.200/32"]),
-    ("::/0", &["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]),
+    ("0.0.0.0/0", &["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"]),
+    (
+        "::/0",
+        &[
+            "fe80::/10",
+            "fd00:ec2::254/128",
+            "fd00:ec2::23/128",
+            "fd20:ce::254/128",
+            "fd00:c1::a9fe:a9fe/128",
+            "fd00:100::100:200/128",
+            "fd00:a9fe:a9fe::1/128",
+            "fd00:42::42/128",
+        ],
+    ),
 ];
-/// Where nodes may have a DNS of their own: node-local-dns on 169.254.20.10, Google's where its credentials are.
-const NODE_DNS: [&str; 2] = ["169.254.0.0/16", "fd20:ce::254/128"];
+/// Where nodes may have a DNS of their own: node-local-dns on 169.254.20.10, Azure's and Google's where these addresses are.
+const NODE_DNS: [&str; 3] = ["169.254.0.0/16", "168.63.129.16/32", "fd20:ce::254/128"];
 
 /// A name in the cluster's DNS for the application.
 #[must_use]
@@ -117,12 +139,25 @@ mod tests {
         let place = Place { pool, namespace, images, classes: Classes::default() };
         let policy = serde_json::to_value(policy(&place, &life(), "uid")).unwrap();
         let egress = policy["spec"]["egress"].as_array().unwrap();
+        let ipv4 = ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"];
+        let own = [
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:100::100:200",
+            "fd00:a9fe:a9fe::1",
+            "fd00:42::42",
+        ];
+        let ipv6: Vec<String> =
+            ["fe80::/10".to_owned()].into_iter().chain(own.map(|address| format!("{address}/128"))).collect();
         let everywhere = json!({ "to": [
-            { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["169.254.0.0/16", "100.100.100.200/32"] } },
-            { "ipBlock": { "cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"] } },
+            { "ipBlock": { "cidr": "0.0.0.0/0", "except": ipv4 } },
+            { "ipBlock": { "cidr": "::/0", "except": ipv6 } },
         ] });
+        let names = ["169.254.0.0/16", "168.63.129.16/32", "fd20:ce::254/128"];
         let names = json!({
-            "to": [{ "ipBlock": { "cidr": "169.254.0.0/16" } }, { "ipBlock": { "cidr": "fd20:ce::254/128" } }],
+            "to": names.map(|cidr| json!({ "ipBlock": { "cidr": cidr } })),
             "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }],
         });
         assert_eq!(*egress, [everywhere, names]);

@@ -210,3 +210,20 @@ async fn a_pre_start_script_sets_variables_of_the_application_and_nothing_else()
         lab.end(&life, 2).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_start_script_that_fails_is_told_with_its_last_words_and_the_application_runs() {
+    let Some(mut lab) = Lab::new("after").await else { return };
+    lab.backend.recover().await.unwrap();
+    let mut life = life("after", "shared-1", &[]);
+    life.spec.post_start.script = "echo begun >&2; echo no such thing >&2; exit 3".to_owned();
+    lab.run(&life, 1);
+    let told = lab.until(life.holder, RuntimePhase::Ready, "POST_START_FAILED").await;
+    assert!(told.message.contains("ended with code 3; its last line: no such thing\n"), "{told:?}");
+    assert!(told.bound && get(&told.endpoint, "/").contains("200 OK"), "{told:?}");
+    // Whoever comes after this process says the same.
+    lab.restart().await;
+    let again = lab.until(life.holder, RuntimePhase::Ready, "POST_START_FAILED").await;
+    assert_eq!(again.message, told.message);
+    lab.end(&life, 2).await;
+}

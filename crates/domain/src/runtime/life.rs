@@ -6,10 +6,12 @@
 
 mod endings;
 mod events;
+mod preemption;
 mod stage;
 
 pub use endings::{Bounds, Ending, NOTICE, Rules, least};
 pub use events::{Change, Entry, Event, Phase, Report};
+pub use preemption::Preemption;
 pub use stage::{Stage, Step};
 
 use super::{Spec, activity::Activity, gang::Gang, reason::Reason};
@@ -67,6 +69,8 @@ pub struct Life {
     pub notice: Notice,
     /// What will end it first, as it is shown.
     pub ending: Option<Ending>,
+    /// Others come first, and whoever is there was told. Of it, rows know the end that is shown.
+    pub preemption: Option<Preemption>,
     /// What is known of its use.
     pub activity: Activity,
     /// What binds it besides its spec; `None` while a new owner has not read that: what was told last holds then.
@@ -150,6 +154,7 @@ impl Life {
             endpoint: String::new(),
             notice: Notice::default(),
             ending: None,
+            preemption: None,
             activity: Activity::default(),
             bounds: Some(Bounds::default()),
             gang: None,

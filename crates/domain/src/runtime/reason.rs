@@ -27,6 +27,8 @@ pub enum Reason {
     NodeLost,
     /// A device of it failed.
     DeviceFailed,
+    /// Its node ran short of something or is being emptied, or others took its place there behind our back.
+    Evicted,
     /// Its project may hold less than before.
     QuotaReduced,
     /// The place that it was given cannot be had any more.
@@ -40,7 +42,7 @@ pub enum Reason {
 }
 
 /// Every reason that is no error.
-const ALL: [Reason; 14] = [
+const ALL: [Reason; 15] = [
     Reason::User,
     Reason::Admin,
     Reason::Restart,
@@ -51,6 +53,7 @@ const ALL: [Reason; 14] = [
     Reason::MaxLifetime,
     Reason::NodeLost,
     Reason::DeviceFailed,
+    Reason::Evicted,
     Reason::QuotaReduced,
     Reason::Misplaced,
     Reason::Exited,
@@ -72,6 +75,7 @@ impl Reason {
             Self::MaxLifetime => "MAX_LIFETIME",
             Self::NodeLost => "NODE_LOST",
             Self::DeviceFailed => "DEVICE_FAILED",
+            Self::Evicted => "EVICTED",
             Self::QuotaReduced => "QUOTA_REDUCED",
             Self::Misplaced => "PLACEMENT_CONFLICT",
             Self::Exited => "EXITED",
@@ -90,7 +94,9 @@ impl Reason {
     #[must_use]
     pub fn told(code: String) -> Self {
         match Self::read(&code) {
-            known @ (Self::Exited | Self::NodeLost | Self::DeviceFailed | Self::ExecutorStopped) => known,
+            known @ (Self::Exited | Self::NodeLost | Self::DeviceFailed | Self::Evicted | Self::ExecutorStopped) => {
+                known
+            }
             _ => Self::Error(code),
         }
     }
@@ -98,7 +104,7 @@ impl Reason {
     /// Whoever was stopped for this did nothing wrong, and waits again where it asked to.
     #[must_use]
     pub fn is_disturbance(&self) -> bool {
-        matches!(self, Self::Preempted | Self::NodeLost | Self::DeviceFailed | Self::QuotaReduced)
+        matches!(self, Self::Preempted | Self::NodeLost | Self::DeviceFailed | Self::Evicted | Self::QuotaReduced)
     }
 }
 

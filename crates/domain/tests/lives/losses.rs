@@ -29,20 +29,28 @@ fn a_place_that_cannot_be_had_says_by_which_code() {
 
 #[test]
 fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
-    let failed = |code: &str| {
-        let (mut life, rules) = running(Spec { requeue: true, ..spec() });
+    let ended = |requeue: bool, code: &str| {
+        let (mut life, rules) = running(Spec { requeue, ..spec() });
         let Event::Report(mut failed) = report(1, Phase::Failed) else { unreachable!("a report is one") };
         failed.code = code.to_owned();
         life.advance(Event::Report(failed), at(100), &rules);
         life.advance(report(2, Phase::Gone), at(110), &rules);
         let waits_again = life.successor(HolderId(Uuid::from_u128(7)), at(110)).is_some();
+        (life, waits_again)
+    };
+    let failed = |code: &str| {
+        let (life, waits_again) = ended(true, code);
         (life.stage, waits_again)
     };
     assert_eq!(failed("NODE_LOST"), (Stage::Stopped(Reason::NodeLost), true));
     assert_eq!(failed("DEVICE_FAILED"), (Stage::Stopped(Reason::DeviceFailed), true));
+    assert_eq!(failed("EVICTED"), (Stage::Stopped(Reason::Evicted), true));
+    let (evicted, waits_again) = ended(false, "EVICTED");
+    assert_eq!((evicted.stage, waits_again), (Stage::Failed(Reason::Evicted), false), "and nobody overlooks it");
+    assert!(evicted.notice.hint.contains("--requeue"), "{:?}", evicted.notice);
     assert_eq!(failed("EXITED"), (Stage::Stopped(Reason::Exited), false));
     // Reasons that are ours to give are no backend's.
-    for error in ["PREEMPTED", "USER", "APP_FAILED", "EVICTED"] {
+    for error in ["PREEMPTED", "USER", "APP_FAILED", "OUT_OF_STORAGE"] {
         assert_eq!(failed(error), (Stage::Failed(Reason::Error(error.to_owned())), false));
     }
 }

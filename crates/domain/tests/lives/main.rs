@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 mod losses;
+mod preemptions;
 
 use domain::{
     device::{Ask, Link},
@@ -9,7 +10,7 @@ use domain::{
     runtime::{
         App, PostStart, Spec,
         activity::Sign,
-        life::{Bounds, Event, Goal, Life, Phase, Report, Rules, Stage, Step},
+        life::{Bounds, Event, Goal, Life, Phase, Preemption, Report, Rules, Stage, Step},
         reason::Reason,
     },
     window::{self, Access, Window},
@@ -112,6 +113,8 @@ fn event() -> impl Strategy<Value = (Event, i64)> {
         1 => Just(Event::NodeLost),
         1 => Just(Event::Fenced(None)),
         2 => reasons.prop_map(stop),
+        1 => (0_i64..40_000).prop_map(|second| Event::Preempted(Preemption { at: at(second), message: String::new() })),
+        1 => Just(Event::Reprieved),
         1 => Just(Event::Switched(QueueId(Uuid::from_u128(9)), None)),
         1 => Just(Event::Snoozed(at(1 << 30), None)),
         1 => (0_u32..4_000).prop_map(|seconds| Event::Bound(Bounds { lifetime_max_s: Some(seconds), ..Bounds::default() })),

@@ -149,6 +149,21 @@ fn a_nominated_place_is_kept_until_it_is_empty() {
     assert_eq!(plan.assignments.len(), 2);
 }
 
+#[test]
+fn whose_victims_were_only_told_takes_what_is_free_elsewhere() {
+    let (mut world, node, low) = world();
+    world.hold(node, low, 2, 1000);
+    let holder = world.request(ask(1, 1000)).holder;
+    let mut told = world.after(&planned(&world), 1);
+    told.snapshot.nominations[0].revocable = true;
+    assert_eq!(planned(&told).refusals[0].code, Code::WaitingForRelease, "there is no other place");
+    let other = told.node(&["A"], &shared());
+    let got: Vec<_> = planned(&told).assignments.iter().map(|a| (a.holder, a.place.node)).collect();
+    assert_eq!(got, [(holder, other)]);
+    told.snapshot.nominations[0].revocable = false;
+    assert_eq!(planned(&told).assignments, [], "they are leaving already");
+}
+
 /// A device is kept for somebody, and those who made room for them have left.
 struct Nominated {
     next: World,

@@ -198,6 +198,7 @@ impl World {
                 cpu_milli: preemption.place.cpu_milli,
                 memory_bytes: preemption.place.memory_bytes,
                 victims: preemption.victims.clone(),
+                revocable: false,
             });
             for holding in &mut world.snapshot.holdings {
                 holding.releasing |= preemption.victims.contains(&holding.holder);

@@ -1,5 +1,5 @@
-//! Nodes that turned lives away though the planner found room there: what else fills a node (its disk, its pods, a taint for
-//! devices) the planner does not count. The workspace's next life is placed elsewhere for a while, where there is elsewhere.
+//! Nodes that turned lives away though the planner found room there, or evicted them: what else fills a node (its disk, its
+//! pods, a taint for devices) the planner does not count. The workspace's next life is placed elsewhere for a while, where there is elsewhere.
 //! In memory only: a new owner of the pool tries the node once more. Refuses to know why a node turned somebody away.
 
 use super::Placer;

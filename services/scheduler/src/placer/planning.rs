@@ -5,7 +5,7 @@ use domain::{
     device::Ask,
     id::{GangId, HolderId, QueueId},
     runtime::{
-        life::{Event, Life, Notice, Stage},
+        life::{Event, Life, Notice, Preemption as Preempted, Stage},
         reason::Reason,
         rules::listed,
     },
@@ -30,8 +30,6 @@ const EXPLAIN: Duration = Duration::from_secs(2);
 const NOTICES_MAX: usize = 500;
 /// Kinds of asks that are remembered.
 const DEMANDS_MAX: usize = 256;
-/// What a preemption says to whoever may not know of the other.
-const ANOTHER_FIRST: &str = "a runtime or block of another project comes first";
 /// After so long, half of what was asked for counts.
 const DEMANDS_HALVED: Duration = Duration::from_secs(3_600);
 
@@ -278,7 +276,7 @@ impl Placer {
     fn nominate(&self, preemptions: &[Preemption]) -> Option<Act> {
         let (now, rules) = (self.now(), &self.parts.timing.rules);
         let victims = preemptions.first()?.victims.clone();
-        let mut act = Act { placements: Vec::new(), lives: Vec::new(), events: Vec::new(), releasing: victims.clone() };
+        let mut act = Act { placements: Vec::new(), lives: Vec::new(), events: Vec::new(), releasing: Vec::new() };
         for Preemption { holder, place, .. } in preemptions {
             let state = PlacementState::Nominated;
             if let Some(block) = self.block_placement(*holder, place.clone(), state, victims.clone()) {
@@ -291,19 +289,20 @@ impl Placer {
             act.placements.push(self.placement(&stored, place.clone(), PlacementState::Nominated, victims.clone()));
             act.lives.push(stored);
         }
-        let first = act.placements.first()?;
-        let queue = self.terms.queues.iter().find(|queue| queue.id == first.queue);
-        let workspace = act.lives.first().map(|first| format!("workspace {}", first.workspace));
-        let name = workspace.or_else(|| self.block_name(first.holder))?;
-        let told = format!("{name} of queue {} comes first", queue.map_or("?", |queue| &queue.name));
-        let project = first.project;
+        let first = act.placements.first()?.clone();
+        let stops_at = self.end_of_notice(&victims);
         for victim in &victims {
             let mut victim = self.lives.get(*victim)?.clone();
-            // What another project does is not for everybody to know.
-            let message = if victim.life.project == project { told.clone() } else { ANOTHER_FIRST.to_owned() };
-            let stop = Event::Stop { reason: Reason::Preempted, message, again: false, actor: None };
-            let change = victim.life.advance(stop, now, rules);
+            let message = self.comes_first(&first, victim.life.project);
+            let event = match stops_at {
+                Some(at) => Event::Preempted(Preempted { at, message }),
+                None => Event::Stop { reason: Reason::Preempted, message, again: false, actor: None },
+            };
+            let change = victim.life.advance(event, now, rules);
             act.events.extend(events(&victim, change.told));
+            if matches!(victim.life.stage, Stage::Stopping(_)) {
+                act.releasing.push(victim.life.holder);
+            }
             act.lives.push(victim);
         }
         Some(act)
@@ -330,7 +329,8 @@ impl Placer {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        let mut policy = Policy::default();
+        let preempt_after_s = self.parts.timing.preempt_after.as_secs();
+        let mut policy = Policy { preempt_after_s, ..Policy::default() };
         for model in self.fleet.models() {
             let worth = self.terms.worths.iter().find(|(names, _)| !names.is_empty() && listed(names, model.as_str()));
             if let Some((_, worth)) = worth {

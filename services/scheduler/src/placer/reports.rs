@@ -158,7 +158,9 @@ impl Placer {
             };
             // Only who serves its node knows what is left of it.
             if stored.node.and_then(|node| self.fleet.server(node)) == Some(session) {
-                if let (Phase::Misplaced, Some(node)) = (report.phase, stored.node) {
+                // A node that is short of something or is being emptied does not keep who comes back either.
+                let is_evicted = report.phase == Phase::Failed && report.code == Reason::Evicted.as_str();
+                if let Some(node) = stored.node.filter(|_| is_evicted || report.phase == Phase::Misplaced) {
                     self.avoided.note(stored.life.workspace, node, Instant::now());
                 }
                 self.happen(holder, Event::Report(report), turn);

@@ -1,9 +1,9 @@
 //! What the planner is shown of a pool, for a plan and for one that is only imagined. Refuses to do anything with the answer.
 
-use super::{Imagined, Placer, planning::waits};
+use super::{Imagined, Placer, notices::is_noticed, planning::waits};
 use domain::{
     device::DeviceModel,
-    id::{ProjectId, QueueId, UserId},
+    id::{HolderId, ProjectId, QueueId, UserId},
     queue::Queue,
     quota::{Account, Quota, Usage},
     runtime::life::{Life, Stage, least},
@@ -78,7 +78,7 @@ impl Placer {
             now: self.now(),
             nodes,
             holdings,
-            nominations: nominated.map(nomination).collect(),
+            nominations: nominated.map(|placement| self.nomination(placement)).collect(),
             projects: self.projects(&requests),
             quotas: self.quotas(),
             requests,
@@ -119,9 +119,23 @@ impl Placer {
             cpu_milli: placement.cpu_milli,
             memory_bytes: placement.memory_bytes,
             // One that cannot be read is nobody's victim.
-            releasing: !is_block && life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_))),
+            releasing: !is_block
+                && life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_)) || is_noticed(life)),
             started_at: life.and_then(|life| life.placed_at).unwrap_or_else(|| self.now()),
             ends_at: life.and_then(|life| life.ending.as_ref()).map(|ending| ending.at),
+        }
+    }
+
+    fn nomination(&self, placement: &Placement) -> Nomination {
+        let stays = |victim: &HolderId| self.lives.get(*victim).is_some_and(|stored| is_noticed(&stored.life));
+        Nomination {
+            holder: placement.holder,
+            node: placement.node,
+            grants: placement.grants.clone(),
+            cpu_milli: placement.cpu_milli,
+            memory_bytes: placement.memory_bytes,
+            victims: placement.victims.clone(),
+            revocable: placement.victims.iter().any(stays),
         }
     }
 
@@ -147,7 +161,10 @@ impl Placer {
                 id,
                 group: self.terms.shared.owners.get(&id).and_then(|owner| owner.group()),
                 quota: quota.unwrap_or_default(),
-                disruptions_left: limits.and_then(|limits| limits.disruptions_left),
+                disruptions_left: limits.and_then(|limits| limits.disruptions_left).map(|left| {
+                    // Who was told counts as stopped only then.
+                    left.saturating_sub(self.noticed_of(id))
+                }),
                 recent_use: self.recent.of_project(id),
             }
         };
@@ -181,17 +198,6 @@ impl Placer {
             }
         }
         here
-    }
-}
-
-fn nomination(placement: &Placement) -> Nomination {
-    Nomination {
-        holder: placement.holder,
-        node: placement.node,
-        grants: placement.grants.clone(),
-        cpu_milli: placement.cpu_milli,
-        memory_bytes: placement.memory_bytes,
-        victims: placement.victims.clone(),
     }
 }
 

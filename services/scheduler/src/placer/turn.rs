@@ -268,6 +268,9 @@ impl Placer {
             }
             for stored in act.lives.into_iter().filter(|_| !is_lost) {
                 turn.ordered.insert(stored.life.holder);
+                if stored.life.preemption.is_some() {
+                    self.noticed.insert(stored.life.holder);
+                }
                 self.lives.insert(stored, &self.parts.timing.rules);
             }
         }

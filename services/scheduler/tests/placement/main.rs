@@ -7,6 +7,7 @@ mod flow;
 mod gangs;
 mod hints;
 mod nominations;
+mod notices;
 mod races;
 mod reapers;
 mod seen;

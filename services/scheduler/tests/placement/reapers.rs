@@ -90,16 +90,18 @@ async fn that_moves(world: &World, scheduler: &Scheduler) -> WorkspaceId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_on_a_node_that_its_cluster_gave_up_runs_again_where_that_was_asked_for() {
+async fn who_was_on_a_node_that_was_given_up_or_evicted_it_runs_again_where_that_was_asked_for() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
     let moves = that_moves(&world, &scheduler).await;
-    executor.change(|state| {
-        let running = state.runtimes.values_mut().next().unwrap();
-        (running.phase, running.code) = (pb::RuntimePhase::Failed, "NODE_LOST".into());
-    });
-    let again = "SELECT count(*) FROM runtime WHERE state = 'running' AND number = 2";
-    wait_for("its second life", WAIT, || async { (world.count(again).await == 1).then_some(()) }).await;
-    assert!(world.timeline(moves).await.contains(&"stopping NODE_LOST".to_owned()));
+    for (number, code) in [(2, "NODE_LOST"), (3, "EVICTED")] {
+        executor.change(|state| {
+            let running = state.runtimes.values_mut().find(|running| running.phase == pb::RuntimePhase::Ready).unwrap();
+            (running.phase, running.code) = (pb::RuntimePhase::Failed, code.into());
+        });
+        let again = format!("SELECT count(*) FROM runtime WHERE state = 'running' AND number = {number}");
+        wait_for("its next life", WAIT, || async { (world.count(&again).await == 1).then_some(()) }).await;
+        assert!(world.timeline(moves).await.contains(&format!("stopping {code}")));
+    }
     world.audit(false).await;
 }
 

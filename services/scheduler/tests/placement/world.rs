@@ -1,7 +1,10 @@
 //! Schedulers that share one database, each with its shards, its server and its placers.
 
 use crate::executor::{Executor, node};
-use domain::id::{HolderId, ProjectId, QueueId, SchedulerId, UserId, WorkspaceId};
+use domain::{
+    id::{HolderId, ProjectId, QueueId, SchedulerId, UserId, WorkspaceId},
+    runtime::life::Rules,
+};
 use proto::internal::v1::{
     self as pb, pool_service_server::PoolServiceServer, runtime_command_service_client::RuntimeCommandServiceClient,
     runtime_command_service_server::RuntimeCommandServiceServer,
@@ -55,9 +58,10 @@ impl World {
         let migrations = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
         let database = Database::migrated(migrations, |url| async move { Store::migrate(&url).await }).await;
         let store = Store::connect(database.url(), 24).await.unwrap();
-        let rules = domain::runtime::life::Rules {
+        let rules = Rules {
             min_running: jiff::SignedDuration::ZERO,
-            ..domain::runtime::life::Rules::default()
+            preemption_notice: jiff::SignedDuration::ZERO,
+            ..Rules::default()
         };
         let timing = Timing { heartbeat: Duration::from_millis(500), rules, ..Timing::default() };
         let keys = format!("one:{}\n", "07".repeat(32));
@@ -112,7 +116,13 @@ impl World {
 
     /// One scheduler that owns everything, and an executor with nodes of so many GPUs.
     pub(crate) async fn simple(gpus: &[usize]) -> (Self, Scheduler, Executor) {
-        let world = Self::new().await;
+        Self::with_timing(gpus, |_| {}).await
+    }
+
+    /// The same, where the cluster's times are changed.
+    pub(crate) async fn with_timing(gpus: &[usize], change: impl FnOnce(&mut Timing)) -> (Self, Scheduler, Executor) {
+        let mut world = Self::new().await;
+        change(&mut world.timing);
         let scheduler = world.scheduler().await;
         world.give_all(&scheduler).await;
         let executor = world.executor(POOL, gpus);

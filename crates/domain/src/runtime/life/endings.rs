@@ -1,6 +1,6 @@
 //! What ends a life by the clock: its steps' limits, its plan's window, its longest time, idleness; and the warnings before.
 
-use super::{Life, Stage};
+use super::{Life, Preemption, Stage};
 use crate::runtime::{activity::Verdict, reason::Reason};
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,13 +23,20 @@ pub struct Rules {
     pub min_running: SignedDuration,
     /// Warned so long before the end by idleness, or half of the time-out where that is less.
     pub idle_warning: SignedDuration,
+    /// From telling a life that runs that others come first to stopping it for them; zero is at once.
+    pub preemption_notice: SignedDuration,
     /// From asking to end to ending, where a spec says nothing, seconds.
     pub grace_s: u32,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { min_running: SignedDuration::from_mins(10), idle_warning: SignedDuration::from_mins(5), grace_s: 30 }
+        Self {
+            min_running: SignedDuration::from_mins(10),
+            idle_warning: SignedDuration::from_mins(5),
+            preemption_notice: SignedDuration::from_secs(30),
+            grace_s: 30,
+        }
     }
 }
 
@@ -78,7 +85,7 @@ impl Life {
         [step, fixed, idle].into_iter().flatten().min()
     }
 
-    /// The first end that nothing but an administrator or another queue puts off.
+    /// The first end that nothing but an administrator, another queue or whoever comes first puts off.
     pub(super) fn fixed_ending(&self) -> Option<Ending> {
         if !matches!(self.stage, Stage::Starting(_) | Stage::Running) {
             return None;
@@ -87,7 +94,8 @@ impl Life {
         let window = closes_at.map(|at| Ending { at, because: Reason::PlanWindowExpired });
         let lifetime = self.lifetime_end.map(|at| Ending { at, because: Reason::MaxLifetime });
         let quota = over_quota_until.map(|at| Ending { at, because: Reason::QuotaReduced });
-        window.into_iter().chain(lifetime).chain(quota).min_by_key(|ending| ending.at)
+        let others = self.preemption.as_ref().map(|told| Ending { at: told.at, because: Reason::Preempted });
+        [window, lifetime, quota, others].into_iter().flatten().min_by_key(|ending| ending.at)
     }
 
     /// When it has been idle for long enough, as far as is known. What nobody knows never ends it.
@@ -182,7 +190,9 @@ impl Life {
     /// As its row tells it, to a new owner, who has not read yet what binds it.
     pub fn take_over(&mut self, ending: Option<Ending>) {
         self.bounds = None;
-        self.lifetime_end = ending.as_ref().filter(|e| e.because == Reason::MaxLifetime).map(|ending| ending.at);
+        let end = |because: Reason| ending.as_ref().filter(|ending| ending.because == because).map(|ending| ending.at);
+        self.lifetime_end = end(Reason::MaxLifetime);
+        self.preemption = end(Reason::Preempted).map(|at| Preemption { at, message: String::new() });
         self.ending = ending;
     }
 }

@@ -1,6 +1,6 @@
 //! What happens to a life, and what follows.
 
-use super::{Bounds, Life, MISPLACED_MAX, Notice, Rules, Stage, Step, endings::PROBE_PAUSE};
+use super::{Bounds, Life, MISPLACED_MAX, Notice, Preemption, Rules, Stage, Step, endings::PROBE_PAUSE};
 use crate::{
     id::{QueueId, UserId},
     runtime::{activity::Sign, reason::Reason},
@@ -9,6 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 /// The longest that somebody may protect a life for, from now on.
 const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// What helps whoever was evicted and does not wait again.
+const EVICTED_HINT: &str = "start it again; with `--requeue` it waits again by itself";
 
 /// How much later use has to be to be stored again.
 const USE_STORED_EVERY: SignedDuration = SignedDuration::from_secs(30);
@@ -45,6 +48,10 @@ pub enum Event {
         /// Whose will it is; `None` is the cluster's own.
         actor: Option<UserId>,
     },
+    /// Others come first: it is stopped in a while, unless they need its place no more.
+    Preempted(Preemption),
+    /// Nobody needs its place any more.
+    Reprieved,
     /// It goes to another queue.
     Switched(QueueId, Option<UserId>),
     /// Nobody stops it for idleness before then.
@@ -163,6 +170,8 @@ impl Life {
             Event::Stop { reason, message, again, actor } => {
                 self.asked_to_stop(reason, (message, again), actor, now, &mut change);
             }
+            Event::Preempted(preemption) => self.preempted(preemption, now, rules, &mut change),
+            Event::Reprieved => self.reprieved(&mut change),
             Event::Switched(queue, actor) if self.may_switch() => {
                 self.switched(queue, actor, now, &mut change);
                 // What binds it there is said next: nothing of the former queue judges it until then.
@@ -316,8 +325,11 @@ impl Life {
         let Stage::Stopping(reason) = &self.stage else { return };
         let stage = match reason.clone() {
             reason @ Reason::Error(_) => Stage::Failed(reason),
+            // Nothing follows by itself, and nobody here wanted it: whoever worked there is to see that.
+            reason @ Reason::Evicted if !self.spec.requeue => Stage::Failed(reason),
             reason => Stage::Stopped(reason),
         };
+        let hint = if stage == Stage::Failed(Reason::Evicted) { EVICTED_HINT } else { "" };
         self.fence += 1;
         self.stopped_at = Some(now);
         self.endpoint.clear();
@@ -325,6 +337,7 @@ impl Life {
         change.ordered = true;
         let message = if message.is_empty() { self.notice.message.clone() } else { message };
         self.enter_with(stage, message, actor, now, change);
+        hint.clone_into(&mut self.notice.hint);
     }
 
     fn switched(&mut self, queue: QueueId, actor: Option<UserId>, now: Timestamp, change: &mut Change) {
@@ -369,7 +382,8 @@ impl Life {
         }
         self.settle_lifetime(now);
         if let Some(ending) = self.fixed_ending().filter(|ending| ending.at <= now) {
-            self.stop(ending.because, String::new(), None, now, change);
+            let message = self.parting_word(&ending.because);
+            self.stop(ending.because, message, None, now, change);
         }
         self.settle_idle(now, rules);
         self.reap_idle(now, rules, change);
@@ -458,7 +472,7 @@ impl Life {
         }
     }
 
-    fn tell(&self, reason: &str, message: String, actor: Option<UserId>, change: &mut Change) {
+    pub(super) fn tell(&self, reason: &str, message: String, actor: Option<UserId>, change: &mut Change) {
         let (state, step) = (self.stage.state(), self.stage.step());
         change.told.push(Entry { state, step, reason: reason.to_owned(), message, actor });
         change.stored = true;
