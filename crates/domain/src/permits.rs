@@ -448,7 +448,9 @@ impl PoolState {
             let gets = asks && hold.short > 0;
             // Who holds nothing and wants nothing more says it with nothing else.
             let is_over = wanted == 0 && hold.known == 0;
-            let corrects = !self.dry && hold.told != wanted && (self.contended || is_over);
+            // A want that was not met, and is over, counts against the others for as long as it is not taken back.
+            let is_unmet = hold.told > hold.known;
+            let corrects = !self.dry && hold.told != wanted && (self.contended || is_over || is_unmet);
             if !(hold.unsure || returns || gets || corrects) {
                 continue;
             }

@@ -291,6 +291,25 @@ fn who_has_its_share_keeps_nobody_from_asking() {
     one_engine_uses_what_came_back(11, &[3, 2, 1, 7, 6, 4], &[1, 0, 0, 1, 5, 3, 5, 0, 0]).unwrap();
 }
 
+/// What one wanted and did not get is taken back when it is over, though it does not know of those who wait: it counted in their
+/// shares, and what they left to it nobody used.
+#[test]
+fn a_want_that_is_over_keeps_nothing_from_others() {
+    let mut world = World::new(6, 3);
+    for (shard, units) in [(1, 1), (4, 3)] {
+        world.act(&Act::Arrive(shard, units));
+    }
+    let before =
+        [Act::Turn(1), Act::Arrive(2, 2), Act::Arrive(3, 2), Act::NoAnswer(0), Act::End(4), Act::End(4), Act::End(4)];
+    let between = [Act::Tick(2), Act::Tick(0), Act::Tick(1), Act::Arrive(0, 2), Act::Tick(0), Act::Arrive(2, 4)];
+    let after = [Act::Turn(1), Act::End(3), Act::Turn(0), Act::End(0), Act::Arrive(3, 1), Act::End(3)];
+    for act in before.iter().chain(&between).chain(&after) {
+        world.act(act);
+    }
+    world.settle_down();
+    assert_eq!((world.running.values().sum::<u32>(), world.waiting.values().sum::<u32>()), (6, 3));
+}
+
 /// Shards that take turns settle once each: a permit that is idle for a moment goes to another shard only where the pool has few
 /// left.
 #[test]
