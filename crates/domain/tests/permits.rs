@@ -291,6 +291,26 @@ fn who_has_its_share_keeps_nobody_from_asking() {
     one_engine_uses_what_came_back(11, &[3, 2, 1, 7, 6, 4], &[1, 0, 0, 1, 5, 3, 5, 0, 0]).unwrap();
 }
 
+/// One engine's shards never lack a permit, one unit after the other: they hear of the other engine all the same, and give way.
+#[test]
+fn who_never_lacks_a_permit_gives_way_to_who_waits() {
+    for (max, shards) in [(1, [0, 0]), (2, [0, 0]), (3, [0, 2])] {
+        let mut world = World::new(max, 2);
+        for (turn, shard) in shards.into_iter().cycle().take(20).enumerate() {
+            if turn == 8 {
+                world.act(&Act::Arrive(1, max));
+                world.act(&Act::Turn(1));
+            }
+            let tick = [Act::Arrive(shard, 1), Act::Turn(0), Act::Tick(0)];
+            // The other one asks when it is told that something came back.
+            for act in tick.iter().chain(&[Act::End(shard), Act::Turn(0), Act::Turn(0), Act::Tick(1)]) {
+                world.act(act);
+            }
+        }
+        assert_eq!(world.running.get(&1), Some(&max), "at a limit of {max}");
+    }
+}
+
 /// What one wanted and did not get is taken back when it is over, though it does not know of those who wait: it counted in their
 /// shares, and what they left to it nobody used.
 #[test]
