@@ -450,8 +450,12 @@ impl PoolState {
             fresh -= stays;
             let busy = hold.used.saturating_add(stays);
             let wanted = busy.saturating_add(hold.short);
-            let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let spare = hold.granted.saturating_sub(wanted);
+            if spare > 0 {
+                // One that came for a unit that could not begin after all is idle as well.
+                hold.idle_since.get_or_insert(now);
+            }
+            let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let returns = hold.known > hold.granted.max(busy) || (spare > 0 && (self.contended || idle_long || moves));
             let gets = asks && hold.short > 0;
             // Who holds nothing and wants nothing more says it with nothing else.

@@ -3,7 +3,7 @@
 
 use domain::{
     id::WorkspaceId,
-    permits::{Answer, Claim, Ledger, Pool, ROUNDS_MAX, Want, fair_share, settle},
+    permits::{Answer, Claim, IDLE_MAX, Ledger, Pool, ROUNDS_MAX, Want, fair_share, settle},
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -347,6 +347,21 @@ fn idle_permits_stay_where_they_are_while_the_pool_has_enough() {
             assert_eq!(world.rows.statements - before, expected, "turn {turn} at a limit of {max}");
         }
     }
+}
+
+/// A permit that came when there was no slot left for its unit goes back like any other that is idle.
+#[test]
+fn a_permit_that_was_never_used_goes_back() {
+    let (mut ledger, mut rows) = (Ledger::default(), Rows { max: 4, ..Rows::default() });
+    ledger.lack(1, &pool(), 2);
+    let answers = rows.settle(&ledger.claims(Timestamp::UNIX_EPOCH));
+    ledger.settled(&answers);
+    ledger.take(1, &[pool()]).unwrap();
+    ledger.begin_pass();
+    assert_eq!(ledger.claims(Timestamp::UNIX_EPOCH), []);
+    let answers = rows.settle(&ledger.claims(Timestamp::UNIX_EPOCH + IDLE_MAX));
+    ledger.settled(&answers);
+    assert_eq!((rows.held[&1], ledger.in_use(&pool())), (1, 1));
 }
 
 /// Whichever limit holds for its key, a pool is one: units that run are counted once, by the limit that holds now.
