@@ -6,7 +6,8 @@
 //!
 //! - Nobody waits: permits without a unit stay with their shard for a moment, and most work touches no pool at all. They go to
 //!   another shard of the same scheduler only where the pool has few left: otherwise shards that take turns would settle each time.
-//! - Somebody waits: each shard may use up to a fair share, and gives the rest back.
+//! - Somebody waits: each shard may use up to a fair share, and gives the rest back. Who has all that it needs hears of it within
+//!   a moment, since it settles while its units end, though seldom.
 //! - An answer that was lost, a shard that changes its owner: the shard's units are counted again and settled.
 //! - A unit has ended, and its end is not written yet: its permit may pass to another unit of the same scheduler, which is
 //!   written with it, and goes back to the pool afterwards, so that what is written never exceeds a limit.
@@ -116,6 +117,10 @@ struct PoolState {
     excess: u32,
     /// Permits that nobody held when the pool said so last. Others may have taken them since, or hold some that they do not want.
     free: u32,
+    /// When something was claimed last.
+    claimed_at: Option<Timestamp>,
+    /// A unit has ended since then.
+    moved: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -213,6 +218,7 @@ impl Ledger {
         for pool in pools {
             let Some(state) = self.pools.get_mut(pool) else { continue };
             let contended = state.contended;
+            state.moved = true;
             if let Some(hold) = state.holds.get_mut(&shard) {
                 hold.fresh += u32::from(hold.used > 0);
                 hold.used = hold.used.saturating_sub(1);
@@ -433,6 +439,8 @@ impl PoolState {
         // What is idle here stays where it is while the pool has enough, and as much again for others.
         let moves = asks && (self.dry || short.saturating_mul(2) > self.free);
         self.dry &= !asks;
+        // Whoever lacks nothing asks nothing, and hears that others wait, all the same.
+        let listens = self.moved && self.claimed_at.is_some_and(|at| now.duration_since(at) >= IDLE_MAX);
         // What one of ours gives back and another one takes in the same statement is written together.
         let passed_on = if self.others_wait { 0 } else { self.holds.values().map(|hold| hold.short).sum() };
         let fresh: u32 = self.holds.values().map(|hold| hold.fresh).sum();
@@ -442,16 +450,23 @@ impl PoolState {
             fresh -= stays;
             let busy = hold.used.saturating_add(stays);
             let wanted = busy.saturating_add(hold.short);
-            let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let spare = hold.granted.saturating_sub(wanted);
+            if spare > 0 {
+                // One that came for a unit that could not begin after all is idle as well.
+                hold.idle_since.get_or_insert(now);
+            }
+            let idle_long = hold.idle_since.is_some_and(|since| now.duration_since(since) >= IDLE_MAX);
             let returns = hold.known > hold.granted.max(busy) || (spare > 0 && (self.contended || idle_long || moves));
             let gets = asks && hold.short > 0;
             // Who holds nothing and wants nothing more says it with nothing else.
             let is_over = wanted == 0 && hold.known == 0;
-            let corrects = !self.dry && hold.told != wanted && (self.contended || is_over);
-            if !(hold.unsure || returns || gets || corrects) {
+            // A want that was not met, and is over, counts against the others for as long as it is not taken back.
+            let is_unmet = hold.told > hold.known;
+            let corrects = !self.dry && hold.told != wanted && (self.contended || is_over || is_unmet);
+            if !(hold.unsure || returns || gets || corrects || (listens && hold.known > 0)) {
                 continue;
             }
+            (self.claimed_at, self.moved) = (Some(now), false);
             let cap = if self.contended { hold.share.max(hold.granted).max(busy) } else { u32::MAX };
             let target = wanted.min(cap);
             hold.kept = stays.min(hold.known.max(busy).saturating_sub(hold.granted));

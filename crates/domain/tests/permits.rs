@@ -3,7 +3,7 @@
 
 use domain::{
     id::WorkspaceId,
-    permits::{Answer, Claim, Ledger, Pool, ROUNDS_MAX, Want, fair_share, settle},
+    permits::{Answer, Claim, IDLE_MAX, Ledger, Pool, ROUNDS_MAX, Want, fair_share, settle},
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -291,6 +291,45 @@ fn who_has_its_share_keeps_nobody_from_asking() {
     one_engine_uses_what_came_back(11, &[3, 2, 1, 7, 6, 4], &[1, 0, 0, 1, 5, 3, 5, 0, 0]).unwrap();
 }
 
+/// One engine's shards never lack a permit, one unit after the other: they hear of the other engine all the same, and give way.
+#[test]
+fn who_never_lacks_a_permit_gives_way_to_who_waits() {
+    for (max, shards) in [(1, [0, 0]), (2, [0, 0]), (3, [0, 2])] {
+        let mut world = World::new(max, 2);
+        for (turn, shard) in shards.into_iter().cycle().take(20).enumerate() {
+            if turn == 8 {
+                world.act(&Act::Arrive(1, max));
+                world.act(&Act::Turn(1));
+            }
+            let tick = [Act::Arrive(shard, 1), Act::Turn(0), Act::Tick(0)];
+            // The other one asks when it is told that something came back.
+            for act in tick.iter().chain(&[Act::End(shard), Act::Turn(0), Act::Turn(0), Act::Tick(1)]) {
+                world.act(act);
+            }
+        }
+        assert_eq!(world.running.get(&1), Some(&max), "at a limit of {max}");
+    }
+}
+
+/// What one wanted and did not get is taken back when it is over, though it does not know of those who wait: it counted in their
+/// shares, and what they left to it nobody used.
+#[test]
+fn a_want_that_is_over_keeps_nothing_from_others() {
+    let mut world = World::new(6, 3);
+    for (shard, units) in [(1, 1), (4, 3)] {
+        world.act(&Act::Arrive(shard, units));
+    }
+    let before =
+        [Act::Turn(1), Act::Arrive(2, 2), Act::Arrive(3, 2), Act::NoAnswer(0), Act::End(4), Act::End(4), Act::End(4)];
+    let between = [Act::Tick(2), Act::Tick(0), Act::Tick(1), Act::Arrive(0, 2), Act::Tick(0), Act::Arrive(2, 4)];
+    let after = [Act::Turn(1), Act::End(3), Act::Turn(0), Act::End(0), Act::Arrive(3, 1), Act::End(3)];
+    for act in before.iter().chain(&between).chain(&after) {
+        world.act(act);
+    }
+    world.settle_down();
+    assert_eq!((world.running.values().sum::<u32>(), world.waiting.values().sum::<u32>()), (6, 3));
+}
+
 /// Shards that take turns settle once each: a permit that is idle for a moment goes to another shard only where the pool has few
 /// left.
 #[test]
@@ -308,6 +347,21 @@ fn idle_permits_stay_where_they_are_while_the_pool_has_enough() {
             assert_eq!(world.rows.statements - before, expected, "turn {turn} at a limit of {max}");
         }
     }
+}
+
+/// A permit that came when there was no slot left for its unit goes back like any other that is idle.
+#[test]
+fn a_permit_that_was_never_used_goes_back() {
+    let (mut ledger, mut rows) = (Ledger::default(), Rows { max: 4, ..Rows::default() });
+    ledger.lack(1, &pool(), 2);
+    let answers = rows.settle(&ledger.claims(Timestamp::UNIX_EPOCH));
+    ledger.settled(&answers);
+    ledger.take(1, &[pool()]).unwrap();
+    ledger.begin_pass();
+    assert_eq!(ledger.claims(Timestamp::UNIX_EPOCH), []);
+    let answers = rows.settle(&ledger.claims(Timestamp::UNIX_EPOCH + IDLE_MAX));
+    ledger.settled(&answers);
+    assert_eq!((rows.held[&1], ledger.in_use(&pool())), (1, 1));
 }
 
 /// Whichever limit holds for its key, a pool is one: units that run are counted once, by the limit that holds now.

@@ -58,6 +58,11 @@ impl Definitions {
         }
     }
 
+    /// Whether this version is at hand.
+    pub(super) fn has(&self, pipeline: PipelineId, version: i64) -> bool {
+        self.known.contains_key(&(pipeline, version))
+    }
+
     /// Of these versions, those that are not known.
     pub(super) fn unknown(&self, versions: impl IntoIterator<Item = (PipelineId, i64)>) -> Vec<(PipelineId, i64)> {
         let unknown: BTreeSet<_> = versions.into_iter().filter(|version| !self.known.contains_key(version)).collect();

@@ -127,7 +127,9 @@ impl Engine {
 
     /// Whether what a run starts from need not be asked: its commit sees to that, see [`super::remembered`].
     fn remembers(&self, run: &CreateRun) -> bool {
-        run.trigger.is_none() && run.repeats.is_none() && self.remembered.get(run.pipeline).is_some()
+        // One whose definition is not at hand, or cannot be read, would be refused before any commit saw that there is another.
+        let is_known = |of: &StartablePipeline| self.definitions.has(of.id, of.version);
+        run.trigger.is_none() && run.repeats.is_none() && self.remembered.get(run.pipeline).is_some_and(is_known)
     }
 
     /// Whether a run is made from what is remembered, since that was not asked either.
