@@ -53,28 +53,31 @@ impl Step<'_> {
         life: &Life,
         name: &str,
         seen: Seen,
-    ) -> Result<Seen, Error> {
+    ) -> Seen {
         let is_run = !app::post_start(life).is_empty() && !app::command(life).is_empty();
         if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() {
-            return Ok(seen);
+            return seen;
         }
         let noted = desired.known_record().and_then(|record| record.annotations().get(POST_START).cloned());
         let known = &desired.post_start;
         let failure = match (noted, known.outcome.get()) {
             (Some(noted), _) => noted,
             (None, Some(Some(found))) => {
-                self.note(desired, name, json!({ POST_START: found })).await?;
+                // What runs is told of all the same, and this is tried again with the next look.
+                if let Err(error) = self.note(desired, name, json!({ POST_START: found })).await {
+                    tracing::warn!(holder = %desired.holder, %error, "how a post-start script failed is not noted yet");
+                }
                 found.clone()
             }
-            (None, Some(None)) => return Ok(seen),
+            (None, Some(None)) => return seen,
             (None, None) => {
                 if !known.is_asked.swap(true, Ordering::Relaxed) {
                     tokio::spawn(find_out(Arc::clone(known), self.cluster.api::<Pod>(), name.to_owned()));
                 }
-                return Ok(seen);
+                return seen;
             }
         };
-        Ok(Seen { code: codes::POST_START_FAILED.to_owned(), message: failure, ..seen })
+        Seen { code: codes::POST_START_FAILED.to_owned(), message: failure, ..seen }
     }
 }
 
