@@ -47,13 +47,7 @@ pub(crate) struct PostStart {
 impl Step<'_> {
     /// A life that is ready, with the failure of what came after its start as a warning, once that is known. It is noted, so that
     /// whoever comes after this process says the same though the log has gone on.
-    pub(super) async fn with_post_start(
-        &self,
-        desired: &Desired,
-        life: &Life,
-        name: &str,
-        seen: Seen,
-    ) -> Seen {
+    pub(super) async fn with_post_start(&self, desired: &Desired, life: &Life, name: &str, seen: Seen) -> Seen {
         let is_run = !app::post_start(life).is_empty() && !app::command(life).is_empty();
         if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() {
             return seen;
