@@ -22,7 +22,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// Bytes of a log that are read at once.
 const LOG_BYTES: u32 = 256 << 10;
@@ -34,6 +34,8 @@ const OUTPUT_BYTES: usize = 2 << 10;
 const TRIES: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
+/// Logs that are read at the same time: a process that comes anew asks for those of all lives.
+static READERS: Semaphore = Semaphore::const_new(8);
 
 /// What is known of one life's post-start command and script.
 #[derive(Debug, Default)]
@@ -76,6 +78,8 @@ impl Step<'_> {
 }
 
 async fn find_out(known: Arc<PostStart>, api: Api<Pod>, pod: String) {
+    // Nobody closes it.
+    let _permit = READERS.acquire().await;
     let mut pause = PAUSE;
     for _ in 0..TRIES {
         let error = match timeout(PATIENCE, read(&api, &pod)).await {
