@@ -51,7 +51,8 @@ impl Step<'_> {
     /// whoever comes after this process says the same though the log has gone on.
     pub(super) async fn with_post_start(&self, desired: &Desired, life: &Life, name: &str, seen: Seen) -> Seen {
         let is_run = !app::post_start(life).is_empty() && !app::command(life).is_empty();
-        if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() {
+        // What is wrong with it now comes first; that it is not bound, its scheduler tells where there is no code.
+        if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() || !seen.bound {
             return seen;
         }
         let noted = desired.known_record().and_then(|record| record.annotations().get(POST_START).cloned());
