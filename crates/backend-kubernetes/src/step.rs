@@ -359,7 +359,7 @@ impl Step<'_> {
         let (claim, pod) = (claim.as_deref(), pod.as_deref());
         let objects = Objects { claim, uses, missing, pod, pod_was_made, warnings: &warnings };
         let seen = desired.told(observe::observe(life, &objects, Timestamp::now()));
-        self.report(desired, self.with_post_start(desired, life, &name, seen).await?);
+        self.report(desired, self.with_post_start(desired, life, &name, seen).await);
         Ok(())
     }
 

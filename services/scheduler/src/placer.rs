@@ -35,7 +35,7 @@ use crate::{clock::DbClock, metrics::Metrics};
 use avoided::Avoided;
 use blocks::Blocks;
 use domain::{
-    id::HolderId,
+    id::{HolderId, ProjectId},
     quota::{Account, Usage},
     runtime::{life::Rules, rules::Offer},
 };
@@ -138,6 +138,8 @@ pub struct Placer {
     avoided: Avoided,
     /// Who was told to leave in a while for others, or is to be told.
     noticed: BTreeSet<HolderId>,
+    /// Projects of those that were stopped for others: of which the terms that were read last do not know.
+    disrupted: Vec<ProjectId>,
     planning: Planning,
     blocks: Blocks,
     recent: Recent,
@@ -170,6 +172,7 @@ impl Placer {
             volumes: Volumes::default(),
             avoided: Avoided::default(),
             noticed: BTreeSet::new(),
+            disrupted: Vec::new(),
             planning: Planning::default(),
             blocks: Blocks::default(),
             recent: Recent::default(),
@@ -218,9 +221,13 @@ impl Placer {
 
     async fn turn(&mut self, messages: impl Iterator<Item = Message>) -> Result<(), Ended> {
         let mut turn = Turn::default();
+        let (written, read_at) = (self.disrupted.len(), self.terms_read_at);
         // Before anything lets time pass for lives: nobody is stopped for one who has left.
         self.settle_notices(&mut turn);
         self.read_terms(&mut turn).await?;
+        if self.terms_read_at != read_at {
+            self.disrupted.drain(..written);
+        }
         for message in messages {
             self.take(message, &mut turn).await?;
         }

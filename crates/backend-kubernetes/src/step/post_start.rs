@@ -22,7 +22,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// Bytes of a log that are read at once.
 const LOG_BYTES: u32 = 256 << 10;
@@ -34,6 +34,8 @@ const OUTPUT_BYTES: usize = 2 << 10;
 const TRIES: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
+/// Logs that are read at the same time: a process that comes anew asks for those of all lives.
+static READERS: Semaphore = Semaphore::const_new(8);
 
 /// What is known of one life's post-start command and script.
 #[derive(Debug, Default)]
@@ -47,38 +49,38 @@ pub(crate) struct PostStart {
 impl Step<'_> {
     /// A life that is ready, with the failure of what came after its start as a warning, once that is known. It is noted, so that
     /// whoever comes after this process says the same though the log has gone on.
-    pub(super) async fn with_post_start(
-        &self,
-        desired: &Desired,
-        life: &Life,
-        name: &str,
-        seen: Seen,
-    ) -> Result<Seen, Error> {
+    pub(super) async fn with_post_start(&self, desired: &Desired, life: &Life, name: &str, seen: Seen) -> Seen {
         let is_run = !app::post_start(life).is_empty() && !app::command(life).is_empty();
-        if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() {
-            return Ok(seen);
+        // What is wrong with it now comes first; that it is not bound, its scheduler tells where there is no code.
+        if !is_run || seen.phase != RuntimePhase::Ready || !seen.code.is_empty() || !seen.bound {
+            return seen;
         }
         let noted = desired.known_record().and_then(|record| record.annotations().get(POST_START).cloned());
         let known = &desired.post_start;
         let failure = match (noted, known.outcome.get()) {
             (Some(noted), _) => noted,
             (None, Some(Some(found))) => {
-                self.note(desired, name, json!({ POST_START: found })).await?;
+                // What runs is told of all the same, and this is tried again with the next look.
+                if let Err(error) = self.note(desired, name, json!({ POST_START: found })).await {
+                    tracing::warn!(holder = %desired.holder, %error, "how a post-start script failed is not noted yet");
+                }
                 found.clone()
             }
-            (None, Some(None)) => return Ok(seen),
+            (None, Some(None)) => return seen,
             (None, None) => {
                 if !known.is_asked.swap(true, Ordering::Relaxed) {
                     tokio::spawn(find_out(Arc::clone(known), self.cluster.api::<Pod>(), name.to_owned()));
                 }
-                return Ok(seen);
+                return seen;
             }
         };
-        Ok(Seen { code: codes::POST_START_FAILED.to_owned(), message: failure, ..seen })
+        Seen { code: codes::POST_START_FAILED.to_owned(), message: failure, ..seen }
     }
 }
 
 async fn find_out(known: Arc<PostStart>, api: Api<Pod>, pod: String) {
+    // Nobody closes it.
+    let _permit = READERS.acquire().await;
     let mut pause = PAUSE;
     for _ in 0..TRIES {
         let error = match timeout(PATIENCE, read(&api, &pod)).await {

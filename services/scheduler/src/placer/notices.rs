@@ -44,11 +44,12 @@ impl Placer {
         format!("{name} of queue {queue} comes first")
     }
 
-    /// How many of a project's lives are under notice.
-    pub(super) fn noticed_of(&self, project: ProjectId) -> u32 {
+    /// How many of a project's lives are under notice, or were stopped so lately that its terms do not tell of it.
+    pub(super) fn disrupted_of(&self, project: ProjectId) -> u32 {
         let noticed = self.noticed.iter().filter_map(|holder| self.lives.get(*holder));
-        let count = noticed.filter(|stored| stored.life.project == project && is_noticed(&stored.life)).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+        let noticed = noticed.filter(|stored| stored.life.project == project && is_noticed(&stored.life)).count();
+        let stopped = self.disrupted.iter().filter(|disrupted| **disrupted == project).count();
+        u32::try_from(noticed + stopped).unwrap_or(u32::MAX)
     }
 
     /// Who is under notice, and who should be, by rows that were just read.
@@ -75,7 +76,11 @@ impl Placer {
             let (project, told) = (life.project, life.preemption.as_ref());
             let is_told = told.is_some_and(|told| !told.message.is_empty());
             match named.get(&victim).and_then(|nominee| self.placements.get(nominee)) {
-                None => self.happen(victim, Event::Reprieved, turn),
+                None => {
+                    self.happen(victim, Event::Reprieved, turn);
+                    // Who waited for its place to come free may have to look for another one.
+                    self.planning.want();
+                }
                 // Queues have no names before the terms are read.
                 Some(nominated) if !is_told && self.terms_read_at.is_some() => {
                     let message = self.comes_first(nominated, project);

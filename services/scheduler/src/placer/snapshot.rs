@@ -162,8 +162,8 @@ impl Placer {
                 group: self.terms.shared.owners.get(&id).and_then(|owner| owner.group()),
                 quota: quota.unwrap_or_default(),
                 disruptions_left: limits.and_then(|limits| limits.disruptions_left).map(|left| {
-                    // Who was told counts as stopped only then.
-                    left.saturating_sub(self.noticed_of(id))
+                    // Who was told counts as stopped only then, and in the terms some time after.
+                    left.saturating_sub(self.disrupted_of(id))
                 }),
                 recent_use: self.recent.of_project(id),
             }

@@ -3,7 +3,10 @@
 use super::{Ended, Placer, PlacerError};
 use domain::{
     id::{HolderId, NodeId, ProjectId, QueueId},
-    runtime::life::{Change, Event, Stage},
+    runtime::{
+        life::{Change, Event, Stage},
+        reason::Reason,
+    },
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -91,6 +94,9 @@ impl Placer {
         let change = stored.life.advance(event, now, &rules);
         let is_stopping = matches!(stored.life.stage, Stage::Stopping(_));
         if is_stopping && !was_stopping {
+            if stored.life.stage == Stage::Stopping(Reason::Preempted) {
+                self.disrupted.push(stored.life.project);
+            }
             turn.batch.releasing.push(holder);
             self.planning.want();
         }
@@ -270,6 +276,9 @@ impl Placer {
                 turn.ordered.insert(stored.life.holder);
                 if stored.life.preemption.is_some() {
                     self.noticed.insert(stored.life.holder);
+                }
+                if stored.life.stage == Stage::Stopping(Reason::Preempted) {
+                    self.disrupted.push(stored.life.project);
                 }
                 self.lives.insert(stored, &self.parts.timing.rules);
             }

@@ -163,7 +163,7 @@ pub(super) fn report(report: pb::RuntimeReport, now: Timestamp) -> Option<(Holde
         Wire::Failed => Phase::Failed,
         Wire::Misplaced => Phase::Misplaced,
     };
-    let mut message = report.message;
+    let mut message = printable(&report.message);
     message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
     let unbound = phase == Phase::Ready && !report.bound && report.code.is_empty();
     if unbound && message.is_empty() {
@@ -172,6 +172,11 @@ pub(super) fn report(report: pb::RuntimeReport, now: Timestamp) -> Option<(Holde
     let code = if unbound { "UNBOUND".to_owned() } else { report.code };
     let signs = report.activities.into_iter().filter_map(|activity| sign(activity, now)).collect();
     Some((holder, Report { fence: report.fence, phase, code, message, endpoint: report.endpoint, signs }))
+}
+
+/// Words of a backend are those of what runs there, too: what a terminal obeys is left out, and what no row can hold.
+fn printable(words: &str) -> String {
+    words.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// Times of an executor count only against its own clock.
@@ -183,7 +188,7 @@ fn sign(activity: pb::ActivityReport, now: Timestamp) -> Option<(String, Sign)> 
     let sign = match activity.state? {
         State::ActiveUs(us) => Sign::Active(ago(us)),
         State::IdleSinceUs(us) => Sign::Idle(ago(us)),
-        State::Unknown(why) => Sign::Unknown(why),
+        State::Unknown(why) => Sign::Unknown(printable(&why)),
     };
     Some((activity.source, sign))
 }
@@ -191,6 +196,15 @@ fn sign(activity: pb::ActivityReport, now: Timestamp) -> Option<(String, Sign)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_script_prints_is_kept_from_rows_and_terminals() {
+        let holder = HolderId(Uuid::nil()).to_vec();
+        let (phase, message) = (pb::RuntimePhase::Failed.into(), "a\0b\u{1b}[2J\r\n\tc\u{9b}\u{e4}".to_owned());
+        let told = pb::RuntimeReport { holder, phase, message, ..pb::RuntimeReport::default() };
+        let (_, report) = report(told, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(report.message, "ab[2J\n\tc\u{e4}");
+    }
 
     #[test]
     fn what_runs_and_is_not_bound_is_told_in_words() {
