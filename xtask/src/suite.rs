@@ -21,8 +21,7 @@ use std::{
 /// clusters whose guards are taken away, and those whose replicas are killed.
 const LONG: [&str; 3] = ["matrix_", "mutants::", "replicas_"];
 
-/// The commands of a person on whole clusters: it begins first. Its tests wait for processes, and for turns to hurt a cluster, so it
-/// has twice as many at a time as there are cores.
+/// The commands of a person on whole clusters: it begins first.
 const LONGEST: &str = "cluster";
 
 /// Where clusters are broken.
@@ -94,9 +93,8 @@ impl Suite {
         others: Vec<(String, Command)>,
     ) -> Result<Count> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let prepared = |program: Program| {
+        let prepared = |program: Program, tests: usize| {
             let mut command = program.command();
-            let tests = if program.target.name == LONGEST { 2 * cores } else { cores };
             command
                 .env("RUST_TEST_THREADS", tests.to_string())
                 .envs(variables.iter().map(|(name, value)| (name, value)));
@@ -105,13 +103,15 @@ impl Suite {
             }
             (program.name(), command)
         };
-        // All of what breaks clusters holds bars of seconds meanwhile: such a program has the machine.
+        // All of what breaks clusters holds bars of seconds meanwhile: such a program has the machine. The others wait, for processes and
+        // for turns, twice as long as they compute: each has twice as many tests at a time as there are cores.
         let has_bars = |program: &mut Program| extent == Extent::All && program.folder().ends_with(LOAD_TESTS);
         let mut together = self.0;
         let alone: Vec<Program> = together.extract_if(.., has_bars).collect();
-        let together = others.into_iter().chain(together.into_iter().map(prepared)).collect();
+        let together =
+            others.into_iter().chain(together.into_iter().map(|program| prepared(program, 2 * cores))).collect();
         let mut count = step::side_by_side(cores, together)?;
-        count += step::side_by_side(1, alone.into_iter().map(prepared).collect())?;
+        count += step::side_by_side(1, alone.into_iter().map(|program| prepared(program, cores)).collect())?;
         Ok(count)
     }
 }
