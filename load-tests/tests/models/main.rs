@@ -5,12 +5,14 @@
 //! |---|---|---|
 //! | [`firing`] | the unique key, the epoch | a repeated request starts two runs; a former owner fires what its successor fired |
 //! | [`takeover`] | the epoch, the lease of an attempt | two results of one unit count |
+//! | [`ahead`] | the order of ends, the lease, an executor that gives back and forgets what is behind a failure | a block counts before the one before it, or behind another try of it; one begins behind a failure |
 //! | [`device`] | only a process that is gone frees its device | two processes have one device |
 //! | [`lock`] | a release compares who holds the lock | a late release frees another one's lock |
 //!
-//! The lock is no guard of the other three: they are searched with one that says yes to everybody at any time.
+//! The lock is no guard of the others: they are searched with one that says yes to everybody at any time.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test reports by panics and prints")]
 
+mod ahead;
 mod device;
 mod firing;
 mod lock;
