@@ -123,3 +123,43 @@ async fn nobody_is_stopped_for_one_who_has_not_waited_for_long_enough() {
     assert_eq!(world.reason(victim).await, "PREEMPTED");
     world.audit(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_is_over_counts_for_the_disruptions_of_its_project_at_once() {
+    let short = |timing: &mut Timing| timing.rules.preemption_notice = SignedDuration::from_secs(2);
+    let (world, scheduler, executor) = World::with_timing(&[2], short).await;
+    let low = world.queue("low", POOL, -1, true).await;
+    let (p, q) = (world.project("p", None).await, world.project("q", None).await);
+    let limit = "INSERT INTO project_policy (project_id, disruptions_per_hour) VALUES ($1, 1)";
+    world.database.client().await.execute(limit, &[&p.0]).await.unwrap();
+    world.open(p, low, None).await;
+    let mut victims = Vec::new();
+    for name in ["one", "two"] {
+        let victim = world.workspace(name, p, low, (1, 1000), json!({})).await;
+        scheduler.start(victim).await.unwrap();
+        world.until(victim, "running").await;
+        victims.push(victim);
+    }
+    let first = world.workspace("first", q, DEFAULT, (1, 1000), json!({})).await;
+    let second = world.workspace("second", q, DEFAULT, (1, 1000), json!({})).await;
+    for waits in [first, second] {
+        scheduler.start(waits).await.unwrap();
+    }
+    world.until(first, "running").await;
+    let told = "SELECT count(DISTINCT workspace_id) FROM runtime_event WHERE reason = 'PREEMPTED'";
+    assert_eq!(world.count(told).await, 1, "the other one was told in the turn in which the first was stopped");
+    // The terms tell of it by the next look at them, and nothing but them is what keeps the other one then.
+    wait_for("the terms to be read again", WAIT, || async {
+        let stopped_s = "SELECT extract(epoch FROM now() - max(at))::bigint FROM runtime_event
+                         WHERE reason = 'PREEMPTED' AND state = 'stopping'";
+        (world.count(stopped_s).await >= 4).then_some(())
+    })
+    .await;
+    assert_eq!(world.count(told).await, 1, "nor later");
+    let mut stages = [world.stage(victims[0]).await, world.stage(victims[1]).await];
+    stages.sort();
+    assert_eq!(stages, ["running", "stopped"]);
+    assert_eq!(world.stage(second).await, "starting/queued");
+    world.audit(false).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}
