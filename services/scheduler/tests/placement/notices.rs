@@ -124,6 +124,30 @@ async fn nobody_is_stopped_for_one_who_has_not_waited_for_long_enough() {
     world.audit(false).await;
 }
 
+/// Keeps new holders away from the GPU of the only node, in one of three ways.
+async fn close(world: &World, executor: &Executor, how: &str) {
+    let device = match how {
+        "cordoned" => return executor.set_nodes(|nodes| nodes[0].schedulable = false),
+        "node drained" => "",
+        _ => "gpu-0",
+    };
+    let drain = "INSERT INTO drained_node (pool, node, device) VALUES ($1, 'node-0', $2)";
+    world.database.client().await.execute(drain, &[&POOL, &device]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_stopped_for_a_place_that_takes_nobody_any_more() {
+    for how in ["cordoned", "node drained", "device drained"] {
+        let Cluster { world, executor, victim, nominee, scheduler: _scheduler, .. } = told(NEVER).await;
+        close(&world, &executor, how).await;
+        goes_on(&world, victim).await;
+        world.until(nominee, "starting/queued").await;
+        assert_eq!(world.count("SELECT count(*) FROM placement WHERE state <> 'held'").await, 0, "{how}");
+        world.audit(false).await;
+        assert_eq!(executor.violations(), Vec::<String>::new());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notice_that_is_over_counts_for_the_disruptions_of_its_project_at_once() {
     let short = |timing: &mut Timing| timing.rules.preemption_notice = SignedDuration::from_secs(2);
