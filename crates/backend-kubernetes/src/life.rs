@@ -7,6 +7,9 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 
+/// What stands in place of an access key.
+const KEY_MASK: &str = "<access key>";
+
 /// One life; nothing of it changes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
@@ -38,6 +41,15 @@ pub struct Life {
     pub base_path: String,
 }
 
+impl Life {
+    /// Words that its own scripts and application may have a part in, without the key that opens the application: more people
+    /// read them than may open it.
+    #[must_use]
+    pub fn without_key(&self, words: &str) -> String {
+        if self.access_key.is_empty() { words.to_owned() } else { words.replace(&self.access_key, KEY_MASK) }
+    }
+}
+
 /// What a life has of one chip.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
@@ -56,5 +68,29 @@ pub struct Grant {
 impl std::fmt::Debug for Life {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Life").field("holder", &self.holder).field("workspace", &self.workspace).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_told_has_no_key_in_it() {
+        let told = |access_key: &str, words: &str| {
+            let id = "00000000-0000-4000-8000-000000000001";
+            let ask = json!({ "gpus": 0, "gpu_milli": 0, "gpu_memory_bytes": null, "models": [], "models_ordered": false,
+                              "link": "any", "cpu_milli": 100, "memory_bytes": 1 });
+            let life: Life = serde_json::from_value(json!({
+                "holder": id, "workspace_id": id, "workspace": "lab", "project": "p", "queue": "default",
+                "queue_priority": 0, "preemptible": false, "number": 1, "node": "n", "grants": [],
+                "spec": { "app": "jupyter", "ask": ask }, "access_key": access_key, "base_path": "/",
+            }))
+            .unwrap();
+            life.without_key(words)
+        };
+        assert_eq!(told("c0ffee", "JUPYTER_TOKEN=c0ffee\nc0ffee"), "JUPYTER_TOKEN=<access key>\n<access key>");
+        assert_eq!(told("", "no key yet"), "no key yet");
     }
 }

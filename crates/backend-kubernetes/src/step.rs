@@ -403,16 +403,17 @@ impl Step<'_> {
     }
 
     fn report(&self, desired: &Desired, seen: Seen) {
+        let life = desired.life.as_deref();
         self.sink.report(pb::RuntimeReport {
             holder: desired.holder.to_vec(),
             fence: desired.fence,
             phase: seen.phase.into(),
             code: seen.code,
-            message: seen.message,
+            message: life.map_or_else(|| seen.message.clone(), |life| life.without_key(&seen.message)),
             endpoint: seen.endpoint,
             activities: Vec::new(),
             bound: seen.bound,
-            node: desired.life.as_ref().map(|life| life.node.clone()).unwrap_or_default(),
+            node: life.map(|life| life.node.clone()).unwrap_or_default(),
         });
     }
 }

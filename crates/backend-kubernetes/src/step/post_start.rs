@@ -69,7 +69,8 @@ impl Step<'_> {
             (None, Some(None)) => return seen,
             (None, None) => {
                 if !known.is_asked.swap(true, Ordering::Relaxed) {
-                    tokio::spawn(find_out(Arc::clone(known), self.cluster.api::<Pod>(), name.to_owned()));
+                    let (known, api) = (Arc::clone(known), self.cluster.api::<Pod>());
+                    tokio::spawn(find_out(known, api, name.to_owned(), life.clone()));
                 }
                 return seen;
             }
@@ -78,12 +79,12 @@ impl Step<'_> {
     }
 }
 
-async fn find_out(known: Arc<PostStart>, api: Api<Pod>, pod: String) {
+async fn find_out(known: Arc<PostStart>, api: Api<Pod>, pod: String, life: Life) {
     // Nobody closes it.
     let _permit = READERS.acquire().await;
     let mut pause = PAUSE;
     for _ in 0..TRIES {
-        let error = match timeout(PATIENCE, read(&api, &pod)).await {
+        let error = match timeout(PATIENCE, read(&api, &pod, &life)).await {
             Ok(Ok(outcome)) => {
                 // Nobody else sets it.
                 drop(known.outcome.set(outcome));
@@ -98,14 +99,15 @@ async fn find_out(known: Arc<PostStart>, api: Api<Pod>, pod: String) {
     }
 }
 
-/// How it failed, by the beginning of the log; or by its end, where there is more before that.
-async fn read(api: &Api<Pod>, pod: &str) -> Result<Option<String>, Error> {
+/// How it failed, by the beginning of the log; or by its end, where there is more before that. The key goes before anything is
+/// cut, which would leave a part of it.
+async fn read(api: &Api<Pod>, pod: &str, life: &Life) -> Result<Option<String>, Error> {
     let head = text(api, pod, None).await?;
-    let found = failure(&head);
+    let found = failure(&life.without_key(&head));
     if found.is_some() || head.len() < LOG_BYTES as usize {
         return Ok(found);
     }
-    Ok(failure(&text(api, pod, Some(LOG_LINES)).await?))
+    Ok(failure(&life.without_key(&text(api, pod, Some(LOG_LINES)).await?)))
 }
 
 async fn text(api: &Api<Pod>, pod: &str, tail_lines: Option<i64>) -> Result<String, Error> {

@@ -6,6 +6,7 @@
 
 mod endings;
 mod events;
+mod evictions;
 mod preemption;
 mod stage;
 
@@ -89,6 +90,8 @@ pub struct Life {
     idle_not_before: Option<Timestamp>,
     /// Times in a row that its place was not there.
     misplaced: u32,
+    /// Lives in a row before it that were evicted, none of which had run for long.
+    evicted: u32,
 }
 
 /// What people are told beside the state.
@@ -164,6 +167,7 @@ impl Life {
             lifetime_end: None,
             idle_not_before: None,
             misplaced: 0,
+            evicted: 0,
         }
     }
 
@@ -230,6 +234,7 @@ impl Life {
         if misplaced {
             next.misplaced = self.misplaced + 1;
         }
+        next.evicted = self.evictions_known(reason, self.stopped_at.unwrap_or(now));
         Some(next)
     }
 }

@@ -5,7 +5,7 @@ use domain::{
     id::HolderId,
     runtime::{
         Spec,
-        life::{Event, Phase, Rules, Stage},
+        life::{Event, Life, Phase, Rules, Stage},
         reason::Reason,
     },
 };
@@ -53,4 +53,40 @@ fn what_a_backend_tells_of_its_cluster_is_no_error_of_whoever_ran() {
     for error in ["PREEMPTED", "USER", "APP_FAILED", "OUT_OF_STORAGE"] {
         assert_eq!(failed(error), (Stage::Failed(Reason::Error(error.to_owned())), false));
     }
+}
+
+/// Runs so many seconds, and is evicted.
+fn evicted(life: &mut Life, from: i64, ran: i64, rules: &Rules) {
+    life.advance(Event::Placed, at(from), rules);
+    life.advance(report(1, Phase::Ready), at(from), rules);
+    let Event::Report(mut failed) = report(1, Phase::Failed) else { unreachable!("a report is one") };
+    (failed.code, failed.message) = ("EVICTED".to_owned(), "DiskPressure".to_owned());
+    life.advance(Event::Report(failed), at(from + ran), rules);
+    life.advance(report(2, Phase::Gone), at(from + ran + 10), rules);
+}
+
+#[test]
+fn whoever_is_evicted_again_and_again_waits_no_more() {
+    // Each life runs so long, one after the other, until none follows.
+    let lives = |runs: &[i64]| {
+        let (mut last, mut from) = (life(Spec { requeue: true, ..spec() }), 0);
+        for (count, ran) in (1..).zip(runs) {
+            evicted(&mut last, from, *ran, &Rules::default());
+            from += ran + 20;
+            match last.successor(HolderId(Uuid::from_u128(7)), at(from)) {
+                Some(next) => last = next,
+                None => return (count, Some(last)),
+            }
+        }
+        (runs.len(), None)
+    };
+    let (count, last) = lives(&[600; 9]);
+    let last = last.unwrap();
+    assert_eq!((count, &last.stage), (5, &Stage::Failed(Reason::Error("EVICTED".to_owned()))));
+    let expected = "it was evicted 5 times in a row and waits no more; the last time: DiskPressure";
+    assert_eq!(last.notice.message, expected);
+    assert!(last.notice.hint.contains("--storage") && last.notice.hint.contains("--memory"), "{:?}", last.notice);
+    assert_eq!(lives(&[600, 600, 600, 600]), (4, None), "fewer are borne");
+    assert_eq!(lives(&[600, 600, 600, 600, 3_600, 600, 600, 600, 600, 600]).0, 9, "who ran for long begins anew");
+    assert_eq!(lives(&[3_600; 20]), (20, None));
 }

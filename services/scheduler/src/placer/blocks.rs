@@ -183,7 +183,9 @@ impl Placer {
                 if from <= Instant::now() && !fleet.has_stranger(placement.node, *holder) {
                     over.push((*holder, placement.project));
                 }
-            } else if placement.state == PlacementState::Nominated && !fleet.is_usable(placement.node, devices) {
+            } else if placement.state == PlacementState::Nominated
+                && (!fleet.is_usable(placement.node, devices) || self.is_kept_in_vain(placement))
+            {
                 over.push((*holder, placement.project));
             }
         }

@@ -59,6 +59,18 @@ impl Placer {
         self.noticed = told.chain(named).collect();
     }
 
+    /// Some of those who make room for it were only told so far, and may still stay.
+    pub(super) fn is_revocable(&self, nominated: &Placement) -> bool {
+        let stays = |victim: &HolderId| self.lives.get(*victim).is_some_and(|stored| is_noticed(&stored.life));
+        nominated.victims.iter().any(stays)
+    }
+
+    /// Nobody new comes to the place that is kept, and not all have begun to leave it: nobody is to be stopped for that.
+    pub(super) fn is_kept_in_vain(&self, nominated: &Placement) -> bool {
+        let devices = nominated.grants.iter().map(|grant| grant.device);
+        self.fleet.is_closed(nominated.node, devices, &self.terms.drained) && self.is_revocable(nominated)
+    }
+
     /// Tells those who may stay that they may, and those whom a former owner of the pool did not tell that they have to leave.
     pub(super) fn settle_notices(&mut self, turn: &mut Turn) {
         if self.noticed.is_empty() {

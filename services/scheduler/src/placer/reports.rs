@@ -225,7 +225,8 @@ impl Placer {
         for stored in self.lives.iter().filter(|stored| stored.life.stage == Stage::Nominated) {
             let holder = stored.life.holder;
             let usable = self.placements.get(&holder).is_some_and(|placement| {
-                self.fleet.is_usable(placement.node, placement.grants.iter().map(|grant| grant.device))
+                let devices = placement.grants.iter().map(|grant| grant.device);
+                self.fleet.is_usable(placement.node, devices) && !self.is_kept_in_vain(placement)
             });
             if !usable {
                 lost.push(holder);

@@ -3,7 +3,7 @@
 use super::{Imagined, Placer, notices::is_noticed, planning::waits};
 use domain::{
     device::DeviceModel,
-    id::{HolderId, ProjectId, QueueId, UserId},
+    id::{ProjectId, QueueId, UserId},
     queue::Queue,
     quota::{Account, Quota, Usage},
     runtime::life::{Life, Stage, least},
@@ -127,7 +127,6 @@ impl Placer {
     }
 
     fn nomination(&self, placement: &Placement) -> Nomination {
-        let stays = |victim: &HolderId| self.lives.get(*victim).is_some_and(|stored| is_noticed(&stored.life));
         Nomination {
             holder: placement.holder,
             node: placement.node,
@@ -135,7 +134,7 @@ impl Placer {
             cpu_milli: placement.cpu_milli,
             memory_bytes: placement.memory_bytes,
             victims: placement.victims.clone(),
-            revocable: placement.victims.iter().any(stays),
+            revocable: self.is_revocable(placement),
         }
     }
 

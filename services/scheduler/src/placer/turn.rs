@@ -90,7 +90,8 @@ impl Placer {
     pub(super) fn happen(&mut self, holder: HolderId, event: Event, turn: &mut Turn) {
         let (now, rules) = (self.now(), self.parts.timing.rules);
         let Some(stored) = self.lives.get_mut(holder) else { return };
-        let was_stopping = matches!(stored.life.stage, Stage::Stopping(_));
+        let (was_stopping, was_nominated) =
+            (matches!(stored.life.stage, Stage::Stopping(_)), stored.life.stage == Stage::Nominated);
         let change = stored.life.advance(event, now, &rules);
         let is_stopping = matches!(stored.life.stage, Stage::Stopping(_));
         if is_stopping && !was_stopping {
@@ -100,7 +101,12 @@ impl Placer {
             turn.batch.releasing.push(holder);
             self.planning.want();
         }
+        let is_given_up = was_nominated && change.released;
         self.follow(holder, change, turn);
+        if is_given_up {
+            // Before anything else lets time pass for those who were to leave.
+            self.settle_notices(turn);
+        }
     }
 
     /// What follows from a change, besides the life itself.

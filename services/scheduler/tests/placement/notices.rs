@@ -123,3 +123,67 @@ async fn nobody_is_stopped_for_one_who_has_not_waited_for_long_enough() {
     assert_eq!(world.reason(victim).await, "PREEMPTED");
     world.audit(false).await;
 }
+
+/// Keeps new holders away from the GPU of the only node, in one of three ways.
+async fn close(world: &World, executor: &Executor, how: &str) {
+    let device = match how {
+        "cordoned" => return executor.set_nodes(|nodes| nodes[0].schedulable = false),
+        "node drained" => "",
+        _ => "gpu-0",
+    };
+    let drain = "INSERT INTO drained_node (pool, node, device) VALUES ($1, 'node-0', $2)";
+    world.database.client().await.execute(drain, &[&POOL, &device]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_stopped_for_a_place_that_takes_nobody_any_more() {
+    for how in ["cordoned", "node drained", "device drained"] {
+        let Cluster { world, executor, victim, nominee, scheduler: _scheduler, .. } = told(NEVER).await;
+        close(&world, &executor, how).await;
+        goes_on(&world, victim).await;
+        world.until(nominee, "starting/queued").await;
+        assert_eq!(world.count("SELECT count(*) FROM placement WHERE state <> 'held'").await, 0, "{how}");
+        world.audit(false).await;
+        assert_eq!(executor.violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_is_over_counts_for_the_disruptions_of_its_project_at_once() {
+    let short = |timing: &mut Timing| timing.rules.preemption_notice = SignedDuration::from_secs(2);
+    let (world, scheduler, executor) = World::with_timing(&[2], short).await;
+    let low = world.queue("low", POOL, -1, true).await;
+    let (p, q) = (world.project("p", None).await, world.project("q", None).await);
+    let limit = "INSERT INTO project_policy (project_id, disruptions_per_hour) VALUES ($1, 1)";
+    world.database.client().await.execute(limit, &[&p.0]).await.unwrap();
+    world.open(p, low, None).await;
+    let mut victims = Vec::new();
+    for name in ["one", "two"] {
+        let victim = world.workspace(name, p, low, (1, 1000), json!({})).await;
+        scheduler.start(victim).await.unwrap();
+        world.until(victim, "running").await;
+        victims.push(victim);
+    }
+    let first = world.workspace("first", q, DEFAULT, (1, 1000), json!({})).await;
+    let second = world.workspace("second", q, DEFAULT, (1, 1000), json!({})).await;
+    for waits in [first, second] {
+        scheduler.start(waits).await.unwrap();
+    }
+    world.until(first, "running").await;
+    let told = "SELECT count(DISTINCT workspace_id) FROM runtime_event WHERE reason = 'PREEMPTED'";
+    assert_eq!(world.count(told).await, 1, "the other one was told in the turn in which the first was stopped");
+    // The terms tell of it by the next look at them, and nothing but them is what keeps the other one then.
+    wait_for("the terms to be read again", WAIT, || async {
+        let stopped_s = "SELECT extract(epoch FROM now() - max(at))::bigint FROM runtime_event
+                         WHERE reason = 'PREEMPTED' AND state = 'stopping'";
+        (world.count(stopped_s).await >= 4).then_some(())
+    })
+    .await;
+    assert_eq!(world.count(told).await, 1, "nor later");
+    let mut stages = [world.stage(victims[0]).await, world.stage(victims[1]).await];
+    stages.sort();
+    assert_eq!(stages, ["running", "stopped"]);
+    assert_eq!(world.stage(second).await, "starting/queued");
+    world.audit(false).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}

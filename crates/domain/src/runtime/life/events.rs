@@ -1,6 +1,6 @@
 //! What happens to a life, and what follows.
 
-use super::{Bounds, Life, MISPLACED_MAX, Notice, Preemption, Rules, Stage, Step, endings::PROBE_PAUSE};
+use super::{Bounds, Life, MISPLACED_MAX, Notice, Preemption, Rules, Stage, Step, endings::PROBE_PAUSE, evictions};
 use crate::{
     id::{QueueId, UserId},
     runtime::{activity::Sign, reason::Reason},
@@ -9,9 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 
 /// The longest that somebody may protect a life for, from now on.
 const SNOOZE_MAX: SignedDuration = SignedDuration::from_hours(24);
-
-/// What helps whoever was evicted and does not wait again.
-const EVICTED_HINT: &str = "start it again; with `--requeue` it waits again by itself";
 
 /// How much later use has to be to be stored again.
 const USE_STORED_EVERY: SignedDuration = SignedDuration::from_secs(30);
@@ -217,15 +214,17 @@ impl Life {
         let started = matches!(self.stage, Stage::Starting(_) | Stage::Running);
         let Report { code, message, .. } = report;
         match report.phase {
-            Phase::Gone => {
-                if started {
-                    self.stage = Stage::Stopping(if code.is_empty() { Reason::Exited } else { Reason::told(code) });
-                }
+            Phase::Gone if started => {
+                let code = if code.is_empty() { Reason::Exited.as_str().to_owned() } else { code };
+                let (reason, message) = self.ended_by(code, message, now);
+                self.stage = Stage::Stopping(reason);
                 self.end(message, None, now, change);
             }
+            Phase::Gone => self.end(message, None, now, change),
             Phase::Failed if started => {
                 let code = if code.is_empty() { "FAILED".to_owned() } else { code };
-                self.stop(Reason::told(code), message, None, now, change);
+                let (reason, message) = self.ended_by(code, message, now);
+                self.stop(reason, message, None, now, change);
             }
             // It ran, and its node does not take it again. Only other devices than granted mean another place.
             Phase::Misplaced
@@ -329,7 +328,7 @@ impl Life {
             reason @ Reason::Evicted if !self.spec.requeue => Stage::Failed(reason),
             reason => Stage::Stopped(reason),
         };
-        let hint = if stage == Stage::Failed(Reason::Evicted) { EVICTED_HINT } else { "" };
+        let hint = evictions::hint(&stage);
         self.fence += 1;
         self.stopped_at = Some(now);
         self.endpoint.clear();

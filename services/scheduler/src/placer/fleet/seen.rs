@@ -4,7 +4,7 @@ use super::{Fleet, NodeEntry, wire::Stranger};
 use crate::placer::Placer;
 use domain::id::{DeviceId, HolderId, NodeId};
 use proto::internal::v1 as pb;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::ledger::{DeviceRow, NodeState};
 
 /// Of a node whose executor does not say why it takes nobody.
@@ -19,6 +19,19 @@ impl Placer {
 }
 
 impl Fleet {
+    /// Whether somebody keeps new holders away from a node, or from one of these devices of it. `drained` as for the planner.
+    pub(in crate::placer) fn is_closed(
+        &self,
+        node: NodeId,
+        devices: impl IntoIterator<Item = DeviceId>,
+        drained: &BTreeSet<(String, String)>,
+    ) -> bool {
+        let Some(entry) = self.nodes.get(&node) else { return false };
+        let is_drained = |device: &str| drained.contains(&(entry.row.name.clone(), device.to_owned()));
+        let mut devices = devices.into_iter().filter_map(|id| self.device(node, id));
+        entry.row.state == NodeState::Unschedulable || is_drained("") || devices.any(|device| is_drained(&device.name))
+    }
+
     /// One node. `ours` tells strangers of it whom the ledger has there, as for the planner.
     fn seen(&self, name: &str, ours: &dyn Fn(NodeId, HolderId) -> bool) -> Option<pb::SeenNode> {
         let entry = self.nodes.get(self.by_name.get(name)?)?;
