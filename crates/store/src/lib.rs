@@ -68,4 +68,4 @@ pub use deadpool_postgres::Client;
 /// A transaction of the pool's clients, for callers that compose several statements into one act.
 pub use deadpool_postgres::Transaction;
 pub use error::Error;
-pub use pool::{LOG_STATEMENT_TIMEOUT, Store};
+pub use pool::{LOG_STATEMENT_TIMEOUT, Patience, Store};

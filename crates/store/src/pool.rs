@@ -5,7 +5,10 @@ use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
 };
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -18,6 +21,10 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// Asked so often without an answer, the server is gone.
 const KEEPALIVES_MAX: u32 = 3;
+/// As long as a scheduler is missed by others: of whom nobody hears longer has nothing left to wait for. At most half a minute, after
+/// which its watchdog ends a process that waits.
+const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE_MAX: Duration = Duration::from_secs(25);
 /// The server ends a session that says nothing for so long in the middle of a transaction: whoever froze or was cut off
 /// there would keep others from its rows for as long as that lasts.
 const IDLE_TRANSACTION_MAX: Duration = Duration::from_secs(5);
@@ -33,6 +40,28 @@ pub struct Store {
     waited: Arc<OnceLock<Box<Waited>>>,
     given_up: Arc<GivenUp>,
     address: Arc<Address>,
+}
+
+/// How long one answer is waited for. Doubles each time that none came, so that a statement that takes so long for good reasons comes to
+/// its end, and is as it was after the first answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    first: Duration,
+    now: Duration,
+}
+
+impl Patience {
+    /// So long at first.
+    #[must_use]
+    pub fn of(first: Duration) -> Self {
+        Self { first, now: first }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::of(PATIENCE)
+    }
 }
 
 /// When connections were given up, and who wants to know.
@@ -121,14 +150,25 @@ impl Store {
         self.given_up.covers(opened)
     }
 
-    /// Does `work` on this database, unless connections are given up meanwhile: then `None`, since an answer may never come, and
-    /// nobody knows what of the work was done. `work` is dropped where it stands.
-    pub async fn answered<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
+    /// Does `work` on this database, unless connections are given up meanwhile, or are given up here because `work` has heard nothing for
+    /// longer than `patience`: then `None`, since an answer may never come, and nobody knows what of the work was done. `work` is
+    /// dropped where it stands. It must wait for nothing but this database.
+    ///
+    /// Others may be answered meanwhile: a balancer or a firewall forgets single connections, and no kernel tells.
+    pub async fn answered<T>(&self, patience: &mut Patience, work: impl Future<Output = T>) -> Option<T> {
+        let done = tokio::select! {
             biased;
-            done = work => Some(done),
-            () = self.given_up.told.notified() => None,
+            done = heard(work, patience.now) => done,
+            () = self.given_up.told.notified() => return None,
+        };
+        match done {
+            Some(_) => patience.now = patience.first,
+            None => {
+                self.give_up_connections();
+                patience.now = (patience.now * 2).min(PATIENCE_MAX);
+            }
         }
+        done
     }
 
     /// A connection from the pool.
@@ -162,4 +202,23 @@ impl Store {
 /// What a session is opened with, beside `further` options.
 pub(crate) fn session_options(idle_transaction_max: Duration, further: &str) -> String {
     format!("-c idle_in_transaction_session_timeout={} {further}", idle_transaction_max.as_millis())
+}
+
+/// The outcome of `work`; `None` once nothing has woken it for so long. What it computes meanwhile does not count.
+async fn heard<T>(work: impl Future<Output = T>, silence_max: Duration) -> Option<T> {
+    let mut work = pin!(work);
+    let mut silence = pin!(tokio::time::sleep(silence_max));
+    poll_fn(|context| {
+        let is_over = silence.as_mut().poll(context).is_ready();
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        if is_over {
+            return Poll::Ready(None);
+        }
+        silence.as_mut().reset(tokio::time::Instant::now() + silence_max);
+        // Only a timer that was polled wakes anybody.
+        silence.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }

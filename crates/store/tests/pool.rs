@@ -1,8 +1,8 @@
 //! A database that does not answer, seen by who waits for it.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
-use std::time::Duration;
-use store::Store;
+use std::time::{Duration, Instant};
+use store::{Patience, Store};
 use testkit::Database;
 
 /// For what must end at once.
@@ -17,7 +17,7 @@ async fn session(store: &Store) -> i32 {
 async fn what_waits_ends_when_connections_are_given_up_and_none_of_them_is_used_again() {
     let database = Database::new().await;
     let store = Store::connect(database.url(), 1).await.unwrap();
-    let before = session(&store).await;
+    let (before, mut patience) = (session(&store).await, Patience::default());
     let endless = async {
         let client = store.client().await.unwrap();
         client.execute("SELECT pg_sleep(600)", &[]).await
@@ -29,10 +29,36 @@ async fn what_waits_ends_when_connections_are_given_up_and_none_of_them_is_used_
         store.give_up_connections();
     };
     let (answer, ()) =
-        tokio::time::timeout(PATIENCE, async { tokio::join!(store.answered(endless), given_up) }).await.unwrap();
+        tokio::time::timeout(PATIENCE, async { tokio::join!(store.answered(&mut patience, endless), given_up) })
+            .await
+            .unwrap();
     assert!(answer.is_none());
     let after = session(&store).await;
     assert_ne!(before, after, "the connection that did not answer is not asked again");
     assert_eq!(session(&store).await, after, "those opened since are kept");
-    assert!(store.answered(session(&store)).await.is_some(), "only what waits at that moment ends");
+    assert!(store.answered(&mut patience, session(&store)).await.is_some(), "only what waits at that moment ends");
+}
+
+#[tokio::test]
+async fn who_hears_nothing_gives_connections_up_and_waits_longer_the_next_time() {
+    let database = Database::new().await;
+    let store = Store::connect(database.url(), 1).await.unwrap();
+    let (before, mut patience) = (session(&store).await, Patience::of(Duration::from_millis(500)));
+    let asked = async |statement: &str| {
+        let client = store.client().await.unwrap();
+        client.batch_execute(statement).await
+    };
+    let begun = Instant::now();
+    assert!(store.answered(&mut patience, asked("SELECT pg_sleep(600)")).await.is_none());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert_ne!(session(&store).await, before, "the connection that did not answer is not asked again");
+    // Longer than the first time, and it comes to its end.
+    assert!(store.answered(&mut patience, asked("SELECT pg_sleep(0.7)")).await.is_some());
+    // Longer than that in all, but never silent for so long.
+    let often = async {
+        for _ in 0..6 {
+            asked("SELECT pg_sleep(0.2)").await.unwrap();
+        }
+    };
+    assert!(store.answered(&mut patience, often).await.is_some());
 }

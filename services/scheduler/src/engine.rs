@@ -64,7 +64,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{Store, executors::ExecutorRow, journal::Journal};
+use store::{Patience, Store, executors::ExecutorRow, journal::Journal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 pub(crate) use turn::Chain;
@@ -221,6 +221,7 @@ impl Engine {
         let mut messages = VecDeque::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut patience = Patience::default();
         loop {
             let (due, again) = (self.until_due(), self.again);
             tokio::select! {
@@ -251,7 +252,7 @@ impl Engine {
             // Pinned where it is made: it is large, and would be copied on its way into what polls it.
             let answered = {
                 let turn = std::pin::pin!(self.turn(&mut messages));
-                store.answered(turn).await
+                store.answered(&mut patience, turn).await
             };
             if answered.is_none() {
                 tracing::warn!("a turn waited for a database that does not answer; loading again");

@@ -53,7 +53,7 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Store,
+    Patience, Store,
     ledger::{self, Placement},
     placement_terms::Terms,
     shards::Shard,
@@ -189,6 +189,7 @@ impl Placer {
         let mut messages = Vec::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut patience = Patience::default();
         loop {
             self.beat.beat();
             let due = self.until_due();
@@ -199,7 +200,7 @@ impl Placer {
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
-            let turned = match store.answered(self.turn(messages.drain(..))).await {
+            let turned = match store.answered(&mut patience, self.turn(messages.drain(..))).await {
                 Some(turned) => turned,
                 None => {
                     tracing::warn!(
@@ -254,14 +255,14 @@ impl Placer {
     /// Reads the pool's rows until that works. No executor is connected: what they said before may not be in the rows, and those
     /// who come say and are told everything.
     async fn load(&mut self) -> Result<(), Ended> {
-        let mut pause = PAUSE.0;
+        let (mut pause, mut patience) = (PAUSE.0, Patience::default());
         loop {
             if self.stop.is_cancelled() {
                 return Err(Ended);
             }
             self.beat.beat();
             let store = &self.parts.store;
-            match store.answered(ledger::load(store, self.shard, &self.pool)).await {
+            match store.answered(&mut patience, ledger::load(store, self.shard, &self.pool)).await {
                 Some(Ok(Some(found))) => {
                     self.take_over(found);
                     return Ok(());

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
+    Patience,
     journal::Journal,
     shards::{self, Shard},
 };
@@ -24,9 +25,9 @@ impl Engine {
         self.put_off_all();
         self.drop_everything();
         let store = self.store.clone();
-        let mut pause = PAUSE.0;
+        let (mut pause, mut patience) = (PAUSE.0, Patience::default());
         while !self.stop.is_cancelled() {
-            if store.answered(self.retake()).await.is_some_and(|loaded| loaded.is_ok()) {
+            if store.answered(&mut patience, self.retake()).await.is_some_and(|loaded| loaded.is_ok()) {
                 break;
             }
             // What was loaded by half is not counted twice, and the journal may be what broke.
@@ -71,8 +72,9 @@ impl Engine {
             return;
         }
         let store = self.store.clone();
-        let mut pause = PAUSE.0;
-        while !self.stop.is_cancelled() && store.answered(self.load(&gained)).await.is_none_or(|loaded| loaded.is_err())
+        let (mut pause, mut patience) = (PAUSE.0, Patience::default());
+        while !self.stop.is_cancelled()
+            && store.answered(&mut patience, self.load(&gained)).await.is_none_or(|loaded| loaded.is_err())
         {
             if self.has_lost_journal() {
                 return self.fail().await;
