@@ -18,16 +18,15 @@
 //!
 //! Refuses to know the database: [`settle`] is what its statement does, in plain numbers, for tests and readers.
 
+mod pool;
 mod settle;
 
+pub use pool::Pool;
 pub use settle::{Answer, Want, fair_share, settle};
 
-use crate::id::WorkspaceId;
 use jiff::{SignedDuration, Timestamp};
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    hash::{Hash, Hasher},
     sync::Arc,
 };
 
@@ -36,50 +35,6 @@ pub const IDLE_MAX: SignedDuration = SignedDuration::from_millis(1_000);
 
 /// Settlements of one turn: an answer may say that more is fair than was asked for, since others want less by now.
 pub const ROUNDS_MAX: usize = 3;
-
-/// A pool of permits. Its workspace and its key say which one; another limit for the key makes no other pool of it, as the
-/// database has one row for it.
-#[derive(Debug, Clone)]
-pub struct Pool {
-    /// Whose.
-    pub workspace: WorkspaceId,
-    /// The key that its units name; [`crate::limits::WORKSPACE`] for all units.
-    pub key: Arc<str>,
-    /// The limit that is defined for the key: its own name, or a pattern.
-    pub limit: Arc<str>,
-}
-
-impl Pool {
-    fn identity(&self) -> (WorkspaceId, &str) {
-        (self.workspace, &self.key)
-    }
-}
-
-impl PartialEq for Pool {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Eq for Pool {}
-
-impl PartialOrd for Pool {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Pool {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.identity().cmp(&other.identity())
-    }
-}
-
-impl Hash for Pool {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
-}
 
 /// What a shard says to a pool; absolute, so that saying it twice is saying it once.
 #[derive(Debug, Clone, PartialEq, Eq)]
