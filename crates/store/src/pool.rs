@@ -21,10 +21,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// Asked so often without an answer, the server is gone.
 const KEEPALIVES_MAX: u32 = 3;
-/// As long as a scheduler is missed by others: of whom nobody hears longer has nothing left to wait for. At most half a minute, after
-/// which its watchdog ends a process that waits.
+/// As long as a lease of schedulers: others take over from who waits longer. Grown, it stays below the half minute after which a
+/// watchdog ends a process that waits.
 const PATIENCE: Duration = Duration::from_secs(4);
 const PATIENCE_MAX: Duration = Duration::from_secs(25);
+/// What was not answered is tried again well within this time, with the patience that it grew.
+const GROWN_FOR: Duration = Duration::from_secs(30);
 /// The server ends a session that says nothing for so long in the middle of a transaction: whoever froze or was cut off
 /// there would keep others from its rows for as long as that lasts.
 const IDLE_TRANSACTION_MAX: Duration = Duration::from_secs(5);
@@ -43,18 +45,27 @@ pub struct Store {
 }
 
 /// How long one answer is waited for. Doubles each time that none came, so that a statement that takes so long for good reasons comes to
-/// its end, and is as it was after the first answer.
+/// its end, and is as it was a while later. An answer alone changes nothing: it may be that of a short statement in between.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     first: Duration,
-    now: Duration,
+    /// What it grew to, and when.
+    grown: Option<(Duration, Instant)>,
 }
 
 impl Patience {
     /// So long at first.
     #[must_use]
     pub fn of(first: Duration) -> Self {
-        Self { first, now: first }
+        Self { first, grown: None }
+    }
+
+    fn now(&self) -> Duration {
+        self.grown.filter(|(_, at)| at.elapsed() < GROWN_FOR).map_or(self.first, |(patience, _)| patience)
+    }
+
+    fn grow(&mut self) {
+        self.grown = Some(((self.now() * 2).min(PATIENCE_MAX), Instant::now()));
     }
 }
 
@@ -158,15 +169,12 @@ impl Store {
     pub async fn answered<T>(&self, patience: &mut Patience, work: impl Future<Output = T>) -> Option<T> {
         let done = tokio::select! {
             biased;
-            done = heard(work, patience.now) => done,
+            done = heard(work, patience.now()) => done,
             () = self.given_up.told.notified() => return None,
         };
-        match done {
-            Some(_) => patience.now = patience.first,
-            None => {
-                self.give_up_connections();
-                patience.now = (patience.now * 2).min(PATIENCE_MAX);
-            }
+        if done.is_none() {
+            self.give_up_connections();
+            patience.grow();
         }
         done
     }

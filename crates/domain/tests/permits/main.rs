@@ -26,6 +26,20 @@ fn one_engine_uses_what_came_back(max: u32, units: &[u32], ends: &[u8]) -> Resul
     Ok(())
 }
 
+/// Whether the unit of shard 1 runs after so many rounds at most.
+fn shard_1_gets_its_permit(world: &mut World, rounds: u32, round: &[Act]) -> bool {
+    let runs = |world: &World| world.running.get(&1) == Some(&1);
+    for _ in 0..rounds {
+        if runs(world) {
+            break;
+        }
+        for act in round {
+            world.act(act);
+        }
+    }
+    runs(world)
+}
+
 /// One has its share and lacks more, another one may have more by now: the pool is asked for the second.
 #[test]
 fn who_has_its_share_keeps_nobody_from_asking() {
@@ -215,15 +229,8 @@ proptest! {
         world.act(&Act::Turn(0));
         world.act(&Act::Arrive(1, 1));
         world.act(&Act::Turn(1));
-        for _ in 0..4 * max {
-            if world.running.get(&1) == Some(&1) {
-                break;
-            }
-            for act in [Act::Tick(0), Act::End(0), Act::Turn(0), Act::Tick(1), Act::Tick(1)] {
-                world.act(&act);
-            }
-        }
-        prop_assert_eq!(world.running.get(&1), Some(&1));
+        let round = [Act::Tick(0), Act::End(0), Act::Turn(0), Act::Tick(1), Act::Tick(1)];
+        prop_assert!(shard_1_gets_its_permit(&mut world, 4 * max, &round));
     }
 
     /// Neither does a permit go from hand to hand within one engine while somebody at another one waits.
@@ -236,14 +243,7 @@ proptest! {
         }
         // The engine learns of the other one with its next answer.
         world.act(&Act::Tick(0));
-        for _ in 0..4 * max {
-            if world.running.get(&1) == Some(&1) {
-                break;
-            }
-            for act in [Act::End(0), Act::End(2), Act::Turn(0), Act::Tick(1), Act::Tick(1)] {
-                world.act(&act);
-            }
-        }
-        prop_assert_eq!(world.running.get(&1), Some(&1));
+        let round = [Act::End(0), Act::End(2), Act::Turn(0), Act::Tick(1), Act::Tick(1)];
+        prop_assert!(shard_1_gets_its_permit(&mut world, 4 * max, &round));
     }
 }
