@@ -34,6 +34,8 @@ pub struct Ended {
     pub reason: String,
     /// By when it should have ended.
     pub due_at: Option<Timestamp>,
+    /// Whether its end is one and a schedule asked for it, so that it could be late.
+    pub is_scheduled: bool,
 }
 
 /// The block that failed first.
@@ -57,6 +59,7 @@ pub async fn take(db: &Transaction<'_>, limit: i64) -> Result<Vec<Ended>, Error>
         completed_at: row.get("completed_at"),
         former_end_at: row.get("former_end_at"),
         reason: row.get::<_, Option<String>>("reason").unwrap_or_default(),
+        is_scheduled: row.get("is_scheduled"),
         ..unended(row)
     };
     Ok(rows.iter().map(decode).collect())
@@ -90,6 +93,7 @@ fn unended(row: &Row) -> Ended {
         execution_date: row.get("execution_date"),
         reason: String::new(),
         due_at: row.get("sla_at"),
+        is_scheduled: false,
     }
 }
 
@@ -99,18 +103,33 @@ fn unended(row: &Row) -> Ended {
 /// When a statement fails.
 pub async fn count(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
     let runs: Vec<Uuid> = ends.iter().map(|end| end.run.0).collect();
+    let workspaces: Vec<Uuid> = ends.iter().map(|end| end.workspace_id.0).collect();
+    let pipelines: Vec<Uuid> = ends.iter().map(|end| end.pipeline_id.0).collect();
+    let triggers: Vec<Uuid> = ends.iter().map(|end| end.trigger_id.0).collect();
     let statuses: Vec<&str> = ends.iter().map(|end| end.status.as_str()).collect();
     let started: Vec<Option<Timestamp>> = ends.iter().map(|end| end.started_at).collect();
+    let former: Vec<Option<Timestamp>> = ends.iter().map(|end| end.former_end_at).collect();
     let completed: Vec<Option<Timestamp>> = ends.iter().map(|end| end.completed_at).collect();
     let statement = db.prepare_cached(include_str!("../sql/run_stat/add.sql")).await?;
-    db.execute(&statement, &[&runs, &statuses, &started, &completed]).await?;
-    let former: Vec<Option<Timestamp>> = ends.iter().map(|end| end.former_end_at).collect();
+    db.execute(&statement, &[&workspaces, &pipelines, &triggers, &statuses, &started, &completed]).await?;
     let statement = db.prepare_cached(include_str!("../sql/block_stat/add.sql")).await?;
-    db.execute(&statement, &[&runs, &started, &former, &completed]).await?;
-    // A run is created once, however often it ends.
-    let first: Vec<Uuid> = ends.iter().filter(|end| end.former_end_at.is_none()).map(|end| end.run.0).collect();
+    db.execute(&statement, &[&runs, &workspaces, &pipelines, &started, &former, &completed]).await?;
+    count_lateness(db, ends).await
+}
+
+/// A run is created once, however often it ends.
+async fn count_lateness(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
+    let first = || ends.iter().filter(|end| end.is_scheduled && end.former_end_at.is_none());
+    if first().next().is_none() {
+        return Ok(());
+    }
+    let workspaces: Vec<Uuid> = first().map(|end| end.workspace_id.0).collect();
+    let pipelines: Vec<Uuid> = first().map(|end| end.pipeline_id.0).collect();
+    let triggers: Vec<Uuid> = first().map(|end| end.trigger_id.0).collect();
+    let created: Vec<Timestamp> = first().map(|end| end.created_at).collect();
+    let due: Vec<Timestamp> = first().map(|end| end.execution_date).collect();
     let statement = db.prepare_cached(include_str!("../sql/lateness_stat/add.sql")).await?;
-    db.execute(&statement, &[&first]).await?;
+    db.execute(&statement, &[&workspaces, &pipelines, &triggers, &created, &due]).await?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("audit_entry/list", None),
     ("audit_entry/list_of_actor", None),
     ("audit_entry/list_of_workspace", None),
+    ("block_stat/add", None),
     ("block_run/children", None),
     ("block_run/count_children", None),
     ("block_run/holds", None),
@@ -126,13 +127,16 @@ const LARGE: &[&str] = &[
 /// What a statement is to read whole: what holds GPUs at this moment is as much as there are GPUs.
 const ASKED_WHOLE: &[(&str, &str)] = &[("gpu_usage/list", "placement")];
 
+/// Ids by kind and number, in one session.
+const IDS: &str = "
+    CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
+        $$ SELECT (lpad(to_hex(kind), 8, '0') || '000040008000' || lpad(to_hex(number), 12, '0'))::uuid $$;";
+
 /// 5,000 pipelines with a trigger each; 20,000 runs, one in a hundred unfinished; four blocks, a firing, an attempt and ten log
 /// lines each. 5,000 projects with four volumes and four placements each, of 500 groups, as many persons with a quota, and the
 /// GPUs of two years.
 const FILL: &str = "
     SET session_replication_role = replica; -- References are not what is tried here.
-    CREATE FUNCTION pg_temp.id(kind integer, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
-        $$ SELECT (lpad(to_hex(kind), 8, '0') || '000040008000' || lpad(to_hex(number), 12, '0'))::uuid $$;
     INSERT INTO workspace (id, name) SELECT pg_temp.id(1, w), 'w' || w FROM generate_series(1, 50) w;
     INSERT INTO pipeline (id, workspace_id, name, version)
         SELECT pg_temp.id(2, p), pg_temp.id(1, p % 50 + 1), 'p' || p, 1 FROM generate_series(1, 5000) p;
@@ -217,27 +221,49 @@ fn read_whole(plan: &Value, found: &mut Vec<String>) {
     children.chain(plan.get("Plan")).for_each(|child| read_whole(child, found));
 }
 
-#[tokio::test]
-async fn hot_statements_read_no_large_table_whole() {
+/// The large tables that hot statements read whole when this session plans them.
+async fn wrong(client: &Client) -> Vec<String> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let database =
-        Database::migrated(&here.join("../../migrations"), |url| async move { Store::migrate(&url).await }).await;
-    let client = database.client().await;
-    client.batch_execute(FILL).await.unwrap();
     let mut wrong = Vec::new();
     for (name, arguments) in HOT {
         let sql = std::fs::read_to_string(here.join(format!("sql/{name}.sql"))).unwrap();
         let mut whole = Vec::new();
-        let plan = plan(&client, &sql, *arguments).await;
-        read_whole(&plan, &mut whole);
+        read_whole(&plan(client, &sql, *arguments).await, &mut whole);
         whole.retain(|table| LARGE.contains(&table.as_str()) && !ASKED_WHOLE.contains(&(name, table)));
         if !whole.is_empty() {
             wrong.push(format!("{name} reads {whole:?}"));
         }
     }
+    wrong
+}
+
+async fn database() -> Database {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
+    Database::migrated(&migrations, |url| async move { Store::migrate(&url).await }).await
+}
+
+#[tokio::test]
+async fn hot_statements_read_no_large_table_whole() {
+    let database = database().await;
+    let client = database.client().await;
+    client.batch_execute(&[IDS, FILL].concat()).await.unwrap();
+    let wrong = wrong(&client).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // What this looks for is found where it is.
     let mut whole = Vec::new();
     read_whole(&plan(&client, "SELECT * FROM run WHERE variables = '{}'", None).await, &mut whole);
     assert_eq!(whole, ["run"]);
+}
+
+/// A plan outlives what it was made for: tables that are small now grow before anybody takes statistics of them.
+#[tokio::test]
+async fn nor_one_that_is_small_when_they_are_planned() {
+    let database = database().await;
+    let few = ["200000", "20000", "5000", "500"].iter().fold(FILL.to_owned(), |fill, many| fill.replace(many, "40"));
+    database.client().await.batch_execute(&[IDS, &few].concat()).await.unwrap();
+    let store = Store::connect(database.url(), 2).await.unwrap();
+    let client = store.client().await.unwrap();
+    client.batch_execute(IDS).await.unwrap();
+    let wrong = wrong(&client).await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -16,9 +16,9 @@ WITH own AS (
         AS n (run_id, source_id, logical_key, shard, epoch, trigger_version, execution_date, pipeline_id, pipeline_version, if_current)
     JOIN own ON own.id = n.shard
     WHERE NOT n.if_current
-       OR n.pipeline_version = (SELECT p.version FROM pipeline p
-                                 WHERE p.id = n.pipeline_id AND p.archived_at IS NULL
-                                   AND (SELECT w.archived_at IS NULL FROM workspace w WHERE w.id = p.workspace_id))
+       OR (n.pipeline_id, n.pipeline_version) IN
+          (SELECT p.id, p.version FROM pipeline p JOIN workspace w ON w.id = p.workspace_id
+            WHERE p.id = ANY ($9) AND p.archived_at IS NULL AND w.archived_at IS NULL)
     ON CONFLICT (trigger_id, logical_key) DO NOTHING
     RETURNING run_id
 ), created AS (

@@ -1,4 +1,5 @@
 -- Ends that nobody has taken, oldest first, with what is known of their runs. They are gone when the caller commits.
+-- What a schedule asked for has a time to miss; what somebody asked for, a backfill too, and what a run started have none.
 -- $1 limit
 WITH taken AS (
     DELETE FROM run_end WHERE id IN (SELECT id FROM run_end ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -6,7 +7,8 @@ WITH taken AS (
 )
 SELECT e.id, e.run_id, e.status, e.started_at, e.completed_at, e.former_end_at,
        r.workspace_id, r.pipeline_id, r.pipeline_version, r.trigger_id, r.created_at, r.execution_date, r.reason,
-       w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at
+       w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at,
+       coalesce(t.kind = 'time', false) AND r.parent_run_id IS NULL AND r.backfill_id IS NULL AS is_scheduled
   FROM taken e
   JOIN run r ON r.id = e.run_id
   JOIN workspace w ON w.id = r.workspace_id

@@ -1,10 +1,10 @@
 -- Counts ends of runs. Rows are taken in the key's order, so that two recorders never wait for each other in a ring.
--- $1 run, $2 status, $3 start or NULL, $4 end: one entry each
+-- $1 workspace, $2 pipeline, $3 trigger, $4 status, $5 start or NULL, $6 end: one entry each
 INSERT INTO run_stat AS s (workspace_id, day, pipeline_id, trigger_id, status, bucket, runs, total_ms, longest_ms)
-SELECT r.workspace_id, (e.completed_at AT TIME ZONE 'UTC')::date, r.pipeline_id, r.trigger_id, e.status,
+SELECT e.workspace_id, (e.completed_at AT TIME ZONE 'UTC')::date, e.pipeline_id, e.trigger_id, e.status,
        least(floor(4 * ln(greatest(d.ms, 1)) / ln(2.0)), 127)::smallint, count(*), sum(d.ms), max(d.ms)
-  FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[]) AS e (run_id, status, started_at, completed_at)
-  JOIN run r ON r.id = e.run_id
+  FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+       AS e (workspace_id, pipeline_id, trigger_id, status, started_at, completed_at)
  CROSS JOIN LATERAL (SELECT greatest(1000 * extract(epoch FROM e.completed_at - coalesce(e.started_at, e.completed_at)), 0)::float8 AS ms) d
  GROUP BY 1, 2, 3, 4, 5, 6
  ORDER BY 1, 2, 3, 4, 5, 6
