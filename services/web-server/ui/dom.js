@@ -27,7 +27,11 @@ const isTheSame = (old, fresh) => old.nodeName === fresh.nodeName && old.getAttr
 
 function dress(old, fresh) {
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) === value) continue;
+    // The page's policy refuses an attribute with a style, and lets a script set one.
+    if (name === "style") old.style.cssText = value; else old.setAttribute(name, value);
+  }
 }
 
 function become(old, fresh) {
