@@ -116,6 +116,8 @@ export async function follow(method, message, signal, each, isOver, restart = ()
     }
     if (isOver()) return;
     await new Promise((resolve) => setTimeout(resolve, 1500));
+    // Whoever began another one meanwhile has what this one would put away.
+    if (signal.aborted) return;
     restart();
   }
 }

@@ -132,9 +132,18 @@ export function runPage({ id, signal }) {
     watching?.abort();
     watching = new AbortController();
     signal.addEventListener("abort", () => watching.abort());
-    follow("RunService/WatchRun", { runId: id }, watching.signal, changed, () => hasEnded(state.run))
-      .catch((error) => { if (!signal.aborted) facts.replaceChildren(h("div", { class: "empty error-text" }, error.message)); });
-    log.restart();
+    // The log comes when it is known whether the run goes on: else the end of what was written would look like a loss.
+    let known = false;
+    follow("RunService/WatchRun", { runId: id }, watching.signal, (message) => {
+      changed(message);
+      if (!known) log.restart();
+      known = true;
+    }, () => hasEnded(state.run))
+      .catch((error) => {
+        if (signal.aborted) return;
+        facts.replaceChildren(h("div", { class: "empty error-text" }, error.message));
+        log.element.hidden = !state.run;
+      });
   }
 
   const ticking = setInterval(() => { if (state.run && !hasEnded(state.run)) { showFacts(); showBlocks(); } }, 1000);
