@@ -29,6 +29,7 @@ export function runsPage({ workspace, query, signal }) {
     more.hidden = !page.nextPageToken;
     back.hidden = state.pages.length < 2;
     if (!page.runs.length) {
+      if (state.status || state.pipeline) return list.replaceChildren(h("div", { class: "empty" }, "No run fits."));
       list.replaceChildren(h("div", { class: "empty" }, "No runs yet. Start one from ", h("a", { href: "#/pipelines" }, "Pipelines"),
         " or with ", h("code", null, "orrery run <pipeline>"), "."));
       return;
@@ -40,7 +41,7 @@ export function runsPage({ workspace, query, signal }) {
         "data-key": run.id,
         onclick: (event) => { if (!event.target.closest("a")) location.hash = `#/runs/${run.id}`; },
         cells: [
-          h("a", { href: `#/runs/${run.id}` }, run.pipeline), status(run.status), progress(run),
+          [h("a", { href: `#/runs/${run.id}` }, run.pipeline), run.reason && h("div", { class: "why quiet small", title: run.reason }, run.reason)], status(run.status), progress(run),
           h("span", { class: "quiet" }, startedBy(run)), ago(run.startedAt ?? run.createdAt),
           duration(run.startedAt, run.completedAt), h("span", { class: "mono quiet" }, run.id.slice(-12)),
         ],

@@ -114,7 +114,7 @@ function many({ signal, chosen }) {
       onclick: (event) => { if (!event.target.closest("a, button")) location.hash = link(runtime); },
       cells: [
         [h("a", { href: link(runtime) }, runtime.workspace), h("div", { class: "quiet small" }, runtime.project)],
-        status(runtime.state), why(runtime), h("span", { class: "quiet" }, runtime.queue), share(runtime), effective(runtime),
+        status(runtime.state), h("div", { class: "clamp" }, why(runtime)), h("span", { class: "quiet" }, runtime.queue), share(runtime), effective(runtime),
         countdown(runtime), acts(runtime, () => refresh()),
       ],
     }))) : h("div", { class: "empty" }, "Everything that a runtime can be is said with ",
