@@ -3,11 +3,11 @@
 import { call, follow, newKey } from "./api.js";
 import { draw } from "./dag.js";
 import { h, notice, renew, table } from "./dom.js";
-import { ago, bytes, duration, hasEnded, progress, startedBy, status, word } from "./format.js";
+import { ago, bytes, duration, hasEnded, local, progress, startedBy, status, word } from "./format.js";
 import { logPanel } from "./log.js";
 import { outputsPanel } from "./outputs.js";
 
-export function runPage({ id, signal }) {
+export function runPage({ id, signal, enterWorkspace }) {
   const state = { run: null, blocks: [], chosen: null, graph: null, preview: {} };
   const head = h("div", { class: "head" });
   const facts = h("section", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
@@ -42,7 +42,7 @@ export function runPage({ id, signal }) {
     const parent = run.parentRunId && fact("Parent", h("a", { class: "mono", href: `#/runs/${run.parentRunId}` }, run.parentRunId.slice(-12)));
     renew(facts, ...[h("dl", { class: "facts" },
       fact("Blocks", progress(run)), fact("Duration", duration(run.startedAt, run.completedAt)), fact("Created", ago(run.createdAt)),
-      fact("Execution date", new Date(run.executionDate).toLocaleString()), fact("Started by", startedBy(run)),
+      fact("Execution date", local(run.executionDate)), fact("Started by", startedBy(run)),
       fact("Version", run.pipelineVersion), parent || "", fact("Run", h("span", { class: "mono" }, run.id))),
       variables, run.reason && h("p", { class: "reason" }, run.reason)].filter(Boolean));
   }
@@ -55,15 +55,17 @@ export function runPage({ id, signal }) {
     log.focus(state.chosen ?? "");
   }
 
+  const counted = (block) => `${block.childrenCompleted}/${block.childrenTotal}`;
+
   function attempts(block) {
-    const children = block.childrenTotal ? `${block.childrenCompleted}/${block.childrenTotal} children` : "";
+    const children = block.childrenTotal ? `${counted(block)} children` : "";
     return children || (block.attempts > 1 ? `try ${block.attempts}` : "");
   }
 
   function showBlocks() {
     state.graph?.paint((uuid) => {
       const block = find(uuid);
-      return block && { status: word(block.status), text: attempts(block) || (block.startedAt ? duration(block.startedAt, block.completedAt) : "") };
+      return block && { status: word(block.status), text: (block.childrenTotal ? counted(block) : attempts(block)) || (block.startedAt ? duration(block.startedAt, block.completedAt) : "") };
     }, state.chosen);
     const rows = state.blocks.map((block) => ({
       class: `link${state.chosen === block.block ? " chosen" : ""}`,
@@ -75,7 +77,7 @@ export function runPage({ id, signal }) {
     }));
     blocks.hidden = !rows.length;
     renew(blocks, h("div", { class: "title" }, h("h2", null, "Blocks")),
-      table([["Block"], ["Type"], ["Status"], [""], ["Output"], ["Executor"], ["Duration", "number"]], rows), detail);
+      table([["Block"], ["Type"], ["Status"], ["Tries, children"], ["Output"], ["Executor", "short"], ["Duration", "number"]], rows), detail);
     showDetail();
   }
 
@@ -124,7 +126,10 @@ export function runPage({ id, signal }) {
     document.title = `${run.pipeline} · ${word(run.status)} · Orrery`;
     showFacts();
     showBlocks();
-    if (first) showGraph();
+    if (first) {
+      enterWorkspace(run.workspace);
+      showGraph();
+    }
   }
 
   let watching;
