@@ -53,6 +53,12 @@ export function renew(parent, ...children) {
   parent.append(...fresh.slice(old.length));
 }
 
+/** Writes what a page was asked for into its address, so that a link, a reload and the way back find it again. */
+export function remember(page, asked) {
+  const query = new URLSearchParams(Object.entries(asked).filter(([, value]) => value));
+  history.replaceState(null, "", `#/${page}${query.size ? `?${query}` : ""}`);
+}
+
 let timer;
 
 /** Says something at the foot of the page for a while. */
