@@ -36,7 +36,7 @@ export function logPanel({ id, signal, isOver }) {
   }
 
   function clear() {
-    empty.textContent = state.block || state.level ? "Nothing that fits was written." : "Nothing was written yet.";
+    empty.textContent = state.block || state.level ? "Nothing that fits was written." : isOver() ? "Nothing was written." : "Nothing was written yet.";
     lines.replaceChildren(empty);
   }
 

@@ -3,7 +3,7 @@
 import { call, follow, newKey } from "./api.js";
 import { draw } from "./dag.js";
 import { h, notice, renew, table } from "./dom.js";
-import { ago, bytes, duration, hasEnded, local, progress, startedBy, status, word } from "./format.js";
+import { ago, bytes, duration, hasEnded, local, progress, span, startedBy, status, word } from "./format.js";
 import { logPanel } from "./log.js";
 import { outputsPanel } from "./outputs.js";
 
@@ -62,6 +62,12 @@ export function runPage({ id, signal, enterWorkspace }) {
     return children || (block.attempts > 1 ? `try ${block.attempts}` : "");
   }
 
+  /** What a block that does not run yet waits for: its next try or look, or what the cluster says. */
+  function ahead(block) {
+    const seconds = hasEnded(state.run) ? 0 : (Date.parse(block.notBefore) - Date.now()) / 1000;
+    return word(block.status) === "initial" && (seconds > 0 ? `again in ${span(seconds)}` : block.waitReason);
+  }
+
   function showBlocks() {
     state.graph?.paint((uuid) => {
       const block = find(uuid);
@@ -72,12 +78,12 @@ export function runPage({ id, signal, enterWorkspace }) {
       "data-key": `${block.block}/${block.child}`,
       onclick: (event) => { if (!event.target.closest("button")) choose(block.block); },
       cells: [h("button", { class: "plain mono", "aria-expanded": String(state.chosen === block.block), "data-key": block.block, onclick: () => choose(block.block) }, block.block), h("span", { class: "quiet" }, (block.type ?? "").replaceAll("_", " ")),
-        status(block.status), h("span", { class: "quiet" }, attempts(block)), outputs(block),
+        status(block.status), h("span", { class: "quiet" }, [attempts(block), ahead(block)].filter(Boolean).join(", ")), outputs(block),
         h("span", { class: "quiet" }, block.executor || "–"), duration(block.startedAt, block.completedAt)],
     }));
     blocks.hidden = !rows.length;
     renew(blocks, h("div", { class: "title" }, h("h2", null, "Blocks")),
-      table([["Block"], ["Type"], ["Status"], ["Tries, children"], ["Output"], ["Executor", "short"], ["Duration", "number"]], rows), detail);
+      table([["Block"], ["Type"], ["Status"], ["Progress"], ["Output"], ["Executor", "short"], ["Duration", "number"]], rows), detail);
     showDetail();
   }
 

@@ -29,7 +29,7 @@ const why = (runtime) => [
   [runtime.step, runtime.position ? `#${runtime.position}` : "", runtime.reason].filter(Boolean).join(" "),
   runtime.message && h("div", { class: "small" }, runtime.message),
   runtime.hint && h("div", { class: "quiet small" }, runtime.hint),
-];
+].filter(Boolean);
 
 /** What can be done in this state. An act is told by its answer, and the page reads again. */
 function acts(runtime, refresh) {
