@@ -38,6 +38,13 @@ export async function signInElsewhere() {
   return response?.ok ? (await response.json()).elsewhere : null;
 }
 
+/** Whether there was one. */
+export function forgetToken() {
+  const had = sessionStorage.getItem(TOKEN) !== null;
+  sessionStorage.removeItem(TOKEN);
+  return had;
+}
+
 /** Ends the session or the token of this page; the operator's token is only forgotten here. */
 export async function signOut() {
   await call("SignInService/SignOut").catch(() => {});
@@ -66,6 +73,7 @@ async function post(method, message, signal) {
   }
   if (!response.ok) {
     const error = await response.json().catch(() => ({}));
+    if (error.code === "unauthenticated") window.dispatchEvent(new Event("signed-out"));
     throw new ApiError(error.code ?? "unknown", error.message ?? `HTTP ${response.status}`);
   }
   return response;
@@ -116,6 +124,8 @@ export async function follow(method, message, signal, each, isOver, restart = ()
     }
     if (isOver()) return;
     await new Promise((resolve) => setTimeout(resolve, 1500));
+    // Whoever began another one meanwhile has what this one would put away.
+    if (signal.aborted) return;
     restart();
   }
 }

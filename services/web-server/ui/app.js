@@ -1,6 +1,6 @@
 // Which page is shown: the fragment of the address says so. Each page ends what it began when it is left.
 
-import { all, call, enter, signIn, signInElsewhere, signOut, takeToken } from "./api.js";
+import { all, call, enter, forgetToken, signIn, signInElsewhere, signOut, takeToken } from "./api.js";
 import { connectPage } from "./connect.js";
 import { h } from "./dom.js";
 import { executorsPage } from "./executors.js";
@@ -25,10 +25,12 @@ function show() {
   leaving = new AbortController();
   const [path, search = ""] = location.hash.slice(1).split("?");
   const [, name = "runs", id] = path.split("/");
-  const context = { workspace: chooser.value, query: new URLSearchParams(search), signal: leaving.signal, id };
+  const context = { workspace: chooser.value, query: new URLSearchParams(search), signal: leaving.signal, id, enterWorkspace };
   document.title = "Orrery";
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.page === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    if (link.dataset.page !== name) { link.removeAttribute("aria-current"); continue; }
+    link.setAttribute("aria-current", "page");
+    document.title = `${link.textContent} · Orrery`;
   }
   const pages = { runs: id ? runPage : runsPage, pipelines: pipelinesPage, triggers: triggersPage, executors: executorsPage, monitor: monitorPage, logs: searchPage, runtimes: runtimesPage, connect: connectPage };
   if (!chooser.value && !["executors", "runtimes", "connect"].includes(name)) return page.replaceChildren(h("div", { class: "panel" },
@@ -36,6 +38,13 @@ function show() {
   const build = pages[name];
   page.replaceChildren(...(build ? build(context) : [h("div", { class: "empty" }, "There is no such page.")]));
   page.focus({ preventScroll: true });
+}
+
+/** A run that somebody was sent may be of another workspace than the chosen one; what its page leads to is of its own. */
+function enterWorkspace(name) {
+  if (![...chooser.options].some((option) => option.value === name)) return;
+  chooser.value = name;
+  localStorage.setItem(WORKSPACE, name);
 }
 
 /** Why a provider's sign-in came to nothing; the address has only the word. */
@@ -53,8 +62,10 @@ function remember() {
   if (location.hash.startsWith("#/connect?")) sessionStorage.setItem(AFTER, location.hash);
 }
 
-async function askSignIn() {
+async function askSignIn(because = "") {
+  leaving.abort();
   document.body.classList.add("signed-out");
+  document.title = "Sign in · Orrery";
   const labelled = (label, type, autocomplete) => {
     const input = h("input", { type, autocomplete, required: true });
     return { input, row: h("label", { class: "field" }, h("span", null, label), input) };
@@ -62,7 +73,7 @@ async function askSignIn() {
   const email = labelled("E-mail address", "email", "username");
   const password = labelled("Password", "password", "current-password");
   const next = labelled("New password, 12 characters or more", "password", "new-password");
-  const told = h("p", { class: "error-text", role: "alert" });
+  const told = h("p", { class: "error-text", role: "alert" }, because);
   const needNew = (needed) => { next.row.hidden = !needed; next.input.required = needed; };
   needNew(false);
   const submit = async (event) => {
@@ -90,14 +101,16 @@ async function askSignIn() {
 }
 
 async function start() {
+  leaving.abort();
   await takeToken();
   try {
     const workspaces = await all("WorkspaceService/ListWorkspaces", "workspaces");
     const kept = localStorage.getItem(WORKSPACE);
     chooser.replaceChildren(...workspaces.map(({ name }) => h("option", { value: name, selected: name === kept }, name)));
   } catch (error) {
-    if (error.code === "unauthenticated") return askSignIn();
-    return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
+    if (error.code === "unauthenticated") return askSignIn(forgetToken() ? "This token is not valid, or not any more." : "");
+    return page.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty" },
+      h("p", { class: "error-text" }, error.message), h("button", { onclick: start }, "Try again"))));
   }
   document.body.classList.remove("signed-out");
   greet();
@@ -125,5 +138,12 @@ chooser.addEventListener("change", () => {
   localStorage.setItem(WORKSPACE, chooser.value);
   if (location.hash.startsWith("#/runs/")) location.hash = "#/runs"; else show();
 });
-window.addEventListener("hashchange", () => { if (/token=/.test(location.hash)) start(); else show(); });
+window.addEventListener("signed-out", () => {
+  if (!leaving.signal.aborted) askSignIn("You are signed in no more. Sign in to go on.");
+});
+window.addEventListener("hashchange", () => { 
+  if (/token=/.test(location.hash)) start();
+  // Who is signed out is asked who they are, and goes on where the address leads.
+  else if (!document.body.classList.contains("signed-out")) show();
+});
 start();

@@ -74,7 +74,8 @@ function sort(layers) {
   }
 }
 
-const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+/** Both ends of a long name: nested blocks begin alike, and others end alike. */
+const short = (text) => (text.length > 20 ? `${text.slice(0, 8)}…${text.slice(-11)}` : text);
 
 const left = (spot) => spot.layer * (WIDTH + GAP_X);
 
@@ -91,14 +92,19 @@ function edge(chain) {
 
 function box({ block, y, layer }, choose) {
   const type = block.type.replaceAll("_", " ");
-  const sub = s("text", { class: "sub", x: 16, y: 35 }, type);
+  const sub = s("text", { class: "sub", y: 35 }, type);
   const node = s("g", { class: "node", transform: `translate(${left({ layer })} ${y - HEIGHT / 2})`, tabindex: 0, role: "button" },
     s("title", null, block.uuid),
     s("rect", { class: "box", width: WIDTH, height: HEIGHT, rx: 7 }),
     s("rect", { class: "mark", x: 1, y: 1, width: 4, height: HEIGHT - 2, rx: 2 }),
-    s("text", { x: 16, y: 19 }, short(block.uuid, 22)), sub);
+    // A drawing within the drawing cuts what is too wide for the box in somebody's font.
+    s("svg", { x: 16, width: WIDTH - 20, height: HEIGHT }, s("text", { y: 19 }, short(block.uuid)), sub));
   node.addEventListener("click", () => choose(block.uuid));
-  node.addEventListener("keydown", (event) => { if (event.key === "Enter") choose(block.uuid); });
+  node.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    choose(block.uuid);
+  });
   return { node, sub, type };
 }
 
@@ -111,7 +117,7 @@ export function draw(blocks, choose) {
   const bottom = Math.max(...spots.map((spot) => spot.y + spot.size / 2)) + 1;
   const width = layers.length * (WIDTH + GAP_X) - GAP_X + 2;
   const nodes = new Map([...place].map(([uuid, spot]) => [uuid, box(spot, choose)]));
-  const svg = s("svg", { width, height: bottom - top, viewBox: `-1 ${top} ${width} ${bottom - top}` },
+  const svg = s("svg", { role: "group", "aria-label": "Graph of the blocks", width, height: bottom - top, viewBox: `-1 ${top} ${width} ${bottom - top}` },
     chains.map(edge), [...nodes.values()].map(({ node }) => node));
   svg.style.minWidth = `${Math.round(width * SHRINK)}px`;
   const paint = (state, chosen) => {

@@ -27,7 +27,11 @@ const isTheSame = (old, fresh) => old.nodeName === fresh.nodeName && old.getAttr
 
 function dress(old, fresh) {
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) === value) continue;
+    // The page's policy refuses an attribute with a style, and lets a script set one.
+    if (name === "style") old.style.cssText = value; else old.setAttribute(name, value);
+  }
 }
 
 function become(old, fresh) {
@@ -47,6 +51,12 @@ export function renew(parent, ...children) {
   old.slice(0, fresh.length).forEach((node, at) => become(node, fresh[at]));
   old.slice(fresh.length).forEach((node) => node.remove());
   parent.append(...fresh.slice(old.length));
+}
+
+/** Writes what a page was asked for into its address, so that a link, a reload and the way back find it again. */
+export function remember(page, asked) {
+  const query = new URLSearchParams(Object.entries(asked).filter(([, value]) => value));
+  history.replaceState(null, "", `#/${page}${query.size ? `?${query}` : ""}`);
 }
 
 let timer;

@@ -11,11 +11,11 @@ export function executorsPage({ signal }) {
   const meter = (executor) => {
     const bar = h("i");
     bar.style.width = `${executor.slots ? (100 * executor.running) / executor.slots : 0}%`;
-    return [h("span", { class: "meter" }, bar), h("span", { class: "quiet small" }, `${executor.running}/${executor.slots}`)];
+    return h("span", { class: "progress" }, h("span", { class: "meter" }, bar), h("span", { class: "quiet small" }, `${executor.running}/${executor.slots}`));
   };
   const none = (withheld) => withheld ? "Executors are shown to who has a role over the whole cluster." : "No executor has connected yet.";
   const show = ({ executors, withheld }) => renew(list, executors.length ? table(
-    [["Executor"], ["State"], ["Slots"], ["Backend"], ["Connected"], ["Last seen"], ["Version"]],
+    [["Executor", "short"], ["State"], ["Slots"], ["Backend"], ["Connected"], ["Last seen"], ["Version"]],
     executors.map((executor) => ({ cells: [executor.name, status(executor.state), word(executor.state) === "online" || word(executor.state) === "draining" ? meter(executor) : "–",
       h("span", { class: "quiet" }, executor.backend), ago(executor.connectedAt), ago(executor.lastSeenAt),
       h("span", { class: "mono quiet" }, executor.version)] }))) : h("div", { class: "empty" }, none(withheld)));

@@ -12,11 +12,14 @@ export const startedBy = (run) => run.backfillId ? `backfill ${run.backfill}` : 
 
 export const hasEnded = (run) => ["completed", "failed", "cancelled"].includes(word(run?.status));
 
+/** An instant on the reader's clock, with the name of its zone. */
+export const local = (instant) => (instant ? new Date(instant).toLocaleString([], { dateStyle: "medium", timeStyle: "long", hour12: false }) : "–");
+
 export function ago(instant) {
   if (!instant) return "–";
   const seconds = (Date.now() - Date.parse(instant)) / 1000;
   const text = seconds < 5 ? "just now" : `${span(seconds).split(" ").slice(0, 2).join(" ")} ago`;
-  return h("time", { datetime: instant, title: new Date(instant).toLocaleString() }, text);
+  return h("time", { datetime: instant, title: local(instant) }, text);
 }
 
 export function duration(from, to) {
@@ -46,6 +49,6 @@ export function progress(run) {
   const share = run.blocksTotal ? (100 * run.blocksDone) / run.blocksTotal : 0;
   const bar = h("i");
   bar.style.width = `${share}%`;
-  return h("span", { class: word(run.status) }, h("span", { class: "meter" }, bar),
+  return h("span", { class: `progress ${word(run.status)}` }, h("span", { class: "meter" }, bar),
     h("span", { class: "quiet small" }, `${run.blocksDone}/${run.blocksTotal}`));
 }

@@ -10,11 +10,11 @@ const LEVELS = ["", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 export function logPanel({ id, signal, isOver }) {
   const state = { block: "", level: "", text: "", last: 0n, tail: null };
   const lines = h("div", { class: "log", tabindex: 0, "aria-label": "Log" });
-  const empty = h("div", { class: "empty" }, "Nothing was written yet.");
+  const empty = h("div", { class: "empty" });
   const block = h("span", { class: "chip", hidden: true });
   const level = h("select", { "aria-label": "Level", onchange: () => { state.level = level.value; restart(); } },
     LEVELS.map((name) => h("option", { value: name }, name ? `${name.toLowerCase()} and above` : "all levels")));
-  const text = h("input", { type: "search", placeholder: "Find in log", oninput: () => { state.text = text.value.toLowerCase(); filter(); } });
+  const text = h("input", { type: "search", placeholder: "Find in log", "aria-label": "Find in log", oninput: () => { state.text = text.value.toLowerCase(); filter(); } });
   const title = h("div", { class: "title" }, h("h2", null, "Log"), block, h("span", { class: "space" }), text, level);
   const element = h("section", { class: "panel" }, title, lines);
 
@@ -36,6 +36,7 @@ export function logPanel({ id, signal, isOver }) {
   }
 
   function clear() {
+    empty.textContent = state.block || state.level ? "Nothing that fits was written." : isOver() ? "Nothing was written." : "Nothing was written yet.";
     lines.replaceChildren(empty);
   }
 

@@ -1,7 +1,7 @@
 // What became of runs: how many ended how on each day, how long they took, how late schedules were.
 
 import { call } from "./api.js";
-import { h, s, table } from "./dom.js";
+import { h, renew, s, table } from "./dom.js";
 
 const EVERY_MS = 15000;
 const STATUSES = ["completed", "failed", "cancelled"];
@@ -68,8 +68,8 @@ export function monitorPage({ workspace, query, signal }) {
     const unfinished = (together.unfinished ?? []).reduce((sum, { runs }) => sum + number(runs), 0);
     const all = together.statistics[0];
     if (!all) {
-      body.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty" }, unfinished
-        ? `${unfinished} runs have not ended yet.` : "No run has ended in these days.")));
+      renew(body, h("div", { class: "panel" }, h("div", { class: "empty" }, unfinished
+        ? `${unfinished} ${unfinished === 1 ? "run has" : "runs have"} not ended yet.` : "No run has ended in these days.")));
       return;
     }
     const counts = all.total.countByStatus ?? {};
@@ -77,10 +77,10 @@ export function monitorPage({ workspace, query, signal }) {
       ["not ended", unfinished], ["share failed", share(counts)], ["median", span(all.total.durations?.p50)], ["95 %", span(all.total.durations?.p95)]];
     const columns = [[state.pipeline ? "Trigger" : "Pipeline"], ["Completed", "number"], ["Failed", "number"], ["Cancelled", "number"],
       ["Share failed", "number"], ["Median", "number"], ["95 %", "number"], ["Longest", "number"], ["Late, 95 %", "number"], ["Late, most", "number"]];
-    body.replaceChildren(
+    renew(body,
       h("div", { class: "panel" }, h("div", { class: "figures" }, facts.map(([label, value]) =>
         h("div", null, h("b", null, value), h("span", { class: "quiet small" }, label)))), bars(all.days, state.range),
-        h("div", { class: "axis quiet small" }, h("span", null, isoDay(state.range - 1)), h("span", null, isoDay(0)))),
+        h("div", { class: "axis quiet small" }, h("span", null, isoDay(state.range - 1)), h("span", null, "days in UTC"), h("span", null, isoDay(0)))),
       h("div", { class: "panel" }, table(columns, rows(single.statistics))),
       together.cut || single.cut ? h("p", { class: "quiet" }, "There is more than is added up at once; choose fewer days, or one pipeline.") : "");
   }

@@ -1,7 +1,7 @@
 // The pipelines of a workspace, and a way to run them.
 
 import { all, call, newKey } from "./api.js";
-import { h, table } from "./dom.js";
+import { h, notice, table } from "./dom.js";
 import { ago } from "./format.js";
 
 async function askAndRun(workspace, name) {
@@ -38,7 +38,7 @@ export function pipelinesPage({ workspace, signal }) {
     pipelines.map((pipeline) => ({ cells: [
       h("a", { href: `#/runs?pipeline=${encodeURIComponent(pipeline.name)}` }, pipeline.name), h("span", { class: "quiet" }, pipeline.description),
       h("span", { class: "quiet" }, pipeline.type), pipeline.blockCount, pipeline.version, ago(pipeline.updatedAt),
-      h("button", { onclick: () => askAndRun(workspace, pipeline.name).catch(fail), disabled: pipeline.type !== "python",
+      h("button", { onclick: () => askAndRun(workspace, pipeline.name).catch((error) => notice(error.message)), disabled: pipeline.type !== "python",
         title: pipeline.type === "python" ? undefined : "Only pipelines of type python run" }, "Run"),
     ] }))) : h("div", { class: "empty" }, "No pipelines. Bring some with ", h("code", null, "orrery deploy <folder>"), "."));
   const fail = (error) => { if (!signal.aborted) list.replaceChildren(h("div", { class: "empty error-text" }, error.message)); };

@@ -3,11 +3,11 @@
 import { call, follow, newKey } from "./api.js";
 import { draw } from "./dag.js";
 import { h, notice, renew, table } from "./dom.js";
-import { ago, bytes, duration, hasEnded, progress, startedBy, status, word } from "./format.js";
+import { ago, bytes, duration, hasEnded, local, progress, span, startedBy, status, word } from "./format.js";
 import { logPanel } from "./log.js";
 import { outputsPanel } from "./outputs.js";
 
-export function runPage({ id, signal }) {
+export function runPage({ id, signal, enterWorkspace }) {
   const state = { run: null, blocks: [], chosen: null, graph: null, preview: {} };
   const head = h("div", { class: "head" });
   const facts = h("section", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
@@ -42,7 +42,7 @@ export function runPage({ id, signal }) {
     const parent = run.parentRunId && fact("Parent", h("a", { class: "mono", href: `#/runs/${run.parentRunId}` }, run.parentRunId.slice(-12)));
     renew(facts, ...[h("dl", { class: "facts" },
       fact("Blocks", progress(run)), fact("Duration", duration(run.startedAt, run.completedAt)), fact("Created", ago(run.createdAt)),
-      fact("Execution date", new Date(run.executionDate).toLocaleString()), fact("Started by", startedBy(run)),
+      fact("Execution date", local(run.executionDate)), fact("Started by", startedBy(run)),
       fact("Version", run.pipelineVersion), parent || "", fact("Run", h("span", { class: "mono" }, run.id))),
       variables, run.reason && h("p", { class: "reason" }, run.reason)].filter(Boolean));
   }
@@ -55,27 +55,35 @@ export function runPage({ id, signal }) {
     log.focus(state.chosen ?? "");
   }
 
+  const counted = (block) => `${block.childrenCompleted}/${block.childrenTotal}`;
+
   function attempts(block) {
-    const children = block.childrenTotal ? `${block.childrenCompleted}/${block.childrenTotal} children` : "";
+    const children = block.childrenTotal ? `${counted(block)} children` : "";
     return children || (block.attempts > 1 ? `try ${block.attempts}` : "");
+  }
+
+  /** What a block that does not run yet waits for: its next try or look, or what the cluster says. */
+  function ahead(block) {
+    const seconds = hasEnded(state.run) ? 0 : (Date.parse(block.notBefore) - Date.now()) / 1000;
+    return word(block.status) === "initial" && (seconds > 0 ? `again in ${span(seconds)}` : block.waitReason);
   }
 
   function showBlocks() {
     state.graph?.paint((uuid) => {
       const block = find(uuid);
-      return block && { status: word(block.status), text: attempts(block) || (block.startedAt ? duration(block.startedAt, block.completedAt) : "") };
+      return block && { status: word(block.status), text: (block.childrenTotal ? counted(block) : attempts(block)) || (block.startedAt ? duration(block.startedAt, block.completedAt) : "") };
     }, state.chosen);
     const rows = state.blocks.map((block) => ({
       class: `link${state.chosen === block.block ? " chosen" : ""}`,
       "data-key": `${block.block}/${block.child}`,
       onclick: (event) => { if (!event.target.closest("button")) choose(block.block); },
       cells: [h("button", { class: "plain mono", "aria-expanded": String(state.chosen === block.block), "data-key": block.block, onclick: () => choose(block.block) }, block.block), h("span", { class: "quiet" }, (block.type ?? "").replaceAll("_", " ")),
-        status(block.status), h("span", { class: "quiet" }, attempts(block)), outputs(block),
+        status(block.status), h("span", { class: "quiet" }, [attempts(block), ahead(block)].filter(Boolean).join(", ")), outputs(block),
         h("span", { class: "quiet" }, block.executor || "–"), duration(block.startedAt, block.completedAt)],
     }));
     blocks.hidden = !rows.length;
     renew(blocks, h("div", { class: "title" }, h("h2", null, "Blocks")),
-      table([["Block"], ["Type"], ["Status"], [""], ["Output"], ["Executor"], ["Duration", "number"]], rows), detail);
+      table([["Block"], ["Type"], ["Status"], ["Progress"], ["Output"], ["Executor", "short"], ["Duration", "number"]], rows), detail);
     showDetail();
   }
 
@@ -124,7 +132,10 @@ export function runPage({ id, signal }) {
     document.title = `${run.pipeline} · ${word(run.status)} · Orrery`;
     showFacts();
     showBlocks();
-    if (first) showGraph();
+    if (first) {
+      enterWorkspace(run.workspace);
+      showGraph();
+    }
   }
 
   let watching;
@@ -132,9 +143,18 @@ export function runPage({ id, signal }) {
     watching?.abort();
     watching = new AbortController();
     signal.addEventListener("abort", () => watching.abort());
-    follow("RunService/WatchRun", { runId: id }, watching.signal, changed, () => hasEnded(state.run))
-      .catch((error) => { if (!signal.aborted) facts.replaceChildren(h("div", { class: "empty error-text" }, error.message)); });
-    log.restart();
+    // The log comes when it is known whether the run goes on: else the end of what was written would look like a loss.
+    let known = false;
+    follow("RunService/WatchRun", { runId: id }, watching.signal, (message) => {
+      changed(message);
+      if (!known) log.restart();
+      known = true;
+    }, () => hasEnded(state.run))
+      .catch((error) => {
+        if (signal.aborted) return;
+        facts.replaceChildren(h("div", { class: "empty error-text" }, error.message));
+        log.element.hidden = !state.run;
+      });
   }
 
   const ticking = setInterval(() => { if (state.run && !hasEnded(state.run)) { showFacts(); showBlocks(); } }, 1000);

@@ -29,7 +29,7 @@ const why = (runtime) => [
   [runtime.step, runtime.position ? `#${runtime.position}` : "", runtime.reason].filter(Boolean).join(" "),
   runtime.message && h("div", { class: "small" }, runtime.message),
   runtime.hint && h("div", { class: "quiet small" }, runtime.hint),
-];
+].filter(Boolean);
 
 /** What can be done in this state. An act is told by its answer, and the page reads again. */
 function acts(runtime, refresh) {
@@ -114,7 +114,7 @@ function many({ signal, chosen }) {
       onclick: (event) => { if (!event.target.closest("a, button")) location.hash = link(runtime); },
       cells: [
         [h("a", { href: link(runtime) }, runtime.workspace), h("div", { class: "quiet small" }, runtime.project)],
-        status(runtime.state), why(runtime), h("span", { class: "quiet" }, runtime.queue), share(runtime), effective(runtime),
+        status(runtime.state), h("div", { class: "clamp" }, why(runtime)), h("span", { class: "quiet" }, runtime.queue), share(runtime), effective(runtime),
         countdown(runtime), acts(runtime, () => refresh()),
       ],
     }))) : h("div", { class: "empty" }, "Everything that a runtime can be is said with ",

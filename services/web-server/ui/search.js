@@ -1,7 +1,7 @@
 // A search over what all runs of a workspace wrote, newest first.
 
 import { call } from "./api.js";
-import { h } from "./dom.js";
+import { h, remember } from "./dom.js";
 
 const PAGE = 100;
 const LEVELS = ["", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
@@ -17,15 +17,18 @@ export function searchPage({ workspace, query, signal }) {
   const more = h("button", { hidden: true, onclick: () => read() }, "Older");
   const text = h("input", { type: "search", placeholder: "Text", "aria-label": "Text", value: query.get("text") ?? "" });
   const pipeline = h("input", { placeholder: "Pipeline", "aria-label": "Pipeline", value: query.get("pipeline") ?? "" });
-  const trigger = h("input", { placeholder: "Trigger", "aria-label": "Trigger, of the pipeline" });
-  const block = h("input", { placeholder: "Block", "aria-label": "Block" });
+  const trigger = h("input", { placeholder: "Trigger", "aria-label": "Trigger, of the pipeline", value: query.get("trigger") ?? "" });
+  const block = h("input", { placeholder: "Block", "aria-label": "Block", value: query.get("block") ?? "" });
   const type = h("select", { "aria-label": "Block type" }, h("option", { value: "" }, "all types"),
-    TYPES.map((name) => h("option", { value: name }, name.replace("_", " "))));
-  const span = h("select", { "aria-label": "Time" }, SPANS.map(([hours, name]) => h("option", { value: hours }, name)));
-  const level = h("select", { "aria-label": "Level" }, LEVELS.map((name) => h("option", { value: name }, name ? `${name.toLowerCase()} and above` : "all levels")));
-  const form = h("form", { class: "head search", onsubmit: (event) => { event.preventDefault(); begin(); } },
+    TYPES.map((name) => h("option", { value: name, selected: name === query.get("type") }, name.replace("_", " "))));
+  const span = h("select", { "aria-label": "Time" }, SPANS.map(([hours, name]) => h("option", { value: hours, selected: String(hours) === query.get("hours") }, name)));
+  const level = h("select", { "aria-label": "Level" }, LEVELS.map((name) => h("option", { value: name, selected: name === (query.get("level") ?? "") }, name ? `${name.toLowerCase()} and above` : "all levels")));
+  const form = h("form", { class: "head search", onsubmit: (event) => { event.preventDefault(); begin(); keep(); } },
     h("h1", null, "Logs"), h("span", { class: "space" }), text, pipeline, trigger, block, type, level, span, h("button", { class: "primary" }, "Search"));
   let request, round = 0;
+
+  const keep = () => remember("logs", { text: text.value, pipeline: pipeline.value.trim(), trigger: trigger.value.trim(),
+    block: block.value.trim(), type: type.value, level: level.value, hours: Number(span.value) && span.value });
 
   function begin() {
     const hours = Number(span.value);

@@ -1,8 +1,8 @@
 // What starts the pipelines of a workspace: when each comes next, what became of its times, and a way to halt it.
 
 import { all, call } from "./api.js";
-import { h, notice, table } from "./dom.js";
-import { ago } from "./format.js";
+import { h, notice, renew, table } from "./dom.js";
+import { ago, local } from "./format.js";
 
 const EVERY_MS = 5000;
 const FIRINGS = 20;
@@ -21,10 +21,8 @@ function soon(instant) {
   const seconds = Math.max(0, (Date.parse(instant) - Date.now()) / 1000);
   const text = seconds < 90 ? `in ${Math.round(seconds)} s` : seconds < 5400 ? `in ${Math.round(seconds / 60)} min`
     : seconds < 172800 ? `in ${Math.round(seconds / 3600)} h` : `in ${Math.round(seconds / 86400)} d`;
-  return h("time", { datetime: instant, title: new Date(instant).toLocaleString() }, text);
+  return h("time", { datetime: instant, title: local(instant) }, text);
 }
-
-const local = (instant) => (instant ? new Date(instant).toLocaleString([], { hour12: false }) : "–");
 
 function state(trigger) {
   if (trigger.halted) return h("span", { class: "status failed", title: "A run failed; start it again" }, "halted");
@@ -44,7 +42,7 @@ function firing(row) {
 
 export function triggersPage({ workspace, signal, id }) {
   const list = h("div", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
-  const detail = h("div");
+  const detail = h("div", { class: "below" });
   let shown = false;
 
   const fail = (place) => (error) => {
@@ -64,6 +62,7 @@ export function triggersPage({ workspace, signal, id }) {
     const act = trigger.active && !trigger.halted ? "Pause" : "Start";
     return {
       class: `link${trigger.id === id ? " chosen" : ""}`,
+      "data-key": trigger.id,
       onclick: (event) => { if (!event.target.closest("a, button")) location.hash = `#/triggers/${trigger.id}`; },
       cells: [
         h("a", { href: `#/triggers/${trigger.id}` }, trigger.name),
@@ -80,13 +79,15 @@ export function triggersPage({ workspace, signal, id }) {
     try {
       const [{ firings }, { localTimes, alwaysOn }] = await Promise.all([
         call("TriggerService/ListFirings", { triggerId: trigger.id, pageSize: FIRINGS }, signal), times]);
-      detail.replaceChildren(
+      renew(detail,
         h("section", { class: "panel" }, h("div", { class: "title" }, h("h2", null, trigger.name), h("span", { class: "quiet" }, trigger.spec.description)),
           localTimes.length ? h("div", { class: "detail" }, h("span", { class: "quiet small" }, "Next times"),
             h("div", { class: "chips" }, localTimes.map((time) => h("span", { class: "chip mono" }, time.replace(/\[.*/, "").replace("T", " ")))))
             : alwaysOn ? h("div", { class: "quiet small" }, "Starts again as soon as its run has ended.") : "",
           firings.length ? table([["Decided"], ["Time"], ["Run, or why not"], ["When"]], firings.map(firing))
             : h("div", { class: "empty" }, "Nothing has been decided yet.")));
+      if (!shown && detail.getBoundingClientRect().top > innerHeight / 2) detail.scrollIntoView();
+      shown = true;
     } catch (error) {
       fail(detail)(error);
     }
@@ -95,11 +96,8 @@ export function triggersPage({ workspace, signal, id }) {
   function show(triggers) {
     const own = triggers.filter(({ spec }) => !spec.manual);
     const chosen = own.find((trigger) => trigger.id === id);
-    if (chosen && !shown) {
-      shown = true;
-      open(chosen);
-    }
-    list.replaceChildren(own.length ? table(
+    if (chosen) open(chosen);
+    renew(list, own.length ? table(
       [["Trigger"], ["Pipeline"], ["State"], ["Waits for"], ["Next"], ["From"], ["", "act"]], own.map(row))
       : h("div", { class: "empty" }, "Nothing starts pipelines by itself here. Make a trigger with ", h("code", null, "orrery triggers create"),
         " or in a pipeline's ", h("code", null, "triggers.yaml"), "."));

@@ -13,8 +13,9 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// A page that waits asks again after so many seconds.
 const AGAIN_S: u32 = 2;
-const STYLE: &str = "body{font:16px system-ui;max-width:36rem;margin:15vh auto;padding:0 1rem}\
-                     small{color:#777}button{font:inherit;padding:.4rem 1.2rem}";
+const STYLE: &str = ":root{color-scheme:light dark}\
+                     body{font:16px system-ui;max-width:36rem;margin:15vh auto;padding:0 1rem;overflow-wrap:anywhere}\
+                     small{opacity:.7}button{font:inherit;padding:.4rem 1.2rem}";
 
 /// Whether somebody reads the answer.
 pub(super) fn wants_html(headers: &HeaderMap) -> bool {
@@ -89,7 +90,8 @@ pub(super) fn refused(fault: &Fault) -> Response {
 fn page(status: StatusCode, title: &str, body: &str, again: bool) -> Response {
     let refresh = if again { format!("<meta http-equiv=\"refresh\" content=\"{AGAIN_S}\">") } else { String::new() };
     let text = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>{refresh}\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>{refresh}\
          <style>{STYLE}</style></head><body><h1>{title}</h1>{body}<small>Orrery</small></body></html>"
     );
     let headers = [
