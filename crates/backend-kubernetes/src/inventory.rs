@@ -7,6 +7,7 @@ use crate::{
     chip::{self, Chip, Use},
     classes::Classes,
     names::{self, POOL},
+    plugin::{self, Given},
     quantity,
     render::Place,
 };
@@ -69,13 +70,16 @@ impl Inventory {
         self.take(view);
         let claims = self.foreign_claims(&view.claims, own);
         let mut strangers = foreign_pods(&view.pods, own);
+        let given = plugin::given(&view.pods);
         view.nodes
             .iter()
             .map(|node| {
                 let name = node.metadata.name.clone().unwrap_or_default();
                 let mut foreign: Vec<pb::Foreign> = claims.get(&name).cloned().unwrap_or_default();
                 foreign.extend(strangers.remove(&name));
-                let devices = self.chips_of(&name).map(|(chip, stale)| device(chip, stale)).collect();
+                let given = given.get(&name).map(Vec::as_slice).unwrap_or_default();
+                foreign.extend(given.iter().flat_map(|given| self.anywhere_of(&name, given)));
+                let devices = self.chips_of(&name).map(|(chip, stale)| device(chip, stale, given)).collect();
                 describe(node, name, grouped(devices, &self.roots_of(node)), foreign)
             })
             .collect()
@@ -129,6 +133,17 @@ impl Inventory {
         self.chips_of(name).map(|(chip, _)| chip.root.clone()).collect()
     }
 
+    /// A pod that has devices of a node, nobody knows which: each that it may have, and nothing of it. Once for each driver.
+    fn anywhere_of(&self, node: &str, given: &Given) -> Vec<pb::Foreign> {
+        let mut found: BTreeMap<&str, pb::Foreign> = BTreeMap::new();
+        for (chip, _) in self.chips_of(node).filter(|(chip, _)| given.may_have(&chip.driver)) {
+            let spoken = || pb::Foreign { holder: given.spoken(&chip.driver), ..pb::Foreign::default() };
+            let nothing = pb::DeviceGrant { device: chip.name.clone(), ..pb::DeviceGrant::default() };
+            found.entry(&chip.driver).or_insert_with(spoken).grants.push(nothing);
+        }
+        found.into_values().collect()
+    }
+
     /// Allocated claims that are none of ours, by node.
     fn foreign_claims(&self, claims: &[Arc<ResourceClaim>], own: &Place) -> BTreeMap<String, Vec<pb::Foreign>> {
         let mut found: BTreeMap<String, Vec<pb::Foreign>> = BTreeMap::new();
@@ -177,10 +192,18 @@ fn read(
     Some(Known { node, chips: chip::chips((&key.0, &key.1), &devices, &counters, classes, installed), stale: false })
 }
 
-fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
+fn device(chip: &Chip, stale: bool, given: &[Given]) -> pb::PoolDevice {
     // What was said to be wrong with it is so until something else is said.
-    let updating = stale && chip.condition.is_empty();
-    let condition = if updating { "its pool is being updated".to_owned() } else { chip.condition.clone() };
+    let works = chip.condition.is_empty();
+    let taken = Some(plugin::condition(given, &chip.driver)).filter(|taken| works && !taken.is_empty());
+    let maybe_taken = taken.is_some();
+    // Schedulers of the version before know only this word for what takes nobody new and has not failed.
+    let updating = works && (stale || maybe_taken);
+    let condition = match taken {
+        Some(taken) => taken,
+        None if updating => "its pool is being updated".to_owned(),
+        None => chip.condition.clone(),
+    };
     let (cores, cores_step) = chip.cores().unwrap_or_default();
     pb::PoolDevice {
         name: chip.name.clone(),
@@ -196,6 +219,7 @@ fn device(chip: &Chip, stale: bool) -> pb::PoolDevice {
         cores: signed(cores),
         cores_step: signed(cores_step),
         updating,
+        maybe_taken,
     }
 }
 
@@ -270,7 +294,7 @@ fn foreign_pods(pods: &[Arc<Pod>], own: &Place) -> BTreeMap<String, pb::Foreign>
 }
 
 /// What kube-scheduler counts for a pod: what runs together at any time, or what is said of the whole pod, and its overhead.
-fn requested(spec: &PodSpec, what: &str, amount: fn(&Quantity) -> u64) -> u64 {
+pub(crate) fn requested(spec: &PodSpec, what: &str, amount: fn(&Quantity) -> u64) -> u64 {
     let of = |resources: Option<&ResourceRequirements>| {
         resources.and_then(|resources| resources.requests.as_ref()?.get(what)).map(amount)
     };
@@ -320,14 +344,18 @@ mod tests {
 
     /// What the node's devices are told to be: name, healthy, updating.
     fn told(inventory: &mut Inventory, slices: Vec<Arc<ResourceSlice>>) -> Vec<(String, bool, bool)> {
+        let devices = seen(inventory, slices, Vec::new()).devices.into_iter();
+        devices.map(|device| (device.hardware_id, device.healthy, device.updating)).collect()
+    }
+
+    fn seen(inventory: &mut Inventory, slices: Vec<Arc<ResourceSlice>>, pods: Vec<Arc<Pod>>) -> pb::Node {
         let node = serde_json::from_value(json!({ "metadata": { "name": "n" } })).unwrap();
         let class = serde_json::from_value(json!({ "metadata": { "name": "gpu" }, "spec": {} })).unwrap();
-        let view = View { nodes: vec![Arc::new(node)], slices, classes: vec![Arc::new(class)], ..View::default() };
+        let view =
+            View { nodes: vec![Arc::new(node)], slices, classes: vec![Arc::new(class)], pods, ..View::default() };
         let images = app::Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
         let (pool, namespace) = (String::new(), String::new());
-        let nodes = inventory.nodes(&view, &Place { pool, namespace, images, classes: Classes::default() });
-        let devices = nodes.into_iter().flat_map(|node| node.devices);
-        devices.map(|device| (device.hardware_id, device.healthy, device.updating)).collect()
+        inventory.nodes(&view, &Place { pool, namespace, images, classes: Classes::default() }).remove(0)
     }
 
     #[test]
@@ -340,6 +368,30 @@ mod tests {
         assert_eq!(told(&mut inventory, vec![well((2, 2)), ill((1, 2))]), is(true), "slice by slice");
         assert_eq!(told(&mut inventory, vec![well((2, 2)), ill((2, 2))]), is(false));
     }
+
+    #[test]
+    fn a_device_that_a_plugin_may_have_given_takes_nobody_new_and_has_not_failed() {
+        let mut inventory = Inventory::new(Classes::read(["gpu.example.com=gpu"]).unwrap());
+        let taints = json!([{ "key": "gpu.example.com/xid", "effect": "NoExecute" }]);
+        let slices = vec![slice("a", (1, 2), &json!([])), slice("b", (1, 2), &taints)];
+        let container = json!({ "name": "c", "image": "", "resources": { "requests": { "example.com/gpu": "1" } } });
+        let pod = json!({ "metadata": { "namespace": "train", "name": "one" },
+                          "spec": { "nodeName": "n", "containers": [container] } });
+        let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod).unwrap());
+        let node = seen(&mut inventory, slices.clone(), vec![pod]);
+        let is = |device: &pb::PoolDevice| (device.healthy, device.updating, device.maybe_taken);
+        assert_eq!(node.devices.iter().map(is).collect::<Vec<_>>(), [(false, true, true), (false, false, false)]);
+        assert!(node.devices[0].condition.starts_with("a pod of its node has example.com/gpu of a device plugin"));
+        assert!(node.devices[1].condition.contains("xid"), "what has failed has failed");
+        assert_eq!(node.foreign.len(), 1);
+        let anywhere: Vec<_> =
+            node.foreign[0].grants.iter().map(|grant| (grant.device.as_str(), grant.milli)).collect();
+        assert_eq!(node.foreign[0].holder, "train/one: 1 × example.com/gpu");
+        assert_eq!(anywhere, [("gpu.example.com/n/a", 0), ("gpu.example.com/n/b", 0)]);
+        let node = seen(&mut inventory, slices, Vec::new());
+        assert_eq!((is(&node.devices[0]), node.foreign.len()), ((true, false, false), 0));
+    }
+
     #[test]
     fn a_stranger_counts_as_kube_scheduler_counts_it() {
         let cpu = |cpu: &str| json!({ "requests": { "cpu": cpu } });

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod life;
 pub mod names;
 pub mod observe;
+pub mod plugin;
 pub mod quantity;
 pub mod render;
 mod step;

@@ -1,19 +1,19 @@
 //! What would help somebody who waits. Every way out is tried on what is left at the end of the plan before it is named.
 
 use crate::{
-    admission::{duration, end_of, spoken, thousandths},
+    admission::{self, duration, end_of, spoken, thousandths},
     candidate,
     order::{Order, Turn},
-    plan::{Code, Hint, Plan},
+    plan::{Code, Hint, Plan, Preemption},
     planner::Planner,
-    snapshot::Request,
+    snapshot::{Holding, Request},
 };
 use domain::{
     device::{Ask, DeviceModel, GPUS_MAX, WHOLE_MILLI},
     id::{HolderId, QueueId},
     window::Access,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Other models that are named at most.
@@ -27,6 +27,9 @@ const CPU_STEP: u64 = 500;
 
 /// Steps in which memory is tried, bytes.
 const MEMORY_STEP: u64 = 256 << 20;
+
+/// Who is safe from others for longer is so for good, as far as those who wait are concerned.
+const FORESEEN: SignedDuration = SignedDuration::from_hours(24 * 7);
 
 /// Departures that are looked ahead to.
 const DEPARTURES_MAX: usize = 64;
@@ -47,7 +50,7 @@ impl Planner {
             .filter(|r| r.code.is_about_turn())
             .filter_map(|r| by_holder.get(&r.holder).copied())
             .collect();
-        let turns = self.turns(&waiting);
+        let (turns, preempting) = (self.turns(&waiting), self.foresee(&waiting));
         for refusal in plan.refusals.iter_mut().take(self.policy.explained_max) {
             let Some(request) = by_holder.get(&refusal.holder) else { continue };
             let mut hints = Vec::from_iter(when_it_opens(request));
@@ -60,7 +63,9 @@ impl Planner {
             if let Some(position) =
                 waiting.iter().filter(|w| w.queue == request.queue).position(|w| w.holder == request.holder)
             {
-                hints.push(Hint::Turn { position: position + 1, at: turns.get(&request.holder).copied() });
+                let at = turns.get(&request.holder).copied();
+                let preempts_at = preempting.get(&request.holder).copied();
+                hints.push(Hint::Turn { position: position + 1, at, preempts_at });
             }
             refusal.hints = hints;
         }
@@ -216,6 +221,36 @@ impl Planner {
         turns
     }
 
+    /// For whom others may be stopped later, and when the first enough of them: the plan, as it would be if nobody were safe
+    /// any more who is for a while, and all had waited for long enough.
+    fn foresee(&self, waiting: &[&Request]) -> BTreeMap<HolderId, Timestamp> {
+        let until = self.now.saturating_add(FORESEEN).unwrap_or(Timestamp::MAX);
+        let later = |at: Timestamp| at > self.now && at <= until;
+        let safe_until = |holding: &Holding| holding.owner.as_ref().and_then(|owner| owner.protected_until);
+        let may_leave = |holding: &&Holding| {
+            let queue = holding.owner.as_ref().and_then(|owner| self.accounts.queue(owner.queue));
+            queue.is_some_and(|account| account.queue.preemptible)
+        };
+        let waiting: Vec<&Request> = waiting.iter().copied().take(self.policy.explained_max).collect();
+        let is_news = self.holdings.iter().filter(may_leave).filter_map(safe_until).any(later)
+            || waiting.iter().any(|request| later(self.preempts_from(request)));
+        if !is_news {
+            return BTreeMap::new();
+        }
+        let mut ahead = self.clone();
+        ahead.foreseen_until = Some(until);
+        let foreseen = ahead.run(waiting.iter().copied()).preemptions;
+        let when = |preemption: &Preemption| {
+            let request = waiting.iter().find(|request| request.holder == preemption.holder)?;
+            let victims = self.holdings.iter().filter(|holding| preemption.victims.contains(&holding.holder));
+            let at = victims.filter_map(safe_until).fold(self.preempts_from(request), Timestamp::max);
+            // Its window may be closed by then.
+            let admitted = admission::check(request, &self.accounts, &self.fleet, at, &self.policy).is_ok();
+            (admitted && later(at)).then_some((request.holder, at))
+        };
+        foreseen.iter().filter_map(when).collect()
+    }
+
     /// Lets time pass until somebody has ended.
     fn depart(&mut self, now: Timestamp) {
         self.now = now;
@@ -274,10 +309,13 @@ impl Hint {
             Self::LessMemory { memory_bytes } => format!("it fits now with {} MiB of memory", memory_bytes >> 20),
             Self::OtherQueue { name, .. } => format!("it fits now in queue {name}"),
             Self::WindowOpens { at } => format!("the window opens on {}", spoken(at)),
-            Self::Turn { position, at: None } => format!("position {position}; when is not known"),
-            Self::Turn { position, at: Some(at) } => {
-                let seconds = u64::try_from(at.as_second() - now.as_second()).unwrap_or_default();
-                format!("position {position}, about {}", duration(seconds))
+            Self::Turn { position, at, preempts_at } => {
+                let wait =
+                    |at: &Timestamp| duration(u64::try_from(at.as_second() - now.as_second()).unwrap_or_default());
+                let turn = at.as_ref().map(|at| format!(", about {}", wait(at)));
+                let turn = turn.unwrap_or_else(|| "; when is not known".to_owned());
+                let others = preempts_at.as_ref().map(|at| format!("; others may be stopped for it in {}", wait(at)));
+                format!("position {position}{turn}{}", others.unwrap_or_default())
             }
         }
     }

@@ -186,5 +186,8 @@ pub enum Hint {
         position: usize,
         /// When a place is free for it, where that is known.
         at: Option<Timestamp>,
+        /// From when on others may be stopped for it, where that is so later and not now.
+        #[serde(default)]
+        preempts_at: Option<Timestamp>,
     },
 }

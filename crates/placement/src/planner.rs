@@ -35,6 +35,8 @@ pub struct Planner {
     /// Who was told to leave by a decision.
     pub(crate) leaving: BTreeSet<HolderId>,
     pub(crate) nominations: BTreeMap<HolderId, Nomination>,
+    /// Where it looks ahead: whoever may be stopped for others by then counts as one who may be now.
+    pub(crate) foreseen_until: Option<Timestamp>,
     problems: Vec<String>,
 }
 
@@ -67,6 +69,7 @@ impl Planner {
             holdings,
             leaving: BTreeSet::new(),
             nominations: snapshot.nominations.iter().map(|n| (n.holder, n.clone())).collect(),
+            foreseen_until: None,
             problems,
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     snapshot::{Holding, Nomination, Owner, Request},
 };
 use domain::id::{HolderId, QueueId};
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes on which the least costly set is searched exactly: those where the greedy one costs least.
@@ -22,6 +23,8 @@ const EXACT_VICTIMS_MAX: usize = 12;
 struct Unit {
     /// All of them, wherever they are.
     members: Vec<usize>,
+    /// From when on they may be stopped.
+    from: Timestamp,
     /// Its queue holds more than it deserves.
     borrows: bool,
     queue_priority: i32,
@@ -33,6 +36,7 @@ struct Unit {
 /// What stopping a set costs; the first difference decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
+    from: Timestamp,
     highest_priority: i32,
     holders: usize,
     lost: u128,
@@ -70,7 +74,7 @@ impl Planner {
 
     /// The holders whose stop costs least of those that make room for a request.
     pub(crate) fn least_costly(&self, request: &Request, zone: Option<usize>) -> Option<Least> {
-        if !self.policy.preemption || self.waited_s(request) < self.policy.preempt_after_s {
+        if !self.policy.preemption || self.preempts_from(request) > self.foreseen() {
             return None;
         }
         let permitted = self.admit(request).ok()?;
@@ -98,7 +102,20 @@ impl Planner {
         Some(Least { node: best.node, shape, state, victims })
     }
 
-    /// Who may be stopped on a node for this request, cheapest first.
+    /// When others may be stopped for a request: after it has waited for so long, and not in the past.
+    pub(crate) fn preempts_from(&self, request: &Request) -> Timestamp {
+        let after = i64::try_from(self.policy.preempt_after_s).unwrap_or(i64::MAX);
+        let waited = request.submitted_at.saturating_add(SignedDuration::from_secs(after));
+        let waited = waited.unwrap_or(Timestamp::MAX);
+        if after == 0 { self.now } else { waited.max(self.now) }
+    }
+
+    /// Who may be stopped by then counts as one who may be.
+    fn foreseen(&self) -> Timestamp {
+        self.foreseen_until.unwrap_or(self.now)
+    }
+
+    /// Who may be stopped on a node for this request, cheapest first; where others may be later, they come after them.
     fn units(&self, request: &Request, holdings: &[usize]) -> Vec<Unit> {
         let mut seen = BTreeSet::new();
         let mut units = Vec::new();
@@ -116,13 +133,14 @@ impl Planner {
         }
         units.sort_by_key(|unit| {
             let first = self.holdings[unit.members[0]].holder;
-            (!unit.borrows, unit.queue_priority, unit.priority, unit.lost, first)
+            (unit.from, !unit.borrows, unit.queue_priority, unit.priority, unit.lost, first)
         });
         units
     }
 
     fn unit(&self, request: &Request, members: Vec<usize>) -> Option<Unit> {
-        let mut unit = Unit { members, borrows: true, queue_priority: i32::MIN, priority: i32::MIN, lost: 0 };
+        let (from, least) = (self.now, i32::MIN);
+        let mut unit = Unit { members, from, borrows: true, queue_priority: least, priority: least, lost: 0 };
         for member in &unit.members {
             let holding = &self.holdings[*member];
             let owner = holding.owner.as_ref()?;
@@ -130,6 +148,7 @@ impl Planner {
             if !self.may_stop(request, holding, owner) {
                 return None;
             }
+            unit.from = unit.from.max(owner.protected_until.unwrap_or(from));
             unit.borrows &= account.used_milli > account.queue.deserved_milli;
             unit.queue_priority = unit.queue_priority.max(account.queue.priority);
             unit.priority = unit.priority.max(owner.priority);
@@ -146,7 +165,7 @@ impl Planner {
         let (Some(theirs), Some(mine)) = (self.accounts.queue(owner.queue), self.accounts.queue(request.queue)) else {
             return false;
         };
-        let protected = owner.protected_until.is_some_and(|until| until > self.now);
+        let protected = owner.protected_until.is_some_and(|until| until > self.foreseen());
         let gone = holding.releasing || self.leaving.contains(&holding.holder);
         if !theirs.queue.preemptible || protected || gone {
             return false;
@@ -289,6 +308,7 @@ impl Planner {
 fn cost(units: &[Unit], chosen: &[usize]) -> Cost {
     let chosen = || chosen.iter().map(|unit| &units[*unit]);
     Cost {
+        from: chosen().map(|unit| unit.from).max().unwrap_or(Timestamp::MIN),
         highest_priority: chosen().map(|unit| unit.queue_priority).max().unwrap_or(i32::MIN),
         holders: chosen().map(|unit| unit.members.len()).sum(),
         lost: chosen().fold(0, |lost, unit| lost.saturating_add(unit.lost)),

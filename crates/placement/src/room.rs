@@ -32,7 +32,8 @@ impl Planner {
             return Reason::new(Code::NeverFits, sentence);
         }
         if !nodes.iter().any(|at| candidate::fits(&self.fleet, *at, &self.fleet.empty[*at], &shape)) {
-            let sentence = format!("the nodes that could hold {} are drained or not healthy", described(&request.ask));
+            let those = format!("the nodes that could hold {}", described(&request.ask));
+            let sentence = format!("{those} are drained or not healthy, or a device plugin gives out their GPUs, too");
             return Reason::new(Code::NoCapacity, sentence);
         }
         if nodes.iter().any(|at| candidate::fits(&self.fleet, *at, &self.fleet.states[*at], &shape)) {

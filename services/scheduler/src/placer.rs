@@ -309,6 +309,6 @@ impl Placer {
     fn until_due(&self) -> Duration {
         let due = self.lives.next_due().map(|at| self.now().duration_until(at));
         let due = due.map_or(TICK, |wait| Duration::try_from(wait).unwrap_or(Duration::ZERO));
-        due.min(self.planning.pause()).min(self.until_unwished().unwrap_or(TICK)).min(TICK)
+        due.min(self.planning.pause(self.now())).min(self.until_unwished().unwrap_or(TICK)).min(TICK)
     }
 }

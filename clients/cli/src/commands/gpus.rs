@@ -113,7 +113,8 @@ fn device_table(devices: &[Device], output: &Output) -> String {
                 (workspace, _) => workspace,
             };
             let kept = if holder.state == "nominated" { " (kept)" } else { "" };
-            format!("{name} {}{kept}", share(holder.milli))
+            // How much a stranger has, and whether of this one, may not be known.
+            if holder.milli > 0 { format!("{name} {}{kept}", share(holder.milli)) } else { format!("{name}{kept}") }
         };
         table.add_row([
             table::cell(&device.node, Tone::Plain),
@@ -340,11 +341,15 @@ mod tests {
             holders: vec![stranger],
             ..Device::default()
         };
+        let anywhere = proto::v1::DeviceHolder { stranger: "others/run: 1 × a.b/gpu".into(), ..Default::default() };
+        let taken =
+            Device { holders: vec![anywhere], foreign_milli: Some(0), free_milli: Some(0), ..Device::default() };
         let lost = Device { code: "NODE_LOST".into(), condition: "its node: gone".into(), ..Device::default() };
-        let text = device_table(&[part, lost], &output);
+        let text = device_table(&[part, lost, taken], &output);
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         let held = ["ready", "40", "%", "30", "%", "30", "%", "others/train", "30", "%"];
         assert!(rows[1].ends_with(&held), "{text}");
         assert!(rows[2].ends_with(&["NODE_LOST:", "its", "node:", "gone", "0", "%", "?", "?"]), "{text}");
+        assert!(rows[3].ends_with(&["0", "%", "0", "%", "others/run:", "1", "×", "a.b/gpu"]), "{text}");
     }
 }

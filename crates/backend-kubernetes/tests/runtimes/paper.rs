@@ -441,3 +441,39 @@ async fn names_that_are_taken_and_objects_that_are_refused_fail() {
     assert!(told.message.contains("A=B"), "{told:?}");
     paper.lab.end(&wrong, 2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gpus_of_a_node_where_a_device_plugin_gives_some_are_promised_to_nobody() {
+    let Some(mut paper) = Paper::new().await else { return };
+    let in_time = Duration::from_secs(5);
+    let life = paper.bound().await;
+    let pods = paper.lab.api::<Pod>();
+    // A network card of the same vendor, and a GPU. The API server makes requests of limits.
+    for (name, resource) in [("card", "example.com/nic"), ("train", "example.com/gpu")] {
+        let all = paper.lab.node(&paper.name).devices;
+        assert!(all.iter().all(|device| device.healthy), "before {name}: {all:?}");
+        let container = json!({ "name": "c", "image": "none", "resources": { "limits": { resource: "1" } } });
+        let spec = json!({ "nodeName": paper.name, "containers": [container], "automountServiceAccountToken": false });
+        let pod = json!({ "metadata": { "name": name }, "spec": spec });
+        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    }
+    until("its devices to be closed", in_time, || async {
+        paper.lab.node(&paper.name).devices.iter().all(|device| !device.healthy && device.maybe_taken)
+    })
+    .await;
+    let node = paper.lab.node(&paper.name);
+    assert!(node.devices.iter().all(|device| device.condition.contains("has example.com/gpu of a device plugin")));
+    let holder = format!("{}/train: 1 × example.com/gpu", paper.lab.place.namespace);
+    let strangers: Vec<_> = node.foreign.iter().filter(|foreign| !foreign.grants.is_empty()).collect();
+    assert_eq!(strangers.iter().map(|one| (&one.holder, one.grants.len())).collect::<Vec<_>>(), [(&holder, 3)]);
+    let told = paper.lab.report(life.holder);
+    assert_eq!((told.phase(), told.code.as_str()), (RuntimePhase::ClaimAllocated, ""), "what holds a device goes on");
+    // It is over, and its object stays.
+    let over = Patch::Strategic(json!({ "status": { "phase": "Succeeded" } }));
+    pods.patch_status("train", &PatchParams::default(), &over).await.unwrap();
+    until("its devices to be open again", in_time, || async {
+        paper.lab.node(&paper.name).devices.iter().all(|device| device.healthy && !device.maybe_taken)
+    })
+    .await;
+    paper.end(&life).await;
+}

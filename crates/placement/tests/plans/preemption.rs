@@ -8,7 +8,8 @@ use domain::{
     id::{DeviceId, GangId, HolderId, NodeId, QueueId},
     quota::Quota,
 };
-use placement::{Code, Plan};
+use jiff::Timestamp;
+use placement::{Access, Code, Hint, Plan};
 use uuid::Uuid;
 
 /// A node with two devices, a preemptible queue below the first one.
@@ -162,6 +163,94 @@ fn whose_victims_were_only_told_takes_what_is_free_elsewhere() {
     assert_eq!(got, [(holder, other)]);
     told.snapshot.nominations[0].revocable = false;
     assert_eq!(planned(&told).assignments, [], "they are leaving already");
+}
+
+/// When others may be stopped for each who waits, as it is told; `None` where nothing is.
+fn foretold(world: &World) -> Vec<Option<Timestamp>> {
+    let told = |hint: &Hint| match hint {
+        Hint::Turn { preempts_at, .. } => *preempts_at,
+        _ => None,
+    };
+    let plan = planned(world);
+    assert_eq!(plan.refusals.len(), world.snapshot.requests.len(), "{plan:?}");
+    plan.refusals.iter().map(|refusal| refusal.hints.iter().find_map(told)).collect()
+}
+
+/// Two who hold a device each, and are safe until then; whoever is so for longer has less to lose.
+fn safe_until(first: i64, second: i64) -> (World, [HolderId; 2]) {
+    let (mut world, node, low) = world();
+    let holders = [first, second].map(|until| {
+        let holding = world.hold(node, low, 1, 1000);
+        holding.started_at = at(until - 3600);
+        holding.owner.as_mut().unwrap().protected_until = Some(at(until));
+        holding.holder
+    });
+    (world, holders)
+}
+
+#[test]
+fn whoever_waits_is_told_when_others_are_safe_no_more() {
+    let (mut world, [_, soon]) = safe_until(600, 300);
+    let holder = world.request(ask(1, 1000)).holder;
+    assert_eq!(foretold(&world), [Some(at(300))], "who may be stopped first, though another one has less to lose");
+    world.snapshot.now = at(299);
+    assert_eq!(foretold(&world), [Some(at(300))]);
+    world.snapshot.now = at(300);
+    let plan = planned(&world);
+    assert_eq!((plan.preemptions[0].holder, &plan.preemptions[0].victims[..]), (holder, &[soon][..]));
+    // Whoever comes next waits for the other one, and so does who needs both.
+    world.snapshot.now = at(0);
+    world.request(ask(1, 1000));
+    assert_eq!(foretold(&world), [Some(at(300)), Some(at(600))]);
+    world.snapshot.requests.truncate(1);
+    world.snapshot.requests[0].ask.gpus = 2;
+    assert_eq!(foretold(&world), [Some(at(600))]);
+}
+
+#[test]
+fn a_gang_is_safe_as_long_as_any_of_it() {
+    let (mut world, members) = safe_until(300, 600);
+    let owners = world.snapshot.holdings.iter_mut().filter_map(|holding| holding.owner.as_mut());
+    owners.for_each(|owner| owner.gang = Some(GangId(Uuid::from_u128(99))));
+    world.request(ask(1, 1000));
+    assert_eq!(foretold(&world), [Some(at(600))]);
+    world.snapshot.now = at(600);
+    assert_eq!(victims(&world), members);
+}
+
+#[test]
+fn nothing_is_foretold_where_nobody_is_ever_stopped() {
+    for change in [
+        |world: &mut World| world.snapshot.queues[1].preemptible = false,
+        |world: &mut World| world.policy.preemption = false,
+        |world: &mut World| world.snapshot.queues[1].priority = 0,
+        // There is time now, and too little left then.
+        |world: &mut World| {
+            let closes_at = at(900).in_tz("UTC").unwrap();
+            world.snapshot.requests[0].access = Access::Until { closes_at, opens_again_at: None };
+        },
+        // As blocks are: safe for as long as anybody looks ahead.
+        |world: &mut World| {
+            let owners = world.snapshot.holdings.iter_mut().filter_map(|holding| holding.owner.as_mut());
+            owners.for_each(|owner| owner.protected_until = Some(at(365 * 86_400)));
+        },
+    ] {
+        let (mut world, _) = safe_until(300, 600);
+        world.request(ask(1, 1000));
+        assert_eq!(foretold(&world), [Some(at(300))]);
+        change(&mut world);
+        assert_eq!(foretold(&world), [None]);
+    }
+}
+
+#[test]
+fn who_has_to_wait_before_others_are_stopped_is_told_how_long() {
+    let (mut world, _) = safe_until(-10, 0);
+    world.policy.preempt_after_s = 100;
+    world.request(ask(1, 1000));
+    assert_eq!(foretold(&world), [Some(at(40))], "a minute is over");
+    world.snapshot.now = at(40);
+    assert_eq!(planned(&world).preemptions.len(), 1);
 }
 
 /// A device is kept for somebody, and those who made room for them have left.

@@ -98,7 +98,7 @@ fn the_turn_comes_when_it_was_foretold() {
     }
     let plan = world.plan();
     let turns = plan.refusals.iter().map(|refusal| match refusal.hints.last() {
-        Some(Hint::Turn { position, at: Some(time) }) => (refusal.holder, (*position, *time)),
+        Some(Hint::Turn { position, at: Some(time), .. }) => (refusal.holder, (*position, *time)),
         other => panic!("no time for {}: {other:?}", refusal.holder),
     });
     let turns: BTreeMap<HolderId, (usize, Timestamp)> = turns.collect();
@@ -120,8 +120,11 @@ fn the_turn_comes_when_it_was_foretold() {
 fn hints_are_spoken() {
     let sentence = |hint: Hint| hint.sentence(at(0));
     assert_eq!(sentence(Hint::Share { gpu_milli: 300 }), "it fits now with 30 % of each GPU");
-    assert_eq!(sentence(Hint::Turn { position: 3, at: Some(at(1200)) }), "position 3, about 20 minutes");
-    assert_eq!(sentence(Hint::Turn { position: 1, at: None }), "position 1; when is not known");
+    let turn = |position, at, preempts_at| sentence(Hint::Turn { position, at, preempts_at });
+    assert_eq!(turn(3, Some(at(1200)), None), "position 3, about 20 minutes");
+    assert_eq!(turn(1, None, None), "position 1; when is not known");
+    let both = "position 1, about 20 minutes; others may be stopped for it in 5 minutes";
+    assert_eq!(turn(1, Some(at(1200)), Some(at(300))), both);
     let opens = at(3600).in_tz("Europe/Berlin").unwrap();
     assert_eq!(sentence(Hint::WindowOpens { at: opens }), "the window opens on Monday 2026-11-23 08:00 (CET)");
 }

@@ -6,7 +6,7 @@
 mod changes;
 mod seen;
 
-use super::{Outbox, volumes::Reach, wire};
+use super::{Outbox, volumes::Reach, wire, wire::Pause};
 use domain::{
     device::{Device, DeviceModel, Sharing},
     id::{DeviceId, ExecutorId, HolderId, NodeId},
@@ -56,8 +56,8 @@ struct NodeEntry {
     /// What the drivers of its devices call all of their compute, and the least step of it; as it was reported last. In no
     /// row: nobody is placed before it is reported.
     cores: HashMap<DeviceId, (i64, i64)>,
-    /// Devices of which their drivers tell anew.
-    updating: BTreeSet<DeviceId>,
+    /// Devices that take nobody new and have not failed.
+    paused: BTreeMap<DeviceId, Pause>,
     /// Devices that are held and not told of any more, and since when; once they have counted as failed, no time.
     missing: BTreeMap<DeviceId, Option<Instant>>,
     strangers: Vec<wire::Stranger>,
@@ -99,7 +99,7 @@ impl Fleet {
                 row,
                 devices: Vec::new(),
                 cores: HashMap::new(),
-                updating: BTreeSet::new(),
+                paused: BTreeMap::new(),
                 missing: BTreeMap::new(),
                 strangers: Vec::new(),
                 condition: String::new(),
@@ -237,7 +237,7 @@ impl Fleet {
             row,
             devices,
             cores: wire::cores(id, &node.devices),
-            updating: wire::updating(id, &node.devices),
+            paused: wire::paused(id, &node.devices),
             missing: BTreeMap::new(),
             strangers: Vec::new(),
             condition: node.condition,
@@ -425,10 +425,11 @@ impl Fleet {
         (nodes.collect(), strangers.collect())
     }
 
-    /// Whether a place that is kept can still be had some time. A device of which is told anew is back in a moment.
+    /// Whether a place that is kept can still be had some time. A device of which is told anew is back in a moment; of one that
+    /// others may have, nobody knows when it is.
     pub(super) fn is_usable(&self, node: NodeId, devices: impl IntoIterator<Item = DeviceId>) -> bool {
         let Some(entry) = self.nodes.get(&node) else { return false };
-        let works = |device: &&DeviceRow| device.healthy || entry.updating.contains(&device.id);
+        let works = |device: &&DeviceRow| device.healthy || entry.paused.get(&device.id) == Some(&Pause::Updating);
         let usable: BTreeSet<DeviceId> = entry.devices.iter().filter(works).map(|device| device.id).collect();
         !matches!(entry.row.state, NodeState::Lost | NodeState::Gone)
             && devices.into_iter().all(|id| usable.contains(&id))

@@ -40,6 +40,8 @@ pub(super) struct Planning {
     planned_at: Option<Instant>,
     not_before: Option<Instant>,
     explained_at: Option<Instant>,
+    /// When others may be stopped for somebody who waits, as the last plan that explained foresaw.
+    foreseen: Option<Timestamp>,
     tidied_at: Option<Instant>,
     /// Their projects' quota is used up elsewhere; they wait for fresh terms.
     held_back: HashSet<HolderId>,
@@ -95,12 +97,26 @@ impl Planning {
     }
 
     /// Until the next plan, as far as it is known.
-    pub(super) fn pause(&self) -> Duration {
+    pub(super) fn pause(&self, clock: Timestamp) -> Duration {
         if !self.denominated.is_empty() {
             return Duration::ZERO;
         }
-        let now = Instant::now();
-        if self.wanted { self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)) } else { AGAIN }
+        let foreseen =
+            self.foreseen.map_or(AGAIN, |at| Duration::try_from(at.duration_since(clock)).unwrap_or_default());
+        if self.wanted || foreseen.is_zero() {
+            return self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        }
+        foreseen.min(AGAIN)
+    }
+
+    /// Notes when others may be stopped first, by a plan that explained.
+    fn foresee(&mut self, plan: &Plan) {
+        let hints = plan.refusals.iter().flat_map(|refusal| &refusal.hints);
+        let times = hints.filter_map(|hint| match hint {
+            Hint::Turn { preempts_at, .. } => *preempts_at,
+            _ => None,
+        });
+        self.foreseen = times.min();
     }
 
     /// Seldom enough for what nobody waits for.
@@ -112,10 +128,11 @@ impl Planning {
         may
     }
 
-    fn is_due(&self) -> bool {
+    fn is_due(&self, clock: Timestamp) -> bool {
         let now = Instant::now();
         let stale = self.planned_at.is_none_or(|at| at.elapsed() >= AGAIN);
-        (self.wanted || stale) && self.not_before.is_none_or(|at| at <= now)
+        let foreseen = self.foreseen.is_some_and(|at| at <= clock);
+        (self.wanted || stale || foreseen) && self.not_before.is_none_or(|at| at <= now)
     }
 }
 
@@ -128,10 +145,11 @@ impl Placer {
     /// Plans, when there is a reason to, and puts the decisions into the turn.
     pub(super) async fn plan(&mut self, turn: &mut Turn) {
         self.remember_use();
-        if self.terms_read_at.is_none() || !self.planning.is_due() {
+        if self.terms_read_at.is_none() || !self.planning.is_due(self.now()) {
             return;
         }
         self.planning.wanted = false;
+        self.planning.foreseen = self.planning.foreseen.filter(|at| *at > self.now());
         self.planning.planned_at = Some(Instant::now());
         if !self.lives.iter().any(|stored| waits(&stored.life)) && self.block_requests().next().is_none() {
             return;
@@ -174,6 +192,9 @@ impl Placer {
     }
 
     fn decide(&mut self, plan: Plan, explains: bool, explained_max: usize, turn: &mut Turn) {
+        if explains {
+            self.planning.foresee(&plan);
+        }
         for problem in plan.problems.iter().filter(|_| explains) {
             tracing::warn!(pool = &*self.pool, problem, "the planner leaves something out");
         }
@@ -209,7 +230,7 @@ impl Placer {
             news += 1;
             let hint = sentences::hints(&refusal.hints, self.now());
             let turn_of = refusal.hints.iter().find_map(|hint| match hint {
-                Hint::Turn { position, at } => Some((u32::try_from(*position).ok(), *at)),
+                Hint::Turn { position, at, .. } => Some((u32::try_from(*position).ok(), *at)),
                 _ => None,
             });
             let (position, expected_at) = turn_of.unwrap_or_default();
@@ -368,4 +389,32 @@ fn events(stored: &StoredLife, told: Vec<domain::runtime::life::Entry>) -> Vec<l
 
 pub(super) fn seconds_since(at: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(at).as_secs_f64().max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+    use placement::Refusal;
+
+    #[test]
+    fn a_plan_is_due_when_others_may_be_stopped_for_somebody() {
+        let now = Timestamp::UNIX_EPOCH;
+        let then = now + SignedDuration::from_secs(2);
+        let mut planning = Planning { planned_at: Some(Instant::now()), ..Planning::default() };
+        assert_eq!((planning.is_due(now), planning.pause(now)), (false, AGAIN));
+        let refusal = |preempts_at| Refusal {
+            holder: HolderId(uuid::Uuid::nil()),
+            code: Code::NoCapacity,
+            sentence: String::new(),
+            hints: vec![Hint::Turn { position: 1, at: Some(now), preempts_at }],
+        };
+        let later = then + SignedDuration::from_secs(1);
+        let refusals = vec![refusal(None), refusal(Some(later)), refusal(Some(then))];
+        planning.foresee(&Plan { refusals, ..Plan::default() });
+        assert_eq!((planning.is_due(now), planning.pause(now)), (false, Duration::from_secs(2)));
+        assert_eq!((planning.is_due(then), planning.pause(then)), (true, Duration::ZERO));
+        planning.foresee(&Plan::default());
+        assert_eq!((planning.is_due(then), planning.pause(then)), (false, AGAIN));
+    }
 }

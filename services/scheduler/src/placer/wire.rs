@@ -11,7 +11,7 @@ use domain::{
 use jiff::{SignedDuration, Timestamp};
 use placement::{Holding, NODE_DEVICES_MAX};
 use proto::internal::v1::{self as pb, activity_report::State};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use store::ledger::{DeviceRow, NodeRow, NodeState};
 use uuid::Uuid;
 
@@ -89,9 +89,23 @@ pub(super) fn cores(node: NodeId, devices: &[pb::PoolDevice]) -> HashMap<DeviceI
     devices.iter().map(of).collect()
 }
 
-/// Devices of which their drivers tell anew.
-pub(super) fn updating(node: NodeId, devices: &[pb::PoolDevice]) -> BTreeSet<DeviceId> {
-    devices.iter().filter(|device| device.updating).map(|device| device_id(node, &device.name)).collect()
+/// Why a device takes nobody new that has not failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Its driver tells anew what there is.
+    Updating,
+    /// Others may have it.
+    MaybeTaken,
+}
+
+/// Devices that take nobody new and have not failed.
+pub(super) fn paused(node: NodeId, devices: &[pb::PoolDevice]) -> BTreeMap<DeviceId, Pause> {
+    let pause = |device: &pb::PoolDevice| match (device.maybe_taken, device.updating) {
+        (true, _) => Some((device_id(node, &device.name), Pause::MaybeTaken)),
+        (false, true) => Some((device_id(node, &device.name), Pause::Updating)),
+        (false, false) => None,
+    };
+    devices.iter().filter_map(pause).collect()
 }
 
 fn check(sharing: &Sharing) -> Result<(), String> {

@@ -92,6 +92,29 @@ async fn no_place_is_kept_for_a_block_that_may_not_start_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_place_is_kept_of_a_device_that_others_may_have() {
+    let (world, scheduler, executor) = world(1).await;
+    let project = world.project("p", None).await;
+    let nominee = world.workspace("nominee", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(nominee).await.unwrap();
+    world.until(nominee, "starting/nominated").await;
+    let paused = |paused: bool, maybe_taken: bool| {
+        executor.set_nodes(|nodes| {
+            let device = &mut nodes[0].devices[0];
+            (device.healthy, device.updating, device.maybe_taken) = (!paused, paused, maybe_taken);
+        });
+    };
+    paused(true, true);
+    nominated(&world, 0).await;
+    waits_with(&world, nominee, "NO_CAPACITY").await;
+    executor.change(|state| state.keeps = false);
+    paused(false, false);
+    world.until(nominee, "running").await;
+    world.audit(false).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_places_are_kept_for_a_gang_of_which_one_is_stopped() {
     let (world, scheduler, _executor) = world(2).await;
     let project = world.project("p", None).await;

@@ -124,6 +124,34 @@ async fn nobody_is_stopped_for_one_who_has_not_waited_for_long_enough() {
     world.audit(false).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_stopped_before_it_has_run_for_the_least_time_and_whoever_waits_is_told_when_that_is() {
+    let least = |timing: &mut Timing| timing.rules.min_running = SignedDuration::from_secs(6);
+    let (world, scheduler, executor) = World::with_timing(&[1], least).await;
+    let low = world.queue("low", POOL, -1, true).await;
+    let project = world.project("p", None).await;
+    let victim = that_may_be_stopped(&world, &scheduler, project, low).await;
+    let sql = "SELECT to_char(running_at AT TIME ZONE 'UTC' + interval '6 s', 'YYYY-MM-DD HH24:MI:SS') FROM runtime
+               WHERE workspace_id = $1";
+    let from: String = world.database.client().await.query_one(sql, &[&victim.0]).await.unwrap().get(0);
+    let waits = world.workspace("waits", project, DEFAULT, (1, 1000), json!({})).await;
+    scheduler.start(waits).await.unwrap();
+    wait_for("the time to be told", WAIT, || async {
+        let sql = "SELECT hint FROM runtime WHERE workspace_id = $1";
+        let hint: String = world.database.client().await.query_one(sql, &[&waits.0]).await.unwrap().get(0);
+        hint.contains(&format!("others may be stopped for it from {from} UTC on")).then_some(())
+    })
+    .await;
+    world.until(waits, "running").await;
+    assert_eq!(world.reason(victim).await, "PREEMPTED");
+    let sql = "SELECT e.at - r.running_at >= interval '6 s' FROM runtime r JOIN runtime_event e USING (workspace_id)
+               WHERE workspace_id = $1 AND e.state = 'stopping' AND e.reason = 'PREEMPTED'";
+    let ran: bool = world.database.client().await.query_one(sql, &[&victim.0]).await.unwrap().get(0);
+    assert!(ran, "it was stopped too early");
+    world.audit(false).await;
+    assert_eq!(executor.violations(), Vec::<String>::new());
+}
+
 /// Keeps new holders away from the GPU of the only node, in one of three ways.
 async fn close(world: &World, executor: &Executor, how: &str) {
     let device = match how {

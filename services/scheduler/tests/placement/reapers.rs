@@ -118,6 +118,11 @@ async fn a_failed_device_moves_who_asked_for_it_and_warns_the_others() {
     it_runs_on_the_other_device(&world, moves).await;
 }
 
+/// It takes nobody new, and has not failed.
+fn pause(device: &mut pb::PoolDevice) {
+    (device.healthy, device.updating, device.condition) = (false, true, "its pool is being updated".into());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_is_not_told_of_or_told_of_anew_takes_nobody_new_and_stops_nobody() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
@@ -126,17 +131,18 @@ async fn a_device_that_is_not_told_of_or_told_of_anew_takes_nobody_new_and_stops
     scheduler.start(runs).await.unwrap();
     world.until(runs, "running").await;
     let is_not_told: fn(&mut pb::Node) = |node| node.devices.clear();
-    let is_told_anew: fn(&mut pb::Node) = |node| {
-        let device = &mut node.devices[0];
-        (device.healthy, device.updating, device.condition) = (false, true, "its pool is being updated".into());
+    let is_told_anew: fn(&mut pb::Node) = |node| pause(&mut node.devices[0]);
+    let may_be_others: fn(&mut pb::Node) = |node| {
+        pause(&mut node.devices[0]);
+        node.devices[0].maybe_taken = true;
     };
-    for (name, change) in [("one", is_not_told), ("two", is_told_anew)] {
+    for (name, change) in [("one", is_not_told), ("two", is_told_anew), ("three", may_be_others)] {
         executor.set_nodes(|nodes| change(&mut nodes[0]));
         wait_for(name, WAIT, || async {
             (world.count("SELECT count(*) FROM device WHERE NOT healthy").await == 1).then_some(())
         })
         .await;
-        let waits = world.workspace(name, project, DEFAULT, (1, 300), json!({})).await;
+        let waits = world.workspace(name, project, DEFAULT, (1, 200), json!({})).await;
         scheduler.start(waits).await.unwrap();
         wait_for("a reason", WAIT, || async { (!world.reason(waits).await.is_empty()).then_some(()) }).await;
         assert_eq!(world.stage(waits).await, "starting/queued", "{name}");
@@ -144,7 +150,7 @@ async fn a_device_that_is_not_told_of_or_told_of_anew_takes_nobody_new_and_stops
         world.until(waits, "running").await;
     }
     assert_eq!(world.stage(runs).await, "running");
-    assert_eq!(executor.state.lock().unwrap().started, 3, "nobody was started twice");
+    assert_eq!(executor.state.lock().unwrap().started, 4, "nobody was started twice");
     let lines = world.timeline(runs).await;
     assert!(lines.contains(&"running DEVICE_MISSING".to_owned()), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("stopping") || line.contains("FAILED")), "{lines:?}");

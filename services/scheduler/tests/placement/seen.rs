@@ -13,6 +13,11 @@ async fn why_nodes_take_nobody_and_what_strangers_hold_is_told() {
         let holder = "others/train".to_owned();
         nodes[0].foreign.push(pb::Foreign { holder, cpu_milli: 500, memory_bytes: 7, grants: vec![grant] });
         (nodes[1].schedulable, nodes[1].condition) = (false, "NODE_TAINTED: spot (NoSchedule)".into());
+        let taken = &mut nodes[0].devices[0];
+        (taken.healthy, taken.updating, taken.maybe_taken) = (false, true, true);
+        let holder = "others/run: 1 × a.b/gpu".to_owned();
+        let anywhere = pb::DeviceGrant { device: "gpu-0".into(), ..pb::DeviceGrant::default() };
+        nodes[0].foreign.push(pb::Foreign { holder, grants: vec![anywhere], ..pb::Foreign::default() });
         (nodes[1].devices[0].healthy, nodes[1].devices[0].condition) = (false, "xid=79 (NoExecute)".into());
     });
     let caller = scheduler.caller();
@@ -26,7 +31,10 @@ async fn why_nodes_take_nobody_and_what_strangers_hold_is_told() {
     assert_eq!((held.code.as_str(), held.cpu_milli, held.memory_bytes), ("", 500, 7));
     let stranger = pb::SeenStranger { name: "others/train".into(), milli: 300, memory_bytes: 1 << 30 };
     let device = pb::SeenDevice { name: "gpu-1".into(), code: String::new(), strangers: vec![stranger] };
-    assert_eq!(held.devices, [device]);
+    let stranger = pb::SeenStranger { name: "others/run: 1 × a.b/gpu".into(), ..pb::SeenStranger::default() };
+    let taken = pb::SeenDevice { name: "gpu-0".into(), code: "DEVICE_PLUGIN".into(), strangers: vec![stranger] };
+    assert_eq!(held.devices.len(), 2);
+    assert!(held.devices.contains(&device) && held.devices.contains(&taken), "{:?}", held.devices);
     assert_eq!(tainted.message, "spot (NoSchedule)");
     assert_eq!(tainted.devices[0].code, "DEVICE_UNHEALTHY");
 

@@ -189,7 +189,7 @@ async fn placed(db: &Client, place: &Place) -> Result<RuntimeForecast, Fault> {
 
 fn refused(refusal: &Refusal, now: Timestamp) -> RuntimeForecast {
     let turn = refusal.hints.iter().find_map(|hint| match hint {
-        Hint::Turn { position, at } => Some((*position, *at)),
+        Hint::Turn { position, at, .. } => Some((*position, *at)),
         _ => None,
     });
     let code = serde_json::to_value(refusal.code).ok().and_then(|code| code.as_str().map(str::to_owned));

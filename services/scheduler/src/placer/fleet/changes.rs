@@ -44,7 +44,7 @@ impl NodeEntry {
 
     /// Whether a device counts as one that does not work.
     fn has_failed(&self, device: &DeviceRow) -> bool {
-        !device.healthy && !self.updating.contains(&device.id) && !self.is_missing(device.id)
+        !device.healthy && !self.paused.contains_key(&device.id) && !self.is_missing(device.id)
     }
 
     /// Whether its failure would be news. Rows do not tell why a device is ill, nor whether all who have a part of it heard

@@ -1,6 +1,6 @@
 //! What is known of nodes and is in no row: why they take nobody new, and what strangers hold of them. Refuses to plan.
 
-use super::{Fleet, NodeEntry, wire::Stranger};
+use super::{Fleet, NodeEntry, Pause, wire::Stranger};
 use crate::placer::Placer;
 use domain::id::{DeviceId, HolderId, NodeId};
 use proto::internal::v1 as pb;
@@ -81,11 +81,12 @@ impl NodeEntry {
 
     /// Why a device takes nobody new; empty where it does.
     fn ailment(&self, device: &DeviceRow) -> &'static str {
-        match device.healthy {
-            true => "",
-            false if self.updating.contains(&device.id) => "POOL_UPDATING",
-            false if self.missing.contains_key(&device.id) => "DEVICE_MISSING",
-            false => "DEVICE_UNHEALTHY",
+        match self.paused.get(&device.id) {
+            _ if device.healthy => "",
+            Some(Pause::Updating) => "POOL_UPDATING",
+            Some(Pause::MaybeTaken) => "DEVICE_PLUGIN",
+            None if self.missing.contains_key(&device.id) => "DEVICE_MISSING",
+            None => "DEVICE_UNHEALTHY",
         }
     }
 }
