@@ -24,6 +24,7 @@ impl Engine {
         self.break_promises();
         self.put_off_all();
         self.drop_everything();
+        self.stride.shorten();
         let store = self.store.clone();
         let (mut pause, mut patience) = (PAUSE.0, Patience::default());
         while !self.stop.is_cancelled() {
