@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const PATIENCE_MAX: Duration = Duration::from_secs(25);
 /// What was not answered is tried again well within this time, with the patience that it grew.
 const GROWN_FOR: Duration = Duration::from_secs(30);
+/// Whether a connection answers that somebody left in the middle of a question is known within this time. Where the server still works
+/// for whoever left, another connection is there sooner.
+const CHECK_MAX: Duration = Duration::from_secs(1);
 /// The server ends a session that says nothing for so long in the middle of a transaction: whoever froze or was cut off
 /// there would keep others from its rows for as long as that lasts.
 const IDLE_TRANSACTION_MAX: Duration = Duration::from_secs(5);
@@ -41,6 +44,8 @@ pub struct Store {
     pool: Pool,
     waited: Arc<OnceLock<Box<Waited>>>,
     given_up: Arc<GivenUp>,
+    /// When somebody was cut short last.
+    cut: Arc<Last>,
     address: Arc<Address>,
 }
 
@@ -75,22 +80,46 @@ impl Default for Patience {
     }
 }
 
+/// When something happened last.
+#[derive(Default)]
+struct Last(Mutex<Option<Instant>>);
+
+impl Last {
+    fn set(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether it has happened since then.
+    fn is_since(&self, then: Instant) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| then <= at)
+    }
+}
+
 /// When connections were given up, and who wants to know.
 #[derive(Default)]
 struct GivenUp {
-    at: Mutex<Option<Instant>>,
+    at: Last,
     told: Notify,
 }
 
 impl GivenUp {
     /// Whether what was opened then is given up.
     fn covers(&self, created: Instant) -> bool {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| created <= at)
+        self.at.is_since(created)
     }
 
     fn now(&self) {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.at.set();
         self.told.notify_waiters();
+    }
+}
+
+/// Somebody who is cut short, unless it is forgotten.
+struct Cut<'a>(&'a Last);
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        self.0.set();
     }
 }
 
@@ -127,19 +156,32 @@ impl Store {
         pooled.options(session_options(IDLE_TRANSACTION_MAX, options.unwrap_or_default()));
         // The connection that was used last has the warmest caches on the server.
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let given_up = Arc::<GivenUp>::default();
-        let of_pool = Arc::clone(&given_up);
+        let (given_up, cut) = (Arc::<GivenUp>::default(), Arc::<Last>::default());
+        let (of_pool, last_cut) = (Arc::clone(&given_up), Arc::clone(&cut));
         let pool = Pool::builder(Manager::from_config(pooled, address.tls.clone(), recycling))
             .pre_recycle(Hook::sync_fn(move |_, metrics| match of_pool.covers(metrics.created) {
                 true => Err(HookError::message("it was given up")),
                 false => Ok(()),
+            }))
+            .pre_recycle(Hook::async_fn(move |client, metrics| {
+                let taken = metrics.recycled.unwrap_or(metrics.created);
+                let is_doubtful = last_cut.is_since(taken);
+                Box::pin(async move {
+                    if !is_doubtful {
+                        return Ok(());
+                    }
+                    match tokio::time::timeout(CHECK_MAX, client.simple_query("")).await {
+                        Ok(Ok(_)) => Ok(()),
+                        _ => Err(HookError::message("it does not answer")),
+                    }
+                })
             }))
             .max_size(max_connections)
             .queue_mode(QueueMode::Lifo)
             .timeouts(Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(WAIT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) })
             .runtime(Runtime::Tokio1)
             .build()?;
-        let store = Self { pool, waited: Arc::default(), given_up, address: Arc::new(address) };
+        let store = Self { pool, waited: Arc::default(), given_up, cut, address: Arc::new(address) };
         drop(store.client().await?);
         Ok(store)
     }
@@ -176,6 +218,15 @@ impl Store {
             self.give_up_connections();
             patience.grow();
         }
+        done
+    }
+
+    /// Does `work`. Where it is dropped before its end, as at a deadline or when its caller goes, a connection that it had may wait for
+    /// an answer that never comes: each that was in use by then is asked whether it answers before somebody gets it again, once.
+    pub async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
+        let cut = Cut(&self.cut);
+        let done = work.await;
+        std::mem::forget(cut);
         done
     }
 

@@ -63,3 +63,50 @@ async fn who_hears_nothing_gives_connections_up_and_waits_longer_the_next_time()
     };
     assert!(store.answered(&mut patience, often).await.is_some());
 }
+
+#[tokio::test]
+async fn a_connection_that_somebody_left_in_the_middle_of_a_question_is_asked_before_it_is_used_again() {
+    let database = Database::new().await;
+    let store = Store::connect(database.url(), 1).await.unwrap();
+    let asked = async |statement: &str| {
+        let client = store.client().await.unwrap();
+        client.batch_execute(statement).await
+    };
+    // Left by whoever had it, its answer is waited for by the next one.
+    let cut_short = async |statement: &str| {
+        let work = store.watched(asked(statement));
+        assert!(tokio::time::timeout(Duration::from_millis(200), work).await.is_err());
+    };
+    let before = session(&store).await;
+    cut_short("SELECT pg_sleep(600)").await;
+    let after = session(&store).await;
+    assert_ne!(before, after, "the connection that did not answer is not waited for");
+    // One that answers stays.
+    cut_short("SELECT pg_sleep(0.4)").await;
+    assert_eq!(session(&store).await, after);
+}
+
+#[tokio::test]
+async fn nobody_pays_for_that_while_all_work_comes_to_its_end() {
+    let database = Database::new().await;
+    let ways = database.counted().await;
+    let store = Store::connect(ways.url(), 1).await.unwrap();
+    let ask = async || store.watched(session(&store)).await;
+    ask().await;
+    let before = ways.count();
+    ask().await;
+    let each = ways.count() - before;
+    // Cut short, it leaves nothing on the way; the next one asks once more than usual, and the one after it does not.
+    let work = store.watched(async {
+        let _client = store.client().await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(200), work).await.is_err());
+    let mut more = Vec::new();
+    for _ in 0..2 {
+        let before = ways.count();
+        ask().await;
+        more.push(ways.count() - before - each);
+    }
+    assert_eq!(more, [1, 0]);
+}

@@ -33,6 +33,7 @@ mod recover;
 mod remembered;
 mod repeats;
 mod seat;
+mod stride;
 mod turn;
 
 pub use backfills::{ChangeBackfill, CreateBackfill};
@@ -65,6 +66,7 @@ use std::{
     time::Duration,
 };
 use store::{Patience, Store, executors::ExecutorRow, journal::Journal};
+use stride::Stride;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 pub(crate) use turn::Chain;
@@ -72,10 +74,6 @@ use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
 pub const QUEUE_MAX: usize = 8_192;
-/// Messages taken in one turn.
-const TURN_MESSAGES_MAX: usize = 4_096;
-/// Units leased in one turn.
-const TURN_LEASES_MAX: usize = 4_096;
 /// How often timers are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -133,6 +131,7 @@ pub struct Engine {
     slas: BTreeSet<(Timestamp, RunId)>,
     /// More is to be done than one turn takes: the next one comes at once.
     again: bool,
+    stride: Stride,
     /// What the next turn takes too: it was decided by what was not in force any more.
     outdated: Vec<Message>,
     seats: HashMap<ExecutorId, Seat>,
@@ -191,6 +190,7 @@ impl Engine {
             late: None,
             slas: BTreeSet::new(),
             again: false,
+            stride: Stride::default(),
             outdated: Vec::new(),
             seats: HashMap::new(),
             farewells: HashMap::new(),
@@ -217,26 +217,26 @@ impl Engine {
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
         let (stop, store) = (self.stop.clone(), self.store.clone());
-        let mut arrived = Vec::with_capacity(TURN_MESSAGES_MAX);
-        let mut messages = VecDeque::with_capacity(TURN_MESSAGES_MAX);
+        let mut arrived = Vec::with_capacity(stride::LONGEST);
+        let mut messages = VecDeque::with_capacity(stride::LONGEST);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut patience = Patience::default();
         loop {
-            let (due, again) = (self.until_due(), self.again);
+            let (due, again, most) = (self.until_due(), self.again, self.stride.now());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 () = Self::flush_due(self.flush_at) => self.flush(),
-                count = inbox.recv_many(&mut arrived, TURN_MESSAGES_MAX) => if count == 0 { break },
+                count = inbox.recv_many(&mut arrived, most) => if count == 0 { break },
                 () = std::future::ready(()), if again => {}
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
             // Whatever made it turn: nobody is silent whose word waits.
-            while arrived.len() < TURN_MESSAGES_MAX
+            while arrived.len() < most
                 && let Ok(message) = inbox.try_recv()
             {
                 arrived.push(message);

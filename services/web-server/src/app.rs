@@ -185,6 +185,7 @@ impl App {
             authority,
             limits: settings.limits.clone(),
             metrics: Metrics::new(&telemetry.meter("web-server"), methods, &core.changes),
+            store: core.store.clone(),
         };
         let mage = Mage {
             core: core.clone(),

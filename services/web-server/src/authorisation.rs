@@ -208,7 +208,7 @@ impl Guarded {
         let unstorable = began.unstorable.as_ref().filter(|_| !verdict.is_denied());
         let response = match unstorable.map_or(verdict.granted.as_ref(), Err) {
             Err(fault) => refuse(fault.clone()),
-            Ok(()) => timeout(authority.act_timeout, answer).await.unwrap_or_else(|_| {
+            Ok(()) => timeout(authority.act_timeout, authority.store.watched(answer)).await.unwrap_or_else(|_| {
                 refuse(Fault::new(ErrorKind::DeadlineExceeded, "REQUEST_TIMEOUT", "it took too long"))
             }),
         };

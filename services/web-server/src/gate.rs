@@ -18,6 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use std::sync::Arc;
 use std::time::Duration;
+use store::Store;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
@@ -38,6 +39,8 @@ pub(crate) struct Gate {
     pub(crate) limits: Limits,
     /// What is measured.
     pub(crate) metrics: Metrics,
+    /// What most requests wait for.
+    pub(crate) store: Store,
 }
 
 /// The names under which a server at this address may be called.
@@ -59,7 +62,7 @@ pub(crate) async fn admit(State(gate): State<Arc<Gate>>, request: Request, next:
         Ok((limit, identity)) => {
             head.extensions.insert(identity);
             let request = Request::from_parts(head, body);
-            match timeout(limit, next.run(request).instrument(span)).await {
+            match timeout(limit, gate.store.watched(next.run(request)).instrument(span)).await {
                 Ok(response) => response,
                 Err(_) => protocol.refuse(late(limit)),
             }
@@ -81,7 +84,9 @@ impl Gate {
         let host = host.unwrap_or_default().to_ascii_lowercase();
         self.check_host(&host)?;
         check_origin(&request.headers, &host)?;
-        let identity = self.identify(request).await?;
+        let limit = self.limits.request_timeout;
+        let identified = timeout(limit, self.store.watched(self.identify(request))).await;
+        let identity = identified.unwrap_or_else(|_| Err(late(limit)))?;
         let longest = if LONG.contains(&path) || bytes::is_upload(path) || path.starts_with("/runtimes/") {
             self.limits.upload_timeout
         } else {

@@ -162,7 +162,7 @@ async fn read(store: &Store, sender: &watch::Sender<Option<ClusterLoad>>, beat: 
     loop {
         interval.tick().await;
         beat.beat();
-        let fresh = match tokio::time::timeout(READ_MAX, schedulers::sum_load(store)).await {
+        let fresh = match tokio::time::timeout(READ_MAX, store.watched(schedulers::sum_load(store))).await {
             Ok(Ok(load)) => Some(load),
             Ok(Err(error)) => {
                 tracing::warn!(error = runtime::exit::chain(&error), "failed to read how much there is to do");

@@ -2,7 +2,7 @@
 //! keep a single block waiting. And what executors' sessions say.
 
 use super::{
-    Engine, Held, SessionEvent, TURN_LEASES_MAX,
+    Engine, Held, SessionEvent,
     live::Leased,
     seat::{Greeting, Seat},
     turn::Turn,
@@ -77,12 +77,12 @@ impl Engine {
         let mut unlucky = 0;
         // Those of them that are at home somewhere.
         let mut begun = Vec::new();
-        let mut leases = 0;
-        while !places.free.is_empty() && unlucky < self.ready.len() && leases < TURN_LEASES_MAX {
+        let most = self.stride.now();
+        while !places.free.is_empty() && unlucky < self.ready.len() && turn.leased < most {
             let Some(run) = self.ready.pop_front() else { break };
             match self.place(run, &mut places, turn) {
                 Placed::Leased => {
-                    leases += 1;
+                    turn.leased += 1;
                     unlucky = 0;
                 }
                 Placed::Later => {
@@ -101,6 +101,8 @@ impl Engine {
         for run in begun.into_iter().rev() {
             self.ready.push_front(run);
         }
+        // What is left may have a place too.
+        self.again |= turn.leased == most && !places.free.is_empty() && !self.ready.is_empty();
     }
 
     /// Leases one unit of a run, by any executor that takes one.

@@ -35,8 +35,6 @@ use uuid::Uuid;
 
 /// Triggers that are decided about in one turn.
 pub(super) const TURN_TRIGGERS_MAX: usize = 2_000;
-/// Runs that are started in one turn, about: a trigger that catches up starts all of its own.
-const TURN_STARTS_MAX: usize = 4_096;
 /// Before a trigger is decided about again whose definition was being edited.
 const OVERTAKEN_PAUSE: SignedDuration = SignedDuration::from_millis(50);
 /// Before a trigger is looked at again whose pipeline or definition could not be read.
@@ -88,11 +86,13 @@ impl Engine {
             self.put_off(oldest, now + OVERTAKEN_PAUSE);
             return due.into_iter().for_each(|(_, id)| self.triggers.rearm(id, Some(now + OVERTAKEN_PAUSE)));
         }
-        let mut started = 0;
+        let (mut started, most) = (0, self.stride.now());
+        // Where all of them catch up, none runs far ahead of the others.
+        let share = most.div_ceil(due.len());
         let mut due = due.into_iter();
         for (at, id) in due.by_ref() {
-            started += self.fire_one(at, id, turn).await;
-            if started >= TURN_STARTS_MAX {
+            started += self.fire_one(at, id, share, turn).await;
+            if started >= most {
                 break;
             }
         }
@@ -118,8 +118,8 @@ impl Engine {
         pipelines
     }
 
-    /// Decides about one trigger; answers how many runs it started.
-    async fn fire_one(&mut self, due_at: Timestamp, id: TriggerId, turn: &mut Turn) -> usize {
+    /// Decides about one trigger, which starts so many runs at `most`; answers how many it started.
+    async fn fire_one(&mut self, due_at: Timestamp, id: TriggerId, most: usize, turn: &mut Turn) -> usize {
         let now = self.now();
         let Some(armed) = self.triggers.get(id) else { return 0 };
         let (trigger, timetable) = match armed.read(id) {
@@ -159,7 +159,7 @@ impl Engine {
                 return 0;
             }
         };
-        let facts = self.facts(id, &aim);
+        let facts = Facts { most: Some(most), ..self.facts(id, &aim) };
         let Some(armed) = self.triggers.get(id) else { return 0 };
         let step = trigger::step(&trigger, timetable.as_ref(), &armed.state, &facts);
         let started = step.start.len();
@@ -200,6 +200,7 @@ impl Engine {
             ended_at: history.ended_at,
             lead: trigger::lead(&history.runtimes_s),
             former_wake,
+            most: None,
         }
     }
 

@@ -24,10 +24,13 @@ impl Engine {
         self.break_promises();
         self.put_off_all();
         self.drop_everything();
+        self.stride.shorten();
         let store = self.store.clone();
         let (mut pause, mut patience) = (PAUSE.0, Patience::default());
         while !self.stop.is_cancelled() {
-            if store.answered(&mut patience, self.retake()).await.is_some_and(|loaded| loaded.is_ok()) {
+            if let Some(Ok(owned)) = store.answered(&mut patience, self.retake()).await
+                && self.load_until_done(&owned).await
+            {
                 break;
             }
             // What was loaded by half is not counted twice, and the journal may be what broke.
@@ -46,14 +49,14 @@ impl Engine {
     }
 
     /// The outcome of a failed commit is unknown; with a new epoch it cannot count any more.
-    async fn retake(&mut self) -> Result<(), store::Error> {
+    async fn retake(&mut self) -> Result<Vec<Shard>, store::Error> {
         let retaken =
             async { tokio::try_join!(shards::retake(&self.store, self.scheduler), Journal::open(&self.store)) };
         let (owned, journal) = retaken
             .await
             .inspect_err(|error| tracing::warn!(error = %Chain(error), "failed to take the shards again"))?;
         self.journal = Some(journal);
-        self.load(&owned).await
+        Ok(owned)
     }
 
     /// The shards that this scheduler owns have changed: what it does not own any more is forgotten, what is new is
@@ -71,13 +74,21 @@ impl Engine {
             }
             return;
         }
+        if !self.load_until_done(&gained).await {
+            self.fail().await;
+        }
+    }
+
+    /// Loads these until that works: what is only read may be read again. False once the journal is lost, with which all is
+    /// loaded again.
+    async fn load_until_done(&mut self, gained: &[Shard]) -> bool {
         let store = self.store.clone();
         let (mut pause, mut patience) = (PAUSE.0, Patience::default());
         while !self.stop.is_cancelled()
-            && store.answered(&mut patience, self.load(&gained)).await.is_none_or(|loaded| loaded.is_err())
+            && store.answered(&mut patience, self.load(gained)).await.is_none_or(|loaded| loaded.is_err())
         {
             if self.has_lost_journal() {
-                return self.fail().await;
+                return false;
             }
             // What was loaded by half is not counted twice.
             self.lose_shards(&gained.iter().filter_map(|shard| u8::try_from(shard.id).ok()).collect());
@@ -86,6 +97,7 @@ impl Engine {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
+        true
     }
 
     /// Forgets everything of these shards. Attempts of theirs run on; their next owner asks for them.

@@ -47,6 +47,8 @@ pub(super) struct Turn {
     pub(super) done: Vec<(u8, Reply<()>)>,
     /// Runs that have ended and whose places are not yet given to others.
     pub(super) ended: VecDeque<RunId>,
+    /// How many units were leased, those ahead apart.
+    pub(super) leased: usize,
     /// Runs that were made.
     pub(super) launched: Vec<RunId>,
     /// Runs that a trigger stops in favour of its next one, once it is known that its decision counts.
@@ -294,6 +296,7 @@ impl Engine {
             self.shards.refuse(&lost, std::time::Instant::now());
             self.lose_shards(&lost);
         }
+        self.stride.lengthen();
         self.metrics.commits.inc();
         self.metrics.commit_rows.inc_by(turn.batch.len() as u64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());

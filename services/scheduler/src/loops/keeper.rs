@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use store::{
-    Store, schedulers,
+    Patience, Store, schedulers,
     shards::{self, Shard},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -32,9 +32,11 @@ use tokio_util::sync::CancellationToken;
 pub const LEASE_TTL: Duration = Duration::from_secs(4);
 /// Between two renewals.
 const RENEW_INTERVAL: Duration = Duration::from_secs(1);
-/// A round that takes longer than a lease is given up with the connections it used: on a connection whose far end is gone
-/// without a word, an answer would be waited for without end, and this scheduler would never be a member again.
+/// A round that takes longer than a lease is given up, and the next one says at once that this scheduler lives.
 const ROUND_MAX: Duration = LEASE_TTL;
+/// Who hears nothing for so long in a round gives all connections up: on one whose far end is gone without a word, an answer would
+/// be waited for without end, and this scheduler would never be a member again. Nothing else that a round waits for takes so long.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The engine's time to let go; after it the epochs do.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -103,12 +105,14 @@ impl Keeper {
                 _ = interval.tick() => Round::Due,
             };
             self.beat.beat();
-            match tokio::time::timeout(ROUND_MAX, self.run_once(round)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(error = %error, "failed to renew the membership"),
+            let (store, mut patience) = (self.parts.store.clone(), Patience::of(SILENCE_MAX));
+            match tokio::time::timeout(ROUND_MAX, store.answered(&mut patience, self.run_once(round))).await {
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(error))) => tracing::warn!(error = %error, "failed to renew the membership"),
+                Ok(None) => tracing::warn!("a round waited for a database that does not answer; connecting anew"),
+                // It answers, and other work is in no need of another connection.
                 Err(_) => {
-                    tracing::warn!("the database did not answer in {} s; connecting anew", ROUND_MAX.as_secs());
-                    self.parts.store.give_up_connections();
+                    tracing::warn!("a round took longer than a lease, which may have ended; beginning the next one")
                 }
             }
         }
@@ -161,9 +165,9 @@ impl Keeper {
         );
         if owned != self.told {
             self.tell(owned, !plan.release.is_empty()).await;
-        } else if round == Round::Due {
+        } else if round == Round::Due && self.parts.owned.capacity() == self.parts.owned.max_capacity() {
             // An engine that loaded everything again between letting a shard go and its release has it once more, and would
-            // judge what others run of it. One that is busy hears it in the next round.
+            // judge what others run of it. One that is busy hears it in the next round, and no news waits behind what is none.
             let _ = self.parts.owned.try_send(Ownership { shards: owned, done: None });
         }
         if !plan.release.is_empty() {
@@ -210,8 +214,9 @@ impl Keeper {
     async fn tell(&mut self, owned: Vec<Shard>, wait: bool) {
         let (done, let_go) = oneshot::channel();
         let ownership = Ownership { shards: owned.clone(), done: wait.then_some(done) };
-        // The engine has ended when nobody listens, and the process with it.
-        if self.parts.owned.send(ownership).await.is_ok() {
+        // The engine has ended when nobody listens, and the process with it. One that loads everything again listens to nobody
+        // for long: it hears this in a later round, and who lives goes on saying so.
+        if self.parts.owned.try_send(ownership).is_ok() {
             self.told = owned;
         }
         if wait && tokio::time::timeout(LET_GO_TIMEOUT, let_go).await.is_err() {
@@ -240,7 +245,7 @@ mod tests {
     use super::*;
     use crate::owners::Owners;
     use store::schedulers::Load;
-    use testkit::Database;
+    use testkit::{Database, wait_for};
     use uuid::Uuid;
 
     /// For anything that must happen.
@@ -287,6 +292,40 @@ mod tests {
         // An engine that hears nothing does not hold up the membership.
         tokio::time::sleep(LEASE_TTL + 2 * RENEW_INTERVAL).await;
         assert_eq!(schedulers::living(&store).await.unwrap().len(), 1);
+        stop.cancel();
+        drop(told);
+        ran.await.unwrap();
+    }
+
+    /// It may be loading everything again, in epochs that it took by itself: of all work that is what needs connections most.
+    #[tokio::test]
+    async fn an_engine_that_listens_to_nobody_costs_neither_the_membership_nor_any_connection() {
+        let (database, store) = database().await;
+        let me = SchedulerId(Uuid::now_v7());
+        let (keeper, _peers, mut told) = keeper(&store, me).await;
+        let stop = CancellationToken::new();
+        let ran = tokio::spawn(keeper.run(stop.clone()));
+        while told.recv().await.unwrap().shards.len() < shares::SHARDS {}
+        let client = database.client().await;
+        let until = async || -> f64 {
+            let sql = "SELECT extract(epoch FROM lease_until)::float8 FROM scheduler WHERE id = $1";
+            client.query_one(sql, &[&me.0]).await.unwrap().get(0)
+        };
+        let loads = async {
+            for _ in 0..8 {
+                shards::retake(&store, me).await.unwrap();
+                let before = until().await;
+                wait_for("a renewal", WAIT, || async { (until().await > before).then_some(()) }).await;
+            }
+        };
+        let mut patience = Patience::of(WAIT);
+        assert!(store.answered(&mut patience, loads).await.is_some(), "connections were given up that answer");
+        assert_eq!(schedulers::living(&store).await.unwrap().len(), 1);
+        // What it has not heard it hears when it listens.
+        let newest = |shards: &[Shard]| shards.iter().map(|shard| shard.epoch).max();
+        let latest: i64 = client.query_one("SELECT max(epoch) FROM shard", &[]).await.unwrap().get(0);
+        let heard = async { while newest(&told.recv().await.unwrap().shards) != Some(latest) {} };
+        tokio::time::timeout(WAIT, heard).await.unwrap();
         stop.cancel();
         drop(told);
         ran.await.unwrap();

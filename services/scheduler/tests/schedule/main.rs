@@ -15,4 +15,5 @@ mod peers;
 mod products;
 mod retries;
 mod sessions;
+mod strides;
 mod times;

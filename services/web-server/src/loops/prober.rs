@@ -18,7 +18,7 @@ pub(crate) fn start(store: Store, condition: Condition, draining: CancellationTo
 async fn probe(store: Store, condition: Condition, beat: Beat) {
     loop {
         beat.beat();
-        match tokio::time::timeout(ANSWER_MAX, ask(&store)).await {
+        match tokio::time::timeout(ANSWER_MAX, store.watched(ask(&store))).await {
             Ok(Ok(())) => condition.hold(),
             Ok(Err(error)) => condition.fail(runtime::exit::chain(&error)),
             Err(_) => condition.fail(format!("no answer in {} s", ANSWER_MAX.as_secs())),

@@ -38,7 +38,7 @@ async fn follow(core: &Arc<Core>, beat: Beat) {
     loop {
         interval.tick().await;
         beat.beat();
-        let living = tokio::time::timeout(LOOK_MAX, store::schedulers::living(&core.store));
+        let living = tokio::time::timeout(LOOK_MAX, core.store.watched(store::schedulers::living(&core.store)));
         let Ok(Ok(members)) = living.await else { continue };
         let mut clients: HashMap<String, Client> = HashMap::new();
         for address in members.into_iter().map(|member| member.address).filter(|address| !address.is_empty()) {

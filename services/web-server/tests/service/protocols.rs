@@ -186,3 +186,20 @@ async fn a_drain_ends_streams_and_then_the_server() {
     assert_eq!(rpc::status::Problem::from_status(&status).reason, "DRAINING");
     tokio::time::timeout(Duration::from_secs(10), cluster.serving).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn who_is_cut_short_leaves_nobody_a_connection_that_does_not_answer() {
+    let cluster = Cluster::with(|settings| settings.database_connections = 1).await;
+    let mut other = cluster.database.client().await;
+    let lock = other.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE project IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let authorization = format!("Bearer {TOKEN}");
+    let url = cluster.url("/orrery.v1.ProjectService/ListProjects");
+    let headers = [("content-type", "application/json"), ("authorization", &authorization), ("grpc-timeout", "300m")];
+    let answer = http::send(http::request(Method::POST, &url, &headers, "{}")).await;
+    assert_eq!(answer.status, 504, "{:?}", answer.body);
+    // Its question is still asked, on the only connection that there was.
+    let soon = std::time::Duration::from_secs(4);
+    tokio::time::timeout(soon, cluster.call("UserService/ListUsers", json!({}))).await.unwrap();
+    lock.rollback().await.unwrap();
+}

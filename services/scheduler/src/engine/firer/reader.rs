@@ -51,6 +51,7 @@ impl Reading {
         for (shards, _) in &mut self.pages {
             shards.retain(|shard| !is_lost(*shard));
         }
+        self.pages.retain(|(shards, _)| !shards.is_empty());
         self.kept.retain(|_, kept| !is_lost(i32::from(kept.pipeline.shard())));
     }
 
