@@ -21,6 +21,7 @@ _VARIABLES = {
     # The allocator that Arrow carries would start a thread even unused.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
+_given = frozenset(os.environ) - {*_VARIABLES, "PYTHONPATH"}
 # Read by libraries when they are loaded, so before any import.
 os.environ.update(_VARIABLES)
 
@@ -354,14 +355,15 @@ def warm_up() -> None:
     """Does once what every child would have to, and moves it all out of the garbage collector's sight so that it stays shared."""
     for name in _OURS:
         importlib.import_module(name)
-    child.set_up([*_VARIABLES, "PYTHONPATH"])
-    rehearsal.run()
+    # Neither those above nor what libraries have set.
+    child.set_up(name for name in [*os.environ] if name not in _given)
     seeds.find()
     forking.settle()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",
               file=sys.stderr)
+    rehearsal.run_often()
     gc.collect()
     gc.freeze()
 
