@@ -45,7 +45,7 @@ def run(source: str = "") -> None:
 
 
 def run_often() -> None:
-    """In the zygote: nothing is left to learn by running."""
+    """In the zygote: what is learned by running lies together, and nothing of it is left to learn."""
     from orrery_runner import failures, outputs
 
     try:
@@ -58,5 +58,10 @@ def run_often() -> None:
 
 
 def _run_often(source: str) -> None:
+    from orrery_runner import packing
+
+    run(source)
+    packing.fill()
+    packing.gather(lambda: run(source))
     for _ in range(_TIMES):
         run(source)

@@ -364,7 +364,9 @@ def warm_up() -> None:
         print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",
               file=sys.stderr)
     rehearsal.run_often()
+    # Collecting lets go what the interpreter keeps for its next objects, which lies here and there as well.
     gc.collect()
+    packing.fill()
     gc.freeze()
 
 

@@ -1,4 +1,4 @@
-"""What the zygote does once for all children."""
+"""What the zygote does once for all children: rehearsals, and where their memory lies."""
 from __future__ import annotations
 
 import os
@@ -36,6 +36,42 @@ rehearsal.run_often()
 after = state()
 print({result['outcome'] for result in results}, len(results) > 20, before == after)
 """), "{'completed'} True True")
+
+    def test_code_that_is_gathered_is_what_it_was(self) -> None:
+        self.assertEqual(said("""
+import traceback
+from orrery_runner import packing
+def made(name):
+    space = {}
+    exec(compile('def outer():\\n def inner(): raise ValueError\\n return inner\\n', name, 'exec'), space)
+    return space['outer']
+one, other, never = made('one'), made('other'), made('never')
+before = [function.__code__ for function in (one, other, never)]
+def run():
+    for outer in (one, other):
+        try: outer()()
+        except ValueError as error: raised.append(traceback.extract_tb(error.__traceback__)[-1].filename)
+raised = []
+packing.gather(run)
+raised.clear()
+run()
+print(raised, before[0] == before[1], [function.__code__ is code for function, code in zip((one, other, never), before)])
+"""), "['one', 'other'] True [False, False, True]")
+
+    def test_what_comes_after_a_filling_lies_together(self) -> None:
+        """Whatever holes there were: of all lengths, in all of memory."""
+        self.assertEqual(said("""
+from orrery_runner import packing
+lengths = (*range(64, 512, 48), *range(560, 30_000, 720))
+held = [[bytearray(length) for length in lengths] for _ in range(200)]
+del held[::2]
+packing.fill()
+span = lambda pieces: max(map(id, pieces)) - min(map(id, pieces))
+print(sum(span([bytes(length - 34) for _ in range(10)]) < 20 * length for length in lengths if length < 512) >= 8)
+large = [bytes(length) for length in lengths if length > 512]
+# Whatever has let go of a little meanwhile has left holes.
+print(sum(max(map(id, large)) - id(piece) < 1 << 20 for piece in large) >= 36, len(large))
+"""), "True\nTrue 41")
 
 
 class ToldOfForks(ProjectCase):
