@@ -4,6 +4,9 @@ Imports leave the memory of a process full of small holes, and what is loaded af
 the whole page around each object that it touches, if only to count a reference: of objects that lie scattered, a page each. So
 the zygote fills the holes before it loads what every child runs, and again before it forks, and has the code that every child
 runs lie in one place. That costs about three megabytes, once for all children.
+
+What is loaded before lies in one stretch: between libraries, which are mapped as they are loaded, there would be room only for
+a little at a time, and so for no huge pages.
 """
 from __future__ import annotations
 
@@ -21,7 +24,27 @@ _LARGE_MAX, _CACHED_MAX = 64 * 1024, 1040
 # Where an allocator works otherwise than thought, that many are enough.
 _COUNT_MAX = 4096
 
+# About as much as everything that is imported takes, and less than the allocator ever maps at once.
+_STRETCH_BYTES, _STEP_BYTES = 40 * 1024 * 1024, 128 * 1024
+
 _held: List[bytes] = []
+_stretch: List[Any] = []
+
+
+def reserve() -> None:
+    """Takes a stretch of memory for the objects that come next. Before libraries are loaded."""
+    # As long as it will be: a list that grows would lie in between.
+    pieces: List[Any] = [None] * (_STRETCH_BYTES // _SMALL_MAX)
+    payload = _SMALL_MAX - sys.getsizeof(b"")
+    for number in range(len(pieces)):
+        pieces[number] = bytes(payload)
+    # The others leave their room to whatever comes; these keep it from being given back.
+    _stretch.extend(pieces[:: _STEP_BYTES // _SMALL_MAX])
+
+
+def release() -> None:
+    """Gives back what nothing has come for."""
+    _stretch.clear()
 
 
 def fill() -> None:

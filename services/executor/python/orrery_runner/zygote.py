@@ -31,6 +31,7 @@ forking.watch()
 
 from orrery_runner import libraries, packing
 
+packing.reserve()
 # Before anything that every child runs, so that those things lie together.
 libraries.load()
 packing.fill()
@@ -364,6 +365,7 @@ def warm_up() -> None:
         print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",
               file=sys.stderr)
     rehearsal.run_often()
+    packing.release()
     # Collecting lets go what the interpreter keeps for its next objects, which lies here and there as well.
     gc.collect()
     packing.fill()

@@ -74,6 +74,26 @@ print(sum(max(map(id, large)) - id(piece) < 1 << 20 for piece in large) >= 36, l
 """), "True\nTrue 41")
 
 
+    def test_what_is_imported_lies_in_one_stretch_and_what_nobody_needs_is_given_back(self) -> None:
+        self.assertEqual(said("""
+import mmap, resource
+from orrery_runner import packing
+size = lambda: int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() >> 20
+before = size()
+packing.reserve()
+reserved = size() - before
+packing.release()
+print(reserved >= 40, size() - before < 4)
+packing.reserve()
+objects, libraries = [], []
+for number in range(200):
+    libraries.append(mmap.mmap(-1, 3 << 18))
+    objects += [bytes(100 + number) for _ in range(500)]
+packing.release()
+print(max(map(id, objects)) - min(map(id, objects)) >> 20 < 64)
+"""), "True True\nTrue")
+
+
 class ToldOfForks(ProjectCase):
     """Somebody may have asked to be told of forks before the zygote could notice, so all of its forks are Python's own."""
 
