@@ -46,8 +46,6 @@ def set_up(own_variables: Iterable[str]) -> None:
     _environment.update(os.environ)
     sys.path[:] = list(dict.fromkeys([_RUNNER, *sys.path]))
     signal.signal(signal.SIGTERM, _on_sigterm)
-    _leave_forks_alone()
-    _channel.leave_forks_alone()
 
 
 def on_terminate(act: Callable[[], None]) -> None:
@@ -64,9 +62,9 @@ def _on_sigterm(*_: Any) -> None:
     _terminate()
 
 
-def _leave_forks_alone() -> None:
+def leave_forks_alone() -> None:
     """What user code forks inherits the handler, and not what it is for. SIGTERM waits meanwhile, since Python forgets in the
-    child what came before it was ready. In the zygote itself none of that happens."""
+    child what came before it was ready. Asked for once, in the zygote, of whose own forks none of that is true."""
     def before() -> None:
         if _terminate is None:
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
@@ -81,6 +79,7 @@ def _leave_forks_alone() -> None:
         after()
 
     os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
+    _channel.leave_forks_alone()
 
 
 def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[bytes, List[int]]]) -> None:

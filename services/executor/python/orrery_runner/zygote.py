@@ -396,6 +396,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
     kernel.few_malloc_arenas()
     # Children inherit it; the zygote itself is small beside one that allocates without end.
     kernel.be_killed_first()
+    # Not part of what warms: whoever else warms an interpreter so has forks of its own.
+    child.leave_forks_alone()
     warm_up()
     kernel.use_huge_pages()
     listener = listen(options.socket)
