@@ -24,8 +24,9 @@ _LARGE_MAX, _CACHED_MAX = 64 * 1024, 1040
 # Where an allocator works otherwise than thought, that many are enough.
 _COUNT_MAX = 4096
 
-# About as much as everything that is imported takes, and less than the allocator ever maps at once.
-_STRETCH_BYTES, _STEP_BYTES = 40 * 1024 * 1024, 128 * 1024
+# About as much as everything that is imported takes, and a little less than the allocator maps at once.
+_STRETCH_BYTES = 36 * 1024 * 1024
+_STEP_BYTES = (960 if sys.version_info >= (3, 10) else 240) * 1024
 
 _held: List[bytes] = []
 _stretch: List[Any] = []

@@ -83,7 +83,7 @@ before = size()
 packing.reserve()
 reserved = size() - before
 packing.release()
-print(reserved >= 40, size() - before < 4)
+print(reserved >= 36, size() - before < 4)
 packing.reserve()
 objects, libraries = [], []
 for number in range(200):
