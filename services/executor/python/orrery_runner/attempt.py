@@ -35,7 +35,9 @@ class Process:
 
         current.begin(job, channel)
         try:
-            os.environ["MAGE_RUNTIME__REPO_PATH"] = job["repo_path"]
+            # The process was given it, unless it is for another project.
+            if os.environ.get("MAGE_RUNTIME__REPO_PATH") != job["repo_path"]:
+                os.environ["MAGE_RUNTIME__REPO_PATH"] = job["repo_path"]
             blockfile.set_import_path(job["repo_path"], job.get("project_name") or "")
             return self._run(job, channel)
         except Terminated:

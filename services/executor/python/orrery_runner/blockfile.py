@@ -105,8 +105,11 @@ def set_import_path(repo_path: str, project_name: str) -> None:
     for path in (repo_path, os.path.dirname(repo_path)):
         while path in sys.path:
             sys.path.remove(path)
-    position = next((index for index, path in enumerate(sys.path)
-                     if path.rstrip(os.sep).endswith(("site-packages", "dist-packages"))), len(sys.path))
+    position = 0
+    for path in sys.path:
+        if path.rstrip(os.sep).endswith(("site-packages", "dist-packages")):
+            break
+        position += 1
     sys.path.insert(position, repo_path)
     sys.path.append(os.path.dirname(repo_path))
     _aliases.folders = {

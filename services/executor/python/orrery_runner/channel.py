@@ -62,17 +62,24 @@ class Channel:
         self._arrived = threading.Condition(self._lock)
         self._waiting = 0
 
-    def attach(self, fd: int) -> None:
-        """Gives a channel that was made in advance its socket; what this process forks does not get it."""
-        self._fd = fd
+    def leave_forks_alone(self) -> None:
+        """What this process forks does not get the socket."""
         os.register_at_fork(after_in_child=self._disown)
+
+    def attach(self, fd: int) -> None:
+        """Gives a channel that was made in advance its socket."""
+        self._fd = fd
+
+    def detach(self) -> None:
+        """Closes the socket."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _disown(self) -> None:
         """A process that user code forks must not write into its parent's frames."""
         self._make_locks()
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        self.detach()
 
     @property
     def is_open(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 from orrery_runner import attempt, current, jsontext, kernel, logs, order, rehearsal, seeds
 from orrery_runner.channel import Channel, ChannelClosed
 
-REHEARSE_AFTER_S = 0.1
+REHEARSE_AFTER_MS = 100
 _RUNNER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -29,6 +29,8 @@ _channel = Channel()
 _environment: Dict[str, str] = {}
 _terminate: Optional[Callable[[], None]] = None
 _terminated_early = False
+# Not `select.select`, which has three arrays for all descriptors that there could be on the stack.
+_packets = select.poll()
 
 
 def set_up(own_variables: Iterable[str]) -> None:
@@ -62,19 +64,22 @@ def _on_sigterm(*_: Any) -> None:
 
 def leave_forks_alone() -> None:
     """What user code forks inherits the handler, and not what it is for. SIGTERM waits meanwhile, since Python forgets in the
-    child what came before it was ready."""
+    child what came before it was ready. Asked for once, in the zygote, of whose own forks none of that is true."""
     def before() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        if _terminate is None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 
     def after() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        if _terminate is None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
     def in_child() -> None:
-        if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        if _terminate is None and signal.getsignal(signal.SIGTERM) is _on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         after()
 
     os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
+    _channel.leave_forks_alone()
 
 
 def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[bytes, List[int]]]) -> None:
@@ -88,7 +93,8 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
         seeds.renew()
         try:
             # Under load the packet is here at once, and work done ahead would only cost throughput.
-            if not select.select([line], [], [], REHEARSE_AFTER_S)[0]:
+            _packets.register(line, select.POLLIN)
+            if not _packets.poll(REHEARSE_AFTER_MS):
                 rehearsal.run()
             data, fds = receive(line)
         except (OSError, ValueError):
@@ -96,10 +102,7 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
         if not data:
             os._exit(0)  # the zygote is gone
         os.close(line.detach())
-        bind_output(fds[0], fds[1])
-        _channel.attach(fds[2])
-        leave_forks_alone()
-        code = run_jobs(_channel, prepare(jsontext.parse(str(data, "utf-8"))))
+        code = serve(data, fds)
     except Terminated:
         die_by_sigterm()
     except BaseException as error:  # nothing may escape into the zygote's stack
@@ -107,6 +110,23 @@ def wait_and_run(line: socket.socket, receive: Callable[[socket.socket], Tuple[b
     finally:
         flush()
         os._exit(code)
+
+
+def serve(packet: bytes, fds: List[int]) -> int:
+    """Becomes what the packet says and runs jobs; the exit code."""
+    bind_output(fds[0], fds[1])
+    _channel.attach(fds[2])
+    return run_jobs(_channel, prepare(jsontext.parse(str(packet, "utf-8"))))
+
+
+def forget(environment: Dict[str, str]) -> None:
+    """After `serve` in a process that is still to become another: as if it never had."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        stream.buffer.raw.release()  # type: ignore[union-attr]
+    _channel.detach()
+    current.clear()
+    for name in [name for name in os.environ if name not in environment]:
+        del os.environ[name]
 
 
 def bind_output(stdout: int, stderr: int) -> None:

@@ -14,9 +14,10 @@ import os
 import sys
 from typing import Any, Callable, Set
 
-# What they register concerns threads and processes that a zygote does not have, and locks that it does not hold.
+# What they register concerns threads and processes that a zygote does not have, and locks that it does not hold; and what
+# the runner's own do is meant for forks of its children.
 _NEEDLESS = frozenset((
-    "threading", "logging", "random", "concurrent.futures.thread", "multiprocessing.resource_tracker",
+    "orrery_runner.channel", "orrery_runner.child", "threading", "logging", "random", "concurrent.futures.thread", "multiprocessing.resource_tracker",
     "joblib.externals.loky.backend.resource_tracker"))
 
 # Whatever starts before a zygote (a `.pth` file, a `sitecustomize`) and cares for forks has this one.

@@ -63,7 +63,9 @@ def restore(channel: Channel) -> None:
 
 def set_level(level: Optional[str]) -> None:
     """Records below it make no lines; without one, those below INFO."""
-    logging.getLogger().setLevel(level or logging.INFO)
+    # Setting one goes through all loggers that there are, to empty what each remembers.
+    if level or logging.root.level != logging.INFO:
+        logging.root.setLevel(level or logging.INFO)
 
 
 class BlockLogger:

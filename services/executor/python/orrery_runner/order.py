@@ -34,6 +34,10 @@ class Stream(io.FileIO):
         """From here on it leads to the executor, which takes the marks out again."""
         self._pipe = self._identity()
 
+    def release(self) -> None:
+        """It leads there no more."""
+        self._pipe = None
+
     def _identity(self) -> Optional[Tuple[int, int]]:
         try:
             status = os.fstat(self.fileno())

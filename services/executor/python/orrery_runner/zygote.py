@@ -21,6 +21,7 @@ _VARIABLES = {
     # The allocator that Arrow carries would start a thread even unused.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
+_given = frozenset(os.environ) - {*_VARIABLES, "PYTHONPATH"}
 # Read by libraries when they are loaded, so before any import.
 os.environ.update(_VARIABLES)
 
@@ -30,6 +31,7 @@ forking.watch()
 
 from orrery_runner import libraries, packing
 
+packing.reserve()
 # Before anything that every child runs, so that those things lie together.
 libraries.load()
 packing.fill()
@@ -354,15 +356,19 @@ def warm_up() -> None:
     """Does once what every child would have to, and moves it all out of the garbage collector's sight so that it stays shared."""
     for name in _OURS:
         importlib.import_module(name)
-    child.set_up([*_VARIABLES, "PYTHONPATH"])
-    rehearsal.run()
+    # Neither those above nor what libraries have set.
+    child.set_up(name for name in [*os.environ] if name not in _given)
     seeds.find()
     forking.settle()
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         print(f"{threads - 1} threads run in the zygote; what they hold at a fork stays locked in the child",
               file=sys.stderr)
+    rehearsal.run_often()
+    packing.release()
+    # Collecting lets go what the interpreter keeps for its next objects, which lies here and there as well.
     gc.collect()
+    packing.fill()
     gc.freeze()
 
 
@@ -390,6 +396,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
     kernel.few_malloc_arenas()
     # Children inherit it; the zygote itself is small beside one that allocates without end.
     kernel.be_killed_first()
+    # Not part of what warms: whoever else warms an interpreter so has forks of its own.
+    child.leave_forks_alone()
     warm_up()
     kernel.use_huge_pages()
     listener = listen(options.socket)

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import unittest
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 RUNNER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PATIENCE_S = 120.0
@@ -38,12 +38,12 @@ def wait_for(check: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
 class Zygote:
     """A zygote process and its socket."""
 
-    def __init__(self, idle: int = 2) -> None:
+    def __init__(self, idle: int = 2, start: Sequence[str] = ("-m", "orrery_runner.zygote")) -> None:
         self.folder = tempfile.mkdtemp(prefix="zygote-")
         self.path = os.path.join(self.folder, "s")
         env = {**os.environ, "PYTHONPATH": RUNNER}
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "orrery_runner.zygote", "--socket", self.path, "--idle", str(idle)],
+            [sys.executable, "-u", *start, "--socket", self.path, "--idle", str(idle)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, cwd="/")
         line = self.process.stdout.readline()
         if line != b"ready\n":
