@@ -202,6 +202,7 @@ mod tests {
             execution_date: created_at,
             reason: "it was told to".into(),
             due_at: sla_s.map(|s| Timestamp::from_second(1_800_000_000 + s).unwrap()),
+            is_scheduled: false,
         }
     }
 
