@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 pub struct Policy {
     /// How much of what is asked for the typical set has to cover, parts per million, most frequent first.
     pub typical_coverage_ppm: u64,
-    /// Most members of the typical set.
+    /// Most members of the typical set. Where many insist on models, each model brings members of its own: with too few of
+    /// them, those who insist are not seen.
     pub typical_max: usize,
-    /// What a device that is fully claimed by those who insist on its model is worth beyond others, in thousandths.
+    /// What a device that is fully claimed by those who insist on its model is worth beyond others, in thousandths. Little
+    /// decides between places that lose about the same, which spares the model; much breaks whole devices of others for it,
+    /// and leaves to those who insist what they cannot fill, where a node has less processor than they need.
     pub scarcity_permille: u64,
     /// What a model is worth against another, percent; a model that is not listed is worth 100.
     pub model_value_percent: BTreeMap<DeviceModel, u64>,
@@ -48,8 +51,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             typical_coverage_ppm: 950_000,
-            typical_max: 100,
-            scarcity_permille: 2_000,
+            typical_max: 256,
+            scarcity_permille: 75,
             model_value_percent: BTreeMap::new(),
             lifetime_milli: 5,
             link_milli: 200,

@@ -132,6 +132,31 @@ fn a_model_that_others_insist_on_is_left_to_them() {
 }
 
 #[test]
+fn a_model_that_others_insist_on_is_taken_rather_than_a_whole_device_broken() {
+    let mut world = World::new();
+    let (a, _b) = (world.node(&["A"], &shared()), world.node(&["B"], &shared()));
+    let queue = world.snapshot.queues[0].id;
+    world.hold(a, queue, 1, 500);
+    world.snapshot.recent.push(Demand { ask: of("A", ask(1, 500)), count: 20 });
+    world.snapshot.recent.push(Demand { ask: ask(1, 1000), count: 20 });
+    world.request(ask(1, 500));
+    assert_eq!(put(&world), [a]);
+}
+
+#[test]
+fn those_who_insist_count_also_where_much_else_is_asked_for_more_often() {
+    let mut world = World::new();
+    world.node(&["C"], &shared());
+    let (_a, b) = (world.node(&["A"], &shared()), world.node(&["B"], &shared()));
+    let recent = |model, milli, count| Demand { ask: of(model, ask(1, milli)), count };
+    world.snapshot.recent.extend((0..100).map(|at| recent("C", 400 + at, 2)));
+    world.snapshot.recent.extend((0..40).map(|at| recent("A", 900 + at, 1)));
+    let request = world.request(ask(1, 1000));
+    request.permitted = vec![DeviceModel::new("A"), DeviceModel::new("B")];
+    assert_eq!(put(&world), [b]);
+}
+
+#[test]
 fn a_dear_model_is_spared_and_a_preferred_one_is_taken() {
     let mut world = World::new();
     let (a, b) = (world.node(&["A"], &shared()), world.node(&["B"], &shared()));
