@@ -175,7 +175,7 @@ pub enum Hint {
         /// Its name.
         name: String,
     },
-    /// The window opens.
+    /// The window opens, which is closed now.
     WindowOpens {
         /// When, in the window's own zone.
         at: Zoned,

@@ -6,7 +6,7 @@ use domain::{
     id::{GangId, GroupId, ProjectId, QueueId, UserId},
     quota::{Account, Quota, Usage},
 };
-use placement::{Access, Code, Gang, Refusal, Shared};
+use placement::{Access, Code, Gang, Hint, Refusal, Shared};
 use uuid::Uuid;
 
 /// One node with two devices of model A, and what the test makes of it.
@@ -83,6 +83,23 @@ fn windows() {
     check(Code::WindowTooShort, "too soon for a start of 2 minutes and 10 minutes of use", |w| {
         w.request(ask(1, 1)).access = Access::Until { closes_at: zoned(719), opens_again_at: Some(zoned(9999)) };
     });
+}
+
+#[test]
+fn when_a_window_opens_is_told_while_it_is_closed() {
+    let told = |access: Access| {
+        let refusal = refusal(|w| {
+            let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+            w.hold(node, queue, 2, 1000);
+            w.request(ask(1, 1000)).access = access;
+        });
+        let opens = refusal.hints.iter().any(|hint| matches!(hint, Hint::WindowOpens { .. }));
+        (refusal.code, opens, refusal.sentence.contains("opens again on Monday 2026-11-23 08:00"))
+    };
+    let until = |seconds| Access::Until { closes_at: zoned(seconds), opens_again_at: Some(zoned(3600)) };
+    assert_eq!(told(Access::Closed { opens_at: Some(zoned(3600)) }), (Code::WindowClosed, true, false));
+    assert_eq!(told(until(720)), (Code::NoCapacity, false, false), "it is open, and not what is in the way");
+    assert_eq!(told(until(719)), (Code::WindowTooShort, false, true), "the reason says it");
 }
 
 #[test]
