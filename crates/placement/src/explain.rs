@@ -288,8 +288,8 @@ impl Code {
     /// Whether asking for something else may help.
     fn has_ways_out(self) -> bool {
         self.is_about_turn()
-            || matches!(self, Self::QuotaTooSmall | Self::ShareUnsupported | Self::NeverFits | Self::ModelAbsent)
-            || matches!(self, Self::ModelNotAllowed)
+            || matches!(self, Self::QuotaTooSmall | Self::QueueTooSmall | Self::ShareUnsupported | Self::NeverFits)
+            || matches!(self, Self::ModelAbsent | Self::ModelNotAllowed)
     }
 }
 

@@ -117,6 +117,8 @@ pub enum Code {
     QuotaTooSmall,
     /// The queue is at its limit.
     QueueLimit,
+    /// It is more than the queue may ever hold.
+    QueueTooSmall,
     /// Its plan does not allow the models that it wants.
     ModelNotAllowed,
     /// No such model is in the fleet.

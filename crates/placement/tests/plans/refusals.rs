@@ -136,9 +136,17 @@ fn quotas_and_limits() {
         limited(w, Quota { holders: Some(0), ..Quota::default() });
         w.request(ask(0, 0));
     });
-    check(Code::QueueLimit, "queue default holds 0 GPU of its limit of 0.5 GPU", |w| {
+    let words =
+        "0.501 GPU is asked for, and queue default may never hold more than 0.5 GPU; ask for less, or for another";
+    check(Code::QueueTooSmall, words, |w| {
         w.snapshot.queues[0].limit_milli = Some(500);
         w.request(ask(1, 501));
+    });
+    check(Code::QueueLimit, "queue default holds 0.4 GPU of its limit of 0.5 GPU", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.snapshot.queues[0].limit_milli = Some(500);
+        w.hold(node, queue, 1, 400);
+        w.request(ask(1, 500));
     });
     // One of its holders was told to leave, and has not.
     check(Code::QueueLimit, "queue default holds 1.5 GPU of its limit of 1.5 GPU", |w| {
@@ -148,6 +156,23 @@ fn quotas_and_limits() {
         w.hold(node, queue, 1, 500);
         w.request(ask(1, 500));
     });
+}
+
+#[test]
+fn whoever_asks_for_more_than_the_queue_s_limit_is_not_in_line_and_is_told_what_helps() {
+    let mut world = World::new();
+    world.node(&["A", "A"], &shared());
+    let other = world.queue("other", 0, false);
+    world.snapshot.queues[0].limit_milli = Some(500);
+    world.request(ask(1, 600)).alternatives = vec![other];
+    let hints = world.plan().refusals[0].hints.clone();
+    assert_eq!(
+        hints,
+        [Hint::OtherQueue { queue: other, name: "other".to_owned() }, Hint::Share { gpu_milli: 500 }],
+        "no position: its turn never comes"
+    );
+    world.snapshot.queues[0].limit_milli = Some(600);
+    assert_eq!(world.plan().assignments.len(), 1, "the limit was raised");
 }
 
 #[test]
