@@ -154,12 +154,15 @@ fn limit_reason(request: &Request, accounts: &Accounts) -> Reason {
         .queue(request.queue)
         .map(|a| (a.queue.name.as_str(), a.held_milli, a.queue.limit_milli.unwrap_or_default()))
         .unwrap_or_default();
-    let sentence = format!(
-        "queue {name} holds {} of its limit of {}, and {} is asked for",
-        gpus(held),
-        gpus(limit),
-        gpus(request.ask.effective_milli())
-    );
+    let wanted = request.ask.effective_milli();
+    let [held_is, limit_is, wanted_is] = [held, limit, wanted].map(gpus);
+    if wanted > limit {
+        let more = "ask for less, or for another queue, or an administrator for a higher limit";
+        let sentence =
+            format!("{wanted_is} is asked for, and queue {name} may never hold more than {limit_is}; {more}");
+        return Reason::new(Code::QueueTooSmall, sentence);
+    }
+    let sentence = format!("queue {name} holds {held_is} of its limit of {limit_is}, and {wanted_is} is asked for");
     Reason::new(Code::QueueLimit, sentence)
 }
 

@@ -271,12 +271,11 @@ impl Planner {
     }
 }
 
+/// Only while it is closed: where it is open, and closes too soon, the reason itself says when it opens again.
 fn when_it_opens(request: &Request) -> Option<Hint> {
     match &request.access {
-        Access::Closed { opens_at: at } | Access::Until { opens_again_at: at, .. } => {
-            at.clone().map(|at| Hint::WindowOpens { at })
-        }
-        Access::Always => None,
+        Access::Closed { opens_at } => opens_at.clone().map(|at| Hint::WindowOpens { at }),
+        Access::Until { .. } | Access::Always => None,
     }
 }
 
@@ -289,8 +288,8 @@ impl Code {
     /// Whether asking for something else may help.
     fn has_ways_out(self) -> bool {
         self.is_about_turn()
-            || matches!(self, Self::QuotaTooSmall | Self::ShareUnsupported | Self::NeverFits | Self::ModelAbsent)
-            || matches!(self, Self::ModelNotAllowed)
+            || matches!(self, Self::QuotaTooSmall | Self::QueueTooSmall | Self::ShareUnsupported | Self::NeverFits)
+            || matches!(self, Self::ModelAbsent | Self::ModelNotAllowed)
     }
 }
 

@@ -117,6 +117,8 @@ pub enum Code {
     QuotaTooSmall,
     /// The queue is at its limit.
     QueueLimit,
+    /// It is more than the queue may ever hold.
+    QueueTooSmall,
     /// Its plan does not allow the models that it wants.
     ModelNotAllowed,
     /// No such model is in the fleet.
@@ -175,7 +177,7 @@ pub enum Hint {
         /// Its name.
         name: String,
     },
-    /// The window opens.
+    /// The window opens, which is closed now.
     WindowOpens {
         /// When, in the window's own zone.
         at: Zoned,

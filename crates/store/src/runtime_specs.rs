@@ -114,6 +114,7 @@ pub async fn terms(db: &impl GenericClient, project: ProjectId, queue: &queues::
     Ok(Terms {
         policy: policies::get(db, project).await?.unwrap_or_default().rules,
         queue: queue.definition.name.clone(),
+        queue_limit_milli: queue.definition.limit_milli,
         is_default_queue: id == queues::DEFAULT,
         plans: if id == queues::DEFAULT { Vec::new() } else { plans::of_project(db, project, id).await? },
         offers: offers(db, &queue.pool).await?,

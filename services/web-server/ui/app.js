@@ -40,7 +40,8 @@ function show() {
   page.focus({ preventScroll: true });
 }
 
-/** A run that somebody was sent may be of another workspace than the chosen one; what its page leads to is of its own. */
+/** A run or a trigger that somebody was sent may be of another workspace than the chosen one; what its page leads to is of its
+    own. */
 function enterWorkspace(name) {
   if (![...chooser.options].some((option) => option.value === name)) return;
   chooser.value = name;
@@ -136,7 +137,9 @@ me.querySelector("button").addEventListener("click", async () => {
 });
 chooser.addEventListener("change", () => {
   localStorage.setItem(WORKSPACE, chooser.value);
-  if (location.hash.startsWith("#/runs/")) location.hash = "#/runs"; else show();
+  // What was looked at is of the workspace that was left.
+  const one = /^#\/(runs|triggers)\//.exec(location.hash);
+  if (one) location.hash = `#/${one[1]}`; else show();
 });
 window.addEventListener("signed-out", () => {
   if (!leaving.signal.aborted) askSignIn("You are signed in no more. Sign in to go on.");

@@ -121,8 +121,11 @@ export function runPage({ id, signal, enterWorkspace }) {
     const shown = known.filter((block) => names.has(block.uuid));
     if (!shown.length) return;
     state.graph = draw(shown, choose);
-    graph.replaceChildren(h("div", { class: "graph" }, state.graph.svg));
+    const view = h("div", { class: "graph" }, state.graph.svg);
+    graph.replaceChildren(view);
     graph.hidden = false;
+    // All layers stand around one line from left to right: there the first blocks are.
+    view.scrollTop = (view.scrollHeight - view.clientHeight) / 2;
     showBlocks();
   }
 

@@ -40,10 +40,10 @@ function firing(row) {
   ] };
 }
 
-export function triggersPage({ workspace, signal, id }) {
+export function triggersPage({ workspace, signal, id, enterWorkspace }) {
   const list = h("div", { class: "panel" }, h("div", { class: "empty" }, "Loading…"));
   const detail = h("div", { class: "below" });
-  let shown = false;
+  let shown = false, own = workspace;
 
   const fail = (place) => (error) => {
     if (!signal.aborted) place.replaceChildren(h("div", { class: "panel" }, h("div", { class: "empty error-text" }, error.message)));
@@ -86,24 +86,47 @@ export function triggersPage({ workspace, signal, id }) {
             : alwaysOn ? h("div", { class: "quiet small" }, "Starts again as soon as its run has ended.") : "",
           firings.length ? table([["Decided"], ["Time"], ["Run, or why not"], ["When"]], firings.map(firing))
             : h("div", { class: "empty" }, "Nothing has been decided yet.")));
-      if (!shown && detail.getBoundingClientRect().top > innerHeight / 2) detail.scrollIntoView();
-      shown = true;
+      reveal();
     } catch (error) {
       fail(detail)(error);
     }
   }
 
+  /** Once: a long list hides what stands below it. */
+  function reveal() {
+    if (!shown && detail.getBoundingClientRect().top > innerHeight / 2) detail.scrollIntoView();
+    shown = true;
+  }
+
+  /** One that is not in the list may be of another workspace, which a link does not tell; or it is there no more. */
+  async function seek() {
+    try {
+      const { trigger } = await call("TriggerService/GetTrigger", { triggerId: id }, signal);
+      if (trigger.workspace !== own && !trigger.archived) {
+        own = trigger.workspace;
+        enterWorkspace(own);
+        return refresh();
+      }
+      const why = trigger.archived ? `workspace ${trigger.workspace} is archived` : "only people and programs start it";
+      renew(detail, h("div", { class: "panel" }, h("div", { class: "empty" }, `${trigger.name} of ${trigger.pipeline} is not listed: ${why}.`)));
+    } catch (error) {
+      fail(detail)(error);
+    }
+    reveal();
+  }
+
   function show(triggers) {
-    const own = triggers.filter(({ spec }) => !spec.manual);
-    const chosen = own.find((trigger) => trigger.id === id);
+    const listed = triggers.filter(({ spec }) => !spec.manual);
+    const chosen = listed.find((trigger) => trigger.id === id);
     if (chosen) open(chosen);
-    renew(list, own.length ? table(
-      [["Trigger"], ["Pipeline"], ["State"], ["Waits for"], ["Next"], ["From"], ["", "act"]], own.map(row))
+    else if (id) seek();
+    renew(list, listed.length ? table(
+      [["Trigger"], ["Pipeline"], ["State"], ["Waits for"], ["Next"], ["From"], ["", "act"]], listed.map(row))
       : h("div", { class: "empty" }, "Nothing starts pipelines by itself here. Make a trigger with ", h("code", null, "orrery triggers create"),
         " or in a pipeline's ", h("code", null, "triggers.yaml"), "."));
   }
 
-  const refresh = () => document.hidden || all("TriggerService/ListTriggers", "triggers", { workspace }).then(show, fail(list));
+  const refresh = () => document.hidden || all("TriggerService/ListTriggers", "triggers", { workspace: own }).then(show, fail(list));
   const timer = setInterval(refresh, EVERY_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
   refresh();

@@ -107,13 +107,13 @@ impl Activity {
         !self.signs.is_empty() && self.signs.values().all(|(_, heard)| *heard >= at)
     }
 
-    /// Each source in a few words, for whoever asks why.
+    /// Each source in a few words, for whoever asks why; a second is as exact as anybody reads.
     #[must_use]
     pub fn evidence(&self) -> String {
-        let seen = self.seen.map(|at| format!("last request {at}"));
+        let seen = self.seen.map(|at| format!("last request {at:.0}"));
         let signs = self.signs.iter().map(|(source, (sign, _))| match sign {
-            Sign::Active(at) => format!("{source} active {at}"),
-            Sign::Idle(at) => format!("{source} idle since {at}"),
+            Sign::Active(at) => format!("{source} active {at:.0}"),
+            Sign::Idle(at) => format!("{source} idle since {at:.0}"),
             Sign::Unknown(why) => format!("{source} unknown ({why})"),
         });
         seen.into_iter().chain(signs).collect::<Vec<_>>().join(", ")
@@ -142,5 +142,17 @@ mod tests {
         assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(110)), "a clock that is ahead is not believed");
         assert_eq!(activity.verdict(at(200)), Verdict::IdleSince(at(200)), "not before the life began");
         assert!(!activity.is_fresh(at(105)) && activity.is_fresh(at(100)));
+    }
+
+    #[test]
+    fn the_evidence_is_told_in_whole_seconds() {
+        let odd = |second| at(second) + jiff::SignedDuration::from_nanos(705_805_933);
+        let mut activity = Activity::known(Some(odd(60)));
+        activity.says("cpu", Sign::Idle(odd(50)), at(100));
+        activity.says("jobs", Sign::Active(odd(70)), at(100));
+        activity.says("kernels", Sign::Unknown("no answer".into()), at(100));
+        let told = "last request 1970-01-01T00:01:00Z, cpu idle since 1970-01-01T00:00:50Z, \
+                    jobs active 1970-01-01T00:01:10Z, kernels unknown (no answer)";
+        assert_eq!(activity.evidence(), told);
     }
 }

@@ -22,6 +22,7 @@ pub use policy::{Policy, fits};
 use super::Spec;
 use crate::device::{DeviceModel, Enforcement, Sharing, WHOLE_MILLI};
 use crate::id::PlanId;
+use crate::quota::Excess;
 use crate::window::Access;
 use jiff::Timestamp;
 
@@ -32,6 +33,8 @@ pub struct Terms {
     pub policy: Policy,
     /// The queue's name; for sentences.
     pub queue: String,
+    /// Milli-GPU that the queue never exceeds; `None` is no limit.
+    pub queue_limit_milli: Option<u64>,
     /// It is the default queue, which every project may use at any time.
     pub is_default_queue: bool,
     /// The project's plans that open the queue.
@@ -76,6 +79,7 @@ pub fn check(name: &str, spec: &Spec, terms: &Terms) -> Result<(), Denial> {
         let verdict = verdicts.reduce(|first, next| first.or_else(|denial| next.map_err(|_| denial)));
         verdict.unwrap_or_else(|| Err(not_bound(&terms.queue)))?;
     }
+    check_limit(spec, terms)?;
     check_offers(spec, &terms.offers)
 }
 
@@ -122,6 +126,17 @@ pub fn opens_again(plans: &[Plan], spec: &Spec, now: Timestamp) -> bool {
 pub fn not_bound(queue: &str) -> Denial {
     let sentence = format!("no plan of the project opens queue `{queue}`");
     Denial::new(Code::QueueNotBound, "queue", sentence, "use the default queue, or ask an administrator for a plan")
+}
+
+/// Against the queue's whole limit: what others hold may be given back.
+fn check_limit(spec: &Spec, terms: &Terms) -> Result<(), Denial> {
+    let wanted = spec.ask.effective_milli();
+    let Some(limit) = terms.queue_limit_milli.filter(|limit| wanted > *limit) else { return Ok(()) };
+    let excess = Excess { what: "GPU".to_owned(), limit, used: 0, wanted };
+    let (wanted, limit) = (excess.spoken(wanted), excess.spoken(limit));
+    let sentence = format!("{wanted} is asked for, and queue `{}` may never hold more than {limit}", terms.queue);
+    let remedy = "ask for less, use another queue, or ask an administrator for a higher limit";
+    Err(Denial::new(Code::QueueTooSmall, "spec", sentence, remedy))
 }
 
 /// Whether some kind of device could ever serve it, share and memory considered.

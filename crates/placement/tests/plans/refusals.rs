@@ -6,7 +6,7 @@ use domain::{
     id::{GangId, GroupId, ProjectId, QueueId, UserId},
     quota::{Account, Quota, Usage},
 };
-use placement::{Access, Code, Gang, Refusal, Shared};
+use placement::{Access, Code, Gang, Hint, Refusal, Shared};
 use uuid::Uuid;
 
 /// One node with two devices of model A, and what the test makes of it.
@@ -86,6 +86,23 @@ fn windows() {
 }
 
 #[test]
+fn when_a_window_opens_is_told_while_it_is_closed() {
+    let told = |access: Access| {
+        let refusal = refusal(|w| {
+            let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+            w.hold(node, queue, 2, 1000);
+            w.request(ask(1, 1000)).access = access;
+        });
+        let opens = refusal.hints.iter().any(|hint| matches!(hint, Hint::WindowOpens { .. }));
+        (refusal.code, opens, refusal.sentence.contains("opens again on Monday 2026-11-23 08:00"))
+    };
+    let until = |seconds| Access::Until { closes_at: zoned(seconds), opens_again_at: Some(zoned(3600)) };
+    assert_eq!(told(Access::Closed { opens_at: Some(zoned(3600)) }), (Code::WindowClosed, true, false));
+    assert_eq!(told(until(720)), (Code::NoCapacity, false, false), "it is open, and not what is in the way");
+    assert_eq!(told(until(719)), (Code::WindowTooShort, false, true), "the reason says it");
+}
+
+#[test]
 fn a_window_that_is_long_enough_admits_and_tells_when_it_ends() {
     let mut world = World::new();
     world.node(&["A"], &shared());
@@ -119,9 +136,17 @@ fn quotas_and_limits() {
         limited(w, Quota { holders: Some(0), ..Quota::default() });
         w.request(ask(0, 0));
     });
-    check(Code::QueueLimit, "queue default holds 0 GPU of its limit of 0.5 GPU", |w| {
+    let words =
+        "0.501 GPU is asked for, and queue default may never hold more than 0.5 GPU; ask for less, or for another";
+    check(Code::QueueTooSmall, words, |w| {
         w.snapshot.queues[0].limit_milli = Some(500);
         w.request(ask(1, 501));
+    });
+    check(Code::QueueLimit, "queue default holds 0.4 GPU of its limit of 0.5 GPU", |w| {
+        let (node, queue) = (w.snapshot.nodes[0].id, w.snapshot.queues[0].id);
+        w.snapshot.queues[0].limit_milli = Some(500);
+        w.hold(node, queue, 1, 400);
+        w.request(ask(1, 500));
     });
     // One of its holders was told to leave, and has not.
     check(Code::QueueLimit, "queue default holds 1.5 GPU of its limit of 1.5 GPU", |w| {
@@ -131,6 +156,23 @@ fn quotas_and_limits() {
         w.hold(node, queue, 1, 500);
         w.request(ask(1, 500));
     });
+}
+
+#[test]
+fn whoever_asks_for_more_than_the_queue_s_limit_is_not_in_line_and_is_told_what_helps() {
+    let mut world = World::new();
+    world.node(&["A", "A"], &shared());
+    let other = world.queue("other", 0, false);
+    world.snapshot.queues[0].limit_milli = Some(500);
+    world.request(ask(1, 600)).alternatives = vec![other];
+    let hints = world.plan().refusals[0].hints.clone();
+    assert_eq!(
+        hints,
+        [Hint::OtherQueue { queue: other, name: "other".to_owned() }, Hint::Share { gpu_milli: 500 }],
+        "no position: its turn never comes"
+    );
+    world.snapshot.queues[0].limit_milli = Some(600);
+    assert_eq!(world.plan().assignments.len(), 1, "the limit was raised");
 }
 
 #[test]

@@ -31,8 +31,15 @@ const WISHES_MAX: usize = 1_000;
 /// Blocks are nobody's victims; this is longer than any of them runs.
 const PROTECTED: SignedDuration = SignedDuration::from_hours(24 * 365);
 /// Reasons to wait that time alone does not take away.
-const HOPELESS: [&str; 6] =
-    ["ASK_INVALID", "QUOTA_TOO_SMALL", "MODEL_ABSENT", "SHARE_UNSUPPORTED", "NEVER_FITS", "PLANNER_FAILED"];
+const HOPELESS: [&str; 7] = [
+    "ASK_INVALID",
+    "QUOTA_TOO_SMALL",
+    "QUEUE_TOO_SMALL",
+    "MODEL_ABSENT",
+    "SHARE_UNSUPPORTED",
+    "NEVER_FITS",
+    "PLANNER_FAILED",
+];
 /// Nobody knows the workspace that a wish names.
 const NO_WORKSPACE: &str = "WORKSPACE_NOT_FOUND";
 

@@ -212,6 +212,22 @@ async fn what_is_not_allowed_any_more_gets_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_more_than_its_queue_s_limit_starts_once_that_is_raised() {
+    let (world, scheduler, _executor) = World::simple(&[1]).await;
+    let project = world.project("p", None).await;
+    let client = world.database.client().await;
+    let limit = async |milli: i64| {
+        client.execute("UPDATE queue SET limit_milli = $1 WHERE name = 'default'", &[&milli]).await.unwrap();
+    };
+    limit(500).await;
+    let lab = world.workspace("lab", project, DEFAULT, (1, 600), json!({})).await;
+    scheduler.start(lab).await.unwrap();
+    waits_because(&world, lab, "QUEUE_TOO_SMALL").await;
+    limit(600).await;
+    world.until(lab, "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_kept_is_given_up_with_the_permission() {
     let (world, scheduler, executor) = World::simple(&[1]).await;
     enforced(&world, "hard").await;

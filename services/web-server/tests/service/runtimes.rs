@@ -152,6 +152,20 @@ async fn what_is_wrong_is_told_when_it_is_saved() {
     assert!(String::from_utf8_lossy(&answer.body).contains("use one of `lab/jupyter:3`"), "{:?}", answer.body);
     // Nothing was saved.
     assert_eq!(cluster.call_as(&ada, "RuntimeService/ListRuntimes", json!({})).await["runtimes"], json!([]));
+    // What its queue may never hold is refused where it is saved, and where it is started after the limit was lowered.
+    let limit = async |milli: &str| {
+        cluster.call("QueueService/SetQueue", json!({ "queue": { "name": "gpu", "limitGpuMilli": milli } })).await;
+    };
+    let mut spec = share();
+    spec["idleTimeoutS"] = json!(3600);
+    let save = json!({ "workspace": "lab", "queue": "gpu", "spec": spec });
+    limit("399").await;
+    assert_eq!(cluster.refused_as(&ada, "RuntimeService/SetRuntimeSpec", save.clone()).await, "QUEUE_TOO_SMALL");
+    limit("400").await;
+    cluster.call_as(&ada, "RuntimeService/SetRuntimeSpec", save).await;
+    limit("399").await;
+    let lab = json!({ "workspace": "lab" });
+    assert_eq!(cluster.refused_as(&ada, "RuntimeService/StartRuntime", lab).await, "QUEUE_TOO_SMALL");
     // A name that leaves no room for what backends add.
     let long = "x".repeat(41);
     cluster.call_as(&ada, "WorkspaceService/CreateWorkspace", json!({ "name": long, "project": "acme" })).await;

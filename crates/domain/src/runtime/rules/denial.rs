@@ -31,6 +31,8 @@ pub enum Code {
     ResourceLimit,
     /// More than the project may ever hold.
     QuotaTooSmall,
+    /// More than the queue may ever hold.
+    QueueTooSmall,
     /// A time-out that the policy forbids.
     TimeoutLimit,
     /// A lifetime that the policy or the plan forbids.
@@ -71,6 +73,7 @@ impl Code {
             Self::MemInvalid => "MEM_INVALID",
             Self::ResourceLimit => "RESOURCE_LIMIT",
             Self::QuotaTooSmall => "QUOTA_TOO_SMALL",
+            Self::QueueTooSmall => "QUEUE_TOO_SMALL",
             Self::TimeoutLimit => "TIMEOUT_LIMIT",
             Self::LifetimeLimit => "LIFETIME_LIMIT",
             Self::PvcNameInvalid => "PVC_NAME_INVALID",
@@ -114,7 +117,8 @@ impl Denial {
             | Code::WindowClosed
             | Code::ModelNotAllowed
             | Code::SmUnsupported
-            | Code::QuotaTooSmall => ErrorKind::FailedPrecondition,
+            | Code::QuotaTooSmall
+            | Code::QueueTooSmall => ErrorKind::FailedPrecondition,
             _ => ErrorKind::InvalidArgument,
         }
     }

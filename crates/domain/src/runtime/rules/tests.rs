@@ -233,6 +233,20 @@ fn the_quota_is_held_against_what_could_ever_be_held() {
 }
 
 #[test]
+fn the_queue_s_limit_is_held_against_what_is_asked_for() {
+    let limit = |limit| code(|_, t| t.queue_limit_milli = limit);
+    assert_eq!((limit(None), limit(Some(400)), limit(Some(399))), ("ok", "ok", "QUEUE_TOO_SMALL"));
+    let no_gpu = code(|s, t| (s.ask.gpus, s.ask.models, t.queue_limit_milli) = (0, vec![], Some(0)));
+    assert_eq!(no_gpu, "ok", "only GPUs count for it");
+    let terms = Terms { queue: "gpu".into(), queue_limit_milli: Some(300), ..Terms::default() };
+    assert_eq!(check("lab", &spec(), &terms).unwrap_err().code, Code::QueueNotBound, "it is nobody's else to know");
+    let denial = check("lab", &spec(), &Terms { plans: vec![plan("research")], ..terms }).unwrap_err();
+    let told =
+        "0.4 GPU is asked for, and queue `gpu` may never hold more than 0.3 GPU; ask for less, use another queue";
+    assert!(denial.to_string().starts_with(told), "{denial}");
+}
+
+#[test]
 fn a_queue_needs_a_plan_that_allows_it() {
     assert_eq!(with_plan(|_, _| {}), "ok");
     assert_eq!(with_plan(|s, p| (s.ask.gpus, p.gpus_max) = (3, Some(2))), "GPU_COUNT_LIMIT");
