@@ -158,6 +158,7 @@ impl Store {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let (given_up, cut) = (Arc::<GivenUp>::default(), Arc::<Last>::default());
         let (of_pool, last_cut) = (Arc::clone(&given_up), Arc::clone(&cut));
+        let tls = address.tls.clone();
         let pool = Pool::builder(Manager::from_config(pooled, address.tls.clone(), recycling))
             .pre_recycle(Hook::sync_fn(move |_, metrics| match of_pool.covers(metrics.created) {
                 true => Err(HookError::message("it was given up")),
@@ -165,15 +166,18 @@ impl Store {
             }))
             .pre_recycle(Hook::async_fn(move |client, metrics| {
                 let taken = metrics.recycled.unwrap_or(metrics.created);
-                let is_doubtful = last_cut.is_since(taken);
+                let (is_doubtful, tls) = (last_cut.is_since(taken), tls.clone());
                 Box::pin(async move {
                     if !is_doubtful {
                         return Ok(());
                     }
-                    match tokio::time::timeout(CHECK_MAX, client.simple_query("")).await {
-                        Ok(Ok(_)) => Ok(()),
-                        _ => Err(HookError::message("it does not answer")),
+                    if let Ok(Ok(_)) = tokio::time::timeout(CHECK_MAX, client.simple_query("")).await {
+                        return Ok(());
                     }
+                    // The server may still work for whoever left, in a session that no pool counts any more.
+                    let work = client.cancel_token();
+                    tokio::spawn(async move { tokio::time::timeout(WAIT_TIMEOUT, work.cancel_query(tls)).await });
+                    Err(HookError::message("it does not answer"))
                 })
             }))
             .max_size(max_connections)
@@ -224,6 +228,8 @@ impl Store {
     /// Does `work`. Where it is dropped before its end, as at a deadline or when its caller goes, a connection that it had may wait for
     /// an answer that never comes: each that was in use by then is asked whether it answers before somebody gets it again, once.
     pub async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
+        // Dropped in the middle, the cut is noted before a connection of the work's is free for others.
+        let work = pin!(work);
         let cut = Cut(&self.cut);
         let done = work.await;
         std::mem::forget(cut);
@@ -262,10 +268,11 @@ impl Store {
 ///
 /// No statement of a service needs a table whole. The planner, which sees a table as it is when a statement is first used, would read
 /// one that is small then, and go on reading it when a burst has made it large, until statistics are taken a minute later: the
-/// ends of 500 runs took a second to count where they take 5 ms.
+/// ends of 500 runs took a second to count where they take 5 ms. And no statement works long enough to be worth compiling; the
+/// cost by which PostgreSQL judges that is what it is told to add to a table that is read whole, as it must be where it is small.
 pub(crate) fn session_options(idle_transaction_max: Duration, further: &str) -> String {
     let idle_max = idle_transaction_max.as_millis();
-    format!("-c idle_in_transaction_session_timeout={idle_max} -c enable_seqscan=off {further}")
+    format!("-c idle_in_transaction_session_timeout={idle_max} -c enable_seqscan=off -c jit=off {further}")
 }
 
 /// The outcome of `work`; `None` once nothing has woken it for so long. What it computes meanwhile does not count.

@@ -266,4 +266,6 @@ async fn nor_one_that_is_small_when_they_are_planned() {
     client.batch_execute(IDS).await.unwrap();
     let wrong = wrong(&client).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What has to be read whole costs so much by its plan that it would be compiled each time.
+    assert_eq!(client.query_one("SHOW jit", &[]).await.unwrap().get::<_, String>(0), "off");
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 use store::{Patience, Store};
-use testkit::Database;
+use testkit::{Database, wait_for};
 
 /// For what must end at once.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,6 +81,12 @@ async fn a_connection_that_somebody_left_in_the_middle_of_a_question_is_asked_be
     cut_short("SELECT pg_sleep(600)").await;
     let after = session(&store).await;
     assert_ne!(before, after, "the connection that did not answer is not waited for");
+    wait_for("the end of what nobody waits for", PATIENCE, || async {
+        let client = database.client().await;
+        let left = client.query_one("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", &[&before]).await.unwrap();
+        (left.get::<_, i64>(0) == 0).then_some(())
+    })
+    .await;
     // One that answers stays.
     cut_short("SELECT pg_sleep(0.4)").await;
     assert_eq!(session(&store).await, after);

@@ -74,6 +74,8 @@ use turn::Turn;
 
 /// Messages that wait for a turn; senders wait beyond it.
 pub const QUEUE_MAX: usize = 8_192;
+/// Messages taken in one turn: half of those that can wait, so that whoever was silent in two turns has sent none.
+const TURN_MESSAGES_MAX: usize = QUEUE_MAX / 2;
 /// How often timers are looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -217,26 +219,26 @@ impl Engine {
     /// Turns until it is stopped. `shards` tells what is owned, whenever that changes.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut shards: mpsc::Receiver<Ownership>) {
         let (stop, store) = (self.stop.clone(), self.store.clone());
-        let mut arrived = Vec::with_capacity(stride::LONGEST);
-        let mut messages = VecDeque::with_capacity(stride::LONGEST);
+        let mut arrived = Vec::with_capacity(TURN_MESSAGES_MAX);
+        let mut messages = VecDeque::with_capacity(TURN_MESSAGES_MAX);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut patience = Patience::default();
         loop {
-            let (due, again, most) = (self.until_due(), self.again, self.stride.now());
+            let (due, again) = (self.until_due(), self.again);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(owned) = shards.recv() => self.own(owned).await,
                 outcome = Flush::ended(&mut self.flush) => self.flushed(outcome).await,
                 () = Self::flush_due(self.flush_at) => self.flush(),
-                count = inbox.recv_many(&mut arrived, most) => if count == 0 { break },
+                count = inbox.recv_many(&mut arrived, TURN_MESSAGES_MAX) => if count == 0 { break },
                 () = std::future::ready(()), if again => {}
                 () = tokio::time::sleep(due) => {}
                 _ = tick.tick() => {}
             }
             // Whatever made it turn: nobody is silent whose word waits.
-            while arrived.len() < most
+            while arrived.len() < TURN_MESSAGES_MAX
                 && let Ok(message) = inbox.try_recv()
             {
                 arrived.push(message);

@@ -92,10 +92,6 @@ impl<'a> Plan<'a> {
             CatchUp::All { window_s, count } => (SignedDuration::from_secs(i64::from(window_s)), count),
         };
         let reach = now.checked_sub(window).unwrap_or(Timestamp::MIN);
-        // No two times are less than a second apart, so there cannot be more than that. Else each step would count them anew.
-        if reach <= mark && now.duration_since(mark).as_secs() < i64::from(count) {
-            return Some(mark);
-        }
         let mut from = on_time;
         while count > 0
             && let Some(last) = self.last_due(before(from), now, mark).filter(|last| *last >= reach)

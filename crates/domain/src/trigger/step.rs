@@ -4,7 +4,7 @@
 //! is decided, and what follows from it is computed anew each time. Refuses to know rows, runs and how long a decision
 //! takes to be written; a decision that was not written is simply made again.
 
-use super::{CatchUp, Every, Kind, Overlap, Schedule, Stop, Timetable, Trigger, due, key};
+use super::{Every, Kind, Overlap, Schedule, Stop, Timetable, Trigger, due, key};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -131,9 +131,6 @@ pub struct Facts {
     pub lead: Option<SignedDuration>,
     /// Where the trigger was edited since the last step: when that one meant to look at it again.
     pub former_wake: Option<Timestamp>,
-    /// About how many times start in this step at most, of a trigger that catches up with all of them; the next step, which is due
-    /// at once, goes on. `None` for as many as there may be.
-    pub most: Option<usize>,
 }
 
 /// The outcome of a step.
@@ -379,14 +376,10 @@ impl Step {
             self.give_up_late(&plan, trigger, timetable, facts.now);
             next = plan.next_after(self.mark(trigger));
         }
-        // Only where each of them starts, however late and whatever runs by then, is it the same in one step and in several.
-        let each = trigger.spec.overlap == Overlap::AllowAll && matches!(trigger.spec.catch_up, CatchUp::All { .. });
-        let most = facts.most.filter(|_| each).map_or(STEP_MAX, |most| most.clamp(1, STEP_MAX));
         while let Some(at) = next {
             let due = plan.due(at);
-            if due > facts.now || starts.len() >= most {
-                // One that has come keeps its place among those of other triggers.
-                self.wake = Some(due);
+            if due > facts.now || starts.len() >= STEP_MAX {
+                self.wake = Some(due.max(facts.now));
                 return starts;
             }
             self.take(&plan, trigger, timetable, at, &mut starts);

@@ -50,13 +50,9 @@ impl World {
     }
 
     fn at(&mut self, now: &str) -> Step {
-        self.at_most(None, now)
-    }
-
-    fn at_most(&mut self, most: Option<usize>, now: &str) -> Step {
         let timetable = self.trigger.spec.timetable().unwrap();
         let Self { running, room, lead, former_wake, .. } = *self;
-        let facts = Facts { now: ts(now), running, room, ended_at: None, lead, former_wake, most };
+        let facts = Facts { now: ts(now), running, room, ended_at: None, lead, former_wake };
         let step = step(&self.trigger, timetable.as_ref(), &self.state, &facts);
         self.state = step.state.clone();
         step
@@ -109,34 +105,6 @@ fn what_was_missed_is_caught_up_with_as_the_trigger_says() {
     assert_eq!(down(all), (vec![hour(14), hour(15), hour(16)], vec![(hour(12), 2, SkipReason::CatchUp)]));
     let two = CatchUp::All { window_s: 86_400, count: 2 };
     assert_eq!(down(two), (vec![hour(15), hour(16)], vec![(hour(12), 3, SkipReason::CatchUp)]));
-}
-
-#[test]
-fn what_was_missed_may_be_caught_up_with_in_several_steps() {
-    let now = "2026-01-01T16:20:00Z";
-    let hour = |hour: u32| format!("2026-01-01T{hour}:00:00Z");
-    let down = |change: fn(&mut Spec)| {
-        let mut world = World::new("@hourly", change);
-        assert_eq!(starts(&world.at("2026-01-01T11:00:00Z")).len(), 1);
-        world
-    };
-    let mut world = down(|spec| spec.catch_up = CatchUp::All { window_s: 86_400, count: 4 });
-    let first = world.at_most(Some(3), now);
-    assert_eq!(
-        (starts(&first), skips(&first)),
-        (vec![hour(13), hour(14), hour(15)], vec![(hour(12), 1, SkipReason::CatchUp)])
-    );
-    assert_eq!(first.wake, Some(ts(&hour(16))), "it is due since then");
-    let second = world.at_most(Some(3), now);
-    assert_eq!((starts(&second), skips(&second)), (vec![hour(16)], vec![]));
-    assert_eq!(second.wake, Some(ts(&hour(17))));
-    // Where a start means something to the next one, both are decided at once.
-    let mut world = down(|spec| {
-        spec.catch_up = CatchUp::All { window_s: 86_400, count: 4 };
-        spec.overlap = Overlap::BufferAll;
-    });
-    let step = world.at_most(Some(1), now);
-    assert_eq!((starts(&step).len(), step.state.waiting.len(), step.wake), (1, 3, Some(ts(&hour(17)))));
 }
 
 #[test]

@@ -86,12 +86,11 @@ impl Engine {
             self.put_off(oldest, now + OVERTAKEN_PAUSE);
             return due.into_iter().for_each(|(_, id)| self.triggers.rearm(id, Some(now + OVERTAKEN_PAUSE)));
         }
+        // About: a trigger that catches up starts all of its own.
         let (mut started, most) = (0, self.stride.now());
-        // Where all of them catch up, none runs far ahead of the others.
-        let share = most.div_ceil(due.len());
         let mut due = due.into_iter();
         for (at, id) in due.by_ref() {
-            started += self.fire_one(at, id, share, turn).await;
+            started += self.fire_one(at, id, turn).await;
             if started >= most {
                 break;
             }
@@ -118,8 +117,8 @@ impl Engine {
         pipelines
     }
 
-    /// Decides about one trigger, which starts so many runs at `most`; answers how many it started.
-    async fn fire_one(&mut self, due_at: Timestamp, id: TriggerId, most: usize, turn: &mut Turn) -> usize {
+    /// Decides about one trigger; answers how many runs it started.
+    async fn fire_one(&mut self, due_at: Timestamp, id: TriggerId, turn: &mut Turn) -> usize {
         let now = self.now();
         let Some(armed) = self.triggers.get(id) else { return 0 };
         let (trigger, timetable) = match armed.read(id) {
@@ -159,7 +158,7 @@ impl Engine {
                 return 0;
             }
         };
-        let facts = Facts { most: Some(most), ..self.facts(id, &aim) };
+        let facts = self.facts(id, &aim);
         let Some(armed) = self.triggers.get(id) else { return 0 };
         let step = trigger::step(&trigger, timetable.as_ref(), &armed.state, &facts);
         let started = step.start.len();
@@ -200,7 +199,6 @@ impl Engine {
             ended_at: history.ended_at,
             lead: trigger::lead(&history.runtimes_s),
             former_wake,
-            most: None,
         }
     }
 

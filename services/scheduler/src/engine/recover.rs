@@ -1,6 +1,7 @@
 //! Losing and regaining the truth: what happens when a commit fails, an epoch has moved, or shards come and go.
 
 use super::{Engine, EngineError, Ownership, Turn, seat::Seat, turn::Chain};
+use crate::loops::keeper::LEASE_TTL;
 use domain::id::{ExecutorId, RunId};
 use proto::internal::v1 as pb;
 use std::{
@@ -29,7 +30,7 @@ impl Engine {
         let (mut pause, mut patience) = (PAUSE.0, Patience::default());
         while !self.stop.is_cancelled() {
             if let Some(Ok(owned)) = store.answered(&mut patience, self.retake()).await
-                && self.load_until_done(&owned).await
+                && self.load_until_done(&owned, &mut patience).await
             {
                 break;
             }
@@ -74,20 +75,20 @@ impl Engine {
             }
             return;
         }
-        if !self.load_until_done(&gained).await {
+        if !self.load_until_done(&gained, &mut Patience::default()).await {
             self.fail().await;
         }
     }
 
-    /// Loads these until that works: what is only read may be read again. False once the journal is lost, with which all is
-    /// loaded again.
-    async fn load_until_done(&mut self, gained: &[Shard]) -> bool {
-        let store = self.store.clone();
-        let (mut pause, mut patience) = (PAUSE.0, Patience::default());
+    /// Loads these until that works: what is only read may be read again. False once the journal is lost, with which all is loaded
+    /// again; or after the time of a lease, in which others may have taken them.
+    async fn load_until_done(&mut self, gained: &[Shard], patience: &mut Patience) -> bool {
+        let (store, begun) = (self.store.clone(), Instant::now());
+        let mut pause = PAUSE.0;
         while !self.stop.is_cancelled()
-            && store.answered(&mut patience, self.load(gained)).await.is_none_or(|loaded| loaded.is_err())
+            && store.answered(patience, self.load(gained)).await.is_none_or(|loaded| loaded.is_err())
         {
-            if self.has_lost_journal() {
+            if self.has_lost_journal() || begun.elapsed() >= LEASE_TTL {
                 return false;
             }
             // What was loaded by half is not counted twice.

@@ -1,17 +1,18 @@
-//! How much one turn takes: messages, starts of triggers, leases, so many of each.
+//! How much one turn begins: starts of triggers, and leases, so many of each.
 //!
 //! A turn is one commit, and counts as a whole or not at all. The longer a database was away, the more has piled up, the larger is
 //! the commit that catches up with it, and the likelier it is that it breaks as well, where connections break. So a turn after
-//! one that did not count takes little, and each that counts lets the next one take twice as much.
+//! one that did not count begins little, and each that counts lets the next one begin twice as much. Messages are taken as they come: who
+//! has said something is not silent.
 //!
-//! Refuses to know what is taken. What a turn leaves is taken by the next one, which comes at once.
+//! Refuses to know what is begun. What a turn leaves is begun by the next one, which comes at once.
 
 /// Of a turn when nothing is wrong.
-pub(super) const LONGEST: usize = 4_096;
+const LONGEST: usize = 4_096;
 /// Of the turn after one that did not count: a few hundred rows are little beside what it costs to load everything again.
 const SHORTEST: usize = 256;
 
-/// How much the next turn takes of each.
+/// How much the next turn begins of each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stride(usize);
 

@@ -35,7 +35,7 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 /// A round that takes longer than a lease is given up, and the next one says at once that this scheduler lives.
 const ROUND_MAX: Duration = LEASE_TTL;
 /// Who hears nothing for so long in a round gives all connections up: on one whose far end is gone without a word, an answer would
-/// be waited for without end, and this scheduler would never be a member again. Nothing else that a round waits for takes so long.
+/// be waited for without end, and this scheduler would never be a member again. What others asked is asked again, with more patience.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The engine's time to let go; after it the epochs do.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(2);
@@ -119,7 +119,9 @@ impl Keeper {
         // From here on the drain's deadline is what ends it.
         self.beat = Beat::unwatched();
         let mine: Vec<i16> = self.told.iter().map(|shard| shard.id).collect();
-        self.tell(Vec::new(), true).await;
+        // An engine that loads listens again when it was told to stop.
+        let _ = tokio::time::timeout(LET_GO_TIMEOUT, self.parts.owned.reserve()).await;
+        let _ = self.tell(Vec::new(), true).await;
         let Parts { store, scheduler, peers, leases, .. } = &self.parts;
         // Leases first: whoever finds the shards free shall find them free there too.
         if let Err(error) = leases.release(scheduler.0, &names(&mine)).await {
@@ -164,7 +166,10 @@ impl Keeper {
             leases.is_degraded().then(|| "it does not answer; PostgreSQL keeps the leases meanwhile".to_owned()),
         );
         if owned != self.told {
-            self.tell(owned, !plan.release.is_empty()).await;
+            if !self.tell(owned, !plan.release.is_empty()).await {
+                // Nothing is released that an engine has not heard of.
+                return Ok(());
+            }
         } else if round == Round::Due && self.parts.owned.capacity() == self.parts.owned.max_capacity() {
             // An engine that loaded everything again between letting a shard go and its release has it once more, and would
             // judge what others run of it. One that is busy hears it in the next round, and no news waits behind what is none.
@@ -210,18 +215,20 @@ impl Keeper {
         Ok(granted)
     }
 
-    /// Tells the engine, and waits until it has let go what is not named.
-    async fn tell(&mut self, owned: Vec<Shard>, wait: bool) {
+    /// Tells the engine, and waits until it has let go what is not named. False where it does not listen.
+    async fn tell(&mut self, owned: Vec<Shard>, wait: bool) -> bool {
         let (done, let_go) = oneshot::channel();
         let ownership = Ownership { shards: owned.clone(), done: wait.then_some(done) };
         // The engine has ended when nobody listens, and the process with it. One that loads everything again listens to nobody
         // for long: it hears this in a later round, and who lives goes on saying so.
-        if self.parts.owned.try_send(ownership).is_ok() {
-            self.told = owned;
+        if self.parts.owned.try_send(ownership).is_err() {
+            return false;
         }
+        self.told = owned;
         if wait && tokio::time::timeout(LET_GO_TIMEOUT, let_go).await.is_err() {
             tracing::warn!("the engine takes long to let shards go; its next write of them is refused");
         }
+        true
     }
 }
 
