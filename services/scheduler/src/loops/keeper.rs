@@ -304,40 +304,6 @@ mod tests {
         ran.await.unwrap();
     }
 
-    /// It may be loading everything again, in epochs that it took by itself: of all work that is what needs connections most.
-    #[tokio::test]
-    async fn an_engine_that_listens_to_nobody_costs_neither_the_membership_nor_any_connection() {
-        let (database, store) = database().await;
-        let me = SchedulerId(Uuid::now_v7());
-        let (keeper, _peers, mut told) = keeper(&store, me).await;
-        let stop = CancellationToken::new();
-        let ran = tokio::spawn(keeper.run(stop.clone()));
-        while told.recv().await.unwrap().shards.len() < shares::SHARDS {}
-        let client = database.client().await;
-        let until = async || -> f64 {
-            let sql = "SELECT extract(epoch FROM lease_until)::float8 FROM scheduler WHERE id = $1";
-            client.query_one(sql, &[&me.0]).await.unwrap().get(0)
-        };
-        let loads = async {
-            for _ in 0..8 {
-                shards::retake(&store, me).await.unwrap();
-                let before = until().await;
-                wait_for("a renewal", WAIT, || async { (until().await > before).then_some(()) }).await;
-            }
-        };
-        let mut patience = Patience::of(WAIT);
-        assert!(store.answered(&mut patience, loads).await.is_some(), "connections were given up that answer");
-        assert_eq!(schedulers::living(&store).await.unwrap().len(), 1);
-        // What it has not heard it hears when it listens.
-        let newest = |shards: &[Shard]| shards.iter().map(|shard| shard.epoch).max();
-        let latest: i64 = client.query_one("SELECT max(epoch) FROM shard", &[]).await.unwrap().get(0);
-        let heard = async { while newest(&told.recv().await.unwrap().shards) != Some(latest) {} };
-        tokio::time::timeout(WAIT, heard).await.unwrap();
-        stop.cancel();
-        drop(told);
-        ran.await.unwrap();
-    }
-
     #[tokio::test]
     async fn however_often_it_is_woken_it_lets_go_once_a_second() {
         let (_database, store) = database().await;

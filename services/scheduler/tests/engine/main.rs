@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 mod ahead;
+mod keeping;
 mod remembered;
 mod retries;
 mod sessions;
