@@ -122,7 +122,7 @@ impl Peers {
     }
 
     /// A peer said that shards are free.
-    pub(crate) fn hear_of_free_shards(&self) {
+    pub fn hear_of_free_shards(&self) {
         self.0.shards_are_free.notify_one();
     }
 
