@@ -8,6 +8,34 @@ BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
 END $$;
 
+CREATE FUNCTION public.run_begins() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO unfinished_run (shard, run_id) SELECT shard, id FROM begun WHERE completed_at IS NULL;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.run_ends() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    DELETE FROM unfinished_run u USING changed c
+     WHERE c.completed_at IS NOT NULL AND u.shard = c.shard AND u.run_id = c.id;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.run_goes_on() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO unfinished_run (shard, run_id) VALUES (NEW.shard, NEW.id) ON CONFLICT DO NOTHING;
+    -- Whoever has just deleted lines of the life before leaves what was noted since.
+    INSERT INTO log_straggler (pipeline_id, run_id) VALUES (NEW.pipeline_id, NEW.id)
+    ON CONFLICT (pipeline_id, run_id) DO UPDATE SET noted_at = excluded.noted_at;
+    RETURN NULL;
+END $$;
+
 CREATE TABLE public.access_token (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -133,7 +161,7 @@ CREATE TABLE public.block_run (
     CONSTRAINT block_run_running_has_executor CHECK (((status <> 'running'::text) OR (executor_id IS NOT NULL) OR (children IS NOT NULL))),
     CONSTRAINT block_run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'upstream_failed'::text, 'condition_failed'::text])))
 )
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.002', autovacuum_vacuum_threshold='5000');
+WITH (autovacuum_vacuum_scale_factor='0.002', autovacuum_vacuum_threshold='5000', fillfactor='40');
 
 CREATE TABLE public.block_stat (
     workspace_id uuid NOT NULL,
@@ -462,6 +490,12 @@ ALTER TABLE public.log_line ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.log_straggler (
+    pipeline_id uuid NOT NULL,
+    run_id uuid NOT NULL,
+    noted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 CREATE TABLE public.model (
     id uuid NOT NULL,
     workspace_id uuid NOT NULL,
@@ -602,6 +636,12 @@ CREATE TABLE public.pipeline (
 CREATE TABLE public.pipeline_log_mark (
     pipeline_id uuid NOT NULL,
     completed_at timestamp with time zone NOT NULL,
+    run_id uuid NOT NULL
+);
+
+CREATE TABLE public.pipeline_log_passed (
+    pipeline_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
     run_id uuid NOT NULL
 );
 
@@ -807,7 +847,7 @@ CREATE TABLE public.run (
     CONSTRAINT run_status_check CHECK ((status = ANY (ARRAY['initial'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT run_timeout_s_check CHECK ((timeout_s > 0))
 )
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='2000');
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='2000', fillfactor='45');
 
 CREATE TABLE public.run_end (
     id bigint NOT NULL,
@@ -960,6 +1000,12 @@ CREATE TABLE public.trigger_token (
     CONSTRAINT trigger_token_id_check CHECK (((length(id) >= 1) AND (length(id) <= 64))),
     CONSTRAINT trigger_token_source_check CHECK ((source = ANY (ARRAY['project'::text, 'api'::text])))
 );
+
+CREATE TABLE public.unfinished_run (
+    shard smallint NOT NULL,
+    run_id uuid NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
 
 CREATE TABLE public.user_account (
     id uuid NOT NULL,
@@ -1159,6 +1205,9 @@ ALTER TABLE ONLY public.limit_pool
 ALTER TABLE ONLY public.log_chunk
     ADD CONSTRAINT log_chunk_pkey PRIMARY KEY (after_id);
 
+ALTER TABLE ONLY public.log_straggler
+    ADD CONSTRAINT log_straggler_pkey PRIMARY KEY (pipeline_id, run_id);
+
 ALTER TABLE ONLY public.model
     ADD CONSTRAINT model_name_unique UNIQUE (workspace_id, name);
 
@@ -1197,6 +1246,9 @@ ALTER TABLE ONLY public.output_removal
 
 ALTER TABLE ONLY public.pipeline_log_mark
     ADD CONSTRAINT pipeline_log_mark_pkey PRIMARY KEY (pipeline_id);
+
+ALTER TABLE ONLY public.pipeline_log_passed
+    ADD CONSTRAINT pipeline_log_passed_pkey PRIMARY KEY (pipeline_id);
 
 ALTER TABLE ONLY public.pipeline
     ADD CONSTRAINT pipeline_name_unique UNIQUE (workspace_id, name);
@@ -1309,6 +1361,9 @@ ALTER TABLE ONLY public.trigger_state
 ALTER TABLE ONLY public.trigger_token
     ADD CONSTRAINT trigger_token_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.unfinished_run
+    ADD CONSTRAINT unfinished_run_pkey PRIMARY KEY (shard, run_id);
+
 ALTER TABLE ONLY public.user_account
     ADD CONSTRAINT user_account_email_key UNIQUE (email);
 
@@ -1369,7 +1424,7 @@ CREATE INDEX browser_session_by_end ON public.browser_session USING btree (expir
 
 CREATE INDEX browser_session_by_user ON public.browser_session USING btree (user_id);
 
-CREATE INDEX firing_by_time ON public.firing USING btree (trigger_id, created_at, logical_key);
+CREATE INDEX firing_by_instant ON public.firing USING btree (trigger_id, created_at);
 
 CREATE INDEX gpu_usage_by_time ON public.gpu_usage USING gist (tstzrange(held_at, freed_at));
 
@@ -1433,11 +1488,9 @@ CREATE INDEX run_by_pipeline ON public.run USING btree (pipeline_id, id);
 
 CREATE INDEX run_by_workspace ON public.run USING btree (workspace_id, id);
 
-CREATE INDEX run_forgettable ON public.run USING btree (pipeline_id, completed_at) WHERE (outputs_expired_at IS NOT NULL);
+CREATE INDEX run_keeps_outputs ON public.run USING btree (pipeline_id, created_at) WHERE (outputs_expired_at IS NULL);
 
-CREATE INDEX run_unfinished ON public.run USING btree (shard) WHERE (status = ANY (ARRAY['initial'::text, 'running'::text]));
-
-CREATE INDEX run_with_outputs ON public.run USING btree (pipeline_id, completed_at) WHERE ((completed_at IS NOT NULL) AND (outputs_expired_at IS NULL));
+CREATE INDEX run_without_outputs ON public.run USING btree (pipeline_id, created_at) WHERE (outputs_expired_at IS NOT NULL);
 
 CREATE INDEX runtime_alive ON public.runtime USING btree (pool) WHERE (state = ANY (ARRAY['starting'::text, 'running'::text, 'stopping'::text]));
 
@@ -1480,6 +1533,12 @@ ALTER INDEX public.log_line_by_run ATTACH PARTITION public.log_line_default_run_
 CREATE TRIGGER audit_entry_is_append_only BEFORE UPDATE OR TRUNCATE ON public.audit_entry FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER audit_entry_is_kept BEFORE DELETE ON public.audit_entry FOR EACH ROW WHEN ((old.at > (now() - '30 days'::interval))) EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER run_begins AFTER INSERT ON public.run REFERENCING NEW TABLE AS begun FOR EACH STATEMENT EXECUTE FUNCTION public.run_begins();
+
+CREATE TRIGGER run_ends AFTER UPDATE ON public.run REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.run_ends();
+
+CREATE TRIGGER run_goes_on AFTER UPDATE ON public.run FOR EACH ROW WHEN (((old.completed_at IS NOT NULL) AND (new.completed_at IS NULL))) EXECUTE FUNCTION public.run_goes_on();
 
 ALTER TABLE ONLY public.access_token
     ADD CONSTRAINT access_token_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.user_account(id);

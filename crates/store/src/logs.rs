@@ -1,10 +1,10 @@
 //! Log lines, written in batches, and the days that they are kept by. Refuses to read any line.
 
-use crate::{Error, Store};
+use crate::{Client, Error, Store};
 use domain::id::PipelineId;
 use jiff::Timestamp;
 use std::pin::pin;
-use tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
+use tokio_postgres::{Row, binary_copy::BinaryCopyInWriter, types::Type};
 use uuid::Uuid;
 
 /// Columns of a batch, as `log_line/copy.sql` names them.
@@ -94,9 +94,9 @@ pub async fn drop_expired(store: &Store, before: Timestamp) -> Result<Vec<Partit
     Ok(expired)
 }
 
-/// Deletes lines of the `runs_max` oldest runs of a pipeline that ended before `before`, up to `lines_max` of them, and
-/// notes which runs have none any more. Answers how many lines went; `None` when no run is left. Two who do it at once do
-/// it once.
+/// Deletes lines of runs of a pipeline that ended before `before`: of up to `runs_max` runs and up to `lines_max` lines, oldest runs
+/// first, and notes which have none any more. A run that has not ended for so long is passed, and looked at again each time, and so
+/// is one that ran again. Answers how many lines went; `None` when no run is left. Two who do it at once do it once.
 ///
 /// # Errors
 /// When the database does not answer; what was deleted stays deleted.
@@ -108,19 +108,38 @@ pub async fn delete_of_ended(
     lines_max: u64,
 ) -> Result<Option<u64>, Error> {
     let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/run/select_ended_after_log_mark.sql")).await?;
+    let statement = client.prepare_cached(include_str!("../sql/log_straggler/select_ended.sql")).await?;
+    let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
+    if !rows.is_empty() {
+        let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        let noted: Vec<Timestamp> = rows.iter().map(|row| row.get(1)).collect();
+        let (gone, deleted) = delete_of(&client, &runs, lines_max).await?;
+        if gone {
+            let statement = client.prepare_cached(include_str!("../sql/log_straggler/delete.sql")).await?;
+            client.execute(&statement, &[&pipeline.0, &runs, &noted]).await?;
+        }
+        return Ok(Some(deleted));
+    }
+    let statement = client.prepare_cached(include_str!("../sql/run/select_after_log_mark.sql")).await?;
     let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
     let Some(last) = rows.last() else { return Ok(None) };
-    let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let (ended, stragglers): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get("has_ended"));
+    let ids = |rows: Vec<&Row>| rows.into_iter().map(|row| row.get("id")).collect::<Vec<Uuid>>();
+    let (gone, deleted) = delete_of(&client, &ids(ended), lines_max).await?;
+    if gone {
+        let (created_at, run): (Timestamp, Uuid) = (last.get("created_at"), last.get("id"));
+        let statement = client.prepare_cached(include_str!("../sql/pipeline_log_passed/raise.sql")).await?;
+        client.execute(&statement, &[&pipeline.0, &created_at, &run, &ids(stragglers)]).await?;
+    }
+    Ok(Some(deleted))
+}
+
+/// Deletes up to so many lines of these runs. Answers whether none is left, and how many went.
+async fn delete_of(client: &Client, runs: &[Uuid], lines_max: u64) -> Result<(bool, u64), Error> {
     let statement = client.prepare_cached(include_str!("../sql/log_line/delete_of_runs.sql")).await?;
     let limit = i64::try_from(lines_max).unwrap_or(i64::MAX);
     let row = client.query_one(&statement, &[&runs, &limit]).await?;
     let (found, deleted) = (row.get::<_, i64>(0), row.get::<_, i64>(1));
     // Not by what was deleted: somebody who does the same at once may have been faster with these, and more are left.
-    if found < limit {
-        let (run, completed_at): (Uuid, Timestamp) = (last.get(0), last.get(1));
-        let statement = client.prepare_cached(include_str!("../sql/pipeline_log_mark/raise.sql")).await?;
-        client.execute(&statement, &[&pipeline.0, &completed_at, &run]).await?;
-    }
-    Ok(Some(u64::try_from(deleted).unwrap_or(0)))
+    Ok((found < limit, u64::try_from(deleted).unwrap_or(0)))
 }

@@ -4,9 +4,10 @@
 use domain::{
     admission::Source,
     graph::Graph,
-    id::{PipelineId, RunId, SchedulerId, TriggerId, WorkspaceId},
-    run::Transition,
+    id::{ExecutorId, PipelineId, RunId, SchedulerId, TriggerId, WorkspaceId},
+    run::{RunRow, RunStatus, Transition},
     trigger::State,
+    unit::{BlockStatus, Output, Step, UnitKey, UnitRow},
 };
 use jiff::Timestamp;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -44,6 +45,41 @@ fn decision(trigger: TriggerId, version: i64, waiting: Option<&str>) -> Decision
         next_due: None,
         latest: None,
     }
+}
+
+/// Of one block.
+fn graph() -> Graph {
+    let pipeline = serde_json::json!({ "name": "p", "kind": "python", "blocks": [
+        { "uuid": "a", "name": "a", "kind": "custom", "language": "python", "upstream": [] }
+    ] });
+    Graph::new(Arc::new(serde_json::from_value(pipeline).unwrap())).unwrap()
+}
+
+/// What a run and its one block come to.
+fn reached(completed: bool) -> [Transition; 2] {
+    let (now, executor) = (Timestamp::now(), Some(ExecutorId(Uuid::now_v7())));
+    let (status, block) = match completed {
+        true => (RunStatus::Completed, BlockStatus::Completed),
+        false => (RunStatus::Running, BlockStatus::Running),
+    };
+    let completed_at = completed.then_some(now);
+    let run = RunRow { status, started_at: Some(now), completed_at, reason: None, cancel_reason: None };
+    let unit = UnitRow {
+        key: UnitKey { step: Step::Block(0), child: None },
+        status: block,
+        lease: 1,
+        attempts: 1,
+        deaths: 0,
+        executor,
+        not_before: None,
+        started_at: Some(now),
+        attempt_started_at: Some(now),
+        completed_at,
+        output: completed.then(Output::default),
+        error: None,
+        children: None,
+    };
+    [Transition::Run(run), Transition::Unit(Box::new(unit))]
 }
 
 impl World {
@@ -308,10 +344,7 @@ async fn who_loses_a_shard_while_it_writes_drops_no_children_of_its_runs() {
     let children =
         "INSERT INTO block_run (run_id, block, child, status) SELECT $1, 'a', n, 'failed' FROM generate_series(0, 2) n";
     world.client.execute(children, &[&run.0]).await.unwrap();
-    let pipeline = serde_json::json!({ "name": "p", "kind": "python", "blocks": [
-        { "uuid": "a", "name": "a", "kind": "custom", "language": "python", "upstream": [] }
-    ] });
-    let graph = Graph::new(Arc::new(serde_json::from_value(pipeline).unwrap())).unwrap();
+    let graph = graph();
     let left = async |world: &World| {
         let left = "SELECT count(*) FROM block_run WHERE child >= 0";
         world.client.query_one(left, &[]).await.unwrap().get::<_, i64>(0)
@@ -340,4 +373,62 @@ async fn who_loses_a_shard_while_it_writes_drops_no_children_of_its_runs() {
         assert_eq!((committed.unwrap().shards.len(), left(&world).await), (usize::from(is_owner), expected));
         world.shard.epoch += 1;
     }
+}
+
+/// What a new owner loads is what has not ended, whoever writes it: also a scheduler that knows no such list.
+#[tokio::test]
+async fn the_list_of_unfinished_runs_follows_their_beginnings_and_ends() {
+    let mut world = World::new().await;
+    let graph = graph();
+    let mut batch = Batch::default();
+    let [first, second] = world.triggers.map(|trigger| world.create(&mut batch, trigger, 1, "{}"));
+    reached(true).iter().for_each(|transition| batch.add(second, &graph, world.shard, transition));
+    runs::commit(&mut world.journal, &mut batch).await.unwrap();
+    let unfinished = async |world: &World| {
+        let rows = world.client.query("SELECT run_id, shard FROM unfinished_run", &[]).await.unwrap();
+        rows.iter().map(|row| (RunId(row.get(0)), row.get::<_, i16>(1))).collect::<Vec<_>>()
+    };
+    assert_eq!(unfinished(&world).await, [(first, 7)], "the other one ended where it began");
+    for (completed, expected) in [(true, None), (false, Some((first, 7))), (false, Some((first, 7))), (true, None)] {
+        let mut batch = Batch::default();
+        reached(completed).iter().for_each(|transition| batch.add(first, &graph, world.shard, transition));
+        runs::commit(&mut world.journal, &mut batch).await.unwrap();
+        assert_eq!(unfinished(&world).await, expected.into_iter().collect::<Vec<_>>());
+    }
+    let by_hand = "UPDATE run SET status = 'running', completed_at = NULL WHERE id = $1";
+    world.client.execute(by_hand, &[&second.0]).await.unwrap();
+    assert_eq!(unfinished(&world).await, [(second, 7)]);
+}
+
+/// A new version of a row that fits beside the old one, and changes nothing that an index names, costs a third.
+#[tokio::test]
+async fn the_ends_of_many_runs_touch_no_index() {
+    let mut world = World::new().await;
+    let graph = graph();
+    let mut begun = Batch::default();
+    let mut runs = Vec::new();
+    for n in 0..300 {
+        let run = NewRun { logical_key: n.to_string(), ..world.run(world.triggers[0], 1, "{}") };
+        runs.push(run.id);
+        begun.create(run, world.shard);
+    }
+    let mut ended = Batch::default();
+    for run in runs {
+        reached(false).iter().for_each(|transition| begun.add(run, &graph, world.shard, transition));
+        reached(true).iter().for_each(|transition| ended.add(run, &graph, world.shard, transition));
+    }
+    for batch in [&mut begun, &mut ended] {
+        runs::commit(&mut world.journal, batch).await.unwrap();
+    }
+    // A session that ends tells what it did.
+    drop(world.journal);
+    let told = "SELECT relname, n_tup_hot_upd FROM pg_stat_user_tables
+                WHERE relname IN ('run', 'block_run') AND n_tup_upd = 300 ORDER BY relname";
+    let rows = testkit::wait_for("the statistics", Duration::from_secs(20), || async {
+        let rows = world.client.query(told, &[]).await.unwrap();
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    let hot: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(hot, [("block_run".to_owned(), 300), ("run".to_owned(), 300)]);
 }

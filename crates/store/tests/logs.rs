@@ -267,6 +267,8 @@ async fn a_projects_own_retention_takes_lines_of_its_old_runs_and_no_others() {
         "INSERT INTO run (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, execution_date)
                 SELECT $2, workspace_id, pipeline_id, 1, trigger_id, 0, 'running', now() FROM run WHERE id = $1";
     client.execute(copy, &[&old.0, &young.0]).await.unwrap();
+    client.execute("UPDATE run SET created_at = now() - interval '9 d'", &[]).await.unwrap();
+    let begin = "UPDATE run SET status = 'running', completed_at = NULL WHERE id = $1";
     let end = "UPDATE run SET status = 'completed', completed_at = now() - $2::text::interval WHERE id = $1";
     for (run, ago) in [(old, "8 d"), (foreign, "8 d"), (young, "6 d")] {
         client.execute(end, &[&run.0, &ago]).await.unwrap();
@@ -280,9 +282,10 @@ async fn a_projects_own_retention_takes_lines_of_its_old_runs_and_no_others() {
     let left = "SELECT count(*) FROM log_line WHERE run_id = $1";
     let left = async |run: RunId| client.query_one(left, &[&run.0]).await.unwrap().get::<_, i64>(0);
     assert_eq!((left(old).await, left(foreign).await, left(young).await), (0, 25, 25));
-    // Somebody else was faster with as many as one statement takes: the others of that run still go.
+    // It ran again. Somebody else was faster with as many as one statement takes: the others of that run still go.
     let more = "INSERT INTO log_line (run_id, at, block, level, stream, message)
                 SELECT $1, now(), 'load', 20, 'stdout', n::text FROM generate_series(1, 15) AS n";
+    client.execute(begin, &[&old.0]).await.unwrap();
     client.execute(end, &[&old.0, &"7 d 2 h"]).await.unwrap();
     client.execute(more, &[&old.0]).await.unwrap();
     let mut faster = world.database.client().await;
@@ -300,9 +303,17 @@ async fn a_projects_own_retention_takes_lines_of_its_old_runs_and_no_others() {
     };
     assert_eq!(tokio::join!(delete(), end_it).0, Some(0));
     assert_eq!((delete().await, delete().await), (Some(5), None));
-    // Retried in place, it ends again, and its new lines go after that end.
-    client.execute(end, &[&old.0, &"7 d 1 h"]).await.unwrap();
+    // Retried in place, it ends again, and its new lines go after that end, and not before.
     let line = "INSERT INTO log_line (run_id, at, block, level, stream, message) VALUES ($1, now(), 'load', 20, 'stdout', 'again')";
     client.execute(line, &[&old.0]).await.unwrap();
-    assert_eq!((delete().await, delete().await), (Some(1), None));
+    client.execute(begin, &[&old.0]).await.unwrap();
+    assert_eq!((delete().await, left(old).await), (None, 1));
+    client.execute(end, &[&old.0, &"7 d 1 h"]).await.unwrap();
+    assert_eq!((delete().await, delete().await, left(old).await), (Some(1), None, 0));
+    // So do those of a run that was passed before it had ended for so long.
+    client.execute(end, &[&young.0, &"7 d 1 h"]).await.unwrap();
+    assert_eq!([delete().await, delete().await, delete().await, delete().await], [Some(10), Some(10), Some(5), None]);
+    assert_eq!((left(young).await, left(foreign).await), (0, 25));
+    let noted = "SELECT count(*) FROM log_straggler";
+    assert_eq!(client.query_one(noted, &[]).await.unwrap().get::<_, i64>(0), 0);
 }

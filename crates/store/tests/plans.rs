@@ -46,6 +46,7 @@ const HOT: &[(&str, Option<&str>)] = &[
         ),
     ),
     ("log_line/search_run", None),
+    ("log_straggler/select_ended", Some("pg_temp.id(2, 1), now(), 200")),
     (
         "notification/claim",
         Some("50, 60, ARRAY[pg_temp.id(1, 1)], ARRAY[pg_temp.id(2, 1)], ARRAY['project'], ARRAY['slack'], ARRAY[10]"),
@@ -53,6 +54,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("notification/lanes", None),
     ("notification/settle", None),
     ("output_removal/claim", Some("50, 60")),
+    ("output_removal/request", Some("pg_temp.id(2, 1), now(), 60, 500")),
     ("pipeline/select_current", None),
     ("pipeline/select_current_many", None),
     ("pipeline_version/select_specs", None),
@@ -63,6 +65,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/commit", None),
     ("run/commit_step", None),
     ("run/commit_units", None),
+    ("run/delete_before", Some("pg_temp.id(2, 1), now(), 500")),
     ("run/depth", None),
     ("run/drop_children", None),
     ("run/get", None),
@@ -74,6 +77,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/repeat", None),
     ("run/retry", None),
     ("run/select_accepted", None),
+    ("run/select_after_log_mark", Some("pg_temp.id(2, 1), now(), 200")),
     ("run/select_bundle", None),
     ("run/select_committed_output", None),
     ("run/select_expired", None),
@@ -105,6 +109,7 @@ const LARGE: &[&str] = &[
     "gpu_usage",
     "log_chunk",
     "log_line_default",
+    "log_straggler",
     "notification",
     "output_removal",
     "pipeline",
@@ -118,6 +123,7 @@ const LARGE: &[&str] = &[
     "runtime_event",
     "trigger",
     "trigger_state",
+    "unfinished_run",
     "user_account",
     "user_policy",
     "volume",
@@ -166,6 +172,8 @@ const FILL: &str = "
     INSERT INTO log_chunk (after_id, last_id, lines, min_at, max_at, max_level, workspaces, pipelines, triggers, grams, blocks, block_types)
         SELECT c * 4096, c * 4096 + 4096, 4096, now(), now(), 20, ARRAY[pg_temp.id(1, 1)], '{}', '{}', decode(repeat('00', 1024), 'hex'),
                ARRAY['b1'], ARRAY['custom'] FROM generate_series(0, 2000) c;
+    INSERT INTO unfinished_run (shard, run_id) SELECT shard, id FROM run; -- As in a burst.
+    INSERT INTO log_straggler (pipeline_id, run_id) SELECT pipeline_id, id FROM run;
     INSERT INTO run_end (run_id, status, completed_at)
         SELECT pg_temp.id(4, r), 'completed', now() FROM generate_series(1, 20000) r;
     INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, status, ended_at)

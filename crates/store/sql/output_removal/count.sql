@@ -6,7 +6,8 @@ WITH latest AS (
 ), picked AS (
     SELECT r.id
       FROM run r
-     WHERE r.pipeline_id = $1::uuid AND r.completed_at < $2::timestamptz AND r.outputs_expired_at IS NULL
+     WHERE r.pipeline_id = $1::uuid AND r.outputs_expired_at IS NULL
+       AND r.created_at < $2::timestamptz AND r.completed_at < $2::timestamptz
        AND NOT EXISTS (SELECT 1 FROM latest WHERE latest.id = r.id)
 )
 SELECT (SELECT count(*) FROM picked) AS runs,
@@ -14,5 +15,5 @@ SELECT (SELECT count(*) FROM picked) AS runs,
           FROM picked
           JOIN block_run b ON b.run_id = picked.id
          CROSS JOIN LATERAL jsonb_array_elements(b.output -> 'outputs') AS info) AS bytes,
-       (SELECT count(*) FROM run r WHERE r.pipeline_id = $1::uuid AND r.status IN ('initial', 'running')
-           AND r.created_at < $2::timestamptz) AS unfinished
+       (SELECT count(*) FROM run r WHERE r.pipeline_id = $1::uuid AND r.outputs_expired_at IS NULL
+           AND r.created_at < $2::timestamptz AND r.completed_at IS NULL) AS unfinished

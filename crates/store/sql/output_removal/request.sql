@@ -1,4 +1,4 @@
--- Marks outputs of ended runs of pipeline $1 as expired, oldest end first, and asks for their removal. A run that has not
+-- Marks outputs of ended runs of pipeline $1 as expired, oldest first, and asks for their removal. A run that has not
 -- ended, or is written to at this moment, is left alone, and so is the latest completed one, whose outputs other pipelines
 -- may ask for. Nobody removes anything for $3 seconds: a retry that read the run just before this statement comes first.
 -- $1 pipeline, $2 ended before, $3 seconds, $4 limit
@@ -7,9 +7,10 @@ WITH latest AS (
 ), picked AS (
     SELECT r.id
       FROM run r
-     WHERE r.pipeline_id = $1::uuid AND r.completed_at < $2::timestamptz AND r.outputs_expired_at IS NULL
+     WHERE r.pipeline_id = $1::uuid AND r.outputs_expired_at IS NULL
+       AND r.created_at < $2::timestamptz AND r.completed_at < $2::timestamptz
        AND NOT EXISTS (SELECT 1 FROM latest WHERE latest.id = r.id)
-     ORDER BY r.completed_at
+     ORDER BY r.created_at
      LIMIT $4::bigint
        FOR UPDATE SKIP LOCKED
 ), marked AS (

@@ -1,7 +1,7 @@
 -- One step of the scheduler for many runs: creations, changes of runs and units, ended attempts; all or nothing.
 -- Guards: every row is joined with a shard in the epoch that its writer believes to own ($1, $2); a shard whose epoch
 -- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing,
--- and neither does a run that was made from what is remembered of its pipeline ($60), when that is not in force any more, or archived.
+-- and neither does a run that was made from what is remembered of its pipeline ($43), when that is not in force any more, or archived.
 -- Answers the shards that were still owned and the runs that were created. What creates a run waits for the disk when it commits, whatever
 -- its session does otherwise.
 WITH own AS (
@@ -11,8 +11,8 @@ WITH own AS (
 ), fired AS (
     INSERT INTO firing (trigger_id, logical_key, decided, run_id, shard_epoch, trigger_version, execution_date)
     SELECT n.source_id, n.logical_key, 'fired', n.run_id, n.epoch, n.trigger_version, n.execution_date
-    FROM unnest($3::uuid[], $54::uuid[], $5::text[], $6::smallint[], $7::bigint[], $55::bigint[], $13::timestamptz[],
-                $9::uuid[], $10::bigint[], $60::boolean[])
+    FROM unnest($3::uuid[], $37::uuid[], $5::text[], $6::smallint[], $7::bigint[], $38::bigint[], $13::timestamptz[],
+                $9::uuid[], $10::bigint[], $43::boolean[])
         AS n (run_id, source_id, logical_key, shard, epoch, trigger_version, execution_date, pipeline_id, pipeline_version, if_current)
     JOIN own ON own.id = n.shard
     WHERE NOT n.if_current
@@ -29,8 +29,8 @@ WITH own AS (
            n.execution_date, n.started_at, n.completed_at, n.timeout_s, n.allow_blocks_to_fail, n.reason, n.parent_run_id, n.cancel_reason,
            n.backfill_id, n.event_variables::jsonb, n.sla_at, n.timeout_cancels
     FROM unnest($3::uuid[], $8::uuid[], $9::uuid[], $10::bigint[], $4::uuid[], $6::smallint[], $11::text[], $12::text[],
-                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $53::text[],
-                $56::uuid[], $57::text[], $58::timestamptz[], $59::boolean[])
+                $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], $16::integer[], $17::boolean[], $18::text[], $19::uuid[], $36::text[],
+                $39::uuid[], $40::text[], $41::timestamptz[], $42::boolean[])
         AS n (id, workspace_id, pipeline_id, pipeline_version, trigger_id, shard, status, variables,
               execution_date, started_at, completed_at, timeout_s, allow_blocks_to_fail, reason, parent_run_id, cancel_reason,
               backfill_id, event_variables, sla_at, timeout_cancels)
@@ -56,18 +56,29 @@ WITH own AS (
         AS a (run_id, shard, block, child, lease, executor_id, outcome, started_at, error)
     JOIN own ON own.id = a.shard
     ON CONFLICT DO NOTHING
+), new_units AS (
+    INSERT INTO block_run (run_id, block, child, status, lease, attempts, deaths, executor_id, not_before,
+                           started_at, attempt_started_at, completed_at, output, error, children)
+    SELECT u.run_id, u.block, u.child, u.status, u.lease, u.attempts, u.deaths, u.executor_id, u.not_before,
+           u.started_at, u.attempt_started_at, u.completed_at, u.output::jsonb, u.error::jsonb, u.children
+    FROM unnest($60::uuid[], $61::smallint[], $62::text[], $63::integer[], $64::text[], $65::bigint[],
+                $66::integer[], $67::smallint[], $68::uuid[], $69::timestamptz[], $70::timestamptz[], $71::timestamptz[],
+                $72::timestamptz[], $73::text[], $74::text[], $75::integer[])
+        AS u (run_id, shard, block, child, status, lease, attempts, deaths, executor_id, not_before,
+              started_at, attempt_started_at, completed_at, output, error, children)
+    JOIN own ON own.id = u.shard
+    WHERE u.run_id IN (SELECT run_id FROM fired)
 ), units AS (
     INSERT INTO block_run AS b (run_id, block, child, status, lease, attempts, deaths, executor_id, not_before,
                                 started_at, attempt_started_at, completed_at, output, error, children)
     SELECT u.run_id, u.block, u.child, u.status, u.lease, u.attempts, u.deaths, u.executor_id, u.not_before,
            u.started_at, u.attempt_started_at, u.completed_at, u.output::jsonb, u.error::jsonb, u.children
-    FROM unnest($36::uuid[], $37::smallint[], $38::boolean[], $39::text[], $40::integer[], $41::text[], $42::bigint[],
-                $43::integer[], $44::smallint[], $45::uuid[], $46::timestamptz[], $47::timestamptz[], $48::timestamptz[],
-                $49::timestamptz[], $50::text[], $51::text[], $52::integer[])
-        AS u (run_id, shard, is_new, block, child, status, lease, attempts, deaths, executor_id, not_before,
+    FROM unnest($44::uuid[], $45::smallint[], $46::text[], $47::integer[], $48::text[], $49::bigint[],
+                $50::integer[], $51::smallint[], $52::uuid[], $53::timestamptz[], $54::timestamptz[], $55::timestamptz[],
+                $56::timestamptz[], $57::text[], $58::text[], $59::integer[])
+        AS u (run_id, shard, block, child, status, lease, attempts, deaths, executor_id, not_before,
               started_at, attempt_started_at, completed_at, output, error, children)
     JOIN own ON own.id = u.shard
-    WHERE NOT u.is_new OR u.run_id IN (SELECT run_id FROM fired)
     ON CONFLICT (run_id, block, child) DO UPDATE SET
         status = EXCLUDED.status, lease = EXCLUDED.lease, attempts = EXCLUDED.attempts, deaths = EXCLUDED.deaths,
         executor_id = EXCLUDED.executor_id, not_before = EXCLUDED.not_before,

@@ -1,6 +1,8 @@
 -- How many runs of a workspace have not ended, by pipeline and status.
 -- $1 workspace, $2 limit
 SELECT p.name AS pipeline, r.status, count(*) AS runs
-  FROM run r JOIN pipeline p ON p.id = r.pipeline_id
- WHERE r.status IN ('initial', 'running') AND r.workspace_id = $1
+  FROM unfinished_run u
+  JOIN run r ON r.id = u.run_id
+  JOIN pipeline p ON p.id = r.pipeline_id
+ WHERE r.workspace_id = $1
  GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $2

@@ -5,16 +5,18 @@
 WITH picked AS (
     SELECT r.id
       FROM run r
-     WHERE r.pipeline_id = $1::uuid AND r.completed_at < $2::timestamptz
+     WHERE r.pipeline_id = $1::uuid AND r.created_at < $2::timestamptz AND r.completed_at < $2::timestamptz
        AND r.outputs_expired_at < clock_timestamp() - interval '10 minutes'
        AND NOT EXISTS (SELECT 1 FROM output_removal o WHERE o.run_id = r.id)
-     ORDER BY r.completed_at
+     ORDER BY r.created_at
      LIMIT $3::bigint
        FOR UPDATE SKIP LOCKED
 ), attempts AS (
     DELETE FROM attempt a USING picked WHERE a.run_id = picked.id
 ), blocks AS (
     DELETE FROM block_run b USING picked WHERE b.run_id = picked.id
+), stragglers AS (
+    DELETE FROM log_straggler s USING picked WHERE s.pipeline_id = $1::uuid AND s.run_id = picked.id
 ), runs AS (
     DELETE FROM run r USING picked WHERE r.id = picked.id AND r.completed_at IS NOT NULL RETURNING r.id
 )

@@ -3,8 +3,9 @@ SELECT r.id, r.workspace_id, w.name AS workspace, r.pipeline_id, r.pipeline_vers
        r.status, r.variables, r.execution_date, r.started_at, r.completed_at, r.reason, r.cancel_reason, r.timeout_s, r.timeout_cancels,
        r.allow_blocks_to_fail, r.parent_run_id, r.backfill_id, r.event_variables, r.sla_at, r.sla_missed_at, r.retry_key,
        r.repeated_by
-FROM run r
+FROM unfinished_run u
+JOIN run r ON r.id = u.run_id
 JOIN workspace w ON w.id = r.workspace_id
 JOIN trigger t ON t.id = r.trigger_id
-WHERE r.status IN ('initial', 'running') AND r.shard = ANY ($1::smallint[])
+WHERE u.shard = ANY ($1::smallint[])
 ORDER BY r.id

@@ -16,7 +16,8 @@ async fn run_of(cluster: &Cluster, spec: Value) -> Uuid {
 const LEFT: &str = r#"INSERT INTO block_run (run_id, block, status, lease, completed_at, output)
     VALUES ($1, 'a/b', 'completed', 3, now(),
     '{"outputs": [{"name": "output_0", "kind": "dataframe", "rows": 7, "size_bytes": 512}], "store": ""}')"#;
-const END: &str = "UPDATE run SET status = 'completed', completed_at = now() - interval '40 days' WHERE id = $1";
+const END: &str = "UPDATE run SET status = 'completed', completed_at = now() - interval '40 days',
+                      created_at = now() - interval '41 days' WHERE id = $1";
 
 #[tokio::test]
 async fn what_was_noted_is_shown_and_its_absence_is_told() {

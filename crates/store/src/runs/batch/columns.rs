@@ -34,14 +34,14 @@ pub(super) fn without_nul(json: &str) -> String {
 }
 
 macro_rules! columns {
-    ($($name:ident: $type:ty,)*) => {
-        /// The parameters of run/commit.sql, in its order.
+    ($(#[$about:meta])* $struct:ident { $($name:ident: $type:ty,)* }) => {
+        $(#[$about])*
         #[derive(Default)]
-        pub(super) struct Columns { $($name: Vec<$type>,)* }
+        pub(super) struct $struct { $($name: Vec<$type>,)* }
 
-        impl Columns {
-            /// All of them.
-            pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        impl $struct {
+            /// Each of them, as a parameter.
+            fn arrays(&self) -> Vec<&(dyn ToSql + Sync)> {
                 vec![$(&self.$name,)*]
             }
         }
@@ -49,116 +49,124 @@ macro_rules! columns {
 }
 
 columns! {
-    shard: i16,
-    epoch: i64,
-    n_id: Uuid,
-    n_trigger: Uuid,
-    n_key: String,
-    n_shard: i16,
-    n_epoch: i64,
-    n_workspace: Uuid,
-    n_pipeline: Uuid,
-    n_version: i64,
-    n_status: &'static str,
-    n_variables: String,
-    n_execution_date: Timestamp,
-    n_started: Option<Timestamp>,
-    n_completed: Option<Timestamp>,
-    n_timeout: Option<i32>,
-    n_allow: bool,
-    n_reason: Option<String>,
-    n_parent: Option<Uuid>,
-    r_id: Uuid,
-    r_shard: i16,
-    r_status: &'static str,
-    r_started: Option<Timestamp>,
-    r_completed: Option<Timestamp>,
-    r_reason: Option<String>,
-    r_cancel: Option<String>,
-    a_run: Uuid,
-    a_shard: i16,
-    a_block: String,
-    a_child: i32,
-    a_lease: i64,
-    a_executor: Uuid,
-    a_outcome: &'static str,
-    a_started: Timestamp,
-    a_error: Option<String>,
-    u_run: Uuid,
-    u_shard: i16,
-    u_new: bool,
-    u_block: String,
-    u_child: i32,
-    u_status: &'static str,
-    u_lease: i64,
-    u_attempts: i32,
-    u_deaths: i16,
-    u_executor: Option<Uuid>,
-    u_not_before: Option<Timestamp>,
-    u_started: Option<Timestamp>,
-    u_attempt_started: Option<Timestamp>,
-    u_completed: Option<Timestamp>,
-    u_output: Option<String>,
-    u_error: Option<String>,
-    u_children: Option<i32>,
-    n_cancel: Option<String>,
-    n_source: Uuid,
-    n_trigger_version: Option<i64>,
-    n_backfill: Option<Uuid>,
-    n_event: Option<String>,
-    n_sla: Option<Timestamp>,
-    n_cancels: bool,
-    n_if_current: bool,
+    /// Shards, runs and ended attempts.
+    Rows {
+        shard: i16,
+        epoch: i64,
+        n_id: Uuid,
+        n_trigger: Uuid,
+        n_key: String,
+        n_shard: i16,
+        n_epoch: i64,
+        n_workspace: Uuid,
+        n_pipeline: Uuid,
+        n_version: i64,
+        n_status: &'static str,
+        n_variables: String,
+        n_execution_date: Timestamp,
+        n_started: Option<Timestamp>,
+        n_completed: Option<Timestamp>,
+        n_timeout: Option<i32>,
+        n_allow: bool,
+        n_reason: Option<String>,
+        n_parent: Option<Uuid>,
+        r_id: Uuid,
+        r_shard: i16,
+        r_status: &'static str,
+        r_started: Option<Timestamp>,
+        r_completed: Option<Timestamp>,
+        r_reason: Option<String>,
+        r_cancel: Option<String>,
+        a_run: Uuid,
+        a_shard: i16,
+        a_block: String,
+        a_child: i32,
+        a_lease: i64,
+        a_executor: Uuid,
+        a_outcome: &'static str,
+        a_started: Timestamp,
+        a_error: Option<String>,
+        n_cancel: Option<String>,
+        n_source: Uuid,
+        n_trigger_version: Option<i64>,
+        n_backfill: Option<Uuid>,
+        n_event: Option<String>,
+        n_sla: Option<Timestamp>,
+        n_cancels: bool,
+        n_if_current: bool,
+    }
+}
+
+columns! {
+    /// Block runs.
+    Units {
+        run: Uuid,
+        shard: i16,
+        block: String,
+        child: i32,
+        status: &'static str,
+        lease: i64,
+        attempts: i32,
+        deaths: i16,
+        executor: Option<Uuid>,
+        not_before: Option<Timestamp>,
+        started: Option<Timestamp>,
+        attempt_started: Option<Timestamp>,
+        completed: Option<Timestamp>,
+        output: Option<String>,
+        error: Option<String>,
+        children: Option<i32>,
+    }
+}
+
+/// The parameters of a commit.
+#[derive(Default)]
+pub(super) struct Columns {
+    rows: Rows,
+    /// Of runs that are made in the same commit.
+    new_units: Units,
+    units: Units,
 }
 
 impl Columns {
+    /// The parameters of run/commit.sql, in its order.
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        [self.rows.arrays(), self.units.arrays(), self.new_units.arrays()].concat()
+    }
+
     /// The parameters of run/commit_units.sql, in its order.
     pub(super) fn unit_parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        vec![
-            &self.shard,
-            &self.epoch,
-            &self.u_run,
-            &self.u_shard,
-            &self.u_block,
-            &self.u_child,
-            &self.u_status,
-            &self.u_lease,
-            &self.u_attempts,
-            &self.u_deaths,
-            &self.u_executor,
-            &self.u_not_before,
-            &self.u_started,
-            &self.u_attempt_started,
-            &self.u_completed,
-            &self.u_output,
-            &self.u_error,
-            &self.u_children,
-        ]
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.rows.shard, &self.rows.epoch];
+        parameters.extend(self.units.arrays());
+        parameters
     }
 
     /// The parameters of run/commit_step.sql, in its order; `None` unless it is two units of one run.
     pub(super) fn step_parameters(&self) -> Option<Vec<&(dyn ToSql + Sync)>> {
-        let ([shard], [epoch], [run, other]) = (&self.shard[..], &self.epoch[..], &self.u_run[..]) else { return None };
+        let units = &self.units;
+        let ([shard], [epoch], [run, other]) = (&self.rows.shard[..], &self.rows.epoch[..], &units.run[..]) else {
+            return None;
+        };
         if run != other {
             return None;
         }
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![shard, epoch, run];
         for at in 0..2 {
             parameters.extend([
-                &self.u_block[at] as &(dyn ToSql + Sync),
-                &self.u_child[at],
-                &self.u_status[at],
-                &self.u_lease[at],
-                &self.u_attempts[at],
-                &self.u_deaths[at],
-                &self.u_executor[at],
-                &self.u_not_before[at],
-                &self.u_started[at],
-                &self.u_attempt_started[at],
-                &self.u_completed[at],
-                &self.u_output[at],
-                &self.u_error[at],
-                &self.u_children[at],
+                &units.block[at] as &(dyn ToSql + Sync),
+                &units.child[at],
+                &units.status[at],
+                &units.lease[at],
+                &units.attempts[at],
+                &units.deaths[at],
+                &units.executor[at],
+                &units.not_before[at],
+                &units.started[at],
+                &units.attempt_started[at],
+                &units.completed[at],
+                &units.output[at],
+                &units.error[at],
+                &units.children[at],
             ]);
         }
         Some(parameters)
@@ -168,27 +176,30 @@ impl Columns {
     pub(super) fn of(batch: &Batch) -> Self {
         let mut columns = Self::default();
         for (shard, epoch) in &batch.shards {
-            columns.shard.push(*shard);
-            columns.epoch.push(*epoch);
+            columns.rows.shard.push(*shard);
+            columns.rows.epoch.push(*epoch);
         }
         for (run, shard) in &batch.new {
-            columns.new_run(run, *shard, batch);
+            columns.rows.new_run(run, *shard, batch);
         }
         for (run, (shard, row)) in &batch.runs {
-            columns.run(*run, *shard, row);
+            columns.rows.run(*run, *shard, row);
         }
         for lost in &batch.lost {
-            columns.attempt(lost);
+            columns.rows.attempt(lost);
         }
         // One global order of row locks: by key.
         let mut units: Vec<_> = batch.units.iter().collect();
         units.sort_unstable_by_key(|(key, _)| **key);
         for ((run, _), unit) in units {
-            columns.unit(*run, unit);
+            let columns = if unit.is_new { &mut columns.new_units } else { &mut columns.units };
+            columns.push(*run, unit);
         }
         columns
     }
+}
 
+impl Rows {
     fn new_run(&mut self, run: &NewRun, shard: i16, batch: &Batch) {
         let row = batch.new_rows.get(&run.id);
         self.n_id.push(run.id.0);
@@ -240,26 +251,27 @@ impl Columns {
         self.a_started.push(attempt.started_at);
         self.a_error.push(json(attempt.error.as_ref()));
     }
+}
 
-    fn unit(&mut self, run: RunId, unit: &UnitColumns) {
+impl Units {
+    fn push(&mut self, run: RunId, unit: &UnitColumns) {
         let row = &unit.row;
-        self.u_run.push(run.0);
-        self.u_shard.push(unit.shard);
-        self.u_new.push(unit.is_new);
-        self.u_block.push(unit.block.clone());
-        self.u_child.push(unit.child);
-        self.u_status.push(row.status.as_str());
-        self.u_lease.push(row.lease);
-        self.u_attempts.push(i32::try_from(row.attempts).unwrap_or(i32::MAX));
-        self.u_deaths.push(i16::try_from(row.deaths).unwrap_or(i16::MAX));
-        self.u_executor.push(row.executor.map(|executor| executor.0));
-        self.u_not_before.push(row.not_before);
-        self.u_started.push(row.started_at);
-        self.u_attempt_started.push(row.attempt_started_at);
-        self.u_completed.push(row.completed_at);
-        self.u_output.push(json(row.output.as_ref()));
-        self.u_error.push(json(row.error.as_ref()));
-        self.u_children.push(row.children.map(|children| i32::try_from(children).unwrap_or(i32::MAX)));
+        self.run.push(run.0);
+        self.shard.push(unit.shard);
+        self.block.push(unit.block.clone());
+        self.child.push(unit.child);
+        self.status.push(row.status.as_str());
+        self.lease.push(row.lease);
+        self.attempts.push(i32::try_from(row.attempts).unwrap_or(i32::MAX));
+        self.deaths.push(i16::try_from(row.deaths).unwrap_or(i16::MAX));
+        self.executor.push(row.executor.map(|executor| executor.0));
+        self.not_before.push(row.not_before);
+        self.started.push(row.started_at);
+        self.attempt_started.push(row.attempt_started_at);
+        self.completed.push(row.completed_at);
+        self.output.push(json(row.output.as_ref()));
+        self.error.push(json(row.error.as_ref()));
+        self.children.push(row.children.map(|children| i32::try_from(children).unwrap_or(i32::MAX)));
     }
 }
 
