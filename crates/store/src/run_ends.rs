@@ -5,15 +5,18 @@ use deadpool_postgres::{GenericClient, Transaction};
 use domain::id::{PipelineId, RunId, TriggerId, WorkspaceId};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use uuid::Uuid;
+
+/// Of an end's id: its place in its commit. The rest names the commit.
+const PLACE_BITS: u32 = 24;
 
 /// A run that ended, or that is late.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of run, with names")]
 pub struct Ended {
-    /// Of this end; rises, and names it. 0 for a run that goes on.
+    /// Of this end, and of no other. 0 for a run that goes on.
     pub end_id: i64,
     pub run: RunId,
     pub status: String,
@@ -47,13 +50,17 @@ pub struct Failure {
     pub error: Value,
 }
 
-/// Takes up to `limit` ends that nobody has taken. They are gone when the transaction commits, and only then.
+/// Takes ends that nobody has taken, of up to `commits` commits, and as many of those that a scheduler of the version before left one by
+/// one. Answers whether there may be more. They are gone when the transaction commits, and only then.
 ///
 /// # Errors
-/// When the statement fails.
-pub async fn take(db: &Transaction<'_>, limit: i64) -> Result<Vec<Ended>, Error> {
+/// When a statement fails.
+pub async fn take(db: &Transaction<'_>, commits: i64) -> Result<(Vec<Ended>, bool), Error> {
     let statement = db.prepare_cached(include_str!("../sql/run_end/take.sql")).await?;
-    let rows = db.query(&statement, &[&limit]).await?;
+    let mut rows = db.query(&statement, &[&commits]).await?;
+    let left = rows.len();
+    let statement = db.prepare_cached(include_str!("../sql/run_end_batch/take.sql")).await?;
+    rows.extend(db.query(&statement, &[&commits]).await?);
     let decode = |row: &Row| Ended {
         end_id: row.get("id"),
         completed_at: row.get("completed_at"),
@@ -62,7 +69,10 @@ pub async fn take(db: &Transaction<'_>, limit: i64) -> Result<Vec<Ended>, Error>
         is_scheduled: row.get("is_scheduled"),
         ..unended(row)
     };
-    Ok(rows.iter().map(decode).collect())
+    let ends: Vec<Ended> = rows.iter().map(decode).collect();
+    let taken: HashSet<i64> = ends[left..].iter().map(|end| end.end_id >> PLACE_BITS).collect();
+    let is_full = |taken: usize| i64::try_from(taken).is_ok_and(|taken| taken >= commits);
+    Ok((ends, is_full(left) || is_full(taken.len())))
 }
 
 /// A page of unfinished runs that became late in the last `lately_s` seconds, after the run `after`.

@@ -420,6 +420,10 @@ async fn the_ends_of_many_runs_touch_no_index() {
     for batch in [&mut begun, &mut ended] {
         runs::commit(&mut world.journal, batch).await.unwrap();
     }
+    // One row in the queue of ends, for all of them.
+    let queued = "SELECT count(*), sum(cardinality(run_ids)) FROM run_end_batch WHERE NOT 'running' = ANY (statuses)";
+    let row = world.client.query_one(queued, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, Option<i64>>(1)), (1, Some(300)));
     // A session that ends tells what it did.
     drop(world.journal);
     let told = "SELECT relname, n_tup_hot_upd FROM pg_stat_user_tables

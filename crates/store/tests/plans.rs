@@ -89,6 +89,7 @@ const HOT: &[(&str, Option<&str>)] = &[
     ("run/select_units", None),
     ("run/target", None),
     ("run_end/take", Some("50")),
+    ("run_end_batch/take", Some("16")),
     ("runtime_event/delete_before", Some("now() - interval '699 days', 10000")),
     ("runtime_event/list", None),
     ("secret/list_for_place", Some("ARRAY[pg_temp.id(4, 1)]")),
@@ -120,6 +121,7 @@ const LARGE: &[&str] = &[
     "project_usage",
     "run",
     "run_end",
+    "run_end_batch",
     "runtime_event",
     "trigger",
     "trigger_state",
@@ -176,6 +178,8 @@ const FILL: &str = "
     INSERT INTO log_straggler (pipeline_id, run_id) SELECT pipeline_id, id FROM run;
     INSERT INTO run_end (run_id, status, completed_at)
         SELECT pg_temp.id(4, r), 'completed', now() FROM generate_series(1, 20000) r;
+    INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+        SELECT ARRAY[run_id], ARRAY[status], ARRAY[completed_at], ARRAY[completed_at], ARRAY[completed_at] FROM run_end;
     INSERT INTO notification (key, workspace_id, pipeline_id, pipeline_version, event, source, channel, status, ended_at)
         SELECT 'n' || n, pg_temp.id(1, 1), pg_temp.id(2, 1), 1, 'failure', 'project', 'slack',
                CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'sent' END, CASE WHEN n % 100 <> 0 THEN now() END

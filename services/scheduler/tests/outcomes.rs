@@ -78,8 +78,9 @@ impl World {
             SELECT id, 'load', status, started_at, completed_at, '{\"message\": \"no such table\"}' FROM run
              WHERE id = $1 AND completed_at IS NOT NULL";
         client.execute(insert, &[&run]).await.unwrap();
-        let insert = "INSERT INTO run_end (run_id, status, started_at, completed_at)
-                      SELECT id, status, started_at, completed_at FROM run WHERE id = $1 AND completed_at IS NOT NULL";
+        let insert = "INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+                      SELECT ARRAY[id], ARRAY[status], ARRAY[started_at], ARRAY[completed_at], ARRAY[former_end_at] FROM run
+                       WHERE id = $1 AND completed_at IS NOT NULL";
         client.execute(insert, &[&run]).await.unwrap();
         run
     }
@@ -224,8 +225,8 @@ async fn a_run_that_ends_again_was_late_once_and_counts_only_what_ended_since() 
     client.execute(again, &[]).await.unwrap();
     let block = "INSERT INTO block_run (run_id, block, status, completed_at) SELECT id, 'next', 'cancelled', completed_at FROM run";
     client.execute(block, &[]).await.unwrap();
-    let end = "INSERT INTO run_end (run_id, status, started_at, completed_at, former_end_at)
-               SELECT id, status, started_at, completed_at, former_end_at FROM run";
+    let end = "INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+               SELECT ARRAY[id], ARRAY[status], ARRAY[started_at], ARRAY[completed_at], ARRAY[former_end_at] FROM run";
     client.execute(end, &[]).await.unwrap();
     world.recorder().run_once().await.unwrap();
     let counted = "SELECT (SELECT sum(runs) FROM run_stat)::bigint, (SELECT sum(runs) FROM lateness_stat)::bigint,
@@ -249,12 +250,12 @@ async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_al
     let next = "INSERT INTO block_run (run_id, block, status, completed_at, error)
                 SELECT id, 'next', 'failed', completed_at, '{\"message\": \"later\"}' FROM run";
     client.execute(next, &[]).await.unwrap();
-    let end = "INSERT INTO run_end (run_id, status, started_at, completed_at, former_end_at)
-               SELECT id, status, started_at, completed_at, former_end_at FROM run";
+    let end = "INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+               SELECT ARRAY[id], ARRAY[status], ARRAY[started_at], ARRAY[completed_at], ARRAY[former_end_at] FROM run";
     client.execute(end, &[]).await.unwrap();
     let mut db = world.store.client().await.unwrap();
     let transaction = db.transaction().await.unwrap();
-    let ends = store::run_ends::take(&transaction, 10).await.unwrap();
+    let (ends, _) = store::run_ends::take(&transaction, 10).await.unwrap();
     let failures = store::run_ends::failures(&transaction, &ends).await.unwrap();
     let blocks: Vec<_> = ends.iter().map(|end| failures.get(&end.end_id).map(|of| of.block.as_str())).collect();
     assert_eq!((ends[0].run.0, blocks), (run, vec![None, Some("next")]));
@@ -265,20 +266,44 @@ async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_al
 }
 
 #[tokio::test]
-async fn a_commit_that_ends_a_run_leaves_its_end() {
+async fn ends_are_taken_with_the_transaction_and_whoever_left_them() {
     let world = World::new(json!({})).await;
-    let left = world.database.client().await.query_one("SELECT count(*) FROM run_end", &[]).await.unwrap();
-    assert_eq!(left.get::<_, i64>(0), 0);
-    world.run("failed").await;
-    world.run("running").await;
-    let mut client = world.store.client().await.unwrap();
-    let transaction = client.transaction().await.unwrap();
-    let ends = store::run_ends::take(&transaction, 10).await.unwrap();
-    assert_eq!(ends.len(), 1);
+    for status in ["failed", "running", "completed", "cancelled"] {
+        world.run(status).await;
+    }
+    let client = world.database.client().await;
+    // Two of one commit; and what a scheduler of the version before leaves.
+    let merge = "
+        WITH gone AS (DELETE FROM run_end_batch WHERE statuses <> '{cancelled}' RETURNING *)
+        INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+        SELECT array_agg(run_ids[1]), array_agg(statuses[1]), array_agg(started_ats[1]), array_agg(completed_ats[1]),
+               array_agg(former_end_ats[1]) FROM gone";
+    client.execute(merge, &[]).await.unwrap();
+    let before = "
+        WITH gone AS (DELETE FROM run_end_batch WHERE statuses = '{cancelled}' RETURNING *)
+        INSERT INTO run_end (run_id, status, started_at, completed_at) SELECT run_ids[1], statuses[1], started_ats[1], completed_ats[1]
+          FROM gone";
+    assert_eq!(client.execute(before, &[]).await.unwrap(), 1);
+    let mut db = world.store.client().await.unwrap();
+    // A recorder that dies before its commit has taken nothing.
+    for _ in 0..2 {
+        let transaction = db.transaction().await.unwrap();
+        let (ends, more) = store::run_ends::take(&transaction, 2).await.unwrap();
+        let mut statuses: Vec<_> = ends.iter().map(|end| (end.status.as_str(), end.reason.as_str())).collect();
+        statuses.sort_unstable();
+        assert_eq!((statuses, more), (vec![("cancelled", "why"), ("completed", "why"), ("failed", "why")], false));
+        let ids: std::collections::BTreeSet<i64> = ends.iter().map(|end| end.end_id).collect();
+        assert_eq!(ids.len(), 3, "each has an id of its own");
+        let (_, more) = store::run_ends::take(&transaction, 2).await.unwrap();
+        assert!(!more);
+        drop(transaction);
+    }
+    let transaction = db.transaction().await.unwrap();
+    assert!(store::run_ends::take(&transaction, 1).await.unwrap().1, "one commit is as many as were asked for");
     drop(transaction);
-    let transaction = client.transaction().await.unwrap();
-    let again = store::run_ends::take(&transaction, 10).await.unwrap();
-    assert_eq!(again.len(), 1, "a recorder that dies before its commit has taken nothing");
+    world.recorder().run_once().await.unwrap();
+    let row = client.query_one("SELECT sum(runs)::bigint FROM run_stat", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 3);
 }
 
 #[tokio::test]
@@ -406,7 +431,8 @@ async fn a_late_run_is_told_once_while_it_goes_on_and_not_again_at_its_end() {
     assert_eq!(told.iter().map(|t| t.event.as_str()).collect::<Vec<_>>(), ["passed_sla"]);
     let client = world.database.client().await;
     client.execute("UPDATE run SET status = 'completed', completed_at = now() WHERE id = $1", &[&run]).await.unwrap();
-    let end = "INSERT INTO run_end (run_id, status, completed_at) VALUES ($1, 'completed', now())";
+    let end = "INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+               SELECT ARRAY[id], ARRAY[status], ARRAY[started_at], ARRAY[completed_at], ARRAY[former_end_at] FROM run WHERE id = $1";
     client.execute(end, &[&run]).await.unwrap();
     world.recorder().run_once().await.unwrap();
     assert_eq!(world.told().await.len(), 1);

@@ -46,8 +46,11 @@ WITH own AS (
     WHERE run.id = c.id
     RETURNING run.id, run.status, run.started_at, run.completed_at, run.former_end_at
 ), ended AS (
-    INSERT INTO run_end (run_id, status, started_at, completed_at, former_end_at)
-    SELECT * FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS e WHERE e.completed_at IS NOT NULL
+    INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
+    SELECT array_agg(e.id), array_agg(e.status), array_agg(e.started_at), array_agg(e.completed_at), array_agg(e.former_end_at)
+      FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS e
+     WHERE e.completed_at IS NOT NULL
+    HAVING count(*) > 0
 ), lost AS (
     INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at, error)
     SELECT a.run_id, a.block, a.child, a.lease, a.executor_id, a.outcome, a.started_at, a.error::jsonb

@@ -1,5 +1,4 @@
--- Ends that nobody has taken, oldest first, with what is known of their runs. They are gone when the caller commits.
--- What a schedule asked for has a time to miss; what somebody asked for, a backfill too, and what a run started have none.
+-- Ends that a scheduler of the version before left, oldest first, as run_end_batch/take.sql answers those of this one.
 -- $1 limit
 WITH taken AS (
     DELETE FROM run_end WHERE id IN (SELECT id FROM run_end ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)

@@ -14,8 +14,10 @@ use uuid::Uuid;
 
 /// Between two looks when nothing is left.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Ends of one transaction.
-const ENDS_MAX: i64 = 500;
+/// Commits whose ends one transaction records.
+const COMMITS_MAX: i64 = 16;
+/// Late runs of one transaction.
+const LATE_MAX: i64 = 500;
 /// Between two looks for runs that are late.
 const LATE_INTERVAL: Duration = Duration::from_secs(5);
 /// A run that became late longer ago was noted then; if nobody looked, it is at its end.
@@ -56,7 +58,7 @@ impl Recorder {
     /// # Errors
     /// When the database does not answer; what was not committed stays in the queue.
     pub async fn run_once(&mut self) -> Result<(), store::Error> {
-        while self.take().await? == ENDS_MAX {}
+        while self.take().await? {}
         if self.looked.is_none_or(|at| at.elapsed() >= LATE_INTERVAL) {
             self.note_late().await?;
             self.looked = Some(Instant::now());
@@ -64,17 +66,18 @@ impl Recorder {
         Ok(())
     }
 
-    async fn take(&mut self) -> Result<i64, store::Error> {
+    /// Answers whether there may be more.
+    async fn take(&mut self) -> Result<bool, store::Error> {
         let mut client = self.store.client().await?;
         let transaction = client.transaction().await?;
-        let ends = run_ends::take(&transaction, ENDS_MAX).await?;
+        let (ends, more) = run_ends::take(&transaction, COMMITS_MAX).await?;
         if ends.is_empty() {
-            return Ok(0);
+            return Ok(false);
         }
         run_ends::count(&transaction, &ends).await?;
         self.note(&transaction, &ends).await?;
         transaction.commit().await?;
-        Ok(i64::try_from(ends.len()).unwrap_or(i64::MAX))
+        Ok(more)
     }
 
     async fn note_late(&mut self) -> Result<(), store::Error> {
@@ -82,7 +85,7 @@ impl Recorder {
         loop {
             let mut client = self.store.client().await?;
             let transaction = client.transaction().await?;
-            let late = run_ends::late(&transaction, LATELY_S, after, ENDS_MAX).await?;
+            let late = run_ends::late(&transaction, LATELY_S, after, LATE_MAX).await?;
             let Some(last) = late.last() else { return Ok(()) };
             after = last.run;
             self.note(&transaction, &late).await?;
