@@ -53,7 +53,7 @@ pub(crate) struct ProjectAccount {
 pub(crate) struct Whose {
     project: ProjectId,
     person: Option<UserId>,
-    queue: QueueId,
+    pub(crate) queue: QueueId,
 }
 
 impl From<&Request> for Whose {
@@ -175,30 +175,29 @@ impl Accounts {
     }
 
     fn excess_of(&self, request: &Request, more: &Usage) -> Option<(Account, Excess)> {
-        self.quotas_of(request).find_map(|(account, quota, used)| Some((account, quota.excess(used, more)?)))
+        self.quotas_of(request.into()).find_map(|(account, quota, used)| Some((account, quota.excess(used, more)?)))
     }
 
     /// Whether a quota for which it counts limits single models.
     pub(crate) fn limits_models(&self, request: &Request) -> bool {
-        self.quotas_of(request).any(|(_, quota, _)| !quota.model_milli.is_empty())
+        self.quotas_of(request.into()).any(|(_, quota, _)| !quota.model_milli.is_empty())
     }
 
-    /// The quotas for which a request counts, and what is held of them.
-    fn quotas_of(&self, request: &Request) -> impl Iterator<Item = (Account, &Quota, &Usage)> {
-        let own = self.projects.get(&request.project);
-        let own = own.map(|own| (Account::Project(request.project), &own.project.quota, &own.used));
-        let beyond = self.beyond_project(request.into());
+    /// The quotas for which somebody counts, and what is held of them.
+    pub(crate) fn quotas_of(&self, whose: Whose) -> impl Iterator<Item = (Account, &Quota, &Usage)> {
+        let own = self.projects.get(&whose.project);
+        let own = own.map(|own| (Account::Project(whose.project), &own.project.quota, &own.used));
+        let beyond = self.beyond_project(whose);
         own.into_iter().chain(beyond.filter_map(|account| {
             let (quota, used) = self.further.get(&account)?;
             Some((account, quota, used))
         }))
     }
 
-    /// Whether the queue would hold more than its limit, with those who have not left yet.
-    pub(crate) fn over_limit(&self, request: &Request) -> bool {
-        let account = self.queues.get(&request.queue);
+    /// The queue, if it would hold more than its limit, with those who have not left yet.
+    pub(crate) fn over_limit(&self, request: &Request) -> Option<&QueueAccount> {
         let wanted = request.ask.effective_milli();
-        account.is_some_and(|a| {
+        self.queues.get(&request.queue).filter(|a| {
             a.queue.limit_milli.is_some_and(|limit| wanted > 0 && a.held_milli.saturating_add(wanted) > limit)
         })
     }

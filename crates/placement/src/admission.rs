@@ -1,12 +1,20 @@
 //! What has to be true before a place is looked for: the ask, the plan's window, quota and limit.
 
-use crate::{accounts::Accounts, fleet::Fleet, plan::Code, policy::Policy, snapshot::Request};
+use crate::{
+    accounts::{Accounts, QueueAccount, Whose},
+    fleet::Fleet,
+    plan::Code,
+    policy::Policy,
+    snapshot::Request,
+};
 use domain::{
     device::DeviceModel,
-    quota::{Account, Excess},
+    id::QueueId,
+    quota::{Account, Excess, Quota, Usage},
     window::Access,
 };
 use jiff::{SignedDuration, Timestamp, Zoned};
+use std::collections::BTreeMap;
 
 /// Why not, in a word and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +46,33 @@ pub(crate) fn check(
     }
     check_access(request, now, policy)?;
     if let Some((whose, excess)) = accounts.excess(request) {
-        return Err(quota_reason(whose, &excess));
+        return Err(quota_reason(whose, &excess, 1));
     }
-    if accounts.over_limit(request) {
-        return Err(limit_reason(request, accounts));
+    if let Some(account) = accounts.over_limit(request) {
+        return Err(limit_reason(account, request.ask.effective_milli(), 1));
     }
     check_models(request, accounts, fleet)
+}
+
+/// Why several that start together never do: together they are more than one of their queues or quotas may ever hold.
+pub(crate) fn too_much_together(members: &[(Whose, Usage)], accounts: &Accounts) -> Option<Reason> {
+    let mut quotas: BTreeMap<Account, (&Quota, Usage)> = BTreeMap::new();
+    let mut queues: BTreeMap<QueueId, Usage> = BTreeMap::new();
+    for (whose, usage) in members {
+        for (account, quota, _) in accounts.quotas_of(*whose) {
+            quotas.entry(account).or_insert_with(|| (quota, Usage::default())).1.add(usage);
+        }
+        queues.entry(whose.queue).or_default().add(usage);
+    }
+    let of_quota = |(account, (quota, wanted)): (Account, (&Quota, Usage))| {
+        let excess = quota.excess(&Usage::default(), &wanted)?;
+        Some(quota_reason(account, &excess, wanted.holders))
+    };
+    let of_queue = |(queue, wanted): (QueueId, Usage)| {
+        let account = accounts.queue(queue)?;
+        (wanted.gpu_milli > account.queue.limit_milli?).then(|| limit_reason(account, wanted.gpu_milli, wanted.holders))
+    };
+    quotas.into_iter().find_map(of_quota).or_else(|| queues.into_iter().find_map(of_queue))
 }
 
 fn check_access(request: &Request, now: Timestamp, policy: &Policy) -> Result<(), Reason> {
@@ -117,14 +146,15 @@ fn check_models(request: &Request, accounts: &Accounts, fleet: &Fleet) -> Result
         }
     }
     match first_excess {
-        Some((whose, excess)) if left.is_empty() => Err(quota_reason(whose, &excess)),
+        Some((whose, excess)) if left.is_empty() => Err(quota_reason(whose, &excess, 1)),
         // Where nothing is ruled out, the request's own list keeps equal requests equal.
         None => Ok(request.permitted.clone()),
         Some(_) => Ok(left),
     }
 }
 
-fn quota_reason(whose: Account, excess: &Excess) -> Reason {
+/// Of one, or of all `members` of a gang.
+fn quota_reason(whose: Account, excess: &Excess, members: u64) -> Reason {
     let Excess { what, limit, used, wanted } = excess;
     let (unit, scale): (&str, fn(u64) -> String) = match what.as_str() {
         "memory" => ("MiB of memory", |bytes| (bytes >> 20).to_string()),
@@ -134,9 +164,11 @@ fn quota_reason(whose: Account, excess: &Excess) -> Reason {
     };
     let [limit_is, used, wanted_is] = [*limit, *used, *wanted].map(scale);
     if wanted > limit {
+        let (by, fewer) = together(members);
         let (whose, more) = (whose.spoken(), "ask for less, or an administrator for more quota");
-        let sentence =
-            format!("{wanted_is} {unit} is asked for, and {whose} may never hold more than {limit_is}; {more}");
+        let sentence = format!(
+            "{wanted_is} {unit} is asked for{by}, and {whose} may never hold more than {limit_is}; {fewer}{more}"
+        );
         return Reason::new(Code::QuotaTooSmall, sentence);
     }
     let (holds, helps) = match whose {
@@ -149,21 +181,29 @@ fn quota_reason(whose: Account, excess: &Excess) -> Reason {
     Reason::new(Code::QuotaExceeded, sentence)
 }
 
-fn limit_reason(request: &Request, accounts: &Accounts) -> Reason {
-    let (name, held, limit) = accounts
-        .queue(request.queue)
-        .map(|a| (a.queue.name.as_str(), a.held_milli, a.queue.limit_milli.unwrap_or_default()))
-        .unwrap_or_default();
-    let wanted = request.ask.effective_milli();
+/// Of one, or of all `members` of a gang.
+fn limit_reason(account: &QueueAccount, wanted: u64, members: u64) -> Reason {
+    let (name, held) = (&account.queue.name, account.held_milli);
+    let limit = account.queue.limit_milli.unwrap_or_default();
     let [held_is, limit_is, wanted_is] = [held, limit, wanted].map(gpus);
     if wanted > limit {
+        let (by, fewer) = together(members);
         let more = "ask for less, or for another queue, or an administrator for a higher limit";
-        let sentence =
-            format!("{wanted_is} is asked for, and queue {name} may never hold more than {limit_is}; {more}");
+        let sentence = format!(
+            "{wanted_is} is asked for{by}, and queue {name} may never hold more than {limit_is}; {fewer}{more}"
+        );
         return Reason::new(Code::QueueTooSmall, sentence);
     }
     let sentence = format!("queue {name} holds {held_is} of its limit of {limit_is}, and {wanted_is} is asked for");
     Reason::new(Code::QueueLimit, sentence)
+}
+
+/// Who asks, where it is a gang, and what helps that besides.
+fn together(members: u64) -> (String, &'static str) {
+    match members {
+        0 | 1 => (String::new(), ""),
+        several => (format!(" by {several} that start together"), "start fewer together, "),
+    }
 }
 
 /// `1.5 GPU`

@@ -1,7 +1,8 @@
 //! Requests that start all together or not at all: placed, given the places of others, and kept places for, as one.
 
 use crate::{
-    admission::Reason,
+    accounts::{Whose, usage_of, usage_of_ask},
+    admission::{Reason, too_much_together},
     fleet::{NodeState, Taking},
     keeping::Kept,
     plan::{Code, Plan, Preemption},
@@ -9,7 +10,7 @@ use crate::{
     room::opened,
     snapshot::{Holding, Request},
 };
-use domain::id::HolderId;
+use domain::{id::HolderId, quota::Usage};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,12 @@ impl Planner {
             Ok(done) => return plan.assignments.extend(done.into_iter().map(|done| done.assignment)),
             Err(found) => found,
         };
+        if (reason.code.is_about_room() || matches!(reason.code, Code::QueueLimit | Code::QuotaExceeded))
+            && let Some(reason) = self.too_much_together(members)
+        {
+            plan.refusals.extend(members.iter().map(|member| refusal(member, reason.clone())));
+            return;
+        }
         if reason.code.is_about_room() {
             if let Some(most) = self.most_together(members, &zones) {
                 let (all, sentence) = (members.len(), "that wait have room at once, even when nobody else is there");
@@ -85,6 +92,24 @@ impl Planner {
             format!("{there} of {} members wait or run: {missing}", gang.size)
         };
         (there < gang.size as usize).then(|| Reason::new(Code::GangIncomplete, sentence()))
+    }
+
+    /// Why all of them, with those that run, are more than their queues and quotas may ever hold.
+    fn too_much_together(&self, members: &[&Request]) -> Option<Reason> {
+        let gang = members.first()?.gang.as_ref()?;
+        let wants = |member: &&Request| {
+            // Which of several models it gets is not known before.
+            let model = Some(&member.ask.models).filter(|models| models.len() == 1).and_then(|models| models.first());
+            (Whose::from(*member), usage_of_ask(member, model))
+        };
+        let holds = |at: usize| {
+            let holding = &self.holdings[at];
+            let owner = holding.owner.as_ref()?;
+            Some((Whose::from(owner), usage_of(holding, owner, &self.fleet)))
+        };
+        let running = self.gang_members(gang.id).filter_map(holds);
+        let all: Vec<(Whose, Usage)> = members.iter().map(wants).chain(running).collect();
+        too_much_together(&all, &self.accounts)
     }
 
     /// How many of them get a place when nobody else is there and nothing is drained; `None` where all do, or where it is

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 /// One line.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Orders the lines of a run.
+    /// Orders the lines of a run as they were stored.
     pub id: i64,
     /// When it was written, by the writer's clock.
     pub at: Timestamp,
@@ -42,7 +42,7 @@ pub struct Filter<'a> {
     pub text: &'a str,
 }
 
-/// Up to `limit` lines after the line `after`, oldest first.
+/// Up to `limit` lines after the line `after`, as they were stored.
 ///
 /// # Errors
 /// When the statement fails.

@@ -7,6 +7,7 @@ pub(crate) mod define;
 pub(crate) mod forecast;
 pub(crate) mod images;
 pub(crate) mod spec;
+mod together;
 pub(crate) mod view;
 pub(crate) mod watch;
 

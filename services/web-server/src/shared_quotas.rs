@@ -113,7 +113,7 @@ pub(crate) fn held_and_allowed(excess: &Excess) -> (String, String) {
 
 /// What a quota that becomes smaller means to a life: it could not start again, or else `over`, where more is held.
 fn smaller(life: &Alive, whose: Account, [old, new]: [&Quota; 2], over: Option<&String>) -> Option<String> {
-    let fits = |quota: &Quota| rules::fits(quota, whose.spoken(), &life.spec);
+    let fits = |quota: &Quota| rules::fits(quota, whose.spoken(), &rules::usage(&life.spec));
     let barred = fits(new).err().filter(|_| fits(old).is_ok());
     let barred = barred.map(|denial| disturbed::barred(life, &denial.sentence));
     barred.or_else(|| Some(disturbed::kept_back(life, "goes on", over?)))

@@ -18,6 +18,7 @@ pub use stage::{Stage, Step};
 use super::{Spec, activity::Activity, gang::Gang, reason::Reason};
 use crate::id::{HolderId, ProjectId, QueueId, UserId, WorkspaceId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Times in a row that a place may turn out not to be there.
@@ -88,9 +89,17 @@ pub struct Life {
     lifetime_end: Option<Timestamp>,
     /// A bound, or a word about its use, that came while it ran stops it for idleness no sooner.
     idle_not_before: Option<Timestamp>,
-    /// Times in a row that its place was not there.
+    /// What the lives before it came to.
+    pub earlier: Earlier,
+}
+
+/// What of the lives before one bounds how often it is tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Earlier {
+    /// Lives in a row whose place was not there.
     misplaced: u32,
-    /// Lives in a row before it that were evicted, none of which had run for long.
+    /// Lives in a row that were evicted, none of which had run for long.
     evicted: u32,
 }
 
@@ -166,8 +175,7 @@ impl Life {
             warned: 0,
             lifetime_end: None,
             idle_not_before: None,
-            misplaced: 0,
-            evicted: 0,
+            earlier: Earlier::default(),
         }
     }
 
@@ -231,10 +239,10 @@ impl Life {
         if waits_again {
             next.submitted_at = self.submitted_at;
         }
-        if misplaced {
-            next.misplaced = self.misplaced + 1;
-        }
-        next.evicted = self.evictions_known(reason, self.stopped_at.unwrap_or(now));
+        next.earlier = Earlier {
+            misplaced: if misplaced { self.earlier.misplaced + 1 } else { 0 },
+            evicted: self.evictions_known(reason, self.stopped_at.unwrap_or(now)),
+        };
         Some(next)
     }
 }

@@ -17,12 +17,12 @@ pub use form::{
 };
 pub use images::never_matches;
 pub use plan::Plan;
-pub use policy::{Policy, fits};
+pub use policy::{Policy, fits, usage};
 
 use super::Spec;
 use crate::device::{DeviceModel, Enforcement, Sharing, WHOLE_MILLI};
 use crate::id::PlanId;
-use crate::quota::Excess;
+use crate::quota::{Excess, Usage};
 use crate::window::Access;
 use jiff::Timestamp;
 
@@ -79,7 +79,7 @@ pub fn check(name: &str, spec: &Spec, terms: &Terms) -> Result<(), Denial> {
         let verdict = verdicts.reduce(|first, next| first.or_else(|denial| next.map_err(|_| denial)));
         verdict.unwrap_or_else(|| Err(not_bound(&terms.queue)))?;
     }
-    check_limit(spec, terms)?;
+    within_limit(&terms.queue, terms.queue_limit_milli, &usage(spec))?;
     check_offers(spec, &terms.offers)
 }
 
@@ -128,15 +128,33 @@ pub fn not_bound(queue: &str) -> Denial {
     Denial::new(Code::QueueNotBound, "queue", sentence, "use the default queue, or ask an administrator for a plan")
 }
 
-/// Against the queue's whole limit: what others hold may be given back.
-fn check_limit(spec: &Spec, terms: &Terms) -> Result<(), Denial> {
-    let wanted = spec.ask.effective_milli();
-    let Some(limit) = terms.queue_limit_milli.filter(|limit| wanted > *limit) else { return Ok(()) };
-    let excess = Excess { what: "GPU".to_owned(), limit, used: 0, wanted };
-    let (wanted, limit) = (excess.spoken(wanted), excess.spoken(limit));
-    let sentence = format!("{wanted} is asked for, and queue `{}` may never hold more than {limit}", terms.queue);
-    let remedy = "ask for less, use another queue, or ask an administrator for a higher limit";
+/// Whether one runtime, or several that start together, are no more than a queue's whole limit: what others hold may be given
+/// back.
+///
+/// # Errors
+/// When they are more.
+pub fn within_limit(queue: &str, limit_milli: Option<u64>, wanted: &Usage) -> Result<(), Denial> {
+    let milli = wanted.gpu_milli;
+    let Some(limit) = limit_milli.filter(|limit| milli > *limit) else { return Ok(()) };
+    let excess = Excess { what: "GPU".to_owned(), limit, used: 0, wanted: milli };
+    let sentence = never(&excess, wanted, &format!("queue `{queue}`"));
+    let remedy = remedy(wanted, "ask for less, use another queue, or ask an administrator for a higher limit");
     Err(Denial::new(Code::QueueTooSmall, "spec", sentence, remedy))
+}
+
+/// What is asked for, by one or by several, and what `whose` limit is.
+fn never(excess: &Excess, wanted: &Usage, whose: &str) -> String {
+    let together = match wanted.holders {
+        0 | 1 => String::new(),
+        several => format!(" by {several} that start together"),
+    };
+    let (wanted, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
+    format!("{wanted} is asked for{together}, and {whose} may never hold more than {limit}")
+}
+
+/// What helps one helps several, and so does being fewer.
+fn remedy(wanted: &Usage, of_one: &str) -> String {
+    if wanted.holders > 1 { format!("start fewer together, {of_one}") } else { of_one.to_owned() }
 }
 
 /// Whether some kind of device could ever serve it, share and memory considered.

@@ -4,7 +4,10 @@ use crate::{
     checks,
     world::{World, ask, at, shared},
 };
-use domain::id::{GangId, HolderId, NodeId, QueueId};
+use domain::{
+    id::{GangId, HolderId, NodeId, QueueId},
+    quota::Quota,
+};
 use placement::{Code, Gang, Plan};
 use uuid::Uuid;
 
@@ -112,6 +115,61 @@ fn a_gang_that_never_fits_is_told_so_with_how_many_would() {
     world.hold(second, queue, 1, 1000);
     gang(&mut world, 4, &[(1, 1000); 4]);
     assert!(planned(&world).refusals.iter().all(|refusal| refusal.code != Code::NeverFits));
+}
+
+#[test]
+fn a_gang_that_asks_for_more_than_may_ever_be_held_is_told_so() {
+    /// All are told the same, of the kind and with these words; with a little more they start.
+    fn told(world: &World, code: Code, words: &str, more: impl FnOnce(&mut World)) {
+        let plan = planned(world);
+        assert!(plan.assignments.is_empty() && plan.preemptions.is_empty());
+        for refusal in &plan.refusals {
+            assert_eq!(refusal.code, code, "{}", refusal.sentence);
+            assert!(refusal.sentence.starts_with(words), "{}", refusal.sentence);
+            assert_eq!(refusal.hints, [], "no position: its turn never comes");
+        }
+        let mut enough = world.clone();
+        more(&mut enough);
+        assert_eq!(planned(&enough).refusals, []);
+    }
+    let (mut world, [first, _], low) = world();
+    // Somebody could be stopped for it, and nobody is.
+    world.hold(first, low, 2, 1000);
+    gang(&mut world, 3, &[(1, 600); 3]);
+    let limited = |quota: Quota| {
+        let mut world = world.clone();
+        world.snapshot.projects[0].quota = quota;
+        world
+    };
+    let mut queue = world.clone();
+    queue.snapshot.queues[0].limit_milli = Some(1799);
+    let words = "1.8 GPU is asked for by 3 that start together, and queue default may never hold more than 1.799 GPU; \
+                 start fewer together, ask for less, or for another queue";
+    told(&queue, Code::QueueTooSmall, words, |w| w.snapshot.queues[0].limit_milli = Some(1800));
+    let words =
+        "1.8 GPU is asked for by 3 that start together, and the project may never hold more than 1.5; start fewer";
+    let quota = limited(Quota { gpu_milli: Some(1500), ..Quota::default() });
+    told(&quota, Code::QuotaTooSmall, words, |w| {
+        w.snapshot.holdings.clear();
+        w.snapshot.projects[0].quota.gpu_milli = Some(1800);
+    });
+    let words = "3 running at once is asked for by 3 that start together";
+    let quota = limited(Quota { holders: Some(2), ..Quota::default() });
+    told(&quota, Code::QuotaTooSmall, words, |w| {
+        w.snapshot.holdings.clear();
+        w.snapshot.projects[0].quota.holders = Some(3);
+    });
+    // Others hold of what would be enough: it waits for these.
+    let quota = limited(Quota { gpu_milli: Some(1800), ..Quota::default() });
+    assert!(planned(&quota).refusals.iter().all(|refusal| refusal.code != Code::QuotaTooSmall));
+    // With one that runs already, it is as much.
+    let (mut world, [first, _], _) = self::world();
+    world.snapshot.queues[0].limit_milli = Some(1000);
+    let queue = world.snapshot.queues[0].id;
+    world.hold(first, queue, 1, 600).owner.as_mut().unwrap().gang = Some(GangId(Uuid::from_u128(5)));
+    gang(&mut world, 2, &[(1, 600)]);
+    let words = "1.2 GPU is asked for by 2 that start together, and queue default may never hold more than 1 GPU";
+    told(&world, Code::QueueTooSmall, words, |w| w.snapshot.queues[0].limit_milli = Some(1200));
 }
 
 /// Both nodes are taken by work that ends; small work comes after it, again and again. When does the gang start, minutes?

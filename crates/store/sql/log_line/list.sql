@@ -1,4 +1,4 @@
--- Lines of a run, oldest first. Case is ignored in ASCII letters.
+-- Lines of a run, as they were stored. Case is ignored in ASCII letters.
 -- $1 run, $2 id of the last line of the page before, $3 block or '' for all, $4 least level, $5 text or '', $6 limit
 SELECT id, at, block, child, lease, level, stream, message, block_type
   FROM log_line

@@ -5,13 +5,15 @@ use domain::{
     device::Grant,
     id::{DeviceId, HolderId, NodeId, PlanId, ProjectId, QueueId, UserId, WorkspaceId},
     runtime::{
+        Spec,
         activity::Activity,
         gang::Gang,
-        life::{Ending, Entry, Life, Notice, Stage},
+        life::{Earlier, Ending, Entry, Life, Notice, Stage},
         reason::Reason,
     },
 };
 use jiff::Timestamp;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -238,7 +240,7 @@ impl StoredLife {
         let life = &self.life;
         let mut row = self.to_json();
         let fixed = json!({
-            "project_id": life.project, "holder": life.holder, "spec_version": life.spec_version, "spec": &*life.spec,
+            "project_id": life.project, "holder": life.holder, "spec_version": life.spec_version, "spec": spec_row(life),
             "start_key": life.start_key, "requested_by": life.requested_by, "submitted_at": life.submitted_at,
             "access_key": hex(&self.access_key), "gang": life.gang.as_ref().map(|gang| gang_row(gang, life.number)),
         });
@@ -251,7 +253,7 @@ impl StoredLife {
     pub(super) fn read(row: &Row) -> Result<Self, Error> {
         let workspace = WorkspaceId(row.get("workspace_id"));
         let corrupt = |source| Error::Corrupt { what: "runtime", id: format!("workspace {workspace}"), source };
-        let spec = serde_json::from_value(row.get("spec")).map_err(corrupt)?;
+        let (spec, earlier) = read_spec(row.get("spec")).map_err(corrupt)?;
         let (state, step, reason): (&str, &str, &str) = (row.get("state"), row.get("step"), row.get("reason"));
         let stage = Stage::read(state, step, reason).ok_or_else(|| {
             corrupt(serde::de::Error::custom(format!("`{state}` with step `{step}` is no state of this version")))
@@ -266,6 +268,7 @@ impl StoredLife {
             row.get("spec_version"),
             row.get("submitted_at"),
         );
+        life.earlier = earlier;
         life.start_key = row.get("start_key");
         life.requested_by = row.get::<_, Option<Uuid>>("requested_by").map(UserId);
         let code = if stage.reason().is_some() { String::new() } else { reason.to_owned() };
@@ -294,6 +297,25 @@ impl StoredLife {
             project: row.get::<_, &str>("project").into(),
         })
     }
+}
+
+/// Of a spec that a life began with: what its owner has to know of the lives before it. Whoever reads only the spec passes over it.
+const EARLIER: &str = "earlier";
+
+/// Both are written once, when a life begins.
+fn spec_row(life: &Life) -> Value {
+    let mut row = json!(&*life.spec);
+    if life.earlier != Earlier::default()
+        && let Value::Object(fields) = &mut row
+    {
+        fields.insert(EARLIER.to_owned(), json!(life.earlier));
+    }
+    row
+}
+
+fn read_spec(stored: Value) -> Result<(Spec, Earlier), serde_json::Error> {
+    let earlier = stored.get(EARLIER).and_then(|earlier| Earlier::deserialize(earlier).ok());
+    Ok((serde_json::from_value(stored)?, earlier.unwrap_or_default()))
 }
 
 /// With the life's number: a version that knows no gangs leaves the one of an earlier life in the row.

@@ -113,3 +113,32 @@ async fn a_smaller_quota_stops_whoever_came_last_when_its_grace_is_over() {
     assert_eq!(world.stage(first).await, "running");
     world.audit(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gang_that_is_more_than_its_queue_s_limit_is_told_that_it_never_fits() {
+    let (world, scheduler, _executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    let client = world.database.client().await;
+    let limit = async |milli: i64| {
+        client.execute("UPDATE queue SET limit_milli = $1 WHERE name = 'default'", &[&milli]).await.unwrap();
+    };
+    limit(1000).await;
+    let members = [
+        world.workspace("one", project, DEFAULT, (1, 600), json!({})).await,
+        world.workspace("two", project, DEFAULT, (1, 600), json!({})).await,
+    ];
+    let gang = gang(2);
+    for member in members {
+        scheduler.caller().start_with(member, &gang).await.unwrap();
+    }
+    for member in members {
+        wait_for("each of them to be told", WAIT, || async {
+            (world.reason(member).await == "QUEUE_TOO_SMALL").then_some(())
+        })
+        .await;
+    }
+    limit(1200).await;
+    for member in members {
+        world.until(member, "running").await;
+    }
+}

@@ -106,6 +106,41 @@ async fn who_was_on_a_node_that_was_given_up_or_evicted_it_runs_again_where_that
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_evicted_again_and_again_waits_no_more_whoever_has_the_pool_by_then() {
+    let (world, first, executor) = World::simple(&[1]).await;
+    let moves = that_moves(&world, &first).await;
+    let evict = || {
+        executor.change(|state| {
+            let ready = state.runtimes.values_mut().find(|runtime| runtime.phase == pb::RuntimePhase::Ready).unwrap();
+            (ready.phase, ready.code) = (pb::RuntimePhase::Failed, "EVICTED".into());
+        });
+    };
+    let again = async |number: i64| {
+        let sql = format!("SELECT count(*) FROM runtime WHERE state = 'running' AND number = {number}");
+        wait_for("its next life", WAIT, || async { (world.count(&sql).await == 1).then_some(()) }).await;
+    };
+    for number in [2, 3] {
+        evict();
+        again(number).await;
+    }
+    let next = world.scheduler().await;
+    world.give_all(&next).await;
+    first.kill();
+    for number in [4, 5] {
+        evict();
+        again(number).await;
+    }
+    evict();
+    world.until(moves, "error").await;
+    assert_eq!(world.reason(moves).await, "EVICTED");
+    // Somebody starts it again, and it counts anew.
+    next.start(moves).await.unwrap();
+    again(6).await;
+    assert_eq!(world.count("SELECT count(*) FROM runtime WHERE spec ? 'earlier'").await, 0);
+    world.audit(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_device_moves_who_asked_for_it_and_warns_the_others() {
     let (world, scheduler, executor) = World::simple(&[2]).await;
     let moves = that_moves(&world, &scheduler).await;

@@ -9,7 +9,7 @@ use crate::identity::Caller;
 use domain::ErrorKind;
 use domain::quota::Account;
 use domain::runtime::Spec;
-use domain::runtime::rules::{self, Admission, Code};
+use domain::runtime::rules::{self, Admission, Code, Denial};
 use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as internal;
 use rpc::status::Problem;
@@ -45,6 +45,8 @@ pub(crate) struct Gang {
     pub(crate) message: internal::Gang,
     /// Of the first of them; the others have to be served from the same one.
     pub(crate) pool: OnceLock<String>,
+    /// Why they can never start together, though each of them may start alone.
+    pub(crate) denial: Option<Denial>,
 }
 
 /// Begins a life.
@@ -58,6 +60,9 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
         tries += 1;
         let (saved, image) = startable(core, workspace, start.wait_for_window).await?;
         within_quota(core, caller, &saved.spec).await?;
+        if let Some(denial) = start.gang.and_then(|gang| gang.denial.clone()) {
+            return Err(denied(denial));
+        }
         let (_, id) = core.target(workspace).await?;
         if let Some(pool) = start.gang.map(|gang| gang.pool.get_or_init(|| saved.pool.clone()))
             && *pool != saved.pool
@@ -89,7 +94,7 @@ pub(crate) async fn start(core: &Core, caller: &Caller, workspace: &str, start: 
 async fn within_quota(core: &Core, caller: &Caller, spec: &Spec) -> Result<(), Fault> {
     let person = caller.user.id;
     let quota = quotas::for_person(&core.store.client().await?, person).await?.unwrap_or_default();
-    rules::fits(&quota, Account::Person(person).spoken(), spec).map_err(denied)
+    rules::fits(&quota, Account::Person(person).spoken(), &rules::usage(spec)).map_err(denied)
 }
 
 /// The spec that would be started now, when the rules let it, and the image that they were asked about: with the digest of

@@ -1,7 +1,7 @@
 //! One act on many runtimes: each is authorised, done and entered in the trail as if it had been called alone. Refuses to let
 //! one of them decide about another.
 
-use super::{act, define};
+use super::{act, define, together};
 use crate::authorisation::{self, Trail};
 use crate::core::Core;
 use crate::fault::Fault;
@@ -40,7 +40,10 @@ pub(crate) async fn change(
     if request.workspaces.len() > ITEMS_MAX {
         return Err(Fault::field("workspaces", format!("must be at most {ITEMS_MAX}")));
     }
-    let gang = gang(&request, act)?;
+    let mut gang = gang(&request, act)?;
+    if let Some(gang) = gang.as_mut() {
+        gang.denial = together::denial(core, caller, &request.workspaces, need).await?;
+    }
     let item = Item { core, caller, act, method, need, wait_for_window: request.wait_for_window, gang };
     let results = stream::iter(request.workspaces).map(|workspace| item.result(workspace)).buffered(AT_ONCE);
     let results: Vec<RuntimeResult> = results.collect().await;
@@ -64,7 +67,7 @@ fn gang(request: &BatchChangeRuntimesRequest, act: RuntimeAct) -> Result<Option<
         return Err(Fault::field("workspaces", format!("must be 2 to {GANG_MAX}, each once, to start together")));
     }
     let message = internal::Gang { id: GangId(uuid::Uuid::now_v7()).to_vec(), size, one_zone: request.one_zone };
-    Ok(Some(act::Gang { message, pool: OnceLock::new() }))
+    Ok(Some(act::Gang { message, pool: OnceLock::new(), denial: None }))
 }
 
 struct Item<'a> {

@@ -1,5 +1,6 @@
 //! The log of a run, searches over many, and the end of old days. Refuses to write any line.
 
+pub(crate) mod order;
 mod search;
 
 use crate::core::Core;
@@ -74,7 +75,8 @@ impl Logs {
         let db = self.0.store.client().await?;
         let mut rows = log_views::list(&db, &filter, after, page.limit()).await?;
         let next_page_token = page.cut(&scope, &mut rows, |line| line.id)?;
-        Ok(ListLogsResponse { lines: rows.into_iter().map(|line| message(run, line)).collect(), next_page_token })
+        let lines = order::by_time(rows).into_iter().map(|line| message(run, line)).collect();
+        Ok(ListLogsResponse { lines, next_page_token })
     }
 }
 

@@ -86,7 +86,8 @@ impl Tail {
                 self.began = lines.len() < LINES_MAX;
                 self.over = self.began && settled;
                 self.last_line_at = Instant::now();
-                let lines = lines.into_iter().map(|line| logs::message(self.follow.run, line)).collect();
+                let lines = logs::order::by_time(lines).into_iter();
+                let lines = lines.map(|line| logs::message(self.follow.run, line)).collect();
                 return Ok(Some(TailLogsResponse { lines }));
             }
             self.began = true;

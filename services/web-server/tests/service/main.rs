@@ -12,6 +12,7 @@ mod disturbed;
 mod ended;
 mod events;
 mod fleet;
+mod gangs;
 mod gpu_usage;
 mod http;
 mod images;

@@ -318,3 +318,33 @@ async fn logs_are_filtered_and_followed_to_the_end() {
     });
     assert_eq!(messages.collect::<Vec<_>>(), ["hello <b>World</b>", "no 100%", "world", "last"]);
 }
+
+#[tokio::test]
+async fn lines_of_two_executors_are_told_by_their_times_and_paged_as_they_were_stored() {
+    let cluster = Cluster::new().await;
+    diamond(&cluster).await;
+    let run = cluster.run("sales", "daily").await;
+    // The executor of `b` stored what it had after that of `a`, and last what it had kept for longest.
+    let lines = "INSERT INTO log_line (run_id, at, block, lease, level, stream, message)
+        SELECT $1, date_trunc('second', now()) - make_interval(secs => 60 - n), block, 1, 20, 'stdout', block || n
+          FROM (VALUES ('a', 1), ('a', 3), ('a', 5), ('b', 2), ('b', 4), ('b', 6), ('c', 0)) AS l (block, n)";
+    cluster.change(run, lines).await;
+    let messages = |answer: &Value| -> Vec<String> {
+        let lines = answer["lines"].as_array().unwrap();
+        lines.iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    };
+    let page = async |size: u32, token: &Value| {
+        let request = json!({ "runId": run, "pageSize": size, "pageToken": token });
+        let answer = cluster.call("LogService/ListLogs", request).await;
+        (messages(&answer), answer["nextPageToken"].clone())
+    };
+    let in_order = ["c0", "a1", "b2", "a3", "b4", "a5", "b6"];
+    assert_eq!(page(100, &json!("")).await.0, in_order);
+    let (first, token) = page(4, &json!("")).await;
+    assert_eq!(first, ["a1", "b2", "a3", "a5"]);
+    assert_eq!(page(4, &token).await.0, ["c0", "b4", "b6"], "each once");
+    cluster.change(run, "UPDATE run SET status = 'completed', completed_at = now() WHERE id = $1").await;
+    let tail = cluster.post("LogService/TailLogs", json!({ "runId": run })).await;
+    let tail: Value = serde_json::from_slice(&tail.body).unwrap();
+    assert_eq!(messages(&tail), in_order);
+}

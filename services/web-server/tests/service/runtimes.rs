@@ -14,7 +14,7 @@ pub(crate) async fn world() -> (Cluster, String) {
     (cluster, ada)
 }
 
-fn share() -> Value {
+pub(crate) fn share() -> Value {
     json!({ "gpus": 1, "smPercent": 40, "models": ["A10"] })
 }
 
@@ -317,37 +317,6 @@ async fn what_disturbs_running_work_says_so() {
     assert_eq!(archived["workspaces"], json!(["lab"]));
     let start = json!({ "workspace": "lab" });
     assert_eq!(cluster.refused_as(&ada, "RuntimeService/StartRuntime", start).await, "QUEUE_NOT_BOUND");
-}
-
-#[tokio::test]
-async fn what_starts_together_starts_whole_or_not_at_all() {
-    let (cluster, ada) = world().await;
-    cluster.call("WorkspaceService/CreateWorkspace", json!({ "name": "pit", "project": "acme" })).await;
-    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "lab", "spec": share() })).await;
-    let together = |workspaces: Value| json!({ "act": "RUNTIME_ACT_START", "workspaces": workspaces, "together": true, "oneZone": true });
-    let start = async |workspaces: Value| {
-        let answer = cluster.call("RuntimeService/BatchChangeRuntimes", together(workspaces)).await;
-        let results = answer["results"].as_array().unwrap();
-        let reason = |result: &Value| match result["done"].as_bool() {
-            Some(true) => "done".to_owned(),
-            _ => result["reason"].as_str().unwrap_or_default().to_owned(),
-        };
-        results.iter().map(reason).collect::<Vec<_>>()
-    };
-    // Nobody said what `pit` shall be: `lab` does not wait for it.
-    assert_eq!(start(json!(["lab", "pit"])).await, ["GANG_INCOMPLETE", "NO_RUNTIME"]);
-    let lab = cluster.call_as(&ada, "RuntimeService/GetRuntime", json!({ "workspace": "lab" })).await;
-    assert_eq!(lab["runtime"]["state"], "RUNTIME_STATE_STOPPED", "{lab}");
-    cluster.call("RuntimeService/SetRuntimeSpec", json!({ "workspace": "pit", "spec": share() })).await;
-    assert_eq!(start(json!(["lab", "pit"])).await, ["done", "done"]);
-    for wrong in [
-        together(json!(["lab"])),
-        together(json!(["lab", "lab"])),
-        json!({ "act": "RUNTIME_ACT_STOP", "workspaces": ["lab", "pit"], "together": true }),
-        json!({ "act": "RUNTIME_ACT_START", "workspaces": ["lab", "pit"], "oneZone": true }),
-    ] {
-        assert_eq!(cluster.refused("RuntimeService/BatchChangeRuntimes", wrong).await.0, "invalid_argument");
-    }
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ impl Life {
                 self.stop(Reason::NodeLost, format!("{code}: {message}"), None, now, change);
             }
             Phase::Misplaced if started => {
-                let reason = match self.misplaced {
+                let reason = match self.earlier.misplaced {
                     MISPLACED_MAX.. => Reason::Error(Reason::Misplaced.as_str().to_owned()),
                     _ => Reason::Misplaced,
                 };

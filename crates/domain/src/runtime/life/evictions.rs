@@ -32,7 +32,7 @@ impl Life {
         match reason {
             Reason::Evicted => self.evictions(now),
             // It did not come so far as to fill anything.
-            Reason::Misplaced => self.evicted,
+            Reason::Misplaced => self.earlier.evicted,
             _ => 0,
         }
     }
@@ -40,7 +40,7 @@ impl Life {
     /// How many there are in a row, with the one that ends it now.
     fn evictions(&self, now: Timestamp) -> u32 {
         let has_settled = self.running_at.is_some_and(|at| now.duration_since(at) >= SETTLED);
-        if has_settled { 1 } else { self.evicted + 1 }
+        if has_settled { 1 } else { self.earlier.evicted + 1 }
     }
 }
 

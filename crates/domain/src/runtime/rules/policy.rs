@@ -1,6 +1,6 @@
 //! What a project lets its runtimes be. Refuses to know what they hold at the moment.
 
-use super::{Code, Denial, matches};
+use super::{Code, Denial, matches, never, remedy};
 use crate::device::DeviceModel;
 use crate::quota::{Quota, Usage};
 use crate::runtime::Spec;
@@ -72,24 +72,24 @@ impl Policy {
 
     /// Against the whole quotas: what others hold may be given back.
     fn check_quota(&self, spec: &Spec) -> Result<(), Denial> {
-        fits(&self.quota, "the project", spec)?;
-        fits(&self.group_quota, "the group that owns the project", spec)
+        fits(&self.quota, "the project", &usage(spec))?;
+        fits(&self.group_quota, "the group that owns the project", &usage(spec))
     }
 }
 
-/// Whether a runtime is no more than a quota, when nobody else uses it.
+/// Whether a runtime, or several that start together, are no more than a quota, when nobody else uses it.
 ///
 /// # Errors
-/// In which dimension it is more than `whose` quota.
-pub fn fits(quota: &Quota, whose: &str, spec: &Spec) -> Result<(), Denial> {
-    let Some(excess) = quota.excess(&Usage::default(), &usage(spec)) else { return Ok(()) };
-    let (wanted, limit) = (excess.spoken(excess.wanted), excess.spoken(excess.limit));
-    let sentence = format!("{wanted} is asked for, and {whose} may never hold more than {limit}");
-    Err(Denial::new(Code::QuotaTooSmall, "spec", sentence, "ask for less, or ask an administrator for more quota"))
+/// In which dimension they are more than `whose` quota.
+pub fn fits(quota: &Quota, whose: &str, wanted: &Usage) -> Result<(), Denial> {
+    let Some(excess) = quota.excess(&Usage::default(), wanted) else { return Ok(()) };
+    let remedy = remedy(wanted, "ask for less, or ask an administrator for more quota");
+    Err(Denial::new(Code::QuotaTooSmall, "spec", never(&excess, wanted, whose), remedy))
 }
 
 /// What a runtime holds while it runs. A model counts where only one will do: which of several it gets is not known before.
-fn usage(spec: &Spec) -> Usage {
+#[must_use]
+pub fn usage(spec: &Spec) -> Usage {
     let ask = &spec.ask;
     let effective = ask.effective_milli();
     let model = match ask.models.as_slice() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::device::{Ask, BYTES_MAX, CPU_MILLI_MAX, Link};
+use crate::quota::Quota;
 use crate::runtime::{App, Mount, PostStart};
 use crate::window::Window;
 
@@ -244,6 +245,29 @@ fn the_queue_s_limit_is_held_against_what_is_asked_for() {
     let told =
         "0.4 GPU is asked for, and queue `gpu` may never hold more than 0.3 GPU; ask for less, use another queue";
     assert!(denial.to_string().starts_with(told), "{denial}");
+}
+
+#[test]
+fn what_starts_together_is_held_against_limits_together() {
+    let mut wanted = Usage::default();
+    (0..3).for_each(|_| wanted.add(&usage(&spec())));
+    assert_eq!(within_limit("gpu", Some(1200), &wanted), Ok(()));
+    let told = |denial: Denial| (denial.code.as_str(), denial.to_string());
+    let (code, sentence) = told(within_limit("gpu", Some(1199), &wanted).unwrap_err());
+    assert_eq!(code, "QUEUE_TOO_SMALL");
+    assert_eq!(
+        sentence,
+        "1.2 GPU is asked for by 3 that start together, and queue `gpu` may never hold more than 1.199 GPU; start fewer \
+         together, ask for less, use another queue, or ask an administrator for a higher limit"
+    );
+    let quota = |holders| Quota { gpu_milli: Some(1200), holders: Some(holders), ..Quota::default() };
+    assert_eq!(fits(&quota(3), "the project", &wanted), Ok(()));
+    let (code, sentence) = told(fits(&quota(2), "the project", &wanted).unwrap_err());
+    assert_eq!(code, "QUOTA_TOO_SMALL");
+    assert!(
+        sentence.contains("the project may never hold more than 2 runtimes at once; start fewer together"),
+        "{sentence}"
+    );
 }
 
 #[test]
