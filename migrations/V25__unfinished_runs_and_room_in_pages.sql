@@ -23,8 +23,11 @@ CREATE TRIGGER run_begins AFTER INSERT ON run
 
 CREATE FUNCTION run_ends() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM unfinished_run u USING changed c
-     WHERE c.completed_at IS NOT NULL AND u.shard = c.shard AND u.run_id = c.id;
+    -- Each by its key, whatever was planned while the list was short.
+    DELETE FROM unfinished_run WHERE ctid = ANY (ARRAY(
+        SELECT u.ctid FROM changed c
+         CROSS JOIN LATERAL (SELECT ctid FROM unfinished_run WHERE shard = c.shard AND run_id = c.id OFFSET 0) AS u
+         WHERE c.completed_at IS NOT NULL));
     RETURN NULL;
 END $$;
 CREATE TRIGGER run_ends AFTER UPDATE ON run

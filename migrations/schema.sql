@@ -20,8 +20,11 @@ CREATE FUNCTION public.run_ends() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
-    DELETE FROM unfinished_run u USING changed c
-     WHERE c.completed_at IS NOT NULL AND u.shard = c.shard AND u.run_id = c.id;
+    -- Each by its key, whatever was planned while the list was short.
+    DELETE FROM unfinished_run WHERE ctid = ANY (ARRAY(
+        SELECT u.ctid FROM changed c
+         CROSS JOIN LATERAL (SELECT ctid FROM unfinished_run WHERE shard = c.shard AND run_id = c.id OFFSET 0) AS u
+         WHERE c.completed_at IS NOT NULL));
     RETURN NULL;
 END $$;
 
@@ -860,6 +863,30 @@ CREATE TABLE public.run_end (
 )
 WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
 
+CREATE TABLE public.run_end_batch (
+    id bigint NOT NULL,
+    run_ids uuid[] NOT NULL,
+    statuses text[] NOT NULL,
+    started_ats timestamp with time zone[] NOT NULL,
+    completed_ats timestamp with time zone[] NOT NULL,
+    former_end_ats timestamp with time zone[] NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000');
+ALTER TABLE ONLY public.run_end_batch ALTER COLUMN run_ids SET STORAGE EXTERNAL;
+ALTER TABLE ONLY public.run_end_batch ALTER COLUMN statuses SET STORAGE EXTERNAL;
+ALTER TABLE ONLY public.run_end_batch ALTER COLUMN started_ats SET STORAGE EXTERNAL;
+ALTER TABLE ONLY public.run_end_batch ALTER COLUMN completed_ats SET STORAGE EXTERNAL;
+ALTER TABLE ONLY public.run_end_batch ALTER COLUMN former_end_ats SET STORAGE EXTERNAL;
+
+ALTER TABLE public.run_end_batch ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.run_end_batch_id_seq
+    START WITH 1000000000
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE public.run_end ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.run_end_id_seq
     START WITH 1
@@ -1318,6 +1345,9 @@ ALTER TABLE ONLY public.queue
 
 ALTER TABLE ONLY public.queue
     ADD CONSTRAINT queue_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.run_end_batch
+    ADD CONSTRAINT run_end_batch_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.run_end
     ADD CONSTRAINT run_end_pkey PRIMARY KEY (id);

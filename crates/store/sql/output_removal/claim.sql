@@ -9,7 +9,8 @@ WITH due AS (
      LIMIT $1::bigint
        FOR UPDATE SKIP LOCKED
 ), revived AS (
-    UPDATE run r SET outputs_expired_at = NULL FROM due WHERE r.id = due.run_id AND r.completed_at IS NULL RETURNING r.id
+    UPDATE run r SET outputs_expired_at = NULL WHERE r.id = ANY (ARRAY(SELECT run_id FROM due)) AND r.completed_at IS NULL
+    RETURNING r.id
 ), dropped AS (
     DELETE FROM output_removal o USING revived WHERE o.run_id = revived.id
 )

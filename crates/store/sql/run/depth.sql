@@ -6,7 +6,7 @@ WITH RECURSIVE line (run_id, depth, place) AS (
     UNION ALL
     SELECT r.parent_run_id, line.depth + of_run.step, line.place + 1
       FROM line
-      JOIN run r ON r.id = line.run_id AND r.parent_run_id IS NOT NULL
+     CROSS JOIN LATERAL (SELECT * FROM run WHERE id = line.run_id AND parent_run_id IS NOT NULL OFFSET 0) AS r
      CROSS JOIN LATERAL (
            SELECT CASE WHEN EXISTS (
                   SELECT FROM firing f

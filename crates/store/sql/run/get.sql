@@ -5,7 +5,7 @@ SELECT r.id, w.name, p.name, r.pipeline_id, r.pipeline_version, r.status, r.vari
        r.started_at, r.completed_at, coalesce(r.reason, r.cancel_reason, ''), coalesce(t.name, ''), r.parent_run_id,
        progress.total, progress.done, r.backfill_id, coalesce(f.name, '')
   FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place)
-  JOIN run r ON r.id = asked.id
+  CROSS JOIN LATERAL (SELECT * FROM run WHERE id = asked.id OFFSET 0) AS r
   JOIN workspace w ON w.id = r.workspace_id
   JOIN pipeline p ON p.id = r.pipeline_id
   LEFT JOIN trigger t ON t.id = r.trigger_id

@@ -9,7 +9,7 @@ SELECT e.id, e.run_id, e.status, e.started_at, e.completed_at, e.former_end_at,
        w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at,
        coalesce(t.kind = 'time', false) AND r.parent_run_id IS NULL AND r.backfill_id IS NULL AS is_scheduled
   FROM taken e
-  JOIN run r ON r.id = e.run_id
+  CROSS JOIN LATERAL (SELECT * FROM run WHERE id = e.run_id OFFSET 0) AS r
   JOIN workspace w ON w.id = r.workspace_id
   JOIN pipeline p ON p.id = r.pipeline_id
   LEFT JOIN trigger t ON t.id = r.trigger_id

@@ -13,7 +13,7 @@ SELECT (b.id << 24) + e.place AS id, e.run_id, e.status, e.started_at, e.complet
   FROM taken b
  CROSS JOIN LATERAL unnest(b.run_ids, b.statuses, b.started_ats, b.completed_ats, b.former_end_ats)
        WITH ORDINALITY AS e (run_id, status, started_at, completed_at, former_end_at, place)
-  JOIN run r ON r.id = e.run_id
+  CROSS JOIN LATERAL (SELECT * FROM run WHERE id = e.run_id OFFSET 0) AS r
   JOIN workspace w ON w.id = r.workspace_id
   JOIN pipeline p ON p.id = r.pipeline_id
   LEFT JOIN trigger t ON t.id = r.trigger_id
