@@ -33,7 +33,7 @@ END $$;
 CREATE TRIGGER run_ends AFTER UPDATE ON run
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION run_ends();
 
--- The queue of ends: one row for what one commit ended, whose values are listed in the same order. It takes the place of `run_end`, into
+-- The queue of ends: one row for 500 that one commit made, whose values are listed in the same order. It takes the place of `run_end`, into
 -- which the version before writes a row for each, and whose ids, with names of messages made of them, stay below these.
 CREATE TABLE run_end_batch (
     id             bigint GENERATED ALWAYS AS IDENTITY (START WITH 1000000000) PRIMARY KEY,

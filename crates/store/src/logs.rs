@@ -95,8 +95,8 @@ pub async fn drop_expired(store: &Store, before: Timestamp) -> Result<Vec<Partit
 }
 
 /// Deletes lines of runs of a pipeline that ended before `before`: of up to `runs_max` runs and up to `lines_max` lines, oldest runs
-/// first, and notes which have none any more. A run that has not ended for so long is passed, and looked at again each time, and so
-/// is one that ran again. Answers how many lines went; `None` when no run is left. Two who do it at once do it once.
+/// first, and notes which have none any more. A run that has not ended for so long is passed, and noted as a straggler. Answers how many
+/// lines went; `None` when no run is left. Two who do it at once do it once.
 ///
 /// # Errors
 /// When the database does not answer; what was deleted stays deleted.
@@ -108,18 +108,6 @@ pub async fn delete_of_ended(
     lines_max: u64,
 ) -> Result<Option<u64>, Error> {
     let client = store.client().await?;
-    let statement = client.prepare_cached(include_str!("../sql/log_straggler/select_ended.sql")).await?;
-    let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
-    if !rows.is_empty() {
-        let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-        let noted: Vec<Timestamp> = rows.iter().map(|row| row.get(1)).collect();
-        let (gone, deleted) = delete_of(&client, &runs, lines_max).await?;
-        if gone {
-            let statement = client.prepare_cached(include_str!("../sql/log_straggler/delete.sql")).await?;
-            client.execute(&statement, &[&pipeline.0, &runs, &noted]).await?;
-        }
-        return Ok(Some(deleted));
-    }
     let statement = client.prepare_cached(include_str!("../sql/run/select_after_log_mark.sql")).await?;
     let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
     let Some(last) = rows.last() else { return Ok(None) };
@@ -130,6 +118,33 @@ pub async fn delete_of_ended(
         let (created_at, run): (Timestamp, Uuid) = (last.get("created_at"), last.get("id"));
         let statement = client.prepare_cached(include_str!("../sql/pipeline_log_passed/raise.sql")).await?;
         client.execute(&statement, &[&pipeline.0, &created_at, &run, &ids(stragglers)]).await?;
+    }
+    Ok(Some(deleted))
+}
+
+/// As [`delete_of_ended`], of runs that were passed before they had ended for so long, or that ran again.
+///
+/// # Errors
+/// As there.
+pub async fn delete_of_stragglers(
+    store: &Store,
+    pipeline: PipelineId,
+    before: Timestamp,
+    runs_max: i64,
+    lines_max: u64,
+) -> Result<Option<u64>, Error> {
+    let client = store.client().await?;
+    let statement = client.prepare_cached(include_str!("../sql/log_straggler/select_ended.sql")).await?;
+    let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let noted: Vec<Timestamp> = rows.iter().map(|row| row.get(1)).collect();
+    let (gone, deleted) = delete_of(&client, &runs, lines_max).await?;
+    if gone {
+        let statement = client.prepare_cached(include_str!("../sql/log_straggler/delete.sql")).await?;
+        client.execute(&statement, &[&pipeline.0, &runs, &noted]).await?;
     }
     Ok(Some(deleted))
 }

@@ -9,8 +9,10 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Of an end's id: its place in its commit. The rest names the commit.
+/// Of an end's id: its place in its batch. The rest names the batch.
 const PLACE_BITS: u32 = 24;
+/// Ends of the version before that are taken at once.
+const LEFT_MAX: i64 = 500;
 
 /// A run that ended, or that is late.
 #[derive(Debug, Clone)]
@@ -50,17 +52,31 @@ pub struct Failure {
     pub error: Value,
 }
 
-/// Takes ends that nobody has taken, of up to `commits` commits, and as many of those that a scheduler of the version before left one by
-/// one. Answers whether there may be more. They are gone when the transaction commits, and only then.
+/// What was taken out of the queue.
+#[derive(Debug)]
+pub struct Taken {
+    /// Of runs that are not forgotten.
+    pub ends: Vec<Ended>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// Takes ends that nobody has taken, of up to `batches` batches, and up to 500 of those that a scheduler of the version before left one
+/// by one. `None` when there is none. They are gone when the transaction commits, and only then.
 ///
 /// # Errors
 /// When a statement fails.
-pub async fn take(db: &Transaction<'_>, commits: i64) -> Result<(Vec<Ended>, bool), Error> {
+pub async fn take(db: &Transaction<'_>, batches: i64) -> Result<Option<Taken>, Error> {
     let statement = db.prepare_cached(include_str!("../sql/run_end/take.sql")).await?;
-    let mut rows = db.query(&statement, &[&commits]).await?;
+    let mut rows = db.query(&statement, &[&LEFT_MAX]).await?;
     let left = rows.len();
     let statement = db.prepare_cached(include_str!("../sql/run_end_batch/take.sql")).await?;
-    rows.extend(db.query(&statement, &[&commits]).await?);
+    rows.extend(db.query(&statement, &[&batches]).await?);
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let taken: HashSet<i64> = rows[left..].iter().map(|row| row.get::<_, i64>("id") >> PLACE_BITS).collect();
+    let is_full = |taken: usize, limit: i64| i64::try_from(taken).is_ok_and(|taken| taken >= limit);
     let decode = |row: &Row| Ended {
         end_id: row.get("id"),
         completed_at: row.get("completed_at"),
@@ -69,10 +85,8 @@ pub async fn take(db: &Transaction<'_>, commits: i64) -> Result<(Vec<Ended>, boo
         is_scheduled: row.get("is_scheduled"),
         ..unended(row)
     };
-    let ends: Vec<Ended> = rows.iter().map(decode).collect();
-    let taken: HashSet<i64> = ends[left..].iter().map(|end| end.end_id >> PLACE_BITS).collect();
-    let is_full = |taken: usize| i64::try_from(taken).is_ok_and(|taken| taken >= commits);
-    Ok((ends, is_full(left) || is_full(taken.len())))
+    let ends = rows.iter().filter(|row| row.get("is_known")).map(decode).collect();
+    Ok(Some(Taken { ends, more: is_full(left, LEFT_MAX) || is_full(taken.len(), batches) }))
 }
 
 /// A page of unfinished runs that became late in the last `lately_s` seconds, after the run `after`.

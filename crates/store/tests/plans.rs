@@ -287,6 +287,11 @@ async fn hot_statements_read_no_large_table_whole() {
     client.batch_execute(&[IDS, FILL].concat()).await.unwrap();
     let wrong = wrong(&client).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What is behind a mark is found by the mark, and not by all that lies before it.
+    let behind = include_str!("../sql/run/select_after_log_mark.sql");
+    let behind = plan(&client, behind, Some("pg_temp.id(2, 1), now(), 200")).await.to_string();
+    let bounds = behind.split("\"Index Cond\":").skip(1).filter_map(|rest| rest.split("\",").next());
+    assert_eq!(bounds.filter(|bound| bound.contains("created_at >= $")).count(), 2, "{behind}");
     // What this looks for is found where it is.
     let plain = Read::by(&plan(&client, "SELECT * FROM run WHERE variables = '{}'", None).await);
     assert_eq!(plain.whole, ["run"]);

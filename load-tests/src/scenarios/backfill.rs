@@ -65,7 +65,7 @@ async fn first_run_ms(cluster: &Cluster, sql: &tokio_postgres::Client, name: &st
     if intervals > 10 {
         cluster.backfills().cancel_backfill(request).await?;
     }
-    let unfinished = "SELECT count(*) FROM run WHERE status IN ('initial', 'running')";
+    let unfinished = "SELECT count(*) FROM unfinished_run";
     while sql.query_one(unfinished, &[]).await?.get::<_, i64>(0) > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

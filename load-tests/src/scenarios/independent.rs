@@ -61,7 +61,7 @@ pub(super) async fn seconds(
         last = ids.last().context("ids")?.clone();
     }
     cluster.wait(&last).await?;
-    let unfinished = "SELECT count(*) FROM run WHERE status IN ('initial', 'running')";
+    let unfinished = "SELECT count(*) FROM unfinished_run";
     while sql.query_one(unfinished, &[]).await?.get::<_, i64>(0) > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -108,7 +108,7 @@ fn pipeline(number: usize) -> String {
 async fn round(cluster: &Cluster, sql: &Client, runs: usize) -> Result<Duration> {
     let begun = Instant::now();
     try_join_all((0..CALLERS).map(|caller| call(cluster, caller, runs / BATCH / CALLERS))).await?;
-    let unfinished = "SELECT count(*) FROM run WHERE status IN ('initial', 'running')";
+    let unfinished = "SELECT count(*) FROM unfinished_run";
     while sql.query_one(unfinished, &[]).await?.get::<_, i64>(0) > 0 {
         ensure!(begun.elapsed() < WAIT, "runs have not ended in {} s", WAIT.as_secs());
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -15,8 +15,8 @@ use store::{
 /// Runs and lines of one statement.
 const RUNS_MAX: i64 = 200;
 const LINES_MAX: u64 = 5_000;
-/// Statements of one round that delete lines.
-const BATCHES_MAX: usize = 20;
+/// Pages of one round.
+const BATCHES_MAX: usize = 50;
 
 /// The keeping of log lines. Copies share it.
 #[derive(Clone)]
@@ -98,13 +98,23 @@ impl LogRetention {
         let (now, mut lines, mut batches) = (self.clock.now(), 0, 0);
         for kept in retentions {
             let Some(before) = kept.logs_period.and_then(|period| now.checked_sub(period).ok()) else { continue };
-            while let Some(deleted) =
-                logs::delete_of_ended(&self.store, kept.pipeline, before, RUNS_MAX, LINES_MAX).await?
-            {
-                lines += deleted;
-                batches += usize::from(deleted > 0);
+            let mut stragglers = true;
+            loop {
                 if batches == BATCHES_MAX {
                     return Ok(true);
+                }
+                let deleted = if stragglers {
+                    logs::delete_of_stragglers(&self.store, kept.pipeline, before, RUNS_MAX, LINES_MAX).await?
+                } else {
+                    logs::delete_of_ended(&self.store, kept.pipeline, before, RUNS_MAX, LINES_MAX).await?
+                };
+                match deleted {
+                    Some(deleted) => {
+                        lines += deleted;
+                        batches += 1;
+                    }
+                    None if stragglers => stragglers = false,
+                    None => break,
                 }
             }
         }

@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use store::{
     Store, notifications,
     outbox::{self, Claimed, Fate, Lane},
+    run_ends::Taken,
     statistics::{self, Filter},
 };
 use testkit::{Database, wait_for};
@@ -255,7 +256,7 @@ async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_al
     client.execute(end, &[]).await.unwrap();
     let mut db = world.store.client().await.unwrap();
     let transaction = db.transaction().await.unwrap();
-    let (ends, _) = store::run_ends::take(&transaction, 10).await.unwrap();
+    let ends = store::run_ends::take(&transaction, 10).await.unwrap().unwrap().ends;
     let failures = store::run_ends::failures(&transaction, &ends).await.unwrap();
     let blocks: Vec<_> = ends.iter().map(|end| failures.get(&end.end_id).map(|of| of.block.as_str())).collect();
     assert_eq!((ends[0].run.0, blocks), (run, vec![None, Some("next")]));
@@ -288,22 +289,41 @@ async fn ends_are_taken_with_the_transaction_and_whoever_left_them() {
     // A recorder that dies before its commit has taken nothing.
     for _ in 0..2 {
         let transaction = db.transaction().await.unwrap();
-        let (ends, more) = store::run_ends::take(&transaction, 2).await.unwrap();
+        let Taken { ends, more } = store::run_ends::take(&transaction, 2).await.unwrap().unwrap();
         let mut statuses: Vec<_> = ends.iter().map(|end| (end.status.as_str(), end.reason.as_str())).collect();
         statuses.sort_unstable();
         assert_eq!((statuses, more), (vec![("cancelled", "why"), ("completed", "why"), ("failed", "why")], false));
         let ids: std::collections::BTreeSet<i64> = ends.iter().map(|end| end.end_id).collect();
         assert_eq!(ids.len(), 3, "each has an id of its own");
-        let (_, more) = store::run_ends::take(&transaction, 2).await.unwrap();
-        assert!(!more);
+        assert!(store::run_ends::take(&transaction, 2).await.unwrap().is_none());
         drop(transaction);
     }
     let transaction = db.transaction().await.unwrap();
-    assert!(store::run_ends::take(&transaction, 1).await.unwrap().1, "one commit is as many as were asked for");
+    assert!(
+        store::run_ends::take(&transaction, 1).await.unwrap().unwrap().more,
+        "one batch is as many as were asked for"
+    );
     drop(transaction);
     world.recorder().run_once().await.unwrap();
     let row = client.query_one("SELECT sum(runs)::bigint FROM run_stat", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 3);
+}
+
+#[tokio::test]
+async fn ends_of_runs_that_are_forgotten_keep_none_waiting() {
+    let world = World::new(json!({})).await;
+    let client = world.database.client().await;
+    for _ in 0..20 {
+        world.run("completed").await;
+    }
+    client.execute("DELETE FROM run", &[]).await.unwrap();
+    world.run("failed").await;
+    world.recorder().run_once().await.unwrap();
+    let row = client
+        .query_one("SELECT (SELECT sum(runs)::bigint FROM run_stat), (SELECT count(*) FROM run_end_batch)", &[])
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, Option<i64>>(0), row.get::<_, i64>(1)), (Some(1), 0));
 }
 
 #[tokio::test]

@@ -48,9 +48,9 @@ WITH own AS (
 ), ended AS (
     INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)
     SELECT array_agg(e.id), array_agg(e.status), array_agg(e.started_at), array_agg(e.completed_at), array_agg(e.former_end_at)
-      FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS e
-     WHERE e.completed_at IS NOT NULL
-    HAVING count(*) > 0
+      FROM (SELECT *, row_number() OVER () AS place FROM (SELECT * FROM created UNION ALL SELECT * FROM changed) AS r
+             WHERE r.completed_at IS NOT NULL) AS e
+     GROUP BY (e.place - 1) / 500
 ), lost AS (
     INSERT INTO attempt (run_id, block, child, lease, executor_id, outcome, started_at, error)
     SELECT a.run_id, a.block, a.child, a.lease, a.executor_id, a.outcome, a.started_at, a.error::jsonb

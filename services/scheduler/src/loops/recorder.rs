@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 /// Between two looks when nothing is left.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Commits whose ends one transaction records.
-const COMMITS_MAX: i64 = 16;
+/// Batches of up to 500 ends that one transaction records.
+const BATCHES_MAX: i64 = 16;
 /// Late runs of one transaction.
 const LATE_MAX: i64 = 500;
 /// Between two looks for runs that are late.
@@ -70,14 +70,12 @@ impl Recorder {
     async fn take(&mut self) -> Result<bool, store::Error> {
         let mut client = self.store.client().await?;
         let transaction = client.transaction().await?;
-        let (ends, more) = run_ends::take(&transaction, COMMITS_MAX).await?;
-        if ends.is_empty() {
-            return Ok(false);
-        }
-        run_ends::count(&transaction, &ends).await?;
-        self.note(&transaction, &ends).await?;
+        let Some(taken) = run_ends::take(&transaction, BATCHES_MAX).await? else { return Ok(false) };
+        run_ends::count(&transaction, &taken.ends).await?;
+        self.note(&transaction, &taken.ends).await?;
+        // Also where all of these runs are forgotten: what comes after them is taken next.
         transaction.commit().await?;
-        Ok(more)
+        Ok(taken.more)
     }
 
     async fn note_late(&mut self) -> Result<(), store::Error> {

@@ -182,13 +182,15 @@ impl Columns {
         for (run, shard) in &batch.new {
             columns.rows.new_run(run, *shard, batch);
         }
-        for (run, (shard, row)) in &batch.runs {
+        // One global order of row locks: by key.
+        let mut runs: Vec<_> = batch.runs.iter().collect();
+        runs.sort_unstable_by_key(|(run, _)| **run);
+        for (run, (shard, row)) in runs {
             columns.rows.run(*run, *shard, row);
         }
         for lost in &batch.lost {
             columns.rows.attempt(lost);
         }
-        // One global order of row locks: by key.
         let mut units: Vec<_> = batch.units.iter().collect();
         units.sort_unstable_by_key(|(key, _)| **key);
         for ((run, _), unit) in units {
