@@ -93,9 +93,9 @@ impl Cluster {
         sql.batch_execute("ALTER SYSTEM SET primary_conninfo = ''").await?;
         sql.batch_execute("SELECT pg_reload_conf()").await?;
         let begun = Instant::now();
-        // What has come is applied, and nothing comes any more.
-        let at_rest = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)
-                          AND pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()";
+        // What has come is applied, up to a last record of which a part has come, and nothing comes any more.
+        let at_rest = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver) AND EXISTS (SELECT FROM pg_stat_activity
+                        WHERE backend_type = 'startup' AND wait_event = 'RecoveryRetrieveRetryInterval')";
         while !sql.query_one(at_rest, &[]).await?.get::<_, bool>(0) {
             ensure!(begun.elapsed() < READY, "the standby goes on following");
             tokio::time::sleep(LOOK_AGAIN).await;
