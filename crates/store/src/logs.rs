@@ -94,30 +94,36 @@ pub async fn drop_expired(store: &Store, before: Timestamp) -> Result<Vec<Partit
     Ok(expired)
 }
 
-/// Deletes lines of runs of a pipeline that ended before `before`: of up to `runs_max` runs and up to `lines_max` lines, oldest runs
-/// first, and notes which have none any more. A run that has not ended for so long is passed, and noted as a straggler. Answers how many
-/// lines went; `None` when no run is left. Two who do it at once do it once.
+/// Lines that a project does not keep any more, as many as one statement takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Old {
+    /// Whose runs.
+    pub pipeline: PipelineId,
+    /// They ended before.
+    pub before: Timestamp,
+    /// Runs at most.
+    pub runs_max: i64,
+    /// Lines at most.
+    pub lines_max: u64,
+}
+
+/// Deletes lines of runs that nobody has looked at, oldest first, and notes up to which run it came. One that has not ended for so long is
+/// passed, and noted as a straggler. Answers how many lines went; `None` when no run is left. Two who do it at once do it once.
 ///
 /// # Errors
 /// When the database does not answer; what was deleted stays deleted.
-pub async fn delete_of_ended(
-    store: &Store,
-    pipeline: PipelineId,
-    before: Timestamp,
-    runs_max: i64,
-    lines_max: u64,
-) -> Result<Option<u64>, Error> {
+pub async fn delete_of_ended(store: &Store, old: &Old) -> Result<Option<u64>, Error> {
     let client = store.client().await?;
     let statement = client.prepare_cached(include_str!("../sql/run/select_after_log_mark.sql")).await?;
-    let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
+    let rows = client.query(&statement, &[&old.pipeline.0, &old.before, &old.runs_max]).await?;
     let Some(last) = rows.last() else { return Ok(None) };
     let (ended, stragglers): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get("has_ended"));
     let ids = |rows: Vec<&Row>| rows.into_iter().map(|row| row.get("id")).collect::<Vec<Uuid>>();
-    let (gone, deleted) = delete_of(&client, &ids(ended), lines_max).await?;
+    let (gone, deleted) = delete_of(&client, &ids(ended), old.lines_max).await?;
     if gone {
         let (created_at, run): (Timestamp, Uuid) = (last.get("created_at"), last.get("id"));
         let statement = client.prepare_cached(include_str!("../sql/pipeline_log_passed/raise.sql")).await?;
-        client.execute(&statement, &[&pipeline.0, &created_at, &run, &ids(stragglers)]).await?;
+        client.execute(&statement, &[&old.pipeline.0, &created_at, &run, &ids(stragglers)]).await?;
     }
     Ok(Some(deleted))
 }
@@ -126,25 +132,19 @@ pub async fn delete_of_ended(
 ///
 /// # Errors
 /// As there.
-pub async fn delete_of_stragglers(
-    store: &Store,
-    pipeline: PipelineId,
-    before: Timestamp,
-    runs_max: i64,
-    lines_max: u64,
-) -> Result<Option<u64>, Error> {
+pub async fn delete_of_stragglers(store: &Store, old: &Old) -> Result<Option<u64>, Error> {
     let client = store.client().await?;
     let statement = client.prepare_cached(include_str!("../sql/log_straggler/select_ended.sql")).await?;
-    let rows = client.query(&statement, &[&pipeline.0, &before, &runs_max]).await?;
+    let rows = client.query(&statement, &[&old.pipeline.0, &old.before, &old.runs_max]).await?;
     if rows.is_empty() {
         return Ok(None);
     }
     let runs: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let noted: Vec<Timestamp> = rows.iter().map(|row| row.get(1)).collect();
-    let (gone, deleted) = delete_of(&client, &runs, lines_max).await?;
+    let (gone, deleted) = delete_of(&client, &runs, old.lines_max).await?;
     if gone {
         let statement = client.prepare_cached(include_str!("../sql/log_straggler/delete.sql")).await?;
-        client.execute(&statement, &[&pipeline.0, &runs, &noted]).await?;
+        client.execute(&statement, &[&old.pipeline.0, &runs, &noted]).await?;
     }
     Ok(Some(deleted))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use store::{
     Store, log_chunks,
     log_search::{self, Found, Search},
-    logs::{self, NewLine},
+    logs::{self, NewLine, Old},
 };
 use testkit::Database;
 use uuid::Uuid;
@@ -277,9 +277,10 @@ async fn a_projects_own_retention_takes_lines_of_its_old_runs_and_no_others() {
         client.execute(line, &[&run.0, &ago]).await.unwrap();
     }
     let week_ago = Timestamp::now() - SignedDuration::from_hours(7 * 24);
-    let delete = async || match logs::delete_of_stragglers(&world.logs, pipeline, week_ago, 10, 10).await.unwrap() {
+    let old_lines = Old { pipeline, before: week_ago, runs_max: 10, lines_max: 10 };
+    let delete = async || match logs::delete_of_stragglers(&world.logs, &old_lines).await.unwrap() {
         Some(deleted) => Some(deleted),
-        None => logs::delete_of_ended(&world.logs, pipeline, week_ago, 10, 10).await.unwrap(),
+        None => logs::delete_of_ended(&world.logs, &old_lines).await.unwrap(),
     };
     assert_eq!([delete().await, delete().await, delete().await, delete().await], [Some(10), Some(10), Some(5), None]);
     let left = "SELECT count(*) FROM log_line WHERE run_id = $1";

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 use store::{
     Store,
-    logs::{self, Partition},
+    logs::{self, Old, Partition},
     outputs,
 };
 
@@ -16,7 +16,7 @@ use store::{
 const RUNS_MAX: i64 = 200;
 const LINES_MAX: u64 = 5_000;
 /// Pages of one round.
-const BATCHES_MAX: usize = 50;
+const PAGES_MAX: usize = 50;
 
 /// The keeping of log lines. Copies share it.
 #[derive(Clone)]
@@ -86,8 +86,8 @@ impl LogRetention {
         Ok(Expired { before, days })
     }
 
-    /// Deletes lines of ended runs that their project does not keep any more, up to a limit; answers whether there may be
-    /// more. The lines of a run go together, by its end.
+    /// Deletes lines of ended runs that their project does not keep any more, up to so many pages; answers whether there
+    /// may be more. The lines of a run go together, by its end.
     ///
     /// # Errors
     /// When the database does not answer; lines that were deleted until then stay deleted.
@@ -95,23 +95,21 @@ impl LogRetention {
         let client = self.store.client().await?;
         let retentions = outputs::retentions(&client, None, None).await?;
         drop(client);
-        let (now, mut lines, mut batches) = (self.clock.now(), 0, 0);
+        let (now, mut lines, mut pages) = (self.clock.now(), 0, 0);
         for kept in retentions {
             let Some(before) = kept.logs_period.and_then(|period| now.checked_sub(period).ok()) else { continue };
+            let old = Old { pipeline: kept.pipeline, before, runs_max: RUNS_MAX, lines_max: LINES_MAX };
             let mut stragglers = true;
-            loop {
-                if batches == BATCHES_MAX {
-                    return Ok(true);
-                }
+            while pages < PAGES_MAX {
                 let deleted = if stragglers {
-                    logs::delete_of_stragglers(&self.store, kept.pipeline, before, RUNS_MAX, LINES_MAX).await?
+                    logs::delete_of_stragglers(&self.store, &old).await?
                 } else {
-                    logs::delete_of_ended(&self.store, kept.pipeline, before, RUNS_MAX, LINES_MAX).await?
+                    logs::delete_of_ended(&self.store, &old).await?
                 };
                 match deleted {
                     Some(deleted) => {
                         lines += deleted;
-                        batches += 1;
+                        pages += 1;
                     }
                     None if stragglers => stragglers = false,
                     None => break,
@@ -121,7 +119,7 @@ impl LogRetention {
         if lines > 0 {
             tracing::info!(lines, "deleted log lines that their projects keep no longer");
         }
-        Ok(false)
+        Ok(pages == PAGES_MAX)
     }
 
     fn before(&self, asked: Option<Timestamp>) -> Result<Timestamp, LogRetentionError> {
