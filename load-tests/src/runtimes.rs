@@ -103,6 +103,9 @@ impl World {
     }
 }
 
+/// Which of a pool's workspaces asks for shares of several GPUs at once: a gang that leaves room for others.
+pub const GANG: usize = 4;
+
 /// Shares as people ask for them, and now and then several whole GPUs.
 fn spec(at: usize) -> Value {
     let (gpus, gpu_milli) = [(1, 250), (1, 500), (1, 400), (1, 1000), (2, 300), (1, 700), (1, 100), (2, 1000)][at % 8];

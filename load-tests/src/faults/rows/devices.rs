@@ -7,7 +7,7 @@ use crate::{
     declared::{Declared, Shape as Nodes},
     faults::{Plan, Seen, stage::Stage},
     history::Check,
-    runtimes::{Caller, WORLD, audit, is_empty, keys},
+    runtimes::{Caller, GANG, WORLD, audit, is_empty, keys},
 };
 use anyhow::{Result, ensure};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -49,6 +49,8 @@ const DEAD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_m
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long the starts that are wanted, and the end of everything, are waited for.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// Workspaces of each pool whose executor sleeps.
+const ASLEEP_EACH: usize = 8;
 /// Longer than an executor is waited for.
 const SLEEP: Duration = Duration::from_secs(13);
 
@@ -218,10 +220,14 @@ async fn look(sql: Client, over: Arc<AtomicU64>) -> Result<(i64, u64)> {
 /// Row 14, with devices: an executor that sleeps is told to end what it runs, and others wait for the devices.
 pub(super) async fn asleep(plan: Plan) -> Result<Seen> {
     let nodes = |pool: &str| Nodes { pool: pool.to_owned(), nodes: 1, gpus: 2, linger: LINGER, ..Nodes::default() };
-    let mut play = Play::open(plan, 8, nodes).await?;
+    let mut play = Play::open(plan, ASLEEP_EACH, nodes).await?;
     let mut seen = Seen::default();
     play.stage.begin().await?;
-    for (at, (pool, workspace)) in play.workspaces.iter().enumerate() {
+    // A gang in each pool first: behind others it might wait for as long as the row lasts, and C5 would see none.
+    let is_gang = |at: usize| at % ASLEEP_EACH == GANG;
+    let everyone = || play.workspaces.iter().enumerate();
+    let gangs = everyone().filter(|(at, _)| is_gang(*at));
+    for (at, (pool, workspace)) in gangs.chain(everyone().filter(|(at, _)| !is_gang(*at))) {
         Caller::new(&play.stage.cluster, pool, at)?.start(*workspace).await?;
     }
     let held = "SELECT coalesce(array_agg(holder ORDER BY holder), '{}') FROM placement WHERE state <> 'nominated'";

@@ -130,8 +130,8 @@ def f():
     if os.fork() == 0:
         time.sleep(1000)
     child = subprocess.Popen(['sleep', '1000'])
-    print(child.pid, flush=True)
     try:
+        print(child.pid, flush=True)
         time.sleep(1000)
     finally:
         print('tidied up', flush=True)
