@@ -427,7 +427,7 @@ impl Run {
         for (key, lease) in self.running_on(executor) {
             // What was behind another one was taken back with it, and is not there any more. So none is refused.
             if self.is_running(key, lease, executor) {
-                let _ = self.attempt_ended(key, lease, Outcome::Lost, now, out);
+                let _ = self.attempt_ended(key, lease, Outcome::executor_lost(), now, out);
             }
         }
         self.leave_home(executor, deaths + 1, now, out);

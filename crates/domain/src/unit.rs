@@ -318,8 +318,8 @@ pub enum Outcome {
     Cancelled,
     /// It never started, or was given back by a draining executor: no try is counted.
     Released,
-    /// Its executor is gone.
-    Lost,
+    /// What ran it is gone, and others with it: its executor, or its warm interpreter. No try of the user's code. Why, in words.
+    Lost(Failure),
     /// The process is gone that held the outputs of a one-process run in memory; its executor lives. Why, in words.
     ProcessLost(Failure),
     /// The same, and it did not die: its executor had no room for it while it waited for the run's next attempt.
@@ -327,10 +327,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Of an attempt whose executor is gone.
+    #[must_use]
+    pub fn executor_lost() -> Self {
+        Self::Lost(Failure::new(LOST, "the executor that ran it was lost"))
+    }
+
     /// It says nothing of what the unit did, if it did anything.
     #[must_use]
     pub fn is_given_back(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Released | Self::Lost)
+        matches!(self, Self::Cancelled | Self::Released | Self::Lost(_))
     }
 }
 

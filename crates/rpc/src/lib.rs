@@ -7,6 +7,7 @@ pub mod auth;
 pub mod client;
 pub mod deadline;
 pub mod ids;
+pub mod incoming;
 pub mod json;
 pub mod paging;
 pub mod panics;

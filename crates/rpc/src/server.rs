@@ -3,18 +3,19 @@
 
 use crate::{
     auth::{self, AuthError, RequireToken, Token},
-    deadline,
+    deadline, incoming,
     panics::CatchPanic,
     trace::TraceCalls,
 };
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
     codegen::Service,
     server::NamedService,
     service::{Routes, RoutesBuilder},
-    transport::{Server, server::TcpIncoming},
+    transport::Server,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -138,7 +139,12 @@ impl Builder {
         auth::require_auth_beyond_loopback(addr, self.authenticates || self.token.is_some())?;
         let (limits, token, names) = (self.limits, self.token.clone(), self.names.clone());
         let (routes, reporter, ready) = self.into_routes()?;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let draining = CancellationToken::new();
+        let incoming = incoming::connections(listener, draining.clone());
+        let drained = async move {
+            drained.await;
+            draining.cancel();
+        };
         let server = transport(limits)
             // The first is the outermost: a refusal and a panic are traced, and no stranger reaches the deadline.
             .layer(TraceCalls)

@@ -21,6 +21,7 @@ use rpc::{
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout,
@@ -233,6 +234,33 @@ async fn a_drain_finishes_what_runs() {
     server.release.send_replace(true);
     running.await.unwrap().unwrap();
     timeout(SOON, server.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_keeps_no_drain() {
+    let mut server = serve(None, Limits::default()).await;
+    let mut silent = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let mut halfway = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    halfway.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    // Both are accepted: the server takes them in their order, and has answered one that came later.
+    cancel(server.addr, None, "").await.unwrap();
+    server.drain.take().unwrap().send(()).unwrap();
+    timeout(Duration::from_secs(3), server.task).await.expect("gone before who is silent must be").unwrap().unwrap();
+    // What the server says first may still be there to be read; then it is over.
+    for stream in [&mut silent, &mut halfway] {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_let_go() {
+    let server = serve(None, Limits::default()).await;
+    let mut silent = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let mut client = CommandServiceClient::new(channel(&[server.addr], None));
+    client.cancel_run(within(SOON, CancelRunRequest::default())).await.unwrap();
+    let ended = timeout(SOON, silent.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "a connection without a word stays");
+    client.cancel_run(within(SOON, CancelRunRequest::default())).await.expect("one that has spoken stays");
 }
 
 #[tokio::test]

@@ -110,6 +110,11 @@ impl Service {
         Ok(begun.elapsed())
     }
 
+    /// Whether it has ended as it should: not killed, and not because its drain took too long.
+    pub fn has_ended_well(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(status)) if status.success())
+    }
+
     /// Starts it again, as it was; what still runs is killed first.
     ///
     /// # Errors

@@ -274,7 +274,7 @@ impl Base {
         let Self { data, identity, journal, metrics, lines, events, bundles, outputs, dialer, .. } = self;
         // Whoever runs no attempt has none of the outputs that are to go, or to be looked at.
         let keepers = (identity.slots > 0).then(|| {
-            let remover = Remover::new(dialer.balanced(), Arc::clone(&bundles), Arc::clone(&outputs));
+            let remover = Remover::new(dialer.clone(), Arc::clone(&bundles), Arc::clone(&outputs));
             (remover, Reader::new(dialer.clone(), bundles, outputs))
         });
         let connected = health.condition("session");

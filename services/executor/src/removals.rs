@@ -5,7 +5,7 @@ use crate::{bundles::Bundles, outputs::Outputs};
 use domain::id::RunId;
 use futures_util::{StreamExt, stream};
 use proto::internal::v1::{self as pb, output_removal_service_client::OutputRemovalServiceClient};
-use rpc::client::{Channel, within};
+use rpc::client::{Channel, Dialer, within};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -22,16 +22,16 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// See the module's page.
 pub struct Remover {
-    client: OutputRemovalServiceClient<Channel>,
+    dialer: Dialer,
     bundles: Arc<Bundles>,
     outputs: Arc<Outputs>,
 }
 
 impl Remover {
-    /// Over a channel that balances between schedulers.
+    /// Asks one scheduler after the other, over a connection that lasts as long as there is something to remove.
     #[must_use]
-    pub fn new(channel: Channel, bundles: Arc<Bundles>, outputs: Arc<Outputs>) -> Self {
-        Self { client: OutputRemovalServiceClient::new(channel), bundles, outputs }
+    pub fn new(dialer: Dialer, bundles: Arc<Bundles>, outputs: Arc<Outputs>) -> Self {
+        Self { dialer, bundles, outputs }
     }
 
     /// Removes until it is stopped. What is half removed then is claimed again by somebody.
@@ -43,10 +43,11 @@ impl Remover {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => {}
             }
+            let mut client = OutputRemovalServiceClient::new(self.dialer.dial());
             loop {
                 let claimed = tokio::select! {
                     () = stop.cancelled() => return,
-                    claimed = self.run_once() => claimed,
+                    claimed = self.run_once(&mut client) => claimed,
                 };
                 match claimed {
                     Ok(claimed) if claimed >= usize::try_from(CLAIM).unwrap_or(0) => {}
@@ -61,9 +62,9 @@ impl Remover {
     }
 
     /// One batch; answers how many runs it was.
-    async fn run_once(&mut self) -> Result<usize, tonic::Status> {
+    async fn run_once(&self, client: &mut OutputRemovalServiceClient<Channel>) -> Result<usize, tonic::Status> {
         let request = within(CALL_TIMEOUT, pb::ClaimRemovalsRequest { limit: CLAIM });
-        let removals = self.client.claim_removals(request).await?.into_inner().removals;
+        let removals = client.claim_removals(request).await?.into_inner().removals;
         if removals.is_empty() {
             return Ok(0);
         }
@@ -80,7 +81,7 @@ impl Remover {
             }
         }
         tracing::info!(runs = report.removed_run_ids.len(), "removed outputs that were older than they are kept");
-        self.client.report_removals(within(CALL_TIMEOUT, report)).await?;
+        client.report_removals(within(CALL_TIMEOUT, report)).await?;
         Ok(claimed)
     }
 

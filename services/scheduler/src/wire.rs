@@ -30,6 +30,7 @@ pub fn outcome(result: pb::result::Outcome) -> Outcome {
             match (failed.process_lost, failed.process_let_go) {
                 (true, true) => Outcome::ProcessLetGo(failure),
                 (true, false) => Outcome::ProcessLost(failure),
+                (false, _) if failed.interpreter_lost => Outcome::Lost(failure),
                 (false, _) => Outcome::Failed(failure),
             }
         }
@@ -109,6 +110,14 @@ pub fn assignment(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_died_with_its_interpreter_was_no_try() {
+        let lost = |process_lost| pb::Failed { interpreter_lost: true, process_lost, ..pb::Failed::default() };
+        assert!(matches!(outcome(pb::result::Outcome::Failed(lost(false))), Outcome::Lost(_)));
+        // Its outputs in memory are gone all the same.
+        assert!(matches!(outcome(pb::result::Outcome::Failed(lost(true))), Outcome::ProcessLost(_)));
+    }
 
     #[test]
     fn a_process_that_was_let_go_has_not_died() {

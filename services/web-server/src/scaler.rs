@@ -129,7 +129,7 @@ impl Scaler {
 
     /// Serves on `listener` until `draining`.
     pub(crate) async fn serve(self, listener: TcpListener, draining: CancellationToken) {
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let incoming = rpc::incoming::connections(listener, draining.clone());
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .add_service(keda::external_scaler_server::ExternalScalerServer::new(self))

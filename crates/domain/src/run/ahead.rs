@@ -95,7 +95,7 @@ impl Run {
             // The last one first, so that each is still behind something.
             self.take_back_behind(behind, now, out);
             // It is ahead, so it is not refused.
-            let _ = self.ahead_ended(behind, &Outcome::Lost, now, out);
+            let _ = self.ahead_ended(behind, &Outcome::executor_lost(), now, out);
         }
     }
 

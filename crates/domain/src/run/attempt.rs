@@ -3,7 +3,7 @@
 use super::{DEATHS_MAX, Halt, Kind, POKE_INTERVAL_S, POKE_INTERVAL_S_MIN, Refused, Run, Transition, unit_row};
 use crate::{
     id::ExecutorId,
-    unit::{Ending, Failure, LOST, LostAttempt, Outcome, Output, Phase, Step, Unit, UnitKey},
+    unit::{Ending, Failure, LostAttempt, Outcome, Output, Phase, Step, Unit, UnitKey},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
@@ -85,18 +85,13 @@ impl Run {
             Outcome::Cancelled if self.halt.is_some() => {
                 self.end_unit(key, last.unit, End::plain(Ending::Cancelled), now, out);
             }
-            Outcome::NotYet => {
-                let mut last = last.uncounted();
-                // Its executor lived.
-                last.unit.deaths = 0;
-                self.again(last, Some(self.poke_interval(key)), None, now, out);
-            }
+            Outcome::NotYet => self.poke_again(last.uncounted(), now, out),
             // A stop that nobody wanted (a drained executor's SIGTERM) is a try that never counted.
             Outcome::Cancelled | Outcome::Released => {
                 out.push(last.lost("released", None));
                 self.again(last.uncounted(), None, None, now, out);
             }
-            Outcome::Lost => self.lose(last.uncounted(), now, out),
+            Outcome::Lost(why) => self.lose(last.uncounted(), why, now, out),
             Outcome::ProcessLost(failure) => self.process_lost(last, self.deaths() + 1, failure, now, out),
             Outcome::ProcessLetGo(failure) => self.process_lost(last, self.deaths(), failure, now, out),
         }
@@ -114,13 +109,14 @@ impl Run {
         Ok(())
     }
 
-    /// The executor died under the unit. That is no try of the user's code, but a block that kills everyone must end.
-    fn lose(&mut self, mut last: Try, now: Timestamp, out: &mut Vec<Transition>) {
-        out.push(last.lost("lost", Some(Failure::new(LOST, "the executor that ran it was lost"))));
+    /// The executor, or the warm interpreter, died under the unit. That is no try of the user's code, but a block that kills
+    /// everyone must end.
+    fn lose(&mut self, mut last: Try, why: Failure, now: Timestamp, out: &mut Vec<Transition>) {
+        out.push(last.lost("lost", Some(why)));
         last.unit.deaths += 1;
         let deaths = last.unit.deaths;
         if deaths >= DEATHS_MAX {
-            let poison = format!("{deaths} executors died while they ran it, one after the other");
+            let poison = format!("{deaths} executors or warm interpreters died while they ran it, one after the other");
             self.end_unit(last.key, last.unit, End::failed(Failure::new("POISON", poison)), now, out);
         } else {
             self.again(last, None, None, now, out);
@@ -175,6 +171,26 @@ impl Run {
             }
             _ => self.end_unit(last.key, last.unit, End::failed(failure), now, out),
         }
+    }
+
+    /// A sensor has seen nothing. Its time-out counts from its first look, and it looks a last time when that is over.
+    fn poke_again(&mut self, mut last: Try, now: Timestamp, out: &mut Vec<Transition>) {
+        // Its executor lived.
+        last.unit.deaths = 0;
+        let (key, mut pause_s) = (last.key, self.poke_interval(last.key));
+        if let (Step::Block(at), Some(first)) = (key.step, last.unit.started_at)
+            && let Some(limit) = self.graph.block(at).timeout_s
+        {
+            let waited = now.duration_since(first).max(SignedDuration::ZERO);
+            let left = SignedDuration::from_secs(i64::from(limit)) - waited;
+            if left <= SignedDuration::ZERO {
+                let why = format!("the sensor has waited {limit} s, its `timeout`, for what did not come");
+                return self.end_unit(key, last.unit, End::failed(Failure::new("TIMEOUT", why)), now, out);
+            }
+            let whole_s = left.as_secs() + i64::from(left.subsec_nanos() > 0);
+            pause_s = pause_s.min(u32::try_from(whole_s).unwrap_or(u32::MAX));
+        }
+        self.again(last, Some(pause_s), None, now, out);
     }
 
     /// Never 0: a sensor that is poked without a pause would keep a slot and the engine busy.

@@ -211,6 +211,18 @@ fn stale_results_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn an_attempt_that_died_with_its_neighbours_interpreter_costs_no_try() {
+    let mut world = World::started(pipeline(vec![block("a", &[])]), strict());
+    world.lease_all();
+    world.finish(world.key("a"), Outcome::Lost(Failure::new("CRASHED", "it ended together with its warm interpreter")));
+    assert_eq!(world.lost[0].outcome, "lost");
+    assert!(!world.lost[0].is_by_executor(), "that executor lives, and told of it");
+    assert_eq!(world.lease_all()[0].attempt_number, 1);
+    world.complete("a");
+    assert_eq!(world.run_status(), "completed");
+}
+
+#[test]
 fn a_lost_executor_costs_no_try_and_three_are_poison() {
     let mut world = World::started(pipeline(vec![retried(block("a", &[]), 5), block("b", &[])]), lenient());
     for death in 1..=DEATHS_MAX {
@@ -222,7 +234,7 @@ fn a_lost_executor_costs_no_try_and_three_are_poison() {
     }
     let error = world.stored("a").error.clone().expect("it says why");
     assert_eq!((world.status("a"), error.code.as_str()), ("failed", "POISON"));
-    assert!(error.message.starts_with("3 executors died"));
+    assert!(error.message.starts_with("3 executors or warm interpreters died"));
     assert_eq!(world.lost.iter().map(|lost| lost.outcome).collect::<Vec<_>>(), ["lost"; 3]);
     world.complete("b");
     assert_eq!(world.run_status(), "failed");

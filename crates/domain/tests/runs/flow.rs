@@ -184,6 +184,27 @@ fn a_sensor_is_never_poked_without_a_pause() {
 }
 
 #[test]
+fn a_sensor_looks_until_its_time_is_over() {
+    let mut sensor = retried(Block { kind: BlockKind::Sensor, timeout_s: Some(10), ..block("s", &[]) }, 2);
+    sensor.configuration.insert("poke_interval".to_owned(), json!(7));
+    let mut world = World::started(pipeline(vec![sensor, block("after", &["s"])]), strict());
+    for pause in [Some(7), Some(3), None] {
+        world.lease_all();
+        let asked = world.now;
+        world.finish(world.key("s"), Outcome::NotYet);
+        let next = world.run.next_wake().map(|wake| wake.duration_since(asked).as_secs());
+        assert_eq!(next, pause, "a last look is when the time is over");
+        world.rebuild();
+        if pause.is_some() {
+            world.sleep();
+        }
+    }
+    let error = world.stored("s").error.clone().expect("why");
+    assert_eq!((world.status("s"), error.code.as_str()), ("failed", "TIMEOUT"), "whatever its retries");
+    assert_eq!((world.status("after"), world.run_status()), ("upstream_failed", "failed"));
+}
+
+#[test]
 fn retries_wait_longer_each_time_and_end() {
     let policy = RetryPolicy { retries: 3, delay_s: 5, max_delay_s: 12, exponential_backoff: true };
     let mut world = World::started(pipeline(vec![Block { retry: policy, ..block("a", &[]) }]), strict());

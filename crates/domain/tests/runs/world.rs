@@ -264,7 +264,7 @@ impl World {
     fn upsert(&mut self, mut row: UnitRow) {
         let is_fresh = row.status == BlockStatus::Initial && row.attempts == 0;
         row.started_at = match self.rows.get(&row.key) {
-            _ if is_fresh => None,
+            _ if is_fresh => row.started_at,
             Some(old) => row.started_at.or(old.started_at),
             None => row.started_at,
         };

@@ -85,7 +85,7 @@ WITH own AS (
     ON CONFLICT (run_id, block, child) DO UPDATE SET
         status = EXCLUDED.status, lease = EXCLUDED.lease, attempts = EXCLUDED.attempts, deaths = EXCLUDED.deaths,
         executor_id = EXCLUDED.executor_id, not_before = EXCLUDED.not_before,
-        started_at = CASE WHEN EXCLUDED.status = 'initial' AND EXCLUDED.attempts = 0 THEN NULL
+        started_at = CASE WHEN EXCLUDED.status = 'initial' AND EXCLUDED.attempts = 0 THEN EXCLUDED.started_at
                           ELSE coalesce(EXCLUDED.started_at, b.started_at) END,
         attempt_started_at = EXCLUDED.attempt_started_at, completed_at = EXCLUDED.completed_at,
         output = EXCLUDED.output, error = EXCLUDED.error, children = EXCLUDED.children

@@ -8,6 +8,8 @@ use anyhow::Result;
 use std::{path::PathBuf, time::Duration};
 use tokio::time::Instant;
 
+/// A drain that nothing holds up takes no longer than this.
+const DRAIN_MAX_S: f64 = 5.0;
 /// The worst lateness while a scheduler is lost, in seconds: its lease, and a round of those that take over.
 pub(super) const LATE_MAX_S: f64 = 6.0;
 /// Longer than any lease; and the load that has room for a few of them.
@@ -137,11 +139,14 @@ pub(super) async fn rolled(plan: Plan) -> Result<Seen> {
     stage.begin().await?;
     let before = stage.schema().await?;
     let mut rolled = 0;
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut cut) = (Duration::ZERO, Vec::new());
     for name in ALL {
         let service = stage.cluster.service(name)?;
         service.drain()?;
         longest = longest.max(service.wait(Duration::from_secs(35)).await?);
+        if !service.has_ended_well() {
+            cut.push(name);
+        }
         stage.cluster.renew(name)?;
         rolled += 1;
         stage.pass(Duration::from_millis(200), Duration::from_secs(1)).await;
@@ -152,7 +157,8 @@ pub(super) async fn rolled(plan: Plan) -> Result<Seen> {
         seen.tell("versions that the schema went on by", f64::from(after - before), "");
         seen.bite("programs that are not those of the build before", differing(&folder)?);
     }
-    seen.at_most("longest drain", longest.as_secs_f64(), "s", 32.0);
+    seen.must(cut.is_empty(), || format!("the drains of {} were cut", cut.join(", ")));
+    seen.at_most("longest drain", longest.as_secs_f64(), "s", DRAIN_MAX_S);
     stage.finish_within(seen, LATE_MAX_S).await
 }
 
@@ -169,7 +175,8 @@ pub(super) async fn scaled(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, shape).await?;
     let mut seen = Seen::default();
     stage.begin().await?;
-    let (mut changes, mut moved, mut longest, mut drains) = (0, 0.0, Duration::ZERO, Duration::ZERO);
+    let (mut changes, mut moved, mut cut) = (0, 0.0, 0);
+    let (mut longest, mut drains) = (Duration::ZERO, Duration::ZERO);
     while changes == 0 || stage.goes_on(Duration::from_secs(10)) {
         for number in 2..=5 {
             stage.cluster.start_scheduler(number)?;
@@ -189,6 +196,7 @@ pub(super) async fn scaled(plan: Plan) -> Result<Seen> {
         for number in 2..=5 {
             let service = stage.cluster.service(&format!("scheduler-{number}"))?;
             drains = drains.max(service.wait(Duration::from_secs(35)).await?);
+            cut += u32::from(!service.has_ended_well());
         }
         longest = longest.max(stage.until_shared(1).await?);
         changes += 1;
@@ -203,7 +211,8 @@ pub(super) async fn scaled(plan: Plan) -> Result<Seen> {
         seen.tell(name, moved, "");
     }
     seen.at_most("until the shares were even", longest.as_secs_f64(), "s", SHARED_MAX_S);
-    seen.at_most("longest drain", drains.as_secs_f64(), "s", 32.0);
+    seen.must(cut == 0, || format!("{cut} drains were cut"));
+    seen.at_most("longest drain", drains.as_secs_f64(), "s", DRAIN_MAX_S);
     stage.finish_within(seen, LATE_MAX_S).await
 }
 

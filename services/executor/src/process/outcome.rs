@@ -114,7 +114,14 @@ pub(crate) fn of_exit(exit: Option<Exit>) -> Outcome {
         Some(Exit::Code(code)) => {
             failed("CRASHED", format!("the process ended with code {code} before it had a result"))
         }
-        Some(Exit::ZygoteGone) => failed("CRASHED", "the process ended together with its warm interpreter"),
+        Some(Exit::ZygoteGone) => Outcome::Failed(pb::Failed {
+            code: "CRASHED".to_owned(),
+            message:
+                "the process ended together with its warm interpreter, which something killed; that counts as no try"
+                    .to_owned(),
+            interpreter_lost: true,
+            ..pb::Failed::default()
+        }),
         None => failed("CRASHED", "the process closed its channel to the executor, and was killed"),
     }
 }
@@ -181,5 +188,7 @@ mod tests {
         assert!(said(Some(Exit::Signal(11))).starts_with("CRASHED the process was killed by SIGSEGV"));
         assert!(said(Some(Exit::Signal(9))).starts_with("OUT_OF_MEMORY"));
         assert!(said(Some(Exit::Code(3))).contains("code 3"));
+        let is_lost = |exit| matches!(of_exit(Some(exit)), Outcome::Failed(failed) if failed.interpreter_lost);
+        assert!(is_lost(Exit::ZygoteGone) && !is_lost(Exit::Signal(9)));
     }
 }
