@@ -23,7 +23,7 @@ pub(super) async fn herd(plan: Plan) -> Result<Seen> {
     let triggers = (plan.triggers * plan.seconds).clamp(1_000, 10_000);
     let plan = Plan { triggers, seconds: 1, ..plan };
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
-    let mut seen = Seen::default();
+    let seen = Seen::default();
     let load = stage.begin().await?;
     tokio::time::sleep_until(load.broken_until).await;
     let mut most = 0;
