@@ -23,6 +23,10 @@ use tonic::{Streaming, transport::Channel};
 /// Attempts at once on one executor.
 const SLOTS: u32 = 4;
 const EXECUTORS_MAX: usize = 3;
+const SCHEDULERS_MAX: usize = 2;
+/// How busy one scheduler may be, in thousandths: so little that the naps are too much for it, and what it is when nobody says.
+const BUSY_PERMILLE: f64 = 1.0;
+const BUSY_PERMILLE_USUAL: f64 = 600.0;
 /// Blocks that are asked for at once, and how long each takes.
 const NAPS: usize = 48;
 const NAP_S: f64 = 1.5;
@@ -39,18 +43,34 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 struct Keda {
     client: ExternalScalerClient<Channel>,
     object: ScaledObjectRef,
+    /// More its HPA never starts.
+    most: usize,
 }
 
 impl Keda {
-    async fn connect(address: &str) -> Result<Self> {
+    async fn of_executors(address: &str) -> Result<Self> {
+        Self::connect(address, "executors", &[("slots", SLOTS.to_string())], NAPS).await
+    }
+
+    async fn of_schedulers(address: &str, further: &[(&str, String)]) -> Result<Self> {
+        Self::connect(address, "schedulers", further, SCHEDULERS_MAX).await
+    }
+
+    async fn connect(address: &str, target: &str, further: &[(&str, String)], most: usize) -> Result<Self> {
         let client = ExternalScalerClient::connect(format!("http://{address}")).await?;
-        let metadata = [("target", "executors".to_owned()), ("slots", SLOTS.to_string())];
+        let metadata = further.iter().cloned().chain([("target", target.to_owned())]);
         let object = ScaledObjectRef {
-            name: "executors".to_owned(),
+            name: target.to_owned(),
             namespace: "orrery".to_owned(),
-            scaler_metadata: metadata.map(|(key, value)| (key.to_owned(), value)).into(),
+            scaler_metadata: metadata.map(|(key, value)| (key.to_owned(), value)).collect(),
         };
-        Ok(Self { client, object })
+        Ok(Self { client, object, most })
+    }
+
+    /// How much each replica should have.
+    async fn target_size(&mut self) -> Result<f64> {
+        let specs = self.client.get_metric_spec(self.object.clone()).await?.into_inner().metric_specs;
+        Ok(specs.first().context("a metric")?.target_size_float)
     }
 
     /// As many as the HPA would want, of a metric that is an average by replica; none while the object is not active.
@@ -60,22 +80,26 @@ impl Keda {
             GetMetricsRequest { scaled_object_ref: Some(self.object.clone()), metric_name: spec.metric_name.clone() };
         let value = self.client.get_metrics(request).await?.into_inner().metric_values.remove(0);
         ensure!(value.metric_name == spec.metric_name, "asked for {}, got {}", spec.metric_name, value.metric_name);
-        if !self.client.is_active(self.object.clone()).await?.into_inner().result {
+        if !self.is_active().await? {
             return Ok(0);
         }
         let replicas = (value.metric_value_float / spec.target_size_float).ceil();
-        (0..=NAPS).find(|count| *count as f64 >= replicas).context("a number of replicas")
+        Ok((0..self.most).find(|count| *count as f64 >= replicas).unwrap_or(self.most))
+    }
+
+    async fn is_active(&mut self) -> Result<bool> {
+        Ok(self.client.is_active(self.object.clone()).await?.into_inner().result)
     }
 
     /// Until it wants more, which is told from an aggregate of each second.
-    async fn until_more_than(&mut self, executors: usize) -> Result<()> {
+    async fn until_more_than(&mut self, replicas: usize) -> Result<()> {
         let begun = Instant::now();
         loop {
             let desired = self.desired().await?;
-            if desired > executors {
+            if desired > replicas {
                 return Ok(());
             }
-            ensure!(begun.elapsed() < WAKE_MAX, "{desired} executors are wanted for {NAPS} blocks");
+            ensure!(begun.elapsed() < WAKE_MAX, "{desired} {} are wanted for {NAPS} blocks", self.object.name);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -198,7 +222,12 @@ fn documented_metrics() -> Vec<&'static str> {
 async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
     let _alone = ALONE.lock().await;
     let mut stage = Stage::open(&[]).await?;
-    let mut keda = Keda::connect(&stage.scaler).await?;
+    let mut keda = Keda::of_executors(&stage.scaler).await?;
+    let mut of_schedulers = Keda::of_schedulers(&stage.scaler, &[("busyPermille", BUSY_PERMILLE.to_string())]).await?;
+    ensure!(
+        (of_schedulers.target_size().await? - BUSY_PERMILLE).abs() < f64::EPSILON,
+        "what the object says is the target"
+    );
     keda.until_idle().await?;
     let mut active = keda.watch().await?;
     let is_active = active.message().await?.context("the state")?.result;
@@ -216,7 +245,8 @@ async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
         executors += 1;
         stage.cluster.start_executor(executors)?;
     }
-    stage.cluster.start_scheduler(2)?;
+    of_schedulers.until_more_than(1).await?;
+    stage.cluster.start_scheduler(SCHEDULERS_MAX)?;
     // All of them work, and most of the work is still ahead.
     let busy = "SELECT count(DISTINCT executor_id) FROM block_run WHERE status = 'running'";
     stage.until(busy, |executors| executors == i64::try_from(EXECUTORS_MAX).unwrap_or_default()).await?;
@@ -244,6 +274,11 @@ async fn executors_and_schedulers_come_and_go_as_keda_says() -> Result<()> {
         ensure!(begun.elapsed() < WAKE_MAX, "nothing is left to do, and somebody is asked for");
         while active.message().await?.context("a change of the state")?.result {}
     }
+    // Somebody has to look at the clock, also where nothing is to do; and one is enough for that.
+    let mut usual = Keda::of_schedulers(&stage.scaler, &[]).await?;
+    let (target, wanted) = (usual.target_size().await?, usual.desired().await?);
+    ensure!((target - BUSY_PERMILLE_USUAL).abs() < f64::EPSILON, "{target} thousandths are the usual target");
+    ensure!(wanted <= 1 && usual.is_active().await?, "{wanted} schedulers are wanted when nothing is to do");
     let (said, names) = (stage.metrics("scheduler-2").await?, documented_metrics());
     let missing: Vec<_> = names.iter().filter(|name| !said.contains(&format!("\n{name}"))).collect();
     ensure!(names.len() > 5 && missing.is_empty(), "of {names:?} a scheduler does not say {missing:?}");

@@ -89,6 +89,35 @@ async fn redis_keeps_the_protocol() {
     one_wins(&locks).await;
 }
 
+/// As schedulers have it: one question goes to whichever keeper answers.
+struct Whichever(Leases);
+
+impl Locks for Whichever {
+    async fn hold(&self, owner: Uuid, names: &[String], ttl: Duration) -> Result<Vec<bool>, lease::Error> {
+        Ok(self.0.hold(owner, names, ttl).await?.held)
+    }
+
+    async fn release(&self, owner: Uuid, names: &[String]) -> Result<(), lease::Error> {
+        self.0.release(owner, names).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_with_postgres_behind_it_keeps_the_protocol_with_each_of_them() {
+    let (_database, store) = database().await;
+    let mut server = PrivateRedis::start().unwrap();
+    let locks = Whichever(Leases::in_redis(Redis::new(&server.url()).unwrap(), Postgres::new(store)));
+    for is_away in [false, true] {
+        if is_away {
+            server.kill();
+        }
+        answers(&locks).await;
+        assert_eq!(locks.0.is_degraded(), is_away);
+        excludes(&locks).await;
+        one_wins(&locks).await;
+    }
+}
+
 /// Takes as it should, and frees with a bare DEL whatever is there.
 struct BareDel {
     locks: Redis,

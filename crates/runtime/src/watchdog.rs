@@ -3,7 +3,10 @@
 
 use crate::exit::Code;
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -164,6 +167,30 @@ impl Beat {
     pub fn beat(&self) {
         self.duty.beat_ms.store(self.watchdog.now_ms(), Ordering::Relaxed);
     }
+
+    /// Waits for what may be long in coming for good reasons, such as the next work, and beats meanwhile. As cancel-safe as that.
+    pub async fn waiting<T>(&self, next: impl Future<Output = T>) -> T {
+        let mut next = pin!(next);
+        let mut pulse = tokio::time::interval(PULSE);
+        loop {
+            tokio::select! {
+                biased;
+                come = &mut next => return come,
+                _ = pulse.tick() => self.beat(),
+            }
+        }
+    }
+
+    /// Does work of many steps, and beats at each: it may take long in all, as long as something comes back to it. As cancel-safe as
+    /// the work.
+    pub async fn working<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            self.beat();
+            work.as_mut().poll(context)
+        })
+        .await
+    }
 }
 
 impl fmt::Debug for Beat {
@@ -215,6 +242,42 @@ mod tests {
         watchdog.0.forgive(Duration::from_secs(25));
         assert_eq!(watchdog.0.stalled(), ["hangs"], "it has hung for longer than that");
         assert!(alive.duty.beat_ms.load(Ordering::Relaxed) <= watchdog.0.now_ms(), "it may hang from now on");
+    }
+
+    /// A beat that is not of any time that a clock of this process shows.
+    const NEVER: u64 = u64::MAX;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_long_for_the_next_work_beats_meanwhile() {
+        let beat = Watchdog(Arc::new(Inner::new(LIMIT))).duty("waits");
+        let begun = tokio::time::Instant::now();
+        let watching = async {
+            tokio::time::sleep(PULSE / 2).await;
+            for _ in 0..6 {
+                beat.duty.beat_ms.store(NEVER, Ordering::Relaxed);
+                tokio::time::sleep(PULSE).await;
+                assert_ne!(beat.duty.beat_ms.load(Ordering::Relaxed), NEVER, "after {:?}", begun.elapsed());
+            }
+        };
+        tokio::join!(watching, beat.waiting(tokio::time::sleep(7 * PULSE)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_beats_at_each_step_and_not_in_between() {
+        let beat = Watchdog(Arc::new(Inner::new(LIMIT))).duty("works");
+        let seen = || beat.duty.beat_ms.swap(NEVER, Ordering::Relaxed) != NEVER;
+        let work = async {
+            tokio::time::sleep(LIMIT).await;
+            assert!(seen(), "something came back to it");
+            std::future::pending::<()>().await;
+        };
+        let mut work = pin!(beat.working(work));
+        assert!(tokio::time::timeout(LIMIT / 2, &mut work).await.is_err());
+        assert!(seen(), "it began");
+        assert!(tokio::time::timeout(LIMIT, &mut work).await.is_err());
+        seen();
+        tokio::time::sleep(LIMIT).await;
+        assert!(!seen(), "it hangs");
     }
 
     #[test]

@@ -236,6 +236,12 @@ impl Store {
         done
     }
 
+    /// Does `work` of a loop that decides nothing; `None` once it has heard nothing for 20 s, which is less than a watchdog waits. It is
+    /// dropped then as in [`Store::watched`], and all others keep their connections.
+    pub async fn patiently<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        heard(self.watched(work), SILENCE_MAX).await
+    }
+
     /// A connection from the pool.
     ///
     /// # Errors

@@ -93,6 +93,25 @@ async fn a_connection_that_somebody_left_in_the_middle_of_a_question_is_asked_be
 }
 
 #[tokio::test]
+async fn who_decides_nothing_gives_up_what_is_not_answered_and_nobody_else_notices() {
+    let database = Database::new().await;
+    let store = Store::connect(database.url(), 2).await.unwrap();
+    let others = store.client().await.unwrap();
+    let client = store.client().await.unwrap();
+    assert_eq!(store.patiently(std::future::ready(7)).await, Some(7));
+    // Time passes as soon as everybody waits.
+    tokio::time::pause();
+    let asked = async move { client.batch_execute("SELECT pg_sleep(600)").await };
+    assert!(store.patiently(asked).await.is_none());
+    tokio::time::resume();
+    let answered = tokio::time::timeout(PATIENCE, session(&store)).await;
+    assert!(answered.is_ok(), "what did not answer is not used again");
+    let theirs: i32 = others.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    drop(others);
+    assert_eq!(session(&store).await, theirs, "it was not given up");
+}
+
+#[tokio::test]
 async fn nobody_pays_for_that_while_all_work_comes_to_its_end() {
     let database = Database::new().await;
     let ways = database.counted().await;

@@ -71,6 +71,15 @@ pub(crate) async fn run(length: Length) -> Result<Vec<Figure>> {
     }
     let ended = load.finish(&sql).await?;
     let mut figures = judge(&samples);
+    let deadlocks = "SELECT coalesce(sum(deadlocks), 0)::float8 FROM pg_stat_database";
+    figures.push(Figure {
+        name: "deadlocks",
+        figure: sql.query_one(deadlocks, &[]).await?.get(0),
+        unit: "",
+        floor: ended.runs as f64,
+        floor_is: "runs in all",
+        bar: Bar::FigureAtMost(0.0),
+    });
     figures.push(Figure {
         name: "runs that did not complete or were skipped",
         figure: ended.wrong as f64,

@@ -201,14 +201,16 @@ impl App {
         let opener = tokio::spawn(link::keep_open(self.dialer.clone(), link_events, stop.clone()));
         let pool = self.runtimes.map(|(member, backend)| {
             let client = PoolClient::new(member, Arc::clone(&backend), self.wishes, self.dialer.clone());
-            (tokio::spawn(client.run(CancellationToken::new())), backend)
+            (tokio::spawn(client.run(CancellationToken::new(), watchdog.duty("client of the pool"))), backend)
         });
-        let shipper = tokio::spawn(Shipper::new(self.dialer, self.lines, stop.clone()).run());
+        let shipper = tokio::spawn(
+            Shipper::new(self.dialer, self.lines, stop.clone()).run(watchdog.duty("shipper of log lines")),
+        );
         let (warmed, swept) = (Arc::clone(&self.attempts), self.attempts);
         tokio::spawn(async move { warmed.warm_up().await });
-        let keepers = self
-            .keepers
-            .map(|(remover, reader)| (tokio::spawn(remover.run(stop.clone())), tokio::spawn(reader.run(stop.clone()))));
+        let keepers = self.keepers.map(|(remover, reader)| {
+            (tokio::spawn(remover.run(stop.clone(), watchdog.duty("remover"))), tokio::spawn(reader.run(stop.clone())))
+        });
         let sweeper = tokio::spawn(async move { swept.sweep().await });
         // Counts from the stop on, whatever goes on then.
         let late = tokio::spawn(async move {

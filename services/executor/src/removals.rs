@@ -5,7 +5,8 @@ use crate::{bundles::Bundles, outputs::Outputs};
 use domain::id::RunId;
 use futures_util::{StreamExt, stream};
 use proto::internal::v1::{self as pb, output_removal_service_client::OutputRemovalServiceClient};
-use rpc::client::{Channel, Dialer, within};
+                    // Each call and each run has its deadline.
+                    claimed = beat.waiting(self.run_once(&mut client)) => claimed,
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -35,19 +36,24 @@ impl Remover {
     }
 
     /// Removes until it is stopped. What is half removed then is claimed again by somebody.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, beat: Beat) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = interval.tick() => {}
+                _ = beat.waiting(interval.tick()) => {}
             }
             let mut client = OutputRemovalServiceClient::new(self.dialer.dial());
             loop {
                 let claimed = tokio::select! {
                     () = stop.cancelled() => return,
+<<<<<<< HEAD
                     claimed = self.run_once(&mut client) => claimed,
+=======
+                    // Each call and each run has its deadline.
+                    claimed = beat.waiting(self.run_once()) => claimed,
+>>>>>>> wt-rows
                 };
                 match claimed {
                     Ok(claimed) if claimed >= usize::try_from(CLAIM).unwrap_or(0) => {}

@@ -177,7 +177,12 @@ impl App {
         });
         let keeper = keeper.watched_by(watchdog.duty("keeper of shards"));
         let keeper = tokio::spawn(keeper.run(stop_keeper.clone()));
-        let links = tokio::spawn(peers::link::keep_all(peers.clone(), engine_sender.clone(), stop_engine.clone()));
+        let links = tokio::spawn(peers::link::keep_all(
+            peers.clone(),
+            engine_sender.clone(),
+            stop_engine.clone(),
+            watchdog.duty("links to peers"),
+        ));
         let log_retention = LogRetention::new(self.log_store.clone(), clock.clone(), self.settings.log_retention);
         let house = Housekeeper::new(
             self.store.clone(),
@@ -188,15 +193,21 @@ impl App {
         )
         .keeping_gpu_usage(self.settings.gpu_usage_retention);
         let duties = [
-            tokio::spawn(house.run(stop_keeper.clone())),
+            tokio::spawn(house.run(stop_keeper.clone(), watchdog.duty("housekeeper"))),
             tokio::spawn(expirer::run(
                 self.store.clone(),
                 clock.clone(),
                 self.settings.run_retention,
                 stop_keeper.clone(),
+                watchdog.duty("expirer"),
             )),
-            self.background.handle().spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone())),
-            tokio::spawn(Recorder::new(self.store.clone(), self.settings.public_url.clone()).run(stop_keeper.clone())),
+            self.background
+                .handle()
+                .spawn(Sealer::new(self.log_store.clone()).run(stop_keeper.clone(), watchdog.duty("sealer"))),
+            tokio::spawn(
+                Recorder::new(self.store.clone(), self.settings.public_url.clone())
+                    .run(stop_keeper.clone(), watchdog.duty("recorder")),
+            ),
             tokio::spawn(
                 Notifier::new(
                     self.store.clone(),
@@ -205,9 +216,10 @@ impl App {
                     Arc::clone(&self.metrics),
                     (self.keyring.clone(), self.settings.unnamed_secrets),
                 )
-                .run(stop_keeper.clone()),
+                .run(stop_keeper.clone(), watchdog.duty("notifier")),
             ),
         ];
+        let of_logs = watchdog.duty("writer of log lines");
         let pools = Pools::new(
             placer::Parts {
                 store: self.store.clone(),
@@ -239,7 +251,13 @@ impl App {
             self.keyring.clone(),
             self.settings.unnamed_secrets,
         );
-        let logs = LogSink::start(self.background.handle(), self.log_store, changes.clone(), Arc::clone(&self.metrics));
+        let logs = LogSink::start(
+            self.background.handle(),
+            self.log_store,
+            changes.clone(),
+            Arc::clone(&self.metrics),
+            of_logs,
+        );
         let ageing = Ageing { max: self.settings.session_age_max, moved: self.metrics.sessions_moved.clone() };
         let sessions = Sessions::new(engine_sender.clone(), calls, logs, peers.clone(), ageing, stop_engine.clone());
         let sessions =

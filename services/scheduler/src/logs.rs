@@ -10,6 +10,7 @@ use crate::{changes::Changes, engine::Chain, metrics::Metrics};
 use domain::id::RunId;
 use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1 as pb;
+use runtime::watchdog::Beat;
 use std::{collections::HashSet, sync::Arc};
 use store::{Store, logs::NewLine};
 use tokio::{
@@ -46,9 +47,9 @@ struct Batch {
 impl LogSink {
     /// Starts the writer on that runtime; it ends when the last copy of the sink is gone.
     #[must_use]
-    pub fn start(on: &Handle, store: Store, changes: Changes, metrics: Arc<Metrics>) -> Self {
+    pub fn start(on: &Handle, store: Store, changes: Changes, metrics: Arc<Metrics>, beat: Beat) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        on.spawn(Writer { waiting, store, changes, metrics }.run());
+        on.spawn(Writer { waiting, store, changes, metrics }.run(beat));
         Self { queue }
     }
 
@@ -77,10 +78,14 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self) {
+    async fn run(mut self, beat: Beat) {
         let mut batches = Vec::with_capacity(MERGED_MAX);
-        while self.waiting.recv_many(&mut batches, MERGED_MAX).await > 0 {
-            self.store(std::mem::take(&mut batches)).await;
+        while beat.waiting(self.waiting.recv_many(&mut batches, MERGED_MAX)).await > 0 {
+            let stored = self.store.patiently(self.store(std::mem::take(&mut batches)));
+            if beat.working(stored).await.is_none() {
+                // Their streams end with them, and executors send them again.
+                tracing::warn!("log lines waited for a database that does not answer; executors keep them");
+            }
         }
     }
 

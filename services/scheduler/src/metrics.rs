@@ -186,7 +186,10 @@ impl Metrics {
                 "Part of its time in which the engine works, in thousandths",
             )?,
             redis_degraded: gauge("redis_degraded", "1 while Redis is configured and does not answer")?,
-            lock_lost: counter("lock_lost_total", "Shards that were to be taken and that another has a lease of")?,
+            lock_lost: counter(
+                "lock_lost_total",
+                "Shards that were to be taken or are owned, and that another has a lease of, at each question",
+            )?,
             log_lines: counter("scheduler_log_lines_total", "Log lines stored")?,
             clock_skew: seconds("clock_skew_seconds", "This machine's clock against the database's")?,
             pool_wait,

@@ -74,16 +74,19 @@ impl Pools {
 
     /// Follows what the engine owns, until it is stopped.
     pub async fn follow(self, peers: Peers) {
-        let mut owned = peers.owned();
+        let (mut owned, beat) = (peers.owned(), self.0.parts.watchdog.duty("pools"));
+        let store = &self.0.parts.store;
         loop {
             let shards = owned.borrow_and_update().clone();
             let gained = self.own(&shards);
-            while !self.0.stop.is_cancelled() && !self.start_known(&gained).await {
+            while !self.0.stop.is_cancelled()
+                && !beat.working(store.patiently(self.start_known(&gained))).await.unwrap_or(false)
+            {
                 tokio::time::sleep(PAUSE).await;
             }
             tokio::select! {
                 () = self.0.stop.cancelled() => return,
-                changed = owned.changed() => if changed.is_err() { return },
+                changed = beat.waiting(owned.changed()) => if changed.is_err() { return },
             }
         }
     }

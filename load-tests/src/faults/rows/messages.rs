@@ -42,15 +42,20 @@ pub(super) async fn read_slowly(plan: Plan) -> Result<Seen> {
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     stage.warm(FLOOD, &[("lines", 10.0)]).await?;
-    let channel = stage.cluster.slow_reader("readers")?;
-    let slow = Way { rate: Some(READ_RATE), ..Way::default() };
-    stage.cluster.wires()?.set("readers", "", Weather { down: slow, ..Weather::fair() });
+    let slow = Weather { down: Way { rate: Some(READ_RATE), ..Way::default() }, ..Weather::fair() };
+    // Each has a connection of its own: on one, the first would take what it gives.
+    let names: Vec<String> = (0..2 * READERS).map(|number| format!("reader-{number}")).collect();
+    let channels: Vec<_> = names.iter().map(|name| stage.cluster.slow_reader(name)).collect::<Result<_>>()?;
+    for name in &names {
+        stage.cluster.wires()?.set(name, "", slow);
+    }
     let load = stage.begin().await?;
     let runs = stage.start_runs(FLOOD, FLOODS, &[("lines", 20_000.0)]).await?;
     let mut readers = tokio::task::JoinSet::new();
-    for reader in 0..READERS {
+    for (reader, channels) in channels.chunks_exact(2).enumerate() {
         let run_id = runs[reader % FLOODS].to_string();
-        let (mut lines, mut changes) = (LogServiceClient::new(channel.clone()), RunServiceClient::new(channel.clone()));
+        let (mut lines, mut changes) =
+            (LogServiceClient::new(channels[0].clone()), RunServiceClient::new(channels[1].clone()));
         let watched = WatchRunRequest { run_id: run_id.clone() };
         readers.spawn(async move {
             let Ok(stream) = lines.tail_logs(TailLogsRequest { run_id, ..TailLogsRequest::default() }).await else {
@@ -72,7 +77,9 @@ pub(super) async fn read_slowly(plan: Plan) -> Result<Seen> {
     }
     // On a slow machine blocks begin to write only when the load is over.
     stage.until_ended(&runs, Duration::from_secs(60)).await?;
-    seen.bite("chunks that were read slowly", stage.cluster.wires()?.harm("readers", ""));
+    let slow: Vec<u64> = names.iter().map(|name| Ok(stage.cluster.wires()?.harm(name, ""))).collect::<Result<_>>()?;
+    seen.bite("chunks that were read slowly", slow.iter().sum());
+    seen.must(slow.iter().all(|chunks| *chunks > 0), || format!("some readers got nothing slowly: {slow:?}"));
     seen.at_most("most memory of a service", most, "MiB", MEMORY_MAX_MIB);
     readers.shutdown().await;
     stage.finish_within(seen, LATE_MAX_S).await

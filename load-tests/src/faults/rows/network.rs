@@ -22,6 +22,9 @@ const STOPPED_MAX: Duration = Duration::from_secs(15);
 const LASTING_S: f64 = 30.0;
 const LASTING_LOAD_S: u32 = 50;
 
+/// The load that has room for the three cuts of row 8c, one after the other.
+const CUTS_LOAD_S: u32 = 30;
+
 /// Longer than an executor is waited for; and the load that has room for one in each direction.
 const ONE_WAY: Duration = Duration::from_secs(12);
 const ONE_WAY_LOAD_S: u32 = 30;
@@ -114,28 +117,34 @@ pub(super) async fn executor_alone(plan: Plan) -> Result<Seen> {
 
 /// Row 8c: a scheduler without Redis, without its peers, and without web-servers, one after the other.
 pub(super) async fn scheduler_alone(plan: Plan) -> Result<Seen> {
+    let plan = Plan { seconds: plan.seconds.max(CUTS_LOAD_S), ..plan };
     let mut stage = Stage::open(plan, Stage::shape(plan)).await?;
     let mut seen = Seen::default();
     stage.begin().await?;
     let mut partitions = 0_usize;
-    let mut harm = 0;
-    while partitions < 3 || stage.goes_on(PARTITION) {
+    let mut held = [("Redis", 0), ("its peers", 0), ("everybody else", 0)];
+    while partitions < held.len() || stage.goes_on(PARTITION) {
         let victim = stage.victim("scheduler", 3);
-        let (from, to) = match partitions % 3 {
+        let kind = partitions % held.len();
+        let (from, to) = match kind {
             0 => (victim.as_str(), "redis"),
             1 => ("peers", victim.as_str()),
             _ => ("", victim.as_str()),
         };
-        stage.cluster.wires()?.set(from, to, Weather::partition());
-        partitions += 1;
-        tokio::time::sleep(PARTITION / 2).await;
         let wires = stage.cluster.wires()?;
-        harm += wires.harm(from, to);
+        // A wire's count goes on from one cut to the next, and the last cut has wires of the others.
+        let before = wires.harm(from, to);
+        wires.set(from, to, Weather::partition());
+        partitions += 1;
+        tokio::time::sleep(PARTITION).await;
+        held[kind].1 += wires.harm(from, to) - before;
         wires.set(from, to, Weather::fair());
         stage.pass(Duration::from_millis(500), Duration::from_secs(1)).await;
     }
     seen.bite("partitions", partitions as u64);
-    seen.bite("chunks held", harm);
+    for (whom, chunks) in held {
+        seen.bite(&format!("chunks held between it and {whom}"), chunks);
+    }
     stage.finish_within(seen, LATE_MAX_S).await
 }
 

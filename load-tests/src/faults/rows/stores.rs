@@ -168,8 +168,11 @@ pub(super) async fn failed_over(plan: Plan) -> Result<Seen> {
     stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
     let server = "SELECT count(*) FROM firing WHERE decided = 'fired'";
     let before: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
+    let former = stage.timeline().await?;
     let took = stage.cluster.fail_over().await?;
     let accepts = Timestamp::now();
+    // Who is promoted begins a timeline of its own.
+    seen.bite("timelines that followed the first server's", stage.timeline().await?.saturating_sub(former));
     seen.bite("firings before the standby took over", u64::try_from(before)?);
     let after: i64 = stage.sql().await?.query_one(server, &[]).await?.get(0);
     // Read before they were durable, and so not told to anybody: they are decided again. What was acknowledged is judged

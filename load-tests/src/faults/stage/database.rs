@@ -28,6 +28,16 @@ impl Stage {
         Ok(self.sql().await?.query_one("SELECT pg_postmaster_start_time()", &[]).await?.get(0))
     }
 
+    /// The timeline of its log.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(in crate::faults) async fn timeline(&self) -> Result<u64> {
+        let segment = "SELECT pg_walfile_name(pg_current_wal_lsn())";
+        let segment: String = self.sql().await?.query_one(segment, &[]).await?.get(0);
+        Ok(u64::from_str_radix(segment.get(..8).unwrap_or_default(), 16)?)
+    }
+
     /// The version of its schema.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 use super::Lines;
 use proto::internal::v1::{self as pb, executor_session_service_client::ExecutorSessionServiceClient};
 use rpc::client::Dialer;
-use runtime::backoff::{self, Backoff};
+use runtime::{
+    backoff::{self, Backoff},
+    watchdog::Beat,
+};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -39,11 +42,11 @@ impl Shipper {
 
     /// Runs until the stop. A batch that was not acknowledged is sent again on the next stream, so a line may come
     /// twice but not never; only a batch that a scheduler calls malformed is given up.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, beat: Beat) {
         let mut pause = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let before = self.sequence;
-            let status = match self.stream().await {
+            let status = match self.stream(&beat).await {
                 Ok(()) => return,
                 Err(status) => status,
             };
@@ -64,9 +67,9 @@ impl Shipper {
     }
 
     /// One stream: one batch at a time, sent, acknowledged, forgotten. Ends well only when stopped with nothing left.
-    async fn stream(&mut self) -> Result<(), Status> {
+    async fn stream(&mut self, beat: &Beat) -> Result<(), Status> {
         // The first batch comes first: an executor with nothing to say holds no stream.
-        if !self.fill().await {
+        if !self.fill(beat).await {
             return Ok(());
         }
         let (sender, outgoing) = mpsc::channel(1);
@@ -74,7 +77,7 @@ impl Shipper {
         let late = |_| Status::deadline_exceeded("no answer about log lines");
         let opened = tokio::time::timeout(ACK_TIMEOUT, client.push_logs(ReceiverStream::new(outgoing)));
         let mut acks = opened.await.map_err(late)??.into_inner();
-        while self.fill().await {
+        while self.fill(beat).await {
             let Some(batch) = self.unsent.clone() else { continue };
             sender.send(batch).await.map_err(|_| Status::unavailable("the log stream closed"))?;
             match tokio::time::timeout(ACK_TIMEOUT, acks.message()).await.map_err(late)?? {
@@ -86,9 +89,10 @@ impl Shipper {
     }
 
     /// Has a batch ready; false when stopped with nothing left.
-    async fn fill(&mut self) -> bool {
+    async fn fill(&mut self, beat: &Beat) -> bool {
+        beat.beat();
         if self.unsent.is_none() {
-            let Some(lines) = self.gather().await else { return false };
+            let Some(lines) = beat.waiting(self.gather()).await else { return false };
             self.sequence += 1;
             self.unsent = Some(pb::PushLogsRequest { sequence: self.sequence, lines });
         }

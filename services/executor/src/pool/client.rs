@@ -15,7 +15,10 @@ use proto::internal::v1::{
     serve_response::Message as Down,
 };
 use rpc::client::Dialer;
-use runtime::backoff::{self, Backoff};
+use runtime::{
+    backoff::{self, Backoff},
+    watchdog::{self, Beat},
+};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -81,16 +84,16 @@ impl PoolClient {
     }
 
     /// Recovers what is there, then serves until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, beat: Beat) {
         let mut pause = Backoff::new(BACKOFF.0, BACKOFF.1);
-        while let Err(error) = self.recover().await {
+        while let Err(error) = beat.waiting(self.recover()).await {
             tracing::error!(error = format!("{error:#}"), "what runs of this pool cannot be read yet; trying again");
             if stop.run_until_cancelled(tokio::time::sleep(pause.next(backoff::random()))).await.is_none() {
                 return;
             }
         }
         while !stop.is_cancelled() {
-            let served = stop.run_until_cancelled(self.serve(&mut pause)).await;
+            let served = stop.run_until_cancelled(self.serve(&mut pause, &beat)).await;
             match served {
                 None => return,
                 Some(Ok(())) => tracing::debug!("the stream of the pool ended"),
@@ -116,14 +119,19 @@ impl PoolClient {
     }
 
     /// One stream, to its end. Cancel-safe: the next one says everything again.
-    async fn serve(&mut self, pause: &mut Backoff) -> Result<(), Status> {
+    async fn serve(&mut self, pause: &mut Backoff, beat: &Beat) -> Result<(), Status> {
+        beat.beat();
         let mut session = self.open().await?;
         pause.reset();
         let board = Arc::clone(self.backend.board());
         let (outgoing, wishes) = (session.outgoing.clone(), self.wishes.clone());
         let mut news: Option<Instant> = None;
+        // A scheduler may want heartbeats less often than the watchdog does.
+        let mut pulse = every(watchdog::PULSE);
         loop {
+            beat.beat();
             tokio::select! {
+                _ = pulse.tick() => {}
                 message = session.incoming.message() => {
                     let Some(message) = message? else { return Ok(()) };
                     session.heard = Instant::now();

@@ -5,6 +5,7 @@ use crate::{
     clock::DbClock,
     retention::{self, Report},
 };
+use runtime::watchdog::Beat;
 use std::time::Duration;
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -13,17 +14,18 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL: Duration = Duration::from_secs(300);
 
 /// Marks and forgets until it is stopped; runs are kept for `runs_kept` unless their pipeline says otherwise.
-pub async fn run(store: Store, clock: DbClock, runs_kept: Duration, stop: CancellationToken) {
+pub async fn run(store: Store, clock: DbClock, runs_kept: Duration, stop: CancellationToken, beat: Beat) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            _ = interval.tick() => {}
+            _ = beat.waiting(interval.tick()) => {}
         }
-        match retention::run_once(&store, clock.now(), runs_kept).await {
-            Ok(Report { expired: 0, forgotten: 0, firings: 0 }) => {}
-            Ok(Report { expired, forgotten, firings }) => {
+        let round = retention::run_once(&store, clock.now(), runs_kept);
+        match beat.working(store.patiently(round)).await {
+            Some(Ok(Report { expired: 0, forgotten: 0, firings: 0 })) => {}
+            Some(Ok(Report { expired, forgotten, firings })) => {
                 tracing::info!(
                     expired,
                     forgotten,
@@ -31,7 +33,8 @@ pub async fn run(store: Store, clock: DbClock, runs_kept: Duration, stop: Cancel
                     "runs lost their outputs or were forgotten, as old as they are"
                 );
             }
-            Err(error) => tracing::warn!(%error, "failed to look for runs that are older than they are kept"),
+            Some(Err(error)) => tracing::warn!(%error, "failed to look for runs that are older than they are kept"),
+            None => tracing::warn!("what is old waited for a database that does not answer; the next round looks anew"),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     metrics::Metrics,
 };
 use jiff::SignedDuration;
+use runtime::watchdog::Beat;
 use std::{sync::Arc, time::Duration};
 use store::Store;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,8 @@ impl Housekeeper {
     }
 
     /// Runs until it is stopped.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, beat: Beat) {
+        let store = self.store.clone();
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -71,8 +73,10 @@ impl Housekeeper {
                 () = stop.cancelled() => break,
                 _ = interval.tick() => {}
             }
-            if let Err(error) = self.run_once().await {
-                tracing::warn!(error = %Chain(&error), "failed to keep the house");
+            match beat.working(store.patiently(self.run_once())).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::warn!(error = %Chain(&error), "failed to keep the house"),
+                None => tracing::warn!("the house waited for a database that does not answer; keeping it anew"),
             }
         }
     }

@@ -7,7 +7,7 @@ use ::secrets::Keyring;
 use domain::references;
 use jiff::{SignedDuration, Timestamp};
 use notify::{Channel, Config, Event, Facts, Policy, SendError};
-use runtime::backoff;
+use runtime::{backoff, watchdog::Beat};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -105,7 +105,7 @@ impl Notifier {
     }
 
     /// Runs until it is stopped. What is under way then is sent again by another scheduler if it was not settled.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken, beat: Beat) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut after, mut last) = (Lane::default(), Round::Done);
@@ -115,14 +115,18 @@ impl Notifier {
                 _ = interval.tick() => {}
                 () = self.free.notified(), if last == Round::More => {}
             }
-            match self.run_once(&mut after).await {
-                Ok(round) => last = round,
-                Err(error) => {
+            // In a while, and not at once as further lanes are, where it failed.
+            last = match beat.working(self.store.patiently(self.run_once(&mut after))).await {
+                Some(Ok(round)) => round,
+                Some(Err(error)) => {
                     tracing::warn!(error = %Chain(&error), "failed to claim notifications");
-                    // In a while, and not at once, as further lanes would be.
-                    last = Round::Done;
+                    Round::Done
                 }
-            }
+                None => {
+                    tracing::warn!("notifications waited for a database that does not answer; claiming anew");
+                    Round::Done
+                }
+            };
             if last == Round::Further {
                 interval.reset_immediately();
             }

@@ -7,6 +7,7 @@ use crate::{
     notes::{self, Versions},
 };
 use domain::id::RunId;
+use runtime::watchdog::Beat;
 use std::time::{Duration, Instant};
 use store::{Store, notifications, outbox, run_ends};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,8 @@ impl Recorder {
     }
 
     /// Runs until it is stopped.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, beat: Beat) {
+        let store = self.store.clone();
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -47,8 +49,12 @@ impl Recorder {
                 () = stop.cancelled() => break,
                 _ = interval.tick() => {}
             }
-            if let Err(error) = self.run_once().await {
-                tracing::warn!(error = %Chain(&error), "failed to record ends of runs; they stay in their queue");
+            match beat.working(store.patiently(self.run_once())).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(error = %Chain(&error), "failed to record ends of runs; they stay in their queue");
+                }
+                None => tracing::warn!("ends of runs waited for a database that does not answer; recording anew"),
             }
         }
     }

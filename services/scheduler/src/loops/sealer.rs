@@ -2,6 +2,7 @@
 //! and several at once: one row of each chunk counts. Behind or away, it costs searches time and nothing else.
 
 use crate::engine::Chain;
+use runtime::watchdog::Beat;
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -33,18 +34,23 @@ impl Sealer {
     }
 
     /// Runs until it is stopped.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken, beat: Beat) {
+        let store = self.store.clone();
         let mut pause = INTERVAL;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match self.run_once().await {
-                Ok(true) => BETWEEN_CHUNKS,
-                Ok(false) => INTERVAL,
-                Err(error) => {
+            pause = match beat.working(store.patiently(self.run_once())).await {
+                Some(Ok(true)) => BETWEEN_CHUNKS,
+                Some(Ok(false)) => INTERVAL,
+                Some(Err(error)) => {
                     tracing::warn!(error = %Chain(&error), "failed to seal log lines");
+                    INTERVAL
+                }
+                None => {
+                    tracing::warn!("sealing waited for a database that does not answer; sealing anew");
                     INTERVAL
                 }
             };

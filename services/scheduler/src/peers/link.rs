@@ -6,7 +6,10 @@ use domain::id::{ExecutorId, SchedulerId};
 use proto::internal::v1::{
     self as pb, link_request::Message as Out, link_response::Message as In, peer_service_client::PeerServiceClient,
 };
-use runtime::backoff::{self, Backoff};
+use runtime::{
+    backoff::{self, Backoff},
+    watchdog::Beat,
+};
 use std::{collections::HashMap, time::Duration};
 use store::shards::Shard;
 use tokio::{sync::mpsc, task::AbortHandle, time::MissedTickBehavior};
@@ -19,11 +22,12 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Keeps a stream to every other scheduler until it is stopped.
-pub async fn keep_all(peers: Peers, engine: mpsc::Sender<Message>, stop: CancellationToken) {
+pub async fn keep_all(peers: Peers, engine: mpsc::Sender<Message>, stop: CancellationToken, beat: Beat) {
     let mut links: HashMap<SchedulerId, AbortHandle> = HashMap::new();
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        beat.beat();
         let others = peers.owners().others();
         links.retain(|peer, link| {
             let lives = others.contains(peer);

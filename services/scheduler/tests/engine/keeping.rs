@@ -35,6 +35,10 @@ async fn database() -> (Database, Store) {
 
 /// One of a member, with its peers and what it tells its engine.
 async fn keeper(store: &Store, me: SchedulerId) -> (Keeper, Peers, mpsc::Receiver<Ownership>) {
+    counting(store, me, Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap())).await
+}
+
+async fn counting(store: &Store, me: SchedulerId, metrics: Arc<Metrics>) -> (Keeper, Peers, mpsc::Receiver<Ownership>) {
     let now = schedulers::renew(store, me, LEASE_TTL, "", Load::default()).await.unwrap();
     let peers = Peers::new(Owners::new(store.clone(), me, None));
     let (owned, told) = mpsc::channel::<Ownership>(4);
@@ -44,7 +48,7 @@ async fn keeper(store: &Store, me: SchedulerId) -> (Keeper, Peers, mpsc::Receive
         address: String::new(),
         clock: DbClock::new(now),
         health: Health::new(),
-        metrics: Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()),
+        metrics,
         load: Arc::default(),
         peers: peers.clone(),
         leases: lease::Leases::in_postgres(lease::Postgres::new(store.clone())),
@@ -101,6 +105,33 @@ async fn however_often_it_is_woken_it_lets_go_once_a_second() {
     // Three rounds whose time had come, of which the first may have come at once.
     assert!(begun.elapsed() >= 2 * ROUND, "all in {:?}", begun.elapsed());
     stop.cancel();
+    ran.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_that_another_has_of_what_is_owned_is_counted() {
+    let (_database, store) = database().await;
+    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+    let me = SchedulerId(Uuid::now_v7());
+    let (keeper, _peers, mut told) = counting(&store, me, Arc::clone(&metrics)).await;
+    let stop = CancellationToken::new();
+    let ran = tokio::spawn(keeper.run(stop.clone()));
+    while told.recv().await.unwrap().shards.len() < shares::SHARDS {}
+    assert_eq!(metrics.lock_lost.get(), 0);
+    // What forgot its leases gives them to whoever asks first.
+    let leases = lease::Leases::in_postgres(lease::Postgres::new(store.clone()));
+    let shard = ["shard/7".to_owned()];
+    leases.release(me.0, &shard).await.unwrap();
+    wait_for("another one's lease", WAIT, || async {
+        leases.release(me.0, &shard).await.unwrap();
+        leases.hold(Uuid::new_v4(), &shard, WAIT).await.unwrap().held[0].then_some(())
+    })
+    .await;
+    wait_for("the count of it", WAIT, || async { (metrics.lock_lost.get() > 0).then_some(()) }).await;
+    let heard = tokio::time::timeout(WAIT, told.recv()).await.unwrap().unwrap();
+    assert_eq!(heard.shards.len(), shares::SHARDS, "it goes on with it: no lease says whose a shard is");
+    stop.cancel();
+    drop(told);
     ran.await.unwrap();
 }
 

@@ -5,6 +5,7 @@ mod ends;
 
 use domain::id::{PipelineId, WorkspaceId};
 use notify::Policy;
+use runtime::watchdog::Beat;
 use scheduler::{
     clock::DbClock,
     loops::{notifier::Notifier, recorder::Recorder},
@@ -114,7 +115,7 @@ impl World {
                 metrics,
                 (Some(Arc::new(keyring)), true),
             )
-            .run(stop.clone()),
+            .run(stop.clone(), Beat::unwatched()),
         );
         stop
     }

@@ -7,6 +7,7 @@ use proto::internal::v1::{
     executor_session_service_server::ExecutorSessionServiceServer, session_request::Message as Up,
     session_response::Message as Down,
 };
+use runtime::watchdog::Beat;
 use scheduler::{
     calls::Calls,
     changes::Changes,
@@ -37,7 +38,9 @@ async fn a_session_moves_on_for_its_age_once_there_is_somewhere_to_go() {
     let (engine, mut inbox) = mpsc::channel(64);
     let orders = Orders::new(engine.clone(), owners.clone());
     let calls = Calls::new(world.store.clone(), orders, Changes::default(), None, false);
-    let logs = LogSink::start(&Handle::current(), world.store.clone(), Changes::default(), Arc::clone(&metrics));
+    let changes = Changes::default();
+    let logs =
+        LogSink::start(&Handle::current(), world.store.clone(), changes, Arc::clone(&metrics), Beat::unwatched());
     let ageing = Ageing { max: AGE_MAX, moved: metrics.sessions_moved.clone() };
     let peers = Peers::new(owners.clone());
     let sessions = Sessions::new(engine, calls, logs, peers, ageing, CancellationToken::new());
