@@ -239,7 +239,11 @@ impl Placer {
             return Err(PlacerError::denied("QUEUE_LIMIT", sentence));
         }
         let holds = life.holds();
-        self.happen(holder, Event::Switched(command.queue, command.requested_by), turn);
+        let former = self.terms.queues.iter().find(|queue| queue.id == life.queue);
+        let former = former.map(|former| format!("from queue `{}` ", former.name)).unwrap_or_default();
+        let message = format!("{former}to queue `{}`", queue.name);
+        let switched = Event::Switched { queue: command.queue, message, actor: command.requested_by };
+        self.happen(holder, switched, turn);
         if holds {
             turn.moved(holder, command.queue);
             if let Some(placement) = self.placements.get_mut(&holder) {
