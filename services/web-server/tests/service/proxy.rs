@@ -149,6 +149,7 @@ async fn an_application_gets_what_is_meant_for_it() {
         format!("authorization: token {KEY}"),
         "cookie: mine=1".to_owned(),
         format!("host: {host}"),
+        "x-forwarded-for: 127.0.0.1".to_owned(),
         format!("x-forwarded-host: {host}"),
         "x-forwarded-proto: http".to_owned(),
         "x-forwarded-prefix: /runtimes/lab".to_owned(),
