@@ -229,7 +229,13 @@ mod tests {
         });
         let life: Life = serde_json::from_value(life).unwrap();
         let images = app::Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
-        let place = Place { pool: "p".into(), namespace: "n".into(), images, classes: Classes::default() };
+        let place = Place {
+            pool: "p".into(),
+            namespace: "n".into(),
+            images,
+            classes: Classes::default(),
+            visitors: Vec::new(),
+        };
         for (state, shares) in [(RUN, true), (MADE, true), (STOP, false), (GONE, false)] {
             let mut record = render::record(&place, &life, 1).unwrap();
             record.annotations_mut().insert(STATE.to_owned(), state.to_owned());

@@ -66,6 +66,10 @@ pub const NODE_TAINTED: &str = "NODE_TAINTED";
 
 /// Fragments of kube-scheduler's reasons; the first that is found counts, so what tells more comes first.
 const SCHEDULER: [(&str, &str); 25] = [
+    // A claim of storage is deleted and missing, too: no other place helps that.
+    ("persistentvolumeclaim", VOLUME_FAILED),
+    ("unbound immediate PersistentVolumeClaims", VOLUME_FAILED),
+    ("volume node affinity conflict", VOLUME_FAILED),
     // What servers of 1.36 say of one whose users are as many as can be; older ones say it in their own words.
     ("status.reservedFor: Too many", "CLAIM_IN_USE"),
     ("device binding timeout", DEVICE_NOT_READY),
@@ -89,9 +93,6 @@ const SCHEDULER: [(&str, &str); 25] = [
     ("Insufficient ephemeral-storage", NODE_FULL),
     ("Too many pods", NODE_FULL),
     ("untolerated taint", NODE_TAINTED),
-    ("persistentvolumeclaim", VOLUME_FAILED),
-    ("unbound immediate PersistentVolumeClaims", VOLUME_FAILED),
-    ("volume node affinity conflict", VOLUME_FAILED),
 ];
 
 /// With these, what was pinned is not to be had: it helps to be placed anew.
@@ -215,6 +216,7 @@ mod tests {
             ("0/1 nodes are available: 1 Too many pods.", NODE_FULL),
             ("0/1 nodes are available: 1 node(s) had untolerated taint(s).", NODE_TAINTED),
             (r#"0/1 nodes are available: persistentvolumeclaim "x" not found."#, VOLUME_FAILED),
+            (r#"0/1 nodes are available: persistentvolumeclaim "x" is being deleted."#, VOLUME_FAILED),
             ("resource pool n is currently being updated", "POOL_UPDATING"),
             ("0/1 nodes are available: 1 node(s) were unschedulable.", UNSCHEDULABLE),
         ] {

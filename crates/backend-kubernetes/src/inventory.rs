@@ -355,7 +355,9 @@ mod tests {
             View { nodes: vec![Arc::new(node)], slices, classes: vec![Arc::new(class)], pods, ..View::default() };
         let images = app::Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
         let (pool, namespace) = (String::new(), String::new());
-        inventory.nodes(&view, &Place { pool, namespace, images, classes: Classes::default() }).remove(0)
+        inventory
+            .nodes(&view, &Place { pool, namespace, images, classes: Classes::default(), visitors: Vec::new() })
+            .remove(0)
     }
 
     #[test]

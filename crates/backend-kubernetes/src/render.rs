@@ -54,6 +54,8 @@ pub struct Place {
     pub images: app::Images,
     /// Whose devices count, and by which class they are asked for.
     pub classes: Classes,
+    /// In which namespaces web-servers and executors of runtimes are; empty is any.
+    pub visitors: Vec<String>,
 }
 
 /// The record: the first object of a life and the last. All others belong to it, so that none outlives it.

@@ -39,10 +39,10 @@ pub(crate) fn check(
 ) -> Result<Vec<DeviceModel>, Reason> {
     request.ask.check().map_err(|message| Reason::new(Code::AskInvalid, message))?;
     if accounts.queue(request.queue).is_none() {
-        return Err(Reason::new(Code::QueueUnknown, format!("queue {} does not exist any more", request.queue)));
+        return Err(Reason::new(Code::QueueUnknown, "its queue is not known yet, or was taken away"));
     }
     if accounts.project(request.project).is_none() {
-        return Err(Reason::new(Code::ProjectUnknown, format!("project {} does not exist any more", request.project)));
+        return Err(Reason::new(Code::ProjectUnknown, "its project is not known yet, or was taken away"));
     }
     check_access(request, now, policy)?;
     if let Some((whose, excess)) = accounts.excess(request) {

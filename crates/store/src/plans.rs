@@ -147,13 +147,12 @@ pub async fn archive(db: &impl GenericClient, plan: PlanId) -> Result<(), Error>
     Ok(())
 }
 
-/// Gives a plan to a project.
+/// Gives a plan to a project; false when it had it.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn grant(db: &impl GenericClient, project: ProjectId, plan: PlanId) -> Result<(), Error> {
-    query::execute(db, include_str!("../sql/project_plan/insert.sql"), &[&project.0, &plan.0]).await?;
-    Ok(())
+pub async fn grant(db: &impl GenericClient, project: ProjectId, plan: PlanId) -> Result<bool, Error> {
+    Ok(query::execute(db, include_str!("../sql/project_plan/insert.sql"), &[&project.0, &plan.0]).await? > 0)
 }
 
 /// Takes a plan from a project; false when it had none.

@@ -110,6 +110,7 @@ impl Stage {
             namespace: namespace.clone(),
             images: Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() },
             classes: Classes::known(),
+            visitors: Vec::new(),
         };
         // Makes the namespace, and asks the server what it can do, as an executor does.
         Kubernetes::connect(&access, place).await?;

@@ -38,6 +38,7 @@ pub fn place(settings: &Settings) -> anyhow::Result<Place> {
             pre_start: settings.pre_start_image.clone().unwrap_or_default(),
         },
         classes: classes(settings)?,
+        visitors: settings.visitor_namespaces.clone(),
     })
 }
 

@@ -168,6 +168,13 @@ pub const KEYS: &[Key] = &[
         "The namespace of what is made on Kubernetes; made itself when it is not there and that is allowed.",
     ),
     Key::new(
+        "visitor_namespaces",
+        Kind::List,
+        "",
+        "Namespaces from which web-servers and executors connect to runtimes on Kubernetes, by each runtime's NetworkPolicy; \
+         when empty, pods labelled as such may from any.",
+    ),
+    Key::new(
         "jupyter_image",
         Kind::Text,
         "quay.io/jupyter/base-notebook:2026-07-28",
@@ -265,6 +272,7 @@ pub struct Settings {
     pub pre_start_network: PreStartNetwork,
     pub kubeconfig: Option<PathBuf>,
     pub kubernetes_namespace: String,
+    pub visitor_namespaces: Vec<String>,
     pub jupyter_image: String,
     pub vs_code_image: String,
     pub pre_start_image: Option<String>,
@@ -352,6 +360,7 @@ impl Default for Settings {
             pre_start_network: PreStartNetwork::None,
             kubeconfig: None,
             kubernetes_namespace: "orrery".to_owned(),
+            visitor_namespaces: Vec::new(),
             jupyter_image: "quay.io/jupyter/base-notebook:2026-07-28".to_owned(),
             vs_code_image: "codercom/code-server".to_owned(),
             pre_start_image: None,

@@ -2,7 +2,7 @@
 //! served.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -10,6 +10,7 @@ use runtime::{
     shutdown::Shutdown,
     watchdog::{self, Beat},
 };
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,10 +54,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections: us
             }
         };
         match (stream, place) {
-            (Ok((stream, _)), Ok(place)) => {
+            (Ok((stream, peer)), Ok(place)) => {
                 let (router, shutdown) = (router.clone(), shutdown.clone());
                 tracker.spawn(async move {
-                    connection(stream, router, &shutdown).await;
+                    connection((stream, peer), router, &shutdown).await;
                     drop(place);
                 });
             }
@@ -76,7 +77,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, connections: us
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: &Shutdown) {
+async fn connection((stream, peer): (TcpStream, SocketAddr), router: Router, shutdown: &Shutdown) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set nodelay");
     }
@@ -88,8 +89,10 @@ async fn connection(stream: TcpStream, router: Router, shutdown: &Shutdown) {
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX);
-    let service =
-        TowerToHyperService::new(router.map_request(|request: Request<_>| request.map(axum::body::Body::new)));
+    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<_>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.map(axum::body::Body::new)
+    }));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let draining = shutdown.draining();

@@ -284,7 +284,7 @@ pub(crate) struct SetPlan {
 #[derive(Debug, Default, Args)]
 pub(crate) struct PolicyOptions {
     /// An image: a reference, a beginning ending in *, or name@sha256:digest; may be repeated, and replaces those that are set
-    #[arg(long, conflicts_with = "any_image")]
+    #[arg(long, conflicts_with = "any_image", value_parser = image)]
     pub(crate) image: Vec<String>,
     /// Any image
     #[arg(long)]
@@ -349,5 +349,27 @@ impl PolicyOptions {
         let rules = self.image.is_empty() && !self.any_image && self.allow_root.is_none();
         let bounds = [self.disruptions, self.over_quota_grace, self.idle_timeout_max, self.lifetime_max];
         rules && self.quota.is_empty() && bounds.iter().all(Option::is_none)
+    }
+}
+
+fn image(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("an image has a name; `--any-image` lets any run".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::arguments::Arguments;
+    use clap::Parser as _;
+
+    #[test]
+    fn an_image_without_a_name_is_refused_with_what_lets_any_run() {
+        let parse =
+            |more: &[&str]| Arguments::try_parse_from(["orrery", "projects", "policy", "acme"].iter().chain(more));
+        let refused = parse(&["--image", ""]).unwrap_err().to_string();
+        assert!(refused.contains("`--any-image` lets any run"), "{refused}");
+        assert!(parse(&["--any-image"]).is_ok() && parse(&["--image", "lab/*"]).is_ok());
     }
 }

@@ -13,7 +13,10 @@ use k8s_openapi::{
             NetworkPolicyPort, NetworkPolicySpec,
         },
     },
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+        util::intstr::IntOrString,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -70,7 +73,7 @@ pub fn service(place: &Place, life: &Life, record_uid: &str) -> Service {
 pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
     let (name, values) = VISITORS;
     let visitors = values.map(|value| NetworkPolicyPeer {
-        namespace_selector: Some(LabelSelector::default()),
+        namespace_selector: Some(named(&place.visitors)),
         pod_selector: Some(LabelSelector {
             match_labels: Some(BTreeMap::from([(name.to_owned(), value.to_owned())])),
             ..LabelSelector::default()
@@ -91,6 +94,16 @@ pub fn policy(place: &Place, life: &Life, record_uid: &str) -> NetworkPolicy {
             egress: Some(vec![outside, names]),
         }),
     }
+}
+
+/// Namespaces of these names, which the API server says by a label; any where there are none.
+fn named(namespaces: &[String]) -> LabelSelector {
+    let is_one = LabelSelectorRequirement {
+        key: "kubernetes.io/metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(namespaces.to_vec()),
+    };
+    LabelSelector { match_expressions: (!namespaces.is_empty()).then(|| vec![is_one]), ..LabelSelector::default() }
 }
 
 fn block(cidr: &str, except: &[&str]) -> NetworkPolicyPeer {
@@ -131,13 +144,34 @@ mod tests {
         serde_json::from_value(life).unwrap()
     }
 
+    fn place(visitors: Vec<String>) -> Place {
+        let images = Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
+        let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
+        Place { pool, namespace, images, classes: Classes::default(), visitors }
+    }
+
+    #[test]
+    fn visitors_come_from_their_namespaces() {
+        let of_these =
+            json!([{ "key": "kubernetes.io/metadata.name", "operator": "In", "values": ["orrery", "second"] }]);
+        for (visitors, expected) in [
+            (vec![], json!({})),
+            (vec!["orrery".to_owned(), "second".to_owned()], json!({ "matchExpressions": of_these })),
+        ] {
+            let policy = serde_json::to_value(policy(&place(visitors), &life(), "uid")).unwrap();
+            let from = policy["spec"]["ingress"][0]["from"].as_array().unwrap();
+            assert_eq!(from.len(), 2);
+            for peer in from {
+                assert_eq!(peer["namespaceSelector"], expected);
+                assert!(peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"].is_string(), "{peer}");
+            }
+        }
+    }
+
     /// A node's own DNS answers at a link-local address, beside what hands out the machine's credentials.
     #[test]
     fn addresses_of_credentials_are_asked_for_names_at_most() {
-        let images = Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() };
-        let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
-        let place = Place { pool, namespace, images, classes: Classes::default() };
-        let policy = serde_json::to_value(policy(&place, &life(), "uid")).unwrap();
+        let policy = serde_json::to_value(policy(&place(Vec::new()), &life(), "uid")).unwrap();
         let egress = policy["spec"]["egress"].as_array().unwrap();
         let ipv4 = ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"];
         let own = [

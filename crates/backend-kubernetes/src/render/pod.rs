@@ -274,7 +274,7 @@ mod tests {
     fn a_pod_has_nothing_that_it_does_not_need() {
         let images = Images { jupyter: "lab".to_owned(), vs_code: String::new(), pre_start: String::new() };
         let (pool, namespace) = ("default".to_owned(), "runtimes".to_owned());
-        let place = Place { pool, namespace, images, classes: Classes::default() };
+        let place = Place { pool, namespace, images, classes: Classes::default(), visitors: Vec::new() };
         for (root, user) in [(false, USER), (true, 0)] {
             let pod = pod(&place, &life(&json!({ "root": root, "pre_start": "pass" })), "uid", None);
             let pod = serde_json::to_value(pod).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     fn people_find_the_objects_of_a_life_by_what_they_know_of_it() {
         let images = Images { jupyter: "lab".to_owned(), vs_code: String::new(), pre_start: String::new() };
         let (pool, namespace) = ("gpus".to_owned(), "runtimes".to_owned());
-        let place = Place { pool, namespace, images, classes: Classes::default() };
+        let place = Place { pool, namespace, images, classes: Classes::default(), visitors: Vec::new() };
         let pod = serde_json::to_value(pod(&place, &life(&json!({})), "uid", None)).unwrap();
         assert_eq!(pod["metadata"]["name"], "ws-lab-r1");
         for (name, value) in [

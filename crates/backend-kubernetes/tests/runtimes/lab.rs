@@ -88,6 +88,7 @@ impl Lab {
             namespace,
             images: Images { jupyter: "jupyter".into(), vs_code: "code".into(), pre_start: String::new() },
             classes,
+            visitors: Vec::new(),
         };
         let access = Access { kubeconfig: Some(lab.kubeconfig.clone()) };
         // The namespace is not there yet; whoever connects first makes it.

@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     core::v1::{Node, Pod, Service},
     networking::v1::NetworkPolicy,
     resource::v1::{ResourceClaim, ResourceSlice},
+    scheduling::v1::PriorityClass,
 };
 use kube::{
     Api, ResourceExt as _,
@@ -84,6 +85,9 @@ async fn a_life_from_its_order_to_nothing() {
     assert!(lab.api::<Pod>().list(&ListParams::default()).await.unwrap().items.is_empty());
     assert!(lab.api::<Service>().list(&ListParams::default()).await.unwrap().items.is_empty());
     assert!(lab.api::<NetworkPolicy>().list(&ListParams::default()).await.unwrap().items.is_empty());
+    // The class of its queue's priority is everybody's, and stays.
+    let class = Api::<PriorityClass>::all(lab.client.clone()).get(&names::priority_class(life.queue_priority)).await;
+    assert_eq!(class.unwrap().preemption_policy.as_deref(), Some("Never"));
     assert_eq!(lab.report(life.holder), pb::RuntimeReport::default(), "nothing is reported any more");
 }
 
@@ -101,7 +105,14 @@ async fn strangers_and_lost_devices_are_seen_in_time() {
     let another = Backend::new(cluster, Arc::clone(&theirs) as Arc<dyn Sink>);
     another.recover().await.unwrap();
     another.apply(Order { holder: stranger.holder, fence: 1, goal: Goal::Run(Arc::new(stranger.clone())) });
-    until("the stranger's share", PATIENCE, || async {
+    let claim = names::object(&stranger.workspace, stranger.number);
+    until("the stranger's allocation", PATIENCE, || async {
+        let claim = lab.api::<ResourceClaim>().get_opt(&claim).await.unwrap();
+        claim.and_then(|claim| claim.status?.allocation).is_some()
+    })
+    .await;
+    // Within 5 s of the word of whoever allocates.
+    until("the stranger's share", Duration::from_secs(5), || async {
         let foreign = lab.node("shared-1").foreign;
         foreign.iter().flat_map(|f| &f.grants).any(|grant| grant.device == device && grant.milli == 700)
     })

@@ -171,6 +171,7 @@ async fn a_server_that_drops_capacity_silently_is_refused() {
         namespace: "old".to_owned(),
         images: Images { jupyter: String::new(), vs_code: String::new(), pre_start: String::new() },
         classes: Classes::known(),
+        visitors: Vec::new(),
     };
     let connected = Cluster::connect(&Access { kubeconfig: Some(file.clone()) }, place).await;
     std::fs::remove_file(&file).unwrap();

@@ -5,7 +5,7 @@ use domain::{
     id::HolderId,
     runtime::{
         Spec,
-        life::{Event, Life, Phase, Rules, Stage},
+        life::{Event, Life, Phase, Rules, Stage, Step},
         reason::Reason,
     },
 };
@@ -25,6 +25,31 @@ fn a_place_that_cannot_be_had_says_by_which_code() {
     assert_eq!(turned_away(false, "NODE_FULL"), stops(Reason::Misplaced, "NODE_FULL: no room"));
     assert_eq!(turned_away(true, "PLACEMENT_CONFLICT"), stops(Reason::Misplaced, "no room"));
     assert_eq!(turned_away(true, "NODE_FULL"), stops(Reason::NodeLost, "NODE_FULL: no room"), "it ran there");
+}
+
+#[test]
+fn each_step_has_its_time_and_the_code_of_taking_longer() {
+    for (step, minutes, code) in [
+        (None, 5, "EXECUTOR_SILENT"),
+        (Some(Step::Accepted), 5, "SCHEDULE_TIMEOUT"),
+        (Some(Step::ClaimCreated), 5, "SCHEDULE_TIMEOUT"),
+        (Some(Step::PodCreated), 5, "SCHEDULE_TIMEOUT"),
+        (Some(Step::ClaimAllocated), 5, "CREATE_TIMEOUT"),
+        (Some(Step::Pulling), 15, "PULL_TIMEOUT"),
+        (Some(Step::Starting), 10, "START_TIMEOUT"),
+    ] {
+        let (mut life, rules) = (life(spec()), Rules::default());
+        life.advance(Event::Placed, at(0), &rules);
+        if let Some(step) = step {
+            life.advance(report(1, Phase::Starting(step)), at(0), &rules);
+        }
+        let (starts, end) = (life.stage.clone(), minutes * 60);
+        life.advance(Event::Wake, at(end - 1), &rules);
+        assert_eq!(life.stage, starts, "{code}");
+        assert_eq!(life.due(&rules), Some(at(end)), "{code}");
+        life.advance(Event::Wake, at(end), &rules);
+        assert_eq!(life.stage, Stage::Stopping(Reason::Error(code.to_owned())));
+    }
 }
 
 #[test]

@@ -76,6 +76,10 @@ fn stop(reason: Reason) -> Event {
     Event::Stop { reason, message: String::new(), again: false, actor: None }
 }
 
+fn switch() -> Event {
+    Event::Switched { queue: QueueId(Uuid::from_u128(9)), message: "from one to another".to_owned(), actor: None }
+}
+
 /// One that runs since second 10, without a least time.
 fn running(spec: Spec) -> (Life, Rules) {
     let rules = Rules { min_running: SignedDuration::ZERO, ..Rules::default() };
@@ -115,7 +119,7 @@ fn event() -> impl Strategy<Value = (Event, i64)> {
         2 => reasons.prop_map(stop),
         1 => (0_i64..40_000).prop_map(|second| Event::Preempted(Preemption { at: at(second), message: String::new() })),
         1 => Just(Event::Reprieved),
-        1 => Just(Event::Switched(QueueId(Uuid::from_u128(9)), None)),
+        1 => Just(switch()),
         1 => Just(Event::Snoozed(at(1 << 30), None)),
         1 => (0_u32..4_000).prop_map(|seconds| Event::Bound(Bounds { lifetime_max_s: Some(seconds), ..Bounds::default() })),
         2 => Just(Event::Wake),
@@ -243,7 +247,7 @@ fn windows_warn_and_close_and_another_queue_wins_only_before() {
     }
     let mut switched = life.clone();
     switched.bounds = Some(Bounds::default());
-    switched.advance(Event::Switched(QueueId(Uuid::from_u128(9)), None), at(1_999), &rules);
+    switched.advance(switch(), at(1_999), &rules);
     switched.advance(Event::Wake, at(2_000), &rules);
     assert_eq!((switched.stage, switched.ending), (Stage::Running, None));
     life.advance(Event::Wake, at(2_000), &rules);
@@ -260,9 +264,10 @@ fn a_switch_at_the_last_moment_wins_and_tells_no_end_of_the_former_queue() {
         life.advance(Event::Bound(former), at(20), &rules);
         life.advance(Event::Wake, at(1_999), &rules);
         assert_eq!(life.ending.as_ref().map(|ending| ending.at), Some(at(2_000)));
-        let switched = life.advance(Event::Switched(QueueId(Uuid::from_u128(9)), None), at(2_000), &rules);
-        let told: Vec<_> = switched.told.iter().map(|entry| entry.reason.as_str()).collect();
-        assert_eq!((life.stage.clone(), told, switched.stored), (Stage::Running, vec!["QUEUE_SWITCHED"], true));
+        let switched = life.advance(switch(), at(2_000), &rules);
+        let told: Vec<_> = switched.told.iter().map(|entry| (entry.reason.as_str(), entry.message.as_str())).collect();
+        let expected = vec![("QUEUE_SWITCHED", "from one to another")];
+        assert_eq!((life.stage.clone(), told, switched.stored), (Stage::Running, expected, true));
         let bound = life.advance(Event::Bound(Bounds::default()), at(2_000), &rules);
         life.advance(Event::Wake, at(2_001), &rules);
         assert_eq!((life.stage, life.ending, bound.told), (Stage::Running, None, vec![]), "{former:?}");

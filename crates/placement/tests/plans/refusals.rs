@@ -34,8 +34,12 @@ fn what_cannot_be_asked_for() {
     check(Code::AskInvalid, "1 to 1000 are possible", |w| {
         w.request(ask(1, 1001));
     });
-    check(Code::QueueUnknown, "does not exist", |w| w.request(ask(1, 1)).queue = QueueId(Uuid::nil()));
-    check(Code::ProjectUnknown, "does not exist", |w| w.request(ask(1, 1)).project = ProjectId(Uuid::nil()));
+    check(Code::QueueUnknown, "its queue is not known yet, or was taken away", |w| {
+        w.request(ask(1, 1)).queue = QueueId(Uuid::nil())
+    });
+    check(Code::ProjectUnknown, "its project is not known yet, or was taken away", |w| {
+        w.request(ask(1, 1)).project = ProjectId(Uuid::nil())
+    });
     check(Code::ModelNotAllowed, "does not allow B", |w| {
         w.request(of("B", ask(1, 1))).permitted = vec![DeviceModel::new("A")];
     });

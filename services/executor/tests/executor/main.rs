@@ -12,6 +12,7 @@ mod noop;
 mod outputs;
 mod packages;
 mod pods;
+mod refusals;
 mod remote;
 mod runtimes;
 mod scheduler;

@@ -31,6 +31,7 @@ async fn executor(namespace: &str) -> Option<KubernetesRuntimes> {
         namespace: namespace.to_owned(),
         images: Images { jupyter: "jupyter".into(), vs_code: "code".into(), pre_start: String::new() },
         classes: Classes::known(),
+        visitors: Vec::new(),
     };
     let journal = journal(tempfile::TempDir::new().unwrap().path());
     Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place, journal))

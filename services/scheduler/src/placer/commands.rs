@@ -41,10 +41,17 @@ impl Placer {
                     Err(error) => drop(reply.send(Err(error))),
                 }
             }
-            Message::Switch(command, reply) => match self.switch(&command, turn) {
-                Ok(()) => turn.answer(None, move |written| drop(reply.send(written))),
-                Err(error) => drop(reply.send(Err(error))),
-            },
+            Message::Switch(command, reply) => {
+                let there = self.lives.of(command.workspace).and_then(|holder| self.lives.get(holder));
+                if there.is_some_and(|stored| !self.is_opened(stored.life.project, command.queue)) {
+                    self.terms_read_at = None;
+                    self.read_terms(turn).await?;
+                }
+                match self.switch(&command, turn) {
+                    Ok(()) => turn.answer(None, move |written| drop(reply.send(written))),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Message::Snooze(workspace, until, actor, reply) => match self.alive(workspace) {
                 Ok(holder) => {
                     self.happen(holder, Event::Snoozed(until, actor), turn);
@@ -121,7 +128,8 @@ impl Placer {
         (stored.plan, stored.life.bounds) = (plan, Some(bounds));
         self.planning.wants(&stored.life.spec.ask);
         let accounts = [Some(Account::Project(stored.life.project)), stored.life.requested_by.map(Account::Person)];
-        if accounts.into_iter().flatten().any(|account| !self.terms_of.contains(&account)) {
+        let is_new = accounts.into_iter().flatten().any(|account| !self.terms_of.contains(&account));
+        if is_new || !self.is_opened(stored.life.project, stored.life.queue) {
             self.terms_read_at = None;
         }
         self.lives.insert(stored, &self.parts.timing.rules);
@@ -239,7 +247,11 @@ impl Placer {
             return Err(PlacerError::denied("QUEUE_LIMIT", sentence));
         }
         let holds = life.holds();
-        self.happen(holder, Event::Switched(command.queue, command.requested_by), turn);
+        let former = self.terms.queues.iter().find(|queue| queue.id == life.queue);
+        let former = former.map(|former| format!("from queue `{}` ", former.name)).unwrap_or_default();
+        let message = format!("{former}to queue `{}`", queue.name);
+        let switched = Event::Switched { queue: command.queue, message, actor: command.requested_by };
+        self.happen(holder, switched, turn);
         if holds {
             turn.moved(holder, command.queue);
             if let Some(placement) = self.placements.get_mut(&holder) {

@@ -205,3 +205,25 @@ pub struct Outbox {
     /// Ends the stream.
     pub over: CancellationToken,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_code_and_a_kind() {
+        let nobody = WorkspaceId(uuid::Uuid::nil());
+        for (error, code, kind) in [
+            (PlacerError::NoWorkspace(nobody), "WORKSPACE_NOT_FOUND", ErrorKind::NotFound),
+            (PlacerError::NoRuntime(nobody), "RUNTIME_NOT_FOUND", ErrorKind::NotFound),
+            (PlacerError::Alive, "RUNTIME_ALIVE", ErrorKind::AlreadyExists),
+            (PlacerError::Overtaken(String::new()), "RUNTIME_CHANGED", ErrorKind::Conflict),
+            (PlacerError::denied("STOPPING", ""), "STOPPING", ErrorKind::FailedPrecondition),
+            (PlacerError::Full, "POOL_FULL", ErrorKind::ResourceExhausted),
+            (PlacerError::NotOwner, "NOT_OWNER", ErrorKind::Unavailable),
+            (PlacerError::Unavailable, "DATABASE_UNAVAILABLE", ErrorKind::Unavailable),
+        ] {
+            assert_eq!((error.reason(), error.kind()), (code, kind));
+        }
+    }
+}

@@ -242,6 +242,12 @@ impl Placer {
         }
     }
 
+    /// Whether the terms that were read last open the queue to the project. Where they do not, it may have been made, or
+    /// opened, since.
+    pub(super) fn is_opened(&self, project: ProjectId, queue: QueueId) -> bool {
+        queue == QueueId(Uuid::nil()) || self.terms.plans.contains_key(&(project, queue))
+    }
+
     /// Whether no window of the plans that open its queue opens once more: waiting helps nothing. Where no plan does, one
     /// may be granted; and one that was granted just before the start may not have been read yet.
     pub(super) fn never_opens(&self, life: &Life) -> bool {

@@ -222,6 +222,7 @@ async fn the_clusters_keys_change_under_an_application_that_runs() {
     let key = executor.change(|state| state.runtimes.values().next().unwrap().order.access_key.clone());
     let refused = first.caller().rewrap("two", 10).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "this one does not seal with that key: {refused}");
+    assert_eq!(rpc::status::Problem::from_status(&refused).reason, "OTHER_KEY");
     // Started again with the new key before the old one.
     let (mut scheduler, mut last) = (first, None);
     for keys in [format!("{two}{one}"), two] {

@@ -67,6 +67,7 @@ async fn a_lost_node_frees_nothing_until_an_administrator_says_so() {
     world.until(lost, "running").await;
     let refused = scheduler.stop(lost, "FENCED").await.unwrap_err();
     assert!(refused.message().contains("connected"), "{refused}");
+    assert_eq!(rpc::status::Problem::from_status(&refused).reason, "NODE_ALIVE");
     executor.die();
     world.until(lost, "stopping").await;
     assert_eq!(world.reason(lost).await, "NODE_LOST");
@@ -245,6 +246,7 @@ async fn what_is_left_of_a_node_that_went_while_nobody_looked_can_be_ended() {
     // Whoever tells of the cluster is there, whatever became of the node.
     let refused = first.stop(runs, "FENCED").await.unwrap_err();
     assert!(refused.message().contains(&format!("kubectl delete node {gone}")), "{refused:?}");
+    assert_eq!(rpc::status::Problem::from_status(&refused).reason, "NODE_ALIVE");
     first.kill();
     executor.set_nodes(|nodes| nodes.retain(|node| node.name != gone));
     let next = world.scheduler().await;

@@ -134,6 +134,41 @@ async fn who_waits_hears_what_its_plan_does_not_let_it_be_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_was_made_just_before_is_known() {
+    let (world, scheduler, _executor) = World::simple(&[2]).await;
+    let project = world.project("p", None).await;
+    // With a project that is new here the terms are read, and not again for a second.
+    takes_all(&world, &scheduler, project).await;
+    let other = world.project("other", None).await;
+    let first = world.workspace("first", other, DEFAULT, (1, 100), json!({})).await;
+    scheduler.start(first).await.unwrap();
+    let queue = world.queue("research", POOL, 0, false).await;
+    world.open(other, queue, None).await;
+    let lab = world.workspace("lab", other, queue, (1, 100), json!({})).await;
+    scheduler.start(lab).await.unwrap();
+    world.until(lab, "running").await;
+    let timeline = world.timeline(lab).await;
+    assert!(!timeline.iter().any(|line| line.contains("UNKNOWN") || line.contains("WINDOW")), "{timeline:?}");
+    // Likewise for whoever changes to one; and for one that was there, and was opened just now.
+    let another = world.queue("another", POOL, 0, false).await;
+    world.open(other, another, None).await;
+    scheduler.switch(first, another).await.unwrap();
+    let said = "SELECT message FROM runtime_event WHERE reason = 'QUEUE_SWITCHED'";
+    let said: String = world.database.client().await.query_one(said, &[]).await.unwrap().get(0);
+    assert_eq!(said, "from queue `default` to queue `another`");
+    let opened = world.queue("opened", POOL, 0, false).await;
+    let waits = world.workspace("waits", other, opened, (1, 100), json!({})).await;
+    let third = world.workspace("third", other, opened, (1, 100), json!({})).await;
+    scheduler.start(waits).await.unwrap();
+    waits_because(&world, waits, "QUEUE_NOT_BOUND").await;
+    world.open(other, opened, None).await;
+    scheduler.start(third).await.unwrap();
+    world.until(third, "running").await;
+    let timeline = world.timeline(third).await;
+    assert!(!timeline.iter().any(|line| line.contains("NOT_BOUND") || line.contains("WINDOW")), "{timeline:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_victim_hears_the_name_of_a_workspace_of_its_own_project_only() {
     let (world, scheduler, _executor) = World::simple(&[2]).await;
     let (ours, theirs) = (world.project("ours", None).await, world.project("theirs", None).await);

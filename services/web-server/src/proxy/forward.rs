@@ -1,14 +1,14 @@
 //! Passes one request on and its answer back, both as they come, and hands connections over that become something else.
 //! Refuses to judge who may.
 
-use super::headers::{self, Addresses};
+use super::headers::{self, Addresses, Visit};
 use super::route::Goes;
 use super::tunnel::{self, Tunnel};
 use super::{PREFIX, Proxy, Way, host, page, wire};
 use crate::fault::Fault;
 use crate::standing::{self, Lost, Standing};
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::Response;
 use domain::{ErrorKind, id::WorkspaceId};
@@ -16,6 +16,7 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -119,7 +120,9 @@ impl Proxy {
         let mut onward = Request::new(body);
         *onward.method_mut() = head.method;
         *onward.uri_mut() = target(&goes, &head.uri)?;
-        *onward.headers_mut() = headers::towards(&head.headers, &public, self.scheme(), &base, opens);
+        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        let visit = Visit { peer, host: &public, scheme: self.scheme(), base: &base };
+        *onward.headers_mut() = headers::towards(&head.headers, visit, opens);
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, self.upstream.0.request(onward)).await;
         let mut answer = match answered {
             Ok(Ok(answer)) => answer,

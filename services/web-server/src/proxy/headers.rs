@@ -4,6 +4,7 @@ use super::Way;
 use crate::identity::cookies;
 use domain::runtime::App;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::net::IpAddr;
 
 /// About one connection, so not about the next one.
 const HOP: [&str; 9] = [
@@ -52,14 +53,21 @@ fn passes(name: &HeaderName, connection: &[String]) -> bool {
     !HOP.contains(&name) && !connection.iter().any(|named| named == name)
 }
 
-/// The headers of a request as the application gets them. `host` is the name under which people come.
-pub(super) fn towards(
-    headers: &HeaderMap,
-    host: &str,
-    scheme: &str,
-    base: &str,
-    opens: (Option<&App>, &str),
-) -> HeaderMap {
+/// How somebody came.
+#[derive(Clone, Copy)]
+pub(super) struct Visit<'a> {
+    /// The other end of the connection: of a balancer before this server, its own.
+    pub(super) peer: Option<IpAddr>,
+    /// The name under which people come.
+    pub(super) host: &'a str,
+    pub(super) scheme: &'a str,
+    /// Where the application is for them; ends with a slash.
+    pub(super) base: &'a str,
+}
+
+/// The headers of a request as the application gets them.
+pub(super) fn towards(headers: &HeaderMap, visit: Visit<'_>, opens: (Option<&App>, &str)) -> HeaderMap {
+    let Visit { peer, host, scheme, base } = visit;
     let connection: Vec<String> = named(headers).collect();
     let ours = |name: &str| OURS.contains(&name) || OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     let mut out = HeaderMap::new();
@@ -94,6 +102,9 @@ pub(super) fn towards(
         set(header::AUTHORIZATION, value);
     }
     set(header::HOST, host.to_owned());
+    if let Some(peer) = peer {
+        set(HeaderName::from_static("x-forwarded-for"), peer.to_canonical().to_string());
+    }
     set(HeaderName::from_static("x-forwarded-host"), host.to_owned());
     set(HeaderName::from_static("x-forwarded-proto"), scheme.to_owned());
     set(HeaderName::from_static("x-forwarded-prefix"), base.trim_end_matches('/').to_owned());
@@ -222,7 +233,8 @@ mod tests {
             ("te", "trailers"),
             ("accept", "text/html"),
         ]);
-        let got = towards(&sent, "orrery.example", "http", "/runtimes/lab/", (Some(&App::Jupyter), "key"));
+        let came = |host, base| Visit { peer: "::ffff:192.0.2.7".parse().ok(), host, scheme: "http", base };
+        let got = towards(&sent, came("orrery.example", "/runtimes/lab/"), (Some(&App::Jupyter), "key"));
         let mut names: Vec<_> = got.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let expected = [
@@ -230,6 +242,7 @@ mod tests {
             "authorization",
             "cookie",
             "host",
+            "x-forwarded-for",
             "x-forwarded-host",
             "x-forwarded-prefix",
             "x-forwarded-proto",
@@ -237,9 +250,10 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(got["cookie"], "_xsrf=1; mine=2");
         assert_eq!(got["authorization"], "token key");
+        assert_eq!(got["x-forwarded-for"], "192.0.2.7");
         assert_eq!(got["x-forwarded-host"], "orrery.example");
         assert_eq!(got["x-forwarded-prefix"], "/runtimes/lab");
-        let editor = towards(&sent, "h", "http", "/b/", (Some(&App::VsCode), "key"));
+        let editor = towards(&sent, came("h", "/b/"), (Some(&App::VsCode), "key"));
         assert_eq!(editor["cookie"], "_xsrf=1; mine=2; code-server-session=key");
         assert!(!editor.contains_key("authorization"));
         let upgrade = map(&[
@@ -248,7 +262,7 @@ mod tests {
             ("sec-websocket-key", "k"),
             ("sec-websocket-protocol", "v1.kernel.websocket.jupyter.org"),
         ]);
-        let got = towards(&upgrade, "h", "http", "/b/", (None, "key"));
+        let got = towards(&upgrade, came("h", "/b/"), (None, "key"));
         assert!(got["upgrade"] == "websocket" && got["connection"] == "Upgrade" && got["sec-websocket-key"] == "k");
         assert_eq!(got["sec-websocket-protocol"], "v1.kernel.websocket.jupyter.org");
     }

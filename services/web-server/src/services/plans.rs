@@ -125,17 +125,18 @@ impl Plans {
         Ok(changed.told_with(ArchivePlanResponse { affected }))
     }
 
-    async fn grant(&self, request: GrantPlanRequest) -> Result<(), Fault> {
+    async fn grant(&self, request: GrantPlanRequest) -> Result<Response<GrantPlanResponse>, Fault> {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let project = project(&transaction, &request.project).await?;
         let plan = plans::lock(&transaction, &request.plan).await?.filter(|plan| !plan.archived);
         let plan = plan.ok_or_else(|| none(&request.plan))?;
-        plans::grant(&transaction, project, plan.rules.id).await?;
-        Ok(transaction.commit().await.map_err(store::Error::from)?)
+        let is_new = plans::grant(&transaction, project, plan.rules.id).await?;
+        transaction.commit().await.map_err(store::Error::from)?;
+        Ok(Changed::of("granted", Some(!is_new), Some(true)).told_with(GrantPlanResponse {}))
     }
 
-    async fn revoke(&self, request: RevokePlanRequest) -> Result<RevokePlanResponse, Fault> {
+    async fn revoke(&self, request: RevokePlanRequest) -> Result<Response<RevokePlanResponse>, Fault> {
         let mut db = self.0.store.client().await?;
         let transaction = db.transaction().await.map_err(store::Error::from)?;
         let project = project(&transaction, &request.project).await?;
@@ -147,7 +148,7 @@ impl Plans {
             return Err(Fault::new(ErrorKind::NotFound, "PLAN_NOT_GRANTED", message));
         }
         transaction.commit().await.map_err(store::Error::from)?;
-        Ok(RevokePlanResponse { affected })
+        Ok(Changed::of("granted", Some(true), Some(false)).told_with(RevokePlanResponse { affected }))
     }
 }
 
@@ -218,11 +219,10 @@ impl PlanService for Plans {
     }
 
     async fn grant_plan(&self, request: Request<GrantPlanRequest>) -> Result<Response<GrantPlanResponse>, Status> {
-        self.grant(request.into_inner()).await?;
-        Ok(Response::new(GrantPlanResponse {}))
+        Ok(self.grant(request.into_inner()).await?)
     }
 
     async fn revoke_plan(&self, request: Request<RevokePlanRequest>) -> Result<Response<RevokePlanResponse>, Status> {
-        Ok(Response::new(self.revoke(request.into_inner()).await?))
+        Ok(self.revoke(request.into_inner()).await?)
     }
 }

@@ -165,7 +165,22 @@ async fn what_is_set_is_told_with_what_was() {
             plan(json!({ "name": "day", "queues": ["gpu"], "models": ["A10*"], "windows": window(9) })),
             vec![("plan.models", "[]".into(), r#"["A10*"]"#.into()), ("plan.windows", week(8), week(9))],
         ),
+        (
+            "PlanService/GrantPlan",
+            json!({ "project": "acme", "plan": "day" }),
+            vec![("granted", "false".into(), "true".into())],
+        ),
         ("PlanService/GrantPlan", json!({ "project": "acme", "plan": "day" }), vec![]),
+        (
+            "PlanService/RevokePlan",
+            json!({ "project": "acme", "plan": "day" }),
+            vec![("granted", "true".into(), "false".into())],
+        ),
+        (
+            "PlanService/GrantPlan",
+            json!({ "project": "acme", "plan": "day" }),
+            vec![("granted", "false".into(), "true".into())],
+        ),
         (
             "PlanService/ArchivePlan",
             json!({ "name": "day" }),

@@ -149,6 +149,7 @@ async fn an_application_gets_what_is_meant_for_it() {
         format!("authorization: token {KEY}"),
         "cookie: mine=1".to_owned(),
         format!("host: {host}"),
+        "x-forwarded-for: 127.0.0.1".to_owned(),
         format!("x-forwarded-host: {host}"),
         "x-forwarded-proto: http".to_owned(),
         "x-forwarded-prefix: /runtimes/lab".to_owned(),
@@ -321,6 +322,45 @@ async fn an_origin_of_its_own_is_entered_with_a_ticket() {
     cluster.database.client().await.execute("UPDATE runtime SET number = 2", &[]).await.unwrap();
     let refused = async || (status(&at(&lab, "/runtimes/lab/x", &ticket).await) != "200").then_some(());
     testkit::wait_for("the end of the ticket", SOON, refused).await;
+}
+
+#[tokio::test]
+async fn a_ticket_that_was_not_taken_in_time_has_expired() {
+    let cluster = Cluster::with(|settings| settings.runtimes_domain = Some("apps.example".to_owned())).await;
+    cluster.workspace("lab").await;
+    let (app, _) = application().await;
+    let lab = lives(&cluster, "lab", &app.to_string(), "jupyter").await;
+    let now = jiff::Timestamp::now().as_second();
+    let keys = Keyring::parse(&one_key()).unwrap();
+    for (until, expected, word) in [(now, "401", "TICKET_EXPIRED"), (now + 60, "303", "/runtimes/lab/")] {
+        let ticket = json!({ "id": Uuid::new_v4(), "stage": "Enter", "workspace": lab, "number": 1, "user": Uuid::nil(),
+                             "session": null, "token": null, "until": until });
+        let place = secrets::Place { scope: "runtimes", name: "ticket", version: 1 };
+        let sealed = keys.seal(&place, ticket.to_string().as_bytes()).unwrap().to_bytes();
+        let sealed: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        let head = format!("GET /.orrery/enter?ticket={sealed} HTTP/1.1\r\nConnection: close\r\n");
+        let answer = raw(cluster.addr, &format!("{head}Host: {}.apps.example\r\n\r\n", lab.simple())).await;
+        assert!(status(&answer) == expected && answer.contains(word), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_has_so_many_connections_and_no_more() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("lab").await;
+    let (app, _) = application().await;
+    lives(&cluster, "lab", &app.to_string(), "jupyter").await;
+    let mut sockets = Vec::new();
+    for _ in 0..256 {
+        let (head, socket) = open(cluster.addr, &bearer(TOKEN)).await;
+        assert_eq!(status(&head), "101", "{head}");
+        sockets.push(socket);
+    }
+    let asked = async || get(cluster.addr, "/runtimes/lab/", &bearer(TOKEN)).await;
+    let answer = asked().await;
+    assert!(status(&answer) == "429" && answer.contains("TOO_MANY_CONNECTIONS"), "{answer}");
+    drop(sockets);
+    testkit::wait_for("room", SOON, async || (status(&asked().await) == "200").then_some(())).await;
 }
 
 #[tokio::test]

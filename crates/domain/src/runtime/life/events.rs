@@ -50,7 +50,14 @@ pub enum Event {
     /// Nobody needs its place any more.
     Reprieved,
     /// It goes to another queue.
-    Switched(QueueId, Option<UserId>),
+    Switched {
+        /// Which.
+        queue: QueueId,
+        /// In words, with the names of both.
+        message: String,
+        /// Whose will it is.
+        actor: Option<UserId>,
+    },
     /// Nobody stops it for idleness before then.
     Snoozed(Timestamp, Option<UserId>),
     /// A proxy saw somebody.
@@ -169,8 +176,8 @@ impl Life {
             }
             Event::Preempted(preemption) => self.preempted(preemption, now, rules, &mut change),
             Event::Reprieved => self.reprieved(&mut change),
-            Event::Switched(queue, actor) if self.may_switch() => {
-                self.switched(queue, actor, now, &mut change);
+            Event::Switched { queue, message, actor } if self.may_switch() => {
+                self.switched((queue, message), actor, now, &mut change);
                 // What binds it there is said next: nothing of the former queue judges it until then.
                 return change;
             }
@@ -339,7 +346,13 @@ impl Life {
         hint.clone_into(&mut self.notice.hint);
     }
 
-    fn switched(&mut self, queue: QueueId, actor: Option<UserId>, now: Timestamp, change: &mut Change) {
+    fn switched(
+        &mut self,
+        (queue, message): (QueueId, String),
+        actor: Option<UserId>,
+        now: Timestamp,
+        change: &mut Change,
+    ) {
         if self.queue == queue {
             return;
         }
@@ -354,7 +367,7 @@ impl Life {
             change.released = true;
             self.enter(Stage::Queued, now, change);
         }
-        self.tell("QUEUE_SWITCHED", String::new(), actor, change);
+        self.tell("QUEUE_SWITCHED", message, actor, change);
     }
 
     /// Use is stored now and then: often enough for whoever takes the life over, seldom enough for the database.
