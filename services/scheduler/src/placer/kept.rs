@@ -46,8 +46,7 @@ impl Placer {
     fn kept(&self, ended: &Life, held: &Placement, next: &StoredLife) -> Result<Placement, &'static str> {
         let life = &next.life;
         let devices = || held.grants.iter().map(|grant| grant.device);
-        let is_open = self.fleet.server(held.node).is_some()
-            && self.fleet.is_usable(held.node, devices())
+        let is_open = self.fleet.is_usable(held.node, devices())
             && !self.fleet.is_closed(held.node, devices(), &self.terms.drained);
         let models = self.permitted(&self.admitted(life).models);
         let may_have = held.grants.is_empty() || models.is_empty() || models.iter().any(|m| m.as_str() == held.model);
