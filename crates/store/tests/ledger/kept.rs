@@ -20,18 +20,17 @@ fn advance(life: &mut Life, event: Event) {
 /// What is written at the end of a life that restarts, and the life that follows.
 fn restart(world: &World, running: &StoredLife) -> (Batch, StoredLife) {
     let mut ended = running.clone();
-    let gone = |fence| Report {
-        fence,
+    let stop = Event::Stop { reason: Reason::Restart, message: String::new(), again: true, actor: None };
+    advance(&mut ended.life, stop);
+    let gone = Report {
+        fence: ended.life.fence,
         phase: Phase::Gone,
         code: String::new(),
         message: String::new(),
         endpoint: String::new(),
         signs: Vec::new(),
     };
-    let stop = Event::Stop { reason: Reason::Restart, message: String::new(), again: true, actor: None };
-    advance(&mut ended.life, stop);
-    let fence = ended.life.fence;
-    advance(&mut ended.life, Event::Report(gone(fence)));
+    advance(&mut ended.life, Event::Report(gone));
     let mut next = StoredLife {
         life: ended.life.successor(HolderId(Uuid::now_v7()), Timestamp::now()).unwrap(),
         node: None,
@@ -54,10 +53,9 @@ fn restart(world: &World, running: &StoredLife) -> (Batch, StoredLife) {
 async fn world() -> (World, StoredLife, StoredLife) {
     let world = World::new(1000).await;
     let (runs, waits) = (world.life("runs", 1000).await, world.life("waits", 1000).await);
-    let mut placed = act(&runs);
-    let stored = placed.lives.first().cloned().unwrap();
-    let acts = vec![Act { placements: vec![placed.placements.remove(0)], ..placed }];
-    let outcome = world.commit(Batch { acts, ..Batch::default() }).await;
+    let placed = act(&runs);
+    let stored = placed.lives[0].clone();
+    let outcome = world.commit(Batch { acts: vec![placed], ..Batch::default() }).await;
     assert!(matches!(&outcome, Outcome::Done(lost) if lost.is_empty()), "{outcome:?}");
     (world, stored, waits)
 }
