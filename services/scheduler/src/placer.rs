@@ -12,6 +12,7 @@ mod blocks;
 mod commands;
 mod fleet;
 mod gauges;
+mod kept;
 mod lives;
 mod message;
 mod notices;

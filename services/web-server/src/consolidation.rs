@@ -1,4 +1,4 @@
-//! Whose restart elsewhere would free whole devices, as the planner of a pool says. Refuses to plan by itself, and to move
+//! Whose start elsewhere would free whole devices, as the planner of a pool says. Refuses to plan by itself, and to move
 //! anybody: whoever works there is asked first.
 
 use crate::core::Core;

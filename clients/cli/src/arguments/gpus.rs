@@ -45,7 +45,7 @@ pub(crate) enum Gpus {
     },
     /// What is held of each model, who waits in each queue and how long others waited; with --by, who had how many GPU-hours
     Usage(Usage),
-    /// Whose restart elsewhere would free whole devices; nobody is moved, ask them first
+    /// Whose start elsewhere would free whole devices; nobody is moved, ask them first
     Consolidate {
         /// Of this pool
         #[arg(long)]

@@ -48,7 +48,7 @@ pub(crate) enum Workspaces {
         /// The workspaces
         names: Vec<String>,
     },
-    /// Stop it and start it with what is set now
+    /// Stop it and start it with what is set now, at its place where that still fits
     Restart {
         /// The workspaces
         names: Vec<String>,

@@ -202,6 +202,12 @@ impl Life {
         !matches!(self.stage, Stage::Stopped(_) | Stage::Failed(_))
     }
 
+    /// It ends, or has ended, to start again because somebody said so.
+    #[must_use]
+    pub fn restarts(&self) -> bool {
+        self.start_again && matches!(self.stage, Stage::Stopping(Reason::Restart) | Stage::Stopped(Reason::Restart))
+    }
+
     /// Whether it may go to another queue; one that is told to stop has lost its time to do so.
     #[must_use]
     pub fn may_switch(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The transaction by which pools change: what it refuses to write, whoever asks.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod kept;
 mod quotas;
 
 use domain::{

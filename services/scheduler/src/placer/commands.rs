@@ -8,13 +8,13 @@ use domain::{
     quota::Account,
     runtime::{
         Spec,
-        life::{Event, Life, Stage},
+        life::{Event, Life},
         reason::Reason,
     },
 };
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
-use store::ledger::{self, Startable, StoredLife};
+use store::ledger::{self, Placement, PlacementState, Startable, StoredLife};
 use uuid::Uuid;
 
 impl Placer {
@@ -278,19 +278,21 @@ impl Placer {
     /// Lives that follow ended ones begin in the same transaction; none in a workspace that is out of use.
     pub(super) async fn begin_successors(&mut self, turn: &mut Turn) -> Result<(), Ended> {
         let now = self.now();
-        let follow = |ended: StoredLife| Some((ended.life.successor(HolderId(Uuid::now_v7()), now)?, ended));
+        let follow =
+            |(ended, held): (StoredLife, _)| Some((ended.life.successor(HolderId(Uuid::now_v7()), now)?, ended, held));
         let followed: Vec<_> = std::mem::take(&mut turn.followed).into_iter().filter_map(follow).collect();
         if followed.is_empty() {
             return Ok(());
         }
-        let workspaces: Vec<WorkspaceId> = followed.iter().map(|(next, _)| next.workspace).collect();
+        let workspaces: Vec<WorkspaceId> = followed.iter().map(|(next, ..)| next.workspace).collect();
         let in_use = match store::workspaces::in_use(&self.parts.store, &workspaces).await {
             Ok(in_use) => in_use,
             Err(error) => return self.cannot_follow(&error, turn).await,
         };
-        for (mut next, ended) in followed.into_iter().filter(|(next, _)| in_use.contains(&next.workspace)) {
+        for (mut next, ended, held) in followed.into_iter().filter(|(next, ..)| in_use.contains(&next.workspace)) {
             let life = &ended.life;
-            if life.start_again && matches!(life.stage, Stage::Stopped(Reason::Restart)) {
+            let held = held.filter(|held: &Placement| life.restarts() && held.state != PlacementState::Nominated);
+            if life.restarts() {
                 match ledger::startable(&self.parts.store, life.workspace).await {
                     Ok(Some(found)) => self.take_spec(&mut next, life, found),
                     Ok(None) => continue,
@@ -298,7 +300,10 @@ impl Placer {
                 }
             }
             let Ok(access_key) = self.access_key(next.workspace, next.number) else { continue };
-            let stored = StoredLife { life: next, plan: None, node: None, access_key, ..ended };
+            let mut stored = StoredLife { life: next, plan: None, node: None, access_key, ..ended.clone() };
+            if let Some(held) = held {
+                self.keep_for(&mut stored, &ended.life, &held, turn);
+            }
             self.begin(stored, turn);
         }
         Ok(())

@@ -426,10 +426,11 @@ impl Fleet {
     }
 
     /// Whether a place that is kept can still be had some time. A device of which is told anew is back in a moment; of one that
-    /// others may have, nobody knows when it is.
+    /// others may have, nobody knows when it is. A node that nobody serves yet will be told of, or is lost soon.
     pub(super) fn is_usable(&self, node: NodeId, devices: impl IntoIterator<Item = DeviceId>) -> bool {
         let Some(entry) = self.nodes.get(&node) else { return false };
-        let works = |device: &&DeviceRow| device.healthy || entry.paused.get(&device.id) == Some(&Pause::Updating);
+        let is_told = entry.server.is_some();
+        let works = |d: &&DeviceRow| d.healthy || !is_told || entry.paused.get(&d.id) == Some(&Pause::Updating);
         let usable: BTreeSet<DeviceId> = entry.devices.iter().filter(works).map(|device| device.id).collect();
         !matches!(entry.row.state, NodeState::Lost | NodeState::Gone)
             && devices.into_iter().all(|id| usable.contains(&id))

@@ -65,10 +65,12 @@ impl Placer {
         nominated.victims.iter().any(stays)
     }
 
-    /// Nobody new comes to the place that is kept, and not all have begun to leave it: nobody is to be stopped for that.
+    /// Nobody new comes to the place that is kept, and not all have begun to leave it: nobody is to be stopped for that. Nor does
+    /// somebody who is restarted wait for it.
     pub(super) fn is_kept_in_vain(&self, nominated: &Placement) -> bool {
         let devices = nominated.grants.iter().map(|grant| grant.device);
-        self.fleet.is_closed(nominated.node, devices, &self.terms.drained) && self.is_revocable(nominated)
+        self.fleet.is_closed(nominated.node, devices, &self.terms.drained)
+            && (nominated.victims.is_empty() || self.is_revocable(nominated))
     }
 
     /// Tells those who may stay that they may, and those whom a former owner of the pool did not tell that they have to leave.
@@ -107,7 +109,7 @@ impl Placer {
         }
     }
 
-    fn nominated(&self) -> impl Iterator<Item = &Placement> {
+    pub(super) fn nominated(&self) -> impl Iterator<Item = &Placement> {
         self.placements.values().filter(|placement| placement.state == PlacementState::Nominated)
     }
 }

@@ -329,7 +329,13 @@ impl Placer {
         Some(act)
     }
 
-    fn placement(&self, stored: &StoredLife, place: Place, state: PlacementState, victims: Vec<HolderId>) -> Placement {
+    pub(super) fn placement(
+        &self,
+        stored: &StoredLife,
+        place: Place,
+        state: PlacementState,
+        victims: Vec<HolderId>,
+    ) -> Placement {
         let first = place.grants.first().and_then(|grant| self.fleet.device(place.node, grant.device));
         Placement {
             holder: stored.life.holder,
@@ -370,7 +376,9 @@ impl Placer {
     pub(super) fn observe(&self, placement: &Placement) {
         let metrics = &self.parts.metrics;
         if placement.state == PlacementState::Nominated {
-            metrics.preemptions.with_label_values(&[&*self.pool]).inc();
+            if !placement.victims.is_empty() {
+                metrics.preemptions.with_label_values(&[&*self.pool]).inc();
+            }
             return;
         }
         let queue = self.terms.queues.iter().find(|queue| queue.id == placement.queue);

@@ -101,6 +101,9 @@ impl Placer {
         let life = self.lives.get(placement.holder).map(|stored| &stored.life);
         let block = self.block_owner(placement);
         let is_block = block.is_some();
+        // One that starts again where it is leaves for nobody before it is back.
+        let back = life.filter(|life| self.keeps_its_place(life)).map(|life| self.undisturbed_when_back(life));
+        let undisturbed = || life.and_then(|life| life.undisturbed_until(&self.parts.timing.rules));
         let owner = block.unwrap_or_else(|| Owner {
             project: placement.project,
             person: placement.person,
@@ -108,7 +111,7 @@ impl Placer {
             priority: life.map_or(0, |life| life.spec.priority),
             effective_milli: placement.effective_milli,
             storage_bytes: placement.storage_bytes,
-            protected_until: life.and_then(|life| life.undisturbed_until(&self.parts.timing.rules)),
+            protected_until: back.or_else(undisturbed),
             gang: life.and_then(|life| life.gang.as_ref()).map(|gang| gang.id),
         });
         Holding {
@@ -120,6 +123,7 @@ impl Placer {
             memory_bytes: placement.memory_bytes,
             // One that cannot be read is nobody's victim.
             releasing: !is_block
+                && back.is_none()
                 && life.is_none_or(|life| matches!(life.stage, Stage::Stopping(_)) || is_noticed(life)),
             started_at: life.and_then(|life| life.placed_at).unwrap_or_else(|| self.now()),
             ends_at: life.and_then(|life| life.ending.as_ref()).map(|ending| ending.at),

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
-use store::ledger::{self, Act, Batch, Lost, Outcome, PlacementState, StoredLife};
+use store::ledger::{self, Act, Batch, Lost, Outcome, Placement, StoredLife};
 
 /// Called when what a command did is written, or is not.
 type Answer = Box<dyn FnOnce(Result<(), PlacerError>) + Send>;
@@ -25,8 +25,10 @@ pub(super) struct Turn {
     begun: BTreeSet<HolderId>,
     /// Lives that ended in this turn, as they are to be written.
     ended: Vec<StoredLife>,
-    /// Of those, the ones that others follow.
-    pub(super) followed: Vec<StoredLife>,
+    /// Of those, the ones that others follow, with what they held.
+    pub(super) followed: Vec<(StoredLife, Option<Placement>)>,
+    /// Places of lives that ended, for those that follow them.
+    pub(super) kept: Vec<Placement>,
     batch: Batch,
     /// Decisions that may lose, with what they make of lives.
     pub(super) acts: Vec<Act>,
@@ -123,9 +125,10 @@ impl Placer {
         if change.probe {
             turn.probes.push(holder);
         }
+        let mut held = None;
         if change.released {
             turn.batch.released.push((holder, stored.life.project));
-            self.placements.remove(&holder);
+            held = self.placements.remove(&holder);
             self.planning.want();
         }
         if stored.life.is_alive() {
@@ -140,7 +143,7 @@ impl Placer {
         if let Some(node) = ended.node.filter(|_| ended.life.goal().is_some()) {
             turn.forget.push((node, holder, ended.life.fence));
         }
-        turn.followed.push(ended.clone());
+        turn.followed.push((ended.clone(), held));
         turn.ended.push(ended);
     }
 
@@ -182,7 +185,8 @@ impl Placer {
             batch.changed.into_iter().partition(|stored| turn.begun.contains(&stored.life.holder));
         batch.changed = old;
         batch.begun.extend(born);
-        batch.acts = std::mem::take(&mut turn.acts);
+        batch.acts = self.keep(std::mem::take(&mut turn.kept), &turn.acts);
+        batch.acts.append(&mut turn.acts);
         loop {
             let begun = std::time::Instant::now();
             let outcome = ledger::commit(&self.parts.store, self.shard, &self.pool, &batch).await;
@@ -207,6 +211,7 @@ impl Placer {
                     batch.events.retain(alive);
                     for holder in lost {
                         self.lives.remove(holder);
+                        self.placements.remove(&holder);
                         turn.refuse_begun(holder);
                     }
                 }
@@ -267,8 +272,8 @@ impl Placer {
                 let holder = placement.holder;
                 if let Some(why) = lost.get(&holder) {
                     self.planning.lost(holder, why);
-                    if placement.state == PlacementState::Held && self.placements.remove(&holder).is_some() {
-                        // What was kept for it went with the try.
+                    if self.placements.remove(&holder).is_some() {
+                        // What was kept for it went with the try, or with the life before.
                         self.planning.denominated.push(holder);
                     }
                     continue;

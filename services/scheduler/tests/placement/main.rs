@@ -10,6 +10,7 @@ mod nominations;
 mod notices;
 mod races;
 mod reapers;
+mod restarts;
 mod seen;
 mod shared_quotas;
 mod terms;

@@ -181,12 +181,13 @@ async fn schedulers_that_die_at_any_step_promise_nothing_twice_and_lose_nothing(
         let mut under_way = tokio::task::JoinSet::new();
         for (n, workspace) in workspaces.iter().copied().enumerate() {
             let client = scheduler.caller();
-            let starts = !(n as u64 + round).is_multiple_of(3);
+            let act = (n as u64 + round) % 4;
             under_way.spawn(async move {
                 // What becomes of it when the scheduler dies is what the rows say.
-                match starts {
-                    true => drop(client.start(workspace).await),
-                    false => drop(client.stop(workspace, "USER").await),
+                match act {
+                    0 => drop(client.stop(workspace, "USER").await),
+                    1 => drop(client.stop(workspace, "RESTART").await),
+                    _ => drop(client.start(workspace).await),
                 }
             });
         }

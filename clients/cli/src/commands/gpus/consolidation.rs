@@ -39,6 +39,6 @@ fn text(answer: &PlanConsolidationResponse, output: &Output) -> String {
     let table = table::text(&table, "");
     let freed = answer.devices_freed;
     format!(
-        "{table}\n\n{freed} whole devices would be free; when its people agree, `orrery workspaces restart` places each anew"
+        "{table}\n\n{freed} whole devices would be free; when its people agree, `orrery workspaces stop` and `start` place each anew"
     )
 }

@@ -133,11 +133,12 @@ pub struct Entry {
 }
 
 impl Life {
-    /// What its timeline tells of the beginning.
+    /// What its timeline tells of the beginning, with what is known of its place.
     #[must_use]
     pub fn begin(&self) -> Change {
         let mut change = Change::default();
-        self.tell("", String::new(), self.requested_by, &mut change);
+        let Notice { code, message, .. } = &self.notice;
+        self.tell(code, message.clone(), self.requested_by, &mut change);
         change
     }
 
