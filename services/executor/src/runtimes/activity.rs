@@ -65,7 +65,7 @@ impl Watcher {
     pub(super) fn new(life: &Life, at: SocketAddr, leader: i32) -> Self {
         let now = Timestamp::now();
         Self {
-            asked: Asked::new(life, at),
+            asked: Asked::new(life, at, true),
             app: life.spec.app.clone(),
             leader,
             cpu: HashMap::new(),

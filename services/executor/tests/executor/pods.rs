@@ -170,5 +170,13 @@ async fn matrix_of_activity_in_a_pod_which_is_never_taken_for_idle() {
         testkit::wait_for("the terminal to have printed", SOON, moved).await;
     }
     typing.kill().await.unwrap();
+    // A program in a terminal that is silent, and whether one is there nobody sees.
+    let mut typing = person(&python, &ready.endpoint, "terminal:exec > /dev/null; while :; do :; done");
+    let silent = async || {
+        let all = activity(&backend, &order).await;
+        matches!(all["terminals"], State::Unknown(_)).then_some(())
+    };
+    testkit::wait_for("an open terminal to be unknown", SOON, silent).await;
+    typing.kill().await.unwrap();
     end(&backend, &order).await;
 }

@@ -110,7 +110,7 @@ impl Watching {
 impl Known {
     fn is_at(&mut self, at: Option<SocketAddr>) {
         if self.asked.as_ref().map(|asked| asked.at()) != at {
-            self.asked = at.map(|at| Arc::new(Asked::new(&self.life, at)));
+            self.asked = at.map(|at| Arc::new(Asked::new(&self.life, at, false)));
             self.said.clear();
         }
     }
