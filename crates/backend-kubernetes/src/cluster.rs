@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher},
 };
@@ -131,6 +131,11 @@ impl Cluster {
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.place.namespace)
+    }
+
+    /// Objects of a kind that Kubernetes itself does not have.
+    pub(crate) fn dynamic(&self, kind: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.place.namespace, kind)
     }
 
     pub(crate) fn everywhere<K: Resource<DynamicType = ()>>(&self) -> Api<K> {

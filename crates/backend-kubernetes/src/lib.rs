@@ -13,6 +13,7 @@ pub mod error;
 pub mod inventory;
 pub mod jobs;
 pub mod life;
+pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plugin;

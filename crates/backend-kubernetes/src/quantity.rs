@@ -2,34 +2,45 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Suffixes and how many thousandths one of them is.
-const SUFFIXES: [(&str, u128); 14] = [
-    ("Ki", 1024 * 1000),
-    ("Mi", 1024 * 1024 * 1000),
-    ("Gi", (1 << 30) * 1000),
-    ("Ti", (1 << 40) * 1000),
-    ("Pi", (1 << 50) * 1000),
-    ("Ei", (1 << 60) * 1000),
-    ("m", 1),
-    ("k", 1_000_000),
-    ("M", 1_000_000_000),
-    ("G", 1_000_000_000_000),
-    ("T", 1_000_000_000_000_000),
-    ("P", 1_000_000_000_000_000_000),
-    ("E", 1_000_000_000_000_000_000_000),
-    ("", 1000),
+/// Billionths are the least that Kubernetes knows.
+const UNIT: u128 = 1_000_000_000;
+const MILLI: u128 = UNIT / 1_000;
+/// Suffixes and how many billionths one of them is.
+const SUFFIXES: [(&str, u128); 16] = [
+    ("Ki", UNIT << 10),
+    ("Mi", UNIT << 20),
+    ("Gi", UNIT << 30),
+    ("Ti", UNIT << 40),
+    ("Pi", UNIT << 50),
+    ("Ei", UNIT << 60),
+    ("n", 1),
+    ("u", 1_000),
+    ("m", MILLI),
+    ("k", UNIT * 1_000),
+    ("M", UNIT * 1_000_000),
+    ("G", UNIT * 1_000_000_000),
+    ("T", UNIT * 1_000_000_000_000),
+    ("P", UNIT * 1_000_000_000_000_000),
+    ("E", UNIT * 1_000_000_000_000_000_000),
+    ("", UNIT),
 ];
 
 /// Thousandths of a unit, rounded up; 0 for what cannot be read.
 #[must_use]
 pub fn milli(quantity: &Quantity) -> u64 {
-    read(&quantity.0).and_then(|milli| u64::try_from(milli).ok()).unwrap_or(0)
+    milli_of(quantity).unwrap_or(0)
+}
+
+/// The same; `None` for what cannot be read.
+#[must_use]
+pub fn milli_of(quantity: &Quantity) -> Option<u64> {
+    u64::try_from(read(&quantity.0)?.div_ceil(MILLI)).ok()
 }
 
 /// Whole units, such as bytes, rounded up; 0 for what cannot be read.
 #[must_use]
 pub fn units(quantity: &Quantity) -> u64 {
-    read(&quantity.0).and_then(|milli| u64::try_from(milli.div_ceil(1000)).ok()).unwrap_or(0)
+    read(&quantity.0).and_then(|nano| u64::try_from(nano.div_ceil(UNIT)).ok()).unwrap_or(0)
 }
 
 /// Whether it can be read, here and by Kubernetes.
@@ -88,5 +99,8 @@ mod tests {
         }
         assert_eq!(milli(&Quantity("64".into())), 64_000);
         assert_eq!(milli(&Quantity("250m".into())), 250);
+        assert_eq!(milli(&Quantity("1500001n".into())), 2, "as metrics are told");
+        assert_eq!(milli(&Quantity("1500u".into())), 2);
+        assert_eq!(milli_of(&Quantity("some".into())), None);
     }
 }

@@ -113,6 +113,7 @@ fn a_claim_is_consumed_by_a_process_and_nothing_is_left() {
     let reserved = "--output=jsonpath={.status.reservedFor[0].name}";
     assert_eq!(lab.kubectl(&["get", "resourceclaim", "two-of-40", reserved]).unwrap(), "two-of-40");
     lab.until("limits 40 40", &["logs", "two-of-40"]);
+    lab.until("main", &["get", "pods.metrics.k8s.io", "two-of-40", "--output=jsonpath={.containers[0].name}"]);
     let sleeping = || lab.processes().iter().filter(|process| process.contains("4567")).count();
     assert_eq!(sleeping(), 2, "the container and its child that left");
 

@@ -9,7 +9,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// fleetRules are what kubelets, a DRA driver and a storage provisioner may do together.
+// fleetRules are what kubelets, a DRA driver, a storage provisioner and a metrics server may do together.
 var fleetRules = []rbac.PolicyRule{
 	{APIGroups: []string{""}, Resources: []string{"nodes", "pods", "namespaces", "configmaps", "secrets", "persistentvolumes", "persistentvolumeclaims"}, Verbs: []string{"get", "list", "watch"}},
 	{APIGroups: []string{""}, Resources: []string{"nodes", "persistentvolumes", "events"}, Verbs: []string{"create", "patch", "update", "delete"}},
@@ -18,6 +18,8 @@ var fleetRules = []rbac.PolicyRule{
 	{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update"}},
 	{APIGroups: []string{"resource.k8s.io"}, Resources: []string{"resourceclaims"}, Verbs: []string{"get", "list", "watch"}},
 	{APIGroups: []string{"resource.k8s.io"}, Resources: []string{"resourceslices", "deviceclasses"}, Verbs: []string{"get", "create", "update"}},
+	{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"create"}},
+	{APIGroups: []string{"apiregistration.k8s.io"}, Resources: []string{"apiservices"}, Verbs: []string{"create"}},
 	{APIGroups: []string{"storage.k8s.io"}, Resources: []string{"storageclasses"}, Verbs: []string{"create"}},
 }
 

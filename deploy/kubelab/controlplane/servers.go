@@ -110,6 +110,8 @@ func (p *Plane) apiserverArguments() []string {
 		"--kubelet-certificate-authority=" + p.pki("ca.crt"),
 		"--kubelet-client-certificate=" + p.pki("kubelet-client.crt"), "--kubelet-client-key=" + p.pki("kubelet-client.key"),
 		"--kubelet-preferred-address-types=InternalIP",
+		// The fleet answers for what pods use, too.
+		"--proxy-client-cert-file=" + p.pki("kubelet-client.crt"), "--proxy-client-key-file=" + p.pki("kubelet-client.key"),
 		"--authorization-mode=RBAC", "--anonymous-auth=false",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + p.pki("tokens.pub"), "--service-account-signing-key-file=" + p.pki("tokens.key"),

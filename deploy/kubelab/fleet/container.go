@@ -190,7 +190,7 @@ func (r *runner) command(container core.Container) (*exec.Cmd, error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
-	all := append(os.Environ(), "HOME="+home, r.mark(), dirMark(r.fleet.dir), "KUBELAB_NODE="+r.fleet.dir+"/"+r.node.name)
+	all := append(os.Environ(), "HOME="+home, r.mark(), containerMark+container.Name, dirMark(r.fleet.dir), "KUBELAB_NODE="+r.fleet.dir+"/"+r.node.name)
 	all = append(all, environment.list()...)
 	all = append(all, deviceEnvironment(r.devices, container)...)
 	command := exec.Command(words[0], words[1:]...)

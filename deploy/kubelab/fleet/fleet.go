@@ -48,6 +48,7 @@ type Fleet struct {
 	recorder record.EventRecorder
 	informed informers.SharedInformerFactory
 	server   *kubelet
+	usage    usage
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
@@ -103,6 +104,9 @@ func (f *Fleet) join(ctx, running context.Context) error {
 	if err := f.publishClasses(ctx); err != nil {
 		return err
 	}
+	if err := f.announceUsage(ctx); err != nil {
+		return err
+	}
 	for _, name := range f.order {
 		if err := f.register(ctx, f.nodes[name]); err != nil {
 			return err
@@ -127,6 +131,12 @@ func (f *Fleet) Stop() {
 	endMarked(dirMark(f.dir))
 	f.server.stop()
 }
+
+const (
+	// podMark and containerMark begin lines that every process of a container has in its environment.
+	podMark       = "KUBELAB_POD="
+	containerMark = "KUBELAB_CONTAINER="
+)
 
 // background runs work that Stop waits for.
 func (f *Fleet) background(work func()) {

@@ -25,7 +25,7 @@ import (
 	"orrery/kubelab/controlplane"
 )
 
-// kubelet answers the API server for all nodes, at one port. Only the API server may ask.
+// kubelet answers the API server for all nodes, and for what their pods use, at one port. Only the API server may ask.
 type kubelet struct {
 	port   int32
 	server *http.Server
@@ -46,6 +46,7 @@ func serveKubelet(f *Fleet, access controlplane.Access) (*kubelet, error) {
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", f.serveLog)
+	f.serveUsage(routes)
 	server := &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: 10 * time.Second,

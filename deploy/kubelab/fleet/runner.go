@@ -322,5 +322,5 @@ func (r *runner) event(kind, reason, message string) {
 
 // mark is in the environment of every process of this pod.
 func (r *runner) mark() string {
-	return "KUBELAB_POD=" + string(r.pod.UID)
+	return podMark + string(r.pod.UID)
 }

@@ -26,6 +26,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// Above this share of a core something works; editors that watch files stay below it.
+pub(crate) const BUSY_MILLI: u64 = 50;
+
 /// An application that is asked.
 pub(crate) struct Asked {
     app: App,

@@ -15,6 +15,8 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 
+/// The container of the application.
+pub(crate) const APP: &str = "app";
 /// Who an application runs as, unless it may be root.
 const USER: i64 = 1000;
 /// By which the container names the claim.
@@ -101,7 +103,7 @@ fn container(place: &Place, life: &Life, by_mps: bool) -> Container {
         command.splice(0..0, launcher);
     }
     Container {
-        name: "app".to_owned(),
+        name: APP.to_owned(),
         image: Some(app::image(&place.images, life).to_owned()),
         command: (!command.is_empty()).then_some(command),
         env: Some(environment(life, post_start, by_mps)),

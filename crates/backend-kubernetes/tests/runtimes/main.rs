@@ -11,4 +11,5 @@ mod mps;
 mod paper;
 mod pieces;
 mod troubles;
+mod usage;
 mod volumes;

@@ -1,8 +1,9 @@
 //! Runtimes as pods of a cluster: orders of a pool as those of `backend-kubernetes`, and what that sees on the board.
 //!
-//! What runs goes on when this process ends. Applications are asked here how they are used; no code of users runs here.
+//! What runs goes on when this process ends. Applications are asked here how they are used, and the cluster what they compute; no code of users runs here.
 //! Refuses to judge.
 
+mod measuring;
 mod watching;
 
 use crate::{
@@ -61,9 +62,12 @@ impl RuntimeBackend for KubernetesRuntimes {
         async {
             let shared = &self.0;
             let cluster = Cluster::connect(&shared.access, shared.place.clone()).await?;
-            let backend =
-                Backend::new(cluster, Arc::new(Told(Arc::clone(&shared.watching), Arc::clone(&shared.journal))));
+            let backend = Backend::new(
+                cluster.clone(),
+                Arc::new(Told(Arc::clone(&shared.watching), Arc::clone(&shared.journal))),
+            );
             let orders = backend.recover().await?;
+            shared.watching.measured_by(cluster);
             shared.backend.set(backend).ok().context("recovered twice")?;
             let orders: Vec<Order> = orders.into_iter().map(from_cluster).collect();
             let lives = orders.iter().filter_map(|order| Some((order.holder, order.life()?)));

@@ -11,7 +11,7 @@
 
 use crate::{
     pool::Life,
-    signs::{self, Asked, since},
+    signs::{self, Asked, BUSY_MILLI, since},
 };
 use backend_process::sessions::Member;
 use domain::runtime::App;
@@ -25,8 +25,6 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Above this share of a core somebody works; editors that watch files stay below it.
-const BUSY_MILLI: u128 = 50;
 /// A shorter time says nothing about a share.
 const WINDOW_MIN: Duration = Duration::from_millis(500);
 /// Programs that wait for people, or for other programs.
@@ -97,7 +95,9 @@ impl Watcher {
             .sum();
         match self.looked.map(|looked| looked.elapsed()) {
             Some(window) if window < WINDOW_MIN => return state(self.cpu_active, now),
-            Some(window) if used.as_micros() * 1_000 > window.as_micros() * BUSY_MILLI => self.cpu_active = now,
+            Some(window) if used.as_micros() * 1_000 > window.as_micros() * u128::from(BUSY_MILLI) => {
+                self.cpu_active = now
+            }
             _ => {}
         }
         self.looked = Some(Instant::now());

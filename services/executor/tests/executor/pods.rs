@@ -12,15 +12,23 @@ use backend_kubernetes::{
 };
 use domain::{
     id::VolumeId,
-    runtime::{App, Mount, Spec},
+    runtime::{
+        App, Mount, Spec,
+        activity::{Activity, Sign, Verdict},
+    },
 };
 use executor::{
     kubernetes::KubernetesRuntimes,
     pool::{Life, Order, RuntimeBackend, Volume, order::Goal},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1::{RuntimePhase, VolumePhase, activity_report::State};
-use std::{env, path::Path, sync::Arc, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// An executor of a namespace of its own; `None` where tests on Kubernetes are skipped.
@@ -58,6 +66,23 @@ fn waits(pre_start: &str) -> Order {
 fn leaves(file: &Path) -> String {
     let parent = "open('/proc/%d/environ' % os.getppid()).read()";
     format!("import os\nopen({file:?}, 'w').write({parent})\ndef get_custom_configs(c):\n    return c")
+}
+
+/// The pod of a JupyterLab, and the folder of its programs.
+async fn jupyter() -> (Order, PathBuf) {
+    let programs = tokio::task::spawn_blocking(provision::kubelab::jupyter).await.unwrap().unwrap();
+    let mut spec = spec(App::Jupyter);
+    // Simulated nodes have no images: the programs are found by a shell, which a script brings along.
+    spec.post_start.script = ":".to_owned();
+    let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap())));
+    spec.env.insert("PATH".to_owned(), path.unwrap().to_str().unwrap().to_owned());
+    (placed(spec), programs)
+}
+
+/// A command that computes without a sound for as long as the file is there.
+fn computes(file: &Path) -> String {
+    std::fs::write(file, "").unwrap();
+    format!("sh -c 'while [ -e {} ]; do :; done' > /dev/null 2>&1", file.display())
 }
 
 async fn end(backend: &KubernetesRuntimes, order: &Order) {
@@ -140,22 +165,33 @@ async fn a_pod_mounts_a_volume_and_the_next_one_finds_its_files() {
 async fn matrix_of_activity_in_a_pod_which_is_never_taken_for_idle() {
     let Some(backend) = executor(&namespace("idle")).await else { return };
     backend.recover().await.unwrap();
-    let programs = tokio::task::spawn_blocking(provision::kubelab::jupyter).await.unwrap().unwrap();
-    let mut spec = spec(App::Jupyter);
-    // Simulated nodes have no images: the programs are found by a shell, which a script brings along.
-    spec.post_start.script = ":".to_owned();
-    let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap())));
-    spec.env.insert("PATH".to_owned(), path.unwrap().to_str().unwrap().to_owned());
-    let order = placed(spec);
+    let (order, programs) = jupyter().await;
     backend.apply(order.clone());
     let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
     settles(&backend, &order, "nobody does anything", &[]).await;
     let all = activity(&backend, &order).await;
-    assert_eq!(all.keys().collect::<Vec<_>>(), ["kernels", "terminals"], "and nothing else is claimed to be known");
+    assert_eq!(
+        all.keys().collect::<Vec<_>>(),
+        ["cpu", "kernels", "terminals"],
+        "and nothing else is claimed to be known"
+    );
     let python = programs.join("python");
-    for script in ["cell:while True: pass", "cell:import time; time.sleep(600)", "leave:import time; time.sleep(600)"] {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("computes");
+    let computing = computes(&file);
+    for (script, wanted) in [
+        ("cell:while True: pass", &["cpu", "kernels"][..]),
+        ("cell:import time; time.sleep(600)", &["kernels"]),
+        ("leave:import time; time.sleep(600)", &["kernels"]),
+        // In a terminal, and what outlives the terminal or the cell that began it.
+        (&format!("terminal:{computing}"), &["cpu"]),
+        (&format!("terminal:setsid {computing} & exit"), &["cpu"]),
+        (&format!("cell:import os; os.system({:?})", format!("setsid {computing} &")), &["cpu"]),
+    ] {
+        computes(&file);
         let mut person_there = person(&python, &ready.endpoint, script);
-        settles(&backend, &order, script, &["kernels"]).await;
+        settles(&backend, &order, script, wanted).await;
+        std::fs::remove_file(&file).unwrap();
         person_there.kill().await.unwrap();
         assert!(person(&python, &ready.endpoint, "tidy:").wait().await.unwrap().success());
         settles(&backend, &order, "nobody does anything any more", &[]).await;
@@ -171,5 +207,52 @@ async fn matrix_of_activity_in_a_pod_which_is_never_taken_for_idle() {
         testkit::wait_for("the terminal to have printed", SOON, moved).await;
     }
     typing.kill().await.unwrap();
+    end(&backend, &order).await;
+}
+
+/// What whoever stops idle runtimes makes of a look now: since when it is idle, if that is known.
+async fn idle_since(backend: &KubernetesRuntimes, order: &Order, ready: Timestamp) -> Option<Timestamp> {
+    let mut known = Activity::default();
+    for (source, state) in activity(backend, order).await {
+        let at = |us| Timestamp::from_microsecond(us).unwrap();
+        let sign = match state {
+            State::ActiveUs(us) => Sign::Active(at(us)),
+            State::IdleSinceUs(us) => Sign::Idle(at(us)),
+            State::Unknown(why) => Sign::Unknown(why),
+        };
+        known.says(&source, sign, Timestamp::now());
+    }
+    match known.verdict(ready) {
+        Verdict::IdleSince(since) => Some(since),
+        Verdict::Unknown(_) => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_idle_from_when_the_last_silent_program_in_it_has_ended() {
+    let Some(backend) = executor(&namespace("silent")).await else { return };
+    backend.recover().await.unwrap();
+    let (order, programs) = jupyter().await;
+    backend.apply(order.clone());
+    let ready = reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    let (began, timeout) = (Timestamp::now(), SignedDuration::from_secs(20));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("computes");
+    let leaves = format!("terminal:setsid {} & exit", computes(&file));
+    let mut typing = person(&programs.join("python"), &ready.endpoint, &leaves);
+    settles(&backend, &order, "a program computes", &["cpu"]).await;
+    typing.kill().await.unwrap();
+    let left = Timestamp::now();
+    // Nobody is there, nothing is printed, no kernel is busy: it would have been stopped.
+    let outlives = async || idle_since(&backend, &order, began).await.filter(|since| *since > left + timeout);
+    testkit::wait_for("the program to have kept it for a time-out", SOON, outlives).await;
+    std::fs::remove_file(&file).unwrap();
+    let ended = Timestamp::now();
+    let is_idle = async || {
+        let since = idle_since(&backend, &order, began).await?;
+        (since + timeout <= Timestamp::now()).then_some(since)
+    };
+    let since = testkit::wait_for("it to be idle for a time-out", SOON, is_idle).await;
+    assert!(since > left + timeout, "it worked after {left} and until {ended}, and is idle since {since}");
     end(&backend, &order).await;
 }

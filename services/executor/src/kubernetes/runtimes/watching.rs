@@ -1,46 +1,74 @@
-//! How applications in pods are used, as they tell it themselves at their pods' addresses. What runs beside an application
-//! cannot be seen from here, and an application that is nobody's kind is not asked at all.
+//! How applications in pods are used, as they tell it themselves at their pods' addresses, and as the cluster measures their
+//! pods (`cpu`): what runs beside an application is seen only by that.
 //!
 //! Refuses to know what makes a pod ready.
 
+use super::measuring::Meter;
 use crate::{
     pool::{Board, Life},
     signs::{self, Asked},
 };
+use backend_kubernetes::{
+    Cluster,
+    metrics::{self, Usage},
+    names,
+};
 use domain::id::HolderId;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use proto::internal::v1::{ActivityReport, RuntimePhase, RuntimeReport};
+use proto::internal::v1::{ActivityReport, RuntimePhase, RuntimeReport, activity_report::State};
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// Between two looks at everybody.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 /// Applications that are asked at once.
 const LOOKS_AT_ONCE: usize = 32;
+/// For what the cluster measured; applications are asked after that.
+const MEASURED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// By pod, or why nothing is known.
+type Measured = Result<HashMap<String, Usage>, String>;
 
 /// The board, with what applications said put to what the cluster says.
 #[derive(Default)]
 pub(super) struct Watching {
     board: Arc<Board>,
+    /// Which measures, when it was reached.
+    cluster: OnceLock<Cluster>,
+    /// Why it measured nothing, as it is in the log.
+    logged: Mutex<Option<String>>,
     known: Mutex<HashMap<HolderId, Known>>,
 }
 
 struct Known {
     life: Arc<Life>,
     /// While it is ready.
-    asked: Option<Arc<Asked>>,
+    seen: Option<Arc<Seen>>,
     said: Vec<ActivityReport>,
+}
+
+/// An application where it is now.
+struct Seen {
+    pod: String,
+    asked: Asked,
+    meter: Mutex<Meter>,
 }
 
 impl Watching {
     pub(super) fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// From now on the cluster is asked what pods use.
+    pub(super) fn measured_by(&self, cluster: Cluster) {
+        // The first is as good as any other.
+        let _ = self.cluster.set(cluster);
     }
 
     /// A life whose application may be asked when it is ready. Answers whether it was not known before.
@@ -49,7 +77,7 @@ impl Watching {
         if all.contains_key(&holder) {
             return false;
         }
-        let mut known = Known { life: Arc::clone(life), asked: None, said: Vec::new() };
+        let mut known = Known { life: Arc::clone(life), seen: None, said: Vec::new() };
         // It may have been reported before.
         known.is_at(self.board.runtime(holder).and_then(|report| place(&report)));
         all.insert(holder, known);
@@ -84,21 +112,48 @@ impl Watching {
 
     /// Asks these now.
     pub(super) async fn look(&self, holders: Vec<HolderId>) {
-        let looks = holders.into_iter().map(|holder| self.look_at(holder));
+        let ready = |holder| Some((holder, self.lock().get(&holder)?.seen.clone()?));
+        let ready: Vec<_> = holders.into_iter().filter_map(ready).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let measured = &self.measured().await;
+        let looks = ready.into_iter().map(|(holder, seen)| self.look_at(holder, seen, measured));
         futures_util::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).collect::<()>().await;
     }
 
-    async fn look_at(&self, holder: HolderId) {
-        let Some(asked) = self.lock().get(&holder).and_then(|known| known.asked.clone()) else { return };
-        let said = signs::reports(asked.look(Timestamp::now()).await);
+    async fn look_at(&self, holder: HolderId, seen: Arc<Seen>, measured: &Measured) {
+        let now = Timestamp::now();
+        let mut found = vec![("cpu", seen.computes(measured, now))];
+        found.extend(seen.asked.look(now).await);
+        let said = signs::reports(found);
         let mut all = self.lock();
         let known = all.get_mut(&holder);
         // Another place is another application.
-        let same = |known: &&mut Known| known.asked.as_ref().is_some_and(|now| Arc::ptr_eq(now, &asked));
+        let same = |known: &&mut Known| known.seen.as_ref().is_some_and(|now| Arc::ptr_eq(now, &seen));
         if let Some(known) = known.filter(same) {
             known.said.clone_from(&said);
             self.board.amend(holder, |report| report.activities = said);
         }
+    }
+
+    /// What the cluster measured last. Why it did not is logged when that changes.
+    async fn measured(&self) -> Measured {
+        let Some(cluster) = self.cluster.get() else { return Err("no cluster was reached yet".to_owned()) };
+        let measured = match timeout(MEASURED_TIMEOUT, cluster.usage()).await {
+            Ok(answer) => answer.map_err(|error| metrics::why(&error)),
+            Err(_) => Err("the cluster does not say in time what pods use".to_owned()),
+        };
+        let why = measured.as_ref().err().cloned();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if *logged != why {
+            match &why {
+                Some(why) => tracing::warn!(%why, "no runtime is taken for idle: whether its pod works is not known"),
+                None => tracing::info!("the cluster measures what pods use again"),
+            }
+            *logged = why;
+        }
+        measured
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<HolderId, Known>> {
@@ -109,10 +164,23 @@ impl Watching {
 
 impl Known {
     fn is_at(&mut self, at: Option<SocketAddr>) {
-        if self.asked.as_ref().map(|asked| asked.at()) != at {
-            self.asked = at.map(|at| Arc::new(Asked::new(&self.life, at)));
+        if self.seen.as_ref().map(|seen| seen.asked.at()) != at {
+            self.seen = at.map(|at| Arc::new(Seen::new(&self.life, at)));
             self.said.clear();
         }
+    }
+}
+
+impl Seen {
+    fn new(life: &Life, at: SocketAddr) -> Self {
+        let pod = names::object(&life.workspace, life.number);
+        Self { pod, asked: Asked::new(life, at), meter: Mutex::default() }
+    }
+
+    fn computes(&self, measured: &Measured, now: Timestamp) -> State {
+        let found = measured.as_ref().map_err(Clone::clone);
+        let found = found.and_then(|all| all.get(&self.pod).copied().ok_or_else(|| "it was not measured".to_owned()));
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).judge(found, Instant::now(), now)
     }
 }
 
@@ -125,7 +193,6 @@ fn place(report: &RuntimeReport) -> Option<SocketAddr> {
 mod tests {
     use super::*;
     use domain::id::WorkspaceId;
-    use proto::internal::v1::activity_report::State;
     use runtime::secret::Secret;
     use serde_json::json;
     use uuid::Uuid;
@@ -166,9 +233,9 @@ mod tests {
         watching.look(vec![holder]).await;
         let said = || watching.board().runtime(holder).unwrap().activities;
         let unknown = |one: &ActivityReport| matches!(one.state, Some(State::Unknown(_)));
-        assert!(said().len() == 2 && said().iter().all(unknown), "{:?}", said());
+        assert!(said().len() == 3 && said().iter().all(unknown), "{:?}", said());
         watching.report(report(RuntimePhase::Ready, at.to_string()));
-        assert_eq!(said().len(), 2, "the next report of the cluster does not take it away");
+        assert_eq!(said().len(), 3, "the next report of the cluster does not take it away");
         watching.report(report(RuntimePhase::Ready, "127.0.0.2:1".to_owned()));
         assert!(said().is_empty());
         watching.report(report(RuntimePhase::Stopping, String::new()));
