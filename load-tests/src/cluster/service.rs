@@ -38,7 +38,17 @@ impl Service {
     /// Where it answers `/metrics` and `/readyz`.
     #[must_use]
     pub fn admin(&self) -> String {
-        let found = self.environment.iter().find(|(key, _)| key == "ORRERY_ADMIN__LISTEN");
+        self.setting("ORRERY_ADMIN__LISTEN")
+    }
+
+    /// Where a scheduler says that it is reached.
+    #[must_use]
+    pub fn advertised(&self) -> String {
+        self.setting("ORRERY_SCHEDULER_ADVERTISED_ADDRESS")
+    }
+
+    fn setting(&self, key: &str) -> String {
+        let found = self.environment.iter().find(|(known, _)| known == key);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 

@@ -207,7 +207,7 @@ async fn request(
 }
 
 /// A counter of a service.
-async fn metric(admin: &str, name: &str) -> Result<u64> {
+pub(crate) async fn metric(admin: &str, name: &str) -> Result<u64> {
     let mut stream = TcpStream::connect(admin).await?;
     stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {admin}\r\n\r\n").as_bytes()).await?;
     let mut text = String::new();

@@ -1,6 +1,8 @@
 //! Devices that are too few: raced for while schedulers are killed at any step between a decision and its binding, and held
 //! by an executor that sleeps.
 
+mod deaths;
+
 use super::schedulers::LATE_MAX_S;
 use crate::{
     cluster::Shape,
@@ -10,6 +12,7 @@ use crate::{
     runtimes::{Caller, GANG, WORLD, audit, is_empty, keys},
 };
 use anyhow::{Result, ensure};
+use deaths::Deaths;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     sync::{
@@ -124,16 +127,15 @@ pub(super) async fn raced(plan: Plan) -> Result<Seen> {
     let wanted = u64::from(plan.triggers * plan.seconds / 4).clamp(STARTS.0, STARTS.1);
     let users = Users::start(&play, wanted, plan)?;
     let looks = tokio::spawn(look(play.stage.sql().await?, Arc::clone(&users.over)));
-    let (mut kills, mut between) = (0_u64, 0_u64);
+    let mut deaths = Deaths::default();
     let begun = Instant::now();
-    while Instant::now() < load.broken_until || (users.asked() < wanted && begun.elapsed() < PATIENCE) {
-        let pause = if kills > 0 && kills.is_multiple_of(DEATHS_IN_A_ROW) { REST } else { DEATH_EVERY };
+    while Instant::now() < load.broken_until
+        || ((users.asked() < wanted || deaths.is_missing()) && begun.elapsed() < PATIENCE)
+    {
+        let count = deaths.count();
+        let pause = if count > 0 && count.is_multiple_of(DEATHS_IN_A_ROW) { REST } else { DEATH_EVERY };
         play.stage.pass(pause.0, pause.1).await;
-        let victim = play.stage.victim("scheduler", 3);
-        let begun = "SELECT count(*) FROM runtime WHERE state = 'starting'";
-        between += u64::try_from(play.sql.query_one(begun, &[]).await?.get::<_, i64>(0))?;
-        play.stage.cluster.service(&victim)?.kill()?;
-        kills += 1;
+        let victim = deaths.kill(&mut play.stage, &play.sql).await?;
         play.stage.pass(DEAD.0, DEAD.1).await;
         play.stage.cluster.service(&victim)?.restart()?;
     }
@@ -145,8 +147,7 @@ pub(super) async fn raced(plan: Plan) -> Result<Seen> {
     seen.bite("looks at all sums and quotas", looked);
     seen.must(wrong == 0, || format!("{wrong} sums or quotas were wrong at a look"));
     seen.bite("runtimes that ran on devices", play.count(|counts| &counts.started));
-    seen.bite("schedulers killed", kills);
-    seen.bite("starts under way when one was", between);
+    deaths.tell(&mut seen);
     seen.bite("parts of devices that strangers took", play.count(|counts| &counts.strangers));
     #[expect(clippy::cast_precision_loss, reason = "a count for people")]
     seen.tell("orders that strangers had overtaken", play.count(|counts| &counts.refused) as f64, "");
