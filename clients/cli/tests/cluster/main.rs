@@ -16,6 +16,7 @@ mod flow;
 mod http;
 mod https;
 mod kubernetes_jobs;
+mod lab;
 mod limits;
 mod logs;
 mod outputs;
