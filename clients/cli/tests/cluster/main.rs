@@ -27,6 +27,7 @@ mod rubbish;
 mod runtimes;
 mod secrets;
 mod traces;
+mod troubles;
 mod up;
 mod variables;
 mod volumes;
