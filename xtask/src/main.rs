@@ -39,7 +39,7 @@ enum Task {
         #[arg(long)]
         libraries: bool,
     },
-    /// What CI runs: the tests, the fault matrix, and every check; tests that cannot be run on Kubernetes have failed
+    /// What CI runs: the tests, the fault matrix, and every check; tests that cannot be run on Kubernetes or in a browser have failed
     Ci,
     /// Checks the house: who depends on whom, names, sizes, SQL, protos, the schema
     Tidy {

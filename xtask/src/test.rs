@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use provision::{
-    Postgres, Python, Rscript, TestServer,
+    Postgres, Python, Rscript, TestServer, browser,
     kubelab::{self, Kubelab},
 };
 use std::{
@@ -35,7 +35,7 @@ const LIBRARIES: &str = "services/executor/python/tests/libraries.txt";
 pub(crate) enum Extent {
     /// What a person waits for: no check of the sources, no matrix, and Kubernetes only where it was built before.
     Tests,
-    /// Everything, and what cannot be run on Kubernetes has failed.
+    /// Everything, and what cannot be run on Kubernetes or in a browser has failed.
     All,
 }
 
@@ -51,6 +51,8 @@ pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
         Err(error) => println!("blocks in R are not tested: {error}"),
     }
     let without = without_kubernetes(extent);
+    // It looks at what runs on Kubernetes.
+    let lacks_browser = without.is_none() && is_without_browser();
 
     let mut count = Count::default();
     if extent == Extent::All {
@@ -67,7 +69,7 @@ pub(crate) fn run(extent: Extent) -> Result<ExitCode> {
     } else {
         count += step::side_by_side(1, in_python)?;
     }
-    if without.is_some() {
+    if without.is_some() || lacks_browser {
         count += Count { failed: (extent == Extent::All).into(), ..Count::default() };
     }
     if let Err(error) = TestServer::stop_if_unused() {
@@ -142,6 +144,18 @@ fn without_kubernetes(extent: Extent) -> Option<String> {
             Some(error.to_string())
         }
     }
+}
+
+/// Finds or installs the browser in which a test looks at the pages, before it would wait for it; whether there is none.
+fn is_without_browser() -> bool {
+    match browser::find_or_install() {
+        Ok(program) => println!("Chromium at {}", program.display()),
+        Err(error) => {
+            println!("SKIPPED: what somebody sees in a browser: {error}");
+            return true;
+        }
+    }
+    false
 }
 
 /// The packages' own tests, in the environment that blocks get.

@@ -3,6 +3,7 @@
 //! Synchronous and light, because `xtask` links it. Refuses to know Orrery's schema, its services and their settings.
 
 pub mod account;
+pub mod browser;
 pub mod cache;
 pub mod cluster;
 pub mod command;

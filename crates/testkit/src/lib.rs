@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "linked into tests only, where a panic is the report")]
 
+pub mod browser;
 pub mod database;
 pub mod identity;
 pub mod kubernetes;

@@ -108,10 +108,19 @@ impl Cluster {
 
     /// A cluster whose runtimes are pods of this namespace, and whose volumes may be of this storage class.
     pub(crate) fn on_kubernetes(kubeconfig: &'static str, namespace: &str, class: Option<&str>) -> Self {
+        let class = class.map(|class| ("ORRERY_WEB_SERVER_STORAGE_CLASSES", &*class.to_owned().leak()));
+        Self::on_kubernetes_with(kubeconfig, namespace, class.as_slice())
+    }
+
+    /// The same, with these settings.
+    pub(crate) fn on_kubernetes_with(
+        kubeconfig: &'static str,
+        namespace: &str,
+        settings: &[(&'static str, &'static str)],
+    ) -> Self {
         let namespace: &'static str = namespace.to_owned().leak();
-        let mut settings = vec![("ORRERY_EXECUTOR_KUBERNETES_NAMESPACE", namespace)];
-        settings.extend(class.map(|class| ("ORRERY_WEB_SERVER_STORAGE_CLASSES", &*class.to_owned().leak())));
-        let settings = settings.leak();
+        let own = [("ORRERY_EXECUTOR_KUBERNETES_NAMESPACE", namespace)];
+        let settings = [&own, settings].concat().leak();
         Self::start(&Shape { executors: "1", settings, kubernetes: Some(kubeconfig), ..Shape::default() })
     }
 

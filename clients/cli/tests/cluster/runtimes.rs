@@ -1,91 +1,19 @@
 //! A workspace on Kubernetes, from the command that starts it to nothing: claim, pod and `orrery gpus` agree, its JupyterLab
-//! is opened through the web-server, and a cell runs in it.
-//!
-//! The cluster is the lab that all tests share, in a namespace of this test's own.
+//! is opened through the web-server, by a program and by somebody with a browser, and a cell runs in it.
 
-use crate::{answer::Answer, cluster::Cluster, wait};
-use provision::Kubelab;
+use crate::{
+    answer::Answer,
+    cluster::Cluster,
+    lab::{Lab, SOON, held, json, orrery},
+    project::{Project, step},
+    wait,
+};
 use serde_json::Value;
 use std::{env, fs, path::Path, process::Command, time::Duration};
 
-/// For a start or a stop on a busy machine.
-const SOON: Duration = Duration::from_secs(90);
 const MODEL: &str = "NVIDIA RTX PRO 6000 Blackwell Server Edition";
-/// What a runtime may leave behind, and must not.
-const KINDS: &str = "pods,resourceclaims,services,networkpolicies,secrets";
-
-/// The lab as its administrator sees it, in one namespace, which goes with the value.
-struct Lab<'a> {
-    kubernetes: &'a Kubelab,
-    namespace: String,
-}
-
-impl Lab<'_> {
-    fn kubectl(&self, words: &[&str]) -> Answer {
-        let mut command = match self.kubernetes.pid {
-            Some(_) => Command::new(&self.kubernetes.program),
-            None => Command::new("kubectl"),
-        };
-        command.args(self.kubernetes.pid.map(|_| "kubectl"));
-        command.env("KUBECONFIG", &self.kubernetes.kubeconfig).args(["--namespace", &self.namespace]).args(words);
-        wait::output(&mut command).into()
-    }
-
-    #[track_caller]
-    fn get(&self, what: &str) -> Value {
-        let answer = self.kubectl(&["get", what, "--output", "json"]).with_code(0);
-        serde_json::from_str(&answer.out).unwrap()
-    }
-
-    /// The only object of a kind.
-    #[track_caller]
-    fn only(&self, what: &str) -> Value {
-        let all = self.get(what)["items"].take();
-        assert_eq!(all.as_array().map(Vec::len), Some(1), "{all:#}");
-        all[0].clone()
-    }
-
-    /// The storage class that a volume is of which asks for none.
-    fn default_class(&self) -> String {
-        let all = self.get("storageclasses")["items"].take();
-        let is_default =
-            |class: &&Value| class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true";
-        all.as_array().unwrap().iter().find(is_default).unwrap()["metadata"]["name"].as_str().unwrap().to_owned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let all = self.get(KINDS)["items"].take();
-        all.as_array().unwrap().iter().map(|one| format!("{}/{}", one["kind"], one["metadata"]["name"])).collect()
-    }
-}
-
-impl Drop for Lab<'_> {
-    fn drop(&mut self) {
-        self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"]);
-    }
-}
-
-#[track_caller]
-fn orrery(cluster: &Cluster, words: &[&str]) -> Answer {
-    Answer::from(wait::output(cluster.orrery().args(words))).with_code(0)
-}
-
-#[track_caller]
-fn json(cluster: &Cluster, words: &[&str]) -> Value {
-    orrery(cluster, &[words, &["--json"]].concat()).json()
-}
-
-/// The devices of which the workspace holds a share, as `class/node/name` and milli-GPU.
-fn held(cluster: &Cluster) -> Vec<(String, i64)> {
-    let all = json(cluster, &["gpus"])["devices"].take();
-    let share = |device: &Value| {
-        let holder = device["holders"].as_array()?.iter().find(|holder| holder["workspace"] == "lab")?;
-        Some((device["name"].as_str()?.to_owned(), holder["milli"].as_i64()?))
-    };
-    let mut held: Vec<_> = all.as_array().into_iter().flatten().filter_map(share).collect();
-    held.sort();
-    held
-}
+/// For all that a person does in a browser, on a busy machine.
+const VISIT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The devices that the claim was allocated, likewise.
 fn allocated(claim: &Value) -> Vec<(String, i64)> {
@@ -113,6 +41,42 @@ fn visit(cluster: &Cluster, programs: &Path, cell: &str) -> String {
     seen["cell"].as_str().unwrap().trim().to_owned()
 }
 
+/// A run of the workspace, for whoever looks at runs.
+fn run(cluster: &Cluster) {
+    let folder = tempfile::tempdir().unwrap();
+    let project = Project::new(folder.path().join("shown"));
+    let load = "@data_loader\ndef f(*args, **kwargs):\n    print('seen', 6 * 7)\n    return 1\n";
+    project.pipeline("shown", "", &[step("data_loader", "load", load)]);
+    orrery(cluster, &["--workspace", "lab", "deploy", project.path().to_str().unwrap()]);
+    orrery(cluster, &["--workspace", "lab", "run", "shown", "--wait"]);
+}
+
+/// Does what a person does who was given an address and a one-time password: signs in, looks at the run, opens the
+/// application by its button, and runs a cell in a notebook. Answers what it printed.
+#[track_caller]
+fn browse(cluster: &Cluster, chromium: &Path, programs: &Path, cell: &str) -> String {
+    let mut python = Command::new(programs.join("python"));
+    python.args(["-c", include_str!("browser.py")]).arg(chromium).arg(cluster.server().0);
+    python.arg(cluster.data().join("owner.password")).args(["lab", cell]);
+    let seen = Answer::from(wait::output_within(&mut python, VISIT_TIMEOUT)).with_code(0).json();
+    assert_eq!(seen["complaints"], Value::Array(vec![]), "{seen:#}");
+    assert_eq!(seen["who"], "owner@localhost", "{seen:#}");
+    let has = |what: &str, words: &[&str]| {
+        let said = seen[what].as_str().unwrap();
+        assert!(words.iter().all(|word| said.contains(word)), "{what} is without one of {words:?}: {seen:#}");
+    };
+    has("row", &["shown", "completed", "1/1", "manual"]);
+    has("head", &["shown", "completed", "Run again"]);
+    has("block", &["load", "data loader", "completed", "executor-1"]);
+    has("log", &["load", "seen 42"]);
+    has("workspace", &["lab", "running", "2 × 40 %", "0.8"]);
+    // It is an origin of its own, to which our cookies do not go.
+    let server = cluster.server().0.strip_prefix("http://127.0.0.1").unwrap();
+    has("address", &[".localhost", server, "/runtimes/lab/lab"]);
+    assert!(!seen["cookies"].as_str().unwrap().contains("orrery"), "{seen:#}");
+    seen["cell"].as_str().unwrap().trim().to_owned()
+}
+
 #[track_caller]
 fn stop(cluster: &Cluster, lab: &Lab<'_>) {
     orrery(cluster, &["workspaces", "stop", "lab"]);
@@ -120,7 +84,7 @@ fn stop(cluster: &Cluster, lab: &Lab<'_>) {
         let runtime = json(cluster, &["workspaces", "status", "lab"])["runtime"].take();
         (runtime["state"] == "RUNTIME_STATE_STOPPED").then_some(())
     });
-    assert_eq!(held(cluster), [], "with `stopped` its devices are free");
+    assert_eq!(held(cluster, "lab"), [], "with `stopped` its devices are free");
     // The record goes when its end has been noted.
     wait::until("nothing to be left", SOON, || lab.names().is_empty().then_some(()));
 }
@@ -128,6 +92,7 @@ fn stop(cluster: &Cluster, lab: &Lab<'_>) {
 #[test]
 fn a_jupyterlab_with_shares_of_two_gpus() {
     let Some(kubernetes) = testkit::kubernetes::lab() else { return };
+    let chromium = testkit::browser::program();
     let programs = provision::kubelab::jupyter().unwrap();
     let namespace = format!("cli-{}", std::process::id());
     let lab = Lab { kubernetes, namespace };
@@ -153,7 +118,7 @@ fn a_jupyterlab_with_shares_of_two_gpus() {
     orrery(cluster, &["workspaces", "start", "lab", "--wait"]);
 
     let (claim, pod) = (lab.only("resourceclaims"), lab.only("pods"));
-    let held = held(cluster);
+    let held = held(cluster, "lab");
     assert_eq!(held.iter().map(|(_, milli)| *milli).collect::<Vec<_>>(), [400, 400], "{held:?}");
     assert_eq!(allocated(&claim), held, "{claim:#}");
     assert_eq!(claim["status"]["reservedFor"][0]["uid"], pod["metadata"]["uid"]);
@@ -167,6 +132,10 @@ fn a_jupyterlab_with_shares_of_two_gpus() {
 
     let cell = "import os\nprint(open('answer').read().strip(), os.environ['CUDA_DEVICE_SM_LIMIT_1'])";
     assert_eq!(visit(cluster, &programs, cell), "42 40");
+    if let Some(chromium) = chromium {
+        run(cluster);
+        assert_eq!(browse(cluster, &chromium, &programs, cell), "42 40");
+    }
 
     stop(cluster, &lab);
     orrery(cluster, &["workspaces", "start", "lab", "--wait"]);

@@ -30,8 +30,14 @@ pub(crate) fn until<T>(what: &str, timeout: Duration, mut look: impl FnMut() -> 
 /// What a command printed; a panic when it takes too long.
 #[track_caller]
 pub(crate) fn output(command: &mut Command) -> Output {
+    output_within(command, COMMAND_TIMEOUT)
+}
+
+/// The same, of one that may take longer.
+#[track_caller]
+pub(crate) fn output_within(command: &mut Command, timeout: Duration) -> Output {
     let shown = format!("{command:?}");
-    Started::new(command).output(&shown)
+    Started::new(command).within(&shown, timeout)
 }
 
 /// A command that runs while the test does something else.
@@ -48,7 +54,12 @@ impl Started {
 
     #[track_caller]
     pub(crate) fn output(self, shown: &str) -> Output {
-        self.0.recv_timeout(COMMAND_TIMEOUT).unwrap_or_else(|_| panic!("{shown} did not end in {COMMAND_TIMEOUT:?}"))
+        self.within(shown, COMMAND_TIMEOUT)
+    }
+
+    #[track_caller]
+    fn within(self, shown: &str, timeout: Duration) -> Output {
+        self.0.recv_timeout(timeout).unwrap_or_else(|_| panic!("{shown} did not end in {timeout:?}"))
     }
 }
 
