@@ -144,6 +144,21 @@ class Files(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "cannot be told"):
                 FileIO().load(os.path.join(folder, "f"))
 
+    def test_a_format_without_its_package_names_it(self) -> None:
+        from mage_ai.io.file import FileIO
+
+        with tempfile.TemporaryDirectory() as folder:
+            # An empty file has no format that pandas could guess.
+            for name, package, options in (("f.xlsx", "openpyxl", {"engine": "openpyxl"}), ("f.h5", "tables", {})):
+                path = os.path.join(folder, name)
+                wanted = f"need the package {package}; add it to the project's requirements.txt"
+                with mock.patch.dict(sys.modules, {package: None}):
+                    with self.assertRaisesRegex(ImportError, wanted):
+                        FileIO().export(pd.DataFrame({"a": [1]}), path)
+                    open(path, "wb").close()
+                    with self.assertRaisesRegex(ImportError, wanted):
+                        FileIO().load(path, **options)
+
     def test_files_are_read_whole(self) -> None:
         from mage_ai.io.base import QUERY_ROW_LIMIT
         from mage_ai.io.file import FileIO
