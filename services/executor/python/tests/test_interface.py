@@ -350,6 +350,19 @@ def f(*args, **kwargs):
         self.ok("told", answers=answers, variables={"remote_blocks": [{"block_uuid": "made", "pipeline_uuid": "other"}]})
         self.assertEqual(self.stored("told"), [[{"n": 1}, "second"]])
 
+    def test_a_variable_that_is_not_there_is_told(self) -> None:
+        self.block("asks", """
+from mage_ai.data_preparation.variable_manager import get_variable
+@data_loader
+def f(**kwargs): return [get_variable('p', 'b'), get_variable('p', 'b', 'x', partition='3/20240229')]
+""")
+        self.ok("asks", answers={"get_variable": None})
+        self.assertEqual(self.stored("asks"), [None, None])
+        told = [line["message"] for line in self.last.logs if "get_variable" in line["message"]]
+        self.assertEqual(len(told), 2)
+        self.assertIn("a completed run, which a call without a partition means, has no output_0 of block b in pipeline p", told[0])
+        self.assertIn("the partition 3/20240229 has no x of block b", told[1])
+
     def test_check_status(self) -> None:
         self.block("s", """
 from mage_ai.orchestration.run_status_checker import check_status
