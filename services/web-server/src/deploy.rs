@@ -77,8 +77,10 @@ fn refuse_empty(project: &Project, steps: &[Step], meant: bool) -> Result<(), Fa
     let found = project.diagnostics.iter().find(|d| d.file == project::PIPELINES);
     let (why, remedy) =
         found.map_or(("there are no pipelines", "name another folder"), |d| (d.message.as_str(), d.remedy.as_str()));
-    let message =
-        format!("nothing was changed, since it would archive all {} pipelines of the workspace: {why}", steps.len());
+    let message = format!(
+        "nothing was changed, since it would archive every pipeline of the workspace ({} in all): {why}",
+        steps.len()
+    );
     let remedy = format!("{remedy}; `orrery deploy --empty` archives them");
     Err(Problem::new(ErrorKind::FailedPrecondition, "PROJECT_EMPTY", message).remedy(remedy).into())
 }

@@ -163,7 +163,7 @@ async fn a_folder_without_pipelines_archives_none_unless_it_is_meant() {
         let refused = send(&cluster, emptied(&files, validate_only, false)).await.unwrap_err();
         let problem = rpc::status::Problem::from_status(&refused);
         assert_eq!((refused.code(), problem.reason.as_str()), (Code::FailedPrecondition, "PROJECT_EMPTY"));
-        assert!(problem.message.contains("all 1 pipelines of the workspace"), "{}", problem.message);
+        assert!(problem.message.contains("every pipeline of the workspace (1 in all)"), "{}", problem.message);
         assert!(problem.remedy.is_some_and(|remedy| remedy.contains("--empty")));
     }
     cluster.run("sales", "daily").await;
