@@ -2,6 +2,7 @@
 
 pub(crate) mod amounts;
 pub(crate) mod backfills;
+pub(crate) mod deploy;
 pub(crate) mod gpus;
 pub(crate) mod limits;
 pub(crate) mod models;
@@ -58,13 +59,7 @@ pub(crate) enum Command {
     /// Start a whole cluster on this machine and keep it up
     Up(Up),
     /// Make a project folder the current code of the workspace
-    Deploy {
-        /// The Mage project folder
-        directory: PathBuf,
-        /// Parse and report, change nothing
-        #[arg(long)]
-        validate_only: bool,
-    },
+    Deploy(deploy::Deploy),
     /// Start a run of a pipeline
     Run(Run),
     /// List runs, newest first

@@ -94,9 +94,7 @@ async fn served(connection: &Connection, output: &Output, command: Command) -> R
         Command::Projects { act } => projects::run(connection, output, act).await,
         Command::Secrets { act, scope } => secrets::run(connection, output, act, scope).await,
         Command::Audit(options) => audit::run(connection, output, options).await,
-        Command::Deploy { directory, validate_only } => {
-            deploy::run(connection, output, &directory, validate_only).await
-        }
+        Command::Deploy(options) => deploy::run(connection, output, &options).await,
         Command::Run(options) => run::run(connection, output, options).await,
         Command::Runs(options) => runs::run(connection, output, options).await,
         Command::Logs(options) => logs::run(connection, output, options).await,

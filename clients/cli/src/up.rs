@@ -11,7 +11,7 @@ mod steps;
 mod watch;
 
 use crate::{
-    arguments,
+    arguments::{self, deploy::Deploy},
     commands::{deploy, run as runs},
     connection::Connection,
     failure::{Code, Failure, Result},
@@ -146,7 +146,8 @@ impl Up<'_> {
         let scanned = deploy::scan(project).await?;
         deploy::warn(&scanned, self.output.style);
         let manifest = &scanned.manifest;
-        let response = deploy::deploy(connection, project, manifest, false).await?;
+        let options = Deploy { directory: project.to_owned(), validate_only: false, empty: false };
+        let response = deploy::deploy(connection, manifest, &options).await?;
         if self.output.json {
             line(&crate::json::line("orrery.v1.CreateDeploymentResponse", &response)?);
         } else {

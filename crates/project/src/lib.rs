@@ -27,7 +27,7 @@ mod yaml;
 pub mod bundle;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{LoadedPipeline, Project, Rejected, load};
+pub use load::{LoadedPipeline, PIPELINES, Project, Rejected, load};
 pub use metadata::Metadata;
 pub use outputs::{OutputsPlace, outputs_place};
 pub use trigger::{Token, Trigger, TriggerKind, Unread};

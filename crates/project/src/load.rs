@@ -11,6 +11,9 @@ use crate::{
 use domain::pipeline::Pipeline;
 use std::{fs, path::Path};
 
+/// The folder of the pipelines, as findings about it name it.
+pub const PIPELINES: &str = "pipelines/";
+
 /// A project folder as it was read.
 #[derive(Debug)]
 pub struct Project {
@@ -70,10 +73,10 @@ impl Project {
 /// `RUN_PIPELINE_IN_ONE_PROCESS`; a service that reads other people's projects must not pass its own environment.
 #[must_use]
 pub fn load(root: &Path, env: Env<'_>) -> Project {
-    let mut report = Report::new("", "");
     match Folder::open(root) {
-        Ok(folder) => load_folder(&folder, env, report),
+        Ok(folder) => load_folder(&folder, env),
         Err(error) => {
+            let mut report = Report::new(".", "");
             let message = format!("the project folder {} cannot be read: {error}", root.display());
             report.error(Place::file(), message, "name an existing folder");
             Project {
@@ -88,7 +91,7 @@ pub fn load(root: &Path, env: Env<'_>) -> Project {
     }
 }
 
-fn load_folder(folder: &Folder, env: Env<'_>, mut report: Report) -> Project {
+fn load_folder(folder: &Folder, env: Env<'_>) -> Project {
     let (mut metadata, mut diagnostics) = metadata::read(folder, env);
     let place = outputs::of_folder(folder, env);
     metadata.place_secrets = place.secrets().into_iter().collect();
@@ -99,6 +102,7 @@ fn load_folder(folder: &Folder, env: Env<'_>, mut report: Report) -> Project {
     let mut packages = Report::new("requirements.txt", "");
     let requirements_digest = requirements::digest(folder, &mut packages);
     diagnostics.extend(packages.finish());
+    let mut report = Report::new(PIPELINES, "");
     let names = pipeline_names(folder, &mut report);
     if names.is_empty() {
         let (message, remedy) = no_pipelines(folder);

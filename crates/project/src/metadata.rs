@@ -20,6 +20,42 @@ const FILE: &str = "metadata.yaml";
 const LOG_LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 /// Keys in which secrets of the cluster are filled in by whoever uses them.
 const FILLED_IN: [&str; 3] = ["notification_config", "remote_variables_dir", "variables_dir"];
+/// Mage's keys and ours; those of other clouds and of Mage's own server are passed over in silence.
+const KNOWN: [&str; 33] = [
+    "project_type",
+    "subproject_path",
+    "project_uuid",
+    "cluster_type",
+    "variables_dir",
+    "remote_variables_dir",
+    "variables_retention_period",
+    "run_retention_period",
+    "secrets",
+    "limits",
+    "retry_config",
+    "concurrency_config",
+    "notification_config",
+    "logging_config",
+    "queue_config",
+    "k8s_executor_config",
+    "ecs_config",
+    "gcp_cloud_run_config",
+    "azure_container_instance_config",
+    "emr_config",
+    "spark_config",
+    "features",
+    "pipelines",
+    "settings_backend",
+    "ai_config",
+    "openai_api_key",
+    "help_improve_mage",
+    "ldap_config",
+    "workspace_config_defaults",
+    "workspace_initial_metadata",
+    "overrides",
+    "dynamic_blocks",
+    "state_store_config",
+];
 const PROJECT_TYPES: [&str; 3] = ["standalone", "main", "sub"];
 
 /// Project-wide settings.
@@ -133,6 +169,7 @@ fn document(folder: &Folder, env: Env<'_>, report: &mut Report) -> Option<Writte
 }
 
 fn settings(keys: &Keys<'_>, env: Env<'_>, report: &mut Report) -> Metadata {
+    keys.warn_unknown(&KNOWN, report);
     let trimmed = |key: &str, report: &mut Report| {
         keys.text(key, report).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     };

@@ -231,6 +231,35 @@ fn tells(folder: &Folder, expected: &[&str]) {
 const GOOD: &str = "blocks: [{uuid: a, type: data_loader}]\n";
 
 #[test]
+fn keys_of_the_project_that_nobody_reads_are_told() {
+    let folder = Folder::new(GOOD);
+    let typos = "concurency_config: {block_run_limit: 2}\nretry_conifg: {retries: 1}\nbogus: 1\n";
+    folder.write("metadata.yaml", typos);
+    tells(
+        &folder,
+        &[
+            "metadata.yaml:1 (concurency_config): the key \"concurency_config\" is not known and is ignored; did you mean \"concurrency_config\"?",
+            "metadata.yaml:2 (retry_conifg): the key \"retry_conifg\" is not known and is ignored; did you mean \"retry_config\"?",
+            "metadata.yaml:3 (bogus): the key \"bogus\" is not known and is ignored; remove it",
+        ],
+    );
+    folder.write(
+        "metadata.yaml",
+        "subproject_path: a\nhelp_improve_mage: true\nlimits: {warehouse: 2}\nrun_retention_period: 9d\n",
+    );
+    tells(&folder, &[]);
+}
+
+#[test]
+fn a_folder_without_pipelines_names_the_place() {
+    let folder = Folder::new(GOOD);
+    fs::rename(folder.path().join("pipelines"), folder.path().join("away")).unwrap();
+    tells(&folder, &["pipelines/: there are no pipelines: no folder pipelines/<name> has a metadata.yaml"]);
+    folder.write("settings.yaml", "projects: {}\n");
+    tells(&folder, &["pipelines/: there are no pipelines here; settings.yaml says"]);
+}
+
+#[test]
 fn logging_config_is_not_passed_over_in_silence() {
     let folder = Folder::new(GOOD);
     folder.write("metadata.yaml", "logging_config:\n  level: LOUD\n  type: s3\n  retention_period: 15 years\n");

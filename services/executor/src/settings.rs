@@ -61,7 +61,12 @@ pub const KEYS: &[Key] = &[
         "1h",
         "A warm interpreter of a project's environment ends when no attempt has used it for so long; that of `base_env` stays.",
     ),
-    Key::new("memory_limit", Kind::Bytes, "", "Memory of one attempt; none when empty."),
+    Key::new(
+        "memory_limit",
+        Kind::Bytes,
+        "",
+        "Memory that each process of an attempt may map, its own and those that it starts; none when empty. They are not added up.",
+    ),
     Key::new("log_limit", Kind::Bytes, "16 MiB", "Text that one attempt may log."),
     Key::new(
         "history_file",

@@ -16,6 +16,7 @@ use project::{Diagnostic, Project, Severity};
 use proto::v1::{
     self, CreateDeploymentRequest, CreateDeploymentResponse, DeployedTrigger, DiagnosticSeverity, PipelineChange,
 };
+use rpc::status::Problem;
 use std::collections::HashMap;
 use store::Transaction;
 use store::{deployments, limits, pipelines, triggers, workspaces};
@@ -24,11 +25,11 @@ use store::{deployments, limits, pipelines, triggers, workspaces};
 pub(crate) async fn deploy(
     core: &Core,
     caller: &Caller,
-    request: CreateDeploymentRequest,
+    mut request: CreateDeploymentRequest,
 ) -> Result<CreateDeploymentResponse, Fault> {
     let key = idempotent::Key::of(caller, "CreateDeployment", &request.idempotency_key, &request)?;
     let workspace = core.workspace(&request.workspace).await?;
-    let (manifest, warnings) = bundles::manifest(request.manifest, &core.limits)?;
+    let (manifest, warnings) = bundles::manifest(request.manifest.take(), &core.limits)?;
     let digest = manifest.digest();
     bundles::require_files(core, &manifest).await?;
     let mut project = bundles::read(core, &manifest).await?;
@@ -38,8 +39,9 @@ pub(crate) async fn deploy(
     refuse_unreadable(&project)?;
     if request.validate_only {
         let db = core.store.client().await?;
-        let heads = pipelines::heads(&db, workspace.id).await?;
-        return Ok(response(&project, &digest, plan::steps(&project, &digest, heads)?, HashMap::new()));
+        let steps = plan::steps(&project, &digest, pipelines::heads(&db, workspace.id).await?)?;
+        refuse_empty(&project, &steps, request.empty)?;
+        return Ok(response(&project, &digest, steps, HashMap::new()));
     }
     bundles::keep(core, &manifest, &digest).await?;
     let mut db = core.store.client().await?;
@@ -47,7 +49,7 @@ pub(crate) async fn deploy(
     if let Some(answer) = key.answered(&transaction).await? {
         return Ok(answer);
     }
-    let answer = apply(core, &transaction, &request.workspace, &manifest, &project).await?;
+    let answer = apply(core, &transaction, &request, &manifest, &project).await?;
     key.record(&transaction, &answer).await?;
     transaction.commit().await.map_err(store::Error::from)?;
     let changed = answer.pipelines.iter().filter(|p| p.change != v1::PipelineChange::Unchanged as i32).count();
@@ -67,13 +69,30 @@ fn refuse_unreadable(project: &Project) -> Result<(), Fault> {
     }
 }
 
+/// A wrong folder, or one that is being moved, looks like one whose pipelines were all removed.
+fn refuse_empty(project: &Project, steps: &[Step], meant: bool) -> Result<(), Fault> {
+    if meant || !project.pipelines.is_empty() || steps.is_empty() {
+        return Ok(());
+    }
+    let found = project.diagnostics.iter().find(|d| d.file == project::PIPELINES);
+    let (why, remedy) =
+        found.map_or(("there are no pipelines", "name another folder"), |d| (d.message.as_str(), d.remedy.as_str()));
+    let message = format!(
+        "nothing was changed, since it would archive every pipeline of the workspace ({} in all): {why}",
+        steps.len()
+    );
+    let remedy = format!("{remedy}; `orrery deploy --empty` archives them");
+    Err(Problem::new(ErrorKind::FailedPrecondition, "PROJECT_EMPTY", message).remedy(remedy).into())
+}
+
 async fn apply(
     core: &Core,
     db: &Transaction<'_>,
-    workspace: &str,
+    request: &CreateDeploymentRequest,
     manifest: &Manifest,
     project: &Project,
 ) -> Result<CreateDeploymentResponse, Fault> {
+    let workspace = &request.workspace;
     let workspace = workspaces::lock(db, workspace).await?.ok_or_else(|| Fault::no_workspace(workspace))?;
     let digest = manifest.digest();
     let bundle = deployments::Bundle {
@@ -84,6 +103,7 @@ async fn apply(
     };
     deployments::insert_bundle(db, &bundle).await?;
     let steps = plan::steps(project, &digest, pipelines::heads(db, workspace.id).await?)?;
+    refuse_empty(project, &steps, request.empty)?;
     let mut triggers = HashMap::new();
     for step in &steps {
         let wanted = plan::desired_triggers(project, &step.pipeline, &core.environment)?;

@@ -76,7 +76,8 @@ impl Fault {
 
     /// The pipeline does not exist.
     pub(crate) fn no_pipeline(workspace: &str, name: &str) -> Self {
-        let message = format!("workspace `{workspace}` has no pipeline `{name}`; its last deployment brought none");
+        let message =
+            format!("workspace `{workspace}` has no pipeline `{name}`; `orrery pipelines` lists those that it has");
         Self::new(ErrorKind::NotFound, "PIPELINE_NOT_FOUND", message)
     }
 

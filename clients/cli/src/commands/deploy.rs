@@ -1,6 +1,7 @@
 //! `orrery deploy`: only files that the cluster lacks travel.
 
 use crate::{
+    arguments::deploy::Deploy,
     connection::{CALL_TIMEOUT, Connection, UPLOAD_TIMEOUT},
     failure::{Code, Failure, Result},
     render::{Output, line, style::Style, style::harmless},
@@ -21,17 +22,12 @@ const CHUNK_BYTES: usize = 512 * 1024;
 const CHUNKS_AHEAD: usize = 4;
 
 /// Deploys or validates, and reports.
-pub(crate) async fn run(
-    connection: &Connection,
-    output: &Output,
-    directory: &Path,
-    validate_only: bool,
-) -> Result<Code> {
-    let scanned = scan(directory).await?;
+pub(crate) async fn run(connection: &Connection, output: &Output, options: &Deploy) -> Result<Code> {
+    let scanned = scan(&options.directory).await?;
     warn(&scanned, output.style);
-    let response = deploy(connection, directory, &scanned.manifest, validate_only).await?;
-    output
-        .answer("orrery.v1.CreateDeploymentResponse", &response, || report(&response, output.style, validate_only))?;
+    let response = deploy(connection, &scanned.manifest, options).await?;
+    let told = || report(&response, output.style, options.validate_only);
+    output.answer("orrery.v1.CreateDeploymentResponse", &response, told)?;
     Ok(if has_errors(&response) { Code::Data } else { Code::Ok })
 }
 
@@ -53,21 +49,21 @@ pub(crate) fn warn(scanned: &bundle::Scanned, style: Style) {
 /// Brings the folder into the workspace.
 pub(crate) async fn deploy(
     connection: &Connection,
-    directory: &Path,
     manifest: &bundle::Manifest,
-    validate_only: bool,
+    options: &Deploy,
 ) -> Result<CreateDeploymentResponse> {
     let message = to_proto(manifest);
     let plan = PlanDeploymentRequest { workspace: connection.workspace.clone(), manifest: Some(message.clone()) };
     let plan = connection.deployments().plan_deployment(client::within(CALL_TIMEOUT, plan)).await?.into_inner();
     if !plan.missing_sha256.is_empty() {
-        upload(connection, directory, manifest, plan.missing_sha256).await?;
+        upload(connection, &options.directory, manifest, plan.missing_sha256).await?;
     }
     let create = CreateDeploymentRequest {
         workspace: connection.workspace.clone(),
         manifest: Some(message),
-        validate_only,
+        validate_only: options.validate_only,
         idempotency_key: String::new(),
+        empty: options.empty,
     };
     Ok(connection.deployments().create_deployment(client::within(UPLOAD_TIMEOUT, create)).await?.into_inner())
 }

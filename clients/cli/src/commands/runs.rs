@@ -41,8 +41,15 @@ pub(crate) async fn run(connection: &Connection, output: &Output, options: Runs)
             break;
         }
     }
-    output.answer("orrery.v1.ListRunsResponse", &all, || table_of(&all.runs, output, Timestamp::now()))?;
+    let text = || table_of(&all.runs, nothing(&request), output, Timestamp::now());
+    output.answer("orrery.v1.ListRunsResponse", &all, text)?;
     Ok(Code::Ok)
+}
+
+/// What an empty list means: there may be others than those that were asked for.
+fn nothing(asked: &ListRunsRequest) -> &'static str {
+    let asks_for_all = asked.pipeline.is_empty() && asked.statuses.is_empty() && asked.backfill_id.is_empty();
+    if asks_for_all { "no runs; `orrery run PIPELINE` starts one" } else { "no such runs" }
 }
 
 fn to_proto(status: Status) -> RunStatus {
@@ -63,7 +70,7 @@ fn started_by(run: &Run) -> String {
     }
 }
 
-fn table_of(runs: &[Run], output: &Output, now: Timestamp) -> String {
+fn table_of(runs: &[Run], nothing: &str, output: &Output, now: Timestamp) -> String {
     let mut table =
         table::new(output.style, &["run", "pipeline", "status", "blocks", "started", "took", "started by", "reason"]);
     for run in runs {
@@ -81,5 +88,20 @@ fn table_of(runs: &[Run], output: &Output, now: Timestamp) -> String {
             table::cell(block::one_line(&run.reason), Tone::Plain),
         ]);
     }
-    table::text(&table, "no runs; `orrery run PIPELINE` starts one")
+    table::text(&table, nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_runs_of_some_kind_are_not_no_runs() {
+        let mut asked = ListRunsRequest { workspace: "default".into(), page_size: 20, ..ListRunsRequest::default() };
+        assert!(nothing(&asked).starts_with("no runs; "));
+        asked.statuses.push(RunStatus::Failed.into());
+        assert_eq!(nothing(&asked), "no such runs");
+        let asked = ListRunsRequest { pipeline: "p".into(), ..ListRunsRequest::default() };
+        assert_eq!(nothing(&asked), "no such runs");
+    }
 }

@@ -100,6 +100,7 @@ async fn a_manifest_that_climbs_out_is_refused() {
             manifest: Some(Manifest { project_name: "demo".into(), files: vec![file] }),
             validate_only: false,
             idempotency_key: String::new(),
+            empty: false,
         };
         let request = client::within(Duration::from_secs(20), request);
         let refused = DeploymentServiceClient::new(channel.clone()).create_deployment(request).await.unwrap_err();

@@ -53,7 +53,7 @@ class Process:
         except BaseException as error:
             if self._memory is not None and failures.is_out_of_memory(error):
                 self._memory.release_reserve()
-            return failures.result_of(error)
+            return failures.result_of(error, self._memory and self._memory.headroom_bytes)
 
     def _run(self, job: Dict[str, Any], channel: Channel) -> Dict[str, Any]:
         block = job["block"]

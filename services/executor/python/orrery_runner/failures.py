@@ -4,8 +4,9 @@ from __future__ import annotations
 import errno
 import os
 import traceback
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
+from orrery_runner import current
 from orrery_runner.logs import shorten
 
 _RUNNER = os.path.dirname(os.path.abspath(__file__))
@@ -41,30 +42,46 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith((_RUNNER + os.sep, _INTERFACE + os.sep, "<frozen "))
 
 
-def _trim(summary: traceback.TracebackException) -> None:
-    """Drops our frames; keeps all where nothing else is left, since then the fault is ours."""
+def _is_never_ours(error: Optional[BaseException]) -> bool:
+    """Whether it tells of the user's text, wherever it was raised: drivers of databases raise what PEP 249 calls Error."""
+    return isinstance(error, SyntaxError) or any(base.__name__ == "Error" for base in type(error).__mro__)
+
+
+def _trim(summary: traceback.TracebackException, error: BaseException) -> None:
+    """Drops our frames; keeps all where nothing else is left and the fault may be ours."""
     seen: set = set()
-    pending: List[Optional[traceback.TracebackException]] = [summary]
+    pending: List[Tuple[Optional[traceback.TracebackException], Optional[BaseException]]] = [(summary, error)]
     while pending:
-        part = pending.pop()
+        part, raised = pending.pop()
         if part is None or id(part) in seen:
             continue
         seen.add(id(part))
         theirs = [frame for frame in part.stack if not _is_ours(frame.filename)]
-        if theirs:
+        if theirs or _is_never_ours(raised):
             part.stack = traceback.StackSummary.from_list(theirs)
-        pending += [part.__cause__, part.__context__]
+        pending += [(part.__cause__, getattr(raised, "__cause__", None)),
+                    (part.__context__, getattr(raised, "__context__", None))]
+
+
+def _at_home(text: str) -> str:
+    """Files of the project as its author knows them: where an executor laid them out helps nobody."""
+    repo_path = current.job().get("repo_path")
+    return text.replace(repo_path.rstrip(os.sep) + os.sep, "") if repo_path else text
 
 
 def format_traceback(error: BaseException) -> str:
     """The traceback as Python prints it, without our frames."""
     summary = traceback.TracebackException.from_exception(error)
-    _trim(summary)
-    return shorten("".join(summary.format()), _TRACEBACK_CHARS_MAX)
+    _trim(summary, error)
+    return shorten(_at_home("".join(summary.format())), _TRACEBACK_CHARS_MAX)
 
 
 def message_of(error: BaseException) -> str:
     """One line: the type and what it says."""
+    return _at_home(_message_of(error))
+
+
+def _message_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__} in {error.filename}, line {error.lineno}: {error.msg}"
     if isinstance(error, BlockError):
@@ -88,17 +105,19 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def result_of(error: BaseException) -> Dict[str, Any]:
-    """The RESULT of a job that ended with this exception."""
+def result_of(error: BaseException, memory_bytes: Optional[int] = None) -> Dict[str, Any]:
+    """The RESULT of a job that ended with this exception, in a process that may take so much memory."""
     code = getattr(error, "code", None) if isinstance(error, BlockError) else "USER_CODE"
     if is_out_of_memory(error):
         code = "OUT_OF_MEMORY"
     elif code == "USER_CODE" and is_disk_full(error):
         code = "DISK_FULL"
-    trace = ""
-    if not isinstance(error, BlockError) or error.__cause__ is not None:
-        trace = format_traceback(error)
+    # Of ours, only what it tells of has lines that help.
+    told = error.__cause__ if isinstance(error, BlockError) else error
+    trace = "" if told is None else format_traceback(told)
     message = message_of(error)
     if code == "OUT_OF_MEMORY":
-        message = f"out of memory: {message}"
+        limit = "" if memory_bytes is None else \
+            f"; a process of a block may take {memory_bytes >> 20} MiB here, by `memory_limit` of the executor"
+        message = f"out of memory: {message}{limit}"
     return {"outcome": "failed", "code": code, "message": shorten(message, 16 * 1024), "traceback": trace}

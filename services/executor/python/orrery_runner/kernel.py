@@ -76,6 +76,7 @@ class MemoryLimit:
     """A limit on what this process maps beyond what the warm interpreter has mapped already."""
 
     def __init__(self, headroom_bytes: int) -> None:
+        self.headroom_bytes = headroom_bytes
         with open("/proc/self/statm", "rb") as statm:
             mapped = int(statm.read().split()[0]) * resource.getpagesize()
         # Untouched, so it costs nothing but is there to be given back when a failure must be reported.

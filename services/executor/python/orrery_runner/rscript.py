@@ -13,6 +13,12 @@ from orrery_runner.failures import BlockError
 from orrery_runner.inputs import Inputs
 
 _FUNCTIONS = {"data_loader": "load_data", "transformer": "transform", "data_exporter": "export_data"}
+# R has written the error to its log by then.
+_ON_ERROR = """options(error = quote({{
+  cat(geterrmessage(), file = {file})
+  quit(save = "no", status = 1, runLast = FALSE)
+}}))
+"""
 # As in Mage a vector of texts, also to write to, but for `$`, which a vector does not have: it gives the variable itself.
 _GLOBAL_VARS = """
 `[.global_vars` <- function(x, i) attr(x, "texts")[i]
@@ -46,15 +52,25 @@ def run(job: Dict[str, Any], inputs: Inputs, kwargs: Dict[str, Any]) -> Any:
                          f"{block['kind']}")
     path = blockfile.path_of(block, job["repo_path"])
     with tempfile.TemporaryDirectory(prefix="rblock-") as folder:
-        result = os.path.join(folder, "result.csv")
+        result, fault = os.path.join(folder, "result.csv"), os.path.join(folder, "fault.txt")
         names = _write_inputs(job, inputs, folder)
         script = os.path.join(folder, "main.R")
         with open(script, "w", encoding="utf-8") as file:
+            file.write(_ON_ERROR.format(file=_text(fault)))
             file.write(_script(path, function, names, kwargs, result, block["kind"] != "data_exporter"))
         ended = subprocess.run([rscript, "--vanilla", script], cwd=os.getcwd(), stdin=subprocess.DEVNULL, check=False)
         if ended.returncode:
-            raise BlockError(f"block {block['uuid']}: Rscript ended with code {ended.returncode}; its log says why")
+            why = _fault(fault) or "its log says why"
+            raise BlockError(f"block {block['uuid']}: Rscript ended with code {ended.returncode}; {why}")
         return _read(result)
+
+
+def _fault(path: str) -> str:
+    """R's own words for what ended it; none where something else did."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return " ".join(file.read().split())
 
 
 def _write_inputs(job: Dict[str, Any], inputs: Inputs, folder: str) -> List[str]:

@@ -144,6 +144,21 @@ class Files(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "cannot be told"):
                 FileIO().load(os.path.join(folder, "f"))
 
+    def test_a_format_without_its_package_names_it(self) -> None:
+        from mage_ai.io.file import FileIO
+
+        with tempfile.TemporaryDirectory() as folder:
+            # An empty file has no format that pandas could guess.
+            for name, package, options in (("f.xlsx", "openpyxl", {"engine": "openpyxl"}), ("f.h5", "tables", {})):
+                path = os.path.join(folder, name)
+                wanted = f"need the package {package}; add it to the project's requirements.txt"
+                with mock.patch.dict(sys.modules, {package: None}):
+                    with self.assertRaisesRegex(ImportError, wanted):
+                        FileIO().export(pd.DataFrame({"a": [1]}), path)
+                    open(path, "wb").close()
+                    with self.assertRaisesRegex(ImportError, wanted):
+                        FileIO().load(path, **options)
+
     def test_files_are_read_whole(self) -> None:
         from mage_ai.io.base import QUERY_ROW_LIMIT
         from mage_ai.io.file import FileIO
@@ -334,6 +349,19 @@ def f(*args, **kwargs):
         self.block("told", "@data_loader\ndef f(**kwargs): return kwargs['remote_blocks']\n")
         self.ok("told", answers=answers, variables={"remote_blocks": [{"block_uuid": "made", "pipeline_uuid": "other"}]})
         self.assertEqual(self.stored("told"), [[{"n": 1}, "second"]])
+
+    def test_a_variable_that_is_not_there_is_told(self) -> None:
+        self.block("asks", """
+from mage_ai.data_preparation.variable_manager import get_variable
+@data_loader
+def f(**kwargs): return [get_variable('p', 'b'), get_variable('p', 'b', 'x', partition='3/20240229')]
+""")
+        self.ok("asks", answers={"get_variable": None})
+        self.assertEqual(self.stored("asks"), [None, None])
+        told = [line["message"] for line in self.last.logs if "get_variable" in line["message"]]
+        self.assertEqual(len(told), 2)
+        self.assertIn("a completed run, which a call without a partition means, has no output_0 of block b in pipeline p", told[0])
+        self.assertIn("the partition 3/20240229 has no x of block b", told[1])
 
     def test_check_status(self) -> None:
         self.block("s", """

@@ -95,11 +95,14 @@ class R(ProjectCase):
     @unittest.skipUnless(HAS_R, "NO RSCRIPT: blocks in R are not tested here; install Debian's r-base-core")
     def test_what_r_says_is_in_the_log(self) -> None:
         self.block("bad", "load_data <- function() stop('no such table')\n", "data_loader", "r")
-        self.fails("bad", "USER_CODE", "Rscript ended with code 1", request={"env": dict(os.environ)})
+        self.fails("bad", "USER_CODE", "Rscript ended with code 1; Error in load_data() : no such table",
+                   request={"env": dict(os.environ)})
         self.assertIn("no such table", self.last.text("stderr"))
         self.block("other", "load <- function() 1\n", "data_loader", "r")
-        self.fails("other", "USER_CODE", "code 1", request={"env": dict(os.environ)})
+        self.fails("other", "USER_CODE", "code 1; Error: the file defines no", request={"env": dict(os.environ)})
         self.assertIn("the file defines no function load_data", self.last.text("stderr"))
+        self.block("quits", "load_data <- function() quit(save = 'no', status = 3)\n", "data_loader", "r")
+        self.fails("quits", "USER_CODE", "code 3; its log says why", request={"env": dict(os.environ)})
         # R has a function of that name, which gives back what it is given.
         self.block("frame", FRAME)
         self.ok("frame")

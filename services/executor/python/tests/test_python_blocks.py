@@ -93,7 +93,9 @@ def f(*args, **kwargs):
 
     def test_errors_name_the_place(self) -> None:
         self.block("broken", "@data_loader\ndef f(:\n    pass\n")
-        self.fails("broken", "USER_CODE", "SyntaxError", "data_loaders/broken.py", "line 2")
+        result = self.fails("broken", "USER_CODE", "SyntaxError in data_loaders/broken.py, line 2")
+        self.assertIn('File "data_loaders/broken.py", line 2', result["traceback"])
+        self.assertNotIn("orrery_runner", result["traceback"])
         self.block("none", "@transformer\ndef f(): pass\n" if False else "def f(): pass\n")
         self.fails("none", "USER_CODE", "@data_loader", "none.py")
         self.block("missing")
@@ -102,7 +104,7 @@ def f(*args, **kwargs):
         result = self.fails("raises", "USER_CODE", "KeyError: 'key'")
         self.assertNotIn("orrery_runner", result["traceback"])
         self.assertIn("return {}['key']", result["traceback"])
-        self.assertTrue(result["traceback"].splitlines()[1].strip().startswith(f'File "{self.repo}/data_loaders/raises.py", line 3'))
+        self.assertTrue(result["traceback"].splitlines()[1].strip().startswith('File "data_loaders/raises.py", line 3'))
         self.block("exits", "import sys\n@data_loader\ndef f():\n    sys.exit(7)\n")
         self.fails("exits", "USER_CODE", "exit", "7")
         self.block("exits0", "import sys\n@data_loader\ndef f():\n    sys.exit(0)\n")
@@ -138,7 +140,9 @@ async def f(*args, **kwargs): return seen
         self.block("t", "@data_loader\ndef f(): return 1\n@test\ndef good(x): pass\n"
                         "@test\ndef bad(x): assert x == 2, 'not two'\n@test\ndef worse(x): 1/0\n")
         result = self.fails("t", "TEST_FAILED", "2 of 3", "bad", "not two", "worse", "ZeroDivisionError")
-        self.assertIn("not two", result["traceback"])
+        self.assertIn('File "data_loaders/t.py", line 6', result["traceback"])
+        self.assertEqual(result["traceback"].splitlines()[-1], "AssertionError: not two")
+        self.assertNotIn(self.repo, "".join(line["message"] for line in self.last.logs))
         self.assertEqual(self.stored("t"), [1])
 
     def test_markdown_and_unrunnable(self) -> None:

@@ -119,7 +119,9 @@ class Behaviour:
         self.ok("filled")
         self.assertEqual(self.rows("filled"), [[4]])
         self.sql("bad", "INSERT INTO t VALUES (10, 'x'); SELECT * FROM nowhere", use_raw_sql=True)
-        self.fails("bad", "USER_CODE", "nowhere")
+        failed = self.fails("bad", "USER_CODE", "nowhere")
+        self.assertNotIn("orrery_runner", failed["traceback"])
+        self.assertIn("nowhere", failed["traceback"])
 
     def test_templates(self) -> None:
         self.block("value", "@data_loader\ndef f(): return {'k': [7, {'a': 8}]}\n")

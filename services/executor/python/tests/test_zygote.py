@@ -44,7 +44,8 @@ class Children(ProjectCase):
 
     def test_memory_limit(self) -> None:
         self.block("greedy", "@data_loader\ndef f():\n    x = []\n    while True: x.append(bytearray(10 << 20))\n")
-        self.fails("greedy", "OUT_OF_MEMORY", "out of memory", request={"limits": {"memory_bytes": 300 << 20}})
+        self.fails("greedy", "OUT_OF_MEMORY", "out of memory: MemoryError; ", "300 MiB", "`memory_limit`",
+                   request={"limits": {"memory_bytes": 300 << 20}})
         self.block("frame", "import pandas as pd, numpy as np\n@data_loader\n"
                             "def f(): return pd.DataFrame({'a': np.arange(1_000_000)})\n")
         self.ok("frame", request={"limits": {"memory_bytes": 300 << 20}})

@@ -53,7 +53,7 @@ impl Said {
             has_ended: false,
         };
         let listener = Listener {
-            pipes: [pipe(stdout, "INFO", "stdout"), pipe(stderr, "ERROR", "stderr")],
+            pipes: [pipe(stdout, "INFO", "stdout"), pipe(stderr, "INFO", "stderr")],
             control: Control {
                 source: control,
                 pending: Vec::new(),

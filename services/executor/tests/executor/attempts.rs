@@ -29,7 +29,7 @@ async fn a_block_runs_and_its_lines_arrive_before_its_result_counts() {
     assert_eq!(completed.outputs.len(), 1, "{completed:?}");
     assert!(world.outputs(&hello).join("manifest.json").is_file());
     for (stream, level, text) in
-        [("stdout", "INFO", "to stdout"), ("stderr", "ERROR", "to stderr"), ("logging", "WARNING", "to logging")]
+        [("stdout", "INFO", "to stdout"), ("stderr", "INFO", "to stderr"), ("logging", "WARNING", "to logging")]
     {
         let line = world.scheduler.line(text, |line| line.message == text).await;
         assert_eq!((line.stream.as_str(), line.level.as_str(), line.block.as_str()), (stream, level, "hello"));

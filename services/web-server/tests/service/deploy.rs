@@ -60,12 +60,11 @@ async fn create_in(
     manifest: Manifest,
     validate_only: bool,
 ) -> Result<CreateDeploymentResponse, Status> {
-    let request = CreateDeploymentRequest {
-        workspace: workspace.to_owned(),
-        manifest: Some(manifest),
-        validate_only,
-        idempotency_key: String::new(),
-    };
+    let (workspace, manifest) = (workspace.to_owned(), Some(manifest));
+    send(cluster, CreateDeploymentRequest { workspace, manifest, validate_only, ..Default::default() }).await
+}
+
+async fn send(cluster: &Cluster, request: CreateDeploymentRequest) -> Result<CreateDeploymentResponse, Status> {
     let answer = DeploymentServiceClient::new(cluster.channel()).create_deployment(request).await;
     answer.map(tonic::Response::into_inner)
 }
@@ -140,12 +139,40 @@ async fn what_only_validates_changes_nothing() {
     let missing = create(&cluster, manifest(&files), true).await.unwrap_err();
     assert_eq!(missing.code(), Code::FailedPrecondition);
     let (_, _) = deploy(&cluster, &files).await;
-    let mut smaller = manifest(&files);
-    smaller.files.retain(|file| !file.path.starts_with("pipelines/"));
-    let answer = create(&cluster, smaller, true).await.unwrap();
+    let answer = send(&cluster, emptied(&files, true, true)).await.unwrap();
     assert_eq!(changes(&answer), [("daily", 1, Change::Archived)]);
     assert_eq!(answer.deployed_at, None);
     cluster.run("sales", "daily").await;
+}
+
+/// The project without its pipelines.
+fn emptied(files: &Files, validate_only: bool, empty: bool) -> CreateDeploymentRequest {
+    let mut manifest = manifest(files);
+    manifest.files.retain(|file| !file.path.starts_with("pipelines/"));
+    let (workspace, manifest) = ("sales".to_owned(), Some(manifest));
+    CreateDeploymentRequest { workspace, manifest, validate_only, empty, ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_folder_without_pipelines_archives_none_unless_it_is_meant() {
+    let cluster = Cluster::new().await;
+    cluster.workspace("sales").await;
+    let files = project();
+    deploy(&cluster, &files).await;
+    for validate_only in [true, false] {
+        let refused = send(&cluster, emptied(&files, validate_only, false)).await.unwrap_err();
+        let problem = rpc::status::Problem::from_status(&refused);
+        assert_eq!((refused.code(), problem.reason.as_str()), (Code::FailedPrecondition, "PROJECT_EMPTY"));
+        assert!(problem.message.contains("every pipeline of the workspace (1 in all)"), "{}", problem.message);
+        assert!(problem.remedy.is_some_and(|remedy| remedy.contains("--empty")));
+    }
+    cluster.run("sales", "daily").await;
+    let answer = send(&cluster, emptied(&files, false, true)).await.unwrap();
+    assert_eq!(changes(&answer), [("daily", 1, Change::Archived)]);
+    // There is nothing left that it could take away.
+    let again = send(&cluster, emptied(&files, false, false)).await.unwrap();
+    assert_eq!(changes(&again), []);
+    assert!(again.diagnostics.iter().any(|d| d.file == "pipelines/"), "{:?}", again.diagnostics);
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 """Variables of pipelines and outputs of blocks, asked by name."""
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Dict, Optional
 
 from orrery_runner import current, outputs
+
+_log = logging.getLogger("orrery")
 
 
 def get_variable(pipeline_uuid: str, block_uuid: str, variable_uuid: str = "output_0",
@@ -13,7 +16,12 @@ def get_variable(pipeline_uuid: str, block_uuid: str, variable_uuid: str = "outp
     variable_uuid = key or variable_uuid
     place = current.call("get_variable", {"pipeline_uuid": pipeline_uuid, "block_uuid": block_uuid,
                                           "variable_uuid": variable_uuid, "partition": partition})
-    return outputs.read_one(place["dir"], place.get("name") or variable_uuid) if place else None
+    if place:
+        return outputs.read_one(place["dir"], place.get("name") or variable_uuid)
+    where = f"the partition {partition}" if partition else "a completed run, which a call without a partition means,"
+    _log.info("get_variable gives None: %s has no %s of block %s in pipeline %s", where, variable_uuid, block_uuid,
+              pipeline_uuid)
+    return None
 
 
 def get_global_variables(pipeline_uuid: Optional[str] = None, **_options: Any) -> Dict[str, Any]:

@@ -1,9 +1,11 @@
 """What readers and writers of data share."""
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
-from typing import Any, Optional, Union
+import re
+from typing import Any, Iterator, Optional, Union
 
 QUERY_ROW_LIMIT = 10_000_000
 
@@ -35,6 +37,25 @@ _EXTENSIONS = {"csv": "csv", "tsv": "csv", "txt": "csv", "json": "json", "jsonl"
                "pq": "parquet", "hdf5": "hdf5", "hdf": "hdf5", "h5": "hdf5", "xlsx": "xlsx", "xls": "xlsx",
                "excel": "xlsx", "xml": "xml", "orc": "orc", "feather": "feather"}
 _COMPRESSION = (".gz", ".bz2", ".zip", ".xz", ".zst")
+
+
+# What pandas calls otherwise than the registry of packages.
+_PACKAGES = {"pytables": "tables"}
+
+
+@contextlib.contextmanager
+def _naming_packages(chosen: str) -> Iterator[None]:
+    """Most formats take a package beside pandas, which not every environment has."""
+    try:
+        yield
+    except ImportError as error:
+        named = error.name or next(iter(re.findall(r"'([A-Za-z][\w.-]*)'", str(error))), None)
+        if named is None:
+            raise
+        package = named.partition(".")[0]
+        package = _PACKAGES.get(package, package)
+        raise ImportError(f"files of the format {chosen} need the package {package}; add it to the project's "
+                          f"requirements.txt ({error})") from None
 
 
 class BaseIO:
@@ -77,7 +98,8 @@ class BaseFile(BaseIO):
         readers = {"csv": pandas.read_csv, "json": pandas.read_json, "parquet": pandas.read_parquet,
                    "hdf5": pandas.read_hdf, "xlsx": pandas.read_excel, "xml": pandas.read_xml, "orc": pandas.read_orc,
                    "feather": pandas.read_feather}
-        frame = readers[chosen](source, **options)
+        with _naming_packages(chosen):
+            frame = readers[chosen](source, **options)
         return frame if limit is None or not hasattr(frame, "iloc") else frame.iloc[:limit]
 
     @staticmethod
@@ -95,7 +117,8 @@ class BaseFile(BaseIO):
             options.update(coerce_timestamps="ms", allow_truncated_timestamps=True)
         writers = {"csv": "to_csv", "json": "to_json", "parquet": "to_parquet", "hdf5": "to_hdf", "xlsx": "to_excel",
                    "xml": "to_xml", "orc": "to_orc", "feather": "to_feather"}
-        getattr(frame, writers[chosen])(target, **options)
+        with _naming_packages(chosen):
+            getattr(frame, writers[chosen])(target, **options)
 
 
 class BaseSQLConnection(BaseIO):
