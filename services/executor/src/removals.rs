@@ -5,8 +5,8 @@ use crate::{bundles::Bundles, outputs::Outputs};
 use domain::id::RunId;
 use futures_util::{StreamExt, stream};
 use proto::internal::v1::{self as pb, output_removal_service_client::OutputRemovalServiceClient};
-                    // Each call and each run has its deadline.
-                    claimed = beat.waiting(self.run_once(&mut client)) => claimed,
+use rpc::client::{Channel, Dialer, within};
+use runtime::watchdog::Beat;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -48,12 +48,8 @@ impl Remover {
             loop {
                 let claimed = tokio::select! {
                     () = stop.cancelled() => return,
-<<<<<<< HEAD
-                    claimed = self.run_once(&mut client) => claimed,
-=======
                     // Each call and each run has its deadline.
-                    claimed = beat.waiting(self.run_once()) => claimed,
->>>>>>> wt-rows
+                    claimed = beat.waiting(self.run_once(&mut client)) => claimed,
                 };
                 match claimed {
                     Ok(claimed) if claimed >= usize::try_from(CLAIM).unwrap_or(0) => {}
