@@ -3,7 +3,7 @@
 use crate::lab::{Lab, PATIENCE};
 use backend_kubernetes::{Access, Cluster, Error, metrics};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::{api::PostParams};
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use testkit::wait_for;
 
