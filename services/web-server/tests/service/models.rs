@@ -296,11 +296,8 @@ async fn who_stalls_keeps_nobody_else_out_and_not_for_ever() {
     let content = content(1_000);
     let began = cluster.call("ModelService/StartUpload", start("fraud", &content)).await;
     let id = began["uploadId"].as_str().unwrap();
-    let mut stalled = Vec::new();
-    // More than a quarter of what there is.
-    for _ in 0..12 {
-        stalled.push(stall(&cluster, &slow, id).await);
-    }
+    // More than a quarter of what there is, and at once: one after the other, on a busy machine, the first would have been broken off.
+    let stalled = futures_util::future::join_all((0..12).map(|_| stall(&cluster, &slow, id))).await;
     wait_for("a refusal", WAIT, || async {
         let answer = put(&cluster, &slow, id, 0, b"").await;
         (answer.status == 429 && reason(&answer) == "TOO_MANY_TRANSFERS").then_some(())
