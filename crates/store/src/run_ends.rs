@@ -5,7 +5,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use domain::id::{PipelineId, RunId, TriggerId, WorkspaceId};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -14,7 +14,34 @@ const PLACE_BITS: u32 = 24;
 /// Ends of the version before that are taken at once.
 const LEFT_MAX: i64 = 500;
 
-/// A run that ended, or that is late.
+/// An end of a run, as its commit left it.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// Of this end, and of no other.
+    pub id: i64,
+    /// Whose. It may be forgotten by now.
+    pub run: RunId,
+    /// As what it ended.
+    pub status: String,
+    /// When this life started, if it did.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Timestamp,
+    /// Of the life before, if it had ended and was retried.
+    pub former_end_at: Option<Timestamp>,
+}
+
+/// What runs were of.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of run, with names")]
+pub struct Version {
+    pub workspace_id: WorkspaceId,
+    pub pipeline_id: PipelineId,
+    pub pipeline: String,
+    pub pipeline_version: i64,
+}
+
+/// A run that ended, or that is late, with all that a message tells of it.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of run, with names")]
 pub struct Ended {
@@ -24,23 +51,15 @@ pub struct Ended {
     pub status: String,
     pub started_at: Option<Timestamp>,
     pub completed_at: Option<Timestamp>,
-    /// Of the life before, if it had ended and was retried.
-    pub former_end_at: Option<Timestamp>,
-    pub workspace_id: WorkspaceId,
+    pub of: Version,
     pub workspace: String,
-    pub pipeline_id: PipelineId,
-    pub pipeline: String,
-    pub pipeline_version: i64,
     pub trigger_id: TriggerId,
     pub trigger: String,
-    pub created_at: Timestamp,
     pub execution_date: Timestamp,
     /// Why it failed or was cancelled.
     pub reason: String,
     /// By when it should have ended.
     pub due_at: Option<Timestamp>,
-    /// Whether its end is one and a schedule asked for it, so that it could be late.
-    pub is_scheduled: bool,
 }
 
 /// The block that failed first.
@@ -55,8 +74,8 @@ pub struct Failure {
 /// What was taken out of the queue.
 #[derive(Debug)]
 pub struct Taken {
-    /// Of runs that are not forgotten.
-    pub ends: Vec<Ended>,
+    /// Oldest first.
+    pub ends: Vec<End>,
     /// Whether there may be more.
     pub more: bool,
 }
@@ -68,25 +87,67 @@ pub struct Taken {
 /// When a statement fails.
 pub async fn take(db: &Transaction<'_>, batches: i64) -> Result<Option<Taken>, Error> {
     let statement = db.prepare_cached(include_str!("../sql/run_end/take.sql")).await?;
-    let mut rows = db.query(&statement, &[&LEFT_MAX]).await?;
-    let left = rows.len();
+    let left = db.query(&statement, &[&LEFT_MAX]).await?;
     let statement = db.prepare_cached(include_str!("../sql/run_end_batch/take.sql")).await?;
-    rows.extend(db.query(&statement, &[&batches]).await?);
-    if rows.is_empty() {
+    let taken = db.query(&statement, &[&batches]).await?;
+    if left.is_empty() && taken.is_empty() {
         return Ok(None);
     }
-    let taken: HashSet<i64> = rows[left..].iter().map(|row| row.get::<_, i64>("id") >> PLACE_BITS).collect();
     let is_full = |taken: usize, limit: i64| i64::try_from(taken).is_ok_and(|taken| taken >= limit);
+    let more = is_full(left.len(), LEFT_MAX) || is_full(taken.len(), batches);
+    let alone = |row: &Row| End {
+        id: row.get("id"),
+        run: RunId(row.get("run_id")),
+        status: row.get("status"),
+        started_at: row.get("started_at"),
+        completed_at: row.get("completed_at"),
+        former_end_at: row.get("former_end_at"),
+    };
+    let ends = left.iter().map(alone).chain(taken.iter().flat_map(of_batch)).collect();
+    Ok(Some(Taken { ends, more }))
+}
+
+/// An end is named by its batch and its place there, from 1.
+fn of_batch(row: &Row) -> impl Iterator<Item = End> + use<> {
+    let first = row.get::<_, i64>("id") << PLACE_BITS;
+    let runs: Vec<Uuid> = row.get("run_ids");
+    let statuses: Vec<String> = row.get("statuses");
+    let started: Vec<Option<Timestamp>> = row.get("started_ats");
+    let completed: Vec<Timestamp> = row.get("completed_ats");
+    let former: Vec<Option<Timestamp>> = row.get("former_end_ats");
+    (first + 1..).zip(runs).zip(statuses).zip(started).zip(completed).zip(former).map(
+        |(((((id, run), status), started_at), completed_at), former_end_at)| End {
+            id,
+            run: RunId(run),
+            status,
+            started_at,
+            completed_at,
+            former_end_at,
+        },
+    )
+}
+
+/// Of these ends, those of these pipelines, with all that a message tells of them. A run that is forgotten is not among them.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn describe(db: &impl GenericClient, ends: &[End], of: &[PipelineId]) -> Result<Vec<Ended>, Error> {
+    if ends.is_empty() || of.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<i64> = ends.iter().map(|end| end.id).collect();
+    let columns = Columns::of(ends);
+    let of: Vec<Uuid> = of.iter().map(|pipeline| pipeline.0).collect();
+    let statement = db.prepare_cached(include_str!("../sql/run_end_batch/describe.sql")).await?;
+    let Columns { runs, statuses, started, completed, .. } = &columns;
+    let rows = db.query(&statement, &[&ids, runs, statuses, started, completed, &of]).await?;
     let decode = |row: &Row| Ended {
         end_id: row.get("id"),
         completed_at: row.get("completed_at"),
-        former_end_at: row.get("former_end_at"),
         reason: row.get::<_, Option<String>>("reason").unwrap_or_default(),
-        is_scheduled: row.get("is_scheduled"),
         ..unended(row)
     };
-    let ends = rows.iter().filter(|row| row.get("is_known")).map(decode).collect();
-    Ok(Some(Taken { ends, more: is_full(left, LEFT_MAX) || is_full(taken.len(), batches) }))
+    Ok(rows.iter().map(decode).collect())
 }
 
 /// A page of unfinished runs that became late in the last `lately_s` seconds, after the run `after`.
@@ -105,56 +166,56 @@ fn unended(row: &Row) -> Ended {
         status: row.get("status"),
         started_at: row.get("started_at"),
         completed_at: None,
-        former_end_at: None,
-        workspace_id: WorkspaceId(row.get("workspace_id")),
+        of: version(row),
         workspace: row.get("workspace"),
-        pipeline_id: PipelineId(row.get("pipeline_id")),
-        pipeline: row.get("pipeline"),
-        pipeline_version: row.get("pipeline_version"),
         trigger_id: TriggerId(row.get("trigger_id")),
         trigger: row.get("trigger"),
-        created_at: row.get("created_at"),
         execution_date: row.get("execution_date"),
         reason: String::new(),
         due_at: row.get("sla_at"),
-        is_scheduled: false,
     }
 }
 
-/// Adds ends to the statistics, in the transaction that took them.
+fn version(row: &Row) -> Version {
+    Version {
+        workspace_id: WorkspaceId(row.get("workspace_id")),
+        pipeline_id: PipelineId(row.get("pipeline_id")),
+        pipeline: row.get("pipeline"),
+        pipeline_version: row.get("pipeline_version"),
+    }
+}
+
+/// Ends as the arrays that statements take.
+struct Columns<'a> {
+    runs: Vec<Uuid>,
+    statuses: Vec<&'a str>,
+    started: Vec<Option<Timestamp>>,
+    completed: Vec<Timestamp>,
+    former: Vec<Option<Timestamp>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(ends: &'a [End]) -> Self {
+        Self {
+            runs: ends.iter().map(|end| end.run.0).collect(),
+            statuses: ends.iter().map(|end| end.status.as_str()).collect(),
+            started: ends.iter().map(|end| end.started_at).collect(),
+            completed: ends.iter().map(|end| end.completed_at).collect(),
+            former: ends.iter().map(|end| end.former_end_at).collect(),
+        }
+    }
+}
+
+/// Adds ends to the statistics, in the transaction that took them; of a run that is forgotten nothing is counted. Answers what the
+/// runs were of, each once: nothing of a run itself leaves the database for being counted.
 ///
 /// # Errors
-/// When a statement fails.
-pub async fn count(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
-    let runs: Vec<Uuid> = ends.iter().map(|end| end.run.0).collect();
-    let workspaces: Vec<Uuid> = ends.iter().map(|end| end.workspace_id.0).collect();
-    let pipelines: Vec<Uuid> = ends.iter().map(|end| end.pipeline_id.0).collect();
-    let triggers: Vec<Uuid> = ends.iter().map(|end| end.trigger_id.0).collect();
-    let statuses: Vec<&str> = ends.iter().map(|end| end.status.as_str()).collect();
-    let started: Vec<Option<Timestamp>> = ends.iter().map(|end| end.started_at).collect();
-    let former: Vec<Option<Timestamp>> = ends.iter().map(|end| end.former_end_at).collect();
-    let completed: Vec<Option<Timestamp>> = ends.iter().map(|end| end.completed_at).collect();
-    let statement = db.prepare_cached(include_str!("../sql/run_stat/add.sql")).await?;
-    db.execute(&statement, &[&workspaces, &pipelines, &triggers, &statuses, &started, &completed]).await?;
-    let statement = db.prepare_cached(include_str!("../sql/block_stat/add.sql")).await?;
-    db.execute(&statement, &[&runs, &workspaces, &pipelines, &started, &former, &completed]).await?;
-    count_lateness(db, ends).await
-}
-
-/// A run is created once, however often it ends.
-async fn count_lateness(db: &Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
-    let first = || ends.iter().filter(|end| end.is_scheduled && end.former_end_at.is_none());
-    if first().next().is_none() {
-        return Ok(());
-    }
-    let workspaces: Vec<Uuid> = first().map(|end| end.workspace_id.0).collect();
-    let pipelines: Vec<Uuid> = first().map(|end| end.pipeline_id.0).collect();
-    let triggers: Vec<Uuid> = first().map(|end| end.trigger_id.0).collect();
-    let created: Vec<Timestamp> = first().map(|end| end.created_at).collect();
-    let due: Vec<Timestamp> = first().map(|end| end.execution_date).collect();
-    let statement = db.prepare_cached(include_str!("../sql/lateness_stat/add.sql")).await?;
-    db.execute(&statement, &[&workspaces, &pipelines, &triggers, &created, &due]).await?;
-    Ok(())
+/// When the statement fails.
+pub async fn count(db: &Transaction<'_>, ends: &[End]) -> Result<Vec<Version>, Error> {
+    let Columns { runs, statuses, started, completed, former } = &Columns::of(ends);
+    let statement = db.prepare_cached(include_str!("../sql/run_end_batch/count.sql")).await?;
+    let rows = db.query(&statement, &[runs, statuses, started, completed, former]).await?;
+    Ok(rows.iter().map(version).collect())
 }
 
 /// Of each of these ends that is a failure, by its id, the block that failed first; unless that runs again by now.

@@ -1,5 +1,6 @@
 //! What is to be told about runs, and whom: from ends of runs and configurations to notes. Refuses to send any.
 
+use domain::id::PipelineId;
 use jiff::Timestamp;
 use notify::{Config, Event, Facts};
 use secrets::{Keyring, Place};
@@ -9,7 +10,7 @@ use store::{
     Error,
     notifications::{self, Configured, SealedConfig},
     outbox::{Note, Source},
-    run_ends::{Ended, Failure},
+    run_ends::{Ended, Failure, Version},
     secrets::Sealed,
 };
 
@@ -22,7 +23,7 @@ const TRACE_CHARS_MAX: usize = 4_000;
 /// Configurations of the project files, read once per version: a version never changes.
 #[derive(Debug, Default)]
 pub struct Versions {
-    known: HashMap<(domain::id::PipelineId, i64), Option<Config>>,
+    known: HashMap<(PipelineId, i64), Option<Config>>,
 }
 
 impl Versions {
@@ -30,24 +31,39 @@ impl Versions {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn learn(&mut self, db: &store::Transaction<'_>, ends: &[Ended]) -> Result<(), Error> {
-        for end in ends {
-            let version = (end.pipeline_id, end.pipeline_version);
+    pub async fn learn(
+        &mut self,
+        db: &store::Transaction<'_>,
+        of: impl IntoIterator<Item = &Version>,
+    ) -> Result<(), Error> {
+        for of in of {
+            let version = (of.pipeline_id, of.pipeline_version);
             if self.known.contains_key(&version) {
                 continue;
             }
             if self.known.len() >= VERSIONS_MAX {
                 self.known.clear();
             }
-            let config = notifications::of_version(db, end.pipeline_id, end.pipeline_version).await?;
-            self.known.insert(version, config.and_then(|config| parse(&config, &end.pipeline)));
+            let config = notifications::of_version(db, of.pipeline_id, of.pipeline_version).await?;
+            self.known.insert(version, config.and_then(|config| parse(&config, &of.pipeline)));
         }
         Ok(())
     }
 
-    fn get(&self, end: &Ended) -> Option<&Config> {
-        self.known.get(&(end.pipeline_id, end.pipeline_version))?.as_ref()
+    fn get(&self, of: &Version) -> Option<&Config> {
+        self.known.get(&(of.pipeline_id, of.pipeline_version))?.as_ref()
     }
+
+    /// The pipelines about whose runs anybody may want to be told.
+    #[must_use]
+    pub fn listened(&self, of: &[Version], configured: &[Configured]) -> Vec<PipelineId> {
+        let is_listened = |of: &&Version| self.get(of).is_some() || configured.iter().any(|c| covers(c, of));
+        of.iter().filter(is_listened).map(|of| of.pipeline_id).collect()
+    }
+}
+
+fn covers(configured: &Configured, of: &Version) -> bool {
+    configured.workspace == of.workspace_id && configured.pipeline.is_none_or(|pipeline| pipeline == of.pipeline_id)
 }
 
 /// A configuration; one that cannot be used tells nobody, and the log why.
@@ -95,10 +111,8 @@ pub fn notes(
     let own: Vec<(&Configured, Config)> = configured.iter().filter_map(|c| Some((c, outline(c)?))).collect();
     let mut notes = Vec::new();
     for end in ends {
-        let of_project = versions.get(end).map(|config| (Source::Project, config));
-        let of_api = own.iter().filter(|(c, _)| {
-            c.workspace == end.workspace_id && c.pipeline.is_none_or(|pipeline| pipeline == end.pipeline_id)
-        });
+        let of_project = versions.get(&end.of).map(|config| (Source::Project, config));
+        let of_api = own.iter().filter(|(c, _)| covers(c, &end.of));
         let of_api = of_api.map(|(c, config)| (source(c), config));
         for (source, config) in of_project.into_iter().chain(of_api) {
             for event in events(end).into_iter().filter(|event| config.tells(*event)) {
@@ -135,9 +149,9 @@ fn note(end: &Ended, event: Event, source: Source, channel: &str, facts: &Facts)
     };
     Note {
         key: format!("{}/{what}/{}/{channel}", end.run, source.as_str()),
-        workspace: end.workspace_id,
-        pipeline: end.pipeline_id,
-        pipeline_version: end.pipeline_version,
+        workspace: end.of.workspace_id,
+        pipeline: end.of.pipeline_id,
+        pipeline_version: end.of.pipeline_version,
         run: Some(end.run),
         event: event.as_str(),
         source,
@@ -155,7 +169,7 @@ fn facts(end: &Ended, failure: Option<&Failure>, public_url: Option<&str>) -> Fa
     let error = of_failure("message", ERROR_CHARS_MAX);
     Facts {
         workspace: end.workspace.clone(),
-        pipeline_uuid: end.pipeline.clone(),
+        pipeline_uuid: end.of.pipeline.clone(),
         pipeline_run_id: end.run.to_string(),
         pipeline_run_url: public_url
             .map(|url| format!("{}/#/runs/{}", url.trim_end_matches('/'), end.run))
@@ -177,7 +191,7 @@ fn facts(end: &Ended, failure: Option<&Failure>, public_url: Option<&str>) -> Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::id::{PipelineId, RunId, TriggerId, WorkspaceId};
+    use domain::id::{RunId, TriggerId, WorkspaceId};
     use serde_json::json;
     use uuid::Uuid;
 
@@ -190,25 +204,24 @@ mod tests {
             status: status.into(),
             started_at: Some(created_at),
             completed_at,
-            former_end_at: None,
-            workspace_id: WorkspaceId(Uuid::nil()),
+            of: Version {
+                workspace_id: WorkspaceId(Uuid::nil()),
+                pipeline_id: PipelineId(Uuid::nil()),
+                pipeline: "p".into(),
+                pipeline_version: 1,
+            },
             workspace: "w".into(),
-            pipeline_id: PipelineId(Uuid::nil()),
-            pipeline: "p".into(),
-            pipeline_version: 1,
             trigger_id: TriggerId(Uuid::nil()),
             trigger: "t".into(),
-            created_at,
             execution_date: created_at,
             reason: "it was told to".into(),
             due_at: sla_s.map(|s| Timestamp::from_second(1_800_000_000 + s).unwrap()),
-            is_scheduled: false,
         }
     }
 
     fn keys(end: Ended, config: Value) -> Vec<String> {
         let configured = Configured {
-            workspace: end.workspace_id,
+            workspace: end.of.workspace_id,
             pipeline: None,
             pipeline_name: String::new(),
             config,

@@ -2,7 +2,7 @@
 -- or is at the run's end.
 -- $1 seconds that are lately, $2 run after which, $3 limit
 SELECT r.id AS run_id, r.status, r.started_at, r.workspace_id, r.pipeline_id, r.pipeline_version, r.trigger_id,
-       r.created_at, r.execution_date, w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at
+       r.execution_date, w.name AS workspace, p.name AS pipeline, coalesce(t.name, '') AS trigger, r.sla_at
   FROM unfinished_run u
   CROSS JOIN LATERAL (SELECT * FROM run WHERE id = u.run_id OFFSET 0) AS r
   JOIN workspace w ON w.id = r.workspace_id

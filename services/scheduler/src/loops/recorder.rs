@@ -9,7 +9,12 @@ use crate::{
 use domain::id::RunId;
 use runtime::watchdog::Beat;
 use std::time::{Duration, Instant};
-use store::{Store, notifications, outbox, run_ends};
+use store::{
+    Store,
+    notifications::{self, Configured},
+    outbox,
+    run_ends::{self, Ended, Version},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -77,8 +82,11 @@ impl Recorder {
         let mut client = self.store.client().await?;
         let transaction = client.transaction().await?;
         let Some(taken) = run_ends::take(&transaction, BATCHES_MAX).await? else { return Ok(false) };
-        run_ends::count(&transaction, &taken.ends).await?;
-        self.note(&transaction, &taken.ends).await?;
+        let of = run_ends::count(&transaction, &taken.ends).await?;
+        let configured = self.configured(&transaction, &of).await?;
+        let listened = self.versions.listened(&of, &configured);
+        let ends = run_ends::describe(&transaction, &taken.ends, &listened).await?;
+        self.note(&transaction, &ends, &configured).await?;
         // Also where all of these runs are forgotten: what comes after them is taken next.
         transaction.commit().await?;
         Ok(taken.more)
@@ -92,19 +100,37 @@ impl Recorder {
             let late = run_ends::late(&transaction, LATELY_S, after, LATE_MAX).await?;
             let Some(last) = late.last() else { return Ok(()) };
             after = last.run;
-            self.note(&transaction, &late).await?;
+            let of: Vec<Version> = late.iter().map(|run| run.of.clone()).collect();
+            let configured = self.configured(&transaction, &of).await?;
+            self.note(&transaction, &late, &configured).await?;
             transaction.commit().await?;
         }
     }
 
-    async fn note(&mut self, db: &store::Transaction<'_>, ends: &[run_ends::Ended]) -> Result<(), store::Error> {
-        self.versions.learn(db, ends).await?;
-        let mut workspaces: Vec<Uuid> = ends.iter().map(|end| end.workspace_id.0).collect();
+    /// Who wants to be told, by the API; and learns what these versions' own files say.
+    async fn configured(
+        &mut self,
+        db: &store::Transaction<'_>,
+        of: &[Version],
+    ) -> Result<Vec<Configured>, store::Error> {
+        self.versions.learn(db, of).await?;
+        let mut workspaces: Vec<Uuid> = of.iter().map(|of| of.workspace_id.0).collect();
         workspaces.sort_unstable();
         workspaces.dedup();
-        let configured = notifications::configured(db, &workspaces).await?;
+        notifications::configured(db, &workspaces).await
+    }
+
+    async fn note(
+        &self,
+        db: &store::Transaction<'_>,
+        ends: &[Ended],
+        configured: &[Configured],
+    ) -> Result<(), store::Error> {
+        if ends.is_empty() {
+            return Ok(());
+        }
         let failures = run_ends::failures(db, ends).await?;
-        let notes = notes::notes(ends, &self.versions, &configured, &failures, self.public_url.as_deref());
+        let notes = notes::notes(ends, &self.versions, configured, &failures, self.public_url.as_deref());
         outbox::note(db, &notes).await
     }
 }

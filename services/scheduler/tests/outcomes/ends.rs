@@ -4,7 +4,7 @@ use crate::World;
 use serde_json::json;
 use std::collections::BTreeSet;
 use store::{
-    run_ends::{self, Taken},
+    run_ends::{self, End, Ended, Taken},
     statistics::{self, Filter},
 };
 
@@ -65,6 +65,14 @@ async fn a_run_that_ends_again_was_late_once_and_counts_only_what_ended_since() 
     assert_eq!([0, 1, 2, 3].map(|at| row.get::<_, i64>(at)), [2, 1, 1, 1], "ends, times late, and of two blocks");
 }
 
+/// What a message could tell of these ends.
+async fn described(transaction: &store::Transaction<'_>, ends: &[End]) -> Vec<Ended> {
+    let of = run_ends::count(transaction, ends).await.unwrap();
+    let of: Vec<_> = of.iter().map(|of| of.pipeline_id).collect();
+    assert!(run_ends::describe(transaction, ends, &[]).await.unwrap().is_empty(), "nobody listens");
+    run_ends::describe(transaction, ends, &of).await.unwrap()
+}
+
 #[tokio::test]
 async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_alone() {
     let world = World::new(json!({})).await;
@@ -85,6 +93,7 @@ async fn what_a_retry_has_done_before_an_end_is_recorded_counts_for_the_retry_al
     let mut db = world.store.client().await.unwrap();
     let transaction = db.transaction().await.unwrap();
     let ends = run_ends::take(&transaction, 10).await.unwrap().unwrap().ends;
+    let ends = described(&transaction, &ends).await;
     let failures = run_ends::failures(&transaction, &ends).await.unwrap();
     let blocks: Vec<_> = ends.iter().map(|end| failures.get(&end.end_id).map(|of| of.block.as_str())).collect();
     assert_eq!((ends[0].run.0, blocks), (run, vec![None, Some("next")]));
@@ -118,6 +127,7 @@ async fn ends_are_taken_with_the_transaction_and_whoever_left_them() {
     for _ in 0..2 {
         let transaction = db.transaction().await.unwrap();
         let Taken { ends, more } = run_ends::take(&transaction, 2).await.unwrap().unwrap();
+        let ends = described(&transaction, &ends).await;
         let mut statuses: Vec<_> = ends.iter().map(|end| (end.status.as_str(), end.reason.as_str())).collect();
         statuses.sort_unstable();
         assert_eq!((statuses, more), (vec![("cancelled", "why"), ("completed", "why"), ("failed", "why")], false));
