@@ -12,6 +12,9 @@ from orrery_runner.logs import shorten
 _RUNNER = os.path.dirname(os.path.abspath(__file__))
 _INTERFACE = os.path.join(os.path.dirname(_RUNNER), "mage_ai")
 _TRACEBACK_CHARS_MAX = 128 * 1024
+# Packages whose modules have another name, as far as data people meet them.
+_PACKAGES = {"PIL": "pillow", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "dotenv": "python-dotenv",
+             "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 class BlockError(Exception):
@@ -92,7 +95,15 @@ def _message_of(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text}{_remedy(error)}" if text else type(error).__name__
+
+
+def _remedy(error: BaseException) -> str:
+    """What helps where a package is missing. Who missed a part of one that is there, or of the project, has misspelt it."""
+    name = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if not name or name.split(".")[0] != name or str(error) != f"No module named {name!r}":
+        return ""
+    return f"; if it is a package, add `{_PACKAGES.get(name, name)}` to the project's requirements.txt"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

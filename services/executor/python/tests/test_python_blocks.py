@@ -107,6 +107,13 @@ def f(*args, **kwargs):
         self.assertTrue(result["traceback"].splitlines()[1].strip().startswith('File "data_loaders/raises.py", line 3'))
         self.block("exits", "import sys\n@data_loader\ndef f():\n    sys.exit(7)\n")
         self.fails("exits", "USER_CODE", "exit", "7")
+        self.block("lacks", "import nowhere_at_all\n@data_loader\ndef f(): return 1\n")
+        self.fails("lacks", "USER_CODE", "No module named 'nowhere_at_all'; if it is a package, add `nowhere_at_all` to the "
+                   "project's requirements.txt")
+        self.block("known", "raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')\n")
+        self.fails("known", "USER_CODE", "add `opencv-python-headless` to")
+        self.block("part", "import json.nowhere\n@data_loader\ndef f(): return 1\n")
+        self.assertNotIn("requirements.txt", self.fails("part", "USER_CODE", "json.nowhere")["message"])
         self.block("exits0", "import sys\n@data_loader\ndef f():\n    sys.exit(0)\n")
         self.ok("exits0")
 
