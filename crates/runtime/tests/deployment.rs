@@ -167,3 +167,45 @@ fn what_an_executor_keeps_and_runs_fits_into_its_pod() {
     let run = value("slots") * value("attemptMemory");
     assert!(run * 4 <= value("limits") * 3, "{run} MiB");
 }
+
+/// A stage `FROM` whose image is `name`, by its tag.
+fn tag(name: &str) -> String {
+    let dockerfile = read("deploy/Dockerfile");
+    let mut images = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
+    images
+        .find_map(|image| image.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or_else(|| panic!("no {name}"))
+        .to_owned()
+}
+
+/// rust-toolchain.toml stays outside, since its components would be fetched for each build: so the image has to say the same.
+#[test]
+fn images_are_built_by_the_compiler_of_the_workspace() {
+    let toolchain = read("rust-toolchain.toml");
+    let (_, channel) = toolchain.split_once("channel = \"").unwrap();
+    let (channel, _) = channel.split_once('"').unwrap();
+    assert_eq!(tag("rust").split_once('-').unwrap().0, channel);
+}
+
+/// A path of this repository that a build of images sees.
+fn is_in_the_context(path: &str) -> bool {
+    let ignored = read("deploy/Dockerfile.dockerignore");
+    assert_eq!(ignored.lines().next(), Some("**"), "a list of what is let in");
+    ignored.lines().filter_map(|line| line.strip_prefix('!')).any(|top| path.split('/').next() == Some(top))
+}
+
+#[test]
+fn what_the_image_copies_and_cargo_reads_is_in_the_context() {
+    let dockerfile = read("deploy/Dockerfile");
+    let copied = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY ")?.split(' ').next());
+    let copied: Vec<&str> = copied.filter(|path| *path != "." && !path.starts_with("--from")).collect();
+    assert!(!copied.is_empty());
+    let workspace = read("Cargo.toml");
+    let (_, members) = workspace.split_once("members = [").unwrap();
+    let (members, _) = members.split_once(']').unwrap();
+    let members = members.split(',').map(|member| member.trim().trim_matches('"').trim_end_matches("/*"));
+    for path in copied.into_iter().chain(members).chain(["Cargo.toml", "Cargo.lock", "migrations"]) {
+        assert!(is_in_the_context(path), "{path}");
+        assert!(std::fs::exists(format!("{ROOT}/{path}")).unwrap(), "{path}");
+    }
+}
