@@ -89,6 +89,8 @@ rows! {
         "nothing lost or doubled; 99 of 100 at most 10 s late";
     "9c", network::storm, true, None, "every wire is 100 to 500 ms slow and loses 30 %",
         "nothing lost or doubled";
+    "9d", network::far_away, true, None, "every wire is 100 to 500 ms slow and loses 5 %",
+        "nothing lost or doubled; 99 of 100 at most 5 s late";
     "10", clocks::wrong, true, Some(0.8), "clocks are five minutes off, jump, run twice as fast",
         "nothing lost or doubled; who is off says so within 30 s";
     "11", needs_no_cluster, false, None, "clocks that jump with the seasons, in every time zone",

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, where a panic is the report")]
 
 mod devices;
+mod guards;
 mod ledger;
 mod mutants;
 mod play;

@@ -2,10 +2,10 @@
 //! guards is right, though its schedulers all believe that everything is theirs.
 //!
 //! The guards are taken away in the test's own database and on the way to it; the programs are those that are shipped. Devices
-//! that come back too early are in `devices.rs`. One guard cannot be shown so: no lock guards anything here, not even one
-//! whose release is a bare DEL. Whoever loses it so only has somebody else ask for shards of which PostgreSQL says that their
-//! owner lives. What a bare DEL does to a lock is in `tests/models/lock.rs` and in the conformance suite of `lease`; what it
-//! could do to a cluster is less than what the lock that lies to everybody does here.
+//! that come back too early are in `devices.rs`, and epochs that nothing here gets to in `guards.rs`. One guard cannot be shown so:
+//! no lock guards anything here, not even one whose release is a bare DEL. Whoever loses it so only has somebody else ask for
+//! shards of which PostgreSQL says that their owner lives. What a bare DEL does to a lock is in `tests/models/lock.rs` and in the
+//! conformance suite of `lease`; what it could do to a cluster is less than what the lock that lies to everybody does here.
 
 use crate::{
     ALONE,

@@ -36,9 +36,16 @@ const TEARING_LATE_MAX_S: f64 = 2.0 * WEATHER_LATE_MAX_S;
 /// A way in bad weather.
 const SLOW: Way =
     Way { latency: Duration::from_millis(20), jitter: Duration::from_millis(40), loss: 0.05, rate: None, held: false };
-/// A way in a storm.
-const STORMY: Way =
-    Way { latency: Duration::from_millis(100), jitter: Duration::from_millis(400), loss: 0.3, rate: None, held: false };
+/// A way to the other side of the world.
+const FAR: Way = Way {
+    latency: Duration::from_millis(100),
+    jitter: Duration::from_millis(400),
+    loss: 0.05,
+    rate: None,
+    held: false,
+};
+/// The same in a storm.
+const STORMY: Way = Way { loss: 0.3, ..FAR };
 
 /// Only from the one who connected.
 fn up() -> Weather {
@@ -212,6 +219,12 @@ pub(super) async fn storm(plan: Plan) -> Result<Seen> {
     let fired: i64 = stage.sql().await?.query_one(fired, &[]).await?.get(0);
     seen.tell("firings before it was over", fired as f64, "");
     stage.finish(seen).await
+}
+
+/// Row 9d: every wire is as slow as in the storm, and loses no more than in bad weather.
+pub(super) async fn far_away(plan: Plan) -> Result<Seen> {
+    let (stage, seen) = weathered(plan, Weather::both(FAR)).await?;
+    stage.finish_mostly_within(seen, WEATHER_LATE_MAX_S).await
 }
 
 /// A load under which every wire has this weather.
