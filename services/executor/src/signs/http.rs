@@ -1,4 +1,4 @@
-//! One request to an application, to see how it is. Refuses to follow, to keep connections, and to read
+//! One request to an application, to see how it is, or to whoever measures it. Refuses to follow, to keep connections, and to read
 //! more than a little.
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -16,11 +16,19 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// Status and body of `GET path`, with the key as a token. HTTP/1.0, so that the answer is plain and ends with its
 /// connection.
 pub(crate) async fn get(at: SocketAddr, path: &str, key: &str) -> io::Result<(u16, Vec<u8>)> {
+    ask(at, path, &format!("Authorization: token {key}\r\nAccept: application/json\r\n")).await
+}
+
+/// The same of what is there for everybody, as text.
+pub(crate) async fn text(at: SocketAddr, path: &str) -> io::Result<(u16, Vec<u8>)> {
+    ask(at, path, "Accept: text/plain\r\n").await
+}
+
+async fn ask(at: SocketAddr, path: &str, headers: &str) -> io::Result<(u16, Vec<u8>)> {
     let ask = async {
         let mut stream = TcpStream::connect(at).await?;
         let request = format!(
-            "GET {path} HTTP/1.0\r\nHost: {at}\r\nUser-Agent: orrery-probe\r\nAuthorization: token {key}\r\n\
-             Accept: application/json\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.0\r\nHost: {at}\r\nUser-Agent: orrery-probe\r\n{headers}Connection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

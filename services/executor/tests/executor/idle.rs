@@ -122,7 +122,7 @@ fn left_behind(machine: &Machine, order: &Order, command: &[&str]) {
 async fn last_beat(backend: &dyn RuntimeBackend, order: &Order) -> Timestamp {
     match activity(backend, order).await.remove("heartbeat").unwrap() {
         State::IdleSinceUs(us) | State::ActiveUs(us) => Timestamp::from_microsecond(us).unwrap(),
-        State::Unknown(why) => panic!("{why}"),
+        State::Unknown(why) | State::Untold(why) => panic!("{why}"),
     }
 }
 
