@@ -22,6 +22,8 @@ use tokio::time::{sleep, timeout};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Exporters that are asked at once.
 const ASKED_AT_ONCE: usize = 32;
+/// The longest answer that is read: some hundred devices and partitions, each with all metrics that there are.
+const TEXT_BYTES_MAX: u64 = 8 << 20;
 /// Each metric that counts, and which of its values is all of a device.
 const METRICS: [(&str, f64); 3] =
     [("DCGM_FI_DEV_GPU_UTIL", 100.0), ("DCGM_FI_PROF_GR_ENGINE_ACTIVE", 1.0), ("DCGM_FI_PROF_SM_ACTIVE", 1.0)];
@@ -63,7 +65,7 @@ pub(super) async fn read(cluster: &Cluster, exporter: &Exporter, nodes: BTreeSet
 }
 
 async fn ask(at: SocketAddr) -> Exported {
-    match http::text(at, "/metrics").await {
+    match http::text(at, "/metrics", TEXT_BYTES_MAX).await {
         Ok((200, body)) => Ok(loads(&String::from_utf8_lossy(&body))),
         Ok((status, _)) => Err(format!("its node's exporter answers with status {status}")),
         Err(error) => Err(format!("its node's exporter cannot be asked: {error}")),
