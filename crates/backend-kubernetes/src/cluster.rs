@@ -133,6 +133,14 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.place.namespace)
     }
 
+    /// Objects of another namespace.
+    pub(crate) fn elsewhere<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// Objects of a kind that Kubernetes itself does not have.
     pub(crate) fn dynamic(&self, kind: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.place.namespace, kind)

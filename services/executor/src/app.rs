@@ -335,7 +335,8 @@ fn runtimes(settings: &Settings, base: &Base) -> anyhow::Result<Option<(Member, 
         Runtimes::Process => Arc::new(process_runtimes(settings, base)?),
         Runtimes::Kubernetes => {
             let (access, place) = (kubernetes::access(settings)?, kubernetes::place(settings)?);
-            Arc::new(KubernetesRuntimes::new(access, place, Arc::clone(&base.journal)))
+            let exporter = kubernetes::exporter(settings)?;
+            Arc::new(KubernetesRuntimes::new(access, place, exporter, Arc::clone(&base.journal)))
         }
     };
     Ok(Some((member(settings, &base.identity), backend)))

@@ -8,7 +8,7 @@ pub use runtimes::KubernetesRuntimes;
 
 use crate::settings::Settings;
 use backend_kubernetes::{
-    Access, Classes, Policy,
+    Access, Classes, Exporter, Policy,
     render::{Place, app::Images},
 };
 
@@ -40,6 +40,15 @@ pub fn place(settings: &Settings) -> anyhow::Result<Place> {
         classes: classes(settings)?,
         visitors: settings.visitor_namespaces.clone(),
     })
+}
+
+/// Who tells what GPUs do; `None` is nobody.
+///
+/// # Errors
+/// When `gpu_exporter` names none.
+pub fn exporter(settings: &Settings) -> anyhow::Result<Option<Exporter>> {
+    let named = settings.gpu_exporter.as_deref().filter(|text| !text.trim().is_empty());
+    named.map(str::parse).transpose().map_err(|what: String| anyhow::anyhow!("gpu_exporter: {what}"))
 }
 
 fn classes(settings: &Settings) -> anyhow::Result<Classes> {
@@ -95,6 +104,9 @@ mod tests {
         let settings = Settings { device_classes: vec!["gpu.example.com".into()], ..Settings::default() };
         assert!(place(&settings).unwrap_err().to_string().contains("gpu.example.com"));
         assert!(jobs(&settings).unwrap_err().to_string().contains("jobs_image"));
+        assert_eq!(exporter(&Settings { gpu_exporter: Some(" ".into()), ..Settings::default() }).unwrap(), None);
+        let settings = Settings { gpu_exporter: Some("gpu-operator".into()), ..settings };
+        assert!(exporter(&settings).unwrap_err().to_string().contains("gpu_exporter: `gpu-operator`"));
         let settings = Settings { jobs_image: Some("orrery-executor:1".into()), ..Settings::default() };
         assert_eq!(
             (jobs(&settings).unwrap().program.as_str(), jobs(&settings).unwrap().namespace.as_str()),

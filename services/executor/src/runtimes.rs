@@ -7,6 +7,7 @@
 mod activity;
 mod apps;
 mod cgroup;
+mod devices;
 mod life;
 mod machine;
 mod nvml;
@@ -244,6 +245,12 @@ impl Shared {
             }
         };
         self.closing.run_until_cancelled(looks).await;
+    }
+
+    /// Whether others of this executor have a part of the device, too.
+    fn is_shared(&self, device: &str, holder: HolderId) -> bool {
+        let has = |handle: &Handle| handle.order.borrow().life().is_some_and(|life| life.devices().contains(device));
+        self.lock().iter().any(|(other, handle)| *other != holder && has(handle))
     }
 
     /// Everything of it is gone.

@@ -206,6 +206,14 @@ pub const KEYS: &[Key] = &[
          `driver/type=class` for devices of one `type`; with `:mps` after it, NVIDIA's MPS shares them.",
     ),
     Key::new(
+        "gpu_exporter",
+        Kind::Text,
+        "",
+        "Pods of NVIDIA's dcgm-exporter, one on each node with GPUs, as `namespace/label=value:port`, such as \
+         `gpu-operator/app=nvidia-dcgm-exporter:9400`: they tell whether GPUs on Kubernetes work. When empty, nobody does, and \
+         `--gpu-idle-timeout` ends nothing there.",
+    ),
+    Key::new(
         "pre_start_network",
         Kind::Text,
         "none",
@@ -282,6 +290,7 @@ pub struct Settings {
     pub vs_code_image: String,
     pub pre_start_image: Option<String>,
     pub device_classes: Vec<String>,
+    pub gpu_exporter: Option<String>,
     pub pool: String,
     pub runtimes_address: IpAddr,
     pub devices: Vec<String>,
@@ -370,6 +379,7 @@ impl Default for Settings {
             vs_code_image: "codercom/code-server".to_owned(),
             pre_start_image: None,
             device_classes: backend_kubernetes::classes::KNOWN.map(str::to_owned).into(),
+            gpu_exporter: None,
             pool: "default".to_owned(),
             runtimes_address: IpAddr::from([127, 0, 0, 1]),
             devices: Vec::new(),

@@ -12,6 +12,7 @@
 //! The times that an application tells are of its machine's clock, which may be any: only that they have changed since the
 //! last look counts, and when that was seen here. Refuses to decide what idleness is for, and to know of processes.
 
+pub(crate) mod devices;
 pub(crate) mod http;
 
 use crate::pool::Life;

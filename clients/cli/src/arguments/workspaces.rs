@@ -181,7 +181,7 @@ pub(crate) struct SpecOptions {
     /// Stop it when nobody used it for so long, such as 2h; or never
     #[arg(long, value_name = "TIME", value_parser = amounts::seconds)]
     pub(crate) idle_timeout: Option<i32>,
-    /// Stop it when its GPUs did nothing for so long, where an executor tells that (none does yet); or never
+    /// Stop it when its GPUs did nothing for so long, where its executor tells that; or never
     #[arg(long, value_name = "TIME", value_parser = amounts::seconds)]
     pub(crate) gpu_idle_timeout: Option<i32>,
     /// Stop it after so long; or never

@@ -21,6 +21,8 @@ pub enum Sign {
     Idle(Timestamp),
     /// It cannot tell, and why.
     Unknown(String),
+    /// Nobody was asked to tell it, and what that would need: the word of the others counts without it.
+    Untold(String),
 }
 
 /// What is known about one life.
@@ -61,7 +63,7 @@ impl Activity {
         let sign = match sign {
             Sign::Active(at) => Sign::Active(at.min(now)),
             Sign::Idle(since) => Sign::Idle(since.min(now)),
-            unknown @ Sign::Unknown(_) => unknown,
+            silent @ (Sign::Unknown(_) | Sign::Untold(_)) => silent,
         };
         self.signs.insert(source.to_owned(), (sign, now));
     }
@@ -71,7 +73,7 @@ impl Activity {
     pub fn latest(&self) -> Option<Timestamp> {
         let signs = self.signs.values().filter_map(|(sign, _)| match sign {
             Sign::Active(at) => Some(*at),
-            Sign::Idle(_) | Sign::Unknown(_) => None,
+            Sign::Idle(_) | Sign::Unknown(_) | Sign::Untold(_) => None,
         });
         signs.chain(self.seen).max()
     }
@@ -79,7 +81,7 @@ impl Activity {
     /// What they say together about a life that runs since `start`. Nobody having said anything is not knowing.
     #[must_use]
     pub fn verdict(&self, start: Timestamp) -> Verdict {
-        if self.signs.is_empty() {
+        if self.signs.values().all(|(sign, _)| matches!(sign, Sign::Untold(_))) {
             return Verdict::Unknown("nothing was reported about its activity".to_owned());
         }
         let mut since = self.seen.map_or(start, |seen| seen.max(start));
@@ -87,6 +89,7 @@ impl Activity {
             match sign {
                 Sign::Active(at) | Sign::Idle(at) => since = since.max(*at),
                 Sign::Unknown(why) => return Verdict::Unknown(format!("{source}: {why}")),
+                Sign::Untold(_) => {}
             }
         }
         Verdict::IdleSince(since)
@@ -97,8 +100,19 @@ impl Activity {
     pub fn devices_idle_since(&self, start: Timestamp) -> Option<Timestamp> {
         match self.signs.get(GPU)? {
             (Sign::Active(at) | Sign::Idle(at), _) => Some((*at).max(start)),
-            (Sign::Unknown(_), _) => None,
+            (Sign::Unknown(_) | Sign::Untold(_), _) => None,
         }
+    }
+
+    /// Which sources do not tell, and why: of all that have to (`any`), and of the devices' own (`devices`).
+    #[must_use]
+    pub fn doubts(&self, any: bool, devices: bool) -> String {
+        let doubts = self.signs.iter().filter_map(|(source, (sign, _))| match sign {
+            Sign::Unknown(why) if any || (devices && source == GPU) => Some(format!("{source}: {why}")),
+            Sign::Untold(why) if devices && source == GPU => Some(format!("{source}: {why}")),
+            _ => None,
+        });
+        doubts.collect::<Vec<_>>().join("; ")
     }
 
     /// Whether every source has spoken since `at`.
@@ -114,7 +128,7 @@ impl Activity {
         let signs = self.signs.iter().map(|(source, (sign, _))| match sign {
             Sign::Active(at) => format!("{source} active {at:.0}"),
             Sign::Idle(at) => format!("{source} idle since {at:.0}"),
-            Sign::Unknown(why) => format!("{source} unknown ({why})"),
+            Sign::Unknown(why) | Sign::Untold(why) => format!("{source} unknown ({why})"),
         });
         seen.into_iter().chain(signs).collect::<Vec<_>>().join(", ")
     }
@@ -142,6 +156,27 @@ mod tests {
         assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(110)), "a clock that is ahead is not believed");
         assert_eq!(activity.verdict(at(200)), Verdict::IdleSince(at(200)), "not before the life began");
         assert!(!activity.is_fresh(at(105)) && activity.is_fresh(at(100)));
+    }
+
+    #[test]
+    fn devices_that_work_keep_it_and_those_that_nobody_was_asked_about_do_not() {
+        let mut activity = Activity::default();
+        activity.says(GPU, Sign::Untold("no setting".into()), at(100));
+        assert!(matches!(activity.verdict(at(0)), Verdict::Unknown(_)), "that is no word");
+        activity.says("cpu", Sign::Idle(at(50)), at(100));
+        assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(50)));
+        assert_eq!(activity.devices_idle_since(at(0)), None);
+        assert_eq!((activity.doubts(true, false), activity.doubts(true, true)), ("".into(), "gpu: no setting".into()));
+        activity.says(GPU, Sign::Unknown("no answer".into()), at(110));
+        assert_eq!(activity.verdict(at(0)), Verdict::Unknown("gpu: no answer".into()), "it may work");
+        assert_eq!(activity.devices_idle_since(at(0)), None);
+        activity.says("cpu", Sign::Unknown("forbidden".into()), at(110));
+        assert_eq!(activity.doubts(true, false), "cpu: forbidden; gpu: no answer");
+        assert_eq!(activity.doubts(false, true), "gpu: no answer");
+        activity.says("cpu", Sign::Idle(at(50)), at(120));
+        activity.says(GPU, Sign::Active(at(120)), at(120));
+        assert_eq!(activity.verdict(at(0)), Verdict::IdleSince(at(120)));
+        assert_eq!(activity.devices_idle_since(at(0)), Some(at(120)));
     }
 
     #[test]

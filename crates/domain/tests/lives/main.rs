@@ -1,6 +1,7 @@
 //! Lives of runtimes under whatever may happen to them, in any order.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod devices;
 mod losses;
 mod preemptions;
 

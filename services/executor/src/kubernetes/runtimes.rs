@@ -1,8 +1,10 @@
 //! Runtimes as pods of a cluster: orders of a pool as those of `backend-kubernetes`, and what that sees on the board.
 //!
-//! What runs goes on when this process ends. Applications are asked here how they are used, and the cluster what they compute; no code of users runs here.
+//! What runs goes on when this process ends. Applications are asked here how they are used, and the cluster what they compute, on GPUs too; no code of users
+//! runs here.
 //! Refuses to judge.
 
+mod exported;
 mod measuring;
 mod watching;
 
@@ -11,7 +13,7 @@ use crate::{
     pool::{Board, Grant, Life, Order, RuntimeBackend, Volume, order::Goal},
 };
 use anyhow::Context as _;
-use backend_kubernetes::{self as cluster, Access, Backend, Cluster, render::Place};
+use backend_kubernetes::{self as cluster, Access, Backend, Cluster, Exporter, render::Place};
 use domain::id::HolderId;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use proto::internal::v1::{self as pb, RuntimePhase};
@@ -34,14 +36,14 @@ struct Shared {
 }
 
 impl KubernetesRuntimes {
-    /// Nothing is connected yet.
+    /// Nothing is connected yet. The exporter, where there is one, tells what GPUs do.
     #[must_use]
-    pub fn new(access: Access, place: Place, journal: Arc<Journal>) -> Self {
+    pub fn new(access: Access, place: Place, exporter: Option<Exporter>, journal: Arc<Journal>) -> Self {
         let shared = Shared {
             access,
             place,
             journal,
-            watching: Arc::default(),
+            watching: Arc::new(Watching::new(exporter)),
             backend: OnceLock::new(),
             closing: CancellationToken::new(),
         };

@@ -7,7 +7,7 @@ use domain::{
 };
 use proto::internal::v1::{self as pb, RuntimeGoal};
 use runtime::secret::Secret;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Between asking a runtime to end and ending it, when nobody says.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -83,6 +83,14 @@ pub struct Grant {
     pub profile: String,
     /// And the slots that it occupies.
     pub slots: u64,
+}
+
+impl Life {
+    /// Names of its devices on its node, each once.
+    #[must_use]
+    pub fn devices(&self) -> BTreeSet<&str> {
+        self.grants.iter().map(|grant| grant.device.as_str()).collect()
+    }
 }
 
 impl Order {

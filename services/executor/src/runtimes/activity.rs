@@ -5,13 +5,18 @@
 //! |---|---|
 //! | `jobs` | a program runs that is neither the application's own nor a shell |
 //! | `cpu` | the processes use more than a twentieth of a core |
+//! | `gpu` | its devices work for it ([`super::devices`]) |
 //!
 //! A job in the background that sleeps is still a job: that is why `jobs` counts beside `cpu`. Refuses to decide what
 //! idleness is for.
 
 use crate::{
     pool::Life,
-    signs::{self, Asked, BUSY_MILLI, since},
+    signs::{
+        self, Asked, BUSY_MILLI,
+        devices::{self, Found},
+        since,
+    },
 };
 use backend_process::sessions::Member;
 use domain::runtime::App;
@@ -56,6 +61,7 @@ pub(super) struct Watcher {
     looked: Option<Instant>,
     cpu_active: Timestamp,
     jobs_active: Timestamp,
+    devices: devices::Meter,
 }
 
 impl Watcher {
@@ -70,13 +76,17 @@ impl Watcher {
             looked: None,
             cpu_active: now,
             jobs_active: now,
+            devices: devices::Meter::default(),
         }
     }
 
-    /// Looks at everything.
-    pub(super) async fn look(&mut self, members: &[Member]) -> Vec<ActivityReport> {
+    /// Looks at everything but the devices, where it has any: what they do was found already.
+    pub(super) async fn look(&mut self, members: &[Member], devices: Option<Found>) -> Vec<ActivityReport> {
         let now = Timestamp::now();
         let mut found = vec![("cpu", self.processor(members, now))];
+        if let Some(devices) = devices {
+            found.push((devices::SOURCE, self.devices.judge(devices, Instant::now(), now)));
+        }
         if matches!(self.app, App::Jupyter | App::VsCode) {
             found.push(("jobs", self.jobs(members, now)));
         }

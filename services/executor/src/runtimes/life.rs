@@ -4,10 +4,15 @@
 mod log;
 mod start;
 
-use super::{Shared, activity::Watcher, record};
+use super::{
+    Shared,
+    activity::Watcher,
+    devices::{Devices, Processes},
+    record,
+};
 use crate::{
     pool::{Life, Order, order::Goal},
-    signs::http,
+    signs::{devices::Found, http},
 };
 use backend_process::sessions::{self, Member};
 use domain::{id::HolderId, runtime::reason::Reason};
@@ -195,6 +200,7 @@ impl Living {
     /// Tells of its activity until its first process is gone.
     async fn watch(&self, running: &Running) -> Ended {
         let mut watcher = Watcher::new(&self.life, running.at, running.pid);
+        let mut devices = Devices::new(self.life.devices());
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut probe = interval(PROBE_INTERVAL);
@@ -213,8 +219,9 @@ impl Living {
             let folder = self.folder();
             // To empty a long file may take a while.
             let _ = tokio::task::spawn_blocking(move || log::bound(&folder)).await;
-            let Ok(members) = self.members().await else { continue };
-            let activities = watcher.look(&members).await;
+            let Ok((members, others)) = self.everybody().await else { continue };
+            let found = self.look_at(&mut devices, &members, &others).await;
+            let activities = watcher.look(&members, found).await;
             self.shared.board.amend(self.holder, |report| report.activities = activities);
         }
     }
@@ -261,13 +268,43 @@ impl Living {
         }
     }
 
+    /// What its devices do, if it has any.
+    async fn look_at(&self, devices: &mut Devices, members: &[Member], others: &[Member]) -> Option<Found> {
+        if devices.is_empty() {
+            return None;
+        }
+        let pids = |all: &[Member]| all.iter().map(|member| member.pid).collect();
+        let processes = Processes { own: pids(members), others: pids(others) };
+        let (mut looked, shared, holder) = (std::mem::take(devices), Arc::clone(&self.shared), self.holder);
+        // The driver may take a while.
+        let look = tokio::task::spawn_blocking(move || {
+            let is_shared = |device: &str| shared.is_shared(device, holder);
+            let found = looked.look(&processes, is_shared, |device, since| shared.parts.machine.work(device, since));
+            (looked, found)
+        });
+        let (looked, found) = look.await.unwrap_or_else(|error| {
+            let why = format!("a look at its devices failed: {error}");
+            (Devices::new(self.life.devices()), Found::Unknown(why))
+        });
+        *devices = looked;
+        Some(found)
+    }
+
     /// Its processes, those of its scripts too.
     async fn members(&self) -> io::Result<Vec<Member>> {
+        self.everybody().await.map(|(members, _)| members)
+    }
+
+    /// The same, and those of other runtimes of this executor.
+    async fn everybody(&self) -> io::Result<(Vec<Member>, Vec<Member>)> {
         let (executor, name) = (self.shared.parts.executor.clone(), self.holder.to_string());
-        let read = move || -> io::Result<Vec<Member>> {
-            let sessions = sessions::try_all(&executor)?;
-            let own = sessions.into_iter().filter(|(session, _)| session.split('.').next() == Some(name.as_str()));
-            Ok(own.flat_map(|(_, members)| members).collect())
+        let read = move || -> io::Result<(Vec<Member>, Vec<Member>)> {
+            let is_own = |session: &str| session.split('.').next() == Some(name.as_str());
+            let (mut own, mut others) = (Vec::new(), Vec::new());
+            for (session, members) in sessions::try_all(&executor)? {
+                if is_own(&session) { own.extend(members) } else { others.extend(members) }
+            }
+            Ok((own, others))
         };
         let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
         read.inspect_err(|error| tracing::warn!(holder = %self.holder, %error, "its processes cannot be looked for"))

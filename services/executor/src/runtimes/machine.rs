@@ -1,7 +1,7 @@
 //! This machine as a node: what it has for runtimes, and devices that are declared for it or were found. Refuses to probe
 //! hardware: [`super::nvml`] does.
 
-use super::nvml::{Driver, Look};
+use super::nvml::{Driver, Look, Work};
 use domain::device::Sharing;
 use proto::internal::v1 as pb;
 use std::{
@@ -147,6 +147,16 @@ impl Machine {
     #[must_use]
     pub fn may_change(&self) -> bool {
         self.driver.is_some()
+    }
+
+    /// What a device does, and which processes used it since then; `None` of one that is only said to be there. Asks the
+    /// driver, and may block for that.
+    ///
+    /// # Errors
+    /// Why the driver does not tell, in words.
+    pub(super) fn work(&self, device: &str, since: u64) -> Option<Result<Work, String>> {
+        let driver = self.driver.as_ref().filter(|_| !self.declared.iter().any(|known| known.name == device))?;
+        Some(driver.work(device, since))
     }
 
     /// As it is now. Asks the driver, and may block for that.

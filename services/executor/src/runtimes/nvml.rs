@@ -4,8 +4,8 @@
 //! Refuses to change anything about a GPU, and to say that anything keeps a holder within its share.
 
 use super::machine::MachineDevice;
-use nvml_wrapper::{Device, Nvml, error::NvmlError};
-use std::ffi::OsStr;
+use nvml_wrapper::{Device, Nvml, error::NvmlError, struct_wrappers::device::ProcessUtilizationSample};
+use std::{collections::BTreeMap, ffi::OsStr};
 
 /// What drivers install; without the number it is there only beside development packages.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -21,6 +21,18 @@ pub(super) struct Look {
     pub(super) told: Vec<MachineDevice>,
     /// Names of GPUs of which it says that they are lost.
     pub(super) lost: Vec<String>,
+}
+
+/// What the driver says of a GPU's work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Work {
+    /// In which share of the last moment anything ran on it, percent.
+    pub(super) percent: u32,
+    /// Processes that used its processors since they were asked about before, with the largest share of each, percent; none
+    /// where the driver does not tell them.
+    pub(super) processes: Option<BTreeMap<u32, u32>>,
+    /// From when on to ask the next time, on the driver's clock.
+    pub(super) until: u64,
 }
 
 /// The driver's library, loaded.
@@ -52,6 +64,26 @@ impl Driver {
         look
     }
 
+    /// What a GPU does, and which processes used it since then (on the driver's clock; 0 is for as long as it remembers). May
+    /// block for a while.
+    ///
+    /// # Errors
+    /// Why that cannot be told, in words.
+    pub(super) fn work(&self, name: &str, since: u64) -> Result<Work, String> {
+        let read = || {
+            let device = self.0.device_by_uuid(name)?;
+            let percent = device.utilization_rates()?.gpu;
+            Ok(match samples(&device, since)? {
+                None => Work { percent, processes: None, until: since },
+                Some(samples) => {
+                    let until = samples.iter().map(|sample| sample.timestamp).chain([since]).max().unwrap_or(since);
+                    Work { percent, processes: Some(largest(&samples)), until }
+                }
+            })
+        };
+        read().map_err(|error: NvmlError| format!("the driver does not tell what {name} does: {error}"))
+    }
+
     fn look_at(&self, index: u32, look: &mut Look) -> Result<(), NvmlError> {
         let device = self.0.device_by_index(index)?;
         // What CUDA takes as the name of a device, too; numbers change with the order of the slots.
@@ -77,6 +109,28 @@ fn read(device: &Device<'_>, name: &str) -> Result<MachineDevice, NvmlError> {
     })
 }
 
+/// What processes did since then, as far as the driver remembers; `None` where it does not tell of processes.
+fn samples(device: &Device<'_>, since: u64) -> Result<Option<Vec<ProcessUtilizationSample>>, NvmlError> {
+    use NvmlError::{FailedToLoadSymbol, FunctionNotFound, NoPermission, NotFound, NotSupported};
+    match device.process_utilization_stats(since) {
+        Ok(samples) => Ok(Some(samples)),
+        // So it says that none did anything.
+        Err(NotFound) => Ok(Some(Vec::new())),
+        Err(NotSupported | FailedToLoadSymbol(_) | FunctionNotFound | NoPermission) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// By process. Shares that cannot be are left out.
+fn largest(samples: &[ProcessUtilizationSample]) -> BTreeMap<u32, u32> {
+    let mut processes = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| sample.sm_util <= 100) {
+        let known = processes.entry(sample.pid).or_default();
+        *known = sample.sm_util.max(*known);
+    }
+    processes
+}
+
 /// Whether it is cut into partitions. GPUs and drivers that cannot do that say so; any other error says nothing.
 fn is_cut(device: &Device<'_>) -> Result<bool, NvmlError> {
     use NvmlError::{FailedToLoadSymbol, FunctionNotFound, InvalidArg, NoPermission, NotSupported};
@@ -84,5 +138,24 @@ fn is_cut(device: &Device<'_>) -> Result<bool, NvmlError> {
         Ok(mode) => Ok(mode.current == MIG_ON),
         Err(NotSupported | FailedToLoadSymbol(_) | FunctionNotFound | InvalidArg | NoPermission) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_process_the_largest_share_counts_and_none_that_cannot_be() {
+        let sample = |pid, sm_util| ProcessUtilizationSample {
+            pid,
+            timestamp: 1,
+            sm_util,
+            mem_util: 90,
+            enc_util: 0,
+            dec_util: 0,
+        };
+        let told = [sample(7, 0), sample(8, 3), sample(8, 40), sample(8, 0), sample(9, 4_294_967_295)];
+        assert_eq!(largest(&told), BTreeMap::from([(7, 0), (8, 40)]));
     }
 }

@@ -1,6 +1,6 @@
 //! Whether somebody uses an application, asked of real ones while somebody does, or something works in them alone.
 
-use crate::runtimes::{KEY, Machine, ask, reaches, run, spec, stop};
+use crate::runtimes::{KEY, Machine, SERVER, ask, on_device, reaches, run, shell, spec, stop};
 use crate::scheduler::SOON;
 use backend_process::sessions::{self, SESSION_MARK};
 use domain::runtime::App;
@@ -122,7 +122,7 @@ fn left_behind(machine: &Machine, order: &Order, command: &[&str]) {
 async fn last_beat(backend: &dyn RuntimeBackend, order: &Order) -> Timestamp {
     match activity(backend, order).await.remove("heartbeat").unwrap() {
         State::IdleSinceUs(us) | State::ActiveUs(us) => Timestamp::from_microsecond(us).unwrap(),
-        State::Unknown(why) => panic!("{why}"),
+        State::Unknown(why) | State::Untold(why) => panic!("{why}"),
     }
 }
 
@@ -210,4 +210,18 @@ async fn matrix_of_activity_in_an_editor_which_is_never_taken_for_idle() {
     backend.apply(stop(&order, Duration::from_secs(10)));
     reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
     assert_eq!(machine.left(), 0);
+}
+
+#[tokio::test]
+async fn a_device_that_is_only_declared_says_nothing_of_its_work_and_keeps_nobody() {
+    let machine = Machine::new();
+    let backend = machine.backend();
+    backend.recover().await.unwrap();
+    let order = on_device(run(shell(SERVER)), 400);
+    backend.apply(order.clone());
+    reaches(&backend, &order, RuntimePhase::Ready, SOON).await;
+    let told = activity(&backend, &order).await.remove("gpu");
+    assert!(matches!(&told, Some(State::Untold(why)) if why.contains("gpu-0 is only declared")), "{told:?}");
+    backend.apply(stop(&order, Duration::ZERO));
+    reaches(&backend, &order, RuntimePhase::Gone, SOON).await;
 }

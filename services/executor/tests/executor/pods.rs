@@ -19,7 +19,7 @@ use domain::{
 };
 use executor::{
     kubernetes::KubernetesRuntimes,
-    pool::{Life, Order, RuntimeBackend, Volume, order::Goal},
+    pool::{Grant, Life, Order, RuntimeBackend, Volume, order::Goal},
 };
 use jiff::{SignedDuration, Timestamp};
 use proto::internal::v1::{RuntimePhase, VolumePhase, activity_report::State};
@@ -33,6 +33,11 @@ use uuid::Uuid;
 
 /// An executor of a namespace of its own; `None` where tests on Kubernetes are skipped.
 async fn executor(namespace: &str) -> Option<KubernetesRuntimes> {
+    with_exporter(namespace, "").await
+}
+
+/// The same, which is told of GPUs by these pods; by nobody when empty.
+async fn with_exporter(namespace: &str, exporter: &str) -> Option<KubernetesRuntimes> {
     let lab = tokio::task::spawn_blocking(testkit::kubernetes::lab).await.unwrap()?;
     let place = Place {
         pool: namespace.to_owned(),
@@ -42,7 +47,8 @@ async fn executor(namespace: &str) -> Option<KubernetesRuntimes> {
         visitors: Vec::new(),
     };
     let journal = journal(tempfile::TempDir::new().unwrap().path());
-    Some(KubernetesRuntimes::new(Access { kubeconfig: Some(lab.kubeconfig.clone()) }, place, journal))
+    let access = Access { kubeconfig: Some(lab.kubeconfig.clone()) };
+    Some(KubernetesRuntimes::new(access, place, exporter.parse().ok(), journal))
 }
 
 fn namespace(what: &str) -> String {
@@ -219,6 +225,7 @@ async fn idle_since(backend: &KubernetesRuntimes, order: &Order, ready: Timestam
             State::ActiveUs(us) => Sign::Active(at(us)),
             State::IdleSinceUs(us) => Sign::Idle(at(us)),
             State::Unknown(why) => Sign::Unknown(why),
+            State::Untold(why) => Sign::Untold(why),
         };
         known.says(&source, sign, Timestamp::now());
     }
@@ -255,4 +262,56 @@ async fn a_pod_is_idle_from_when_the_last_silent_program_in_it_has_ended() {
     let since = testkit::wait_for("it to be idle for a time-out", SOON, is_idle).await;
     assert!(since > left + timeout, "it worked after {left} and until {ended}, and is idle since {since}");
     end(&backend, &order).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_works_and_rests_as_the_exporter_on_its_node_says() {
+    let namespace = namespace("gpus");
+    // It stands in for dcgm-exporter: a pod of the node, found by a label, with a text below `/metrics`.
+    let folder = tempfile::tempdir().unwrap();
+    let on_node = |command: &[&str], workspace: &str, grants: Vec<Grant>| {
+        let command = command.iter().map(|&part| part.to_owned()).collect();
+        let app = App::Custom { port: 8_000, command, keeps_base_path: false, health_path: String::new() };
+        let order = placed(Spec { image: "none".to_owned(), ..spec(app) });
+        let (workspace, node) = (workspace.to_owned(), "shared-1".to_owned());
+        let life = Life { node, workspace, grants, ..Life::clone(order.life().unwrap()) };
+        Order { goal: Goal::Run(Arc::new(life)), ..order }
+    };
+    let serves = ["python3", "-m", "http.server", "--bind", "$(POD_IP)", "8000", "--directory"];
+    let exporter = on_node(&[&serves[..], &[folder.path().to_str().unwrap()]].concat(), "exporter", Vec::new());
+    let named = format!("{namespace}/orrery.dev/holder={}:8000", exporter.holder);
+    let Some(backend) = with_exporter(&namespace, &named).await else { return };
+    backend.recover().await.unwrap();
+    let device = "hami-core-gpu.project-hami.io/shared-1/hami-gpu-1";
+    let (profile, device_there) = (String::new(), async || backend.board().device("shared-1", device));
+    let uuid = testkit::wait_for("the device", SOON, device_there).await.hardware_id;
+    let grant = Grant { device: device.to_owned(), milli: 100, memory_bytes: 1 << 30, profile, slots: 0 };
+    let order = on_node(&[&serves[..], &["/nowhere"]].concat(), "lab", vec![grant]);
+    for one in [&exporter, &order] {
+        backend.apply(one.clone());
+    }
+    for one in [&exporter, &order] {
+        reaches(&backend, one, RuntimePhase::Ready, SOON).await;
+    }
+    let tells = |percent: u32| {
+        let labels = format!("gpu=\"1\",UUID=\"{uuid}\",device=\"nvidia1\",modelName=\"NVIDIA GeForce RTX 5090\"");
+        let text = format!("# TYPE DCGM_FI_DEV_GPU_UTIL gauge\nDCGM_FI_DEV_GPU_UTIL{{{labels}}} {percent}\n");
+        std::fs::write(folder.path().join("metrics"), text).unwrap();
+    };
+    let seen = async |what: &str, is: fn(&State) -> bool| {
+        let look = async || activity(&backend, &order).await.remove("gpu").filter(is);
+        testkit::wait_for(what, SOON, look).await
+    };
+    let unknown = seen("an exporter without metrics", |state| matches!(state, State::Unknown(_))).await;
+    assert_eq!(unknown, State::Unknown("its node's exporter answers with status 404".to_owned()));
+    tells(0);
+    seen("rest", |state| matches!(state, State::IdleSinceUs(_))).await;
+    tells(37);
+    let State::ActiveUs(worked) = seen("work", |state| matches!(state, State::ActiveUs(_))).await else { return };
+    tells(0);
+    let rested = seen("rest again", |state| matches!(state, State::IdleSinceUs(_))).await;
+    assert!(matches!(rested, State::IdleSinceUs(since) if since >= worked), "{rested:?} after {worked}");
+    assert!(!activity(&backend, &exporter).await.contains_key("gpu"), "what has none says nothing");
+    end(&backend, &order).await;
+    end(&backend, &exporter).await;
 }

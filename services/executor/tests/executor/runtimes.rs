@@ -30,7 +30,7 @@ use uuid::Uuid;
 pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Answers on $PORT with what it knows; started below a shell that also leaves something behind.
-const SERVER: &str = "\
+pub(crate) const SERVER: &str = "\
 setsid sleep 600 & echo $! > $USER_CODE_PATH/left
 exec python3 -c '
 import http.server, os, json
@@ -103,7 +103,7 @@ pub(crate) fn journal(folder: &Path) -> Arc<Journal> {
 }
 
 /// The same order, with a part of the machine's first device.
-fn on_device(order: Order, milli: u32) -> Order {
+pub(crate) fn on_device(order: Order, milli: u32) -> Order {
     let grant = Grant { device: "gpu-0".to_owned(), milli, memory_bytes: 1, profile: String::new(), slots: 0 };
     let life = Life { grants: vec![grant], ..Life::clone(order.life().unwrap()) };
     Order { goal: Goal::Run(Arc::new(life)), ..order }

@@ -203,6 +203,7 @@ fn sign(activity: pb::ActivityReport, now: Timestamp) -> Option<(String, Sign)> 
         State::ActiveUs(us) => Sign::Active(ago(us)),
         State::IdleSinceUs(us) => Sign::Idle(ago(us)),
         State::Unknown(why) => Sign::Unknown(printable(&why)),
+        State::Untold(why) => Sign::Untold(printable(&why)),
     };
     Some((activity.source, sign))
 }

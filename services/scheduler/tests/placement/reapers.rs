@@ -32,24 +32,35 @@ async fn it_runs_on_the_other_device(world: &World, moves: WorkspaceId) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_runtime_is_asked_once_more_before_it_ends() {
-    use pb::activity_report::State::{IdleSinceUs, Unknown};
+    use pb::activity_report::State::{ActiveUs, IdleSinceUs, Unknown};
     let (world, scheduler, executor) = World::simple(&[1]).await;
     let project = world.project("p", None).await;
     let idle = world.workspace("idle", project, DEFAULT, (1, 100), json!({ "idle_timeout_s": 1 })).await;
     let silent = world.workspace("silent", project, DEFAULT, (1, 100), json!({ "idle_timeout_s": 1 })).await;
-    for workspace in [idle, silent] {
+    // Somebody works there, and its devices do nothing.
+    let hoards = json!({ "gpu_idle_timeout_s": 1, "idle_timeout_s": 7_200 });
+    let hoards = world.workspace("hoards", project, DEFAULT, (1, 100), hoards).await;
+    for workspace in [idle, silent, hoards] {
         scheduler.start(workspace).await.unwrap();
         world.until(workspace, "running").await;
     }
     let (idle_holder, silent_holder) = (world.holder(idle).await, world.holder(silent).await);
+    let hoards_holder = world.holder(hoards).await;
     executor.change(|state| {
         state.runtimes.get_mut(&idle_holder).unwrap().activities = activity(IdleSinceUs(0));
         state.runtimes.get_mut(&silent_holder).unwrap().activities = activity(Unknown("no answer".into()));
+        let rests = pb::ActivityReport { source: "gpu".into(), ..activity(IdleSinceUs(0)).remove(0) };
+        let used = activity(ActiveUs(5_000_000));
+        state.runtimes.get_mut(&hoards_holder).unwrap().activities = [used, vec![rests]].concat();
     });
-    world.until(idle, "stopped").await;
-    assert_eq!(world.reason(idle).await, "IDLE");
-    assert!(executor.state.lock().unwrap().probes.contains(&idle_holder), "it was asked before");
+    for (workspace, holder) in [(idle, idle_holder), (hoards, hoards_holder)] {
+        world.until(workspace, "stopped").await;
+        assert_eq!(world.reason(workspace).await, "IDLE");
+        assert!(executor.state.lock().unwrap().probes.contains(&holder), "it was asked before");
+    }
     assert_eq!(world.stage(silent).await, "running", "what nobody knows is not idle");
+    let told = "SELECT count(*) FROM runtime WHERE hint = 'whether it is idle is not known: kernels: no answer'";
+    assert_eq!(world.count(told).await, 1, "people are told why");
 }
 
 #[tokio::test(flavor = "multi_thread")]

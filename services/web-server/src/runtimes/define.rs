@@ -48,9 +48,8 @@ fn warnings(spec: &Spec, terms: &Terms, now: Timestamp) -> Vec<String> {
     if spec.ask.gpus > 0 && terms.offers.is_empty() && warnings.is_empty() {
         warnings.push(format!("no devices are known in the pool of queue `{}` at present", terms.queue));
     }
-    if spec.gpu_idle_timeout_s > 0 {
-        let nobody = "no executor tells whether GPUs work, so `gpu_idle_timeout_s` ends nothing; set `idle_timeout_s`";
-        warnings.push(nobody.to_owned());
+    if spec.gpu_idle_timeout_s > 0 && spec.ask.gpus == 0 {
+        warnings.push("it has no GPUs, so `gpu_idle_timeout_s` ends nothing; set `idle_timeout_s`".to_owned());
     }
     let open = terms.plans.iter().filter(|plan| plan.check(spec).is_ok());
     let best = open.map(|plan| domain::window::access(&plan.windows, now)).max_by(domain::window::Access::cmp_use);

@@ -105,8 +105,9 @@ impl Life {
             Verdict::IdleSince(idle) => Some(after(idle, timeout)),
             Verdict::Unknown(_) => None,
         });
-        let devices = least(self.spec.gpu_idle_timeout_s, None).filter(|_| self.spec.ask.gpus > 0);
-        let devices = devices.and_then(|timeout| Some(after(self.activity.devices_idle_since(since)?, timeout)));
+        let devices = self
+            .gpu_idle_timeout_s()
+            .and_then(|timeout| Some(after(self.activity.devices_idle_since(since)?, timeout)));
         let at = used.into_iter().chain(devices).min()?;
         let at = self.told_idle().filter(|told| at.duration_since(*told).abs() <= SAME).unwrap_or(at);
         let at = at.max(since + rules.min_running).max(self.protected_until.unwrap_or(at));
@@ -150,12 +151,25 @@ impl Life {
     }
 
     fn idle_warning(&self, rules: &Rules) -> SignedDuration {
-        let shortest = least(self.spec.gpu_idle_timeout_s, self.idle_timeout_s(self.bounds)).unwrap_or(0);
+        let shortest = least(self.gpu_idle_timeout_s().unwrap_or(0), self.idle_timeout_s(self.bounds)).unwrap_or(0);
         rules.idle_warning.min(SignedDuration::from_secs(i64::from(shortest / 2)))
     }
 
     fn idle_timeout_s(&self, bounds: Option<Bounds>) -> Option<u32> {
         least(self.spec.idle_timeout_s, bounds.and_then(|bounds| bounds.idle_timeout_max_s))
+    }
+
+    fn gpu_idle_timeout_s(&self) -> Option<u32> {
+        least(self.spec.gpu_idle_timeout_s, None).filter(|_| self.spec.ask.gpus > 0)
+    }
+
+    /// Why a time-out of its own does not end it now: who should tell whether it is idle, and does not; empty where all do.
+    pub(super) fn idle_doubts(&self) -> String {
+        let (any, devices) = (self.idle_timeout_s(self.bounds).is_some(), self.gpu_idle_timeout_s().is_some());
+        match self.activity.doubts(any, devices) {
+            none if none.is_empty() || self.stage != Stage::Running => String::new(),
+            doubts => format!("whether it is idle is not known: {doubts}"),
+        }
     }
 
     /// When its longest time is over, by its spec and what binds it now.

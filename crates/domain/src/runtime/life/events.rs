@@ -266,7 +266,7 @@ impl Life {
                 self.notice(Notice { code, message, ..Notice::default() }, change);
             }
             Phase::Starting(_) | Phase::Ready if started => {
-                self.notice(Notice { code, message, ..Notice::default() }, change);
+                self.notice(Notice { code, message, hint: self.idle_doubts(), ..Notice::default() }, change);
             }
             _ => {}
         }
