@@ -25,6 +25,11 @@ use tokio::{
 const SOON: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(3600);
 
+/// A loopback address that nothing else listens on, and that no connection starts from: a port that was let go
+/// on 127.0.0.1 is soon another process's, and what connects to it may even be given that very port and meet
+/// itself.
+const OWN_LOOPBACK: [u8; 4] = [127, 0, 114, 1];
+
 /// Signals reach every listener of the process: one test at a time sends them.
 static SIGNALS: Mutex<()> = Mutex::const_new(());
 
@@ -96,7 +101,7 @@ async fn pages_tell_health_and_metrics() {
     let health = Health::until(&shutdown);
     let postgres = health.condition("postgres");
     telemetry.meter("sample").u64_counter("firings").build().add(3, &[]);
-    let loopback = "127.0.0.1:0".parse().unwrap();
+    let loopback = SocketAddr::from((OWN_LOOPBACK, 0));
     let server = admin::serve(loopback, health, telemetry, shutdown.clone()).await.unwrap();
     let addr = server.addr();
     assert_eq!(get(addr, "/livez", "").await.0, 200);

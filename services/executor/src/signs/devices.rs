@@ -2,13 +2,12 @@
 //! has told is never idle. Refuses to know whom the looks ask.
 
 use super::since;
+pub(crate) use domain::runtime::activity::GPU as SOURCE;
 use jiff::Timestamp;
 use proto::internal::v1::activity_report::State;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The name of the source.
-pub(crate) const SOURCE: &str = "gpu";
 /// From this share of its time on a GPU works, percent; memory that is held is no work.
 pub(crate) const WORKING_PERCENT: u32 = 1;
 /// Nobody knows what went on between two looks that tell something and are further apart: a look now and then may fail.
