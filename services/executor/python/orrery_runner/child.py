@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from orrery_runner import attempt, current, jsontext, kernel, logs, order, rehearsal, seeds
+from orrery_runner import attempt, current, failures, jsontext, kernel, logs, order, rehearsal, seeds
 from orrery_runner.channel import Channel, ChannelClosed
 
 REHEARSE_AFTER_MS = 100
@@ -41,6 +41,7 @@ def set_up(own_variables: Iterable[str]) -> None:
     sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
     faulthandler.enable(file=2)
     logs.install(_channel)
+    failures.install_warnings()
     for name in own_variables:
         os.environ.pop(name, None)
     _environment.update(os.environ)

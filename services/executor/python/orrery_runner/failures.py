@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import errno
+import linecache
 import os
 import traceback
+import warnings
 from typing import Any, Dict, List, Optional, Tuple
 
 from orrery_runner import current
@@ -70,6 +72,17 @@ def _at_home(text: str) -> str:
     """Files of the project as its author knows them: where an executor laid them out helps nobody."""
     repo_path = current.job().get("repo_path")
     return text.replace(repo_path.rstrip(os.sep) + os.sep, "") if repo_path else text
+
+
+def install_warnings() -> None:
+    """Has warnings name files of the project as tracebacks do."""
+    python_s = warnings.formatwarning
+
+    def formatted(message: Any, category: Any, filename: str, lineno: int, line: Optional[str] = None) -> str:
+        text = linecache.getline(filename, lineno) if line is None else line
+        return python_s(message, category, _at_home(filename), lineno, text)
+
+    warnings.formatwarning = formatted  # type: ignore[assignment]
 
 
 def format_traceback(error: BaseException) -> str:

@@ -21,6 +21,17 @@ if 'test' not in globals():
 
 
 class Loading(ProjectCase):
+    def test_a_warning_names_the_file_as_its_author_knows_it(self) -> None:
+        self.block("old", """
+import warnings
+@data_loader
+def load():
+    warnings.warn('that is over')
+""")
+        self.ok("old")
+        self.assertEqual(self.last.text("stderr"), "data_loaders/old.py:5: UserWarning: that is over\n"
+                                                   "  warnings.warn('that is over')\n")
+
     def test_a_chain_passes_frames_and_tests(self) -> None:
         self.block("load", HEADER + """
 import pandas as pd
