@@ -6,7 +6,7 @@ use proto::internal::v1::{
 use rpc::client::Dialer;
 use runtime::backoff::{self, Backoff};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,10 @@ const OUTGOING_MAX: usize = 4_096;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Without a session for so long, the log tells why, and again whenever so much more has gone by.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Ends one session from this side: the link then opens another.
 pub type Abandon = CancellationToken;
@@ -33,41 +37,60 @@ pub enum LinkEvent {
 
 /// Opens sessions until it is stopped.
 pub async fn keep_open(mut dialer: Dialer, events: mpsc::Sender<LinkEvent>, stop: CancellationToken) {
-    let mut pause = Backoff::new(BACKOFF.0, BACKOFF.1);
+    let (mut pause, mut outage) = (Backoff::new(BACKOFF.0, BACKOFF.1), Outage::default());
     while !stop.is_cancelled() {
-        let lasted = tokio::select! {
+        let had = tokio::select! {
             () = stop.cancelled() => return,
-            lasted = session(&mut dialer, &events) => lasted,
+            had = session(&mut dialer, &events) => had,
         };
         if events.send(LinkEvent::Down).await.is_err() {
             return;
         }
-        if lasted {
-            pause.reset();
+        match had {
+            Ok(()) => {
+                outage = Outage::default();
+                pause.reset();
+            }
+            Err(why) => match outage.is_told(Instant::now()) {
+                Some(lasts) => tracing::warn!(why, seconds = lasts.as_secs(), "no scheduler takes a session"),
+                None => tracing::debug!(why, "no session with this scheduler"),
+            },
         }
         tokio::time::sleep(pause.next(backoff::random())).await;
     }
 }
 
-/// One session, on a connection of its own; true when the scheduler answered.
-async fn session(dialer: &mut Dialer, events: &mpsc::Sender<LinkEvent>) -> bool {
+/// The time without a session.
+#[derive(Default)]
+struct Outage {
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Outage {
+    /// One more try was in vain: how long that goes on, if it is time to tell.
+    fn is_told(&mut self, now: Instant) -> Option<Duration> {
+        let since = *self.since.get_or_insert(now);
+        let due = self.told.map_or(since + TOLD_AFTER, |told| told + TOLD_EVERY);
+        (now >= due).then(|| {
+            self.told = Some(now);
+            now - since
+        })
+    }
+}
+
+/// One session, on a connection of its own, until it ends; or why the scheduler never said a word.
+async fn session(dialer: &mut Dialer, events: &mpsc::Sender<LinkEvent>) -> Result<(), String> {
     let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
     let abandon = Abandon::new();
-    if events.send(LinkEvent::Opening(sender, abandon.clone())).await.is_err() {
-        return false;
-    }
+    let closed = || "this executor ends".to_owned();
+    events.send(LinkEvent::Opening(sender, abandon.clone())).await.map_err(|_| closed())?;
     let mut client =
         ExecutorSessionServiceClient::new(dialer.dial()).max_decoding_message_size(rpc::server::SESSION_BYTES_MAX);
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.session(ReceiverStream::new(outgoing))).await;
-    let mut incoming = match opened {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => {
-            tracing::debug!(code = ?status.code(), message = status.message(), "no session with this scheduler");
-            return false;
-        }
-        Err(_) => return false,
-    };
-    let mut answered = false;
+    let opened = opened.map_err(|_| format!("no answer within {} s", OPEN_TIMEOUT.as_secs()))?;
+    let mut incoming = opened.map_err(|status| said(&status))?.into_inner();
+    let mut answered = Err("the session ended before its first word".to_owned());
     loop {
         let message = tokio::select! {
             // Its peer may be frozen: the stream itself would tell only after the keep-alive has given up.
@@ -78,19 +101,35 @@ async fn session(dialer: &mut Dialer, events: &mpsc::Sender<LinkEvent>) -> bool 
             Ok(Some(message)) => message.message,
             Ok(None) => return answered,
             Err(status) => {
-                tracing::debug!(code = ?status.code(), message = status.message(), "the session broke");
-                return answered;
+                tracing::debug!(why = said(&status), "the session broke");
+                return answered.map_err(|_| said(&status));
             }
         };
         match message {
             None => {}
             Some(Message::Reconnect(_)) => return answered,
             Some(message) => {
-                answered = true;
+                answered = Ok(());
                 if events.send(LinkEvent::Message(message)).await.is_err() {
                     return answered;
                 }
             }
         }
+    }
+}
+
+fn said(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_after_a_while_and_then_now_and_then() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        let mut told = |second| outage.is_told(start + Duration::from_secs(second)).map(|lasts| lasts.as_secs());
+        assert_eq!([0, 9, 10, 11, 69, 70, 71].map(&mut told), [None, None, Some(10), None, None, Some(70), None]);
     }
 }
