@@ -207,24 +207,22 @@ impl Placer {
         reason: Option<&Reason>,
         actor: Option<UserId>,
     ) -> Result<(), PlacerError> {
-        let store = &self.parts.store;
-        let outcome = match reason {
-            Some(Reason::ErrorReset) => ledger::reset(store, self.shard, workspace, only, actor).await.map(|_| true),
-            _ => match ledger::state_of(store, workspace).await {
-                Ok(Some((number, ..))) if only.is_some_and(|only| only != number) => Ok(true),
-                Ok(Some((_, state, pool))) if !matches!(state.as_str(), "stopped" | "error") => {
-                    return Err(PlacerError::Overtaken(format!("the runtime is in pool `{pool}`")));
-                }
-                found => found.map(|state| state.is_some()),
-            },
+        let (store, resets) = (&self.parts.store, reason == Some(&Reason::ErrorReset));
+        let unread = |error: store::Error| {
+            tracing::warn!(error = runtime::exit::chain(&error), "failed to read what is to stop");
+            PlacerError::Unavailable
         };
-        match outcome {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(PlacerError::NoRuntime(workspace)),
-            Err(error) => {
-                tracing::warn!(error = runtime::exit::chain(&error), "failed to read what is to stop");
-                Err(PlacerError::Unavailable)
-            }
+        if resets && ledger::reset(store, self.shard, workspace, only, actor).await.map_err(unread)? {
+            return Ok(());
+        }
+        let found = ledger::state_of(store, workspace).await.map_err(unread)?;
+        let (number, state, pool) = found.ok_or(PlacerError::NoRuntime(workspace))?;
+        match state.as_str() {
+            _ if only.is_some_and(|only| only != number) => Ok(()),
+            // Only an epoch that is over keeps it there.
+            "error" if resets => Err(PlacerError::NotOwner),
+            "stopped" | "error" => Ok(()),
+            _ => Err(PlacerError::Overtaken(format!("the runtime is in pool `{pool}`"))),
         }
     }
 

@@ -124,7 +124,13 @@ async fn an_error_frees_only_when_nothing_is_left_and_can_be_put_away() {
     // What is meant for another life leaves this one's error where it is.
     scheduler.caller().stop_only(workspace, 7, "RESET", "").await.unwrap();
     assert_eq!(world.stage(workspace).await, "error");
-    scheduler.caller().stop_only(workspace, 1, "RESET", "").await.unwrap();
+    // Whoever has lost the pool puts nothing away, and does not say that it has.
+    world.database.client().await.execute("UPDATE shard SET epoch = epoch + 1", &[]).await.unwrap();
+    let refused = scheduler.caller().stop_only(workspace, 1, "RESET", "").await.unwrap_err();
+    assert_eq!((refused.code(), world.stage(workspace).await), (Code::Unavailable, "error".into()), "{refused}");
+    world.give_all(&scheduler).await;
+    let reset = async || scheduler.caller().stop_only(workspace, 1, "RESET", "").await.ok();
+    wait_for("the next owner to put it away", WAIT, reset).await;
     assert_eq!((world.stage(workspace).await, world.reason(workspace).await), ("stopped".into(), "ERROR_RESET".into()));
 }
 
