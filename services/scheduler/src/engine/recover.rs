@@ -27,10 +27,10 @@ impl Engine {
         self.drop_everything();
         self.stride.shorten();
         let store = self.store.clone();
-        let (mut pause, mut patience) = (PAUSE.0, Patience::default());
+        let (mut pause, mut patience, mut at_once) = (PAUSE.0, Patience::default(), usize::MAX);
         while !self.stop.is_cancelled() {
             if let Some(Ok(owned)) = store.answered(&mut patience, self.retake()).await
-                && self.load_until_done(&owned, &mut patience).await
+                && self.load_until_done(&owned, &mut at_once, &mut patience).await
             {
                 break;
             }
@@ -75,24 +75,34 @@ impl Engine {
             }
             return;
         }
-        if !self.load_until_done(&gained, &mut Patience::default()).await {
+        let (mut at_once, mut patience) = (usize::MAX, Patience::default());
+        if !self.load_until_done(&gained, &mut at_once, &mut patience).await {
             self.fail().await;
         }
     }
 
-    /// Loads these until that works: what is only read may be read again. False once the journal is lost, with which all is loaded
-    /// again; or after the time of a lease, in which others may have taken them.
-    async fn load_until_done(&mut self, gained: &[Shard], patience: &mut Patience) -> bool {
-        let (store, begun) = (self.store.clone(), Instant::now());
-        let mut pause = PAUSE.0;
-        while !self.stop.is_cancelled()
-            && store.answered(patience, self.load(gained)).await.is_none_or(|loaded| loaded.is_err())
-        {
-            if self.has_lost_journal() || begun.elapsed() >= LEASE_TTL {
+    /// Loads these, what is only read again and again, until that works: where connections break, half as many `at_once` after each
+    /// try in vain, since a short load comes through where a long one never would. False once the journal is lost, with which all is
+    /// loaded again; or when nothing was loaded for the time of a lease, in which others may have taken them.
+    async fn load_until_done(&mut self, gained: &[Shard], at_once: &mut usize, patience: &mut Patience) -> bool {
+        let (store, mut loaded_at, mut pause) = (self.store.clone(), Instant::now(), PAUSE.0);
+        let mut left = gained;
+        while !self.stop.is_cancelled() {
+            let (next, later) = left.split_at(left.len().min(*at_once));
+            if matches!(store.answered(patience, self.load(next)).await, Some(Ok(()))) {
+                if later.is_empty() {
+                    return true;
+                }
+                (left, loaded_at, pause) = (later, Instant::now(), PAUSE.0);
+                self.observer.beat();
+                continue;
+            }
+            *at_once = next.len().div_ceil(2).max(1);
+            if self.has_lost_journal() || loaded_at.elapsed() >= LEASE_TTL {
                 return false;
             }
             // What was loaded by half is not counted twice.
-            self.lose_shards(&gained.iter().filter_map(|shard| u8::try_from(shard.id).ok()).collect());
+            self.lose_shards(&next.iter().filter_map(|shard| u8::try_from(shard.id).ok()).collect());
             self.observer.beat();
             self.tell_lag(self.triggers.next());
             tokio::time::sleep(pause).await;
