@@ -1,4 +1,5 @@
-//! How often somebody waits for the database: a proxy before it that counts the ways there and back. It harms nothing.
+//! How often somebody waits for the database: a proxy before it that counts the ways there and back. It harms nothing, unless it
+//! is told that connections bear so much and no more.
 
 use anyhow::{Context, Result};
 use std::{
@@ -20,6 +21,7 @@ use tokio_postgres::config::{Config, Host};
 pub struct Ways {
     url: String,
     count: Arc<AtomicU64>,
+    bears: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
 
@@ -33,9 +35,9 @@ impl Ways {
         let (user, database) = (config.get_user().context("a user")?, config.get_dbname().context("a database")?);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("postgresql://{user}@{}/{database}", listener.local_addr()?);
-        let count = Arc::<AtomicU64>::default();
-        let accepting = tokio::spawn(accept(listener, socket, Arc::clone(&count)));
-        Ok(Self { url, count, accepting })
+        let (count, bears) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(u64::MAX)));
+        let accepting = tokio::spawn(accept(listener, socket, Arc::clone(&count), Arc::clone(&bears)));
+        Ok(Self { url, count, bears, accepting })
     }
 
     /// Where to connect.
@@ -49,6 +51,11 @@ impl Ways {
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
+
+    /// Each connection breaks, from now on, when more than so many bytes of answers have come by it.
+    pub fn bear(&self, bytes: u64) {
+        self.bears.store(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Ways {
@@ -57,28 +64,32 @@ impl Drop for Ways {
     }
 }
 
-async fn accept(listener: TcpListener, socket: impl AsRef<Path>, count: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, socket: impl AsRef<Path>, count: Arc<AtomicU64>, bears: Arc<AtomicU64>) {
     while let Ok((client, _)) = listener.accept().await {
         let Ok(server) = UnixStream::connect(&socket).await else { return };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let (answered, count) = (Arc::new(AtomicBool::new(true)), Arc::clone(&count));
+        let (answered, count, bears) = (Arc::new(AtomicBool::new(true)), Arc::clone(&count), Arc::clone(&bears));
         let asked = Arc::clone(&answered);
-        tokio::spawn(copy(from_client, to_server, move || {
+        tokio::spawn(copy(from_client, to_server, move |_| {
             if asked.swap(false, Ordering::Relaxed) {
                 count.fetch_add(1, Ordering::Relaxed);
             }
+            true
         }));
-        tokio::spawn(copy(from_server, to_client, move || answered.store(true, Ordering::Relaxed)));
+        tokio::spawn(copy(from_server, to_client, move |bytes| {
+            answered.store(true, Ordering::Relaxed);
+            bytes <= bears.load(Ordering::Relaxed)
+        }));
     }
 }
 
-/// Until either end is closed.
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, passes: impl Fn()) {
-    let mut chunk = vec![0; 64 * 1024];
+/// Until either end is closed, or may go on no more after so many bytes.
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, may_pass: impl Fn(u64) -> bool) {
+    let (mut chunk, mut bytes) = (vec![0; 64 * 1024], 0);
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        passes();
-        if to.write_all(&chunk[..length]).await.is_err() {
+        bytes += length as u64;
+        if !may_pass(bytes) || to.write_all(&chunk[..length]).await.is_err() {
             return;
         }
     }
