@@ -191,7 +191,14 @@ impl Engine {
         let client = self.store.client().await.map_err(|error| unavailable(&error))?;
         let name = BackfillRef::Name(command.pipeline, &backfill.spec.name);
         match store::backfills::get(&client, name).await.map_err(|error| unavailable(&error))? {
-            Some(known) if known.backfill.spec == backfill.spec => Ok(known.backfill.id),
+            Some(known) if known.backfill.spec == backfill.spec => {
+                let id = known.backfill.id;
+                // Inserted by a call whose answer was lost: nobody has begun it.
+                if !known.backfill.cursor.status.has_ended() && !self.backfills.active.contains_key(&id) {
+                    self.backfills.insert(known.backfill);
+                }
+                Ok(id)
+            }
             Some(_) => Err(EngineError::NameTaken(backfill.spec.name)),
             None if !has_room => Err(EngineError::TooManyBackfills(OPEN_MAX)),
             // No row, and none of this name: the shard has another owner.

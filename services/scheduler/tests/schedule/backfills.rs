@@ -2,12 +2,15 @@
 
 use crate::cluster::{WAIT, World, block};
 use domain::{
-    backfill::{Length, Order, Unit},
+    backfill::{Cursor, Length, Order, Unit},
     id::{BackfillId, PipelineId},
 };
 use scheduler::engine::{ChangeBackfill, CreateBackfill, EngineError};
 use serde_json::json;
-use store::backfills::{BackfillRef, Spec};
+use store::{
+    backfills::{Backfill, BackfillRef, Spec},
+    shards::Shard,
+};
 use testkit::wait_for;
 
 fn spec(name: &str, start: &str, end: &str, unit: Unit, parallelism: u32) -> Spec {
@@ -43,6 +46,37 @@ async fn paused_for(world: &World, id: BackfillId) -> String {
         backfill.pause_reason.filter(|_| backfill.cursor.status.as_str() == "paused")
     })
     .await
+}
+
+/// Writes a backfill as an engine does whose connection breaks before it hears that it was written.
+async fn insert_unheard(world: &World, command: &CreateBackfill, pipeline: PipelineId) -> BackfillId {
+    let id = BackfillId::new_in(pipeline.shard());
+    let backfill = Backfill {
+        id,
+        workspace_id: world.workspace,
+        pipeline_id: pipeline,
+        cursor: Cursor::new(5),
+        spec: command.spec.clone(),
+        created_at: jiff::Timestamp::now(),
+        completed_at: None,
+        pause_reason: None,
+    };
+    let shard = i16::from(pipeline.shard());
+    let client = world.database.client().await;
+    let epoch = client.query_one("SELECT epoch FROM shard WHERE id = $1", &[&shard]).await.unwrap().get(0);
+    assert!(store::backfills::insert(&world.store, &backfill, Shard { id: shard, epoch }).await.unwrap());
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_first_call_lost_its_answer_begins_with_the_second() {
+    let world = World::new().await;
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let id = insert_unheard(&world, &days(pipeline), pipeline).await;
+    assert_eq!(node.backfill(days(pipeline)).await.unwrap(), id);
+    node.until_running(2).await;
+    assert_eq!(state(&world, id).await, ("running", 2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
