@@ -2,7 +2,7 @@
 
 use crate::migrations::MigrationError;
 use domain::ErrorKind;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,13 @@ impl Error {
 }
 
 impl Error {
+    /// Whether the session is over on which it was asked, and what it asked may have been done or not.
+    pub(crate) fn ends_session(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        let is_fatal = |error: &DbError| matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        error.is_closed() || error.as_db_error().is_some_and(is_fatal)
+    }
+
     /// Whether the database has heard what was asked and will never do it, by what it was given (classes 21, 22 and 23 of
     /// SQLSTATE): asking again changes nothing, and something else may well be done.
     #[must_use]

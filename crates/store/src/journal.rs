@@ -8,17 +8,23 @@
 //!
 //! A server that crashes forgets at most commits that were not flushed, and it ends every session. So a flush that
 //! succeeds on a session which was open before the commit proves that the commit is durable. That is why the two
-//! sessions are opened together, are never replaced one by one, and do not come from the pool, which would replace them
-//! silently. It is also why nothing may change sessions between here and the server, such as a pooling proxy.
+//! sessions do not come from the pool, which would replace them silently, and why nothing may change sessions between here
+//! and the server, such as a pooling proxy. One of the two may break and be replaced while the other one lives, on the same
+//! life of the same server: whatever was committed since either was opened is then still there. When both have ended, nobody
+//! knows.
+//!
+//! A writer is replaced only once the server has ended the session of the former one, so that whatever that was doing is done
+//! or never will be: what it is can be asked, and nothing of it comes late.
 //!
 //! Refuses to know what is written: that is `runs`.
 
 use crate::{Error, Store, address::Address, pool::session_options};
+use jiff::Timestamp;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Statement, types::Type};
 
 /// Planned once: left to itself Postgres plans the first five uses anew, which costs more than running them.
 const WRITER: &str = "-c plan_cache_mode=force_generic_plan -c synchronous_commit=off";
@@ -28,10 +34,27 @@ const IDLE_TRANSACTION_MAX: Duration = Duration::from_secs(2);
 
 /// See the module's page. Dropping it ends both sessions.
 pub struct Journal {
-    pub(crate) writer: Client,
-    pub(crate) statements: Statements,
+    store: Store,
+    writer: Writer,
     flusher: Flusher,
+    /// When the older of them was opened.
     opened: Instant,
+    /// Nobody knows whether what was written last counts.
+    in_doubt: bool,
+}
+
+/// What a session is called on its server, as no other one ever is.
+#[derive(Debug, Clone, Copy)]
+struct SessionId {
+    pid: i32,
+    since: Timestamp,
+}
+
+/// The session that commits.
+pub(crate) struct Writer {
+    pub(crate) client: Client,
+    pub(crate) statements: Statements,
+    id: SessionId,
 }
 
 /// What the writer writes with.
@@ -47,29 +70,30 @@ pub(crate) struct Statements {
     pub(crate) retry: Statement,
     pub(crate) repeat: Statement,
     pub(crate) lost: Statement,
+    pub(crate) outcome: Statement,
 }
 
 impl Statements {
     async fn prepare(writer: &Client) -> Result<Self, Error> {
-        // All at once: one after the other each would cost a way to the database and back, after every reload.
-        let (commit, commit_units, commit_step, drop_children, guard, decide, backfills, miss_sla, retry, repeat, lost) =
-            tokio::try_join!(
-                writer.prepare(include_str!("../sql/run/commit.sql")),
-                writer.prepare(include_str!("../sql/run/commit_units.sql")),
-                writer.prepare(include_str!("../sql/run/commit_step.sql")),
-                writer.prepare(include_str!("../sql/run/drop_children.sql")),
-                writer.prepare(include_str!("../sql/trigger/guard.sql")),
-                writer.prepare(include_str!("../sql/trigger_state/decide.sql")),
-                writer.prepare(include_str!("../sql/backfill/commit.sql")),
-                writer.prepare(include_str!("../sql/run/miss_sla.sql")),
-                writer.prepare(include_str!("../sql/run/retry.sql")),
-                writer.prepare(include_str!("../sql/run/repeat.sql")),
-                writer.prepare(include_str!("../sql/log_line/insert_lost.sql")),
-            )?;
+        // All at once: one after the other each would cost a way to the database and back, whenever it breaks.
+        let (commit, units, step, drop_children, guard, decide, backfills, miss_sla, retry, repeat, lost, outcome) = tokio::try_join!(
+            writer.prepare(include_str!("../sql/run/commit.sql")),
+            writer.prepare(include_str!("../sql/run/commit_units.sql")),
+            writer.prepare(include_str!("../sql/run/commit_step.sql")),
+            writer.prepare(include_str!("../sql/run/drop_children.sql")),
+            writer.prepare(include_str!("../sql/trigger/guard.sql")),
+            writer.prepare(include_str!("../sql/trigger_state/decide.sql")),
+            writer.prepare(include_str!("../sql/backfill/commit.sql")),
+            writer.prepare(include_str!("../sql/run/miss_sla.sql")),
+            writer.prepare(include_str!("../sql/run/retry.sql")),
+            writer.prepare(include_str!("../sql/run/repeat.sql")),
+            writer.prepare(include_str!("../sql/log_line/insert_lost.sql")),
+            writer.prepare(include_str!("../sql/run/outcome.sql")),
+        )?;
         Ok(Self {
             commit,
-            commit_units,
-            commit_step,
+            commit_units: units,
+            commit_step: step,
             drop_children,
             guard,
             decide,
@@ -78,6 +102,7 @@ impl Statements {
             retry,
             repeat,
             lost,
+            outcome,
         })
     }
 }
@@ -87,6 +112,7 @@ impl Statements {
 pub struct Flusher {
     client: Arc<Client>,
     flush: Statement,
+    id: SessionId,
 }
 
 impl Journal {
@@ -96,19 +122,16 @@ impl Journal {
     /// When the database does not answer.
     pub async fn open(store: &Store) -> Result<Self, Error> {
         let opened = Instant::now();
-        let options = session_options(IDLE_TRANSACTION_MAX, WRITER);
-        let (writer, flusher) =
-            tokio::try_join!(session(store.address(), Some(&options)), session(store.address(), None))?;
-        let flush = async { Ok(flusher.prepare(include_str!("../sql/wal/flush.sql")).await?) };
-        let (statements, flush) = tokio::try_join!(Statements::prepare(&writer), flush)?;
-        Ok(Self { statements, writer, flusher: Flusher { flush, client: Arc::new(flusher) }, opened })
+        let (writer, flusher) = tokio::try_join!(Writer::open(store.address()), Flusher::open(store.address()))?;
+        Ok(Self { store: store.clone(), writer, flusher, opened, in_doubt: false })
     }
 
-    /// Whether it can be of no use any more: one of its sessions has ended, or connections were given up since it was
-    /// opened, and it may be as dead as they are.
+    /// Whether it can be of no use any more: both of its sessions have ended; nobody knows whether what was written last
+    /// counts; or connections were given up since it was opened, and it may be as dead as they are.
     #[must_use]
-    pub fn is_lost(&self, store: &Store) -> bool {
-        self.writer.is_closed() || self.flusher.client.is_closed() || store.gave_up(self.opened)
+    pub fn is_lost(&self) -> bool {
+        let have_ended = self.writer.client.is_closed() && self.flusher.client.is_closed();
+        have_ended || self.in_doubt || self.store.gave_up(self.opened)
     }
 
     /// What waits for the disk, for a task of its own.
@@ -116,14 +139,98 @@ impl Journal {
     pub fn flusher(&self) -> Flusher {
         self.flusher.clone()
     }
+
+    /// Waits for the disk as [`Flusher::flush`] does, on a new session, as the former one has ended.
+    ///
+    /// # Errors
+    /// When the writer's session has ended as well, or the database does not answer. Then nobody knows what of the commits
+    /// since the last flush counts: open another journal and load again.
+    pub async fn flush_again(&mut self) -> Result<(), Error> {
+        let flusher = Flusher::open(self.store.address()).await?;
+        let SessionId { pid, since } = self.writer.id;
+        let lives = [(&pid as _, Type::INT4), (&since as _, Type::TIMESTAMPTZ)];
+        // In this order: who lives after the flush has lived through it.
+        let lives = async { Ok(flusher.client.query_typed(include_str!("../sql/session/lives.sql"), &lives).await?) };
+        let ((), lives) = tokio::try_join!(biased; flusher.flush(), lives)?;
+        if lives.is_empty() {
+            return Err(Error::Interrupted);
+        }
+        self.flusher = flusher;
+        Ok(())
+    }
+
+    /// The session that commits, for a question.
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The session that commits. From here to [`Journal::settle`] nobody knows whether what is being written counts.
+    pub(crate) fn doubt(&mut self) -> &Writer {
+        self.in_doubt = true;
+        &self.writer
+    }
+
+    /// What was written last counts, or never will, and whoever wrote it knows.
+    pub(crate) fn settle(&mut self) {
+        self.in_doubt = false;
+    }
+
+    /// Whether its writer's session has ended.
+    pub(crate) fn has_lost_writer(&self) -> bool {
+        self.writer.client.is_closed()
+    }
+
+    /// Opens another writer. Whatever the former one was at is then done, or never will be.
+    ///
+    /// # Errors
+    /// When the database does not answer; when it is not the server on which this journal was opened, or has been away
+    /// meanwhile; or when it does not end the former session in time.
+    pub(crate) async fn replace_writer(&mut self) -> Result<(), Error> {
+        let writer = Writer::open(self.store.address()).await?;
+        let (former, flusher) = (self.writer.id, self.flusher.id);
+        let ids = [
+            (&former.pid as _, Type::INT4),
+            (&former.since as _, Type::TIMESTAMPTZ),
+            (&flusher.pid as _, Type::INT4),
+            (&flusher.since as _, Type::TIMESTAMPTZ),
+        ];
+        let rows = writer.client.query_typed(include_str!("../sql/session/end.sql"), &ids).await?;
+        if !rows.first().is_some_and(|row| row.get("has_ended") && row.get("flusher_lives")) {
+            return Err(Error::Interrupted);
+        }
+        self.writer = writer;
+        Ok(())
+    }
+}
+
+impl Writer {
+    async fn open(address: &Address) -> Result<Self, Error> {
+        let client = session(address, Some(&session_options(IDLE_TRANSACTION_MAX, WRITER))).await?;
+        let (statements, id) = tokio::try_join!(Statements::prepare(&client), SessionId::of(&client))?;
+        Ok(Self { client, statements, id })
+    }
+}
+
+impl SessionId {
+    async fn of(client: &Client) -> Result<Self, Error> {
+        let rows = client.query_typed(include_str!("../sql/session/own.sql"), &[]).await?;
+        let row = rows.first().ok_or(Error::Interrupted)?;
+        Ok(Self { pid: row.get("pid"), since: row.get("backend_start") })
+    }
 }
 
 impl Flusher {
+    async fn open(address: &Address) -> Result<Self, Error> {
+        let client = session(address, None).await?;
+        let flush = async { Ok(client.prepare(include_str!("../sql/wal/flush.sql")).await?) };
+        let (flush, id) = tokio::try_join!(flush, SessionId::of(&client))?;
+        Ok(Self { flush, client: Arc::new(client), id })
+    }
+
     /// Returns when everything that this journal committed before the call is durable.
     ///
     /// # Errors
-    /// When the session has ended. Then nobody knows what of the commits since the last flush counts: open another
-    /// journal and load again.
+    /// When the session has ended: see [`Journal::flush_again`].
     pub async fn flush(&self) -> Result<(), Error> {
         self.client.execute(&self.flush, &[]).await?;
         Ok(())

@@ -23,4 +23,4 @@ pub use provision::PrivateRedis;
 pub use provision::ports;
 pub use skip::skipped;
 pub use wait::wait_for;
-pub use ways::Ways;
+pub use ways::{Loss, Ways};

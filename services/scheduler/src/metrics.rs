@@ -34,6 +34,7 @@ pub struct Metrics {
     pub epoch_conflicts: IntCounter,
     pub executors_lost: IntCounter,
     pub reloads: IntCounter,
+    pub broken_commits: IntCounter,
     pub shards_owned: IntGauge,
     pub ready_units: IntGaugeVec,
     pub running_units: IntGaugeVec,
@@ -178,6 +179,10 @@ impl Metrics {
             epoch_conflicts: counter("shard_epoch_conflicts_total", "Shards whose epoch such a batch found moved")?,
             executors_lost: counter("scheduler_executors_lost_total", "Executors not heard of in time")?,
             reloads: counter("scheduler_reloads_total", "Times that memory was dropped and loaded again")?,
+            broken_commits: counter(
+                "scheduler_broken_commits_total",
+                "Sessions that broke under a commit that counts",
+            )?,
             shards_owned: gauge("shard_owned", "Shards that this scheduler owns")?,
             ready_units: gauges("scheduler_ready_units", "Units that could start if there were slots", "backend")?,
             running_units: gauges("scheduler_running_units", "Units that executors run", "backend")?,

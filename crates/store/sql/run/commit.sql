@@ -3,7 +3,7 @@
 -- moved contributes no row at all. What ended is left to the recorder. A run is created only with its firing; a known logical key creates nothing,
 -- and neither does a run that was made from what is remembered of its pipeline ($43), when that is not in force any more, or archived.
 -- Answers the shards that were still owned and the runs that were created. What creates a run waits for the disk when it commits, whatever
--- its session does otherwise.
+-- its session does otherwise. Sent twice, it writes the same, and no end is told to the recorder twice.
 WITH own AS (
     SELECT s.id FROM shard s
     JOIN unnest($1::smallint[], $2::bigint[]) AS o (id, epoch) ON s.id = o.id AND s.epoch = o.epoch
@@ -44,6 +44,8 @@ WITH own AS (
         AS c (id, shard, status, started_at, completed_at, reason, cancel_reason)
     JOIN own ON own.id = c.shard
     WHERE run.id = c.id
+      AND (run.status, run.started_at, run.completed_at, run.reason, run.cancel_reason)
+          IS DISTINCT FROM (c.status, c.started_at, c.completed_at, c.reason, c.cancel_reason)
     RETURNING run.id, run.status, run.started_at, run.completed_at, run.former_end_at
 ), ended AS (
     INSERT INTO run_end_batch (run_ids, statuses, started_ats, completed_ats, former_end_ats)

@@ -1,15 +1,11 @@
-//! One step of the scheduler for many runs, as columns of one statement.
+//! One step of the scheduler for many runs.
 
 mod columns;
+mod commit;
 mod extras;
 
-use crate::{
-    Error,
-    backfills::Progress,
-    journal::{Journal, Statements},
-    shards::Shard,
-};
-use columns::Columns;
+use crate::{backfills::Progress, shards::Shard};
+pub use commit::{Committed, commit};
 use domain::{
     admission::Source,
     graph::Graph,
@@ -21,8 +17,6 @@ use domain::{
 };
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use tokio_postgres::{Client, Row};
-use uuid::Uuid;
 
 /// A run that does not exist yet, with the firing that creates it.
 #[derive(Debug, Clone)]
@@ -52,18 +46,6 @@ pub struct NewRun {
     /// A JSON object.
     pub event_variables: Option<String>,
     pub sla_at: Option<Timestamp>,
-}
-
-/// What the database made of a batch.
-#[derive(Debug, Clone, Default)]
-pub struct Committed {
-    /// Of the batch's shards, those that were still owned. Nothing of the others was written.
-    pub shards: Vec<i16>,
-    /// Of the new runs, those whose logical key was new, and whose pipeline is as they were made from, if that is asked of them.
-    /// When there are any, this commit and all before it are durable.
-    pub created: Vec<RunId>,
-    /// Triggers whose decisions were not written, because another version is in force by now, or will be in a moment.
-    pub overtaken: Vec<TriggerId>,
 }
 
 /// What was decided about a trigger, besides the runs that it starts.
@@ -296,65 +278,4 @@ impl Batch {
             Transition::Stop { .. } | Transition::EndProcess(_) => {}
         }
     }
-}
-
-/// Writes a batch in one transaction; one statement and one commit where only runs and units change. It counts when this
-/// returns, and is durable after the journal's next flush.
-///
-/// What triggers decided whose version is no longer in force is left out of it: see [`Committed::overtaken`].
-///
-/// # Errors
-/// When the database does not answer or refuses. Unless it refused, nobody knows whether the batch counts: raise the
-/// epochs (`shards::retake`) and load again, with another journal. The same where it is dropped before it is done.
-pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committed, Error> {
-    let Journal { writer, statements, .. } = journal;
-    if batch.is_plain() {
-        let columns = Columns::of(batch);
-        let row = if !batch.is_units_only() {
-            writer.query_one(&statements.commit, &columns.parameters()).await?
-        } else if let Some(step) = columns.step_parameters() {
-            writer.query_one(&statements.commit_step, &step).await?
-        } else {
-            writer.query_one(&statements.commit_units, &columns.unit_parameters()).await?
-        };
-        return Ok(committed(&row));
-    }
-    let written = transact(writer, statements, batch).await;
-    if written.is_err() {
-        // Nothing is left open for whoever writes next. Where the session has ended, so has its transaction.
-        let _ = writer.batch_execute("ROLLBACK").await;
-    }
-    written
-}
-
-/// Two ways there and back, however much there is to write: what the guard leaves out must be known before the rest is
-/// sent, and nothing else waits for an answer. What is polled first is sent first. A statement that is refused spoils
-/// those behind it, and its error is what is answered: the commit at the end then ends the transaction and writes nothing.
-async fn transact(writer: &Client, statements: &Statements, batch: &mut Batch) -> Result<Committed, Error> {
-    let begin = async { Ok(writer.batch_execute("BEGIN").await?) };
-    let ((), overtaken) = tokio::try_join!(biased; begin, extras::guard(writer, statements, batch))?;
-    batch.drop_overtaken(&overtaken);
-    let columns = Columns::of(batch);
-    let parameters = columns.parameters();
-    let rows = async { Ok(writer.query_one(&statements.commit, &parameters).await?) };
-    let commit = async { Ok(writer.batch_execute("COMMIT").await?) };
-    let ((), row, (), (), (), (), (), (), ()) = tokio::try_join!(
-        biased;
-        extras::drop_children(writer, statements, batch),
-        rows,
-        extras::decide(writer, statements, batch),
-        extras::backfills(writer, statements, batch),
-        extras::miss_sla(writer, statements, batch),
-        extras::retry(writer, statements, batch),
-        extras::repeat(writer, statements, batch),
-        extras::tell_lost(writer, statements, batch),
-        commit,
-    )?;
-    Ok(Committed { overtaken, ..committed(&row) })
-}
-
-fn committed(row: &Row) -> Committed {
-    let created: Vec<Uuid> = row.get("created");
-    let created = created.into_iter().map(RunId).collect();
-    Committed { shards: row.get("shards"), created, overtaken: Vec::new() }
 }

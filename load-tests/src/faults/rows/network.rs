@@ -238,7 +238,8 @@ async fn weathered(plan: Plan, weather: Weather) -> Result<(Stage, Seen)> {
     seen.bite("chunks late", wires.count(|harm| &harm.delayed));
     seen.bite("chunks lost and sent again", wires.count(|harm| &harm.lost));
     let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
-    #[expect(clippy::cast_precision_loss, reason = "a count for people")]
-    seen.tell("times that a scheduler loaded its memory again", count(reloads) as f64, "");
+    seen.tell("times that a scheduler loaded its memory again", reloads, "");
+    let broken = stage.metric_of_all("scheduler", "scheduler_broken_commits_total").await;
+    seen.tell("sessions that broke under a commit", count(broken) as f64, "");
     Ok((stage, seen))
 }

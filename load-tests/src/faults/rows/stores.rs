@@ -152,8 +152,10 @@ pub(super) async fn sessions_ended(plan: Plan) -> Result<Seen> {
         sleep(Duration::from_millis(100)).await;
     }
     seen.bite("sessions ended by an administrator", u64::try_from(ended)?);
+    let broken = stage.metric_of_all("scheduler", "scheduler_broken_commits_total").await;
+    seen.bite("sessions that were ended under a commit, or before it", count(broken));
     let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
-    seen.bite("times that a scheduler dropped its memory and loaded it again", count(reloads));
+    seen.tell("times that a scheduler dropped its memory and loaded it again", reloads, "");
     let gone = stage.ended();
     seen.must(gone.is_empty(), || format!("services ended: {}", gone.join(", ")));
     stage.finish_within(seen, LATE_MAX_S).await

@@ -8,7 +8,7 @@ use super::{Created, Engine, EngineError, Reply, turn::Chain};
 use domain::id::ExecutorId;
 use proto::internal::v1::{self as pb, session_response::Message as Down};
 use std::{collections::HashMap, time::Duration};
-use store::journal::Flusher;
+use store::{Patience, journal::Flusher};
 use tokio::{task::JoinHandle, time::Instant};
 
 /// How long acknowledgements wait for others, so that one flush serves them all. No run waits for them.
@@ -116,12 +116,24 @@ impl Engine {
                 self.keep(flush.promises);
                 self.flush_soon();
             }
+            Err(error) if self.flush_again().await => {
+                tracing::warn!(error = %Chain(&error), "failed to flush; it is flushed on another session");
+                self.keep(flush.promises);
+                self.flush_soon();
+            }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "failed to flush; loading again");
                 flush.promises.break_all();
                 self.fail().await;
             }
         }
+    }
+
+    /// Whether everything that was committed is durable, by the word of another session.
+    async fn flush_again(&mut self) -> bool {
+        let Some(journal) = &mut self.journal else { return false };
+        let flushed = self.store.answered(&mut Patience::default(), Box::pin(journal.flush_again())).await;
+        matches!(flushed, Some(Ok(())))
     }
 
     /// Keeps what was promised since the last flush began: all of it is durable.

@@ -46,7 +46,7 @@ impl Engine {
 
     /// Whether what was committed last may never be durable, and nothing further can be written.
     pub(super) fn has_lost_journal(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.is_lost(&self.store))
+        self.journal.as_ref().is_some_and(Journal::is_lost)
     }
 
     /// The outcome of a failed commit is unknown; with a new epoch it cannot count any more.

@@ -2,7 +2,7 @@
 //!
 //! A turn is one commit, and counts as a whole or not at all. The longer a database was away, the more has piled up, the larger is
 //! the commit that catches up with it, and the likelier it is that it breaks as well, where connections break. So a turn after
-//! one that did not count begins little, and each that counts lets the next one begin twice as much. Messages are taken as they come: who
+//! one that did not count, or under which a session broke, begins little, and each that counts lets the next one begin twice as much. Messages are taken as they come: who
 //! has said something is not silent.
 //!
 //! Refuses to know what is begun. What a turn leaves is begun by the next one, which comes at once.
@@ -27,12 +27,12 @@ impl Stride {
         self.0
     }
 
-    /// A turn did not count.
+    /// A turn did not count, or not at once.
     pub(super) fn shorten(&mut self) {
         self.0 = SHORTEST;
     }
 
-    /// A commit counts.
+    /// A commit counts, and nothing broke.
     pub(super) fn lengthen(&mut self) {
         self.0 = (self.0 * 2).min(LONGEST);
     }

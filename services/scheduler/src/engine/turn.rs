@@ -286,6 +286,17 @@ impl Engine {
                 return None;
             }
         };
+        if committed.broken > 0 {
+            tracing::warn!(
+                sessions = committed.broken,
+                rows = turn.batch.len(),
+                "sessions broke under a commit; it counts"
+            );
+            self.metrics.broken_commits.inc_by(committed.broken.into());
+            self.stride.shorten();
+        } else {
+            self.stride.lengthen();
+        }
         let lost = turn.batch.lost_shards(&committed.shards);
         if !lost.is_empty() {
             // Of these nothing was written, of the others everything: the statement says so itself.
@@ -296,7 +307,6 @@ impl Engine {
             self.shards.refuse(&lost, std::time::Instant::now());
             self.lose_shards(&lost);
         }
-        self.stride.lengthen();
         self.metrics.commits.inc();
         self.metrics.commit_rows.inc_by(turn.batch.len() as u64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());

@@ -10,12 +10,15 @@ use testkit::wait_for;
 const SHORTEST: usize = 256;
 const MANY: usize = 300;
 
-/// The first one who writes into `table` loses its session in the middle of that.
+/// Sessions that may break under one batch before it is given up.
+const TRIES: usize = 5;
+
+/// The first one who writes into `table` loses its session in the middle of that, however often it tries.
 async fn break_once(world: &World, table: &str) {
     let sql = format!(
         "CREATE SEQUENCE broken;
          CREATE FUNCTION break_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             IF nextval('broken') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+             IF nextval('broken') <= {TRIES} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
              RETURN NULL;
          END $$;
          CREATE TRIGGER break_once AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION break_once()"
