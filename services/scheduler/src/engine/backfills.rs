@@ -16,7 +16,10 @@ use domain::{
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
-use store::backfills::{Backfill, BackfillRef, Progress, Spec};
+use store::{
+    backfills::{Backfill, BackfillRef, Progress, Spec},
+    shards::Shard,
+};
 
 /// The most backfills of one pipeline that are not over.
 const OPEN_MAX: usize = 1_000;
@@ -26,6 +29,10 @@ const TURN_STARTS_MAX: u64 = 256;
 const REASON_CHARS_MAX: usize = 1_000;
 /// Before they are looked at again when the database did not answer.
 const RETRY_PAUSE: SignedDuration = SignedDuration::from_millis(250);
+/// One whose insertion was not answered is looked for this long: whatever had it in hand has ended by then.
+const DOUBT: SignedDuration = SignedDuration::from_secs(30);
+/// From one look to the next.
+const DOUBT_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Somebody wants a backfill.
 #[derive(Debug, Clone)]
@@ -115,6 +122,10 @@ pub(super) struct Backfills {
     due: BTreeSet<BackfillId>,
     /// When they are looked at again, since the database did not answer.
     retry_at: Option<Timestamp>,
+    /// Those that may be there or not, since their insertion was not answered, and until when they are looked for.
+    doubtful: HashMap<BackfillId, Timestamp>,
+    /// When they are looked for next.
+    look_at: Option<Timestamp>,
 }
 
 impl Backfills {
@@ -125,6 +136,7 @@ impl Backfills {
     pub(super) fn retain(&mut self, stays: impl Fn(&BackfillId) -> bool) {
         self.active.retain(|id, _| stays(id));
         self.due.retain(|id| stays(id));
+        self.doubtful.retain(|id, _| stays(id));
     }
 
     /// How many of a pipeline are not over.
@@ -182,9 +194,7 @@ impl Engine {
         };
         let id = backfill.id;
         let has_room = self.backfills.count(command.pipeline) < OPEN_MAX;
-        if has_room
-            && store::backfills::insert(&self.store, &backfill, shard).await.map_err(|error| unavailable(&error))?
-        {
+        if has_room && self.insert_backfill(&backfill, shard).await? {
             self.backfills.insert(backfill);
             return Ok(id);
         }
@@ -204,6 +214,32 @@ impl Engine {
             // No row, and none of this name: the shard has another owner.
             None => Err(EngineError::NotOwner),
         }
+    }
+
+    /// False where there is one of this name, or the shard has another owner.
+    async fn insert_backfill(&mut self, backfill: &Backfill, shard: Shard) -> Result<bool, EngineError> {
+        store::backfills::insert(&self.store, backfill, shard).await.map_err(|error| {
+            self.backfills.doubtful.insert(backfill.id, self.clock.now() + DOUBT);
+            unavailable(&error)
+        })
+    }
+
+    /// Takes those into memory whose insertion was not answered, once it is seen that they are there: whoever wanted them may not
+    /// ask again.
+    async fn settle_backfills(&mut self) {
+        let now = self.now();
+        if self.backfills.doubtful.is_empty() || self.backfills.look_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.backfills.look_at = Some(now + DOUBT_PAUSE);
+        for id in self.backfills.doubtful.keys().copied().collect::<Vec<_>>() {
+            if let Err(error) = self.know_backfill(id).await {
+                tracing::debug!(backfill.id = %id, %error, "whether a backfill was inserted is not known yet");
+                return;
+            }
+        }
+        let Backfills { active, doubtful, .. } = &mut self.backfills;
+        doubtful.retain(|id, until| !active.contains_key(id) && *until > now);
     }
 
     /// Pauses, resumes or cancels a backfill; what is so already is no error.
@@ -254,6 +290,7 @@ impl Engine {
 
     /// Starts as many runs as the backfills may have.
     pub(super) async fn step_backfills(&mut self, turn: &mut Turn) {
+        self.settle_backfills().await;
         if self.backfills.retry_at.is_some_and(|at| at > self.now()) {
             return;
         }
@@ -354,7 +391,7 @@ impl Engine {
         self.backfills.due.insert(id);
     }
 
-    /// Reads a backfill that is over and not in memory any more, if there is one.
+    /// Reads a backfill that is not in memory, as one that is over is not, if there is one.
     pub(super) async fn know_backfill(&mut self, id: BackfillId) -> Result<(), EngineError> {
         if !self.backfills.active.contains_key(&id) {
             let client = self.store.client().await.map_err(|error| unavailable(&error))?;

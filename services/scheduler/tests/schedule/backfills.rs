@@ -8,6 +8,7 @@ use domain::{
 use scheduler::engine::{ChangeBackfill, CreateBackfill, EngineError};
 use serde_json::json;
 use store::{
+    Store,
     backfills::{Backfill, BackfillRef, Spec},
     shards::Shard,
 };
@@ -77,6 +78,22 @@ async fn one_whose_first_call_lost_its_answer_begins_with_the_second() {
     assert_eq!(node.backfill(days(pipeline)).await.unwrap(), id);
     node.until_running(2).await;
     assert_eq!(state(&world, id).await, ("running", 2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_only_call_lost_its_answer_begins_by_itself() {
+    let mut world = World::new().await;
+    let ways = world.database.counted().await;
+    world.store = Store::connect(ways.url(), 16).await.unwrap();
+    let mut node = world.node(0..256, 10).await;
+    let pipeline = world.deploy("p", 3, json!({ "blocks": [block("a", &[])] })).await;
+    let spec = spec("unheard", "2024-03-01T00:00:00Z", "2024-03-05T00:00:00Z", Unit::Day, 2);
+    ways.lose_answer_to("unheard");
+    let unheard = node.backfill(CreateBackfill::new(pipeline, spec).unwrap()).await;
+    assert!(matches!(unheard, Err(EngineError::Unavailable)), "{unheard:?}");
+    node.until_running(2).await;
+    let begun = "SELECT count(*) FROM backfill WHERE name = 'unheard' AND started = 2";
+    assert_eq!(world.count(begun).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
