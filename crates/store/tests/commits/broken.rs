@@ -124,6 +124,18 @@ async fn a_session_that_waits_while_its_client_has_gone_writes_nothing_any_more(
 }
 
 #[tokio::test]
+async fn a_session_that_ended_before_a_commit_is_replaced_by_it() {
+    let mut world = World::new().await;
+    let run = begun(&mut world).await;
+    let end_it = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                  WHERE datname = current_database() AND query LIKE '-- One step of the scheduler%'";
+    assert_eq!(world.client.execute(end_it, &[]).await.unwrap(), 1);
+    let batch = ended(&world, run);
+    assert_eq!(write(&mut world, batch).await.unwrap().broken, 1);
+    assert_eq!(told_ends(&world).await, 1);
+}
+
+#[tokio::test]
 async fn what_is_sent_again_is_refused_where_another_one_owns_the_shard_by_then() {
     let mut world = World::new().await;
     let run = begun(&mut world).await;

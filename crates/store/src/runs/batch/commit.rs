@@ -27,7 +27,7 @@ pub struct Committed {
     /// Of the new runs, those whose logical key was new, and whose pipeline is as they were made from, if that is asked of them.
     /// When there are any, this commit and all before it are durable.
     pub created: Vec<RunId>,
-    /// Sessions that broke under it.
+    /// Sessions that broke under it, and the one that had before it, if there was one.
     pub broken: u32,
     /// Triggers whose decisions were not written, because another version is in force by now, or will be in a moment.
     pub overtaken: Vec<TriggerId>,
@@ -47,7 +47,7 @@ pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committe
         return Err(Error::Interrupted);
     }
     let mut attempt = Attempt { has_broken: journal.has_lost_writer(), ..Attempt::default() };
-    let mut broken = 0;
+    let mut broken = u32::from(attempt.has_broken);
     loop {
         let error = match attempt.once(journal, batch).await {
             Ok(committed) => {
@@ -58,7 +58,10 @@ pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committe
         };
         attempt.has_broken |= error.ends_session() || journal.has_lost_writer();
         if !attempt.has_broken {
-            journal.settle();
+            // What an earlier session may have written is not undone by what this one refuses.
+            if broken == 0 {
+                journal.settle();
+            }
             return Err(error);
         }
         broken += 1;
@@ -170,7 +173,7 @@ impl Attempt {
         batch.drop_overtaken(&overtaken);
         self.overtaken.extend(overtaken);
         // Before it is known, nothing was sent that makes it count.
-        self.transaction = begun.iter().find_map(number_of);
+        self.transaction = Some(begun.iter().find_map(number_of).ok_or(Error::Interrupted)?);
         let columns = Columns::of(batch);
         let parameters = columns.parameters();
         let rows = async { Ok(client.query_one(&statements.commit, &parameters).await?) };
