@@ -31,7 +31,7 @@ const ONE_WAY_LOAD_S: u32 = 30;
 
 /// Of 100 logical times 99 are decided so soon in bad weather, in seconds.
 const WEATHER_LATE_MAX_S: f64 = 5.0;
-/// The same where connections break too, each of which may cost its scheduler a reload in that weather.
+/// The same where connections break too: a commit under which one does waits for another one to be opened.
 const TEARING_LATE_MAX_S: f64 = 2.0 * WEATHER_LATE_MAX_S;
 /// A way in bad weather.
 const SLOW: Way =

@@ -95,7 +95,8 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
         stage.cluster.service(&victim)?.thaw()?;
         stage.pass(Duration::from_secs(2), Duration::from_secs(4)).await;
     }
-    // Nothing but an epoch that is over refuses these, and no process ends in this row: their counters tell of all of it.
+    // Nothing but an epoch that is over refuses these, and no process ends in this row: their counters tell of all of it. Which of
+    // the two comes first when it wakes, an answer or the end of its patience, is chance.
     let refused = stage.metric_of_all("scheduler", "fenced_writes_total").await;
     let reloads = stage.metric_of_all("scheduler", "scheduler_reloads_total").await;
     seen.bite("schedulers frozen for longer than a lease", sleeps);
@@ -105,8 +106,9 @@ pub(super) async fn frozen(plan: Plan) -> Result<Seen> {
     let ended = stage.ended();
     seen.must(ended.is_empty(), || format!("services ended: {}", ended.join(", ")));
     seen.bite("shards taken over", stage.takings().await?);
-    seen.bite("writes of a former owner that were refused", count(refused));
-    seen.tell("batches whose session was ended meanwhile", reloads, "");
+    seen.bite("batches that a former owner had in hand and that do not count", count(refused + reloads));
+    seen.tell("of them, refused", refused, "");
+    seen.tell("of them, given up when it woke", reloads, "");
     stage.finish_within(seen, LATE_MAX_S).await
 }
 
