@@ -49,7 +49,8 @@ pub async fn commit(journal: &mut Journal, batch: &mut Batch) -> Result<Committe
     let mut attempt = Attempt { has_broken: journal.has_lost_writer(), ..Attempt::default() };
     let mut broken = u32::from(attempt.has_broken);
     loop {
-        let error = match attempt.once(journal, batch).await {
+        // On the heap: it is large, and each of those who wait for it would keep room for it.
+        let error = match Box::pin(attempt.once(journal, batch)).await {
             Ok(committed) => {
                 journal.settle();
                 return Ok(Committed { broken, ..committed });
@@ -86,8 +87,7 @@ struct Attempt {
 impl Attempt {
     async fn once(&mut self, journal: &mut Journal, batch: &mut Batch) -> Result<Committed, Error> {
         let was_broken = self.has_broken;
-        // Seldom, and large: it is not kept room for in what waits for every commit.
-        let found = if was_broken { Box::pin(self.mend(journal, batch)).await? } else { None };
+        let found = if was_broken { self.mend(journal, batch).await? } else { None };
         let committed = match found {
             Some(found) => found,
             None => self.write(journal.doubt(), batch).await?,
@@ -133,7 +133,7 @@ impl Attempt {
         if batch.is_plain() {
             return self.write_at_once(writer, batch).await;
         }
-        let written = self.transact(writer, batch).await;
+        let written = Box::pin(self.transact(writer, batch)).await;
         if written.is_err() {
             // Nothing is left open for whoever writes next. Where the session has ended, so has its transaction.
             let _ = writer.client.batch_execute("ROLLBACK").await;
