@@ -29,7 +29,8 @@ impl Engine {
         let store = self.store.clone();
         let (mut pause, mut patience, mut at_once) = (PAUSE.0, Patience::default(), usize::MAX);
         while !self.stop.is_cancelled() {
-            if let Some(Ok(owned)) = store.answered(&mut patience, self.retake()).await
+            // Both on the heap, here and below: they are large, and everybody on the way to them would keep room for them.
+            if let Some(Ok(owned)) = store.answered(&mut patience, Box::pin(self.retake())).await
                 && self.load_until_done(&owned, &mut at_once, &mut patience).await
             {
                 break;
@@ -89,7 +90,7 @@ impl Engine {
         let mut left = gained;
         while !self.stop.is_cancelled() {
             let (next, later) = left.split_at(left.len().min(*at_once));
-            if matches!(store.answered(patience, self.load(next)).await, Some(Ok(()))) {
+            if matches!(store.answered(patience, Box::pin(self.load(next))).await, Some(Ok(()))) {
                 if later.is_empty() {
                     return true;
                 }
