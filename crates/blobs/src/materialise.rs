@@ -12,7 +12,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -85,9 +85,30 @@ impl Blobs {
     async fn write_all(&self, bundle: &Bundle<'_>, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).await.map_err(|error| Error::disk(folder, error))?;
         // Made before the stream: futures made by a closure inside it would not be Send for every lifetime.
-        let writes: Vec<_> =
-            bundle.files.iter().map(|file| self.write(file.clone(), folder.join(&file.path))).collect();
-        stream::iter(writes).buffer_unordered(FILES_AT_ONCE).try_collect().await
+        let has_failed = AtomicBool::new(false);
+        let writes: Vec<_> = bundle
+            .files
+            .iter()
+            .map(|file| self.write_unless(&has_failed, file.clone(), folder.join(&file.path)))
+            .collect();
+        let mut writes = stream::iter(writes).buffer_unordered(FILES_AT_ONCE);
+        let mut outcome = Ok(());
+        // To the end, also of those beside one that failed: a file whose making is left goes on in a thread of its own, and would
+        // be there again when its folder is removed.
+        while let Some(written) = writes.next().await {
+            outcome = outcome.and(written);
+        }
+        outcome
+    }
+
+    /// Nothing where another one has failed.
+    async fn write_unless(&self, has_failed: &AtomicBool, file: BundleFile, at: PathBuf) -> Result<(), Error> {
+        if has_failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let written = self.write(file, at).await;
+        has_failed.fetch_or(written.is_err(), Ordering::Relaxed);
+        written
     }
 
     async fn write(&self, file: BundleFile, at: PathBuf) -> Result<(), Error> {
